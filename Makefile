@@ -1,0 +1,40 @@
+# Everything runs in .venv, which every target makes when it is missing or out of date.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo test test-all check format clean
+
+help:  ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("bigchem needs Python 3.11 or newer: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt torch
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+install: $(STAMP)  ## Make .venv with all that is needed
+
+demo: $(STAMP)  ## The whole path on the embedded corpus: six runs and a report, under 6 minutes
+	$(BIN)/bigchem demo --out demo
+
+test: $(STAMP)  ## All tests but the slow ones
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: $(STAMP)  ## All tests
+	$(BIN)/python -m pytest
+
+check: $(STAMP)  ## Lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## Mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove the environment and the demo
+	rm -rf $(VENV) demo

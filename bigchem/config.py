@@ -1,0 +1,171 @@
+"""The run configuration: every field of a run's TOML, typed and documented."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from bigchem.errors import nearest
+from bigchem.strict import Fraction, Positive, Section
+from bigchem.tasks import TASK_NAMES
+
+
+class ModelConfig(Section):
+    """The model: a preset's shape, with single fields changed where given."""
+
+    preset: str = "t5-small"
+    """A name from bigchem/model/presets.py."""
+    init_from: str | None = None
+    """A Hugging Face folder to take the weights (and the shape) from; None: fresh weights."""
+    dropout: Fraction = 0.1
+    """Everywhere T5 has it."""
+    attention: Literal["auto", "torch", "eager", "flash_attn"] = "auto"
+    """The backend asked for; `auto` chooses per kind of attention and prints its choice."""
+
+
+class DataConfig(Section):
+    """Which shards, which mixture, how many tokens."""
+
+    path: str = "data"
+    """A folder written by `bigchem data build`."""
+    mixture: dict[str, float] = Field(default_factory=lambda: dict.fromkeys(TASK_NAMES, 1.0))
+    """Weight of each task; a task left out is not trained."""
+    global_tokens: Positive = 65536
+    """Real tokens (source + target, all ranks) of one optimizer step. World size and accumulation never change it."""
+    micro_tokens: Positive = 16384
+    """Most tokens of one packed micro-batch of one rank: what must fit into memory."""
+    max_source_tokens: Positive = 512
+    """Examples with longer sources are not trained on."""
+    max_target_tokens: Positive = 512
+    """Examples with longer targets are not trained on."""
+
+    @model_validator(mode="after")
+    def _check(self) -> DataConfig:
+        for task, weight in self.mixture.items():
+            if task not in TASK_NAMES:
+                raise ValueError(f"an unknown task '{task}' is in mixture; {nearest(task, list(TASK_NAMES))}")
+            if not weight > 0:
+                raise ValueError(f"a weight above 0 (mixture.{task} = {weight}); leave the task out instead")
+        if not self.mixture:
+            raise ValueError("a mixture of at least one task")
+        longest = self.max_source_tokens + self.max_target_tokens
+        if longest > self.micro_tokens:
+            raise ValueError(
+                f"able to hold the longest example: max_source_tokens + max_target_tokens = {longest} > "
+                f"micro_tokens = {self.micro_tokens}"
+            )
+        if self.micro_tokens > self.global_tokens:
+            raise ValueError(f"global_tokens = {self.global_tokens} >= micro_tokens = {self.micro_tokens}")
+        return self
+
+
+class TrainConfig(Section):
+    """The length of the run and the engine under it."""
+
+    steps: Positive = 1000
+    """Optimizer steps of the whole run."""
+    ds_config: str = "zero2"
+    """A name in ds_configs/ or a path to a DeepSpeed JSON file."""
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    """fp16 overflows in T5 and needs `force_fp16`."""
+    force_fp16: bool = False
+    """Run T5 in fp16 all the same."""
+    log_every: Positive = 10
+    """Steps between two rows of metrics.jsonl."""
+    checkpoint_activations: bool = False
+    """Compute each block's activations again in the backward pass: less memory, a third more time."""
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        if self.precision == "fp16" and not self.force_fp16:
+            raise ValueError("bf16 or fp32: T5's activations overflow in fp16 (force_fp16 = true runs it all the same)")
+        return self
+
+
+class OptimizerConfig(Section):
+    """AdamW."""
+
+    lr: Annotated[float, Field(gt=0)] = 6e-4
+    """Peak learning rate (6e-4: Text+Chem T5)."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the moment estimates."""
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    """Added to the denominator."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled; not applied to norms, biases and embeddings."""
+    grad_clip: Annotated[float, Field(ge=0)] = 1.0
+    """Largest norm of the gradient; 0: no clipping."""
+
+
+class ScheduleConfig(Section):
+    """Learning rate over steps: warm-up, then a decay to `final` of the peak at the last step."""
+
+    kind: Literal["constant", "linear", "cosine", "inverse_sqrt"] = "cosine"
+    """Shape after the warm-up."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    """Steps of linear warm-up."""
+    final: Fraction = 0.1
+    """Share of the peak that is left at the last step (linear, cosine)."""
+
+
+class CheckpointConfig(Section):
+    """When checkpoints are published and which are kept."""
+
+    every: Positive = 500
+    """Steps between checkpoints; the last step always has one."""
+    keep: Positive = 2
+    """Newest checkpoints kept."""
+    keep_every: Annotated[int, Field(ge=0)] = 0
+    """Checkpoints at multiples of this are kept for good; 0: none."""
+
+
+class EvaluateConfig(Section):
+    """What the run's own evaluation at its end does, and the defaults of `bigchem evaluate`."""
+
+    at_end: bool = True
+    """Consolidate and evaluate when training is finished."""
+    split: Literal["valid", "test"] = "test"
+    """Which split is predicted."""
+    max_rows: Annotated[int, Field(ge=0)] = 0
+    """Rows per task; 0: all."""
+    num_beams: Positive = 1
+    """1: greedy."""
+    num_return: Positive = 1
+    """Predictions kept of each example (k-best), at most num_beams."""
+    max_new_tokens: Positive = 512
+    """Longest prediction."""
+    batch_tokens: Positive = 8192
+    """Padded source tokens of one batch of predictions."""
+    bootstrap: Annotated[int, Field(ge=0)] = 200
+    """Resamples for the 95 % intervals; 0: no intervals."""
+
+    @model_validator(mode="after")
+    def _check(self) -> EvaluateConfig:
+        if self.num_return > self.num_beams:
+            raise ValueError(f"num_return = {self.num_return} <= num_beams = {self.num_beams}")
+        return self
+
+
+class RunConfig(Section):
+    """One run: what is trained on what, how, and how it is judged."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "run"
+    """Name of the run and of its folder."""
+    runs: str = "runs"
+    """Folder that holds run folders."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the weights, of dropout and of the order of examples."""
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    @property
+    def run_dir(self) -> Path:
+        """The run's folder."""
+        return Path(self.runs) / self.name

@@ -1,0 +1,1 @@
+"""Rows, tokens, shards, the order of examples, and packed batches."""

@@ -1,0 +1,51 @@
+"""The whole path on the embedded corpus: data, a sweep through the local executor, one report."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from bigchem import shipped
+from bigchem.data.build import build, load_recipe
+from bigchem.launch.cluster import load_profile
+from bigchem.launch.status import RunStatus
+from bigchem.launch.submit import submit_all
+from bigchem.progress import Progress
+from bigchem.sweep import report
+from bigchem.sweep.analysis import analyse
+from bigchem.sweep.grid import load_runs
+from bigchem.sweep.results import load
+
+
+def run_demo(out: Path, *, fresh: bool = False) -> Path:
+    """Runs the shipped demo into `out`; the path of its report. What is there already is not done again."""
+    begun = time.monotonic()
+    progress = Progress()
+    if fresh:
+        shutil.rmtree(out, ignore_errors=True)
+    data, runs = out / "data", out / "runs"
+    progress.say(f"1/3 data: synthetic corpus -> {data}")
+    build(load_recipe(shipped.find("recipes", "demo-data", ".toml")), data, progress)
+    configs = load_runs("demo-sweep", (f"base_set.data.path={data}", f"base_set.runs={runs}"))
+    progress.say(f"2/3 sweep: {len(configs)} runs, one after the other, 2 processes each under ZeRO-2 -> {runs}")
+    done: set[str] = set()
+
+    def told(row: RunStatus) -> None:
+        if row.state == "finished":
+            done.add(row.run)
+        loss = "" if row.loss is None else f"  loss {row.loss:.3f}"
+        progress.say(
+            f"  [{len(done)}/{len(configs)}] {time.monotonic() - begun:4.0f} s  {row.run:<22} {row.state:<9} "
+            f"{row.step}/{row.steps}{loss}"
+        )
+
+    submit_all(configs, load_profile("local"), told)
+    progress.say("3/3 report")
+    analysis = analyse(load([runs]))
+    page = report.write(analysis, out / "report", title="bigchem demo: what sharing gives, by model size")
+    Console().print(report.terminal_table(analysis))
+    print(f"report: {page.resolve()}  ({time.monotonic() - begun:.0f} s)")
+    return page

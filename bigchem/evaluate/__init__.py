@@ -1,0 +1,1 @@
+"""Predictions and their scores, by the published protocol."""

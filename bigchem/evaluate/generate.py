@@ -1,0 +1,124 @@
+"""Predictions of a consolidated model on a split, by transformers' own generation. Resumable: a kill loses one
+batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bigchem.config import EvaluateConfig
+from bigchem.data.loader import pack
+from bigchem.data.shards import TaskRows
+from bigchem.data.tokenizer import EOS, PAD, Tokenizer
+from bigchem.model.t5 import load_pretrained
+from bigchem.progress import Progress
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of a task that one rank predicts, longest source first. truncated: sources cut at max_source_tokens."""
+
+    rows: list[int]
+    max_source_tokens: int
+
+    def source(self, task_rows: TaskRows, row: int) -> list[int]:
+        """Token ids of a row's source, cut at max_source_tokens with its end token kept."""
+        ids: list[int] = task_rows.tokens(row)[0].tolist()
+        return ids if len(ids) <= self.max_source_tokens else [*ids[: self.max_source_tokens - 1], EOS]
+
+
+def part_of(task_rows: TaskRows, max_rows: int, max_source_tokens: int, rank: int, world_size: int) -> Part:
+    """This rank's rows: sorted by source length and dealt in turn, so that every rank has as much to do."""
+    count = min(len(task_rows), max_rows or len(task_rows))
+    by_length = np.argsort(-task_rows.lengths[:count, 0], kind="stable")
+    return Part([int(r) for r in by_length[rank::world_size]], max_source_tokens)
+
+
+def batches(part: Part, task_rows: TaskRows, rows: list[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Rows in batches of at most `batch_tokens` padded source tokens; rows come longest first."""
+    batch: list[int] = []
+    width = 0
+    for row in rows:
+        width = max(width, len(part.source(task_rows, row)))
+        if batch and width * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch, width = [], len(part.source(task_rows, row))
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+@torch.no_grad()
+def predict(
+    model_dir: Path,
+    task_rows: TaskRows,
+    part: Part,
+    config: EvaluateConfig,
+    out: Path,
+    device: torch.device,
+    progress: Progress,
+) -> None:
+    """Appends predictions of this rank's rows to `out` (JSON lines); rows that are there already are skipped."""
+    from transformers import T5ForConditionalGeneration
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+
+    done = {line["row"] for line in read_lines(out)}
+    rows = [row for row in part.rows if row not in done]
+    tokenizer = Tokenizer.load(model_dir)
+    model = T5ForConditionalGeneration.from_pretrained(model_dir, dtype=torch.float32).eval().to(device)
+    with out.open("a", encoding="utf-8") as file, progress.bar(f"predicting {task_rows.task}", len(rows)) as bar:
+        for batch in batches(part, task_rows, rows, config.batch_tokens):
+            sources = [torch.tensor(part.source(task_rows, row)) for row in batch]
+            ids = torch.nn.utils.rnn.pad_sequence(sources, batch_first=True, padding_value=PAD).to(device)
+            output = model.generate(
+                input_ids=ids,
+                attention_mask=(ids != PAD).long(),
+                num_beams=config.num_beams,
+                num_return_sequences=config.num_return,
+                max_new_tokens=config.max_new_tokens,
+                do_sample=False,
+            )
+            texts = tokenizer.decode_batch(output.tolist())
+            for i, row in enumerate(batch):
+                key, source, target = task_rows.text(row)
+                line = {"row": row, "key": key, "source": source, "target": target}
+                listed = texts[i * config.num_return : (i + 1) * config.num_return]
+                file.write(json.dumps({**line, "predictions": listed}, ensure_ascii=False) + "\n")
+            file.flush()
+            bar.advance(len(batch))
+
+
+@torch.no_grad()
+def token_loss(
+    model_dir: Path, task_rows: TaskRows, part: Part, batch_tokens: int, device: torch.device
+) -> tuple[float, int]:
+    """(summed cross-entropy, target tokens) of this rank's rows, by the packed model."""
+    model = load_pretrained(model_dir, dropout=0.0).eval().to(device)
+    total, count = 0.0, 0
+    for batch in batches(part, task_rows, part.rows, batch_tokens):
+        sources = [np.array(part.source(task_rows, row)) for row in batch]
+        targets = [task_rows.tokens(row)[1] for row in batch]
+        loss = model(pack(sources, targets, np.zeros(len(batch), dtype=np.int64)).to(device))
+        total += float(loss.total)
+        count += int(loss.counts.sum())
+    return total, count
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a JSON-lines file; a last line that was cut off by a kill is removed from the file."""
+    if not path.is_file():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    return [json.loads(line) for line in whole.splitlines()]

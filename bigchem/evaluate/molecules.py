@@ -1,0 +1,82 @@
+"""Metrics of molecules written as SMILES (MolT5, Edwards et al. 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rapidfuzz import process
+from rapidfuzz.distance import Levenshtein
+from rdkit import Chem, DataStructs, rdBase
+from rdkit.Chem import rdFingerprintGenerator, rdMolDescriptors
+
+Floats = NDArray[np.float64]
+
+COLUMNS = ("parses", "valid", "exact", "maccs", "rdk", "morgan")
+"""The columns of compare: whether the reference parses, whether the prediction does, and so on."""
+
+
+def parse(smiles: str) -> Chem.Mol | None:
+    """The molecule, or None. So the empty string, which is a molecule of no atoms to RDKit: no output is no answer."""
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromSmiles(smiles)
+    return molecule if molecule is not None and molecule.GetNumAtoms() else None
+
+
+def levenshtein(references: Sequence[str], predictions: Sequence[str]) -> Floats:
+    """Edit distance of each pair of strings, in characters: [pairs]."""
+    return process.cpdist(references, predictions, scorer=Levenshtein.distance, dtype=np.float64)
+
+
+def compare(references: Sequence[str], predictions: Sequence[str]) -> Floats:
+    """Everything that needs RDKit, each molecule parsed once: [pairs, COLUMNS]. Similarities: NaN unless both parse."""
+    return np.array([_compare(*pair) for pair in zip(references, predictions, strict=True)]).reshape(-1, len(COLUMNS))
+
+
+def same(first: Chem.Mol, second: Chem.Mol) -> bool:
+    """Whether two molecules have one InChI; where InChI can be had of neither, one canonical SMILES."""
+    if first.GetNumHeavyAtoms() != second.GetNumHeavyAtoms():  # so neither name can agree; InChI is slow
+        return False
+    with rdBase.BlockLogs():
+        names = [Chem.MolToInchi(molecule) for molecule in (first, second)]
+    if not any(names):
+        names = [Chem.MolToSmiles(molecule) for molecule in (first, second)]
+    return bool(names[0] == names[1])
+
+
+def frechet_distance(references: Sequence[str], predictions: Sequence[str]) -> float:
+    """Fréchet ChemNet distance (package fcd) between the two sides of the pairs that both parse; NaN for under two.
+
+    Raises ImportError where the optional package is not installed.
+    """
+    from fcd import get_fcd
+
+    parsed = [(parse(a), parse(b)) for a, b in zip(references, predictions, strict=True)]
+    smiles = [tuple(map(Chem.MolToSmiles, pair)) for pair in parsed if None not in pair]
+    if len(smiles) < 2:
+        return float("nan")
+    wanted, predicted = zip(*smiles, strict=True)
+    return float(get_fcd(list(wanted), list(predicted)))
+
+
+def _compare(reference: str, prediction: str) -> tuple[float, ...]:
+    wanted, predicted = parse(reference), parse(prediction)
+    if wanted is None or predicted is None:
+        return (wanted is not None, predicted is not None, 0.0, np.nan, np.nan, np.nan)
+    similarities = (
+        DataStructs.TanimotoSimilarity(fingerprint(wanted), fingerprint(predicted))
+        for fingerprint in (
+            rdMolDescriptors.GetMACCSKeysFingerprint,
+            Chem.RDKFingerprint,
+            _morgan().GetSparseCountFingerprint,
+        )
+    )
+    return (1.0, 1.0, same(wanted, predicted), *similarities)
+
+
+@cache
+def _morgan() -> Any:
+    return rdFingerprintGenerator.GetMorganGenerator(radius=2)

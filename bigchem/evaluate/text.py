@@ -1,0 +1,155 @@
+"""Metrics of text: corpus BLEU, ROUGE, METEOR, and the tokens they are taken over."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigchem.errors import UserError
+
+Floats = NDArray[np.float64]
+
+SCIBERT_SIZES = (31089, 31090)
+"""Lines of scibert_scivocab_uncased: its configuration says 31,090, the copy behind our reference scores has one fewer.
+The cased vocabulary has 31,116, BERT's own 30,522."""
+_WORD = re.compile(r"\w+|[^\w\s]")
+_SPECIAL = frozenset(("[PAD]", "[CLS]", "[SEP]"))
+
+
+def words(text: str) -> list[str]:
+    """Lower-cased runs of word characters, and every other visible character by itself."""
+    return _WORD.findall(text.lower())
+
+
+def find_scibert() -> Path | None:
+    """SciBERT's vocab.txt: $BIGCHEM_SCIBERT (the file or its folder), else ../shared/vocab/scibert; None if absent.
+
+    UserError if the variable leads nowhere, or if the file is another vocabulary.
+    """
+    given = os.environ.get("BIGCHEM_SCIBERT")
+    roots = (Path(__file__).resolve().parents[2], Path.cwd())
+    places = [Path(given)] if given else [root.parent / "shared" / "vocab" / "scibert" for root in roots]
+    files = (place / "vocab.txt" if place.is_dir() else place for place in places)
+    file = next(filter(Path.is_file, files), None)
+    if file is None:
+        if given:
+            raise UserError("no vocab.txt here", f"BIGCHEM_SCIBERT={given}", "point it at SciBERT's vocab.txt")
+        return None
+    size = len(file.read_bytes().rstrip(b"\n").split(b"\n"))
+    if size not in SCIBERT_SIZES:
+        hint = f"scibert_scivocab_uncased has {SCIBERT_SIZES[-1]}; another vocabulary gives other scores"
+        raise UserError(f"{size} entries: not SciBERT's uncased vocabulary", str(file), hint)
+    return file
+
+
+def subwords(texts: Sequence[str], vocabulary: Path) -> list[list[str]]:
+    """WordPiece tokens (uncased, the first 512, no special tokens), as BertTokenizerFast.tokenize gives them."""
+    from tokenizers import BertWordPieceTokenizer
+
+    tokenizer = BertWordPieceTokenizer(str(vocabulary), lowercase=True)
+    tokenizer.enable_truncation(512)
+    encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    return [[token for token in one.tokens if token not in _SPECIAL] for one in encoded]
+
+
+def bleu_counts(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]], order: int) -> Floats:
+    """What each pair adds to corpus BLEU: [pairs, 2 + 2 * order].
+
+    Columns: predicted length, reference length, then for n = 1 .. order the matched and the predicted n-grams. A
+    prediction without n-grams adds one predicted n-gram, as in nltk.
+    """
+    rows = np.empty((len(references), 2 + 2 * order))
+    for row, reference, prediction in zip(rows, references, predictions, strict=True):
+        row[:2] = len(prediction), len(reference)
+        for n in range(1, order + 1):
+            predicted, wanted = _ngrams(prediction, n), _ngrams(reference, n)
+            row[2 * n] = sum(min(count, wanted[ngram]) for ngram, count in predicted.items() if ngram in wanted)
+            row[2 * n + 1] = max(1, len(prediction) - n + 1)
+    return rows
+
+
+def bleu(sums: Floats, order: int) -> Floats:
+    """Corpus BLEU (Papineni et al. 2002) with uniform weights from summed bleu_counts [..., >= 2 + 2 * order] -> [...].
+
+    Equal to nltk's corpus_bleu without smoothing: 0 where some order has no match at all.
+    """
+    predicted, reference = sums[..., 0], sums[..., 1]
+    matched, total = sums[..., 2 : 2 + 2 * order : 2], sums[..., 3 : 3 + 2 * order : 2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_precision = np.log(matched / total).mean(axis=-1)
+        log_brevity = np.minimum(0.0, 1.0 - reference / predicted)
+    return np.where((matched > 0).all(axis=-1), np.exp(log_precision + log_brevity), 0.0)
+
+
+def rouge(references: Sequence[str], predictions: Sequence[str]) -> Floats:
+    """ROUGE-1, ROUGE-2 and ROUGE-L F of each pair of raw texts, without stemming (rouge_score): [pairs, 3]."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    kinds = ["rouge1", "rouge2", "rougeL"]
+    scorer = RougeScorer(kinds)
+    scored = (scorer.score(reference, text) for reference, text in zip(references, predictions, strict=True))
+    return np.array([[scores[kind].fmeasure for kind in kinds] for scores in scored]).reshape(-1, 3)
+
+
+def find_wordnet() -> str | None:
+    """The first folder of nltk's data path ($NLTK_DATA) that has corpora/wordnet (WordNet 3.0), or None."""
+    import nltk
+
+    return next((folder for folder in map(str, nltk.data.path) if _wordnet_in(folder) is not None), None)
+
+
+def meteor(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]], nltk_data: str) -> Floats:
+    """METEOR of each pair of token lists (nltk's defaults: Porter stems, WordNet synonyms): [pairs].
+
+    nltk_data: see find_wordnet.
+    """
+    from nltk.translate.meteor_score import single_meteor_score
+
+    lexicon = _lexicon(nltk_data)
+    return np.array(
+        [
+            single_meteor_score(reference, prediction, stemmer=lexicon, wordnet=lexicon)
+            for reference, prediction in zip(references, predictions, strict=True)
+        ]
+    )
+
+
+@lru_cache(maxsize=1)
+def _lexicon(nltk_data: str) -> SimpleNamespace:
+    """nltk's stemmer and WordNet behind caches: captions repeat a few thousand words."""
+    import nltk
+    from nltk.corpus.reader.wordnet import WordNetCorpusReader
+    from nltk.stem.porter import PorterStemmer
+
+    if nltk_data not in nltk.data.path:  # a spawned worker; nltk opens nothing outside its data path
+        nltk.data.path.append(nltk_data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # says that there is no multilingual WordNet
+        wordnet = WordNetCorpusReader(_wordnet_in(nltk_data), None)
+    return SimpleNamespace(stem=cache(PorterStemmer().stem), synsets=cache(wordnet.synsets))
+
+
+def _wordnet_in(folder: str) -> Any:
+    """nltk's pointer to the corpus, unpacked or still in the archive that nltk.downloader leaves; None if absent."""
+    import nltk
+
+    for name in ("corpora/wordnet", "corpora/wordnet.zip/wordnet/"):
+        try:
+            return nltk.data.find(name, [folder])
+        except LookupError:
+            continue
+    return None
+
+
+def _ngrams(tokens: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
+    return Counter(zip(*(tokens[start:] for start in range(n)), strict=False))

@@ -1,0 +1,167 @@
+"""`bigchem doctor`: what this machine has, and whether processes on it can really work together."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+ALL_REDUCE_TIMEOUT_S = 300
+"""The first run compiles DeepSpeed's shared-memory operation: about a minute."""
+MIN_FREE_GB = 5
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row. verdict: ok, warn or fail; next: what to do about it."""
+
+    name: str
+    verdict: str
+    found: str
+    next: str = ""
+
+
+def examine(runs: Path, processes: int) -> list[Check]:
+    """Every check, in order. processes: of the all-reduce; 0 leaves it out."""
+    checks: list[Callable[[], Check]] = [
+        _python,
+        _torch,
+        _deepspeed,
+        _compiler,
+        _flash_attn,
+        lambda: _disk(runs),
+        _slurm,
+    ]
+    if processes:
+        checks.append(lambda: _all_reduce(processes))
+    return [_guarded(check) for check in checks]
+
+
+def table(checks: list[Check]) -> Table:
+    """The checks for a terminal."""
+    made = Table("check", "verdict", "found", "next", box=None)
+    colours = {"ok": "green", "warn": "yellow", "fail": "red"}
+    for check in checks:
+        made.add_row(check.name, f"[{colours[check.verdict]}]{check.verdict}[/]", check.found, check.next)
+    return made
+
+
+def _guarded(check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except Exception as error:  # a check that breaks is a finding, not the end of the examination
+        name = getattr(check, "__name__", "check").strip("_")
+        return Check(name, "fail", f"{type(error).__name__}: {error}")
+
+
+def _python() -> Check:
+    return Check("python", "ok", f"{platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores")
+
+
+def _torch() -> Check:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Check("torch", "ok", f"{torch.__version__}, no GPU: training on the CPU")
+    names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+    return Check("torch", "ok", f"{torch.__version__}, {torch.cuda.device_count()} x {', '.join(sorted(names))}")
+
+
+def _deepspeed() -> Check:
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if _has_cuda() else "cpu")
+    deepspeed = importlib.import_module("deepspeed")
+    return Check("deepspeed", "ok", f"{deepspeed.__version__}, accelerator {os.environ['DS_ACCELERATOR']}")
+
+
+def _compiler() -> Check:
+    found = shutil.which("g++")
+    if found is None:
+        return Check("g++", "fail", "not found", "install g++: DeepSpeed compiles its CPU operation with it")
+    return Check("g++", "ok", found)
+
+
+def _flash_attn() -> Check:
+    if not _has_cuda():
+        return Check("flash-attn", "ok", "not needed without a GPU")
+    try:
+        module = importlib.import_module("flash_attn")
+    except ImportError:
+        return Check("flash-attn", "warn", "not installed", "pip install 'bigchem[cuda]'")
+    return Check("flash-attn", "ok", str(module.__version__))
+
+
+def _disk(runs: Path) -> Check:
+    """Free space, and the time that a small fsync takes."""
+    folder = runs.resolve()
+    while not folder.is_dir():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / 1e9
+    begun = time.monotonic()
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"x" * 4096)
+        file.flush()
+        os.fsync(file.fileno())
+    found = f"{folder}: {free:.0f} GB free, fsync {1e3 * (time.monotonic() - begun):.1f} ms"
+    if free < MIN_FREE_GB:
+        return Check("disk", "warn", found, "checkpoints need room: 16 bytes a parameter, times `keep` plus one")
+    return Check("disk", "ok", found)
+
+
+def _slurm() -> Check:
+    if shutil.which("sbatch") is None:
+        return Check("slurm", "ok", "no sbatch here: --cluster local only")
+    told = subprocess.run(["sinfo", "--version"], capture_output=True, text=True, timeout=5, check=False)
+    up = subprocess.run(["sinfo", "-h", "-o", "%P %D %T"], capture_output=True, text=True, timeout=5, check=False)
+    if up.returncode:
+        return Check("slurm", "warn", f"{told.stdout.strip()}, but the controller does not answer", "ask its keeper")
+    return Check("slurm", "ok", f"{told.stdout.strip()}: {', '.join(up.stdout.splitlines()[:4])}")
+
+
+def all_reduce() -> str:
+    """What each process of the check runs: the training's own start, then a sum over ranks."""
+    import torch
+    import torch.distributed as dist
+
+    from bigchem.launch.job import finish, start
+    from bigchem.launch.rendezvous import rendezvous
+
+    place = rendezvous(os.environ, os.getpid())
+    device = start(place)
+    value = torch.tensor([float(place.rank + 1)], device=device)
+    begun = time.monotonic()
+    dist.all_reduce(value)
+    seconds = time.monotonic() - begun
+    finish()
+    expected = place.world_size * (place.world_size + 1) / 2
+    if float(value) != expected:
+        raise ArithmeticError(f"the sum over ranks is {float(value)}, not {expected}")
+    return f"{place.world_size} processes on {device}, {1e3 * seconds:.1f} ms"
+
+
+def _all_reduce(processes: int) -> Check:
+    import submitit
+
+    with tempfile.TemporaryDirectory() as folder:
+        executor = submitit.LocalExecutor(folder=folder)
+        executor.update_parameters(
+            timeout_min=ALL_REDUCE_TIMEOUT_S / 60,
+            tasks_per_node=processes,
+            gpus_per_node=processes if _has_cuda() else 0,
+        )
+        found = executor.submit(all_reduce).results()
+    return Check("all-reduce", "ok", found[0])
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())

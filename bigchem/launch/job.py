@@ -1,0 +1,195 @@
+"""What runs inside a job: train, consolidate, evaluate; and requeue when told to stop early."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bigchem import strict
+from bigchem.config import RunConfig
+from bigchem.errors import UserError
+from bigchem.launch.rendezvous import Rendezvous, rendezvous
+
+if TYPE_CHECKING:
+    import torch
+
+SHARED_FOLDER_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Job:
+    """The callable that submitit pickles: only a path, so that what runs is what the run folder says."""
+
+    run_dir: str
+    env: tuple[tuple[str, str], ...] = ()
+
+    def __call__(self) -> str:
+        """Runs the job in this process; its final state."""
+        os.environ.update(self.env)
+        place = rendezvous(os.environ, os.getpid())
+        with rank_log(Path(self.run_dir), place.rank, tee=False):
+            state = run(Path(self.run_dir), place)
+        if state == "stopped":
+            _requeue(place)
+        return state
+
+    def checkpoint(self) -> object:
+        """submitit's hook for a signal outside of training: run again from the last published checkpoint."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+
+def run_here(config: RunConfig) -> str:
+    """Runs a job in this process, without a launcher or under torchrun or srun; its final state."""
+    from bigchem.launch.runfolder import absolute, prepare
+
+    place = rendezvous(os.environ, os.getpid())
+    run_dir = prepare(config) if place.rank == 0 else absolute(config).run_dir
+    _wait_for(run_dir / "config.toml")
+    with rank_log(run_dir, place.rank, tee=place.rank == 0):
+        return run(run_dir, place)
+
+
+def run(run_dir: Path, place: Rendezvous) -> str:
+    """Trains the run of a run folder and, when its last step is done, consolidates and evaluates it.
+
+    Returns its state: finished, trained (not evaluated, as configured) or stopped.
+    """
+    from bigchem.train.state import read_state, write_state
+
+    config = strict.load(RunConfig, run_dir / "config.toml")
+    device = start(place)
+    try:
+        state = _run(config, device, place)
+    except BaseException as error:
+        before = read_state(run_dir)
+        if before["state"] != "failed":  # the first rank to fail knows why; its peers only lose their connections
+            write_state(run_dir, "failed", **_progress(before), reason=_reason(error), rank=place.rank)
+        if isinstance(error, UserError):
+            print(f"error: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        raise
+    finish()
+    return state
+
+
+def _run(config: RunConfig, device: torch.device, place: Rendezvous) -> str:
+    import torch.distributed as dist
+
+    from bigchem.evaluate.run import evaluate, run_subject
+    from bigchem.export import export
+    from bigchem.train.loop import train
+    from bigchem.train.state import read_state, write_state
+
+    outcome = train(config, device)
+    if not outcome.finished:
+        return "stopped"
+    if not config.evaluate.at_end:
+        return "trained"
+    model_dir = config.run_dir / "model"
+    if place.rank == 0:
+        export(config.run_dir, model_dir, overwrite=True)
+    dist.barrier()
+    evaluate(run_subject(config, model_dir), config.evaluate, rank=place.rank, world_size=place.world_size)
+    dist.barrier()
+    if place.rank == 0:
+        write_state(config.run_dir, "finished", **_progress(read_state(config.run_dir)))
+    return "finished"
+
+
+def start(place: Rendezvous) -> torch.device:
+    """Brings the process group up; the device of this rank."""
+    os.environ.update(place.variables())
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        threads = os.environ.get("OMP_NUM_THREADS")
+        torch.set_num_threads(int(threads) if threads else max(1, (os.cpu_count() or 1) // place.world_size))
+    import deepspeed
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(place.local_rank)
+    deepspeed.init_distributed(backend, verbose=False)
+    return torch.device("cuda", place.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def _wait_for(path: Path) -> None:
+    """Waits until rank 0 has written a file. Shared folders may show it late."""
+    deadline = time.monotonic() + SHARED_FOLDER_TIMEOUT_S
+    while not path.is_file():
+        if time.monotonic() > deadline:
+            raise UserError("rank 0 did not write it", str(path), "is the runs folder shared between the nodes?")
+        time.sleep(0.1)
+
+
+def finish() -> None:
+    """Takes the process group down."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@contextmanager
+def rank_log(run_dir: Path, rank: int, *, tee: bool) -> Iterator[None]:
+    """Sends this process's output to logs/rank<N>.log; with tee, to the terminal as well."""
+    path = run_dir / "logs" / f"rank{rank}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8", buffering=1) as log:
+        stdout, stderr = sys.stdout, sys.stderr
+        sys.stdout = _Tee(log, stdout) if tee else log  # type: ignore[assignment]
+        sys.stderr = _Tee(log, stderr) if tee else log  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = stdout, stderr
+
+
+class _Tee:
+    """Writes to several text streams."""
+
+    def __init__(self, *streams: object) -> None:
+        self._streams = streams
+
+    def write(self, text: str) -> int:
+        for stream in self._streams:
+            stream.write(text)  # type: ignore[attr-defined]
+        return len(text)
+
+    def flush(self) -> None:
+        for stream in self._streams:
+            stream.flush()  # type: ignore[attr-defined]
+
+    def isatty(self) -> bool:
+        return False
+
+
+def _requeue(place: Rendezvous) -> None:
+    """Asks submitit's plugin to start the job again: scontrol requeue on Slurm, another round locally."""
+    if place.launcher not in ("slurm", "submitit local") or place.rank != 0:
+        return
+    import submitit
+
+    submitit.JobEnvironment()._requeue(0)
+    sys.exit(-1)  # no result: the requeued job will give one
+
+
+def _progress(state: dict[str, object]) -> dict[str, object]:
+    return {key: state[key] for key in ("step", "steps") if key in state}
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).replace("\n", "; ") if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

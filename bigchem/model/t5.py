@@ -1,0 +1,353 @@
+"""T5 over packed sequences: no padding anywhere but inside attention backends that want it.
+
+Module and parameter names are those of transformers' T5ForConditionalGeneration, so that loading and exporting are
+plain copies. Hidden states are [tokens, d_model]; who belongs to which sequence is in the layouts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from bigchem.errors import UserError
+from bigchem.model import functional
+from bigchem.model.attention import KINDS, Layout, attention, relative_bias
+from bigchem.model.presets import Shape, from_hf_config
+from bigchem.tasks import TASK_NAMES
+
+START_ID = 0
+"""The decoder's first input token: T5 starts with the padding token."""
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """B examples packed without padding.
+
+    source_ids int64 [Ts]; target_ids int64 [Tt]: labels, with the end token, -100 where nothing is learned;
+    *_cu_seqlens int32 [B + 1]: example i is rows cu[i]..cu[i + 1] (none for a zero-length one); max_*_len: longest
+    length in tokens; task_ids int64 [B].
+    """
+
+    source_ids: Tensor
+    target_ids: Tensor
+    source_cu_seqlens: Tensor
+    target_cu_seqlens: Tensor
+    max_source_len: int
+    max_target_len: int
+    task_ids: Tensor
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> PackedBatch:
+        """The same batch on another device."""
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {n: v.to(device, non_blocking=non_blocking) for n, v in values.items() if isinstance(v, Tensor)}
+        return PackedBatch(**{**values, **tensors})
+
+
+class Loss(NamedTuple):
+    """Sums over the target tokens of a batch, not means: the caller divides by the tokens of the whole step.
+
+    total: fp32 scalar with gradient; per_task: fp32 [num_tasks], detached; counts: int64 [num_tasks], tokens learned.
+    """
+
+    total: Tensor
+    per_task: Tensor
+    counts: Tensor
+
+
+class RMSNorm(nn.Module):
+    """T5's layer norm: no mean, no bias; in fp32."""
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.rms_norm(x, self.weight, self.eps)
+
+
+class Dropout(nn.Module):
+    """Dropout in training; the mask comes from torch's global generator."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.dropout(x, self.p) if self.training else x
+
+
+class Linear(nn.Linear):
+    """No bias; weights from N(0, std^2), T5's way (transformers' `_init_weights` with factor 1).
+
+    They are drawn while the module is built: afterwards DeepSpeed's zero.Init has them in pieces.
+    """
+
+    def __init__(self, dim_in: int, dim_out: int, std: float) -> None:
+        self.std = std
+        super().__init__(dim_in, dim_out, bias=False)
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=self.std)
+
+
+class BiasTable(nn.Embedding):
+    """A stack's relative-position bias [buckets, heads], initialised as T5 does."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.std = shape.d_model**-0.5
+        super().__init__(shape.relative_attention_num_buckets, shape.num_heads)
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=self.std)
+
+
+class Attention(nn.Module):
+    """Projections around one kind of attention. The first self-attention of a stack holds the stack's bias table."""
+
+    def __init__(self, shape: Shape, dropout: float, kind: str, backend: str, has_bias: bool) -> None:
+        super().__init__()
+        self.d_kv, self.dropout, self.causal, self.backend = shape.d_kv, dropout, kind == "decoder_self", backend
+        d, inner = shape.d_model, shape.inner_dim
+        self.q = Linear(d, inner, std=(d * shape.d_kv) ** -0.5)  # holds the 1 / sqrt(d_kv) that the scores lack
+        self.k = Linear(d, inner, std=d**-0.5)
+        self.v = Linear(d, inner, std=d**-0.5)
+        self.o = Linear(inner, d, std=inner**-0.5)
+        if has_bias:
+            self.relative_attention_bias = BiasTable(shape)
+
+    def forward(self, x: Tensor, memory: Tensor | None, bias: Tensor | None, layout: Layout, seed: int) -> Tensor:
+        """Queries from x, keys and values from memory (None: from x)."""
+        source = x if memory is None else memory
+        q, k, v = (y.unflatten(-1, (-1, self.d_kv)) for y in (self.q(x), self.k(source), self.v(source)))
+        dropout_p = self.dropout if self.training else 0.0
+        out = attention(q, k, v, bias, layout, causal=self.causal, dropout_p=dropout_p, seed=seed, backend=self.backend)
+        projected: Tensor = self.o(out.flatten(1))
+        return projected
+
+
+class FeedForward(nn.Module):
+    """ReLU (v1.0) or gated GELU (v1.1: the tanh approximation)."""
+
+    def __init__(self, shape: Shape, dropout: float) -> None:
+        super().__init__()
+        d, d_ff = shape.d_model, shape.d_ff
+        self.gated = shape.gated
+        if shape.gated:
+            self.wi_0 = Linear(d, d_ff, std=d**-0.5)
+            self.wi_1 = Linear(d, d_ff, std=d**-0.5)
+        else:
+            self.wi = Linear(d, d_ff, std=d**-0.5)
+        self.wo = Linear(d_ff, d, std=d_ff**-0.5)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = F.gelu(self.wi_0(x), approximate="tanh") * self.wi_1(x) if self.gated else F.relu(self.wi(x))
+        projected: Tensor = self.wo(self.dropout(hidden))
+        return projected
+
+
+class Sublayer(nn.Module):
+    """x + dropout(inner(norm(x))); `name` is what transformers calls the inner module."""
+
+    def __init__(self, name: str, inner: nn.Module, shape: Shape, dropout: float) -> None:
+        super().__init__()
+        self.name = name
+        self.add_module(name, inner)
+        self.layer_norm = RMSNorm(shape.d_model, shape.layer_norm_epsilon)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, *args: object) -> Tensor:
+        update: Tensor = self.dropout(cast(nn.Module, getattr(self, self.name))(self.layer_norm(x), *args))
+        return x + update
+
+
+class Block(nn.Module):
+    """Self-attention, in the decoder cross-attention, feed-forward."""
+
+    def __init__(self, shape: Shape, dropout: float, backends: Mapping[str, str], decoder: bool, first: bool) -> None:
+        super().__init__()
+        kind = "decoder_self" if decoder else "encoder_self"
+        inner: dict[str, nn.Module] = {"SelfAttention": Attention(shape, dropout, kind, backends[kind], first)}
+        if decoder:
+            inner["EncDecAttention"] = Attention(shape, dropout, "cross", backends["cross"], has_bias=False)
+        inner["DenseReluDense"] = FeedForward(shape, dropout)
+        self.layer = nn.ModuleList(Sublayer(name, module, shape, dropout) for name, module in inner.items())
+
+    def forward(self, x: Tensor, memory: Tensor | None, bias: Tensor, layouts: Sequence[Layout], seed: int) -> Tensor:
+        """layouts: of self-attention, in the decoder also of cross-attention to the memory."""
+        x = self.layer[0](x, None, bias, layouts[0], seed)
+        if memory is not None:
+            x = self.layer[1](x, memory, None, layouts[1], seed + 1)
+        hidden: Tensor = self.layer[-1](x)
+        return hidden
+
+
+class Stack(nn.Module):
+    """Encoder or decoder, from embedded tokens to normed hidden states."""
+
+    checkpoint_activations = False
+
+    def __init__(self, shape: Shape, dropout: float, backends: Mapping[str, str], decoder: bool) -> None:
+        super().__init__()
+        num_layers = shape.num_decoder_layers if decoder else shape.num_layers
+        self.block = nn.ModuleList(Block(shape, dropout, backends, decoder, i == 0) for i in range(num_layers))
+        self.final_layer_norm = RMSNorm(shape.d_model, shape.layer_norm_epsilon)
+        self.dropout = Dropout(dropout)
+        self.bidirectional = not decoder
+        self.max_distance = shape.relative_attention_max_distance
+
+    def forward(self, x: Tensor, memory: Tensor | None, layouts: Sequence[Layout], seed: int) -> Tensor:
+        table = self.get_submodule("block.0.layer.0.SelfAttention.relative_attention_bias")
+        bias = relative_bias(cast(nn.Embedding, table), self.bidirectional, self.max_distance)
+        x = self.dropout(x)
+        for i, block in enumerate(self.block):
+            args = (x, memory, bias, layouts, seed + 2 * i)
+            if self.checkpoint_activations and self.training:
+                x = checkpoint(block, *args, use_reentrant=False)
+            else:
+                x = block(*args)
+        hidden: Tensor = self.dropout(self.final_layer_norm(x))
+        return hidden
+
+
+class OutputProjection(Linear):
+    """The untied lm_head. Its forward is the loss, so that ZeRO-3 gathers the weight around its only use."""
+
+    def forward(self, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return functional.linear_cross_entropy(hidden, self.weight, labels)
+
+
+class PackedT5(nn.Module):
+    """T5ForConditionalGeneration over packed batches.
+
+    backends: kind of attention -> backend, from `choose_backends`. checkpoint_activations: keep only each block's input
+    in training and compute the block again in the backward pass. Fresh weights have T5's own initialisation.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        dropout: float = 0.1,
+        backends: Mapping[str, str] | None = None,
+        *,
+        checkpoint_activations: bool = False,
+        num_tasks: int = len(TASK_NAMES),
+    ) -> None:
+        super().__init__()
+        backends = backends or dict.fromkeys(KINDS, "torch")
+        self.shape, self.num_tasks = shape, num_tasks
+        self.shared = nn.Embedding(shape.vocab_size, shape.d_model)  # torch's default, N(0, 1), is T5's
+        self.encoder = Stack(shape, dropout, backends, decoder=False)
+        self.decoder = Stack(shape, dropout, backends, decoder=True)
+        self.encoder.checkpoint_activations = self.decoder.checkpoint_activations = checkpoint_activations
+        if not shape.tied:
+            self.lm_head = OutputProjection(shape.d_model, shape.vocab_size, std=1.0)
+
+    @property
+    def external_parameters(self) -> list[nn.Parameter]:
+        """Parameters that this module's own forward uses without calling their module: what
+        `deepspeed.zero.register_external_parameter(model, p)` wants under ZeRO-3."""
+        return [cast(nn.Parameter, self.shared.weight)] if self.shape.tied else []
+
+    def forward(self, batch: PackedBatch) -> Loss:
+        """The cross-entropy of the targets, summed."""
+        cu_source, cu_target = batch.source_cu_seqlens, batch.target_cu_seqlens
+        source = Layout(cu_source, cu_source, batch.max_source_len, batch.max_source_len)
+        target = Layout(cu_target, cu_target, batch.max_target_len, batch.max_target_len)
+        cross = Layout(cu_target, cu_source, batch.max_target_len, batch.max_source_len)
+        # Drawn outside of the blocks: a checkpointed block sees the same masks when it is computed again.
+        seed = int(torch.randint(2**31 - 1, ())) if self.training else 0
+        memory = self.encoder(self.shared(batch.source_ids), None, [source], seed)
+        inputs = shift_right(batch.target_ids, cu_target)
+        hidden = self.decoder(self.shared(inputs), memory, [target, cross], seed + 2 * self.shape.num_layers)
+        if self.shape.tied:
+            scaled = hidden * self.shape.d_model**-0.5
+            total, losses = functional.linear_cross_entropy(scaled, self.shared.weight, batch.target_ids)
+        else:
+            total, losses = self.lm_head(hidden, batch.target_ids)
+        return Loss(total, *self._by_task(batch, losses))
+
+    def _by_task(self, batch: PackedBatch, losses: Tensor) -> tuple[Tensor, Tensor]:
+        lengths = batch.target_cu_seqlens.diff().long()
+        task = batch.task_ids.repeat_interleave(lengths, output_size=len(losses))
+        learned = (batch.target_ids != functional.IGNORED).long()
+        return (
+            losses.new_zeros(self.num_tasks).index_add_(0, task, losses),
+            learned.new_zeros(self.num_tasks).index_add_(0, task, learned),
+        )
+
+
+def shift_right(labels: Tensor, cu_seqlens: Tensor) -> Tensor:
+    """The decoder's inputs: START_ID, then the labels, inside each sequence; ignored labels become 0."""
+    inputs = F.pad(labels, (1, 0), value=START_ID)
+    inputs[cu_seqlens[:-1].long()] = START_ID
+    return inputs[:-1].masked_fill(inputs[:-1] == functional.IGNORED, 0)
+
+
+def load_pretrained(
+    folder: str | Path,
+    dropout: float = 0.1,
+    backends: Mapping[str, str] | None = None,
+    *,
+    checkpoint_activations: bool = False,
+    num_tasks: int = len(TASK_NAMES),
+) -> PackedT5:
+    """A model with the shape and the weights (as fp32) of a Hugging Face T5 folder: config.json and safetensors, single
+    or sharded. UserError if files are missing, or names or shapes do not fit."""
+    folder = Path(folder)
+    try:
+        shape = from_hf_config(json.loads((folder / "config.json").read_text(encoding="utf-8")), str(folder))
+    except FileNotFoundError:
+        raise UserError("no config.json", str(folder), "give a folder written by save_pretrained") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"not JSON: {error}", str(folder / "config.json")) from None
+    with torch.device("meta"):
+        model = PackedT5(shape, dropout, backends, checkpoint_activations=checkpoint_activations, num_tasks=num_tasks)
+    weights = {name: tensor.float() for name, tensor in _read_safetensors(folder).items()}
+    _drop_copies(weights, shape.tied, str(folder))
+    expected = {name: tuple(parameter.shape) for name, parameter in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            what = f"{name} has shape {found.get(name, 'none')}, config.json asks for {expected.get(name, 'none')}"
+            raise UserError(what, str(folder), "config.json and weights must be of one checkpoint")
+    model.load_state_dict(weights, assign=True)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    return model
+
+
+def _read_safetensors(folder: Path) -> dict[str, Tensor]:
+    index = folder / "model.safetensors.index.json"
+    names = (
+        sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else ["model.safetensors"]
+    )
+    weights = {}
+    for name in names:
+        try:
+            with safe_open(folder / name, framework="pt") as file:
+                weights.update({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 - not a mapping
+        except (FileNotFoundError, SafetensorError) as error:
+            hint = "convert other formats with transformers: from_pretrained, then save_pretrained"
+            raise UserError(f"cannot read {name}: {error}", str(folder), hint) from None
+    return weights
+
+
+def _drop_copies(weights: dict[str, Tensor], tied: bool, where: str) -> None:
+    """Removes the names under which checkpoints repeat the shared embedding, and a table that T5 never used."""
+    weights.pop("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight", None)
+    for name in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", *(("lm_head.weight",) if tied else ())):
+        copy = weights.pop(name, None)
+        weights.setdefault("shared.weight", copy) if copy is not None else None
+        if copy is not None and not torch.equal(copy, weights["shared.weight"]):
+            raise UserError(f"{name} differs from shared.weight", where, "config.json says that they are tied")

@@ -1,0 +1,25 @@
+"""What every command line of the project shares: users' errors in one to three lines, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from bigchem.errors import UserError
+
+
+def run(app: typer.Typer) -> None:
+    """Runs a command line. `--debug` anywhere shows tracebacks."""
+    debug = "--debug" in sys.argv
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    try:
+        app(args=arguments)
+    except UserError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # `bigchem status | head`
+        sys.stderr.close()
+        sys.exit(1)

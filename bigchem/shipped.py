@@ -1,0 +1,30 @@
+"""Files that ship with the project: DeepSpeed configurations, cluster profiles, recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bigchem.errors import UserError, nearest
+
+_PACKAGE = Path(__file__).parent
+_FOLDERS = {
+    "ds_configs": (_PACKAGE.parent / "ds_configs", _PACKAGE / "_shipped" / "ds_configs"),
+    "clusters": (_PACKAGE.parent / "slurm" / "clusters", _PACKAGE / "_shipped" / "clusters"),
+    "recipes": (_PACKAGE / "recipes",),
+}
+
+
+def folder(kind: str) -> Path:
+    """The folder of a kind of shipped files: beside the package in a checkout, inside it once installed."""
+    return next((f for f in _FOLDERS[kind] if f.is_dir()), _FOLDERS[kind][0])
+
+
+def find(kind: str, name: str, suffix: str) -> Path:
+    """A shipped file by its name, or any file by its path. UserError with the nearest name."""
+    if Path(name).is_file():
+        return Path(name)
+    candidate = folder(kind) / f"{name}{suffix}"
+    if "/" not in name and candidate.is_file():
+        return candidate
+    known = sorted(p.name.removesuffix(suffix) for p in folder(kind).glob(f"*{suffix}"))
+    raise UserError(f"no file '{name}', and no shipped one of that name", kind, nearest(name, known))

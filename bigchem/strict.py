@@ -1,0 +1,139 @@
+"""The strict loader that every TOML of the project goes through: runs, builds, sweeps, clusters.
+
+`--set section.key=value` overrides a field; what was resolved can be written and fed back. Unknown keys are refused
+with the nearest known name; a wrong value is told with its field, its value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from bigchem.errors import UserError, nearest
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A table of a TOML file: no unknown keys, no silent conversions, immutable once read.
+
+    The docstring under a field is its documentation.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def load(kind: type[S], path: str | Path, overrides: Sequence[str] = ()) -> S:
+    """Reads a TOML file, applies `section.key=value` overrides and validates it."""
+    file = Path(path)
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError("no such file", str(file)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise UserError(f"not a TOML file: {error}", str(file)) from None
+    for override in overrides:
+        apply_override(table, override)
+    return validate(kind, table, str(file))
+
+
+def apply_override(table: dict[str, Any], override: str) -> None:
+    """Sets one field of a nested table from `section.key=value`. The value is TOML; a bare word is a string."""
+    name, separator, text = override.partition("=")
+    path = name.strip().split(".")
+    if not separator or not all(path):
+        raise UserError(f"cannot read '{override}'", "--set", "write section.key=value, as in --set train.steps=300")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    for part in path[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise UserError(f"'{part}' in '{name}' is not a section", "--set")
+    table[path[-1]] = value
+
+
+def validate(kind: type[S], table: dict[str, Any], where: str) -> S:
+    """Builds a section from a table; all its mistakes in one UserError of at most three lines."""
+    try:
+        return kind.model_validate(table)
+    except ValidationError as error:
+        found = error.errors()
+        what, hint = _explain(kind, found[0])
+        if len(found) > 1:
+            others = ", ".join(_dotted(e) for e in found[1:4])
+            hint = f"{hint or 'mend it'} (and {len(found) - 1} more: {others})"
+        raise UserError(what, where, hint) from None
+
+
+def dump(section: Section) -> str:
+    """The section as TOML text that `load` reads back to an equal section. Fields that are None are left out."""
+    return tomli_w.dumps(section.model_dump(mode="json", exclude_none=True))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes aside, fsyncs, renames: a reader sees the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _dotted(error: ErrorDetails) -> str:
+    return ".".join(str(part) for part in error["loc"])
+
+
+def _explain(kind: type[Section], error: ErrorDetails) -> tuple[str, str | None]:
+    field = _dotted(error)
+    if error["type"] == "extra_forbidden":
+        section = _section_at(kind, error["loc"][:-1])
+        known = list(section.model_fields) if section else []
+        return f"unknown key '{field}'", nearest(str(error["loc"][-1]), known)
+    if error["type"] == "missing":
+        return f"'{field}' is missing", "add it"
+    allowed = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    if isinstance(error["input"], dict):
+        return f"[{field}] should be {allowed}", None
+    return f"'{field}' = {error['input']!r}: should be {allowed}", _doc(kind, error["loc"])
+
+
+def _section_at(kind: type[Section], loc: tuple[int | str, ...]) -> type[Section] | None:
+    """The Section class that a pydantic location points into."""
+    current: type[Section] | None = kind
+    for part in loc:
+        if isinstance(part, int) or current is None:
+            continue
+        info = current.model_fields.get(part)
+        current = None if info is None else _section_in(info.annotation)
+    return current
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for arg in get_args(annotation) if (found := _section_in(arg))), None)
+
+
+def _doc(kind: type[Section], loc: tuple[int | str, ...]) -> str | None:
+    names = [part for part in loc if isinstance(part, str)]
+    for end in range(len(names), 0, -1):
+        section = _section_at(kind, tuple(names[: end - 1]))
+        if section and names[end - 1] in section.model_fields:
+            text = section.model_fields[names[end - 1]].description
+            return None if text is None else f"{names[end - 1]}: {' '.join(text.split())}"
+    return None

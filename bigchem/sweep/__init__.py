@@ -1,0 +1,1 @@
+"""Sweeps over model size and mixture, and their analysis."""

@@ -1,0 +1,299 @@
+"""Result files -> one table of scores.
+
+Two formats: `results.json` as `bigchem evaluate` writes it, and a CSV for models trained elsewhere with the columns of
+CSV_COLUMNS. Scores that cannot be compared (other data, split, decoding, definition or mixture) are refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, FiniteFloat
+
+from bigchem.errors import UserError, unknown
+from bigchem.strict import Section, validate
+from bigchem.sweep.fit import Estimate
+from bigchem.tasks import task_id
+
+Regime = Literal["together", "alone"]
+REGIMES: tuple[Regime, ...] = ("together", "alone")
+LOSS = "loss"
+"""Mean token cross-entropy on the split: every task has it, beside the protocol's metrics."""
+CSV_COLUMNS = ("parameters", "task", "regime", "metric", "value", "low", "high", "seed", "run")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluated model. Fields that a CSV cannot tell are None or empty."""
+
+    name: str
+    parameters: int
+    regime: Regime
+    seed: int
+    source: str
+    """The file that it was read from."""
+    preset: str = ""
+    sha256: str = ""
+    mixture: dict[str, float] = field(default_factory=dict)
+    """Share of each trained task; they sum to 1."""
+    step: int | None = None
+    tokens: int | None = None
+    fingerprint: str | None = None
+    split: str = ""
+    decoding: str = ""
+    protocol: str = ""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one task of one run. estimate is None where the metric is n/a; note says why."""
+
+    run: Run
+    task: str
+    metric: str
+    estimate: Estimate | None
+    definition: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was read. notes: what a reader of the analysis has to know about it, in sentences."""
+
+    runs: tuple[Run, ...]
+    scores: tuple[Score, ...]
+    notes: tuple[str, ...] = ()
+
+
+class _Part(Section):
+    """Newer writers may add keys; types are not converted."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class _Model(_Part):
+    preset: str
+    parameters: Annotated[int, Field(gt=0)]
+    sha256: str
+
+
+class _Metric(_Part):
+    task: str
+    metric: str
+    value: FiniteFloat | None
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+    definition: str
+    note: str = ""
+
+
+class _File(_Part):
+    version: Literal[1] = Field(alias="schema")
+    run: str
+    model: _Model
+    mixture: Annotated[dict[str, Annotated[float, Field(ge=0)]], Field(min_length=1)]
+    seed: int
+    step: int
+    tokens: int
+    data_fingerprint: str
+    split: str
+    decoding: dict[str, Any]
+    protocol: str
+    metrics: list[_Metric]
+
+
+class _CsvRow(Section):
+    parameters: Annotated[int, Field(gt=0)]
+    task: str
+    regime: Regime
+    metric: str
+    value: FiniteFloat | None
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+    seed: int
+    run: str
+
+
+def load(paths: Iterable[str | Path], allow_mixed: bool = False) -> Results:
+    """Reads result files, CSV tables and folders (every results.json under them).
+
+    UserError for what is missing, is not of the format, or cannot be compared; allow_mixed turns the last into notes.
+    """
+    scores: list[Score] = []
+    for file in find(paths):
+        scores += _read_csv(file) if file.suffix == ".csv" else _read_json(file)
+    scores, notes = _newest_steps(scores)
+    scores, more = _trained_tasks(scores)
+    problems = list(_mixed(scores))
+    if problems and not allow_mixed:
+        what, where, hint = problems[0]
+        raise UserError(what, where, f"{hint}, or --allow-mixed")
+    notes += more + [f"Mixed on request: {what}." for what, _, _ in problems]
+    unstamped = [s.run for s in scores if s.run.fingerprint is None]
+    if unstamped:
+        names = ", ".join(sorted({run.name for run in unstamped}))
+        notes.append(f"From CSV, without a data fingerprint or definitions, comparable on your word only: {names}.")
+    runs = {id(s.run): s.run for s in scores}.values()
+    ordered = sorted(runs, key=lambda run: (run.parameters, REGIMES.index(run.regime), run.name, run.seed))
+    return Results(tuple(ordered), tuple(scores), tuple(notes))
+
+
+def find(paths: Iterable[str | Path]) -> list[Path]:
+    """The result files behind paths, folders searched, each file once."""
+    found: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        files = sorted(path.glob("**/results.json")) if path.is_dir() else [path]
+        if not files:
+            raise UserError("no results.json in this folder or under it", str(path), "run `bigchem evaluate` first")
+        for file in files:
+            if not file.is_file():
+                raise UserError("no such file or folder", str(file), "give results.json, a CSV, or a folder of runs")
+            found.setdefault(file.resolve(), file)
+    if not found:
+        raise UserError("no result files given", hint="give results.json, a CSV, or a folder of runs")
+    return list(found.values())
+
+
+def higher_is_better(metric: str) -> bool:
+    """The metric's direction, from the protocol; UserError for a metric that the protocol does not know."""
+    from bigchem.evaluate.protocol import HIGHER_IS_BETTER
+
+    if metric == LOSS:
+        return False
+    if metric not in HIGHER_IS_BETTER:
+        unknown("metric", metric, list(HIGHER_IS_BETTER))
+    return bool(HIGHER_IS_BETTER[metric])
+
+
+def _read_json(file: Path) -> list[Score]:
+    try:
+        table = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"not a JSON file: {error}", str(file)) from None
+    if not isinstance(table, dict):
+        raise UserError("not a results.json: its top level is not an object", str(file))
+    read = validate(_File, table, str(file))
+    for task in read.mixture:
+        task_id(task, f"{file}: mixture")
+    total = sum(read.mixture.values())
+    if total == 0:
+        raise UserError("'mixture' trains no task: all its weights are 0", str(file))
+    shares = {task: weight / total for task, weight in read.mixture.items() if weight > 0}
+    run = Run(
+        name=read.run,
+        parameters=read.model.parameters,
+        regime="together" if len(shares) > 1 else "alone",
+        seed=read.seed,
+        source=str(file),
+        preset=read.model.preset,
+        sha256=read.model.sha256,
+        mixture=shares,
+        step=read.step,
+        tokens=read.tokens,
+        fingerprint=read.data_fingerprint,
+        split=read.split,
+        decoding=", ".join(f"{key}={value}" for key, value in sorted(read.decoding.items())),
+        protocol=read.protocol,
+    )
+    return [
+        _score(run, metric, f"{file}: metrics[{number}]", metric.definition, metric.note)
+        for number, metric in enumerate(read.metrics)
+    ]
+
+
+def _read_csv(file: Path) -> list[Score]:
+    runs: dict[tuple[Any, ...], Run] = {}
+    scores = []
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            reader = csv.DictReader(lines)
+            if tuple(reader.fieldnames or ()) != CSV_COLUMNS:
+                raise UserError("wrong columns", f"{file}:1", f"the first line is {','.join(CSV_COLUMNS)}")
+            for raw in reader:
+                where = f"{file}:{reader.line_num}"
+                if None in raw or None in raw.values():
+                    raise UserError(f"not {len(CSV_COLUMNS)} fields", where)
+                row = validate(_CsvRow, {key: text.strip() or None for key, text in raw.items()}, where)
+                key = (row.run, row.parameters, row.regime, row.seed)
+                run = runs.setdefault(key, Run(row.run, row.parameters, row.regime, row.seed, str(file)))
+                scores.append(_score(run, row, where))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"not a CSV file: {error}", str(file)) from None
+    return scores
+
+
+def _score(run: Run, read: _Metric | _CsvRow, where: str, definition: str = "", note: str = "") -> Score:
+    task_id(read.task, f"{where}.task")
+    if read.low is not None and read.high is not None and read.low > read.high:
+        raise UserError(f"'low' = {read.low} is above 'high' = {read.high}", where)
+    estimate = None if read.value is None else Estimate(read.value, read.low, read.high)
+    return Score(run, read.task, read.metric, estimate, definition, note)
+
+
+def _newest_steps(scores: list[Score]) -> tuple[list[Score], list[str]]:
+    """Of a run that was evaluated at several steps, the last one."""
+
+    def identity(run: Run) -> tuple[Any, ...]:
+        return run.name, run.parameters, run.seed, tuple(sorted(run.mixture)), run.split, run.regime
+
+    last: dict[tuple[Any, ...], int] = {}
+    for score in scores:
+        last[identity(score.run)] = max(score.run.step or 0, last.get(identity(score.run), 0))
+    kept = [s for s in scores if (s.run.step or 0) == last[identity(s.run)]]
+    older = len({s.run.source for s in scores} - {s.run.source for s in kept})
+    return kept, [f"Left out: {older} result files of earlier steps of the same runs."] if older else []
+
+
+def _trained_tasks(scores: list[Score]) -> tuple[list[Score], list[str]]:
+    """Only scores of tasks that the run was trained on: the others are neither together nor alone."""
+    kept = [s for s in scores if not s.run.mixture or s.task in s.run.mixture]
+    left_out = len(scores) - len(kept)
+    return kept, [f"Left out: {left_out} scores of tasks that their run was not trained on."] if left_out else []
+
+
+def _mixed(scores: Sequence[Score]) -> Iterator[tuple[str, str, str]]:
+    """What must not be averaged or compared without being asked for: (what, where, hint)."""
+    runs = {id(s.run): s.run for s in scores}.values()
+    apart = "analyse them apart"
+    yield from _differing("data fingerprints", ((run.fingerprint, run.source) for run in runs), apart)
+    yield from _differing("splits", ((run.split, run.source) for run in runs), apart)
+    yield from _differing("decodings", ((run.decoding, run.source) for run in runs), apart)
+    together = ((_shares(run.mixture), run.source) for run in runs if run.regime == "together")
+    yield from _differing("mixtures of the shared models", together, apart)
+    for task, metric in dict.fromkeys((s.task, s.metric) for s in scores):
+        given = ((s.definition, s.run.source) for s in scores if (s.task, s.metric) == (task, metric))
+        yield from _differing(f"definitions of {task} {metric}", given, "score them again with one version")
+    yield from _twice(scores)
+
+
+def _differing(name: str, given: Iterable[tuple[str | None, str]], hint: str) -> Iterator[tuple[str, str, str]]:
+    """given: (value, file). Empty values are unknown, not different."""
+    first: dict[str, str] = {}
+    for value, source in given:
+        if value:
+            first.setdefault(value, source)
+    if len(first) > 1:
+        values, sources = list(first), list(first.values())
+        yield f"different {name}: '{values[0]}' and '{values[1]}'", f"{sources[0]} and {sources[1]}", hint
+
+
+def _twice(scores: Sequence[Score]) -> Iterator[tuple[str, str, str]]:
+    """Two runs of one size, regime and seed: told once for each pair of runs."""
+    cells: dict[tuple[Any, ...], Run] = {}
+    told = set()
+    for score in scores:
+        run = score.run
+        other = cells.setdefault((score.task, score.metric, run.regime, run.parameters, run.seed), run)
+        if other is not run and (id(other), id(run)) not in told:
+            told.add((id(other), id(run)))
+            what = f"two runs of {run.parameters} parameters, {score.task} {run.regime}, seed {run.seed}"
+            yield what, f"{other.source} and {run.source}", "give one of them, or other seeds"
+
+
+def _shares(mixture: dict[str, float]) -> str:
+    return ", ".join(f"{task} {share:.3g}" for task, share in sorted(mixture.items()))

@@ -1,0 +1,55 @@
+"""The five tasks: a task is data.
+
+Prompts are those of Text+Chem T5 (github.com/GT4SD/multitask_text_and_chemistry_t5), byte for byte, so that its
+published checkpoints can be used and compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bigchem.errors import unknown
+
+
+@dataclass(frozen=True)
+class Task:
+    """name: its one name everywhere. source_domain, target_domain: "chemistry" or "text"; prompt: put before every
+    source text; headline: the metric that stands for the task in short tables."""
+
+    name: str
+    source_domain: str
+    target_domain: str
+    prompt: str
+    headline: str
+
+    @property
+    def cross_domain(self) -> bool:
+        """Whether the task translates between chemistry and text."""
+        return self.source_domain != self.target_domain
+
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task("captioning", "chemistry", "text", "Caption the following SMILES: ", "bleu4"),
+        Task("generation", "text", "chemistry", "Write in SMILES the described molecule: ", "exact"),
+        Task("forward", "chemistry", "chemistry", "Predict the product of the following reaction: ", "top1"),
+        Task(
+            "retrosynthesis",
+            "chemistry",
+            "chemistry",
+            "Predict the reaction that produces the following product: ",
+            "top1",
+        ),
+        Task("actions", "text", "text", "Which actions are described in the following paragraph: ", "bleu2"),
+    )
+}
+TASK_NAMES: tuple[str, ...] = tuple(TASKS)
+"""A task's id in shards, batches and losses is its position here."""
+
+
+def task_id(name: str, where: str | None = None) -> int:
+    """The id of a task; UserError for an unknown name."""
+    if name not in TASKS:
+        unknown("task", name, list(TASK_NAMES), where)
+    return TASK_NAMES.index(name)

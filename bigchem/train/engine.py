@@ -1,0 +1,146 @@
+"""Everything DeepSpeed: its configuration, the engine, and one optimizer step through it.
+
+DeepSpeed owns sharding, optimizer state, offload and gradient reduction. The number of micro-batches of a step comes
+with the step, so the accumulation boundary is set here and the loss is scaled here: it is the sum of token losses over
+the step divided by the step's target tokens, whatever the ranks and the accumulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+
+from bigchem.config import OptimizerConfig, RunConfig
+from bigchem.data.loader import LoadedStep
+from bigchem.errors import UserError
+from bigchem.model.t5 import PackedBatch, PackedT5
+from bigchem.tasks import TASK_NAMES
+from bigchem.train.ds_config import ds_config_for, zero_stage
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """Token losses of one step over all ranks: sums and counts by task [tasks], float64 on the CPU."""
+
+    sums: torch.Tensor
+    counts: torch.Tensor
+    stop: bool
+    """Whether any rank asked to stop."""
+
+    @property
+    def mean(self) -> float:
+        """Loss per target token."""
+        return float(self.sums.sum() / self.counts.sum())
+
+    def by_task(self) -> dict[str, float]:
+        """Mean loss of each task that has tokens in the step."""
+        return {n: float(self.sums[i] / self.counts[i]) for i, n in enumerate(TASK_NAMES) if self.counts[i] > 0}
+
+
+def group_names(parameters: Iterable[tuple[str, int]]) -> tuple[list[str], list[str]]:
+    """Names of the parameters, given as (name, ndim), with weight decay (matrices) and without (norms, embeddings)."""
+    listed = list(parameters)
+    plain = [n for n, ndim in listed if ndim != 2 or n == "shared.weight" or "relative_attention_bias" in n]
+    return [n for n, _ in listed if n not in set(plain)], plain
+
+
+def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """The optimizer's groups, in the order of group_names."""
+    parameters = dict(model.named_parameters())
+    decayed, plain = group_names((n, p.ndim) for n, p in parameters.items())
+    return [
+        {"params": [parameters[n] for n in decayed], "weight_decay": weight_decay},
+        {"params": [parameters[n] for n in plain], "weight_decay": 0.0},
+    ]
+
+
+def _optimizer(config: OptimizerConfig, model: torch.nn.Module, ds_config: dict[str, Any]) -> torch.optim.Optimizer:
+    groups = parameter_groups(model, config.weight_decay)
+    offload = ds_config.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none")
+    if offload != "none":
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+        optimizer: torch.optim.Optimizer = DeepSpeedCPUAdam(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+        return optimizer
+    fused = torch.cuda.is_available()
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused)
+
+
+class Engine:
+    """A PackedT5 under DeepSpeed. The process group is up before it is made."""
+
+    def __init__(self, model: PackedT5, config: RunConfig, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        self.ds_config = ds_config_for(config, self.world_size)
+        self.zero_stage = zero_stage(self.ds_config)
+        if self.zero_stage == 3 and model.shape.tied:
+            # The output projection uses the embedding outside of the embedding's own forward.
+            deepspeed.zero.register_external_parameter(model, model.shared.weight)
+        optimizer = _optimizer(config.optimizer, model, self.ds_config)
+        self._engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=self.ds_config)
+
+    def forward_backward(self, step: LoadedStep, seed: int, stop: bool) -> StepLoss:
+        """Gradients of one step, and its loss reduced over ranks together with the wish to stop.
+
+        seed: of this step's dropout on this rank; a function of the position, so that a resumed run draws the same.
+        """
+        torch.manual_seed(seed)
+        self._engine.train()
+        totals = torch.zeros(2 * len(TASK_NAMES) + 1, dtype=torch.float64)
+        scale = self.world_size / step.plan.target_tokens
+        last = len(step.micro_batches) - 1
+        for i, batch in enumerate(step.micro_batches):
+            self._engine.set_gradient_accumulation_boundary(i == last)
+            loss = self._engine(batch.to(self.device))
+            self._engine.backward(loss.total * scale, scale_wrt_gas=False)
+            totals[:-1] += torch.cat([loss.per_task, loss.counts]).detach().double().cpu()
+        totals[-1] = float(stop)
+        return self._reduce(totals)
+
+    def optimizer_step(self, lr: float) -> float:
+        """Moves the weights; the norm of the gradient before clipping."""
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = lr
+        plain_norm = self._plain_grad_norm()
+        self._engine.step()
+        return float(self._engine.get_global_grad_norm() if plain_norm is None else plain_norm)
+
+    def _plain_grad_norm(self) -> float | None:
+        """Norm of the reduced gradients in stage 0 and fp32, where DeepSpeed does not tell it; else None."""
+        if self.zero_stage > 0 or self.config.train.precision != "fp32":
+            return None
+        return float(
+            torch.nn.utils.get_total_norm([p.grad for p in self._engine.module.parameters() if p.grad is not None])
+        )
+
+    @torch.no_grad()
+    def evaluate(self, batch: PackedBatch) -> StepLoss:
+        """Loss of a batch without dropout; every rank computes the same batch."""
+        self._engine.eval()
+        loss = self._engine(batch.to(self.device))
+        totals = torch.cat([loss.per_task, loss.counts, torch.zeros_like(loss.counts[:1])]).double().cpu()
+        return self._reduce(totals / self.world_size)
+
+    def save(self, folder: Path, tag: str) -> None:
+        """Writes this rank's files to folder/tag, with DeepSpeed's own names."""
+        self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False)
+
+    def load(self, folder: Path, tag: str) -> None:
+        """Loads folder/tag, written by the same world size and ZeRO stage."""
+        path, _ = self._engine.load_checkpoint(str(folder), tag=tag)
+        if path is None:
+            raise UserError("DeepSpeed could not load the checkpoint", str(folder / tag))
+
+    def _reduce(self, totals: torch.Tensor) -> StepLoss:
+        reduced = totals.to(self.device)
+        dist.all_reduce(reduced)
+        reduced = reduced.cpu()
+        n = len(TASK_NAMES)
+        return StepLoss(reduced[:n], reduced[n : 2 * n], bool(reduced[-1] > 0))

@@ -1,0 +1,134 @@
+"""Training, from a configuration to a published checkpoint of the last step. Reads from top to bottom."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from bigchem.config import RunConfig
+from bigchem.data.batches import Step
+from bigchem.data.loader import Loader
+from bigchem.data.shards import Data
+from bigchem.data.tokenizer import Tokenizer
+from bigchem.errors import UserError
+from bigchem.model import attention, presets
+from bigchem.model.flops import training_flops
+from bigchem.model.t5 import PackedT5, load_pretrained
+from bigchem.train import schedule
+from bigchem.train.engine import Engine
+from bigchem.train.probe import Probe
+from bigchem.train.saving import Done, Saver
+from bigchem.train.signals import StopFlag
+from bigchem.train.state import write_state
+from bigchem.train.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How training ended: `finished` all its steps, or stopped on a signal after publishing a checkpoint."""
+
+    finished: bool
+    steps: int
+
+
+def train(config: RunConfig, device: torch.device) -> Outcome:
+    """Trains until the last step or a stop signal. The process group is up; every rank calls this.
+
+    A run folder that holds a published checkpoint is resumed from its newest one.
+    """
+    rank, world_size, steps = dist.get_rank(), dist.get_world_size(), config.train.steps
+    data = Data(config.data.path)
+    loader = Loader(data, config.data, config.seed, rank, world_size)
+    model = build_model(config, data, device)
+    engine = Engine(model, config, device)
+    hf_config = presets.to_hf_config(model.shape, config.model.dropout)
+    saver = Saver(config, engine, Probe.of(loader), data.index.fingerprint, hf_config)
+    done = saver.resume()
+    saved = done.steps
+    say(f"{presets.num_parameters(model.shape):,} parameters, ZeRO-{engine.zero_stage}, {world_size} ranks, {device}")
+    say(f"data {data.index.fingerprint}: rows {data.index.rows('train')}, left out as too long {loader.left_out}")
+    say(f"from step {done.steps}, example {done.examples}" if done.steps else "from the start")
+
+    with ExitStack() as stack:
+        flag = stack.enter_context(StopFlag())
+        tracker = stack.enter_context(Tracker(config, done.steps, enabled=rank == 0))
+        stream = loader.steps(done.examples)
+        stack.callback(stream.close)
+        stop = False
+        while done.steps < steps and not stop:
+            waited = time.monotonic()
+            loaded = next(stream)
+            wait_s = time.monotonic() - waited
+            plan = loaded.plan
+
+            seed = dropout_seed(config.seed, done.steps, rank)
+            loss = engine.forward_backward(loaded, seed, flag.received is not None)
+            check_finite(loss.mean, "loss", done.steps, loader, plan)
+            lr = config.optimizer.lr * schedule.multiplier(config.schedule, done.steps, steps)
+            grad_norm = engine.optimizer_step(lr)
+            check_finite(grad_norm, "gradient norm", done.steps, loader, plan)
+
+            done = Done(done.steps + 1, plan.stop, done.tokens + plan.tokens)
+            flops = training_flops(model.shape, plan.lengths[:, 0], plan.lengths[:, 1])
+            tracker.log(done, loss, lr, grad_norm, plan.tokens, flops, wait_s)
+            stop = loss.stop
+            if done.steps % config.checkpoint.every == 0 or done.steps == steps or stop:
+                seconds = saver.save(done)
+                saved = done.steps
+                say(f"checkpoint after step {saved}, {seconds:.1f} s")
+    finished = done.steps == steps
+    if rank == 0:
+        write_state(config.run_dir, "trained" if finished else "stopped", step=done.steps, steps=steps)
+    return Outcome(finished, saved)
+
+
+def build_model(config: RunConfig, data: Data, device: torch.device) -> PackedT5:
+    """The model, with the same fresh weights on every rank, or the weights of `model.init_from`."""
+    torch.manual_seed(config.seed)
+    vocab_size = Tokenizer.load(data.tokenizer_dir).vocab_size
+    dtype = torch.float32 if config.train.precision == "fp32" else torch.bfloat16
+    backends = attention.choose_backends(config.model.attention, device, dtype)
+    say(attention.describe(backends, device, dtype))
+    dropout, checkpointed = config.model.dropout, config.train.checkpoint_activations
+    if config.model.init_from is None:
+        shape = presets.shape(config.model.preset, vocab_size)
+        return PackedT5(shape, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
+    folder = Path(config.model.init_from)
+    model = load_pretrained(folder, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
+    if model.shape.vocab_size < vocab_size:
+        raise UserError(
+            f"the model has {model.shape.vocab_size} embedding rows, the data's tokenizer needs {vocab_size}",
+            str(folder),
+            "build the data with the tokenizer of this model",
+        )
+    return model
+
+
+def dropout_seed(seed: int, step: int, rank: int) -> int:
+    """Seed of one rank's dropout in one step, so that no generator's state needs saving."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def check_finite(value: float, what: str, step: int, loader: Loader, plan: Step) -> None:
+    """Stops the run where a number is not finite, before a checkpoint of it could be published."""
+    if math.isfinite(value):
+        return
+    keys = loader.keys(plan)
+    raise UserError(
+        f"{what} is {value} at step {step}",
+        f"examples {' '.join(keys[:4])} and {max(0, len(keys) - 4)} more",
+        "lower optimizer.lr, or look at these rows; the last checkpoint is unharmed",
+    )
+
+
+def say(text: str) -> None:
+    """One line, from rank 0."""
+    if dist.get_rank() == 0:
+        print(text, flush=True)

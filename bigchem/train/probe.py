@@ -1,0 +1,49 @@
+"""A few fixed examples whose loss is recorded with every checkpoint, so that an exported model can be proven equal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from bigchem.data.loader import Loader, pack
+from bigchem.model.t5 import PackedBatch
+
+EXAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Token ids of each example, end tokens included, and its task."""
+
+    sources: list[list[int]]
+    targets: list[list[int]]
+    task_ids: list[int]
+
+    @staticmethod
+    def of(loader: Loader) -> Probe:
+        """The first examples of the run's order: the same on every rank."""
+        plan = loader.plan(0)
+        chosen = np.arange(min(EXAMPLES, len(plan.rows)))
+        batch = loader.read(plan, chosen)
+        return Probe(
+            _split(batch.source_ids, batch.source_cu_seqlens),
+            _split(batch.target_ids, batch.target_cu_seqlens),
+            batch.task_ids.tolist(),
+        )
+
+    def batch(self) -> PackedBatch:
+        """The examples, packed."""
+        return pack([np.array(s) for s in self.sources], [np.array(t) for t in self.targets], np.array(self.task_ids))
+
+    def with_loss(self, loss: float) -> dict[str, Any]:
+        """What a manifest holds: the examples, and the loss per target token that the engine gave them."""
+        return {"sources": self.sources, "targets": self.targets, "task_ids": self.task_ids, "loss": loss}
+
+
+def _split(ids: torch.Tensor, cu_seqlens: torch.Tensor) -> list[list[int]]:
+    bounds = cu_seqlens.tolist()
+    return [ids[a:b].tolist() for a, b in pairwise(bounds)]

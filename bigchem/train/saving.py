@@ -1,0 +1,88 @@
+"""Saving a run and resuming it: between the engine, which writes and reads, and checkpoint.py, which publishes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch.distributed as dist
+
+from bigchem.config import RunConfig
+from bigchem.errors import UserError
+from bigchem.train import checkpoint
+from bigchem.train.engine import Engine
+from bigchem.train.probe import Probe
+
+
+@dataclass(frozen=True)
+class Done:
+    """How far a run is: optimizer steps, examples consumed by all ranks together, and their real tokens."""
+
+    steps: int = 0
+    examples: int = 0
+    tokens: int = 0
+
+
+class Saver:
+    """Publishes a run's checkpoints and resumes from them. Every rank calls every method.
+
+    data_fingerprint: of the data trained on. hf_config: the model's shape, for export.
+    """
+
+    def __init__(
+        self, config: RunConfig, engine: Engine, probe: Probe, data_fingerprint: str, hf_config: dict[str, Any]
+    ) -> None:
+        self._config, self._engine, self._probe = config, engine, probe
+        self._data_fingerprint, self._hf_config = data_fingerprint, hf_config
+        self._folder = config.run_dir / "checkpoints"
+
+    def save(self, done: Done) -> float:
+        """Publishes a checkpoint; seconds that training stood still for it."""
+        begun = time.monotonic()
+        engine = self._engine
+        probe_loss = engine.evaluate(self._probe.batch()).mean
+        partial = checkpoint.step_name(done.steps) + checkpoint.PARTIAL
+        engine.save(self._folder, partial)
+        dist.barrier()
+        if engine.rank == 0:
+            manifest = checkpoint.Manifest(
+                step=done.steps,
+                position=done.examples,
+                tokens=done.tokens,
+                world_size=engine.world_size,
+                zero_stage=engine.zero_stage,
+                precision=self._config.train.precision,
+                data_fingerprint=self._data_fingerprint,
+                model=self._hf_config,
+                probe=self._probe.with_loss(probe_loss),
+            )
+            checkpoint.publish(self._folder, self._folder / partial, manifest)
+            checkpoint.clean(self._folder, self._config.checkpoint)
+        dist.barrier()
+        return time.monotonic() - begun
+
+    def resume(self) -> Done:
+        """Loads the newest checkpoint, if there is one. UserError if it does not fit this data, world size or stage."""
+        newest = checkpoint.latest(self._folder)
+        if newest is None:
+            return Done()
+        manifest = checkpoint.Manifest.read(newest)
+        if manifest.data_fingerprint != self._data_fingerprint:
+            raise UserError(
+                f"trained on data {manifest.data_fingerprint}, the data now is {self._data_fingerprint}",
+                str(newest),
+                "restore the data, or give the run another name",
+            )
+        saved, present = (manifest.world_size, manifest.zero_stage), (self._engine.world_size, self._engine.zero_stage)
+        if saved != present:
+            raise UserError(
+                f"saved by {saved[0]} ranks at ZeRO-{saved[1]}, this job has {present[0]} at ZeRO-{present[1]}",
+                str(newest),
+                "resume on as many ranks and at the same stage",
+            )
+        if self._engine.rank == 0:
+            manifest.check_files(newest)
+        dist.barrier()
+        self._engine.load(self._folder, newest.name)
+        return Done(manifest.step, manifest.position, manifest.tokens)

@@ -1,0 +1,26 @@
+"""state.json of a run folder: what the run is doing, for `bigchem status`."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from bigchem import strict
+
+
+def write_state(run_dir: Path, state: str, **fields: Any) -> None:
+    """Replaces state.json: what `bigchem status` reads. state: running, stopped, trained, finished or failed."""
+    strict.write_atomically(
+        run_dir / "state.json", json.dumps({"state": state, "time": time.time(), **fields}, indent=1)
+    )
+
+
+def read_state(run_dir: Path) -> dict[str, Any]:
+    """state.json, or {"state": "new"} where there is none."""
+    try:
+        table: dict[str, Any] = json.loads((run_dir / "state.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {"state": "new"}
+    return table

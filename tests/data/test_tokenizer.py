@@ -1,0 +1,246 @@
+"""The tokenizer: nothing is lost, nothing depends on the run, and transformers reads the same ids."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bigchem.data.sources import reader
+from bigchem.data.sources.base import SourceConfig
+from bigchem.data.tokenizer import CHEMISTRY, EOS, PAD, UNK, Tokenizer
+from bigchem.errors import UserError
+
+DATA = Path(os.environ.get("BIGCHEM_DATA", Path(__file__).parents[2] / "../shared/data"))
+T5 = DATA.parent / "vocab/t5"
+CORPUS = [
+    "CC(=O)Oc1ccccc1C(=O)O",
+    "F/C=C\\F",
+    "[Na+]~[OH-].CCO",
+    "The molecule is a {2-[(4-amino)]}^2 acid, 0 °C < T; α,β×3.",
+    " two  spaces, and one at the end ",
+    "tabs\tand\nnewlines ½ ˜ ™",
+] * 30
+
+
+@cache
+def trained() -> Tokenizer:
+    return Tokenizer.train(CORPUS, 512)
+
+
+def with_chemistry() -> Tokenizer:
+    if not T5.is_dir():
+        pytest.skip("no vocab/t5 beside BIGCHEM_DATA")
+    return Tokenizer.from_t5(T5)
+
+
+def stock() -> tokenizers.Tokenizer:
+    with_chemistry()
+    return tokenizers.Tokenizer.from_file(str(T5 / "tokenizer.json"))
+
+
+@cache
+def public_texts() -> list[str]:
+    """A few thousand different texts of every public corpus that is here."""
+    if not (DATA / "chebi20").is_dir():
+        pytest.skip("no corpora: set BIGCHEM_DATA")
+    texts: set[str] = set()
+    for name, file, target in (
+        ("chebi20", "chebi20/test.txt", None),
+        ("rsmi", "uspto_lowe/train.rsmi.gz", None),
+        ("reaction_csv", "uspto_50k/test.csv", None),
+        ("parallel_text", "lowe_actions/src-test.txt.gz", "lowe_actions/tgt-test.txt.gz"),
+        ("parallel_text", "paragraph2actions/src-train.txt", "paragraph2actions/tgt-train.txt"),
+    ):
+        paths = {"path": str(DATA / file), "target_path": str(DATA / target) if target else None}
+        source = SourceConfig(format=name, split="train", **paths)
+        for _, record in zip(range(500), reader(name).records(source), strict=False):
+            texts.update(text for row in reader(name).rows(record, source) for text in (row.source, row.target))
+    return sorted(texts)
+
+
+def test_trained_vocabulary_gives_back_every_text_of_its_corpus():
+    assert all(trained().round_trips(CORPUS))
+    assert not any(UNK in ids for ids in trained().encode_batch(CORPUS))
+
+
+def test_text_of_unknown_characters_is_unk_and_counted_as_lost():
+    ids = trained().encode_batch(["CCЖO"])[0]
+    assert UNK in ids
+    assert trained().round_trips(["CCЖO", "CCO"]) == [False, True]
+
+
+@settings(max_examples=200)
+@given(st.text(alphabet="CNO()=#12 \\~{}^<αβ×\t\n½", max_size=60))
+def test_any_text_of_known_characters_round_trips(text):
+    assert known_characters().round_trips([text]) == [True]
+
+
+@cache
+def known_characters() -> Tokenizer:
+    return Tokenizer.train([*CORPUS, "CNO()=#12 \\~{}^<αβ×\t\n½"], 512)
+
+
+def test_ids_end_with_eos_and_special_ids_are_t5s():
+    assert (PAD, EOS, UNK) == (0, 1, 2)
+    assert trained().encode_batch(["", "CC"])[0] == [EOS]
+    for ids in trained().encode_batch(CORPUS):
+        assert ids[-1] == EOS
+        assert not {PAD, EOS} & set(ids[:-1])
+
+
+def test_decoding_drops_pad_eos_and_rows_without_a_piece():
+    tokenizer = trained()
+    ids = tokenizer.encode_batch(["CCO"])[0]
+    assert tokenizer.decode_batch([[PAD, *ids, PAD, PAD], [], [10**6]]) == ["CCO", "", ""]
+
+
+def test_embedding_rows_are_a_multiple_of_64_that_holds_every_piece():
+    small = Tokenizer.train(["CCO"], 300)
+    assert small.vocab_size == 64
+    assert 448 < Tokenizer.train(CORPUS + [f"word{i}" for i in range(900)], 450).vocab_size <= 512
+
+
+def test_vocabulary_too_small_for_the_alphabet_is_a_user_error():
+    with pytest.raises(UserError, match=r"vocab_size.*different characters"):
+        Tokenizer.train(CORPUS, 30)
+
+
+def test_training_is_the_same_in_every_process_and_with_any_number_of_threads(tmp_path):
+    program = (
+        "import json, sys; from bigchem.data.tokenizer import Tokenizer;"
+        "Tokenizer.train(json.load(open(sys.argv[1])), 200).save(sys.argv[2])"
+    )
+    # Distinct words in equal numbers: ties are where an order of threads or hashes would show.
+    corpus = [f"C{a}{b}O" for a in "NSPFI123456789" for b in "=#()[]+-"]
+    (tmp_path / "corpus.json").write_text(json.dumps(corpus * 3))
+    hashes = set()
+    for run in (1, 2, 3):
+        env = {**os.environ, "RAYON_NUM_THREADS": str(run), "PYTHONHASHSEED": str(run)}
+        folder = tmp_path / str(run)
+        subprocess.run([sys.executable, "-c", program, str(tmp_path / "corpus.json"), str(folder)], env=env, check=True)
+        hashes.add(hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest())
+    assert len(hashes) == 1
+
+
+def test_saved_and_loaded_is_equal_to_the_byte(tmp_path):
+    trained().save(tmp_path / "a")
+    loaded = Tokenizer.load(tmp_path / "a")
+    loaded.save(tmp_path / "b")
+    assert loaded.fingerprint == trained().fingerprint
+    assert loaded.encode_batch(CORPUS) == trained().encode_batch(CORPUS)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_fingerprint_tells_vocabularies_apart():
+    assert len({trained().fingerprint, known_characters().fingerprint, Tokenizer.train(CORPUS, 80).fingerprint}) == 3
+
+
+def test_missing_or_damaged_tokenizer_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(UserError, match="cannot read"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="cannot read"):
+        Tokenizer.load(tmp_path)
+    trained().save(tmp_path)
+    broken = json.loads((tmp_path / "tokenizer.json").read_text())
+    broken["model"]["vocab"][:3] = [["a!", 0.0], ["b!", 0.0], ["c!", 0.0]]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(broken))
+    with pytest.raises(UserError, match="not a T5 vocabulary"):
+        Tokenizer.from_t5(tmp_path)
+
+
+def test_importing_the_tokenizer_imports_neither_torch_nor_transformers():
+    program = "import sys, bigchem.data.tokenizer; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def check_transformers_agrees(tokenizer: Tokenizer, texts: list[str], folder: Path) -> None:
+    from transformers import AutoTokenizer, T5TokenizerFast
+
+    tokenizer.save(folder)
+    ids = tokenizer.encode_batch(texts)
+    auto = AutoTokenizer.from_pretrained(folder)
+    assert auto(texts)["input_ids"] == ids
+    assert (auto.pad_token_id, auto.eos_token_id, auto.unk_token_id) == (PAD, EOS, UNK)
+    spelled = [i for i in ids if UNK not in i]
+    assert auto.batch_decode(spelled, skip_special_tokens=True) == tokenizer.decode_batch(spelled)
+    # T5's own class rebuilds its pipeline and keeps one space of a run.
+    single = [text for text in texts if " ".join(text.split()) == text]
+    assert single
+    own_class = T5TokenizerFast.from_pretrained(folder)
+    assert own_class(single)["input_ids"] == tokenizer.encode_batch(single)
+    (folder / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    beside_a_model = AutoTokenizer.from_pretrained(folder)
+    assert beside_a_model(texts)["input_ids"] == ids
+
+
+def test_transformers_reads_a_trained_vocabulary_to_the_same_ids(tmp_path):
+    check_transformers_agrees(trained(), CORPUS[:6], tmp_path)
+
+
+@pytest.mark.data
+def test_transformers_reads_t5_with_chemistry_to_the_same_ids(tmp_path):
+    check_transformers_agrees(with_chemistry(), public_texts(), tmp_path)
+
+
+@pytest.mark.data
+def test_chemistry_fills_t5s_free_rows_and_changes_no_id_that_t5_could_spell():
+    tokenizer, t5 = with_chemistry(), stock()
+    assert (t5.get_vocab_size(), tokenizer.vocab_size, len(set(CHEMISTRY))) == (32100, 32128, 28)
+    texts = public_texts()
+    before = [encoding.ids for encoding in t5.encode_batch(texts)]
+    after = tokenizer.encode_batch(texts)
+    spelled = [pair for pair in zip(before, after, strict=True) if UNK not in pair[0]]
+    assert len(spelled) > 2000
+    assert all(a == b for a, b in spelled)
+
+
+@pytest.mark.data
+def test_from_t5_of_its_own_output_changes_nothing(tmp_path):
+    with_chemistry().save(tmp_path)
+    assert Tokenizer.from_t5(tmp_path).fingerprint == with_chemistry().fingerprint
+
+
+@pytest.mark.data
+def test_every_published_molecule_and_nearly_every_text_round_trips():
+    tokenizer = with_chemistry()
+    lines = [line.split("\t", 2) for s in ("test", "validation") for line in chebi_lines(s)]
+    smiles = [line[1].replace("\\\\", "\\") for line in lines]
+    assert all(tokenizer.round_trips(smiles))
+    assert tokenizer.round_trips([line[2] for line in lines]).count(False) == 11
+    with gzip.open(DATA / "lowe_actions/src-test.txt.gz", "rt", encoding="utf-8", newline="\n") as file:
+        sentences = [line.rstrip("\n") for line in file]
+    assert sum(tokenizer.round_trips(sentences)) / len(sentences) > 0.99
+
+
+def chebi_lines(split: str) -> list[str]:
+    file = DATA / f"chebi20/{split}.txt"
+    if not file.is_file():
+        pytest.skip("no chebi20: set BIGCHEM_DATA")
+    return [line for line in file.read_text(encoding="utf-8").split("\n")[1:] if line]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("character", CHEMISTRY)
+def test_each_chemistry_token_is_one_id_and_comes_back(character):
+    tokenizer = with_chemistry()
+    text = f"x{character}y {character}"
+    if character != "\u0303":  # a combining tilde joins the letter before it
+        assert tokenizer.round_trips([text]) == [True]
+    assert UNK not in tokenizer.encode_batch([f"x {character}"])[0]

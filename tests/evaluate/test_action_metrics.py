@@ -1,0 +1,29 @@
+"""bigchem.evaluate.actions by hand."""
+
+import pytest
+
+from bigchem.evaluate import actions
+
+
+def test_tokens_are_split_at_white_space():
+    assert actions.tokens(" ADD water (5 mL);\tSTIR. ") == ["ADD", "water", "(5", "mL);", "STIR."]
+
+
+def test_exact_ignores_white_space_around_the_text_only():
+    assert actions.exact(["STIR.", "STIR.", "A  B", ""], ["STIR. \n", "stir.", "A B", ""]).tolist() == [1, 0, 0, 1]
+
+
+def test_similarity_is_one_minus_distance_over_the_longer_length():
+    references = ["abcdefghij", "abcd", "ab", "", "", "µL"]
+    predictions = ["abcdefghiX", "abcX", "abcd", "", "abc", "mL "]
+    assert actions.similarity(references, predictions) == pytest.approx([0.9, 0.75, 0.5, 1.0, 0.0, 0.5])
+
+
+@pytest.mark.parametrize(("wrong", "percent"), [(1, 90), (5, 75), (5, 50)])
+def test_a_similarity_at_the_threshold_reaches_it(wrong, percent):
+    for scale in range(1, 30):
+        length = wrong * 100 // (100 - percent) * scale
+        similarity = actions.similarity(
+            ["a" * length], ["b" * (length * (100 - percent) // 100) + "a" * (length * percent // 100)]
+        )
+        assert similarity[0] >= percent / 100

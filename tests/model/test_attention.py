@@ -1,0 +1,161 @@
+import itertools
+
+import pytest
+import torch
+from transformers.models.t5.modeling_t5 import T5Attention
+
+from bigchem.errors import UserError
+from bigchem.model.attention import (
+    KINDS,
+    Layout,
+    attention,
+    choose_backends,
+    describe,
+    relative_bias,
+    relative_buckets,
+)
+
+CPU = torch.device("cpu")
+HEADS, DIM, REACH = 2, 8, 128
+
+
+def offsets(lengths: list[int]) -> torch.Tensor:
+    return torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
+
+
+def layout(lengths_q: list[int], lengths_k: list[int]) -> Layout:
+    return Layout(offsets(lengths_q), offsets(lengths_k), max(lengths_q), max(lengths_k))
+
+
+def inputs(lengths_q: list[int], lengths_k: list[int], dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    rows = [(sum(n), HEADS, DIM) for n in (lengths_q, lengths_k, lengths_k)]
+    tensors = [torch.randn(size, generator=generator) for size in (*rows, (HEADS, 2 * REACH + 1))]
+    return [t.to(dtype).requires_grad_() for t in tensors]
+
+
+def output_and_grads(backend: str, lengths_q: list[int], lengths_k: list[int], has_bias: bool, causal: bool) -> list:
+    q, k, v, bias = inputs(lengths_q, lengths_k)
+    wanted = (q, k, v, bias) if has_bias else (q, k, v)
+    out = attention(
+        q, k, v, bias if has_bias else None, layout(lengths_q, lengths_k),
+        causal=causal, dropout_p=0.0, seed=0, backend=backend,
+    )  # fmt: skip
+    weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
+    return [out, *torch.autograd.grad((out * weights).sum(), wanted)]
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize(("num_buckets", "max_distance"), [(32, 128), (16, 20), (64, 256)])
+def test_buckets_are_those_of_transformers_at_every_distance(
+    bidirectional: bool, num_buckets: int, max_distance: int
+) -> None:
+    distance = torch.arange(-600, 601)
+    theirs = T5Attention._relative_position_bucket(distance, bidirectional, num_buckets, max_distance)
+    ours = relative_buckets(bidirectional, num_buckets, max_distance)
+    assert torch.equal(ours[distance.clamp(-max_distance, max_distance) + max_distance], theirs)
+
+
+def test_bucket_boundaries_16_32_64() -> None:
+    at = relative_buckets(True, 32, 128)[128:]
+    for boundary in (16, 32, 64):
+        assert at[boundary] == at[boundary - 1] + 1 == at[boundary + 1], boundary
+
+
+def test_relative_bias_sums_the_gradient_into_its_buckets() -> None:
+    table = torch.nn.Embedding(32, HEADS)
+    bias = relative_bias(table, True, REACH)
+    assert bias.shape == (HEADS, 2 * REACH + 1)
+    bias.sum().backward()
+    counts = torch.bincount(relative_buckets(True, 32, REACH), minlength=32)
+    assert torch.equal(table.weight.grad, counts[:, None].expand(-1, HEADS).float())
+
+
+@pytest.mark.parametrize(("has_bias", "causal"), [(True, False), (True, True), (False, False), (False, True)])
+@pytest.mark.parametrize("lengths", [[5], [1, 1], [300, 1, 40, 41, 0, 7, 129, 128, 3], [0, 4, 0]])
+def test_torch_equals_the_reference_in_output_and_gradients(lengths: list[int], has_bias: bool, causal: bool) -> None:
+    got = output_and_grads("torch", lengths, lengths, has_bias, causal)
+    want = output_and_grads("eager", lengths, lengths, has_bias, causal)
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("lengths_q", "lengths_k"),
+    [([3, 90, 1, 200], [150, 2, 1, 7]), ([4, 0, 9], [0, 5, 3]), ([2, 3], [0, 0]), ([0, 0], [1, 2])],
+)
+def test_cross_attention_equals_the_reference(lengths_q: list[int], lengths_k: list[int]) -> None:
+    got = output_and_grads("torch", lengths_q, lengths_k, False, False)
+    want = output_and_grads("eager", lengths_q, lengths_k, False, False)
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["torch", "eager"])
+def test_queries_without_keys_give_zeros(backend: str) -> None:
+    out, *grads = output_and_grads(backend, [2, 3], [0, 4], False, False)
+    assert out[:2].abs().max() == 0
+    assert all(g.isfinite().all() for g in grads)
+
+
+@pytest.mark.parametrize("backend", ["torch", "eager"])
+def test_dropout_keeps_the_expectation_and_follows_the_seed(backend: str) -> None:
+    lengths = [9, 30]
+    q, k, v, bias = inputs(lengths, lengths)
+
+    def run(p: float, seed: int) -> torch.Tensor:
+        both = layout(lengths, lengths)
+        return attention(q, k, v, bias, both, causal=False, dropout_p=p, seed=seed, backend=backend).detach()
+
+    assert torch.equal(run(0.3, 7), run(0.3, 7))
+    assert not torch.equal(run(0.3, 7), run(0.3, 8))
+    mean = torch.stack([run(0.3, seed) for seed in range(600)]).mean(0)
+    assert (mean - run(0.0, 0)).abs().mean() < 0.03
+
+
+@pytest.mark.parametrize(("has_bias", "causal"), [(True, True), (False, False)])
+def test_torch_in_bf16_is_near_the_reference(has_bias: bool, causal: bool) -> None:
+    lengths = [20, 33]
+    q, k, v, bias = inputs(lengths, lengths, torch.bfloat16)
+    bias = bias.float() if has_bias else None
+    both = layout(lengths, lengths)
+    got, want = (
+        attention(q, k, v, bias, both, causal=causal, dropout_p=0.0, seed=0, backend=b) for b in ("torch", "eager")
+    )
+    assert got.dtype == torch.bfloat16
+    torch.testing.assert_close(got, want, atol=0.06, rtol=0.05)
+
+
+def test_little_padding_is_computed_for_ragged_lengths() -> None:
+    lengths = torch.randint(1, 200, (200,), generator=torch.Generator().manual_seed(0)).tolist()
+    buckets, *_ = layout(lengths, lengths).padded(HEADS)
+    computed = sum(b.size * b.max_q * b.max_k for b in buckets)
+    assert sum(b.size for b in buckets) == len(lengths)
+    assert computed < 1.3 * sum(n * n for n in lengths)
+
+
+def test_auto_on_a_cpu_is_torch_and_says_why_not_flash_attn() -> None:
+    backends = choose_backends("auto", CPU, torch.float32)
+    assert backends == dict.fromkeys(KINDS, "torch")
+    line = describe(backends, CPU, torch.float32)
+    assert "\n" not in line
+    assert "cross=torch (flash_attn: it needs CUDA, the device is cpu)" in line
+    assert "encoder_self=torch (flash_attn: it has no relative-position bias)" in line
+
+
+@pytest.mark.parametrize("name", ["torch", "eager"])
+def test_a_named_backend_serves_every_kind(name: str) -> None:
+    assert choose_backends(name, CPU, torch.float32) == dict.fromkeys(KINDS, name)
+
+
+def test_backends_that_cannot_serve_are_refused_with_the_reason() -> None:
+    with pytest.raises(UserError, match="encoder_self attention: it has no relative-position bias"):
+        choose_backends("flash_attn", torch.device("cuda"), torch.bfloat16)
+    with pytest.raises(UserError, match="did you mean 'flash_attn'"):
+        choose_backends("flash", CPU, torch.float32)
+
+
+def test_flash_attn_itself_refuses_what_it_cannot_do() -> None:
+    q, k, v, _ = inputs([3], [3])
+    with pytest.raises(UserError, match=r"needs CUDA|not installed"):
+        attention(q, k, v, None, layout([3], [3]), causal=False, dropout_p=0.0, seed=0, backend="flash_attn")

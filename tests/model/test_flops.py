@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bigchem.model.flops import forward_flops, training_flops
+from bigchem.model.presets import Shape, shape
+from bigchem.model.t5 import PackedBatch, PackedT5
+
+
+@pytest.mark.parametrize(
+    "tiny",
+    [Shape(50, 32, 8, 64, 2, 3, 4, gated=False, tied=True), Shape(70, 16, 16, 48, 3, 1, 2, gated=True, tied=False)],
+)
+def test_training_flops_equal_torchs_counter(tiny: Shape) -> None:
+    source, target = np.array([5, 17, 9]), np.array([4, 1, 20])
+    batch = PackedBatch(
+        torch.randint(2, 50, (source.sum(),)),
+        torch.randint(2, 50, (target.sum(),)),
+        torch.tensor([0, *source.cumsum()], dtype=torch.int32),
+        torch.tensor([0, *target.cumsum()], dtype=torch.int32),
+        int(source.max()),
+        int(target.max()),
+        torch.zeros(3, dtype=torch.int64),
+    )
+    model = PackedT5(tiny, 0.0, dict.fromkeys(("encoder_self", "decoder_self", "cross"), "eager"))
+    with FlopCounterMode(display=False) as counter:
+        model(batch).total.backward()
+    # The eager path computes the whole square of causal attention; we count the half that is attended.
+    other_half = 3 * 4 * tiny.inner_dim * tiny.num_decoder_layers * (target**2).sum() / 2
+    assert counter.get_total_flops() == training_flops(tiny, source, target) + other_half
+
+
+def test_t5_base_at_48_and_512_tokens() -> None:
+    base = shape("t5-base")
+    assert training_flops(base, [48], [48]) / 96 == pytest.approx(0.675e9, rel=0.001)
+    assert training_flops(base, [512], [512]) / 1024 == pytest.approx(0.739e9, rel=0.001)
+
+
+def test_flops_of_a_batch_are_the_sum_over_its_sequences() -> None:
+    small = shape("t5-small")
+    apart = forward_flops(small, [10], [5]) + forward_flops(small, [30], [0])
+    assert forward_flops(small, [10, 30], [5, 0]) == pytest.approx(apart, rel=1e-12)

@@ -1,0 +1,281 @@
+import copy
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import T5ForConditionalGeneration
+
+from bigchem.errors import UserError
+from bigchem.model.attention import KINDS
+from bigchem.model.presets import Shape, to_hf_config
+from bigchem.model.t5 import Loss, PackedBatch, PackedT5, load_pretrained, shift_right
+
+V1_0 = Shape(61, 32, 16, 48, 2, 3, 2, gated=False, tied=True)
+V1_1 = Shape(61, 24, 8, 40, 2, 2, 4, gated=True, tied=False)
+SOURCE_LENGTHS, TARGET_LENGTHS = [13, 150, 1, 40, 7], [7, 3, 18, 140, 1]
+
+
+def sequences(lengths: Sequence[int], seed: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(2, 61, (n,), generator=generator) for n in lengths]
+
+
+def pack(sources: list[torch.Tensor], targets: list[torch.Tensor], tasks: Sequence[int] | None = None) -> PackedBatch:
+    def offsets(parts: list[torch.Tensor]) -> torch.Tensor:
+        return torch.tensor([0, *itertools.accumulate(map(len, parts))], dtype=torch.int32)
+
+    return PackedBatch(
+        torch.cat(sources),
+        torch.cat(targets),
+        offsets(sources),
+        offsets(targets),
+        max(map(len, sources)),
+        max(map(len, targets)),
+        torch.tensor(tasks if tasks is not None else [i % 5 for i in range(len(sources))]),
+    )
+
+
+def build(shape: Shape, backend: str = "torch", dropout: float = 0.0, **options: bool) -> PackedT5:
+    torch.manual_seed(0)
+    model = PackedT5(shape, dropout, dict.fromkeys(KINDS, backend), **options)
+    with torch.no_grad():  # T5's initial norms are all ones, which would hide a missing or misplaced weight
+        for name, parameter in model.named_parameters():
+            if name.endswith("layer_norm.weight"):
+                parameter.uniform_(0.5, 1.5)
+    return model
+
+
+def grads(model: PackedT5, loss: Loss) -> dict[str, torch.Tensor]:
+    return dict(
+        zip(dict(model.named_parameters()), torch.autograd.grad(loss.total, list(model.parameters())), strict=True)
+    )
+
+
+def write(model: PackedT5, folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(to_hf_config(model.shape, dropout=0.0)))
+    save_file(model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def transformers_model(model: PackedT5, folder: Path) -> T5ForConditionalGeneration:
+    return T5ForConditionalGeneration.from_pretrained(write(model, folder), attn_implementation="eager")
+
+
+def padded_loss(model: T5ForConditionalGeneration, batch_sources: list, batch_targets: list) -> torch.Tensor:
+    pad = torch.nn.utils.rnn.pad_sequence
+    ids = pad(batch_sources, batch_first=True, padding_value=0)
+    mask = pad([torch.ones_like(s) for s in batch_sources], batch_first=True)
+    labels = pad(batch_targets, batch_first=True, padding_value=-100)
+    logits = model(input_ids=ids, attention_mask=mask, labels=labels).logits
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+
+
+@pytest.mark.parametrize("backend", ["torch", "eager"])
+@pytest.mark.parametrize("shape", [V1_0, V1_1], ids=["v1.0", "v1.1"])
+def test_packed_equals_transformers_padded_in_loss_and_every_gradient(
+    shape: Shape, backend: str, tmp_path: Path
+) -> None:
+    model = build(shape, backend)
+    theirs = transformers_model(model, tmp_path)
+    sources, targets = sequences(SOURCE_LENGTHS, 1), sequences(TARGET_LENGTHS, 2)
+    targets[3][5:9] = -100
+    loss = model(pack(sources, targets))
+    expected = padded_loss(theirs, sources, targets)
+    assert loss.total.item() == pytest.approx(expected.item(), rel=1e-5)
+    expected.backward()
+    their_grads = {name: p.grad for name, p in theirs.named_parameters()}
+    for name, grad in grads(model, loss).items():
+        error = (grad - their_grads[name]).abs().max() / their_grads[name].abs().max()
+        assert error < 1e-5, f"{name}: {error:.1e}"
+
+
+@pytest.mark.parametrize("shape", [V1_0, V1_1], ids=["v1.0", "v1.1"])
+def test_weights_go_to_transformers_and_back_unchanged(shape: Shape, tmp_path: Path) -> None:
+    model = build(shape)
+    transformers_model(model, tmp_path / "ours").save_pretrained(tmp_path / "theirs", max_shard_size="40KB")
+    assert (tmp_path / "theirs" / "model.safetensors.index.json").exists()
+    back = load_pretrained(tmp_path / "theirs")
+    assert back.shape == shape
+    assert list(back.state_dict()) == list(model.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), back.state_dict().values(), strict=True))
+    assert all(p.requires_grad and p.dtype == torch.float32 for p in back.parameters())
+
+
+@pytest.mark.parametrize("shape", [V1_0, V1_1], ids=["v1.0", "v1.1"])
+def test_state_dict_has_transformers_names(shape: Shape, tmp_path: Path) -> None:
+    model = build(shape)
+    theirs = transformers_model(model, tmp_path)
+    copies = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"} | (
+        {"lm_head.weight"} if shape.tied else set()
+    )
+    assert model.state_dict().keys() == theirs.state_dict().keys() - copies
+
+
+@pytest.mark.parametrize("shape", [V1_0, V1_1], ids=["v1.0", "v1.1"])
+def test_fresh_weights_have_transformers_spread(shape: Shape) -> None:
+    from transformers import T5Config
+
+    wide = Shape(**{**shape.__dict__, "vocab_size": 300, "d_model": 96, "d_ff": 200})
+    config = {k: v for k, v in to_hf_config(wide, dropout=0.0).items() if k != "model_type"}
+    theirs = dict(T5ForConditionalGeneration(T5Config(**config)).named_parameters())
+    for name, parameter in PackedT5(wide).named_parameters():
+        if name in theirs and parameter.dim() > 1:  # a tied copy hides their lm_head
+            assert parameter.std().item() == pytest.approx(theirs[name].std().item(), rel=0.25), name
+        elif parameter.dim() == 1:
+            assert torch.equal(parameter, torch.ones_like(parameter)), name
+
+
+def test_loss_does_not_depend_on_the_packing() -> None:
+    model = build(V1_0).eval()
+    sources, targets = sequences(SOURCE_LENGTHS, 1), sequences(TARGET_LENGTHS, 2)
+    together = model(pack(sources, targets)).total
+    apart = sum(model(pack([s], [t])).total for s, t in zip(sources, targets, strict=True))
+    order = [3, 0, 4, 2, 1]
+    shuffled = model(pack([sources[i] for i in order], [targets[i] for i in order])).total
+    torch.testing.assert_close(together, apart, rtol=1e-6, atol=0)
+    torch.testing.assert_close(together, shuffled, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("backend", ["torch", "eager"])
+def test_zero_length_sequences_change_nothing(backend: str) -> None:
+    model = build(V1_0, backend)
+    sources, targets = sequences([5, 9], 1), sequences([4, 2], 2)
+    none = torch.empty(0, dtype=torch.int64)
+    plain = model(pack(sources, targets, [0, 1]))
+    loss = model(pack([none, *sources, none, none], [none, *targets, none, none], [4, 0, 1, 4, 4]))
+    torch.testing.assert_close(loss.total, plain.total)
+    assert torch.equal(loss.counts, plain.counts)
+    for name, grad in grads(model, loss).items():
+        assert grad.isfinite().all(), name
+
+
+def test_an_empty_source_is_no_error() -> None:
+    model = build(V1_0)
+    loss = model(pack([torch.empty(0, dtype=torch.int64), *sequences([4], 1)], sequences([3, 2], 2)))
+    assert loss.total.isfinite()
+    assert all(g.isfinite().all() for g in grads(model, loss).values())
+
+
+@pytest.mark.parametrize("shape", [V1_0, V1_1], ids=["v1.0", "v1.1"])
+def test_a_batch_with_nothing_to_learn_has_a_zero_loss_with_a_graph(shape: Shape) -> None:
+    model = build(shape)
+    loss = model(pack(sequences([4, 3], 1), [torch.full((n,), -100) for n in (3, 2)]))
+    assert loss.total.item() == 0
+    assert loss.counts.sum() == 0
+    assert all(g.abs().max() == 0 for g in grads(model, loss).values())
+
+
+def test_losses_and_counts_per_task() -> None:
+    model = build(V1_0).eval()
+    sources, targets = sequences([5, 6, 7], 1), sequences([4, 3, 9], 2)
+    targets[2][:2] = -100
+    loss = model(pack(sources, targets, [1, 3, 1]))
+    assert loss.counts.tolist() == [0, 11, 0, 3, 0]
+    torch.testing.assert_close(loss.per_task.sum(), loss.total)
+    torch.testing.assert_close(loss.per_task[3], model(pack(sources[1:2], targets[1:2])).total)
+    assert not loss.per_task.requires_grad
+
+
+def test_dropout_acts_in_training_only_and_follows_torchs_seed() -> None:
+    model = build(V1_0, dropout=0.2)
+    batch = pack(sequences(SOURCE_LENGTHS, 1), sequences(TARGET_LENGTHS, 2))
+
+    def loss(seed: int) -> float:
+        torch.manual_seed(seed)
+        return model(batch).total.item()
+
+    assert loss(1) == loss(1) != loss(2)
+    model.eval()
+    assert loss(1) == loss(2) == build(V1_0).eval()(batch).total.item()
+
+
+def test_dropout_is_everywhere_t5_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bigchem.model import attention, functional
+
+    places = []
+    monkeypatch.setattr(functional, "dropout", lambda x, p, g=None: places.append(tuple(x.shape)) or x)
+    monkeypatch.setattr(attention, "dropout", lambda x, p, g=None: places.append("probabilities") or x)
+    build(V1_0, dropout=0.1)(pack(sequences([6], 1), sequences([4], 2)))
+    encoder, decoder = V1_0.num_layers, V1_0.num_decoder_layers
+    assert places.count("probabilities") == encoder + 2 * decoder
+    assert places.count((6, V1_0.d_model)) == 2 + 2 * encoder  # embedding, final norm, sublayers
+    assert places.count((4, V1_0.d_model)) == 2 + 3 * decoder
+    assert places.count((6, V1_0.d_ff)) == encoder
+    assert places.count((4, V1_0.d_ff)) == decoder
+
+
+@pytest.mark.parametrize("backend", ["torch", "eager"])
+def test_checkpointed_activations_give_equal_gradients_with_dropout(backend: str) -> None:
+    plain, checkpointed = (build(V1_0, backend, dropout=0.2, checkpoint_activations=on) for on in (False, True))
+    batch = pack(sequences(SOURCE_LENGTHS, 1), sequences(TARGET_LENGTHS, 2))
+    results = []
+    for model in (plain, checkpointed):
+        torch.manual_seed(5)
+        results.append(grads(model, model(batch)))
+    for name, grad in results[0].items():
+        torch.testing.assert_close(results[1][name], grad, msg=name)
+
+
+def test_shift_right_stays_inside_each_sequence() -> None:
+    labels = torch.tensor([5, 6, 1, 7, -100, 1, 9])
+    cu_seqlens = torch.tensor([0, 0, 3, 6, 7, 7], dtype=torch.int32)
+    assert shift_right(labels, cu_seqlens).tolist() == [0, 5, 6, 0, 7, 0, 0]
+
+
+def test_external_parameters_are_the_tied_matrix_only() -> None:
+    tied = build(V1_0)
+    assert tied.external_parameters == [tied.shared.weight]
+    assert build(V1_1).external_parameters == []
+
+
+def test_batch_moves_as_a_whole() -> None:
+    moved = pack(sequences([2, 3], 1), sequences([1, 2], 2)).to("meta")
+    assert moved.source_cu_seqlens.device.type == moved.task_ids.device.type == "meta"
+    assert moved.max_source_len == 3
+
+
+def test_old_checkpoints_with_copies_of_the_embedding_load(tmp_path: Path) -> None:
+    model = build(V1_0)
+    weights = dict(model.state_dict())
+    for copy_name in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"):
+        weights[copy_name] = weights["shared.weight"].clone()
+    weights["decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"] = torch.zeros(32, 2)
+    save_file(weights, write(model, tmp_path) / "model.safetensors")
+    assert torch.equal(load_pretrained(tmp_path).shared.weight, model.shared.weight)
+    weights["lm_head.weight"] += 1
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"lm_head.weight differs"):
+        load_pretrained(tmp_path)
+
+
+def test_folders_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no config.json"):
+        load_pretrained(tmp_path)
+    model = build(V1_0)
+    write(model, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "d_ff": 64}))
+    with pytest.raises(UserError, match=r"DenseReluDense.wi.weight has shape \(48, 32\)"):
+        load_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_layers": 3}))
+    with pytest.raises(UserError, match=r"encoder.block.2.*none"):
+        load_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"cannot read model.safetensors"):
+        load_pretrained(tmp_path)
+
+
+def test_bf16_weights_give_a_near_loss_in_fp32() -> None:
+    model = build(V1_1).eval()
+    batch = pack(sequences(SOURCE_LENGTHS, 1), sequences(TARGET_LENGTHS, 2))
+    low = copy.deepcopy(model).bfloat16()
+    loss = low(batch)
+    loss.total.backward()
+    assert loss.total.dtype == torch.float32
+    assert loss.total.item() == pytest.approx(model(batch).total.item(), rel=0.05)
+    assert all(p.grad.isfinite().all() for p in low.parameters())

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import csv
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from planted_sweep import SIZES, write_sweep
+
+from bigchem.sweep import report
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+class Page(HTMLParser):
+    """Rows of the tables (cell texts and data-values), ids, and every attribute that could load something."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: dict[str, list[tuple[str, str]]] = {}
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self._row: list[tuple[str, str]] | None = None
+        self._table = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.ids += [given["id"]] if "id" in given else []
+        self.links += [given[name] for name in ("src", "href", "xlink:href") if name in given]
+        if tag == "table":
+            self._table = given["id"]
+        if tag == "tr" and "data-key" in given:
+            self._row = self.rows.setdefault(f"{self._table}|{given['data-key']}", [])
+        if tag == "td" and self._row is not None:
+            self._row.append((given.get("data-value", ""), ""))
+
+    def handle_data(self, data: str) -> None:
+        if self._row and data.strip():
+            value, text = self._row[-1]
+            self._row[-1] = value, text + data.strip()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "tr":
+            self._row = None
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sweep = write_sweep(tmp_path_factory.mktemp("sweep"), noise=0.01, alone=("captioning", "generation"))
+    folder = tmp_path_factory.mktemp("out")
+    assert report.build([sweep], folder, title="Demo <sweep>") == folder / "report.html"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(out: Path) -> Page:
+    return Page((out / "report.html").read_text())
+
+
+def table(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_the_pages_numbers_are_those_of_the_csv_files(out: Path, page: Page) -> None:
+    columns = {"together": 3, "alone": 4}
+    metrics = table(out / "metrics.csv")
+    assert len(metrics) == len(SIZES) * (12 + 6)
+    for row in metrics:
+        value, text = page.rows[f"all|{row['task']}:{row['metric']}:{row['parameters']}"][columns[row["regime"]]]
+        assert value == row["value"]
+        if value:
+            assert text == f"{float(row['value']):.3f} [{float(row['low']):.3f}, {float(row['high']):.3f}]"
+        else:
+            assert text == "–"
+    gains = table(out / "gain.csv")
+    assert len(gains) == len(SIZES) * 5
+    for row in gains:
+        value, text = page.rows[f"all|{row['task']}:{row['metric']}:{row['parameters']}"][5]
+        assert value == row["gain"]
+        assert text.startswith(f"{float(row['gain']):+.3f} [")
+
+
+def test_missing_cells_are_dashes_not_zeros(page: Page) -> None:
+    cells = page.rows[f"headline|forward:top1:{SIZES[0]}"]
+    assert cells[4] == ("", "–")
+    assert cells[5] == ("", "–")
+
+
+def test_the_page_loads_nothing_from_elsewhere(out: Path, page: Page) -> None:
+    text = (out / "report.html").read_text()
+    assert not re.search(r"(https?:)?//[a-z0-9]", text, flags=re.IGNORECASE)
+    assert "@import" not in text
+    assert page.links
+    assert all(link.startswith("#") for link in page.links)
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(out: Path, page: Page) -> None:
+    assert len(page.ids) == len(set(page.ids))
+    text = (out / "report.html").read_text()
+    used = set(re.findall(r"url\(#([^)]+)\)", text)) | {link[1:] for link in page.links}
+    assert used <= set(page.ids)
+
+
+def test_titles_are_escaped(out: Path) -> None:
+    assert "<h1>Demo &lt;sweep&gt;</h1>" in (out / "report.html").read_text()
+
+
+def test_figures_exist_as_svg_and_png_and_speak(out: Path) -> None:
+    names = {file.stem for file in (out / "figures").glob("*.svg")}
+    assert {"captioning-bleu4_words", "captioning-bleu4_words-gain", "forward-top1", "actions-loss"} <= names
+    assert "forward-top1-gain" not in names
+    assert names == {file.stem for file in (out / "figures").glob("*.png")}
+    root = ET.parse(out / "figures" / "captioning-bleu4_words.svg").getroot()  # noqa: S314
+    assert root.get("role") == "img"
+    told = root.find(f"{SVG}desc")
+    assert told is not None
+    assert "together: " in str(told.text)
+    assert "alone: " in str(told.text)
+
+
+def test_colours_of_figures_follow_the_page(out: Path) -> None:
+    text = (out / "report.html").read_text()
+    drawn = text[text.index("<figure>") : text.rindex("</figure>")]
+    assert "currentColor" in drawn
+    assert "var(--together)" in drawn
+    assert not re.search(r"(fill|stroke): #", drawn)
+    assert "prefers-color-scheme:dark" in text
+
+
+def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "sweep", sizes=SIZES[:2], alone=())
+    first, second = (report.build([sweep], tmp_path / name, metrics=["actions:bleu2"]) for name in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()

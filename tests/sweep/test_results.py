@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from planted_sweep import SIZES, TASKS, results_of, write_result, write_sweep
+
+from bigchem.errors import UserError
+from bigchem.sweep.results import CSV_COLUMNS, higher_is_better, load
+
+HEAD = ",".join(CSV_COLUMNS)
+
+
+def one(**changes: Any) -> dict[str, Any]:
+    return results_of(SIZES[0], ("captioning",)) | changes
+
+
+def test_folders_are_searched_and_a_file_given_twice_is_read_once(tmp_path: Path) -> None:
+    write_sweep(tmp_path, sizes=SIZES[:1])
+    file = next(tmp_path.glob("**/results.json"))
+    results = load([tmp_path, file])
+    assert len(results.runs) == 1 + len(TASKS)
+    assert {run.regime for run in results.runs} == {"together", "alone"}
+
+
+def test_the_regime_follows_the_number_of_trained_tasks(tmp_path: Path) -> None:
+    write_result(tmp_path, one(mixture={"captioning": 2.0, "forward": 0.0}))
+    (run,) = load([tmp_path]).runs
+    assert run.regime == "alone"
+    assert run.mixture == {"captioning": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"schema": 2}, "schema"),
+        ({"seed": "zero"}, "seed"),
+        ({"mixture": {}}, "mixture"),
+        ({"mixture": {"caption": 1.0}}, "mixture"),
+        ({"model": {"preset": "p", "parameters": 0, "sha256": ""}}, "model.parameters"),
+        ({"metrics": [{"task": "captioning", "metric": "bleu4"}]}, "metrics.0.value"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_file(tmp_path: Path, change: dict[str, Any], field: str) -> None:
+    file = write_result(tmp_path, one(**change))
+    with pytest.raises(UserError) as told:
+        load([file])
+    assert field in str(told.value)
+    assert str(file) in str(told.value)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema": 1, "seed": NaN}'])
+def test_what_is_not_a_results_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "results.json"
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"results\.json"):
+        load([file])
+
+
+def test_missing_files_and_empty_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        load([tmp_path / "nothing.json"])
+    with pytest.raises(UserError, match=r"no results\.json"):
+        load([tmp_path])
+
+
+def test_other_data_is_refused_and_told_when_allowed(tmp_path: Path) -> None:
+    write_result(tmp_path, results_of(SIZES[0], ("captioning",)))
+    write_result(tmp_path, results_of(SIZES[1], ("captioning",)) | {"data_fingerprint": "e" * 16})
+    with pytest.raises(UserError, match="different data fingerprints"):
+        load([tmp_path])
+    assert any("different data fingerprints" in note for note in load([tmp_path], allow_mixed=True).notes)
+
+
+def test_other_definitions_splits_decodings_and_mixtures_are_refused(tmp_path: Path) -> None:
+    changed = results_of(SIZES[1], ("captioning",))
+    changed["metrics"][1]["definition"] = "bleu4_words/v2"
+    shared = results_of(SIZES[1], ("captioning", "forward"))
+    for number, (content, name) in enumerate(
+        (
+            (changed, "definitions of captioning bleu4_words"),
+            (results_of(SIZES[1], ("captioning",)) | {"split": "valid"}, "splits"),
+            (results_of(SIZES[1], ("captioning",)) | {"decoding": {"num_beams": 5}}, "decodings"),
+            (shared, "mixtures"),
+        )
+    ):
+        folder = tmp_path / str(number)
+        write_result(folder, results_of(SIZES[0], TASKS))
+        write_result(folder, content)
+        with pytest.raises(UserError, match=f"different {name}"):
+            load([folder])
+
+
+def test_two_runs_of_one_cell_are_not_taken_for_seeds(tmp_path: Path) -> None:
+    write_result(tmp_path, one(run="a"))
+    write_result(tmp_path, one(run="b"))
+    with pytest.raises(UserError, match="two runs of 204800 parameters"):
+        load([tmp_path])
+
+
+def test_of_a_run_evaluated_at_two_steps_the_last_counts_and_it_is_said(tmp_path: Path) -> None:
+    write_result(tmp_path / "early", one(step=100))
+    write_result(tmp_path / "late", one(step=300))
+    results = load([tmp_path])
+    assert {run.step for run in results.runs} == {300}
+    assert any("1 result files of earlier steps" in note for note in results.notes)
+
+
+def test_scores_of_untrained_tasks_are_left_out_and_counted(tmp_path: Path) -> None:
+    content = results_of(SIZES[0], TASKS) | {"mixture": {"captioning": 1.0}}
+    write_result(tmp_path, content)
+    results = load([tmp_path])
+    assert {score.task for score in results.scores} == {"captioning"}
+    assert any("not trained on" in note for note in results.notes)
+
+
+def test_a_table_of_foreign_models_is_read_with_its_gaps(tmp_path: Path) -> None:
+    file = tmp_path / "molt5.csv"
+    file.write_text(
+        f"{HEAD}\n60506624,captioning,alone,bleu4,0.436,,,0,molt5-small\n247577856,captioning,alone,bleu4,,,,0,x\n"
+    )
+    results = load([file])
+    first, second = results.scores
+    assert first.estimate is not None
+    assert first.estimate.value == 0.436
+    assert first.estimate.low is None
+    assert second.estimate is None
+    assert any("molt5-small" in note for note in results.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("parameters,task\n", "wrong columns"),
+        (f"{HEAD}\n1,captioning,both,bleu4,0.4,,,0,x\n", "regime"),
+        (f"{HEAD}\n1,captioning,alone,bleu4,high,,,0,x\n", "value"),
+        (f"{HEAD}\n1,captions,alone,bleu4,0.4,,,0,x\n", "unknown task 'captions'"),
+        (f"{HEAD}\n1,captioning,alone,bleu4,0.4,0.5,0.3,0,x\n", "above"),
+        (f"{HEAD}\n1,captioning,alone\n", "not 9 fields"),
+    ],
+)
+def test_a_wrong_table_is_told_with_its_line(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "scores.csv"
+    file.write_text(text)
+    with pytest.raises(UserError, match=told) as error:
+        load([file])
+    assert f"{file}:{1 if told == 'wrong columns' else 2}" in str(error.value)
+
+
+def test_directions_come_from_the_protocol() -> None:
+    assert higher_is_better("bleu4")
+    assert not higher_is_better("levenshtein")
+    assert not higher_is_better("loss")
+    with pytest.raises(UserError, match="unknown metric"):
+        higher_is_better("perplexity")

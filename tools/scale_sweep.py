@@ -1,0 +1,58 @@
+"""Analyses a sweep: result files -> report.html, metrics.csv, gain.csv and figures.
+
+python tools/scale_sweep.py runs/ --out sweep-report
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bigchem.errors import UserError
+
+
+def scale_sweep(
+    results: Annotated[list[Path], typer.Argument(help="results.json, a CSV of scores, or folders to search.")],
+    out: Annotated[Path, typer.Option(help="Folder for the report.")],
+    *,
+    metric: Annotated[list[str] | None, typer.Option(help="TASK:METRIC to draw instead of the headlines.")] = None,
+    title: Annotated[str, typer.Option(help="The page's title.")] = "Scale sweep",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the analysis as JSON.")] = False,
+    allow_mixed: Annotated[bool, typer.Option(help="Analyse other data or definitions side by side.")] = False,
+) -> None:
+    """Every metric against model size, and the gain of training tasks together.
+
+    A CSV has the columns parameters,task,regime,metric,value,low,high,seed,run.
+    """
+    from bigchem.sweep import report
+    from bigchem.sweep.analysis import analyse
+    from bigchem.sweep.results import load
+
+    analysis = analyse(load(results, allow_mixed), metric or ())
+    page = report.write(analysis, out, title)
+    if as_json:
+        print(json.dumps(report.summary(analysis, page), indent=2, allow_nan=False))
+        return
+    from rich.console import Console
+
+    console = Console()
+    console.print(report.terminal_table(analysis))
+    print(analysis.sentences[0])
+    print(f"report: {page}")
+
+
+def main() -> None:
+    """Runs the program; a UserError is told in a line or two, with exit code 2."""
+    try:
+        typer.run(scale_sweep)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
