@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem
 
+from bigchem.data.sources.base import dotted
 from bigchem.evaluate.molecules import parse
 
 Floats = NDArray[np.float64]
@@ -17,8 +18,11 @@ COLUMNS = ("parses", "valid", "rank", "rank_nostereo")
 
 
 def canonical(smiles: str) -> tuple[str, str] | None:
-    """Canonical SMILES with and without stereochemistry, atom maps dropped; None where it does not parse."""
-    molecule = parse(smiles)
+    """Canonical SMILES with and without stereochemistry, atom maps dropped; None where it does not parse.
+
+    `~`, which joins the fragments of one compound in bigchem's and the paper's reactions, counts as a dot.
+    """
+    molecule = parse(dotted(smiles))
     if molecule is None:
         return None
     for atom in molecule.GetAtoms():

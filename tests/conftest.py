@@ -1,0 +1,38 @@
+"""What all tests share: a CPU with one thread, the real data where it is, and one small corpus."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Before anything imports torch or deepspeed: more threads than cores make tests slow and their sums vary.
+os.environ.update(DS_ACCELERATOR="cpu", OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="", TOKENIZERS_PARALLELISM="false")
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+REAL_DATA = Path(os.environ.get("BIGCHEM_DATA", REPOSITORY / "../shared/data")).resolve()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `data` are skipped where the real data is not."""
+    if not REAL_DATA.is_dir():
+        for item in items:
+            if item.get_closest_marker("data"):
+                item.add_marker(pytest.mark.skip(reason="no real data: set BIGCHEM_DATA"))
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder of the embedded corpus: 600 training rows, 50 test rows."""
+    from bigchem.data.build import BuildConfig, build
+    from bigchem.data.sources.base import SourceConfig
+    from bigchem.progress import Progress
+
+    sources = (
+        SourceConfig(format="synthetic", split="train", rows=600, seed=1),
+        SourceConfig(format="synthetic", split="test", rows=50, seed=2),
+    )
+    out = tmp_path_factory.mktemp("small") / "data"
+    build(BuildConfig(sources=sources, shard_rows=70), out, Progress(quiet=True), workers=1)
+    return out

@@ -1,0 +1,62 @@
+"""Runs a function on several gloo ranks, each a process of its own, as a launcher would start them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def run_ranks(function: Callable[..., Any], world_size: int, *args: Any, timeout: float = 240) -> list[Any]:
+    """function(*args) on every rank, with the process group up; the results in rank order.
+
+    The function must be importable. A rank that raises fails the call with its traceback.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    results = spawn.Queue()
+    port = _free_port()
+    processes = [
+        spawn.Process(target=_rank, args=(rank, world_size, port, results, function, args)) for rank in range(world_size)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        found = dict(_take(results, timeout) for _ in processes)
+    finally:
+        for process in processes:
+            process.join(timeout=10)
+            process.kill()
+    return [found[rank] for rank in range(world_size)]
+
+
+def _take(results: Any, timeout: float) -> tuple[int, Any]:
+    rank, value, error = results.get(timeout=timeout)
+    if error is not None:
+        raise AssertionError(f"rank {rank} failed:\n{error}")
+    return rank, value
+
+
+def _rank(rank: int, world_size: int, port: int, results: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    log = Path(os.environ.get("BIGCHEM_TEST_LOG", os.devnull)).open("a")  # noqa: SIM115 - for the process's whole life
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    from bigchem.launch.job import finish, start
+    from bigchem.launch.rendezvous import Rendezvous
+
+    try:
+        start(Rendezvous(rank, world_size, rank, "127.0.0.1", port, "test"))
+        results.put((rank, function(*args), None))
+        finish()
+    except BaseException:
+        results.put((rank, None, traceback.format_exc()))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,71 @@
+"""Imports run one way, from the top floor down; pure modules import neither torch nor deepspeed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLOORS = [
+    {"cli", "demo"},
+    {"sweep"},
+    {"launch", "export"},
+    {"train", "evaluate"},
+    {"data", "plan"},
+    {"model", "config"},
+    {"tasks", "errors", "strict", "shipped", "progress", "program"},
+]
+"""From the top down. A module may import from its own floor and from those below.
+
+evaluate reads train's checkpoints, launch uses export: their floors are shared.
+"""
+PURE = ["data.order", "data.batches", "model.presets", "model.flops", "sweep.fit", "launch.rendezvous", "tasks"]
+LIGHT = ["cli", "config", "launch.status", "launch.cluster", "train.checkpoint", "train.ds_config", "sweep.grid"]
+"""What `--help`, `status` and `submit --dry-run` need: quick only without torch."""
+
+
+def modules() -> list[Path]:
+    return [p for p in (ROOT / "bigchem").rglob("*.py") if p.parent.name != "_shipped"]
+
+
+def floor(name: str) -> int:
+    part = name.split(".")[1] if "." in name else name
+    return next(i for i, floor in enumerate(FLOORS) if part in floor)
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "bigchem":
+            names = [node.module] if node.module != "bigchem" else [f"bigchem.{a.name}" for a in node.names]
+            found.update(names)
+        elif isinstance(node, ast.Import):
+            found.update(a.name for a in node.names if a.name.startswith("bigchem."))
+    return {name for name in found if name != "bigchem.__version__"}
+
+
+def test_imports_run_one_way() -> None:
+    wrong = []
+    for path in modules():
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        if name == "bigchem":
+            continue
+        wrong += [f"{name} imports {other}" for other in imported(path) if floor(other) < floor(name)]
+    assert not wrong
+
+
+def test_every_module_has_a_floor() -> None:
+    for path in modules():
+        if path.name != "__init__.py":
+            floor(".".join(path.relative_to(ROOT).with_suffix("").parts))
+
+
+@pytest.mark.parametrize("name", PURE + LIGHT)
+def test_module_imports_neither_torch_nor_deepspeed(name: str) -> None:
+    code = f"import sys, bigchem.{name}; print([m for m in ('torch', 'deepspeed') if m in sys.modules])"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bigchem import shipped
+from bigchem.config import RunConfig
+from bigchem.errors import UserError
+from bigchem.train.ds_config import ds_config_for, zero_stage
+
+SHIPPED = sorted(p.stem for p in shipped.folder("ds_configs").glob("*.json"))
+
+
+def run(ds_config: str, **train: object) -> RunConfig:
+    return RunConfig.model_validate({"train": {"ds_config": ds_config, "precision": "fp32", **train}})
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_deepspeed_accepts_every_shipped_file(name: str) -> None:
+    from deepspeed.runtime.config import DeepSpeedConfig
+
+    table = ds_config_for(run(name), world_size=1)
+    assert DeepSpeedConfig(table).zero_config.stage == zero_stage(table) == int(name[4])
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_files_hold_nothing_that_the_run_configuration_owns(name: str) -> None:
+    table = json.loads(shipped.find("ds_configs", name, ".json").read_text())
+    assert set(table) == {"zero_optimization"}
+    assert f"| {name} |" in (shipped.folder("ds_configs") / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [
+        ({"gradient_clipping": 5.0}, "gradient_clipping = 5.0, but optimizer.grad_clip gives 1.0"),
+        ({"bf16": {"enabled": True}}, "train.precision"),
+        ({"train_micro_batch_size_per_gpu": 8}, "data.micro_tokens"),
+        ({"scheduler": {"type": "WarmupLR"}}, "belongs to the run configuration"),
+    ],
+)
+def test_a_contradiction_is_refused_with_both_sides_named(tmp_path: Path, extra: dict[str, object], told: str) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps({"zero_optimization": {"stage": 1}, **extra}))
+    with pytest.raises(UserError, match=told):
+        ds_config_for(run(str(tmp_path / "mine.json")), world_size=2)
+
+
+def test_auto_and_equal_values_are_accepted(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps({"gradient_clipping": 1.0, "bf16": {"enabled": "auto"}}))
+    table = ds_config_for(run(str(tmp_path / "mine.json")), world_size=2)
+    assert (table["gradient_clipping"], table["bf16"]["enabled"]) == (1.0, False)
+
+
+def test_a_file_that_is_no_json_is_a_user_error(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text("{")
+    with pytest.raises(UserError, match="not JSON"):
+        ds_config_for(run(str(tmp_path / "mine.json")), world_size=1)

@@ -1,0 +1,132 @@
+"""Real DeepSpeed processes on the CPU: every ZeRO stage, resuming, exporting."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from distributed import run_ranks
+from runs import config_of, losses, train_here, train_in_two_parts
+from transformers import T5ForConditionalGeneration
+
+from bigchem.config import RunConfig
+from bigchem.errors import UserError
+from bigchem.export import export, transformers_loss
+from bigchem.train.checkpoint import Manifest
+
+
+@pytest.fixture(scope="session")
+def trained(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, RunConfig]:
+    """A run on two ranks at every ZeRO stage, each trained once whole and once in two parts."""
+    runs = tmp_path_factory.mktemp("trained")
+    configs = {}
+    for stage in (0, 1, 2, 3):
+        config = config_of(runs, small_data, f"zero{stage}", train={"ds_config": f"zero{stage}"})
+        assert run_ranks(train_in_two_parts, 2, config) == [6, 6]
+        configs[stage] = config
+    return configs
+
+
+def test_every_zero_stage_has_the_same_loss_curve(trained: dict[int, RunConfig]) -> None:
+    expected = losses(trained[0])
+    assert expected[-1] < expected[0]
+    for stage in (1, 2, 3):
+        assert losses(trained[stage]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_one_rank_has_the_loss_curve_of_two(trained: dict[int, RunConfig], small_data: Path, tmp_path: Path) -> None:
+    config = config_of(tmp_path, small_data, "one")
+    run_ranks(train_here, 1, config)
+    assert losses(config) == pytest.approx(losses(trained[2]), rel=1e-5)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_resumed_run_goes_on_bit_for_bit(trained: dict[int, RunConfig], stage: int) -> None:
+    whole = trained[stage]
+    assert losses(whole.model_copy(update={"name": f"zero{stage}-resumed"})) == losses(whole)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_the_exported_model_has_the_engines_loss(trained: dict[int, RunConfig], stage: int, tmp_path: Path) -> None:
+    config = trained[stage]
+    manifest = Manifest.read(config.run_dir / "checkpoints" / "step_00000006")
+    made = export(config.run_dir, tmp_path / "model")
+    loss = transformers_loss(made.model_dir, manifest.probe["sources"], manifest.probe["targets"])
+    assert loss == pytest.approx(manifest.probe["loss"], rel=1e-5)
+    model = T5ForConditionalGeneration.from_pretrained(tmp_path / "model")
+    assert model.lm_head.weight.data_ptr() == model.shared.weight.data_ptr()
+
+
+def test_stages_export_equal_weights(trained: dict[int, RunConfig], tmp_path: Path) -> None:
+    models = {}
+    for stage in (0, 3):
+        export(trained[stage].run_dir, tmp_path / str(stage), step=3)
+        models[stage] = T5ForConditionalGeneration.from_pretrained(tmp_path / str(stage)).state_dict()
+    for name, weight in models[0].items():
+        torch.testing.assert_close(models[3][name], weight, rtol=1e-4, atol=1e-5)
+
+
+def test_bf16_keeps_fp32_masters_and_exports_them(small_data: Path, tmp_path: Path) -> None:
+    for stage in (0, 2):
+        config = config_of(tmp_path, small_data, f"bf16-{stage}", train={"precision": "bf16", "ds_config": f"zero{stage}"})
+        run_ranks(train_here, 2, config)
+        export(config.run_dir, tmp_path / f"model{stage}")
+        weight = T5ForConditionalGeneration.from_pretrained(tmp_path / f"model{stage}").shared.weight
+        assert not torch.equal(weight, weight.bfloat16().float())
+
+
+def test_a_run_folder_holds_what_the_design_says(trained: dict[int, RunConfig]) -> None:
+    run_dir = trained[2].run_dir
+    for name in ("config.toml", "git.txt", "environment.json", "metrics.jsonl", "state.json", "tokenizer"):
+        assert (run_dir / name).exists(), name
+    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    tasks = ("captioning", "generation", "forward", "retrosynthesis", "actions")
+    assert all(f"loss/{task}" in rows[-1] for task in tasks)
+    assert json.loads((run_dir / "state.json").read_text())["state"] == "trained"
+
+
+def test_tensorboard_reads_the_events(trained: dict[int, RunConfig]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained[2].run_dir / "tensorboard"))
+    events.Reload()
+    read = [scalar.value for scalar in events.Scalars("loss")]
+    assert read == pytest.approx(losses(trained[2]), rel=1e-6)
+
+
+def _refused(config: RunConfig) -> str:
+    try:
+        train_here(config)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def test_another_world_size_or_other_data_is_refused_with_the_way_out(
+    trained: dict[int, RunConfig], small_data: Path, tmp_path: Path
+) -> None:
+    config = config_of(tmp_path, small_data, "zero2", train={"steps": 9})
+    shutil.copytree(trained[2].run_dir, config.run_dir)
+    told = run_ranks(_refused, 1, config)[0]
+    assert "saved by 2 ranks at ZeRO-2, this job has 1" in told
+    file = config.run_dir / "checkpoints" / "step_00000006" / "manifest.json"
+    table = json.loads(file.read_text())
+    file.write_text(json.dumps({**table, "data_fingerprint": "0" * 16}))
+    assert "trained on data 0000000000000000" in run_ranks(_refused, 1, config)[0]
+
+
+def _diverges(config: RunConfig) -> str:
+    torch.nn.Embedding.forward = lambda self, ids: torch.nn.functional.embedding(ids, self.weight) * float("nan")  # type: ignore[method-assign]
+    return _refused(config)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_naming_step_and_examples(small_data: Path, tmp_path: Path) -> None:
+    config = config_of(tmp_path, small_data, "nan")
+    for told in run_ranks(_diverges, 2, config):
+        assert "loss is nan at step 0" in told
+        assert "examples " in told
+    assert not list((config.run_dir / "checkpoints").glob("step_*"))
