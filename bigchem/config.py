@@ -21,8 +21,8 @@ class ModelConfig(Section):
     """A Hugging Face folder to take the weights (and the shape) from; None: fresh weights."""
     dropout: Fraction = 0.1
     """Everywhere T5 has it."""
-    attention: Literal["auto", "torch", "eager", "flash_attn"] = "auto"
-    """The backend asked for; `auto` chooses per kind of attention and prints its choice."""
+    attention: Literal["auto", "torch", "eager"] = "auto"
+    """`auto` chooses per kind of attention (flash-attn for cross-attention on a GPU) and prints its choice."""
 
 
 class DataConfig(Section):

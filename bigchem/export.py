@@ -45,10 +45,14 @@ class Exported:
 
     def told(self) -> str:
         """The proof in a line."""
-        return f"{self.model_dir}: step {self.step}, probe loss {self.loss:.6f} (the engine recorded {self.recorded:.6f})"
+        return (
+            f"{self.model_dir}: step {self.step}, probe loss {self.loss:.6f} (the engine recorded {self.recorded:.6f})"
+        )
 
 
-def export(source: Path, out: Path, *, step: int | None = None, bf16: bool = False, overwrite: bool = False) -> Exported:
+def export(
+    source: Path, out: Path, *, step: int | None = None, bf16: bool = False, overwrite: bool = False
+) -> Exported:
     """Writes the newest checkpoint of a run (or the one after `step` steps, or the given checkpoint) to `out`.
 
     UserError if the checkpoint is missing or damaged, if `out` exists, or if the result does not have the probe's loss.

@@ -20,7 +20,8 @@ def run_ranks(function: Callable[..., Any], world_size: int, *args: Any, timeout
     results = spawn.Queue()
     port = _free_port()
     processes = [
-        spawn.Process(target=_rank, args=(rank, world_size, port, results, function, args)) for rank in range(world_size)
+        spawn.Process(target=_rank, args=(rank, world_size, port, results, function, args))
+        for rank in range(world_size)
     ]
     for process in processes:
         process.start()
@@ -40,7 +41,9 @@ def _take(results: Any, timeout: float) -> tuple[int, Any]:
     return rank, value
 
 
-def _rank(rank: int, world_size: int, port: int, results: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _rank(
+    rank: int, world_size: int, port: int, results: Any, function: Callable[..., Any], args: tuple[Any, ...]
+) -> None:
     log = Path(os.environ.get("BIGCHEM_TEST_LOG", os.devnull)).open("a")  # noqa: SIM115 - for the process's whole life
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)

@@ -50,6 +50,10 @@ class BuildConfig(Section):
 
     sources: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
     """One table per source."""
+    root: str = "."
+    """Folder that the paths start from; itself relative to the recipe's folder."""
+    limit: Positive | None = None
+    """Read only the first records of every source: a quick look at a large corpus."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     shard_rows: Positive = 50000
     """Rows of a shard."""
@@ -77,11 +81,13 @@ class Rejected:
 
 
 def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> BuildConfig:
-    """Reads a data recipe. Paths in it are relative to its own folder."""
+    """Reads a data recipe. Its `root` is relative to its own folder; one given by an override, to where we are."""
     config = strict.load(BuildConfig, path, overrides)
+    here = any(override.startswith("root=") for override in overrides)
+    root = (Path() if here else path.parent) / Path(config.root).expanduser()
 
     def resolve(name: str | None) -> str | None:
-        return None if name is None else str((path.parent / Path(name).expanduser()).resolve())
+        return None if name is None else str((root / Path(name).expanduser()).resolve())
 
     for number, source in enumerate(config.sources):
         where = f"{path}: sources.{number}"
@@ -98,7 +104,7 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> BuildConfig:
         s.model_copy(update={"path": resolve(s.path), "target_path": resolve(s.target_path)}) for s in config.sources
     )
     tokenizer = config.tokenizer.model_copy(update={"t5": resolve(config.tokenizer.t5)})
-    return config.model_copy(update={"sources": sources, "tokenizer": tokenizer})
+    return config.model_copy(update={"sources": sources, "tokenizer": tokenizer, "root": str(root.resolve())})
 
 
 def build(
@@ -162,7 +168,7 @@ def _parse_all(config: BuildConfig, partial: Path, report: dict[str, object], pr
         for source in config.sources:
             name = f"{source.format} {Path(source.path).name if source.path else ''}".strip()
             count: Counter[str] = Counter()
-            chunks = _chunks(source)
+            chunks = _chunks(source, config.limit)
             with progress.bar(f"reading {name}", None) as bar:
                 for parsed in _map_bounded(pool, chunks, source, 4 * workers):
                     for found in parsed:
@@ -192,8 +198,9 @@ def _check_rejected(source: SourceConfig, name: str, count: Counter[str], limit:
         )
 
 
-def _chunks(source: SourceConfig) -> Iterator[list[Record]]:
-    records = islice(reader(source.format).records(source), source.limit)
+def _chunks(source: SourceConfig, limit: int | None) -> Iterator[list[Record]]:
+    limits = [n for n in (source.limit, limit) if n is not None]
+    records = islice(reader(source.format).records(source), min(limits, default=None))
     while chunk := list(islice(records, CHUNK)):
         yield chunk
 

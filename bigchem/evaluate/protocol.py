@@ -141,7 +141,10 @@ def _tanimoto(name: str, fingerprint: str) -> Metric:
 
 
 def _top(k: int) -> Metric:
-    meaning = f"Share of references among the first {k} predictions, as RDKit canonical SMILES without atom maps, ~ read as a dot."
+    meaning = (
+        f"Share of references among the first {k} predictions, as RDKit canonical SMILES without atom maps; "
+        "~ counts as a dot."
+    )
     return Metric(
         f"top{k}",
         f"top{k}/canonical-v1",

@@ -119,11 +119,13 @@ def _disk(runs: Path) -> Check:
 def _slurm() -> Check:
     if shutil.which("sbatch") is None:
         return Check("slurm", "ok", "no sbatch here: --cluster local only")
-    told = subprocess.run(["sinfo", "--version"], capture_output=True, text=True, timeout=5, check=False)
-    up = subprocess.run(["sinfo", "-h", "-o", "%P %D %T"], capture_output=True, text=True, timeout=5, check=False)
+    try:
+        up = subprocess.run(["sinfo", "-h", "-o", "%P %D %T"], capture_output=True, text=True, timeout=5, check=False)
+    except subprocess.TimeoutExpired:
+        return Check("slurm", "warn", "sinfo does not answer within 5 s", "is the controller up?")
     if up.returncode:
-        return Check("slurm", "warn", f"{told.stdout.strip()}, but the controller does not answer", "ask its keeper")
-    return Check("slurm", "ok", f"{told.stdout.strip()}: {', '.join(up.stdout.splitlines()[:4])}")
+        return Check("slurm", "warn", up.stderr.strip().splitlines()[-1], "is the controller up?")
+    return Check("slurm", "ok", ", ".join(up.stdout.splitlines()[:4]))
 
 
 def all_reduce() -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from bigchem import strict
 from bigchem.config import RunConfig
@@ -35,8 +34,8 @@ class Job:
         """Runs the job in this process; its final state."""
         os.environ.update(self.env)
         place = rendezvous(os.environ, os.getpid())
-        with rank_log(Path(self.run_dir), place.rank, tee=False):
-            state = run(Path(self.run_dir), place)
+        log_to(Path(self.run_dir), place.rank, tee=False)
+        state = run(Path(self.run_dir), place)
         if state == "stopped":
             _requeue(place)
         return state
@@ -50,13 +49,14 @@ class Job:
 
 def run_here(config: RunConfig) -> str:
     """Runs a job in this process, without a launcher or under torchrun or srun; its final state."""
-    from bigchem.launch.runfolder import absolute, prepare
+    from bigchem.launch.runfolder import absolute, preflight, prepare
 
     place = rendezvous(os.environ, os.getpid())
+    preflight(config, place.world_size)
     run_dir = prepare(config) if place.rank == 0 else absolute(config).run_dir
     _wait_for(run_dir / "config.toml")
-    with rank_log(run_dir, place.rank, tee=place.rank == 0):
-        return run(run_dir, place)
+    log_to(run_dir, place.rank, tee=place.rank == 0)
+    return run(run_dir, place)
 
 
 def run(run_dir: Path, place: Rendezvous) -> str:
@@ -143,38 +143,29 @@ def finish() -> None:
         dist.destroy_process_group()
 
 
-@contextmanager
-def rank_log(run_dir: Path, rank: int, *, tee: bool) -> Iterator[None]:
-    """Sends this process's output to logs/rank<N>.log; with tee, to the terminal as well."""
+def log_to(run_dir: Path, rank: int, *, tee: bool) -> None:
+    """Sends this process's output to logs/rank<N>.log for the rest of its life; with tee, to the terminal as well."""
     path = run_dir / "logs" / f"rank{rank}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8", buffering=1) as log:
-        stdout, stderr = sys.stdout, sys.stderr
-        sys.stdout = _Tee(log, stdout) if tee else log  # type: ignore[assignment]
-        sys.stderr = _Tee(log, stderr) if tee else log  # type: ignore[assignment]
-        try:
-            yield
-        finally:
-            sys.stdout, sys.stderr = stdout, stderr
+    log = path.open("a", encoding="utf-8", buffering=1)
+    sys.stdout = _Tee(log, sys.stdout) if tee else log
+    sys.stderr = _Tee(log, sys.stderr) if tee else log
 
 
-class _Tee:
+class _Tee(io.TextIOBase):
     """Writes to several text streams."""
 
-    def __init__(self, *streams: object) -> None:
+    def __init__(self, *streams: TextIO) -> None:
         self._streams = streams
 
     def write(self, text: str) -> int:
         for stream in self._streams:
-            stream.write(text)  # type: ignore[attr-defined]
+            stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         for stream in self._streams:
-            stream.flush()  # type: ignore[attr-defined]
-
-    def isatty(self) -> bool:
-        return False
+            stream.flush()
 
 
 def _requeue(place: Rendezvous) -> None:

@@ -16,6 +16,8 @@ from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.data.shards import Data
 from bigchem.errors import UserError
+from bigchem.model import presets
+from bigchem.train.ds_config import ds_config_for
 from bigchem.train.state import read_state, write_state
 
 GIT_TIMEOUT_S = 10
@@ -28,27 +30,39 @@ def absolute(config: RunConfig) -> RunConfig:
 
 
 def prepare(config: RunConfig) -> Path:
-    """Makes or reopens the folder of a run. A folder that holds another configuration is refused with the difference.
-
-    Fields that may change between attempts (length, logging, checkpoints, evaluation) are taken from the new one.
-    """
+    """Makes or reopens the folder of a run; fields that may change between attempts are taken from the new one."""
     config = absolute(config)
+    refuse_another(config)
     run_dir = config.run_dir
-    file = run_dir / "config.toml"
-    if file.is_file():
-        before = strict.load(RunConfig, file)
-        changed = [name for name in _differences(before, config) if name.split(".")[0] in ("model", "data", "seed")]
-        if changed:
-            raise UserError(
-                f"the run was started with another {', '.join(changed)}", str(file), "give the new run another name"
-            )
     run_dir.mkdir(parents=True, exist_ok=True)
     shutil.copytree(Data(config.data.path).tokenizer_dir, run_dir / "tokenizer", dirs_exist_ok=True)
-    strict.write_atomically(file, strict.dump(config))
+    strict.write_atomically(run_dir / "config.toml", strict.dump(config))
     strict.write_atomically(run_dir / "git.txt", git_state(Path(bigchem.__file__).parent))
     strict.write_atomically(run_dir / "environment.json", json.dumps(environment(), indent=1))
     write_state(run_dir, "prepared", step=read_state(run_dir).get("step", 0), steps=config.train.steps)
     return run_dir
+
+
+def preflight(config: RunConfig, world_size: int) -> None:
+    """Raises here what would otherwise fail inside the job: data, tasks, preset, DeepSpeed configuration."""
+    data = Data(config.data.path)
+    for task in config.data.mixture:
+        data.split("train", task)
+    presets.shape(config.model.preset)
+    ds_config_for(config, world_size)
+
+
+def refuse_another(config: RunConfig) -> None:
+    """UserError if the run's folder was started with another model, other data or another seed."""
+    file = config.run_dir / "config.toml"
+    if not file.is_file():
+        return
+    before = strict.load(RunConfig, file)
+    changed = [name for name in _differences(before, config) if name.split(".")[0] in ("model", "data", "seed")]
+    if changed:
+        raise UserError(
+            f"the run was started with another {', '.join(changed)}", str(file), "give the new run another name"
+        )
 
 
 def _differences(before: RunConfig, now: RunConfig) -> list[str]:

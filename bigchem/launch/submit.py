@@ -11,11 +11,10 @@ from typing import Any
 
 from bigchem import strict
 from bigchem.config import RunConfig
-from bigchem.data.shards import Data
 from bigchem.errors import UserError
 from bigchem.launch.cluster import ClusterProfile, make_executor, sbatch_text
 from bigchem.launch.job import Job
-from bigchem.launch.runfolder import absolute, prepare
+from bigchem.launch.runfolder import absolute, preflight, prepare, refuse_another
 from bigchem.launch.status import RunStatus, run_status
 
 POLL_S = 0.5
@@ -30,22 +29,10 @@ class Submitted:
     note: str
 
 
-def preflight(config: RunConfig, profile: ClusterProfile) -> None:
-    """Raises here what would otherwise fail inside the job: data, tasks, DeepSpeed configuration, preset."""
-    from bigchem.model import presets
-    from bigchem.train.ds_config import ds_config_for
-
-    data = Data(config.data.path)
-    for task in config.data.mixture:
-        data.split("train", task)
-    presets.shape(config.model.preset)
-    ds_config_for(config, profile.world_size)
-
-
 def dry_run(config: RunConfig, profile: ClusterProfile) -> str:
     """What submitting would do: the resolved configuration and, on Slurm, the sbatch text. Writes nothing."""
     config = absolute(config)
-    preflight(config, profile)
+    preflight(config, profile.world_size)
     parts = [f"# {config.run_dir / 'config.toml'}", strict.dump(config)]
     if profile.executor == "slurm":
         parts += ["# sbatch", sbatch_text(profile, config.run_dir / "submitit" / "%j", config.name)]
@@ -57,12 +44,13 @@ def dry_run(config: RunConfig, profile: ClusterProfile) -> str:
 def submit(config: RunConfig, profile: ClusterProfile) -> Submitted:
     """Submits one run. A run that is on its way or finished is left alone, and the note says so."""
     config = absolute(config)
+    refuse_another(config)
     status = run_status(config.run_dir)
-    if status.state == "finished":
+    if status.state == "finished" and status.step >= config.train.steps:
         return Submitted(config.run_dir, None, "already finished: nothing to do")
     if status.active:
         return Submitted(config.run_dir, None, f"already {status.state} as job {status.job}: nothing to do")
-    preflight(config, profile)
+    preflight(config, profile.world_size)
     run_dir = prepare(config)
     executor = make_executor(profile, run_dir / "submitit" / "%j", config.name)
     job = executor.submit(Job(str(run_dir), tuple(profile.env.items())))

@@ -137,20 +137,26 @@ def summary(analysis: Analysis, page: Path) -> Row:
 
 
 def terminal_table(analysis: Analysis) -> Table:
-    """The headline metrics in one compact rich table: a row per task and size."""
+    """Of each task, the loss and the drawn metrics: a row per size."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD)
-    table.add_column("headline metric", no_wrap=True)
+    table.add_column("metric", no_wrap=True)
     for name in ("size", *REGIMES, "gain"):
         table.add_column(name, justify="right", no_wrap=True)
-    for task, metric in analysis.headline.items():
+    listed = [(task, metric) for task in analysis.headline for metric in (LOSS, *_drawn(analysis, task))]
+    for task, metric in listed:
         for index, row in enumerate(_paired(analysis, [(task, metric)])):
             values = ("–" if row[regime] is None else f"{row[regime].value:.3f}" for regime in REGIMES)
             name = "" if index else f"{task} {metric}"
             table.add_row(name, size_name(row["parameters"]), *values, _text(row["gain"], signed=True))
     return table
+
+
+def _drawn(analysis: Analysis, task: str) -> list[str]:
+    """The metrics, other than the loss, that are drawn for a task."""
+    return [metric for found, metric in analysis.shown if found == task and metric != LOSS]
 
 
 def _paired(analysis: Analysis, keys: Iterable[Key]) -> list[Row]:

@@ -68,7 +68,9 @@ def test_every_row_decodes_to_its_text(small_data: Path) -> None:
 
 
 def test_training_rows_about_test_molecules_are_left_out(tmp_path: Path) -> None:
-    text = synthetic(300, "train", 1) + 'tasks = ["captioning"]\n' + synthetic(40, "test", 1) + 'tasks = ["generation"]\n'
+    text = (
+        synthetic(300, "train", 1) + 'tasks = ["captioning"]\n' + synthetic(40, "test", 1) + 'tasks = ["generation"]\n'
+    )
     index = build(recipe(tmp_path, text), tmp_path / "data", QUIET, workers=1)
     data = Data(tmp_path / "data")
     held_out = data.split("test", "generation")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def examples(source: Loader, position: int) -> list[tuple[int, ...]]:
     found = []
     for batch in source.load(source.plan(position)).micro_batches:
         bounds = batch.target_cu_seqlens.tolist()
-        found += [tuple(batch.target_ids[a:b].tolist()) for a, b in zip(bounds, bounds[1:], strict=False)]
+        found += [tuple(batch.target_ids[a:b].tolist()) for a, b in pairwise(bounds)]
     return found
 
 

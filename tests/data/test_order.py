@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigchem.data.order import PERIOD, Order, fair_schedule, permute, permutation_key, quantise
+from bigchem.data.order import PERIOD, Order, fair_schedule, permutation_key, permute, quantise
 
 weights = st.lists(st.floats(0.01, 100.0), min_size=1, max_size=6)
 

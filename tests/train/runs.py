@@ -14,14 +14,14 @@ from bigchem.strict import validate
 from bigchem.train.loop import train
 
 
-def config_of(runs: Path, data: Path, name: str, **sections: dict[str, Any]) -> RunConfig:
+def config_of(runs: Path, data_dir: Path, name: str, **sections: dict[str, Any]) -> RunConfig:
     """A run of the smallest model: a few steps, fp32, no dropout, checkpoints every three steps."""
     table: dict[str, Any] = {
         "name": name,
         "runs": str(runs),
         "model": {"preset": "sweep-0.2m", "dropout": 0.0},
         "data": {
-            "path": str(data),
+            "path": str(data_dir),
             "global_tokens": 1500,
             "micro_tokens": 600,
             "max_source_tokens": 300,

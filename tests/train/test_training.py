@@ -71,7 +71,9 @@ def test_stages_export_equal_weights(trained: dict[int, RunConfig], tmp_path: Pa
 
 def test_bf16_keeps_fp32_masters_and_exports_them(small_data: Path, tmp_path: Path) -> None:
     for stage in (0, 2):
-        config = config_of(tmp_path, small_data, f"bf16-{stage}", train={"precision": "bf16", "ds_config": f"zero{stage}"})
+        config = config_of(
+            tmp_path, small_data, f"bf16-{stage}", train={"precision": "bf16", "ds_config": f"zero{stage}"}
+        )
         run_ranks(train_here, 2, config)
         export(config.run_dir, tmp_path / f"model{stage}")
         weight = T5ForConditionalGeneration.from_pretrained(tmp_path / f"model{stage}").shared.weight

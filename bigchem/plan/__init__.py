@@ -1,1 +1,0 @@
-"""Memory, disk and time arithmetic."""

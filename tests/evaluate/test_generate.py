@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from bigchem.config import EvaluateConfig
+from bigchem.data.shards import Data
+from bigchem.data.tokenizer import Tokenizer
+from bigchem.evaluate.generate import batches, part_of, predict, read_lines, token_loss
+from bigchem.evaluate.run import Subject, evaluate
+from bigchem.model.presets import shape, to_hf_config
+from bigchem.progress import Progress
+
+QUIET = Progress(quiet=True)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def model_dir(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of random weights with the small corpus's tokenizer."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("model")
+    vocab_size = Tokenizer.load(small_data / "tokenizer").vocab_size
+    torch.manual_seed(0)
+    config = to_hf_config(shape("sweep-0.2m", vocab_size), 0.0)
+    T5ForConditionalGeneration(T5Config(**config)).save_pretrained(folder)
+    shutil.copytree(small_data / "tokenizer", folder, dirs_exist_ok=True)
+    return folder
+
+
+def config(**fields: object) -> EvaluateConfig:
+    return EvaluateConfig.model_validate({"max_new_tokens": 12, "batch_tokens": 200, "bootstrap": 0, **fields})
+
+
+def test_batches_hold_every_row_once_within_the_budget(small_data: Path) -> None:
+    rows = Data(small_data).split("train", "actions")
+    part = part_of(rows, 0, 512, 0, 1)
+    made = list(batches(part, rows, part.rows, 600))
+    assert sorted(row for batch in made for row in batch) == list(range(len(rows)))
+    for batch in made:
+        width = max(len(part.source(rows, row)) for row in batch)
+        assert len(batch) == 1 or width * len(batch) <= 600
+
+
+def test_ranks_share_the_rows(small_data: Path) -> None:
+    rows = Data(small_data).split("test", "forward")
+    parts = [part_of(rows, 8, 512, rank, 3).rows for rank in range(3)]
+    assert sorted(row for part in parts for row in part) == list(range(8))
+
+
+def test_a_source_over_the_cap_is_cut_and_keeps_its_end(small_data: Path) -> None:
+    rows = Data(small_data).split("test", "actions")
+    part = part_of(rows, 0, 9, 0, 1)
+    cut = part.source(rows, part.rows[0])
+    assert len(cut) == 9
+    assert cut[-1] == 1
+
+
+def test_an_interrupted_prediction_goes_on_and_gives_the_same(
+    small_data: Path, model_dir: Path, tmp_path: Path
+) -> None:
+    rows = Data(small_data).split("test", "captioning")
+    part = part_of(rows, 6, 512, 0, 1)
+    whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
+    predict(model_dir, rows, part, config(), whole, CPU, QUIET)
+    lines = whole.read_text().splitlines(keepends=True)
+    broken.write_text("".join(lines[:2]) + lines[2][: len(lines[2]) // 2])
+    predict(model_dir, rows, part, config(), broken, CPU, QUIET)
+    assert broken.read_text() == whole.read_text()
+
+
+def test_k_best_lists_are_kept_best_first(small_data: Path, model_dir: Path, tmp_path: Path) -> None:
+    rows = Data(small_data).split("test", "forward")
+    predict(model_dir, rows, part_of(rows, 3, 512, 0, 1), config(num_beams=3, num_return=2), tmp_path / "x", CPU, QUIET)
+    assert [len(line["predictions"]) for line in read_lines(tmp_path / "x")] == [2, 2, 2]
+
+
+def test_token_loss_is_transformers_loss(small_data: Path, model_dir: Path) -> None:
+    from bigchem.export import transformers_loss
+
+    rows = Data(small_data).split("test", "generation")
+    part = part_of(rows, 0, 512, 0, 1)
+    total, count = token_loss(model_dir, rows, part, 300, CPU)
+    pairs = [rows.tokens(row) for row in range(len(rows))]
+    expected = transformers_loss(model_dir, [s.tolist() for s, _ in pairs], [t.tolist() for _, t in pairs])
+    assert total / count == pytest.approx(expected, rel=1e-5)
+
+
+def test_results_say_what_was_measured_and_a_changed_setting_starts_anew(
+    small_data: Path, model_dir: Path, tmp_path: Path
+) -> None:
+    about = {"run": "x", "mixture": {"forward": 1.0}, "seed": 0, "step": 1, "tokens": 2}
+    subject = Subject(model_dir, Data(small_data), ("forward",), tmp_path, 512, about)
+    first = json.loads(evaluate(subject, config(max_rows=4), progress=QUIET).read_text())
+    assert first["schema"] == 1
+    assert first["decoding"] == {"num_beams": 1, "num_return": 1, "max_new_tokens": 12}
+    assert first["data_fingerprint"] == subject.data.index.fingerprint
+    assert {(m["metric"], m["n"]) for m in first["metrics"]} >= {("top1", 4), ("validity", 4)}
+    second = json.loads(evaluate(subject, config(max_rows=2), progress=QUIET).read_text())
+    assert {m["n"] for m in second["metrics"] if m["metric"] == "top1"} == {2}

@@ -1,0 +1,106 @@
+"""The documentation cannot rot: the quickstart's commands are run, the rest's are known, its links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from bigchem.cli import app
+
+ROOT = Path(__file__).parent.parent
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "ds_configs/README.md",
+    ROOT / "slurm/README.md",
+]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> list[str]:
+    return [
+        line
+        for language, text in FENCE.findall(page.read_text())
+        if language == "console"
+        for line in text.replace("\\\n", " ").splitlines()
+        if line.strip()
+    ]
+
+
+def test_the_quickstart_runs_from_top_to_bottom(tmp_path: Path) -> None:
+    (tmp_path / "tools").symlink_to(ROOT / "tools")
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for language, text in FENCE.findall((ROOT / "docs" / "quickstart.md").read_text()):
+        if language == "toml":
+            name = text.splitlines()[0].removeprefix("# ")
+            (tmp_path / name).write_text(text)
+            continue
+        for command in text.splitlines():
+            words = shlex.split(command)
+            done = subprocess.run(
+                words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+            )
+            assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+            assert "Traceback" not in done.stderr, command
+    assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
+def known_options(words: list[str]) -> set[str] | None:
+    """Options of the subcommand that the words name, or None if there is no such subcommand."""
+    command = typer.main.get_command(app)
+    for word in words:
+        subcommands = getattr(command, "commands", None)
+        if subcommands is None:
+            break
+        if word not in subcommands:
+            return None
+        command = subcommands[word]
+    return {option for parameter in command.params for option in getattr(parameter, "opts", [])} | {"--help"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_bigchem_command_that_is_documented_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for command in commands(page):
+        words = shlex.split(command)
+        if words[0] == "make":
+            assert set(words[1:]) <= targets, command
+        elif words[0] == "bigchem":
+            options = known_options(words[1:])
+            assert options is not None, command
+            assert {w for w in words if w.startswith("--") and w != "--debug"} <= options, command
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_to_files(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_configuration_field_is_in_its_page() -> None:
+    from bigchem.config import RunConfig
+    from bigchem.strict import Section
+
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    for name, field in RunConfig.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            for inner in section.model_fields:
+                assert f"`{name}.{inner}`" in page, f"{name}.{inner} is not in docs/configuration.md"
+        else:
+            assert f"`{name}`" in page
+
+
+def test_the_readmes_tree_names_every_module_folder() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for folder in sorted(p for p in (ROOT / "bigchem").iterdir() if p.is_dir() and (p / "__init__.py").is_file()):
+        assert f"{folder.name}/" in readme

@@ -1,0 +1,61 @@
+"""The public files, all of them: they build, and a small model's loss falls on every task."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import REAL_DATA
+from distributed import run_ranks
+from runs import config_of, train_here
+
+from bigchem import shipped
+from bigchem.data.build import build, load_recipe
+from bigchem.data.shards import Data
+from bigchem.progress import Progress
+from bigchem.tasks import TASK_NAMES
+
+STEPS = 300
+
+
+@pytest.fixture(scope="module")
+def slice_of_everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 400 records of every public file, with T5's vocabulary."""
+    overrides = (f"root={REAL_DATA}", "limit=400", f"tokenizer.t5={REAL_DATA.parent / 'vocab' / 't5'}")
+    config = load_recipe(shipped.find("recipes", "public-data", ".toml"), overrides)
+    out = tmp_path_factory.mktemp("real") / "data"
+    build(config, out, Progress(quiet=True), workers=2)
+    return out
+
+
+@pytest.mark.data
+def test_every_public_file_is_read(slice_of_everything: Path) -> None:
+    index = Data(slice_of_everything).index
+    sources = index.report["sources"]
+    named = {Path(p).name for p in map(str, (source["source"].split(" ")[1] for source in sources))}
+    ignored = {"test_human.txt"}
+    files = {p.name for p in REAL_DATA.rglob("*") if p.is_file() and "LICENSE" not in p.name and "tgt" not in p.name}
+    assert files - ignored <= named
+    assert set(index.rows("train")) == set(TASK_NAMES)
+    assert sum(source.get("rejected", 0) for source in sources) < 20
+
+
+@pytest.mark.data
+def test_the_loss_of_every_task_falls_within_300_steps(slice_of_everything: Path, tmp_path: Path) -> None:
+    config = config_of(
+        tmp_path,
+        slice_of_everything,
+        "real",
+        data={"global_tokens": 2500, "micro_tokens": 1250, "max_source_tokens": 512, "max_target_tokens": 512},
+        train={"steps": STEPS, "log_every": 10},
+        optimizer={"lr": 3e-3},
+        schedule={"warmup_steps": 20},
+        checkpoint={"every": STEPS},
+    )
+    run_ranks(train_here, 2, config, timeout=400)
+    rows = [json.loads(line) for line in (config.run_dir / "metrics.jsonl").read_text().splitlines()]
+    for task in TASK_NAMES:
+        losses = [row[f"loss/{task}"] for row in rows if f"loss/{task}" in row]
+        first, last = losses[0], sum(losses[-5:]) / 5
+        assert last < 0.6 * first, f"{task}: {first:.2f} -> {last:.2f}"
