@@ -1,7 +1,7 @@
 """Text to token ids and back without loss: T5's vocabulary with chemistry in its free rows, or one trained on a corpus.
 
-Both are T5's kind of tokenizer: a Unigram model over words that carry the space before them as `▁`; pad 0, eos 1, unk
-2; embedding rows padded to a multiple of 64. What happens to a text:
+Both are T5's kind of tokenizer: a Unigram model over words that carry the space before them as `▁`; pad 0, eos 1,
+unk 2; embedding rows padded to a multiple of 64. What happens to a text:
 
 - **T5's vocabulary** normalises as T5 does (SentencePiece's nmt_nfkc): ˜ ½ ″ ™ and U+212B become other characters;
   tabs, newlines and zero-width non-joiners become spaces. Published checkpoints were trained so, and T5 cannot spell

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 SHARED_FOLDER_TIMEOUT_S = 60
+PERSONS_SIGNALS = ("SIGINT", "SIGTERM")
+"""Ctrl-C and scancel: the job is not requeued. A preempting Slurm requeues after its SIGTERM by itself."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Job:
         place = rendezvous(os.environ, os.getpid())
         log_to(Path(self.run_dir), place.rank, tee=False)
         state = run(Path(self.run_dir), place)
-        if state == "stopped":
+        if state == "preempted" and place.rank == 0:
             _requeue(place)
         return state
 
@@ -52,8 +54,12 @@ def run_here(config: RunConfig) -> str:
     from bigchem.launch.runfolder import absolute, preflight, prepare
 
     place = rendezvous(os.environ, os.getpid())
+    config = absolute(config)
     preflight(config, place.world_size)
-    run_dir = prepare(config) if place.rank == 0 else absolute(config).run_dir
+    if place.rank == 0:
+        _refuse_running(config.run_dir)
+        prepare(config)
+    run_dir = config.run_dir
     _wait_for(run_dir / "config.toml")
     log_to(run_dir, place.rank, tee=place.rank == 0)
     return run(run_dir, place)
@@ -62,14 +68,13 @@ def run_here(config: RunConfig) -> str:
 def run(run_dir: Path, place: Rendezvous) -> str:
     """Trains the run of a run folder and, when its last step is done, consolidates and evaluates it.
 
-    Returns its state: finished, trained (not evaluated, as configured) or stopped.
+    Returns how it ended: finished, trained (not evaluated, as configured), stopped by a person or preempted.
     """
     from bigchem.train.state import read_state, write_state
 
     config = strict.load(RunConfig, run_dir / "config.toml")
-    device = start(place)
     try:
-        state = _run(config, device, place)
+        state = _run(config, start(place), place)
     except BaseException as error:
         before = read_state(run_dir)
         if before["state"] != "failed":  # the first rank to fail knows why; its peers only lose their connections
@@ -93,7 +98,7 @@ def _run(config: RunConfig, device: torch.device, place: Rendezvous) -> str:
 
     outcome = train(config, device)
     if not outcome.finished:
-        return "stopped"
+        return "stopped" if outcome.signal in PERSONS_SIGNALS else "preempted"
     if not config.evaluate.at_end:
         return "trained"
     model_dir = config.run_dir / "model"
@@ -135,6 +140,14 @@ def _wait_for(path: Path) -> None:
         time.sleep(0.1)
 
 
+def _refuse_running(run_dir: Path) -> None:
+    from bigchem.launch.status import run_status
+
+    status = run_status(run_dir)
+    if status.active:
+        raise UserError(f"the run is {status.state} as job {status.job}", str(run_dir), "bigchem status shows it")
+
+
 def finish() -> None:
     """Takes the process group down."""
     import torch.distributed as dist
@@ -170,7 +183,7 @@ class _Tee(io.TextIOBase):
 
 def _requeue(place: Rendezvous) -> None:
     """Asks submitit's plugin to start the job again: scontrol requeue on Slurm, another round locally."""
-    if place.launcher not in ("slurm", "submitit local") or place.rank != 0:
+    if place.launcher not in ("slurm", "submitit local"):
         return
     import submitit
 

@@ -65,12 +65,12 @@ def wait(submitted: Submitted, on_change: Callable[[RunStatus], None]) -> RunSta
     """Waits until a submitted run is over, telling its status when it changes. UserError if it failed."""
     told = None
     while True:
-        done = submitted.job is None or submitted.job.done()
+        done = submitted.job is not None and submitted.job.done()
         status = run_status(submitted.run_dir)
         if (status.state, status.step) != told:
             told = (status.state, status.step)
             on_change(status)
-        if done:
+        if done or (submitted.job is None and not status.active):
             break
         time.sleep(POLL_S)
     if status.state not in ("finished", "trained"):
@@ -83,15 +83,24 @@ def wait(submitted: Submitted, on_change: Callable[[RunStatus], None]) -> RunSta
 
 
 def submit_all(configs: Sequence[RunConfig], profile: ClusterProfile, on_change: Callable[[RunStatus], None]) -> None:
-    """Submits runs. Local: at most max_concurrent at a time, waiting for all. Slurm: at once, Slurm queues them."""
+    """Submits runs. Local: at most max_concurrent at a time, waiting for all. Slurm: at once, Slurm queues them.
+
+    A run that fails does not keep the others from running; UserError at the end names the failed ones.
+    """
     if profile.executor == "slurm":
         for config in configs:
-            note = submit(config, profile)
-            on_change(run_status(note.run_dir))
+            on_change(run_status(submit(config, profile).run_dir))
         return
-    waiting = list(configs)
-    running: list[Submitted] = []
+    waiting, running, failed = list(configs), list[Submitted](), list[UserError]()
     while waiting or running:
         while waiting and len(running) < profile.max_concurrent:
             running.append(submit(waiting.pop(0), profile))
-        wait(running.pop(0), on_change)
+        try:
+            wait(running.pop(0), on_change)
+        except UserError as error:
+            failed.append(error)
+    if failed:
+        names = ", ".join(Path(str(error.where)).name for error in failed)
+        raise UserError(
+            f"{len(failed)} of {len(configs)} runs failed: {names}; the first: {failed[0].what}", failed[0].where
+        )

@@ -1,9 +1,9 @@
 """Checkpoints are published, not written.
 
-    checkpoints/step_00000300.partial/   all ranks write
-                 manifest.json           files, sizes, hashes, world size, stage, position: rank 0, when all have
-                 written checkpoints/step_00000300/           the same, renamed after an fsync of everything
-                 checkpoints/latest                   the name of the newest
+    step_00000300.partial/    all ranks write into it; when they have, rank 0 adds
+        manifest.json         files, sizes, hashes, world size, stage, position
+    step_00000300/            the same folder, renamed after an fsync of everything
+    latest                    the name of the newest
 
 A folder without the suffix is complete. Partial ones are never loaded, and are removed by the next save.
 """

@@ -93,14 +93,14 @@ class Engine:
         """
         torch.manual_seed(seed)
         self._engine.train()
-        totals = torch.zeros(2 * len(TASK_NAMES) + 1, dtype=torch.float64)
+        totals = torch.zeros(2 * len(TASK_NAMES) + 1, dtype=torch.float64, device=self.device)
         scale = self.world_size / step.plan.target_tokens
         last = len(step.micro_batches) - 1
         for i, batch in enumerate(step.micro_batches):
             self._engine.set_gradient_accumulation_boundary(i == last)
             loss = self._engine(batch.to(self.device))
             self._engine.backward(loss.total * scale, scale_wrt_gas=False)
-            totals[:-1] += torch.cat([loss.per_task, loss.counts]).detach().double().cpu()
+            totals[:-1] += torch.cat([loss.per_task.double(), loss.counts.double()])  # stays on the device: no wait
         totals[-1] = float(stop)
         return self._reduce(totals)
 
@@ -125,7 +125,7 @@ class Engine:
         """Loss of a batch without dropout; every rank computes the same batch."""
         self._engine.eval()
         loss = self._engine(batch.to(self.device))
-        totals = torch.cat([loss.per_task, loss.counts, torch.zeros_like(loss.counts[:1])]).double().cpu()
+        totals = torch.cat([loss.per_task.double(), loss.counts.double(), loss.counts.new_zeros(1).double()])
         return self._reduce(totals / self.world_size)
 
     def save(self, folder: Path, tag: str) -> None:
@@ -139,8 +139,7 @@ class Engine:
             raise UserError("DeepSpeed could not load the checkpoint", str(folder / tag))
 
     def _reduce(self, totals: torch.Tensor) -> StepLoss:
-        reduced = totals.to(self.device)
-        dist.all_reduce(reduced)
-        reduced = reduced.cpu()
+        dist.all_reduce(totals)
+        reduced = totals.cpu()
         n = len(TASK_NAMES)
         return StepLoss(reduced[:n], reduced[n : 2 * n], bool(reduced[-1] > 0))

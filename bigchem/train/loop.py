@@ -32,10 +32,14 @@ from bigchem.train.tracking import Tracker
 
 @dataclass(frozen=True)
 class Outcome:
-    """How training ended: `finished` all its steps, or stopped on a signal after publishing a checkpoint."""
+    """How training ended: `finished` all its steps, or stopped after publishing a checkpoint.
+
+    signal: what this rank received; None where only another rank was told to stop.
+    """
 
     finished: bool
     steps: int
+    signal: str | None
 
 
 def train(config: RunConfig, device: torch.device) -> Outcome:
@@ -86,7 +90,7 @@ def train(config: RunConfig, device: torch.device) -> Outcome:
     finished = done.steps == steps
     if rank == 0:
         write_state(config.run_dir, "trained" if finished else "stopped", step=done.steps, steps=steps)
-    return Outcome(finished, saved)
+    return Outcome(finished, saved, flag.received)
 
 
 def build_model(config: RunConfig, data: Data, device: torch.device) -> PackedT5:

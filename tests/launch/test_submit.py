@@ -16,7 +16,7 @@ from bigchem.config import RunConfig
 from bigchem.errors import UserError
 from bigchem.launch.cluster import ClusterProfile, load_profile
 from bigchem.launch.status import RunStatus, all_runs, run_status, to_json
-from bigchem.launch.submit import dry_run, submit, wait
+from bigchem.launch.submit import dry_run, submit, submit_all, wait
 
 LOCAL = load_profile("local")
 EVALUATE = {"at_end": True, "max_rows": 6, "max_new_tokens": 20, "bootstrap": 20}
@@ -99,6 +99,14 @@ def test_a_run_that_fails_says_why(small_data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere"):
         wait(submitted, lambda row: None)
     assert run_status(config.run_dir).state == "failed"
+
+
+def test_a_failing_run_does_not_keep_the_others_of_a_sweep_from_running(small_data: Path, tmp_path: Path) -> None:
+    bad = config_of(tmp_path, small_data, "bad", model={"init_from": str(tmp_path / "nowhere")})
+    good = config_of(tmp_path, small_data, "good")
+    with pytest.raises(UserError, match="1 of 2 runs failed: bad"):
+        submit_all([bad, good], LOCAL, lambda row: None)
+    assert run_status(good.run_dir).state == "trained"
 
 
 def test_a_run_whose_process_is_gone_is_lost(small_data: Path, tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
-"""Reactions in the layouts that the USPTO data is published in. One parser; three readers that differ in where it
-stands.
+"""Reactions in the layouts that the USPTO data is published in: one parser, three readers.
 
 What becomes of a reaction `precursors>reagents>products`:
 
