@@ -95,10 +95,10 @@ def analyse(results: Results, metrics: Sequence[str] = ()) -> Analysis:
                 curves[*key, regime] = fitted
     measured = list(dict.fromkeys((c.task, c.metric) for c in cells if c.estimate is not None))
     shown = _chosen(metrics, measured) if metrics else _default_shown(headline, measured)
+    notes = (*_cautions(cells, headline, results), *results.notes)
     if metrics:  # what was asked for stands for its task, in words too
         headline = {**headline, **{task: metric for task, metric in reversed(shown) if metric != LOSS}}
     sentences = _sentences(headline, gains, trends)
-    notes = (*_cautions(cells, headline, results), *results.notes)
     return Analysis(results, cells, gains, trends, curves, headline, shown, sentences, notes)
 
 
