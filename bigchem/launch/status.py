@@ -49,7 +49,7 @@ def run_status(run_dir: Path) -> RunStatus:
     if name in ("running", "prepared") and alive is False:
         state["reason"] = state.get("reason") or "its job is gone without a word: killed, or the machine restarted"
         name = "lost" if name == "running" or job else name
-    elif name == "prepared" and alive:
+    elif name in ("prepared", "stopped") and alive:
         name = "queued"
     row = _last_row(run_dir / "metrics.jsonl")
     newest = checkpoint.latest(run_dir / "checkpoints")
