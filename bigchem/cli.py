@@ -34,7 +34,7 @@ def data_build(
     recipe: Annotated[str, typer.Argument(help="TOML that names the sources; or a shipped one: demo-data.")],
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     overrides: Set = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that parse; default: all cores.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that parse; default: all cores.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace data built from another recipe.")] = False,
 ) -> None:
     """Read sources, tokenise, write shards.

@@ -32,8 +32,9 @@ class DataConfig(Section):
     """A folder written by `bigchem data build`."""
     mixture: dict[str, float] = Field(default_factory=lambda: dict.fromkeys(TASK_NAMES, 1.0))
     """Weight of each task; a task left out is not trained."""
-    global_tokens: Positive = 65536
-    """Real tokens (source + target, all ranks) of one optimizer step. World size and accumulation never change it."""
+    global_tokens: Positive = 64000
+    """Real tokens (source + target, all ranks) of one optimizer step. World size and accumulation never change it. A
+    few per cent below a multiple of world_size * micro_tokens packs best: see `fill` in metrics.jsonl."""
     micro_tokens: Positive = 16384
     """Most tokens of one packed micro-batch of one rank: what must fit into memory."""
     max_source_tokens: Positive = 512
@@ -84,12 +85,15 @@ class TrainConfig(Section):
         return self
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class OptimizerConfig(Section):
     """AdamW."""
 
     lr: Annotated[float, Field(gt=0)] = 6e-4
     """Peak learning rate (6e-4: Text+Chem T5)."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     """Decay of the moment estimates."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
     """Added to the denominator."""
@@ -164,6 +168,15 @@ class RunConfig(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> RunConfig:
+        if self.schedule.warmup_steps >= self.train.steps:
+            raise ValueError(
+                f"longer than its warm-up: schedule.warmup_steps = {self.schedule.warmup_steps} >= "
+                f"train.steps = {self.train.steps}"
+            )
+        return self
 
     @property
     def run_dir(self) -> Path:

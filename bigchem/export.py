@@ -26,6 +26,9 @@ from bigchem.train.checkpoint import Manifest, latest, step_name
 TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 2e-2}
 """Largest relative difference between the engine's probe loss, in the run's precision, and transformers' in fp32."""
 
+PROOF = "bigchem.json"
+"""Name of the file in a model folder that holds its proof."""
+
 Weights = dict[str, torch.Tensor]
 
 
@@ -36,12 +39,14 @@ class Exported:
     model_dir: Path
     checkpoint: Path
     step: int
+    tokens: int
     loss: float
     recorded: float
 
     def proof(self) -> dict[str, Any]:
         """The proof as plain data."""
-        return {"checkpoint": str(self.checkpoint), "step": self.step, "loss": self.loss, "recorded": self.recorded}
+        fields = ("step", "tokens", "loss", "recorded")
+        return {"checkpoint": str(self.checkpoint), **{name: getattr(self, name) for name in fields}}
 
     def told(self) -> str:
         """The proof in a line."""
@@ -60,6 +65,8 @@ def export(
     checkpoint, run_dir = find_checkpoint(source, step)
     if out.exists() and not overwrite:
         raise UserError("exists already", str(out), "choose another folder, or --overwrite")
+    if out.exists() and not (out / PROOF).is_file():
+        raise UserError("is not a model that was exported here", str(out), "choose another folder")
     manifest = Manifest.read(checkpoint)
     manifest.check_files(checkpoint)
     weights = read_weights(checkpoint, manifest)
@@ -69,12 +76,23 @@ def export(
     try:
         _write(weights, manifest, run_dir, partial, torch.bfloat16 if bf16 else torch.float32)
         loss = verify(partial, manifest, loose=bf16)
+        made = Exported(out, checkpoint, manifest.step, manifest.tokens, loss, manifest.probe["loss"])
+        strict.write_atomically(partial / PROOF, json.dumps(made.proof(), indent=1))
         if out.exists():
             shutil.rmtree(out)
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Exported(out, checkpoint, manifest.step, loss, manifest.probe["loss"])
+    return made
+
+
+def is_newest(model_dir: Path, run_dir: Path) -> bool:
+    """Whether a model folder was exported from the run's newest checkpoint."""
+    newest = latest(run_dir / "checkpoints")
+    if newest is None or not (model_dir / PROOF).is_file():
+        return False
+    proof: dict[str, Any] = json.loads((model_dir / PROOF).read_text(encoding="utf-8"))
+    return bool(proof["step"] == Manifest.read(newest).step)
 
 
 def find_checkpoint(source: Path, step: int | None = None) -> tuple[Path, Path]:
@@ -191,7 +209,7 @@ def verify(folder: Path, manifest: Manifest, *, loose: bool = False) -> float:
     loss = transformers_loss(folder, manifest.probe["sources"], manifest.probe["targets"])
     recorded = manifest.probe["loss"]
     tolerance = TOLERANCE["bf16" if loose else manifest.precision]
-    if abs(loss - recorded) > tolerance * max(1.0, abs(recorded)):
+    if not abs(loss - recorded) <= tolerance * max(1.0, abs(recorded)):  # so that NaN fails
         raise UserError(
             f"the exported model gives the probe batch a loss of {loss:.6f}, the engine recorded {recorded:.6f}",
             str(folder),

@@ -15,11 +15,12 @@ def run(app: typer.Typer) -> None:
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:
         app(args=arguments)
-    except UserError as error:
-        if debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     except BrokenPipeError:  # `bigchem status | head`
         sys.stderr.close()
         sys.exit(1)
+    except (UserError, OSError) as error:
+        if debug:
+            raise
+        told = error if isinstance(error, UserError) else UserError(error.strerror or repr(error), error.filename)
+        print(f"error: {told}", file=sys.stderr)
+        sys.exit(2)

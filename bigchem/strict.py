@@ -6,6 +6,7 @@ with the nearest known name; a wrong value is told with its field, its value and
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ class Section(BaseModel):
     The docstring under a field is its documentation.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 S = TypeVar("S", bound=Section)
@@ -51,24 +52,33 @@ def load(kind: type[S], path: str | Path, overrides: Sequence[str] = ()) -> S:
 def apply_override(table: dict[str, Any], override: str) -> None:
     """Sets one field of a nested table from `section.key=value`. The value is TOML; a bare word is a string."""
     name, separator, text = override.partition("=")
-    path = name.strip().split(".")
-    if not separator or not all(path):
+    if not separator or not all(name.strip().split(".")):
         raise UserError(f"cannot read '{override}'", "--set", "write section.key=value, as in --set train.steps=300")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    for part in path[:-1]:
+    put(table, name.strip(), value, "--set")
+
+
+def put(table: dict[str, Any], field: str, value: Any, where: str) -> None:
+    """Sets a dotted field of a nested table."""
+    *path, last = field.split(".")
+    for part in path:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise UserError(f"'{part}' in '{name}' is not a section", "--set")
-    table[path[-1]] = value
+            raise UserError(f"'{part}' in '{field}' is not a section", where)
+    table[last] = value
 
 
-def validate(kind: type[S], table: dict[str, Any], where: str) -> S:
-    """Builds a section from a table; all its mistakes in one UserError of at most three lines."""
+def validate(kind: type[S], table: dict[str, Any], where: str, *, text: bool = False) -> S:
+    """Builds a section from a table; all its mistakes in one UserError of at most three lines.
+
+    text: the values are text, as in a CSV, and are converted.
+    """
     try:
-        return kind.model_validate(table)
+        # As JSON, where strict means what is wanted: "3" and true are no integers, 3 is a number, a list is a tuple.
+        return kind.model_validate_json(json.dumps(table, default=str), strict=not text)
     except ValidationError as error:
         found = error.errors()
         what, hint = _explain(kind, found[0])
@@ -108,7 +118,7 @@ def _explain(kind: type[Section], error: ErrorDetails) -> tuple[str, str | None]
         return f"'{field}' is missing", "add it"
     allowed = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     if isinstance(error["input"], dict):
-        return f"[{field}] should be {allowed}", None
+        return f"[{field}] should be {allowed}" if field else f"the run should be {allowed}", None
     return f"'{field}' = {error['input']!r}: should be {allowed}", _doc(kind, error["loc"])
 
 

@@ -41,6 +41,11 @@ def test_an_unknown_section_is_refused_with_the_nearest_known_name(tmp_path: Pat
         ("[train]\nsteps = 'many'", "train.steps", "many", "integer"),
         ("[model]\ndropout = 1.5", "model.dropout", "1.5", "less than or equal to 1"),
         ("name = '../evil'", "name", "../evil", "pattern"),
+        ("[train]\nsteps = '300'", "train.steps", "'300'", "integer"),
+        ("[train]\nlog_every = true", "train.log_every", "True", "integer"),
+        ("[train]\nforce_fp16 = 'yes'", "train.force_fp16", "yes", "boolean"),
+        ("[optimizer]\nlr = inf", "optimizer.lr", "inf", "finite"),
+        ("[optimizer]\nbetas = [0.9, 1.5]", "optimizer.betas.1", "1.5", "less than 1"),
     ],
 )
 def test_a_wrong_value_names_field_value_and_allowed_range(
@@ -68,9 +73,13 @@ def test_fp16_is_refused_with_the_reason_unless_forced(tmp_path: Path) -> None:
     assert load(tmp_path, "[train]\nprecision = 'fp16'\nforce_fp16 = true").train.precision == "fp16"
 
 
+def test_a_run_must_be_longer_than_its_warmup(tmp_path: Path) -> None:
+    assert "schedule.warmup_steps = 100 >= train.steps = 50" in error(tmp_path, "[train]\nsteps = 50")
+
+
 def test_set_overrides_fields_and_is_checked_as_strictly(tmp_path: Path) -> None:
-    config = load(tmp_path, "[train]\nsteps = 5", "train.steps=7", "name=other", "data.mixture={forward=2.0}")
-    assert (config.train.steps, config.name, config.data.mixture) == (7, "other", {"forward": 2.0})
+    config = load(tmp_path, "[train]\nsteps = 500", "train.steps=700", "name=other", "data.mixture={forward=2.0}")
+    assert (config.train.steps, config.name, config.data.mixture) == (700, "other", {"forward": 2.0})
     assert "did you mean 'steps'?" in error(tmp_path, "", "train.stps=7")
     assert "section.key=value" in error(tmp_path, "", "train.steps")
 

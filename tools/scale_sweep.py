@@ -6,15 +6,17 @@ python tools/scale_sweep.py runs/ --out sweep-report
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bigchem.errors import UserError
+from bigchem import program
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
+@app.command()
 def scale_sweep(
     results: Annotated[list[Path], typer.Argument(help="results.json, a CSV of scores, or folders to search.")],
     out: Annotated[Path, typer.Option(help="Folder for the report.")],
@@ -45,14 +47,5 @@ def scale_sweep(
     print(f"report: {page}")
 
 
-def main() -> None:
-    """Runs the program; a UserError is told in a line or two, with exit code 2."""
-    try:
-        typer.run(scale_sweep)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    main()
+    program.run(app)

@@ -16,13 +16,13 @@ import bigchem
 from bigchem import strict
 from bigchem.config import EvaluateConfig, RunConfig
 from bigchem.data.shards import Data
+from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
 from bigchem.evaluate.generate import part_of, predict, read_lines, token_loss
 from bigchem.evaluate.protocol import Score, score_task
 from bigchem.model import presets
 from bigchem.progress import Progress
 from bigchem.tasks import TASK_NAMES
-from bigchem.train.checkpoint import Manifest, latest
 
 SCHEMA = 1
 
@@ -42,17 +42,14 @@ class Subject:
 def run_subject(config: RunConfig, model_dir: Path, data: Path | None = None, out: Path | None = None) -> Subject:
     """A run's consolidated model on the tasks that it was trained on, into RUN/results unless said otherwise."""
     opened = Data(data or config.data.path)
-    newest = latest(config.run_dir / "checkpoints")
-    if newest is None:
-        raise UserError("no published checkpoint", str(config.run_dir), "train it first")
-    manifest = Manifest.read(newest)
+    proof = json.loads((model_dir / "bigchem.json").read_text(encoding="utf-8"))
     about = {
         "run": config.name,
         "preset": config.model.preset,
         "mixture": config.data.mixture,
         "seed": config.seed,
-        "step": manifest.step,
-        "tokens": manifest.tokens,
+        "step": proof["step"],
+        "tokens": proof["tokens"],
     }
     rows = opened.index.rows(config.evaluate.split)
     tasks = tuple(t for t in TASK_NAMES if t in config.data.mixture and t in rows)
@@ -66,6 +63,7 @@ def evaluate(
     progress = progress or Progress(quiet=rank != 0)
     if not subject.tasks:
         raise UserError(f"no task of the model has rows in split '{config.split}'", str(subject.data.path))
+    _check_tokenizer(subject)
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     sha256 = model_hash(subject.model_dir)
     predictions = subject.out / "predictions"
@@ -88,6 +86,16 @@ def evaluate(
         strict.write_atomically(subject.out / "table.md", markdown(scores))
         strict.write_atomically(results, json.dumps(table, indent=1))
     return results
+
+
+def _check_tokenizer(subject: Subject) -> None:
+    """The data's token ids mean nothing to a model with another tokenizer."""
+    if Tokenizer.load(subject.model_dir).fingerprint != subject.data.index.tokenizer:
+        raise UserError(
+            f"the model has another tokenizer than the data in {subject.data.path}",
+            str(subject.model_dir),
+            "build the data with this model's tokenizer",
+        )
 
 
 def model_hash(model_dir: Path) -> str:

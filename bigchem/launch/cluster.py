@@ -12,6 +12,8 @@ from bigchem import shipped, strict
 from bigchem.errors import UserError
 from bigchem.strict import Positive, Section
 
+SLURM_ONLY = ("partition", "account", "qos", "constraint", "cpus_per_task", "mem_gb", "setup", "srun_args")
+
 
 class ClusterProfile(Section):
     """Where and how jobs run. Fields that only Slurm knows are refused for the local executor."""
@@ -47,9 +49,9 @@ class ClusterProfile(Section):
     env: dict[str, str] = Field(default_factory=dict)
     """Environment variables of every process."""
     max_concurrent: Positive = 1
-    """Runs of a sweep at a time."""
+    """Runs of a sweep at a time through the local executor. On Slurm all are queued, and its own limits hold."""
     max_requeues: Annotated[int, Field(ge=0)] = 20
-    """Times a job may run into its time limit and go on."""
+    """Times that Slurm may restart a job before it has to be submitted again."""
 
     @model_validator(mode="after")
     def _check(self) -> ClusterProfile:
@@ -58,7 +60,7 @@ class ClusterProfile(Section):
                 f"one process per GPU: tasks_per_node = {self.tasks_per_node}, gpus_per_node = {self.gpus_per_node}"
             )
         if self.executor == "local":
-            given = [n for n in ("partition", "account", "qos", "constraint") if getattr(self, n) is not None]
+            given = [n for n in SLURM_ONLY if getattr(self, n) not in (None, ())]
             if given:
                 raise ValueError(f"without {given[0]}: only Slurm knows it")
             if self.nodes > 1:
@@ -117,9 +119,8 @@ def slurm_parameters(profile: ClusterProfile, name: str) -> dict[str, Any]:
         "account": profile.account,
         "qos": profile.qos,
         "constraint": profile.constraint,
-        "array_parallelism": profile.max_concurrent,
         "setup": [*(f"export {k}={_quote(v)}" for k, v in profile.env.items()), *profile.setup] or None,
-        "srun_args": list(profile.srun_args) or None,
+        "srun_args": ["--kill-on-bad-exit=1", *profile.srun_args],  # no rank waits for one that is gone
     }
     return {key: value for key, value in given.items() if value is not None}
 

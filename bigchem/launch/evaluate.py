@@ -9,7 +9,7 @@ from bigchem.config import EvaluateConfig, RunConfig
 from bigchem.data.shards import Data
 from bigchem.errors import UserError
 from bigchem.evaluate.run import Subject, evaluate, run_subject
-from bigchem.export import export
+from bigchem.export import export, is_newest
 from bigchem.tasks import TASK_NAMES, task_id
 
 
@@ -22,8 +22,8 @@ def evaluate_path(
     if (subject / "config.toml").is_file():
         config = strict.load(RunConfig, subject / "config.toml", [f"evaluate.{o}" for o in overrides])
         model_dir = subject / "model"
-        if not model_dir.is_dir():
-            export(subject, model_dir)
+        if not is_newest(model_dir, subject):
+            export(subject, model_dir, overwrite=True)
         chosen = run_subject(config, model_dir, data, out)
         return evaluate(_only(chosen, tasks), config.evaluate)
     if data is None:

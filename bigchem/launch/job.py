@@ -6,21 +6,24 @@ import io
 import logging
 import os
 import sys
-import time
 import traceback
+import warnings
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
+from bigchem.launch.extensions import load_shared_memory_op
 from bigchem.launch.rendezvous import Rendezvous, rendezvous
 
 if TYPE_CHECKING:
     import torch
 
-SHARED_FOLDER_TIMEOUT_S = 60
+COLLECTIVE_TIMEOUT = timedelta(hours=1)
+"""The others wait while rank 0 hashes a checkpoint or exports a model: at 11B longer than DeepSpeed's ten minutes."""
 PERSONS_SIGNALS = ("SIGINT", "SIGTERM")
 """Ctrl-C and scancel: the job is not requeued. A preempting Slurm requeues after its SIGTERM by itself."""
 
@@ -31,6 +34,7 @@ class Job:
 
     run_dir: str
     env: tuple[tuple[str, str], ...] = ()
+    max_requeues: int = 20
 
     def __call__(self) -> str:
         """Runs the job in this process; its final state."""
@@ -39,8 +43,21 @@ class Job:
         log_to(Path(self.run_dir), place.rank, tee=False)
         state = run(Path(self.run_dir), place)
         if state == "preempted" and place.rank == 0:
-            _requeue(place)
+            self._requeue(place)
         return state
+
+    def _requeue(self, place: Rendezvous) -> None:
+        """Asks submitit's plugin to start the job again: scontrol requeue on Slurm, another round locally."""
+        if place.launcher not in ("slurm", "submitit local"):
+            return
+        restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+        if restarts >= self.max_requeues:
+            print(f"requeued {restarts} times already (max_requeues): submit the run again to go on", file=sys.stderr)
+            return
+        import submitit
+
+        submitit.JobEnvironment()._requeue(self.max_requeues - restarts)
+        sys.exit(-1)  # no result: the requeued job will give one
 
     def checkpoint(self) -> object:
         """submitit's hook for a signal outside of training: run again from the last published checkpoint."""
@@ -50,22 +67,29 @@ class Job:
 
 
 def run_here(config: RunConfig) -> str:
-    """Runs a job in this process, without a launcher or under torchrun or srun; its final state."""
+    """Runs a job in this process, without a launcher or under torchrun or srun; its final state.
+
+    Rank 0 makes the run folder; the others learn from it whether that went well, and read the same configuration.
+    """
     from bigchem.launch.runfolder import absolute, preflight, prepare
+    from bigchem.launch.submit import claim
+    from bigchem.train.ranks import on_rank0
 
     place = rendezvous(os.environ, os.getpid())
     config = absolute(config)
     preflight(config, place.world_size)
-    if place.rank == 0:
-        _refuse_running(config.run_dir)
+    device = start(place)
+
+    def make_folder() -> None:
+        claim(config, "here", str(os.getpid()))
         prepare(config)
-    run_dir = config.run_dir
-    _wait_for(run_dir / "config.toml")
-    log_to(run_dir, place.rank, tee=place.rank == 0)
-    return run(run_dir, place)
+
+    on_rank0(make_folder)
+    log_to(config.run_dir, place.rank, tee=place.rank == 0)
+    return run(config.run_dir, place, device)
 
 
-def run(run_dir: Path, place: Rendezvous) -> str:
+def run(run_dir: Path, place: Rendezvous, device: torch.device | None = None) -> str:
     """Trains the run of a run folder and, when its last step is done, consolidates and evaluates it.
 
     Returns how it ended: finished, trained (not evaluated, as configured), stopped by a person or preempted.
@@ -74,7 +98,7 @@ def run(run_dir: Path, place: Rendezvous) -> str:
 
     config = strict.load(RunConfig, run_dir / "config.toml")
     try:
-        state = _run(config, start(place), place)
+        state = _run(config, device or start(place), place)
     except BaseException as error:
         before = read_state(run_dir)
         if before["state"] != "failed":  # the first rank to fail knows why; its peers only lose their connections
@@ -94,6 +118,7 @@ def _run(config: RunConfig, device: torch.device, place: Rendezvous) -> str:
     from bigchem.evaluate.run import evaluate, run_subject
     from bigchem.export import export
     from bigchem.train.loop import train
+    from bigchem.train.ranks import on_rank0
     from bigchem.train.state import read_state, write_state
 
     outcome = train(config, device)
@@ -102,9 +127,7 @@ def _run(config: RunConfig, device: torch.device, place: Rendezvous) -> str:
     if not config.evaluate.at_end:
         return "trained"
     model_dir = config.run_dir / "model"
-    if place.rank == 0:
-        export(config.run_dir, model_dir, overwrite=True)
-    dist.barrier()
+    on_rank0(lambda: export(config.run_dir, model_dir, overwrite=True))
     evaluate(run_subject(config, model_dir), config.evaluate, rank=place.rank, world_size=place.world_size)
     dist.barrier()
     if place.rank == 0:
@@ -124,28 +147,14 @@ def start(place: Rendezvous) -> torch.device:
     import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")  # of DeepSpeed's own calls
     if torch.cuda.is_available():
         torch.cuda.set_device(place.local_rank)
-    deepspeed.init_distributed(backend, verbose=False)
-    return torch.device("cuda", place.local_rank) if torch.cuda.is_available() else torch.device("cpu")
-
-
-def _wait_for(path: Path) -> None:
-    """Waits until rank 0 has written a file. Shared folders may show it late."""
-    deadline = time.monotonic() + SHARED_FOLDER_TIMEOUT_S
-    while not path.is_file():
-        if time.monotonic() > deadline:
-            raise UserError("rank 0 did not write it", str(path), "is the runs folder shared between the nodes?")
-        time.sleep(0.1)
-
-
-def _refuse_running(run_dir: Path) -> None:
-    from bigchem.launch.status import run_status
-
-    status = run_status(run_dir)
-    if status.active:
-        raise UserError(f"the run is {status.state} as job {status.job}", str(run_dir), "bigchem status shows it")
+        deepspeed.init_distributed("nccl", timeout=COLLECTIVE_TIMEOUT, verbose=False)
+        return torch.device("cuda", place.local_rank)
+    load_shared_memory_op()
+    deepspeed.init_distributed("gloo", timeout=COLLECTIVE_TIMEOUT, verbose=False)
+    return torch.device("cpu")
 
 
 def finish() -> None:
@@ -179,16 +188,6 @@ class _Tee(io.TextIOBase):
     def flush(self) -> None:
         for stream in self._streams:
             stream.flush()
-
-
-def _requeue(place: Rendezvous) -> None:
-    """Asks submitit's plugin to start the job again: scontrol requeue on Slurm, another round locally."""
-    if place.launcher not in ("slurm", "submitit local"):
-        return
-    import submitit
-
-    submitit.JobEnvironment()._requeue(0)
-    sys.exit(-1)  # no result: the requeued job will give one
 
 
 def _progress(state: dict[str, object]) -> dict[str, object]:

@@ -21,12 +21,18 @@ from bigchem.train.ds_config import ds_config_for
 from bigchem.train.state import read_state, write_state
 
 GIT_TIMEOUT_S = 10
+FREE = ("data.path", "data.micro_tokens", "model.attention")
+"""May change between attempts: the fingerprint says which data it is, and the others change no result but rounding."""
 
 
 def absolute(config: RunConfig) -> RunConfig:
     """The configuration with absolute folders: a job may run from anywhere."""
     data = config.data.model_copy(update={"path": str(Path(config.data.path).expanduser().resolve())})
-    return config.model_copy(update={"data": data, "runs": str(Path(config.runs).expanduser().resolve())})
+    update: dict[str, object] = {"data": data, "runs": str(Path(config.runs).expanduser().resolve())}
+    if config.model.init_from is not None:
+        folder = str(Path(config.model.init_from).expanduser().resolve())
+        update["model"] = config.model.model_copy(update={"init_from": folder})
+    return config.model_copy(update=update)
 
 
 def prepare(config: RunConfig) -> Path:
@@ -49,6 +55,8 @@ def preflight(config: RunConfig, world_size: int) -> None:
     for task in config.data.mixture:
         data.split("train", task)
     presets.shape(config.model.preset)
+    if config.model.init_from is not None and not (Path(config.model.init_from) / "config.json").is_file():
+        raise UserError("model.init_from holds no config.json", config.model.init_from, "give a Hugging Face folder")
     ds_config_for(config, world_size)
 
 
@@ -58,7 +66,11 @@ def refuse_another(config: RunConfig) -> None:
     if not file.is_file():
         return
     before = strict.load(RunConfig, file)
-    changed = [name for name in _differences(before, config) if name.split(".")[0] in ("model", "data", "seed")]
+    changed = [
+        name
+        for name in _differences(before, config)
+        if name.split(".")[0] in ("model", "data", "seed") and name not in FREE
+    ]
     if changed:
         raise UserError(
             f"the run was started with another {', '.join(changed)}", str(file), "give the new run another name"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import time
 from dataclasses import asdict, dataclass
@@ -17,17 +18,19 @@ from bigchem.train import checkpoint
 from bigchem.train.state import read_state
 
 SLURM_TIMEOUT_S = 5.0
-GONE = ("finished", "trained", "failed", "stopped")
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One row of `bigchem status`. active: a job is queued or running. checkpoint_age_s: seconds since it was
-    published."""
+    """One row of `bigchem status`.
+
+    active: a job is queued or running; None where that cannot be known, and reason says why. checkpoint_age_s: seconds
+    since it was published.
+    """
 
     run: str
     state: str
-    active: bool
+    active: bool | None
     step: int = 0
     steps: int = 0
     loss: float | None = None
@@ -43,14 +46,15 @@ def run_status(run_dir: Path) -> RunStatus:
     """The status of one run folder; state `new` where there is none."""
     state = read_state(run_dir)
     submission = _read_json(run_dir / "submission.json")
-    job = submission.get("job")
-    alive = _alive(submission)
+    alive, trouble = _alive(submission) if submission else (False, None)
     name = state["state"]
-    if name in ("running", "prepared") and alive is False:
-        state["reason"] = state.get("reason") or "its job is gone without a word: killed, or the machine restarted"
-        name = "lost" if name == "running" or job else name
-    elif name in ("prepared", "stopped") and alive:
+    if alive and name in ("prepared", "stopped"):
         name = "queued"
+    elif alive and name == "trained":
+        name = "evaluating"
+    elif alive is False and (name == "running" or (name == "prepared" and submission)):
+        name, trouble = "lost", "its job is gone without a word: killed, or the machine restarted"
+    active = False if name in ("finished", "failed") else alive
     row = _last_row(run_dir / "metrics.jsonl")
     newest = checkpoint.latest(run_dir / "checkpoints")
     step, steps = int(state.get("step", row.get("step", 0))), int(state.get("steps", 0))
@@ -58,16 +62,16 @@ def run_status(run_dir: Path) -> RunStatus:
     return RunStatus(
         run=run_dir.name,
         state=name,
-        active=bool(alive) and name not in GONE,
+        active=active,
         step=step,
         steps=steps,
         loss=row.get("loss"),
         tokens_per_s=speed,
-        eta_s=_eta(row, run_dir, steps) if name == "running" else None,
+        eta_s=_eta(row, steps) if name == "running" else None,
         checkpoint=None if newest is None else newest.name,
         checkpoint_age_s=None if newest is None else time.time() - newest.stat().st_mtime,
-        job=job,
-        reason=state.get("reason"),
+        job=submission.get("job"),
+        reason=state.get("reason") or trouble,
     )
 
 
@@ -106,18 +110,20 @@ def to_json(rows: list[RunStatus]) -> list[dict[str, Any]]:
     return [asdict(row) for row in rows]
 
 
-def _alive(submission: dict[str, Any]) -> bool | None:
-    """Whether the job of a submission is queued or running; None where that cannot be known."""
-    if not submission:
-        return None
-    if submission["executor"] == "local":
-        return _process_lives(int(submission["job"]))
+def _alive(submission: dict[str, Any]) -> tuple[bool | None, str | None]:
+    """Whether the job of a submission is queued or running, and if that cannot be known (None) why."""
+    if submission["executor"] != "slurm":
+        if submission.get("host") not in (None, platform.node()):
+            return None, f"it runs on {submission['host']}"
+        return _process_lives(int(submission["job"])), None
+    command = ["squeue", "--noheader", "--format=%T", "--jobs", submission["job"]]
     try:
-        command = ["squeue", "--noheader", "--format=%T", "--jobs", submission["job"]]
         told = subprocess.run(command, capture_output=True, text=True, timeout=SLURM_TIMEOUT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return bool(told.stdout.strip())
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return None, f"squeue: {type(error).__name__}"
+    if told.returncode and "Invalid job id" not in told.stderr:
+        return None, told.stderr.strip().splitlines()[-1] if told.stderr.strip() else "squeue failed"
+    return bool(told.stdout.strip()), None
 
 
 def _process_lives(pid: int) -> bool:
@@ -149,14 +155,11 @@ def _last_row(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _eta(row: dict[str, Any], run_dir: Path, steps: int) -> float | None:
-    """Seconds left, from the mean pace between the first logged row of this process and the last."""
+def _eta(row: dict[str, Any], steps: int) -> float | None:
+    """Seconds left, at the last row's speed and the run's mean tokens per step."""
     try:
-        with (run_dir / "metrics.jsonl").open(encoding="utf-8") as file:
-            first = json.loads(file.readline())
-        done = row["step"] - first["step"]
-        return (row["time"] - first["time"]) / done * (steps - row["step"]) if done > 0 else None
-    except (OSError, KeyError, json.JSONDecodeError):
+        return float((steps - row["step"]) * row["tokens"] / row["step"] / row["tokens_per_s"])
+    except (KeyError, ZeroDivisionError):
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,15 +51,39 @@ def submit(config: RunConfig, profile: ClusterProfile) -> Submitted:
         return Submitted(config.run_dir, None, "already finished: nothing to do")
     if status.active:
         return Submitted(config.run_dir, None, f"already {status.state} as job {status.job}: nothing to do")
+    _refuse_unknown(status, config.run_dir)
     preflight(config, profile.world_size)
     run_dir = prepare(config)
     executor = make_executor(profile, run_dir / "submitit" / "%j", config.name)
-    job = executor.submit(Job(str(run_dir), tuple(profile.env.items())))
-    strict.write_atomically(
-        run_dir / "submission.json",
-        json.dumps({"executor": profile.executor, "job": str(job.job_id), "time": time.time()}, indent=1),
-    )
+    job = executor.submit(Job(str(run_dir), tuple(profile.env.items()), profile.max_requeues))
+    _record(run_dir, profile.executor, str(job.job_id))
     return Submitted(run_dir, job, f"submitted as job {job.job_id}")
+
+
+def claim(config: RunConfig, executor: str, job: str) -> None:
+    """Records that a process runs this run by itself. UserError if another job has it, or may have it."""
+    status = run_status(config.run_dir)
+    if status.active:
+        raise UserError(
+            f"the run is {status.state} as job {status.job}", str(config.run_dir), "bigchem status shows it"
+        )
+    _refuse_unknown(status, config.run_dir)
+    refuse_another(config)
+    _record(config.run_dir, executor, job)
+
+
+def _record(run_dir: Path, executor: str, job: str) -> None:
+    table = {"executor": executor, "job": job, "host": platform.node(), "time": time.time()}
+    strict.write_atomically(run_dir / "submission.json", json.dumps(table, indent=1))
+
+
+def _refuse_unknown(status: RunStatus, run_dir: Path) -> None:
+    if status.active is None:
+        raise UserError(
+            f"cannot tell whether job {status.job} still runs: {status.reason}",
+            str(run_dir),
+            f"ask again later; if you know that it is gone, remove {run_dir / 'submission.json'}",
+        )
 
 
 def wait(submitted: Submitted, on_change: Callable[[RunStatus], None]) -> RunStatus:

@@ -12,6 +12,8 @@ from bigchem.config import RunConfig
 from bigchem.errors import UserError
 from bigchem.strict import Section
 
+OWNED = ("name", "seed", "model.preset")
+
 Overrides = dict[str, Any]
 """Dotted field of the run configuration -> value: {"train.steps" = 300}."""
 
@@ -56,13 +58,17 @@ def expand(grid: GridConfig) -> list[RunConfig]:
         raise UserError(
             f"per_size names '{stray[0]}', which is not in sizes", grid.name, f"sizes: {' '.join(grid.sizes)}"
         )
+    if len(set(grid.seeds)) < len(grid.seeds):
+        raise UserError(f"a seed stands twice in seeds = {list(grid.seeds)}", grid.name)
     base = strict.load(RunConfig, shipped.find("recipes", grid.base, ".toml")).model_dump()
     runs = []
     for size, (mixture_name, mixture), seed in product(grid.sizes, grid.mixtures.items(), grid.seeds):
         table = _copied(base)
         for overrides in (grid.base_set, mixture.set, grid.per_size.get(size, {})):
             for field, value in _flat(overrides).items():
-                _put(table, field, value)
+                if field in OWNED or field.startswith("data.mixture"):
+                    raise UserError(f"'{field}' is set by the grid itself", grid.name, "use sizes, mixtures or seeds")
+                strict.put(table, field, value, f"sweep {grid.name}")
         table["runs"] = f"{table['runs']}/{grid.name}"
         table["name"] = f"{size.removeprefix('sweep-')}-{mixture_name}-s{seed}"
         table["seed"] = seed
@@ -82,10 +88,3 @@ def _flat(overrides: Overrides, prefix: str = "") -> Overrides:
     for key, value in overrides.items():
         out.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
     return out
-
-
-def _put(table: dict[str, Any], field: str, value: Any) -> None:
-    *path, last = field.split(".")
-    for part in path:
-        table = table.setdefault(part, {})
-    table[last] = value

@@ -218,7 +218,7 @@ def _read_csv(file: Path) -> list[Score]:
                 where = f"{file}:{reader.line_num}"
                 if None in raw or None in raw.values():
                     raise UserError(f"not {len(CSV_COLUMNS)} fields", where)
-                row = validate(_CsvRow, {key: text.strip() or None for key, text in raw.items()}, where)
+                row = validate(_CsvRow, {key: text.strip() or None for key, text in raw.items()}, where, text=True)
                 key = (row.run, row.parameters, row.regime, row.seed)
                 run = runs.setdefault(key, Run(row.run, row.parameters, row.regime, row.seed, str(file)))
                 scores.append(_score(run, row, where))

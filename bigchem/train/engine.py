@@ -80,9 +80,9 @@ class Engine:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.ds_config = ds_config_for(config, self.world_size)
         self.zero_stage = zero_stage(self.ds_config)
-        if self.zero_stage == 3 and model.shape.tied:
-            # The output projection uses the embedding outside of the embedding's own forward.
-            deepspeed.zero.register_external_parameter(model, model.shared.weight)
+        if self.zero_stage == 3:
+            for parameter in model.external_parameters:
+                deepspeed.zero.register_external_parameter(model, parameter)
         optimizer = _optimizer(config.optimizer, model, self.ds_config)
         self._engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=self.ds_config)
 

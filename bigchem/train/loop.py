@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +81,8 @@ def train(config: RunConfig, device: torch.device) -> Outcome:
 
             done = Done(done.steps + 1, plan.stop, done.tokens + plan.tokens)
             flops = training_flops(model.shape, plan.lengths[:, 0], plan.lengths[:, 1])
-            tracker.log(done, loss, lr, grad_norm, plan.tokens, flops, wait_s)
+            room = world_size * len(loaded.micro_batches) * config.data.micro_tokens
+            tracker.log(done, loss, lr, grad_norm, tokens=plan.tokens, room=room, flops=flops, wait_s=wait_s)
             stop = loss.stop
             if done.steps % config.checkpoint.every == 0 or done.steps == steps or stop:
                 seconds = saver.save(done)
@@ -105,6 +106,7 @@ def build_model(config: RunConfig, data: Data, device: torch.device) -> PackedT5
         shape = presets.shape(config.model.preset, vocab_size)
         return PackedT5(shape, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
     folder = Path(config.model.init_from)
+    check_vocabulary(folder, data)
     model = load_pretrained(folder, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
     if model.shape.vocab_size < vocab_size:
         raise UserError(
@@ -113,6 +115,22 @@ def build_model(config: RunConfig, data: Data, device: torch.device) -> PackedT5
             "build the data with the tokenizer of this model",
         )
     return model
+
+
+def check_vocabulary(folder: Path, data: Data) -> None:
+    """UserError if the weights in `folder` belong to other token ids than the data's.
+
+    T5's own vocabulary is the data's without the chemistry in its free rows: those rows are learned.
+    """
+    tokenizers = [Tokenizer.load] + ([Tokenizer.from_t5] if (folder / "tokenizer.json").is_file() else [])
+    known = []
+    for load in tokenizers:
+        with suppress(UserError):
+            known.append(load(folder).fingerprint)
+    if known and data.index.tokenizer not in known:
+        raise UserError(
+            "the weights belong to another tokenizer than the data's", str(folder), "build the data with tokenizer.t5"
+        )
 
 
 def dropout_seed(seed: int, step: int, rank: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from bigchem.errors import UserError
 from bigchem.train import checkpoint
 from bigchem.train.engine import Engine
 from bigchem.train.probe import Probe
+from bigchem.train.ranks import on_rank0
 
 
 @dataclass(frozen=True)
@@ -43,28 +45,31 @@ class Saver:
         engine = self._engine
         probe_loss = engine.evaluate(self._probe.batch()).mean
         partial = checkpoint.step_name(done.steps) + checkpoint.PARTIAL
+        on_rank0(lambda: shutil.rmtree(self._folder / partial, ignore_errors=True))  # of an attempt that was killed
         engine.save(self._folder, partial)
         dist.barrier()
-        if engine.rank == 0:
-            manifest = checkpoint.Manifest(
-                step=done.steps,
-                position=done.examples,
-                tokens=done.tokens,
-                world_size=engine.world_size,
-                zero_stage=engine.zero_stage,
-                precision=self._config.train.precision,
-                data_fingerprint=self._data_fingerprint,
-                model=self._hf_config,
-                probe=self._probe.with_loss(probe_loss),
-            )
+        manifest = checkpoint.Manifest(
+            step=done.steps,
+            position=done.examples,
+            tokens=done.tokens,
+            world_size=engine.world_size,
+            zero_stage=engine.zero_stage,
+            precision=self._config.train.precision,
+            data_fingerprint=self._data_fingerprint,
+            model=self._hf_config,
+            probe=self._probe.with_loss(probe_loss),
+        )
+
+        def publish() -> None:
             checkpoint.publish(self._folder, self._folder / partial, manifest)
             checkpoint.clean(self._folder, self._config.checkpoint)
-        dist.barrier()
+
+        on_rank0(publish)
         return time.monotonic() - begun
 
     def resume(self) -> Done:
         """Loads the newest checkpoint, if there is one. UserError if it does not fit this data, world size or stage."""
-        newest = checkpoint.latest(self._folder)
+        newest = on_rank0(lambda: checkpoint.latest(self._folder))
         if newest is None:
             return Done()
         manifest = checkpoint.Manifest.read(newest)
@@ -74,15 +79,14 @@ class Saver:
                 str(newest),
                 "restore the data, or give the run another name",
             )
-        saved, present = (manifest.world_size, manifest.zero_stage), (self._engine.world_size, self._engine.zero_stage)
+        saved = (manifest.world_size, manifest.zero_stage, manifest.precision)
+        present = (self._engine.world_size, self._engine.zero_stage, self._config.train.precision)
         if saved != present:
             raise UserError(
-                f"saved by {saved[0]} ranks at ZeRO-{saved[1]}, this job has {present[0]} at ZeRO-{present[1]}",
+                "saved by {} ranks at ZeRO-{} in {}, this job has {} at ZeRO-{} in {}".format(*saved, *present),
                 str(newest),
-                "resume on as many ranks and at the same stage",
+                "resume on as many ranks, at the same stage and precision",
             )
-        if self._engine.rank == 0:
-            manifest.check_files(newest)
-        dist.barrier()
+        on_rank0(lambda: manifest.check_files(newest))
         self._engine.load(self._folder, newest.name)
         return Done(manifest.step, manifest.position, manifest.tokens)

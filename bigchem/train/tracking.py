@@ -32,7 +32,7 @@ class Tracker:
 
         write_state(config.run_dir, "running", step=step, steps=config.train.steps)
         self._rows = _appender(config.run_dir / "metrics.jsonl", step)
-        self._board = SummaryWriter(str(config.run_dir / "tensorboard"), purge_step=step)
+        self._board = SummaryWriter(str(config.run_dir / "tensorboard"), purge_step=step + 1)
 
     def __enter__(self) -> Tracker:
         return self
@@ -43,13 +43,24 @@ class Tracker:
             self._board.close()
 
     def log(
-        self, done: Done, loss: StepLoss, lr: float, grad_norm: float, tokens: int, flops: float, wait_s: float
+        self,
+        done: Done,
+        loss: StepLoss,
+        lr: float,
+        grad_norm: float,
+        *,
+        tokens: int,
+        room: int,
+        flops: float,
+        wait_s: float,
     ) -> None:
         """Counts a step, and writes a row when it is time.
 
-        tokens: real tokens of the step on all ranks. flops: its operations. wait_s: seconds spent waiting for data.
+        tokens: real tokens of the step on all ranks. room: tokens that its micro-batches could have held. flops: its
+        operations. wait_s: seconds spent waiting for data.
         """
         self._tokens += tokens
+        self._room += room
         self._flops += flops
         self._wait_s += wait_s
         steps = self._config.train.steps
@@ -66,6 +77,7 @@ class Tracker:
             "grad_norm": grad_norm,
             "tokens_per_s": self._tokens / seconds,
             "tflops": self._flops / seconds / 1e12,
+            "fill": self._tokens / self._room,
             "data_wait": self._wait_s / seconds,
             "time": time.time(),
         }
@@ -87,7 +99,8 @@ class Tracker:
         write_state(self._config.run_dir, "running", step=int(row["step"]), steps=self._config.train.steps)
 
     def _restart(self) -> None:
-        self._since, self._tokens, self._flops, self._wait_s = time.monotonic(), 0, 0.0, 0.0
+        self._since, self._tokens, self._room = time.monotonic(), 0, 0
+        self._flops, self._wait_s = 0.0, 0.0
 
 
 def _appender(path: Path, step: int) -> Any:

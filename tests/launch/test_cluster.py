@@ -36,7 +36,7 @@ ulimit -l unlimited
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /runs/x/%j_%t_log.out --error /runs/x/%j_%t_log.err \
+srun --unbuffered --output /runs/x/%j_%t_log.out --error /runs/x/%j_%t_log.err --kill-on-bad-exit=1 \
 PYTHON -u -m submitit.core._submit /runs/x
 """
 
@@ -62,6 +62,7 @@ def test_nodes_and_gpus_override_the_profile() -> None:
     [
         ('executor = "local"\nnodes = 2', "nodes = 1 for the local executor"),
         ('executor = "local"\npartition = "gpu"', "without partition"),
+        ('executor = "local"\nmem_gb = 4', "without mem_gb"),
         ('executor = "slurm"\ngpus_per_node = 3\ntasks_per_node = 2', "one process per GPU"),
         ('executor = "pbs"', "'local' or 'slurm'"),
         ('executor = "slurm"\npartiton = "gpu"', "did you mean 'partition'"),

@@ -93,16 +93,23 @@ def _children(pid: int) -> list[int]:
     return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def _empty_model(tmp_path: Path) -> Path:
+    """A folder that passes the checks before the queue, and that no model can be loaded from."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.json").write_text("{}")
+    return tmp_path / "empty"
+
+
 def test_a_run_that_fails_says_why(small_data: Path, tmp_path: Path) -> None:
-    config = config_of(tmp_path, small_data, "broken", model={"init_from": str(tmp_path / "nowhere")})
+    config = config_of(tmp_path, small_data, "broken", model={"init_from": str(_empty_model(tmp_path))})
     submitted = submit(config, LOCAL)
-    with pytest.raises(UserError, match="nowhere"):
+    with pytest.raises(UserError, match="empty"):
         wait(submitted, lambda row: None)
     assert run_status(config.run_dir).state == "failed"
 
 
 def test_a_failing_run_does_not_keep_the_others_of_a_sweep_from_running(small_data: Path, tmp_path: Path) -> None:
-    bad = config_of(tmp_path, small_data, "bad", model={"init_from": str(tmp_path / "nowhere")})
+    bad = config_of(tmp_path, small_data, "bad", model={"init_from": str(_empty_model(tmp_path))})
     good = config_of(tmp_path, small_data, "good")
     with pytest.raises(UserError, match="1 of 2 runs failed: bad"):
         submit_all([bad, good], LOCAL, lambda row: None)
@@ -120,6 +127,28 @@ def test_a_run_whose_process_is_gone_is_lost(small_data: Path, tmp_path: Path) -
     assert "gone without a word" in str(status.reason)
 
 
+@pytest.mark.parametrize(
+    ("answer", "active"),
+    [("exit 1", None), ("echo 'slurm_load_jobs error: Invalid job id' >&2; exit 1", False), ("echo RUNNING", True)],
+)
+def test_a_job_that_slurm_does_not_answer_for_is_neither_alive_nor_gone(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, active: bool | None
+) -> None:
+    """squeue is a stand-in here: what is tested is how its answers are read."""
+    config = config_of(tmp_path, small_data, "far")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "squeue").write_text(f"#!/bin/sh\n{answer}\n")
+    (tmp_path / "bin" / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    config.run_dir.mkdir()
+    (config.run_dir / "state.json").write_text('{"state": "running", "step": 3, "steps": 9}')
+    (config.run_dir / "submission.json").write_text('{"executor": "slurm", "job": "7"}')
+    assert run_status(config.run_dir).active is active
+    if active is None:
+        with pytest.raises(UserError, match="cannot tell whether job 7 still runs"):
+            submit(config, LOCAL)
+
+
 def test_a_dry_run_shows_configuration_and_script_and_writes_nothing(small_data: Path, tmp_path: Path) -> None:
     config = config_of(tmp_path / "runs", small_data, "dry")
     text = dry_run(config, load_profile("h100", nodes=2))
@@ -131,6 +160,7 @@ def test_a_dry_run_shows_configuration_and_script_and_writes_nothing(small_data:
 def test_what_would_fail_in_the_job_fails_before_the_queue(small_data: Path, tmp_path: Path) -> None:
     for section, fields, told in [
         ("data", {"path": str(tmp_path)}, "no data here"),
+        ("model", {"init_from": str(tmp_path / "none")}, "holds no config.json"),
         ("model", {"preset": "t5-smal"}, "did you mean 't5-small'"),
         ("train", {"ds_config": "zero9"}, "did you mean 'zero"),
     ]:

@@ -114,11 +114,36 @@ def test_another_world_size_or_other_data_is_refused_with_the_way_out(
     config = config_of(tmp_path, small_data, "zero2", train={"steps": 9})
     shutil.copytree(trained[2].run_dir, config.run_dir)
     told = run_ranks(_refused, 1, config)[0]
-    assert "saved by 2 ranks at ZeRO-2, this job has 1" in told
+    assert "saved by 2 ranks at ZeRO-2 in fp32, this job has 1" in told
+    other = config.model_copy(update={"train": config.train.model_copy(update={"precision": "bf16"})})
+    assert all("this job has 2 at ZeRO-2 in bf16" in told for told in run_ranks(_refused, 2, other))
     file = config.run_dir / "checkpoints" / "step_00000006" / "manifest.json"
     table = json.loads(file.read_text())
     file.write_text(json.dumps({**table, "data_fingerprint": "0" * 16}))
     assert "trained on data 0000000000000000" in run_ranks(_refused, 1, config)[0]
+
+
+def test_a_damaged_checkpoint_is_told_on_every_rank(
+    trained: dict[int, RunConfig], small_data: Path, tmp_path: Path
+) -> None:
+    config = config_of(tmp_path, small_data, "zero2", train={"steps": 9})
+    shutil.copytree(trained[2].run_dir, config.run_dir)
+    file = config.run_dir / "checkpoints" / "step_00000006" / "mp_rank_00_model_states.pt"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert all("differs from the checkpoint's manifest" in told for told in run_ranks(_refused, 2, config))
+
+
+def test_weights_of_another_tokenizer_are_refused(
+    trained: dict[int, RunConfig], small_data: Path, tmp_path: Path
+) -> None:
+    from bigchem.data.tokenizer import Tokenizer
+
+    made = export(trained[2].run_dir, tmp_path / "model")
+    Tokenizer.train(["another corpus altogether"] * 50, 384).save(made.model_dir)
+    config = config_of(tmp_path, small_data, "other", model={"init_from": str(made.model_dir)})
+    assert "belong to another tokenizer" in run_ranks(_refused, 1, config)[0]
 
 
 def _diverges(config: RunConfig) -> str:

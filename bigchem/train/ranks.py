@@ -1,0 +1,29 @@
+"""What rank 0 does for all: everybody gets its result, or its error. No rank is left waiting for one that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch.distributed as dist
+
+from bigchem.errors import UserError
+
+T = TypeVar("T")
+
+
+def on_rank0(function: Callable[[], T]) -> T:
+    """Runs `function` on rank 0; its result on every rank. A UserError or OSError there is a UserError everywhere."""
+    told: list[tuple[T | None, tuple[str, str | None, str | None] | None]] = [(None, None)]
+    if dist.get_rank() == 0:
+        try:
+            told = [(function(), None)]
+        except UserError as error:
+            told = [(None, (error.what, error.where, error.hint))]
+        except OSError as error:
+            told = [(None, (f"{type(error).__name__}: {error.strerror or error}", error.filename, None))]
+    dist.broadcast_object_list(told, src=0)
+    result, failed = told[0]
+    if failed is not None:
+        raise UserError(*failed)
+    return result  # type: ignore[return-value]
