@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +17,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode=None,
-    help="One T5 for chemistry and language: data, training, Slurm, evaluation, sweeps.\n\n"
-    "Errors are told in a few lines; --debug shows the traceback.",
 )
 data_app = typer.Typer(no_args_is_help=True, help="Build and look at training data.")
 sweep_app = typer.Typer(no_args_is_help=True, help="Many runs over sizes, mixtures and seeds, and what they show.")
@@ -27,6 +26,21 @@ app.add_typer(sweep_app, name="sweep")
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a field: --set train.steps=300 (repeatable).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Cluster = Annotated[str, typer.Option(help="A name in slurm/clusters/ or a path to a cluster profile.")]
+
+
+class Split(StrEnum):
+    """A split of the data."""
+
+    train = "train"
+    valid = "valid"
+    test = "test"
+
+
+@app.callback()
+def main_options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
+) -> None:
+    """One T5 for chemistry and language: data, training, Slurm, evaluation, sweeps."""
 
 
 @data_app.command("build")
@@ -55,7 +69,7 @@ def data_build(
 def data_preview(
     data: Annotated[Path, typer.Argument(help="A folder made by `data build`.")],
     task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "train",
+    split: Annotated[Split, typer.Option(help="Which rows.")] = Split.train,
     rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="Rows of each task.")] = 2,
     as_json: Json = False,
 ) -> None:
@@ -68,7 +82,7 @@ def data_preview(
 
     if task is not None:
         task_id(task, "--task")
-    found = preview(data, split, task, rows)
+    found = preview(data, split.value, task, rows)
     if as_json:
         print(json.dumps(found, ensure_ascii=False, indent=1))
         return
@@ -133,11 +147,10 @@ def status(
 
     Example: bigchem status runs --watch
     """
-    from rich.console import Console
-
     from bigchem.launch.status import all_runs, table, to_json
+    from bigchem.progress import tables
 
-    console = Console()
+    console = tables()
     while True:
         rows = all_runs(runs)
         if watch:
@@ -184,9 +197,8 @@ def score(
     """
     import os
 
-    from rich.console import Console
-
     from bigchem.evaluate.score import score_file, table, to_json
+    from bigchem.progress import tables
     from bigchem.tasks import task_id
 
     task_id(task, "--task")
@@ -194,7 +206,7 @@ def score(
     if as_json:
         print(json.dumps(to_json(scores), indent=1))
     else:
-        Console().print(table(scores))
+        tables().print(table(scores))
 
 
 @sweep_app.command("submit")
@@ -232,16 +244,15 @@ def sweep_status(
 
     Example: bigchem sweep status demo-sweep
     """
-    from rich.console import Console
-
     from bigchem.launch.status import run_status, table, to_json
+    from bigchem.progress import tables
     from bigchem.sweep.grid import load_runs
 
     rows = [run_status(config.run_dir) for config in load_runs(grid, tuple(overrides or ()))]
     if as_json:
         print(json.dumps(to_json(rows), indent=1))
     else:
-        Console().print(table(rows))
+        tables().print(table(rows))
 
 
 @sweep_app.command("report")
@@ -283,15 +294,14 @@ def doctor(
 
     Example: bigchem doctor
     """
-    from rich.console import Console
-
     from bigchem.launch import doctor as checks
+    from bigchem.progress import tables
 
     found = checks.examine(runs, processes)
     if as_json:
         print(json.dumps([vars(check) for check in found], indent=1))
     else:
-        Console().print(checks.table(found))
+        tables().print(checks.table(found))
     if any(check.verdict == "fail" for check in found):
         raise typer.Exit(2)
 

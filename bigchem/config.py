@@ -46,19 +46,19 @@ class DataConfig(Section):
     def _check(self) -> DataConfig:
         for task, weight in self.mixture.items():
             if task not in TASK_NAMES:
-                raise ValueError(f"an unknown task '{task}' is in mixture; {nearest(task, list(TASK_NAMES))}")
+                raise ValueError(f"unknown task '{task}' in mixture; {nearest(task, list(TASK_NAMES))}")
             if not weight > 0:
-                raise ValueError(f"a weight above 0 (mixture.{task} = {weight}); leave the task out instead")
+                raise ValueError(f"mixture.{task} = {weight}: weights are above 0; leave the task out instead")
         if not self.mixture:
-            raise ValueError("a mixture of at least one task")
+            raise ValueError("mixture names no task")
         longest = self.max_source_tokens + self.max_target_tokens
         if longest > self.micro_tokens:
             raise ValueError(
-                f"able to hold the longest example: max_source_tokens + max_target_tokens = {longest} > "
-                f"micro_tokens = {self.micro_tokens}"
+                f"max_source_tokens + max_target_tokens = {longest} > micro_tokens = {self.micro_tokens}: "
+                "a micro-batch must hold the longest example"
             )
         if self.micro_tokens > self.global_tokens:
-            raise ValueError(f"global_tokens = {self.global_tokens} >= micro_tokens = {self.micro_tokens}")
+            raise ValueError(f"micro_tokens = {self.micro_tokens} > global_tokens = {self.global_tokens}")
         return self
 
 
@@ -81,7 +81,7 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
         if self.precision == "fp16" and not self.force_fp16:
-            raise ValueError("bf16 or fp32: T5's activations overflow in fp16 (force_fp16 = true runs it all the same)")
+            raise ValueError("T5's activations overflow in fp16: use bf16 or fp32, or force_fp16 = true")
         return self
 
 
@@ -134,7 +134,7 @@ class EvaluateConfig(Section):
     """Which split is predicted."""
     max_rows: Annotated[int, Field(ge=0)] = 0
     """Rows per task; 0: all."""
-    num_beams: Positive = 1
+    num_beams: Annotated[int, Field(ge=1, le=100)] = 1
     """1: greedy."""
     num_return: Positive = 1
     """Predictions kept of each example (k-best), at most num_beams."""
@@ -148,7 +148,7 @@ class EvaluateConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> EvaluateConfig:
         if self.num_return > self.num_beams:
-            raise ValueError(f"num_return = {self.num_return} <= num_beams = {self.num_beams}")
+            raise ValueError(f"num_return = {self.num_return} > num_beams = {self.num_beams}")
         return self
 
 
@@ -159,7 +159,7 @@ class RunConfig(Section):
     """Name of the run and of its folder."""
     runs: str = "runs"
     """Folder that holds run folders."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the weights, of dropout and of the order of examples."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
@@ -173,8 +173,8 @@ class RunConfig(Section):
     def _check(self) -> RunConfig:
         if self.schedule.warmup_steps >= self.train.steps:
             raise ValueError(
-                f"longer than its warm-up: schedule.warmup_steps = {self.schedule.warmup_steps} >= "
-                f"train.steps = {self.train.steps}"
+                f"schedule.warmup_steps = {self.schedule.warmup_steps} >= train.steps = {self.train.steps}: "
+                "the run would end inside its warm-up"
             )
         return self
 

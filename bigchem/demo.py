@@ -6,14 +6,12 @@ import shutil
 import time
 from pathlib import Path
 
-from rich.console import Console
-
 from bigchem import shipped
 from bigchem.data.build import build, load_recipe
 from bigchem.launch.cluster import load_profile
 from bigchem.launch.status import RunStatus
 from bigchem.launch.submit import submit_all
-from bigchem.progress import Progress
+from bigchem.progress import Progress, tables
 from bigchem.sweep import report
 from bigchem.sweep.analysis import analyse
 from bigchem.sweep.grid import load_runs
@@ -59,6 +57,6 @@ def run_demo(out: Path, *, fresh: bool = False) -> Path:
     progress.say("3/3 report")
     analysis = analyse(load([runs]), METRICS)
     page = report.write(analysis, out / "report", title="bigchem demo: what sharing gives, by model size")
-    Console().print(report.terminal_table(analysis))
+    tables().print(report.terminal_table(analysis))
     print(f"report: {page.resolve()}  ({time.monotonic() - begun:.0f} s)")
     return page

@@ -22,5 +22,6 @@ def run(app: typer.Typer) -> None:
         if debug:
             raise
         told = error if isinstance(error, UserError) else UserError(error.strerror or repr(error), error.filename)
-        print(f"error: {told}", file=sys.stderr)
+        text = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in str(told))  # rows may hold anything
+        print(f"error: {text}", file=sys.stderr)
         sys.exit(2)

@@ -15,6 +15,11 @@ PLAIN_EVERY_S = 10.0
 """Seconds between two lines where there is no terminal."""
 
 
+def tables() -> Console:
+    """Where tables go: stdout, as wide as the terminal; without one wide enough that nothing is cut."""
+    return Console() if sys.stdout.isatty() else Console(width=240)
+
+
 class Bar:
     """One piece of work in progress."""
 

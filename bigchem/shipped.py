@@ -23,8 +23,10 @@ def find(kind: str, name: str, suffix: str) -> Path:
     """A shipped file by its name, or any file by its path. UserError with the nearest name."""
     if Path(name).is_file():
         return Path(name)
+    if name.endswith(suffix) or "/" in name:
+        raise UserError("no such file", name)
     candidate = folder(kind) / f"{name}{suffix}"
-    if "/" not in name and candidate.is_file():
+    if candidate.is_file():
         return candidate
     known = sorted(p.name.removesuffix(suffix) for p in folder(kind).glob(f"*{suffix}"))
     raise UserError(f"no file '{name}', and no shipped one of that name", kind, nearest(name, known))

@@ -117,8 +117,8 @@ def _explain(kind: type[Section], error: ErrorDetails) -> tuple[str, str | None]
     if error["type"] == "missing":
         return f"'{field}' is missing", "add it"
     allowed = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    if isinstance(error["input"], dict):
-        return f"[{field}] should be {allowed}" if field else f"the run should be {allowed}", None
+    if error["type"] == "value_error":
+        return f"[{field}] {allowed}" if field else allowed, None
     return f"'{field}' = {error['input']!r}: should be {allowed}", _doc(kind, error["loc"])
 
 

@@ -55,7 +55,7 @@ def _seconds(arguments: list[str]) -> float:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["train", "none.toml"], "no file 'none.toml'"),
+        (["train", "none.toml"], "none.toml: no such file"),
         (["train", "demo", "--set", "train.stpes=3"], "did you mean 'steps'?"),
         (["train", "demo", "--set", "data.path=nowhere"], "no data here"),
         (["submit", "demo", "--cluster", "loocal"], "did you mean 'local'?"),

@@ -28,6 +28,8 @@ def scale_sweep(
 ) -> None:
     """Every metric against model size, and the gain of training tasks together.
 
+    Example: python tools/scale_sweep.py runs/demo --out report
+
     A CSV has the columns parameters,task,regime,metric,value,low,high,seed,run.
     """
     from bigchem.sweep import report

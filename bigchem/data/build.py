@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -130,7 +131,7 @@ def build(
     if config.keep_out:
         rows = _without_leaks(rows, report)
     if not rows.get("train"):
-        raise UserError("the corpus is empty: no training rows", str(out), f"see {partial / 'rejected.jsonl'}")
+        raise UserError("the corpus is empty: no training rows", str(out), "give a source with split = 'train'")
     tokenizer = _tokenizer(config.tokenizer, rows, progress)
     tokenizer.save(partial / "tokenizer")
     shards = _write_shards(rows, tokenizer, partial, config.shard_rows, progress)
@@ -168,33 +169,38 @@ def _parse_all(config: BuildConfig, partial: Path, report: dict[str, object], pr
         for source in config.sources:
             name = f"{source.format} {Path(source.path).name if source.path else ''}".strip()
             count: Counter[str] = Counter()
+            first: Rejected | None = None
             chunks = _chunks(source, config.limit)
             with progress.bar(f"reading {name}", None) as bar:
                 for parsed in _map_bounded(pool, chunks, source, 4 * workers):
                     for found in parsed:
                         if isinstance(found, Rejected):
                             count["rejected"] += 1
+                            first = first or found
                             rejected_file.write(json.dumps(vars(found), ensure_ascii=False) + "\n")
                         else:
                             count["rows"] += 1
                             rows.setdefault(source.split, {}).setdefault(found.row.task, []).append(found)
                     bar.advance(len(parsed))
             counts.append({"source": name, "split": source.split, **count})
-            _check_rejected(source, name, count, config.max_rejected, partial / "rejected.jsonl")
+            _check_rejected(source, name, count, config.max_rejected, first)
     report["sources"] = counts
     return rows
 
 
-def _check_rejected(source: SourceConfig, name: str, count: Counter[str], limit: float, listing: Path) -> None:
+def _check_rejected(source: SourceConfig, name: str, count: Counter[str], limit: float, first: Rejected | None) -> None:
     where = source.path or name
+    why = "the file is empty" if first is None else f"the first: line {first.line}: {first.reason}"
     if not count["rows"]:
-        raise UserError(f"not one readable record ({count['rejected']} rejected)", where, f"see {listing}")
+        raise UserError(
+            f"not one readable record ({count['rejected']} rejected); {why}", where, "is it of this format?"
+        )
     share = count["rejected"] / count.total()
     if share > limit:
         raise UserError(
-            f"{count['rejected']} of {count.total()} records are unreadable ({share:.1%})",
+            f"{count['rejected']} of {count.total()} records are unreadable ({share:.1%}); {why}",
             where,
-            f"see {listing}; allow more by max_rejected = {share:.2f}",
+            f"mend them, or allow more by max_rejected = {math.ceil(100 * share) / 100}",
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from bigchem.data.shards import Data, prompted
 from bigchem.data.tokenizer import Tokenizer
+from bigchem.errors import UserError
 
 
 def preview(path: Path, split: str, task: str | None, count: int) -> list[dict[str, Any]]:
@@ -14,6 +15,8 @@ def preview(path: Path, split: str, task: str | None, count: int) -> list[dict[s
     data = Data(path)
     tokenizer = Tokenizer.load(data.tokenizer_dir)
     found = []
+    if not data.index.rows(split):
+        raise UserError(f"no rows in split '{split}'", str(path), f"there are {' '.join(data.index.shards)}")
     for name in [task] if task else data.index.rows(split):
         rows = data.split(split, name)
         for row in range(min(count, len(rows))):

@@ -37,6 +37,8 @@ def read_predictions(path: str | Path) -> Predictions:
     UserError with file and line for anything else.
     """
     file = Path(path)
+    if not file.is_file():
+        raise UserError("no such file", str(file))
     kind = (file.with_suffix("") if file.suffix == ".gz" else file).suffix
     if kind in (".txt", ".tsv"):
         rows = list(_table(file, _tab_separated(file)))

@@ -57,14 +57,14 @@ class ClusterProfile(Section):
     def _check(self) -> ClusterProfile:
         if self.gpus_per_node and self.gpus_per_node != self.tasks_per_node:
             raise ValueError(
-                f"one process per GPU: tasks_per_node = {self.tasks_per_node}, gpus_per_node = {self.gpus_per_node}"
+                f"tasks_per_node = {self.tasks_per_node}, gpus_per_node = {self.gpus_per_node}: one process per GPU"
             )
         if self.executor == "local":
             given = [n for n in SLURM_ONLY if getattr(self, n) not in (None, ())]
             if given:
-                raise ValueError(f"without {given[0]}: only Slurm knows it")
+                raise ValueError(f"{given[0]} is known to Slurm only, the executor is local")
             if self.nodes > 1:
-                raise ValueError(f"nodes = 1 for the local executor, not {self.nodes}")
+                raise ValueError(f"nodes = {self.nodes}: the local executor has one")
         return self
 
     @property

@@ -41,7 +41,11 @@ class Job:
         os.environ.update(self.env)
         place = rendezvous(os.environ, os.getpid())
         log_to(Path(self.run_dir), place.rank, tee=False)
-        state = run(Path(self.run_dir), place)
+        try:
+            state = run(Path(self.run_dir), place)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)  # into the rank's log
+            raise
         if state == "preempted" and place.rank == 0:
             self._requeue(place)
         return state
@@ -71,12 +75,17 @@ def run_here(config: RunConfig) -> str:
 
     Rank 0 makes the run folder; the others learn from it whether that went well, and read the same configuration.
     """
-    from bigchem.launch.runfolder import absolute, preflight, prepare
+    from bigchem.launch.runfolder import absolute, changes, preflight, prepare
+    from bigchem.launch.status import run_status
     from bigchem.launch.submit import claim
     from bigchem.train.ranks import on_rank0
 
     place = rendezvous(os.environ, os.getpid())
     config = absolute(config)
+    before = run_status(config.run_dir)
+    if before.state == "finished" and before.step == config.train.steps and not changes(config):
+        print(f"{config.run_dir}: already finished: nothing to do")
+        return "finished"
     preflight(config, place.world_size)
     device = start(place)
 
@@ -86,7 +95,10 @@ def run_here(config: RunConfig) -> str:
 
     on_rank0(make_folder)
     log_to(config.run_dir, place.rank, tee=place.rank == 0)
-    return run(config.run_dir, place, device)
+    state = run(config.run_dir, place, device)
+    if place.rank == 0:
+        print(f"{config.run_dir}: {state}" + (", see results/table.md" if state == "finished" else ""))
+    return state
 
 
 def run(run_dir: Path, place: Rendezvous, device: torch.device | None = None) -> str:
@@ -103,9 +115,7 @@ def run(run_dir: Path, place: Rendezvous, device: torch.device | None = None) ->
         before = read_state(run_dir)
         if before["state"] != "failed":  # the first rank to fail knows why; its peers only lose their connections
             write_state(run_dir, "failed", **_progress(before), reason=_reason(error), rank=place.rank)
-        if isinstance(error, UserError):
-            print(f"error: {error}", file=sys.stderr)
-        else:
+        if not isinstance(error, UserError):
             traceback.print_exc()
         raise
     finish()

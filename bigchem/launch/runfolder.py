@@ -17,7 +17,8 @@ from bigchem.config import RunConfig
 from bigchem.data.shards import Data
 from bigchem.errors import UserError
 from bigchem.model import presets
-from bigchem.train.ds_config import ds_config_for
+from bigchem.train.checkpoint import Manifest, latest
+from bigchem.train.ds_config import ds_config_for, zero_stage
 from bigchem.train.state import read_state, write_state
 
 GIT_TIMEOUT_S = 10
@@ -57,24 +58,34 @@ def preflight(config: RunConfig, world_size: int) -> None:
     presets.shape(config.model.preset)
     if config.model.init_from is not None and not (Path(config.model.init_from) / "config.json").is_file():
         raise UserError("model.init_from holds no config.json", config.model.init_from, "give a Hugging Face folder")
-    ds_config_for(config, world_size)
+    ds_config = ds_config_for(config, world_size)
+    for task in config.data.mixture if config.evaluate.at_end else ():
+        data.split(config.evaluate.split, task)
+    newest = latest(config.run_dir / "checkpoints")
+    if newest is not None:
+        precision, fingerprint = config.train.precision, data.index.fingerprint
+        Manifest.read(newest).refuse_unless(newest, world_size, zero_stage(ds_config), precision, fingerprint)
 
 
 def refuse_another(config: RunConfig) -> None:
-    """UserError if the run's folder was started with another model, other data or another seed."""
+    """UserError if the run has a checkpoint of another model, other data or another seed, or of a later step."""
     file = config.run_dir / "config.toml"
-    if not file.is_file():
-        return
-    before = strict.load(RunConfig, file)
-    changed = [
-        name
-        for name in _differences(before, config)
-        if name.split(".")[0] in ("model", "data", "seed") and name not in FREE
-    ]
+    changed = [n for n in changes(config) if n.split(".")[0] in ("model", "data", "seed") and n not in FREE]
     if changed:
         raise UserError(
             f"the run was started with another {', '.join(changed)}", str(file), "give the new run another name"
         )
+    done = read_state(config.run_dir).get("step", 0)
+    if done > config.train.steps:
+        raise UserError(f"the run is at step {done} already: train.steps = {config.train.steps}", str(file))
+
+
+def changes(config: RunConfig) -> list[str]:
+    """Fields in which the configuration differs from the one that the run's checkpoints were made with."""
+    file = config.run_dir / "config.toml"
+    if latest(config.run_dir / "checkpoints") is None or not file.is_file():
+        return []
+    return _differences(strict.load(RunConfig, file), config)
 
 
 def _differences(before: RunConfig, now: RunConfig) -> list[str]:

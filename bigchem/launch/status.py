@@ -89,7 +89,9 @@ def all_runs(runs: Path) -> list[RunStatus]:
 
 def table(rows: list[RunStatus]) -> Table:
     """The rows as a table for the terminal."""
-    made = Table("run", "state", "step", "loss", "tokens/s", "eta", "checkpoint", "job", "reason", box=None)
+    made = Table(box=None)
+    for name in ("run", "state", "step", "loss", "tokens/s", "eta", "checkpoint", "job", "reason"):
+        made.add_column(name, overflow="fold", no_wrap=name not in ("checkpoint", "reason"))
     for row in rows:
         made.add_row(
             row.run,

@@ -15,7 +15,7 @@ from bigchem.config import RunConfig
 from bigchem.errors import UserError
 from bigchem.launch.cluster import ClusterProfile, make_executor, sbatch_text
 from bigchem.launch.job import Job
-from bigchem.launch.runfolder import absolute, preflight, prepare, refuse_another
+from bigchem.launch.runfolder import absolute, changes, preflight, prepare, refuse_another
 from bigchem.launch.status import RunStatus, run_status
 
 POLL_S = 0.5
@@ -53,11 +53,13 @@ def submit(config: RunConfig, profile: ClusterProfile) -> Submitted:
         return Submitted(config.run_dir, None, f"already {status.state} as job {status.job}: nothing to do")
     _refuse_unknown(status, config.run_dir)
     preflight(config, profile.world_size)
+    changed = changes(config)
     run_dir = prepare(config)
     executor = make_executor(profile, run_dir / "submitit" / "%j", config.name)
     job = executor.submit(Job(str(run_dir), tuple(profile.env.items()), profile.max_requeues))
     _record(run_dir, profile.executor, str(job.job_id))
-    return Submitted(run_dir, job, f"submitted as job {job.job_id}")
+    note = f"submitted as job {job.job_id}"
+    return Submitted(run_dir, job, f"{note}; changed since the start: {', '.join(changed)}" if changed else note)
 
 
 def claim(config: RunConfig, executor: str, job: str) -> None:

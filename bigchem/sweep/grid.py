@@ -10,6 +10,7 @@ from pydantic import Field
 from bigchem import shipped, strict
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
+from bigchem.model import presets
 from bigchem.strict import Section
 
 OWNED = ("name", "seed", "model.preset")
@@ -60,6 +61,10 @@ def expand(grid: GridConfig) -> list[RunConfig]:
         )
     if len(set(grid.seeds)) < len(grid.seeds):
         raise UserError(f"a seed stands twice in seeds = {list(grid.seeds)}", grid.name)
+    if len(set(grid.sizes)) < len(grid.sizes):
+        raise UserError(f"a size stands twice in sizes = {list(grid.sizes)}", grid.name)
+    for size in grid.sizes:
+        presets.shape(size)
     base = strict.load(RunConfig, shipped.find("recipes", grid.base, ".toml")).model_dump()
     runs = []
     for size, (mixture_name, mixture), seed in product(grid.sizes, grid.mixtures.items(), grid.seeds):

@@ -59,14 +59,33 @@ class Manifest:
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise UserError(f"not a manifest: {error!r}", str(file)) from None
 
+    def refuse_unless(
+        self, checkpoint: Path, world_size: int, zero_stage: int, precision: str, fingerprint: str
+    ) -> None:
+        """UserError if the checkpoint cannot be resumed by such a job on such data."""
+        if self.data_fingerprint != fingerprint:
+            raise UserError(
+                f"trained on data {self.data_fingerprint}, the data now is {fingerprint}",
+                str(checkpoint),
+                "restore the data, or give the run another name",
+            )
+        saved, present = (self.world_size, self.zero_stage, self.precision), (world_size, zero_stage, precision)
+        if saved != present:
+            raise UserError(
+                "saved by {} ranks at ZeRO-{} in {}, this job has {} at ZeRO-{} in {}".format(*saved, *present),
+                str(checkpoint),
+                "resume on as many ranks, at the same stage and precision, or give the run another name",
+            )
+
     def check_files(self, checkpoint: Path) -> None:
         """Compares every file's size and hash with the manifest; UserError names the first that differs."""
+        remedy = f"remove {checkpoint} to go on from the checkpoint before it"
         for name, (size, sha256) in self.files.items():
             path = checkpoint / name
             if not path.is_file():
-                raise UserError("a file of the checkpoint is missing", str(path))
+                raise UserError("a file of the checkpoint is missing", str(path), remedy)
             if path.stat().st_size != size or _sha256(path) != sha256:
-                raise UserError("the file differs from the checkpoint's manifest", str(path))
+                raise UserError("the file differs from the checkpoint's manifest", str(path), remedy)
 
 
 def step_name(step: int) -> str:

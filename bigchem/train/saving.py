@@ -10,7 +10,6 @@ from typing import Any
 import torch.distributed as dist
 
 from bigchem.config import RunConfig
-from bigchem.errors import UserError
 from bigchem.train import checkpoint
 from bigchem.train.engine import Engine
 from bigchem.train.probe import Probe
@@ -73,20 +72,9 @@ class Saver:
         if newest is None:
             return Done()
         manifest = checkpoint.Manifest.read(newest)
-        if manifest.data_fingerprint != self._data_fingerprint:
-            raise UserError(
-                f"trained on data {manifest.data_fingerprint}, the data now is {self._data_fingerprint}",
-                str(newest),
-                "restore the data, or give the run another name",
-            )
-        saved = (manifest.world_size, manifest.zero_stage, manifest.precision)
-        present = (self._engine.world_size, self._engine.zero_stage, self._config.train.precision)
-        if saved != present:
-            raise UserError(
-                "saved by {} ranks at ZeRO-{} in {}, this job has {} at ZeRO-{} in {}".format(*saved, *present),
-                str(newest),
-                "resume on as many ranks, at the same stage and precision",
-            )
+        engine = self._engine
+        precision = self._config.train.precision
+        manifest.refuse_unless(newest, engine.world_size, engine.zero_stage, precision, self._data_fingerprint)
         on_rank0(lambda: manifest.check_files(newest))
-        self._engine.load(self._folder, newest.name)
+        engine.load(self._folder, newest.name)
         return Done(manifest.step, manifest.position, manifest.tokens)

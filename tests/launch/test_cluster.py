@@ -60,9 +60,9 @@ def test_nodes_and_gpus_override_the_profile() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('executor = "local"\nnodes = 2', "nodes = 1 for the local executor"),
-        ('executor = "local"\npartition = "gpu"', "without partition"),
-        ('executor = "local"\nmem_gb = 4', "without mem_gb"),
+        ('executor = "local"\nnodes = 2', "nodes = 2: the local executor has one"),
+        ('executor = "local"\npartition = "gpu"', "partition is known to Slurm only"),
+        ('executor = "local"\nmem_gb = 4', "mem_gb is known to Slurm only"),
         ('executor = "slurm"\ngpus_per_node = 3\ntasks_per_node = 2', "one process per GPU"),
         ('executor = "pbs"', "'local' or 'slurm'"),
         ('executor = "slurm"\npartiton = "gpu"', "did you mean 'partition'"),

@@ -1,0 +1,63 @@
+"""A run without submitit: this process, or ranks that torchrun starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from runs import config_of
+
+from bigchem import strict
+from bigchem.config import RunConfig
+from bigchem.launch.evaluate import evaluate_path
+from bigchem.launch.status import run_status
+
+BIN = Path(sys.executable).parent
+
+
+def torchrun(config: RunConfig, tmp_path: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "run.toml").write_text(strict.dump(config))
+    sets = [word for override in overrides for word in ("--set", override)]
+    command = [BIN / "torchrun", "--standalone", "--nproc-per-node", "2", "-m", "bigchem.cli", "train"]
+    return subprocess.run(
+        [*command, tmp_path / "run.toml", *sets], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
+    )
+
+
+@pytest.fixture(scope="module")
+def extended(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """Two ranks: three steps with an evaluation, then, with the field changed, three more without."""
+    tmp_path = tmp_path_factory.mktemp("torchrun")
+    evaluate = {"at_end": True, "max_rows": 3, "max_new_tokens": 8, "bootstrap": 0}
+    config = config_of(tmp_path / "runs", small_data, "extended", train={"steps": 3}, evaluate=evaluate)
+    for overrides in ([], ["train.steps=6", "evaluate.at_end=false"]):
+        done = torchrun(config, tmp_path, *overrides)
+        assert done.returncode == 0, done.stderr[-3000:]
+    return config
+
+
+def test_every_rank_follows_a_changed_configuration(extended: RunConfig) -> None:
+    status = run_status(extended.run_dir)
+    assert (status.state, status.step, status.steps, status.active) == ("trained", 6, 6, False)
+
+
+def test_a_model_of_an_older_step_is_not_evaluated_for_a_newer(extended: RunConfig) -> None:
+    first = json.loads((extended.run_dir / "results" / "results.json").read_text())
+    assert first["step"] == 3
+    again = json.loads(evaluate_path(extended.run_dir, None, ("forward",), None, ("max_rows=2",)).read_text())
+    assert again["step"] == 6
+    assert again["model"]["sha256"] != first["model"]["sha256"]
+
+
+def test_an_error_of_rank_0_is_told_by_all_and_ends_them(extended: RunConfig, tmp_path: Path) -> None:
+    (extended.run_dir / "submission.json").write_text(
+        json.dumps({"executor": "here", "job": str(os.getpid()), "host": os.uname().nodename})
+    )
+    done = torchrun(extended, tmp_path, "train.steps=9")
+    assert done.returncode != 0
+    assert done.stderr.count("error: " + str(extended.run_dir)) == 2
+    assert run_status(extended.run_dir).step == 6
