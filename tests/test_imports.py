@@ -23,7 +23,10 @@ FLOORS = [
 
 evaluate reads train's checkpoints, launch uses export: their floors are shared.
 """
-PURE = ["data.order", "data.batches", "model.presets", "model.flops", "sweep.fit", "launch.rendezvous", "tasks"]
+PURE = [
+    *("data.order", "data.batches", "model.presets", "model.flops", "sweep.fit", "launch.rendezvous", "tasks"),
+    *("evaluate.text", "evaluate.molecules", "evaluate.reactions", "evaluate.actions", "train.schedule"),
+]
 LIGHT = ["cli", "config", "launch.status", "launch.cluster", "train.checkpoint", "train.ds_config", "sweep.grid"]
 """What `--help`, `status` and `submit --dry-run` need: quick only without torch."""
 

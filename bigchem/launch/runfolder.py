@@ -75,7 +75,8 @@ def refuse_another(config: RunConfig) -> None:
         raise UserError(
             f"the run was started with another {', '.join(changed)}", str(file), "give the new run another name"
         )
-    done = read_state(config.run_dir).get("step", 0)
+    newest = latest(config.run_dir / "checkpoints")
+    done = 0 if newest is None else Manifest.read(newest).step
     if done > config.train.steps:
         raise UserError(f"the run is at step {done} already: train.steps = {config.train.steps}", str(file))
 

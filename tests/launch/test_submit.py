@@ -62,6 +62,13 @@ def test_a_finished_run_with_another_model_is_not_overwritten(finished: RunConfi
         submit(other, LOCAL)
 
 
+def test_a_run_cannot_be_made_shorter_than_it_is(finished: RunConfig) -> None:
+    shorter = finished.model_copy(update={"train": finished.train.model_copy(update={"steps": 4})})
+    with pytest.raises(UserError, match="at step 6 already"):
+        submit(shorter, LOCAL)
+    assert run_status(finished.run_dir).state == "finished"
+
+
 def test_status_tells_state_step_loss_and_checkpoint(finished: RunConfig) -> None:
     (row,) = all_runs(Path(finished.runs))
     assert (row.run, row.state, row.step, row.steps, row.checkpoint) == ("whole", "finished", 6, 6, "step_00000006")
