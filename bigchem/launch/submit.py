@@ -56,10 +56,23 @@ def submit(config: RunConfig, profile: ClusterProfile) -> Submitted:
     changed = changes(config)
     run_dir = prepare(config)
     executor = make_executor(profile, run_dir / "submitit" / "%j", config.name)
-    job = executor.submit(Job(str(run_dir), tuple(profile.env.items()), profile.max_requeues))
+    job = _handed_over(executor, Job(str(run_dir), tuple(profile.env.items()), profile.max_requeues))
     _record(run_dir, profile.executor, str(job.job_id))
     note = f"submitted as job {job.job_id}"
     return Submitted(run_dir, job, f"{note}; changed since the start: {', '.join(changed)}" if changed else note)
+
+
+def _handed_over(executor: Any, job: Job) -> Any:
+    """submitit's job; UserError with Slurm's own words if it does not take it."""
+    from submitit.core.utils import FailedJobError
+
+    try:
+        return executor.submit(job)
+    except FailedJobError as error:
+        words = str(error).strip().splitlines()
+        raise UserError(
+            words[-1] if words else "the job was not taken", job.run_dir, "mend the cluster profile"
+        ) from None
 
 
 def claim(config: RunConfig, executor: str, job: str) -> None:
