@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before anything imports torch or deepspeed: more threads than cores make tests slow and their sums vary.
 os.environ.update(DS_ACCELERATOR="cpu", OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="", TOKENIZERS_PARALLELISM="false")
 
 import pytest
+
+if TYPE_CHECKING:
+    from bigchem.data.sources.base import Row
 
 REPOSITORY = Path(__file__).parent.parent
 REAL_DATA = Path(os.environ.get("BIGCHEM_DATA", REPOSITORY / "../shared/data")).resolve()
@@ -36,3 +40,11 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("small") / "data"
     build(BuildConfig(sources=sources, shard_rows=70), out, Progress(quiet=True), workers=1)
     return out
+
+
+@pytest.fixture(scope="session")
+def corpus() -> list[Row]:
+    """The first rows of the embedded corpus, all tasks."""
+    from synthetic_rows import config, read
+
+    return read(config(seed=7))
