@@ -102,7 +102,7 @@ def open_text(path: str) -> Iterator[str]:
     """
     file = Path(path)
     if not file.is_file():
-        raise UserError("no such file", str(file), "check `path` in the recipe, or name its folder by --set root=FOLDER")
+        raise UserError("no such file", str(file), "check `path` in the recipe, or add --set root=FOLDER")
     opener = gzip.open if file.suffix == ".gz" else open
     try:
         with opener(file, "rt", encoding="utf-8", errors="replace", newline="\n") as lines:
