@@ -21,13 +21,10 @@ import torch
 from bigchem import strict
 from bigchem.errors import UserError
 from bigchem.tasks import TASKS
-from bigchem.train.checkpoint import Manifest, latest, step_name
+from bigchem.train.checkpoint import PROOF, Manifest, latest, step_name
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 2e-2}
 """Largest relative difference between the engine's probe loss, in the run's precision, and transformers' in fp32."""
-
-PROOF = "bigchem.json"
-"""Name of the file in a model folder that holds its proof."""
 
 Weights = dict[str, torch.Tensor]
 

@@ -71,6 +71,14 @@ def put(table: dict[str, Any], field: str, value: Any, where: str) -> None:
     table[last] = value
 
 
+def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested table as dotted fields: what `put` puts together, taken apart."""
+    out: dict[str, Any] = {}
+    for key, value in table.items():
+        out.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return out
+
+
 def validate(kind: type[S], table: dict[str, Any], where: str, *, text: bool = False) -> S:
     """Builds a section from a table; all its mistakes in one UserError of at most three lines.
 

@@ -23,6 +23,7 @@ from bigchem.evaluate.protocol import Score, score_task
 from bigchem.model import presets
 from bigchem.progress import Progress
 from bigchem.tasks import TASK_NAMES
+from bigchem.train.checkpoint import PROOF
 
 SCHEMA = 1
 
@@ -42,7 +43,7 @@ class Subject:
 def run_subject(config: RunConfig, model_dir: Path, data: Path | None = None, out: Path | None = None) -> Subject:
     """A run's consolidated model on the tasks that it was trained on, into RUN/results unless said otherwise."""
     opened = Data(data or config.data.path)
-    proof = json.loads((model_dir / "bigchem.json").read_text(encoding="utf-8"))
+    proof = json.loads((model_dir / PROOF).read_text(encoding="utf-8"))
     about = {
         "run": config.name,
         "preset": config.model.preset,

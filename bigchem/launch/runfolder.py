@@ -90,13 +90,7 @@ def changes(config: RunConfig) -> list[str]:
 
 
 def _differences(before: RunConfig, now: RunConfig) -> list[str]:
-    def flat(table: dict[str, object], prefix: str = "") -> dict[str, object]:
-        out: dict[str, object] = {}
-        for key, value in table.items():
-            out.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-        return out
-
-    a, b = flat(before.model_dump()), flat(now.model_dump())
+    a, b = strict.flat(before.model_dump()), strict.flat(now.model_dump())
     return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
 
 

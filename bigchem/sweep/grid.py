@@ -70,7 +70,7 @@ def expand(grid: GridConfig) -> list[RunConfig]:
     for size, (mixture_name, mixture), seed in product(grid.sizes, grid.mixtures.items(), grid.seeds):
         table = _copied(base)
         for overrides in (grid.base_set, mixture.set, grid.per_size.get(size, {})):
-            for field, value in _flat(overrides).items():
+            for field, value in strict.flat(overrides).items():
                 if field in OWNED or field.startswith("data.mixture"):
                     raise UserError(f"'{field}' is set by the grid itself", grid.name, "use sizes, mixtures or seeds")
                 strict.put(table, field, value, f"sweep {grid.name}")
@@ -85,11 +85,3 @@ def expand(grid: GridConfig) -> list[RunConfig]:
 
 def _copied(table: dict[str, Any]) -> dict[str, Any]:
     return {key: _copied(value) if isinstance(value, dict) else value for key, value in table.items()}
-
-
-def _flat(overrides: Overrides, prefix: str = "") -> Overrides:
-    """Nested tables as dotted names: TOML writes `data.path = ...` as either."""
-    out: Overrides = {}
-    for key, value in overrides.items():
-        out.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return out

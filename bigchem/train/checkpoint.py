@@ -24,6 +24,8 @@ from bigchem.errors import UserError
 
 FORMAT = 1
 PARTIAL = ".partial"
+PROOF = "bigchem.json"
+"""Name of the file in an exported model's folder that says which checkpoint it is, and proves it."""
 
 
 @dataclass(frozen=True)
