@@ -61,7 +61,7 @@ def dropout(x: Tensor, p: float, generator: torch.Generator | None = None) -> Te
 
 
 def _cpu_dropout_factors(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
-    """0 or 1 / (1 - p) for every element. One 64-bit draw serves four elements, which torch's dropout draws one by one."""
+    """0 or 1 / (1 - p) for every element. One 64-bit draw serves four elements; torch draws one by one."""
     threshold = round(p * 2**16)
     words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
     keep = words.view(torch.int16)[: x.numel()].view(x.shape) >= threshold - 2**15
