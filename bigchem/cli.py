@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bigchem import program
+from bigchem import cli_data, program
+from bigchem.program import Json, Set
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,22 +18,11 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(no_args_is_help=True, help="Build and look at training data.")
 sweep_app = typer.Typer(no_args_is_help=True, help="Many runs over sizes, mixtures and seeds, and what they show.")
-app.add_typer(data_app, name="data")
+app.add_typer(cli_data.app, name="data")
 app.add_typer(sweep_app, name="sweep")
 
-Set = Annotated[list[str] | None, typer.Option("--set", help="Override a field: --set train.steps=300 (repeatable).")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Cluster = Annotated[str, typer.Option(help="A name in slurm/clusters/ or a path to a cluster profile.")]
-
-
-class Split(StrEnum):
-    """A split of the data."""
-
-    train = "train"
-    valid = "valid"
-    test = "test"
 
 
 @app.callback()
@@ -41,55 +30,6 @@ def main_options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
 ) -> None:
     """One T5 for chemistry and language: data, training, Slurm, evaluation, sweeps."""
-
-
-@data_app.command("build")
-def data_build(
-    recipe: Annotated[str, typer.Argument(help="TOML that names the sources; or a shipped one: demo-data.")],
-    out: Annotated[Path, typer.Argument(help="Folder to make.")],
-    overrides: Set = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that parse; default: all cores.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace data built from another recipe.")] = False,
-) -> None:
-    """Read sources, tokenise, write shards.
-
-    Example: bigchem data build demo-data data/demo
-    """
-    from bigchem import shipped
-    from bigchem.data.build import build, load_recipe
-    from bigchem.progress import Progress
-
-    config = load_recipe(shipped.find("recipes", recipe, ".toml"), tuple(overrides or ()))
-    index = build(config, out, Progress(), workers=workers, overwrite=overwrite)
-    rows = {split: index.rows(split) for split in index.shards}
-    print(json.dumps({"data": str(out), "fingerprint": index.fingerprint, "rows": rows, **index.report}, indent=1))
-
-
-@data_app.command("preview")
-def data_preview(
-    data: Annotated[Path, typer.Argument(help="A folder made by `data build`.")],
-    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
-    split: Annotated[Split, typer.Option(help="Which rows.")] = Split.train,
-    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="Rows of each task.")] = 2,
-    as_json: Json = False,
-) -> None:
-    """Show rows as text and tokens.
-
-    Example: bigchem data preview data/demo --task forward -n 3
-    """
-    from bigchem.data.preview import preview
-    from bigchem.tasks import task_id
-
-    if task is not None:
-        task_id(task, "--task")
-    found = preview(data, split.value, task, rows)
-    if as_json:
-        print(json.dumps(found, ensure_ascii=False, indent=1))
-        return
-    for row in found:
-        print(f"{row['task']} #{row['row']} {row['key']}")
-        print(f"  source ({len(row['source_tokens'])} tokens): {row['source']}")
-        print(f"  target ({len(row['target_tokens'])} tokens): {row['target']}")
 
 
 @app.command()
@@ -199,9 +139,9 @@ def score(
 
     from bigchem.evaluate.score import score_file, table, to_json
     from bigchem.progress import tables
-    from bigchem.tasks import task_id
+    from bigchem.tasks import check_labelled
 
-    task_id(task, "--task")
+    check_labelled(task, "--task")
     scores = score_file(task, file, bootstrap=bootstrap, workers=workers or os.cpu_count() or 1)
     if as_json:
         print(json.dumps(to_json(scores), indent=1))

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from bigchem.errors import nearest
 from bigchem.strict import Fraction, Positive, Section
-from bigchem.tasks import TASK_NAMES
+from bigchem.tasks import TASK_NAMES, TRAINABLE_NAMES
 
 
 class ModelConfig(Section):
@@ -31,7 +31,7 @@ class DataConfig(Section):
     path: str = "data"
     """A folder written by `bigchem data build`."""
     mixture: dict[str, float] = Field(default_factory=lambda: dict.fromkeys(TASK_NAMES, 1.0))
-    """Weight of each task; a task left out is not trained."""
+    """Weight of each task; a task left out is not trained. `text_spans` and `smiles_spans` are unlabelled corpora."""
     global_tokens: Positive = 64000
     """Real tokens (source + target, all ranks) of one optimizer step. World size and accumulation never change it. A
     few per cent below a multiple of world_size * micro_tokens packs best: see `fill` in metrics.jsonl."""
@@ -45,8 +45,8 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
         for task, weight in self.mixture.items():
-            if task not in TASK_NAMES:
-                raise ValueError(f"unknown task '{task}' in mixture; {nearest(task, list(TASK_NAMES))}")
+            if task not in TRAINABLE_NAMES:
+                raise ValueError(f"unknown task '{task}' in mixture; {nearest(task, list(TRAINABLE_NAMES))}")
             if not weight > 0:
                 raise ValueError(f"mixture.{task} = {weight}: weights are above 0; leave the task out instead")
         if not self.mixture:

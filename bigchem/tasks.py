@@ -1,4 +1,4 @@
-"""The five tasks: a task is data.
+"""The five tasks, and what unlabelled corpora are trained on: a task is data.
 
 Prompts are those of Text+Chem T5 (github.com/GT4SD/multitask_text_and_chemistry_t5), byte for byte, so that its
 published checkpoints can be used and compared.
@@ -45,11 +45,29 @@ TASKS: dict[str, Task] = {
     )
 }
 TASK_NAMES: tuple[str, ...] = tuple(TASKS)
+
+SPAN_TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task("text_spans", "text", "text", "", "loss"),
+        Task("smiles_spans", "chemistry", "chemistry", "", "loss"),
+    )
+}
+"""T5's span corruption over unlabelled corpora, as MolT5 pre-trains on: no prompt, no target of its own, no score."""
+
+TRAINABLE: dict[str, Task] = {**TASKS, **SPAN_TASKS}
+TRAINABLE_NAMES: tuple[str, ...] = tuple(TRAINABLE)
 """A task's id in shards, batches and losses is its position here."""
 
 
 def task_id(name: str, where: str | None = None) -> int:
-    """The id of a task; UserError for an unknown name."""
+    """The id of a task that can be trained; UserError for an unknown name."""
+    if name not in TRAINABLE:
+        unknown("task", name, list(TRAINABLE_NAMES), where)
+    return TRAINABLE_NAMES.index(name)
+
+
+def check_labelled(name: str, where: str | None = None) -> None:
+    """UserError unless it is one of the five tasks, which have predictions and scores."""
     if name not in TASKS:
         unknown("task", name, list(TASK_NAMES), where)
-    return TASK_NAMES.index(name)

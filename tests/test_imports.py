@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    {"cli", "demo"},
+    {"cli", "cli_data", "demo"},
     {"sweep"},
     {"launch", "export"},
     {"train", "evaluate"},
@@ -27,7 +27,10 @@ PURE = [
     *("data.order", "data.batches", "model.presets", "model.flops", "sweep.fit", "launch.rendezvous", "tasks"),
     *("evaluate.text", "evaluate.molecules", "evaluate.reactions", "evaluate.actions", "train.schedule"),
 ]
-LIGHT = ["cli", "config", "launch.status", "launch.cluster", "train.checkpoint", "train.ds_config", "sweep.grid"]
+LIGHT = [
+    *("cli", "cli_data", "config", "launch.status", "launch.cluster"),
+    *("train.checkpoint", "train.ds_config", "sweep.grid"),
+]
 """What `--help`, `status` and `submit --dry-run` need: quick only without torch."""
 
 

@@ -31,7 +31,7 @@ from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
 from bigchem.progress import Progress
 from bigchem.strict import Fraction, Positive, Section
-from bigchem.tasks import TASK_NAMES, task_id
+from bigchem.tasks import TRAINABLE_NAMES, task_id
 
 CHUNK = 200
 """Records handed to a worker at a time."""
@@ -272,7 +272,7 @@ def _tokenizer(config: TokenizerConfig, rows: Rows, progress: Progress) -> Token
     if config.t5 is not None:
         return Tokenizer.from_t5(Path(config.t5))
     progress.say(f"training a tokenizer of {config.vocab_size} pieces")
-    listed = (p.row for task in TASK_NAMES for p in rows["train"].get(task, []))
+    listed = (p.row for task in TRAINABLE_NAMES for p in rows["train"].get(task, []))
     return Tokenizer.train(
         (text for row in listed for text in (prompted(row.task, row.source), row.target)), config.vocab_size
     )
@@ -285,7 +285,7 @@ def _write_shards(
     total = sum(len(listed) for tasks in rows.values() for listed in tasks.values())
     with progress.bar("writing shards", total) as bar:
         for split in SPLITS:
-            for task in TASK_NAMES:
+            for task in TRAINABLE_NAMES:
                 listed = rows.get(split, {}).get(task, [])
                 if not listed:
                     continue

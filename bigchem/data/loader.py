@@ -22,7 +22,7 @@ from bigchem.data.order import IntArray, Order
 from bigchem.data.shards import Data, TaskRows
 from bigchem.errors import UserError
 from bigchem.model.t5 import PackedBatch
-from bigchem.tasks import TASK_NAMES, task_id
+from bigchem.tasks import TRAINABLE_NAMES, task_id
 
 PREFETCH = 2
 """Steps prepared ahead."""
@@ -61,7 +61,7 @@ class Loader:
             seed, {t: len(k) for t, k in self._kept.items()}, {task_id(n): w for n, w in config.mixture.items()}
         )
         self._steps = Steps(order, lengths, config.global_tokens)
-        self.left_out = {TASK_NAMES[t]: len(self._rows[t]) - len(k) for t, k in self._kept.items()}
+        self.left_out = {TRAINABLE_NAMES[t]: len(self._rows[t]) - len(k) for t, k in self._kept.items()}
 
     def plan(self, position: int) -> Step:
         """The step at a position, without reading its rows."""

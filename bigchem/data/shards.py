@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bigchem.errors import UserError
-from bigchem.tasks import TASK_NAMES, TASKS
+from bigchem.tasks import TRAINABLE, TRAINABLE_NAMES
 
 FORMAT = 1
 SPLITS = ("train", "valid", "test")
@@ -59,7 +59,7 @@ class Index:
         """Identity of the data: 16 hexadecimal digits over the tokenizer and every shard's hash, in order."""
         digest = hashlib.sha256(self.tokenizer.encode())
         for split in SPLITS:
-            for task in TASK_NAMES:
+            for task in TRAINABLE_NAMES:
                 for shard in self.shards.get(split, {}).get(task, []):
                     digest.update(f"{split}/{task}/{shard.rows}/{shard.sha256}\n".encode())
         return digest.hexdigest()[:16]
@@ -239,4 +239,4 @@ _COLUMNS = ("key", "source", "target", "source_ids", "target_ids")
 
 def prompted(task: str, source: str) -> str:
     """The text that the encoder sees: the task's prompt, then the source."""
-    return TASKS[task].prompt + source
+    return TRAINABLE[task].prompt + source

@@ -10,7 +10,7 @@ from bigchem.data.shards import Data
 from bigchem.errors import UserError
 from bigchem.evaluate.run import Subject, evaluate, run_subject
 from bigchem.export import export, is_newest
-from bigchem.tasks import TASK_NAMES, task_id
+from bigchem.tasks import TASK_NAMES, check_labelled
 
 
 def evaluate_path(
@@ -18,7 +18,7 @@ def evaluate_path(
 ) -> Path:
     """Evaluates a run folder (consolidated first if it is not yet) or a model folder; the path of results.json."""
     for task in tasks:
-        task_id(task, "--task")
+        check_labelled(task, "--task")
     if (subject / "config.toml").is_file():
         config = strict.load(RunConfig, subject / "config.toml", [f"evaluate.{o}" for o in overrides])
         model_dir = subject / "model"

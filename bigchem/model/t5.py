@@ -22,7 +22,7 @@ from bigchem.errors import UserError
 from bigchem.model import functional
 from bigchem.model.attention import KINDS, Layout, attention, relative_bias
 from bigchem.model.presets import Shape, from_hf_config
-from bigchem.tasks import TASK_NAMES
+from bigchem.tasks import TRAINABLE_NAMES
 
 START_ID = 0
 """The decoder's first input token: T5 starts with the padding token."""
@@ -241,7 +241,7 @@ class PackedT5(nn.Module):
         backends: Mapping[str, str] | None = None,
         *,
         checkpoint_activations: bool = False,
-        num_tasks: int = len(TASK_NAMES),
+        num_tasks: int = len(TRAINABLE_NAMES),
     ) -> None:
         super().__init__()
         backends = backends or dict.fromkeys(KINDS, "torch")
@@ -300,7 +300,7 @@ def load_pretrained(
     backends: Mapping[str, str] | None = None,
     *,
     checkpoint_activations: bool = False,
-    num_tasks: int = len(TASK_NAMES),
+    num_tasks: int = len(TRAINABLE_NAMES),
 ) -> PackedT5:
     """A model with the shape and the weights (as fp32) of a Hugging Face T5 folder: config.json and safetensors, single
     or sharded. UserError if files are missing, or names or shapes do not fit."""

@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field, FiniteFloat
 from bigchem.errors import UserError, unknown
 from bigchem.strict import Section, validate
 from bigchem.sweep.fit import Estimate
-from bigchem.tasks import task_id
+from bigchem.tasks import check_labelled, task_id
 
 Regime = Literal["together", "alone"]
 REGIMES: tuple[Regime, ...] = ("together", "alone")
@@ -228,7 +228,7 @@ def _read_csv(file: Path) -> list[Score]:
 
 
 def _score(run: Run, read: _Metric | _CsvRow, where: str, definition: str = "", note: str = "") -> Score:
-    task_id(read.task, f"{where}.task")
+    check_labelled(read.task, f"{where}.task")
     if read.low is not None and read.high is not None and read.low > read.high:
         raise UserError(f"'low' = {read.low} is above 'high' = {read.high}", where)
     estimate = None if read.value is None else Estimate(read.value, read.low, read.high)

@@ -20,7 +20,7 @@ from bigchem.config import OptimizerConfig, RunConfig
 from bigchem.data.loader import LoadedStep
 from bigchem.errors import UserError
 from bigchem.model.t5 import PackedBatch, PackedT5
-from bigchem.tasks import TASK_NAMES
+from bigchem.tasks import TRAINABLE_NAMES
 from bigchem.train.ds_config import ds_config_for, zero_stage
 
 
@@ -40,7 +40,7 @@ class StepLoss:
 
     def by_task(self) -> dict[str, float]:
         """Mean loss of each task that has tokens in the step."""
-        return {n: float(self.sums[i] / self.counts[i]) for i, n in enumerate(TASK_NAMES) if self.counts[i] > 0}
+        return {n: float(self.sums[i] / self.counts[i]) for i, n in enumerate(TRAINABLE_NAMES) if self.counts[i] > 0}
 
 
 def group_names(parameters: Iterable[tuple[str, int]]) -> tuple[list[str], list[str]]:
@@ -93,7 +93,7 @@ class Engine:
         """
         torch.manual_seed(seed)
         self._engine.train()
-        totals = torch.zeros(2 * len(TASK_NAMES) + 1, dtype=torch.float64, device=self.device)
+        totals = torch.zeros(2 * len(TRAINABLE_NAMES) + 1, dtype=torch.float64, device=self.device)
         scale = self.world_size / step.plan.target_tokens
         last = len(step.micro_batches) - 1
         for i, batch in enumerate(step.micro_batches):
@@ -141,5 +141,5 @@ class Engine:
     def _reduce(self, totals: torch.Tensor) -> StepLoss:
         dist.all_reduce(totals)
         reduced = totals.cpu()
-        n = len(TASK_NAMES)
+        n = len(TRAINABLE_NAMES)
         return StepLoss(reduced[:n], reduced[n : 2 * n], bool(reduced[-1] > 0))
