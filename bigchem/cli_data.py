@@ -35,7 +35,8 @@ def data_build(
     Example: bigchem data build demo-data data/demo
     """
     from bigchem import shipped
-    from bigchem.data.build import build, load_recipe
+    from bigchem.data.build import build
+    from bigchem.data.recipe import load_recipe
     from bigchem.progress import Progress
 
     config = load_recipe(shipped.find("recipes", recipe, ".toml"), tuple(overrides or ()))
@@ -44,8 +45,8 @@ def data_build(
     print(json.dumps({"data": str(out), "fingerprint": index.fingerprint, "rows": rows, **index.report}, indent=1))
 
 
-@app.command("preview")
-def data_preview(
+@app.command("show")
+def data_show(
     data: Annotated[Path, typer.Argument(help="A folder made by `data build`.")],
     task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
     split: Annotated[Split, typer.Option(help="Which rows.")] = Split.train,
@@ -54,14 +55,14 @@ def data_preview(
 ) -> None:
     """Show rows as text and tokens.
 
-    Example: bigchem data preview data/demo --task forward -n 3
+    Example: bigchem data show data/demo --task forward -n 3
     """
-    from bigchem.data.preview import preview
+    from bigchem.data.show import rows_of
     from bigchem.tasks import task_id
 
     if task is not None:
         task_id(task, "--task")
-    found = preview(data, split.value, task, rows)
+    found = rows_of(data, split.value, task, rows)
     if as_json:
         print(json.dumps(found, ensure_ascii=False, indent=1))
         return
@@ -69,3 +70,35 @@ def data_preview(
         print(f"{row['task']} #{row['row']} {row['key']}")
         print(f"  source ({len(row['source_tokens'])} tokens): {row['source']}")
         print(f"  target ({len(row['target_tokens'])} tokens): {row['target']}")
+
+
+@app.command("preview")
+def data_preview(
+    config: Annotated[str, typer.Argument(help="Run configuration (TOML), or a shipped one: demo, small, base, ...")],
+    start_step: Annotated[int, typer.Option(min=0, help="First step; steps count from 0.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="How many steps.")] = 10,
+    world_size: Annotated[int, typer.Option(min=1, help="Ranks that share a step.")] = 1,
+    grad_accum: Annotated[
+        int | None, typer.Option(min=1, help="Micro-batches of a rank; default: as many as a step needs.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each micro-batch.")] = False,
+    overrides: Set = None,
+) -> None:
+    """Show what each step of a run will hold, and which rank computes what. Needs neither torch nor a GPU.
+
+    Example: bigchem data preview demo --set data.path=data/demo --start-step 100 --steps 5 --world-size 8
+    """
+    from bigchem import shipped, strict
+    from bigchem.config import RunConfig
+    from bigchem.data.preview import Preview, table
+    from bigchem.progress import Progress, tables
+
+    run = strict.load(RunConfig, shipped.find("recipes", config, ".toml"), tuple(overrides or ()))
+    preview = Preview(run, world_size, grad_accum)
+    found = preview.steps(start_step, steps, Progress(), keys=as_json)
+    if not as_json:
+        tables().print(table(list(found), preview.plan, world_size))
+        return
+    for step in found:
+        for micro_batch in step.micro_batches:
+            print(json.dumps(vars(micro_batch)))

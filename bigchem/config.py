@@ -25,22 +25,51 @@ class ModelConfig(Section):
     """`auto` chooses per kind of attention (flash-attn for cross-attention on a GPU) and prints its choice."""
 
 
+class SpansConfig(Section):
+    """T5's span corruption of unlabelled corpora."""
+
+    density: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15
+    """Share of a row's tokens that are noise."""
+    mean_span: Annotated[float, Field(ge=1.0)] = 3.0
+    """Mean number of tokens in a span of noise."""
+    atoms: bool = False
+    """In SMILES, spans begin and end where atoms do."""
+
+
 class DataConfig(Section):
     """Which shards, which mixture, how many tokens."""
 
     path: str = "data"
-    """A folder written by `bigchem data build`."""
+    """A folder written by `bigchem data build`, or the URL of a copy of one (s3://, https://, hf://, ...)."""
+    check: bool = False
+    """Compare every shard's sha256 with the index when it is first opened. Remote shards always are."""
+    cache: str | None = None
+    """Folder for remote shards, on a local disk, shared by all runs of a node; None: $BIGCHEM_CACHE, or one in the
+    home folder."""
+    cache_gb: Annotated[float, Field(gt=0.0)] = 50.0
+    """Most that the cache holds; the shards that were used last stay."""
     mixture: dict[str, float] = Field(default_factory=lambda: dict.fromkeys(TASK_NAMES, 1.0))
     """Weight of each task; a task left out is not trained. `text_spans` and `smiles_spans` are unlabelled corpora."""
-    global_tokens: Positive = 64000
-    """Real tokens (source + target, all ranks) of one optimizer step. World size and accumulation never change it. A
-    few per cent below a multiple of world_size * micro_tokens packs best: see `fill` in metrics.jsonl."""
+    temperature: Annotated[float, Field(gt=0.0)] | None = None
+    """Weights are multiplied by rows ** (1 / temperature): 1 mixes by size, large values as `mixture` says. None: as
+    `mixture` says."""
+    max_epochs: Annotated[int, Field(ge=0)] = 0
+    """Most times that a row comes in the run; a task that is used up leaves its part to the others. 0: no limit."""
+    shuffle_window: Annotated[int, Field(ge=0)] = 0
+    """Rows are shuffled within windows of so many shards, and shards among each other, so that reads stay local: for
+    remote and parallel storage. 0: all rows of a task among each other."""
+    global_tokens: Positive = 65536
+    """Real tokens (source + target, all ranks) of one optimizer step. World size and accumulation never change it. Best
+    a multiple of world_size * micro_tokens: a step fills 99.5 % of it, so that its micro-batches can be packed."""
     micro_tokens: Positive = 16384
     """Most tokens of one packed micro-batch of one rank: what must fit into memory."""
     max_source_tokens: Positive = 512
-    """Examples with longer sources are not trained on."""
+    """Longest source that is trained on."""
     max_target_tokens: Positive = 512
-    """Examples with longer targets are not trained on."""
+    """Longest target that is trained on."""
+    over_caps: Literal["drop", "cut"] = "drop"
+    """What becomes of longer training examples: left out and counted, or cut. Evaluation never drops any."""
+    spans: SpansConfig = SpansConfig()
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from bigchem import shipped
-from bigchem.data.build import build, load_recipe
+from bigchem.data.build import build
+from bigchem.data.recipe import load_recipe
 from bigchem.launch.cluster import load_profile
 from bigchem.launch.status import RunStatus
 from bigchem.launch.submit import submit_all

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, BinaryIO, TypeVar, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -101,15 +102,27 @@ def dump(section: Section) -> str:
     return tomli_w.dumps(section.model_dump(mode="json", exclude_none=True))
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes aside, fsyncs, renames: a reader sees the old file or the new one, never half of one."""
+@contextmanager
+def replace_atomically(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to aside; it is fsynced and renamed where the block ends, and removed where it fails. A reader
+    sees the old file or the new one, never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     partial.replace(path)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all: see replace_atomically."""
+    with replace_atomically(path) as file:
+        file.write(text.encode())
 
 
 def _dotted(error: ErrorDetails) -> str:

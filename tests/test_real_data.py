@@ -11,7 +11,8 @@ from distributed import run_ranks
 from runs import config_of, train_here
 
 from bigchem import shipped
-from bigchem.data.build import build, load_recipe
+from bigchem.data.build import build
+from bigchem.data.recipe import load_recipe
 from bigchem.data.shards import Data
 from bigchem.progress import Progress
 from bigchem.tasks import TASK_NAMES

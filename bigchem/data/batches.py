@@ -1,34 +1,45 @@
-"""From the order to packed micro-batches: which examples make a step, and who computes which.
+"""From the order to packed micro-batches: which examples make a step, and who computes which. Pure.
 
 An optimizer step takes the next examples of the order up to `global_tokens`; ranks and accumulation never enter, so
 every world size sees the same steps. The step's examples are then dealt into `world_size * grad_accum_steps`
-micro-batches of at most `micro_tokens` tokens, balanced, deterministically. Every rank computes the whole deal from
-lengths alone and reads only its own rows.
+micro-batches of at most `micro_tokens` tokens, balanced by cost, deterministically. Every rank computes the whole deal
+from lengths alone (milliseconds for thousands of ranks) and reads only its own rows.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from bigchem.data.order import IntArray, Order
+from bigchem.data.mixture import check_end
+from bigchem.data.order import Examples, IntArray, Order
+from bigchem.errors import UserError
+
+LengthsOf = Callable[[IntArray], IntArray]
+"""Rows of a task [n] to their source and target tokens [n, 2], as the model sees them."""
+
+HEADROOM = 0.005
+"""Share of global_tokens that a step leaves free. Examples do not pack into equal micro-batches without a gap: without
+it a step of exactly world_size * micro_tokens would need one more, nearly empty, micro-batch on every rank."""
+
+BLOCK = 1 << 18
+"""Examples whose lengths are looked at at a time on the way to a far step."""
 
 
 @dataclass(frozen=True)
 class Step:
     """The examples of one optimizer step, on all ranks.
 
-    start, stop: positions in the order. task_ids, rows: [n]. lengths: [n, 2] source and target tokens.
+    start, stop: positions in the order. task_ids, rows, epochs: [n]. lengths: [n, 2] source and target tokens.
     """
 
     start: int
     stop: int
     task_ids: IntArray
     rows: IntArray
+    epochs: IntArray
     lengths: IntArray
 
     @property
@@ -45,43 +56,122 @@ class Step:
 class Steps:
     """Cuts the order into steps.
 
-    lengths: [rows, 2] source and target tokens of each trained task's rows, by task id.
+    lengths: of each trained task's rows, by task id.
     """
 
-    def __init__(self, order: Order, lengths: Mapping[int, npt.NDArray[np.integer]], global_tokens: int) -> None:
-        self._order, self._lengths, self.global_tokens = order, lengths, global_tokens
+    def __init__(self, order: Order, lengths: Mapping[int, LengthsOf], global_tokens: int) -> None:
+        self.order, self._lengths, self.global_tokens = order, lengths, global_tokens
+        self._budget = int(global_tokens * (1 - HEADROOM))
         self._ahead = 64
 
     def at(self, position: int) -> Step:
-        """The step whose first example is at `position`: as many as fit into global_tokens, at least one."""
+        """The step whose first example is at `position`: as many as fit, at least one. UserError past the end."""
         while True:
-            examples = self._order.examples(position, position + self._ahead)
-            lengths = np.empty((self._ahead, 2), dtype=np.int64)
-            for task in self._order.task_ids:
-                chosen = examples.task_ids == task
-                lengths[chosen] = self._lengths[int(task)][examples.rows[chosen]]
+            examples, lengths = self._read(position, self._ahead)
             total = np.cumsum(lengths.sum(axis=1))
-            if total[-1] > self.global_tokens:
+            if total[-1] > self._budget or len(total) < self._ahead:
                 break
-            self._ahead = 1 + int(self._ahead * max(1.1, 1.1 * self.global_tokens / max(1, total[-1])))
-        n = max(1, int(np.searchsorted(total, self.global_tokens, side="right")))
-        return Step(position, position + n, examples.task_ids[:n], examples.rows[:n], lengths[:n])
+            self._ahead = 1 + int(self._ahead * max(1.1, 1.1 * self._budget / max(1, total[-1])))
+        n = max(1, int(np.searchsorted(total, self._budget, side="right")))
+        return Step(position, position + n, examples.task_ids[:n], examples.rows[:n], examples.epochs[:n], lengths[:n])
+
+    def position_of(self, step: int, said: Callable[[int], None] = lambda done: None) -> int:
+        """Position of the first example of optimizer step number `step` (from 0).
+
+        Where a step starts depends on the lengths of all examples before it, so that this reads through them, about
+        three million a second. said: called now and then with the steps passed.
+        """
+        position, done, ahead = 0, 0, self._ahead
+        while done < step:
+            count = max(ahead, min(BLOCK, ahead * (step - done)))
+            total = np.cumsum(self._read(position, count)[1].sum(axis=1))
+            cuts = self._cuts(total, step - done, whole=len(total) < count)
+            if not cuts:
+                ahead *= 2
+                continue
+            position, done = position + cuts[-1], done + len(cuts)
+            said(done)
+        return position
+
+    def _cuts(self, total: IntArray, most: int, whole: bool) -> list[int]:
+        """Ends of the steps that lie in a block, given its running sum of tokens. whole: nothing comes after it."""
+        cuts: list[int] = []
+        at, spent = 0, 0
+        while len(cuts) < most and at < len(total):
+            end = max(at + 1, int(np.searchsorted(total, spent + self._budget, side="right")))
+            if end >= len(total) and not whole:
+                break
+            cuts.append(end)
+            at, spent = end, int(total[end - 1])
+        return cuts
+
+    def _read(self, position: int, count: int) -> tuple[Examples, IntArray]:
+        check_end(self.order.mixture.end, position, "data.mixture")
+        examples = self.order.examples(position, position + count)
+        lengths = np.empty((len(examples.rows), 2), dtype=np.int64)
+        for task in self.order.task_ids.tolist():
+            chosen = np.flatnonzero(examples.task_ids == task)
+            lengths[chosen] = self._lengths[task](examples.rows[chosen])
+        return examples, lengths
 
 
-def deal(tokens: IntArray, world_size: int, micro_tokens: int, global_tokens: int) -> list[list[IntArray]]:
-    """Micro-batches of one step: `deal(...)[rank][accum_step]` are indices into the step's examples, ascending.
+@dataclass(frozen=True)
+class Deal:
+    """Who computes which of a step's examples.
 
-    tokens: [n] tokens of the step's examples, each at most micro_tokens. The number of accumulation steps is the
-    smallest that holds global_tokens, or one more where the examples do not pack that tightly; it is the same on all
-    ranks. Micro-batches differ by less than one example's tokens (longest-processing-time rule; Graham, 1969).
-    A micro-batch may be empty when there are fewer examples than micro-batches.
+    micro_batch: [n] its number, rank + world_size * accum_step.
     """
-    grad_accum_steps = accumulation(world_size, micro_tokens, global_tokens)
+
+    micro_batch: IntArray
+    world_size: int
+    grad_accum_steps: int
+
+    def share(self, rank: int) -> list[IntArray]:
+        """The rank's micro-batches in order: indices into the step's examples, ascending. One may be empty, where
+        there are fewer examples than micro-batches."""
+        return [
+            np.flatnonzero(self.micro_batch == rank + self.world_size * accum) for accum in range(self.grad_accum_steps)
+        ]
+
+    def __iter__(self) -> Iterator[tuple[int, int, IntArray]]:
+        """(rank, accum_step, indices into the step's examples) of every micro-batch."""
+        order = np.argsort(self.micro_batch, kind="stable")
+        counts = np.bincount(self.micro_batch, minlength=self.world_size * self.grad_accum_steps)
+        for number, chosen in enumerate(np.split(order, np.cumsum(counts)[:-1])):
+            yield number % self.world_size, number // self.world_size, chosen
+
+
+def deal(
+    tokens: IntArray,
+    world_size: int,
+    micro_tokens: int,
+    global_tokens: int,
+    *,
+    cost: IntArray | None = None,
+    grad_accum_steps: int | None = None,
+) -> Deal:
+    """Deals a step's examples into micro-batches of at most micro_tokens tokens.
+
+    tokens: [n] of the step's examples, each at most micro_tokens. cost: [n] what is balanced; None: tokens.
+    grad_accum_steps: that many, UserError if they do not hold the step; None: the smallest number that holds
+    global_tokens, or one more where the examples do not pack that tightly. The same on all ranks.
+    """
+    if len(tokens) and tokens.max() > micro_tokens:
+        raise UserError(f"an example of {tokens.max()} tokens in micro-batches of {micro_tokens}", "data.micro_tokens")
+    cost = tokens if cost is None else cost
+    accum = accumulation(world_size, micro_tokens, global_tokens) if grad_accum_steps is None else grad_accum_steps
     while True:
-        bins = _longest_first(tokens, world_size * grad_accum_steps)
-        if max(int(tokens[chosen].sum()) for chosen in bins) <= micro_tokens:
-            return [bins[rank::world_size] for rank in range(world_size)]
-        grad_accum_steps += 1
+        micro_batch = _in_rounds(tokens, cost, world_size * accum)
+        if _relieve(micro_batch, tokens, cost, world_size * accum, micro_tokens):
+            return Deal(micro_batch, world_size, accum)
+        if grad_accum_steps is not None:
+            raise UserError(
+                f"a step of {tokens.sum():,} tokens does not fit into {world_size} x {accum} micro-batches of "
+                f"{micro_tokens:,}",
+                "grad_accum_steps",
+                "take more accumulation steps or ranks, or raise data.micro_tokens",
+            )
+        accum += 1
 
 
 def accumulation(world_size: int, micro_tokens: int, global_tokens: int) -> int:
@@ -89,12 +179,51 @@ def accumulation(world_size: int, micro_tokens: int, global_tokens: int) -> int:
     return -(-global_tokens // (world_size * micro_tokens))
 
 
-def _longest_first(tokens: IntArray, bins: int) -> list[IntArray]:
-    """Examples longest first, each into the emptiest bin; ties by index."""
-    filled: list[list[int]] = [[] for _ in range(bins)]
-    heap = [(0, b) for b in range(bins)]
-    for i in np.argsort(-tokens, kind="stable"):
-        load, b = heapq.heappop(heap)
-        filled[b].append(int(i))
-        heapq.heappush(heap, (load + int(tokens[i]), b))
-    return [np.array(sorted(chosen), dtype=np.int64) for chosen in filled]
+def _in_rounds(tokens: IntArray, cost: IntArray, bins: int) -> IntArray:
+    """Micro-batch of each example [n]: examples of like tokens are dealt one to each bin, the costliest to the bin with
+    the least cost so far.
+
+    Costs of bins differ by at most one example's (by induction over rounds); as a round's examples have nearly equal
+    tokens, so do the bins. A round is a few sorts of `bins` numbers: 3 ms for 25,000 examples on 1,024 ranks.
+    """
+    micro_batch = np.empty(len(tokens), dtype=np.int64)
+    load = np.zeros(bins, dtype=cost.dtype)
+    order = np.argsort(-tokens, kind="stable")
+    for start in range(0, len(order), bins):
+        dealt = order[start : start + bins]
+        dealt = dealt[np.argsort(-cost[dealt], kind="stable")]
+        into = np.argsort(load, kind="stable")[: len(dealt)]
+        micro_batch[dealt] = into
+        load[into] += cost[dealt]
+    return micro_batch
+
+
+def _relieve(micro_batch: IntArray, tokens: IntArray, cost: IntArray, bins: int, micro_tokens: int) -> bool:
+    """Exchanges examples between the fullest and the emptiest bin until none holds more than micro_tokens; in place.
+
+    Of the exchanges that fit, the one that brings the two bins' costs nearest. False where exchanges do not do it.
+    """
+    load = np.bincount(micro_batch, weights=tokens, minlength=bins).astype(np.int64)
+    spent = np.bincount(micro_batch, weights=cost, minlength=bins)
+    for _ in range(4 * bins + 16):
+        full, empty = int(np.argmax(load)), int(np.argmin(load))
+        excess, room = int(load[full]) - micro_tokens, micro_tokens - int(load[empty])
+        if excess <= 0:
+            return True
+        givers, takers = np.flatnonzero(micro_batch == full), np.flatnonzero(micro_batch == empty)
+        # The last column gives nothing back.
+        gap = tokens[givers][:, None] - np.append(tokens[takers], 0)[None, :]
+        fits = (gap > 0) & (gap <= room)
+        if not fits.any():
+            return False
+        enough = fits & (gap >= excess)
+        shift = cost[givers][:, None] - np.append(cost[takers], 0)[None, :]
+        unevenness = np.abs(spent[full] - spent[empty] - 2.0 * shift) if enough.any() else -gap.astype(np.float64)
+        unevenness[~(enough if enough.any() else fits)] = np.inf
+        i, j = divmod(int(np.argmin(unevenness)), unevenness.shape[1])
+        micro_batch[givers[i]] = empty
+        if j < len(takers):
+            micro_batch[takers[j]] = full
+        load[full], load[empty] = load[full] - gap[i, j], load[empty] + gap[i, j]
+        spent[full], spent[empty] = spent[full] - shift[i, j], spent[empty] + shift[i, j]
+    return False

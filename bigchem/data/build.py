@@ -1,111 +1,50 @@
 """Sources -> rows -> tokens -> shards: what `bigchem data build` does.
 
-Rows are parsed in parallel, repeated and leaked ones are left out, the tokenizer is taken or trained, and the shards
-are written to a folder aside that is renamed when all of it is there. Building what is already built does nothing.
+1. Sources are parsed in parallel, a file for every chunk of records (parse.py).
+2. Repeated and leaked rows are left out, by hashes, in this process (leakage.py).
+3. The tokenizer is taken or trained.
+4. Shards are tokenised and written in parallel, one to a worker.
+
+All of it goes to a folder aside; the index is written last, and the folder renamed. A build that was killed goes on
+where it was: what a chunk or a shard holds depends on the recipe alone, so that the result is the same to the byte.
 """
 
 from __future__ import annotations
 
-import hashlib
+import fcntl
 import json
-import math
-import multiprocessing
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-from pydantic import Field
+import numpy as np
+import numpy.typing as npt
 
 from bigchem import strict
-from bigchem.data.leakage import drop_leaked, identity
-from bigchem.data.shards import SPLITS, Data, Index, Shard, ShardWriter, prompted
-from bigchem.data.sources import reader
-from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
+from bigchem.data.leakage import drop_leaked
+from bigchem.data.parse import ParsedRows, parse_sources, texts
+from bigchem.data.recipe import BuildConfig, TokenizerConfig, recipe_hash
+from bigchem.data.shards import FORMAT, SPLITS, Data, Index, Shard, file_facts, prompted, write_lengths, write_shard
 from bigchem.data.tokenizer import Tokenizer
+from bigchem.data.workers import in_order, pool
 from bigchem.errors import UserError
 from bigchem.progress import Progress
-from bigchem.strict import Fraction, Positive, Section
-from bigchem.tasks import TRAINABLE_NAMES, task_id
+from bigchem.tasks import SPAN_TASKS, TRAINABLE_NAMES
 
-CHUNK = 200
-"""Records handed to a worker at a time."""
+ENCODE = 1000
+"""Rows tokenised at a time."""
+SENTINELS = 100
+"""Of a trained vocabulary for span corruption: as many as T5 has."""
 
-
-class TokenizerConfig(Section):
-    """Where the vocabulary comes from."""
-
-    t5: str | None = None
-    """Folder of T5's own tokenizer, to which the chemistry tokens are added. None: trained from the corpus."""
-    vocab_size: Annotated[int, Field(ge=300)] = 512
-    """Embedding rows of a trained vocabulary."""
-
-
-class BuildConfig(Section):
-    """A data recipe: which sources go to which split, and how they are tokenised."""
-
-    sources: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
-    """One table per source."""
-    root: str = "."
-    """Folder that the paths start from; itself relative to the recipe's folder."""
-    limit: Positive | None = None
-    """Read only the first records of every source: a quick look at a large corpus."""
-    tokenizer: TokenizerConfig = TokenizerConfig()
-    shard_rows: Positive = 50000
-    """Rows of a shard."""
-    max_rejected: Fraction = 0.05
-    """A source with a larger share of unreadable records stops the build."""
-    keep_out: bool = True
-    """Leave out training rows whose molecule is in a valid or test row of any task."""
-
-
-@dataclass(frozen=True)
-class Parsed:
-    """A row with the identity of its molecule (see leakage.identity)."""
-
-    row: Row
-    identity: str | None
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A record that is no row, and why."""
-
-    file: str
-    line: int
-    reason: str
-
-
-def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> BuildConfig:
-    """Reads a data recipe. Its `root` is relative to its own folder; one given by an override, to where we are."""
-    config = strict.load(BuildConfig, path, overrides)
-    here = any(override.startswith("root=") for override in overrides)
-    root = (Path() if here else path.parent) / Path(config.root).expanduser()
-
-    def resolve(name: str | None) -> str | None:
-        return None if name is None else str((root / Path(name).expanduser()).resolve())
-
-    for number, source in enumerate(config.sources):
-        where = f"{path}: sources.{number}"
-        chosen = reader(source.format, where)
-        for task in source.tasks:
-            task_id(task, where)
-            if task not in chosen.tasks:
-                raise UserError(
-                    f"format '{source.format}' gives no rows for task '{task}'",
-                    where,
-                    f"it gives {' '.join(chosen.tasks)}",
-                )
-    sources = tuple(
-        s.model_copy(update={"path": resolve(s.path), "target_path": resolve(s.target_path)}) for s in config.sources
-    )
-    tokenizer = config.tokenizer.model_copy(update={"t5": resolve(config.tokenizer.t5)})
-    return config.model_copy(update={"sources": sources, "tokenizer": tokenizer, "root": str(root.resolve())})
+Rows = dict[str, dict[str, npt.NDArray[np.int64]]]
+"""Numbers of parsed rows, by split and task."""
 
 
 def build(
@@ -122,181 +61,185 @@ def build(
     if out.exists() and any(out.iterdir()) and not (out / "index.json").is_file():
         raise UserError("is not empty and holds no data of ours", str(out), "choose another folder")
 
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    report: dict[str, object] = {}
-    rows = _parse_all(config, partial, report, progress, workers or os.cpu_count() or 1)
-    rows = _without_repeats(rows, report)
-    if config.keep_out:
-        rows = _without_leaks(rows, report)
-    if not rows.get("train"):
-        raise UserError("the corpus is empty: no training rows", str(out), "give a source with split = 'train'")
-    tokenizer = _tokenizer(config.tokenizer, rows, progress)
-    tokenizer.save(partial / "tokenizer")
-    shards = _write_shards(rows, tokenizer, partial, config.shard_rows, progress)
-    index = Index(tokenizer.fingerprint, shards, recipe, report)
-    strict.write_atomically(partial / "index.json", index.to_json())
-    if out.exists():
-        shutil.rmtree(out)
-    partial.replace(out)
-    return index
+    workers = workers or os.cpu_count() or 1
+    with _work_folder(out, recipe, progress) as work:
+        if not (work / "index.json").is_file():
+            with pool(workers, str(out)) as processes:
+                index = _build(config, work, progress, processes, workers)
+            strict.write_atomically(work / "index.json", replace(index, recipe=recipe).to_json())
+        _publish(work, out)
+    return Data(out).index
 
 
-def recipe_hash(config: BuildConfig) -> str:
-    """Hash of a recipe and of the size and time of every file it names."""
-    digest = hashlib.sha256(config.model_dump_json().encode())
-    for source in config.sources:
-        for name in (source.path, source.target_path):
-            if name is not None and Path(name).is_file():
-                stat = Path(name).stat()
-                digest.update(f"{name}/{stat.st_size}/{stat.st_mtime_ns}".encode())
-    return digest.hexdigest()[:16]
+def _build(config: BuildConfig, work: Path, progress: Progress, processes: ProcessPoolExecutor, workers: int) -> Index:
+    """Everything but the index into the folder `work`."""
+    chunks, sources = parse_sources(config, work / "parsed", progress, processes, workers)
+    parsed = ParsedRows(chunks)
+    report: dict[str, Any] = {"sources": sources}
+    rows = _without_repeats(parsed, report)
+    rows = _without_leaks(parsed, rows, config.keep_out, report)
+    if not rows["train"]:
+        raise UserError("the corpus is empty: no training rows", None, "give a source with split = 'train'")
+    tokenizer = _tokenizer(config.tokenizer, parsed, rows, progress)
+    tokenizer.save(work / "tokenizer")
+    shards, seconds = _write_shards(
+        _shard_jobs(parsed, rows, work, config.shard_rows), work, progress, processes, workers
+    )
+    with strict.replace_atomically(work / "rejected.jsonl") as file:
+        for rejected in (r for chunk in chunks for r in chunk.rejected):
+            file.write((json.dumps(asdict(rejected), ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
+    for chunk in chunks:
+        seconds.update(chunk.seconds)
+    progress.say("workers' time: " + ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.most_common()))
+    return Index(tokenizer.fingerprint, shards, files=file_facts(work), report=report)
 
 
-Rows = dict[str, dict[str, list[Parsed]]]
-"""Rows by split and task."""
+@contextmanager
+def _work_folder(out: Path, recipe: str, progress: Progress) -> Iterator[Path]:
+    """The folder aside, with what an interrupted build of the same recipe left in it. One build at a time."""
+    work = out.with_name(f".{out.name}.partial")
+    work.mkdir(parents=True, exist_ok=True)
+    folder = os.open(work, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Between the two calls another build may have finished and renamed the folder.
+        if not work.is_dir() or not os.path.samestat(os.fstat(folder), work.stat()):
+            raise BlockingIOError
+        state, stated = work / "recipe", f"{FORMAT} {recipe}\n"
+        if not state.is_file() or state.read_text(encoding="utf-8") != stated:
+            _empty(work)
+            strict.write_atomically(state, stated)
+        elif any((work / "parsed").glob("*")):
+            progress.say(f"going on with an interrupted build of {out}")
+        yield work
+    except BlockingIOError:
+        raise UserError("another build is writing it", str(out), "wait for that one, or end it") from None
+    finally:
+        os.close(folder)
 
 
-def _parse_all(config: BuildConfig, partial: Path, report: dict[str, object], progress: Progress, workers: int) -> Rows:
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _without_repeats(parsed: ParsedRows, report: dict[str, Any]) -> Rows:
+    """All rows but those that are equal to an earlier one of the same split and task."""
     rows: Rows = {}
-    counts = []
-    spawn = multiprocessing.get_context("spawn")
-    with (
-        ProcessPoolExecutor(workers, mp_context=spawn) as pool,
-        (partial / "rejected.jsonl").open("w", encoding="utf-8") as rejected_file,
-    ):
-        for source in config.sources:
-            name = f"{source.format} {Path(source.path).name if source.path else ''}".strip()
-            count: Counter[str] = Counter()
-            first: Rejected | None = None
-            chunks = _chunks(source, config.limit)
-            with progress.bar(f"reading {name}", None) as bar:
-                for parsed in _map_bounded(pool, chunks, source, 4 * workers):
-                    for found in parsed:
-                        if isinstance(found, Rejected):
-                            count["rejected"] += 1
-                            first = first or found
-                            rejected_file.write(json.dumps(vars(found), ensure_ascii=False) + "\n")
-                        else:
-                            count["rows"] += 1
-                            rows.setdefault(source.split, {}).setdefault(found.row.task, []).append(found)
-                    bar.advance(len(parsed))
-            counts.append({"source": name, "split": source.split, **count})
-            _check_rejected(source, name, count, config.max_rejected, first)
-    report["sources"] = counts
+    repeats: dict[str, int] = {}
+    for split in SPLITS:
+        for task in TRAINABLE_NAMES:
+            chosen = parsed.select(split, task)
+            if len(chosen):
+                rows.setdefault(split, {})[task] = chosen
+            if dropped := parsed.count(split, task) - len(chosen):
+                repeats[f"{split}/{task}"] = dropped
+    report["repeats"] = repeats
     return rows
 
 
-def _check_rejected(source: SourceConfig, name: str, count: Counter[str], limit: float, first: Rejected | None) -> None:
-    where = source.path or name
-    why = "the file is empty" if first is None else f"the first: line {first.line}: {first.reason}"
-    if not count["rows"]:
-        raise UserError(
-            f"not one readable record ({count['rejected']} rejected); {why}", where, "is it of this format?"
-        )
-    share = count["rejected"] / count.total()
-    if share > limit:
-        raise UserError(
-            f"{count['rejected']} of {count.total()} records are unreadable ({share:.1%}); {why}",
-            where,
-            f"mend them, or allow more by max_rejected = {math.ceil(100 * share) / 100}",
-        )
-
-
-def _chunks(source: SourceConfig, limit: int | None) -> Iterator[list[Record]]:
-    limits = [n for n in (source.limit, limit) if n is not None]
-    records = islice(reader(source.format).records(source), min(limits, default=None))
-    while chunk := list(islice(records, CHUNK)):
-        yield chunk
-
-
-def _map_bounded(
-    pool: ProcessPoolExecutor, chunks: Iterator[list[Record]], source: SourceConfig, ahead: int
-) -> Iterator[list[Parsed | Rejected]]:
-    """pool.map that reads at most `ahead` chunks before they are needed: sources may be larger than memory."""
-    waiting = []
-    for chunk in chunks:
-        waiting.append(pool.submit(_parse_chunk, chunk, source))
-        if len(waiting) >= ahead:
-            yield waiting.pop(0).result()
-    for future in waiting:
-        yield future.result()
-
-
-def _parse_chunk(chunk: list[Record], source: SourceConfig) -> list[Parsed | Rejected]:
-    parse = reader(source.format).rows
-    found: list[Parsed | Rejected] = []
-    for record in chunk:
-        try:
-            rows = parse(record, source)
-        except RowError as error:
-            found.append(Rejected(record.file, record.line, str(error)))
-            continue
-        identities = {r.molecule: identity(r.molecule) for r in rows if r.molecule is not None}
-        found.extend(Parsed(row, identities.get(row.molecule or "")) for row in rows)
-    return found
-
-
-def _without_repeats(rows: Rows, report: dict[str, object]) -> Rows:
-    """Drops rows that are equal to an earlier one of the same split and task."""
-    dropped: Counter[str] = Counter()
-    kept: Rows = {}
-    for split, tasks in rows.items():
-        for task, listed in tasks.items():
-            unique = {parsed.row.key: parsed for parsed in reversed(listed)}
-            kept.setdefault(split, {})[task] = list(reversed(unique.values()))
-            if len(unique) < len(listed):
-                dropped[f"{split}/{task}"] = len(listed) - len(unique)
-    report["repeats"] = dict(dropped)
-    return kept
-
-
-def _without_leaks(rows: Rows, report: dict[str, object]) -> Rows:
+def _without_leaks(parsed: ParsedRows, rows: Rows, keep_out: str, report: dict[str, Any]) -> Rows:
     """Drops training rows about a molecule that a valid or test row of any task is about."""
     held_out = {
-        f"{split}/{task}": {p.identity for p in listed if p.identity is not None}
+        f"{split}/{task}": parsed.identities(chosen)
         for split, tasks in rows.items()
         if split != "train"
-        for task, listed in tasks.items()
+        for task, chosen in tasks.items()
     }
-    kept, leaked = drop_leaked(
-        {task: [p.identity for p in listed] for task, listed in rows.get("train", {}).items()}, held_out
-    )
-    report["leaked"] = leaked
-    train = {task: [rows["train"][task][i] for i in chosen] for task, chosen in kept.items() if chosen}
-    return {**rows, "train": train}
+    train = {task: parsed.identities(chosen) for task, chosen in rows.get("train", {}).items()}
+    kept, report["leaked"] = drop_leaked(train, held_out, keep_out)
+    left = {task: rows["train"][task][mask] for task, mask in kept.items() if mask.any()}
+    return {**rows, "train": left}
 
 
-def _tokenizer(config: TokenizerConfig, rows: Rows, progress: Progress) -> Tokenizer:
+def _tokenizer(config: TokenizerConfig, parsed: ParsedRows, rows: Rows, progress: Progress) -> Tokenizer:
     if config.t5 is not None:
-        return Tokenizer.from_t5(Path(config.t5))
+        return Tokenizer.from_t5(config.t5, smiles=config.smiles)
     progress.say(f"training a tokenizer of {config.vocab_size} pieces")
-    listed = (p.row for task in TRAINABLE_NAMES for p in rows["train"].get(task, []))
-    return Tokenizer.train(
-        (text for row in listed for text in (prompted(row.task, row.source), row.target)), config.vocab_size
+    corpus = (
+        text
+        for task, chosen in rows["train"].items()
+        for table in texts(parsed.places(chosen))
+        for source, target in zip(table["source"].to_pylist(), table["target"].to_pylist(), strict=True)
+        for text in (prompted(task, source), target)
+        if text
     )
+    sentinels = SENTINELS if SPAN_TASKS.keys() & rows["train"].keys() else 0
+    return Tokenizer.train(corpus, config.vocab_size, smiles=config.smiles, sentinels=sentinels)
+
+
+Job = tuple[Path, str, str, int, list[tuple[Path, npt.NDArray[np.int64]]]]
+"""Work folder, split, task, number of the shard, and where its rows are."""
+
+
+def _shard_jobs(parsed: ParsedRows, rows: Rows, work: Path, shard_rows: int) -> list[Job]:
+    return [
+        (work, split, task, start // shard_rows, parsed.places(chosen[start : start + shard_rows]))
+        for split, tasks in rows.items()
+        for task, chosen in tasks.items()
+        for start in range(0, len(chosen), shard_rows)
+    ]
 
 
 def _write_shards(
-    rows: Rows, tokenizer: Tokenizer, partial: Path, shard_rows: int, progress: Progress
-) -> dict[str, dict[str, list[Shard]]]:
+    jobs: list[Job], work: Path, progress: Progress, processes: ProcessPoolExecutor, workers: int
+) -> tuple[dict[str, dict[str, list[Shard]]], Counter[str]]:
+    """Shards by split and task, and the seconds that writing them took; writes the lengths of each task's rows too."""
     shards: dict[str, dict[str, list[Shard]]] = {}
-    total = sum(len(listed) for tasks in rows.values() for listed in tasks.values())
-    with progress.bar("writing shards", total) as bar:
-        for split in SPLITS:
-            for task in TRAINABLE_NAMES:
-                listed = rows.get(split, {}).get(task, [])
-                if not listed:
-                    continue
-                (partial / split).mkdir(exist_ok=True)
-                writer = ShardWriter(partial, split, task, shard_rows)
-                for start in range(0, len(listed), 5 * CHUNK):
-                    batch = [p.row for p in listed[start : start + 5 * CHUNK]]
-                    sources = tokenizer.encode_batch([prompted(r.task, r.source) for r in batch])
-                    targets = tokenizer.encode_batch([r.target for r in batch])
-                    for row, source_ids, target_ids in zip(batch, sources, targets, strict=True):
-                        writer.add(row.key, row.source, row.target, source_ids, target_ids)
-                    bar.advance(len(batch))
-                shards.setdefault(split, {})[task] = writer.close()
-    return shards
+    lengths: dict[tuple[str, str], list[npt.NDArray[np.integer]]] = {}
+    seconds: Counter[str] = Counter()
+    with progress.bar("writing shards", sum(len(inside) for job in jobs for _, inside in job[-1])) as bar:
+        for job, (shard, own, took) in zip(jobs, in_order(processes, _write_shard, jobs, 2 * workers), strict=True):
+            _, split, task, *_ = job
+            shards.setdefault(split, {}).setdefault(task, []).append(shard)
+            lengths.setdefault((split, task), []).append(own)
+            seconds.update(took)
+            bar.advance(shard.rows)
+    for (split, task), parts in lengths.items():
+        write_lengths(work, split, task, np.concatenate(parts))
+    return shards, seconds
+
+
+def _write_shard(
+    work: Path, split: str, task: str, number: int, places: list[tuple[Path, npt.NDArray[np.int64]]]
+) -> tuple[Shard, npt.NDArray[np.integer], dict[str, float]]:
+    """Tokenises and writes one shard; what it is, its lengths [rows, 2], seconds. What is there already is taken."""
+    name = f"{task}-{number:05d}"
+    made = work / "made" / f"{split}-{name}.npz"
+    if made.is_file():
+        with np.load(made) as facts:
+            return Shard(**json.loads(str(facts["shard"]))), facts["lengths"], {}
+    begun = time.perf_counter()
+    tokenizer = Tokenizer.load(work / "tokenizer")
+    columns: dict[str, list[Any]] = {"key": [], "source": [], "target": [], "source_ids": [], "target_ids": []}
+    for table in texts(places):
+        columns["key"] += [f"{key:016x}" for key in table["key"].to_pylist()]
+        columns["source"] += table["source"].to_pylist()
+        columns["target"] += table["target"].to_pylist()
+    for start in range(0, len(columns["key"]), ENCODE):
+        sources, targets = (columns[side][start : start + ENCODE] for side in ("source", "target"))
+        columns["source_ids"] += tokenizer.encode_batch([prompted(task, source) for source in sources])
+        # The rows of a span task have no target of their own: it is made when they are read.
+        columns["target_ids"] += [[]] * len(targets) if task in SPAN_TASKS else tokenizer.encode_batch(targets)
+    encoded = time.perf_counter()
+    lengths = np.array([[len(s), len(t)] for s, t in zip(columns["source_ids"], columns["target_ids"], strict=True)])
+    shard = write_shard(work, f"{split}/{name}.arrow", columns)
+    with strict.replace_atomically(made) as file:
+        np.savez(file, lengths=lengths, shard=json.dumps(asdict(shard)))
+    return shard, lengths, {"tokenising": encoded - begun, "writing": time.perf_counter() - encoded}
+
+
+def _publish(work: Path, out: Path) -> None:
+    """Gives a complete folder its name. May be interrupted anywhere, and done again."""
+    for name in ("parsed", "made"):
+        shutil.rmtree(work / name, ignore_errors=True)
+    (work / "recipe").unlink(missing_ok=True)
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.replace(old)
+    work.replace(out)
+    shutil.rmtree(old, ignore_errors=True)

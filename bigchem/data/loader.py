@@ -1,15 +1,17 @@
 """A rank's share of every step, read ahead of the training loop.
 
-The loader nests three things: `Order` says which example comes when, `Steps` cuts the order into optimizer steps,
-`deal` says which rank computes which of a step's examples. The loader reads its rank's rows and packs them. Its whole
-state is `position`, the number of examples consumed by all ranks together.
+The plan says which examples make a step and which of them are this rank's; the loader reads those rows and packs them.
+It has no state of its own: its position is the number of examples consumed by all ranks together, and whatever it has
+prepared can be prepared again. So a worker that fails is replaced, and goes on with the step that it owed.
 """
 
 from __future__ import annotations
 
 import queue
+import sys
 import threading
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -17,15 +19,20 @@ import numpy as np
 import torch
 
 from bigchem.config import DataConfig
-from bigchem.data.batches import Step, Steps, deal
-from bigchem.data.order import IntArray, Order
-from bigchem.data.shards import Data, TaskRows
-from bigchem.errors import UserError
+from bigchem.data.batches import Step
+from bigchem.data.order import IntArray
+from bigchem.data.plan import Cost, Plan
+from bigchem.data.shards import Data, Gathered
+from bigchem.data.smiles_tokens import atom_starts
+from bigchem.data.spans import BoolArray, row_keys
+from bigchem.data.tokenizer import EOS, Tokenizer
 from bigchem.model.t5 import PackedBatch
-from bigchem.tasks import TRAINABLE_NAMES, task_id
+from bigchem.tasks import SPAN_TASKS, TRAINABLE_NAMES
 
 PREFETCH = 2
 """Steps prepared ahead."""
+RETRY_S = (1.0, 5.0, 25.0)
+"""Pauses before a worker that could not read is replaced; then the run stops with its error."""
 
 
 @dataclass(frozen=True)
@@ -37,89 +44,152 @@ class LoadedStep:
 
 
 class Loader:
-    """Packed steps of one rank. Rows longer than the caps are left out of the order altogether."""
+    """Packed steps of one rank."""
 
-    def __init__(self, data: Data, config: DataConfig, seed: int, rank: int, world_size: int) -> None:
-        self._config, self._rank, self._world_size = config, rank, world_size
-        self._rows: dict[int, TaskRows] = {}
-        self._kept: dict[int, IntArray] = {}
-        lengths = {}
-        for name in config.mixture:
-            task = task_id(name)
-            rows = data.split("train", name)
-            caps = np.array([config.max_source_tokens, config.max_target_tokens])
-            kept = np.flatnonzero((rows.lengths <= caps).all(axis=1))
-            if not len(kept):
-                raise UserError(
-                    f"every row of task '{name}' is longer than max_source_tokens or max_target_tokens",
-                    str(data.path),
-                    "raise the caps in [data]",
-                )
-            self._rows[task], self._kept[task] = rows, kept
-            lengths[task] = rows.lengths[kept]
-        order = Order(
-            seed, {t: len(k) for t, k in self._kept.items()}, {task_id(n): w for n, w in config.mixture.items()}
-        )
-        self._steps = Steps(order, lengths, config.global_tokens)
-        self.left_out = {TRAINABLE_NAMES[t]: len(self._rows[t]) - len(k) for t, k in self._kept.items()}
-
-    def plan(self, position: int) -> Step:
-        """The step at a position, without reading its rows."""
-        return self._steps.at(position)
+    def __init__(
+        self, data: Data, config: DataConfig, seed: int, rank: int, world_size: int, cost: Cost | None = None
+    ) -> None:
+        self.plan = Plan(data, config, seed, cost)
+        self._config, self._seed, self._rank, self._world_size = config, seed, rank, world_size
+        self._stored = {task: data.split("train", TRAINABLE_NAMES[task]) for task in self.plan.rows}
+        self._tokenizer = Tokenizer.load(data.tokenizer_dir) if config.spans.atoms else None
 
     def load(self, plan: Step) -> LoadedStep:
         """Reads and packs this rank's micro-batches of a step."""
-        config = self._config
-        dealt = deal(plan.lengths.sum(axis=1), self._world_size, config.micro_tokens, config.global_tokens)
-        return LoadedStep(plan, [self.read(plan, chosen) for chosen in dealt[self._rank]])
+        share = self.plan.deal(plan, self._world_size).share(self._rank)
+        return LoadedStep(plan, [self.read(plan, chosen) for chosen in share])
 
     def steps(self, position: int) -> Generator[LoadedStep]:
-        """Steps from a position on, without end, prepared by a thread. Errors of the thread are raised here."""
-        ready: queue.Queue[LoadedStep | BaseException] = queue.Queue(PREFETCH)
-        stop = threading.Event()
+        """Steps from a position on, to the end of the order if it has one, prepared by a thread.
 
-        def put(item: LoadedStep | BaseException) -> None:
-            while not stop.is_set():
-                with suppress(queue.Full):
-                    ready.put(item, timeout=0.2)
-                    break
-
-        def produce() -> None:
-            at = position
+        An OSError of the thread (storage that went away for a moment) is told and tried again, see RETRY_S; any other
+        error, and one that stays, is raised here.
+        """
+        failures = 0
+        while True:
+            worker = _Worker(self._produce(position))
             try:
-                while not stop.is_set():
-                    plan = self.plan(at)
-                    put(self.load(plan))
-                    at = plan.stop
-            except BaseException as error:  # handed to the consumer, who raises it
-                put(error)
-
-        thread = threading.Thread(target=produce, name="bigchem-loader", daemon=True)
-        thread.start()
-        try:
-            while True:
-                item = ready.get()
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            stop.set()
-            thread.join(timeout=5)
+                for loaded in worker.results():
+                    position, failures = loaded.plan.stop, 0
+                    yield loaded
+                return
+            except OSError as error:
+                if failures == len(RETRY_S):
+                    raise
+                pause = RETRY_S[failures]
+                print(
+                    f"loader: {error}; again from example {position} in {pause:g} s ({failures + 1}/{len(RETRY_S)})",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                time.sleep(pause)
+                failures += 1
+            finally:
+                worker.close()
 
     def keys(self, plan: Step) -> list[str]:
         """Content keys of a step's examples, in order."""
         return [
-            self._rows[t].text(int(self._kept[t][r]))[0]
-            for t, r in zip(plan.task_ids.tolist(), plan.rows.tolist(), strict=True)
+            self._stored[task].text(row)[0]
+            for task, row in zip(plan.task_ids.tolist(), self.rows(plan).tolist(), strict=True)
         ]
 
+    def rows(self, plan: Step) -> IntArray:
+        """[n] rows of the data folder, each within its task, of a step's examples."""
+        rows = np.empty_like(plan.rows)
+        for task in np.unique(plan.task_ids).tolist():
+            of_task = plan.task_ids == task
+            rows[of_task] = self.plan.rows[task].stored(plan.rows[of_task])
+        return rows
+
     def read(self, plan: Step, chosen: IntArray) -> PackedBatch:
-        """The chosen examples of a step, packed."""
-        pairs = [
-            self._rows[t].tokens(int(self._kept[t][r]))
-            for t, r in zip(plan.task_ids[chosen].tolist(), plan.rows[chosen].tolist(), strict=True)
+        """The chosen examples of a step, packed, task by task."""
+        tasks = plan.task_ids[chosen]
+        parts = [(task, self._read_task(plan, task, chosen[tasks == task])) for task in np.unique(tasks).tolist()]
+        if not parts:
+            return pack([], [], tasks)
+        return _packed(
+            np.concatenate([part.source_ids for _, part in parts]),
+            np.concatenate([part.source_lens for _, part in parts]),
+            np.concatenate([part.target_ids for _, part in parts]),
+            np.concatenate([part.target_lens for _, part in parts]),
+            np.repeat([task for task, _ in parts], [len(part.source_lens) for _, part in parts]),
+        )
+
+    def _read_task(self, plan: Step, task: int, chosen: IntArray) -> Gathered:
+        training = self.plan.rows[task]
+        rows = training.stored(plan.rows[chosen])
+        found = self._stored[task].gather(rows)
+        if self._config.over_caps == "cut":
+            source_cap, target_cap = training.longest.tolist()
+            found = Gathered(
+                *_cut(found.source_ids, found.source_lens, source_cap),
+                *_cut(found.target_ids, found.target_lens, target_cap),
+            )
+        if self.plan.spans is None or TRAINABLE_NAMES[task] not in SPAN_TASKS:
+            return found
+        keys = row_keys(self._seed, task, rows, plan.epochs[chosen])
+        atoms = self._atoms(task, rows, found.source_lens)
+        lengths = plan.lengths[chosen]
+        source_ids, target_ids = self.plan.spans.corrupt(found.source_ids, found.source_lens, keys, atoms)
+        return Gathered(source_ids, lengths[:, 0], target_ids, lengths[:, 1])
+
+    def _atoms(self, task: int, rows: IntArray, lens: IntArray) -> list[BoolArray] | None:
+        """For each row, whether each token but the end token starts an atom; None where spans need not respect them."""
+        if self._tokenizer is None or TRAINABLE_NAMES[task] != "smiles_spans":
+            return None
+        texts = [self._stored[task].text(row)[1] for row in rows.tolist()]
+        _, starts = self._tokenizer.encode_with_starts(texts)
+        return [
+            np.isin(at[: length - 1], atom_starts(text))
+            for text, at, length in zip(texts, starts, lens.tolist(), strict=True)
         ]
-        return pack([s for s, _ in pairs], [t for _, t in pairs], plan.task_ids[chosen])
+
+    def _produce(self, position: int) -> Iterator[LoadedStep]:
+        end = self.plan.mixture.end
+        while end is None or position < end:
+            plan = self.plan.steps.at(position)
+            yield self.load(plan)
+            position = plan.stop
+
+
+class _Worker:
+    """A thread that takes from an iterator, PREFETCH items ahead."""
+
+    def __init__(self, items: Iterator[LoadedStep]) -> None:
+        self._items = items
+        self._ready: queue.Queue[LoadedStep | BaseException | None] = queue.Queue(PREFETCH)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="bigchem-loader", daemon=True)
+        self._thread.start()
+
+    def results(self) -> Iterator[LoadedStep]:
+        """The items; the iterator's error is raised here."""
+        while (item := self._ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        try:
+            for item in self._items:
+                if not self._put(item):
+                    return
+            self._put(None)
+        except BaseException as error:  # handed to the consumer, who raises it
+            self._put(error)
+
+    def _put(self, item: LoadedStep | BaseException | None) -> bool:
+        while not self._stop.is_set():
+            with suppress(queue.Full):
+                self._ready.put(item, timeout=0.2)
+                return True
+        return False
 
 
 def pack(sources: list[np.ndarray], targets: list[np.ndarray], task_ids: IntArray) -> PackedBatch:
@@ -127,17 +197,33 @@ def pack(sources: list[np.ndarray], targets: list[np.ndarray], task_ids: IntArra
     a rank without work still takes part in every collective operation."""
     if not sources:
         sources, targets, task_ids = [np.zeros(1)], [np.full(1, -100)], np.zeros(1, dtype=np.int64)
-    source_lens, target_lens = [len(s) for s in sources], [len(t) for t in targets]
+    source_lens, target_lens = (np.array([len(s) for s in side]) for side in (sources, targets))
+    return _packed(np.concatenate(sources), source_lens, np.concatenate(targets), target_lens, task_ids)
+
+
+def _packed(
+    source_ids: np.ndarray, source_lens: IntArray, target_ids: np.ndarray, target_lens: IntArray, task_ids: IntArray
+) -> PackedBatch:
     return PackedBatch(
-        source_ids=torch.from_numpy(np.concatenate(sources).astype(np.int64)),
-        target_ids=torch.from_numpy(np.concatenate(targets).astype(np.int64)),
+        source_ids=torch.from_numpy(source_ids.astype(np.int64)),
+        target_ids=torch.from_numpy(target_ids.astype(np.int64)),
         source_cu_seqlens=_cu_seqlens(source_lens),
         target_cu_seqlens=_cu_seqlens(target_lens),
-        max_source_len=max(source_lens),
-        max_target_len=max(target_lens),
+        max_source_len=int(source_lens.max()),
+        max_target_len=int(target_lens.max()),
         task_ids=torch.from_numpy(np.asarray(task_ids, dtype=np.int64)),
     )
 
 
-def _cu_seqlens(lengths: list[int]) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+def _cu_seqlens(lens: IntArray) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate([[0], np.cumsum(lens)]).astype(np.int32))
+
+
+def _cut(ids: np.ndarray, lens: IntArray, cap: int) -> tuple[np.ndarray, IntArray]:
+    """Flat rows of at most `cap` tokens; those that are cut end with the end token all the same."""
+    if not len(lens) or lens.max() <= cap:
+        return ids, lens
+    starts = np.cumsum(lens) - lens
+    within = np.arange(len(ids)) - np.repeat(starts, lens)
+    cut = np.where(within == cap - 1, EOS, ids)  # the last token of a row of `cap` tokens is the end token already
+    return cut[within < cap], np.minimum(lens, cap)

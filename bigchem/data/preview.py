@@ -1,38 +1,130 @@
-"""Rows of a data folder as a person wants to see them."""
+"""What each step of a run will hold, before it is run: computed from lengths alone, without torch."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from bigchem.data.shards import Data, prompted
+import numpy as np
+from rich.table import Table
+
+from bigchem.config import RunConfig
+from bigchem.data.batches import Step
+from bigchem.data.plan import Plan, flops_cost, open_data
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
+from bigchem.progress import Progress
+from bigchem.tasks import TRAINABLE_NAMES
 
 
-def preview(path: Path, split: str, task: str | None, count: int) -> list[dict[str, Any]]:
-    """The first rows of one task or of each: text with prompt, tokens, and whether they decode to the same text."""
-    data = Data(path)
-    tokenizer = Tokenizer.load(data.tokenizer_dir)
-    found = []
-    if not data.index.rows(split):
-        raise UserError(f"no rows in split '{split}'", str(path), f"there are {' '.join(data.index.shards)}")
-    for name in [task] if task else data.index.rows(split):
-        rows = data.split(split, name)
-        for row in range(min(count, len(rows))):
-            key, source, target = rows.text(row)
-            source_ids, target_ids = (ids.tolist() for ids in rows.tokens(row))
-            texts = [prompted(name, source), target]
-            found.append(
-                {
-                    "task": name,
-                    "row": row,
-                    "key": key,
-                    "source": texts[0],
-                    "target": texts[1],
-                    "source_tokens": source_ids,
-                    "target_tokens": target_ids,
-                    "round_trips": tokenizer.decode_batch([source_ids, target_ids]) == texts,
-                }
+@dataclass(frozen=True)
+class MicroBatch:
+    """One micro-batch of one rank. step and micro count from 0. cost: its share of the step's cost, 1 / number of
+    micro-batches where all are even. keys: of its examples."""
+
+    step: int
+    rank: int
+    micro: int
+    task_counts: dict[str, int]
+    source_tokens: int
+    target_tokens: int
+    keys: list[str]
+
+
+@dataclass(frozen=True)
+class StepPreview:
+    """One step: its plan, its micro-batches, and how uneven the dearest is (1.02: 2 % above the mean)."""
+
+    number: int
+    plan: Step
+    micro_batches: list[MicroBatch]
+    grad_accum_steps: int
+    fill: float
+    imbalance: float
+
+
+class Preview:
+    """The steps of a run on `world_size` ranks."""
+
+    def __init__(self, config: RunConfig, world_size: int, grad_accum_steps: int | None) -> None:
+        self.data = open_data(config.data)
+        self.config, self._world_size, self._grad_accum_steps = config, world_size, grad_accum_steps
+        self._cost = flops_cost(config.model, Tokenizer.load(self.data.tokenizer_dir).vocab_size)
+        self.plan = Plan(self.data, config.data, config.seed, self._cost)
+        self._stored = {task: self.data.split("train", TRAINABLE_NAMES[task]) for task in self.plan.rows}
+
+    def steps(self, start_step: int, steps: int, progress: Progress, *, keys: bool) -> Iterator[StepPreview]:
+        """Steps start_step, start_step + 1, ...; UserError past the run's last. keys: whether to look them up."""
+        if start_step + steps > self.config.train.steps:
+            raise UserError(
+                f"steps {start_step} to {start_step + steps - 1}, but the run has {self.config.train.steps}",
+                "--start-step",
+                "steps count from 0; ask for earlier ones, or --set train.steps=...",
             )
-    return found
+        with progress.bar("seeking the first step", start_step or None) as bar:
+            position = self.plan.steps.position_of(start_step, lambda done: bar.advance(done - bar.done))
+        for number in range(start_step, start_step + steps):
+            plan = self.plan.steps.at(position)
+            yield self._step(number, plan, keys)
+            position = plan.stop
+
+    def _step(self, number: int, plan: Step, keys: bool) -> StepPreview:
+        dealt = self.plan.deal(plan, self._world_size, self._grad_accum_steps)
+        costs = self._cost(plan.lengths)
+        found, spent = [], []
+        for rank, micro, chosen in dealt:
+            counts = Counter(plan.task_ids[chosen].tolist())
+            source_tokens, target_tokens = plan.lengths[chosen].sum(axis=0).tolist()
+            found.append(
+                MicroBatch(
+                    step=number,
+                    rank=rank,
+                    micro=micro,
+                    task_counts={TRAINABLE_NAMES[task]: counts[task] for task in self.plan.rows},
+                    source_tokens=source_tokens,
+                    target_tokens=target_tokens,
+                    keys=self._keys(plan, chosen) if keys else [],
+                )
+            )
+            spent.append(int(costs[chosen].sum()))
+        room = len(found) * self.config.data.micro_tokens
+        found.sort(key=lambda m: (m.rank, m.micro))
+        return StepPreview(
+            number, plan, found, dealt.grad_accum_steps, plan.tokens / room, max(spent) * len(spent) / sum(spent)
+        )
+
+    def _keys(self, plan: Step, chosen: np.ndarray) -> list[str]:
+        return [
+            self._stored[task].text(int(self.plan.rows[task].stored(np.array([number]))[0]))[0]
+            for task, number in zip(plan.task_ids[chosen].tolist(), plan.rows[chosen].tolist(), strict=True)
+        ]
+
+
+def table(previews: list[StepPreview], plan: Plan, world_size: int) -> Table:
+    """A row for each step, and one for all of them with the mixture asked for beside the realised one."""
+    names = [TRAINABLE_NAMES[task] for task in plan.rows]
+    shown = Table(title=f"{world_size} ranks; left out as too long {plan.left_out}; cut {plan.cut or 'none'}")
+    for column in ("step", "examples", "first", "accum", "tokens", "target", "fill", "imbalance", *names):
+        shown.add_column(column, justify="right")
+    totals: Counter[int] = Counter()
+    for step in previews:
+        counts = Counter(step.plan.task_ids.tolist())
+        totals.update(counts)
+        n = len(step.plan.rows)
+        shown.add_row(
+            str(step.number),
+            f"{n:,}",
+            f"{step.plan.start:,}",
+            str(step.grad_accum_steps),
+            f"{step.plan.tokens:,}",
+            f"{step.plan.target_tokens:,}",
+            f"{step.fill:.2%}",
+            f"{step.imbalance - 1:.2%}",
+            *(f"{counts[task]} ({counts[task] / n:.2%})" for task in plan.rows),
+        )
+    shown.add_section()
+    realised = [f"{totals[task]} ({totals[task] / totals.total():.3%})" for task in plan.rows]
+    shown.add_row("all", f"{totals.total():,}", *[""] * 6, *realised)
+    shown.add_row("asked for", *[""] * 7, *(f"{plan.mixture.shares[task]:.3%}" for task in plan.rows))
+    return shown

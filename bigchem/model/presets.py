@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from bigchem.errors import UserError, unknown
@@ -127,3 +129,13 @@ def from_hf_config(config: dict[str, Any], where: str | None = None) -> Shape:
         # transformers 5 writes tie_word_embeddings = true for every T5, and keeps the truth in scale_decoder_outputs.
         tied=config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True)),
     )
+
+
+def read_shape(folder: Path) -> Shape:
+    """The shape of a Hugging Face folder's model; UserError if it holds no T5's config.json."""
+    file = folder / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"cannot read: {error}", str(file), "give a Hugging Face folder") from None
+    return from_hf_config(config, str(file))

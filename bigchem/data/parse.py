@@ -1,0 +1,229 @@
+"""First half of a build: sources to parsed rows, a file for every chunk of records.
+
+A chunk file is written whole or not at all, so that a build that was killed reads on behind the last one. What becomes
+of a chunk depends on the recipe alone: not on the number of workers, nor on how often the build was interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from bigchem.data.leakage import Identities, inchikeys
+from bigchem.data.recipe import BuildConfig
+from bigchem.data.shards import SPLITS
+from bigchem.data.sources import read_rows, reader
+from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
+from bigchem.data.workers import in_order
+from bigchem.errors import UserError
+from bigchem.progress import Progress
+from bigchem.strict import replace_atomically
+from bigchem.tasks import task_id
+
+CHUNK = 1000
+"""Records of a chunk: a second's work or so, which is what a kill costs."""
+
+_SCHEMA = pa.schema(
+    [
+        ("task", pa.int8()),
+        ("key", pa.uint64()),
+        ("source", pa.string()),
+        ("target", pa.string()),
+        ("exact", pa.list_(pa.uint64())),
+        ("skeleton", pa.list_(pa.uint64())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A record that is no row, and why."""
+
+    file: str
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What is known of a chunk file without reading its rows. seconds: of work, by what was done; empty if the chunk
+    was there already."""
+
+    path: Path
+    split: str
+    rows: int
+    repaired: int
+    rejected: list[Rejected]
+    seconds: dict[str, float]
+
+
+def parse_sources(
+    config: BuildConfig, folder: Path, progress: Progress, pool: ProcessPoolExecutor, workers: int
+) -> tuple[list[Chunk], list[dict[str, Any]]]:
+    """Parses all sources into chunk files under `folder`; the chunks in order, and counts for each source.
+
+    UserError for a source that is unreadable or has too many unreadable records.
+    """
+    chunks: list[Chunk] = []
+    report = []
+    for number, source in enumerate(config.sources):
+        name = f"{source.format} {Path(source.path).name if source.path else source.hub or ''}".strip()
+        limits = [n for n in (source.limit, config.limit) if n is not None]
+        records = islice(reader(source.format).records(source), min(limits, default=None))
+        jobs = (
+            (records, source, folder / f"{number:03d}-{n:06d}.arrow") for n, records in enumerate(_chunked(records))
+        )
+        own: list[Chunk] = []
+        with progress.bar(f"reading {name}", None) as bar:
+            for chunk in in_order(pool, _parse_chunk, jobs, 4 * workers):
+                own.append(chunk)
+                bar.advance(chunk.rows + len(chunk.rejected))
+        count = Counter(rows=sum(c.rows for c in own), rejected=sum(len(c.rejected) for c in own))
+        _check_rejected(source, name, count, config.max_rejected, [r for c in own for r in c.rejected[:1]][:1])
+        repaired = sum(c.repaired for c in own)
+        report.append({"source": name, "split": source.split, **count, "repaired_backslashes": repaired})
+        chunks += own
+    return chunks, report
+
+
+class ParsedRows:
+    """The rows of many chunk files: numbers in memory, texts in the files."""
+
+    def __init__(self, chunks: list[Chunk]) -> None:
+        self._chunks = chunks
+        tables = [_open(chunk.path) for chunk in chunks]
+        self.task: npt.NDArray[np.int8] = _column(tables, "task", np.int8)
+        self.key: npt.NDArray[np.uint64] = _column(tables, "key", np.uint64)
+        rows = np.array([chunk.rows for chunk in chunks], dtype=np.int64)
+        self._ends = np.cumsum(rows)
+        self.split = np.repeat(np.array([SPLITS.index(chunk.split) for chunk in chunks], dtype=np.int8), rows)
+
+    def select(self, split: str, task: str) -> npt.NDArray[np.int64]:
+        """Rows of a split and task, in order, without those that are equal to an earlier one."""
+        chosen = self._all(split, task)
+        _, first = np.unique(self.key[chosen], return_index=True)
+        return chosen[np.sort(first)]
+
+    def count(self, split: str, task: str) -> int:
+        """Rows of a split and task, equal ones too."""
+        return len(self._all(split, task))
+
+    def identities(self, rows: npt.NDArray[np.int64]) -> Identities:
+        """Of the chosen rows (ascending), numbered from 0."""
+        lens, exact, skeleton = [], [], []
+        for path, inside in self.places(rows):
+            table = _open(path).select(["exact", "skeleton"]).take(inside)
+            lens.append(table["exact"].combine_chunks().value_lengths().to_numpy())
+            exact.append(_flat(table, "exact"))
+            skeleton.append(_flat(table, "skeleton"))
+        row = np.repeat(np.arange(len(rows)), np.concatenate([*lens, np.zeros(0, dtype=np.int64)]))
+        nothing = np.zeros(0, dtype=np.uint64)
+        return Identities(len(rows), row, np.concatenate([*exact, nothing]), np.concatenate([*skeleton, nothing]))
+
+    def places(self, rows: npt.NDArray[np.int64]) -> list[tuple[Path, npt.NDArray[np.int64]]]:
+        """Chunk files and the rows inside them that make up `rows` (ascending)."""
+        numbers = np.searchsorted(self._ends, rows, side="right")
+        used, first = np.unique(numbers, return_index=True)
+        parts = np.split(rows, first[1:])
+        starts = [int(self._ends[n]) - self._chunks[n].rows for n in used]
+        return [(self._chunks[n].path, part - start) for n, part, start in zip(used, parts, starts, strict=True)]
+
+    def _all(self, split: str, task: str) -> npt.NDArray[np.int64]:
+        return np.flatnonzero((self.split == SPLITS.index(split)) & (self.task == task_id(task)))
+
+
+def texts(places: list[tuple[Path, npt.NDArray[np.int64]]]) -> Iterator[pa.Table]:
+    """Tables with the columns key, source, target of the rows at some places; see ParsedRows.places."""
+    for path, inside in places:
+        yield _open(path).select(["key", "source", "target"]).take(inside)
+
+
+def _chunked(records: Iterator[Record]) -> Iterator[list[Record]]:
+    while chunk := list(islice(records, CHUNK)):
+        yield chunk
+
+
+def _parse_chunk(records: list[Record], source: SourceConfig, path: Path) -> Chunk:
+    if path.is_file():
+        return _chunk_of(path, source, {})
+    begun = time.perf_counter()
+    rows: list[Row] = []
+    rejected: list[Rejected] = []
+    for record in records:
+        try:
+            rows += read_rows(record, source)
+        except RowError as error:
+            rejected.append(Rejected(record.file, record.line, str(error)))
+    parsed = time.perf_counter()
+    identities = Identities.of([inchikeys(row.molecule) if row.molecule is not None else () for row in rows])
+    identified = time.perf_counter()
+    facts = {"repaired": sum(row.repaired for row in rows), "rejected": [asdict(r) for r in rejected]}
+    _write(path, rows, identities, facts)
+    seconds = {"parsing": parsed - begun, "InChI": identified - parsed, "writing": time.perf_counter() - identified}
+    return _chunk_of(path, source, seconds)
+
+
+def _write(path: Path, rows: list[Row], identities: Identities, facts: dict[str, Any]) -> None:
+    offsets = np.searchsorted(identities.row, np.arange(len(rows) + 1))
+    columns = [
+        pa.array([task_id(row.task) for row in rows], pa.int8()),
+        pa.array([int(row.key, 16) for row in rows], pa.uint64()),
+        pa.array([row.source for row in rows], pa.string()),
+        pa.array([row.target for row in rows], pa.string()),
+        *(
+            pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(hashes, pa.uint64()))
+            for hashes in (identities.exact, identities.skeleton)
+        ),
+    ]
+    table = pa.table(columns, schema=_SCHEMA.with_metadata({"facts": json.dumps(facts)}))
+    with replace_atomically(path) as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _chunk_of(path: Path, source: SourceConfig, seconds: dict[str, float]) -> Chunk:
+    table = _open(path)
+    facts = json.loads(table.schema.metadata[b"facts"])
+    rejected = [Rejected(**found) for found in facts["rejected"]]
+    return Chunk(path, source.split, table.num_rows, facts["repaired"], rejected, seconds)
+
+
+def _open(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as file:
+        return pa.ipc.open_stream(file).read_all()
+
+
+def _column(tables: list[pa.Table], name: str, dtype: type[np.generic]) -> Any:
+    return np.concatenate([*(t[name].to_numpy() for t in tables), np.zeros(0, dtype=dtype)])
+
+
+def _flat(table: pa.Table, name: str) -> npt.NDArray[np.uint64]:
+    values: npt.NDArray[np.uint64] = table[name].combine_chunks().flatten().to_numpy()
+    return values
+
+
+def _check_rejected(source: SourceConfig, name: str, count: Counter[str], limit: float, first: list[Rejected]) -> None:
+    where = source.path or name
+    why = f"the first: line {first[0].line}: {first[0].reason}" if first else "the file is empty"
+    if not count["rows"]:
+        raise UserError(
+            f"not one readable record ({count['rejected']} rejected); {why}", where, "is it of this format?"
+        )
+    share = count["rejected"] / count.total()
+    if share > limit:
+        raise UserError(
+            f"{count['rejected']} of {count.total()} records are unreadable ({share:.1%}); {why}",
+            where,
+            f"mend them, or allow more by max_rejected = {math.ceil(100 * share) / 100}",
+        )

@@ -1,0 +1,186 @@
+"""The plan of a run's data: which rows are trained on, which step holds which, and which rank computes which.
+
+Everything follows from the lengths in the data folder's index and the configuration; no row is read. Nesting, from the
+inside: `TrainingRows` numbers the rows of a task that are not over the caps, `Order` says which example comes when,
+`Steps` cuts the order into optimizer steps, `deal` shares a step out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bigchem.config import DataConfig, ModelConfig
+from bigchem.data.batches import HEADROOM, Deal, Step, Steps, deal
+from bigchem.data.mixture import Mixture, tempered
+from bigchem.data.order import Flat, IntArray, Order, Permutation, Windowed
+from bigchem.data.shards import Data
+from bigchem.data.spans import Spans
+from bigchem.data.tokenizer import Tokenizer
+from bigchem.errors import UserError
+from bigchem.model import flops, presets
+from bigchem.tasks import SPAN_TASKS, TRAINABLE_NAMES, task_id
+
+SCAN = 1 << 20
+"""Rows whose lengths are looked at at a time: the largest index opens in a few megabytes."""
+
+Cost = Callable[[IntArray], IntArray]
+"""Source and target tokens of examples [n, 2] to what computing each costs [n]."""
+
+
+class TrainingRows:
+    """The rows of one task that a run trains on, numbered without gaps, and their lengths as the model sees them.
+
+    raw: [rows, 2] tokens as stored. longest: of source and target as stored. over_caps: whether longer rows are left
+    out or cut. spans: of a span task, whose rows are corrupted and whose shortest is two tokens.
+    """
+
+    def __init__(
+        self, raw: npt.NDArray[np.integer], longest: tuple[int, int], over_caps: str, spans: Spans | None
+    ) -> None:
+        self._raw, self._spans = raw, spans
+        self.longest = np.array(longest, dtype=np.int64)
+        self.cut = 0
+        self.mean = np.zeros(2)
+        shortest = 1 if spans is None else 3
+        left_out = []
+        for start in range(0, len(raw), SCAN):
+            lengths = np.asarray(raw[start : start + SCAN])
+            out = lengths[:, 0] < shortest
+            over = (lengths[:, 0] > longest[0]) | (lengths[:, 1] > longest[1])
+            if over_caps == "cut":
+                self.cut += int(np.count_nonzero(over))
+            else:
+                out |= over
+            left_out.append(start + np.flatnonzero(out))
+            self.mean += self._seen(lengths[~out]).sum(axis=0)
+        self.left_out: IntArray = np.concatenate([*left_out, np.zeros(0, dtype=np.int64)])
+        self._gaps = self.left_out - np.arange(len(self.left_out))
+        self.size = len(raw) - len(self.left_out)
+        self.mean /= max(1, self.size)
+
+    def stored(self, numbers: IntArray) -> IntArray:
+        """Rows of the data folder [n] by their numbers [n] here."""
+        rows: IntArray = numbers + np.searchsorted(self._gaps, numbers, side="right")
+        return rows
+
+    def lengths(self, numbers: IntArray) -> IntArray:
+        """[n, 2] source and target tokens, as the model sees them."""
+        return self._seen(self._raw[self.stored(numbers)])
+
+    def per_shard(self, shard_rows: IntArray) -> IntArray:
+        """[shards] rows that are trained on in each shard."""
+        ends = np.cumsum(shard_rows)
+        kept: IntArray = np.diff(ends - np.searchsorted(self.left_out, ends), prepend=0)
+        return kept
+
+    def _seen(self, raw: npt.NDArray[np.integer]) -> IntArray:
+        lengths = np.minimum(raw.astype(np.int64), self.longest)
+        return lengths if self._spans is None else self._spans.lengths(lengths[:, 0] - 1)
+
+
+class Plan:
+    """Steps of a run and their deals. UserError where a task has no rows, or none under the caps.
+
+    rows: TrainingRows by task id. cost: of examples, which micro-batches are balanced by; None: their tokens.
+    """
+
+    def __init__(self, data: Data, config: DataConfig, seed: int, cost: Cost | None = None) -> None:
+        self._config, self._cost = config, cost
+        names = {task_id(name, "data.mixture"): name for name in config.mixture}
+        self.spans = _spans(data, config)
+        self.rows: dict[int, TrainingRows] = {}
+        permutations: dict[int, Permutation] = {}
+        for task, name in names.items():
+            stored = data.split("train", name)
+            rows = _training_rows(stored.lengths, config, self.spans if name in SPAN_TASKS else None)
+            if not rows.size:
+                raise UserError(
+                    f"every row of task '{name}' is longer than max_source_tokens or max_target_tokens",
+                    str(data.path),
+                    "raise the caps in [data]",
+                )
+            self.rows[task] = rows
+            permutations[task] = (
+                Windowed(seed, task, rows.per_shard(stored.shard_rows), config.shuffle_window)
+                if config.shuffle_window
+                else Flat(seed, task, rows.size)
+            )
+        sizes = {task: rows.size for task, rows in self.rows.items()}
+        weights = {task: config.mixture[name] for task, name in names.items()}
+        if config.temperature is not None:
+            weights = tempered(weights, sizes, config.temperature)
+        self.mixture = Mixture(weights, sizes, config.max_epochs)
+        self.steps = Steps(
+            Order(permutations, self.mixture), {t: r.lengths for t, r in self.rows.items()}, config.global_tokens
+        )
+
+    def deal(self, step: Step, world_size: int, grad_accum_steps: int | None = None) -> Deal:
+        """Who computes which of the step's examples; see batches.deal."""
+        config = self._config
+        return deal(
+            step.lengths.sum(axis=1),
+            world_size,
+            config.micro_tokens,
+            config.global_tokens,
+            cost=None if self._cost is None else self._cost(step.lengths),
+            grad_accum_steps=grad_accum_steps,
+        )
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Rows that are not trained on, by task."""
+        return {TRAINABLE_NAMES[t]: len(rows.left_out) for t, rows in self.rows.items()}
+
+    @property
+    def cut(self) -> dict[str, int]:
+        """Rows that are cut to the caps, by task; those that have any."""
+        return {TRAINABLE_NAMES[t]: rows.cut for t, rows in self.rows.items() if rows.cut}
+
+    def check_steps(self, steps: int) -> None:
+        """UserError if `max_epochs` ends the data before so many steps, as far as mean lengths tell."""
+        if self.mixture.end is None:
+            return
+        tokens = sum(rows.size * self._config.max_epochs * rows.mean.sum() for rows in self.rows.values())
+        enough = int(tokens / (self._config.global_tokens * (1 - HEADROOM)))
+        if steps > 1.002 * enough + 1:
+            raise UserError(
+                f"{steps:,} steps, but max_epochs = {self._config.max_epochs} leaves data for about {enough:,}",
+                "data.max_epochs",
+                "raise it (0: no limit), or train fewer steps",
+            )
+
+
+def open_data(config: DataConfig) -> Data:
+    """The data folder that a run names, local or remote, with its cache."""
+    return Data(config.path, check=config.check, cache=Cache(config.cache, int(config.cache_gb * 1e9)))
+
+
+def flops_cost(model: ModelConfig, vocab_size: int) -> Cost:
+    """Cost of examples in operations of the model that a run names; UserError if there is no such model."""
+    if model.init_from is None:
+        shape = presets.shape(model.preset, vocab_size)
+    else:
+        shape = presets.read_shape(Path(model.init_from))
+    return lambda lengths: flops.forward_flops_each(shape, lengths[:, 0], lengths[:, 1])
+
+
+def _spans(data: Data, config: DataConfig) -> Spans | None:
+    if not SPAN_TASKS.keys() & config.mixture.keys():
+        return None
+    sentinels = Tokenizer.load(data.tokenizer_dir).sentinels
+    if not sentinels:
+        raise UserError("the tokenizer has no sentinels for span corruption", str(data.path), "build the data again")
+    return Spans(config.spans.density, config.spans.mean_span, np.array(sentinels, dtype=np.int64))
+
+
+def _training_rows(raw: npt.NDArray[np.integer], config: DataConfig, spans: Spans | None) -> TrainingRows:
+    caps = (config.max_source_tokens, config.max_target_tokens)
+    if spans is not None:
+        tokens = np.arange(2, 2 * sum(caps))
+        fitting = tokens[(spans.lengths(tokens) <= caps).all(axis=1)]
+        caps = (int(fitting[-1]) + 1 if len(fitting) else 0, 0)  # of rows as stored: their tokens and the end token
+    return TrainingRows(raw, caps, config.over_caps, spans)

@@ -1,0 +1,98 @@
+"""A data recipe: which sources go to which split, and how they are tokenised."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bigchem import strict
+from bigchem.data.sources import reader
+from bigchem.data.sources.base import SourceConfig
+from bigchem.errors import UserError
+from bigchem.strict import Fraction, Positive, Section
+from bigchem.tasks import task_id
+
+
+class TokenizerConfig(Section):
+    """Where the vocabulary comes from."""
+
+    t5: str | None = None
+    """Folder of T5's own tokenizer, to which the chemistry tokens are added. None: trained from the corpus."""
+    vocab_size: Annotated[int, Field(ge=300)] = 512
+    """Embedding rows of a trained vocabulary."""
+
+
+class BuildConfig(Section):
+    """A data recipe: which sources go to which split, and how they are tokenised."""
+
+    sources: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
+    """One table per source."""
+    root: str = "."
+    """Folder that the paths start from; itself relative to the recipe's folder."""
+    limit: Positive | None = None
+    """Read only the first records of every source: a quick look at a large corpus."""
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    shard_rows: Positive = 50000
+    """Rows of a shard."""
+    max_rejected: Fraction = 0.05
+    """A source with a larger share of unreadable records stops the build."""
+    keep_out: Literal["exact", "skeleton", "none"] = "exact"
+    """Training rows whose molecule is in a valid or test row of any task are left out: the same InChIKey (`exact`), the
+    same but for stereochemistry, isotopes and protonation (`skeleton`), or not at all (`none`). Both are counted in any case."""
+
+
+def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> BuildConfig:
+    """Reads a data recipe. Its `root` is relative to its own folder; one given by an override, to where we are."""
+    config = strict.load(BuildConfig, path, overrides)
+    here = any(override.startswith("root=") for override in overrides)
+    root = config.root if _is_url(config.root) else (Path() if here else path.parent) / Path(config.root).expanduser()
+    for number, source in enumerate(config.sources):
+        _check_tasks(source, f"{path}: sources.{number}")
+    sources = tuple(
+        s.model_copy(update={"path": _resolve(root, s.path), "target_path": _resolve(root, s.target_path)})
+        for s in config.sources
+    )
+    tokenizer = config.tokenizer.model_copy(update={"t5": _resolve_tokenizer(root, config.tokenizer.t5)})
+    return config.model_copy(update={"sources": sources, "tokenizer": tokenizer, "root": str(root)})
+
+
+def recipe_hash(config: BuildConfig) -> str:
+    """Hash of a recipe and of the size and time of every local file it names."""
+    digest = hashlib.sha256(config.model_dump_json().encode())
+    for source in config.sources:
+        for name in (source.path, source.target_path):
+            if name is not None and Path(name).is_file():
+                stat = Path(name).stat()
+                digest.update(f"{name}/{stat.st_size}/{stat.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _check_tasks(source: SourceConfig, where: str) -> None:
+    chosen = reader(source.format, where)
+    for task in source.tasks:
+        task_id(task, where)
+        if task not in chosen.tasks:
+            raise UserError(
+                f"format '{source.format}' gives no rows for task '{task}'", where, f"it gives {' '.join(chosen.tasks)}"
+            )
+
+
+def _is_url(name: str) -> bool:
+    return "://" in name
+
+
+def _resolve(root: Path | str, name: str | None) -> str | None:
+    if name is None or _is_url(name):
+        return name
+    if isinstance(root, str):
+        return f"{root.rstrip('/')}/{name}"
+    return str((root / Path(name).expanduser()).resolve())
+
+
+def _resolve_tokenizer(root: Path | str, name: str | None) -> str | None:
+    """A folder if there is one, else the name of a tokenizer on the hub."""
+    folder = _resolve(root, name)
+    return folder if folder is not None and Path(folder).is_dir() else name

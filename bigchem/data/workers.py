@@ -1,0 +1,63 @@
+"""Processes that parse and write: they die with their parent, however it dies, and never run far ahead of it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from bigchem.errors import UserError
+
+R = TypeVar("R")
+
+
+@contextmanager
+def pool(workers: int, where: str) -> Iterator[ProcessPoolExecutor]:
+    """Spawned worker processes. UserError, naming `where`, if one dies (out of memory, as a rule)."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start) as processes:
+        try:
+            yield processes
+        except BrokenProcessPool:
+            raise UserError(
+                "a worker process died, perhaps for want of memory",
+                where,
+                "give the same command again, which goes on where it was, with fewer --workers",
+            ) from None
+        except BaseException:
+            processes.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def in_order(
+    processes: ProcessPoolExecutor, function: Callable[..., R], jobs: Iterable[tuple[Any, ...]], ahead: int
+) -> Iterator[R]:
+    """function(*job) for each job, in order. At most `ahead` jobs are drawn before they are needed: what makes them may
+    be larger than memory."""
+    waiting: deque[Future[R]] = deque()
+    for job in jobs:
+        waiting.append(processes.submit(function, *job))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _start() -> None:
+    # One process a core already: threads of tokenizers would only get in each other's way.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    # A worker waits for work on a pipe that it holds open itself, so that it would outlive a parent that is killed.
+    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
