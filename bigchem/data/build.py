@@ -23,8 +23,9 @@ from typing import Annotated
 from pydantic import Field
 
 from bigchem import strict
+from bigchem.data.index import SPLITS, Index, Shard, other_files, shard_path
 from bigchem.data.leakage import drop_leaked, identity
-from bigchem.data.shards import SPLITS, Data, Index, Shard, ShardWriter, prompted
+from bigchem.data.shards import Data, prompted, write_lengths, write_shard
 from bigchem.data.sources import reader
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
 from bigchem.data.tokenizer import Tokenizer
@@ -135,7 +136,7 @@ def build(
     tokenizer = _tokenizer(config.tokenizer, rows, progress)
     tokenizer.save(partial / "tokenizer")
     shards = _write_shards(rows, tokenizer, partial, config.shard_rows, progress)
-    index = Index(tokenizer.fingerprint, shards, recipe, report)
+    index = Index(tokenizer.fingerprint, shards, other_files(partial), recipe, report)
     strict.write_atomically(partial / "index.json", index.to_json())
     if out.exists():
         shutil.rmtree(out)
@@ -289,14 +290,17 @@ def _write_shards(
                 listed = rows.get(split, {}).get(task, [])
                 if not listed:
                     continue
-                (partial / split).mkdir(exist_ok=True)
-                writer = ShardWriter(partial, split, task, shard_rows)
-                for start in range(0, len(listed), 5 * CHUNK):
-                    batch = [p.row for p in listed[start : start + 5 * CHUNK]]
-                    sources = tokenizer.encode_batch([prompted(r.task, r.source) for r in batch])
-                    targets = tokenizer.encode_batch([r.target for r in batch])
-                    for row, source_ids, target_ids in zip(batch, sources, targets, strict=True):
-                        writer.add(row.key, row.source, row.target, source_ids, target_ids)
+                written: list[Shard] = []
+                lengths: list[tuple[int, int]] = []
+                for number, start in enumerate(range(0, len(listed), shard_rows)):
+                    batch = [p.row for p in listed[start : start + shard_rows]]
+                    source_ids = tokenizer.encode_batch([prompted(r.task, r.source) for r in batch])
+                    target_ids = tokenizer.encode_batch([r.target for r in batch])
+                    columns = {name: [getattr(r, name) for r in batch] for name in ("key", "source", "target")}
+                    ids = {"source_ids": source_ids, "target_ids": target_ids}
+                    written.append(write_shard(partial, shard_path(split, task, number), {**columns, **ids}))
+                    lengths += zip(map(len, source_ids), map(len, target_ids), strict=True)
                     bar.advance(len(batch))
-                shards.setdefault(split, {})[task] = writer.close()
+                write_lengths(partial, split, task, lengths)
+                shards.setdefault(split, {})[task] = written
     return shards
