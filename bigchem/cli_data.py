@@ -1,4 +1,5 @@
-"""The verbs of `bigchem data`: build and look at training data. Nothing heavy is imported before a verb needs it."""
+"""The verbs of `bigchem data`: build, look at and verify training data. Nothing heavy is imported before a
+verb needs it."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import typer
 
 from bigchem.program import Json, Set
 
-app = typer.Typer(no_args_is_help=True, help="Build and look at training data.")
+app = typer.Typer(no_args_is_help=True, help="Build, look at and verify training data.")
 
 
 class Split(StrEnum):
@@ -102,3 +103,42 @@ def data_preview(
     for step in found:
         for micro_batch in step.micro_batches:
             print(json.dumps(vars(micro_batch)))
+
+
+@app.command("verify")
+def data_verify(
+    data: Annotated[str, typer.Argument(help="A folder made by `data build`, or its URL: s3://, https://, hf://.")],
+    as_json: Json = False,
+) -> None:
+    """Read all of the data and list every file that is missing, truncated or altered, with the rows it costs.
+
+    Exit code 2 if anything is. A URL is streamed, past the cache.
+
+    Example: bigchem data verify data/demo
+    """
+    from dataclasses import asdict
+
+    from bigchem.data.verify import verify
+    from bigchem.errors import UserError
+    from bigchem.progress import Progress, tables
+
+    report = verify(data, Progress())
+    if as_json:
+        print(json.dumps({"ok": report.ok, **asdict(report)}, indent=1))
+    else:
+        from rich.table import Table
+
+        print(f"{data}: {report.files:,} files, {report.bytes:,} bytes, {report.rows:,} rows")
+        if report.damage:
+            table = Table("file", "damage", "of", "rows")
+            for found in report.damage:
+                rows = "" if found.rows is None else f"{found.rows[0]:,} to {found.rows[1]:,}"
+                table.add_row(found.path, found.what, found.of or "", rows)
+            tables().print(table)
+    if not report.ok:
+        files = len({found.path for found in report.damage})
+        raise UserError(
+            f"{files:,} of {report.files:,} files are damaged: {report.rows_lost:,} of {report.rows:,} rows lost",
+            data,
+            "copy these files again, or build the data again",
+        )

@@ -119,10 +119,10 @@ def replace_atomically(path: Path) -> Iterator[BinaryIO]:
     partial.replace(path)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all: see replace_atomically."""
+def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
+    """Writes a file whole or not at all: see replace_atomically."""
     with replace_atomically(path) as file:
-        file.write(text.encode())
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def _dotted(error: ErrorDetails) -> str:

@@ -145,21 +145,19 @@ def packing(data: Data) -> Iterator[Figure]:
     yield Figure("cost of the dearest rank over the mean, worst of 20 steps", 100 * max(imbalances), "%", 2)
 
 
-def simulated(rows: int) -> Steps:
+def simulated(rows: int, global_tokens: int) -> Steps:
     """Steps of a two-task index of that many rows each, whose lengths follow from the row's number."""
     order = Order({t: Flat(0, t, rows) for t in (0, 1)}, Mixture({0: 1.0, 1: 2.0}, {0: rows, 1: rows}))
     lengths = {t: lambda n: np.stack([20 + n % 181, 10 + n % 97], axis=1) for t in (0, 1)}
-    return Steps(order, lengths, 1 << 22)
+    return Steps(order, lengths, global_tokens)
 
 
 def planning() -> Iterator[Figure]:
     """Seeking in a row index of 10^9, and sharing out a step of 4 M tokens among 1,024 ranks."""
-    steps = simulated(10**9)
-    small = simulated(10**9)
-    small.global_tokens = MICRO_TOKENS
-    rng = np.random.default_rng(0)
-    steps.at(0)
-    seeks = [median_s(partial(steps.order.examples, at, at + 512), 1) for at in rng.integers(0, 10**12, 200).tolist()]
+    steps, near = simulated(10**9, 1 << 22), simulated(10**9, MICRO_TOKENS)
+    far = np.random.default_rng(0).integers(0, 10**12, 200).tolist()
+    near.at(0)
+    seeks = [median_s(partial(near.at, position), 1) for position in far]
     yield Figure("seek to any position of 10^9 rows, slowest of 200", 1e3 * max(seeks), "ms", 50)
     step = steps.at(10**9)
     tokens = step.lengths.sum(axis=1)
@@ -198,12 +196,13 @@ def opening(rows: int) -> Iterator[Figure]:
 
 def write_index(folder: Path, rows: int) -> None:
     """A data folder of one task without shards: what opening and planning read is there."""
-    from bigchem.data.shards import Index, Shard, file_facts, write_lengths
+    from bigchem.data.index import Index, Shard, other_files
+    from bigchem.data.shards import write_lengths
 
     rng = np.random.default_rng(0)
     write_lengths(folder, "train", "forward", rng.integers(5, 530, (rows, 2), dtype=np.uint16))
-    listed = [Shard(f"train/forward-{i:05d}.arrow", 50_000, 0, "0" * 64) for i in range(rows // 50_000)]
-    index = Index("0" * 64, {"train": {"forward": listed}}, files=file_facts(folder))
+    listed = [Shard(f"train/forward-{i:05d}.arrow", 50_000, 1, "0" * 64) for i in range(rows // 50_000)]
+    index = Index("0" * 64, {"train": {"forward": listed}}, files=other_files(folder))
     (folder / "index.json").write_text(index.to_json())
 
 

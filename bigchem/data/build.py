@@ -31,7 +31,8 @@ from bigchem import strict
 from bigchem.data.leakage import drop_leaked
 from bigchem.data.parse import ParsedRows, parse_sources, texts
 from bigchem.data.recipe import BuildConfig, TokenizerConfig, recipe_hash
-from bigchem.data.shards import FORMAT, SPLITS, Data, Index, Shard, file_facts, prompted, write_lengths, write_shard
+from bigchem.data.index import FORMAT, SPLITS, Index, Shard, other_files, shard_path
+from bigchem.data.shards import Data, prompted, write_lengths, write_shard
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.data.workers import in_order, pool
 from bigchem.errors import UserError
@@ -91,7 +92,7 @@ def _build(config: BuildConfig, work: Path, progress: Progress, processes: Proce
     for chunk in chunks:
         seconds.update(chunk.seconds)
     progress.say("workers' time: " + ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.most_common()))
-    return Index(tokenizer.fingerprint, shards, files=file_facts(work), report=report)
+    return Index(tokenizer.fingerprint, shards, files=other_files(work), report=report)
 
 
 @contextmanager
@@ -207,8 +208,8 @@ def _write_shard(
     work: Path, split: str, task: str, number: int, places: list[tuple[Path, npt.NDArray[np.int64]]]
 ) -> tuple[Shard, npt.NDArray[np.integer], dict[str, float]]:
     """Tokenises and writes one shard; what it is, its lengths [rows, 2], seconds. What is there already is taken."""
-    name = f"{task}-{number:05d}"
-    made = work / "made" / f"{split}-{name}.npz"
+    path = shard_path(split, task, number)
+    made = work / "made" / f"{path}.npz"
     if made.is_file():
         with np.load(made) as facts:
             return Shard(**json.loads(str(facts["shard"]))), facts["lengths"], {}
@@ -226,7 +227,7 @@ def _write_shard(
         columns["target_ids"] += [[]] * len(targets) if task in SPAN_TASKS else tokenizer.encode_batch(targets)
     encoded = time.perf_counter()
     lengths = np.array([[len(s), len(t)] for s, t in zip(columns["source_ids"], columns["target_ids"], strict=True)])
-    shard = write_shard(work, f"{split}/{name}.arrow", columns)
+    shard = write_shard(work, path, columns)
     with strict.replace_atomically(made) as file:
         np.savez(file, lengths=lengths, shard=json.dumps(asdict(shard)))
     return shard, lengths, {"tokenising": encoded - begun, "writing": time.perf_counter() - encoded}

@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from bigchem.data.leakage import Identities, inchikeys
 from bigchem.data.recipe import BuildConfig
-from bigchem.data.shards import SPLITS
+from bigchem.data.index import SPLITS
 from bigchem.data.sources import read_rows, reader
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
 from bigchem.data.workers import in_order

@@ -15,8 +15,10 @@ import numpy.typing as npt
 
 from bigchem.config import DataConfig, ModelConfig
 from bigchem.data.batches import HEADROOM, Deal, Step, Steps, deal
+from bigchem.data.cache import Cache
 from bigchem.data.mixture import Mixture, tempered
 from bigchem.data.order import Flat, IntArray, Order, Permutation, Windowed
+from bigchem.data.remote import is_url
 from bigchem.data.shards import Data
 from bigchem.data.spans import Spans
 from bigchem.data.tokenizer import Tokenizer
@@ -156,7 +158,10 @@ class Plan:
 
 def open_data(config: DataConfig) -> Data:
     """The data folder that a run names, local or remote, with its cache."""
-    return Data(config.path, check=config.check, cache=Cache(config.cache, int(config.cache_gb * 1e9)))
+    cache = None
+    if is_url(config.path):
+        cache = Cache(None if config.cache is None else Path(config.cache), int(config.cache_gb * 1e9))
+    return Data(config.path, check=config.check, cache=cache)
 
 
 def flops_cost(model: ModelConfig, vocab_size: int) -> Cost:

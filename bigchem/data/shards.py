@@ -1,145 +1,128 @@
-"""Shards and their index: the folder that `bigchem data build` publishes and everything else reads.
+"""Reading a data folder, or one behind a URL: its tokenizer, its lengths, and any of its rows by number.
 
-    DATA/index.json                       fingerprint, tasks, shards; published last
-    DATA/tokenizer/                       loadable by transformers
-    DATA/train/captioning-00000.arrow     rows: key, source, target, source_ids, target_ids
-    DATA/train/captioning.lengths.npy     [rows, 2] int32: source and target tokens
-
-Shards are Arrow streams as `datasets` writes them, so `datasets.load_dataset("arrow", data_files=...)` reads them as
-they are; here they are memory-mapped, and a row costs two slices.
+What the files are is in index.py, what is in them in columns.py. Remote files come through a bounded local cache
+(cache.py); whatever is opened is memory-mapped.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
+from bigchem.data import remote
+from bigchem.data.cache import Cache
+from bigchem.data.columns import (
+    Columns,
+    DamagedError,
+    Int32Array,
+    IntArray,
+    Lengths,
+    read_lengths,
+    write_lengths,
+    write_shard,
+)
+from bigchem.data.files import COPY, Cached, Files, Local
+from bigchem.data.index import SPLITS, Index, Shard, lengths_path
 from bigchem.errors import UserError
-from bigchem.tasks import TRAINABLE, TRAINABLE_NAMES
+from bigchem.tasks import TRAINABLE
 
-FORMAT = 1
-SPLITS = ("train", "valid", "test")
-Int32Array = npt.NDArray[np.int32]
+__all__ = ["SPLITS", "Data", "Gathered", "Index", "Shard", "TaskRows", "prompted", "write_lengths", "write_shard"]
 
-
-@dataclass(frozen=True)
-class Shard:
-    """One file of rows of one task. path: relative to the data folder."""
-
-    path: str
-    rows: int
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Index:
-    """What index.json holds.
-
-    tokenizer: its fingerprint. shards: by split and task. report: counts of the build (rejected, leaked, ...).
-    recipe: hash of the build's configuration and inputs, by which a rebuild knows that nothing changed.
-    """
-
-    tokenizer: str
-    shards: dict[str, dict[str, list[Shard]]]
-    recipe: str = ""
-    report: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def fingerprint(self) -> str:
-        """Identity of the data: 16 hexadecimal digits over the tokenizer and every shard's hash, in order."""
-        digest = hashlib.sha256(self.tokenizer.encode())
-        for split in SPLITS:
-            for task in TRAINABLE_NAMES:
-                for shard in self.shards.get(split, {}).get(task, []):
-                    digest.update(f"{split}/{task}/{shard.rows}/{shard.sha256}\n".encode())
-        return digest.hexdigest()[:16]
-
-    def rows(self, split: str) -> dict[str, int]:
-        """Rows of each task that has any in this split."""
-        return {task: sum(s.rows for s in shards) for task, shards in self.shards.get(split, {}).items()}
-
-    def to_json(self) -> str:
-        """The text of index.json."""
-        return json.dumps({"format": FORMAT, "fingerprint": self.fingerprint, **asdict(self)}, indent=1)
-
-    @staticmethod
-    def from_json(text: str, where: str) -> Index:
-        """Reads index.json; UserError if it is not one, or if its fingerprint does not match its contents."""
-        try:
-            table = json.loads(text)
-            if table["format"] != FORMAT:
-                raise UserError(f"index format {table['format']}, expected {FORMAT}", where, "build the data again")
-            shards = {
-                split: {task: [Shard(**s) for s in listed] for task, listed in tasks.items()}
-                for split, tasks in table["shards"].items()
-            }
-            index = Index(table["tokenizer"], shards, table["recipe"], table["report"])
-            stated = table["fingerprint"]
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"not an index: {error!r}", where, "build the data again") from None
-        if index.fingerprint != stated:
-            raise UserError("the fingerprint does not match the contents", where, "build the data again")
-        return index
+OPEN_REMOTE = 16
+"""Shards of a remote task that stay mapped: an evicted file takes its space until it is unmapped."""
 
 
 class Data:
-    """A published data folder, opened."""
+    """Published data, opened.
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        file = self.path / "index.json"
-        if not file.is_file():
-            raise UserError(
-                "no data here: index.json is missing", str(self.path), "bigchem data build RECIPE.toml " + str(path)
-            )
-        self.index = Index.from_json(file.read_text(encoding="utf-8"), str(file))
+    path: a folder, or the URL of one (s3://, https://, hf://, memory://, ... of fsspec). check: every file's sha256 is
+    compared when it is first opened, not only its size. cache: holds what a URL's files are fetched into, always
+    checked; default: `Cache()`.
+    """
+
+    def __init__(self, path: str | Path, *, check: bool = False, cache: Cache | None = None) -> None:
+        self._files: Local | Cached
+        if remote.is_url(path):
+            self.path: str | Path = str(path)
+            self._files = Cached(str(path), cache or Cache())
+        else:
+            self.path = Path(path)
+            self._files = Local(self.path, check=check)
+        self.index = self._files.index()
 
     @property
     def tokenizer_dir(self) -> Path:
-        """The tokenizer's folder."""
-        return self.path / "tokenizer"
+        """The tokenizer's folder, always a local one."""
+        return self._files.folder("tokenizer", self.index.under("tokenizer"))
 
     def split(self, split: str, task: str) -> TaskRows:
         """The rows of one task in one split; UserError if there are none."""
         if task not in self.index.shards.get(split, {}):
             have = ", ".join(f"{s}: {' '.join(t) or '-'}" for s, t in self.index.shards.items())
             raise UserError(f"no rows for task '{task}' in split '{split}'", str(self.path), f"there is {have}")
-        return TaskRows(self.path, split, task, self.index.shards[split][task])
+        return TaskRows(self._files, self.index, split, task)
+
+
+class Gathered(NamedTuple):
+    """Token ids of B rows, one after another: source_ids [Ts], target_ids [Tt] int32; their lengths [B] int64."""
+
+    source_ids: Int32Array
+    source_lens: IntArray
+    target_ids: Int32Array
+    target_lens: IntArray
 
 
 class TaskRows:
-    """The rows of one task in one split, memory-mapped, in file order."""
+    """The rows of one task in one split, memory-mapped, in file order. Any number of threads may read."""
 
-    def __init__(self, root: Path, split: str, task: str, shards: Sequence[Shard]) -> None:
-        self._root = root
-        self.split, self.task, self.shards = split, task, shards
-        self._ends = np.cumsum([s.rows for s in shards])
-        self._columns: dict[int, _Columns] = {}
+    def __init__(self, files: Files, index: Index, split: str, task: str) -> None:
+        self._files, self._index = files, index
+        self.split, self.task = split, task
+        self.shards: Sequence[Shard] = index.shards[split][task]
+        self._ends: IntArray = np.cumsum(self.shard_rows)
+        self._most = len(self.shards) if isinstance(files, Local) else OPEN_REMOTE
+        self._open: OrderedDict[int, Columns] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
+    @property
+    def shard_rows(self) -> IntArray:
+        """[shards] rows of each shard, in order."""
+        return np.array([s.rows for s in self.shards], dtype=np.int64)
+
     @cached_property
-    def lengths(self) -> Int32Array:
-        """[rows, 2] source and target tokens, end tokens included."""
-        file = self._root / self.split / f"{self.task}.lengths.npy"
+    def lengths(self) -> Lengths:
+        """[rows, 2] source and target tokens, end tokens included: uint16, or uint32 where one is longer."""
+        name = lengths_path(self.split, self.task)
         try:
-            lengths: Int32Array = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot read lengths: {error}", str(file), "build the data again") from None
-        if lengths.shape != (len(self), 2):
-            raise UserError(f"{lengths.shape[0]} lengths for {len(self)} rows", str(file), "build the data again")
-        return lengths
+            return read_lengths(self._files.buffer(name, self._index.files[name]), len(self))
+        except DamagedError as error:
+            raise UserError(str(error), f"{self._files.where}/{name}", COPY) from None
+
+    def gather(self, rows: IntArray) -> Gathered:
+        """Token ids of rows [B], in the order asked for; a row may come more than once. IndexError beyond the rows."""
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)}")
+        lens = self.lengths[rows].astype(np.int64)
+        at = np.cumsum(lens, axis=0) - lens
+        source, target = (np.empty(total, dtype=np.int32) for total in lens.sum(axis=0))
+        numbers = np.searchsorted(self._ends, rows, side="right")
+        by_shard = np.argsort(numbers, kind="stable")
+        found, firsts = np.unique(numbers[by_shard], return_index=True)
+        for number, chosen in zip(found.tolist(), np.split(by_shard, firsts[1:]), strict=False):
+            columns, first = self._columns(number), self._first(number)
+            local = rows[chosen] - first
+            columns.source_ids.gather(local, lens[chosen, 0], source, at[chosen, 0])
+            columns.target_ids.gather(local, lens[chosen, 1], target, at[chosen, 1])
+        return Gathered(source, lens[:, 0], target, lens[:, 1])
 
     def tokens(self, row: int) -> tuple[Int32Array, Int32Array]:
         """Source and target token ids of a row, end tokens included."""
@@ -152,89 +135,44 @@ class TaskRows:
         table = columns.table
         return table["key"][i].as_py(), table["source"][i].as_py(), table["target"][i].as_py()
 
-    def _locate(self, row: int) -> tuple[_Columns, int]:
+    def _first(self, number: int) -> int:
+        return int(self._ends[number] - self.shards[number].rows)
+
+    def _locate(self, row: int) -> tuple[Columns, int]:
         number = int(np.searchsorted(self._ends, row, side="right"))
-        if number not in self._columns:
-            self._columns[number] = _Columns(self._root / self.shards[number].path, self.shards[number].rows)
-        start = int(self._ends[number - 1]) if number else 0
-        return self._columns[number], row - start
+        return self._columns(number), row - self._first(number)
 
+    def _columns(self, number: int) -> Columns:
+        with self._lock:
+            if number in self._open:
+                self._open.move_to_end(number)
+                return self._open[number]
+        # Outside the lock, for it may take a download: two threads at worst map the same shard twice.
+        opened = self._map(number)
+        with self._lock:
+            self._open[number] = opened
+            while len(self._open) > self._most:
+                self._open.popitem(last=False)
+        return opened
 
-class _Ragged:
-    """A list column as offsets and values: `ragged[i]` is a view, not a copy."""
-
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        array = column.combine_chunks()
-        chunk = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
-        self._offsets = chunk.offsets.to_numpy()
-        self._values = chunk.values.to_numpy()
-
-    def __getitem__(self, i: int) -> Int32Array:
-        values: Int32Array = self._values[self._offsets[i] : self._offsets[i + 1]]
-        return values
-
-
-class _Columns:
-    """One shard, memory-mapped."""
-
-    def __init__(self, path: Path, rows: int) -> None:
+    def _map(self, number: int) -> Columns:
+        shard, first = self.shards[number], self._first(number)
+        lengths = self.lengths[first : first + shard.rows]
+        lost = costs(first, shard.rows, f"{self.split}/{self.task}")
         try:
-            with pa.memory_map(str(path)) as source:
-                self.table = pa.ipc.open_stream(source).read_all()
-        except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(
-                f"cannot read shard of {rows} rows: {error}", str(path), "copy it again or rebuild the data"
-            ) from None
-        if self.table.num_rows != rows:
-            raise UserError(f"{self.table.num_rows} rows, the index says {rows}", str(path), "rebuild the data")
-        self.source_ids = _Ragged(self.table["source_ids"])
-        self.target_ids = _Ragged(self.table["target_ids"])
+            columns = Columns(self._files.buffer(shard.path, shard.file), shard.rows)
+            if not np.array_equal(columns.lengths, lengths):
+                raise DamagedError("other token counts than in the lengths")
+        except UserError as error:
+            raise UserError(f"{error.what}: {lost}", error.where, error.hint) from None
+        except DamagedError as error:
+            raise UserError(f"{error}: {lost}", f"{self._files.where}/{shard.path}", COPY) from None
+        return columns
 
 
-class ShardWriter:
-    """Writes the rows of one task in one split as shards of at most `shard_rows` rows, and their lengths."""
-
-    def __init__(self, root: Path, split: str, task: str, shard_rows: int) -> None:
-        self._root, self._split, self._task, self._shard_rows = root, split, task, shard_rows
-        self._pending: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
-        self._lengths: list[tuple[int, int]] = []
-        self.shards: list[Shard] = []
-
-    def add(self, key: str, source: str, target: str, source_ids: list[int], target_ids: list[int]) -> None:
-        """Appends a row."""
-        for name, value in zip(_COLUMNS, (key, source, target, source_ids, target_ids), strict=True):
-            self._pending[name].append(value)
-        self._lengths.append((len(source_ids), len(target_ids)))
-        if len(self._pending["key"]) == self._shard_rows:
-            self._flush()
-
-    def close(self) -> list[Shard]:
-        """Writes what is left and the lengths; the shards in order."""
-        if self._pending["key"]:
-            self._flush()
-        np.save(self._root / self._split / f"{self._task}.lengths.npy", np.array(self._lengths, dtype=np.int32))
-        return self.shards
-
-    def _flush(self) -> None:
-        from datasets import Features, List, Value
-        from datasets.arrow_writer import ArrowWriter
-
-        features = Features(
-            {name: Value("string") for name in _COLUMNS[:3]} | dict.fromkeys(_COLUMNS[3:], List(Value("int32")))
-        )
-        relative = Path(self._split) / f"{self._task}-{len(self.shards):05d}.arrow"
-        path = self._root / relative
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table = pa.table(self._pending, schema=features.arrow_schema)
-        with ArrowWriter(path=str(path), features=features, writer_batch_size=self._shard_rows) as writer:
-            writer.write_table(table)
-            writer.finalize()
-        content = path.read_bytes()
-        self.shards.append(Shard(str(relative), table.num_rows, len(content), hashlib.sha256(content).hexdigest()))
-        self._pending = {name: [] for name in _COLUMNS}
-
-
-_COLUMNS = ("key", "source", "target", "source_ids", "target_ids")
+def costs(first: int, rows: int, of: str) -> str:
+    """The rows that a damaged file costs, numbered from 0 within their task, in words."""
+    return f"costs rows {first:,} to {first + rows - 1:,} of {of}"
 
 
 def prompted(task: str, source: str) -> str:

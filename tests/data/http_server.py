@@ -1,0 +1,80 @@
+"""A real HTTP server of one folder that fails, cuts, alters, extends or stalls what it sends, on request."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+class Server(ThreadingHTTPServer):
+    """faults[name]: what befalls the next requests of a file, one each: "503", "404", "403", "short" (fewer bytes),
+    "broken" (fewer than announced), "altered", "long", "stall" (half, then nothing until `release`)."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.folder = folder
+        self.faults: defaultdict[str, list[str]] = defaultdict(list)
+        self.requests: Counter[str] = Counter()
+        self.release = threading.Event()
+        self.lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, *_: object) -> None:
+        """A client that was killed is no news."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        name = self.path.lstrip("/")
+        with self.server.lock:
+            self.server.requests[name] += 1
+            faults = self.server.faults[name]
+            fault = faults.pop(0) if faults else ""
+        path = self.server.folder / name
+        if fault.isdigit() or not path.is_file():
+            self.send_error(int(fault or 404))
+            return
+        content = path.read_bytes()
+        half = len(content) // 2
+        if fault == "short":
+            content = content[:half]
+        elif fault == "long":
+            content *= 3
+        elif fault == "altered":
+            content = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if fault in {"broken", "stall"}:
+            self.wfile.write(content[:half])
+            self.wfile.flush()
+            if fault == "stall":
+                self.server.release.wait(30)
+            return
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Server]:
+    with Server(folder) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield server
+        server.release.set()
+        server.shutdown()
+        thread.join()
