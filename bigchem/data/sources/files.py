@@ -9,10 +9,11 @@ import re
 import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TextIO, cast
 from urllib.parse import urlsplit
 
 from bigchem.data.sources.base import Record, SourceConfig
@@ -73,24 +74,31 @@ def one_line(error: Exception) -> str:
     return lines[0][:200] if lines else type(error).__name__
 
 
-def _opened(path: str) -> io.TextIOWrapper:
+@contextmanager
+def _opened(path: str) -> Iterator[TextIO]:
     if not is_url(path):
         if not Path(path).is_file():
             raise UserError("no such file", path, "check `path` in the recipe, or add --set root=FOLDER")
         opener = gzip.open if path.endswith(".gz") else open
-        return opener(path, "rt", encoding="utf-8", errors="replace", newline="\n")
+        with opener(path, "rt", encoding="utf-8", errors="replace", newline="\n") as lines:
+            yield cast(TextIO, lines)
+        return
     name = urlsplit(path.split("::", maxsplit=1)[0]).path or path
-    raw = _remote(path)
-    unpacked = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if name.endswith(".gz") else raw
-    return io.TextIOWrapper(unpacked, encoding="utf-8", errors="replace", newline="\n")
+    keep, raw = _remote(path)  # an archive closes its file when nobody holds `keep` any more
+    with raw:
+        unpacked = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if name.endswith(".gz") else raw
+        with io.TextIOWrapper(unpacked, encoding="utf-8", errors="replace", newline="\n") as lines:
+            yield lines
+    del keep
 
 
-def _remote(path: str) -> BinaryIO:
+def _remote(path: str) -> tuple[object, BinaryIO]:
     import fsspec  # type: ignore[import-untyped]  # heavy, and local files do without
 
     protocols = re.findall(r"(?:^|::)([\w+.-]+)(?=://|::)", path)
     try:
-        return cast(BinaryIO, fsspec.open(path, "rb").open())
+        opened = fsspec.open(path, "rb")
+        return opened, cast(BinaryIO, opened.open())
     except ImportError as error:
         packages = [p for protocol in protocols for p in _PACKAGES.get(protocol, ()) if find_spec(p) is None]
         hint = f"pip install {' '.join(packages)}" if packages else one_line(error)

@@ -129,7 +129,7 @@ def _builder(source: SourceConfig) -> Any:
     path = str(source.path)
     if Path(path).is_dir():
         return datasets.load_dataset_builder(path, source.config_name)
-    suffix = path.removesuffix(".gz").rsplit(".", maxsplit=1)[-1]
+    suffix = Path(path.removesuffix(".gz")).suffix.removeprefix(".")
     if suffix not in _BUILDERS:
-        raise UserError(f"cannot tell what a file named .{suffix[:20]} is", path, f"known: {' '.join(_BUILDERS)}")
+        raise UserError("cannot tell what kind of file it is", path, f"its name should end in: {' '.join(_BUILDERS)}")
     return datasets.load_dataset_builder(_BUILDERS[suffix], data_files=path)

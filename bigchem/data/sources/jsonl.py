@@ -47,6 +47,5 @@ def _text(entry: dict[str, object], key: str) -> str:
     text = entry.get(key)
     if isinstance(text, str):
         return text
-    if key in entry:
-        raise RowError(f"no text under '{key}': {json.dumps(text)[:40]}")
-    raise RowError(f"no '{key}'; there are: {', '.join(entry)[:60]}")
+    there = f"is {json.dumps(text)[:40]}" if key in entry else f"there are: {', '.join(entry)[:60]}"
+    raise RowError(f"no text under '{key}'; {there}")
