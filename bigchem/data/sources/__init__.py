@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from bigchem.data.sources.base import Reader
+from bigchem.data.sources.augment import spellings
+from bigchem.data.sources.base import Reader, Record, Row, SourceConfig
 from bigchem.data.sources.chebi20 import Chebi20
+from bigchem.data.sources.files import commas, tabs
+from bigchem.data.sources.hf_datasets import Datasets
 from bigchem.data.sources.jsonl import Jsonl
 from bigchem.data.sources.parallel_text import ParallelText
 from bigchem.data.sources.reactions import MappedReactions, ReactionCsv, Rsmi
 from bigchem.data.sources.synthetic import Synthetic
+from bigchem.data.sources.tables import Table
+from bigchem.data.sources.unlabelled import SmilesLines, TextLines
 from bigchem.errors import unknown
 
 READERS: dict[str, Reader] = {
@@ -17,7 +22,12 @@ READERS: dict[str, Reader] = {
     "mapped_reactions": MappedReactions(),
     "reaction_csv": ReactionCsv(),
     "parallel_text": ParallelText(),
+    "csv": Table(commas),
+    "tsv": Table(tabs),
     "jsonl": Jsonl(),
+    "datasets": Datasets(),
+    "text_lines": TextLines(),
+    "smiles_lines": SmilesLines(),
 }
 """Readers keep no state: one of each serves every source."""
 
@@ -27,3 +37,11 @@ def reader(name: str, where: str | None = None) -> Reader:
     if name not in READERS:
         unknown("format", name, list(READERS), where)
     return READERS[name]
+
+
+def read_rows(record: Record, source: SourceConfig) -> list[Row]:
+    """The rows of a record, each followed by `source.augment` other spellings of it. RowError if it is no row."""
+    rows = reader(source.format).rows(record, source)
+    if not source.augment:
+        return rows
+    return [spelled for row in rows for spelled in (row, *spellings(row, source.augment))]

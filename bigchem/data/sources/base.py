@@ -3,37 +3,53 @@
 A reader has two halves. `records` walks the files and yields raw records: cheap, sequential, knows file and line.
 `rows` turns one record into rows: expensive (RDKit), pure, run in parallel by the build. A record that cannot be
 parsed raises RowError and is listed in rejected.jsonl; it never aborts a build by itself.
+
+SMILES here are written in bigchem's own notation: compounds are joined by `.`, fragments of one compound (a salt) by
+`~`, as in Text+Chem T5's data.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, Protocol, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from bigchem.errors import UserError
-from bigchem.strict import Section
-from bigchem.tasks import TASKS
+from bigchem.strict import Positive, Section
+from bigchem.tasks import TASK_NAMES
+
+Role = Literal["source", "target", "task", "smiles", "text", "reaction"]
+
+LAYOUTS: dict[frozenset[str], tuple[str, ...]] = {
+    frozenset({"source", "target"}): TASK_NAMES,
+    frozenset({"source", "target", "task"}): TASK_NAMES,
+    frozenset({"smiles", "text"}): ("captioning", "generation"),
+    frozenset({"reaction"}): ("forward", "retrosynthesis"),
+    frozenset({"text"}): ("text_spans",),
+    frozenset({"smiles"}): ("smiles_spans",),
+}
+"""The tasks that columns of these roles can give rows for."""
+
+NAMED_COLUMNS = ("csv", "tsv", "jsonl", "datasets")
+"""Formats whose columns `columns` names."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One example, without the task's prompt.
 
-    task: a name of bigchem.tasks. molecule: SMILES of the molecule that the example is about (the captioned one, the
-    product), for the leakage check; None where there is none. key: see content_key.
+    task: a name of bigchem.tasks.TRAINABLE. target: "" for unlabelled rows. molecule: what the example is about (the
+    captioned molecule, the product), in bigchem's notation, for the leakage check; None where there is none. repaired:
+    doubled backslashes were made single ones, see rows.make_row.
     """
 
     task: str
     source: str
     target: str
     molecule: str | None = None
+    repaired: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> str:
@@ -63,19 +79,59 @@ class SourceConfig(Section):
     split: Literal["train", "valid", "test"]
     """Which split the rows go to."""
     path: str | None = None
-    """The file, plain or .gz, relative to the TOML (parallel text: the source side)."""
+    """The file, plain or .gz, relative to the TOML, or a URL (parallel text: the source side)."""
     target_path: str | None = None
     """parallel_text: the target side."""
     tasks: tuple[str, ...] = ()
     """Which tasks to make rows for; empty: all that the format can give."""
-    limit: Annotated[int, Field(gt=0)] | None = None
+    limit: Positive | None = None
     """Read only the first records."""
+    columns: dict[Role, str] = Field(default_factory=dict)
+    """csv, tsv, jsonl, datasets: the column of each role; empty: source, target and, if there is one, task."""
+    hub: str | None = None
+    """datasets: owner/name on the Hugging Face hub, streamed, in place of a path."""
+    config_name: str | None = None
+    """datasets: the configuration (subset), where there are several."""
+    hub_split: str = "train"
+    """datasets: the dataset's own split that is read."""
+    chunk_chars: Positive = 2000
+    """Unlabelled text: longer documents are cut at spaces into rows of at most this many characters."""
     reagents: Literal["keep", "drop"] = "keep"
     """Reactions: reagents stay on the reactants' side, or are left out."""
-    rows: Annotated[int, Field(gt=0)] = 1000
+    products: Literal["one", "all"] = "one"
+    """Reactions with several products: refused, or all are the product side."""
+    augment: Annotated[int, Field(ge=0)] = 0
+    """Training rows: so many other spellings of each source that is SMILES, as extra rows."""
+    rows: Positive = 1000
     """synthetic: how many rows."""
     seed: Annotated[int, Field(ge=0)] = 0
     """synthetic: which corpus."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.augment and self.split != "train":
+            raise ValueError(f"augment is for split = 'train', not '{self.split}': held-out rows stay as they are")
+        if self.format != "datasets" and (self.hub or self.config_name or self.hub_split != "train"):
+            raise ValueError(f"hub, config_name and hub_split are for format 'datasets', not '{self.format}'")
+        if self.hub and self.path:
+            raise ValueError("give path or hub, not both")
+        if self.columns:
+            self._check_columns()
+        return self
+
+    def _check_columns(self) -> None:
+        if self.format not in NAMED_COLUMNS:
+            raise ValueError(f"columns is for {', '.join(NAMED_COLUMNS)}; format '{self.format}' has its own")
+        roles = " + ".join(self.columns)
+        if frozenset(self.columns) not in LAYOUTS:
+            known = "; ".join(" + ".join(r for r in get_args(Role) if r in layout) for layout in LAYOUTS)
+            raise ValueError(f"columns has the roles {roles}; a source has one of: {known}")
+        for task in self.tasks:
+            if task not in LAYOUTS[frozenset(self.columns)]:
+                raise ValueError(
+                    f"columns {roles} give no rows for task '{task}', but for "
+                    + " ".join(LAYOUTS[frozenset(self.columns)])
+                )
 
 
 class Reader(Protocol):
@@ -91,106 +147,11 @@ class Reader(Protocol):
         """The rows of one record, for the tasks that the source asks for. RowError if it cannot be parsed."""
 
 
-MAX_LINE = 100_000
-"""Longest record in characters. Real rows end near 3,000; a longer line is a file that is not text."""
-
-
-def open_text(path: str) -> Iterator[str]:
-    """The lines of a UTF-8 file without their line ends, plain or gzip. Undecodable bytes become U+FFFD.
-
-    Lines end at \\n only: captions hold characters that str.splitlines would split at.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise UserError("no such file", str(file), "check `path` in the recipe, or add --set root=FOLDER")
-    opener = gzip.open if file.suffix == ".gz" else open
-    try:
-        with opener(file, "rt", encoding="utf-8", errors="replace", newline="\n") as lines:
-            for line in lines:
-                yield line.rstrip("\r\n")
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(
-            f"cannot read: {error}", str(file), "the file is truncated or not gzip; fetch it again"
-        ) from error
-    except OSError as error:
-        raise UserError(f"cannot read: {error.strerror}", str(file)) from error
-
-
-def source_path(source: SourceConfig) -> str:
-    """The source's file; UserError if the table names none."""
-    if source.path is None:
-        raise UserError(f"format '{source.format}' needs a file", "sources", "add path = ... to this [[sources]] table")
-    return source.path
-
-
-def line_records(source: SourceConfig) -> Iterator[Record]:
-    """One record of one field per line that is not blank."""
-    path = source_path(source)
-    for number, line in enumerate(open_text(path), start=1):
-        if line.strip():
-            yield Record(path, number, (line,))
-
-
-def column_records(
-    source: SourceConfig, columns: tuple[str, ...], split: Callable[[str], list[str]]
-) -> Iterator[Record]:
-    """The named columns of each line of a table. UserError if the first line does not name them.
-
-    A line with another number of fields than the header gives a record of no fields, which `rows` refuses.
-    """
-    path = source_path(source)
-    lines = open_text(path)
-    header = split(next(lines, ""))
-    missing = [column for column in columns if column not in header]
-    if missing:
-        found = ", ".join(name[:40] for name in header[:6])
-        raise UserError(f"no column '{missing[0]}' in the first line ({found})", path, "is `format` right?")
-    places = [header.index(column) for column in columns]
-    for number, line in enumerate(lines, start=2):
-        if line.strip():
-            fields = split(line)
-            same = len(fields) == len(header)
-            yield Record(path, number, tuple(fields[place] for place in places) if same else ())
-
-
-def checked_fields(record: Record, count: int) -> tuple[str, ...]:
-    """The record's fields. RowError if there are not `count` of them, or if they are not text."""
-    if len(record.fields) != count:
-        raise RowError("wrong number of columns")
-    for field in record.fields:
-        if len(field) > MAX_LINE:
-            raise RowError(f"longer than {MAX_LINE} characters")
-        if "\0" in field:
-            raise RowError("NUL byte")
-    return record.fields
-
-
-def wanted(source: SourceConfig, rows: list[Row]) -> list[Row]:
-    """Those of the rows whose task the source asks for."""
-    return [row for row in rows if not source.tasks or row.task in source.tasks]
-
-
-def make_row(task: str, source: str, target: str) -> Row:
-    """A row with its molecule filled in. Whitespace around the texts is dropped.
-
-    In SMILES, doubled backslashes become one: the ChEBI-20 files were escaped once too often, and `\\\\` means nothing.
-    RowError for an empty side and for text that is not Unicode (JSON can spell lone surrogates).
-    """
-    domains = (TASKS[task].source_domain, TASKS[task].target_domain)
-    texts = [text.strip() for text in (source, target)]
-    for text in texts:
-        if not text:
-            raise RowError("empty text")
-        if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
-            raise RowError("not valid Unicode")
-    source, target = (
-        text.replace("\\\\", "\\") if domain == "chemistry" else text
-        for text, domain in zip(texts, domains, strict=True)
-    )
-    molecule = {"captioning": source, "retrosynthesis": source, "generation": target, "forward": target}.get(task)
-    return Row(task, source, target, None if molecule is None else dotted(molecule))
-
-
 def dotted(smiles: str) -> str:
     """SMILES proper from bigchem's: `~` joins the fragments of one compound here, but is the any-bond in SMILES."""
     return smiles.replace("~", ".")
+
+
+def one_compound(smiles: str) -> str:
+    """bigchem's SMILES from SMILES proper that is one compound, whatever fragments it has."""
+    return smiles.replace(".", "~")

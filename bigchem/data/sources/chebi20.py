@@ -7,17 +7,12 @@ belongs to the description. SMILES are kept as written, not canonicalised: publi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
-from bigchem.data.sources.base import (
-    Record,
-    Row,
-    SourceConfig,
-    checked_fields,
-    column_records,
-    make_row,
-    wanted,
-)
-from bigchem.data.sources.molecules import parse
+from bigchem.data.sources.base import Record, Row, SourceConfig
+from bigchem.data.sources.columns import named_rows
+from bigchem.data.sources.files import column_records, tabs
+from bigchem.data.sources.rows import checked_fields
 
 
 class Chebi20:
@@ -27,11 +22,9 @@ class Chebi20:
 
     def records(self, source: SourceConfig) -> Iterator[Record]:
         """Fields: SMILES, description."""
-        return column_records(source, ("SMILES", "description"), lambda line: line.split("\t", 2))
+        return column_records(source, partial(tabs, splits=2), ("SMILES", "description"))
 
     def rows(self, record: Record, source: SourceConfig) -> list[Row]:
         """RowError if RDKit cannot read the SMILES."""
-        smiles, description = checked_fields(record, 2)
-        rows = [make_row("captioning", smiles, description), make_row("generation", description, smiles)]
-        parse(rows[0].source)
-        return wanted(source, rows)
+        smiles, text = checked_fields(record, 2)
+        return named_rows({"smiles": smiles, "text": text}, source)

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bigchem.data.sources.base import (
-    Record,
-    Row,
-    SourceConfig,
-    checked_fields,
-    make_row,
-    open_text,
-    source_path,
-    wanted,
-)
+from bigchem.data.sources.base import Record, Row, SourceConfig
+from bigchem.data.sources.files import open_text, source_path
+from bigchem.data.sources.rows import checked_fields, make_row, wanted
 from bigchem.errors import UserError
 
 

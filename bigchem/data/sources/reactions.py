@@ -7,30 +7,20 @@ What becomes of a reaction `precursors>reagents>products`:
 - The fragments that a `|f:0.2,4.5|` note groups are one compound, joined by `~` as in Text+Chem T5's data. Other notes
   (`^1:` radicals) repeat what the bracket atoms already say and are ignored.
 - Reagents are mixed into the precursors (USPTO-MIT "mixed"), or left out with `reagents = "drop"`.
-- There is one product. Of several, those that hold no carbon or already stand among the precursors are no products
-  (counter-ions, HCl, what was left over); if one is left it is the product, else the row is refused. In USPTO-MIT test,
-  1,352 of 40,000 rows have several, and 156 are refused.
+- Of several products, those that hold no carbon or already stand among the precursors are none (counter-ions, HCl,
+  what was left over). If one is left it is the product; if several are, the row is refused, or with `products = "all"`
+  they are the product side together, sorted. In USPTO-MIT test, 1,352 of 40,000 rows have several, and 156 are refused.
 """
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-from bigchem.data.sources.base import (
-    Record,
-    Row,
-    RowError,
-    SourceConfig,
-    checked_fields,
-    column_records,
-    dotted,
-    line_records,
-    make_row,
-    wanted,
-)
+from bigchem.data.sources.base import Record, Row, RowError, SourceConfig, dotted
+from bigchem.data.sources.files import column_records, commas, line_records, tabs
 from bigchem.data.sources.molecules import atom_maps, canonical, has_carbon, without_maps
+from bigchem.data.sources.rows import checked_fields, wanted
 
 _NOTE = re.compile(r"[|,]f:(\d+(?:\.\d+)*(?:,\d+(?:\.\d+)*)*)(?=[|,])")
 
@@ -45,9 +35,7 @@ class _Reactions:
     def rows(self, record: Record, source: SourceConfig) -> list[Row]:
         """Two rows. RowError as the module's docstring says, and if RDKit cannot read a compound."""
         (reaction,) = checked_fields(record, 1)
-        precursors, product = split_reaction(reaction, source.reagents == "drop", self.reagents_have_own_section)
-        rows = [make_row("forward", precursors, product), make_row("retrosynthesis", product, precursors)]
-        return wanted(source, rows)
+        return wanted(source, reaction_rows(reaction, source, self.reagents_have_own_section))
 
 
 class Rsmi(_Reactions):
@@ -55,7 +43,7 @@ class Rsmi(_Reactions):
 
     def records(self, source: SourceConfig) -> Iterator[Record]:
         """Fields: reaction."""
-        return column_records(source, ("ReactionSmiles",), lambda line: line.split("\t"))
+        return column_records(source, tabs, ("ReactionSmiles",))
 
 
 class ReactionCsv(_Reactions):
@@ -63,7 +51,7 @@ class ReactionCsv(_Reactions):
 
     def records(self, source: SourceConfig) -> Iterator[Record]:
         """Fields: reaction."""
-        return column_records(source, ("reactants>reagents>production",), _split_csv)
+        return column_records(source, commas, ("reactants>reagents>production",))
 
 
 class MappedReactions(_Reactions):
@@ -81,8 +69,16 @@ class MappedReactions(_Reactions):
             yield Record(record.file, record.line, (record.fields[0].split(maxsplit=1)[0],))
 
 
-def split_reaction(reaction: str, drop_reagents: bool = False, own_section: bool = True) -> tuple[str, str]:
-    """(precursors, product) of a reaction SMILES, canonical: see the module's docstring.
+def reaction_rows(reaction: str, source: SourceConfig, own_section: bool = True) -> list[Row]:
+    """The two rows of a reaction SMILES. own_section: as split_reaction has it."""
+    left, right = split_reaction(reaction, source.reagents == "drop", own_section, source.products == "all")
+    return [Row("forward", left, right, right), Row("retrosynthesis", right, left, right)]
+
+
+def split_reaction(
+    reaction: str, drop_reagents: bool = False, own_section: bool = True, all_products: bool = False
+) -> tuple[str, str]:
+    """(precursors, products) of a reaction SMILES, canonical: see the module's docstring.
 
     own_section: reagents are what stands between the two `>`; else the precursors that are not mapped into the product.
     """
@@ -100,8 +96,11 @@ def split_reaction(reaction: str, drop_reagents: bool = False, own_section: bool
         kept = left if drop_reagents else left + middle
     if not kept:
         raise RowError("no reactants")
-    product = _product([_compound(compound) for compound in right], [_compound(c) for c in left + middle])
-    return ".".join(sorted(_compound(compound) for compound in kept)), product
+    spelled = {compound: _compound(compound) for compound in left + middle}
+    products = _products([_compound(compound) for compound in right], spelled.values())
+    if len(products) != 1 and not (products and all_products):
+        raise RowError(f"{len(products)} products")
+    return ".".join(sorted(spelled[compound] for compound in kept)), ".".join(products)
 
 
 def _group(sections: list[str], groups: list[list[int]]) -> list[list[str]]:
@@ -136,21 +135,14 @@ def _groups(note: str) -> list[list[int]]:
 
 
 def _compound(fragments: str) -> str:
-    return "~".join(sorted(canonical(without_maps(fragment)) for fragment in fragments.split("~")))
+    text = without_maps(fragments)
+    if "~" not in text:
+        return canonical(text)
+    return "~".join(sorted(map(canonical, text.split("~"))))
 
 
-def _product(products: list[str], precursors: list[str]) -> str:
+def _products(products: list[str], precursors: Collection[str]) -> list[str]:
     candidates = sorted(set(products))
     if len(candidates) > 1:
         candidates = [p for p in candidates if p not in precursors and has_carbon(dotted(p))]
-    if len(candidates) != 1:
-        raise RowError(f"{len(candidates)} products")
-    return candidates[0]
-
-
-def _split_csv(line: str) -> list[str]:
-    """The fields of one line; a line that csv refuses is one field, which `rows` refuses in turn."""
-    try:
-        return next(csv.reader([line]), [])
-    except csv.Error:
-        return [line]
+    return candidates

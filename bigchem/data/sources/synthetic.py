@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
-from bigchem.data.sources.base import Record, Row, SourceConfig
+from bigchem.data.sources.base import Record, Row, SourceConfig, one_compound
 from bigchem.data.sources.synthetic_captions import caption
 from bigchem.data.sources.synthetic_molecules import molecule
 from bigchem.data.sources.synthetic_procedures import procedure
@@ -41,7 +41,8 @@ def _row(task: str, rng: Random) -> Row:
     if task in ("captioning", "generation"):
         smiles = molecule(rng)
         text = caption(smiles)
-        return Row(task, smiles, text, smiles) if task == "captioning" else Row(task, text, smiles, smiles)
+        sides = (smiles, text) if task == "captioning" else (text, smiles)
+        return Row(task, *sides, one_compound(smiles))
     drawn = reaction(rng)
     if task == "retrosynthesis":
         return Row(task, drawn.product, drawn.side(with_reagents=False), drawn.product)

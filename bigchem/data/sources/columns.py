@@ -1,0 +1,78 @@
+"""Rows from named fields: what the columns of any table become, and what the fixed layouts are told in terms of.
+
+- source + target: one row. Its task is the task column's; else the prompt that the source starts with; else the one
+  task that the source's `tasks` names. The task's prompt is stripped, whatever said it.
+- smiles + text: captioning and generation.
+- reaction: forward and retrosynthesis (bigchem.data.sources.reactions).
+- text alone, smiles alone: unlabelled rows, text_spans and smiles_spans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bigchem.data.sources.base import Record, Role, Row, RowError, SourceConfig, dotted
+from bigchem.data.sources.molecules import parse
+from bigchem.data.sources.reactions import reaction_rows
+from bigchem.data.sources.rows import checked_fields, longest, make_row, smiles_span, text_spans, wanted
+from bigchem.tasks import TASK_NAMES, TASKS
+
+_GENERIC: Mapping[Role, str] = {"source": "source", "target": "target", "task": "task"}
+
+
+def column_names(source: SourceConfig) -> Mapping[Role, str]:
+    """Column by role: those that the source names, else the generic ones."""
+    return source.columns or _GENERIC
+
+
+def optional_columns(source: SourceConfig) -> tuple[str, ...]:
+    """Columns that may be missing: the task's, unless the source names it."""
+    return () if source.columns else ("task",)
+
+
+def record_rows(record: Record, source: SourceConfig) -> list[Row]:
+    """The rows of a record whose fields are the columns of `column_names`, in its order."""
+    roles = column_names(source)
+    if not record.fields:
+        raise RowError("wrong number of columns, or a quote that is not closed")
+    return named_rows(dict(zip(roles, checked_fields(record, len(roles), longest(source)), strict=True)), source)
+
+
+def named_rows(fields: Mapping[Role, str], source: SourceConfig) -> list[Row]:
+    """Rows from checked fields by role, for the tasks that the source asks for. RowError where they are no rows."""
+    if "reaction" in fields:
+        rows = reaction_rows(fields["reaction"], source)
+    elif "source" in fields:
+        rows = [_labelled(fields, source)]
+    elif "smiles" not in fields:
+        rows = text_spans(fields["text"], source.chunk_chars)
+    elif "text" not in fields:
+        rows = [smiles_span(fields["smiles"])]
+    else:
+        smiles, text = fields["smiles"], fields["text"]
+        rows = [make_row("captioning", smiles, text), make_row("generation", text, smiles)]
+        parse(dotted(rows[0].source))
+    return wanted(source, rows)
+
+
+def _labelled(fields: Mapping[Role, str], source: SourceConfig) -> Row:
+    """RowError if a side that should be SMILES cannot be read by RDKit."""
+    task = TASKS[_task(fields, source)]
+    row = make_row(task.name, fields["source"].removeprefix(task.prompt), fields["target"])
+    for domain, text in ((task.source_domain, row.source), (task.target_domain, row.target)):
+        if domain == "chemistry":
+            parse(dotted(text))
+    return row
+
+
+def _task(fields: Mapping[Role, str], source: SourceConfig) -> str:
+    if name := fields.get("task"):
+        if name not in TASK_NAMES:
+            raise RowError(f"unknown task {name[:40]!r}")
+        return name
+    for task in TASKS.values():
+        if fields["source"].startswith(task.prompt):
+            return task.name
+    if len(source.tasks) == 1:
+        return source.tasks[0]
+    raise RowError("no task: neither a task column nor a prompt, and the source names no single task")

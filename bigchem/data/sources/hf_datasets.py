@@ -1,0 +1,135 @@
+"""Hugging Face datasets: a local folder or file that the `datasets` library reads, or one on the hub, streamed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bigchem.data.sources.base import Record, Row, SourceConfig
+from bigchem.data.sources.columns import column_names, optional_columns, record_rows
+from bigchem.data.sources.files import column_place, is_url, one_line
+from bigchem.errors import UserError
+from bigchem.tasks import TRAINABLE_NAMES
+
+_BATCH = 1000
+_BUILDERS = {"parquet": "parquet", "arrow": "arrow", "json": "json", "jsonl": "json", "csv": "csv"}
+"""The library's name for a kind of file, by suffix."""
+
+
+class Datasets:
+    """Any task, from the columns that the source names. Line numbers are row numbers from 1."""
+
+    tasks: tuple[str, ...] = TRAINABLE_NAMES
+
+    def records(self, source: SourceConfig) -> Iterator[Record]:
+        """Fields: the named columns; a missing value is an empty text, which `rows` refuses.
+
+        UserError for what the library cannot load, for a missing column and for one that holds no text.
+        """
+        where = _where(source)
+        try:
+            yield from _records(source, where)
+        except UserError:
+            raise
+        except Exception as error:  # the library's own, pyarrow's, the hub's: no common class
+            cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+            raise UserError(f"datasets cannot load it: {one_line(cause)}", where, _hint(source)) from error
+
+    def rows(self, record: Record, source: SourceConfig) -> list[Row]:
+        """As bigchem.data.sources.columns says for the roles that the source names."""
+        return record_rows(record, source)
+
+
+def _where(source: SourceConfig) -> str:
+    if source.hub is not None:
+        return source.hub
+    if source.path is None:
+        raise UserError(
+            "format 'datasets' needs a file, a folder or a dataset", "sources", "add path = ... or hub = ..."
+        )
+    if not is_url(source.path) and not Path(source.path).exists():
+        raise UserError("no such file or folder", source.path, "check `path` in the recipe, or use hub = 'owner/name'")
+    return source.path
+
+
+def _hint(source: SourceConfig) -> str:
+    if source.hub is None:
+        return "it reads save_to_disk folders and parquet, arrow, json and csv files; check config_name and hub_split"
+    return "check hub, config_name, hub_split and the network; without one, download it and use path"
+
+
+def _records(source: SourceConfig, where: str) -> Iterator[Record]:
+    dataset, names = _selected(source, where)
+    line = 0
+    for batch in dataset.iter(batch_size=_BATCH):
+        count = len(next(iter(batch.values())))
+        texts = [[_text(value, name, where) for value in batch[name]] if name else [""] * count for name in names]
+        for fields in zip(*texts, strict=True):
+            line += 1
+            yield Record(where, line, fields)
+
+
+def _text(value: Any, name: str, where: str) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise UserError(f"column '{name}' holds {type(value).__name__}, not text", where, "name another column")
+    return value
+
+
+def _selected(source: SourceConfig, where: str) -> tuple[Any, list[str]]:
+    """The dataset with the wanted columns alone, and their names in the order of the roles; "" for an optional one
+    that is not there. Parquet files are told, so that other columns are not even read."""
+    import datasets
+
+    if source.config_name and source.hub is None and not (Path(where).is_dir() and not _saved(source)):
+        raise UserError("holds one configuration", where, "leave config_name out")
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(logging.CRITICAL)  # what goes wrong is raised too
+    builder = None if _saved(source) else _builder(source)
+    dataset = _from_disk(source, where) if builder is None else builder.as_streaming_dataset(split=source.hub_split)
+    there = dataset.column_names or list(next(iter(dataset), {}))
+    optional = optional_columns(source)
+    columns = column_names(source).values()
+    names = ["" if column_place(where, there, c, c in optional) is None else c for c in columns]
+    chosen = [*dict.fromkeys(filter(None, names))]
+    if builder is not None and hasattr(builder.config, "columns"):
+        builder.config.columns = chosen
+        dataset = builder.as_streaming_dataset(split=source.hub_split)
+    return dataset.select_columns(chosen), names
+
+
+def _saved(source: SourceConfig) -> bool:
+    """Whether it is a folder written by save_to_disk."""
+    if source.path is None or is_url(source.path):
+        return False
+    return any((Path(source.path) / name).is_file() for name in ("state.json", "dataset_dict.json"))
+
+
+def _from_disk(source: SourceConfig, where: str) -> Any:
+    import datasets
+
+    found = datasets.load_from_disk(source.path)
+    if isinstance(found, datasets.DatasetDict):
+        if source.hub_split not in found:
+            raise UserError(f"no split '{source.hub_split}'; there are: {', '.join(found)}", where, "set hub_split")
+        return found[source.hub_split]
+    if source.hub_split != "train":
+        raise UserError("a dataset without splits", where, "leave hub_split out")
+    return found
+
+
+def _builder(source: SourceConfig) -> Any:
+    import datasets
+
+    if source.hub is not None:
+        return datasets.load_dataset_builder(source.hub, source.config_name)
+    path = str(source.path)
+    if Path(path).is_dir():
+        return datasets.load_dataset_builder(path, source.config_name)
+    suffix = Path(path.removesuffix(".gz")).suffix.removeprefix(".")
+    if suffix not in _BUILDERS:
+        raise UserError("cannot tell what kind of file it is", path, f"its name should end in: {' '.join(_BUILDERS)}")
+    return datasets.load_dataset_builder(_BUILDERS[suffix], data_files=path)

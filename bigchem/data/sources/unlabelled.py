@@ -1,0 +1,43 @@
+"""Unlabelled corpora, one document or one molecule a line: what span corruption trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bigchem.data.sources.base import Record, Row, SourceConfig
+from bigchem.data.sources.columns import named_rows
+from bigchem.data.sources.files import line_records
+from bigchem.data.sources.rows import checked_fields, longest
+
+
+class TextLines:
+    """One document a line; a long one becomes several rows of at most `chunk_chars` characters."""
+
+    tasks: tuple[str, ...] = ("text_spans",)
+
+    def records(self, source: SourceConfig) -> Iterator[Record]:
+        """Fields: the line."""
+        return line_records(source)
+
+    def rows(self, record: Record, source: SourceConfig) -> list[Row]:
+        """RowError for a word of more than `chunk_chars` characters."""
+        (text,) = checked_fields(record, 1, longest(source))
+        return named_rows({"text": text}, source)
+
+
+class SmilesLines:
+    """One molecule a line (.smi): SMILES, then whatever may follow after whitespace. SMILES are kept as written."""
+
+    tasks: tuple[str, ...] = ("smiles_spans",)
+
+    def records(self, source: SourceConfig) -> Iterator[Record]:
+        """Fields: the SMILES. A first line that begins with the word smiles is a header and skipped."""
+        for record in line_records(source):
+            (smiles, *_) = record.fields[0].split(maxsplit=1)
+            if record.line > 1 or smiles.lower() != "smiles":
+                yield Record(record.file, record.line, (smiles,))
+
+    def rows(self, record: Record, source: SourceConfig) -> list[Row]:
+        """RowError if RDKit cannot read the SMILES."""
+        (smiles,) = checked_fields(record, 1)
+        return named_rows({"smiles": smiles}, source)

@@ -1,0 +1,43 @@
+"""Reading a source in the tests of the readers."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from bigchem.data.sources import read_rows, reader
+from bigchem.data.sources.base import Row, RowError, SourceConfig
+
+DATA = Path(os.environ.get("BIGCHEM_DATA", Path(__file__).parents[2] / "../shared/data"))
+
+
+def config(name: str, path: Path | str | None, **fields: object) -> SourceConfig:
+    path = None if path is None else str(path)
+    return SourceConfig.model_validate({"format": name, "split": "train", "path": path, **fields})
+
+
+def write(folder: Path, name: str, *lines: str) -> Path:
+    file = folder / name
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return file
+
+
+def read(source: SourceConfig, limit: int | None = None) -> tuple[list[Row], list[str]]:
+    """Rows and reasons of rejection."""
+    rows, reasons = [], []
+    for record in islice(reader(source.format).records(source), limit):
+        try:
+            rows += read_rows(record, source)
+        except RowError as error:
+            reasons.append(str(error))
+    return rows, reasons
+
+
+def published(*parts: str) -> str:
+    file = DATA.joinpath(*parts)
+    if not file.is_file():
+        pytest.skip(f"no {'/'.join(parts)}: set BIGCHEM_DATA")
+    return str(file)
