@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -27,7 +27,7 @@ from bigchem.data.leakage import drop_leaked, identity
 from bigchem.data.shards import SPLITS, Data, Index, Shard, ShardWriter, prompted
 from bigchem.data.sources import reader
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
-from bigchem.data.tokenizer import Tokenizer
+from bigchem.data.tokenizer import Smiles, Tokenizer
 from bigchem.errors import UserError
 from bigchem.progress import Progress
 from bigchem.strict import Fraction, Positive, Section
@@ -44,6 +44,14 @@ class TokenizerConfig(Section):
     """Folder of T5's own tokenizer, to which the chemistry tokens are added. None: trained from the corpus."""
     vocab_size: Annotated[int, Field(ge=300)] = 512
     """Embedding rows of a trained vocabulary."""
+    smiles: Smiles = "pieces"
+    """How SMILES are split: by the vocabulary alone (pieces), or at their atoms first (atoms)."""
+
+    def make(self, texts: Iterable[str]) -> Tokenizer:
+        """T5's, or one trained on the texts, which are read only for that."""
+        if self.t5 is not None:
+            return Tokenizer.from_t5(self.t5, self.smiles)
+        return Tokenizer.train(texts, self.vocab_size, self.smiles)
 
 
 class BuildConfig(Section):
