@@ -20,9 +20,12 @@ class TokenizerConfig(Section):
     """Where the vocabulary comes from."""
 
     t5: str | None = None
-    """Folder of T5's own tokenizer, to which the chemistry tokens are added. None: trained from the corpus."""
+    """Folder of T5's own tokenizer, or a model's name on the hub, to which the chemistry tokens are added. None:
+    trained from the corpus."""
     vocab_size: Annotated[int, Field(ge=300)] = 512
     """Embedding rows of a trained vocabulary."""
+    smiles: Literal["pieces", "atoms"] = "pieces"
+    """How a word that is SMILES is split: by the vocabulary alone, or at its atoms first."""
 
 
 class BuildConfig(Section):

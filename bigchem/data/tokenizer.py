@@ -3,29 +3,19 @@
 Both are T5's kind of tokenizer: a Unigram model over words that carry the space before them as `▁`; pad 0, eos 1,
 unk 2; embedding rows padded to a multiple of 64. What happens to a text:
 
-- **T5's vocabulary** normalises as T5 does (SentencePiece's nmt_nfkc): ˜ ½ ″ ™ and U+212B become other characters;
-  tabs, newlines and zero-width non-joiners become spaces. Published checkpoints were trained so, and T5 cannot spell
-  these characters either. A trained vocabulary normalises nothing.
+- **T5's vocabulary**: characters that T5 cannot spell, or that its normalisation (SentencePiece's nmt_nfkc) changes,
+  are CHEMISTRY, each an id of its own, or escapes.ESCAPED, spelled in hexadecimal: ½ is `␛00bd`. Wherever stock T5
+  gives a text back as it was, the ids are stock T5's, and published checkpoints can be used. Of what is in neither
+  list, T5's normalisation still changes what it knows, and the rest is `<unk>`.
+- **A trained vocabulary** normalises nothing and spells every character of its corpus.
 - **Spaces** are kept as they are, also at the ends and in runs, where stock T5 keeps one of a run and none at the ends.
-  On texts without such spaces, which is every text of the public corpora, the ids are stock T5's.
-- `▁` itself (U+2581) comes back as a space.
+  With T5's vocabulary so are tabs, line ends, no-break, thin and zero-width spaces, all of them escaped, which stock T5
+  makes spaces; and `▁` (U+2581) itself, which from a trained vocabulary comes back as a space.
+- **Names of special tokens** (`</s>`, `<extra_id_0>`) in a text are these tokens, as in T5.
+- **SMILES** are split by the vocabulary alone (smiles = "pieces"), as in T5, or words that are SMILES are first split
+  at atoms (smiles = "atoms": smiles_tokens.atoms_of_words), so that no token holds parts of two.
 
-`round_trips` counts what that costs. Measured on distinct texts, as the readers give them: share that comes back
-exactly, and number that holds an `<unk>`.
-
-| texts | number | stock T5 | `<unk>` | ours | `<unk>` |
-|---|---|---|---|---|---|
-| ChEBI-20 SMILES | 6,601 | 85.06 % | 986 | 100 % | 0 |
-| ChEBI-20 captions | 6,596 | 98.12 % | 113 | 99.83 % | 0 |
-| Lowe precursors (fragments joined by `~`) | 196,300 | 52.89 % | 92,475 | 100 % | 0 |
-| Lowe products | 181,807 | 98.77 % | 2,243 | 100 % | 0 |
-| USPTO-50k reactants | 49,653 | 99.32 % | 338 | 100 % | 0 |
-| USPTO-50k products | 49,673 | 99.12 % | 439 | 100 % | 0 |
-| USPTO-MIT, 15k: all | 167,767 | 100 % | 0 | 100 % | 0 |
-| sentences | 60,000 | 89.99 % | 5,985 | 99.75 % | 41 |
-| their actions | 56,761 | 95.38 % | 2,621 | 99.89 % | 11 |
-| paragraphs | 30,000 | 69.50 % | 9,118 | 98.90 % | 113 |
-| their actions | 29,246 | 88.29 % | 3,405 | 99.69 % | 14 |
+TABLE
 """
 
 from __future__ import annotations
@@ -37,13 +27,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tokenizers
 from tokenizers import Regex, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, Unigram
 from tokenizers.trainers import BpeTrainer
 
+from bigchem.data import escapes
+from bigchem.data.smiles_tokens import atoms_of_words
 from bigchem.errors import UserError
 from bigchem.strict import write_atomically
 
@@ -52,10 +44,13 @@ SPECIAL = ("<pad>", "</s>", "<unk>")
 ROW_MULTIPLE = 64
 """Embedding rows are a multiple of this: 32,128 for T5's 32,100 pieces, and a GEMM of full tiles for any vocabulary."""
 
-CHEMISTRY = tuple("\\~{}^<×δαμβ−±\u0303→γν·ελ⁄Åυ≈═≤φΔ")
+Smiles = Literal["pieces", "atoms"]
+"""How a word that is SMILES is split: by the vocabulary alone, or at its atoms first."""
+
+CHEMISTRY = (*"\\~{}^<×δαμβ−±→γν·ελÅυ≈═≤φΔω", escapes.ESCAPE)
 """Characters that T5 cannot spell, one for each of its 28 free rows: those of SMILES and captions first, then those in
-the most rows of the procedures (× in 6,781 of 190,000 down to Δ in 22), counted after NFKC, which turns ˜ into U+0303
-and ½ into 1⁄2. `^` is in none of these corpora; it is there for superscripts (`m^2`) and CXSMILES radicals."""
+the most rows of the procedures (× in 6,779 of 97,000 down to ω in 18) that T5's normalisation leaves alone. `^` is in
+none of these corpora; it is there for superscripts (`m^2`) and CXSMILES radicals. The last row escapes all others."""
 
 _SPACE = "▁"
 _MAX_PIECE = 16
@@ -75,9 +70,12 @@ class Tokenizer:
         return cls(_read(Path(folder)))
 
     @classmethod
-    def from_t5(cls, folder: Path | str) -> Tokenizer:
-        """T5's own vocabulary (tokenizer.json), with CHEMISTRY in its free rows."""
-        backend = _read(Path(folder))
+    def from_t5(cls, folder: Path | str, smiles: Smiles = "pieces") -> Tokenizer:
+        """T5's own vocabulary, with CHEMISTRY in its free rows.
+
+        folder: one that holds a tokenizer.json, or a model's name at huggingface.co (t5-base), fetched once.
+        """
+        backend = _read(_fetched(str(folder)))
         model = json.loads(backend.to_str())["model"]
         pieces = [(piece, score) for piece, score in model.get("vocab", [])] if model["type"] == "Unigram" else []
         if [piece for piece, _ in pieces[:3]] != list(SPECIAL):
@@ -86,12 +84,15 @@ class Tokenizer:
         # As unlikely as the least likely piece. No other piece holds these characters: any score above unk's would do.
         lowest = min(score for _, score in pieces)
         pieces += [(char, lowest) for char in CHEMISTRY if char not in known]
-        charsmap = _precompiled(backend.normalizer)
-        return cls(_assemble(pieces, charsmap, sentinels=[p for p, _ in pieces if p.startswith("<extra_id_")]))
+        made = cls(_assemble(pieces, [p for p, _ in pieces if p.startswith("<extra_id_")]))
+        _split_words(made._backend, smiles, _t5_charsmap(backend.normalizer, str(folder)))
+        return made
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    def train(cls, texts: Iterable[str], vocab_size: int, smiles: Smiles = "pieces", sentinels: int = 0) -> Tokenizer:
         """A vocabulary of at most `vocab_size` pieces in which every one of the texts round-trips.
+
+        sentinels: how many of <extra_id_0>, <extra_id_1>, ... follow the pieces, in this order and beyond vocab_size.
 
         The same texts give the same tokenizer.json, byte for byte. For that the pieces come from BPE, which counts in
         integers, and their scores are log frequencies: tokenizers' own Unigram training sums floats in the order of a
@@ -99,7 +100,7 @@ class Tokenizer:
         """
         corpus = list(texts)
         learner = tokenizers.Tokenizer(BPE(unk_token=SPECIAL[UNK]))
-        _split_words(learner, charsmap=None)
+        _split_words(learner, smiles, charsmap=None)
         trainer = BpeTrainer(
             vocab_size=vocab_size, special_tokens=list(SPECIAL), max_token_length=_MAX_PIECE, show_progress=False
         )
@@ -116,18 +117,20 @@ class Tokenizer:
         total = counts.total()
         ordered = sorted(learner.get_vocab().items(), key=lambda item: item[1])[len(SPECIAL) :]
         scored = [(piece, round(math.log((counts[i] or 0.5) / total), 6)) for piece, i in ordered]
-        return cls(_assemble([(name, 0.0) for name in SPECIAL] + scored, charsmap=None, sentinels=[]))
+        names = [f"<extra_id_{number}>" for number in range(sentinels)]
+        made = cls(_assemble([(name, 0.0) for name in SPECIAL] + scored, names))
+        _split_words(made._backend, smiles, charsmap=None)
+        return made
 
     def save(self, folder: Path | str) -> None:
         """Writes tokenizer.json and tokenizer_config.json, which transformers' AutoTokenizer reads to the same ids."""
-        sentinels = [t for t in self._backend.get_vocab() if t.startswith("<extra_id_")]
         config = {
             # The generic class takes tokenizer.json as it is; T5TokenizerFast would rebuild T5's handling of spaces.
             "tokenizer_class": "PreTrainedTokenizerFast",
             "pad_token": SPECIAL[PAD],
             "eos_token": SPECIAL[EOS],
             "unk_token": SPECIAL[UNK],
-            "extra_ids": len(sentinels),
+            "extra_ids": len(self.sentinels),
             "clean_up_tokenization_spaces": False,
         }
         write_atomically(Path(folder) / "tokenizer.json", self._backend.to_str(pretty=True) + "\n")
@@ -147,9 +150,31 @@ class Tokenizer:
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
+    @cached_property
+    def sentinels(self) -> list[int]:
+        """Ids of <extra_id_0>, <extra_id_1>, ...: 32099 downwards in T5's vocabulary."""
+        found: list[int] = []
+        while (token := self._backend.token_to_id(f"<extra_id_{len(found)}>")) is not None:
+            found.append(token)
+        return found
+
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, with eos at the end."""
         return [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts))]
+
+    def encode_with_starts(self, texts: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
+        """Ids as of encode_batch, and for each id the character offset in its text at which it starts.
+
+        Starts never descend. A space belongs to the token after it; tokens of one escaped character all start at it;
+        eos starts at the text's end.
+        """
+        encodings = self._backend.encode_batch(list(texts))
+        ids = [encoding.ids for encoding in encodings]
+        starts = [
+            [*(start for start, _ in encoding.offsets[:-1]), len(text)]
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
+        return ids, starts
 
     def decode_batch(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Texts of ids; pad and eos are dropped, wherever they stand, and so are ids of the padding rows."""
@@ -173,10 +198,27 @@ def _read(folder: Path) -> tokenizers.Tokenizer:
         raise UserError(f"cannot read: {error}", str(file)) from error
 
 
-def _assemble(pieces: list[tuple[str, float]], charsmap: Any | None, sentinels: list[str]) -> tokenizers.Tokenizer:
+def _fetched(name: str) -> Path:
+    """The folder of that name, or one that has the tokenizer.json of a model of that name."""
+    if Path(name).is_dir() or Path(name).is_absolute() or name.startswith("."):
+        return Path(name)
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(name, "tokenizer.json")).parent
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"no such folder, and not to be had from huggingface.co ({type(error).__name__})",
+            name,
+            "give a folder that holds T5's tokenizer.json; or, where there is internet: hf download t5-base "
+            "tokenizer.json --local-dir FOLDER",
+        ) from error
+
+
+def _assemble(pieces: list[tuple[str, float]], sentinels: list[str]) -> tokenizers.Tokenizer:
     backend = tokenizers.Tokenizer(Unigram(pieces, unk_id=UNK, byte_fallback=False))
     backend.add_special_tokens([*SPECIAL, *sentinels])
-    _split_words(backend, charsmap)
     eos = SPECIAL[EOS]
     backend.post_processor = processors.TemplateProcessing(
         single=["$A", eos], pair=["$A", eos, "$B", eos], special_tokens=[(eos, EOS)]
@@ -184,17 +226,29 @@ def _assemble(pieces: list[tuple[str, float]], charsmap: Any | None, sentinels: 
     return backend
 
 
-def _split_words(backend: tokenizers.Tokenizer, charsmap: Any | None) -> None:
-    """Each space goes to the word after it: "a  b" is `▁a`, `▁`, `▁b`. T5's Metaspace, without its loss of spaces."""
-    spaces = [normalizers.Prepend(_SPACE), normalizers.Replace(" ", _SPACE)]
-    # A space after those is one that the charsmap made (˜ becomes a space and U+0303). As in T5, it merges with others.
-    made = [] if charsmap is None else [charsmap, normalizers.Replace(Regex(f"{_SPACE}? +{_SPACE}?"), _SPACE)]
-    backend.normalizer = normalizers.Sequence(spaces + made)
-    backend.pre_tokenizer = pre_tokenizers.Split(_SPACE, "merged_with_next")
-    backend.decoder = decoders.Sequence([decoders.Replace(_SPACE, " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+def _split_words(backend: tokenizers.Tokenizer, smiles: Smiles, charsmap: Any | None) -> None:
+    """Each space goes to the word after it: "a  b" is `▁a`, `▁`, `▁b`. T5's Metaspace, without its loss of spaces.
+
+    charsmap: T5's, before which characters are escaped. None: nothing is normalised.
+    """
+    steps = [normalizers.Prepend(_SPACE), normalizers.Replace(" ", _SPACE)]
+    back = [decoders.Replace(_SPACE, " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    if charsmap is not None:
+        # T5's charsmap makes ▁ a space: it has to come first, or runs of spaces are lost.
+        steps = [*escapes.escaping(), charsmap, *steps]
+        back += escapes.unescaping()
+    words = [pre_tokenizers.Split(_SPACE, "merged_with_next")]
+    if smiles == "atoms":
+        words.append(pre_tokenizers.Split(Regex(atoms_of_words(_SPACE)), "isolated"))
+    backend.normalizer = normalizers.Sequence(steps)
+    backend.pre_tokenizer = words[0] if len(words) == 1 else pre_tokenizers.Sequence(words)
+    backend.decoder = decoders.Sequence(back)
 
 
-def _precompiled(normalizer: Any | None) -> Any | None:
-    """The charsmap in a T5 normalizer, alone or in a sequence."""
+def _t5_charsmap(normalizer: Any | None, where: str) -> Any:
+    """The charsmap in a T5 normalizer, alone or in a sequence: the last one, the first being ours where we wrote it."""
     parts: Any = normalizer if isinstance(normalizer, normalizers.Sequence) else [normalizer]
-    return next((part for part in parts if isinstance(part, normalizers.Precompiled)), None)
+    found = [part for part in parts if isinstance(part, normalizers.Precompiled)]
+    if not found:
+        raise UserError("not a T5 vocabulary: its normalizer has no charsmap", where)
+    return found[-1]
