@@ -107,7 +107,7 @@ def status(
 @app.command()
 def evaluate(
     subject: Annotated[Path, typer.Argument(help="A run folder, or a consolidated model's folder (then --data).")],
-    data: Annotated[Path | None, typer.Option(help="Data folder; default: the run's own.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data folder or its URL; default: the run's own.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only this task (repeatable).")] = None,
     out: Annotated[Path | None, typer.Option(help="Where results go; default: RUN/results or MODEL/results.")] = None,
     overrides: Set = None,

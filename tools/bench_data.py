@@ -87,7 +87,9 @@ def loading(data: Data, steps: int) -> Iterator[Figure]:
         rates.append(tokens / median_s(ours, 3))
         begun = time.perf_counter()
         peers.append(peer(data, plans[: max(1, steps // 20)]) / (time.perf_counter() - begun))
-    yield Figure("packed 16k micro-batches, order and deal included", float(np.median(rates)) / 1e6, "M tokens/s", 5, True)
+    yield Figure(
+        "packed 16k micro-batches, order and deal included", float(np.median(rates)) / 1e6, "M tokens/s", 5, True
+    )
     yield Figure("datasets streaming + tokenise + pad, same rows", float(np.median(peers)) / 1e6, "M tokens/s")
     ratio = float(np.median([ours / theirs for ours, theirs in zip(rates, peers, strict=True)]))
     yield Figure("ratio", ratio, "x", 10, True)
@@ -104,8 +106,10 @@ def peer(data: Data, plans: list[Any]) -> int:
     tokenizer = AutoTokenizer.from_pretrained(data.tokenizer_dir)
     streams = []
     for task in (t for t in TASK_NAMES if t in data.index.rows("train")):
-        files = [str(data.path / shard.path) for shard in data.split("train", task).shards]
-        rows = load_dataset("arrow", data_files=files, split="train", streaming=True).select_columns(["source", "target"])
+        files = [f"{data.path}/{shard.path}" for shard in data.split("train", task).shards]
+        rows = load_dataset("arrow", data_files=files, split="train", streaming=True).select_columns(
+            ["source", "target"]
+        )
 
         def tokenise(batch: dict[str, list[str]], task: str) -> dict[str, Any]:
             sources = tokenizer([prompted(task, source) for source in batch["source"]], truncation=True, max_length=512)
@@ -139,7 +143,7 @@ def packing(data: Data) -> Iterator[Figure]:
         costs = cost(step.lengths)
         by_rank = [sum(int(costs[chosen].sum()) for chosen in dealt.share(rank)) for rank in range(ranks)]
         fills.append(step.tokens / (ranks * dealt.grad_accum_steps * MICRO_TOKENS))
-        imbalances.append(max(by_rank) / np.mean(by_rank) - 1)
+        imbalances.append(max(by_rank) * ranks / sum(by_rank) - 1)
         position = step.stop
     yield Figure("fill of the token budget, 64 ranks, worst of 20 steps", 100 * min(fills), "%", 99, True)
     yield Figure("cost of the dearest rank over the mean, worst of 20 steps", 100 * max(imbalances), "%", 2)
@@ -172,7 +176,7 @@ def planning() -> Iterator[Figure]:
 
 def proportions() -> Figure:
     """How far any of a million prefixes is from its quota, in examples: seven tasks in uneven ratios."""
-    weights = {t: w for t, w in enumerate((1.0, 2.5, 0.3, 7.1, 0.01, 3.0, 1.7))}
+    weights = dict(enumerate((1.0, 2.5, 0.3, 7.1, 0.01, 3.0, 1.7)))
     mixture = Mixture(weights, dict.fromkeys(weights, 10**6))
     slots, _ = mixture.draws(0, 10**6)
     due = np.arange(1, 10**6 + 1)
@@ -253,7 +257,8 @@ def main(
     table = Table("what", "figure", "unit", "asked for", "holds")
     for figure in figures:
         asked = "" if figure.asked is None else f"{'>=' if figure.at_least else '<='} {figure.asked:g}"
-        table.add_row(figure.name, f"{figure.value:.4g}", figure.unit, asked, {True: "yes", False: "NO"}.get(figure.holds, ""))  # type: ignore[call-overload]
+        holds = "" if figure.holds is None else "yes" if figure.holds else "NO"
+        table.add_row(figure.name, f"{figure.value:.4g}", figure.unit, asked, holds)
     tables().print(table)
 
 

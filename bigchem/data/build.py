@@ -28,10 +28,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bigchem import strict
+from bigchem.data.index import FORMAT, SPLITS, Index, Shard, other_files, shard_path
 from bigchem.data.leakage import drop_leaked
 from bigchem.data.parse import ParsedRows, parse_sources, texts
 from bigchem.data.recipe import BuildConfig, TokenizerConfig, recipe_hash
-from bigchem.data.index import FORMAT, SPLITS, Index, Shard, other_files, shard_path
 from bigchem.data.shards import Data, prompted, write_lengths, write_shard
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.data.workers import in_order, pool

@@ -23,7 +23,7 @@ HashArray = npt.NDArray[np.uint64]
 BoolArray = npt.NDArray[np.bool_]
 
 SKELETON = 14
-"""Characters of an InChIKey that stand for formula and connections, without stereochemistry, isotopes and protonation."""
+"""Characters of an InChIKey for formula and connections, without stereochemistry, isotopes and protonation."""
 
 
 @lru_cache(maxsize=1 << 14)
@@ -49,8 +49,8 @@ def hash64(text: str) -> int:
 
 @dataclass(frozen=True)
 class Identities:
-    """Whose rows the rows of one task are about: row number, hash of the InChIKey and of its skeleton [n], by row; a row
-    may have several or none. rows: how many there are."""
+    """Which molecules the rows of one task are about: row number, hash of the InChIKey and of its skeleton [n], by row; a
+    row may have several or none. rows: how many there are."""
 
     rows: int
     row: npt.NDArray[np.int64]

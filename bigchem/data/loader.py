@@ -60,7 +60,7 @@ class Loader:
         return LoadedStep(plan, [self.read(plan, chosen) for chosen in share])
 
     def steps(self, position: int) -> Generator[LoadedStep]:
-        """Steps from a position on, to the end of the order if it has one, prepared by a thread.
+        """Steps from a position on, prepared by a thread. UserError at the end of the order, if it has one.
 
         An OSError of the thread (storage that went away for a moment) is told and tried again, see RETRY_S; any other
         error, and one that stays, is raised here.
@@ -72,7 +72,6 @@ class Loader:
                 for loaded in worker.results():
                     position, failures = loaded.plan.stop, 0
                     yield loaded
-                return
             except OSError as error:
                 if failures == len(RETRY_S):
                     raise
@@ -146,8 +145,7 @@ class Loader:
         ]
 
     def _produce(self, position: int) -> Iterator[LoadedStep]:
-        end = self.plan.mixture.end
-        while end is None or position < end:
+        while True:
             plan = self.plan.steps.at(position)
             yield self.load(plan)
             position = plan.stop
@@ -158,14 +156,15 @@ class _Worker:
 
     def __init__(self, items: Iterator[LoadedStep]) -> None:
         self._items = items
-        self._ready: queue.Queue[LoadedStep | BaseException | None] = queue.Queue(PREFETCH)
+        self._ready: queue.Queue[LoadedStep | BaseException] = queue.Queue(PREFETCH)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bigchem-loader", daemon=True)
         self._thread.start()
 
     def results(self) -> Iterator[LoadedStep]:
         """The items; the iterator's error is raised here."""
-        while (item := self._ready.get()) is not None:
+        while True:
+            item = self._ready.get()
             if isinstance(item, BaseException):
                 raise item
             yield item
@@ -180,11 +179,10 @@ class _Worker:
             for item in self._items:
                 if not self._put(item):
                     return
-            self._put(None)
         except BaseException as error:  # handed to the consumer, who raises it
             self._put(error)
 
-    def _put(self, item: LoadedStep | BaseException | None) -> bool:
+    def _put(self, item: LoadedStep | BaseException) -> bool:
         while not self._stop.is_set():
             with suppress(queue.Full):
                 self._ready.put(item, timeout=0.2)

@@ -82,7 +82,7 @@ class Flat:
 
 
 class Windowed:
-    """Two levels: shards in an order of their own, and rows inside windows of `window` consecutive shards of that order.
+    """Two levels: shards in an order of their own, rows within windows of `window` consecutive shards of that order.
 
     So reads stay within a few shards at a time, as remote and parallel storage wants it; every row still comes once an
     epoch, and which shards share a window changes from epoch to epoch.

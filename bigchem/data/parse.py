@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from bigchem.data.index import SPLITS
 from bigchem.data.leakage import Identities, inchikeys
 from bigchem.data.recipe import BuildConfig
-from bigchem.data.index import SPLITS
 from bigchem.data.sources import read_rows, reader
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
 from bigchem.data.workers import in_order

@@ -142,6 +142,16 @@ class Plan:
         """Rows that are cut to the caps, by task; those that have any."""
         return {TRAINABLE_NAMES[t]: rows.cut for t, rows in self.rows.items() if rows.cut}
 
+    def describe(self) -> str:
+        """One line on what is trained on."""
+        parts = []
+        for task, rows in self.rows.items():
+            words = f"{TRAINABLE_NAMES[task]} {self.mixture.shares[task]:.1%} of {rows.size:,} rows"
+            words += f", {len(rows.left_out):,} left out as too long" if len(rows.left_out) else ""
+            words += f", {rows.cut:,} cut" if rows.cut else ""
+            parts.append(words)
+        return "; ".join(parts)
+
     def check_steps(self, steps: int) -> None:
         """UserError if `max_epochs` ends the data before so many steps, as far as mean lengths tell."""
         if self.mixture.end is None:
@@ -179,7 +189,7 @@ def _spans(data: Data, config: DataConfig) -> Spans | None:
     sentinels = Tokenizer.load(data.tokenizer_dir).sentinels
     if not sentinels:
         raise UserError("the tokenizer has no sentinels for span corruption", str(data.path), "build the data again")
-    return Spans(config.spans.density, config.spans.mean_span, np.array(sentinels, dtype=np.int64))
+    return Spans(config.spans.density, config.spans.mean_span, np.array(sentinels, dtype=np.int32))
 
 
 def _training_rows(raw: npt.NDArray[np.integer], config: DataConfig, spans: Spans | None) -> TrainingRows:

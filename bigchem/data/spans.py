@@ -17,6 +17,7 @@ import numpy.typing as npt
 from bigchem.data.order import IntArray, KeyArray, mix64, permutation_key
 
 BoolArray = npt.NDArray[np.bool_]
+Ids = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Spans:
 
     density: float
     mean_span: float
-    sentinels: IntArray
+    sentinels: Ids
 
     def counts(self, tokens: IntArray) -> tuple[IntArray, IntArray]:
         """(noise tokens, spans) of rows of `tokens` tokens without their end token, at least two each."""
@@ -40,8 +41,8 @@ class Spans:
         return np.stack([tokens - noise + spans + 1, noise + spans + 1], axis=1)
 
     def corrupt(
-        self, ids: IntArray, lens: IntArray, keys: KeyArray, atoms: Sequence[BoolArray] | None = None
-    ) -> tuple[IntArray, IntArray]:
+        self, ids: Ids, lens: IntArray, keys: KeyArray, atoms: Sequence[BoolArray] | None = None
+    ) -> tuple[Ids, Ids]:
         """(source ids, target ids), flat, of B rows; lengths are those of `lengths(lens - 1)`.
 
         ids: flat, each row with its end token; lens: [B]. keys: [B], see row_keys. atoms: for each row, whether each
@@ -63,7 +64,7 @@ class Spans:
         full[~end] = is_noise
         return self._assemble(ids, full, end, spans)
 
-    def _assemble(self, ids: IntArray, noise: BoolArray, end: BoolArray, spans: IntArray) -> tuple[IntArray, IntArray]:
+    def _assemble(self, ids: Ids, noise: BoolArray, end: BoolArray, spans: IntArray) -> tuple[Ids, Ids]:
         """The two sides from a mask over flat rows; end tokens go to both."""
         starts = noise & ~np.concatenate([[False], noise[:-1]])
         sentinel = np.zeros_like(ids)

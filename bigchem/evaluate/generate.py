@@ -22,7 +22,7 @@ from bigchem.progress import Progress
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of a task that one rank predicts, longest source first. truncated: sources cut at max_source_tokens."""
+    """The rows of a task that one rank predicts, longest source first; sources are cut at max_source_tokens."""
 
     rows: list[int]
     max_source_tokens: int
@@ -36,7 +36,7 @@ class Part:
 def part_of(task_rows: TaskRows, max_rows: int, max_source_tokens: int, rank: int, world_size: int) -> Part:
     """This rank's rows: sorted by source length and dealt in turn, so that every rank has as much to do."""
     count = min(len(task_rows), max_rows or len(task_rows))
-    by_length = np.argsort(-task_rows.lengths[:count, 0], kind="stable")
+    by_length = np.argsort(-task_rows.lengths[:count, 0].astype(np.int64), kind="stable")
     return Part([int(r) for r in by_length[rank::world_size]], max_source_tokens)
 
 

@@ -15,6 +15,7 @@ import torch.distributed as dist
 import bigchem
 from bigchem import strict
 from bigchem.config import EvaluateConfig, RunConfig
+from bigchem.data.plan import open_data
 from bigchem.data.shards import Data
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
@@ -40,9 +41,9 @@ class Subject:
     about: dict[str, Any]
 
 
-def run_subject(config: RunConfig, model_dir: Path, data: Path | None = None, out: Path | None = None) -> Subject:
+def run_subject(config: RunConfig, model_dir: Path, data: str | None = None, out: Path | None = None) -> Subject:
     """A run's consolidated model on the tasks that it was trained on, into RUN/results unless said otherwise."""
-    opened = Data(data or config.data.path)
+    opened = open_data(config.data) if data is None else Data(data)
     proof = json.loads((model_dir / PROOF).read_text(encoding="utf-8"))
     about = {
         "run": config.name,
@@ -160,7 +161,7 @@ def _score(predictions: Path, task: str, loss: tuple[float, int], config: Evalua
 
 
 def _results(subject: Subject, config: EvaluateConfig, sha256: str, scores: list[Score]) -> dict[str, Any]:
-    shape = presets.from_hf_config(json.loads((subject.model_dir / "config.json").read_text(encoding="utf-8")))
+    shape = presets.read_shape(subject.model_dir)
     about = dict(subject.about)
     model = {"preset": about.pop("preset", None), "parameters": presets.num_parameters(shape), "sha256": sha256}
     identity = _identity(subject, config, sha256)

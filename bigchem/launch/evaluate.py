@@ -14,7 +14,7 @@ from bigchem.tasks import TASK_NAMES, check_labelled
 
 
 def evaluate_path(
-    subject: Path, data: Path | None, tasks: tuple[str, ...], out: Path | None, overrides: tuple[str, ...]
+    subject: Path, data: str | None, tasks: tuple[str, ...], out: Path | None, overrides: tuple[str, ...]
 ) -> Path:
     """Evaluates a run folder (consolidated first if it is not yet) or a model folder; the path of results.json."""
     for task in tasks:

@@ -14,26 +14,35 @@ from pathlib import Path
 import bigchem
 from bigchem import strict
 from bigchem.config import RunConfig
-from bigchem.data.shards import Data
+from bigchem.data.plan import open_data
+from bigchem.data.remote import is_url
 from bigchem.errors import UserError
 from bigchem.model import presets
+from bigchem.tasks import TASKS
 from bigchem.train.checkpoint import Manifest, latest
 from bigchem.train.ds_config import ds_config_for, zero_stage
 from bigchem.train.state import read_state, write_state
 
 GIT_TIMEOUT_S = 10
-FREE = ("data.path", "data.micro_tokens", "model.attention")
+FREE = ("data.path", "data.check", "data.cache", "data.cache_gb", "data.micro_tokens", "model.attention")
 """May change between attempts: the fingerprint says which data it is, and the others change no result but rounding."""
 
 
 def absolute(config: RunConfig) -> RunConfig:
     """The configuration with absolute folders: a job may run from anywhere."""
-    data = config.data.model_copy(update={"path": str(Path(config.data.path).expanduser().resolve())})
-    update: dict[str, object] = {"data": data, "runs": str(Path(config.runs).expanduser().resolve())}
+    data: dict[str, object] = {}
+    if not is_url(config.data.path):
+        data["path"] = _absolute(config.data.path)
+    if config.data.cache is not None:
+        data["cache"] = _absolute(config.data.cache)
+    update: dict[str, object] = {"data": config.data.model_copy(update=data), "runs": _absolute(config.runs)}
     if config.model.init_from is not None:
-        folder = str(Path(config.model.init_from).expanduser().resolve())
-        update["model"] = config.model.model_copy(update={"init_from": folder})
+        update["model"] = config.model.model_copy(update={"init_from": _absolute(config.model.init_from)})
     return config.model_copy(update=update)
+
+
+def _absolute(folder: str) -> str:
+    return str(Path(folder).expanduser().resolve())
 
 
 def prepare(config: RunConfig) -> Path:
@@ -42,7 +51,7 @@ def prepare(config: RunConfig) -> Path:
     refuse_another(config)
     run_dir = config.run_dir
     run_dir.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(Data(config.data.path).tokenizer_dir, run_dir / "tokenizer", dirs_exist_ok=True)
+    shutil.copytree(open_data(config.data).tokenizer_dir, run_dir / "tokenizer", dirs_exist_ok=True)
     strict.write_atomically(run_dir / "config.toml", strict.dump(config))
     strict.write_atomically(run_dir / "git.txt", git_state(Path(bigchem.__file__).parent))
     strict.write_atomically(run_dir / "environment.json", json.dumps(environment(), indent=1))
@@ -52,14 +61,14 @@ def prepare(config: RunConfig) -> Path:
 
 def preflight(config: RunConfig, world_size: int) -> None:
     """Raises here what would otherwise fail inside the job: data, tasks, preset, DeepSpeed configuration."""
-    data = Data(config.data.path)
+    data = open_data(config.data)
     for task in config.data.mixture:
         data.split("train", task)
     presets.shape(config.model.preset)
     if config.model.init_from is not None and not (Path(config.model.init_from) / "config.json").is_file():
         raise UserError("model.init_from holds no config.json", config.model.init_from, "give a Hugging Face folder")
     ds_config = ds_config_for(config, world_size)
-    for task in config.data.mixture if config.evaluate.at_end else ():
+    for task in TASKS.keys() & config.data.mixture.keys() if config.evaluate.at_end else ():
         data.split(config.evaluate.split, task)
     newest = latest(config.run_dir / "checkpoints")
     if newest is not None:

@@ -136,6 +136,8 @@ def read_shape(folder: Path) -> Shape:
     file = folder / "config.json"
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"cannot read: {error}", str(file), "give a Hugging Face folder") from None
+    except FileNotFoundError:
+        raise UserError("no config.json", str(folder), "give a folder written by save_pretrained") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"not JSON: {error}", str(file)) from None
     return from_hf_config(config, str(file))

@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from bigchem.errors import UserError
 from bigchem.model import functional
 from bigchem.model.attention import KINDS, Layout, attention, relative_bias
-from bigchem.model.presets import Shape, from_hf_config
+from bigchem.model.presets import Shape, read_shape
 from bigchem.tasks import TRAINABLE_NAMES
 
 START_ID = 0
@@ -305,12 +305,7 @@ def load_pretrained(
     """A model with the shape and the weights (as fp32) of a Hugging Face T5 folder: config.json and safetensors, single
     or sharded. UserError if files are missing, or names or shapes do not fit."""
     folder = Path(folder)
-    try:
-        shape = from_hf_config(json.loads((folder / "config.json").read_text(encoding="utf-8")), str(folder))
-    except FileNotFoundError:
-        raise UserError("no config.json", str(folder), "give a folder written by save_pretrained") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"not JSON: {error}", str(folder / "config.json")) from None
+    shape = read_shape(folder)
     with torch.device("meta"):
         model = PackedT5(shape, dropout, backends, checkpoint_activations=checkpoint_activations, num_tasks=num_tasks)
     weights = {name: tensor.float() for name, tensor in _read_safetensors(folder).items()}

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from bigchem.config import RunConfig
 from bigchem.data.batches import Step
 from bigchem.data.loader import Loader
+from bigchem.data.plan import flops_cost, open_data
 from bigchem.data.shards import Data
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
@@ -48,8 +49,10 @@ def train(config: RunConfig, device: torch.device) -> Outcome:
     A run folder that holds a published checkpoint is resumed from its newest one.
     """
     rank, world_size, steps = dist.get_rank(), dist.get_world_size(), config.train.steps
-    data = Data(config.data.path)
-    loader = Loader(data, config.data, config.seed, rank, world_size)
+    data = open_data(config.data)
+    cost = flops_cost(config.model, Tokenizer.load(data.tokenizer_dir).vocab_size)
+    loader = Loader(data, config.data, config.seed, rank, world_size, cost)
+    loader.plan.check_steps(steps)
     model = build_model(config, data, device)
     engine = Engine(model, config, device)
     hf_config = presets.to_hf_config(model.shape, config.model.dropout)
@@ -57,7 +60,7 @@ def train(config: RunConfig, device: torch.device) -> Outcome:
     done = saver.resume()
     saved = done.steps
     say(f"{presets.num_parameters(model.shape):,} parameters, ZeRO-{engine.zero_stage}, {world_size} ranks, {device}")
-    say(f"data {data.index.fingerprint}: rows {data.index.rows('train')}, left out as too long {loader.left_out}")
+    say(f"data {data.index.fingerprint}: {loader.plan.describe()}")
     say(f"from step {done.steps}, example {done.examples}" if done.steps else "from the start")
 
     with ExitStack() as stack:

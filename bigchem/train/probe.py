@@ -26,9 +26,8 @@ class Probe:
     @staticmethod
     def of(loader: Loader) -> Probe:
         """The first examples of the run's order: the same on every rank."""
-        plan = loader.plan(0)
-        chosen = np.arange(min(EXAMPLES, len(plan.rows)))
-        batch = loader.read(plan, chosen)
+        step = loader.plan.steps.at(0)
+        batch = loader.read(step, np.arange(min(EXAMPLES, len(step.rows))))
         return Probe(
             _split(batch.source_ids, batch.source_cu_seqlens),
             _split(batch.target_ids, batch.target_cu_seqlens),
