@@ -29,7 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder of the embedded corpus: 600 training rows, 50 test rows."""
-    from bigchem.data.build import BuildConfig, build
+    from bigchem.data.build import build
+    from bigchem.data.recipe import BuildConfig
     from bigchem.data.sources.base import SourceConfig
     from bigchem.progress import Progress
 
@@ -40,6 +41,26 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("small") / "data"
     build(BuildConfig(sources=sources, shard_rows=70), out, Progress(quiet=True), workers=1)
     return out
+
+
+@pytest.fixture(scope="session")
+def unlabelled(tmp_path_factory: pytest.TempPathFactory, corpus: list[Row]) -> Path:
+    """A data folder of two unlabelled corpora, molecules and captions of the embedded one: 120 and 60 rows."""
+    from bigchem.data.build import build
+    from bigchem.data.recipe import BuildConfig
+    from bigchem.data.sources.base import SourceConfig
+    from bigchem.progress import Progress
+
+    folder = tmp_path_factory.mktemp("unlabelled")
+    captioned = [row for row in corpus if row.task == "captioning"]
+    (folder / "molecules.smi").write_text("".join(f"{row.source}\n" for row in captioned[:120]))
+    (folder / "texts.txt").write_text("".join(f"{row.target}\n" for row in captioned[:60]))
+    sources = (
+        SourceConfig(format="smiles_lines", split="train", path=str(folder / "molecules.smi")),
+        SourceConfig(format="text_lines", split="train", path=str(folder / "texts.txt")),
+    )
+    build(BuildConfig(sources=sources), folder / "data", Progress(quiet=True), workers=1)
+    return folder / "data"
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bigchem.data.index import Shard, lengths_path
+from bigchem.data.ragged import stretches
 from bigchem.strict import write_atomically
 
 IntArray = npt.NDArray[np.int64]
@@ -86,13 +87,7 @@ class Ragged:
 
     def gather(self, rows: IntArray, lengths: IntArray, out: Int32Array, at: IntArray) -> None:
         """Copies rows [B] of the given lengths [B] to the places in `out` that start at `at` [B]."""
-        out[_spans(at, lengths)] = self.values[_spans(self.offsets[rows].astype(np.int64), lengths)]
-
-
-def _spans(starts: IntArray, lengths: IntArray) -> IntArray:
-    """start, start + 1, ..., start + length - 1 of every span, one after another."""
-    before = np.cumsum(lengths) - lengths
-    return np.repeat(starts - before, lengths) + np.arange(lengths.sum())
+        out[stretches(at, lengths)] = self.values[stretches(self.offsets[rows].astype(np.int64), lengths)]
 
 
 class Columns:

@@ -49,8 +49,8 @@ def hash64(text: str) -> int:
 
 @dataclass(frozen=True)
 class Identities:
-    """Which molecules the rows of one task are about: row number, hash of the InChIKey and of its skeleton [n], by row; a
-    row may have several or none. rows: how many there are."""
+    """Which molecules the rows of one task are about: row number, hash of the InChIKey and of its skeleton [n], by row,
+    of which a row may have several or none. rows: how many there are."""
 
     rows: int
     row: npt.NDArray[np.int64]

@@ -22,6 +22,7 @@ from bigchem.config import DataConfig
 from bigchem.data.batches import Step
 from bigchem.data.order import IntArray
 from bigchem.data.plan import Cost, Plan
+from bigchem.data.ragged import within
 from bigchem.data.shards import Data, Gathered
 from bigchem.data.smiles_tokens import atom_starts
 from bigchem.data.spans import BoolArray, row_keys
@@ -221,7 +222,6 @@ def _cut(ids: np.ndarray, lens: IntArray, cap: int) -> tuple[np.ndarray, IntArra
     """Flat rows of at most `cap` tokens; those that are cut end with the end token all the same."""
     if not len(lens) or lens.max() <= cap:
         return ids, lens
-    starts = np.cumsum(lens) - lens
-    within = np.arange(len(ids)) - np.repeat(starts, lens)
-    cut = np.where(within == cap - 1, EOS, ids)  # the last token of a row of `cap` tokens is the end token already
-    return cut[within < cap], np.minimum(lens, cap)
+    place = within(lens)
+    cut = np.where(place == cap - 1, EOS, ids)  # the last token of a row of `cap` tokens is the end token already
+    return cut[place < cap], np.minimum(lens, cap)

@@ -46,7 +46,6 @@ class TrainingRows:
         self._raw, self._spans = raw, spans
         self.longest = np.array(longest, dtype=np.int64)
         self.cut = 0
-        self.mean = np.zeros(2)
         shortest = 1 if spans is None else 3
         left_out = []
         for start in range(0, len(raw), SCAN):
@@ -58,11 +57,14 @@ class TrainingRows:
             else:
                 out |= over
             left_out.append(start + np.flatnonzero(out))
-            self.mean += self._seen(lengths[~out]).sum(axis=0)
         self.left_out: IntArray = np.concatenate([*left_out, np.zeros(0, dtype=np.int64)])
         self._gaps = self.left_out - np.arange(len(self.left_out))
         self.size = len(raw) - len(self.left_out)
-        self.mean /= max(1, self.size)
+
+    def tokens(self) -> int:
+        """Source and target tokens of all of them together."""
+        starts = range(0, self.size, SCAN)
+        return sum(int(self.lengths(np.arange(s, min(s + SCAN, self.size))).sum()) for s in starts)
 
     def stored(self, numbers: IntArray) -> IntArray:
         """Rows of the data folder [n] by their numbers [n] here."""
@@ -132,16 +134,6 @@ class Plan:
             grad_accum_steps=grad_accum_steps,
         )
 
-    @property
-    def left_out(self) -> dict[str, int]:
-        """Rows that are not trained on, by task."""
-        return {TRAINABLE_NAMES[t]: len(rows.left_out) for t, rows in self.rows.items()}
-
-    @property
-    def cut(self) -> dict[str, int]:
-        """Rows that are cut to the caps, by task; those that have any."""
-        return {TRAINABLE_NAMES[t]: rows.cut for t, rows in self.rows.items() if rows.cut}
-
     def describe(self) -> str:
         """One line on what is trained on."""
         parts = []
@@ -153,10 +145,10 @@ class Plan:
         return "; ".join(parts)
 
     def check_steps(self, steps: int) -> None:
-        """UserError if `max_epochs` ends the data before so many steps, as far as mean lengths tell."""
+        """UserError if `max_epochs` ends the data before so many steps, but for what packing leaves free."""
         if self.mixture.end is None:
             return
-        tokens = sum(rows.size * self._config.max_epochs * rows.mean.sum() for rows in self.rows.values())
+        tokens = self._config.max_epochs * sum(rows.tokens() for rows in self.rows.values())
         enough = int(tokens / (self._config.global_tokens * (1 - HEADROOM)))
         if steps > 1.002 * enough + 1:
             raise UserError(

@@ -104,7 +104,7 @@ class Preview:
 def table(previews: list[StepPreview], plan: Plan, world_size: int) -> Table:
     """A row for each step, and one for all of them with the mixture asked for beside the realised one."""
     names = [TRAINABLE_NAMES[task] for task in plan.rows]
-    shown = Table(title=f"{world_size} ranks; left out as too long {plan.left_out}; cut {plan.cut or 'none'}")
+    shown = Table(title=f"{world_size} ranks", caption=plan.describe())
     for column in ("step", "examples", "first", "accum", "tokens", "target", "fill", "imbalance", *names):
         shown.add_column(column, justify="right")
     totals: Counter[int] = Counter()

@@ -43,8 +43,8 @@ class BuildConfig(Section):
     max_rejected: Fraction = 0.05
     """A source with a larger share of unreadable records stops the build."""
     keep_out: Literal["exact", "skeleton", "none"] = "exact"
-    """Training rows whose molecule is in a valid or test row of any task are left out: with the same InChIKey (`exact`),
-    the same but for stereochemistry, isotopes and protonation (`skeleton`), or none. Both are counted in any case."""
+    """Training rows whose molecule is in a valid or test row of any task are left out: by the InChIKey (`exact`), by
+    what it says but for stereochemistry, isotopes and protonation (`skeleton`), or not. Both are counted anyway."""
 
 
 def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> BuildConfig:

@@ -2,8 +2,10 @@
 
 Of n tokens, `density` are noise, in spans of `mean_span` on average; the source has a sentinel in place of each span,
 the target has each sentinel followed by its span (Raffel et al., "Exploring the limits of transfer learning", 2020,
-section 3.1.4; seqio's random_spans_noise_mask, which like this gives no sentinel after the last span). How many tokens
-and spans are noise follows from n alone, so lengths are known without reading a row; only where they lie is random.
+section 3.1.4). How many tokens and spans are noise follows from n alone, as in seqio's random_spans_noise_mask, so
+that lengths are known without reading a row; only where they lie is random. There seqio's last span always ends the
+row, so that a short molecule would lose the same atoms in every epoch; here every placement that leaves the first
+token is equally likely.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bigchem.data.order import IntArray, KeyArray, mix64, permutation_key
+from bigchem.data.ragged import within
 
 BoolArray = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.int32]
@@ -50,11 +53,12 @@ class Spans:
         """
         tokens = lens - 1
         noise, spans = self.counts(tokens)
-        parts = np.empty(2 * spans.sum(), dtype=np.int64)  # kept, noise, kept, noise, ...
-        parts[0::2] = _composition(tokens - noise, spans, keys)
-        parts[1::2] = _composition(noise, spans, mix64(keys))
-        kinds = np.tile(np.array([False, True]), int(spans.sum()))
-        is_noise = np.repeat(kinds, parts)
+        place = within(2 * spans + 1)  # kept, noise, kept, noise, ..., kept; only the last may be empty
+        parts = np.empty_like(place)
+        parts[place % 2 == 0] = _composition(tokens - noise + 1, spans + 1, keys)
+        parts[np.cumsum(2 * spans + 1) - 1] -= 1
+        parts[place % 2 == 1] = _composition(noise, spans, mix64(keys))
+        is_noise = np.repeat(place % 2 == 1, parts)
         if atoms is not None:
             rows = zip(np.split(is_noise, np.cumsum(tokens)[:-1]), noise, spans, atoms, keys, strict=True)
             is_noise = np.concatenate([_at_atoms(*row) for row in rows])
@@ -68,7 +72,7 @@ class Spans:
         """The two sides from a mask over flat rows; end tokens go to both."""
         starts = noise & ~np.concatenate([[False], noise[:-1]])
         sentinel = np.zeros_like(ids)
-        sentinel[starts] = self.sentinels[_within(spans)]
+        sentinel[starts] = self.sentinels[within(spans)]
         source = np.where(starts, sentinel, ids)[~noise | starts]
         take = np.repeat(np.arange(len(ids)), noise.astype(np.int64) + starts + end)
         opens = starts[take] & np.concatenate([[True], take[1:] != take[:-1]])
@@ -81,16 +85,10 @@ def row_keys(seed: int, task_id: int, rows: IntArray, epochs: IntArray) -> KeyAr
     return mix64(mix64(rows.astype(np.uint64) ^ run) + epochs.astype(np.uint64))
 
 
-def _within(counts: IntArray) -> IntArray:
-    """0..counts[0]-1, 0..counts[1]-1, ... as one array."""
-    ends = np.cumsum(counts)
-    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - counts, counts)
-
-
 def _composition(items: IntArray, parts: IntArray, keys: KeyArray) -> IntArray:
     """For each row, `parts[i]` lengths >= 1 that sum to `items[i]`, every such composition equally likely; flat."""
     row = np.repeat(np.arange(len(items)), items)
-    place = _within(items)
+    place = within(items)
     draw = mix64(keys[row] + place.astype(np.uint64))
     draw[place == 0] = 0  # a row's first item always opens a part
     rank = np.empty_like(row)

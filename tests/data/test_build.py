@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bigchem.data.build import BuildConfig, build, load_recipe
-from bigchem.data.preview import preview
+from bigchem.data.build import build
+from bigchem.data.recipe import BuildConfig, load_recipe
 from bigchem.data.shards import Data
+from bigchem.data.show import rows_of
 from bigchem.errors import UserError
 from bigchem.progress import Progress
 
@@ -62,7 +63,7 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_every_row_decodes_to_its_text(small_data: Path) -> None:
-    rows = preview(small_data, "test", None, 100)
+    rows = rows_of(small_data, "test", None, 100)
     assert {row["task"] for row in rows} == {"captioning", "generation", "forward", "retrosynthesis", "actions"}
     assert all(row["round_trips"] for row in rows)
 

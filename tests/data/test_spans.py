@@ -94,8 +94,7 @@ def test_every_token_but_the_first_is_noise_sometimes() -> None:
     masks = [put_back(s, t)[1] for s, t in zip(split(source, told[:, 0]), split(target, told[:, 1]), strict=True)]
     share = np.array(masks).mean(axis=0)
     assert share[0] == 0
-    assert share[-1] == 1  # as in seqio, the last span ends the row
-    assert 0.01 < share[1:30].min() < share[1:30].max() < 0.3
+    assert 0.03 < share[1:].min() < share[1:].max() < 0.3
 
 
 atoms = st.lists(st.lists(st.integers(1, 6), min_size=8, max_size=60), min_size=1, max_size=5)

@@ -1,0 +1,20 @@
+"""Index arithmetic over rows of different lengths that lie one after another in a flat array. Pure."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+
+
+def within(counts: IntArray) -> IntArray:
+    """Place of each element in its row: 0..counts[0]-1, 0..counts[1]-1, ... [sum(counts)]."""
+    return stretches(np.zeros(len(counts), dtype=np.int64), counts)
+
+
+def stretches(starts: IntArray, counts: IntArray) -> IntArray:
+    """start, start + 1, ..., start + count - 1 of every row [sum(counts)]."""
+    before = np.cumsum(counts) - counts
+    indices: IntArray = np.repeat(starts - before, counts) + np.arange(counts.sum())
+    return indices
