@@ -65,6 +65,8 @@ def build(
     workers = workers or os.cpu_count() or 1
     with _work_folder(out, recipe, progress) as work:
         if not (work / "index.json").is_file():
+            for leftover in work.rglob(".*.partial"):  # of a build that was killed while it wrote
+                leftover.unlink()
             with pool(workers, str(out)) as processes:
                 index = _build(config, work, progress, processes, workers)
             strict.write_atomically(work / "index.json", replace(index, recipe=recipe).to_json())
