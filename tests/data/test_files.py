@@ -12,7 +12,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import fsspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import config, read
 
@@ -106,6 +106,7 @@ def test_local_file_is_read_without_importing_fsspec(tmp_path):
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout == b"a False\n"
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet="aé\r\t ", max_size=12), max_size=8))
 def test_long_lines_are_cut_and_the_next_one_is_whole(lines):
     fsspec.filesystem("memory").pipe("/cut.txt", "".join(f"{line}\n" for line in lines).encode())
