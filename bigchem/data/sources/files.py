@@ -44,7 +44,7 @@ def open_text(path: str, most: int = MAX_LINE) -> Iterator[str]:
     """The lines of a UTF-8 file or URL without their line ends, plain or, by name, gzip.
 
     Undecodable bytes become U+FFFD. Lines end at \\n only: captions hold characters that str.splitlines would split at.
-    A line of more than `most` characters is cut to at most `most` + 2, so that a file without line ends needs no memory.
+    A line of more than `most` characters is cut to `most` + 2 at most, so that one without an end needs no memory.
     UserError if there is no such file or it cannot be read.
     """
     try:
