@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import config, read, write
 
@@ -78,6 +78,7 @@ def test_quote_that_is_never_closed_costs_its_own_line_alone(tmp_path):
     assert [row.target for row in rows[::2]] == [f"row {number}" for number in range(20_000) if number != 7]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.lists(st.text(alphabet='ab,"\n é', max_size=8), min_size=2, max_size=2).filter(any),

@@ -8,7 +8,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import config, read, write
 
@@ -75,6 +75,7 @@ def test_garbage_is_rejected_and_never_crashes(name, seed, tmp_path):
 
 
 @pytest.mark.parametrize("name", FILE_FORMATS)
+@settings(deadline=None)
 @given(data=st.data())
 def test_any_record_is_rows_or_a_row_error(name, data):
     field = st.text(alphabet="CNO[]()=#>|f:.,01~{}\"' \t\\\x00\u2581é", max_size=40)

@@ -17,6 +17,12 @@ def test_unknown_format_is_told_with_the_nearest_one():
         reader("chebi_20", "recipe.toml: sources.0")
 
 
+def test_key_is_pinned_and_is_of_the_texts_alone():
+    assert Row("forward", "CO.Cl", "COC").key == "b03bf4e75e06b43c"
+    assert Row("forward", "CO.Cl", "COC", "COC", repaired=True).key == "b03bf4e75e06b43c"
+    assert Row("forward", "CO.Cl", "COC", repaired=True) == Row("forward", "CO.Cl", "COC")
+
+
 def test_chebi20_gives_both_directions_and_repairs_doubled_backslashes(tmp_path):
     file = write(tmp_path, "c.txt", CHEBI20, 'C1\tF/C=C\\\\F\tThe molecule is "trans\tor not", \\\\ kept.')
     rows, reasons = read(config("chebi20", file))

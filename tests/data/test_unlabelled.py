@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import config, read, write
 
@@ -22,6 +22,7 @@ def test_text_lines_are_documents_and_long_ones_several_rows(tmp_path):
     assert reasons == ["a word of more than 2000 characters"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet="ab\u00e9", min_size=1, max_size=9), min_size=1), st.sampled_from([" ", "\n", "  "]))
 def test_cut_document_loses_no_word_and_no_piece_is_too_long(words, space):
     rows = text_spans(space.join(words), 9)

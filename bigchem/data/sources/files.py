@@ -44,13 +44,13 @@ def open_text(path: str, most: int = MAX_LINE) -> Iterator[str]:
     """The lines of a UTF-8 file or URL without their line ends, plain or, by name, gzip.
 
     Undecodable bytes become U+FFFD. Lines end at \\n only: captions hold characters that str.splitlines would split at.
-    A line of more than `most` characters is cut to most + 1, so that a file without line ends needs no memory.
+    A line of more than `most` characters is cut to `most` + 2 at most, so that one without an end needs no memory.
     UserError if there is no such file or it cannot be read.
     """
     try:
         with _opened(path) as lines:
-            read = partial(lines.readline, most + 1)
-            line = read().removeprefix("\ufeff")  # the byte order mark that Excel writes
+            read = partial(lines.readline, most + 2)  # still too long without a byte order mark, which Excel writes
+            line = read().removeprefix("\ufeff")
             while line:
                 yield line.rstrip("\r\n")
                 while len(line) > most and not line.endswith("\n") and (line := read()):
