@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bigchem import strict
+from bigchem.data.remote import is_url
 from bigchem.data.sources import reader
 from bigchem.data.sources.base import SourceConfig
 from bigchem.errors import UserError
@@ -51,7 +52,7 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> BuildConfig:
     """Reads a data recipe. Its `root` is relative to its own folder; one given by an override, to where we are."""
     config = strict.load(BuildConfig, path, overrides)
     here = any(override.startswith("root=") for override in overrides)
-    root = config.root if _is_url(config.root) else (Path() if here else path.parent) / Path(config.root).expanduser()
+    root = config.root if is_url(config.root) else (Path() if here else path.parent) / Path(config.root).expanduser()
     for number, source in enumerate(config.sources):
         _check_tasks(source, f"{path}: sources.{number}")
     sources = tuple(
@@ -63,13 +64,14 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> BuildConfig:
 
 
 def recipe_hash(config: BuildConfig) -> str:
-    """Hash of a recipe and of the size and time of every local file it names."""
+    """Hash of a recipe and of the size and time of every local file that it names, or that is in a folder it names."""
     digest = hashlib.sha256(config.model_dump_json().encode())
-    for source in config.sources:
-        for name in (source.path, source.target_path):
-            if name is not None and Path(name).is_file():
-                stat = Path(name).stat()
-                digest.update(f"{name}/{stat.st_size}/{stat.st_mtime_ns}".encode())
+    for name in (n for source in config.sources for n in (source.path, source.target_path)):
+        if name is not None and not is_url(name):
+            for file in [Path(name), *sorted(Path(name).rglob("*"))]:
+                if file.is_file():
+                    stat = file.stat()
+                    digest.update(f"{file}/{stat.st_size}/{stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
 
 
@@ -83,12 +85,8 @@ def _check_tasks(source: SourceConfig, where: str) -> None:
             )
 
 
-def _is_url(name: str) -> bool:
-    return "://" in name
-
-
 def _resolve(root: Path | str, name: str | None) -> str | None:
-    if name is None or _is_url(name):
+    if name is None or is_url(name):
         return name
     if isinstance(root, str):
         return f"{root.rstrip('/')}/{name}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 from bigchem.data.index import File
@@ -15,6 +17,9 @@ PAUSES_S = (0.5, 1.0, 2.0)
 CHUNK = 1 << 20
 SILENCE_S = 60
 """Seconds without a byte after which an HTTP download is given up and tried again."""
+_URL = re.compile(r"[a-zA-Z][\w+.-]*(://|::)")
+_EXTRAS = {"https": "http", "s3a": "s3", "az": "abfs", "abfss": "abfs"}
+"""fsspec's extras whose names are not their protocol's."""
 T = TypeVar("T")
 
 
@@ -22,9 +27,15 @@ class TransientError(Exception):
     """A failure that another attempt may not meet."""
 
 
-def is_url(path: object) -> bool:
-    """Whether this names a remote folder rather than a local one."""
-    return "://" in str(path)
+def is_url(path: str | Path) -> bool:
+    """Whether fsspec opens it (`s3://`, `https://`, `hf://`, `memory://`, chained `zip://a::...`), not the disk."""
+    return _URL.match(str(path)) is not None
+
+
+def install_hint(url: str) -> str:
+    """What to do where the package of a URL's protocol is missing."""
+    protocol = re.split("://|::", url, maxsplit=1)[0]
+    return f"pip install 'fsspec[{_EXTRAS.get(protocol, protocol)}]'"
 
 
 def read(url: str) -> bytes:
@@ -101,8 +112,7 @@ def _open(url: str, size: int | None) -> Any:
             options = {"block_size": 0, "size": size or 1}  # one GET; no HEAD, which asks for the size
         fs, path = url_to_fs(url, **storage)
     except ImportError as error:
-        extra = {"https": "http"}.get(protocol, protocol)
-        raise UserError(f"{protocol}:// cannot be read: {error}", url, f"pip install 'fsspec[{extra}]'") from None
+        raise UserError(f"{protocol}:// cannot be read: {error}", url, install_hint(url)) from None
     except ValueError as error:  # fsspec: "Protocol not known: ..."
         raise UserError(str(error), url, "use s3://, https://, hf:// or another protocol of fsspec") from None
     return fs.open(path, "rb", **options)

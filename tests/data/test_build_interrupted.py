@@ -116,7 +116,7 @@ def test_a_changed_recipe_does_not_go_on_with_what_another_left(tmp_path: Path) 
 def test_two_builds_of_one_folder_do_not_mix(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(RECIPE)
     first = start(tmp_path, "data")
-    until(lambda: (tmp_path / ".data.partial" / "recipe").exists(), "the first build's start")
+    until((tmp_path / ".data.partial" / "recipe").exists, "the first build's start")
     second = start(tmp_path, "data")
     _, told = second.communicate(timeout=60)
     first.kill()

@@ -5,39 +5,19 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import re
 import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 from urllib.parse import urlsplit
 
+from bigchem.data.remote import install_hint, is_url
 from bigchem.data.sources.base import Record, SourceConfig
 from bigchem.data.sources.rows import MAX_LINE, longest
 from bigchem.errors import UserError
-
-_URL = re.compile(r"[a-zA-Z][\w+.-]*(://|::)")
-_PACKAGES = {
-    **dict.fromkeys(("s3", "s3a"), ("s3fs",)),
-    **dict.fromkeys(("gs", "gcs"), ("gcsfs",)),
-    **dict.fromkeys(("az", "abfs", "abfss"), ("adlfs",)),
-    **dict.fromkeys(("http", "https"), ("aiohttp", "requests")),
-    **dict.fromkeys(("ssh", "sftp"), ("paramiko",)),
-    **dict.fromkeys(("github", "webhdfs"), ("requests",)),
-    "hf": ("huggingface_hub",),
-    "hdfs": ("pyarrow",),
-    "smb": ("smbprotocol",),
-}
-"""What pip calls the packages that fsspec's protocols need."""
-
-
-def is_url(path: str) -> bool:
-    """Whether fsspec opens it (`s3://`, `https://`, `hf://`, `memory://`, chained `zip://a::...`), not the disk."""
-    return _URL.match(path) is not None
 
 
 def open_text(path: str, most: int = MAX_LINE) -> Iterator[str]:
@@ -93,16 +73,13 @@ def _opened(path: str) -> Iterator[TextIO]:
 
 
 def _remote(path: str) -> tuple[object, BinaryIO]:
-    import fsspec  # type: ignore[import-untyped]  # heavy, and local files do without
+    import fsspec  # heavy, and local files do without
 
-    protocols = re.findall(r"(?:^|::)([\w+.-]+)(?=://|::)", path)
     try:
         opened = fsspec.open(path, "rb")
         return opened, cast(BinaryIO, opened.open())
     except ImportError as error:
-        packages = [p for protocol in protocols for p in _PACKAGES.get(protocol, ()) if find_spec(p) is None]
-        hint = f"pip install {' '.join(packages)}" if packages else one_line(error)
-        raise UserError(f"{protocols[0]}:// needs a package that is not installed", path, hint) from error
+        raise UserError(f"cannot open: {one_line(error)}", path, install_hint(path)) from error
     except FileNotFoundError as error:
         raise UserError("no such file, or no answer from there", path, "check the URL in the recipe") from error
     except Exception as error:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bigchem.data.remote import is_url
 from bigchem.data.sources.base import Record, Row, SourceConfig
 from bigchem.data.sources.columns import column_names, optional_columns, record_rows
-from bigchem.data.sources.files import column_place, is_url, one_line
+from bigchem.data.sources.files import column_place, one_line
 from bigchem.errors import UserError
 from bigchem.tasks import TRAINABLE_NAMES
 
