@@ -16,7 +16,22 @@ unk 2; embedding rows padded to a multiple of 64. What happens to a text:
   at atoms (smiles = "atoms": smiles_tokens.atoms_of_words), so that no token holds parts of two. Ids of other words
   are the same both ways.
 
-TABLE
+Rows of the public corpora, as the readers give them, that come back exactly, of
+`bigchem data audit public-data --set root=FOLDER --set tokenizer.t5=T5`, and of the same with `--tokenizer T5` for the
+stock tokenizer. Valid and test rows (191,738 texts) come back without exception, too.
+
+| training rows of | texts | stock T5: exact | with `<unk>` | ours: exact | with `<unk>` |
+|---|---|---|---|---|---|
+| captioning source | 3,303 | 84.77 % | 503 | 100 % | 0 |
+| captioning target | 3,303 | 98.03 % | 61 | 100 % | 0 |
+| generation source | 3,303 | 98.03 % | 61 | 100 % | 0 |
+| generation target | 3,303 | 84.77 % | 503 | 100 % | 0 |
+| forward source | 208,068 | 55.29 % | 93,020 | 100 % | 0 |
+| forward target | 208,068 | 98.83 % | 2,432 | 100 % | 0 |
+| retrosynthesis source | 248,097 | 98.88 % | 2,784 | 100 % | 0 |
+| retrosynthesis target | 248,097 | 62.40 % | 93,285 | 100 % | 0 |
+| actions source | 90,082 | 83.16 % | 15,118 | 100 % | 0 |
+| actions target | 90,082 | 93.20 % | 6,100 | 100 % | 0 |
 """
 
 from __future__ import annotations
