@@ -142,3 +142,35 @@ def data_verify(
             data,
             "copy these files again, or build the data again",
         )
+
+
+@app.command("audit")
+def data_audit(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Data folders, recipes, or files of lines (.txt, .smi).")
+    ],
+    tokenizer: Annotated[Path | None, typer.Option(help="Folder of another tokenizer.json, taken as it is.")] = None,
+    max_source_tokens: Annotated[int, typer.Option(min=1, help="Sources above this are counted as too long.")] = 512,
+    max_target_tokens: Annotated[int, typer.Option(min=1, help="Targets above this are counted as too long.")] = 512,
+    examples: Annotated[int, typer.Option(min=0, help="Examples of texts that are lost, and of the longest.")] = 3,
+    overrides: Set = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Count what the tokenizer loses, what it does not know, and how long texts get.
+
+    Example: bigchem data audit public-data --set root=raw --set tokenizer.t5=t5
+    """
+    from bigchem.data.audit import audit
+    from bigchem.data.audit_table import print_audit
+    from bigchem.data.audit_tally import Limits
+    from bigchem.progress import Progress
+
+    limits = Limits(max_source_tokens, max_target_tokens, examples)
+    progress, found = Progress(), []
+    for path in paths:
+        found += audit(path, progress, limits, tokenizer=tokenizer, overrides=tuple(overrides or ()), workers=workers)
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False, indent=1))
+    else:
+        print_audit(found)

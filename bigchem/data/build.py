@@ -31,7 +31,7 @@ from bigchem import strict
 from bigchem.data.index import FORMAT, SPLITS, Index, Shard, other_files, shard_path
 from bigchem.data.leakage import drop_leaked
 from bigchem.data.parse import ParsedRows, parse_sources, texts
-from bigchem.data.recipe import BuildConfig, TokenizerConfig, recipe_hash
+from bigchem.data.recipe import BuildConfig, recipe_hash
 from bigchem.data.shards import Data, prompted, write_lengths, write_shard
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.data.workers import in_order, pool
@@ -83,7 +83,10 @@ def _build(config: BuildConfig, work: Path, progress: Progress, processes: Proce
     rows = _without_leaks(parsed, rows, config.keep_out, report)
     if not rows["train"]:
         raise UserError("the corpus is empty: no training rows", None, "give a source with split = 'train'")
-    tokenizer = _tokenizer(config.tokenizer, parsed, rows, progress)
+    if config.tokenizer.t5 is None:
+        progress.say(f"training a tokenizer of {config.tokenizer.vocab_size} pieces")
+    sentinels = SENTINELS if SPAN_TASKS.keys() & rows["train"].keys() else 0
+    tokenizer = config.tokenizer.make(_training_texts(parsed, rows["train"]), sentinels)
     tokenizer.save(work / "tokenizer")
     shards, seconds = _write_shards(
         _shard_jobs(parsed, rows, work, config.shard_rows), work, progress, processes, workers
@@ -158,20 +161,14 @@ def _without_leaks(parsed: ParsedRows, rows: Rows, keep_out: str, report: dict[s
     return {**rows, "train": left}
 
 
-def _tokenizer(config: TokenizerConfig, parsed: ParsedRows, rows: Rows, progress: Progress) -> Tokenizer:
-    if config.t5 is not None:
-        return Tokenizer.from_t5(config.t5, smiles=config.smiles)
-    progress.say(f"training a tokenizer of {config.vocab_size} pieces")
-    corpus = (
-        text
-        for task, chosen in rows["train"].items()
-        for table in texts(parsed.places(chosen))
-        for source, target in zip(table["source"].to_pylist(), table["target"].to_pylist(), strict=True)
-        for text in (prompted(task, source), target)
-        if text
-    )
-    sentinels = SENTINELS if SPAN_TASKS.keys() & rows["train"].keys() else 0
-    return Tokenizer.train(corpus, config.vocab_size, smiles=config.smiles, sentinels=sentinels)
+def _training_texts(parsed: ParsedRows, train: dict[str, npt.NDArray[np.int64]]) -> Iterator[str]:
+    """Both sides of every training row, as the model sees them."""
+    for task, chosen in train.items():
+        for table in texts(parsed.places(chosen)):
+            for source, target in zip(table["source"].to_pylist(), table["target"].to_pylist(), strict=True):
+                yield prompted(task, source)
+                if target:
+                    yield target
 
 
 Job = tuple[Path, str, str, int, list[tuple[Path, npt.NDArray[np.int64]]]]

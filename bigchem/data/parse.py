@@ -80,10 +80,9 @@ def parse_sources(
     report = []
     for number, source in enumerate(config.sources):
         name = f"{source.format} {Path(source.path).name if source.path else source.hub or ''}".strip()
-        limits = [n for n in (source.limit, config.limit) if n is not None]
-        records = islice(reader(source.format).records(source), min(limits, default=None))
         jobs = (
-            (records, source, folder / f"{number:03d}-{n:06d}.arrow") for n, records in enumerate(_chunked(records))
+            (records, source, folder / f"{number:03d}-{n:06d}.arrow")
+            for n, records in enumerate(chunked(source, config.limit))
         )
         own: list[Chunk] = []
         with progress.bar(f"reading {name}", None) as bar:
@@ -150,7 +149,10 @@ def texts(places: list[tuple[Path, npt.NDArray[np.int64]]]) -> Iterator[pa.Table
         yield _open(path).select(["key", "source", "target"]).take(inside)
 
 
-def _chunked(records: Iterator[Record]) -> Iterator[list[Record]]:
+def chunked(source: SourceConfig, limit: int | None) -> Iterator[list[Record]]:
+    """The records of a source, as far as its own limit and this one let it be read, CHUNK at a time."""
+    limits = [n for n in (source.limit, limit) if n is not None]
+    records = islice(reader(source.format).records(source), min(limits, default=None))
     while chunk := list(islice(records, CHUNK)):
         yield chunk
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,7 @@ from bigchem import strict
 from bigchem.data.remote import is_url
 from bigchem.data.sources import reader
 from bigchem.data.sources.base import SourceConfig
+from bigchem.data.tokenizer import Smiles, Tokenizer
 from bigchem.errors import UserError
 from bigchem.strict import Fraction, Positive, Section
 from bigchem.tasks import task_id
@@ -25,8 +27,14 @@ class TokenizerConfig(Section):
     trained from the corpus."""
     vocab_size: Annotated[int, Field(ge=300)] = 512
     """Embedding rows of a trained vocabulary."""
-    smiles: Literal["pieces", "atoms"] = "pieces"
+    smiles: Smiles = "pieces"
     """How a word that is SMILES is split: by the vocabulary alone, or at its atoms first."""
+
+    def make(self, texts: Iterable[str], sentinels: int = 0) -> Tokenizer:
+        """T5's, or one trained on the texts, which are read only for that, with sentinels for span corruption."""
+        if self.t5 is not None:
+            return Tokenizer.from_t5(self.t5, self.smiles)
+        return Tokenizer.train(texts, self.vocab_size, self.smiles, sentinels)
 
 
 class BuildConfig(Section):

@@ -9,13 +9,29 @@ unk 2; embedding rows padded to a multiple of 64. What happens to a text:
   list, T5's normalisation still changes what it knows, and the rest is `<unk>`.
 - **A trained vocabulary** normalises nothing and spells every character of its corpus.
 - **Spaces** are kept as they are, also at the ends and in runs, where stock T5 keeps one of a run and none at the ends.
-  With T5's vocabulary so are tabs, line ends, no-break, thin and zero-width spaces, all of them escaped, which stock T5
-  makes spaces; and `▁` (U+2581) itself, which from a trained vocabulary comes back as a space.
+  With T5's vocabulary so are tabs, line ends and the other spaces of ESCAPED, which stock T5 makes spaces, and `▁`
+  (U+2581) itself, which from a trained vocabulary comes back as a space.
 - **Names of special tokens** (`</s>`, `<extra_id_0>`) in a text are these tokens, as in T5.
 - **SMILES** are split by the vocabulary alone (smiles = "pieces"), as in T5, or words that are SMILES are first split
-  at atoms (smiles = "atoms": smiles_tokens.atoms_of_words), so that no token holds parts of two.
+  at atoms (smiles = "atoms": smiles_tokens.atoms_of_words), so that no token holds parts of two. Ids of other words
+  are the same both ways.
 
-TABLE
+Rows of the public corpora, as the readers give them, that come back exactly, of
+`bigchem data audit public-data --set root=FOLDER --set tokenizer.t5=T5`, and of the same with `--tokenizer T5` for the
+stock tokenizer. Valid and test rows (191,738 texts) come back without exception, too.
+
+| training rows of | texts | stock T5: exact | with `<unk>` | ours: exact | with `<unk>` |
+|---|---|---|---|---|---|
+| captioning source | 3,303 | 84.77 % | 503 | 100 % | 0 |
+| captioning target | 3,303 | 98.03 % | 61 | 100 % | 0 |
+| generation source | 3,303 | 98.03 % | 61 | 100 % | 0 |
+| generation target | 3,303 | 84.77 % | 503 | 100 % | 0 |
+| forward source | 208,068 | 55.29 % | 93,020 | 100 % | 0 |
+| forward target | 208,068 | 98.83 % | 2,432 | 100 % | 0 |
+| retrosynthesis source | 248,097 | 98.88 % | 2,784 | 100 % | 0 |
+| retrosynthesis target | 248,097 | 62.40 % | 93,285 | 100 % | 0 |
+| actions source | 90,082 | 83.16 % | 15,118 | 100 % | 0 |
+| actions target | 90,082 | 93.20 % | 6,100 | 100 % | 0 |
 """
 
 from __future__ import annotations
@@ -36,6 +52,7 @@ from tokenizers.trainers import BpeTrainer
 
 from bigchem.data import escapes
 from bigchem.data.smiles_tokens import atoms_of_words
+from bigchem.data.tokenizer_file import fetched, read
 from bigchem.errors import UserError
 from bigchem.strict import write_atomically
 
@@ -67,7 +84,7 @@ class Tokenizer:
     @classmethod
     def load(cls, folder: Path | str) -> Tokenizer:
         """Reads what `save` wrote."""
-        return cls(_read(Path(folder)))
+        return cls(read(Path(folder)))
 
     @classmethod
     def from_t5(cls, folder: Path | str, smiles: Smiles = "pieces") -> Tokenizer:
@@ -75,7 +92,7 @@ class Tokenizer:
 
         folder: one that holds a tokenizer.json, or a model's name at huggingface.co (t5-base), fetched once.
         """
-        backend = _read(_fetched(str(folder)))
+        backend = read(fetched(str(folder)))
         model = json.loads(backend.to_str())["model"]
         pieces = [(piece, score) for piece, score in model.get("vocab", [])] if model["type"] == "Unigram" else []
         if [piece for piece, _ in pieces[:3]] != list(SPECIAL):
@@ -186,34 +203,6 @@ class Tokenizer:
         """For each text, whether decoding its ids gives exactly the same string."""
         decoded = self.decode_batch(self.encode_batch(texts))
         return [before == after for before, after in zip(texts, decoded, strict=True)]
-
-
-def _read(folder: Path) -> tokenizers.Tokenizer:
-    file = folder / "tokenizer.json"
-    if not file.is_file():
-        raise UserError("no tokenizer here: no such file", str(file), "give a folder that holds a tokenizer.json")
-    try:
-        return tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8"))
-    except Exception as error:  # tokenizers raises bare Exception for whatever it cannot parse
-        raise UserError(f"cannot read: {error}", str(file)) from error
-
-
-def _fetched(name: str) -> Path:
-    """The folder of that name, or one that has the tokenizer.json of a model of that name."""
-    if Path(name).is_dir() or Path(name).is_absolute() or name.startswith("."):
-        return Path(name)
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(name, "tokenizer.json")).parent
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"no such folder, and not to be had from huggingface.co ({type(error).__name__})",
-            name,
-            "give a folder that holds T5's tokenizer.json; or, where there is internet: hf download t5-base "
-            "tokenizer.json --local-dir FOLDER",
-        ) from error
 
 
 def _assemble(pieces: list[tuple[str, float]], sentinels: list[str]) -> tokenizers.Tokenizer:

@@ -18,17 +18,22 @@ R = TypeVar("R")
 
 
 @contextmanager
-def pool(workers: int, where: str) -> Iterator[ProcessPoolExecutor]:
-    """Spawned worker processes. UserError, naming `where`, if one dies (out of memory, as a rule)."""
+def pool(
+    workers: int, where: str, start: Callable[..., object] | None = None, *start_with: Any
+) -> Iterator[ProcessPoolExecutor]:
+    """Spawned worker processes, in each of which start(*start_with) is called first.
+
+    UserError, naming `where`, if one dies (out of memory, as a rule).
+    """
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start) as processes:
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start, initargs=(start, start_with)) as processes:
         try:
             yield processes
         except BrokenProcessPool:
             raise UserError(
                 "a worker process died, perhaps for want of memory",
                 where,
-                "give the same command again, which goes on where it was, with fewer --workers",
+                "give the same command again with fewer --workers; a build goes on where it was",
             ) from None
         except BaseException:
             processes.shutdown(wait=False, cancel_futures=True)
@@ -49,11 +54,13 @@ def in_order(
         yield waiting.popleft().result()
 
 
-def _start() -> None:
+def _start(start: Callable[..., object] | None, start_with: tuple[Any, ...]) -> None:
     # One process a core already: threads of tokenizers would only get in each other's way.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     # A worker waits for work on a pipe that it holds open itself, so that it would outlive a parent that is killed.
     threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+    if start is not None:
+        start(*start_with)
 
 
 def _end_with_parent() -> None:
