@@ -6,6 +6,7 @@ import math
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -125,11 +126,10 @@ def check_vocabulary(folder: Path, data: Data) -> None:
 
     T5's own vocabulary is the data's without the chemistry in its free rows: those rows are learned.
     """
-    tokenizers = [Tokenizer.load] + ([Tokenizer.from_t5] if (folder / "tokenizer.json").is_file() else [])
     known = []
-    for load in tokenizers:
+    for load in (Tokenizer.load, Tokenizer.from_t5, partial(Tokenizer.from_t5, smiles="atoms")):
         with suppress(UserError):
-            known.append(load(folder).fingerprint)
+            known.append(load(str(folder.resolve())).fingerprint)
     if known and data.index.tokenizer not in known:
         raise UserError(
             "the weights belong to another tokenizer than the data's", str(folder), "build the data with tokenizer.t5"
