@@ -89,8 +89,11 @@ def make_executor(profile: ClusterProfile, folder: Path, name: str) -> Any:
     if profile.executor == "slurm":
         import shutil
 
-        if shutil.which("sbatch") is None:
-            raise UserError("sbatch is not on PATH: this is no Slurm login node", name, "or use --cluster local")
+        for program in ("sbatch", "srun"):  # submitit takes a machine without srun for no cluster
+            if shutil.which(program) is None:
+                raise UserError(
+                    f"{program} is not on PATH: this is no Slurm login node", name, "or use --cluster local"
+                )
         executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=profile.max_requeues)
         executor.update_parameters(**slurm_parameters(profile, name))
         return executor

@@ -180,10 +180,12 @@ def test_what_would_fail_in_the_job_fails_before_the_queue(small_data: Path, tmp
 def test_a_job_that_slurm_refuses_is_told_in_its_words(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """sbatch is a stand-in here: what is tested is how its refusal is told."""
+    """sbatch and srun are stand-ins here: what is tested is how a refusal is told."""
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition: gpuu' >&2\nexit 1\n")
-    (tmp_path / "bin" / "sbatch").chmod(0o755)
+    for name in ("sbatch", "srun"):
+        program = tmp_path / "bin" / name
+        program.write_text("#!/bin/sh\necho 'sbatch: error: invalid partition: gpuu' >&2\nexit 1\n")
+        program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     with pytest.raises(UserError, match="invalid partition: gpuu"):
         submit(config_of(tmp_path, small_data, "x"), ClusterProfile(executor="slurm"))
