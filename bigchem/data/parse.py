@@ -79,7 +79,8 @@ def parse_sources(
     chunks: list[Chunk] = []
     report = []
     for number, source in enumerate(config.sources):
-        name = f"{source.format} {Path(source.path).name if source.path else source.hub or ''}".strip()
+        file = "/".join(Path(source.path).parts[-2:]) if source.path else source.hub or ""
+        name = f"{source.format} {file}".strip()
         jobs = (
             (records, source, folder / f"{number:03d}-{n:06d}.arrow")
             for n, records in enumerate(chunked(source, config.limit))
