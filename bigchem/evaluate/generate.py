@@ -40,6 +40,12 @@ def part_of(task_rows: TaskRows, max_rows: int, max_source_tokens: int, rank: in
     return Part([int(r) for r in by_length[rank::world_size]], max_source_tokens)
 
 
+def sources_cut(task_rows: TaskRows, max_rows: int, max_source_tokens: int) -> int:
+    """How many of the rows that are predicted, on all ranks, have their source cut."""
+    count = min(len(task_rows), max_rows or len(task_rows))
+    return int(np.count_nonzero(task_rows.lengths[:count, 0] > max_source_tokens))
+
+
 def batches(part: Part, task_rows: TaskRows, rows: list[int], batch_tokens: int) -> Iterator[list[int]]:
     """Rows in batches of at most `batch_tokens` padded source tokens; rows come longest first."""
     batch: list[int] = []

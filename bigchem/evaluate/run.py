@@ -19,7 +19,7 @@ from bigchem.data.plan import open_data
 from bigchem.data.shards import Data
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
-from bigchem.evaluate.generate import part_of, predict, read_lines, token_loss
+from bigchem.evaluate.generate import part_of, predict, read_lines, sources_cut, token_loss
 from bigchem.evaluate.protocol import Score, score_task
 from bigchem.model import presets
 from bigchem.progress import Progress
@@ -73,8 +73,12 @@ def evaluate(
         _start_or_resume(predictions, _identity(subject, config, sha256))
     _barrier(world_size)
     losses: dict[str, tuple[float, int]] = {}
+    cut: dict[str, int] = {}
     for task in subject.tasks:
         rows = subject.data.split(config.split, task)
+        cut[task] = sources_cut(rows, config.max_rows, subject.max_source_tokens)
+        if cut[task]:
+            progress.say(f"{task}: {cut[task]:,} sources cut at {subject.max_source_tokens} tokens")
         part = part_of(rows, config.max_rows, subject.max_source_tokens, rank, world_size)
         predict(subject.model_dir, rows, part, config, predictions / f"{task}.rank{rank}.jsonl", device, progress)
         losses[task] = _summed(
@@ -84,7 +88,7 @@ def evaluate(
     results = subject.out / "results.json"
     if rank == 0:
         scores = [score for task in subject.tasks for score in _score(predictions, task, losses[task], config)]
-        table = _results(subject, config, sha256, scores)
+        table = _results(subject, config, sha256, scores, cut)
         strict.write_atomically(subject.out / "table.md", markdown(scores))
         strict.write_atomically(results, json.dumps(table, indent=1))
     return results
@@ -160,7 +164,9 @@ def _score(predictions: Path, task: str, loss: tuple[float, int], config: Evalua
     return [Score(task, "loss", total / count, None, None, count, "loss/token-mean-v1"), *scores]
 
 
-def _results(subject: Subject, config: EvaluateConfig, sha256: str, scores: list[Score]) -> dict[str, Any]:
+def _results(
+    subject: Subject, config: EvaluateConfig, sha256: str, scores: list[Score], cut: dict[str, int]
+) -> dict[str, Any]:
     shape = presets.read_shape(subject.model_dir)
     about = dict(subject.about)
     model = {"preset": about.pop("preset", None), "parameters": presets.num_parameters(shape), "sha256": sha256}
@@ -172,6 +178,8 @@ def _results(subject: Subject, config: EvaluateConfig, sha256: str, scores: list
         "data_fingerprint": identity["data_fingerprint"],
         "split": config.split,
         "decoding": identity["decoding"],
+        "max_source_tokens": subject.max_source_tokens,
+        "sources_cut": cut,
         "protocol": f"bigchem {bigchem.__version__}",
         "metrics": [asdict(score) for score in scores],
     }

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import REAL_DATA
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bigchem.data.smiles_tokens import atom_starts
 from bigchem.data.spans import Spans, row_keys
+from bigchem.data.tokenizer import Tokenizer
 
 EOS = 1
 SENTINELS = np.arange(32099, 31999, -1)
@@ -111,6 +114,27 @@ def test_spans_that_respect_atoms_lose_nothing_and_keep_the_lengths(sizes: list[
     told = T5.lengths(np.array(lens))
     for row, s, t in zip(split(ids, stored), split(source, told[:, 0]), split(target, told[:, 1]), strict=True):
         assert put_back(s, t)[0] == row[:-1]
+
+
+@pytest.mark.data
+def test_under_one_in_a_hundred_published_molecules_has_no_place_for_spans_between_atoms() -> None:
+    file = REAL_DATA / "chebi20" / "test.txt"
+    vocabulary = REAL_DATA.parent / "vocab" / "t5"
+    if not (file.is_file() and vocabulary.is_dir()):
+        pytest.skip("no chebi20 or no vocab/t5: set BIGCHEM_DATA")
+    smiles = [line.split("\t")[1].replace("\\\\", "\\") for line in file.read_text().splitlines()[1:1001]]
+    encoded, at = Tokenizer.from_t5(vocabulary).encode_with_starts(smiles)
+    pairs = [(row, np.isin(a[:-1], atom_starts(s))) for row, a, s in zip(encoded, at, smiles, strict=True)]
+    pairs = [(row, starts) for row, starts in pairs if len(starts) > 1]
+    ids, lens = np.concatenate([row for row, _ in pairs]), np.array([len(row) for row, _ in pairs])
+    keys = row_keys(0, 6, np.arange(len(pairs)), np.zeros(len(pairs), dtype=np.int64))
+    source, target = T5.corrupt(ids, lens, keys, [starts for _, starts in pairs])
+    told = T5.lengths(lens - 1)
+    across = 0
+    for s, t, (_, starts) in zip(split(source, told[:, 0]), split(target, told[:, 1]), pairs, strict=True):
+        noise = np.array(put_back(s, t)[1])
+        across += not starts[np.flatnonzero(noise[1:] != noise[:-1]) + 1].all()
+    assert 0 < across < 10
 
 
 @pytest.mark.parametrize("largest", [1, 3])

@@ -103,3 +103,17 @@ def test_results_say_what_was_measured_and_a_changed_setting_starts_anew(
     assert {(m["metric"], m["n"]) for m in first["metrics"]} >= {("top1", 4), ("validity", 4)}
     second = json.loads(evaluate(subject, config(max_rows=2), progress=QUIET).read_text())
     assert {m["n"] for m in second["metrics"] if m["metric"] == "top1"} == {2}
+
+
+def test_long_rows_are_evaluated_all_the_same_and_cut_sources_are_counted(
+    small_data: Path, model_dir: Path, tmp_path: Path
+) -> None:
+    about = {"run": "x", "mixture": {"forward": 1.0}, "seed": 0, "step": 1, "tokens": 2}
+    data = Data(small_data)
+    lengths = data.split("test", "forward").lengths[:, 0]
+    cap = int(sorted(lengths)[len(lengths) // 2])
+    subject = Subject(model_dir, data, ("forward",), tmp_path, cap, about)
+    results = json.loads(evaluate(subject, config(), progress=QUIET).read_text())
+    assert {m["n"] for m in results["metrics"] if m["metric"] == "top1"} == {len(lengths)}
+    assert results["max_source_tokens"] == cap
+    assert 0 < results["sources_cut"]["forward"] == int((lengths > cap).sum()) < len(lengths)

@@ -123,6 +123,32 @@ def test_another_world_size_or_other_data_is_refused_with_the_way_out(
     assert "trained on data 0000000000000000" in run_ranks(_refused, 1, config)[0]
 
 
+def test_training_from_a_url_through_a_cache_smaller_than_the_data_is_training_from_the_folder(
+    trained: dict[int, RunConfig], small_data: Path, tmp_path: Path
+) -> None:
+    """A few shards at a time, on two ranks that share the cache."""
+    largest = max(path.stat().st_size for path in small_data.rglob("*") if path.is_file())
+    remote = {"path": f"file://{small_data}", "cache": str(tmp_path / "cache"), "cache_gb": 3 * largest / 1e9}
+    config = config_of(tmp_path, small_data, "remote", data=remote)
+    run_ranks(train_here, 2, config)
+    assert losses(config) == losses(trained[2])
+    held = sum(path.stat().st_size for path in (tmp_path / "cache" / "files").iterdir())
+    assert 0 < held <= 3 * largest < sum(path.stat().st_size for path in small_data.rglob("*.arrow"))
+
+
+def test_an_unlabelled_corpus_is_learned_beside_a_task_on_any_number_of_ranks(unlabelled: Path, tmp_path: Path) -> None:
+    data = {"mixture": {"smiles_spans": 2.0, "text_spans": 1.0}}
+    curves = []
+    for ranks in (1, 2):
+        config = config_of(tmp_path, unlabelled, f"spans{ranks}", data=data, optimizer={"lr": 3e-3})
+        run_ranks(train_here, ranks, config)
+        curves.append(losses(config))
+    assert curves[0] == pytest.approx(curves[1], rel=1e-5)
+    assert curves[0][-1] < curves[0][0]
+    row = json.loads((config.run_dir / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"loss/smiles_spans", "loss/text_spans"} <= row.keys()
+
+
 def test_a_damaged_checkpoint_is_told_on_every_rank(
     trained: dict[int, RunConfig], small_data: Path, tmp_path: Path
 ) -> None:
