@@ -30,20 +30,26 @@ def data_build(
     overrides: Set = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that parse; default: all cores.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace data built from another recipe.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Read sources, tokenise, write shards.
+    """Read sources, leave out repeats and leaks, tokenise, write shards. Goes on where a killed build was.
 
     Example: bigchem data build demo-data data/demo
     """
     from bigchem import shipped
     from bigchem.data.build import build
     from bigchem.data.recipe import load_recipe
+    from bigchem.data.report import print_report
     from bigchem.progress import Progress
 
     config = load_recipe(shipped.find("recipes", recipe, ".toml"), tuple(overrides or ()))
     index = build(config, out, Progress(), workers=workers, overwrite=overwrite)
-    rows = {split: index.rows(split) for split in index.shards}
-    print(json.dumps({"data": str(out), "fingerprint": index.fingerprint, "rows": rows, **index.report}, indent=1))
+    if as_json:
+        rows = {split: index.rows(split) for split in index.shards}
+        print(json.dumps({"data": str(out), "fingerprint": index.fingerprint, "rows": rows, **index.report}, indent=1))
+        return
+    print_report(index)
+    print(f"{out}: fingerprint {index.fingerprint}")
 
 
 @app.command("show")

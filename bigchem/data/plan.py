@@ -57,9 +57,15 @@ class TrainingRows:
             else:
                 out |= over
             left_out.append(start + np.flatnonzero(out))
-        self.left_out: IntArray = np.concatenate([*left_out, np.zeros(0, dtype=np.int64)])
-        self._gaps = self.left_out - np.arange(len(self.left_out))
-        self.size = len(raw) - len(self.left_out)
+        out = np.concatenate([*left_out, np.zeros(0, dtype=np.int64)])
+        self._gaps: IntArray = out - np.arange(len(out))  # rows kept before each that is left out
+        self.num_left_out = len(out)
+        self.size = len(raw) - len(out)
+
+    @property
+    def left_out(self) -> IntArray:
+        """Rows of the data folder that are not trained on, ascending."""
+        return self._gaps + np.arange(len(self._gaps))
 
     def tokens(self) -> int:
         """Source and target tokens of all of them together."""
@@ -139,10 +145,21 @@ class Plan:
         parts = []
         for task, rows in self.rows.items():
             words = f"{TRAINABLE_NAMES[task]} {self.mixture.shares[task]:.1%} of {rows.size:,} rows"
-            words += f", {len(rows.left_out):,} left out as too long" if len(rows.left_out) else ""
+            words += f", {rows.num_left_out:,} left out as too long" if rows.num_left_out else ""
             words += f", {rows.cut:,} cut" if rows.cut else ""
             parts.append(words)
         return "; ".join(parts)
+
+    def advice(self, data: Data) -> str | None:
+        """What to change where the data streams through a cache that does not hold it, and every step reads it all."""
+        used = sum(s.bytes for name in self._config.mixture for s in data.index.shards["train"][name])
+        held = int(self._config.cache_gb * 1e9)
+        if not is_url(self._config.path) or self._config.shuffle_window or used <= held:
+            return None
+        return (
+            f"every step reads from all {used / 1e9:.1f} GB of the training shards, and the cache holds "
+            f"{self._config.cache_gb:g} GB: set data.shuffle_window, or raise data.cache_gb"
+        )
 
     def check_steps(self, steps: int) -> None:
         """UserError if `max_epochs` ends the data before so many steps, but for what packing leaves free."""

@@ -62,6 +62,8 @@ def train(config: RunConfig, device: torch.device) -> Outcome:
     saved = done.steps
     say(f"{presets.num_parameters(model.shape):,} parameters, ZeRO-{engine.zero_stage}, {world_size} ranks, {device}")
     say(f"data {data.index.fingerprint}: {loader.plan.describe()}")
+    if advice := loader.plan.advice(data):
+        say(advice)
     say(f"from step {done.steps}, example {done.examples}" if done.steps else "from the start")
 
     with ExitStack() as stack:

@@ -131,6 +131,15 @@ def test_micro_batches_are_balanced_by_cost_rather_than_by_tokens(small_data: Pa
     assert unevenness[0] < unevenness[1]
 
 
+def test_a_cache_that_every_step_would_turn_over_is_told(small_data: Path, tmp_path: Path) -> None:
+    remote = {"path": f"file://{small_data}", "cache": str(tmp_path / "cache"), "cache_gb": 1e-4}
+    for fields, told in (({}, True), ({"shuffle_window": 2}, False), ({"cache_gb": 1.0}, False)):
+        config = with_fields(**{**remote, **fields})
+        data = open_data(config)
+        assert ("set data.shuffle_window" in (Plan(data, config, 0).advice(data) or "")) is told
+    assert Plan(Data(small_data), with_fields(cache_gb=1e-6), 0).advice(Data(small_data)) is None
+
+
 def test_local_data_makes_no_cache(small_data: Path, tmp_path: Path) -> None:
     open_data(with_fields(path=str(small_data), cache=str(tmp_path / "cache")))
     assert not (tmp_path / "cache").exists()

@@ -1,0 +1,53 @@
+"""What a build did, as a person reads it: rows, sources, and what was left out for which held-out set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from bigchem.data.index import SPLITS, Index
+from bigchem.progress import tables
+
+
+def print_report(index: Index) -> None:
+    """Prints an index's rows and its report."""
+    console = tables()
+    for table in (_rows(index), _sources(index.report["sources"]), _leaks(index.report["leaked"])):
+        if table.row_count:
+            console.print(table)
+
+
+def _rows(index: Index) -> Table:
+    table = _table("rows kept", "task", *SPLITS, "equal ones left out")
+    by_split = {split: index.rows(split) for split in SPLITS}
+    for task in dict.fromkeys(task for rows in by_split.values() for task in rows):
+        repeats = sum(n for name, n in index.report["repeats"].items() if name.endswith(f"/{task}"))
+        table.add_row(task, *(f"{by_split[split].get(task, 0):,}" for split in SPLITS), f"{repeats:,}")
+    return table
+
+
+def _sources(sources: list[dict[str, Any]]) -> Table:
+    table = _table("sources", "source", "split", "rows", "records rejected", "backslashes repaired")
+    for source in sources:
+        counts = (source["rows"], source["rejected"], source["repaired_backslashes"])
+        table.add_row(source["source"], source["split"], *(f"{count:,}" for count in counts))
+    return table
+
+
+def _leaks(leaked: dict[str, dict[str, Any]]) -> Table:
+    columns = ("rows", "molecules", "rows but for stereo", "molecules but for stereo")
+    table = _table("training rows about held-out molecules", "training task", "left out", "held out", *columns)
+    for task, leaks in leaked.items():
+        for number, (held_out, overlap) in enumerate(leaks["by_held_out"].items()):
+            first = (task, f"{leaks['dropped']:,} of {leaks['rows']:,}") if number == 0 else ("", "")
+            table.add_row(*first, held_out, *(f"{count:,}" for count in overlap.values()))
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        words = column in ("task", "source", "split", "training task", "held out")
+        table.add_column(column, justify="left" if words else "right")
+    return table
