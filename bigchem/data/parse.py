@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -63,6 +62,7 @@ class Chunk:
 
     path: Path
     split: str
+    records: int
     rows: int
     repaired: int
     rejected: list[Rejected]
@@ -89,11 +89,16 @@ def parse_sources(
         with progress.bar(f"reading {name}", None) as bar:
             for chunk in in_order(pool, _parse_chunk, jobs, 4 * workers):
                 own.append(chunk)
-                bar.advance(chunk.rows + len(chunk.rejected))
-        count = Counter(rows=sum(c.rows for c in own), rejected=sum(len(c.rejected) for c in own))
-        _check_rejected(source, name, count, config.max_rejected, [r for c in own for r in c.rejected[:1]][:1])
-        repaired = sum(c.repaired for c in own)
-        report.append({"source": name, "split": source.split, **count, "repaired_backslashes": repaired})
+                bar.advance(chunk.records)
+        count = {
+            "records": sum(chunk.records for chunk in own),
+            "rejected": sum(len(chunk.rejected) for chunk in own),
+            "rows": sum(chunk.rows for chunk in own),
+            "repaired_backslashes": sum(chunk.repaired for chunk in own),
+        }
+        first = next((rejected for chunk in own for rejected in chunk.rejected), None)
+        _check_rejected(source.path or name, count["records"], count["rejected"], config.max_rejected, first)
+        report.append({"source": name, "split": source.split, **count})
         chunks += own
     return chunks, report
 
@@ -172,7 +177,11 @@ def _parse_chunk(records: list[Record], source: SourceConfig, path: Path) -> Chu
     parsed = time.perf_counter()
     identities = Identities.of([inchikeys(row.molecule) if row.molecule is not None else () for row in rows])
     identified = time.perf_counter()
-    facts = {"repaired": sum(row.repaired for row in rows), "rejected": [asdict(r) for r in rejected]}
+    facts = {
+        "records": len(records),
+        "repaired": sum(row.repaired for row in rows),
+        "rejected": [asdict(r) for r in rejected],
+    }
     _write(path, rows, identities, facts)
     seconds = {"parsing": parsed - begun, "InChI": identified - parsed, "writing": time.perf_counter() - identified}
     return _chunk_of(path, source, seconds)
@@ -199,7 +208,7 @@ def _chunk_of(path: Path, source: SourceConfig, seconds: dict[str, float]) -> Ch
     table = _open(path)
     facts = json.loads(table.schema.metadata[b"facts"])
     rejected = [Rejected(**found) for found in facts["rejected"]]
-    return Chunk(path, source.split, table.num_rows, facts["repaired"], rejected, seconds)
+    return Chunk(path, source.split, facts["records"], table.num_rows, facts["repaired"], rejected, seconds)
 
 
 def _open(path: Path) -> pa.Table:
@@ -216,17 +225,14 @@ def _flat(table: pa.Table, name: str) -> npt.NDArray[np.uint64]:
     return values
 
 
-def _check_rejected(source: SourceConfig, name: str, count: Counter[str], limit: float, first: list[Rejected]) -> None:
-    where = source.path or name
-    why = f"the first: line {first[0].line}: {first[0].reason}" if first else "the file is empty"
-    if not count["rows"]:
-        raise UserError(
-            f"not one readable record ({count['rejected']} rejected); {why}", where, "is it of this format?"
-        )
-    share = count["rejected"] / count.total()
+def _check_rejected(where: str, records: int, rejected: int, limit: float, first: Rejected | None) -> None:
+    why = f"the first: line {first.line}: {first.reason}" if first else "the file is empty"
+    if rejected == records:
+        raise UserError(f"not one readable record ({rejected} rejected); {why}", where, "is it of this format?")
+    share = rejected / records
     if share > limit:
         raise UserError(
-            f"{count['rejected']} of {count.total()} records are unreadable ({share:.1%}); {why}",
+            f"{rejected} of {records} records are unreadable ({share:.1%}); {why}",
             where,
             f"mend them, or allow more by max_rejected = {math.ceil(100 * share) / 100}",
         )

@@ -57,10 +57,10 @@ class TrainingRows:
             else:
                 out |= over
             left_out.append(start + np.flatnonzero(out))
-        out = np.concatenate([*left_out, np.zeros(0, dtype=np.int64)])
-        self._gaps: IntArray = out - np.arange(len(out))  # rows kept before each that is left out
-        self.num_left_out = len(out)
-        self.size = len(raw) - len(out)
+        rows = np.concatenate([*left_out, np.zeros(0, dtype=np.int64)])
+        self._gaps: IntArray = rows - np.arange(len(rows))  # rows kept before each that is left out
+        self.num_left_out = len(rows)
+        self.size = len(raw) - len(rows)
 
     @property
     def left_out(self) -> IntArray:

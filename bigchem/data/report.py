@@ -28,9 +28,9 @@ def _rows(index: Index) -> Table:
 
 
 def _sources(sources: list[dict[str, Any]]) -> Table:
-    table = _table("sources", "source", "split", "rows", "records rejected", "backslashes repaired")
+    table = _table("sources", "source", "split", "records", "rejected", "rows", "backslashes repaired")
     for source in sources:
-        counts = (source["rows"], source["rejected"], source["repaired_backslashes"])
+        counts = (source[name] for name in ("records", "rejected", "rows", "repaired_backslashes"))
         table.add_row(source["source"], source["split"], *(f"{count:,}" for count in counts))
     return table
 
