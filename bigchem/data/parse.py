@@ -97,7 +97,7 @@ def parse_sources(
             "repaired_backslashes": sum(chunk.repaired for chunk in own),
         }
         first = next((rejected for chunk in own for rejected in chunk.rejected), None)
-        _check_rejected(source.path or name, count["records"], count["rejected"], config.max_rejected, first)
+        _check_counts(source.path or name, count, config.max_rejected, first)
         report.append({"source": name, "split": source.split, **count})
         chunks += own
     return chunks, report
@@ -225,14 +225,17 @@ def _flat(table: pa.Table, name: str) -> npt.NDArray[np.uint64]:
     return values
 
 
-def _check_rejected(where: str, records: int, rejected: int, limit: float, first: Rejected | None) -> None:
-    why = f"the first: line {first.line}: {first.reason}" if first else "the file is empty"
-    if rejected == records:
-        raise UserError(f"not one readable record ({rejected} rejected); {why}", where, "is it of this format?")
+def _check_counts(where: str, count: dict[str, int], limit: float, first: Rejected | None) -> None:
+    records, rejected = count["records"], count["rejected"]
+    if not count["rows"]:
+        why = "the file is empty" if not records else f"of {records} records none has a task that is asked for"
+        if first is not None:
+            why = f"not one readable record ({rejected} rejected); the first: line {first.line}: {first.reason}"
+        raise UserError(f"no rows: {why}", where, "is it of this format, and are `tasks` right?")
     share = rejected / records
-    if share > limit:
+    if first is not None and share > limit:
         raise UserError(
-            f"{rejected} of {records} records are unreadable ({share:.1%}); {why}",
+            f"{rejected} of {records} records are unreadable ({share:.1%}); the first: line {first.line}: {first.reason}",
             where,
             f"mend them, or allow more by max_rejected = {math.ceil(100 * share) / 100}",
         )

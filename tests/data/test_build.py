@@ -97,8 +97,14 @@ def test_too_many_unreadable_rows_stop_the_build_and_leave_nothing_under_its_nam
 
 
 def test_an_empty_corpus_is_a_user_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not one readable record"):
-        build(recipe(tmp_path, jsonl(tmp_path, "rows.jsonl", [])), tmp_path / "data", QUIET, workers=1)
+    actions = [ROW % f"Stir {i}." for i in range(3)]
+    for lines, tasks, told in (
+        ([], "", "the file is empty"),
+        (["garbage\n"] * 3, "", r"not one readable record \(3 rejected\); the first: line 1: not JSON"),
+        (actions, 'tasks = ["forward"]\n', "of 3 records none has a task that is asked for"),
+    ):
+        with pytest.raises(UserError, match=told):
+            build(recipe(tmp_path, jsonl(tmp_path, "rows.jsonl", lines) + tasks), tmp_path / "data", QUIET, workers=1)
     with pytest.raises(UserError, match="no training rows"):
         build(recipe(tmp_path, synthetic(20, "test", 1)), tmp_path / "data", QUIET, workers=1)
     assert not (tmp_path / "data").exists()
