@@ -54,7 +54,7 @@ def data_build(
 
 @app.command("show")
 def data_show(
-    data: Annotated[Path, typer.Argument(help="A folder made by `data build`.")],
+    data: Annotated[str, typer.Argument(help="A folder made by `data build`, or its URL.")],
     task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
     split: Annotated[Split, typer.Option(help="Which rows.")] = Split.train,
     rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="Rows of each task.")] = 2,
@@ -153,7 +153,8 @@ def data_verify(
 @app.command("audit")
 def data_audit(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Data folders, recipes, or files of lines (.txt, .smi).")
+        list[str],
+        typer.Argument(metavar="PATH...", help="Data folders or their URLs, recipes, or files of lines (.txt, .smi)."),
     ],
     tokenizer: Annotated[Path | None, typer.Option(help="Folder of another tokenizer.json, taken as it is.")] = None,
     max_source_tokens: Annotated[int, typer.Option(min=1, help="Sources above this are counted as too long.")] = 512,

@@ -50,7 +50,7 @@ class DataConfig(Section):
     """Most that the cache holds; the shards that were used last stay."""
     mixture: dict[str, float] = Field(default_factory=lambda: dict.fromkeys(TASK_NAMES, 1.0))
     """Weight of each task; a task left out is not trained. `text_spans` and `smiles_spans` are unlabelled corpora."""
-    temperature: Annotated[float, Field(gt=0.0)] | None = None
+    temperature: Annotated[float, Field(ge=0.1)] | None = None
     """Weights are multiplied by rows ** (1 / temperature): 1 mixes by size, large values as `mixture` says. None: as
     `mixture` says."""
     max_epochs: Annotated[int, Field(ge=0)] = 0

@@ -8,6 +8,7 @@ of a recipe are the rows before the build leaves out repeats and leaks.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -19,10 +20,12 @@ from bigchem.data.audit_tally import Limits, Side, Tally, tally
 from bigchem.data.index import SPLITS
 from bigchem.data.parse import CHUNK, chunked
 from bigchem.data.recipe import BuildConfig, load_recipe
+from bigchem.data.remote import is_url
 from bigchem.data.shards import Data
 from bigchem.data.sources import read_rows
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
 from bigchem.data.sources.files import open_text
+from bigchem.data.sources.rows import is_unicode
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.data.workers import in_order, pool
 from bigchem.errors import UserError
@@ -103,7 +106,9 @@ def _corpus(
     path: str, tokenizer: Path | None, overrides: tuple[str, ...], scratch: Path
 ) -> tuple[Iterable[_Job], Path]:
     """The work on a corpus and the folder of its tokenizer."""
-    if (Path(path) / "index.json").is_file():
+    if overrides and not path.endswith(".toml") and (Path(path).exists() or is_url(path)):
+        raise UserError("--set overrides fields of a recipe, and this is none", path, "leave it out")
+    if is_url(path) or (Path(path) / "index.json").is_file():
         data = Data(path)
         return _data_jobs(data), tokenizer or data.tokenizer_dir
     if path.endswith(LINES):
@@ -112,6 +117,10 @@ def _corpus(
         return _line_jobs(path), tokenizer
     if Path(path).is_dir():
         raise UserError("no data here: index.json is missing", path, "give a data folder, a recipe or a file of lines")
+    if Path(path).is_file() and not path.endswith(".toml"):
+        raise UserError(
+            "cannot be audited", path, f"give a data folder, a recipe (.toml), or lines ({' '.join(LINES)})"
+        )
     config = load_recipe(shipped.find("recipes", path, ".toml"), overrides)
     if tokenizer is None:
         config.tokenizer.make(_training_texts(config)).save(scratch)
@@ -134,7 +143,8 @@ def _recipe_jobs(config: BuildConfig) -> Iterator[_Job]:
 
 
 def _line_jobs(path: str) -> Iterator[_Job]:
-    lines = (line.split()[0] if ".smi" in Path(path).suffixes else line for line in open_text(path) if line.strip())
+    whole = (line for line in open_text(path, most=sys.maxsize - 2) if line.strip())
+    lines = (line.split()[0] if ".smi" in Path(path).suffixes else line for line in whole)
     while chunk := list(islice(lines, CHUNK)):
         yield _Lines(chunk)
 
@@ -153,7 +163,8 @@ def _prompt(side: Side) -> str:
 def _texts(job: _Job) -> tuple[list[tuple[Side, str]], int]:
     """The texts of a job, and how many of its records cannot be read. Span tasks have no target."""
     if isinstance(job, _Lines):
-        return [(Side("", "", "line"), line) for line in job.lines], 0
+        lines = [line for line in job.lines if is_unicode(line)]
+        return [(Side("", "", "line"), line) for line in lines], len(job.lines) - len(lines)
     rows, rejected = (job.rows, 0) if isinstance(job, _Rows) else _parsed(job)
     texts = []
     for row in rows:

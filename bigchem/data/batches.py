@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from bigchem.data.mixture import check_end
-from bigchem.data.order import Examples, IntArray, Order
+from bigchem.data.order import Examples, Order
+from bigchem.data.ragged import IntArray
 from bigchem.errors import UserError
 
 LengthsOf = Callable[[IntArray], IntArray]
@@ -24,6 +26,8 @@ HEADROOM = 0.005
 """Share of global_tokens that a step leaves free. Examples do not pack into equal micro-batches without a gap: without
 it a step of exactly world_size * micro_tokens would need one more, nearly empty, micro-batch on every rank."""
 
+PARTNERS = 64
+"""Emptiest micro-batches that one that is over-full tries to exchange examples with."""
 BLOCK = 1 << 18
 """Examples whose lengths are looked at at a time on the way to a far step."""
 
@@ -106,7 +110,7 @@ class Steps:
         return cuts
 
     def _read(self, position: int, count: int) -> tuple[Examples, IntArray]:
-        check_end(self.order.mixture.end, position, "data.mixture")
+        check_end(self.order.mixture.end, position, "data.max_epochs")
         examples = self.order.examples(position, position + count)
         lengths = np.empty((len(examples.rows), 2), dtype=np.int64)
         for task in self.order.task_ids.tolist():
@@ -199,31 +203,53 @@ def _in_rounds(tokens: IntArray, cost: IntArray, bins: int) -> IntArray:
 
 
 def _relieve(micro_batch: IntArray, tokens: IntArray, cost: IntArray, bins: int, micro_tokens: int) -> bool:
-    """Exchanges examples between the fullest and the emptiest bin until none holds more than micro_tokens; in place.
+    """Exchanges examples between the fullest bin and emptier ones until none holds more than micro_tokens; in place.
 
-    Of the exchanges that fit, the one that brings the two bins' costs nearest. False where exchanges do not do it.
+    False where no exchange helps any more. Every exchange lowers the fullest bin, so that there is an end.
     """
     load = np.bincount(micro_batch, weights=tokens, minlength=bins).astype(np.int64)
-    spent = np.bincount(micro_batch, weights=cost, minlength=bins)
-    for _ in range(4 * bins + 16):
-        full, empty = int(np.argmax(load)), int(np.argmin(load))
-        excess, room = int(load[full]) - micro_tokens, micro_tokens - int(load[empty])
-        if excess <= 0:
-            return True
-        givers, takers = np.flatnonzero(micro_batch == full), np.flatnonzero(micro_batch == empty)
-        # The last column gives nothing back.
-        gap = tokens[givers][:, None] - np.append(tokens[takers], 0)[None, :]
-        fits = (gap > 0) & (gap <= room)
-        if not fits.any():
+    spent = np.bincount(micro_batch, weights=cost, minlength=bins).astype(np.float64)
+    while load.max(initial=0) > micro_tokens:
+        full = int(np.argmax(load))
+        for other in np.argsort(load, kind="stable")[:PARTNERS].tolist():
+            if other != full and _exchange(micro_batch, tokens, cost, load, spent, (full, other), micro_tokens):
+                break
+        else:
             return False
-        enough = fits & (gap >= excess)
-        shift = cost[givers][:, None] - np.append(cost[takers], 0)[None, :]
-        unevenness = np.abs(spent[full] - spent[empty] - 2.0 * shift) if enough.any() else -gap.astype(np.float64)
-        unevenness[~(enough if enough.any() else fits)] = np.inf
-        i, j = divmod(int(np.argmin(unevenness)), unevenness.shape[1])
-        micro_batch[givers[i]] = empty
-        if j < len(takers):
-            micro_batch[takers[j]] = full
-        load[full], load[empty] = load[full] - gap[i, j], load[empty] + gap[i, j]
-        spent[full], spent[empty] = spent[full] - shift[i, j], spent[empty] + shift[i, j]
-    return False
+    return True
+
+
+def _exchange(
+    micro_batch: IntArray,
+    tokens: IntArray,
+    cost: IntArray,
+    load: IntArray,
+    spent: npt.NDArray[np.float64],
+    pair: tuple[int, int],
+    micro_tokens: int,
+) -> bool:
+    """Moves an example from the first bin of the pair to the second, for a shorter one or for none; in place.
+
+    Of the exchanges that bring the first under micro_tokens and keep the second there, the one that brings their costs
+    nearest; else the largest that keeps the second there. False if there is none.
+    """
+    full, other = pair
+    excess, room = int(load[full]) - micro_tokens, micro_tokens - int(load[other])
+    givers, takers = np.flatnonzero(micro_batch == full), np.flatnonzero(micro_batch == other)
+    gap = tokens[givers][:, None] - np.append(tokens[takers], 0)[None, :]  # the last column gives nothing back
+    shift = cost[givers][:, None] - np.append(cost[takers], 0)[None, :]
+    fits = (gap > 0) & (gap <= room)
+    if not fits.any():
+        return False
+    enough = fits & (gap >= excess)
+    if enough.any():
+        unevenness = np.where(enough, np.abs(spent[full] - spent[other] - 2.0 * shift), np.inf)
+    else:
+        unevenness = np.where(fits, -gap, np.inf)
+    i, j = divmod(int(np.argmin(unevenness)), unevenness.shape[1])
+    micro_batch[givers[i]] = other
+    if j < len(takers):
+        micro_batch[takers[j]] = full
+    load[[full, other]] += np.array([-gap[i, j], gap[i, j]])
+    spent[[full, other]] += np.array([-shift[i, j], shift[i, j]])
+    return True

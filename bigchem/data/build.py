@@ -11,15 +11,12 @@ where it was: what a chunk or a shard holds depends on the recipe alone, so that
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -28,13 +25,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bigchem import strict
-from bigchem.data.index import FORMAT, SPLITS, Index, Shard, other_files, shard_path
-from bigchem.data.leakage import drop_leaked
+from bigchem.data.index import SPLITS, Index, Shard, other_files, shard_path
+from bigchem.data.leakage import Training, drop_leaked
 from bigchem.data.parse import ParsedRows, parse_sources, texts
 from bigchem.data.recipe import BuildConfig, recipe_hash
 from bigchem.data.shards import Data, prompted, write_lengths, write_shard
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.data.workers import in_order, pool
+from bigchem.data.workfolder import publish, refuse_foreign, tidy, work_folder
 from bigchem.errors import UserError
 from bigchem.progress import Progress
 from bigchem.tasks import SPAN_TASKS, TRAINABLE_NAMES
@@ -52,30 +50,37 @@ def build(
     config: BuildConfig, out: Path, progress: Progress, *, workers: int | None = None, overwrite: bool = False
 ) -> Index:
     """Builds the data folder `out`. An equal build that is already there is left as it is and returned."""
+    out = out.resolve()  # a link to a folder on another disk stays a link
+    refuse_foreign(out)
     recipe = recipe_hash(config)
     if (out / "index.json").is_file() and not overwrite:
-        index = Data(out).index
-        if index.recipe == recipe:
+        present = _recipe_of(out)
+        if present == recipe:
             progress.say(f"{out} is already built from this recipe: nothing to do")
-            return index
+            tidy(out)
+            return Data(out).index
         raise UserError("holds data built from another recipe", str(out), "choose another folder, or --overwrite")
-    if out.exists() and any(out.iterdir()) and not (out / "index.json").is_file():
-        raise UserError("is not empty and holds no data of ours", str(out), "choose another folder")
 
     workers = workers or os.cpu_count() or 1
-    with _work_folder(out, recipe, progress) as work:
-        if not (work / "index.json").is_file():
-            for leftover in work.rglob(".*.partial"):  # of a build that was killed while it wrote
-                leftover.unlink()
+    with work_folder(out, recipe, progress) as work:
+        if not (work / "data" / "index.json").is_file():
             with pool(workers, str(out)) as processes:
                 index = _build(config, work, progress, processes, workers)
-            strict.write_atomically(work / "index.json", replace(index, recipe=recipe).to_json())
-        _publish(work, out)
+            strict.write_atomically(work / "data" / "index.json", replace(index, recipe=recipe).to_json())
+        publish(work, out)
     return Data(out).index
 
 
+def _recipe_of(out: Path) -> str | None:
+    """The recipe that a published folder states; None of one that this version cannot read."""
+    try:
+        return Data(out).index.recipe
+    except UserError:
+        return None
+
+
 def _build(config: BuildConfig, work: Path, progress: Progress, processes: ProcessPoolExecutor, workers: int) -> Index:
-    """Everything but the index into the folder `work`."""
+    """Everything but the index, into `work`."""
     chunks, sources = parse_sources(config, work / "parsed", progress, processes, workers)
     parsed = ParsedRows(chunks)
     report: dict[str, Any] = {"sources": sources}
@@ -87,60 +92,28 @@ def _build(config: BuildConfig, work: Path, progress: Progress, processes: Proce
         progress.say(f"training a tokenizer of {config.tokenizer.vocab_size} pieces")
     sentinels = SENTINELS if SPAN_TASKS.keys() & rows["train"].keys() else 0
     tokenizer = config.tokenizer.make(_training_texts(parsed, rows["train"]), sentinels)
-    tokenizer.save(work / "tokenizer")
+    tokenizer.save(work / "data" / "tokenizer")
     shards, seconds = _write_shards(
         _shard_jobs(parsed, rows, work, config.shard_rows), work, progress, processes, workers
     )
-    with strict.replace_atomically(work / "rejected.jsonl") as file:
+    with strict.replace_atomically(work / "data" / "rejected.jsonl") as file:
         for rejected in (r for chunk in chunks for r in chunk.rejected):
             file.write((json.dumps(asdict(rejected), ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
     for chunk in chunks:
         seconds.update(chunk.seconds)
     progress.say("workers' time: " + ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.most_common()))
-    return Index(tokenizer.fingerprint, shards, files=other_files(work), report=report)
-
-
-@contextmanager
-def _work_folder(out: Path, recipe: str, progress: Progress) -> Iterator[Path]:
-    """The folder aside, with what an interrupted build of the same recipe left in it. One build at a time."""
-    work = out.with_name(f".{out.name}.partial")
-    work.mkdir(parents=True, exist_ok=True)
-    folder = os.open(work, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Between the two calls another build may have finished and renamed the folder.
-        if not work.is_dir() or not os.path.samestat(os.fstat(folder), work.stat()):
-            raise BlockingIOError
-        state, stated = work / "recipe", f"{FORMAT} {recipe}\n"
-        if not state.is_file() or state.read_text(encoding="utf-8") != stated:
-            _empty(work)
-            strict.write_atomically(state, stated)
-        elif any((work / "parsed").glob("*")):
-            progress.say(f"going on with an interrupted build of {out}")
-        yield work
-    except BlockingIOError:
-        raise UserError("another build is writing it", str(out), "wait for that one, or end it") from None
-    finally:
-        os.close(folder)
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    return Index(tokenizer.fingerprint, shards, files=other_files(work / "data"), report=report)
 
 
 def _without_repeats(parsed: ParsedRows, report: dict[str, Any]) -> Rows:
     """All rows but those that are equal to an earlier one of the same split and task."""
-    rows: Rows = {}
+    rows: Rows = {split: {} for split in SPLITS}
     repeats: dict[str, int] = {}
     for split in SPLITS:
         for task in TRAINABLE_NAMES:
             chosen = parsed.select(split, task)
             if len(chosen):
-                rows.setdefault(split, {})[task] = chosen
+                rows[split][task] = chosen
             if dropped := parsed.count(split, task) - len(chosen):
                 repeats[f"{split}/{task}"] = dropped
     report["repeats"] = repeats
@@ -148,15 +121,18 @@ def _without_repeats(parsed: ParsedRows, report: dict[str, Any]) -> Rows:
 
 
 def _without_leaks(parsed: ParsedRows, rows: Rows, keep_out: str, report: dict[str, Any]) -> Rows:
-    """Drops training rows about a molecule that a valid or test row of any task is about."""
-    held_out = {
-        f"{split}/{task}": parsed.identities(chosen)
-        for split, tasks in rows.items()
-        if split != "train"
-        for task, chosen in tasks.items()
+    """Drops training rows with the source of a valid or test row of their task, or about a molecule of one of any
+    task."""
+    held_out = [(split, task, chosen) for split in ("valid", "test") for task, chosen in rows[split].items()]
+    train = {
+        task: Training(
+            parsed.identities(chosen),
+            parsed.asked(chosen, np.concatenate([chosen[:0], *(rows for _, of, rows in held_out if of == task)])),
+        )
+        for task, chosen in rows["train"].items()
     }
-    train = {task: parsed.identities(chosen) for task, chosen in rows.get("train", {}).items()}
-    kept, report["leaked"] = drop_leaked(train, held_out, keep_out)
+    about = {f"{split}/{task}": parsed.identities(chosen) for split, task, chosen in held_out}
+    kept, report["leaked"] = drop_leaked(train, about, keep_out)
     left = {task: rows["train"][task][mask] for task, mask in kept.items() if mask.any()}
     return {**rows, "train": left}
 
@@ -199,7 +175,7 @@ def _write_shards(
             seconds.update(took)
             bar.advance(shard.rows)
     for (split, task), parts in lengths.items():
-        write_lengths(work, split, task, np.concatenate(parts))
+        write_lengths(work / "data", split, task, np.concatenate(parts))
     return shards, seconds
 
 
@@ -209,11 +185,11 @@ def _write_shard(
     """Tokenises and writes one shard; what it is, its lengths [rows, 2], seconds. What is there already is taken."""
     path = shard_path(split, task, number)
     made = work / "made" / f"{path}.npz"
-    if made.is_file():
+    if made.is_file() and (work / "data" / path).is_file():
         with np.load(made) as facts:
             return Shard(**json.loads(str(facts["shard"]))), facts["lengths"], {}
     begun = time.perf_counter()
-    tokenizer = Tokenizer.load(work / "tokenizer")
+    tokenizer = Tokenizer.load(work / "data" / "tokenizer")
     columns: dict[str, list[Any]] = {"key": [], "source": [], "target": [], "source_ids": [], "target_ids": []}
     for table in texts(places):
         columns["key"] += [f"{key:016x}" for key in table["key"].to_pylist()]
@@ -226,20 +202,7 @@ def _write_shard(
         columns["target_ids"] += [[]] * len(targets) if task in SPAN_TASKS else tokenizer.encode_batch(targets)
     encoded = time.perf_counter()
     lengths = np.array([[len(s), len(t)] for s, t in zip(columns["source_ids"], columns["target_ids"], strict=True)])
-    shard = write_shard(work, path, columns)
+    shard = write_shard(work / "data", path, columns)
     with strict.replace_atomically(made) as file:
         np.savez(file, lengths=lengths, shard=json.dumps(asdict(shard)))
     return shard, lengths, {"tokenising": encoded - begun, "writing": time.perf_counter() - encoded}
-
-
-def _publish(work: Path, out: Path) -> None:
-    """Gives a complete folder its name. May be interrupted anywhere, and done again."""
-    for name in ("parsed", "made"):
-        shutil.rmtree(work / name, ignore_errors=True)
-    (work / "recipe").unlink(missing_ok=True)
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.replace(old)
-    work.replace(out)
-    shutil.rmtree(old, ignore_errors=True)

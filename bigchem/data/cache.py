@@ -11,7 +11,6 @@ flock is free belongs to a dead process and is reclaimed. So a process may be ki
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import time
@@ -24,6 +23,7 @@ import pyarrow as pa
 
 from bigchem.data import remote
 from bigchem.data.index import File
+from bigchem.data.locks import lock
 from bigchem.errors import UserError
 
 MAX_BYTES = 50_000_000_000
@@ -94,7 +94,7 @@ class Cache:
         target = self._files / file.sha256
         path = target.with_name(f"{file.sha256}.partial")
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as partial:
-            fcntl.flock(partial, fcntl.LOCK_EX)
+            lock(partial)
             if not _is_at(partial, path):
                 return None
             try:
@@ -149,8 +149,8 @@ class Cache:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self.path / "lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with (self.path / "lock").open("ab") as handle:
+            lock(handle)
             yield
 
 
@@ -171,11 +171,9 @@ def _is_at(handle: BinaryIO, path: Path) -> bool:
 def _reclaim(path: Path) -> int:
     """Bytes that a running download takes; a dead process's partial file is removed and takes none."""
     try:
-        with path.open("rb") as handle:
+        with path.open("r+b") as handle:
             size = os.fstat(handle.fileno()).st_size
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not lock(handle, wait=False):
                 return size
             if _is_at(handle, path):
                 path.unlink()

@@ -17,10 +17,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bigchem.data.index import Shard, lengths_path
-from bigchem.data.ragged import stretches
+from bigchem.data.ragged import IntArray, stretches
 from bigchem.strict import write_atomically
 
-IntArray = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
 Lengths = npt.NDArray[np.unsignedinteger]
 

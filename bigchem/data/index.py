@@ -3,7 +3,7 @@
     DATA/index.json                       fingerprint, tasks, shards, other files
     DATA/tokenizer/                       loadable by transformers
     DATA/train/captioning-00000.arrow     rows: key, source, target, source_ids, target_ids
-    DATA/train/captioning.lengths.npy     [rows, 2] uint16 or uint32: source and target tokens
+    DATA/lengths/train-captioning.npy     [rows, 2] uint16 or uint32: source and target tokens
 
 Everything that a reader needs is listed with its size and sha256, so all of a folder can be verified.
 """
@@ -23,6 +23,7 @@ from bigchem.tasks import TRAINABLE_NAMES
 
 FORMAT = 2
 SPLITS = ("train", "valid", "test")
+AGAIN = "copy the data again, or build it again with --overwrite"
 
 
 class File(NamedTuple):
@@ -74,12 +75,15 @@ class Index:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the data: 16 hexadecimal digits over the tokenizer and every shard's hash, in order."""
+        """Identity of the data: 16 hexadecimal digits over the tokenizer, every shard's hash in order, and the hashes
+        of the lengths, from which the steps of a run follow."""
         digest = hashlib.sha256(self.tokenizer.encode())
         for split in SPLITS:
             for task in TRAINABLE_NAMES:
                 for shard in self.shards.get(split, {}).get(task, []):
                     digest.update(f"{split}/{task}/{shard.rows}/{shard.sha256}\n".encode())
+        for name, file in sorted(self.under("lengths").items()):
+            digest.update(f"{name}/{file.sha256}\n".encode())
         return digest.hexdigest()[:16]
 
     def rows(self, split: str) -> dict[str, int]:
@@ -104,7 +108,7 @@ class Index:
         try:
             table = json.loads(text)
             if table["format"] != FORMAT:
-                raise UserError(f"index format {table['format']}, expected {FORMAT}", where, "build the data again")
+                raise UserError(f"index format {table['format']}, expected {FORMAT}", where, AGAIN)
             shards = {
                 split: {task: [Shard(**s) for s in listed] for task, listed in tasks.items()}
                 for split, tasks in table["shards"].items()
@@ -114,9 +118,9 @@ class Index:
             _check(index)
             stated = table["fingerprint"]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"not an index: {error!r}", where, "build the data again") from None
+            raise UserError(f"not an index: {error!r}", where, AGAIN) from None
         if index.fingerprint != stated:
-            raise UserError("the fingerprint does not match the contents", where, "build the data again")
+            raise UserError("the fingerprint does not match the contents", where, AGAIN)
         return index
 
 
@@ -127,9 +131,12 @@ def _check(index: Index) -> None:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or not re.fullmatch("[0-9a-f]{64}", file.sha256):
             raise ValueError(f"bad path or sha256 of {name}")
-    if any(type(n) is not int or n < 1 for _, _, shards in index.tasks() for s in shards for n in (s.rows, s.bytes)):
-        raise ValueError("a shard without rows or bytes")
+    sizes = [n for _, _, shards in index.tasks() for s in shards for n in (s.rows, s.bytes)]
+    if any(type(n) is not int or n < 1 for n in [*sizes, *(file.bytes for file in index.files.values())]):
+        raise ValueError("a file without rows or bytes")
     for split, task, shards in index.tasks():
+        if split not in SPLITS or task not in TRAINABLE_NAMES:
+            raise ValueError(f"unknown split or task {split}/{task}")
         if not shards or lengths_path(split, task) not in index.files:
             raise ValueError(f"no shards or no lengths of {split}/{task}")
 
@@ -141,12 +148,12 @@ def shard_path(split: str, task: str, number: int) -> str:
 
 def lengths_path(split: str, task: str) -> str:
     """Where the lengths of a task's rows are, relative to the data folder."""
-    return f"{split}/{task}.lengths.npy"
+    return f"lengths/{split}-{task}.npy"
 
 
 def other_files(root: Path) -> dict[str, File]:
     """What `Index.files` holds for a folder that is written but for its index: tokenizer and lengths, hashed."""
-    found = [*(root / "tokenizer").rglob("*"), *root.glob("*/*.lengths.npy")]
+    found = [*(root / "tokenizer").rglob("*"), *root.glob("lengths/*.npy")]
     files = {}
     for path in sorted(p for p in found if p.is_file()):
         with path.open("rb") as handle:

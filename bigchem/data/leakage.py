@@ -1,8 +1,8 @@
 """Keeps the molecules that a model is judged on out of what it is trained on, across all tasks.
 
-A row leaks if its molecule (the captioned one, the product) is the molecule of a valid or test row of any task:
-USPTO-MIT test products, for one, are among the USPTO-50k training products. The workers of a build compute identities,
-one pure function over them decides.
+A row leaks if its source is that of a valid or test row of its task, or if its molecule (the captioned one, the
+product) is the molecule of a valid or test row of any task: USPTO-MIT test products, for one, are among the USPTO-50k
+training products. The workers of a build compute identities, one pure function over them decides.
 """
 
 from __future__ import annotations
@@ -26,20 +26,33 @@ SKELETON = 14
 """Characters of an InChIKey for formula and connections, without stereochemistry, isotopes and protonation."""
 
 
-@lru_cache(maxsize=1 << 14)
-def inchikeys(molecule: str) -> tuple[str, ...]:
-    """Standard InChIKeys of the compounds of `molecule` (joined by `.`, fragments of one compound by `~`): the same for
-    every spelling and tautomer, others for other stereoisomers.
+@dataclass(frozen=True)
+class Identity:
+    """What makes two spellings one molecule.
 
-    None of a compound that has no InChI: SMILES that RDKit cannot read, dummy atoms, more than 1,023 atoms.
+    exact: the standard InChIKey, the same for every spelling and tautomer, another for another stereoisomer. skeleton:
+    its part without stereochemistry. Where there is no InChI (dummy atoms, more than 1,023 atoms): canonical SMILES
+    with and without stereochemistry.
     """
-    keys = []
+
+    exact: str
+    skeleton: str
+
+
+@lru_cache(maxsize=1 << 14)
+def identities(molecule: str) -> tuple[Identity, ...]:
+    """Of each compound of `molecule` (joined by `.`, fragments of one compound by `~`) that RDKit can read."""
+    found = []
     for compound in molecule.split("."):
         try:
-            keys.append(Chem.MolToInchiKey(parse(dotted(compound))))
+            read = parse(dotted(compound))
         except RowError:
             continue
-    return tuple(key for key in keys if key)
+        if key := Chem.MolToInchiKey(read):
+            found.append(Identity(key, key[:SKELETON]))
+        else:
+            found.append(Identity(*(Chem.MolToSmiles(read, isomericSmiles=stereo) for stereo in (True, False))))
+    return tuple(found)
 
 
 def hash64(text: str) -> int:
@@ -49,8 +62,8 @@ def hash64(text: str) -> int:
 
 @dataclass(frozen=True)
 class Identities:
-    """Which molecules the rows of one task are about: row number, hash of the InChIKey and of its skeleton [n], by row,
-    of which a row may have several or none. rows: how many there are."""
+    """Which molecules the rows of one task are about: row number, hashes of the exact identity and of the skeleton [n],
+    by row, of which a row may have several or none. rows: how many there are."""
 
     rows: int
     row: npt.NDArray[np.int64]
@@ -58,18 +71,27 @@ class Identities:
     skeleton: HashArray
 
     @staticmethod
-    def of(keys: Sequence[Sequence[str]]) -> Identities:
-        """From the InChIKeys of each row."""
-        row = np.repeat(np.arange(len(keys)), [len(found) for found in keys])
-        flat = [key for found in keys for key in found]
-        exact, skeleton = ([hash64(key[:end]) for key in flat] for end in (None, SKELETON))
-        return Identities(len(keys), row, np.array(exact, dtype=np.uint64), np.array(skeleton, dtype=np.uint64))
+    def of(rows: Sequence[Sequence[Identity]]) -> Identities:
+        """From the identities of each row."""
+        row = np.repeat(np.arange(len(rows)), [len(found) for found in rows])
+        flat = [found for listed in rows for found in listed]
+        exact = np.array([hash64(found.exact) for found in flat], dtype=np.uint64)
+        skeleton = np.array([hash64(found.skeleton) for found in flat], dtype=np.uint64)
+        return Identities(len(rows), row, exact, skeleton)
 
     def rows_in(self, held_out: HashArray, skeleton: bool) -> BoolArray:
         """[rows] whether any molecule of the row is among the sorted hashes."""
         found = np.zeros(self.rows, dtype=bool)
         found[self.row[_member(self.skeleton if skeleton else self.exact, held_out)]] = True
         return found
+
+
+@dataclass(frozen=True)
+class Training:
+    """Training rows of one task: what they are about, and whether each has the source of a held-out row [rows]."""
+
+    about: Identities
+    asked: BoolArray
 
 
 @dataclass(frozen=True)
@@ -87,38 +109,43 @@ class Overlap:
 class Leaks:
     """What one training task lost.
 
-    rows: training rows looked at. dropped: rows left out. unidentified: rows kept unchecked, having no molecule or no
-    InChI. by_held_out: by held-out set ("test/forward"); one row counts under each that holds its molecule.
+    rows: training rows looked at. dropped: rows left out. same_source: rows with the source of a held-out row of their
+    task. unidentified: rows that are about no molecule that RDKit can read. by_held_out: by held-out set
+    ("test/forward"); one row counts under each that holds its molecule.
     """
 
     rows: int
     dropped: int
+    same_source: int
     unidentified: int
     by_held_out: dict[str, Overlap]
 
 
 def drop_leaked(
-    train: Mapping[str, Identities], held_out: Mapping[str, Identities], keep_out: str
+    train: Mapping[str, Training], held_out: Mapping[str, Identities], keep_out: str
 ) -> tuple[dict[str, BoolArray], dict[str, dict[str, object]]]:
     """([rows] whether each row stays, report), both by training task.
 
-    held_out: by "split/task". keep_out: "exact", "skeleton" or "none". The report's values are Leaks as plain dicts.
+    held_out: by "split/task". keep_out: "exact", "skeleton" or "none", by which all stay. The report's values are Leaks
+    as plain dicts, and the same whatever keep_out says, but for `dropped`.
     """
     exact = {name: np.unique(found.exact) for name, found in held_out.items()}
     skeleton = {name: np.unique(found.skeleton) for name, found in held_out.items()}
-    chosen = {"exact": exact, "skeleton": skeleton, "none": {}}[keep_out]
+    chosen = skeleton if keep_out == "skeleton" else exact
     everything = np.unique(np.concatenate([*chosen.values(), np.zeros(0, dtype=np.uint64)]))
     kept, report = {}, {}
-    for task, found in train.items():
-        kept[task] = ~found.rows_in(everything, keep_out == "skeleton")
-        overlaps = {name: _overlap(found, exact[name], skeleton[name]) for name in held_out}
-        leaks = Leaks(
-            rows=found.rows,
+    for task, rows in train.items():
+        leaks = rows.asked | rows.about.rows_in(everything, keep_out == "skeleton")
+        kept[task] = ~leaks | (keep_out == "none")
+        overlaps = {name: _overlap(rows.about, exact[name], skeleton[name]) for name in held_out}
+        lost = Leaks(
+            rows=rows.about.rows,
             dropped=int(np.count_nonzero(~kept[task])),
-            unidentified=found.rows - len(np.unique(found.row)),
+            same_source=int(np.count_nonzero(rows.asked)),
+            unidentified=rows.about.rows - len(np.unique(rows.about.row)),
             by_held_out={name: overlap for name, overlap in overlaps.items() if overlap.skeleton_rows},
         )
-        report[task] = asdict(leaks)
+        report[task] = asdict(lost)
     return kept, report
 
 

@@ -20,9 +20,8 @@ import torch
 
 from bigchem.config import DataConfig
 from bigchem.data.batches import Step
-from bigchem.data.order import IntArray
 from bigchem.data.plan import Cost, Plan
-from bigchem.data.ragged import within
+from bigchem.data.ragged import IntArray, within
 from bigchem.data.shards import Data, Gathered
 from bigchem.data.smiles_tokens import atom_starts
 from bigchem.data.spans import BoolArray, row_keys

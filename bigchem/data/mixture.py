@@ -15,11 +15,9 @@ from functools import cached_property
 from math import lcm
 
 import numpy as np
-import numpy.typing as npt
 
+from bigchem.data.ragged import IntArray
 from bigchem.errors import UserError
-
-IntArray = npt.NDArray[np.int64]
 
 MAX_PERIOD = 65536
 
@@ -59,11 +57,12 @@ class Mixture:
     """Which task each position of the order belongs to.
 
     weights, rows: of each trained task by task id. max_epochs: how often a row may come; 0: without end.
-    end: the position at which every task is used up; None: never.
+    asked: each task's share by the weights. end: the position at which every task is used up; None: never.
     """
 
     def __init__(self, weights: Mapping[int, float], rows: Mapping[int, int], max_epochs: int = 0) -> None:
         self.task_ids: IntArray = np.array(sorted(weights), dtype=np.int64)
+        self.asked = {task: weight / sum(weights.values()) for task, weight in weights.items()}
         self._phases: list[_Phase] = []
         self.end: int | None = None
         limits = [rows[int(t)] * max_epochs for t in self.task_ids]
@@ -120,7 +119,7 @@ def quotas(weights: list[float]) -> IntArray:
     exact = [Fraction(repr(float(w))) for w in weights]  # the decimal that was written, not the nearest binary
     shares = [w / sum(exact) for w in exact]
     period = lcm(*(share.denominator for share in shares))
-    if period <= MAX_PERIOD:
+    if period <= MAX_PERIOD and all(shares):
         return np.array([int(share * period) for share in shares], dtype=np.int64)
     due = [share * MAX_PERIOD for share in shares]
     quota = [max(1, int(d)) for d in due]
@@ -128,7 +127,7 @@ def quotas(weights: list[float]) -> IntArray:
         k = max(range(len(quota)), key=lambda k: due[k] - quota[k])
         quota[k] += 1
     while sum(quota) > MAX_PERIOD:  # tasks so rare that they were rounded up to one
-        k = max(range(len(quota)), key=lambda k: quota[k] - due[k] if quota[k] > 1 else -1)
+        k = max((k for k in range(len(quota)) if quota[k] > 1), key=lambda k: quota[k] - due[k])
         quota[k] -= 1
     return np.array(quota, dtype=np.int64)
 
@@ -173,5 +172,5 @@ def check_end(end: int | None, position: int, where: str) -> None:
         raise UserError(
             f"the data is used up after {end:,} examples",
             where,
-            "raise data.max_epochs (0: no limit), or train fewer steps",
+            "raise it (0: no limit), or train fewer steps",
         )

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bigchem.data.mixture import Mixture
+from bigchem.data.ragged import IntArray
 
-IntArray = npt.NDArray[np.int64]
 KeyArray = npt.NDArray[np.uint64]
 
 FEISTEL_ROUNDS = 6

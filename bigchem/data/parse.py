@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bigchem.data.index import SPLITS
-from bigchem.data.leakage import Identities, inchikeys
+from bigchem.data.leakage import Identities, hash64, identities
 from bigchem.data.recipe import BuildConfig
 from bigchem.data.sources import read_rows, reader
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
@@ -38,6 +38,7 @@ _SCHEMA = pa.schema(
     [
         ("task", pa.int8()),
         ("key", pa.uint64()),
+        ("question", pa.uint64()),
         ("source", pa.string()),
         ("target", pa.string()),
         ("exact", pa.list_(pa.uint64())),
@@ -108,9 +109,9 @@ class ParsedRows:
 
     def __init__(self, chunks: list[Chunk]) -> None:
         self._chunks = chunks
-        tables = [_open(chunk.path) for chunk in chunks]
-        self.task: npt.NDArray[np.int8] = _column(tables, "task", np.int8)
-        self.key: npt.NDArray[np.uint64] = _column(tables, "key", np.uint64)
+        self.task: npt.NDArray[np.int8] = _column(chunks, "task", np.int8)
+        self.key: npt.NDArray[np.uint64] = _column(chunks, "key", np.uint64)
+        self.question: npt.NDArray[np.uint64] = _column(chunks, "question", np.uint64)
         rows = np.array([chunk.rows for chunk in chunks], dtype=np.int64)
         self._ends = np.cumsum(rows)
         self.split = np.repeat(np.array([SPLITS.index(chunk.split) for chunk in chunks], dtype=np.int8), rows)
@@ -120,6 +121,10 @@ class ParsedRows:
         chosen = self._all(split, task)
         _, first = np.unique(self.key[chosen], return_index=True)
         return chosen[np.sort(first)]
+
+    def asked(self, rows: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Whether each of the rows has the task and the source of one of the others."""
+        return np.isin(self.question[rows], self.question[others])
 
     def count(self, split: str, task: str) -> int:
         """Rows of a split and task, equal ones too."""
@@ -175,14 +180,14 @@ def _parse_chunk(records: list[Record], source: SourceConfig, path: Path) -> Chu
         except RowError as error:
             rejected.append(Rejected(record.file, record.line, str(error)))
     parsed = time.perf_counter()
-    identities = Identities.of([inchikeys(row.molecule) if row.molecule is not None else () for row in rows])
+    about = Identities.of([identities(row.molecule) if row.molecule is not None else () for row in rows])
     identified = time.perf_counter()
     facts = {
         "records": len(records),
         "repaired": sum(row.repaired for row in rows),
         "rejected": [asdict(r) for r in rejected],
     }
-    _write(path, rows, identities, facts)
+    _write(path, rows, about, facts)
     seconds = {"parsing": parsed - begun, "InChI": identified - parsed, "writing": time.perf_counter() - identified}
     return _chunk_of(path, source, seconds)
 
@@ -192,6 +197,7 @@ def _write(path: Path, rows: list[Row], identities: Identities, facts: dict[str,
     columns = [
         pa.array([task_id(row.task) for row in rows], pa.int8()),
         pa.array([int(row.key, 16) for row in rows], pa.uint64()),
+        pa.array([hash64(f"{row.task}\x1f{row.source}") for row in rows], pa.uint64()),
         pa.array([row.source for row in rows], pa.string()),
         pa.array([row.target for row in rows], pa.string()),
         *(
@@ -216,8 +222,13 @@ def _open(path: Path) -> pa.Table:
         return pa.ipc.open_stream(file).read_all()
 
 
-def _column(tables: list[pa.Table], name: str, dtype: type[np.generic]) -> Any:
-    return np.concatenate([*(t[name].to_numpy() for t in tables), np.zeros(0, dtype=dtype)])
+def _column(chunks: list[Chunk], name: str, dtype: type[np.generic]) -> Any:
+    column = np.empty(sum(chunk.rows for chunk in chunks), dtype=dtype)
+    start = 0
+    for chunk in chunks:  # copied out: a process may hold 65,530 mappings at a time (vm.max_map_count)
+        column[start : start + chunk.rows] = _open(chunk.path)[name].to_numpy()
+        start += chunk.rows
+    return column
 
 
 def _flat(table: pa.Table, name: str) -> npt.NDArray[np.uint64]:
@@ -234,8 +245,9 @@ def _check_counts(where: str, count: dict[str, int], limit: float, first: Reject
         raise UserError(f"no rows: {why}", where, "is it of this format, and are `tasks` right?")
     share = rejected / records
     if first is not None and share > limit:
+        told = f"{rejected} of {records} records are unreadable ({share:.1%})"
         raise UserError(
-            f"{rejected} of {records} records are unreadable ({share:.1%}); the first: line {first.line}: {first.reason}",
+            f"{told}; the first: line {first.line}: {first.reason}",
             where,
             f"mend them, or allow more by max_rejected = {math.ceil(100 * share) / 100}",
         )

@@ -16,8 +16,10 @@ import numpy.typing as npt
 from bigchem.config import DataConfig, ModelConfig
 from bigchem.data.batches import HEADROOM, Deal, Step, Steps, deal
 from bigchem.data.cache import Cache
+from bigchem.data.kept import Kept
 from bigchem.data.mixture import Mixture, tempered
-from bigchem.data.order import Flat, IntArray, Order, Permutation, Windowed
+from bigchem.data.order import Flat, Order, Permutation, Windowed
+from bigchem.data.ragged import IntArray
 from bigchem.data.remote import is_url
 from bigchem.data.shards import Data
 from bigchem.data.spans import Spans
@@ -27,7 +29,7 @@ from bigchem.model import flops, presets
 from bigchem.tasks import SPAN_TASKS, TRAINABLE_NAMES, task_id
 
 SCAN = 1 << 20
-"""Rows whose lengths are looked at at a time: the largest index opens in a few megabytes."""
+"""Rows whose lengths are looked at at a time, a multiple of kept.WORD: the largest index opens in a few megabytes."""
 
 Cost = Callable[[IntArray], IntArray]
 """Source and target tokens of examples [n, 2] to what computing each costs [n]."""
@@ -47,25 +49,18 @@ class TrainingRows:
         self.longest = np.array(longest, dtype=np.int64)
         self.cut = 0
         shortest = 1 if spans is None else 3
-        left_out = []
+        masks = []
         for start in range(0, len(raw), SCAN):
             lengths = np.asarray(raw[start : start + SCAN])
-            out = lengths[:, 0] < shortest
-            over = (lengths[:, 0] > longest[0]) | (lengths[:, 1] > longest[1])
+            kept = lengths[:, 0] >= shortest
+            fits = (lengths[:, 0] <= longest[0]) & (lengths[:, 1] <= longest[1])
             if over_caps == "cut":
-                self.cut += int(np.count_nonzero(over))
+                self.cut += int(np.count_nonzero(~fits))
             else:
-                out |= over
-            left_out.append(start + np.flatnonzero(out))
-        rows = np.concatenate([*left_out, np.zeros(0, dtype=np.int64)])
-        self._gaps: IntArray = rows - np.arange(len(rows))  # rows kept before each that is left out
-        self.num_left_out = len(rows)
-        self.size = len(raw) - len(rows)
-
-    @property
-    def left_out(self) -> IntArray:
-        """Rows of the data folder that are not trained on, ascending."""
-        return self._gaps + np.arange(len(self._gaps))
+                kept &= fits
+            masks.append(kept)
+        self._kept = Kept.of(masks)
+        self.size, self.num_left_out = self._kept.size, len(raw) - self._kept.size
 
     def tokens(self) -> int:
         """Source and target tokens of all of them together."""
@@ -74,8 +69,7 @@ class TrainingRows:
 
     def stored(self, numbers: IntArray) -> IntArray:
         """Rows of the data folder [n] by their numbers [n] here."""
-        rows: IntArray = numbers + np.searchsorted(self._gaps, numbers, side="right")
-        return rows
+        return self._kept.stored(numbers)
 
     def lengths(self, numbers: IntArray) -> IntArray:
         """[n, 2] source and target tokens, as the model sees them."""
@@ -83,8 +77,7 @@ class TrainingRows:
 
     def per_shard(self, shard_rows: IntArray) -> IntArray:
         """[shards] rows that are trained on in each shard."""
-        ends = np.cumsum(shard_rows)
-        kept: IntArray = np.diff(ends - np.searchsorted(self.left_out, ends), prepend=0)
+        kept: IntArray = np.add.reduceat(self._kept.mask(), np.cumsum(shard_rows) - shard_rows, dtype=np.int64)
         return kept
 
     def _seen(self, raw: npt.NDArray[np.integer]) -> IntArray:
@@ -206,5 +199,7 @@ def _training_rows(raw: npt.NDArray[np.integer], config: DataConfig, spans: Span
     if spans is not None:
         tokens = np.arange(2, 2 * sum(caps))
         fitting = tokens[(spans.lengths(tokens) <= caps).all(axis=1)]
-        caps = (int(fitting[-1]) + 1 if len(fitting) else 0, 0)  # of rows as stored: their tokens and the end token
+        if not len(fitting):
+            raise UserError("too low for span corruption, whose shortest sides have 3 tokens", "data.max_*_tokens")
+        caps = (int(fitting[-1]) + 1, 0)  # of rows as stored: their tokens and the end token
     return TrainingRows(raw, caps, config.over_caps, spans)

@@ -64,10 +64,12 @@ class Preview:
             )
         with progress.bar("seeking the first step", start_step or None) as bar:
             position = self.plan.steps.position_of(start_step, lambda done: bar.advance(done - bar.done))
-        for number in range(start_step, start_step + steps):
-            plan = self.plan.steps.at(position)
-            yield self._step(number, plan, keys)
-            position = plan.stop
+        with progress.bar("planning steps", steps) as bar:
+            for number in range(start_step, start_step + steps):
+                step = self.plan.steps.at(position)
+                yield self._step(number, step, keys)
+                position = step.stop
+                bar.advance()
 
     def _step(self, number: int, plan: Step, keys: bool) -> StepPreview:
         dealt = self.plan.deal(plan, self._world_size, self._grad_accum_steps)
@@ -104,7 +106,7 @@ class Preview:
 def table(previews: list[StepPreview], plan: Plan, world_size: int) -> Table:
     """A row for each step, and one for all of them with the mixture asked for beside the realised one."""
     names = [TRAINABLE_NAMES[task] for task in plan.rows]
-    shown = Table(title=f"{world_size} ranks", caption=plan.describe())
+    shown = Table(title=f"on {world_size} rank{'s' if world_size > 1 else ''}", caption=plan.describe())
     for column in ("step", "examples", "first", "accum", "tokens", "target", "fill", "imbalance", *names):
         shown.add_column(column, justify="right")
     totals: Counter[int] = Counter()
@@ -126,5 +128,6 @@ def table(previews: list[StepPreview], plan: Plan, world_size: int) -> Table:
     shown.add_section()
     realised = [f"{totals[task]} ({totals[task] / totals.total():.3%})" for task in plan.rows]
     shown.add_row("all", f"{totals.total():,}", *[""] * 6, *realised)
-    shown.add_row("asked for", *[""] * 7, *(f"{plan.mixture.shares[task]:.3%}" for task in plan.rows))
+    shown.add_row("asked for", *[""] * 7, *(f"{plan.mixture.asked[task]:.4g}" for task in plan.rows))
+    shown.add_row("schedule", *[""] * 7, *(f"{plan.mixture.shares[task]:.4g}" for task in plan.rows))
     return shown

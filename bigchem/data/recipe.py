@@ -72,8 +72,11 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> BuildConfig:
 
 
 def recipe_hash(config: BuildConfig) -> str:
-    """Hash of a recipe and of the size and time of every local file that it names, or that is in a folder it names."""
+    """Hash of a recipe, of the vocabulary it names, and of the size and time of every local file that it names or that
+    is in a folder it names."""
     digest = hashlib.sha256(config.model_dump_json().encode())
+    if config.tokenizer.t5 is not None:
+        digest.update(config.tokenizer.make(()).fingerprint.encode())
     for name in (n for source in config.sources for n in (source.path, source.target_path)):
         if name is not None and not is_url(name):
             for file in [Path(name), *sorted(Path(name).rglob("*"))]:

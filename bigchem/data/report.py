@@ -37,11 +37,13 @@ def _sources(sources: list[dict[str, Any]]) -> Table:
 
 def _leaks(leaked: dict[str, dict[str, Any]]) -> Table:
     columns = ("rows", "molecules", "rows but for stereo", "molecules but for stereo")
-    table = _table("training rows about held-out molecules", "training task", "left out", "held out", *columns)
+    title = "training rows with the source of a held-out row, or about its molecule"
+    table = _table(title, "training task", "left out", "same source", "held out", *columns)
     for task, leaks in leaked.items():
-        for number, (held_out, overlap) in enumerate(leaks["by_held_out"].items()):
-            first = (task, f"{leaks['dropped']:,} of {leaks['rows']:,}") if number == 0 else ("", "")
+        first = (task, f"{leaks['dropped']:,} of {leaks['rows']:,}", f"{leaks['same_source']:,}")
+        for held_out, overlap in leaks["by_held_out"].items() or [("", {})]:
             table.add_row(*first, held_out, *(f"{count:,}" for count in overlap.values()))
+            first = ("", "", "")
     return table
 
 

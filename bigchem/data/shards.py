@@ -21,7 +21,6 @@ from bigchem.data.columns import (
     Columns,
     DamagedError,
     Int32Array,
-    IntArray,
     Lengths,
     read_lengths,
     write_lengths,
@@ -29,6 +28,7 @@ from bigchem.data.columns import (
 )
 from bigchem.data.files import COPY, Cached, Files, Local
 from bigchem.data.index import SPLITS, Index, Shard, lengths_path
+from bigchem.data.ragged import IntArray
 from bigchem.errors import UserError
 from bigchem.tasks import TRAINABLE
 

@@ -10,7 +10,7 @@ from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
 
 
-def rows_of(path: Path, split: str, task: str | None, count: int) -> list[dict[str, Any]]:
+def rows_of(path: str | Path, split: str, task: str | None, count: int) -> list[dict[str, Any]]:
     """The first rows of one task or of each: text with prompt, tokens, and whether they decode to the same text."""
     data = Data(path)
     tokenizer = Tokenizer.load(data.tokenizer_dir)

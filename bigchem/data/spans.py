@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bigchem.data.order import IntArray, KeyArray, mix64, permutation_key
-from bigchem.data.ragged import within
+from bigchem.data.order import KeyArray, mix64, permutation_key
+from bigchem.data.ragged import IntArray, within
 
 BoolArray = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.int32]

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from bigchem.data import batches
 from bigchem.data.batches import HEADROOM, Steps, accumulation, deal
 from bigchem.data.mixture import Mixture
-from bigchem.data.order import Flat, IntArray, Order
+from bigchem.data.order import Flat, Order
+from bigchem.data.ragged import IntArray
 from bigchem.errors import UserError
 
 GLOBAL, MICRO = 4000, 500

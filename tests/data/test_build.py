@@ -81,6 +81,17 @@ def test_training_rows_about_test_molecules_are_left_out(tmp_path: Path) -> None
     assert index.report["leaked"]["captioning"]["dropped"] > 0
 
 
+def test_training_rows_with_the_source_of_a_held_out_row_are_left_out_and_counted(tmp_path: Path) -> None:
+    train = jsonl(tmp_path, "train.jsonl", [ROW % f"Stir {i}." for i in range(20)])
+    asked = [(ROW % f"Stir {i}.").replace("STIR", "WAIT") for i in (3, 7, 99)]
+    test = jsonl(tmp_path, "test.jsonl", asked).replace('"train"', '"test"')
+    index = build(recipe(tmp_path, train + test), tmp_path / "data", QUIET, workers=1)
+    assert index.rows("train") == {"actions": 18}
+    assert index.report["leaked"]["actions"]["same_source"] == index.report["leaked"]["actions"]["dropped"] == 2
+    kept = build(recipe(tmp_path, 'keep_out = "none"\n' + train + test), tmp_path / "all", QUIET, workers=1)
+    assert kept.rows("train") == {"actions": 20}
+
+
 def test_an_unreadable_row_is_listed_with_its_line_and_does_not_stop_the_build(tmp_path: Path) -> None:
     lines = [ROW % f"Stir {i}." for i in range(40)]
     lines[10] = "garbage\n"

@@ -158,7 +158,7 @@ def test_jsonl_keys_are_renamed_and_a_missing_one_is_told_with_those_there_are(t
         ),
         ({"format": "csv", "columns": PAIR, "tasks": ["forward"]}, "no rows for task 'forward', but for captioning"),
         ({"format": "chebi20", "columns": PAIR}, "format 'chebi20' has its own"),
-        ({"format": "csv", "hub": "owner/name"}, "are for format 'datasets'"),
+        ({"format": "csv", "hub": "owner/name"}, "hub is for datasets"),
         ({"format": "datasets", "hub": "owner/name", "path": "a"}, "path or hub, not both"),
         ({"format": "csv", "split": "test", "augment": 1}, "augment is for split = 'train'"),
         ({"format": "csv", "augment": -1}, "greater than or equal to 0"),

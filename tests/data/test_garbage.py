@@ -36,16 +36,21 @@ LAYOUTS = [
 ]
 
 
+def second(name: str, path: Path | str) -> dict[str, str]:
+    """The other file of the one format that has two."""
+    return {"target_path": str(path)} if name == "parallel_text" else {}
+
+
 def fuzzed(name: str, path: Path | str, **fields: object) -> SourceConfig:
     """A source in which every record has a task."""
     generic = name in ("jsonl", "csv", "tsv", "datasets") and not fields.get("columns")
-    return config(name, path, target_path=str(path), tasks=["forward"] if generic else [], **fields)
+    return config(name, path, **second(name, path), tasks=["forward"] if generic else [], **fields)
 
 
 @pytest.mark.parametrize("name", FILE_FORMATS)
 def test_missing_or_unnamed_file_is_a_user_error(name, tmp_path):
     with pytest.raises(UserError, match="no such file"):
-        read(config(name, tmp_path / "none", target_path=str(tmp_path / "none")))
+        read(config(name, tmp_path / "none", **second(name, tmp_path / "none")))
     with pytest.raises(UserError, match="needs a file"):
         read(SourceConfig(format=name, split="train"))
 
@@ -80,7 +85,9 @@ def test_garbage_is_rejected_and_never_crashes(name, seed, tmp_path):
 def test_any_record_is_rows_or_a_row_error(name, data):
     field = st.text(alphabet="CNO[]()=#>|f:.,01~{}\"' \t\\\x00\u2581é", max_size=40)
     columns = data.draw(st.sampled_from(LAYOUTS)) if name in ("csv", "tsv", "jsonl", "datasets") else {}
-    source = fuzzed(name, "file", columns=columns, augment=2, products="all", chunk_chars=10)
+    options = {"products": "all"} if "forward" in READERS[name].tasks else {}
+    options |= {"chunk_chars": 10} if "text_spans" in READERS[name].tasks else {}
+    source = fuzzed(name, "file", columns=columns, augment=2, **options)
     rows, reason = [], "rows"
     try:
         rows = read_rows(Record("file", 1, tuple(data.draw(st.lists(field, max_size=3)))), source)
@@ -99,7 +106,7 @@ def test_truncated_or_corrupt_gzip_is_a_user_error(name, tmp_path):
         file = tmp_path / "a.gz"
         file.write_bytes(content)
         with pytest.raises(UserError, match=r"a\.gz: cannot read"):
-            read(config(name, file, target_path=str(file)))
+            read(config(name, file, **second(name, file)))
 
 
 @pytest.mark.parametrize("name", LINE_FORMATS)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bigchem.data.leakage import Identities, drop_leaked, inchikeys
+from bigchem.data.leakage import Identities, Identity, Training, drop_leaked, identities
 from bigchem.data.sources import reader
 from bigchem.data.sources.base import SourceConfig
 from bigchem.data.sources.molecules import canonical, without_maps
@@ -17,8 +17,12 @@ from bigchem.data.sources.molecules import canonical, without_maps
 DATA = Path(os.environ.get("BIGCHEM_DATA", Path(__file__).parents[2] / "../shared/data"))
 
 
+def inchikeys(molecule: str) -> list[str]:
+    return [found.exact for found in identities(molecule)]
+
+
 def test_identity_is_of_the_molecule_not_of_its_spelling():
-    assert inchikeys("OCC") == inchikeys("C(O)C") == ("LFQSCWFLJHTTHZ-UHFFFAOYSA-N",)
+    assert inchikeys("OCC") == inchikeys("C(O)C") == ["LFQSCWFLJHTTHZ-UHFFFAOYSA-N"]
     assert inchikeys("Oc1ccccn1") == inchikeys("O=c1cccc[nH]1")
     assert inchikeys("[Na+]~[Cl-]") == inchikeys("[Cl-]~[Na+]")
 
@@ -29,14 +33,30 @@ def test_compounds_have_an_identity_each_and_fragments_of_one_share_it():
 
 
 def test_identity_knows_stereoisomers_apart_but_shares_their_skeleton():
-    (left,), (right,) = inchikeys("C[C@H](N)C(=O)O"), inchikeys("C[C@@H](N)C(=O)O")
-    assert left != right
-    assert left[:14] == right[:14]
+    (left,), (right,) = identities("C[C@H](N)C(=O)O"), identities("C[C@@H](N)C(=O)O")
+    assert left.exact != right.exact
+    assert left.skeleton == right.skeleton == left.exact[:14]
 
 
-@pytest.mark.parametrize("smiles", ["", "C(", "not SMILES", "*CC", "C" * 2000])
-def test_there_is_no_identity_where_there_is_no_inchi(smiles):
-    assert inchikeys(smiles) == ()
+def test_a_molecule_without_inchi_is_known_by_its_canonical_smiles():
+    (left,), (right,) = identities("*[C@H](N)C(=O)O"), identities("OC(=O)[C@@H](N)*")
+    assert left == Identity("*[C@H](N)C(=O)O", "*C(N)C(=O)O")
+    assert right == Identity("*[C@H](N)C(=O)O", "*C(N)C(=O)O") or right.skeleton == left.skeleton
+    assert identities("C" * 2000)[0].exact == "C" * 2000
+
+
+@pytest.mark.parametrize("smiles", ["", "C(", "not SMILES"])
+def test_what_rdkit_cannot_read_has_no_identity(smiles):
+    assert identities(smiles) == ()
+
+
+def about(*rows: str) -> Identities:
+    """Rows by the molecules they are about: "A1" and "A2" are stereoisomers, "A1 B1" is two molecules, "" is none."""
+    return Identities.of([[Identity(name, name[0]) for name in row.split()] for row in rows])
+
+
+def training(*rows: str, asked: tuple[int, ...] = ()) -> Training:
+    return Training(about(*rows), np.isin(np.arange(len(rows)), asked))
 
 
 def kept_and_report(train, held_out, keep_out="exact"):
@@ -44,47 +64,45 @@ def kept_and_report(train, held_out, keep_out="exact"):
     return {task: mask.tolist() for task, mask in kept.items()}, report
 
 
-def stereo(name: str, isomer: int) -> str:
-    """An InChIKey-like name: the skeleton, then the rest."""
-    return f"{name:-<14}-{isomer}"
-
-
 def test_leaked_rows_go_and_are_counted_per_pair_of_tasks():
-    a, a2, b, c, x = stereo("A", 1), stereo("A", 2), stereo("B", 1), stereo("C", 1), stereo("X", 1)
-    train = {
-        "forward": Identities.of([[a], [b], [], [c], [a], [a2], [b, c]]),
-        "actions": Identities.of([[], []]),
-    }
-    held_out = {"test/captioning": Identities.of([[a], [x]]), "valid/forward": Identities.of([[c], [a], [c]])}
+    train = {"forward": training("A1", "B1", "", "C1", "A1", "A2", "B1 C1"), "actions": training("", "", asked=(1,))}
+    held_out = {"test/captioning": about("A1", "X1"), "valid/forward": about("C1", "A1", "C1")}
     kept, report = kept_and_report(train, held_out)
-    assert kept == {"forward": [False, True, True, False, False, True, False], "actions": [True, True]}
+    assert kept == {"forward": [False, True, True, False, False, True, False], "actions": [True, False]}
     assert report["forward"] == {
         "rows": 7,
         "dropped": 4,
+        "same_source": 0,
         "unidentified": 1,
         "by_held_out": {
             "test/captioning": {"rows": 2, "molecules": 1, "skeleton_rows": 3, "skeleton_molecules": 1},
             "valid/forward": {"rows": 4, "molecules": 2, "skeleton_rows": 5, "skeleton_molecules": 2},
         },
     }
-    assert report["actions"] == {"rows": 2, "dropped": 0, "unidentified": 2, "by_held_out": {}}
+    assert report["actions"] == {"rows": 2, "dropped": 1, "same_source": 1, "unidentified": 2, "by_held_out": {}}
 
 
 @pytest.mark.parametrize(("keep_out", "expected"), [("exact", [False, True]), ("skeleton", [False, False])])
 def test_other_stereoisomers_stay_or_go_as_asked_and_are_counted_either_way(keep_out, expected):
-    train = {"forward": Identities.of([[stereo("A", 1)], [stereo("A", 2)]])}
-    kept, report = kept_and_report(train, {"test/forward": Identities.of([[stereo("A", 1)]])}, keep_out)
+    kept, report = kept_and_report({"forward": training("A1", "A2")}, {"test/forward": about("A1")}, keep_out)
     assert kept["forward"] == expected
     overlap = report["forward"]["by_held_out"]["test/forward"]
     assert overlap == {"rows": 1, "molecules": 1, "skeleton_rows": 2, "skeleton_molecules": 1}
 
 
+def test_a_held_out_set_that_shares_only_skeletons_is_in_the_report():
+    _, report = kept_and_report({"forward": training("A1")}, {"test/forward": about("A2")})
+    overlap = report["forward"]["by_held_out"]["test/forward"]
+    assert overlap == {"rows": 0, "molecules": 0, "skeleton_rows": 1, "skeleton_molecules": 1}
+
+
 def test_nothing_is_dropped_when_nothing_is_asked_for_or_held_out_but_all_is_counted():
-    train = {"forward": Identities.of([[stereo("A", 1)], []])}
-    kept, report = kept_and_report(train, {"test/forward": train["forward"]}, "none")
+    train = {"forward": training("A1", "", asked=(1,))}
+    kept, report = kept_and_report(train, {"test/forward": about("A1")}, "none")
     assert kept["forward"] == [True, True]
+    assert report["forward"]["same_source"] == 1
     assert report["forward"]["by_held_out"]["test/forward"]["rows"] == 1
-    assert kept_and_report(train, {})[0]["forward"] == [True, True]
+    assert kept_and_report({"forward": training("A1", "")}, {})[0]["forward"] == [True, True]
 
 
 def products(name: str, file: str, limit: int | None) -> list[str]:
@@ -105,8 +123,8 @@ def check_overlap(limit: int | None) -> tuple[int, int, int]:
     train = products("reaction_csv", "uspto_50k/train.csv", limit)
     shared = set(test) & set(train)
     kept, report = drop_leaked(
-        {"retrosynthesis": Identities.of([inchikeys(smiles) for smiles in train])},
-        {"test/forward": Identities.of([inchikeys(smiles) for smiles in test])},
+        {"retrosynthesis": Training(Identities.of([identities(s) for s in train]), np.zeros(len(train), dtype=bool))},
+        {"test/forward": Identities.of([identities(s) for s in test])},
         "exact",
     )
     left = np.array(train)[kept["retrosynthesis"]]

@@ -140,7 +140,8 @@ def test_rows_over_the_caps_are_left_out_and_counted(small_data: Path) -> None:
     lengths = Data(small_data).split("train", "captioning").lengths
     left_out = np.flatnonzero((lengths > (300, 50)).any(axis=1))
     assert len(left_out)
-    assert source.plan.rows[task_id("captioning")].left_out.tolist() == left_out.tolist()
+    rows = source.plan.rows[task_id("captioning")]
+    assert rows.stored(np.arange(rows.size)).tolist() == np.setdiff1d(np.arange(len(lengths)), left_out).tolist()
     assert f"{len(left_out)} left out as too long" in source.plan.describe()
     for position in (0, 30, 60):
         assert source.plan.steps.at(position).lengths[:, 1].max() <= 50
@@ -149,7 +150,7 @@ def test_rows_over_the_caps_are_left_out_and_counted(small_data: Path) -> None:
 def test_rows_over_the_caps_are_cut_where_that_is_asked_for(small_data: Path) -> None:
     config = CONFIG.model_copy(update={"max_target_tokens": 50, "max_source_tokens": 60, "over_caps": "cut"})
     source, uncut = loader(small_data, config=config), Data(small_data)
-    assert sum(len(rows.left_out) for rows in source.plan.rows.values()) == 0
+    assert sum(rows.num_left_out for rows in source.plan.rows.values()) == 0
     assert "cut" in source.plan.describe()
     step = source.plan.steps.at(0)
     loaded = source.read(step, np.arange(len(step.rows)))

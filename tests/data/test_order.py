@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigchem.data.mixture import Mixture
-from bigchem.data.order import Flat, IntArray, Order, Windowed, permutation_key, permute
+from bigchem.data.order import Flat, Order, Windowed, permutation_key, permute
+from bigchem.data.ragged import IntArray
 
 
 def order(seed: int, rows: dict[int, int], weights: dict[int, float]) -> Order:

@@ -51,7 +51,7 @@ def test_cut_rows_are_all_there_at_most_as_long_as_the_caps() -> None:
 def test_span_rows_have_the_lengths_of_their_two_sides_and_too_short_ones_are_left_out() -> None:
     spans = Spans(0.15, 3.0, np.arange(100, dtype=np.int32))
     rows = TrainingRows(np.array([[2, 0], [3, 0], [101, 0]], dtype=np.uint16), (400, 0), "drop", spans)
-    assert rows.left_out.tolist() == [0]
+    assert rows.stored(np.arange(2)).tolist() == [1, 2]
     assert rows.lengths(np.arange(2)).tolist() == [[3, 3], [91, 21]]
 
 
@@ -59,11 +59,21 @@ def test_caps_are_of_what_the_model_sees_of_span_rows(unlabelled: Path) -> None:
     config = with_fields(mixture={"text_spans": 1.0}, max_source_tokens=40, max_target_tokens=300)
     plan = Plan(Data(unlabelled), config, 0)
     rows = plan.rows[task_id("text_spans")]
-    assert len(rows.left_out) > 0
+    lengths = Data(unlabelled).split("train", "text_spans").lengths[:, 0].astype(np.int64)
+    left_out = np.setdiff1d(np.arange(len(lengths)), rows.stored(np.arange(rows.size)))
+    assert 0 < len(left_out) == rows.num_left_out
     assert plan.steps.at(0).lengths[:, 0].max() <= 40
-    shortest_out = Data(unlabelled).split("train", "text_spans").lengths[rows.left_out, 0].min()
     assert plan.spans is not None
-    assert plan.spans.lengths(np.array([int(shortest_out) - 1]))[0, 0] > 40
+    seen = plan.spans.lengths(lengths - 1)[:, 0]
+    assert seen[left_out].min() > 40
+    assert np.delete(seen, left_out).max() <= 40
+
+
+def test_caps_below_the_shortest_sides_of_a_span_row_are_a_user_error(unlabelled: Path) -> None:
+    for over_caps in ("drop", "cut"):
+        config = with_fields(mixture={"text_spans": 1.0}, max_target_tokens=2, over_caps=over_caps)
+        with pytest.raises(UserError, match="too low for span corruption"):
+            Plan(Data(unlabelled), config, 0)
 
 
 def test_data_without_sentinels_says_what_to_do(small_data: Path, tmp_path: Path) -> None:

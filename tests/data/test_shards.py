@@ -68,7 +68,7 @@ def test_an_index_that_was_altered_is_refused(copied: Path) -> None:
 @pytest.mark.parametrize("content", ["", "[]", '{"format": 1}', '{"format": 99}'])
 def test_an_index_that_is_none_is_refused(copied: Path, content: str) -> None:
     (copied / "index.json").write_text(content)
-    with pytest.raises(UserError, match="build the data again"):
+    with pytest.raises(UserError, match="--overwrite"):
         Data(copied)
 
 
@@ -87,7 +87,7 @@ def reindex(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     [
         lambda table: table["files"].update({"../outside": [1, "0" * 64]}),
         lambda table: table["files"].update({"tokenizer/x": [1, "../../outside"]}),
-        lambda table: table["files"].pop("train/forward.lengths.npy"),
+        lambda table: table["files"].pop("lengths/train-forward.npy"),
         lambda table: table["shards"]["train"].update(forward=[]),
         lambda table: table["shards"]["train"]["forward"][0].update(path="/etc/passwd"),
         lambda table: table["shards"]["train"]["forward"][0].update(rows=0),
@@ -146,9 +146,9 @@ def test_a_bit_that_flipped_is_found_where_it_is_asked_for(copied: Path) -> None
 
 @pytest.mark.parametrize("content", [b"", b"x" * 5000])
 def test_damaged_lengths_are_named(copied: Path, content: bytes) -> None:
-    file = copied / "train/forward.lengths.npy"
+    file = copied / "lengths/train-forward.npy"
     file.write_bytes(content)
-    with pytest.raises(UserError, match=r"forward\.lengths\.npy: "):
+    with pytest.raises(UserError, match=r"train-forward\.npy: "):
         _ = Data(copied).split("train", "forward").lengths
 
 
@@ -198,14 +198,14 @@ def test_any_rows_are_written_whole_and_equal_rows_to_equal_bytes(rows: list[tup
             read = Data(root, check=True).split("train", "forward")
             found = [(*read.text(i), *(ids.tolist() for ids in read.tokens(i))) for i in range(len(read))]
             assert found == rows
-        assert [p.name for p in sorted((root / "train").iterdir())] == ["forward-00000.arrow", "forward.lengths.npy"]
+        assert [p.name for p in sorted((root / "train").iterdir())] == ["forward-00000.arrow"]
         assert (Path(name) / "a" / shard.path).read_bytes() == (root / shard.path).read_bytes()
 
 
 @pytest.mark.parametrize(("longest", "dtype"), [(65535, np.uint16), (65536, np.uint32)])
 def test_lengths_take_two_bytes_where_all_fit(tmp_path: Path, longest: int, dtype: type) -> None:
     write_lengths(tmp_path, "train", "forward", [(1, 2), (3, longest)])
-    lengths = read_lengths(pa.py_buffer((tmp_path / "train/forward.lengths.npy").read_bytes()), 2)
+    lengths = read_lengths(pa.py_buffer((tmp_path / "lengths/train-forward.npy").read_bytes()), 2)
     assert lengths.dtype == dtype
     assert lengths.tolist() == [[1, 2], [3, longest]]
 

@@ -19,7 +19,7 @@ from bigchem.errors import UserError
 from bigchem.progress import Progress
 
 QUIET = Progress(quiet=True)
-SHARD, LENGTHS, TOKENIZER = "train/forward-00001.arrow", "train/forward.lengths.npy", "tokenizer/tokenizer.json"
+SHARD, LENGTHS, TOKENIZER = "train/forward-00001.arrow", "lengths/train-forward.npy", "tokenizer/tokenizer.json"
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ def test_each_damage_of_each_file_is_found_with_its_rows(
 
 
 def test_all_damage_is_listed_not_the_first(copied: Path) -> None:
-    paths = [copied / name for name in (SHARD, TOKENIZER, "train/actions.lengths.npy", "test/actions-00000.arrow")]
+    paths = [copied / name for name in (SHARD, TOKENIZER, "lengths/train-actions.npy", "test/actions-00000.arrow")]
     for path, (damage, _) in zip(paths, KINDS, strict=True):
         damage(path)
     found = {d.path for d in verify(copied, QUIET).damage}

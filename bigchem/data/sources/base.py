@@ -32,6 +32,17 @@ LAYOUTS: dict[frozenset[str], tuple[str, ...]] = {
 }
 """The tasks that columns of these roles can give rows for."""
 
+_REACTIONS = ("rsmi", "mapped_reactions", "reaction_csv", "csv", "tsv", "jsonl", "datasets")
+_ONLY_FOR: dict[str, tuple[str, ...]] = {
+    "target_path": ("parallel_text",),
+    "chunk_chars": ("text_lines", "csv", "tsv", "jsonl", "datasets"),
+    "reagents": _REACTIONS,
+    "products": _REACTIONS,
+    "rows": ("synthetic",),
+    "seed": ("synthetic",),
+    **dict.fromkeys(("hub", "config_name", "hub_split"), ("datasets",)),
+}
+"""Formats to which a field means something; to all others it is refused."""
 NAMED_COLUMNS = ("csv", "tsv", "jsonl", "datasets")
 """Formats whose columns `columns` names."""
 
@@ -111,8 +122,9 @@ class SourceConfig(Section):
     def _consistent(self) -> Self:
         if self.augment and self.split != "train":
             raise ValueError(f"augment is for split = 'train', not '{self.split}': held-out rows stay as they are")
-        if self.format != "datasets" and (self.hub or self.config_name or self.hub_split != "train"):
-            raise ValueError(f"hub, config_name and hub_split are for format 'datasets', not '{self.format}'")
+        for name in self.model_fields_set & _ONLY_FOR.keys():
+            if self.format not in _ONLY_FOR[name] and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is for {', '.join(_ONLY_FOR[name])}; to '{self.format}' it means nothing")
         if self.hub and self.path:
             raise ValueError("give path or hub, not both")
         if self.columns:

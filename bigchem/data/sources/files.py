@@ -23,7 +23,8 @@ from bigchem.errors import UserError
 def open_text(path: str, most: int = MAX_LINE) -> Iterator[str]:
     """The lines of a UTF-8 file or URL without their line ends, plain or, by name, gzip.
 
-    Undecodable bytes become U+FFFD. Lines end at \\n only: captions hold characters that str.splitlines would split at.
+    Bytes that are not UTF-8 become lone surrogates, by which rows are refused. Lines end at \\n only: captions hold
+    characters that str.splitlines would split at.
     A line of more than `most` characters is cut to `most` + 2 at most, so that one without an end needs no memory.
     UserError if there is no such file or it cannot be read.
     """
@@ -60,14 +61,14 @@ def _opened(path: str) -> Iterator[TextIO]:
         if not Path(path).is_file():
             raise UserError("no such file", path, "check `path` in the recipe, or add --set root=FOLDER")
         opener = gzip.open if path.endswith(".gz") else open
-        with opener(path, "rt", encoding="utf-8", errors="replace", newline="\n") as lines:
+        with opener(path, "rt", encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
             yield cast(TextIO, lines)
         return
     name = urlsplit(path.split("::", maxsplit=1)[0]).path or path
     keep, raw = _remote(path)  # an archive closes its file when nobody holds `keep` any more
     with raw:
         unpacked = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if name.endswith(".gz") else raw
-        with io.TextIOWrapper(unpacked, encoding="utf-8", errors="replace", newline="\n") as lines:
+        with io.TextIOWrapper(unpacked, encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
             yield lines
     del keep
 
@@ -165,6 +166,8 @@ def column_records(
 
 def column_place(where: str, header: Sequence[str], column: str, optional: bool = False) -> int | None:
     """Where a column stands; None for an optional one that is not there. UserError that lists the columns there are."""
+    if header.count(column) > 1:
+        raise UserError(f"{header.count(column)} columns are called '{column}'", where, "rename one of them")
     if column in header:
         return header.index(column)
     if optional:

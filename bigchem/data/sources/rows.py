@@ -29,12 +29,14 @@ def checked_fields(record: Record, count: int, most: int = MAX_LINE) -> tuple[st
 
 
 def check_texts(texts: Iterable[str], most: int = MAX_LINE) -> None:
-    """RowError for a text of more than `most` characters and for one with a NUL byte."""
+    """RowError for a text of more than `most` characters, with a NUL byte, or not in UTF-8."""
     for text in texts:
         if len(text) > most:
             raise RowError(f"longer than {most} characters")
         if "\0" in text:
             raise RowError("NUL byte")
+        if not is_unicode(text):
+            raise RowError("not valid Unicode")
 
 
 def wanted(source: SourceConfig, rows: list[Row]) -> list[Row]:
@@ -46,7 +48,7 @@ def make_row(task: str, source: str, target: str) -> Row:
     """A row of one of the five tasks, its molecule filled in. Whitespace around the texts is dropped.
 
     In SMILES, doubled backslashes become one: the ChEBI-20 files were escaped once too often, and `\\\\` means nothing.
-    RowError for an empty side and for text that is not Unicode (JSON can spell lone surrogates).
+    RowError for an empty side and for text that is not Unicode: a file in another encoding, or surrogates in JSON.
     """
     source, source_repaired = _mended(source, TRAINABLE[task].source_domain)
     target, target_repaired = _mended(target, TRAINABLE[task].target_domain)
@@ -81,11 +83,16 @@ def text_spans(document: str, most: int) -> list[Row]:
     return [*rows, Row("text_spans", text[start:], "")]
 
 
+def is_unicode(text: str) -> bool:
+    """Whether there is no lone surrogate in it, which is what bytes that are not UTF-8 are read as."""
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def _mended(text: str, domain: str) -> tuple[str, bool]:
     text = text.strip()
     if not text:
         raise RowError("empty text")
-    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+    if not is_unicode(text):
         raise RowError("not valid Unicode")
     if domain == "text":
         return text, False

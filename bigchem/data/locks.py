@@ -1,0 +1,30 @@
+"""File locks that die with their process, on local disks and, where the server allows it, on NFS."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+from typing import IO
+
+from bigchem.errors import UserError
+
+_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
+
+
+def lock(handle: IO[bytes], *, wait: bool = True) -> bool:
+    """Takes the exclusive lock of a file; False if another process holds it and wait is false.
+
+    handle: open for writing, without which NFS gives no exclusive lock (flock(2)). UserError where the file system has
+    no locks.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in _UNSUPPORTED:
+            raise UserError(
+                f"this file system has no locks: {error.strerror}", str(handle.name), "use a folder on a local disk"
+            ) from None
+        raise
+    return True
