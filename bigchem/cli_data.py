@@ -134,7 +134,8 @@ def data_verify(
     else:
         from rich.table import Table
 
-        print(f"{data}: {report.files:,} files, {report.bytes:,} bytes, {report.rows:,} rows")
+        verdict = "all sound" if report.ok else f"{len(report.damage):,} damaged"
+        print(f"{data}: {report.files:,} files, {report.bytes:,} bytes, {report.rows:,} rows: {verdict}")
         if report.damage:
             table = Table("file", "damage", "of", "rows")
             for found in report.damage:
@@ -144,7 +145,7 @@ def data_verify(
     if not report.ok:
         files = len({found.path for found in report.damage})
         raise UserError(
-            f"{files:,} of {report.files:,} files are damaged: {report.rows_lost:,} of {report.rows:,} rows lost",
+            f"{files:,} of {report.files:,} files are damaged, which {report.rows_lost:,} of {report.rows:,} rows need",
             data,
             "copy these files again, or build the data again",
         )

@@ -29,6 +29,10 @@ class UserError(Exception):
         return "\n".join(lines)
 
 
+class StorageError(UserError):
+    """Files that should be there cannot be read just now: a network, a server, a file system. It may pass."""
+
+
 def nearest(name: str, known: list[str]) -> str:
     """A hint for an unknown name: the nearest known one, or the list of them."""
     close = get_close_matches(name, known, n=1, cutoff=0.6)

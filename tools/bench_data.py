@@ -75,9 +75,9 @@ def loading(data: Data, steps: int) -> Iterator[Figure]:
     def ours() -> None:
         at = 0
         for _ in plans:
-            plan = loader.plan.steps.at(at)
-            loader.load(plan)
-            at = plan.stop
+            step = loader.plan.steps.at(at)
+            loader.load(step)
+            at = step.stop
 
     ours()  # pages in
     tokens = sum(plan.tokens for plan in plans)
@@ -194,8 +194,8 @@ def opening(rows: int) -> Iterator[Figure]:
 
 def write_index(folder: Path, rows: int) -> None:
     """A data folder of one task without shards: what opening and planning read is there."""
+    from bigchem.data.columns import write_lengths
     from bigchem.data.index import Index, Shard, other_files
-    from bigchem.data.shards import write_lengths
 
     rng = np.random.default_rng(0)
     write_lengths(folder, "train", "forward", rng.integers(5, 530, (rows, 2), dtype=np.uint16))

@@ -25,11 +25,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bigchem import strict
+from bigchem.data.columns import write_lengths, write_shard
 from bigchem.data.index import SPLITS, Index, Shard, other_files, shard_path
 from bigchem.data.leakage import Training, drop_leaked
-from bigchem.data.parse import ParsedRows, parse_sources, texts
+from bigchem.data.parse import ParsedRows, check_sources, parse_sources, texts
 from bigchem.data.recipe import BuildConfig, recipe_hash
-from bigchem.data.shards import Data, prompted, write_lengths, write_shard
+from bigchem.data.shards import Data, prompted
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.data.workers import in_order, pool
 from bigchem.data.workfolder import publish, refuse_foreign, tidy, work_folder
@@ -81,6 +82,7 @@ def _recipe_of(out: Path) -> str | None:
 
 def _build(config: BuildConfig, work: Path, progress: Progress, processes: ProcessPoolExecutor, workers: int) -> Index:
     """Everything but the index, into `work`."""
+    check_sources(config)
     chunks, sources = parse_sources(config, work / "parsed", progress, processes, workers)
     parsed = ParsedRows(chunks)
     report: dict[str, Any] = {"sources": sources}

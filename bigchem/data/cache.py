@@ -43,7 +43,12 @@ class Cache:
         self.path = Path(path or default).expanduser()
         self.max_bytes = max_bytes
         self._files = self.path / "files"
-        self._files.mkdir(parents=True, exist_ok=True)
+        try:
+            self._files.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot hold the cache: {error.strerror}", str(self.path), "set data.cache or $BIGCHEM_CACHE"
+            ) from None
         self._verified: set[str] = set()
 
     def buffer(self, url: str, file: File) -> pa.Buffer:
@@ -52,7 +57,9 @@ class Cache:
         Size and hash are checked at the download and once by every Cache object. UserError naming the URL.
         """
         if file.bytes > self.max_bytes:
-            raise UserError(f"{file.bytes:,} bytes do not fit a cache of {self.max_bytes:,}", url, "enlarge the cache")
+            raise UserError(
+                f"{file.bytes:,} bytes do not fit a cache of {self.max_bytes:,}", url, "raise data.cache_gb"
+            )
         while True:
             found = self._find(file) or self._download(url, file)
             if found is not None:

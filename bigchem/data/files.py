@@ -12,7 +12,7 @@ import pyarrow as pa
 from bigchem.data import remote
 from bigchem.data.cache import Cache, mapped
 from bigchem.data.index import File, Index
-from bigchem.errors import UserError
+from bigchem.errors import StorageError, UserError
 
 COPY = "copy it again, or build the data again"
 
@@ -53,7 +53,7 @@ class Local:
         except FileNotFoundError:
             raise UserError("missing", str(path), COPY) from None
         except OSError as error:
-            raise UserError(f"cannot read: {error}", str(path), COPY) from None
+            raise StorageError(f"cannot read: {error}", str(path), COPY) from None
         due = self._check and name not in self._checked
         damage = file.damage(content.size, hashlib.sha256(content).hexdigest() if due else None)
         if damage is not None:

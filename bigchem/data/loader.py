@@ -14,32 +14,35 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from random import random
 
 import numpy as np
 import torch
 
 from bigchem.config import DataConfig
 from bigchem.data.batches import Step
-from bigchem.data.plan import Cost, Plan
+from bigchem.data.plan import Cost, Plan, keys_of
 from bigchem.data.ragged import IntArray, within
 from bigchem.data.shards import Data, Gathered
 from bigchem.data.smiles_tokens import atom_starts
 from bigchem.data.spans import BoolArray, row_keys
 from bigchem.data.tokenizer import EOS, Tokenizer
+from bigchem.errors import StorageError
 from bigchem.model.t5 import PackedBatch
 from bigchem.tasks import SPAN_TASKS, TRAINABLE_NAMES
 
 PREFETCH = 2
-"""Steps prepared ahead."""
-RETRY_S = (1.0, 5.0, 25.0)
-"""Pauses before a worker that could not read is replaced; then the run stops with its error."""
+"""Steps that wait to be taken; one more is being prepared."""
+RETRY_S = (1.0, 5.0, 25.0, 60.0)
+"""Pauses before a worker that could not read is replaced, each up to half as long again, so that the ranks of a run do
+not come back all at once; then the run stops with its error."""
 
 
 @dataclass(frozen=True)
 class LoadedStep:
-    """One step as a rank sees it: the whole step's plan, and this rank's packed micro-batches."""
+    """One step as a rank sees it: the whole step, and this rank's packed micro-batches."""
 
-    plan: Step
+    step: Step
     micro_batches: list[PackedBatch]
 
 
@@ -54,30 +57,30 @@ class Loader:
         self._stored = {task: data.split("train", TRAINABLE_NAMES[task]) for task in self.plan.rows}
         self._tokenizer = Tokenizer.load(data.tokenizer_dir) if config.spans.atoms else None
 
-    def load(self, plan: Step) -> LoadedStep:
+    def load(self, step: Step) -> LoadedStep:
         """Reads and packs this rank's micro-batches of a step."""
-        share = self.plan.deal(plan, self._world_size).share(self._rank)
-        return LoadedStep(plan, [self.read(plan, chosen) for chosen in share])
+        share = self.plan.deal(step, self._world_size).share(self._rank)
+        return LoadedStep(step, [self.read(step, chosen) for chosen in share])
 
     def steps(self, position: int) -> Generator[LoadedStep]:
         """Steps from a position on, prepared by a thread. UserError at the end of the order, if it has one.
 
-        An OSError of the thread (storage that went away for a moment) is told and tried again, see RETRY_S; any other
-        error, and one that stays, is raised here.
+        A failure of storage is told and tried again, see RETRY_S; any other error, and one that stays, is raised here.
         """
         failures = 0
         while True:
             worker = _Worker(self._produce(position))
             try:
                 for loaded in worker.results():
-                    position, failures = loaded.plan.stop, 0
+                    position, failures = loaded.step.stop, 0
                     yield loaded
-            except OSError as error:
+            except (StorageError, OSError) as error:
                 if failures == len(RETRY_S):
                     raise
-                pause = RETRY_S[failures]
+                pause = RETRY_S[failures] * (1 + random() / 2)
+                told = str(error).splitlines()[0]
                 print(
-                    f"loader: {error}; again from example {position} in {pause:g} s ({failures + 1}/{len(RETRY_S)})",
+                    f"loader: {told}; again from example {position} in {pause:.1f} s ({failures + 1}/{len(RETRY_S)})",
                     file=sys.stderr,
                     flush=True,
                 )
@@ -86,25 +89,18 @@ class Loader:
             finally:
                 worker.close()
 
-    def keys(self, plan: Step) -> list[str]:
+    def keys(self, step: Step) -> list[str]:
         """Content keys of a step's examples, in order."""
-        return [
-            self._stored[task].text(row)[0]
-            for task, row in zip(plan.task_ids.tolist(), self.rows(plan).tolist(), strict=True)
-        ]
+        return keys_of(step, self.rows(step), self._stored)
 
-    def rows(self, plan: Step) -> IntArray:
+    def rows(self, step: Step) -> IntArray:
         """[n] rows of the data folder, each within its task, of a step's examples."""
-        rows = np.empty_like(plan.rows)
-        for task in np.unique(plan.task_ids).tolist():
-            of_task = plan.task_ids == task
-            rows[of_task] = self.plan.rows[task].stored(plan.rows[of_task])
-        return rows
+        return self.plan.stored(step)
 
-    def read(self, plan: Step, chosen: IntArray) -> PackedBatch:
+    def read(self, step: Step, chosen: IntArray) -> PackedBatch:
         """The chosen examples of a step, packed, task by task."""
-        tasks = plan.task_ids[chosen]
-        parts = [(task, self._read_task(plan, task, chosen[tasks == task])) for task in np.unique(tasks).tolist()]
+        tasks = step.task_ids[chosen]
+        parts = [(task, self._read_task(step, task, chosen[tasks == task])) for task in np.unique(tasks).tolist()]
         if not parts:
             return pack([], [], tasks)
         return _packed(
@@ -115,9 +111,9 @@ class Loader:
             np.repeat([task for task, _ in parts], [len(part.source_lens) for _, part in parts]),
         )
 
-    def _read_task(self, plan: Step, task: int, chosen: IntArray) -> Gathered:
+    def _read_task(self, step: Step, task: int, chosen: IntArray) -> Gathered:
         training = self.plan.rows[task]
-        rows = training.stored(plan.rows[chosen])
+        rows = training.stored(step.rows[chosen])
         found = self._stored[task].gather(rows)
         if self._config.over_caps == "cut":
             source_cap, target_cap = training.longest.tolist()
@@ -127,9 +123,9 @@ class Loader:
             )
         if self.plan.spans is None or TRAINABLE_NAMES[task] not in SPAN_TASKS:
             return found
-        keys = row_keys(self._seed, task, rows, plan.epochs[chosen])
+        keys = row_keys(self._seed, task, rows, step.epochs[chosen])
         atoms = self._atoms(task, rows, found.source_lens)
-        lengths = plan.lengths[chosen]
+        lengths = step.lengths[chosen]
         source_ids, target_ids = self.plan.spans.corrupt(found.source_ids, found.source_lens, keys, atoms)
         return Gathered(source_ids, lengths[:, 0], target_ids, lengths[:, 1])
 
@@ -146,9 +142,9 @@ class Loader:
 
     def _produce(self, position: int) -> Iterator[LoadedStep]:
         while True:
-            plan = self.plan.steps.at(position)
-            yield self.load(plan)
-            position = plan.stop
+            step = self.plan.steps.at(position)
+            yield self.load(step)
+            position = step.stop
 
 
 class _Worker:

@@ -70,6 +70,15 @@ class Chunk:
     seconds: dict[str, float]
 
 
+def check_sources(config: BuildConfig) -> None:
+    """UserError, before hours of parsing, for a source that is missing or lacks its columns, and where none is trained
+    on."""
+    if all(source.split != "train" for source in config.sources):
+        raise UserError("no training rows", "sources", "give a source with split = 'train'")
+    for source in config.sources:
+        next(iter(reader(source.format).records(source)), None)
+
+
 def parse_sources(
     config: BuildConfig, folder: Path, progress: Progress, pool: ProcessPoolExecutor, workers: int
 ) -> tuple[list[Chunk], list[dict[str, Any]]]:

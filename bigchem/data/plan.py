@@ -7,7 +7,7 @@ inside: `TrainingRows` numbers the rows of a task that are not over the caps, `O
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from bigchem.data.mixture import Mixture, tempered
 from bigchem.data.order import Flat, Order, Permutation, Windowed
 from bigchem.data.ragged import IntArray
 from bigchem.data.remote import is_url
-from bigchem.data.shards import Data
+from bigchem.data.shards import OPEN_REMOTE, Data, TaskRows
 from bigchem.data.spans import Spans
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
@@ -47,12 +47,13 @@ class TrainingRows:
     ) -> None:
         self._raw, self._spans = raw, spans
         self.longest = np.array(longest, dtype=np.int64)
-        self.cut = 0
+        self.cut = self.too_short = 0
         shortest = 1 if spans is None else 3
         masks = []
         for start in range(0, len(raw), SCAN):
             lengths = np.asarray(raw[start : start + SCAN])
             kept = lengths[:, 0] >= shortest
+            self.too_short += int(np.count_nonzero(~kept))
             fits = (lengths[:, 0] <= longest[0]) & (lengths[:, 1] <= longest[1])
             if over_caps == "cut":
                 self.cut += int(np.count_nonzero(~fits))
@@ -66,6 +67,11 @@ class TrainingRows:
         """Source and target tokens of all of them together."""
         starts = range(0, self.size, SCAN)
         return sum(int(self.lengths(np.arange(s, min(s + SCAN, self.size))).sum()) for s in starts)
+
+    def left_out(self) -> str:
+        """How many rows are not trained on, and why."""
+        counts = {"too long": self.num_left_out - self.too_short, "too short for spans": self.too_short}
+        return ", ".join(f"{count:,} {why}" for why, count in counts.items() if count)
 
     def stored(self, numbers: IntArray) -> IntArray:
         """Rows of the data folder [n] by their numbers [n] here."""
@@ -102,9 +108,9 @@ class Plan:
             rows = _training_rows(stored.lengths, config, self.spans if name in SPAN_TASKS else None)
             if not rows.size:
                 raise UserError(
-                    f"every row of task '{name}' is longer than max_source_tokens or max_target_tokens",
+                    f"no row of task '{name}' is left: {rows.left_out()}",
                     str(data.path),
-                    "raise the caps in [data]",
+                    "raise max_source_tokens and max_target_tokens in [data], or leave the task out",
                 )
             self.rows[task] = rows
             permutations[task] = (
@@ -133,12 +139,20 @@ class Plan:
             grad_accum_steps=grad_accum_steps,
         )
 
+    def stored(self, step: Step) -> IntArray:
+        """[n] rows of the data folder, each within its task, of a step's examples."""
+        rows = np.empty_like(step.rows)
+        for task in np.unique(step.task_ids).tolist():
+            of_task = step.task_ids == task
+            rows[of_task] = self.rows[task].stored(step.rows[of_task])
+        return rows
+
     def describe(self) -> str:
         """One line on what is trained on."""
         parts = []
         for task, rows in self.rows.items():
             words = f"{TRAINABLE_NAMES[task]} {self.mixture.shares[task]:.1%} of {rows.size:,} rows"
-            words += f", {rows.num_left_out:,} left out as too long" if rows.num_left_out else ""
+            words += f", left out: {rows.left_out()}" if rows.num_left_out else ""
             words += f", {rows.cut:,} cut" if rows.cut else ""
             parts.append(words)
         return "; ".join(parts)
@@ -168,12 +182,18 @@ class Plan:
             )
 
 
+def keys_of(step: Step, rows: IntArray, stored: Mapping[int, TaskRows]) -> list[str]:
+    """Content keys of a step's examples, in order; rows: of the data folder, see Plan.stored. stored: by task id."""
+    return [stored[task].text(row)[0] for task, row in zip(step.task_ids.tolist(), rows.tolist(), strict=True)]
+
+
 def open_data(config: DataConfig) -> Data:
     """The data folder that a run names, local or remote, with its cache."""
     cache = None
     if is_url(config.path):
         cache = Cache(None if config.cache is None else Path(config.cache), int(config.cache_gb * 1e9))
-    return Data(config.path, check=config.check, cache=cache)
+    # A window's shards and those of the next one, so that a border between them maps nothing twice.
+    return Data(config.path, check=config.check, cache=cache, open_remote=max(OPEN_REMOTE, 2 * config.shuffle_window))
 
 
 def flops_cost(model: ModelConfig, vocab_size: int) -> Cost:

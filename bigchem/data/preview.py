@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bigchem.config import RunConfig
 from bigchem.data.batches import Step
-from bigchem.data.plan import Plan, flops_cost, open_data
+from bigchem.data.plan import Plan, flops_cost, keys_of, open_data
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
 from bigchem.progress import Progress
@@ -34,10 +34,10 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class StepPreview:
-    """One step: its plan, its micro-batches, and how uneven the dearest is (1.02: 2 % above the mean)."""
+    """One step: its examples, its micro-batches, and how uneven the dearest is (1.02: 2 % above the mean)."""
 
     number: int
-    plan: Step
+    step: Step
     micro_batches: list[MicroBatch]
     grad_accum_steps: int
     fill: float
@@ -67,17 +67,18 @@ class Preview:
         with progress.bar("planning steps", steps) as bar:
             for number in range(start_step, start_step + steps):
                 step = self.plan.steps.at(position)
-                yield self._step(number, step, keys)
+                yield self._preview(number, step, keys)
                 position = step.stop
                 bar.advance()
 
-    def _step(self, number: int, plan: Step, keys: bool) -> StepPreview:
-        dealt = self.plan.deal(plan, self._world_size, self._grad_accum_steps)
-        costs = self._cost(plan.lengths)
+    def _preview(self, number: int, step: Step, keys: bool) -> StepPreview:
+        dealt = self.plan.deal(step, self._world_size, self._grad_accum_steps)
+        costs = self._cost(step.lengths)
+        named = np.array(keys_of(step, self.plan.stored(step), self._stored)) if keys else None
         found, spent = [], []
         for rank, micro, chosen in dealt:
-            counts = Counter(plan.task_ids[chosen].tolist())
-            source_tokens, target_tokens = plan.lengths[chosen].sum(axis=0).tolist()
+            counts = Counter(step.task_ids[chosen].tolist())
+            source_tokens, target_tokens = step.lengths[chosen].sum(axis=0).tolist()
             found.append(
                 MicroBatch(
                     step=number,
@@ -86,21 +87,13 @@ class Preview:
                     task_counts={TRAINABLE_NAMES[task]: counts[task] for task in self.plan.rows},
                     source_tokens=source_tokens,
                     target_tokens=target_tokens,
-                    keys=self._keys(plan, chosen) if keys else [],
+                    keys=[] if named is None else named[chosen].tolist(),
                 )
             )
             spent.append(int(costs[chosen].sum()))
-        room = len(found) * self.config.data.micro_tokens
         found.sort(key=lambda m: (m.rank, m.micro))
-        return StepPreview(
-            number, plan, found, dealt.grad_accum_steps, plan.tokens / room, max(spent) * len(spent) / sum(spent)
-        )
-
-    def _keys(self, plan: Step, chosen: np.ndarray) -> list[str]:
-        return [
-            self._stored[task].text(int(self.plan.rows[task].stored(np.array([number]))[0]))[0]
-            for task, number in zip(plan.task_ids[chosen].tolist(), plan.rows[chosen].tolist(), strict=True)
-        ]
+        fill = step.tokens / (len(found) * self.config.data.micro_tokens)
+        return StepPreview(number, step, found, dealt.grad_accum_steps, fill, max(spent) * len(spent) / sum(spent))
 
 
 def table(previews: list[StepPreview], plan: Plan, world_size: int) -> Table:
@@ -110,19 +103,20 @@ def table(previews: list[StepPreview], plan: Plan, world_size: int) -> Table:
     for column in ("step", "examples", "first", "accum", "tokens", "target", "fill", "imbalance", *names):
         shown.add_column(column, justify="right")
     totals: Counter[int] = Counter()
-    for step in previews:
-        counts = Counter(step.plan.task_ids.tolist())
+    for preview in previews:
+        step = preview.step
+        counts = Counter(step.task_ids.tolist())
         totals.update(counts)
-        n = len(step.plan.rows)
+        n = len(step.rows)
         shown.add_row(
-            str(step.number),
+            str(preview.number),
             f"{n:,}",
-            f"{step.plan.start:,}",
-            str(step.grad_accum_steps),
-            f"{step.plan.tokens:,}",
-            f"{step.plan.target_tokens:,}",
-            f"{step.fill:.2%}",
-            f"{step.imbalance - 1:.2%}",
+            f"{step.start:,}",
+            str(preview.grad_accum_steps),
+            f"{step.tokens:,}",
+            f"{step.target_tokens:,}",
+            f"{preview.fill:.2%}",
+            f"{preview.imbalance - 1:.2%}",
             *(f"{counts[task]} ({counts[task] / n:.2%})" for task in plan.rows),
         )
     shown.add_section()

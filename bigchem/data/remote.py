@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bigchem.data.index import File
-from bigchem.errors import UserError
+from bigchem.errors import StorageError, UserError
 
 PAUSES_S = (0.5, 1.0, 2.0)
 """Before each further attempt at a download that failed."""
@@ -66,7 +66,7 @@ def download(url: str, file: File, write: Callable[[bytes], object], restart: Ca
 
 
 def retried(url: str, attempt: Callable[[], T]) -> T:
-    """The result of the first attempt that meets no TransientError; UserError naming the URL after the last."""
+    """The result of the first attempt that meets no TransientError; StorageError naming the URL after the last."""
     for pause in PAUSES_S:
         try:
             return attempt()
@@ -75,7 +75,9 @@ def retried(url: str, attempt: Callable[[], T]) -> T:
     try:
         return attempt()
     except TransientError as error:
-        raise UserError(f"{error} ({len(PAUSES_S) + 1} attempts)", url, "try again, or copy the data again") from None
+        raise StorageError(
+            f"{error} ({len(PAUSES_S) + 1} attempts)", url, "try again, or copy the data again"
+        ) from None
 
 
 def _chunks(url: str, size: int | None = None) -> Iterator[bytes]:

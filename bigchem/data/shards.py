@@ -23,19 +23,16 @@ from bigchem.data.columns import (
     Int32Array,
     Lengths,
     read_lengths,
-    write_lengths,
-    write_shard,
 )
 from bigchem.data.files import COPY, Cached, Files, Local
-from bigchem.data.index import SPLITS, Index, Shard, lengths_path
+from bigchem.data.index import Index, Shard, lengths_path
 from bigchem.data.ragged import IntArray
 from bigchem.errors import UserError
 from bigchem.tasks import TRAINABLE
 
-__all__ = ["SPLITS", "Data", "Gathered", "Index", "Shard", "TaskRows", "prompted", "write_lengths", "write_shard"]
-
 OPEN_REMOTE = 16
-"""Shards of a remote task that stay mapped: an evicted file takes its space until it is unmapped."""
+"""Shards of a remote task that stay mapped, unless Data is told otherwise: an evicted file takes its space until it is
+unmapped."""
 
 
 class Data:
@@ -43,10 +40,13 @@ class Data:
 
     path: a folder, or the URL of one (s3://, https://, hf://, memory://, ... of fsspec). check: every file's sha256 is
     compared when it is first opened, not only its size. cache: holds what a URL's files are fetched into, always
-    checked; default: `Cache()`.
+    checked; default: `Cache()`. open_remote: shards of each remote task that stay mapped.
     """
 
-    def __init__(self, path: str | Path, *, check: bool = False, cache: Cache | None = None) -> None:
+    def __init__(
+        self, path: str | Path, *, check: bool = False, cache: Cache | None = None, open_remote: int = OPEN_REMOTE
+    ) -> None:
+        self._open_remote = open_remote
         self._files: Local | Cached
         if remote.is_url(path):
             self.path: str | Path = str(path)
@@ -66,7 +66,7 @@ class Data:
         if task not in self.index.shards.get(split, {}):
             have = ", ".join(f"{s}: {' '.join(t) or '-'}" for s, t in self.index.shards.items())
             raise UserError(f"no rows for task '{task}' in split '{split}'", str(self.path), f"there is {have}")
-        return TaskRows(self._files, self.index, split, task)
+        return TaskRows(self._files, self.index, split, task, self._open_remote)
 
 
 class Gathered(NamedTuple):
@@ -81,12 +81,12 @@ class Gathered(NamedTuple):
 class TaskRows:
     """The rows of one task in one split, memory-mapped, in file order. Any number of threads may read."""
 
-    def __init__(self, files: Files, index: Index, split: str, task: str) -> None:
+    def __init__(self, files: Files, index: Index, split: str, task: str, open_remote: int = OPEN_REMOTE) -> None:
         self._files, self._index = files, index
         self.split, self.task = split, task
         self.shards: Sequence[Shard] = index.shards[split][task]
         self._ends: IntArray = np.cumsum(self.shard_rows)
-        self._most = len(self.shards) if isinstance(files, Local) else OPEN_REMOTE
+        self._most = len(self.shards) if isinstance(files, Local) else open_remote
         self._open: OrderedDict[int, Columns] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -162,9 +162,9 @@ class TaskRows:
         try:
             columns = Columns(self._files.buffer(shard.path, shard.file), shard.rows)
             if not np.array_equal(columns.lengths, lengths):
-                raise DamagedError("other token counts than in the lengths")
+                raise DamagedError(f"other token counts than in {lengths_path(self.split, self.task)}")
         except UserError as error:
-            raise UserError(f"{error.what}: {lost}", error.where, error.hint) from None
+            raise type(error)(f"{error.what}: {lost}", error.where, error.hint) from None
         except DamagedError as error:
             raise UserError(f"{error}: {lost}", f"{self._files.where}/{shard.path}", COPY) from None
         return columns

@@ -51,8 +51,14 @@ class Report:
 
     @property
     def rows_lost(self) -> int:
-        """Rows of damaged shards, each counted once."""
-        return sum(last - first + 1 for _, (first, last) in {(d.of, d.rows) for d in self.damage if d.rows is not None})
+        """Rows that damaged files cost, each counted once."""
+        lost, upto, of = 0, -1, None
+        for damage in sorted((d for d in self.damage if d.rows and d.of), key=lambda d: (d.of, d.rows)):
+            first, last = damage.rows  # type: ignore[misc]  # sorted out above
+            upto = upto if damage.of == of else -1
+            lost += max(0, last - max(first - 1, upto))
+            upto, of = max(upto, last), damage.of
+        return lost
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,10 @@ def _other(files: Files, index: Index, name: str, rows: int) -> Damage | Lengths
         content = files.buffer(name, index.files[name])
         return read_lengths(content, rows) if rows else None
     except (UserError, DamagedError) as error:
-        return Damage(name, _what(error))
+        if not rows:
+            return Damage(name, _what(error))
+        of = name.removeprefix("lengths/").removesuffix(".npy").replace("-", "/", 1)
+        return Damage(name, _what(error), of, (0, rows - 1))
 
 
 def _shard(files: Files, part: _Part, lengths: Lengths | None) -> Damage | None:

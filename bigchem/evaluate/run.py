@@ -43,7 +43,7 @@ class Subject:
 
 def run_subject(config: RunConfig, model_dir: Path, data: str | None = None, out: Path | None = None) -> Subject:
     """A run's consolidated model on the tasks that it was trained on, into RUN/results unless said otherwise."""
-    opened = open_data(config.data) if data is None else Data(data)
+    opened = open_data(config.data if data is None else config.data.model_copy(update={"path": data}))
     proof = json.loads((model_dir / PROOF).read_text(encoding="utf-8"))
     about = {
         "run": config.name,

@@ -14,7 +14,7 @@ from pathlib import Path
 import bigchem
 from bigchem import strict
 from bigchem.config import RunConfig
-from bigchem.data.plan import open_data
+from bigchem.data.plan import Plan, open_data
 from bigchem.data.remote import is_url
 from bigchem.errors import UserError
 from bigchem.model import presets
@@ -60,10 +60,9 @@ def prepare(config: RunConfig) -> Path:
 
 
 def preflight(config: RunConfig, world_size: int) -> None:
-    """Raises here what would otherwise fail inside the job: data, tasks, preset, DeepSpeed configuration."""
+    """Raises here what would otherwise fail inside the job: data, tasks, caps, preset, DeepSpeed configuration."""
     data = open_data(config.data)
-    for task in config.data.mixture:
-        data.split("train", task)
+    Plan(data, config.data, config.seed).check_steps(config.train.steps)
     presets.shape(config.model.preset)
     if config.model.init_from is not None and not (Path(config.model.init_from) / "config.json").is_file():
         raise UserError("model.init_from holds no config.json", config.model.init_from, "give a Hugging Face folder")

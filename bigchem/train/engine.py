@@ -86,7 +86,7 @@ class Engine:
         optimizer = _optimizer(config.optimizer, model, self.ds_config)
         self._engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=self.ds_config)
 
-    def forward_backward(self, step: LoadedStep, seed: int, stop: bool) -> StepLoss:
+    def forward_backward(self, loaded: LoadedStep, seed: int, stop: bool) -> StepLoss:
         """Gradients of one step, and its loss reduced over ranks together with the wish to stop.
 
         seed: of this step's dropout on this rank; a function of the position, so that a resumed run draws the same.
@@ -94,9 +94,9 @@ class Engine:
         torch.manual_seed(seed)
         self._engine.train()
         totals = torch.zeros(2 * len(TRAINABLE_NAMES) + 1, dtype=torch.float64, device=self.device)
-        scale = self.world_size / step.plan.target_tokens
-        last = len(step.micro_batches) - 1
-        for i, batch in enumerate(step.micro_batches):
+        scale = self.world_size / loaded.step.target_tokens
+        last = len(loaded.micro_batches) - 1
+        for i, batch in enumerate(loaded.micro_batches):
             self._engine.set_gradient_accumulation_boundary(i == last)
             loss = self._engine(batch.to(self.device))
             self._engine.backward(loss.total * scale, scale_wrt_gas=False)

@@ -53,7 +53,7 @@ def train(config: RunConfig, device: torch.device) -> Outcome:
     data = open_data(config.data)
     cost = flops_cost(config.model, Tokenizer.load(data.tokenizer_dir).vocab_size)
     loader = Loader(data, config.data, config.seed, rank, world_size, cost)
-    loader.plan.check_steps(steps)
+    same_on_all_ranks(data.index.fingerprint, config.data.path)
     model = build_model(config, data, device)
     engine = Engine(model, config, device)
     hf_config = presets.to_hf_config(model.shape, config.model.dropout)
@@ -76,19 +76,19 @@ def train(config: RunConfig, device: torch.device) -> Outcome:
             waited = time.monotonic()
             loaded = next(stream)
             wait_s = time.monotonic() - waited
-            plan = loaded.plan
+            step = loaded.step
 
             seed = dropout_seed(config.seed, done.steps, rank)
             loss = engine.forward_backward(loaded, seed, flag.received is not None)
-            check_finite(loss.mean, "loss", done.steps, loader, plan)
+            check_finite(loss.mean, "loss", done.steps, loader, step)
             lr = config.optimizer.lr * schedule.multiplier(config.schedule, done.steps, steps)
             grad_norm = engine.optimizer_step(lr)
-            check_finite(grad_norm, "gradient norm", done.steps, loader, plan)
+            check_finite(grad_norm, "gradient norm", done.steps, loader, step)
 
-            done = Done(done.steps + 1, plan.stop, done.tokens + plan.tokens)
-            flops = training_flops(model.shape, plan.lengths[:, 0], plan.lengths[:, 1])
+            done = Done(done.steps + 1, step.stop, done.tokens + step.tokens)
+            flops = training_flops(model.shape, step.lengths[:, 0], step.lengths[:, 1])
             room = world_size * len(loaded.micro_batches) * config.data.micro_tokens
-            tracker.log(done, loss, lr, grad_norm, tokens=plan.tokens, room=room, flops=flops, wait_s=wait_s)
+            tracker.log(done, loss, lr, grad_norm, tokens=step.tokens, room=room, flops=flops, wait_s=wait_s)
             stop = loss.stop
             if done.steps % config.checkpoint.every == 0 or done.steps == steps or stop:
                 seconds = saver.save(done)
@@ -98,6 +98,14 @@ def train(config: RunConfig, device: torch.device) -> Outcome:
     if rank == 0:
         write_state(config.run_dir, "trained" if finished else "stopped", step=done.steps, steps=steps)
     return Outcome(finished, saved, flag.received)
+
+
+def same_on_all_ranks(fingerprint: str, where: str) -> None:
+    """UserError on every rank if some opened other data: a folder that was replaced while they started."""
+    found: list[str | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, fingerprint)
+    if set(found) != {fingerprint}:
+        raise UserError(f"ranks opened different data: {' '.join(sorted(map(str, set(found))))}", where, "start again")
 
 
 def build_model(config: RunConfig, data: Data, device: torch.device) -> PackedT5:
@@ -143,13 +151,13 @@ def dropout_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def check_finite(value: float, what: str, step: int, loader: Loader, plan: Step) -> None:
+def check_finite(value: float, what: str, number: int, loader: Loader, step: Step) -> None:
     """Stops the run where a number is not finite, before a checkpoint of it could be published."""
     if math.isfinite(value):
         return
-    keys = loader.keys(plan)
+    keys = loader.keys(step)
     raise UserError(
-        f"{what} is {value} at step {step}",
+        f"{what} is {value} at step {number}",
         f"examples {' '.join(keys[:4])} and {max(0, len(keys) - 4)} more",
         "lower optimizer.lr, or look at these rows; the last checkpoint is unharmed",
     )

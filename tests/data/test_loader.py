@@ -67,10 +67,10 @@ def test_a_stream_started_anywhere_goes_on_as_the_one_from_the_start(small_data:
     stream = source.steps(0)
     first = [next(stream) for _ in range(4)]
     stream.close()
-    resumed = source.steps(first[2].plan.start)
+    resumed = source.steps(first[2].step.start)
     for expected in first[2:]:
         got = next(resumed)
-        assert got.plan.start == expected.plan.start
+        assert got.step.start == expected.step.start
         assert torch.equal(got.micro_batches[0].source_ids, expected.micro_batches[0].source_ids)
     resumed.close()
 
@@ -142,7 +142,7 @@ def test_rows_over_the_caps_are_left_out_and_counted(small_data: Path) -> None:
     assert len(left_out)
     rows = source.plan.rows[task_id("captioning")]
     assert rows.stored(np.arange(rows.size)).tolist() == np.setdiff1d(np.arange(len(lengths)), left_out).tolist()
-    assert f"{len(left_out)} left out as too long" in source.plan.describe()
+    assert f"left out: {len(left_out)} too long" in source.plan.describe()
     for position in (0, 30, 60):
         assert source.plan.steps.at(position).lengths[:, 1].max() <= 50
 
@@ -168,7 +168,7 @@ def test_rows_over_the_caps_are_cut_where_that_is_asked_for(small_data: Path) ->
 
 def test_caps_that_leave_nothing_are_a_user_error(small_data: Path) -> None:
     config = DataConfig(global_tokens=2000, micro_tokens=1000, max_source_tokens=2, max_target_tokens=2)
-    with pytest.raises(UserError, match="raise the caps"):
+    with pytest.raises(UserError, match="120 too long"):
         loader(small_data, config=config)
 
 
@@ -186,7 +186,7 @@ def test_capped_data_ends_with_the_word_why(small_data: Path) -> None:
     total = sum(Data(small_data).index.rows("train").values())
     stream, seen = source.steps(0), 0
     while seen < total:
-        seen += len(next(stream).plan.rows)
+        seen += len(next(stream).step.rows)
     assert seen == total
     with pytest.raises(UserError, match=f"used up after {total} examples"):
         next(stream)

@@ -53,6 +53,7 @@ def test_span_rows_have_the_lengths_of_their_two_sides_and_too_short_ones_are_le
     rows = TrainingRows(np.array([[2, 0], [3, 0], [101, 0]], dtype=np.uint16), (400, 0), "drop", spans)
     assert rows.stored(np.arange(2)).tolist() == [1, 2]
     assert rows.lengths(np.arange(2)).tolist() == [[3, 3], [91, 21]]
+    assert rows.left_out() == "1 too short for spans"
 
 
 def test_caps_are_of_what_the_model_sees_of_span_rows(unlabelled: Path) -> None:

@@ -48,7 +48,7 @@ def test_each_line_is_a_micro_batch_as_the_loader_of_that_rank_reads_it(small_da
                 counts = [int((batch.task_ids == task).sum()) for task in range(5)]
                 tokens = (len(batch.source_ids), len(batch.target_ids))
                 expected.append((step, rank, micro, *tokens, counts))
-            position = loaded.plan.stop
+            position = loaded.step.stop
     names = ("captioning", "generation", "forward", "retrosynthesis", "actions")
     found = [
         (

@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bigchem.data.cache import Cache
-from bigchem.data.columns import read_lengths
+from bigchem.data.columns import read_lengths, write_lengths, write_shard
 from bigchem.data.index import Index, Shard, other_files
-from bigchem.data.shards import Data, TaskRows, write_lengths, write_shard
+from bigchem.data.shards import Data, TaskRows
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
 
@@ -239,7 +239,7 @@ def test_errors_of_the_remote_name_the_url(small_data: Path, tmp_path: Path) -> 
         with pytest.raises(UserError, match=rf"{server.url}/none/index\.json: missing"):
             Data(f"{server.url}/none", cache=local)
         server.faults["train/forward-00001.arrow"] = ["404"]
-        rows = Data(server.url, cache=local).split("train", "forward")
+        rows = Data(server.url, cache=local, open_remote=1).split("train", "forward")
         with pytest.raises(UserError, match=rf"{server.url}/train/forward-00001\.arrow: missing: costs rows 70 to"):
             rows.tokens(75)
     with pytest.raises(UserError, match="Protocol not known"):
@@ -253,14 +253,11 @@ def test_a_protocol_without_its_package_says_what_to_install(tmp_path: Path) -> 
         Data("s3://bucket/data", cache=Cache(tmp_path))
 
 
-def test_evicted_shards_are_really_freed_and_read_again(
-    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bigchem.data.shards.OPEN_REMOTE", 1)
+def test_evicted_shards_are_really_freed_and_read_again(small_data: Path, tmp_path: Path) -> None:
     here = Data(small_data).split("train", "captioning")
     local = Cache(tmp_path / "cache", max(s.bytes for s in here.shards) + 2000)
     with serving(small_data) as server:
-        there = Data(server.url, cache=local).split("train", "captioning")
+        there = Data(server.url, cache=local, open_remote=1).split("train", "captioning")
         for _ in range(2):
             for row in range(0, len(here), 35):
                 assert there.tokens(row)[0].tolist() == here.tokens(row)[0].tolist()
@@ -269,13 +266,12 @@ def test_evicted_shards_are_really_freed_and_read_again(
     assert len(mapped) == 2  # the last shard and the lengths
 
 
-def test_two_threads_may_read_the_same_rows(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bigchem.data.shards.OPEN_REMOTE", 1)
+def test_two_threads_may_read_the_same_rows(small_data: Path, tmp_path: Path) -> None:
     here = Data(small_data).split("train", "captioning")
     chosen = [np.random.default_rng(i).integers(0, len(here), 50) for i in range(100)]
     expected = [here.gather(rows).target_ids.tolist() for rows in chosen]
     with serving(small_data) as server, ThreadPoolExecutor(4) as pool:
-        there = Data(server.url, cache=Cache(tmp_path / "cache")).split("train", "captioning")
+        there = Data(server.url, cache=Cache(tmp_path / "cache"), open_remote=1).split("train", "captioning")
         assert [g.target_ids.tolist() for g in pool.map(there.gather, chosen)] == expected
 
 

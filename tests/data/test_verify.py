@@ -12,8 +12,9 @@ import pytest
 from http_server import serving
 
 from bigchem.data import remote
+from bigchem.data.columns import write_lengths
 from bigchem.data.index import Index, Shard, other_files
-from bigchem.data.shards import Data, write_lengths
+from bigchem.data.shards import Data
 from bigchem.data.verify import verify
 from bigchem.errors import UserError
 from bigchem.progress import Progress
@@ -80,16 +81,24 @@ def test_each_damage_of_each_file_is_found_with_its_rows(
     (found,) = report.damage
     assert found.path == name if where == "folder" else found.path.endswith(name)
     assert found.what.startswith(told)
-    assert found.rows == ((70, 69 + shards[1].rows) if name == SHARD else None)
-    assert report.rows_lost == (shards[1].rows if name == SHARD else 0)
+    rows = sum(shard.rows for shard in shards)
+    assert found.rows == {SHARD: (70, 69 + shards[1].rows), LENGTHS: (0, rows - 1), TOKENIZER: None}[name]
+    assert report.rows_lost == {SHARD: shards[1].rows, LENGTHS: rows, TOKENIZER: 0}[name]
 
 
 def test_all_damage_is_listed_not_the_first(copied: Path) -> None:
     paths = [copied / name for name in (SHARD, TOKENIZER, "lengths/train-actions.npy", "test/actions-00000.arrow")]
     for path, (damage, _) in zip(paths, KINDS, strict=True):
         damage(path)
-    found = {d.path for d in verify(copied, QUIET).damage}
-    assert found == {path.relative_to(copied).as_posix() for path in paths}
+    report = verify(copied, QUIET)
+    assert {d.path for d in report.damage} == {path.relative_to(copied).as_posix() for path in paths}
+
+
+def test_a_row_that_two_damaged_files_cost_is_counted_once(copied: Path) -> None:
+    for name in (SHARD, LENGTHS, "test/forward-00000.arrow"):
+        cut(copied / name)
+    index = Data(copied).index
+    assert verify(copied, QUIET).rows_lost == index.rows("train")["forward"] + index.rows("test")["forward"]
 
 
 def test_lengths_that_are_not_the_tokens_are_found_though_every_hash_is_right(copied: Path) -> None:
