@@ -151,6 +151,29 @@ def test_costs_differ_by_less_than_one_example(seed: int, world_size: int) -> No
     assert max(spent) - min(spent) <= cost.max()
 
 
+@given(st.integers(0, 50), st.integers(2, 20))
+@settings(max_examples=30, deadline=None)
+def test_tokens_of_micro_batches_of_equal_cost_differ_by_less_than_one_example(seed: int, bins: int) -> None:
+    """Examples of like tokens are dealt in one round."""
+    tokens = np.random.default_rng(seed).integers(2, 500, 200)
+    dealt = deal(tokens, bins, 10**6, 10**6, cost=np.ones(200, dtype=np.int64))
+    whole = [tokens[chosen].sum() for _, _, chosen in dealt if len(chosen) == -(-200 // bins)]
+    assert max(whole) - min(whole) <= tokens.max()
+
+
+@pytest.mark.parametrize("world_size", [16, 64])
+def test_short_micro_batches_take_no_more_accumulation_than_they_need(world_size: int) -> None:
+    """1,024 tokens hold few examples: the emptiest micro-batch alone is often no partner for an exchange."""
+    rng = np.random.default_rng(0)
+    room = world_size * 4 * 1024
+    for _ in range(5):
+        drawn = np.minimum(rng.lognormal(4.6, 0.7, room // 60).astype(np.int64) + 8, 400)
+        tokens = drawn[: np.searchsorted(np.cumsum(drawn), room * (1 - HEADROOM))]
+        dealt = deal(tokens, world_size, 1024, room, cost=tokens * (1000 + tokens))
+        assert dealt.grad_accum_steps == 4
+        assert max(tokens[chosen].sum() for _, _, chosen in dealt) <= 1024
+
+
 def test_a_step_of_just_the_micro_batches_room_fits_into_them() -> None:
     """What HEADROOM is for: no step of these needs one more, nearly empty, micro-batch on every rank."""
     rng = np.random.default_rng(0)

@@ -88,6 +88,7 @@ def test_a_build_killed_twice_goes_on_where_it_was_and_ends_in_the_same_bytes(
         assert workers
         until(lambda workers=workers: not any(map(alive, workers)), "the workers end with their parent", 10)
         assert not (tmp_path / "data").exists()
+    (work / "data" / "train" / ".forward-00099.arrow.1.partial").write_bytes(b"half")
     before = {path: path.stat().st_mtime_ns for path in work.glob("made/*/*.npz")}
     last = start(tmp_path, "data")
     until(lambda: count(work, "made/*/*.npz") > len(before), "the next shard")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+import threading
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -14,6 +16,7 @@ from bigchem.data import loader as loader_module
 from bigchem.data.batches import Step
 from bigchem.data.loader import LoadedStep, Loader, pack
 from bigchem.data.shards import Data
+from bigchem.data.smiles_tokens import atom_starts
 from bigchem.data.tokenizer import EOS, Tokenizer
 from bigchem.errors import UserError
 from bigchem.tasks import task_id
@@ -104,6 +107,34 @@ def test_a_worker_that_dies_reading_is_replaced_and_repeats_its_step(
     assert capsys.readouterr().err.count("loader: storage went away; again from example") == 3
 
 
+def test_storage_that_goes_away_for_a_moment_is_waited_for(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Shards that cannot be read, folders being in their places, until somebody puts them back."""
+    monkeypatch.setattr(loader_module, "RETRY_S", (0.3, 0.3, 0.3, 0.3, 0.3))
+    shutil.copytree(small_data, tmp_path / "data")
+    shards = sorted((tmp_path / "data" / "train").glob("*.arrow"))
+    source = loader(tmp_path / "data")
+    for shard in shards:
+        shard.rename(shard.with_suffix(".away"))
+        shard.mkdir()
+
+    def put_back_shards() -> None:
+        for shard in shards:
+            shard.rmdir()
+            shard.with_suffix(".away").rename(shard)
+
+    timer = threading.Timer(0.5, put_back_shards)
+    timer.start()
+    stream = source.steps(0)
+    assert sides(next(stream)) == examples(loader(small_data), 0)
+    stream.close()
+    timer.join()
+    told = capsys.readouterr().err
+    assert "again from example 0" in told
+    assert "Traceback" not in told
+
+
 def test_an_error_that_stays_reaches_the_loop(small_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = loader(small_data)
     failing(source, monkeypatch, lambda calls: True, OSError("disk gone"))
@@ -121,8 +152,6 @@ def test_an_error_that_no_repetition_mends_reaches_the_loop_at_once(
 
 
 def test_a_stream_that_is_closed_ends_its_thread(small_data: Path) -> None:
-    import threading
-
     before = threading.active_count()
     stream = loader(small_data).steps(0)
     next(stream)
@@ -221,6 +250,48 @@ def test_unlabelled_rows_come_corrupted_anew_each_epoch_and_decode_to_their_text
     repeated = [seen for seen in by_epoch.values() if len(seen) > 1]
     assert len(repeated) > 10
     assert sum(len(set(seen)) > 1 for seen in repeated) > len(repeated) / 2
+
+
+def test_spans_respect_atoms_only_where_that_is_asked_for(unlabelled: Path) -> None:
+    data = Data(unlabelled)
+    tokenizer = Tokenizer.load(data.tokenizer_dir)
+    across = {}
+    for atoms in (False, True):
+        config = CONFIG.model_copy(update={"mixture": {"smiles_spans": 1.0}, "spans": SpansConfig(atoms=atoms)})
+        source = loader(unlabelled, config=config)
+        step = source.plan.steps.at(0)
+        rows = source.rows(step)
+        across[atoms] = 0
+        for i in range(len(step.rows)):
+            batch = source.read(step, np.array([i]))
+            text = data.split("train", "smiles_spans").text(int(rows[i]))[1]
+            _, (starts,) = tokenizer.encode_with_starts([text])
+            noise = noise_of(batch.source_ids.tolist(), batch.target_ids.tolist(), tokenizer.sentinels)
+            borders = np.flatnonzero(noise[1:] != noise[:-1]) + 1
+            across[atoms] += not np.isin(np.array(starts)[borders], atom_starts(text)).all()
+    assert across[True] < across[False] / 4
+
+
+def test_another_seed_corrupts_the_same_row_elsewhere(unlabelled: Path) -> None:
+    config = CONFIG.model_copy(update={"mixture": {"text_spans": 1.0}})
+    first, second = (loader(unlabelled, config=config, seed=seed) for seed in (0, 1))
+    step = first.plan.steps.at(0)
+    chosen = np.arange(len(step.rows))
+    batches = [source.read(step, chosen) for source in (first, first, second)]
+    assert torch.equal(batches[0].source_ids, batches[1].source_ids)
+    assert not torch.equal(batches[0].source_ids, batches[2].source_ids)
+
+
+def noise_of(source: list[int], target: list[int], sentinels: list[int]) -> np.ndarray:
+    """For each token of the row, whether it is noise."""
+    lengths, current = {}, None
+    for token in target[:-1]:
+        if token in sentinels:
+            current = token
+            lengths[token] = 0
+        else:
+            lengths[current] += 1
+    return np.concatenate([np.full(lengths.get(token, 1), token in lengths) for token in source[:-1]])
 
 
 def put_back(source: list[int], target: list[int], sentinels: list[int]) -> list[int]:

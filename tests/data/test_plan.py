@@ -121,6 +121,24 @@ def test_a_window_keeps_a_step_within_few_shards_and_loses_no_row(small_data: Pa
     assert np.count_nonzero(np.diff(orders[0] // 70)) > len(rows.shards)
 
 
+@pytest.mark.parametrize("scan", [1 << 20, 64])
+def test_a_window_over_shards_some_of_whose_rows_are_left_out_holds_the_others_once(
+    small_data: Path, monkeypatch: pytest.MonkeyPatch, scan: int
+) -> None:
+    monkeypatch.setattr("bigchem.data.plan.SCAN", scan)
+    data = Data(small_data)
+    lengths = data.split("train", "captioning").lengths
+    kept = np.flatnonzero((lengths <= (300, 50)).all(axis=1))
+    assert 0 < len(kept) < len(lengths)
+    for window in (0, 1, 2):
+        config = with_fields(mixture={"captioning": 1.0}, shuffle_window=window, max_target_tokens=50)
+        plan = Plan(data, config, 0)
+        rows = plan.rows[task_id("captioning")].stored(plan.steps.order.examples(0, len(kept)).rows)
+        assert sorted(rows) == kept.tolist()
+        if window == 1:
+            assert np.count_nonzero(np.diff(rows // 70)) == 1
+
+
 def test_cost_is_the_models_operations(tmp_path: Path) -> None:
     lengths = np.array([[10, 20], [300, 5]])
     small = shape("t5-small", 512)
