@@ -15,7 +15,7 @@ def test_every_figure_is_there_with_its_target_and_whether_it_holds(small_data: 
     done = subprocess.run([*command, "--steps", "20", "--rows", "100000"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     figures = {figure["name"].strip(): figure for figure in json.loads(done.stdout)}
-    assert len(figures) == 13
+    assert len(figures) == 15
     for name, figure in figures.items():
         assert figure["value"] > 0, name
         if figure["asked"] is not None:
