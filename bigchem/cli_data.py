@@ -12,6 +12,10 @@ import typer
 
 from bigchem.program import Json, Set
 
+SetRecipe = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a field of the recipe: --set root=raw (repeatable).")
+]
+
 app = typer.Typer(no_args_is_help=True, help="Build, look at and verify training data.")
 
 
@@ -25,10 +29,12 @@ class Split(StrEnum):
 
 @app.command("build")
 def data_build(
-    recipe: Annotated[str, typer.Argument(help="TOML that names the sources; or a shipped one: demo-data.")],
+    recipe: Annotated[
+        str, typer.Argument(help="TOML that names the sources; or a shipped one: demo-data, public-data.")
+    ],
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
-    overrides: Set = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that parse; default: all cores.")] = None,
+    overrides: SetRecipe = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace data built from another recipe.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -161,7 +167,7 @@ def data_audit(
     max_source_tokens: Annotated[int, typer.Option(min=1, help="Sources above this are counted as too long.")] = 512,
     max_target_tokens: Annotated[int, typer.Option(min=1, help="Targets above this are counted as too long.")] = 512,
     examples: Annotated[int, typer.Option(min=0, help="Examples of texts that are lost, and of the longest.")] = 3,
-    overrides: Set = None,
+    overrides: SetRecipe = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -169,11 +175,14 @@ def data_audit(
 
     Example: bigchem data audit public-data --set root=raw --set tokenizer.t5=t5
     """
-    from bigchem.data.audit import audit
+    from bigchem.data.audit import audit, is_recipe
     from bigchem.data.audit_table import print_audit
     from bigchem.data.audit_tally import Limits
+    from bigchem.errors import UserError
     from bigchem.progress import Progress
 
+    if overrides and not any(map(is_recipe, paths)):
+        raise UserError("overrides fields of a recipe, and there is none", "--set", "leave it out")
     limits = Limits(max_source_tokens, max_target_tokens, examples)
     progress, found = Progress(), []
     for path in paths:

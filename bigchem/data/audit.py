@@ -102,19 +102,22 @@ class _Lines(NamedTuple):
 _Job = _Records | _Rows | _Lines
 
 
+def is_recipe(path: str) -> bool:
+    """Whether a path is audited as a recipe, by its own file or by a shipped one's name."""
+    return not (path.endswith(LINES) or is_url(path) or Path(path).is_dir())
+
+
 def _corpus(
     path: str, tokenizer: Path | None, overrides: tuple[str, ...], scratch: Path
 ) -> tuple[Iterable[_Job], Path]:
     """The work on a corpus and the folder of its tokenizer."""
-    if overrides and not path.endswith(".toml") and (Path(path).exists() or is_url(path)):
-        raise UserError("--set overrides fields of a recipe, and this is none", path, "leave it out")
-    if is_url(path) or (Path(path) / "index.json").is_file():
-        data = Data(path)
-        return _data_jobs(data), tokenizer or data.tokenizer_dir
     if path.endswith(LINES):
         if tokenizer is None:
             raise UserError("a plain file has no tokenizer of its own", path, "add --tokenizer FOLDER")
         return _line_jobs(path), tokenizer
+    if is_url(path) or (Path(path) / "index.json").is_file():
+        data = Data(path)
+        return _data_jobs(data), tokenizer or data.tokenizer_dir
     if Path(path).is_dir():
         raise UserError("no data here: index.json is missing", path, "give a data folder, a recipe or a file of lines")
     if Path(path).is_file() and not path.endswith(".toml"):

@@ -60,13 +60,18 @@ def build(
             progress.say(f"{out} is already built from this recipe: nothing to do")
             tidy(out)
             return Data(out).index
-        raise UserError("holds data built from another recipe", str(out), "choose another folder, or --overwrite")
+        why = "this version cannot read it" if present is None else "built from another recipe"
+        raise UserError(f"holds data: {why}", str(out), "choose another folder, or --overwrite")
 
     workers = workers or os.cpu_count() or 1
     with work_folder(out, recipe, progress) as work:
         if not (work / "data" / "index.json").is_file():
-            with pool(workers, str(out)) as processes:
-                index = _build(config, work, progress, processes, workers)
+            try:
+                with pool(workers, str(out)) as processes:
+                    index = _build(config, work, progress, processes, workers)
+            except KeyboardInterrupt:
+                progress.say("interrupted: the same command goes on from here")
+                raise
             strict.write_atomically(work / "data" / "index.json", replace(index, recipe=recipe).to_json())
         publish(work, out)
     return Data(out).index

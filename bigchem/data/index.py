@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from bigchem.errors import UserError
 from bigchem.tasks import TRAINABLE_NAMES
 
-FORMAT = 2
+FORMAT = 3
 SPLITS = ("train", "valid", "test")
 AGAIN = "copy the data again, or build it again with --overwrite"
 

@@ -33,9 +33,9 @@ from bigchem.tasks import SPAN_TASKS, TRAINABLE_NAMES
 
 PREFETCH = 2
 """Steps that wait to be taken; one more is being prepared."""
-RETRY_S = (1.0, 5.0, 25.0, 60.0)
-"""Pauses before a worker that could not read is replaced, each up to half as long again, so that the ranks of a run do
-not come back all at once; then the run stops with its error."""
+RETRY_S = (1.0, 5.0, 15.0, 15.0, 15.0, 15.0)
+"""Pauses before a worker that could not read is replaced; then the run stops with its error. Each is up to half as long
+again, so that ranks do not come back all at once, and short enough that a signal to save is heard in time."""
 
 
 @dataclass(frozen=True)

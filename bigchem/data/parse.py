@@ -206,7 +206,7 @@ def _write(path: Path, rows: list[Row], identities: Identities, facts: dict[str,
     columns = [
         pa.array([task_id(row.task) for row in rows], pa.int8()),
         pa.array([int(row.key, 16) for row in rows], pa.uint64()),
-        pa.array([hash64(f"{row.task}\x1f{row.source}") for row in rows], pa.uint64()),
+        pa.array([hash64(f"{row.task}\x1f{row.question or row.source}") for row in rows], pa.uint64()),
         pa.array([row.source for row in rows], pa.string()),
         pa.array([row.target for row in rows], pa.string()),
         *(

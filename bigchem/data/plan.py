@@ -65,8 +65,8 @@ class TrainingRows:
 
     def tokens(self) -> int:
         """Source and target tokens of all of them together."""
-        starts = range(0, self.size, SCAN)
-        return sum(int(self.lengths(np.arange(s, min(s + SCAN, self.size))).sum()) for s in starts)
+        kept, blocks = self._kept.mask(), range(0, len(self._raw), SCAN)
+        return sum(int(self._seen(self._raw[s : s + SCAN][kept[s : s + SCAN]]).sum()) for s in blocks)
 
     def left_out(self) -> str:
         """How many rows are not trained on, and why."""
@@ -151,7 +151,7 @@ class Plan:
         """One line on what is trained on."""
         parts = []
         for task, rows in self.rows.items():
-            words = f"{TRAINABLE_NAMES[task]} {self.mixture.shares[task]:.1%} of {rows.size:,} rows"
+            words = f"{TRAINABLE_NAMES[task]} {100 * self.mixture.shares[task]:.3g} % from {rows.size:,} rows"
             words += f", left out: {rows.left_out()}" if rows.num_left_out else ""
             words += f", {rows.cut:,} cut" if rows.cut else ""
             parts.append(words)

@@ -66,6 +66,9 @@ class Preview:
             position = self.plan.steps.position_of(start_step, lambda done: bar.advance(done - bar.done))
         with progress.bar("planning steps", steps) as bar:
             for number in range(start_step, start_step + steps):
+                if position == self.plan.mixture.end:
+                    progress.say(f"the data ends before step {number}: data.max_epochs = {self.config.data.max_epochs}")
+                    return
                 step = self.plan.steps.at(position)
                 yield self._preview(number, step, keys)
                 position = step.stop
@@ -122,6 +125,6 @@ def table(previews: list[StepPreview], plan: Plan, world_size: int) -> Table:
     shown.add_section()
     realised = [f"{totals[task]} ({totals[task] / totals.total():.3%})" for task in plan.rows]
     shown.add_row("all", f"{totals.total():,}", *[""] * 6, *realised)
-    shown.add_row("asked for", *[""] * 7, *(f"{plan.mixture.asked[task]:.4g}" for task in plan.rows))
-    shown.add_row("schedule", *[""] * 7, *(f"{plan.mixture.shares[task]:.4g}" for task in plan.rows))
+    shown.add_row("asked for", *[""] * 7, *(f"{100 * plan.mixture.asked[task]:.4g}%" for task in plan.rows))
+    shown.add_row("schedule", *[""] * 7, *(f"{100 * plan.mixture.shares[task]:.4g}%" for task in plan.rows))
     return shown

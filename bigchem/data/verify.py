@@ -23,7 +23,7 @@ THREADS = 8
 @dataclass(frozen=True)
 class Damage:
     """One thing that is wrong. rows: first and last row that it costs, numbered within `of` ("train/forward");
-    None: it costs no rows of its own, but the data cannot be used without it."""
+    None: of a tokenizer's file, without which no row can be used."""
 
     path: str
     what: str
@@ -51,7 +51,9 @@ class Report:
 
     @property
     def rows_lost(self) -> int:
-        """Rows that damaged files cost, each counted once."""
+        """Rows that cannot be used because of damaged files, each counted once; all, where a tokenizer's file is."""
+        if any(damage.of is None for damage in self.damage):
+            return self.rows
         lost, upto, of = 0, -1, None
         for damage in sorted((d for d in self.damage if d.rows and d.of), key=lambda d: (d.of, d.rows)):
             first, last = damage.rows  # type: ignore[misc]  # sorted out above

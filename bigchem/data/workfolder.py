@@ -12,12 +12,15 @@ or is done again.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import IO
 
 from bigchem import strict
 from bigchem.data.index import FORMAT, SPLITS
@@ -25,21 +28,24 @@ from bigchem.data.locks import lock
 from bigchem.errors import UserError
 from bigchem.progress import Progress
 
-OURS = {"index.json", "tokenizer", "lengths", "rejected.jsonl", *SPLITS}
-"""What a published folder holds."""
+OURS: dict[str, tuple[str, ...]] = {
+    "index.json": (),
+    "rejected.jsonl": (),
+    "tokenizer": (".json",),
+    "lengths": (".npy",),
+    **dict.fromkeys(SPLITS, (".arrow", ".npy")),  # .npy in older formats
+}
+"""What a published folder holds: files, and folders of files with these suffixes."""
 
 
 @contextmanager
 def work_folder(out: Path, recipe: str, progress: Progress) -> Iterator[Path]:
     """The folder of a build of `out`, with what an interrupted one of the same recipe left; UserError if one runs."""
     work = _aside(out, "partial")
-    with suppress(FileExistsError):
-        work.mkdir(parents=True)
-    with (work / "lock").open("ab") as handle:
-        # After a publication the lock's file may be another one, or none.
-        if not lock(handle, wait=False) or not (work / "lock").is_file():
+    with _locked(work) as held:
+        if not held:
             raise UserError("another build is writing it", str(out), "wait for that one, or end it")
-        state, stated = work / "recipe", f"{FORMAT} {recipe} {version('rdkit')} {version('tokenizers')}\n"
+        state, stated = work / "recipe", f"{recipe} {_programs()}\n"
         if not state.is_file() or state.read_text(encoding="utf-8") != stated:
             state.unlink(missing_ok=True)  # first: from here on the rest belongs to nobody
             for name in ("data", "made", "parsed"):
@@ -66,12 +72,11 @@ def publish(work: Path, out: Path) -> None:
 def tidy(out: Path) -> None:
     """Removes what a publication left that was killed behind its last rename; not what a running build has."""
     work = _aside(out, "partial")
-    if not (work / "lock").is_file():
-        return
-    with (work / "lock").open("ab") as handle:
-        if lock(handle, wait=False):
-            shutil.rmtree(_aside(out, "old"), ignore_errors=True)
-            shutil.rmtree(work, ignore_errors=True)
+    if work.is_dir():
+        with _locked(work) as held:
+            if held:
+                shutil.rmtree(_aside(out, "old"), ignore_errors=True)
+                shutil.rmtree(work, ignore_errors=True)
 
 
 def refuse_foreign(out: Path) -> None:
@@ -80,11 +85,24 @@ def refuse_foreign(out: Path) -> None:
         return
     if not out.is_dir():
         raise UserError("is a file", str(out), "choose a folder")
-    foreign = sorted(path.name for path in out.iterdir() if path.name not in OURS)
+    if os.path.ismount(out):
+        raise UserError("is a mount point, which cannot be renamed", str(out), f"choose a folder inside it: {out}/data")
+    if not any(out.iterdir()):
+        return
+    foreign = [path.relative_to(out) for path in sorted(out.rglob("*")) if not _is_ours(path.relative_to(out))]
     if foreign:
         raise UserError(f"holds '{foreign[0]}', which is not ours", str(out), "choose another folder")
-    if any(out.iterdir()) and not (_is_index(out / "index.json") or (out / "tokenizer" / "tokenizer.json").is_file()):
+    # A damaged index is still ours where everything around it is.
+    if not (
+        _is_index(out / "index.json") or all((out / name).exists() for name in ("index.json", "lengths", "tokenizer"))
+    ):
         raise UserError("is not empty and holds no data of ours", str(out), "choose another folder")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a published folder has such a path, relative to it."""
+    suffixes = OURS.get(path.parts[0])
+    return suffixes is not None and (len(path.parts) == 1 or (len(path.parts) == 2 and path.suffix in suffixes))
 
 
 def _is_index(file: Path) -> bool:
@@ -94,6 +112,40 @@ def _is_index(file: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(table, dict) and {"format", "fingerprint", "shards"} <= table.keys()
+
+
+def _programs() -> str:
+    """What, besides the recipe, decides the bytes of a build: the code here, and the libraries under it."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for file in [*sorted(package.rglob("*.py")), package.parent / "tasks.py"]:
+        digest.update(file.read_bytes())
+    versions = " ".join(f"{name} {version(name)}" for name in ("rdkit", "tokenizers", "pyarrow"))
+    return f"format {FORMAT} code {digest.hexdigest()[:16]} {versions}"
+
+
+@contextmanager
+def _locked(work: Path) -> Iterator[bool]:
+    """Makes the folder if need be and holds its lock; False if another process does."""
+    while True:
+        work.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = (work / "lock").open("ab")
+        except FileNotFoundError:  # a build was published, and its work folder removed, between the two calls
+            continue
+        with handle:
+            held = lock(handle, wait=False)
+            if held and not _is_at(handle, work / "lock"):  # the same, between opening and locking
+                continue
+            yield held
+            return
+
+
+def _is_at(handle: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _aside(out: Path, what: str) -> Path:

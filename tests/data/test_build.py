@@ -92,6 +92,20 @@ def test_training_rows_with_the_source_of_a_held_out_row_are_left_out_and_counte
     assert kept.rows("train") == {"actions": 20}
 
 
+def test_other_spellings_of_a_held_out_source_are_left_out_with_it(tmp_path: Path) -> None:
+    reaction = '{"task": "forward", "source": "%s", "target": "%s"}\n'
+    train = [
+        reaction % ("OCC.CC(=O)O", "CCOC(C)=O"),
+        *(reaction % (f"{'C' * n}O", f"{'C' * n}Cl") for n in range(2, 9)),
+    ]
+    text = jsonl(tmp_path, "train.jsonl", train) + "augment = 4\n"
+    text += jsonl(tmp_path, "test.jsonl", [reaction % ("OCC.CC(=O)O", "CC=O")]).replace('"train"', '"test"')
+    index = build(recipe(tmp_path, text), tmp_path / "data", QUIET, workers=1)
+    rows = Data(tmp_path / "data").split("train", "forward")
+    assert not any("C(=O)O" in rows.text(i)[1] or "." in rows.text(i)[1] for i in range(len(rows)))
+    assert index.report["leaked"]["forward"]["same_source"] > 1
+
+
 def test_an_unreadable_row_is_listed_with_its_line_and_does_not_stop_the_build(tmp_path: Path) -> None:
     lines = [ROW % f"Stir {i}." for i in range(40)]
     lines[10] = "garbage\n"

@@ -150,13 +150,53 @@ def test_a_foreign_folder_is_left_alone_even_where_an_index_lies_in_it(
         ("site", {"index.json": '{"name": "my web site"}'}),
         ("mixed", {"index.json": (published[1] / "index.json").read_text(), "precious.txt": "x"}),
         ("other", {"precious.txt": "x"}),
+        ("theirs", {"tokenizer/tokenizer.json": "{}", "train/rows.arrow": "x"}),
+        ("notes", {"index.json": "{", "tokenizer/tokenizer.json": "{}", "lengths/a.npy": "", "train/notes.txt": "x"}),
     ):
-        (tmp_path / name).mkdir()
         for file, text in files.items():
+            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name / file).write_text(text)
         with pytest.raises(UserError, match="choose another folder"):
             build(recipe(1), tmp_path / name, QUIET, workers=1, overwrite=True)
-        assert {path.name for path in (tmp_path / name).iterdir()} == set(files)
+        with pytest.raises(UserError, match="choose another folder"):
+            build(recipe(1), tmp_path / name, QUIET, workers=1)
+        assert set(files_of(tmp_path / name)) == set(files)
+
+
+def test_data_whose_index_is_damaged_is_replaced_when_asked(published: dict[int, Path], tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    shutil.copytree(published[1], out)
+    (out / "index.json").write_text("{")
+    with pytest.raises(UserError, match="--overwrite"):
+        build(recipe(1), out, QUIET, workers=1)
+    build(recipe(1), out, QUIET, workers=1, overwrite=True)
+    assert files_of(out) == files_of(published[1])
+
+
+def test_other_code_does_not_go_on_with_what_a_kill_left(
+    published: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = grown(tmp_path / "data", published[2], recipe(1))
+    monkeypatch.setattr(workfolder, "_programs", lambda: "another version")
+    build(recipe(1), tmp_path / "data", QUIET, workers=1)
+    assert not work.exists()
+    assert files_of(tmp_path / "data") == files_of(published[1])
+
+
+def test_the_lock_of_a_folder_that_is_gone_opens_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening the lock's file and locking it, another build finishes and removes the folder."""
+    work, real, calls = tmp_path / ".data.partial", workfolder.lock, []
+
+    def late(handle: Any, *, wait: bool = True) -> bool:
+        calls.append(handle)
+        if len(calls) == 1:
+            shutil.rmtree(work)
+        return real(handle, wait=wait)
+
+    monkeypatch.setattr(workfolder, "lock", late)
+    with workfolder.work_folder(tmp_path / "data", "a", QUIET), (work / "lock").open("ab") as other:
+        assert len(calls) == 2
+        assert not real(other, wait=False)
 
 
 def test_a_file_in_the_place_of_the_folder_is_a_user_error(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def spellings(row: Row, count: int) -> list[Row]:
             break
         rng.shuffle(compounds)
         found.setdefault(".".join(compound.spelled(rng) for compound in compounds))
-    return [replace(row, source=source, repaired=False) for source in [*found][1:]]
+    return [replace(row, source=source, repaired=False, question=row.source) for source in [*found][1:]]
 
 
 class _Compound:

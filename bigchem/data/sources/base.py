@@ -53,7 +53,8 @@ class Row:
 
     task: a name of bigchem.tasks.TRAINABLE. target: "" for unlabelled rows. molecule: what the example is about (the
     captioned molecule, the product), in bigchem's notation, for the leakage check; None where there is none. repaired:
-    doubled backslashes were made single ones, see rows.make_row.
+    doubled backslashes were made single ones, see rows.make_row. question: the source as it was, where this is another
+    spelling of it.
     """
 
     task: str
@@ -61,6 +62,7 @@ class Row:
     target: str
     molecule: str | None = None
     repaired: bool = field(default=False, compare=False)
+    question: str | None = field(default=None, compare=False)
 
     @property
     def key(self) -> str:
