@@ -149,6 +149,28 @@ def test_an_unlabelled_corpus_is_learned_beside_a_task_on_any_number_of_ranks(un
     assert {"loss/smiles_spans", "loss/text_spans"} <= row.keys()
 
 
+def _on_data_of_its_own(config: RunConfig, other: str) -> str:
+    from torch import distributed as dist
+
+    if dist.get_rank() == 1:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"path": other})})
+    return _refused(config)
+
+
+def test_ranks_that_open_different_data_are_refused_all_of_them(small_data: Path, tmp_path: Path) -> None:
+    """As where a folder is replaced while the ranks of a job start."""
+    from bigchem.data.build import build
+    from bigchem.data.recipe import BuildConfig
+    from bigchem.data.sources.base import SourceConfig
+    from bigchem.progress import Progress
+
+    sources = (SourceConfig(format="synthetic", split="train", rows=300, seed=5),)
+    build(BuildConfig(sources=sources), tmp_path / "other", Progress(quiet=True), workers=1)
+    config = config_of(tmp_path, small_data, "torn")
+    told = run_ranks(_on_data_of_its_own, 2, config, str(tmp_path / "other"))
+    assert all("ranks opened different data" in text for text in told)
+
+
 def test_a_damaged_checkpoint_is_told_on_every_rank(
     trained: dict[int, RunConfig], small_data: Path, tmp_path: Path
 ) -> None:
