@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from bigchem.data import remote
 from bigchem.data.index import File
-from bigchem.data.locks import lock
+from bigchem.data.locks import is_at, lock
 from bigchem.errors import UserError
 
 MAX_BYTES = 50_000_000_000
@@ -102,7 +102,7 @@ class Cache:
         path = target.with_name(f"{file.sha256}.partial")
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as partial:
             lock(partial)
-            if not _is_at(partial, path):
+            if not is_at(partial, path):
                 return None
             try:
                 if target.exists():
@@ -118,7 +118,7 @@ class Cache:
             except OSError as error:
                 raise UserError(f"cannot write: {error}", str(path), "free space, or set BIGCHEM_CACHE") from None
             finally:
-                if _is_at(partial, path):
+                if is_at(partial, path):
                     path.unlink()
         self._verified.add(file.sha256)
         return content
@@ -167,14 +167,6 @@ def mapped(path: Path) -> pa.Buffer:
         return source.read_buffer()
 
 
-def _is_at(handle: BinaryIO, path: Path) -> bool:
-    """Whether the path still names this open file. Whoever holds its flock knows that it will: only they remove it."""
-    try:
-        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
 def _reclaim(path: Path) -> int:
     """Bytes that a running download takes; a dead process's partial file is removed and takes none."""
     try:
@@ -182,7 +174,7 @@ def _reclaim(path: Path) -> int:
             size = os.fstat(handle.fileno()).st_size
             if not lock(handle, wait=False):
                 return size
-            if _is_at(handle, path):
+            if is_at(handle, path):
                 path.unlink()
     except FileNotFoundError:
         pass

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
+from pathlib import Path
 from typing import IO
 
 from bigchem.errors import UserError
@@ -28,3 +30,11 @@ def lock(handle: IO[bytes], *, wait: bool = True) -> bool:
             ) from None
         raise
     return True
+
+
+def is_at(handle: IO[bytes], path: Path) -> bool:
+    """Whether the path still names this open file. Whoever holds its lock knows that it will: only they remove it."""
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from bigchem.config import RunConfig
 from bigchem.data.batches import Step
+from bigchem.data.mixture import check_end
 from bigchem.data.plan import Plan, flops_cost, keys_of, open_data
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
@@ -64,6 +65,7 @@ class Preview:
             )
         with progress.bar("seeking the first step", start_step or None) as bar:
             position = self.plan.steps.position_of(start_step, lambda done: bar.advance(done - bar.done))
+        check_end(self.plan.mixture.end, position, "data.max_epochs")
         with progress.bar("planning steps", steps) as bar:
             for number in range(start_step, start_step + steps):
                 if position == self.plan.mixture.end:

@@ -20,11 +20,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO
 
 from bigchem import strict
 from bigchem.data.index import FORMAT, SPLITS
-from bigchem.data.locks import lock
+from bigchem.data.locks import is_at, lock
 from bigchem.errors import UserError
 from bigchem.progress import Progress
 
@@ -135,17 +134,10 @@ def _locked(work: Path) -> Iterator[bool]:
             continue
         with handle:
             held = lock(handle, wait=False)
-            if held and not _is_at(handle, work / "lock"):  # the same, between opening and locking
+            if held and not is_at(handle, work / "lock"):  # the same, between opening and locking
                 continue
             yield held
             return
-
-
-def _is_at(handle: IO[bytes], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _aside(out: Path, what: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,21 @@ def test_what_cannot_be_is_a_user_error(small_data: Path, arguments: tuple[str, 
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_steps_up_to_the_end_of_capped_data_are_shown_and_none_beyond_it(small_data: Path) -> None:
+    capped = ("--world-size", "2", "--set", "data.max_epochs=1")
+    told = preview(small_data, *capped, "--steps", "200")
+    assert told.returncode == 0, told.stderr
+    end = int(re.search(r"the data ends before step (\d+)", told.stderr)[1])  # type: ignore[index]
+    total = sum(Data(small_data).index.rows("train").values())
+    assert f"{total}" in told.stdout
+    assert preview(small_data, *capped, "--start-step", str(end - 1), "--steps", "1").returncode == 0
+    for start in (end, end + 1):
+        beyond = preview(small_data, *capped, "--start-step", str(start), "--steps", "1")
+        assert beyond.returncode == 2
+        assert f"used up after {total} examples" in beyond.stderr
+        assert "Traceback" not in beyond.stderr
 
 
 def test_it_imports_neither_torch_nor_transformers(small_data: Path) -> None:
