@@ -16,7 +16,7 @@ from bigchem.config import EvaluateConfig
 from bigchem.data.loader import pack
 from bigchem.data.shards import TaskRows
 from bigchem.data.tokenizer import EOS, PAD, Tokenizer
-from bigchem.model.t5 import load_pretrained
+from bigchem.model.pretrained import load_pretrained
 from bigchem.progress import Progress
 
 

@@ -60,6 +60,11 @@ def dropout(x: Tensor, p: float, generator: torch.Generator | None = None) -> Te
     return x * keep.div_(1 - p)
 
 
+def dropout_generator(seed: int, dropout_p: float, device: torch.device) -> torch.Generator | None:
+    """The generator of a seed, or None where nothing is dropped."""
+    return torch.Generator(device).manual_seed(seed) if dropout_p > 0 else None
+
+
 def _cpu_dropout_factors(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
     """0 or 1 / (1 - p) for every element. One 64-bit draw serves four elements; torch draws one by one."""
     threshold = round(p * 2**16)

@@ -22,7 +22,8 @@ from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
 from bigchem.model import attention, presets
 from bigchem.model.flops import training_flops
-from bigchem.model.t5 import PackedT5, load_pretrained
+from bigchem.model.pretrained import load_pretrained
+from bigchem.model.t5 import PackedT5
 from bigchem.train import schedule
 from bigchem.train.engine import Engine
 from bigchem.train.probe import Probe

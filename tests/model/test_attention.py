@@ -2,18 +2,11 @@ import itertools
 
 import pytest
 import torch
-from transformers.models.t5.modeling_t5 import T5Attention
 
 from bigchem.errors import UserError
-from bigchem.model.attention import (
-    KINDS,
-    Layout,
-    attention,
-    choose_backends,
-    describe,
-    relative_bias,
-    relative_buckets,
-)
+from bigchem.model.attention import KINDS, attention, choose_backends, describe
+from bigchem.model.layout import Layout
+from bigchem.model.padded import bucketing
 
 CPU = torch.device("cpu")
 HEADS, DIM, REACH = 2, 8, 128
@@ -43,32 +36,6 @@ def output_and_grads(backend: str, lengths_q: list[int], lengths_k: list[int], h
     )  # fmt: skip
     weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
     return [out, *torch.autograd.grad((out * weights).sum(), wanted)]
-
-
-@pytest.mark.parametrize("bidirectional", [True, False])
-@pytest.mark.parametrize(("num_buckets", "max_distance"), [(32, 128), (16, 20), (64, 256)])
-def test_buckets_are_those_of_transformers_at_every_distance(
-    bidirectional: bool, num_buckets: int, max_distance: int
-) -> None:
-    distance = torch.arange(-600, 601)
-    theirs = T5Attention._relative_position_bucket(distance, bidirectional, num_buckets, max_distance)
-    ours = relative_buckets(bidirectional, num_buckets, max_distance)
-    assert torch.equal(ours[distance.clamp(-max_distance, max_distance) + max_distance], theirs)
-
-
-def test_bucket_boundaries_16_32_64() -> None:
-    at = relative_buckets(True, 32, 128)[128:]
-    for boundary in (16, 32, 64):
-        assert at[boundary] == at[boundary - 1] + 1 == at[boundary + 1], boundary
-
-
-def test_relative_bias_sums_the_gradient_into_its_buckets() -> None:
-    table = torch.nn.Embedding(32, HEADS)
-    bias = relative_bias(table, True, REACH)
-    assert bias.shape == (HEADS, 2 * REACH + 1)
-    bias.sum().backward()
-    counts = torch.bincount(relative_buckets(True, 32, REACH), minlength=32)
-    assert torch.equal(table.weight.grad, counts[:, None].expand(-1, HEADS).float())
 
 
 @pytest.mark.parametrize(("has_bias", "causal"), [(True, False), (True, True), (False, False), (False, True)])
@@ -128,7 +95,7 @@ def test_torch_in_bf16_is_near_the_reference(has_bias: bool, causal: bool) -> No
 
 def test_little_padding_is_computed_for_ragged_lengths() -> None:
     lengths = torch.randint(1, 200, (200,), generator=torch.Generator().manual_seed(0)).tolist()
-    buckets, *_ = layout(lengths, lengths).padded(HEADS)
+    buckets, *_ = bucketing(layout(lengths, lengths), HEADS)
     computed = sum(b.size * b.max_q * b.max_k for b in buckets)
     assert sum(b.size for b in buckets) == len(lengths)
     assert computed < 1.3 * sum(n * n for n in lengths)

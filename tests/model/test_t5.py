@@ -12,7 +12,8 @@ from transformers import T5ForConditionalGeneration
 from bigchem.errors import UserError
 from bigchem.model.attention import KINDS
 from bigchem.model.presets import Shape, to_hf_config
-from bigchem.model.t5 import Loss, PackedBatch, PackedT5, load_pretrained, shift_right
+from bigchem.model.pretrained import load_pretrained
+from bigchem.model.t5 import Loss, PackedBatch, PackedT5, shift_right
 
 V1_0 = Shape(61, 32, 16, 48, 2, 3, 2, gated=False, tied=True)
 V1_1 = Shape(61, 24, 8, 40, 2, 2, 4, gated=True, tied=False)
@@ -195,11 +196,11 @@ def test_dropout_acts_in_training_only_and_follows_torchs_seed() -> None:
 
 
 def test_dropout_is_everywhere_t5_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bigchem.model import attention, functional
+    from bigchem.model import functional, padded
 
     places = []
     monkeypatch.setattr(functional, "dropout", lambda x, p, g=None: places.append(tuple(x.shape)) or x)
-    monkeypatch.setattr(attention, "dropout", lambda x, p, g=None: places.append("probabilities") or x)
+    monkeypatch.setattr(padded, "dropout", lambda x, p, g=None: places.append("probabilities") or x)
     build(V1_0, dropout=0.1)(pack(sequences([6], 1), sequences([4], 2)))
     encoder, decoder = V1_0.num_layers, V1_0.num_decoder_layers
     assert places.count("probabilities") == encoder + 2 * decoder

@@ -1,0 +1,162 @@
+"""The `torch` backend: packed rows as a few padded batches of sequences of similar length."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bigchem.model.functional import dropout, dropout_generator
+from bigchem.model.layout import Layout
+
+_BUCKET_COST = {"cpu": 4096, "cuda": 2**18}
+"""Padded (query, key) pairs worth one more bucket. CPU: measured; CUDA: estimated from launch times."""
+
+
+class _Places(NamedTuple):
+    """Where the rows of a rearranged tensor come from: the source row of each, and which are zero (holes) instead."""
+
+    rows: Tensor
+    holes: Tensor
+
+
+class _Rearrange(torch.autograd.Function):
+    """A gather both ways: autograd's own backward of a gather adds rows one by one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, there: _Places, back: _Places) -> Tensor:
+        ctx.there, ctx.back = there, back
+        return x.index_select(0, there.rows).index_fill_(0, there.holes, 0)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return _Rearrange.apply(grads[0].contiguous(), ctx.back, ctx.there), None, None
+
+
+@dataclass(frozen=True)
+class _Padding:
+    """How packed rows [T * heads, D] and padded rows (bucket, sequence, head, position) map onto each other."""
+
+    packed: _Places
+    """Of every padded row."""
+    padded: _Places
+    """Of every packed row."""
+
+    def pad(self, x: Tensor) -> Tensor:
+        """[T, heads, D] -> [padded rows, D], zero in holes."""
+        rows: Tensor = _Rearrange.apply(x.reshape(-1, x.shape[-1]), self.packed, self.padded)
+        return rows
+
+    def unpad(self, rows: Tensor, num_heads: int) -> Tensor:
+        """[padded rows, D] -> [T, heads, D]."""
+        packed: Tensor = _Rearrange.apply(rows, self.padded, self.packed)
+        return packed.view(-1, num_heads, rows.shape[-1])
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    """Sequences of similar lengths, computed as one padded batch."""
+
+    size: int
+    max_q: int
+    max_k: int
+    key_holes: Tensor | None
+    """bool [size, 1, 1, max_k]: keys that do not exist; None if all sequences have max_k keys."""
+
+
+def bucketing(layout: Layout, num_heads: int) -> tuple[list[_Bucket], _Padding, _Padding]:
+    """Buckets of sequences of similar length, and the paddings of queries and keys that go with them."""
+    device = layout.cu_seqlens_q.device
+    (start_q, num_q), (start_k, num_k) = ((cu[:-1], np.diff(cu)) for cu in layout.host)
+    groups = _group(num_q, num_k, _BUCKET_COST.get(device.type, 2**18))
+    buckets = []
+    for group in groups:
+        max_k = int(num_k[group].max())
+        holes = np.arange(max_k) >= num_k[group][:, None]
+        mask = torch.from_numpy(holes[:, None, None, :]).to(device) if holes.any() else None
+        buckets.append(_Bucket(len(group), int(num_q[group].max()), max_k, mask))
+    queries = _padding(start_q, num_q, groups, num_heads, device)
+    keys = _padding(start_k, num_k, groups, num_heads, device)
+    return buckets, queries, keys
+
+
+def _group(num_q: np.ndarray, num_k: np.ndarray, bucket_cost: int) -> list[np.ndarray]:
+    """Splits sequences, ordered by length, into buckets: a new one whenever the padding so far has cost a bucket."""
+    level = np.floor(np.log2(num_q + 8) * 2)  # so that cross-attention groups keys among queries of similar length
+    order = np.lexsort((-num_q, -num_k, -level))
+    groups: list[np.ndarray] = []
+    begin = max_q = max_k = real = 0
+    for end, sequence in enumerate(order):
+        n, m = int(num_q[sequence]), int(num_k[sequence])
+        max_q, max_k, real = max(max_q, n), max(max_k, m), real + n * m
+        if max_q * max_k * (end - begin + 1) - real > bucket_cost and end > begin:
+            groups.append(order[begin:end])
+            begin, max_q, max_k, real = end, n, m, n * m
+    return [*groups, order[begin:]] if len(order) else groups
+
+
+def _padding(
+    start: np.ndarray, length: np.ndarray, groups: list[np.ndarray], num_heads: int, device: torch.device
+) -> _Padding:
+    heads = np.arange(num_heads)[:, None]
+    packed, exists = [np.empty(0, np.int64)], [np.empty(0, bool)]
+    for group in groups:
+        position = np.arange(length[group].max())
+        real = position < length[group][:, None]
+        token = np.where(real, start[group][:, None] + position, 0)
+        row = token[:, None, :] * num_heads + np.where(real[:, None, :], heads, 0)  # [sequence, head, position]
+        packed.append(row.ravel())
+        exists.append(np.broadcast_to(real[:, None, :], row.shape).ravel())
+    index, filled = np.concatenate(packed), np.concatenate(exists)
+    inverse = np.empty(int(length.sum()) * num_heads, np.int64)
+    inverse[index[filled]] = np.flatnonzero(filled)
+    pairs = ((index, np.flatnonzero(~filled)), (inverse, np.empty(0, np.int64)))
+    return _Padding(*(_Places(*(torch.from_numpy(array).to(device) for array in pair)) for pair in pairs))
+
+
+def _distance_bias(bias: Tensor | None, num_q: int, num_k: int, causal: bool, device: torch.device) -> Tensor | None:
+    """The bias as a matrix [heads or 1, num_q, num_k], -inf where causality forbids; None if it is zero everywhere."""
+    if bias is None and not causal:
+        return None
+    distance = torch.arange(1 - num_q, num_k, device=device)
+    if bias is None:
+        by_distance = torch.zeros(1, len(distance), device=device)
+    else:
+        reach = bias.shape[1] // 2
+        by_distance = bias[:, distance.clamp(-reach, reach) + reach]
+    if causal:
+        by_distance = by_distance.masked_fill(distance > 0, -math.inf)
+    return by_distance.unfold(1, num_k, 1).flip(1)
+
+
+def padded_attention(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, layout: Layout, *, causal: bool, dropout_p: float, seed: int
+) -> Tensor:
+    """Padded batches of similar lengths. Plain products: SDPA has no gradient of a bias but in its unfused path, which
+    was slower."""
+    num_heads, dim = q.shape[1:]
+    generator = dropout_generator(seed, dropout_p, q.device)
+    buckets, queries, keys = layout.derived(("padded", num_heads), lambda: bucketing(layout, num_heads))
+    rows_q = [b.size * num_heads * b.max_q for b in buckets]
+    rows_k = [b.size * num_heads * b.max_k for b in buckets]
+    parts = zip(
+        buckets, queries.pad(q).split(rows_q), keys.pad(k).split(rows_k), keys.pad(v).split(rows_k), strict=True
+    )
+    outputs = []
+    for bucket, bq, bk, bv in parts:
+        batch = bucket.size * num_heads
+        scores = bq.view(batch, bucket.max_q, dim) @ bk.view(batch, bucket.max_k, dim).transpose(1, 2)
+        scores = scores.view(bucket.size, num_heads, bucket.max_q, bucket.max_k)
+        matrix = _distance_bias(bias, bucket.max_q, bucket.max_k, causal, q.device)
+        if matrix is not None:
+            scores = scores + matrix
+        if bucket.key_holes is not None and not causal:  # causal: holes lie after every query that is read
+            scores = scores.masked_fill(bucket.key_holes, torch.finfo(scores.dtype).min)
+        probabilities = dropout(scores.softmax(-1, dtype=torch.float32).to(v.dtype), dropout_p, generator)
+        out = probabilities.view(batch, bucket.max_q, bucket.max_k) @ bv.view(batch, bucket.max_k, dim)
+        outputs.append(out.view(-1, dim))
+    return queries.unpad(torch.cat(outputs), num_heads) if outputs else torch.zeros_like(q)

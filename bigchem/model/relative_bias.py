@@ -1,0 +1,44 @@
+"""T5's relative-position bias as a vector over distances.
+
+The bias depends only on key position minus query position and saturates, so a stack needs [heads, 2R + 1] numbers,
+R = the largest distance told apart, and no [queries, keys] matrix.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+
+@cache
+def relative_buckets(bidirectional: bool, num_buckets: int, max_distance: int) -> Tensor:
+    """Bucket of every distance -R..R (key minus query, R = max_distance): int64 [2R + 1], on the CPU.
+
+    The float32 steps are transformers' own (T5Attention._relative_position_bucket), because distances such as 16, 32
+    and 64 lie on bucket boundaries and fall to the other side in another precision or on another device.
+    """
+    distance = torch.arange(-max_distance, max_distance + 1)
+    offset = torch.zeros_like(distance)
+    if bidirectional:
+        num_buckets //= 2
+        offset = (distance > 0).long() * num_buckets
+        distance = distance.abs()
+    else:
+        distance = (-distance).clamp_min(0)
+    exact = num_buckets // 2
+    logarithmic = torch.log(distance.float() / exact) / math.log(max_distance / exact) * (num_buckets - exact)
+    far = (exact + logarithmic.clamp_min(0).long()).clamp_max(num_buckets - 1)
+    return offset + torch.where(distance < exact, distance, far)
+
+
+def relative_bias(table: nn.Embedding, bidirectional: bool, max_distance: int) -> Tensor:
+    """A stack's bias [heads, 2 * max_distance + 1] fp32 from its table [buckets, heads].
+
+    Goes through the module's forward, so that ZeRO-3 gathers the table; autograd sums the gradient back into buckets.
+    """
+    buckets = relative_buckets(bidirectional, table.num_embeddings, max_distance)
+    values: Tensor = table(buckets.to(table.weight.device))
+    return values.float().t().contiguous()
