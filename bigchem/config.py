@@ -18,7 +18,8 @@ class ModelConfig(Section):
     preset: str = "t5-small"
     """A name from bigchem/model/presets.py."""
     init_from: str | None = None
-    """A Hugging Face folder to take the weights (and the shape) from; None: fresh weights."""
+    """Takes the weights (and the shape) of a Hugging Face folder, or of a model at its hub (google-t5/t5-base), fetched
+    once into its cache (HF_HOME); a folder of that name comes first. None: fresh weights."""
     dropout: Fraction = 0.1
     """Everywhere T5 has it."""
     attention: Literal["auto", "torch", "eager"] = "auto"

@@ -259,6 +259,23 @@ class PackedT5(nn.Module):
 
     def forward(self, batch: PackedBatch) -> Loss:
         """The cross-entropy of the targets, summed."""
+        hidden = self._hidden(batch)
+        if self.shape.tied:
+            total, losses = functional.linear_cross_entropy(hidden, self.shared.weight, batch.target_ids)
+        else:
+            total, losses = self.lm_head(hidden, batch.target_ids)
+        return Loss(total, *self._by_task(batch, losses))
+
+    def logits(self, batch: PackedBatch) -> Tensor:
+        """Scores of every token at every target position, from the labels before it: fp32 [Tt, vocab_size].
+
+        All of them at once, which training never holds; weights that ZeRO-3 has in pieces must be gathered first.
+        """
+        head = self.shared if self.shape.tied else self.lm_head
+        return (self._hidden(batch) @ head.weight.t()).float()
+
+    def _hidden(self, batch: PackedBatch) -> Tensor:
+        """What the output projection is applied to: [Tt, d_model], scaled where T5 scales it."""
         cu_source, cu_target = batch.source_cu_seqlens, batch.target_cu_seqlens
         source = Layout(cu_source, cu_source, batch.max_source_len, batch.max_source_len)
         target = Layout(cu_target, cu_target, batch.max_target_len, batch.max_target_len)
@@ -267,13 +284,8 @@ class PackedT5(nn.Module):
         seed = int(torch.randint(2**31 - 1, ())) if self.training else 0
         memory = self.encoder(self.shared(batch.source_ids), None, [source], seed)
         inputs = shift_right(batch.target_ids, cu_target)
-        hidden = self.decoder(self.shared(inputs), memory, [target, cross], seed + 2 * self.shape.num_layers)
-        if self.shape.tied:
-            scaled = hidden * self.shape.d_model**-0.5
-            total, losses = functional.linear_cross_entropy(scaled, self.shared.weight, batch.target_ids)
-        else:
-            total, losses = self.lm_head(hidden, batch.target_ids)
-        return Loss(total, *self._by_task(batch, losses))
+        hidden: Tensor = self.decoder(self.shared(inputs), memory, [target, cross], seed + 2 * self.shape.num_layers)
+        return hidden * self.shape.d_model**-0.5 if self.shape.tied else hidden
 
     def _by_task(self, batch: PackedBatch, losses: Tensor) -> tuple[Tensor, Tensor]:
         lengths = batch.target_cu_seqlens.diff().long()
