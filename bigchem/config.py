@@ -107,6 +107,12 @@ class TrainConfig(Section):
     """Steps between two rows of metrics.jsonl."""
     checkpoint_activations: bool = False
     """Compute each block's activations again in the backward pass: less memory, a third more time."""
+    z_loss: Annotated[float, Field(ge=0.0)] = 0.0
+    """Coefficient of log(Z)^2 per target token, which keeps the softmax's normaliser Z near 1 (PaLM: 1e-4). What is
+    logged stays the plain cross-entropy."""
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of each label that is spread over the vocabulary (often 0.1). What is logged stays the plain
+    cross-entropy."""
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from bigchem.model import functional
 from bigchem.model.attention import KINDS, attention
+from bigchem.model.functional import Objective
 from bigchem.model.layout import Layout
 from bigchem.model.presets import Shape
 from bigchem.model.relative_bias import relative_bias
@@ -53,7 +54,8 @@ class PackedBatch:
 class Loss(NamedTuple):
     """Sums over the target tokens of a batch, not means: the caller divides by the tokens of the whole step.
 
-    total: fp32 scalar with gradient; per_task: fp32 [num_tasks], detached; counts: int64 [num_tasks], tokens learned.
+    total: fp32 scalar with gradient, in training of the model's objective; per_task: fp32 [num_tasks], detached, always
+    the plain cross-entropy; counts: int64 [num_tasks], tokens learned.
     """
 
     total: Tensor
@@ -221,8 +223,10 @@ class Stack(nn.Module):
 class OutputProjection(Linear):
     """The untied lm_head. Its forward is the loss, so that ZeRO-3 gathers the weight around its only use."""
 
-    def forward(self, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        return functional.linear_cross_entropy(hidden, self.weight, labels)
+    def forward(  # type: ignore[override]
+        self, hidden: Tensor, labels: Tensor, objective: Objective
+    ) -> tuple[Tensor, Tensor]:
+        return functional.linear_cross_entropy(hidden, self.weight, labels, objective)
 
 
 class PackedT5(nn.Module):
@@ -231,6 +235,9 @@ class PackedT5(nn.Module):
     backends: kind of attention -> backend, from `choose_backends`. checkpoint_activations: keep only each block's input
     in training and compute the block again in the backward pass. Fresh weights have T5's own initialisation.
     """
+
+    objective = functional.PLAIN
+    """What training minimises. Evaluation always has the plain cross-entropy, and so have Loss.per_task and logs."""
 
     def __init__(
         self,
@@ -260,10 +267,11 @@ class PackedT5(nn.Module):
     def forward(self, batch: PackedBatch) -> Loss:
         """The cross-entropy of the targets, summed."""
         hidden = self._hidden(batch)
+        objective = self.objective if self.training else functional.PLAIN
         if self.shape.tied:
-            total, losses = functional.linear_cross_entropy(hidden, self.shared.weight, batch.target_ids)
+            total, losses = functional.linear_cross_entropy(hidden, self.shared.weight, batch.target_ids, objective)
         else:
-            total, losses = self.lm_head(hidden, batch.target_ids)
+            total, losses = self.lm_head(hidden, batch.target_ids, objective)
         return Loss(total, *self._by_task(batch, losses))
 
     def logits(self, batch: PackedBatch) -> Tensor:

@@ -22,6 +22,7 @@ from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
 from bigchem.model import attention, hub, presets
 from bigchem.model.flops import training_flops
+from bigchem.model.functional import Objective
 from bigchem.model.pretrained import load_pretrained
 from bigchem.model.t5 import PackedT5
 from bigchem.train import schedule
@@ -132,14 +133,16 @@ def build_model(config: RunConfig, data: Data, device: torch.device) -> PackedT5
     dropout, checkpointed = config.model.dropout, config.train.checkpoint_activations
     if config.model.init_from is None:
         shape = presets.shape(config.model.preset, vocab_size)
-        return PackedT5(shape, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
-    folder = Path(config.model.init_from)
-    check_vocabulary(folder, data)
-    model = load_pretrained(folder, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
+        model = PackedT5(shape, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
+    else:
+        folder = Path(config.model.init_from)
+        check_vocabulary(folder, data)
+        model = load_pretrained(folder, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
+    model.objective = Objective(config.train.z_loss, config.train.label_smoothing)
     if model.shape.vocab_size < vocab_size:
         raise UserError(
             f"the model has {model.shape.vocab_size} embedding rows, the data's tokenizer needs {vocab_size}",
-            str(folder),
+            config.model.init_from,
             "build the data with the tokenizer of this model",
         )
     return model

@@ -6,6 +6,7 @@ import torch
 from small_models import SOURCE_LENGTHS, TARGET_LENGTHS, V1_0, V1_1, build, grads, pack, sequences, transformers_model
 from transformers import T5ForConditionalGeneration
 
+from bigchem.model.functional import Objective
 from bigchem.model.presets import Shape, to_hf_config
 from bigchem.model.t5 import PackedT5, shift_right
 
@@ -111,6 +112,22 @@ def test_losses_and_counts_per_task() -> None:
     torch.testing.assert_close(loss.per_task.sum(), loss.total)
     torch.testing.assert_close(loss.per_task[3], model(pack(sources[1:2], targets[1:2])).total)
     assert not loss.per_task.requires_grad
+
+
+@pytest.mark.parametrize("shape", [V1_0, V1_1], ids=["v1.0", "v1.1"])
+def test_the_objective_counts_in_training_and_losses_stay_plain(shape: Shape) -> None:
+    model = build(shape)
+    batch = pack(sequences(SOURCE_LENGTHS, 1), sequences(TARGET_LENGTHS, 2))
+    plain = model(batch)
+    model.objective = Objective(z_loss=0.1, label_smoothing=0.2)
+    training, evaluation = model(batch), model.eval()(batch)
+    nll = -model.logits(batch).log_softmax(-1)
+    log_z = model.logits(batch).logsumexp(-1)
+    of_target = nll.gather(1, batch.target_ids[:, None]).squeeze(1)
+    expected = (0.8 * of_target + 0.2 * nll.mean(-1) + 0.1 * log_z.square()).sum()
+    torch.testing.assert_close(training.total, expected, rtol=1e-5, atol=0)
+    assert torch.equal(training.per_task, plain.per_task)
+    assert evaluation.total == plain.total
 
 
 def test_dropout_acts_in_training_only_and_follows_torchs_seed() -> None:
