@@ -138,6 +138,8 @@ def build_model(config: RunConfig, data: Data, device: torch.device) -> PackedT5
         folder = Path(config.model.init_from)
         check_vocabulary(folder, data)
         model = load_pretrained(folder, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
+    if config.train.compile:
+        model.compile_blocks()
     model.objective = Objective(config.train.z_loss, config.train.label_smoothing)
     if model.shape.vocab_size < vocab_size:
         raise UserError(

@@ -217,6 +217,28 @@ def test_weights_of_the_hub_are_fetched_once_for_all_ranks(
         assert "belong to another tokenizer" in run_ranks(_refused, 1, other)[0]
 
 
+@pytest.mark.parametrize(
+    "stage", [0, pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
+)
+def test_a_compiled_run_has_the_same_loss_curve(
+    trained: dict[int, RunConfig], small_data: Path, tmp_path: Path, stage: int
+) -> None:
+    config = config_of(tmp_path, small_data, "compiled", train={"ds_config": f"zero{stage}", "compile": True})
+    run_ranks(train_here, 1, config)
+    assert losses(config) == pytest.approx(losses(trained[stage]), rel=1e-5)
+
+
+def test_z_loss_and_label_smoothing_move_the_weights_and_not_what_is_logged(
+    trained: dict[int, RunConfig], small_data: Path, tmp_path: Path
+) -> None:
+    config = config_of(tmp_path, small_data, "smooth", train={"label_smoothing": 0.5, "z_loss": 0.01})
+    run_ranks(train_here, 1, config)
+    plain, smooth = losses(trained[2]), losses(config)
+    assert smooth[0] == pytest.approx(plain[0], rel=1e-6)
+    assert smooth[-1] != pytest.approx(plain[-1], rel=1e-3)
+    export(config.run_dir, tmp_path / "model")  # the probe's loss is transformers' plain one
+
+
 def _diverges(config: RunConfig) -> str:
     torch.nn.Embedding.forward = lambda self, ids: torch.nn.functional.embedding(ids, self.weight) * float("nan")  # type: ignore[method-assign]
     return _refused(config)
