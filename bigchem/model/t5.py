@@ -259,7 +259,7 @@ class PackedT5(nn.Module):
     ) -> None:
         super().__init__()
         backends = backends or dict.fromkeys(KINDS, "torch")
-        self.shape, self.num_tasks = shape, num_tasks
+        self.shape, self.num_tasks, self.backends = shape, num_tasks, dict(backends)
         self.shared = nn.Embedding(shape.vocab_size, shape.d_model)  # torch's default, N(0, 1), is T5's
         self.encoder = Stack(shape, dropout, backends, decoder=False)
         self.decoder = Stack(shape, dropout, backends, decoder=True)

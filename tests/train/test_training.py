@@ -17,6 +17,8 @@ from bigchem.config import RunConfig
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
 from bigchem.export import export, transformers_loss
+from bigchem.model.attention import KINDS
+from bigchem.model.presets import from_hf_config, num_parameters
 from bigchem.train.checkpoint import Manifest
 
 
@@ -86,6 +88,11 @@ def test_a_run_folder_holds_what_the_design_says(trained: dict[int, RunConfig]) 
     run_dir = trained[2].run_dir
     for name in ("config.toml", "git.txt", "environment.json", "metrics.jsonl", "state.json", "tokenizer"):
         assert (run_dir / name).exists(), name
+    model = json.loads((run_dir / "model.json").read_text())
+    assert model["attention"] == dict.fromkeys(KINDS, "torch")
+    assert model["preset"] == "sweep-0.2m"
+    assert model["parameters"] == num_parameters(from_hf_config(model["config"]))
+    assert (model["device"], model["ranks"], model["precision"]) == ("cpu", 2, "fp32")
     rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     tasks = ("captioning", "generation", "forward", "retrosynthesis", "actions")
