@@ -56,9 +56,9 @@ _PEAKS: tuple[tuple[str, dict[str, float]], ...] = (
 )
 """Names as torch.cuda.get_device_name gives them, and 10^12 dense operations per second, accumulated in fp32.
 
-NVIDIA's data sheets of the A100 80GB, H100 PCIe, H100 NVL, H200, HGX B200 (an eighth of it), L40S, A10 and V100, and its
-white papers on Hopper (H100 SXM) and Ada (RTX 4090). Where only sparse figures are given, half of them. fp32 is the plain one; tf32 counts
-where torch is allowed to round fp32's products to it.
+NVIDIA's data sheets of the A100 80GB, H100 PCIe, H100 NVL, H200, HGX B200 (an eighth of it), L40S, A10 and V100, and
+its white papers on Hopper (H100 SXM) and Ada (RTX 4090). Where only sparse figures are given, half of them. fp32 is the
+plain one; tf32 counts where torch is allowed to round fp32's products to it.
 """
 
 
