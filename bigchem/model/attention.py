@@ -117,6 +117,14 @@ def _triton(
     return triton_attention(q, k, v, bias, layout, causal=causal, dropout_p=dropout_p, seed=seed)
 
 
+def prepare(backend: str, layout: Layout, num_q: int, num_k: int, setting: Setting) -> None:
+    """What a backend derives from a layout of so many packed rows, once for all layers and outside compiled graphs."""
+    if backend == "triton":
+        from bigchem.model.kernels.varlen_attention import planned
+
+        layout.work = planned(layout, num_q, num_k, setting.head_dim, setting.dtype, setting.device)
+
+
 def _triton_refusal(kind: str, setting: Setting) -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "it is not installed (pip install triton)"
@@ -152,8 +160,8 @@ class Backend:
 BACKENDS: dict[str, Backend] = {
     "flash_attn": Backend(_flash_attn, _flash_attn_refusal),
     "triton": Backend(_triton, _triton_refusal),
-    "torch": Backend(padded_attention, _never),
-    "eager": Backend(_eager, _never),
+    "torch": Backend(torch.compiler.disable(padded_attention), _never),
+    "eager": Backend(torch.compiler.disable(_eager), _never),
 }
 """In the order of `auto`'s preference."""
 

@@ -11,12 +11,14 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, cast
 
 import torch
+import torch.fx.experimental._config
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bigchem.model import functional
-from bigchem.model.attention import KINDS, attention
+from bigchem.model.attention import KINDS, Setting, attention, prepare
+from bigchem.model.functional import Objective
 from bigchem.model.layout import Layout
 from bigchem.model.presets import Shape
 from bigchem.model.relative_bias import relative_bias
@@ -53,7 +55,8 @@ class PackedBatch:
 class Loss(NamedTuple):
     """Sums over the target tokens of a batch, not means: the caller divides by the tokens of the whole step.
 
-    total: fp32 scalar with gradient; per_task: fp32 [num_tasks], detached; counts: int64 [num_tasks], tokens learned.
+    total: fp32 scalar with gradient, in training of the model's objective; per_task: fp32 [num_tasks], detached, always
+    the plain cross-entropy; counts: int64 [num_tasks], tokens learned.
     """
 
     total: Tensor
@@ -190,10 +193,17 @@ class Block(nn.Module):
         return hidden
 
 
+def _run(block: nn.Module, *args: object) -> Tensor:
+    hidden: Tensor = block(*args)
+    return hidden
+
+
 class Stack(nn.Module):
     """Encoder or decoder, from embedded tokens to normed hidden states."""
 
     checkpoint_activations = False
+    run_block = staticmethod(_run)
+    """What calls a block in training; compiled where that is asked for."""
 
     def __init__(self, shape: Shape, dropout: float, backends: Mapping[str, str], decoder: bool) -> None:
         super().__init__()
@@ -207,13 +217,15 @@ class Stack(nn.Module):
     def forward(self, x: Tensor, memory: Tensor | None, layouts: Sequence[Layout], seed: int) -> Tensor:
         table = self.get_submodule("block.0.layer.0.SelfAttention.relative_attention_bias")
         bias = relative_bias(cast(nn.Embedding, table), self.bidirectional, self.max_distance)
+        # Sizes of one, which a rank without work has, would be compiled apart.
+        run = self.run_block if self.training and min(layouts[-1].max_q, layouts[-1].max_k) > 1 else _run
         x = self.dropout(x)
         for i, block in enumerate(self.block):
             args = (x, memory, bias, layouts, seed + 2 * i)
             if self.checkpoint_activations and self.training:
-                x = checkpoint(block, *args, use_reentrant=False)
+                x = checkpoint(run, block, *args, use_reentrant=False)
             else:
-                x = block(*args)
+                x = run(block, *args)
         hidden: Tensor = self.dropout(self.final_layer_norm(x))
         return hidden
 
@@ -221,8 +233,10 @@ class Stack(nn.Module):
 class OutputProjection(Linear):
     """The untied lm_head. Its forward is the loss, so that ZeRO-3 gathers the weight around its only use."""
 
-    def forward(self, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        return functional.linear_cross_entropy(hidden, self.weight, labels)
+    def forward(  # type: ignore[override]
+        self, hidden: Tensor, labels: Tensor, objective: Objective
+    ) -> tuple[Tensor, Tensor]:
+        return functional.linear_cross_entropy(hidden, self.weight, labels, objective)
 
 
 class PackedT5(nn.Module):
@@ -231,6 +245,9 @@ class PackedT5(nn.Module):
     backends: kind of attention -> backend, from `choose_backends`. checkpoint_activations: keep only each block's input
     in training and compute the block again in the backward pass. Fresh weights have T5's own initialisation.
     """
+
+    objective = functional.PLAIN
+    """What training minimises. Evaluation always has the plain cross-entropy, and so have Loss.per_task and logs."""
 
     def __init__(
         self,
@@ -243,13 +260,21 @@ class PackedT5(nn.Module):
     ) -> None:
         super().__init__()
         backends = backends or dict.fromkeys(KINDS, "torch")
-        self.shape, self.num_tasks = shape, num_tasks
+        self.shape, self.num_tasks, self.backends = shape, num_tasks, dict(backends)
         self.shared = nn.Embedding(shape.vocab_size, shape.d_model)  # torch's default, N(0, 1), is T5's
         self.encoder = Stack(shape, dropout, backends, decoder=False)
         self.decoder = Stack(shape, dropout, backends, decoder=True)
         self.encoder.checkpoint_activations = self.decoder.checkpoint_activations = checkpoint_activations
         if not shape.tied:
             self.lm_head = OutputProjection(shape.d_model, shape.vocab_size, std=1.0)
+
+    def compile_blocks(self) -> None:
+        """Has blocks compiled in training: one graph for those of the encoder, one for those of the decoder, over any
+        number of tokens and sequences (docs/decisions.md says why sizes are not static)."""
+        # Sizes that are equal in the first batch, by chance, would be taken for the same ever after.
+        torch.fx.experimental._config.use_duck_shape = False
+        compiled = torch.compile(_run, dynamic=True)
+        self.encoder.run_block = self.decoder.run_block = compiled  # type: ignore[assignment]
 
     @property
     def external_parameters(self) -> list[nn.Parameter]:
@@ -259,21 +284,39 @@ class PackedT5(nn.Module):
 
     def forward(self, batch: PackedBatch) -> Loss:
         """The cross-entropy of the targets, summed."""
+        hidden = self._hidden(batch)
+        objective = self.objective if self.training else functional.PLAIN
+        if self.shape.tied:
+            total, losses = functional.linear_cross_entropy(hidden, self.shared.weight, batch.target_ids, objective)
+        else:
+            total, losses = self.lm_head(hidden, batch.target_ids, objective)
+        return Loss(total, *self._by_task(batch, losses))
+
+    def logits(self, batch: PackedBatch) -> Tensor:
+        """Scores of every token at every target position, from the labels before it: fp32 [Tt, vocab_size].
+
+        All of them at once, which training never holds; weights that ZeRO-3 has in pieces must be gathered first.
+        """
+        head = self.shared if self.shape.tied else self.lm_head
+        return (self._hidden(batch) @ head.weight.t()).float()
+
+    def _hidden(self, batch: PackedBatch) -> Tensor:
+        """What the output projection is applied to: [Tt, d_model], scaled where T5 scales it."""
         cu_source, cu_target = batch.source_cu_seqlens, batch.target_cu_seqlens
         source = Layout(cu_source, cu_source, batch.max_source_len, batch.max_source_len)
         target = Layout(cu_target, cu_target, batch.max_target_len, batch.max_target_len)
         cross = Layout(cu_target, cu_source, batch.max_target_len, batch.max_source_len)
+        setting = Setting(batch.source_ids.device, self.shared.weight.dtype, self.shape.d_kv)
+        num_source, num_target = len(batch.source_ids), len(batch.target_ids)
+        prepare(self.backends["encoder_self"], source, num_source, num_source, setting)
+        prepare(self.backends["decoder_self"], target, num_target, num_target, setting)
+        prepare(self.backends["cross"], cross, num_target, num_source, setting)
         # Drawn outside of the blocks: a checkpointed block sees the same masks when it is computed again.
         seed = int(torch.randint(2**31 - 1, ())) if self.training else 0
         memory = self.encoder(self.shared(batch.source_ids), None, [source], seed)
         inputs = shift_right(batch.target_ids, cu_target)
-        hidden = self.decoder(self.shared(inputs), memory, [target, cross], seed + 2 * self.shape.num_layers)
-        if self.shape.tied:
-            scaled = hidden * self.shape.d_model**-0.5
-            total, losses = functional.linear_cross_entropy(scaled, self.shared.weight, batch.target_ids)
-        else:
-            total, losses = self.lm_head(hidden, batch.target_ids)
-        return Loss(total, *self._by_task(batch, losses))
+        hidden: Tensor = self.decoder(self.shared(inputs), memory, [target, cross], seed + 2 * self.shape.num_layers)
+        return hidden * self.shape.d_model**-0.5 if self.shape.tied else hidden
 
     def _by_task(self, batch: PackedBatch, losses: Tensor) -> tuple[Tensor, Tensor]:
         lengths = batch.target_cu_seqlens.diff().long()

@@ -28,25 +28,28 @@ def triton_attention(
     """`bigchem.model.attention.attention` by the kernels. Every row must belong to a sequence."""
     if q.shape[2] > MAX_HEAD_DIM:
         raise UserError(f"the triton backend serves heads of at most {MAX_HEAD_DIM} dimensions, not {q.shape[2]}")
-    if len(layout.cu_seqlens_q) < 2:
-        return torch.zeros_like(q)
-    chosen = _tiles(layout.max_q, layout.max_k, q)
-    cu = layout.cu_seqlens_q, layout.cu_seqlens_k
-    work = layout.derived(("triton", chosen), lambda: plan_work(*cu, len(q), len(k), chosen))
+    work = layout.work or planned(layout, len(q), len(k), q.shape[2], q.dtype, q.device)
+    cu, longest = (layout.cu_seqlens_q, layout.cu_seqlens_k), (layout.max_q, layout.max_k)
     q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
-    out: Tensor = varlen_attention(
-        q, k, v, bias, *cu, list(work), layout.max_q, layout.max_k, causal, float(dropout_p), seed
-    )[0]
+    out: Tensor = varlen_attention(q, k, v, bias, *cu, work, *longest, causal, float(dropout_p), seed)[0]
     return out
 
 
-def _tiles(max_q: int, max_k: int, q: Tensor) -> Tiles:
-    arch = _architecture(q.device.index) if q.is_cuda else max(tiles.ARCHITECTURES)
-    return tiles.all_tiles(max(max_q, max_k), q.shape[2], arch, fp32=q.dtype == torch.float32)
+def planned(
+    layout: Layout, num_q: int, num_k: int, head_dim: int, dtype: torch.dtype, device: torch.device
+) -> list[Tensor]:
+    """The kernels' work on a layout of so many packed rows; see `Work`."""
+    chosen = _tiles(layout.max_q, layout.max_k, head_dim, dtype, device)
+    return list(plan_work(layout.cu_seqlens_q, layout.cu_seqlens_k, num_q, num_k, chosen))
+
+
+def _tiles(max_q: int, max_k: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> Tiles:
+    arch = _architecture(device.index) if device.type == "cuda" else max(tiles.ARCHITECTURES)
+    return tiles.all_tiles(max(max_q, max_k), head_dim, arch, fp32=dtype == torch.float32)
 
 
 @cache
-def _architecture(index: int) -> int:
+def _architecture(index: int | None) -> int:
     major, minor = torch.cuda.get_device_capability(index)
     return 10 * major + minor
 
@@ -72,7 +75,7 @@ def varlen_attention(
     """(output [Tq, H, D], lse [H, Tq] fp32: log2 of the softmax's denominators). work: a `Work` as a list."""
     out = torch.empty_like(q)
     lse = torch.empty(q.shape[1], q.shape[0], dtype=torch.float32, device=q.device)
-    tile = _tiles(max_q, max_k, q).forward
+    tile = _tiles(max_q, max_k, q.shape[2], q.dtype, q.device).forward
     items = work[0]
     if len(items) and q.numel():
         with _device(q):
@@ -110,7 +113,7 @@ def varlen_attention_backward(
 ) -> list[Tensor]:
     """Gradients of q, k, v and, where there is one, of the bias (fp32)."""
     grads = [torch.empty_like(x) for x in (q, k, v)]
-    chosen = _tiles(max_q, max_k, q)
+    chosen = _tiles(max_q, max_k, q.shape[2], q.dtype, q.device)
     numbers, meta = _numbers(q, dropout_p, seed), _meta(q, bias)
     flags = {"CAUSAL": causal, "HAS_BIAS": bias is not None, "DROPOUT": dropout_p > 0, "PRECISION": _precision()}
     cu = cu_seqlens_q, cu_seqlens_k

@@ -43,6 +43,8 @@ def plan_work(cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, num_q: int, num_k: int
 
 def _tiles(lengths: Tensor, num_rows: int, block: int) -> Tensor:
     """[(sequence, first row)] of tiles of `block` rows; each sequence wastes less than a tile."""
+    if not len(lengths):
+        return lengths.new_zeros(0, 2)
     most = -(-num_rows // block) + len(lengths)
     tiles = (lengths + (block - 1)) // block
     ends = tiles.cumsum(0)
@@ -56,8 +58,11 @@ def _tiles(lengths: Tensor, num_rows: int, block: int) -> Tensor:
 
 def _chosen(wanted: Tensor, columns: int) -> Tensor:
     """Numbers of the wanted sequences, in rows of `columns`."""
-    listed = torch.full(((len(wanted) // columns + 1) * columns,), -1, dtype=torch.int32, device=wanted.device)
+    # Two rows at least: torch.compile takes a size of one for a constant.
+    shape = max(2, len(wanted) // columns + 1), columns
+    listed = torch.full(shape, -1, dtype=torch.int32, device=wanted.device)
     number = torch.arange(len(wanted), dtype=torch.int32, device=wanted.device)
     # Those not wanted write -1 to a place past the end of the wanted ones.
     place = torch.where(wanted, wanted.cumsum(0) - 1, len(wanted))
-    return listed.scatter_(0, place, torch.where(wanted, number, -1)).view(-1, columns)
+    listed.view(-1).scatter_(0, place, torch.where(wanted, number, -1))
+    return listed
