@@ -5,10 +5,12 @@ It is a custom operation with a fake kernel, so torch.compile keeps it in one gr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from triton import knobs
@@ -57,6 +59,32 @@ def _architecture(index: int | None) -> int:
 # --- the operations --------------------------------------------------------------------------------------------------
 
 
+class _Launch(NamedTuple):
+    """What all kernels of a call are told alike. numbers: seed, threshold, keep_scale, num_heads, num_rows; meta: D,
+    D_PAD, REACH; flags: by name."""
+
+    tiles: Tiles
+    numbers: tuple[int, int, float, int, int]
+    meta: tuple[int, int, int]
+    flags: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls, q: Tensor, bias: Tensor | None, max_q: int, max_k: int, causal: bool, dropout_p: float, seed: int
+    ) -> _Launch:
+        """For queries [Tq, H, D] and an operation's options."""
+        num_rows, num_heads, head_dim = q.shape
+        threshold = min(round(dropout_p * 2**32), 2**32 - 1)
+        keep_scale = 1 / (1 - dropout_p) if dropout_p < 1 else 0.0
+        precision = "interpreter" if knobs.runtime.interpret else "ieee"
+        return cls(
+            _tiles(max_q, max_k, head_dim, q.dtype, q.device),
+            (_int32(mixed_seed(seed)), _int32(threshold), keep_scale, num_heads, num_rows),
+            (head_dim, tiles.padded_head_dim(head_dim), bias.shape[1] // 2 if bias is not None else 1),
+            {"CAUSAL": causal, "HAS_BIAS": bias is not None, "DROPOUT": dropout_p > 0, "PRECISION": precision},
+        )
+
+
 @torch.library.custom_op("bigchem::varlen_attention", mutates_args=())
 def varlen_attention(
     q: Tensor,
@@ -73,16 +101,16 @@ def varlen_attention(
     seed: int,
 ) -> tuple[Tensor, Tensor]:
     """(output [Tq, H, D], lse [H, Tq] fp32: log2 of the softmax's denominators). work: a `Work` as a list."""
+    q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
     out = torch.empty_like(q)
     lse = torch.empty(q.shape[1], q.shape[0], dtype=torch.float32, device=q.device)
-    tile = _tiles(max_q, max_k, q.shape[2], q.dtype, q.device).forward
-    items = work[0]
-    if len(items) and q.numel():
+    launch = _Launch.of(q, bias, max_q, max_k, causal, dropout_p, seed)
+    tile, items = launch.tiles.forward, work[0]
+    if len(items):
         with _device(q):
             kernel_forward[(len(items), q.shape[1])](
                 q, k, v, _or_any(bias, lse), out, lse, cu_seqlens_q, cu_seqlens_k, items,
-                *_numbers(q, dropout_p, seed), tile.block_m, tile.block_n, *_meta(q, bias),
-                CAUSAL=causal, HAS_BIAS=bias is not None, DROPOUT=dropout_p > 0, PRECISION=_precision(),
+                *launch.numbers, tile.block_m, tile.block_n, *launch.meta, **launch.flags,
                 num_warps=tile.num_warps, num_stages=tile.num_stages,
             )  # fmt: skip
     return out, lse
@@ -112,45 +140,62 @@ def varlen_attention_backward(
     seed: int,
 ) -> list[Tensor]:
     """Gradients of q, k, v and, where there is one, of the bias (fp32)."""
+    grad_out, q, k, v = (x.contiguous() for x in (grad_out, q, k, v))
+    launch = _Launch.of(q, bias, max_q, max_k, causal, dropout_p, seed)
+    inputs = (q, k, v, _or_any(bias, lse), out, grad_out, lse)
     grads = [torch.empty_like(x) for x in (q, k, v)]
-    chosen = _tiles(max_q, max_k, q.shape[2], q.dtype, q.device)
-    numbers, meta = _numbers(q, dropout_p, seed), _meta(q, bias)
-    flags = {"CAUSAL": causal, "HAS_BIAS": bias is not None, "DROPOUT": dropout_p > 0, "PRECISION": _precision()}
-    cu = cu_seqlens_q, cu_seqlens_k
-    any_bias = _or_any(bias, lse)
-    grad_bias = torch.zeros_like(bias) if bias is not None else None
-    num_heads = q.shape[1]
+    cu = (cu_seqlens_q, cu_seqlens_k)
+    parts = []
     with _device(q):
-        short, items = chosen.grad_short, work[3]
-        if len(items):
-            partial = _partial(len(items), num_heads, 2 * short.block_m + 2, lse) if bias is not None else lse
-            kernels_backward.grad_short[(len(items), num_heads)](
-                q, k, v, any_bias, out, grad_out, lse, *grads, partial, *cu, items,
-                *numbers, short.sequences, short.block_m, *meta, **flags,
-                num_warps=short.num_warps, num_stages=short.num_stages,
-            )  # fmt: skip
-            if grad_bias is not None:
-                grad_bias += _gather(partial, bias_gradient.short_places(meta[2], short.block_m))
-        if max(max_q, max_k) > short.block_m:
-            tile, items = chosen.grad_queries, work[1]
-            shape = (meta[2], tile.block_m, tile.block_n, causal)
-            size = bias_gradient.partial_size(*shape)
-            partial = _partial(len(items), num_heads, size, lse) if bias is not None else lse
-            delta = torch.empty_like(lse)
-            kernels_backward.grad_queries[(len(items), num_heads)](
-                q, k, v, any_bias, out, grad_out, lse, delta, grads[0], partial, *cu, items,
-                *numbers, tile.block_m, tile.block_n, *meta, *bias_gradient.slots(*shape), size, **flags,
-                num_warps=tile.num_warps, num_stages=tile.num_stages,
-            )  # fmt: skip
-            if grad_bias is not None:
-                grad_bias += _gather(partial, bias_gradient.places(*shape))
-            tile, items = chosen.grad_keys, work[2]
-            kernels_backward.grad_keys[(len(items), num_heads)](
-                q, k, v, any_bias, grad_out, lse, delta, grads[1], grads[2], *cu, items,
-                *numbers, tile.block_m, tile.block_n, *meta, **flags,
-                num_warps=tile.num_warps, num_stages=tile.num_stages,
-            )  # fmt: skip
-    return grads if grad_bias is None else [*grads, grad_bias]
+        if len(work[3]):
+            parts.append(_grad_short(launch, inputs, grads, cu, work[3]))
+        if max(max_q, max_k) > launch.tiles.grad_short.block_m:
+            parts.append(_grad_long(launch, inputs, grads, cu, work[1], work[2]))
+    if bias is None:
+        return grads
+    return [*grads, sum(parts[1:], parts[0]) if parts else torch.zeros_like(bias)]
+
+
+def _grad_short(
+    launch: _Launch, inputs: tuple[Tensor, ...], grads: list[Tensor], cu: tuple[Tensor, Tensor], items: Tensor
+) -> Tensor:
+    """Fills in the gradients of the short sequences' rows; their part of the bias's gradient."""
+    tile = launch.tiles.grad_short
+    partial = _partial(launch, len(items), 2 * tile.block_m + 2, items.device)
+    kernels_backward.grad_short[(len(items), launch.numbers[3])](
+        *inputs, *grads, partial, *cu, items,
+        *launch.numbers, tile.sequences, tile.block_m, *launch.meta, **launch.flags,
+        num_warps=tile.num_warps, num_stages=tile.num_stages,
+    )  # fmt: skip
+    return _gathered(partial, bias_gradient.short_places, launch.meta[2], tile.block_m)
+
+
+def _grad_long(
+    launch: _Launch,
+    inputs: tuple[Tensor, ...],
+    grads: list[Tensor],
+    cu: tuple[Tensor, Tensor],
+    query_items: Tensor,
+    key_items: Tensor,
+) -> Tensor:
+    """The same for the other sequences."""
+    q, k, v, bias, out, grad_out, lse = inputs
+    tile, num_heads = launch.tiles.grad_queries, launch.numbers[3]
+    shape = (launch.meta[2], tile.block_m, tile.block_n, launch.flags["CAUSAL"])
+    size = bias_gradient.partial_size(*shape)
+    partial, delta = _partial(launch, len(query_items), size, q.device), torch.empty_like(lse)
+    kernels_backward.grad_queries[(len(query_items), num_heads)](
+        q, k, v, bias, out, grad_out, lse, delta, grads[0], partial, *cu, query_items,
+        *launch.numbers, tile.block_m, tile.block_n, *launch.meta, *bias_gradient.slots(*shape), size, **launch.flags,
+        num_warps=tile.num_warps, num_stages=tile.num_stages,
+    )  # fmt: skip
+    tile = launch.tiles.grad_keys
+    kernels_backward.grad_keys[(len(key_items), num_heads)](
+        q, k, v, bias, grad_out, lse, delta, grads[1], grads[2], *cu, key_items,
+        *launch.numbers, tile.block_m, tile.block_n, *launch.meta, **launch.flags,
+        num_warps=tile.num_warps, num_stages=tile.num_stages,
+    )  # fmt: skip
+    return _gathered(partial, bias_gradient.places, *shape)
 
 
 @varlen_attention_backward.register_fake
@@ -176,13 +221,6 @@ varlen_attention.register_autograd(_backward, setup_context=_setup_context)
 # --- arguments -------------------------------------------------------------------------------------------------------
 
 
-def _numbers(q: Tensor, dropout_p: float, seed: int) -> tuple[int, int, float, int, int]:
-    """seed and threshold (of uint32, as int32), keep_scale, num_heads, num_rows."""
-    threshold = min(round(dropout_p * 2**32), 2**32 - 1)
-    keep_scale = 1 / (1 - dropout_p) if dropout_p < 1 else 0.0
-    return _int32(mixed_seed(seed)), _int32(threshold), keep_scale, q.shape[1], q.shape[0]
-
-
 def mixed_seed(seed: int) -> int:
     """A uint32 for a seed: neighbouring seeds, as of neighbouring layers, give unrelated masks."""
     x = (seed ^ (seed >> 32)) & 0xFFFFFFFF
@@ -195,29 +233,28 @@ def _int32(x: int) -> int:
     return x - 2**32 if x >= 2**31 else x
 
 
-def _meta(q: Tensor, bias: Tensor | None) -> tuple[int, int, int]:
-    """D, D_PAD, REACH."""
-    return q.shape[2], tiles.padded_head_dim(q.shape[2]), bias.shape[1] // 2 if bias is not None else 1
-
-
-def _precision() -> str:
-    return "interpreter" if knobs.runtime.interpret else "ieee"
-
-
 def _or_any(bias: Tensor | None, other: Tensor) -> Tensor:
     """A pointer for the kernel, which does not read it where there is no bias."""
     return other if bias is None else bias
 
 
-def _partial(items: int, num_heads: int, size: int, like: Tensor) -> Tensor:
-    return torch.empty(items, num_heads, size, dtype=torch.float32, device=like.device)
+def _partial(launch: _Launch, items: int, size: int, device: torch.device) -> Tensor:
+    """Room for each program's part of the bias's gradient."""
+    shape = (items, launch.numbers[3], size) if launch.flags["HAS_BIAS"] else (1, 1, 1)
+    return torch.empty(shape, dtype=torch.float32, device=device)
 
 
-def _gather(partial: Tensor, places: Any) -> Tensor:
-    """The gradient of the bias [H, 2R + 1] from every program's partial."""
+def _gathered(partial: Tensor, places: Callable[..., np.ndarray], *arguments: int) -> Tensor:
+    """The gradient of the bias [H, 2R + 1] from every program's part; meaningless where there is no bias."""
+    if partial.numel() == 1:
+        return partial
     sums = torch.nn.functional.pad(partial.sum(0), (0, 1))
-    index = torch.from_numpy(places).to(sums.device)
-    return sums[:, index].sum(1)
+    return sums[:, _on_device(places, arguments, partial.device)].sum(1)
+
+
+@cache
+def _on_device(places: Callable[..., np.ndarray], arguments: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.from_numpy(places(*arguments)).to(device)
 
 
 def _device(q: Tensor) -> AbstractContextManager[Any]:
