@@ -18,7 +18,8 @@ class ModelConfig(Section):
     preset: str = "t5-small"
     """A name from bigchem/model/presets.py."""
     init_from: str | None = None
-    """A Hugging Face folder to take the weights (and the shape) from; None: fresh weights."""
+    """Takes the weights (and the shape) of a Hugging Face folder, or of a model at its hub (google-t5/t5-base), fetched
+    once into its cache (HF_HOME); a folder of that name comes first. None: fresh weights."""
     dropout: Fraction = 0.1
     """Everywhere T5 has it."""
     attention: Literal["auto", "torch", "eager"] = "auto"
@@ -106,6 +107,12 @@ class TrainConfig(Section):
     """Steps between two rows of metrics.jsonl."""
     checkpoint_activations: bool = False
     """Compute each block's activations again in the backward pass: less memory, a third more time."""
+    z_loss: Annotated[float, Field(ge=0.0)] = 0.0
+    """Coefficient of log(Z)^2 per target token, which keeps the softmax's normaliser Z near 1 (PaLM: 1e-4). What is
+    logged stays the plain cross-entropy."""
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of each label that is spread over the vocabulary (often 0.1). What is logged stays the plain
+    cross-entropy."""
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:

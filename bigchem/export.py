@@ -10,7 +10,6 @@ freely; here files are loaded with weights_only and the three classes of ALLOWED
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,19 +66,11 @@ def export(
     manifest = Manifest.read(checkpoint)
     manifest.check_files(checkpoint)
     weights = read_weights(checkpoint, manifest)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with strict.replace_folder(out) as partial:
         _write(weights, manifest, run_dir, partial, torch.bfloat16 if bf16 else torch.float32)
         loss = verify(partial, manifest, loose=bf16)
         made = Exported(out, checkpoint, manifest.step, manifest.tokens, loss, manifest.probe["loss"])
         strict.write_atomically(partial / PROOF, json.dumps(made.proof(), indent=1))
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return made
 
 
@@ -177,16 +168,12 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _write(weights: Weights, manifest: Manifest, run_dir: Path, folder: Path, dtype: torch.dtype) -> None:
-    from huggingface_hub import save_torch_state_dict
+    from bigchem.model.pretrained import write_weights
 
     tokenizer = run_dir / "tokenizer"
     if not tokenizer.is_dir():
         raise UserError("the run folder has no tokenizer", str(tokenizer), "export from the folder of a run of ours")
-    save_torch_state_dict({n: w.to(dtype).contiguous() for n, w in weights.items()}, folder)
-    config = {**manifest.model, "dtype": str(dtype).removeprefix("torch.")}
-    strict.write_atomically(folder / "config.json", json.dumps(config, indent=1))
-    ids = {k: config[k] for k in ("decoder_start_token_id", "eos_token_id", "pad_token_id")}
-    strict.write_atomically(folder / "generation_config.json", json.dumps(ids, indent=1))
+    write_weights({name: weight.to(dtype) for name, weight in weights.items()}, manifest.model, folder)
     shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
     strict.write_atomically(folder / "README.md", _card(manifest, run_dir))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -123,6 +124,29 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
     """Writes a file whole or not at all: see replace_atomically."""
     with replace_atomically(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def replace_folder(path: Path) -> Iterator[Path]:
+    """An empty folder to fill aside: where the block ends, all that is in it is fsynced and it takes the name, and the
+    place of an older folder; where the block fails, it is removed."""
+    partial, old = (path.with_name(f".{path.name}.{os.getpid()}.{what}") for what in ("partial", "old"))
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        for inside in [*partial.rglob("*"), partial]:
+            descriptor = os.open(inside, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        if path.exists():
+            path.rename(old)
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _dotted(error: ErrorDetails) -> str:

@@ -17,7 +17,7 @@ from bigchem.config import RunConfig
 from bigchem.data.plan import Plan, open_data
 from bigchem.data.remote import is_url
 from bigchem.errors import UserError
-from bigchem.model import presets
+from bigchem.model import hub, presets
 from bigchem.tasks import TASKS
 from bigchem.train.checkpoint import Manifest, latest
 from bigchem.train.ds_config import ds_config_for, zero_stage
@@ -36,7 +36,7 @@ def absolute(config: RunConfig) -> RunConfig:
     if config.data.cache is not None:
         data["cache"] = _absolute(config.data.cache)
     update: dict[str, object] = {"data": config.data.model_copy(update=data), "runs": _absolute(config.runs)}
-    if config.model.init_from is not None:
+    if config.model.init_from is not None and hub.is_path(config.model.init_from):
         update["model"] = config.model.model_copy(update={"init_from": _absolute(config.model.init_from)})
     return config.model_copy(update=update)
 
@@ -49,6 +49,8 @@ def prepare(config: RunConfig) -> Path:
     """Makes or reopens the folder of a run; fields that may change between attempts are taken from the new one."""
     config = absolute(config)
     refuse_another(config)
+    if config.model.init_from is not None:
+        hub.fetched(config.model.init_from)  # once, and before the queue: compute nodes often have no internet
     run_dir = config.run_dir
     run_dir.mkdir(parents=True, exist_ok=True)
     shutil.copytree(open_data(config.data).tokenizer_dir, run_dir / "tokenizer", dirs_exist_ok=True)
@@ -64,8 +66,11 @@ def preflight(config: RunConfig, world_size: int) -> None:
     data = open_data(config.data)
     Plan(data, config.data, config.seed).check_steps(config.train.steps)
     presets.shape(config.model.preset)
-    if config.model.init_from is not None and not (Path(config.model.init_from) / "config.json").is_file():
-        raise UserError("model.init_from holds no config.json", config.model.init_from, "give a Hugging Face folder")
+    named = config.model.init_from
+    if named is not None and hub.is_path(named) and not (hub.fetched(named) / "config.json").is_file():
+        raise UserError(
+            "model.init_from holds no config.json", named, "give a Hugging Face folder or a name at the hub"
+        )
     ds_config = ds_config_for(config, world_size)
     for task in TASKS.keys() & config.data.mixture.keys() if config.evaluate.at_end else ():
         data.split(config.evaluate.split, task)

@@ -88,6 +88,12 @@ def num_parameters(shape: Shape) -> int:
     return embeddings + layers + relative_bias + final_norms
 
 
+_FEED_FORWARD = {
+    "relu": {"dense_act_fn": "relu", "is_gated_act": False},
+    "gated-gelu": {"dense_act_fn": "gelu_new", "is_gated_act": True},
+}
+"""feed_forward_proj, and what newer configurations say of it besides."""
+
 _CONFIG_FIELDS = tuple(field.name for field in fields(Shape) if field.name not in ("gated", "tied"))
 
 
@@ -115,8 +121,12 @@ def from_hf_config(config: dict[str, Any], where: str | None = None) -> Shape:
     if config.get("model_type") != "t5":
         raise UserError(f"model_type is {config.get('model_type')!r}, not 't5'", where, "use a T5 checkpoint")
     feed_forward = config.get("feed_forward_proj", "relu")
-    if feed_forward not in ("relu", "gated-gelu"):
-        raise UserError(f"feed_forward_proj is {feed_forward!r}", where, "known: relu, gated-gelu")
+    if feed_forward not in _FEED_FORWARD:
+        raise UserError(f"feed_forward_proj is {feed_forward!r}", where, f"known: {', '.join(_FEED_FORWARD)}")
+    for key, implied in _FEED_FORWARD[feed_forward].items():
+        if config.get(key, implied) != implied:
+            what = f"feed_forward_proj is {feed_forward!r}, but {key} is {config[key]!r}"
+            raise UserError(what, where, f"expected {implied!r}")
     missing = [
         name for name in ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads") if name not in config
     ]
@@ -127,7 +137,7 @@ def from_hf_config(config: dict[str, Any], where: str | None = None) -> Shape:
         **{"num_decoder_layers": config["num_layers"], **known},
         gated=feed_forward == "gated-gelu",
         # transformers 5 writes tie_word_embeddings = true for every T5, and keeps the truth in scale_decoder_outputs.
-        tied=config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True)),
+        tied=config.get("scale_decoder_outputs", config.get("tie_word_embeddings")) is not False,
     )
 
 
@@ -138,6 +148,8 @@ def read_shape(folder: Path) -> Shape:
         config = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError("no config.json", str(folder), "give a folder written by save_pretrained") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise UserError(f"not JSON: {error}", str(file)) from None
+    if not isinstance(config, dict):
+        raise UserError("not a model's configuration", str(file))
     return from_hf_config(config, str(file))

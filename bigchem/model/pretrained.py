@@ -1,42 +1,53 @@
-"""Weights of a Hugging Face T5 folder into our model."""
+"""Weights of a Hugging Face T5 into our model, and ours into a folder that transformers loads."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from bigchem import strict
 from bigchem.errors import UserError
-from bigchem.model.presets import read_shape
+from bigchem.model import hub
+from bigchem.model.presets import read_shape, to_hf_config
 from bigchem.model.t5 import PackedT5
 from bigchem.tasks import TRAINABLE_NAMES
 
+_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Weights in one file, in order of preference; in several, FILE.index.json names them."""
+
 
 def load_pretrained(
-    folder: str | Path,
+    name: str | Path,
     dropout: float = 0.1,
     backends: Mapping[str, str] | None = None,
     *,
     checkpoint_activations: bool = False,
     num_tasks: int = len(TRAINABLE_NAMES),
 ) -> PackedT5:
-    """A model with the shape and the weights (as fp32) of a Hugging Face T5 folder: config.json and safetensors, single
-    or sharded. UserError if files are missing, or names or shapes do not fit."""
-    folder = Path(folder)
+    """A model with the shape and the weights (as fp32) of a T5, v1.1, Flan or MolT5: a Hugging Face folder, or a name
+    at the hub (google-t5/t5-small), see hub.fetched.
+
+    fp32 weights stay in the page cache until they are written to; others are converted one by one. So the peak is one
+    copy. UserError if it cannot be had, is no T5, or if files are missing, damaged or do not fit config.json.
+    """
+    folder = hub.fetched(str(name))
     shape = read_shape(folder)
     with torch.device("meta"):
         model = PackedT5(shape, dropout, backends, checkpoint_activations=checkpoint_activations, num_tasks=num_tasks)
-    weights = {name: tensor.float() for name, tensor in _read_safetensors(folder).items()}
+    weights = {name: tensor.float() for name, tensor in _tensors(folder)}
     _drop_copies(weights, shape.tied, str(folder))
     expected = {name: tuple(parameter.shape) for name, parameter in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            what = f"{name} has shape {found.get(name, 'none')}, config.json asks for {expected.get(name, 'none')}"
+    for key in sorted(expected.keys() | found.keys()):
+        if expected.get(key) != found.get(key):
+            what = f"{key} has shape {found.get(key, 'none')}, config.json asks for {expected.get(key, 'none')}"
             raise UserError(what, str(folder), "config.json and weights must be of one checkpoint")
     model.load_state_dict(weights, assign=True)
     for parameter in model.parameters():
@@ -44,20 +55,71 @@ def load_pretrained(
     return model
 
 
-def _read_safetensors(folder: Path) -> dict[str, Tensor]:
-    index = folder / "model.safetensors.index.json"
-    names = (
-        sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else ["model.safetensors"]
-    )
-    weights = {}
-    for name in names:
+def save_pretrained(model: PackedT5, folder: str | Path) -> None:
+    """Writes the model in its dtype as a Hugging Face folder. UserError if something is there already."""
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError("exists already", str(folder), "choose another folder")
+    with strict.replace_folder(folder) as partial:
+        write_weights(model.state_dict(), to_hf_config(model.shape, model.encoder.dropout.p), partial)
+
+
+def write_weights(weights: Mapping[str, Tensor], hf_config: Mapping[str, Any], folder: Path) -> None:
+    """Writes config.json, generation_config.json and the weights, of one dtype, as safetensors, sharded if large."""
+    from huggingface_hub import save_torch_state_dict
+
+    save_torch_state_dict({name: weight.detach().contiguous() for name, weight in weights.items()}, folder)
+    dtype = str(next(iter(weights.values())).dtype).removeprefix("torch.")
+    strict.write_atomically(folder / "config.json", json.dumps({**hf_config, "dtype": dtype}, indent=1))
+    ids = {key: hf_config[key] for key in ("decoder_start_token_id", "eos_token_id", "pad_token_id")}
+    strict.write_atomically(folder / "generation_config.json", json.dumps(ids, indent=1))
+
+
+def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Names and tensors of a folder, file by file, mapped rather than read where the format allows it."""
+    for path in _weight_files(folder):
         try:
-            with safe_open(folder / name, framework="pt") as file:
-                weights.update({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 - not a mapping
-        except (FileNotFoundError, SafetensorError) as error:
-            hint = "convert other formats with transformers: from_pretrained, then save_pretrained"
-            raise UserError(f"cannot read {name}: {error}", str(folder), hint) from None
-    return weights
+            yield from _read(path)
+        except FileNotFoundError:
+            raise UserError(f"{path.name} is missing", str(folder), "fetch or copy the folder again") from None
+        except SafetensorError as error:
+            raise UserError(f"cannot read {path.name}: {error}", str(folder), "fetch or copy it again") from None
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    for single in _FILES:
+        index = folder / f"{single}.index.json"
+        if index.is_file():
+            try:
+                names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise UserError(f"not an index of weights: {error!r}", str(index)) from None
+            if any(Path(name).name != name for name in names):
+                raise UserError("names files outside of its folder", str(index), "do not use this model")
+            return [folder / name for name in names]
+        if (folder / single).is_file():
+            return [folder / single]
+    hint = "convert other formats with transformers: from_pretrained, then save_pretrained"
+    raise UserError(f"holds no weights: none of {', '.join(_FILES)}, whole or with an index", str(folder), hint)
+
+
+def _read(path: Path) -> Iterator[tuple[str, Tensor]]:
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - not a mapping
+                yield key, file.get_tensor(key)
+        return
+    try:
+        # Checkpoints of before torch 1.6 (t5-11b's) are bare pickles, which cannot be mapped.
+        table = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        if not all(isinstance(value, Tensor) for value in table.values()):
+            raise TypeError("it holds more than tensors")
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch raises several kinds for damaged or hostile files
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        raise UserError(f"cannot load safely: {reason}", str(path), "use safetensors, or another source") from None
+    yield from table.items()
 
 
 def _drop_copies(weights: dict[str, Tensor], tied: bool, where: str) -> None:

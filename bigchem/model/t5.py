@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from bigchem.model import functional
 from bigchem.model.attention import KINDS, attention
+from bigchem.model.functional import Objective
 from bigchem.model.layout import Layout
 from bigchem.model.linear import linear
 from bigchem.model.presets import Shape
@@ -54,7 +55,8 @@ class PackedBatch:
 class Loss(NamedTuple):
     """Sums over the target tokens of a batch, not means: the caller divides by the tokens of the whole step.
 
-    total: fp32 scalar with gradient; per_task: fp32 [num_tasks], detached; counts: int64 [num_tasks], tokens learned.
+    total: fp32 scalar with gradient, in training of the model's objective; per_task: fp32 [num_tasks], detached, always
+    the plain cross-entropy; counts: int64 [num_tasks], tokens learned.
     """
 
     total: Tensor
@@ -225,8 +227,10 @@ class Stack(nn.Module):
 class OutputProjection(Linear):
     """The untied lm_head. Its forward is the loss, so that ZeRO-3 gathers the weight around its only use."""
 
-    def forward(self, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        return functional.linear_cross_entropy(hidden, self.weight, labels)
+    def forward(  # type: ignore[override]
+        self, hidden: Tensor, labels: Tensor, objective: Objective
+    ) -> tuple[Tensor, Tensor]:
+        return functional.linear_cross_entropy(hidden, self.weight, labels, objective)
 
 
 class PackedT5(nn.Module):
@@ -235,6 +239,9 @@ class PackedT5(nn.Module):
     backends: kind of attention -> backend, from `choose_backends`. checkpoint_activations: keep only each block's input
     in training and compute the block again in the backward pass. Fresh weights have T5's own initialisation.
     """
+
+    objective = functional.PLAIN
+    """What training minimises. Evaluation always has the plain cross-entropy, and so have Loss.per_task and logs."""
 
     def __init__(
         self,
@@ -263,6 +270,24 @@ class PackedT5(nn.Module):
 
     def forward(self, batch: PackedBatch) -> Loss:
         """The cross-entropy of the targets, summed."""
+        hidden = self._hidden(batch)
+        objective = self.objective if self.training else functional.PLAIN
+        if self.shape.tied:
+            total, losses = functional.linear_cross_entropy(hidden, self.shared.weight, batch.target_ids, objective)
+        else:
+            total, losses = self.lm_head(hidden, batch.target_ids, objective)
+        return Loss(total, *self._by_task(batch, losses))
+
+    def logits(self, batch: PackedBatch) -> Tensor:
+        """Scores of every token at every target position, from the labels before it: fp32 [Tt, vocab_size].
+
+        All of them at once, which training never holds; weights that ZeRO-3 has in pieces must be gathered first.
+        """
+        head = self.shared if self.shape.tied else self.lm_head
+        return (self._hidden(batch) @ head.weight.t()).float()
+
+    def _hidden(self, batch: PackedBatch) -> Tensor:
+        """What the output projection is applied to: [Tt, d_model], scaled where T5 scales it."""
         cu_source, cu_target = batch.source_cu_seqlens, batch.target_cu_seqlens
         source = Layout(cu_source, cu_source, batch.max_source_len, batch.max_source_len)
         target = Layout(cu_target, cu_target, batch.max_target_len, batch.max_target_len)
@@ -271,13 +296,8 @@ class PackedT5(nn.Module):
         seed = int(torch.randint(2**31 - 1, ())) if self.training else 0
         memory = self.encoder(self.shared(batch.source_ids), None, [source], seed)
         inputs = shift_right(batch.target_ids, cu_target)
-        hidden = self.decoder(self.shared(inputs), memory, [target, cross], seed + 2 * self.shape.num_layers)
-        if self.shape.tied:
-            scaled = hidden * self.shape.d_model**-0.5
-            total, losses = functional.linear_cross_entropy(scaled, self.shared.weight, batch.target_ids)
-        else:
-            total, losses = self.lm_head(hidden, batch.target_ids)
-        return Loss(total, *self._by_task(batch, losses))
+        hidden: Tensor = self.decoder(self.shared(inputs), memory, [target, cross], seed + 2 * self.shape.num_layers)
+        return hidden * self.shape.d_model**-0.5 if self.shape.tied else hidden
 
     def _by_task(self, batch: PackedBatch, losses: Tensor) -> tuple[Tensor, Tensor]:
         lengths = batch.target_cu_seqlens.diff().long()

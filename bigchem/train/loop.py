@@ -20,13 +20,15 @@ from bigchem.data.plan import flops_cost, open_data
 from bigchem.data.shards import Data
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
-from bigchem.model import attention, presets
+from bigchem.model import attention, hub, presets
 from bigchem.model.flops import training_flops
+from bigchem.model.functional import Objective
 from bigchem.model.pretrained import load_pretrained
 from bigchem.model.t5 import PackedT5
 from bigchem.train import schedule
 from bigchem.train.engine import Engine
 from bigchem.train.probe import Probe
+from bigchem.train.ranks import on_rank0
 from bigchem.train.saving import Done, Saver
 from bigchem.train.signals import StopFlag
 from bigchem.train.state import write_state
@@ -51,6 +53,7 @@ def train(config: RunConfig, device: torch.device) -> Outcome:
     A run folder that holds a published checkpoint is resumed from its newest one.
     """
     rank, world_size, steps = dist.get_rank(), dist.get_world_size(), config.train.steps
+    config = with_local_weights(config)
     data = open_data(config.data)
     cost = flops_cost(config.model, Tokenizer.load(data.tokenizer_dir).vocab_size)
     loader = Loader(data, config.data, config.seed, rank, world_size, cost)
@@ -109,6 +112,17 @@ def same_on_all_ranks(fingerprint: str, where: str) -> None:
         raise UserError(f"ranks opened different data: {' '.join(sorted(map(str, set(found))))}", where, "start again")
 
 
+def with_local_weights(config: RunConfig) -> RunConfig:
+    """The configuration with `model.init_from` as a folder: a hub's name is fetched by rank 0, before the others."""
+    name = config.model.init_from
+    if name is None:
+        return config
+    folder = on_rank0(lambda: hub.fetched(name))
+    if not folder.is_dir():  # on a node with a cache of its own
+        folder = hub.fetched(name)
+    return config.model_copy(update={"model": config.model.model_copy(update={"init_from": str(folder)})})
+
+
 def build_model(config: RunConfig, data: Data, device: torch.device) -> PackedT5:
     """The model, with the same fresh weights on every rank, or the weights of `model.init_from`."""
     torch.manual_seed(config.seed)
@@ -119,14 +133,16 @@ def build_model(config: RunConfig, data: Data, device: torch.device) -> PackedT5
     dropout, checkpointed = config.model.dropout, config.train.checkpoint_activations
     if config.model.init_from is None:
         shape = presets.shape(config.model.preset, vocab_size)
-        return PackedT5(shape, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
-    folder = Path(config.model.init_from)
-    check_vocabulary(folder, data)
-    model = load_pretrained(folder, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
+        model = PackedT5(shape, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
+    else:
+        folder = Path(config.model.init_from)
+        check_vocabulary(folder, data)
+        model = load_pretrained(folder, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
+    model.objective = Objective(config.train.z_loss, config.train.label_smoothing)
     if model.shape.vocab_size < vocab_size:
         raise UserError(
             f"the model has {model.shape.vocab_size} embedding rows, the data's tokenizer needs {vocab_size}",
-            str(folder),
+            config.model.init_from,
             "build the data with the tokenizer of this model",
         )
     return model

@@ -167,7 +167,7 @@ def test_a_dry_run_shows_configuration_and_script_and_writes_nothing(small_data:
 def test_what_would_fail_in_the_job_fails_before_the_queue(small_data: Path, tmp_path: Path) -> None:
     for section, fields, told in [
         ("data", {"path": str(tmp_path)}, "no data here"),
-        ("model", {"init_from": str(tmp_path / "none")}, "holds no config.json"),
+        ("model", {"init_from": str(tmp_path / "none")}, "no such folder"),
         ("model", {"preset": "t5-smal"}, "did you mean 't5-small'"),
         ("train", {"ds_config": "zero9"}, "did you mean 'zero"),
     ]:

@@ -1,70 +1,14 @@
 import copy
-import itertools
-import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from small_models import SOURCE_LENGTHS, TARGET_LENGTHS, V1_0, V1_1, build, grads, pack, sequences, transformers_model
 from transformers import T5ForConditionalGeneration
 
-from bigchem.errors import UserError
-from bigchem.model.attention import KINDS
+from bigchem.model.functional import Objective
 from bigchem.model.presets import Shape, to_hf_config
-from bigchem.model.pretrained import load_pretrained
-from bigchem.model.t5 import Loss, PackedBatch, PackedT5, shift_right
-
-V1_0 = Shape(61, 32, 16, 48, 2, 3, 2, gated=False, tied=True)
-V1_1 = Shape(61, 24, 8, 40, 2, 2, 4, gated=True, tied=False)
-SOURCE_LENGTHS, TARGET_LENGTHS = [13, 150, 1, 40, 7], [7, 3, 18, 140, 1]
-
-
-def sequences(lengths: Sequence[int], seed: int) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randint(2, 61, (n,), generator=generator) for n in lengths]
-
-
-def pack(sources: list[torch.Tensor], targets: list[torch.Tensor], tasks: Sequence[int] | None = None) -> PackedBatch:
-    def offsets(parts: list[torch.Tensor]) -> torch.Tensor:
-        return torch.tensor([0, *itertools.accumulate(map(len, parts))], dtype=torch.int32)
-
-    return PackedBatch(
-        torch.cat(sources),
-        torch.cat(targets),
-        offsets(sources),
-        offsets(targets),
-        max(map(len, sources)),
-        max(map(len, targets)),
-        torch.tensor(tasks if tasks is not None else [i % 5 for i in range(len(sources))]),
-    )
-
-
-def build(shape: Shape, backend: str = "torch", dropout: float = 0.0, **options: bool) -> PackedT5:
-    torch.manual_seed(0)
-    model = PackedT5(shape, dropout, dict.fromkeys(KINDS, backend), **options)
-    with torch.no_grad():  # T5's initial norms are all ones, which would hide a missing or misplaced weight
-        for name, parameter in model.named_parameters():
-            if name.endswith("layer_norm.weight"):
-                parameter.uniform_(0.5, 1.5)
-    return model
-
-
-def grads(model: PackedT5, loss: Loss) -> dict[str, torch.Tensor]:
-    return dict(
-        zip(dict(model.named_parameters()), torch.autograd.grad(loss.total, list(model.parameters())), strict=True)
-    )
-
-
-def write(model: PackedT5, folder: Path) -> Path:
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(to_hf_config(model.shape, dropout=0.0)))
-    save_file(model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
-
-
-def transformers_model(model: PackedT5, folder: Path) -> T5ForConditionalGeneration:
-    return T5ForConditionalGeneration.from_pretrained(write(model, folder), attn_implementation="eager")
+from bigchem.model.t5 import PackedT5, shift_right
 
 
 def padded_loss(model: T5ForConditionalGeneration, batch_sources: list, batch_targets: list) -> torch.Tensor:
@@ -93,18 +37,6 @@ def test_packed_equals_transformers_padded_in_loss_and_every_gradient(
     for name, grad in grads(model, loss).items():
         error = (grad - their_grads[name]).abs().max() / their_grads[name].abs().max()
         assert error < 1e-5, f"{name}: {error:.1e}"
-
-
-@pytest.mark.parametrize("shape", [V1_0, V1_1], ids=["v1.0", "v1.1"])
-def test_weights_go_to_transformers_and_back_unchanged(shape: Shape, tmp_path: Path) -> None:
-    model = build(shape)
-    transformers_model(model, tmp_path / "ours").save_pretrained(tmp_path / "theirs", max_shard_size="40KB")
-    assert (tmp_path / "theirs" / "model.safetensors.index.json").exists()
-    back = load_pretrained(tmp_path / "theirs")
-    assert back.shape == shape
-    assert list(back.state_dict()) == list(model.state_dict())
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), back.state_dict().values(), strict=True))
-    assert all(p.requires_grad and p.dtype == torch.float32 for p in back.parameters())
 
 
 @pytest.mark.parametrize("shape", [V1_0, V1_1], ids=["v1.0", "v1.1"])
@@ -182,6 +114,22 @@ def test_losses_and_counts_per_task() -> None:
     assert not loss.per_task.requires_grad
 
 
+@pytest.mark.parametrize("shape", [V1_0, V1_1], ids=["v1.0", "v1.1"])
+def test_the_objective_counts_in_training_and_losses_stay_plain(shape: Shape) -> None:
+    model = build(shape)
+    batch = pack(sequences(SOURCE_LENGTHS, 1), sequences(TARGET_LENGTHS, 2))
+    plain = model(batch)
+    model.objective = Objective(z_loss=0.1, label_smoothing=0.2)
+    training, evaluation = model(batch), model.eval()(batch)
+    nll = -model.logits(batch).log_softmax(-1)
+    log_z = model.logits(batch).logsumexp(-1)
+    of_target = nll.gather(1, batch.target_ids[:, None]).squeeze(1)
+    expected = (0.8 * of_target + 0.2 * nll.mean(-1) + 0.1 * log_z.square()).sum()
+    torch.testing.assert_close(training.total, expected, rtol=1e-5, atol=0)
+    assert torch.equal(training.per_task, plain.per_task)
+    assert evaluation.total == plain.total
+
+
 def test_dropout_acts_in_training_only_and_follows_torchs_seed() -> None:
     model = build(V1_0, dropout=0.2)
     batch = pack(sequences(SOURCE_LENGTHS, 1), sequences(TARGET_LENGTHS, 2))
@@ -238,37 +186,6 @@ def test_batch_moves_as_a_whole() -> None:
     moved = pack(sequences([2, 3], 1), sequences([1, 2], 2)).to("meta")
     assert moved.source_cu_seqlens.device.type == moved.task_ids.device.type == "meta"
     assert moved.max_source_len == 3
-
-
-def test_old_checkpoints_with_copies_of_the_embedding_load(tmp_path: Path) -> None:
-    model = build(V1_0)
-    weights = dict(model.state_dict())
-    for copy_name in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"):
-        weights[copy_name] = weights["shared.weight"].clone()
-    weights["decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"] = torch.zeros(32, 2)
-    save_file(weights, write(model, tmp_path) / "model.safetensors")
-    assert torch.equal(load_pretrained(tmp_path).shared.weight, model.shared.weight)
-    weights["lm_head.weight"] += 1
-    save_file(weights, tmp_path / "model.safetensors")
-    with pytest.raises(UserError, match=r"lm_head.weight differs"):
-        load_pretrained(tmp_path)
-
-
-def test_folders_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no config.json"):
-        load_pretrained(tmp_path)
-    model = build(V1_0)
-    write(model, tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "d_ff": 64}))
-    with pytest.raises(UserError, match=r"DenseReluDense.wi.weight has shape \(48, 32\)"):
-        load_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({**config, "num_layers": 3}))
-    with pytest.raises(UserError, match=r"encoder.block.2.*none"):
-        load_pretrained(tmp_path)
-    (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"cannot read model.safetensors"):
-        load_pretrained(tmp_path)
 
 
 def test_bf16_weights_give_a_near_loss_in_fp32() -> None:

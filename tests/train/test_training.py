@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from distributed import run_ranks
+from fake_hub import serving
 from runs import config_of, losses, train_here, train_in_two_parts
 from transformers import T5ForConditionalGeneration
 
 from bigchem.config import RunConfig
+from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
 from bigchem.export import export, transformers_loss
 from bigchem.train.checkpoint import Manifest
@@ -186,12 +188,33 @@ def test_a_damaged_checkpoint_is_told_on_every_rank(
 def test_weights_of_another_tokenizer_are_refused(
     trained: dict[int, RunConfig], small_data: Path, tmp_path: Path
 ) -> None:
-    from bigchem.data.tokenizer import Tokenizer
-
     made = export(trained[2].run_dir, tmp_path / "model")
     Tokenizer.train(["another corpus altogether"] * 50, 384).save(made.model_dir)
     config = config_of(tmp_path, small_data, "other", model={"init_from": str(made.model_dir)})
     assert "belong to another tokenizer" in run_ranks(_refused, 1, config)[0]
+
+
+def test_weights_of_the_hub_are_fetched_once_for_all_ranks(
+    trained: dict[int, RunConfig], small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub is a fake one."""
+    made = export(trained[2].run_dir, tmp_path / "hub" / "owner" / "model")
+    config = config_of(tmp_path, small_data, "fetched", model={"init_from": "owner/model"})
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    with serving(tmp_path / "hub") as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        run_ranks(train_here, 2, config)
+    assert set(hub.fetched.values()) == {1}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= hub.fetched.keys()
+    local = config_of(tmp_path, small_data, "local", model={"init_from": str(made.model_dir)})
+    run_ranks(train_here, 2, local)
+    assert losses(config) == losses(local)
+    Tokenizer.train(["another corpus altogether"] * 50, 384).save(made.model_dir)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "another"))
+    other = config_of(tmp_path, small_data, "other", model={"init_from": "owner/model"})
+    with serving(tmp_path / "hub") as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        assert "belong to another tokenizer" in run_ranks(_refused, 1, other)[0]
 
 
 def _diverges(config: RunConfig) -> str:
