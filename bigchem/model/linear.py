@@ -29,8 +29,9 @@ def matmul_t(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _served(a: Tensor, b: Tensor) -> bool:
-    fp32 = a.dtype == b.dtype == torch.float32
-    return _HAS_ONEDNN and not torch.compiler.is_compiling() and a.device.type == "cpu" and fp32 and a.numel() > 0 and b.numel() > 0
+    """Inductor has no code for oneDNN's op on weights that are trained, so that compiled code keeps torch's product."""
+    fp32_on_cpu = a.device.type == "cpu" and a.dtype == b.dtype == torch.float32
+    return _HAS_ONEDNN and fp32_on_cpu and a.numel() > 0 and b.numel() > 0 and not torch.compiler.is_compiling()
 
 
 class _OneDNN(torch.autograd.Function):
