@@ -59,8 +59,14 @@ def dropout(x: Tensor, p: float, generator: torch.Generator | None = None) -> Te
         return x * _cpu_dropout_factors(x, p, generator)
     if generator is None:
         return F.dropout(x, p)
-    keep = torch.empty_like(x).bernoulli_(1 - p, generator=generator)
-    return x * keep.div_(1 - p)
+    return x * dropout_factors(x, p, generator)
+
+
+def dropout_factors(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
+    """What dropout multiplies each element of x with: 0 or 1 / (1 - p), see `dropout`."""
+    if x.device.type == "cpu":
+        return _cpu_dropout_factors(x, p, generator)
+    return torch.empty_like(x).bernoulli_(1 - p, generator=generator).div_(1 - p)
 
 
 def dropout_generator(seed: int, dropout_p: float, device: torch.device) -> torch.Generator | None:
@@ -77,7 +83,7 @@ def _cpu_dropout_factors(x: Tensor, p: float, generator: torch.Generator | None)
 
 
 _LOGITS_PER_CHUNK = {"cpu": 2**23, "cuda": 2**26}
-"""Logits held at a time. CPU: measured best of 2^21..2^26; more leave the cache, with fewer oneDNN arranges the weights too
+"""Logits held at a time. CPU: measured best of 2^21..2^26; more leave the cache, with fewer oneDNN arranges weights too
 often."""
 
 
