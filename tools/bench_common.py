@@ -65,8 +65,9 @@ class Report:
     def skip(self, what: str, why: object, progress: Progress) -> None:
         """Notes what could not run, with the first line of the reason."""
         line = f"{what}: {(str(why).strip().splitlines() or [type(why).__name__])[0][:200]}"
-        self.skipped.append(line)
-        progress.say(f"skipped {line}")
+        if line not in self.skipped:
+            self.skipped.append(line)
+            progress.say(f"skipped {line}")
 
     def show(self, as_json: bool) -> None:
         """Prints all of it, as tables or as JSON."""
@@ -154,9 +155,9 @@ class Deadline:
         """Seconds, not below zero."""
         return max(0.0, self._end - time.monotonic())
 
-    def share(self, parts: int) -> Deadline:
+    def share(self, parts: float) -> Deadline:
         """The end of the next of so many equal parts of what is left."""
-        return Deadline(self.left / max(1, parts))
+        return Deadline(self.left / max(1.0, parts))
 
 
 def pick_device(asked: str | None) -> torch.device:

@@ -94,7 +94,8 @@ class Entry:
             self.optimizer.step()
         ended = clock()
         if torch.cuda.is_available():
-            self.peak_bytes = torch.cuda.max_memory_allocated() - allocated + self.own_bytes
+            peak = torch.cuda.max_memory_allocated() - allocated + self.own_bytes
+            self.peak_bytes = max(self.peak_bytes, peak)
         self.contestant.model.zero_grad(set_to_none=True)
         return (computed - begun) / turn.part + ended - computed
 
@@ -106,32 +107,42 @@ def _reset_peak() -> int:
     return torch.cuda.memory_allocated()
 
 
+def warmed_up(
+    name: str, make: Callable[[], Contestant], turns: list[Turn], setting: Setting, options: Options
+) -> Entry:
+    """A contestant that has computed the first turn: kernels are chosen or compiled, the optimizer has its state."""
+    before = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
+    contestant = make()
+    parameters = contestant.model.parameters()
+    entry = Entry(name, contestant, turns, torch.optim.AdamW(parameters, lr=1e-4, fused=True) if options.optimizer else None)
+    entry.take(0, setting.shape.vocab_size)
+    if torch.cuda.is_available():
+        entry.own_bytes = torch.cuda.memory_allocated() - before
+    return entry
+
+
 def enter(
     setting: Setting, turns: dict[str, list[Turn]], options: Options, deadline: Deadline, report: Report
 ) -> Iterator[Entry]:
     """The contestants that run, warmed up: everyone has computed one turn."""
-    weights = reference(setting.shape, setting.dropout, options.attention).state_dict()
-    makers: list[tuple[str, str, Callable[[], Contestant]]] = []
-    for compiled in (False, True) if options.compiled else (False,):
-        suffix = ", compiled" if compiled else ""
-        ours = partial(Ours, setting, weights, options.backend, compiled=compiled)
-        makers.append((OURS, suffix, ours))
-        for name, fixed in ((GROUPED, None), (FIXED, LONGEST)):
-            theirs = partial(Theirs, setting, weights, options.attention, compiled=compiled, fixed=fixed)
-            makers.append((name, suffix, theirs))
+    weights = reference(setting, options.attention).state_dict()
+    ours = partial(Ours, setting, weights, options.backend)
+    theirs = partial(Theirs, setting, weights, options.attention)
+    makers: list[tuple[str, str, Callable[[], Contestant]]] = [
+        (OURS, "", partial(ours, compiled=False)),
+        (GROUPED, "", partial(theirs, compiled=False, fixed=None)),
+        (FIXED, "", partial(theirs, compiled=False, fixed=LONGEST)),
+    ]
+    if options.compiled:
+        makers.append((OURS, ", compiled", partial(ours, compiled=True)))
+        makers.append((GROUPED, ", compiled", partial(theirs, compiled=True, fixed=None)))
     for left, (name, suffix, make) in zip(range(len(makers), 0, -1), makers, strict=True):
         try:
-            with at_most(deadline.share(left + 2).left):
-                before = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
-                contestant = make()
-                fused = partial(torch.optim.AdamW, lr=1e-4, fused=True)
-                optimizer = fused(contestant.model.parameters()) if options.optimizer else None
-                entry = Entry(name + suffix, contestant, turns[name], optimizer)
-                entry.take(0, setting.shape.vocab_size)
-                if torch.cuda.is_available():
-                    entry.own_bytes = torch.cuda.memory_allocated() - before
-        except Exception as error:  # a peer that fails is a line in the table, not the end of it
-            report.skip(f"{setting.name}: {name}{suffix}", error, options.progress)
+            with at_most(deadline.share(left + 0.5).left):
+                entry = warmed_up(name + suffix, make, turns[name], setting, options)
+        except Exception as failed:  # a peer that fails is a line in the table, not the end of it
+            report.skip(f"{setting.name}: {name}{suffix}", failed, options.progress)
+            release(setting.device)
             continue
         yield entry
 
@@ -144,8 +155,14 @@ def race(setting: Setting, pool: Rows, options: Options, deadline: Deadline, pea
     for number in range(options.turns):
         if number and deadline.left == 0:
             break
-        for entry in entries:
-            entry.seconds.append(entry.take(number, vocab_size))
+        for entry in list(entries):
+            try:
+                with at_most(60):
+                    entry.seconds.append(entry.take(number, vocab_size))
+            except Exception as failed:
+                report.skip(f"{setting.name}: {entry.name}", failed, options.progress)
+                entries.remove(entry)
+                release(setting.device)
     report.rows += [line(setting, entry, peak) for entry in entries]
     report.figures += targets(setting, entries, peak)
 
@@ -206,7 +223,7 @@ def parity(setting: Setting, options: Options) -> Iterator[Figure]:
     lengths = np.array([[13, 7], [150, 3], [1, 18], [40, 140], [200, 60], [33, 31], [7, 1], [90, 65]])
     rows = examples(lengths, setting.shape.vocab_size)
     exact = replace(setting, dropout=0.0, dtype=torch.float32)
-    weights = reference(setting.shape, 0.0, "eager").state_dict()
+    weights = reference(exact, "eager").state_dict()
 
     def found(kind: Callable[..., Contestant], setting: Setting, *args: Any, **options: Any) -> dict[str, Tensor]:
         contestant = kind(setting, weights, *args, compiled=False, **options)
@@ -260,7 +277,7 @@ def main(
     where = pick_device(device)
     cuda = where.type == "cuda"
     dtype = torch.bfloat16 if cuda else torch.float32
-    options = Options(attention, backend, cuda, optimizer, tokens or (16384 if cuda else 4096), turns, progress)
+    options = Options(attention, backend, False, optimizer, tokens or (16384 if cuda else 4096), turns, progress)
     pool = mixed(lengths_of_tasks(data), POOL * options.budget, seed=0)
     shapes = [
         (name, shape(name, rows))
@@ -270,11 +287,14 @@ def main(
     report = Report({**machine(where), "tokens a micro-batch": str(options.budget)})
     peak = peak_flops(where, dtype)
     report.figures.append(Figure(f"a large matrix product in {dtype}", peak / 1e12, "TFLOP/s"))
+    # Compiling takes minutes, so that only the first preset's contestants do; a call for each preset compiles for all.
     settings = [Setting(n, s, p, where, dtype) for n, s in shapes for p in dropout or (0.0, 0.1)]
     for number, setting in enumerate(settings):
         if setting.shape not in [s.shape for s in settings[:number]]:
             report.figures += parity(setting, options)
-        race(setting, pool, options, deadline.share(len(settings) - number), peak, report)
+        weights = [3.0 if cuda and s.preset == settings[0].preset else 1.0 for s in settings[number:]]
+        chosen = replace(options, compiled=weights[0] > 1)
+        race(setting, pool, chosen, deadline.share(sum(weights) / weights[0]), peak, report)
         release(where)
     report.show(as_json)
 
