@@ -107,6 +107,8 @@ class TrainConfig(Section):
     """Steps between two rows of metrics.jsonl."""
     checkpoint_activations: bool = False
     """Compute each block's activations again in the backward pass: less memory, a third more time."""
+    compile: bool = False
+    """Compile the blocks with torch.compile: up to a minute at the start. On a CPU it does not pay."""
     z_loss: Annotated[float, Field(ge=0.0)] = 0.0
     """Coefficient of log(Z)^2 per target token, which keeps the softmax's normaliser Z near 1 (PaLM: 1e-4). What is
     logged stays the plain cross-entropy."""

@@ -111,8 +111,8 @@ class Backend:
 
 BACKENDS: dict[str, Backend] = {
     "flash_attn": Backend(_flash_attn, _flash_attn_refusal),
-    "torch": Backend(padded_attention, _never),
-    "eager": Backend(_eager, _never),
+    "torch": Backend(torch.compiler.disable(padded_attention), _never),
+    "eager": Backend(torch.compiler.disable(_eager), _never),
 }
 """In the order of `auto`'s preference."""
 

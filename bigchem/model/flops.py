@@ -1,6 +1,8 @@
-"""Floating-point operations of an encoder-decoder, from the real lengths of its sequences."""
+"""Floating-point operations of an encoder-decoder, from the real lengths of its sequences; what devices can do."""
 
 from __future__ import annotations
+
+import re
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,3 +39,33 @@ def forward_flops(shape: Shape, source_lengths: ArrayLike, target_lengths: Array
 def training_flops(shape: Shape, source_lengths: ArrayLike, target_lengths: ArrayLike) -> float:
     """Operations of forward and backward: the backward pass of a matrix product is two matrix products."""
     return 3 * forward_flops(shape, source_lengths, target_lengths)
+
+
+_PEAKS: tuple[tuple[str, dict[str, float]], ...] = (
+    (r"NVIDIA A100[- ].*", {"bf16": 312, "fp16": 312, "tf32": 156, "fp32": 19.5}),
+    (r"NVIDIA H100.* HBM3", {"bf16": 989.4, "fp16": 989.4, "tf32": 494.7, "fp32": 66.9}),
+    (r"NVIDIA H100 PCIe", {"bf16": 756, "fp16": 756, "tf32": 378, "fp32": 51}),
+    (r"NVIDIA H[12]00 NVL", {"bf16": 835, "fp16": 835, "tf32": 417.5, "fp32": 60}),
+    (r"NVIDIA H200", {"bf16": 989.4, "fp16": 989.4, "tf32": 494.7, "fp32": 66.9}),
+    (r"NVIDIA B200", {"bf16": 2250, "fp16": 2250, "tf32": 1125, "fp32": 75}),
+    (r"NVIDIA L40S", {"bf16": 362, "fp16": 362, "tf32": 183, "fp32": 91.6}),
+    (r"NVIDIA A10", {"bf16": 125, "fp16": 125, "tf32": 62.5, "fp32": 31.2}),
+    (r"NVIDIA GeForce RTX 4090", {"bf16": 165.2, "fp16": 165.2, "tf32": 82.6, "fp32": 82.6}),
+    (r"Tesla V100-SXM\d.*", {"fp16": 125, "fp32": 15.7}),
+    (r"Tesla V100-PCIE.*", {"fp16": 112, "fp32": 14}),
+)
+"""Names as torch.cuda.get_device_name gives them, and 10^12 dense operations per second, accumulated in fp32.
+
+NVIDIA's data sheets of the A100 80GB, H100 PCIe, H100 NVL, H200, HGX B200 (an eighth of it), L40S, A10 and V100, and
+its white papers on Hopper (H100 SXM) and Ada (RTX 4090). Where only sparse figures are given, half of them. fp32 is the
+plain one; tf32 counts where torch is allowed to round fp32's products to it.
+"""
+
+
+def peak_flops(device_name: str, precision: str) -> float | None:
+    """Most operations per second of a device in bf16, fp16, tf32 or fp32; None where it is not known: a CPU, a GPU not
+    listed, a part of one (MIG), or a precision that it has no units for."""
+    for pattern, peaks in _PEAKS:
+        if re.fullmatch(pattern, device_name) and "MIG" not in device_name and precision in peaks:
+            return peaks[precision] * 1e12
+    return None

@@ -20,7 +20,7 @@ IGNORED = -100
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight over the last dimension, computed in fp32, in the dtype of x."""
-    if x.device.type == "cpu":
+    if x.device.type == "cpu" and not torch.compiler.is_compiling():
         normed: Tensor = _RMSNorm.apply(x, weight, eps)
         return normed
     return F.rms_norm(x, weight.shape, weight, eps)
@@ -55,7 +55,7 @@ def dropout(x: Tensor, p: float, generator: torch.Generator | None = None) -> Te
     """
     if p == 0.0:
         return x
-    if x.device.type == "cpu":
+    if x.device.type == "cpu" and not torch.compiler.is_compiling():
         return x * _cpu_dropout_factors(x, p, generator)
     if generator is None:
         return F.dropout(x, p)

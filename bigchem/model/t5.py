@@ -196,10 +196,17 @@ class Block(nn.Module):
         return hidden
 
 
+def _run(block: nn.Module, *args: object) -> Tensor:
+    hidden: Tensor = block(*args)
+    return hidden
+
+
 class Stack(nn.Module):
     """Encoder or decoder, from embedded tokens to normed hidden states."""
 
     checkpoint_activations = False
+    run_block = staticmethod(_run)
+    """What calls a block in training; compiled where that is asked for."""
 
     def __init__(self, shape: Shape, dropout: float, backends: Mapping[str, str], decoder: bool) -> None:
         super().__init__()
@@ -213,13 +220,15 @@ class Stack(nn.Module):
     def forward(self, x: Tensor, memory: Tensor | None, layouts: Sequence[Layout], seed: int) -> Tensor:
         table = self.get_submodule("block.0.layer.0.SelfAttention.relative_attention_bias")
         bias = relative_bias(cast(nn.Embedding, table), self.bidirectional, self.max_distance)
+        # Sizes of one, which a rank without work has, would be compiled apart.
+        run = self.run_block if self.training and min(layouts[-1].max_q, layouts[-1].max_k) > 1 else _run
         x = self.dropout(x)
         for i, block in enumerate(self.block):
             args = (x, memory, bias, layouts, seed + 2 * i)
             if self.checkpoint_activations and self.training:
-                x = checkpoint(block, *args, use_reentrant=False)
+                x = checkpoint(run, block, *args, use_reentrant=False)
             else:
-                x = block(*args)
+                x = run(block, *args)
         hidden: Tensor = self.dropout(self.final_layer_norm(x))
         return hidden
 
@@ -254,13 +263,19 @@ class PackedT5(nn.Module):
     ) -> None:
         super().__init__()
         backends = backends or dict.fromkeys(KINDS, "torch")
-        self.shape, self.num_tasks = shape, num_tasks
+        self.shape, self.num_tasks, self.backends = shape, num_tasks, dict(backends)
         self.shared = nn.Embedding(shape.vocab_size, shape.d_model)  # torch's default, N(0, 1), is T5's
         self.encoder = Stack(shape, dropout, backends, decoder=False)
         self.decoder = Stack(shape, dropout, backends, decoder=True)
         self.encoder.checkpoint_activations = self.decoder.checkpoint_activations = checkpoint_activations
         if not shape.tied:
             self.lm_head = OutputProjection(shape.d_model, shape.vocab_size, std=1.0)
+
+    def compile_blocks(self) -> None:
+        """Has blocks compiled in training: one graph for those of the encoder, one for those of the decoder, over any
+        number of tokens and sequences (docs/decisions.md says why sizes are not static)."""
+        compiled = torch.compile(_run, dynamic=True)
+        self.encoder.run_block = self.decoder.run_block = compiled  # type: ignore[assignment]
 
     @property
     def external_parameters(self) -> list[nn.Parameter]:

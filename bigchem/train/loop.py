@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,18 +15,15 @@ from bigchem.config import RunConfig
 from bigchem.data.batches import Step
 from bigchem.data.loader import Loader
 from bigchem.data.plan import flops_cost, open_data
-from bigchem.data.shards import Data
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
-from bigchem.model import attention, hub, presets
+from bigchem.model import presets
 from bigchem.model.flops import training_flops
-from bigchem.model.functional import Objective
-from bigchem.model.pretrained import load_pretrained
-from bigchem.model.t5 import PackedT5
 from bigchem.train import schedule
 from bigchem.train.engine import Engine
+from bigchem.train.model import build, peak_flops, record, with_local_weights
 from bigchem.train.probe import Probe
-from bigchem.train.ranks import on_rank0
+from bigchem.train.ranks import say
 from bigchem.train.saving import Done, Saver
 from bigchem.train.signals import StopFlag
 from bigchem.train.state import write_state
@@ -58,9 +53,12 @@ def train(config: RunConfig, device: torch.device) -> Outcome:
     cost = flops_cost(config.model, Tokenizer.load(data.tokenizer_dir).vocab_size)
     loader = Loader(data, config.data, config.seed, rank, world_size, cost)
     same_on_all_ranks(data.index.fingerprint, config.data.path)
-    model = build_model(config, data, device)
+    model = build(config, data, device)
     engine = Engine(model, config, device)
     hf_config = presets.to_hf_config(model.shape, config.model.dropout)
+    peak = peak_flops(config.train.precision, device)
+    if rank == 0:
+        record(config, model, device)
     saver = Saver(config, engine, Probe.of(loader), data.index.fingerprint, hf_config)
     done = saver.resume()
     saved = done.steps
@@ -72,7 +70,7 @@ def train(config: RunConfig, device: torch.device) -> Outcome:
 
     with ExitStack() as stack:
         flag = stack.enter_context(StopFlag())
-        tracker = stack.enter_context(Tracker(config, done.steps, enabled=rank == 0))
+        tracker = stack.enter_context(Tracker(config, done.steps, enabled=rank == 0, peak_flops=peak))
         stream = loader.steps(done.examples)
         stack.callback(stream.close)
         stop = False
@@ -112,57 +110,6 @@ def same_on_all_ranks(fingerprint: str, where: str) -> None:
         raise UserError(f"ranks opened different data: {' '.join(sorted(map(str, set(found))))}", where, "start again")
 
 
-def with_local_weights(config: RunConfig) -> RunConfig:
-    """The configuration with `model.init_from` as a folder: a hub's name is fetched by rank 0, before the others."""
-    name = config.model.init_from
-    if name is None:
-        return config
-    folder = on_rank0(lambda: hub.fetched(name))
-    if not folder.is_dir():  # on a node with a cache of its own
-        folder = hub.fetched(name)
-    return config.model_copy(update={"model": config.model.model_copy(update={"init_from": str(folder)})})
-
-
-def build_model(config: RunConfig, data: Data, device: torch.device) -> PackedT5:
-    """The model, with the same fresh weights on every rank, or the weights of `model.init_from`."""
-    torch.manual_seed(config.seed)
-    vocab_size = Tokenizer.load(data.tokenizer_dir).vocab_size
-    dtype = torch.float32 if config.train.precision == "fp32" else torch.bfloat16
-    backends = attention.choose_backends(config.model.attention, device, dtype)
-    say(attention.describe(backends, device, dtype))
-    dropout, checkpointed = config.model.dropout, config.train.checkpoint_activations
-    if config.model.init_from is None:
-        shape = presets.shape(config.model.preset, vocab_size)
-        model = PackedT5(shape, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
-    else:
-        folder = Path(config.model.init_from)
-        check_vocabulary(folder, data)
-        model = load_pretrained(folder, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
-    model.objective = Objective(config.train.z_loss, config.train.label_smoothing)
-    if model.shape.vocab_size < vocab_size:
-        raise UserError(
-            f"the model has {model.shape.vocab_size} embedding rows, the data's tokenizer needs {vocab_size}",
-            config.model.init_from,
-            "build the data with the tokenizer of this model",
-        )
-    return model
-
-
-def check_vocabulary(folder: Path, data: Data) -> None:
-    """UserError if the weights in `folder` belong to other token ids than the data's.
-
-    T5's own vocabulary is the data's without the chemistry in its free rows: those rows are learned.
-    """
-    known = []
-    for load in (Tokenizer.load, Tokenizer.from_t5, partial(Tokenizer.from_t5, smiles="atoms")):
-        with suppress(UserError):
-            known.append(load(str(folder.resolve())).fingerprint)
-    if known and data.index.tokenizer not in known:
-        raise UserError(
-            "the weights belong to another tokenizer than the data's", str(folder), "build the data with tokenizer.t5"
-        )
-
-
 def dropout_seed(seed: int, step: int, rank: int) -> int:
     """Seed of one rank's dropout in one step, so that no generator's state needs saving."""
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
@@ -178,9 +125,3 @@ def check_finite(value: float, what: str, number: int, loader: Loader, step: Ste
         f"examples {' '.join(keys[:4])} and {max(0, len(keys) - 4)} more",
         "lower optimizer.lr, or look at these rows; the last checkpoint is unharmed",
     )
-
-
-def say(text: str) -> None:
-    """One line, from rank 0."""
-    if dist.get_rank() == 0:
-        print(text, flush=True)

@@ -27,3 +27,9 @@ def on_rank0(function: Callable[[], T]) -> T:
     if failed is not None:
         raise UserError(*failed)
     return result  # type: ignore[return-value]
+
+
+def say(text: str) -> None:
+    """One line, from rank 0."""
+    if dist.get_rank() == 0:
+        print(text, flush=True)

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 class Tracker:
     """Writes a row of metrics every train.log_every steps.
 
-    A resumed run appends; rows past its step are cut off first.
+    A resumed run appends; rows past its step are cut off first. peak_flops: operations per second that all ranks'
+    devices together are built for; None where that is not known, and rows then have no `mfu`.
     """
 
-    def __init__(self, config: RunConfig, step: int, *, enabled: bool) -> None:
-        self._config, self._enabled = config, enabled
+    def __init__(self, config: RunConfig, step: int, *, enabled: bool, peak_flops: float | None) -> None:
+        self._config, self._enabled, self._peak_flops = config, enabled, peak_flops
         self._restart()
         if not enabled:
             return
@@ -77,15 +78,17 @@ class Tracker:
             "grad_norm": grad_norm,
             "tokens_per_s": self._tokens / seconds,
             "tflops": self._flops / seconds / 1e12,
+            **({} if self._peak_flops is None else {"mfu": self._flops / seconds / self._peak_flops}),
             "fill": self._tokens / self._room,
             "data_wait": self._wait_s / seconds,
             "time": time.time(),
         }
         self._write(row)
         eta = (steps - done.steps) * tokens / row["tokens_per_s"]
+        mfu = f"  mfu {row['mfu']:.1%}" if "mfu" in row else ""
         print(
             f"step {done.steps}/{steps}  loss {loss.mean:.4f}  lr {lr:.2e}  grad {grad_norm:.2f}  "
-            f"{row['tokens_per_s']:.0f} tokens/s  eta {eta:.0f} s",
+            f"{row['tokens_per_s']:.0f} tokens/s{mfu}  eta {eta:.0f} s",
             flush=True,
         )
         self._restart()

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bigchem.model.flops import forward_flops, training_flops
+from bigchem.model.flops import forward_flops, peak_flops, training_flops
 from bigchem.model.presets import Shape, shape
 from bigchem.model.t5 import PackedBatch, PackedT5
 
@@ -46,3 +46,41 @@ def test_flops_of_a_batch_are_the_sum_over_its_sequences() -> None:
     small = shape("t5-small")
     apart = forward_flops(small, [10], [5]) + forward_flops(small, [30], [0])
     assert forward_flops(small, [10, 30], [5, 0]) == pytest.approx(apart, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "tera"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "bf16", 312),
+        ("NVIDIA A100 80GB PCIe", "fp32", 19.5),
+        ("NVIDIA H100 80GB HBM3", "bf16", 989.4),
+        ("NVIDIA H100 PCIe", "bf16", 756),
+        ("NVIDIA H100 NVL", "tf32", 417.5),
+        ("NVIDIA H200", "bf16", 989.4),
+        ("NVIDIA B200", "bf16", 2250),
+        ("NVIDIA A10", "bf16", 125),
+        ("NVIDIA L40S", "tf32", 183),
+        ("NVIDIA GeForce RTX 4090", "bf16", 165.2),
+        ("Tesla V100-SXM2-16GB", "fp16", 125),
+    ],
+)
+def test_peaks_are_those_of_the_data_sheets(name: str, precision: str, tera: float) -> None:
+    assert peak_flops(name, precision) == tera * 1e12
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        ("cpu", "fp32"),
+        ("NVIDIA A10G", "bf16"),
+        ("NVIDIA L40", "bf16"),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", "bf16"),
+        ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", "bf16"),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", "bf16"),
+        ("NVIDIA GeForce RTX 4090 D", "bf16"),
+        ("Tesla V100-SXM2-16GB", "bf16"),
+        ("Tesla V100-SXM2-16GB", "tf32"),
+    ],
+)
+def test_what_is_not_known_has_no_peak(name: str, precision: str) -> None:
+    assert peak_flops(name, precision) is None

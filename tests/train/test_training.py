@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,16 @@ import torch
 from distributed import run_ranks
 from fake_hub import serving
 from runs import config_of, losses, train_here, train_in_two_parts
+from small_models import V1_1, build
 from transformers import T5ForConditionalGeneration
 
 from bigchem.config import RunConfig
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
 from bigchem.export import export, transformers_loss
+from bigchem.model.attention import KINDS
+from bigchem.model.presets import from_hf_config, num_parameters
+from bigchem.model.pretrained import save_pretrained
 from bigchem.train.checkpoint import Manifest
 
 
@@ -86,6 +91,11 @@ def test_a_run_folder_holds_what_the_design_says(trained: dict[int, RunConfig]) 
     run_dir = trained[2].run_dir
     for name in ("config.toml", "git.txt", "environment.json", "metrics.jsonl", "state.json", "tokenizer"):
         assert (run_dir / name).exists(), name
+    model = json.loads((run_dir / "model.json").read_text())
+    assert model["attention"] == dict.fromkeys(KINDS, "torch")
+    assert model["preset"] == "sweep-0.2m"
+    assert model["parameters"] == num_parameters(from_hf_config(model["config"]))
+    assert (model["device"], model["ranks"], model["precision"]) == ("cpu", 2, "fp32")
     rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     tasks = ("captioning", "generation", "forward", "retrosynthesis", "actions")
@@ -161,13 +171,13 @@ def _on_data_of_its_own(config: RunConfig, other: str) -> str:
 
 def test_ranks_that_open_different_data_are_refused_all_of_them(small_data: Path, tmp_path: Path) -> None:
     """As where a folder is replaced while the ranks of a job start."""
-    from bigchem.data.build import build
+    from bigchem.data.build import build as build_data
     from bigchem.data.recipe import BuildConfig
     from bigchem.data.sources.base import SourceConfig
     from bigchem.progress import Progress
 
     sources = (SourceConfig(format="synthetic", split="train", rows=300, seed=5),)
-    build(BuildConfig(sources=sources), tmp_path / "other", Progress(quiet=True), workers=1)
+    build_data(BuildConfig(sources=sources), tmp_path / "other", Progress(quiet=True), workers=1)
     config = config_of(tmp_path, small_data, "torn")
     told = run_ranks(_on_data_of_its_own, 2, config, str(tmp_path / "other"))
     assert all("ranks opened different data" in text for text in told)
@@ -199,22 +209,52 @@ def test_weights_of_the_hub_are_fetched_once_for_all_ranks(
 ) -> None:
     """The hub is a fake one."""
     made = export(trained[2].run_dir, tmp_path / "hub" / "owner" / "model")
-    config = config_of(tmp_path, small_data, "fetched", model={"init_from": "owner/model"})
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    config = config_of(tmp_path, small_data, "fetched", model={"init_from": "owner/model"}, train={"steps": 3})
     with serving(tmp_path / "hub") as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
         run_ranks(train_here, 2, config)
-    assert set(hub.fetched.values()) == {1}
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= hub.fetched.keys()
-    local = config_of(tmp_path, small_data, "local", model={"init_from": str(made.model_dir)})
-    run_ranks(train_here, 2, local)
-    assert losses(config) == losses(local)
-    Tokenizer.train(["another corpus altogether"] * 50, 384).save(made.model_dir)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "another"))
-    other = config_of(tmp_path, small_data, "other", model={"init_from": "owner/model"})
-    with serving(tmp_path / "hub") as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        assert set(hub.fetched.values()) == {1}
+        assert {"config.json", "model.safetensors", "tokenizer.json"} <= hub.fetched.keys()
+        assert losses(config)[0] < losses(trained[2])[-1]
+        Tokenizer.train(["another corpus altogether"] * 50, 384).save(made.model_dir)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "another"))
+        other = config.model_copy(update={"name": "other"})
         assert "belong to another tokenizer" in run_ranks(_refused, 1, other)[0]
+
+
+@pytest.mark.parametrize(
+    "stage", [0, pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
+)
+def test_a_compiled_run_has_the_same_loss_curve(
+    trained: dict[int, RunConfig], small_data: Path, tmp_path: Path, stage: int
+) -> None:
+    config = config_of(tmp_path, small_data, "compiled", train={"ds_config": f"zero{stage}", "compile": True})
+    run_ranks(train_here, 1, config)
+    assert losses(config) == pytest.approx(losses(trained[stage]), rel=1e-5)
+
+
+def test_z_loss_and_label_smoothing_move_the_weights_and_not_what_is_logged(
+    trained: dict[int, RunConfig], small_data: Path, tmp_path: Path
+) -> None:
+    config = config_of(tmp_path, small_data, "smooth", train={"label_smoothing": 0.5, "z_loss": 0.01})
+    run_ranks(train_here, 1, config)
+    plain, smooth = losses(trained[2]), losses(config)
+    assert smooth[0] == pytest.approx(plain[0], rel=1e-6)
+    assert smooth[-1] != pytest.approx(plain[-1], rel=1e-3)
+    export(config.run_dir, tmp_path / "model")  # the probe's loss is transformers' plain one
+
+
+def test_an_untied_model_trains_at_zero_3_from_a_saved_folder_and_is_proven(small_data: Path, tmp_path: Path) -> None:
+    vocab_size = Tokenizer.load(small_data / "tokenizer").vocab_size
+    save_pretrained(build(replace(V1_1, vocab_size=vocab_size)), tmp_path / "start")
+    config = config_of(
+        tmp_path, small_data, "untied", model={"init_from": str(tmp_path / "start")}, train={"ds_config": "zero3"}
+    )
+    run_ranks(train_here, 1, config)
+    made = export(config.run_dir, tmp_path / "model")
+    assert made.loss == pytest.approx(made.recorded, rel=1e-5)
+    assert json.loads((config.run_dir / "model.json").read_text())["preset"] is None
 
 
 def _diverges(config: RunConfig) -> str:

@@ -1,0 +1,107 @@
+"""The model of a run: built fresh or from published weights, and what the run folder says of it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from bigchem import strict
+from bigchem.config import RunConfig
+from bigchem.data.shards import Data
+from bigchem.data.tokenizer import Tokenizer
+from bigchem.errors import UserError
+from bigchem.model import attention, flops, hub, presets
+from bigchem.model.functional import Objective
+from bigchem.model.pretrained import load_pretrained
+from bigchem.model.t5 import PackedT5
+from bigchem.train.ranks import on_rank0, say
+
+
+def with_local_weights(config: RunConfig) -> RunConfig:
+    """The configuration with `model.init_from` as a folder: a hub's name is fetched by rank 0, before the others."""
+    name = config.model.init_from
+    if name is None:
+        return config
+    folder = on_rank0(lambda: hub.fetched(name))
+    if not folder.is_dir():  # on a node with a cache of its own
+        folder = hub.fetched(name)
+    return config.model_copy(update={"model": config.model.model_copy(update={"init_from": str(folder)})})
+
+
+def build(config: RunConfig, data: Data, device: torch.device) -> PackedT5:
+    """The model, with the same fresh weights on every rank, or the weights of `model.init_from`."""
+    torch.manual_seed(config.seed)
+    vocab_size = Tokenizer.load(data.tokenizer_dir).vocab_size
+    dtype = torch.float32 if config.train.precision == "fp32" else torch.bfloat16
+    backends = attention.choose_backends(config.model.attention, device, dtype)
+    say(attention.describe(backends, device, dtype))
+    dropout, checkpointed = config.model.dropout, config.train.checkpoint_activations
+    if config.model.init_from is None:
+        shape = presets.shape(config.model.preset, vocab_size)
+        model = PackedT5(shape, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
+    else:
+        folder = Path(config.model.init_from)
+        check_vocabulary(folder, data)
+        model = load_pretrained(folder, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
+    if config.train.compile:
+        model.compile_blocks()
+    model.objective = Objective(config.train.z_loss, config.train.label_smoothing)
+    if model.shape.vocab_size < vocab_size:
+        raise UserError(
+            f"the model has {model.shape.vocab_size} embedding rows, the data's tokenizer needs {vocab_size}",
+            config.model.init_from,
+            "build the data with the tokenizer of this model",
+        )
+    return model
+
+
+def check_vocabulary(folder: Path, data: Data) -> None:
+    """UserError if the weights in `folder` belong to other token ids than the data's.
+
+    T5's own vocabulary is the data's without the chemistry in its free rows: those rows are learned.
+    """
+    known = []
+    for load in (Tokenizer.load, Tokenizer.from_t5, partial(Tokenizer.from_t5, smiles="atoms")):
+        with suppress(UserError):
+            known.append(load(str(folder.resolve())).fingerprint)
+    if known and data.index.tokenizer not in known:
+        raise UserError(
+            "the weights belong to another tokenizer than the data's", str(folder), "build the data with tokenizer.t5"
+        )
+
+
+def record(config: RunConfig, model: PackedT5, device: torch.device) -> None:
+    """Writes model.json: what this attempt trains and with which attention, which another device may choose otherwise.
+
+    train_flops_per_token: operations of forward and backward at 128 source and 128 target tokens.
+    """
+    table = {
+        "preset": config.model.preset if config.model.init_from is None else None,
+        "init_from": config.model.init_from,
+        "parameters": presets.num_parameters(model.shape),
+        "attention": model.backends,
+        "compiled": config.train.compile,
+        "precision": config.train.precision,
+        "device": _device_name(device),
+        "ranks": dist.get_world_size(),
+        "train_flops_per_token": flops.training_flops(model.shape, [128], [128]) / 256,
+        "config": presets.to_hf_config(model.shape, config.model.dropout),
+    }
+    strict.write_atomically(config.run_dir / "model.json", json.dumps(table, indent=1))
+
+
+def peak_flops(precision: str, device: torch.device) -> float | None:
+    """Operations per second that the devices of all ranks, taken to be equal, are built for; None: not known."""
+    if precision == "fp32" and torch.get_float32_matmul_precision() != "highest":
+        precision = "tf32"
+    peak = flops.peak_flops(_device_name(device), precision)
+    return None if peak is None else peak * dist.get_world_size()
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,0 +1,124 @@
+"""Compiled blocks: what they compute, and that they are compiled once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+import torch
+from small_models import V1_0, V1_1, build, grads, pack, sequences
+from torch import Tensor
+from torch._dynamo.utils import counters
+
+from bigchem.model import attention
+from bigchem.model.layout import Layout
+from bigchem.model.presets import Shape
+from bigchem.model.t5 import PackedBatch
+
+
+@torch.library.custom_op("bigchem_test::mix", mutates_args=())
+def mix(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    cu: Sequence[Tensor],
+    longest: Sequence[int],
+    p: float,
+    seed: int,
+) -> Tensor:
+    """Attends to nothing; has a kernel's arguments, and notices those of another batch."""
+    if list(longest) != [int(c.diff().max()) for c in cu] or (len(q), len(k)) != tuple(int(c[-1]) for c in cu):
+        raise ValueError("the layout is another batch's")
+    return q * (1 + p + longest[0] / 1000 + (seed > 0))
+
+
+@mix.register_fake
+def _(q: Tensor, *_: object) -> Tensor:
+    return torch.empty_like(q)
+
+
+def _setup(ctx: object, inputs: tuple, output: Tensor) -> None:
+    _, k, v, bias, _, longest, p, seed = inputs
+    ctx.save_for_backward(k, v, bias)
+    ctx.factor = 1 + p + longest[0] / 1000 + (seed > 0)
+
+
+def _backward(ctx: object, grad: Tensor) -> tuple:
+    unused = [None if x is None else torch.zeros_like(x) for x in ctx.saved_tensors]
+    return grad * ctx.factor, *unused, [None, None], None, None, None
+
+
+mix.register_autograd(_backward, setup_context=_setup)
+
+
+def _operator(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, layout: Layout, *, causal: bool, dropout_p: float, seed: int
+) -> Tensor:
+    cu = [layout.cu_seqlens_q, layout.cu_seqlens_k]
+    return mix(q, k, v, bias, cu, [layout.max_q, layout.max_k], dropout_p, seed)
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setitem(attention.BACKENDS, "operator", attention.Backend(_operator, lambda *_: None))
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+def ragged(count: int) -> list[PackedBatch]:
+    random = np.random.default_rng(0)
+    batches = []
+    for i in range(count):
+        examples = random.integers(2, 20)
+        lengths = random.integers(1, 60, (2, examples))
+        batches.append(pack(sequences(lengths[0].tolist(), i), sequences(lengths[1].tolist(), 100 + i)))
+    return batches
+
+
+NOTHING_TO_DO = pack([torch.zeros(1, dtype=torch.int64)], [torch.full((1,), -100)])
+"""What a rank without examples has."""
+ONE = pack(sequences([5], 1), sequences([9], 2))
+
+
+@pytest.mark.parametrize(
+    ("shape", "backend"), [(V1_0, "torch"), (V1_1, "operator")], ids=["torch v1.0", "operator v1.1"]
+)
+def test_compiled_blocks_compute_the_same_and_are_not_compiled_again(shape: Shape, backend: str) -> None:
+    plain, compiled = build(shape, backend), build(shape, backend)
+    compiled.compile_blocks()
+    first, *batches = ragged(11)
+    compiled(first).total.backward()
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for batch in [*batches, NOTHING_TO_DO, ONE]:
+            torch.manual_seed(1)
+            loss = compiled(batch)
+            torch.manual_seed(1)
+            expected = plain(batch)
+            torch.testing.assert_close(loss.total, expected.total, rtol=1e-6, atol=1e-6)
+            wanted = grads(plain, expected)
+            for name, grad in grads(compiled, loss).items():
+                assert (grad - wanted[name]).abs().max() <= 1e-5 * wanted[name].abs().max(), name
+        compiled.eval()(first)
+    if backend == "operator":  # nothing breaks these graphs
+        assert counters["stats"]["unique_graphs"] == 2
+        assert not counters["graph_break"]
+
+
+def test_compiled_blocks_with_dropout_are_finite_and_checkpointing_changes_nothing() -> None:
+    batch = ragged(1)[0]
+    found = []
+    for checkpointed in (False, True):
+        model = build(V1_0, dropout=0.2, checkpoint_activations=checkpointed)
+        model.compile_blocks()
+        torch.manual_seed(5)
+        loss = model(batch)
+        found.append(grads(model, loss))
+        torch.manual_seed(6)
+        assert model(batch).total != loss.total
+    for name, grad in found[0].items():
+        assert grad.isfinite().all()
+        torch.testing.assert_close(found[1][name], grad, msg=name)
