@@ -114,7 +114,9 @@ def warmed_up(
     before = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
     contestant = make()
     parameters = contestant.model.parameters()
-    entry = Entry(name, contestant, turns, torch.optim.AdamW(parameters, lr=1e-4, fused=True) if options.optimizer else None)
+    entry = Entry(
+        name, contestant, turns, torch.optim.AdamW(parameters, lr=1e-4, fused=True) if options.optimizer else None
+    )
     entry.take(0, setting.shape.vocab_size)
     if torch.cuda.is_available():
         entry.own_bytes = torch.cuda.memory_allocated() - before
