@@ -46,8 +46,10 @@ class _OneDNN(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        need_x, need_weight = ctx.needs_input_grad
-        return (
-            matmul_t(grads[0], weight.t()) if need_x else None,
-            matmul_t(grads[0].t(), x.t()) if need_weight else None,
-        )
+        (grad,), (need_x, need_weight) = grads, ctx.needs_input_grad
+        return matmul_t(grad, weight.t()) if need_x else None, _product_over_rows(grad, x) if need_weight else None
+
+
+def _product_over_rows(a: Tensor, b: Tensor) -> Tensor:
+    """a^T b. The op copies the first side of what it multiplies: here the narrower."""
+    return matmul_t(a.t(), b.t()) if a.shape[1] <= b.shape[1] else matmul_t(b.t(), a.t()).t()
