@@ -8,8 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.table import Table
+from bench_common import Figure, median_s, print_figures
 
 from bigchem import program, shipped
 from bigchem.config import DataConfig, ModelConfig
@@ -26,38 +25,10 @@ from bigchem.data.mixture import Mixture
 from bigchem.data.order import Flat, Order
 from bigchem.data.plan import Plan, flops_cost
 from bigchem.data.shards import Data
-from bigchem.progress import Progress, tables
+from bigchem.progress import Progress
 from bigchem.tasks import TASK_NAMES
 
 MICRO_TOKENS = 16384
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table. asked: the target that the project set itself, with its direction; None: none."""
-
-    name: str
-    value: float
-    unit: str
-    asked: float | None = None
-    at_least: bool = False
-
-    @property
-    def holds(self) -> bool | None:
-        """Whether the target is met."""
-        if self.asked is None:
-            return None
-        return self.value >= self.asked if self.at_least else self.value <= self.asked
-
-
-def median_s(work: Callable[[], Any], repeat: int) -> float:
-    """Median seconds of a call."""
-    times = []
-    for _ in range(repeat):
-        begun = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begun)
-    return float(np.median(times))
 
 
 def loading(data: Data, steps: int) -> Iterator[Figure]:
@@ -256,14 +227,9 @@ def main(
                 figures.append(figure)
                 progress.say(f"{figure.name}: {figure.value:.4g} {figure.unit}")
     if as_json:
-        print(json.dumps([{**asdict(figure), "holds": figure.holds} for figure in figures], indent=1))
-        return
-    table = Table("what", "figure", "unit", "asked for", "holds")
-    for figure in figures:
-        asked = "" if figure.asked is None else f"{'>=' if figure.at_least else '<='} {figure.asked:g}"
-        holds = "" if figure.holds is None else "yes" if figure.holds else "NO"
-        table.add_row(figure.name, f"{figure.value:.4g}", figure.unit, asked, holds)
-    tables().print(table)
+        print(json.dumps([figure.as_json() for figure in figures], indent=1))
+    else:
+        print_figures(figures)
 
 
 if __name__ == "__main__":

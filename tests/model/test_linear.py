@@ -1,0 +1,56 @@
+"""Products of packed rows with weights: torch's own to rounding, and their gradients, whoever computes them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from bigchem.model.linear import linear, matmul_t
+
+SIZES = st.integers(1, 70)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=st.integers(0, 70), inner=SIZES, outer=SIZES)
+def test_values_and_gradients_are_those_of_torchs_linear(rows: int, inner: int, outer: int) -> None:
+    torch.manual_seed(rows)
+    x, weight = torch.randn(rows, inner, requires_grad=True), torch.randn(outer, inner, requires_grad=True)
+    grad = torch.randn(rows, outer)
+    got, want = linear(x, weight), F.linear(x.double(), weight.double())
+    torch.testing.assert_close(got.double(), want, atol=1e-4, rtol=1e-5)
+    ours = torch.autograd.grad(got, [x, weight], grad)
+    theirs = torch.autograd.grad(want, [x, weight], grad.double())
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_precisions_are_torchs_own_bit_for_bit(dtype: torch.dtype) -> None:
+    x, weight = torch.randn(9, 16, dtype=dtype), torch.randn(5, 16, dtype=dtype)
+    assert torch.equal(linear(x, weight), F.linear(x, weight))
+
+
+def test_both_sides_may_be_transposed_views() -> None:
+    a, b = torch.randn(16, 9), torch.randn(16, 5)
+    torch.testing.assert_close(matmul_t(a.t(), b.t()), a.t() @ b)
+
+
+def test_what_needs_no_gradient_is_not_computed() -> None:
+    x, weight = torch.randn(6, 8), torch.randn(4, 8, requires_grad=True)
+    counted = []
+    mapping = {torch.ops.mkldnn._linear_pointwise: lambda *shapes, **_: counted.append(shapes) or 0}
+    with FlopCounterMode(display=False, custom_mapping=mapping):
+        linear(x, weight).sum().backward()
+    assert len(counted) == 2  # forward, and the weight's gradient
+    assert weight.grad is not None
+
+
+def test_compiled_code_gives_the_same() -> None:
+    weight = torch.randn(4, 8)
+    compiled = torch.compile(lambda x: linear(x, weight), backend="aot_eager", fullgraph=True)
+    x = torch.randn(5, 8)
+    torch.testing.assert_close(compiled(x), linear(x, weight))

@@ -1,0 +1,242 @@
+"""Packed attention with T5's bias: errors against float64, then forward and backward beside peers, time and memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from bench_attention_peers import (
+    CEILING,
+    PEERS,
+    Call,
+    Case,
+    backward,
+    exact,
+    flash_without_bias,
+    layout_of,
+    ours,
+    packed_inputs,
+    refusal,
+    run,
+)
+from bench_common import Deadline, Figure, Report, at_most, machine, pick_device, release
+from bench_mix import Rows, lengths_of_tasks, mixed
+from bench_pieces import Sizes, pieces
+
+from bigchem import program
+from bigchem.model.attention import BACKENDS, KINDS
+from bigchem.progress import Progress
+
+RAGGED = "real mix"
+
+
+def error(kind: str, backend: str, device: torch.device, dtype: torch.dtype) -> Figure:
+    """Of the output, dq, dk, dv and dbias: the largest error over the largest true value, against float64."""
+    lengths = [[13, 13], [150, 150], [1, 1], [64, 64], [65, 65], [200, 200]]
+    if kind == "cross":
+        lengths = [[13, 40], [150, 7], [1, 65], [64, 1], [65, 200], [200, 64]]
+    case = Case(np.array(lengths), kind, 2, 64, 0.0, device, dtype)
+    inputs = packed_inputs(case)
+    want, got = exact(case, *inputs[:4]), run(case, backend, layout_of(case), *inputs[:4])
+    wants, gots = (
+        (x.detach().double(), *(g.double() for g in backward(x, inputs[:4], inputs[4].to(x.dtype))))
+        for x in (want, got)
+    )
+    worst = max(float((a.double() - b.double()).abs().max() / b.abs().max()) for a, b in zip(gots, wants, strict=True))
+    asked = 1e-5 if dtype == torch.float32 else 0.02  # bf16 rounds a number by up to 0.4 %
+    name = f"{kind}, {backend}, {str(dtype).removeprefix('torch.')}: largest error of output, dq, dk, dv, dbias"
+    return Figure(name, worst, "relative", asked)
+
+
+Timed = tuple[float, float | None]
+"""Median milliseconds of a call, and peak MiB above what was held before it (None on a CPU)."""
+
+
+def timed(sets: dict[str, list[Call]], device: torch.device, limit_s: float) -> dict[str, Timed]:
+    """Everyone's time and memory, in turn, over their sets of inputs in rotation: together these are larger than any
+    cache. The limit is for each."""
+    peaks = {name: peak_mib(calls[0]) if device.type == "cuda" else None for name, calls in sets.items()}
+    times: dict[str, list[float]] = {name: [] for name in sets}
+    end = time.perf_counter() + limit_s * len(sets)
+    for number in range(60):
+        if number >= 3 and time.perf_counter() > end:
+            break
+        for name, calls in sets.items():
+            times[name].append(milliseconds(calls[number % len(calls)], device))
+    return {name: (float(np.median(found)), peaks[name]) for name, found in times.items()}
+
+
+def peak_mib(call: Call) -> float:
+    """Memory that a call takes above what was held before."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    held = torch.cuda.memory_allocated()
+    call()
+    torch.cuda.synchronize()
+    return float(torch.cuda.max_memory_allocated() - held) / 2**20
+
+
+def milliseconds(call: Call, device: torch.device) -> float:
+    """Of one call; on CUDA between two events on the device."""
+    if device.type == "cpu":
+        begun = time.perf_counter()
+        call()
+        return 1e3 * (time.perf_counter() - begun)
+    begin, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda._sleep(2_000_000)  # about a millisecond: so much of the launching does not count as the device's time
+    begin.record()
+    call()
+    stop.record()
+    stop.synchronize()
+    return float(begin.elapsed_time(stop))
+
+
+def contestants(case: Case, report: Report, progress: Progress) -> dict[str, Callable[[], Call]]:
+    """Our backends that serve the case, the peers that compute the same, the ceiling."""
+    found: dict[str, Callable[[], Call]] = {}
+    for name, backend in BACKENDS.items():
+        if name != "eager" and backend.refusal(case.kind, case.device, case.dtype) is None:
+            found[f"ours, {name}"] = partial(ours, case, name)
+    for name, peer in {**PEERS, CEILING: flash_without_bias}.items():
+        reason = refusal(name, case)
+        if reason is None:
+            found[name] = partial(peer, case)
+        else:
+            report.skip(name, reason, progress)
+    return found
+
+
+def compare(label: str, case: Case, limit_s: float, report: Report, progress: Progress) -> None:
+    """Lines of everyone for one case, and the figures with targets."""
+    sets: dict[str, list[Call]] = {}
+    for name, prepare in contestants(case, report, progress).items():
+        try:
+            with at_most(60):
+                prepared = [prepare() for _ in range(3)]
+                for call in prepared:  # compiles, and finds what does not run
+                    call()
+            sets[name] = prepared
+        except Exception as failed:  # a peer that fails is a line, not the end
+            report.skip(f"{label}, {case.kind}, dropout {case.dropout:g}: {name}", failed, progress)
+    found = timed(sets, case.device, limit_s)
+    for name, (ms, peak) in found.items():
+        line = {"lengths": label, "kind": case.kind, "dropout": case.dropout, "who": name, "ms": ms}
+        report.rows.append({**line, "TFLOP/s": case.flops / ms / 1e9, "peak MiB": peak})
+    report.figures += targets(label, case, {name: pair[0] for name, pair in found.items()})
+
+
+def targets(label: str, case: Case, found: dict[str, float]) -> Iterator[Figure]:
+    """Ours against the fastest peer, and against the ceiling."""
+    mine = min((ms for name, ms in found.items() if name.startswith("ours")), default=None)
+    peers = {name: ms for name, ms in found.items() if name in PEERS}
+    if mine is None or not peers:
+        return
+    fastest = min(peers, key=lambda name: peers[name])
+    name = f"{label}, {case.kind}, dropout {case.dropout:g}"
+    asked = 2.0 if case.device.type == "cuda" and case.biased else None
+    yield Figure(f"{name}: ours / {fastest}", peers[fastest] / mine, "x speed", asked, at_least=True)
+    if CEILING in found:
+        limit = 1.3 if case.lengths[0, 0] >= 512 else None
+        yield Figure(f"{name}: time of ours / {CEILING}", mine / found[CEILING], "x time", limit)
+
+
+def memory(case: Case) -> Iterator[Figure]:
+    """Whether memory is linear in tokens: twice as many sequences, and sequences twice as long at equal tokens."""
+    name = next(n for n, b in BACKENDS.items() if b.refusal(case.kind, case.device, case.dtype) is None)
+    longer = np.full((len(case.lengths) // 2, 2), 2 * case.lengths[0, 0])
+    peaks = []
+    for lengths in (case.lengths, np.tile(case.lengths, (2, 1)), longer):
+        call = ours(replace(case, lengths=lengths), name)
+        call()
+        peaks.append(peak_mib(call))
+    once, twice, long = peaks
+    yield Figure(f"{case.kind}, {name}: peak memory, twice the tokens", twice / once, "x", 2.1)
+    yield Figure(f"{case.kind}, {name}: peak memory, the same tokens in sequences twice as long", long / once, "x", 1.1)
+
+
+def ragged(lengths: dict[str, Rows], kind: str, tokens: int) -> Rows:
+    """Rows of the real mix with so many queries: sources in the encoder, targets in the decoder."""
+    sides = {"encoder_self": [0, 0], "decoder_self": [1, 1], "cross": [1, 0]}[kind]
+    rows = mixed(lengths, 8 * tokens, seed=0)[:, sides]
+    return rows[: max(1, int(np.searchsorted(rows[:, 0].cumsum(), tokens)))]
+
+
+def compare_pieces(sizes: Sizes, device: torch.device, dtype: torch.dtype, report: Report, progress: Progress) -> None:
+    """One line a piece and way."""
+    for piece, who, prepare in pieces(sizes, device, dtype):
+        try:
+            with at_most(60):
+                call = prepare()
+                call()
+            ms, peak = timed({who: [call]}, device, 0.2)[who]
+        except Exception as failed:
+            report.skip(f"{piece}: {who}", failed, progress)
+            continue
+        line = {"lengths": f"{sizes.tokens} tokens", "kind": piece, "dropout": None, "who": who, "ms": ms}
+        report.rows.append({**line, "TFLOP/s": None, "peak MiB": peak})
+        release(device)
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def main(
+    length: Annotated[list[int] | None, typer.Option(min=1, help="Equal lengths; repeatable.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=64, help="Queries; default 16,384, on a CPU 2,048.")] = None,
+    heads: Annotated[int, typer.Option(min=1, help="Of 64 dimensions each, as in every published T5 up to 3b.")] = 12,
+    data: Annotated[
+        Path | None, typer.Option(help="A built data folder; default: 256 pairs of lengths a task.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="When to end.")] = 7.0,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where it is.")] = None,
+    with_pieces: Annotated[bool, typer.Option("--pieces/--no-pieces", help="Norms, losses and the like too.")] = True,
+    as_json: program.Json = False,
+) -> None:
+    """Check attention against float64, then time it beside peers at equal tokens; on CUDA in bf16, on a CPU in fp32.
+
+    Example: python tools/bench_attention.py --data data/full
+    """
+    deadline, progress, where = Deadline(60 * minutes), Progress(), pick_device(device)
+    cuda = where.type == "cuda"
+    dtype, tokens = torch.bfloat16 if cuda else torch.float32, tokens or (16384 if cuda else 2048)
+    report = Report({**machine(where), "queries": str(tokens), "heads": f"{heads} x 64", "dtype": str(dtype)})
+    for kind in KINDS:
+        for precision in dict.fromkeys((torch.float32, dtype)):
+            for name, backend in BACKENDS.items():
+                reason = backend.refusal(kind, where, precision)
+                if reason is None:
+                    report.figures.append(error(kind, name, where, precision))
+                else:
+                    report.skip(f"ours, {name}, {kind}", reason, progress)
+    report.skip("flashT5", "cannot be installed from a package index", progress)
+    mix = lengths_of_tasks(data)
+    equal = length or ((64, 128, 512, 2048) if cuda else (64, 512))
+    shapes: list[tuple[str, int | None]] = [(RAGGED, None), *((f"{n} each", n) for n in equal)]
+    cases = [(label, n, kind, p) for label, n in shapes for kind in KINDS for p in (0.0, 0.1)]
+    if cuda:
+        report.figures += memory(Case(np.full((32, 2), 512), "encoder_self", heads, 64, 0.0, where, dtype))
+    else:
+        report.skip("memory, the ceiling, CUDA events", "no GPU here: nothing below says anything of one", progress)
+    for label, n, kind, dropout in cases:
+        if deadline.left < 60 * minutes / 6:
+            report.skip(f"{label}, {kind}, dropout {dropout:g}", "no time left", progress)
+            continue
+        lengths = ragged(mix, kind, tokens) if n is None else np.full((max(1, tokens // n), 2), n)
+        case = Case(lengths, kind, heads, 64, dropout, where, dtype)
+        compare(label, case, 0.3, report, progress)
+        release(where)
+    if with_pieces:
+        compare_pieces(Sizes(tokens, 64 * heads, 256 * heads, 32128), where, dtype, report, progress)
+    report.show(as_json)
+
+
+if __name__ == "__main__":
+    program.run(app)
