@@ -172,7 +172,7 @@ def choose_backends(requested: str, setting: Setting) -> dict[str, str]:
     Raises UserError if the one asked for is unknown or cannot serve a kind.
     """
     if requested == "auto":
-        return {kind: next(n for n in BACKENDS if _passed_over(n, kind, setting) is None) for kind in KINDS}
+        return {kind: next(n for n in BACKENDS if why_not(n, kind, setting) is None) for kind in KINDS}
     if requested not in BACKENDS:
         unknown("attention backend", requested, ["auto", *BACKENDS], "model.attention")
     for kind in KINDS:
@@ -183,8 +183,8 @@ def choose_backends(requested: str, setting: Setting) -> dict[str, str]:
     return dict.fromkeys(KINDS, requested)
 
 
-def _passed_over(name: str, kind: str, setting: Setting) -> str | None:
-    """Why `auto` does not take a backend; None if it would."""
+def why_not(name: str, kind: str, setting: Setting) -> str | None:
+    """Why `auto` does not take a backend for a kind of attention; None if it would."""
     if name == "triton" and setting.device.type == "cpu":
         return "it needs CUDA, the device is cpu"  # its interpreter is for tests: a thousand times slower than torch
     return BACKENDS[name].refusal(kind, setting)
@@ -195,6 +195,6 @@ def describe(backends: dict[str, str], setting: Setting) -> str:
     parts = []
     for kind, chosen in backends.items():
         before = list(BACKENDS)[: list(BACKENDS).index(chosen)]
-        reasons = "; ".join(f"{name}: {_passed_over(name, kind, setting) or 'not asked for'}" for name in before)
+        reasons = "; ".join(f"{name}: {why_not(name, kind, setting) or 'not asked for'}" for name in before)
         parts.append(f"{kind}={chosen}" + (f" ({reasons})" if reasons else ""))
     return "attention: " + ", ".join(parts)

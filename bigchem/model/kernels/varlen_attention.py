@@ -229,6 +229,23 @@ def mixed_seed(seed: int) -> int:
     return x ^ (x >> 16)
 
 
+def dropout_mask(
+    seed: int, dropout_p: float, first_row: int, num_rows: int, num_heads: int, num_keys: int, device: torch.device
+) -> Tensor:
+    """bool [num_heads, num_rows, num_keys]: what the kernels keep of the scores of packed rows first_row and on."""
+
+    def mix(x: Tensor) -> Tensor:
+        x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
+        x = ((x ^ (x >> 15)) * 0x846CA68B) & 0xFFFFFFFF
+        return x ^ (x >> 16)
+
+    row = torch.arange(first_row, first_row + num_rows, device=device).view(1, -1, 1)
+    head = torch.arange(num_heads, device=device).view(-1, 1, 1)
+    key = torch.arange(num_keys, device=device).view(1, 1, -1)
+    hashes = mix(mix(row * num_heads + head) ^ mixed_seed(seed)) ^ ((key * 0x9E3779B9) & 0xFFFFFFFF)
+    return mix(hashes) >= round(dropout_p * 2**32)
+
+
 def _int32(x: int) -> int:
     return x - 2**32 if x >= 2**31 else x
 
