@@ -22,8 +22,9 @@ class ModelConfig(Section):
     once into its cache (HF_HOME); a folder of that name comes first. None: fresh weights."""
     dropout: Fraction = 0.1
     """Everywhere T5 has it."""
-    attention: Literal["auto", "torch", "eager"] = "auto"
-    """`auto` chooses per kind of attention (flash-attn for cross-attention on a GPU) and prints its choice."""
+    attention: Literal["auto", "triton", "flash_attn", "torch", "eager"] = "auto"
+    """`auto` chooses per kind of attention: on a GPU our Triton kernels, for cross-attention flash-attn where it is
+    installed; on a CPU `torch`. The choice is printed, and written to the run folder's model.json."""
 
 
 class SpansConfig(Section):

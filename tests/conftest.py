@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 # Before anything imports torch or deepspeed: more threads than cores make tests slow and their sums vary.
 os.environ.update(DS_ACCELERATOR="cpu", OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="", TOKENIZERS_PARALLELISM="false")
+# Triton reads this when a kernel is defined: here all of them are interpreted.
+os.environ["TRITON_INTERPRET"] = "1"
 
 import pytest
 

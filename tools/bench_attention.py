@@ -31,18 +31,30 @@ from bench_mix import Rows, lengths_of_tasks, mixed
 from bench_pieces import Sizes, pieces
 
 from bigchem import program
-from bigchem.model.attention import BACKENDS, KINDS
+from bigchem.model.attention import BACKENDS, KINDS, why_not
+from bigchem.model.attention import Setting as AttentionSetting
 from bigchem.progress import Progress
 
 RAGGED = "real mix"
 
 
-def error(kind: str, backend: str, device: torch.device, dtype: torch.dtype) -> Figure:
+def checks(kind: str, backend: str, device: torch.device, dtype: torch.dtype) -> Iterator[Case]:
+    """Ragged sequences, some of one token. For our kernels on a GPU also short ones alone and over 512 tokens, where
+    tiles are others, wide heads, and dropout."""
+    few, short, long = (13, 150, 1, 64, 65, 200), (13, 1, 64, 33), (13, 700, 64)
+
+    def case(lengths: tuple[int, ...], dim: int, dropout: float) -> Case:
+        keys = lengths[1:] + lengths[:1] if kind == "cross" else lengths
+        return Case(np.array([lengths, keys]).T, kind, 2, dim, dropout, device, dtype)
+
+    yield case(few, 64, 0.0)
+    if backend == "triton" and device.type == "cuda":
+        for lengths in (few, short, long):
+            yield from (case(lengths, dim, dropout) for dim in (16, 64, 128) for dropout in (0.0, 0.1))
+
+
+def error(case: Case, backend: str) -> Figure:
     """Of the output, dq, dk, dv and dbias: the largest error over the largest true value, against float64."""
-    lengths = [[13, 13], [150, 150], [1, 1], [64, 64], [65, 65], [200, 200]]
-    if kind == "cross":
-        lengths = [[13, 40], [150, 7], [1, 65], [64, 1], [65, 200], [200, 64]]
-    case = Case(np.array(lengths), kind, 2, 64, 0.0, device, dtype)
     inputs = packed_inputs(case)
     want, got = exact(case, *inputs[:4]), run(case, backend, layout_of(case), *inputs[:4])
     wants, gots = (
@@ -50,8 +62,9 @@ def error(kind: str, backend: str, device: torch.device, dtype: torch.dtype) -> 
         for x in (want, got)
     )
     worst = max(float((a.double() - b.double()).abs().max() / b.abs().max()) for a, b in zip(gots, wants, strict=True))
-    asked = 1e-5 if dtype == torch.float32 else 0.02  # bf16 rounds a number by up to 0.4 %
-    name = f"{kind}, {backend}, {str(dtype).removeprefix('torch.')}: largest error of output, dq, dk, dv, dbias"
+    asked = 1e-5 if case.dtype == torch.float32 else 0.02  # bf16 rounds a number by up to 0.4 %
+    what = f"heads of {case.dim}, up to {case.lengths.max()} tokens, dropout {case.dropout:g}"
+    name = f"{case.kind}, {backend}, {str(case.dtype).removeprefix('torch.')}, {what}: largest error"
     return Figure(name, worst, "relative", asked)
 
 
@@ -101,8 +114,8 @@ def milliseconds(call: Call, device: torch.device) -> float:
 def contestants(case: Case, report: Report, progress: Progress) -> dict[str, Callable[[], Call]]:
     """Our backends that serve the case, the peers that compute the same, the ceiling."""
     found: dict[str, Callable[[], Call]] = {}
-    for name, backend in BACKENDS.items():
-        if name != "eager" and backend.refusal(case.kind, case.device, case.dtype) is None:
+    for name in BACKENDS:
+        if name != "eager" and why_not(name, case.kind, case.setting) is None:
             found[f"ours, {name}"] = partial(ours, case, name)
     for name, peer in {**PEERS, CEILING: flash_without_bias}.items():
         reason = refusal(name, case)
@@ -149,7 +162,7 @@ def targets(label: str, case: Case, found: dict[str, float]) -> Iterator[Figure]
 
 def memory(case: Case) -> Iterator[Figure]:
     """Whether memory is linear in tokens: twice as many sequences, and sequences twice as long at equal tokens."""
-    name = next(n for n, b in BACKENDS.items() if b.refusal(case.kind, case.device, case.dtype) is None)
+    name = next(n for n in BACKENDS if why_not(n, case.kind, case.setting) is None)
     longer = np.full((len(case.lengths) // 2, 2), 2 * case.lengths[0, 0])
     peaks = []
     for lengths in (case.lengths, np.tile(case.lengths, (2, 1)), longer):
@@ -198,6 +211,7 @@ def main(
     minutes: Annotated[float, typer.Option(help="When to end.")] = 7.0,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where it is.")] = None,
     with_pieces: Annotated[bool, typer.Option("--pieces/--no-pieces", help="Norms, losses and the like too.")] = True,
+    only_check: Annotated[bool, typer.Option("--only-check", help="No timing: for compute-sanitizer.")] = False,
     as_json: program.Json = False,
 ) -> None:
     """Check attention against float64, then time it beside peers at equal tokens; on CUDA in bf16, on a CPU in fp32.
@@ -210,12 +224,15 @@ def main(
     report = Report({**machine(where), "queries": str(tokens), "heads": f"{heads} x 64", "dtype": str(dtype)})
     for kind in KINDS:
         for precision in dict.fromkeys((torch.float32, dtype)):
-            for name, backend in BACKENDS.items():
-                reason = backend.refusal(kind, where, precision)
+            for name in BACKENDS:
+                reason = why_not(name, kind, AttentionSetting(where, precision, 64))
                 if reason is None:
-                    report.figures.append(error(kind, name, where, precision))
+                    report.figures += [error(case, name) for case in checks(kind, name, where, precision)]
                 else:
                     report.skip(f"ours, {name}, {kind}", reason, progress)
+    if only_check:
+        report.show(as_json)
+        raise typer.Exit(any(figure.holds is False for figure in report.figures))
     report.skip("flashT5", "cannot be installed from a package index", progress)
     mix = lengths_of_tasks(data)
     equal = length or ((64, 128, 512, 2048) if cuda else (64, 512))

@@ -14,11 +14,9 @@ import torch.nn.functional as F
 from bench_mix import Rows, grouped
 from torch import Tensor
 
-from bigchem.model.attention import attention
+from bigchem.model.attention import Setting, attention, prepare
 from bigchem.model.layout import Layout
-
-REACH = 128
-"""Distances beyond it have one bias: T5's relative_attention_max_distance."""
+from bigchem.model.relative_bias import reach
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,15 @@ class Case:
     @property
     def biased(self) -> bool:
         return self.kind != "cross"
+
+    @property
+    def reach(self) -> int:
+        """Distances beyond it have one bias, in T5."""
+        return reach(not self.causal, 32, 128)
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(self.device, self.dtype, self.dim)
 
     @property
     def equal(self) -> bool:
@@ -76,7 +83,7 @@ def packed_inputs(case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Te
     """q, k, v, bias, the output's gradient."""
     num_q, num_k = case.lengths.sum(0).tolist()
     q, k, v = (case.leaf(n, case.heads, case.dim) for n in (num_q, num_k, num_k))
-    bias = case.leaf(case.heads, 2 * REACH + 1, dtype=torch.float32) if case.biased else None
+    bias = case.leaf(case.heads, 2 * case.reach + 1, dtype=torch.float32) if case.biased else None
     return q, k, v, bias, torch.randn_like(q)
 
 
@@ -89,11 +96,12 @@ def ours(case: Case, backend: str) -> Call:
     """One of our backends. The layout is made before, once for all layers as in the model."""
     q, k, v, bias, grad = packed_inputs(case)
     layout = layout_of(case)
+    prepare(backend, layout, len(q), len(k), case.setting)
     return lambda: backward(run(case, backend, layout, q, k, v, bias), (q, k, v, bias), grad)
 
 
 def exact(case: Case, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """The formula, in float64, sequence by sequence."""
+    """The formula, in float64, sequence by sequence. Dropout has the mask of our kernels."""
     outputs = []
     (starts_q, starts_k) = (np.append(0, n.cumsum()) for n in case.lengths.T)
     for i in range(len(case.lengths)):
@@ -102,10 +110,17 @@ def exact(case: Case, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> T
         scores = sq @ sk.transpose(1, 2)
         distance = torch.arange(sk.shape[1], device=q.device) - torch.arange(sq.shape[1], device=q.device)[:, None]
         if bias is not None:
-            scores = scores + bias.double()[:, distance.clamp(-REACH, REACH) + REACH]
+            scores = scores + bias.double()[:, distance.clamp(-case.reach, case.reach) + case.reach]
         if case.causal:
             scores = scores.masked_fill(distance > 0, -math.inf)
-        outputs.append((scores.softmax(-1) @ sv).transpose(0, 1))
+        probabilities = scores.softmax(-1)
+        if case.dropout > 0:
+            from bigchem.model.kernels.varlen_attention import dropout_mask
+
+            first, num_rows = int(starts_q[i]), sq.shape[1]
+            keep = dropout_mask(0, case.dropout, first, num_rows, case.heads, sk.shape[1], q.device)
+            probabilities = probabilities * keep / (1 - case.dropout)
+        outputs.append((probabilities @ sv).transpose(0, 1))
     return torch.cat(outputs)
 
 
@@ -178,12 +193,14 @@ def flex(case: Case) -> Call:
     sides = [np.repeat(np.arange(len(case.lengths)), n) for n in case.lengths.T]
     of_q, of_k = (torch.from_numpy(side).to(case.device) for side in sides)
 
+    far = case.reach
+
     def mask_mod(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         same = of_q[i] == of_k[j]
         return same & (i >= j) if case.causal else same
 
     def score_mod(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        return score if bias is None else score + bias[h, (j - i).clamp(-REACH, REACH) + REACH]
+        return score if bias is None else score + bias[h, (j - i).clamp(-far, far) + far]
 
     block_mask = create_block_mask(mask_mod, None, None, len(q), len(k), device=str(case.device), _compile=True)
     leaves = [x.detach().transpose(0, 1)[None].contiguous().requires_grad_() for x in (q, k, v)]

@@ -81,7 +81,8 @@ class Report:
             for row in self.rows:
                 table.add_row(*(_cell(value) for value in row.values()))
             tables().print(table)
-        print_figures(self.figures)
+        if self.figures:
+            print_figures(self.figures)
         for line in self.skipped:
             print(f"skipped: {line}")
 

@@ -12,6 +12,7 @@ from bench_mix import Rows
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from bigchem.model.attention import Setting as AttentionSetting
 from bigchem.model.attention import choose_backends
 from bigchem.model.presets import Shape, to_hf_config
 from bigchem.model.t5 import PackedBatch, PackedT5
@@ -57,7 +58,7 @@ class Ours:
     """PackedT5, its backends chosen by "auto" or named."""
 
     def __init__(self, setting: Setting, weights: Mapping[str, Tensor], backend: str, *, compiled: bool) -> None:
-        self.backends = choose_backends(backend, setting.device, setting.dtype)
+        self.backends = choose_backends(backend, AttentionSetting(setting.device, setting.dtype, setting.shape.d_kv))
         with setting.device:
             self.model = PackedT5(setting.shape, setting.dropout, self.backends)
         self.model.load_state_dict({name: weights[name] for name in self.model.state_dict()})

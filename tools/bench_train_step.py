@@ -222,7 +222,8 @@ def targets(setting: Setting, entries: list[Entry], peak: float) -> Iterator[Fig
 def parity(setting: Setting, options: Options) -> Iterator[Figure]:
     """How far loss and gradients are from transformers' in fp32 on the same weights and eight rows of the mix; where
     weights are bf16, also how far both are then. Dropout is off, and the feed-forward is v1.1's: at ReLU's kink a
-    rounding error switches a unit, and the gradient jumps (transformers' fp32 is up to 5e-3 from its float64 then)."""
+    rounding error switches a unit, and the gradient jumps (transformers' own fp32 is then up to 5e-3 from its
+    float64)."""
     lengths = np.array([[13, 7], [150, 3], [1, 18], [40, 140], [200, 60], [33, 31], [7, 1], [90, 65]])
     rows = examples(lengths, setting.shape.vocab_size)
     smooth = replace(setting.shape, gated=True)

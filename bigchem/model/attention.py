@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from bigchem.errors import UserError, unknown
 from bigchem.model.functional import dropout, dropout_generator
+from bigchem.model.kernels.tiles import MAX_HEAD_DIM
 from bigchem.model.layout import Layout
 from bigchem.model.padded import padded_attention
 
 KINDS = ("encoder_self", "decoder_self", "cross")
 """Kinds of attention. The first two have a bias, the second is causal."""
+
+
+class Setting(NamedTuple):
+    """What a backend must be able to serve."""
+
+    device: torch.device
+    dtype: torch.dtype
+    head_dim: int
 
 
 def attention(
@@ -64,7 +75,8 @@ def _flash_attn(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, layout: Layout, *, causal: bool, dropout_p: float, seed: int
 ) -> Tensor:
     """FlashAttention-2's varlen kernel."""
-    reason = _flash_attn_refusal("encoder_self" if bias is not None else "cross", q.device, q.dtype)
+    kind = "encoder_self" if bias is not None else "cross"
+    reason = _flash_attn_refusal(kind, Setting(q.device, q.dtype, q.shape[2]))
     if reason is not None:
         raise UserError(f"flash_attn cannot serve this attention: {reason}")
     from flash_attn import flash_attn_varlen_func
@@ -84,62 +96,105 @@ def _flash_attn(
     return out
 
 
-def _flash_attn_refusal(kind: str, device: torch.device, dtype: torch.dtype) -> str | None:
+def _flash_attn_refusal(kind: str, setting: Setting) -> str | None:
     if kind != "cross":
         return "it has no relative-position bias"
-    if device.type != "cuda":
-        return f"it needs CUDA, the device is {device.type}"
-    if dtype not in (torch.float16, torch.bfloat16):
-        return f"it needs fp16 or bf16, not {str(dtype).removeprefix('torch.')}"
+    if setting.device.type != "cuda":
+        return f"it needs CUDA, the device is {setting.device.type}"
+    if setting.dtype not in (torch.float16, torch.bfloat16):
+        return f"it needs fp16 or bf16, not {_name(setting.dtype)}"
     if importlib.util.find_spec("flash_attn") is None:
         return "it is not installed (pip install flash-attn)"
     return None
 
 
-def _never(kind: str, device: torch.device, dtype: torch.dtype) -> str | None:
+def _triton(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, layout: Layout, *, causal: bool, dropout_p: float, seed: int
+) -> Tensor:
+    """Our kernels, imported when they are first used."""
+    from bigchem.model.kernels.varlen_attention import triton_attention
+
+    return triton_attention(q, k, v, bias, layout, causal=causal, dropout_p=dropout_p, seed=seed)
+
+
+def prepare(backend: str, layout: Layout, num_q: int, num_k: int, setting: Setting) -> None:
+    """What a backend derives from a layout of so many packed rows, once for all layers and outside compiled graphs."""
+    if backend == "triton":
+        from bigchem.model.kernels.varlen_attention import planned
+
+        layout.work = planned(layout, num_q, num_k, setting.head_dim, setting.dtype, setting.device)
+
+
+def _triton_refusal(kind: str, setting: Setting) -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "it is not installed (pip install triton)"
+    if setting.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        return f"it needs fp32, fp16 or bf16, not {_name(setting.dtype)}"
+    if setting.head_dim > MAX_HEAD_DIM:
+        return f"it serves heads of at most {MAX_HEAD_DIM} dimensions, not {setting.head_dim}"
+    if setting.device.type != "cuda":
+        interpreted = setting.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+        return None if interpreted else f"it needs CUDA, the device is {setting.device.type}"
+    if torch.cuda.is_available() and torch.cuda.get_device_capability(setting.device) < (8, 0):
+        return f"it needs compute capability 8.0 (A100) or later, not that of a {torch.cuda.get_device_name()}"
     return None
+
+
+def _never(kind: str, setting: Setting) -> str | None:
+    return None
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 @dataclass(frozen=True)
 class Backend:
-    """run: the computation, with the arguments of `attention`. refusal(kind, device, dtype): why it cannot serve, or
-    None if it can."""
+    """run: the computation, with the arguments of `attention`. refusal(kind, setting): why it cannot serve, or None if
+    it can."""
 
     run: Callable[..., Tensor]
-    refusal: Callable[[str, torch.device, torch.dtype], str | None]
+    refusal: Callable[[str, Setting], str | None]
 
 
 BACKENDS: dict[str, Backend] = {
     "flash_attn": Backend(_flash_attn, _flash_attn_refusal),
+    "triton": Backend(_triton, _triton_refusal),
     "torch": Backend(torch.compiler.disable(padded_attention), _never),
     "eager": Backend(torch.compiler.disable(_eager), _never),
 }
 """In the order of `auto`'s preference."""
 
 
-def choose_backends(requested: str, device: torch.device, dtype: torch.dtype) -> dict[str, str]:
+def choose_backends(requested: str, setting: Setting) -> dict[str, str]:
     """The backend of each kind of attention: the one asked for, or with "auto" the first that can serve.
 
     Raises UserError if the one asked for is unknown or cannot serve a kind.
     """
     if requested == "auto":
-        return {kind: next(n for n, b in BACKENDS.items() if b.refusal(kind, device, dtype) is None) for kind in KINDS}
+        return {kind: next(n for n in BACKENDS if why_not(n, kind, setting) is None) for kind in KINDS}
     if requested not in BACKENDS:
         unknown("attention backend", requested, ["auto", *BACKENDS], "model.attention")
     for kind in KINDS:
-        reason = BACKENDS[requested].refusal(kind, device, dtype)
+        reason = BACKENDS[requested].refusal(kind, setting)
         if reason is not None:
             what = f"{requested} cannot serve {kind} attention: {reason}"
             raise UserError(what, "model.attention", "'auto' uses each backend where it can serve")
     return dict.fromkeys(KINDS, requested)
 
 
-def describe(backends: dict[str, str], device: torch.device, dtype: torch.dtype) -> str:
+def why_not(name: str, kind: str, setting: Setting) -> str | None:
+    """Why `auto` does not take a backend for a kind of attention; None if it would."""
+    if name == "triton" and setting.device.type == "cpu":
+        return "it needs CUDA, the device is cpu"  # its interpreter is for tests: a thousand times slower than torch
+    return BACKENDS[name].refusal(kind, setting)
+
+
+def describe(backends: dict[str, str], setting: Setting) -> str:
     """One line: the backend of each kind, and why the ones that `auto` prefers to it were passed over."""
     parts = []
     for kind, chosen in backends.items():
-        refusals = {name: backend.refusal(kind, device, dtype) for name, backend in BACKENDS.items()}
         before = list(BACKENDS)[: list(BACKENDS).index(chosen)]
-        reasons = "; ".join(f"{name}: {refusals[name] or 'not asked for'}" for name in before)
+        reasons = "; ".join(f"{name}: {why_not(name, kind, setting) or 'not asked for'}" for name in before)
         parts.append(f"{kind}={chosen}" + (f" ({reasons})" if reasons else ""))
     return "attention: " + ", ".join(parts)

@@ -21,6 +21,8 @@ class Layout:
     def __init__(self, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, max_q: int, max_k: int) -> None:
         self.cu_seqlens_q, self.cu_seqlens_k = cu_seqlens_q, cu_seqlens_k
         self.max_q, self.max_k = max_q, max_k
+        self.work: list[Tensor] | None = None
+        """What the Triton kernels work on, from `prepare`."""
         self._derived: dict[Hashable, object] = {}
 
     @cached_property

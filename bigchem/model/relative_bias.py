@@ -34,11 +34,23 @@ def relative_buckets(bidirectional: bool, num_buckets: int, max_distance: int) -
     return offset + torch.where(distance < exact, distance, far)
 
 
+@cache
+def reach(bidirectional: bool, num_buckets: int, max_distance: int) -> int:
+    """The smallest R such that all distances of -R and less have one bucket, and all of R and more.
+
+    91 for T5's encoder, 113 for its decoder.
+    """
+    buckets = relative_buckets(bidirectional, num_buckets, max_distance)
+    behind, ahead = buckets[: max_distance + 1].flip(0), buckets[max_distance:]
+    return max(1, *(int((side != side[-1]).sum()) for side in (behind, ahead)))
+
+
 def relative_bias(table: nn.Embedding, bidirectional: bool, max_distance: int) -> Tensor:
-    """A stack's bias [heads, 2 * max_distance + 1] fp32 from its table [buckets, heads].
+    """A stack's bias [heads, 2R + 1] fp32 by distance, R = `reach`, from its table [buckets, heads].
 
     Goes through the module's forward, so that ZeRO-3 gathers the table; autograd sums the gradient back into buckets.
     """
+    far = reach(bidirectional, table.num_embeddings, max_distance)
     buckets = relative_buckets(bidirectional, table.num_embeddings, max_distance)
-    values: Tensor = table(buckets.to(table.weight.device))
+    values: Tensor = table(buckets[max_distance - far : max_distance + far + 1].to(table.weight.device))
     return values.float().t().contiguous()

@@ -11,12 +11,13 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, cast
 
 import torch
+import torch.fx.experimental._config
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bigchem.model import functional
-from bigchem.model.attention import KINDS, attention
+from bigchem.model.attention import KINDS, Setting, attention, prepare
 from bigchem.model.functional import Objective
 from bigchem.model.layout import Layout
 from bigchem.model.linear import linear
@@ -274,6 +275,8 @@ class PackedT5(nn.Module):
     def compile_blocks(self) -> None:
         """Has blocks compiled in training: one graph for those of the encoder, one for those of the decoder, over any
         number of tokens and sequences (docs/decisions.md says why sizes are not static)."""
+        # Sizes that are equal in the first batch, by chance, would be taken for the same ever after.
+        torch.fx.experimental._config.use_duck_shape = False
         compiled = torch.compile(_run, dynamic=True)
         self.encoder.run_block = self.decoder.run_block = compiled  # type: ignore[assignment]
 
@@ -307,6 +310,11 @@ class PackedT5(nn.Module):
         source = Layout(cu_source, cu_source, batch.max_source_len, batch.max_source_len)
         target = Layout(cu_target, cu_target, batch.max_target_len, batch.max_target_len)
         cross = Layout(cu_target, cu_source, batch.max_target_len, batch.max_source_len)
+        setting = Setting(batch.source_ids.device, self.shared.weight.dtype, self.shape.d_kv)
+        num_source, num_target = len(batch.source_ids), len(batch.target_ids)
+        prepare(self.backends["encoder_self"], source, num_source, num_source, setting)
+        prepare(self.backends["decoder_self"], target, num_target, num_target, setting)
+        prepare(self.backends["cross"], cross, num_target, num_source, setting)
         # Drawn outside of the blocks: a checkpointed block sees the same masks when it is computed again.
         seed = int(torch.randint(2**31 - 1, ())) if self.training else 0
         memory = self.encoder(self.shared(batch.source_ids), None, [source], seed)

@@ -37,15 +37,17 @@ def build(config: RunConfig, data: Data, device: torch.device) -> PackedT5:
     """The model, with the same fresh weights on every rank, or the weights of `model.init_from`."""
     torch.manual_seed(config.seed)
     vocab_size = Tokenizer.load(data.tokenizer_dir).vocab_size
-    dtype = torch.float32 if config.train.precision == "fp32" else torch.bfloat16
-    backends = attention.choose_backends(config.model.attention, device, dtype)
-    say(attention.describe(backends, device, dtype))
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.train.precision]
+    init_from = config.model.init_from
+    shape = presets.shape(config.model.preset, vocab_size) if init_from is None else presets.read_shape(Path(init_from))
+    setting = attention.Setting(device, dtype, shape.d_kv)
+    backends = attention.choose_backends(config.model.attention, setting)
+    say(attention.describe(backends, setting))
     dropout, checkpointed = config.model.dropout, config.train.checkpoint_activations
-    if config.model.init_from is None:
-        shape = presets.shape(config.model.preset, vocab_size)
+    if init_from is None:
         model = PackedT5(shape, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
     else:
-        folder = Path(config.model.init_from)
+        folder = Path(init_from)
         check_vocabulary(folder, data)
         model = load_pretrained(folder, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
     if config.train.compile:

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from bigchem.errors import UserError
-from bigchem.model.attention import KINDS, attention, choose_backends, describe
+from bigchem.model.attention import KINDS, Setting, attention, choose_backends, describe
 from bigchem.model.layout import Layout
 from bigchem.model.padded import bucketing
 
-CPU = torch.device("cpu")
+CPU = Setting(torch.device("cpu"), torch.float32, 64)
+GPU = Setting(torch.device("cuda"), torch.bfloat16, 64)
 HEADS, DIM, REACH = 2, 8, 128
 
 
@@ -102,24 +103,24 @@ def test_little_padding_is_computed_for_ragged_lengths() -> None:
 
 
 def test_auto_on_a_cpu_is_torch_and_says_why_not_flash_attn() -> None:
-    backends = choose_backends("auto", CPU, torch.float32)
+    backends = choose_backends("auto", CPU)
     assert backends == dict.fromkeys(KINDS, "torch")
-    line = describe(backends, CPU, torch.float32)
+    line = describe(backends, CPU)
     assert "\n" not in line
-    assert "cross=torch (flash_attn: it needs CUDA, the device is cpu)" in line
-    assert "encoder_self=torch (flash_attn: it has no relative-position bias)" in line
+    assert "cross=torch (flash_attn: it needs CUDA, the device is cpu; triton: it needs CUDA" in line
+    assert "encoder_self=torch (flash_attn: it has no relative-position bias; triton: it needs CUDA" in line
 
 
 @pytest.mark.parametrize("name", ["torch", "eager"])
 def test_a_named_backend_serves_every_kind(name: str) -> None:
-    assert choose_backends(name, CPU, torch.float32) == dict.fromkeys(KINDS, name)
+    assert choose_backends(name, CPU) == dict.fromkeys(KINDS, name)
 
 
 def test_backends_that_cannot_serve_are_refused_with_the_reason() -> None:
     with pytest.raises(UserError, match="encoder_self attention: it has no relative-position bias"):
-        choose_backends("flash_attn", torch.device("cuda"), torch.bfloat16)
+        choose_backends("flash_attn", GPU)
     with pytest.raises(UserError, match="did you mean 'flash_attn'"):
-        choose_backends("flash", CPU, torch.float32)
+        choose_backends("flash", CPU)
 
 
 def test_flash_attn_itself_refuses_what_it_cannot_do() -> None:

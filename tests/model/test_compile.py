@@ -11,10 +11,12 @@ from small_models import V1_0, V1_1, build, grads, pack, sequences
 from torch import Tensor
 from torch._dynamo.utils import counters
 
+pytest.importorskip("triton")
+
 from bigchem.model import attention
 from bigchem.model.layout import Layout
 from bigchem.model.presets import Shape
-from bigchem.model.t5 import PackedBatch
+from bigchem.model.t5 import Dropout, PackedBatch
 
 
 @torch.library.custom_op("bigchem_test::mix", mutates_args=())
@@ -106,6 +108,29 @@ def test_compiled_blocks_compute_the_same_and_are_not_compiled_again(shape: Shap
     if backend == "operator":  # nothing breaks these graphs
         assert counters["stats"]["unique_graphs"] == 2
         assert not counters["graph_break"]
+
+
+def test_the_triton_kernels_stay_in_the_graph_and_are_not_compiled_again() -> None:
+    plain, compiled = build(V1_0, "triton", dropout=0.2), build(V1_0, "triton", dropout=0.2)
+    for model in (plain, compiled):  # only the kernels' dropout, whose mask is a function of the seed
+        for module in model.modules():
+            if isinstance(module, Dropout):
+                module.p = 0.0
+    compiled.compile_blocks()
+    compiled(pack(sequences([5, 17, 3, 9, 2], 1), sequences([20, 4, 1, 3, 6], 2))).total.backward()
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for lengths in ([9, 2, 30], [1, 1, 4, 40, 3, 7]):
+            batch = pack(sequences(lengths, 1), sequences(lengths[::-1], 2))
+            losses = []
+            for model in (plain, compiled):
+                torch.manual_seed(3)
+                losses.append(model(batch))
+            torch.testing.assert_close(losses[1].total, losses[0].total, rtol=1e-6, atol=1e-6)
+            expected = grads(plain, losses[0])
+            for name, grad in grads(compiled, losses[1]).items():
+                assert (grad - expected[name]).abs().max() <= 1e-5 * expected[name].abs().max(), name
+    assert counters["stats"]["unique_graphs"] == 2
+    assert not counters["graph_break"]
 
 
 def test_compiled_blocks_with_dropout_are_finite_and_checkpointing_changes_nothing() -> None:

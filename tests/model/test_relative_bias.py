@@ -2,9 +2,9 @@ import pytest
 import torch
 from transformers.models.t5.modeling_t5 import T5Attention
 
-from bigchem.model.relative_bias import relative_bias, relative_buckets
+from bigchem.model.relative_bias import reach, relative_bias, relative_buckets
 
-HEADS, REACH = 2, 128
+HEADS = 2
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
@@ -24,10 +24,20 @@ def test_bucket_boundaries_16_32_64() -> None:
         assert at[boundary] == at[boundary - 1] + 1 == at[boundary + 1], boundary
 
 
-def test_relative_bias_sums_the_gradient_into_its_buckets() -> None:
+@pytest.mark.parametrize(("bidirectional", "expected"), [(True, 91), (False, 113)])
+def test_reach_is_where_t5s_buckets_saturate(bidirectional: bool, expected: int) -> None:
+    assert reach(bidirectional, 32, 128) == expected
+    buckets = T5Attention._relative_position_bucket(torch.arange(-600, 601), bidirectional, 32, 128)
+    assert len(set(buckets[: 601 - expected].tolist())) == len(set(buckets[600 + expected :].tolist())) == 1
+    assert buckets[601 - expected] != buckets[600 - expected] or buckets[599 + expected] != buckets[600 + expected]
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_relative_bias_sums_the_gradient_into_its_buckets(bidirectional: bool) -> None:
     table = torch.nn.Embedding(32, HEADS)
-    bias = relative_bias(table, True, REACH)
-    assert bias.shape == (HEADS, 2 * REACH + 1)
+    bias = relative_bias(table, bidirectional, 128)
+    far = reach(bidirectional, 32, 128)
+    assert bias.shape == (HEADS, 2 * far + 1)
     bias.sum().backward()
-    counts = torch.bincount(relative_buckets(True, 32, REACH), minlength=32)
+    counts = torch.bincount(relative_buckets(bidirectional, 32, 128)[128 - far : 129 + far], minlength=32)
     assert torch.equal(table.weight.grad, counts[:, None].expand(-1, HEADS).float())

@@ -57,6 +57,13 @@ def test_attention_is_right_before_it_is_timed() -> None:
         assert reason in told
 
 
+def test_tiles_are_tried_one_kernel_at_a_time_also_in_the_interpreter() -> None:
+    found = report("bench_tiles.py", "--length", "3", "--tokens", "3", "--heads", "1", "--head-dim", "16")
+    assert {row["kernel"] for row in found["rows"]} == {"forward", "grad_queries", "grad_keys", "grad_short"}
+    assert all(row["ms"] > 0 for row in found["rows"])
+    assert not found["skipped"]
+
+
 def test_the_rows_of_a_turn_are_the_same_for_ours_and_the_peer() -> None:
     turns = turns_of(mixed(lengths_of_tasks(None), 50 * 2048, seed=0), 2048, turns=3, per_turn=2)
     for ours, theirs, fixed in zip(turns[OURS], turns[GROUPED], turns[FIXED], strict=True):
@@ -73,7 +80,7 @@ def test_peers_compute_the_same_attention(kind: str) -> None:
     """On one sequence, where what is padded and what is packed look alike."""
     case = Case(np.array([[7, 7]]), kind, 2, 8, 0.0, torch.device("cpu"), torch.float64)
     q, k, v, bias, grad = packed_inputs(case)
-    by_distance = (torch.arange(7) - torch.arange(7)[:, None]) + 128
+    by_distance = (torch.arange(7) - torch.arange(7)[:, None]) + case.reach
     mask = torch.zeros(7, 7, dtype=torch.float64)
     if case.causal:
         mask = mask.masked_fill(torch.ones(7, 7, dtype=torch.bool).triu(1), -math.inf)

@@ -1,0 +1,1 @@
+"""Triton kernels: attention over packed sequences with a relative-position bias."""

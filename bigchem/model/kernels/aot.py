@@ -1,0 +1,146 @@
+"""Compiles the kernels for GPUs that are not there, and reads what the compiler says of registers, stack and memory.
+
+Needs Triton, which carries NVIDIA's assembler, and no GPU: a check for CI, and a table for whoever changes a tile.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from bigchem.model.kernels import backward, bias_gradient, tiles
+from bigchem.model.kernels.forward import forward
+from bigchem.model.kernels.tiles import Kernel, Tile
+
+FUNCTIONS = {
+    "forward": forward,
+    "grad_queries": backward.grad_queries,
+    "grad_keys": backward.grad_keys,
+    "grad_short": backward.grad_short,
+}
+_INT32 = ("seed", "threshold", "num_heads", "num_rows")
+_FP32 = ("BIAS", "LSE", "DELTA", "PARTIAL")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kernel as it is launched. dtype: fp32, fp16 or bf16. reach 0: without a bias (cross-attention)."""
+
+    kernel: Kernel
+    tile: Tile
+    head_dim: int
+    dtype: str
+    reach: int
+    causal: bool
+    dropout: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the compiler made of a case.
+
+    registers: of a thread; stack: bytes of a thread, where spilled registers go; shared: bytes of a program; mma,
+    wgmma: matrix instructions of a warp, of a group of four; async_copies: loads that run ahead of their use.
+    """
+
+    registers: int
+    stack: int
+    shared: int
+    mma: int
+    wgmma: int
+    async_copies: int
+
+
+def cases(arch: int, head_dims: tuple[int, ...] = (64,), dtypes: tuple[str, ...] = ("bf16",)) -> Iterator[Case]:
+    """Every kernel with every tile of the table: encoder, decoder and cross-attention, without and with dropout."""
+    for kernel in tiles.KERNELS:
+        for head_dim in head_dims:
+            for dtype in dtypes:
+                chosen = dict.fromkeys(
+                    tiles.tile(kernel, n, head_dim, arch, fp32=dtype == "fp32") for n in (16, 64, 512, 2048)
+                )
+                for tile in chosen:
+                    for reach, causal in ((91, False), (113, True), (0, False)):
+                        for dropout in (False, True):
+                            yield Case(kernel, tile, head_dim, dtype, reach, causal, dropout)
+
+
+def compile_case(case: Case, arch: int) -> Report:
+    """Compiles a kernel for an architecture (80, 90, ...)."""
+    function = FUNCTIONS[case.kernel]
+    constants = _constants(case)
+    types = [_type(name, case.dtype, constants) for name in function.arg_names]
+    aligned = [i for i, kind in enumerate(types) if kind[0] == "*"]
+    source = ASTSource(
+        fn=function,
+        signature=dict(zip(function.arg_names, types, strict=True)),
+        constexprs={(function.arg_names.index(name),): value for name, value in constants.items()},
+        attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
+    )
+    options = {"num_warps": case.tile.num_warps, "num_stages": case.tile.num_stages}
+    compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+    ptx = compiled.asm["ptx"]
+    usage = _resource_usage(compiled.asm["cubin"])
+    return Report(
+        registers=usage["REG"],
+        stack=usage["STACK"] + usage["LOCAL"],
+        shared=compiled.metadata.shared,
+        mma=ptx.count("mma.sync"),
+        wgmma=ptx.count("wgmma.mma_async"),
+        async_copies=ptx.count("cp.async.c"),
+    )
+
+
+def _constants(case: Case) -> dict[str, Any]:
+    tile = case.tile
+    names = FUNCTIONS[case.kernel].arg_names
+    shape = (case.reach, tile.block_m, tile.block_n, case.causal)
+    first, count = bias_gradient.slots(*shape)
+    everything = {
+        "BLOCK_M": tile.block_m,
+        "BLOCK_N": tile.block_n,
+        "BLOCK": tile.block_m,
+        "SEQUENCES": tile.sequences,
+        "D": case.head_dim,
+        "D_PAD": tiles.padded_head_dim(case.head_dim),
+        "REACH": max(1, case.reach),
+        "FIRST_SLOT": first,
+        "NUM_SLOTS": count,
+        "PARTIAL_SIZE": bias_gradient.partial_size(*shape),
+        "CAUSAL": case.causal,
+        "HAS_BIAS": case.reach > 0,
+        "DROPOUT": case.dropout,
+        "PRECISION": "ieee",
+    }
+    return {name: value for name, value in everything.items() if name in names}
+
+
+def _type(name: str, dtype: str, constants: dict[str, Any]) -> str:
+    if name in constants:
+        return "constexpr"
+    if name in _INT32:
+        return "i32"
+    if name == "keep_scale":
+        return "fp32"
+    if name in ("CU_Q", "CU_K", "WORK"):
+        return "*i32"
+    return "*fp32" if name in _FP32 else f"*{dtype}"
+
+
+def _resource_usage(cubin: bytes) -> dict[str, int]:
+    program = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        told = subprocess.run([program, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    found = dict(re.findall(r"\b(REG|STACK|LOCAL):(\d+)", told))
+    return {name: int(found[name]) for name in ("REG", "STACK", "LOCAL")}

@@ -1,0 +1,104 @@
+"""Tile sizes of the attention kernels: a plain table, so that a choice can be read, compiled ahead of time and tested.
+
+Not an autotuner: ragged batches have a new longest length every step, and a search in the middle of a run would stall
+every rank of it. No entry may spill registers: `tests/model/kernels/test_aot.py` compiles each one for each
+architecture and reads the compiler's report.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Kernel = Literal["forward", "grad_queries", "grad_keys", "grad_short"]
+
+KERNELS: tuple[Kernel, ...] = ("forward", "grad_queries", "grad_keys", "grad_short")
+ARCHITECTURES = (80, 90)
+"""Compute capabilities * 10 that the table distinguishes: A100 and its kin, H100 and later."""
+
+MAX_HEAD_DIM = 128
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows of queries (block_m) and keys (block_n) that one program multiplies at a time.
+
+    grad_queries: block_m is a multiple of block_n. grad_short: both are the longest sequence that it serves, and
+    `sequences` is how many of them a program works through.
+    """
+
+    block_m: int
+    block_n: int
+    num_warps: int
+    num_stages: int
+    sequences: int = 1
+
+
+class Tiles(NamedTuple):
+    """The tile of each kernel."""
+
+    forward: Tile
+    grad_queries: Tile
+    grad_keys: Tile
+    grad_short: Tile
+
+
+def padded_head_dim(head_dim: int) -> int:
+    """The head dimension as matrix units want it: a power of two, 16 or more."""
+    return max(16, 1 << (head_dim - 1).bit_length())
+
+
+def tile(kernel: Kernel, max_len: int, head_dim: int, arch: int, *, fp32: bool) -> Tile:
+    """The tile of a kernel for sequences of at most max_len tokens on an architecture (80, 90, ...).
+
+    fp32: inputs of four bytes, whose tiles are smaller, for they are multiplied in ordinary registers.
+    """
+    wide = padded_head_dim(head_dim) > 64
+    if fp32:
+        return _FP32[kernel, wide]
+    table = _HOPPER if arch >= 90 else _AMPERE
+    return table[kernel, wide, max_len > 512 and kernel == "forward"]
+
+
+def all_tiles(max_len: int, head_dim: int, arch: int, *, fp32: bool) -> Tiles:
+    """The tiles of all kernels."""
+    return Tiles(*(tile(kernel, max_len, head_dim, arch, fp32=fp32) for kernel in KERNELS))
+
+
+_FP32: dict[tuple[Kernel, bool], Tile] = {
+    ("forward", False): Tile(16, 16, 4, 2),
+    ("forward", True): Tile(16, 16, 4, 2),
+    ("grad_queries", False): Tile(32, 16, 4, 2),
+    ("grad_queries", True): Tile(16, 16, 4, 2),
+    ("grad_keys", False): Tile(32, 16, 4, 2),
+    ("grad_keys", True): Tile(32, 16, 4, 2),
+    ("grad_short", False): Tile(16, 16, 4, 1, sequences=4),
+    ("grad_short", True): Tile(16, 16, 4, 1, sequences=4),
+}
+
+_HOPPER: dict[tuple[Kernel, bool, bool], Tile] = {
+    ("forward", False, False): Tile(64, 64, 4, 2),
+    ("forward", False, True): Tile(128, 64, 8, 2),
+    ("forward", True, False): Tile(64, 64, 4, 2),
+    ("forward", True, True): Tile(128, 64, 8, 2),
+    ("grad_queries", False, False): Tile(64, 64, 4, 2),
+    ("grad_queries", True, False): Tile(64, 32, 4, 2),
+    ("grad_keys", False, False): Tile(32, 64, 4, 2),
+    ("grad_keys", True, False): Tile(32, 64, 8, 2),
+    ("grad_short", False, False): Tile(64, 64, 4, 1, sequences=4),
+    ("grad_short", True, False): Tile(32, 32, 4, 1, sequences=4),
+}
+"""(kernel, head dimension over 64, sequences of over 512 tokens)"""
+
+_AMPERE: dict[tuple[Kernel, bool, bool], Tile] = {
+    ("forward", False, False): Tile(64, 32, 4, 2),
+    ("forward", False, True): Tile(128, 64, 8, 2),
+    ("forward", True, False): Tile(64, 32, 4, 2),
+    ("forward", True, True): Tile(64, 32, 4, 2),
+    ("grad_queries", False, False): Tile(32, 32, 4, 2),
+    ("grad_queries", True, False): Tile(32, 32, 4, 2),
+    ("grad_keys", False, False): Tile(32, 64, 8, 2),
+    ("grad_keys", True, False): Tile(32, 64, 8, 2),
+    ("grad_short", False, False): Tile(32, 32, 4, 1, sequences=4),
+    ("grad_short", True, False): Tile(64, 64, 8, 1, sequences=4),
+}

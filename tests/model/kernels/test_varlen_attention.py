@@ -1,0 +1,232 @@
+"""The kernels under Triton's interpreter, against float64. Inputs are small: a case takes 0.1 to 4 s there."""
+
+import itertools
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from bigchem.errors import UserError
+from bigchem.model.attention import attention
+from bigchem.model.kernels import varlen_attention as module
+from bigchem.model.kernels.tiles import Tile, Tiles
+from bigchem.model.kernels.varlen_attention import mixed_seed, triton_attention, varlen_attention
+from bigchem.model.layout import Layout
+
+REACH = {False: 91, True: 113}
+"""Of T5's encoder and decoder (causal)."""
+
+
+def offsets(lengths: list[int]) -> torch.Tensor:
+    return torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
+
+
+def layout(lengths_q: list[int], lengths_k: list[int]) -> Layout:
+    return Layout(offsets(lengths_q), offsets(lengths_k), max(lengths_q), max(lengths_k))
+
+
+def mix(x: torch.Tensor) -> torch.Tensor:
+    x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
+    x = ((x ^ (x >> 15)) * 0x846CA68B) & 0xFFFFFFFF
+    return x ^ (x >> 16)
+
+
+def keep_mask(seed: int, dropout_p: float, rows: range, num_heads: int, num_keys: int) -> torch.Tensor:
+    """bool [heads, rows, keys]: what the kernels keep, written down a second time."""
+    row = torch.arange(rows.start, rows.stop).view(1, -1, 1)
+    head = torch.arange(num_heads).view(-1, 1, 1)
+    key = torch.arange(num_keys).view(1, 1, -1)
+    hashed = mix(mix(row * num_heads + head) ^ mixed_seed(seed)) ^ ((key * 0x9E3779B9) & 0xFFFFFFFF)
+    return mix(hashed) >= round(dropout_p * 2**32)
+
+
+def reference(q, k, v, bias, both: Layout, causal: bool, dropout_p: float = 0.0, seed: int = 0) -> torch.Tensor:
+    """The formula, sequence by sequence, in float64."""
+    cu_q, cu_k = (cu.tolist() for cu in both.host)
+    outputs = [q.double()[:0]]
+    for q0, q1, k0, k1 in zip(cu_q[:-1], cu_q[1:], cu_k[:-1], cu_k[1:], strict=True):
+        sq, sk, sv = (x.double().transpose(0, 1) for x in (q[q0:q1], k[k0:k1], v[k0:k1]))
+        scores = sq @ sk.transpose(1, 2)
+        distance = torch.arange(k1 - k0) - torch.arange(q1 - q0)[:, None]
+        if bias is not None:
+            reach = bias.shape[1] // 2
+            scores = scores + bias.double()[:, distance.clamp(-reach, reach) + reach]
+        if causal:
+            scores = scores.masked_fill(distance > 0, float("-inf"))
+        p = scores.softmax(-1)
+        if dropout_p > 0:
+            p = p * keep_mask(seed, dropout_p, range(q0, q1), q.shape[1], k1 - k0) / (1 - dropout_p)
+        outputs.append((p @ sv).transpose(0, 1))
+    return torch.cat(outputs)
+
+
+def errors(
+    lengths_q, lengths_k=None, *, has_bias=True, causal=False, dim=16, heads=2, dtype=torch.float32, reach=None, p=0.0
+) -> list[float]:
+    """Largest error of output and gradients, each over the largest element of float64's."""
+    lengths_k = lengths_k or lengths_q
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*size: int) -> torch.Tensor:
+        return torch.randn(*size, generator=generator)
+
+    q, k, v = (
+        (draw(sum(n), heads, dim) * dim**-0.25).to(dtype).requires_grad_() for n in (lengths_q, *[lengths_k] * 2)
+    )
+    bias = draw(heads, 2 * (reach or REACH[causal]) + 1).requires_grad_() if has_bias else None
+    inputs = [x for x in (q, k, v, bias) if x is not None]
+    upstream = draw(*q.shape)
+    both = layout(lengths_q, lengths_k)
+    found = triton_attention(q, k, v, bias, both, causal=causal, dropout_p=p, seed=3)
+    expected = reference(q, k, v, bias, both, causal, p, seed=3)
+    got = [found, *torch.autograd.grad((found * upstream).sum(), inputs)]
+    want = [expected, *torch.autograd.grad((expected * upstream).sum(), inputs)]
+    assert [g.dtype for g in got] == [dtype, *(x.dtype for x in inputs)]
+    return [
+        float((a.detach().double() - b.detach()).abs().max() / b.detach().abs().max().clamp_min(1e-12))
+        for a, b in zip(got, want, strict=True)
+        if b.numel()
+    ]
+
+
+RAGGED = [5, 0, 70, 1, 33, 0]
+
+
+@pytest.mark.parametrize("causal", [False, True], ids=["encoder", "decoder"])
+@pytest.mark.parametrize("dim", [16, 24, 64, 128])
+def test_self_attention_and_all_gradients_equal_float64(dim: int, causal: bool) -> None:
+    assert max(errors(RAGGED, causal=causal, dim=dim)) < 3e-6
+
+
+@pytest.mark.parametrize("causal", [False, True], ids=["encoder", "decoder"])
+def test_distances_beyond_the_bias_equal_float64(causal: bool) -> None:
+    assert max(errors([150, 3], causal=causal, heads=1)) < 3e-6
+
+
+@pytest.mark.parametrize("reach", [1, 16, 20])
+@pytest.mark.parametrize("causal", [False, True], ids=["encoder", "decoder"])
+def test_short_reaches_put_far_distances_into_every_tile(reach: int, causal: bool) -> None:
+    assert max(errors([40, 9], causal=causal, reach=reach, heads=1)) < 3e-6
+
+
+@pytest.mark.parametrize(
+    ("lengths_q", "lengths_k"),
+    [([3, 40, 16, 0], [50, 9, 16, 7]), ([4, 0, 70], [0, 5, 3]), ([2, 3], [0, 0]), ([0, 0], [1, 20])],
+)
+def test_cross_attention_equals_float64_also_without_keys_or_queries(
+    lengths_q: list[int], lengths_k: list[int]
+) -> None:
+    assert max(errors(lengths_q, lengths_k, has_bias=False)) < 3e-6
+
+
+@pytest.mark.parametrize(("dtype", "allowed"), [(torch.float16, 2e-3), (torch.bfloat16, 2e-2)], ids=["fp16", "bf16"])
+@pytest.mark.parametrize("causal", [False, True], ids=["encoder", "decoder"])
+def test_half_precision_is_as_near_float64_as_it_can_be(dtype: torch.dtype, allowed: float, causal: bool) -> None:
+    assert max(errors([5, 0, 100, 64, 1], causal=causal, dim=64, dtype=dtype)) < allowed
+
+
+@pytest.mark.parametrize("causal", [False, True], ids=["encoder", "decoder"])
+def test_dropout_is_one_mask_in_forward_and_backward(causal: bool) -> None:
+    assert max(errors(RAGGED, causal=causal, p=0.3)) < 3e-6
+    assert max(errors([5, 64, 17], causal=causal, p=0.3, dim=64, dtype=torch.float16)) < 4e-3  # the short kernel alone
+
+
+def test_dropout_of_cross_attention() -> None:
+    assert max(errors([3, 40, 16, 0], [50, 9, 16, 7], has_bias=False, p=0.5)) < 3e-6
+
+
+TILES = {
+    "one tile for all": Tiles(
+        Tile(128, 128, 4, 1), Tile(128, 128, 4, 1), Tile(128, 128, 4, 1), Tile(128, 128, 4, 1, 3)
+    ),
+    "wide": Tiles(Tile(32, 64, 4, 1), Tile(32, 32, 4, 1), Tile(16, 64, 4, 1), Tile(16, 16, 4, 1, 2)),
+    "tall": Tiles(Tile(64, 16, 4, 1), Tile(64, 16, 4, 1), Tile(64, 16, 4, 1), Tile(32, 32, 4, 1, 8)),
+}
+
+
+@pytest.mark.parametrize("name", TILES)
+@pytest.mark.parametrize("causal", [False, True], ids=["encoder", "decoder"])
+def test_results_and_dropout_do_not_depend_on_the_tiles(
+    name: str, causal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_tiles", lambda *_: TILES[name])
+    assert max(errors(RAGGED, causal=causal, p=0.2)) < 3e-6
+    assert max(errors([20, 100], causal=causal, reach=20, heads=1)) < 3e-6
+
+
+def test_the_bias_gradient_is_the_same_to_the_bit_each_time() -> None:
+    q, k, v = (torch.randn(120, 2, 16).requires_grad_() for _ in range(3))
+    bias = torch.randn(2, 183).requires_grad_()
+    both = layout([80, 40], [80, 40])
+
+    def grad() -> torch.Tensor:
+        out = triton_attention(q, k, v, bias, both, causal=False, dropout_p=0.1, seed=1)
+        return torch.autograd.grad(out.square().sum(), bias)[0]
+
+    assert torch.equal(grad(), grad())
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**40 + 5])
+def test_the_mask_drops_its_share_independently_of_neighbours_heads_and_seeds(seed: int) -> None:
+    p, rows, keys = 0.1, 600, 300
+    dropped = ~keep_mask(seed, p, range(rows), 4, keys)
+    spread = 5 * (p * p * (1 - p * p) / dropped.numel()) ** 0.5
+    assert abs(dropped.float().mean() - p) < 5 * (p * (1 - p) / dropped.numel()) ** 0.5
+
+    def independent(a: torch.Tensor, b: torch.Tensor, what: str) -> None:
+        assert abs((a & b).float().mean() - p * p) < 1.2 * spread, what
+
+    for lag in (1, 2, 3, 8, 64):
+        independent(dropped[:, lag:], dropped[:, :-lag], f"rows {lag} apart")
+        independent(dropped[:, :, lag:], dropped[:, :, :-lag], f"keys {lag} apart")
+    independent(dropped[1:], dropped[:-1], "heads")
+    for other in (seed + 1, seed + 2, seed + 2**32):
+        independent(dropped, ~keep_mask(other, p, range(rows), 4, keys), f"seed {other}")
+    by_row, by_key = dropped.float().mean(2), dropped.float().mean(1)
+    assert by_row.std() < 1.1 * (p * (1 - p) / keys) ** 0.5
+    assert by_key.std() < 1.1 * (p * (1 - p) / rows) ** 0.5
+
+
+def test_the_front_door_leads_here() -> None:
+    q, k, v = (torch.randn(20, 2, 16) for _ in range(3))
+    args = (q, k, v, torch.randn(2, 183), layout([8, 12], [8, 12]))
+    results = [attention(*args, causal=True, dropout_p=0.0, seed=0, backend=b) for b in ("triton", "eager")]
+    torch.testing.assert_close(*results, atol=1e-5, rtol=1e-5)
+
+
+def test_no_sequences_give_nothing() -> None:
+    empty = torch.zeros(0, 2, 16)
+    none = Layout(offsets([]), offsets([]), 0, 0)
+    assert triton_attention(empty, empty, empty, None, none, causal=False, dropout_p=0.0, seed=0).shape == empty.shape
+
+
+def test_heads_that_are_too_wide_are_refused() -> None:
+    q = torch.zeros(3, 1, 160)
+    with pytest.raises(UserError, match="at most 128 dimensions, not 160"):
+        triton_attention(q, q, q, None, layout([3], [3]), causal=False, dropout_p=0.0, seed=0)
+
+
+def sample(has_bias: bool) -> tuple:
+    q, k, v = (torch.randn(25, 2, 16).requires_grad_() for _ in range(3))
+    both = layout([5, 20], [5, 20])
+    work = module.planned(both, 25, 25, 16, torch.float32, q.device)
+    bias = torch.randn(2, 183).requires_grad_() if has_bias else None
+    return q, k, v, bias, both.cu_seqlens_q, both.cu_seqlens_k, work, 20, 20, False, 0.1, 7
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_torch_accepts_the_operation_schema_fake_kernel_and_gradient(has_bias: bool) -> None:
+    torch.library.opcheck(varlen_attention, sample(has_bias))
+
+
+def test_torch_compile_keeps_it_in_one_graph() -> None:
+    args = sample(True)
+
+    def layer(q: torch.Tensor) -> torch.Tensor:
+        return varlen_attention(q * 2, *args[1:])[0].sin()
+
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    found, expected = compiled(args[0]), layer(args[0])
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(x.sum(), [args[0], args[3]]) for x in (found, expected)))
