@@ -140,7 +140,7 @@ def enter(
         makers.append((GROUPED, ", compiled", partial(theirs, compiled=True, fixed=None)))
     for left, (name, suffix, make) in zip(range(len(makers), 0, -1), makers, strict=True):
         try:
-            with at_most(deadline.share(left + 0.5).left):
+            with at_most(max(20.0, deadline.share(left + 0.5).left)):
                 entry = warmed_up(name + suffix, make, turns[name], setting, options)
         except Exception as failed:  # a peer that fails is a line in the table, not the end of it
             report.skip(f"{setting.name}: {name}{suffix}", failed, options.progress)
@@ -269,6 +269,7 @@ def main(
     turns: Annotated[int, typer.Option(min=1, help="How often everyone is timed.")] = 9,
     minutes: Annotated[float, typer.Option(help="When to end.")] = 7.0,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where it is.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Torch's on a CPU: fewer where others use it too.")] = None,
     attention: Annotated[str, typer.Option(help="transformers' attention: sdpa or eager.")] = "sdpa",
     backend: Annotated[str, typer.Option(help="Our attention's backend.")] = "auto",
     optimizer: Annotated[bool, typer.Option(help="Whether a step ends with AdamW.")] = True,
@@ -279,6 +280,8 @@ def main(
     Example: python tools/bench_train_step.py --data data/full
     """
     deadline, progress = Deadline(60 * minutes), Progress()
+    if threads is not None:
+        torch.set_num_threads(threads)
     where = pick_device(device)
     cuda = where.type == "cuda"
     dtype = torch.bfloat16 if cuda else torch.float32
