@@ -23,10 +23,10 @@ demo: $(STAMP)  ## The whole path on the embedded corpus: six runs and a report,
 	$(BIN)/bigchem demo --out demo
 
 test: $(STAMP)  ## All tests but the slow ones
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n 2
 
 test-all: $(STAMP)  ## All tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: $(STAMP)  ## Lint, format, types
 	$(BIN)/ruff check .

@@ -122,6 +122,7 @@ def prepare(backend: str, layout: Layout, num_q: int, num_k: int, setting: Setti
     if backend == "triton":
         from bigchem.model.kernels.varlen_attention import planned
 
+        layout.work_for = (setting.head_dim, setting.dtype)
         layout.work = planned(layout, num_q, num_k, setting.head_dim, setting.dtype, setting.device)
 
 

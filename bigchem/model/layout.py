@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TypeVar, cast
 
 import numpy as np
+import torch
 from torch import Tensor
 
 T = TypeVar("T")
@@ -22,7 +23,8 @@ class Layout:
         self.cu_seqlens_q, self.cu_seqlens_k = cu_seqlens_q, cu_seqlens_k
         self.max_q, self.max_k = max_q, max_k
         self.work: list[Tensor] | None = None
-        """What the Triton kernels work on, from `prepare`."""
+        """What the Triton kernels work on, from `prepare`, and for which head dimension and dtype."""
+        self.work_for: tuple[int, torch.dtype] | None = None
         self._derived: dict[Hashable, object] = {}
 
     @cached_property

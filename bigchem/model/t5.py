@@ -274,7 +274,8 @@ class PackedT5(nn.Module):
 
     def compile_blocks(self) -> None:
         """Has blocks compiled in training: one graph for those of the encoder, one for those of the decoder, over any
-        number of tokens and sequences (docs/decisions.md says why sizes are not static)."""
+        number of tokens and sequences (docs/decisions.md says why sizes are not static). Changes a setting of torch's
+        for the whole process."""
         # Sizes that are equal in the first batch, by chance, would be taken for the same ever after.
         torch.fx.experimental._config.use_duck_shape = False
         compiled = torch.compile(_run, dynamic=True)

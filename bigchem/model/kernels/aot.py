@@ -48,8 +48,9 @@ class Case:
 class Report:
     """What the compiler made of a case.
 
-    registers: of a thread; stack: bytes of a thread, where spilled registers go; shared: bytes of a program; mma,
-    wgmma: matrix instructions of a warp, of a group of four; async_copies: loads that run ahead of their use.
+    registers: of a thread; stack: bytes of a thread, where spilled registers go; shared: bytes of a program;
+    mma, wgmma: matrix instructions of a warp, of a group of four (on 10.0 tcgen05); async_copies: loads that run ahead
+    of their use.
     """
 
     registers: int
@@ -95,7 +96,7 @@ def compile_case(case: Case, arch: int) -> Report:
         stack=usage["STACK"] + usage["LOCAL"],
         shared=compiled.metadata.shared,
         mma=ptx.count("mma.sync"),
-        wgmma=ptx.count("wgmma.mma_async"),
+        wgmma=ptx.count("wgmma.mma_async") + len(re.findall(r"tcgen05\.mma", ptx)),
         async_copies=ptx.count("cp.async.c"),
     )
 

@@ -79,7 +79,7 @@ def grad_queries(
         p = tl.where(exists, tl.exp2(s - lse[:, None]), 0.0)
         dp = dot(grad_out, tl.trans(v), PRECISION)
         if DROPOUT:
-            dp = tl.where(kept(hashes[:, None], n[None, :], threshold), dp * keep_scale, 0.0)
+            dp = tl.where(kept(hashes[:, None], n[None, :], n0, threshold), dp * keep_scale, 0.0)
         ds = p * (dp - delta[:, None])
         if HAS_BIAS:
             if is_far(m0, n0, REACH, BLOCK_M, BLOCK_N):
@@ -100,26 +100,26 @@ def grad_queries(
 
 @triton.jit
 def _transposed(
-    q, k, v, grad_out, lse, delta, m, n, m0, n0, num_q, num_k, BIAS, hashes, threshold, keep_scale,
+    q, k, v, grad_out, lse, delta, m, n, m0, n0, num_k, BIAS, hashes, threshold, keep_scale,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, REACH: tl.constexpr,
     CAUSAL: tl.constexpr, HAS_BIAS: tl.constexpr, DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """(dropped p, ds), both [BLOCK_N, BLOCK_M]: keys down, queries across, as the gradients of k and v want them.
 
-    The dropped p still lacks its factor 1 / (1 - dropout_p).
+    The dropped p still lacks its factor 1 / (1 - dropout_p). Queries that do not exist have an lse of inf.
     """
     s = dot(k, tl.trans(q), PRECISION) * LOG2E
     distance = n[:, None] - m[None, :]
     if HAS_BIAS:
         s += bias_tile(BIAS, distance, m0, n0, REACH, BLOCK_M, BLOCK_N)
-    exists = (n < num_k)[:, None] & (m < num_q)[None, :]
+    exists = (n < num_k)[:, None]
     if CAUSAL:
         exists = exists & (distance <= 0)
     p = tl.where(exists, tl.exp2(s - lse[None, :]), 0.0)
     dp = dot(v, tl.trans(grad_out), PRECISION)
     dropped = p
     if DROPOUT:
-        keep = kept(hashes[None, :], n[:, None], threshold)
+        keep = kept(hashes[None, :], n[:, None], n0, threshold)
         dropped = tl.where(keep, p, 0.0)
         dp = tl.where(keep, dp * keep_scale, 0.0)
     return dropped, p * (dp - delta[None, :])
@@ -151,18 +151,18 @@ def grad_keys(
     grad_v = tl.zeros([BLOCK_N, D_PAD], tl.float32)
     begin = 0
     if CAUSAL:
-        begin = (n0 // BLOCK_M) * BLOCK_M
+        begin = n0
     for m0 in range(begin, num_q, BLOCK_M):
         m = m0 + tl.arange(0, BLOCK_M)
         q = load_rows(Q + q_offset, m, num_q, stride, D, D_PAD)
         grad_out = load_rows(GRAD_OUT + q_offset, m, num_q, stride, D, D_PAD)
-        lse = tl.load(LSE + row_offset + m, mask=m < num_q, other=0.0)
+        lse = tl.load(LSE + row_offset + m, mask=m < num_q, other=float("inf"))
         delta = tl.load(DELTA + row_offset + m, mask=m < num_q, other=0.0)
         hashes = m
         if DROPOUT:
             hashes = row_hash(seed, q_start + m, head, num_heads)
         dropped, ds = _transposed(
-            q, k, v, grad_out, lse, delta, m, n, m0, n0, num_q, num_k, BIAS + head * (2 * REACH + 1),
+            q, k, v, grad_out, lse, delta, m, n, m0, n0, num_k, BIAS + head * (2 * REACH + 1),
             hashes, threshold, keep_scale, BLOCK_M, BLOCK_N, REACH, CAUSAL, HAS_BIAS, DROPOUT, PRECISION,
         )  # fmt: skip
         grad_v += dot(dropped.to(grad_out.dtype), grad_out, PRECISION)
@@ -202,12 +202,13 @@ def grad_short(
             grad_out = load_rows(GRAD_OUT + q_offset, m, num_q, stride, D, D_PAD)
             out = load_rows(OUT + q_offset, m, num_q, stride, D, D_PAD)
             delta = tl.sum(out.to(tl.float32) * grad_out.to(tl.float32), 1)
-            lse = tl.load(LSE + head.to(tl.int64) * num_rows + q_start + m, mask=m < num_q, other=0.0)
+            lse_row = head.to(tl.int64) * num_rows + q_start
+            lse = tl.load(LSE + lse_row + m, mask=m < num_q, other=float("inf"))
             hashes = m
             if DROPOUT:
                 hashes = row_hash(seed, q_start + m, head, num_heads)
             dropped, ds = _transposed(
-                q, k, v, grad_out, lse, delta, m, m, 0, 0, num_q, num_k, BIAS + head * (2 * REACH + 1),
+                q, k, v, grad_out, lse, delta, m, m, 0, 0, num_k, BIAS + head * (2 * REACH + 1),
                 hashes, threshold, keep_scale, BLOCK, BLOCK, REACH, CAUSAL, HAS_BIAS, DROPOUT, PRECISION,
             )  # fmt: skip
             grad_v = dot(dropped.to(grad_out.dtype), grad_out, PRECISION)

@@ -31,7 +31,7 @@ def forward(
     q = load_rows(Q + q_offset, m, num_q, stride, D, D_PAD)
     if DROPOUT:
         hashes = row_hash(seed, q_start + m, head, num_heads)
-    top = tl.full([BLOCK_M], float("-inf"), tl.float32)
+    top = tl.full([BLOCK_M], -1e30, tl.float32)  # not -inf: a tile may have nothing but -inf, and -inf - -inf is NaN
     total = tl.zeros([BLOCK_M], tl.float32)
     acc = tl.zeros([BLOCK_M, D_PAD], tl.float32)
     end = num_k
@@ -54,14 +54,11 @@ def forward(
         p = tl.exp2(s - new_top[:, None])
         total = total * shrink + tl.sum(p, 1)
         if DROPOUT:
-            p = tl.where(kept(hashes[:, None], n[None, :], threshold), p, 0.0)
+            p = tl.where(kept(hashes[:, None], n[None, :], n0, threshold), p, 0.0)
         acc = acc * shrink[:, None] + dot(p.to(v.dtype), v, PRECISION)
         top = new_top
-    # Queries without keys: zeros, and a finite LSE.
-    empty = total == 0.0
-    scale = 1.0 / tl.where(empty, 1.0, total)
+    scale = 1.0 / tl.where(total == 0.0, 1.0, total)  # queries without keys: zeros
     if DROPOUT:
         scale = scale * keep_scale
     store_rows(OUT + q_offset, acc * scale[:, None], m, num_q, stride, D, D_PAD)
-    lse = tl.where(empty, 0.0, top + tl.log2(tl.where(empty, 1.0, total)))
-    tl.store(LSE + head.to(tl.int64) * num_rows + q_start + m, lse, mask=m < num_q)
+    tl.store(LSE + head.to(tl.int64) * num_rows + q_start + m, top + tl.log2(total), mask=m < num_q)

@@ -27,12 +27,20 @@ from bigchem.model.layout import Layout
 def triton_attention(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, layout: Layout, *, causal: bool, dropout_p: float, seed: int
 ) -> Tensor:
-    """`bigchem.model.attention.attention` by the kernels. Every row must belong to a sequence."""
+    """`bigchem.model.attention.attention` by the kernels.
+
+    Lengths are not read back from the device, so what they must be is not checked: every row belongs to a sequence, and
+    none is longer than the layout says. Otherwise results are whatever memory held.
+    """
     if q.shape[2] > MAX_HEAD_DIM:
         raise UserError(f"the triton backend serves heads of at most {MAX_HEAD_DIM} dimensions, not {q.shape[2]}")
-    work = layout.work or planned(layout, len(q), len(k), q.shape[2], q.dtype, q.device)
+    if bias is not None and (bias.shape[0] != q.shape[1] or bias.shape[1] % 2 == 0 or bias.shape[1] < 3):
+        raise UserError(f"a bias of shape {tuple(bias.shape)} for {q.shape[1]} heads; it is [heads, 2R + 1], R >= 1")
+    # Autocast may give queries another dtype than the weights, for which the work was planned.
+    work = layout.work if layout.work_for == (q.shape[2], q.dtype) else None
+    work = work or planned(layout, len(q), len(k), q.shape[2], q.dtype, q.device)
     cu, longest = (layout.cu_seqlens_q, layout.cu_seqlens_k), (layout.max_q, layout.max_k)
-    q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+    bias = None if bias is None else bias.float()
     out: Tensor = varlen_attention(q, k, v, bias, *cu, work, *longest, causal, float(dropout_p), seed)[0]
     return out
 
@@ -74,14 +82,14 @@ class _Launch(NamedTuple):
     ) -> _Launch:
         """For queries [Tq, H, D] and an operation's options."""
         num_rows, num_heads, head_dim = q.shape
-        threshold = min(round(dropout_p * 2**32), 2**32 - 1)
-        keep_scale = 1 / (1 - dropout_p) if dropout_p < 1 else 0.0
+        threshold = _threshold(dropout_p)
+        keep_scale = 1 / (1 - threshold / 2**16) if threshold < 2**16 else 0.0
         precision = "interpreter" if knobs.runtime.interpret else "ieee"
         return cls(
             _tiles(max_q, max_k, head_dim, q.dtype, q.device),
-            (_int32(mixed_seed(seed)), _int32(threshold), keep_scale, num_heads, num_rows),
+            (_int32(mixed_seed(seed)), threshold, keep_scale, num_heads, num_rows),
             (head_dim, tiles.padded_head_dim(head_dim), bias.shape[1] // 2 if bias is not None else 1),
-            {"CAUSAL": causal, "HAS_BIAS": bias is not None, "DROPOUT": dropout_p > 0, "PRECISION": precision},
+            {"CAUSAL": causal, "HAS_BIAS": bias is not None, "DROPOUT": threshold > 0, "PRECISION": precision},
         )
 
 
@@ -101,7 +109,7 @@ def varlen_attention(
     seed: int,
 ) -> tuple[Tensor, Tensor]:
     """(output [Tq, H, D], lse [H, Tq] fp32: log2 of the softmax's denominators). work: a `Work` as a list."""
-    q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+    q, k, v, bias, cu_seqlens_q, cu_seqlens_k = _contiguous(q, k, v, bias, cu_seqlens_q, cu_seqlens_k)
     out = torch.empty_like(q)
     lse = torch.empty(q.shape[1], q.shape[0], dtype=torch.float32, device=q.device)
     launch = _Launch.of(q, bias, max_q, max_k, causal, dropout_p, seed)
@@ -118,7 +126,7 @@ def varlen_attention(
 
 @varlen_attention.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *_rest: Any) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(q), q.new_empty((q.shape[1], q.shape[0]), dtype=torch.float32)
+    return q.new_empty(q.shape), q.new_empty((q.shape[1], q.shape[0]), dtype=torch.float32)
 
 
 @torch.library.custom_op("bigchem::varlen_attention_backward", mutates_args=())
@@ -140,12 +148,14 @@ def varlen_attention_backward(
     seed: int,
 ) -> list[Tensor]:
     """Gradients of q, k, v and, where there is one, of the bias (fp32)."""
-    grad_out, q, k, v = (x.contiguous() for x in (grad_out, q, k, v))
+    grad_out, q, k, v, bias, cu_seqlens_q, cu_seqlens_k = _contiguous(
+        grad_out, q, k, v, bias, cu_seqlens_q, cu_seqlens_k
+    )
     launch = _Launch.of(q, bias, max_q, max_k, causal, dropout_p, seed)
     inputs = (q, k, v, _or_any(bias, lse), out, grad_out, lse)
     grads = [torch.empty_like(x) for x in (q, k, v)]
     cu = (cu_seqlens_q, cu_seqlens_k)
-    parts = []
+    parts: list[Tensor | None] = []
     with _device(q):
         if len(work[3]):
             parts.append(_grad_short(launch, inputs, grads, cu, work[3]))
@@ -153,12 +163,12 @@ def varlen_attention_backward(
             parts.append(_grad_long(launch, inputs, grads, cu, work[1], work[2]))
     if bias is None:
         return grads
-    return [*grads, sum(parts[1:], parts[0]) if parts else torch.zeros_like(bias)]
+    return [*grads, sum((part for part in parts if part is not None), torch.zeros_like(bias))]
 
 
 def _grad_short(
     launch: _Launch, inputs: tuple[Tensor, ...], grads: list[Tensor], cu: tuple[Tensor, Tensor], items: Tensor
-) -> Tensor:
+) -> Tensor | None:
     """Fills in the gradients of the short sequences' rows; their part of the bias's gradient."""
     tile = launch.tiles.grad_short
     partial = _partial(launch, len(items), 2 * tile.block_m + 2, items.device)
@@ -177,7 +187,7 @@ def _grad_long(
     cu: tuple[Tensor, Tensor],
     query_items: Tensor,
     key_items: Tensor,
-) -> Tensor:
+) -> Tensor | None:
     """The same for the other sequences."""
     q, k, v, bias, out, grad_out, lse = inputs
     tile, num_heads = launch.tiles.grad_queries, launch.numbers[3]
@@ -200,7 +210,7 @@ def _grad_long(
 
 @varlen_attention_backward.register_fake
 def _(grad_out: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *_rest: Any) -> list[Tensor]:
-    return [torch.empty_like(x) for x in (q, k, v, bias) if x is not None]
+    return [x.new_empty(x.shape) for x in (q, k, v, bias) if x is not None]
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -211,7 +221,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 def _backward(ctx: Any, grad_out: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     *tensors, w0, w1, w2, w3 = ctx.saved_tensors
-    grads = varlen_attention_backward(grad_out.contiguous(), *tensors, [w0, w1, w2, w3], *ctx.options)
+    grads = varlen_attention_backward(grad_out, *tensors, [w0, w1, w2, w3], *ctx.options)
     return (*grads, *([None] * (4 - len(grads))), None, None, [None] * 4, None, None, None, None, None)
 
 
@@ -242,8 +252,19 @@ def dropout_mask(
     row = torch.arange(first_row, first_row + num_rows, device=device).view(1, -1, 1)
     head = torch.arange(num_heads, device=device).view(-1, 1, 1)
     key = torch.arange(num_keys, device=device).view(1, 1, -1)
-    hashes = mix(mix(row * num_heads + head) ^ mixed_seed(seed)) ^ ((key * 0x9E3779B9) & 0xFFFFFFFF)
-    return mix(hashes) >= round(dropout_p * 2**32)
+    hashes = mix(mix(row * num_heads + head) ^ mixed_seed(seed)) ^ (((key & ~8) * 0x9E3779B9) & 0xFFFFFFFF)
+    halves = mix(hashes)
+    return torch.where((key & 8) != 0, halves >> 16, halves & 0xFFFF) >= _threshold(dropout_p)
+
+
+def _threshold(dropout_p: float) -> int:
+    """Of sixteen random bits: those below drop."""
+    return round(dropout_p * 2**16)
+
+
+def _contiguous(*tensors: Any) -> list[Any]:
+    """What the kernels take for granted."""
+    return [x if x is None else x.contiguous() for x in tensors]
 
 
 def _int32(x: int) -> int:
@@ -256,15 +277,15 @@ def _or_any(bias: Tensor | None, other: Tensor) -> Tensor:
 
 
 def _partial(launch: _Launch, items: int, size: int, device: torch.device) -> Tensor:
-    """Room for each program's part of the bias's gradient."""
-    shape = (items, launch.numbers[3], size) if launch.flags["HAS_BIAS"] else (1, 1, 1)
-    return torch.empty(shape, dtype=torch.float32, device=device)
+    """Room for each program's part of the bias's gradient; none where there is no bias."""
+    items = items if launch.flags["HAS_BIAS"] else 0
+    return torch.empty(items, launch.numbers[3], size, dtype=torch.float32, device=device)
 
 
-def _gathered(partial: Tensor, places: Callable[..., np.ndarray], *arguments: int) -> Tensor:
-    """The gradient of the bias [H, 2R + 1] from every program's part; meaningless where there is no bias."""
-    if partial.numel() == 1:
-        return partial
+def _gathered(partial: Tensor, places: Callable[..., np.ndarray], *arguments: int) -> Tensor | None:
+    """The gradient of the bias [H, 2R + 1] from every program's part."""
+    if not len(partial):
+        return None
     sums = torch.nn.functional.pad(partial.sum(0), (0, 1))
     return sums[:, _on_device(places, arguments, partial.device)].sum(1)
 

@@ -1,6 +1,7 @@
 """The kernels under Triton's interpreter, against float64. Inputs are small: a case takes 0.1 to 4 s there."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 pytest.importorskip("triton")
 
 from bigchem.errors import UserError
-from bigchem.model.attention import attention
+from bigchem.model.attention import Setting, attention, prepare
 from bigchem.model.kernels import varlen_attention as module
 from bigchem.model.kernels.tiles import Tile, Tiles
 from bigchem.model.kernels.varlen_attention import mixed_seed, triton_attention, varlen_attention
@@ -37,8 +38,10 @@ def keep_mask(seed: int, dropout_p: float, rows: range, num_heads: int, num_keys
     row = torch.arange(rows.start, rows.stop).view(1, -1, 1)
     head = torch.arange(num_heads).view(-1, 1, 1)
     key = torch.arange(num_keys).view(1, 1, -1)
-    hashed = mix(mix(row * num_heads + head) ^ mixed_seed(seed)) ^ ((key * 0x9E3779B9) & 0xFFFFFFFF)
-    return mix(hashed) >= round(dropout_p * 2**32)
+    low_bits = key % 16 // 8 == 0
+    pair = key - 8 * (key % 16 // 8)
+    hashed = mix(mix(mix(row * num_heads + head) ^ mixed_seed(seed)) ^ ((pair * 0x9E3779B9) & 0xFFFFFFFF))
+    return torch.where(low_bits, hashed % 2**16, hashed // 2**16) >= round(dropout_p * 2**16)
 
 
 def reference(q, k, v, bias, both: Layout, causal: bool, dropout_p: float = 0.0, seed: int = 0) -> torch.Tensor:
@@ -56,7 +59,11 @@ def reference(q, k, v, bias, both: Layout, causal: bool, dropout_p: float = 0.0,
             scores = scores.masked_fill(distance > 0, float("-inf"))
         p = scores.softmax(-1)
         if dropout_p > 0:
-            p = p * keep_mask(seed, dropout_p, range(q0, q1), q.shape[1], k1 - k0) / (1 - dropout_p)
+            p = (
+                p
+                * keep_mask(seed, dropout_p, range(q0, q1), q.shape[1], k1 - k0)
+                / (1 - round(dropout_p * 2**16) / 2**16)
+            )
         outputs.append((p @ sv).transpose(0, 1))
     return torch.cat(outputs)
 
@@ -83,11 +90,13 @@ def errors(
     got = [found, *torch.autograd.grad((found * upstream).sum(), inputs)]
     want = [expected, *torch.autograd.grad((expected * upstream).sum(), inputs)]
     assert [g.dtype for g in got] == [dtype, *(x.dtype for x in inputs)]
-    return [
-        float((a.detach().double() - b.detach()).abs().max() / b.detach().abs().max().clamp_min(1e-12))
+    result = [
+        float((a.detach().double() - b.detach()).abs().max() / b.detach().abs().max().double().clamp_min(1e-12))
         for a, b in zip(got, want, strict=True)
         if b.numel()
     ]
+    assert all(map(math.isfinite, result)), f"NaN among {result}"  # max() would not see it
+    return result
 
 
 RAGGED = [5, 0, 70, 1, 33, 0]
@@ -104,7 +113,7 @@ def test_distances_beyond_the_bias_equal_float64(causal: bool) -> None:
     assert max(errors([150, 3], causal=causal, heads=1)) < 3e-6
 
 
-@pytest.mark.parametrize("reach", [1, 16, 20])
+@pytest.mark.parametrize("reach", [1, 2, 16, 18, 20])
 @pytest.mark.parametrize("causal", [False, True], ids=["encoder", "decoder"])
 def test_short_reaches_put_far_distances_into_every_tile(reach: int, causal: bool) -> None:
     assert max(errors([40, 9], causal=causal, reach=reach, heads=1)) < 3e-6
@@ -153,6 +162,56 @@ def test_results_and_dropout_do_not_depend_on_the_tiles(
     monkeypatch.setattr(module, "_tiles", lambda *_: TILES[name])
     assert max(errors(RAGGED, causal=causal, p=0.2)) < 3e-6
     assert max(errors([20, 100], causal=causal, reach=20, heads=1)) < 3e-6
+
+
+def test_an_enormous_bias_and_one_of_minus_infinity_leave_no_nan() -> None:
+    """The first overflows in rows that do not exist, the second makes tiles in which nothing is attended."""
+    lengths = [70, 5]
+    q, k, v = (torch.randn(75, 1, 16).requires_grad_() for _ in range(3))
+    for bias in (torch.full((1, 183), 200.0), torch.zeros(1, 183).index_fill_(1, torch.arange(80), -math.inf)):
+        both, leaf = layout(lengths, lengths), bias.clone().requires_grad_()
+        found = triton_attention(q, k, v, leaf, both, causal=False, dropout_p=0.0, seed=0)
+        expected = reference(q, k, v, bias, both, False)
+        torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
+        got, want = (torch.autograd.grad(x.square().sum(), [q, k, v]) for x in (found, expected))
+        for a, b in zip(got, want, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+        found = triton_attention(q, k, v, leaf, both, causal=False, dropout_p=0.0, seed=0)
+        assert torch.autograd.grad(found.square().sum(), leaf)[0].isfinite().all()
+
+
+def test_dropout_of_everything_gives_zeros() -> None:
+    q, k, v = (torch.randn(24, 2, 16).requires_grad_() for _ in range(3))
+    out = triton_attention(q, k, v, None, layout([20, 4], [20, 4]), causal=True, dropout_p=1.0, seed=0)
+    grads = torch.autograd.grad(out.sum(), [q, k, v])
+    assert not any(x.any() for x in (out, *grads))
+
+
+def test_work_that_was_planned_for_another_dtype_is_planned_again() -> None:
+    """Autocast: weights are fp32, queries bf16, and tiles others."""
+    both = layout([9, 70, 30], [9, 70, 30])
+    prepare("triton", both, 109, 109, Setting(torch.device("cpu"), torch.float32, 16))
+    q, k, v = (torch.randn(109, 2, 16, dtype=torch.bfloat16).requires_grad_() for _ in range(3))
+    bias = torch.randn(2, 183).requires_grad_()
+    found = triton_attention(q, k, v, bias, both, causal=False, dropout_p=0.0, seed=0)
+    expected = reference(q, k, v, bias, both, False)
+    got, want = (torch.autograd.grad(x.sum(), [q, k, v, bias]) for x in (found, expected))
+    for a, b in zip(got, want, strict=True):
+        assert (a - b).abs().max() < 0.03 * b.abs().max()
+
+
+def test_inputs_need_not_be_contiguous() -> None:
+    q, k, v = (torch.randn(2, 30, 16).transpose(0, 1) for _ in range(3))
+    bias, both = torch.randn(183, 2).t(), layout([10, 20], [10, 20])
+    found = triton_attention(q, k, v, bias, both, causal=False, dropout_p=0.0, seed=0)
+    torch.testing.assert_close(found.double(), reference(q, k, v, bias, both, False), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 183), (2, 20), (2, 1)])
+def test_a_bias_that_does_not_fit_is_refused(size: tuple[int, int]) -> None:
+    q = torch.zeros(3, 2, 16)
+    with pytest.raises(UserError, match=r"it is \[heads, 2R \+ 1\]"):
+        triton_attention(q, q, q, torch.zeros(size), layout([3], [3]), causal=False, dropout_p=0.0, seed=0)
 
 
 def test_the_bias_gradient_is_the_same_to_the_bit_each_time() -> None:
@@ -207,8 +266,9 @@ def test_heads_that_are_too_wide_are_refused() -> None:
         triton_attention(q, q, q, None, layout([3], [3]), causal=False, dropout_p=0.0, seed=0)
 
 
-def sample(has_bias: bool) -> tuple:
-    q, k, v = (torch.randn(25, 2, 16).requires_grad_() for _ in range(3))
+def sample(has_bias: bool, *, transposed: bool = False) -> tuple:
+    size = (2, 25, 16) if transposed else (25, 2, 16)
+    q, k, v = (torch.randn(size).transpose(0, int(transposed)).requires_grad_() for _ in range(3))
     both = layout([5, 20], [5, 20])
     work = module.planned(both, 25, 25, 16, torch.float32, q.device)
     bias = torch.randn(2, 183).requires_grad_() if has_bias else None
@@ -218,6 +278,7 @@ def sample(has_bias: bool) -> tuple:
 @pytest.mark.parametrize("has_bias", [True, False])
 def test_torch_accepts_the_operation_schema_fake_kernel_and_gradient(has_bias: bool) -> None:
     torch.library.opcheck(varlen_attention, sample(has_bias))
+    torch.library.opcheck(varlen_attention, sample(has_bias, transposed=True))
 
 
 def test_torch_compile_keeps_it_in_one_graph() -> None:
