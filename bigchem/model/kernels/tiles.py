@@ -82,7 +82,7 @@ _HOPPER: dict[tuple[Kernel, bool, bool], Tile] = {
     ("forward", False, True): Tile(128, 64, 8, 2),
     ("forward", True, False): Tile(64, 64, 4, 2),
     ("forward", True, True): Tile(128, 64, 8, 2),
-    ("grad_queries", False, False): Tile(64, 64, 4, 2),
+    ("grad_queries", False, False): Tile(64, 32, 4, 2),
     ("grad_queries", True, False): Tile(64, 32, 4, 2),
     ("grad_keys", False, False): Tile(32, 64, 4, 2),
     ("grad_keys", True, False): Tile(32, 64, 8, 2),
