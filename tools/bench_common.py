@@ -164,6 +164,8 @@ class Deadline:
 
 def pick_device(asked: str | None) -> torch.device:
     """The device asked for, or CUDA where it is there. UserError if it is not."""
+    if asked not in (None, "cpu", "cuda"):
+        raise UserError(f"unknown device {asked!r}", "--device", "known: cpu, cuda")
     there = torch.cuda.is_available()
     if asked == "cuda" and not there:
         raise UserError("no CUDA device here", "--device", "--device cpu")

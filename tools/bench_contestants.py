@@ -92,6 +92,9 @@ class Theirs:
         self.model.to(setting.dtype)
         self.device, self.fixed = setting.device, fixed
         if compiled:  # block by block as ours: all at once takes a multiple of the time to compile
+            # Past the limit, 8, dynamo would go on uncompiled without a word.
+            torch._dynamo.config.recompile_limit = 64
+            torch._dynamo.config.fail_on_recompile_limit_hit = True
             for stack in ("encoder", "decoder"):
                 for block in self.model.get_submodule(stack).get_submodule("block").children():
                     block.compile(dynamic=True)

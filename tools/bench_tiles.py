@@ -106,7 +106,8 @@ def main(
         case = Case(np.full((max(1, tokens // n), 2), n), kind, heads, head_dim, dropout, where, dtype)
         reason = BACKENDS["triton"].refusal(kind, case.setting)
         if reason is not None:
-            raise UserError(f"the kernels cannot run: {reason}", "--device")
+            hint = "to see that it runs: TRITON_INTERPRET=1, --device cpu, a few tokens"
+            raise UserError(f"the kernels cannot run: {reason}", "--device", hint)
         search(f"{n} each", case, deadline.share(len(settings) - number), report, progress)
     report.show(as_json)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,8 @@ from bench_mix import LONGEST, Rows, grouped, lengths_of_tasks, mixed, packed, p
 from torch import Tensor
 
 from bigchem import program
+from bigchem.errors import UserError
+from bigchem.model import flops
 from bigchem.model.flops import training_flops
 from bigchem.model.presets import num_parameters, shape
 from bigchem.progress import Progress
@@ -140,7 +143,7 @@ def enter(
         makers.append((GROUPED, ", compiled", partial(theirs, compiled=True, fixed=None)))
     for left, (name, suffix, make) in zip(range(len(makers), 0, -1), makers, strict=True):
         try:
-            with at_most(max(20.0, deadline.share(left + 0.5).left)):
+            with at_most(max(90.0 if name + suffix == OURS else 20.0, deadline.share(left + 0.5).left)):
                 entry = warmed_up(name + suffix, make, turns[name], setting, options)
         except Exception as failed:  # a peer that fails is a line in the table, not the end of it
             report.skip(f"{setting.name}: {name}{suffix}", failed, options.progress)
@@ -166,14 +169,22 @@ def race(setting: Setting, pool: Rows, options: Options, deadline: Deadline, pea
                 entries.remove(entry)
                 release(setting.device)
     report.rows += [line(setting, entry, peak) for entry in entries]
-    report.figures += targets(setting, entries, peak)
+    report.figures += targets(setting, entries)
+
+
+def rated_flops(setting: Setting) -> float | None:
+    """The device's peak by its data sheet, as in a run's metrics; None where it is not known."""
+    if setting.device.type == "cpu":
+        return None
+    precision = "bf16" if setting.dtype == torch.bfloat16 else "fp32"
+    return flops.peak_flops(torch.cuda.get_device_name(setting.device), precision)
 
 
 def line(setting: Setting, entry: Entry, peak: float) -> dict[str, Any]:
     """One contestant in the wide table; medians over turns."""
     turns = entry.turns[: len(entry.seconds)]
     rates = [turn.tokens / seconds for turn, seconds in zip(turns, entry.seconds, strict=True)]
-    flops = achieved(setting, entry)
+    speed = achieved(setting, entry)
     padding = 1 - sum(turn.tokens for turn in entry.turns) / sum(turn.padded for turn in entry.turns)
     return {
         "model": setting.preset,
@@ -182,8 +193,9 @@ def line(setting: Setting, entry: Entry, peak: float) -> dict[str, Any]:
         "who": entry.name,
         "real tokens/s": float(np.median(rates)),
         "padding %": 100 * padding,
-        "TFLOP/s": flops / 1e12,
-        "MFU %": 100 * flops / peak,
+        "TFLOP/s": speed / 1e12,
+        "% of product": 100 * speed / peak,
+        "MFU %": 100 * speed / rated if (rated := rated_flops(setting)) else None,
         "peak GiB": entry.peak_bytes / 2**30 if entry.peak_bytes else None,
         "turns": len(entry.seconds),
     }
@@ -198,7 +210,7 @@ def achieved(setting: Setting, entry: Entry) -> float:
     return float(np.median(rates))
 
 
-def targets(setting: Setting, entries: list[Entry], peak: float) -> Iterator[Figure]:
+def targets(setting: Setting, entries: list[Entry]) -> Iterator[Figure]:
     """What the project asked for: tokens a second over each peer's in the same turns, use of the device, memory."""
     fastest = [
         min((e for e in entries if e.name.startswith(n)), key=lambda e: sum(e.seconds), default=None) for n in WAYS
@@ -213,7 +225,8 @@ def targets(setting: Setting, entries: list[Entry], peak: float) -> Iterator[Fig
             yield Figure(f"{setting.name}: {ours.name} / {peer.name}", ratio, "x real tokens/s", asked, at_least=True)
     if cuda:
         asked = {"t5-base": 40.0, "t5-large": 50.0}.get(setting.preset)
-        yield Figure(f"{setting.name}: MFU", 100 * achieved(setting, ours) / peak, "%", asked, at_least=True)
+        if rated := rated_flops(setting):
+            yield Figure(f"{setting.name}: MFU", 100 * achieved(setting, ours) / rated, "%", asked, at_least=True)
         if peers[0] is not None:
             share = ours.peak_bytes / peers[0].peak_bytes
             yield Figure(f"{setting.name}: peak memory over that of {peers[0].name}", share, "x", 0.5)
@@ -267,7 +280,7 @@ def main(
         int | None, typer.Option(min=64, help="Tokens of a micro-batch; default 4,096 on a CPU, else 16,384.")
     ] = None,
     turns: Annotated[int, typer.Option(min=1, help="How often everyone is timed.")] = 9,
-    minutes: Annotated[float, typer.Option(help="When to end.")] = 7.0,
+    minutes: Annotated[float, typer.Option(min=0, help="When to end.")] = 7.0,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where it is.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Torch's on a CPU: fewer where others use it too.")] = None,
     attention: Annotated[str, typer.Option(help="transformers' attention: sdpa or eager.")] = "sdpa",
@@ -279,6 +292,12 @@ def main(
 
     Example: python tools/bench_train_step.py --data data/full
     """
+    if attention not in ("sdpa", "eager"):
+        raise UserError(f"unknown attention {attention!r}", "--attention", "known: sdpa, eager")
+    if not all(0 <= p < 1 for p in dropout or []):
+        raise UserError(f"dropout {dropout} is not between 0 and 1", "--dropout")
+    if find_spec("transformers") is None:
+        raise UserError("transformers is not installed: nothing to compare with", hint="pip install transformers")
     deadline, progress = Deadline(60 * minutes), Progress()
     if threads is not None:
         torch.set_num_threads(threads)

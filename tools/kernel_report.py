@@ -42,6 +42,8 @@ def main(
     wrong = sorted(set(dtype or []) - {"bf16", "fp16", "fp32"})
     if wrong:
         raise UserError(f"unknown dtype {', '.join(wrong)}", "--dtype", "known: bf16, fp16, fp32")
+    if min(arch or [80]) < 80:
+        raise UserError(f"the kernels need 80 (A100) or later, not {min(arch or [80])}", "--arch")
     progress, rows = Progress(), []
     for capability in arch or [80, 90]:
         for case in aot.cases(capability, tuple(head_dim or [64]), tuple(dtype or ["bf16"])):
