@@ -69,7 +69,7 @@ def all_tiles(max_len: int, head_dim: int, arch: int, *, fp32: bool) -> Tiles:
 _FP32: dict[tuple[Kernel, bool], Tile] = {
     ("forward", False): Tile(16, 16, 4, 3),
     ("forward", True): Tile(16, 16, 4, 3),
-    ("grad_queries", False): Tile(32, 16, 4, 2),
+    ("grad_queries", False): Tile(32, 16, 4, 3),
     ("grad_queries", True): Tile(16, 16, 4, 2),
     ("grad_keys", False): Tile(32, 16, 4, 2),
     ("grad_keys", True): Tile(32, 16, 4, 2),
