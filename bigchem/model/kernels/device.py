@@ -72,7 +72,7 @@ def kept(hashes, keys, n0, threshold):
     """Which elements dropout keeps; hashes of rows and numbers of keys, from n0 on, are shaped to broadcast.
 
     A hash for every two keys eight apart, sixteen bits for each: the columns of a matrix instruction's result that a
-    thread holds are eight apart, so the compiler computes it once (inner loops became 8 to 15 % shorter). The mask
+    thread holds are eight apart, so the compiler computes it once. The mask
     depends on nothing but (seed, packed row, head, key): every kernel and every tile size draws the same.
     """
     column = keys - n0

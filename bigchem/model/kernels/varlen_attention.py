@@ -233,7 +233,12 @@ varlen_attention.register_autograd(_backward, setup_context=_setup_context)
 
 def mixed_seed(seed: int) -> int:
     """A uint32 for a seed: neighbouring seeds, as of neighbouring layers, give unrelated masks."""
-    x = (seed ^ (seed >> 32)) & 0xFFFFFFFF
+    mixed: int = _mix((seed ^ (seed >> 32)) & 0xFFFFFFFF)
+    return mixed
+
+
+def _mix(x: Any) -> Any:
+    """device.mix of a number, or of a tensor of int64."""
     x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
     x = ((x ^ (x >> 15)) * 0x846CA68B) & 0xFFFFFFFF
     return x ^ (x >> 16)
@@ -243,17 +248,11 @@ def dropout_mask(
     seed: int, dropout_p: float, first_row: int, num_rows: int, num_heads: int, num_keys: int, device: torch.device
 ) -> Tensor:
     """bool [num_heads, num_rows, num_keys]: what the kernels keep of the scores of packed rows first_row and on."""
-
-    def mix(x: Tensor) -> Tensor:
-        x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
-        x = ((x ^ (x >> 15)) * 0x846CA68B) & 0xFFFFFFFF
-        return x ^ (x >> 16)
-
     row = torch.arange(first_row, first_row + num_rows, device=device).view(1, -1, 1)
     head = torch.arange(num_heads, device=device).view(-1, 1, 1)
     key = torch.arange(num_keys, device=device).view(1, 1, -1)
-    hashes = mix(mix(row * num_heads + head) ^ mixed_seed(seed)) ^ (((key & ~8) * 0x9E3779B9) & 0xFFFFFFFF)
-    halves = mix(hashes)
+    hashes = _mix(_mix(row * num_heads + head) ^ mixed_seed(seed)) ^ (((key & ~8) * 0x9E3779B9) & 0xFFFFFFFF)
+    halves = _mix(hashes)
     return torch.where((key & 8) != 0, halves >> 16, halves & 0xFFFF) >= _threshold(dropout_p)
 
 
