@@ -109,7 +109,7 @@ def read_weights(checkpoint: Path, manifest: Manifest) -> Weights:
 
 def _stage0(checkpoint: Path) -> Weights:
     """Whole weights; in bf16 the masters are in the optimizer's lists, in the order of its parameter groups."""
-    from bigchem.train.engine import group_names
+    from bigchem.train.optimizer import group_names
 
     states = _load(checkpoint / "mp_rank_00_model_states.pt")
     weights: Weights = dict(states["module"])

@@ -117,6 +117,8 @@ def run(run_dir: Path, place: Rendezvous, device: torch.device | None = None) ->
             write_state(run_dir, "failed", **_progress(before), reason=_reason(error), rank=place.rank)
         if not isinstance(error, UserError):
             traceback.print_exc()
+        else:
+            finish()  # a process that exits with its group up may abort, with another exit code than 2
         raise
     finish()
     return state

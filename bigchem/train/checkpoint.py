@@ -33,7 +33,8 @@ class Manifest:
     """What manifest.json says of a checkpoint.
 
     step: optimizer steps done. position: examples consumed. model: the Hugging Face configuration. probe: a loss that
-    the engine computed when it saved, for export to compare with. files: {name: [bytes, sha256]}.
+    the engine computed when it saved, for export to compare with. state: what the loop itself remembers, by who
+    remembers it ("health", "validation"), as JSON. files: {name: [bytes, sha256]}.
     """
 
     step: int
@@ -45,6 +46,7 @@ class Manifest:
     data_fingerprint: str
     model: dict[str, Any]
     probe: dict[str, Any]
+    state: dict[str, Any] = field(default_factory=dict)
     files: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     @staticmethod

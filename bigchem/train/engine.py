@@ -7,21 +7,20 @@ the step divided by the step's target tokens, whatever the ranks and the accumul
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import deepspeed
 import torch
 import torch.distributed as dist
 
-from bigchem.config import OptimizerConfig, RunConfig
+from bigchem.config import RunConfig
 from bigchem.data.loader import LoadedStep
 from bigchem.errors import UserError
 from bigchem.model.t5 import PackedBatch, PackedT5
 from bigchem.tasks import TRAINABLE_NAMES
 from bigchem.train.ds_config import ds_config_for, zero_stage
+from bigchem.train.optimizer import build_optimizer
 
 
 @dataclass(frozen=True)
@@ -43,35 +42,6 @@ class StepLoss:
         return {n: float(self.sums[i] / self.counts[i]) for i, n in enumerate(TRAINABLE_NAMES) if self.counts[i] > 0}
 
 
-def group_names(parameters: Iterable[tuple[str, int]]) -> tuple[list[str], list[str]]:
-    """Names of the parameters, given as (name, ndim), with weight decay (matrices) and without (norms, embeddings)."""
-    listed = list(parameters)
-    plain = [n for n, ndim in listed if ndim != 2 or n == "shared.weight" or "relative_attention_bias" in n]
-    return [n for n, _ in listed if n not in set(plain)], plain
-
-
-def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The optimizer's groups, in the order of group_names."""
-    parameters = dict(model.named_parameters())
-    decayed, plain = group_names((n, p.ndim) for n, p in parameters.items())
-    return [
-        {"params": [parameters[n] for n in decayed], "weight_decay": weight_decay},
-        {"params": [parameters[n] for n in plain], "weight_decay": 0.0},
-    ]
-
-
-def _optimizer(config: OptimizerConfig, model: torch.nn.Module, ds_config: dict[str, Any]) -> torch.optim.Optimizer:
-    groups = parameter_groups(model, config.weight_decay)
-    offload = ds_config.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none")
-    if offload != "none":
-        from deepspeed.ops.adam import DeepSpeedCPUAdam
-
-        optimizer: torch.optim.Optimizer = DeepSpeedCPUAdam(groups, lr=config.lr, betas=config.betas, eps=config.eps)
-        return optimizer
-    fused = torch.cuda.is_available()
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused)
-
-
 class Engine:
     """A PackedT5 under DeepSpeed. The process group is up before it is made."""
 
@@ -83,8 +53,8 @@ class Engine:
         if self.zero_stage == 3:
             for parameter in model.external_parameters:
                 deepspeed.zero.register_external_parameter(model, parameter)
-        optimizer = _optimizer(config.optimizer, model, self.ds_config)
-        self._engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=self.ds_config)
+        self._optimizer = build_optimizer(config.optimizer, model, self.ds_config)
+        self._engine, *_ = deepspeed.initialize(model=model, optimizer=self._optimizer, config=self.ds_config)
 
     def forward_backward(self, loaded: LoadedStep, seed: int, stop: bool) -> StepLoss:
         """Gradients of one step, and its loss reduced over ranks together with the wish to stop.
@@ -104,8 +74,13 @@ class Engine:
         totals[-1] = float(stop)
         return self._reduce(totals)
 
-    def optimizer_step(self, lr: float) -> float:
-        """Moves the weights; the norm of the gradient before clipping."""
+    def optimizer_step(self, lr: float, *, skip: bool = False) -> float:
+        """Moves the weights; the norm of the gradient before clipping.
+
+        skip: drop the step's gradients and leave weights and moments as they are. A gradient that is not finite is
+        dropped by DeepSpeed itself at every stage but 0, and its norm is then infinite.
+        """
+        self._optimizer.skip = skip  # type: ignore[attr-defined]
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
         plain_norm = self._plain_grad_norm()

@@ -60,7 +60,7 @@ def train(config: RunConfig, device: torch.device) -> Outcome:
     if rank == 0:
         record(config, model, device)
     saver = Saver(config, engine, Probe.of(loader), data.index.fingerprint, hf_config)
-    done = saver.resume()
+    done, _ = saver.resume()
     saved = done.steps
     say(f"{presets.num_parameters(model.shape):,} parameters, ZeRO-{engine.zero_stage}, {world_size} ranks, {device}")
     say(f"data {data.index.fingerprint}: {loader.plan.describe()}")
@@ -93,7 +93,7 @@ def train(config: RunConfig, device: torch.device) -> Outcome:
             tracker.log(done, loss, lr, grad_norm, tokens=step.tokens, room=room, flops=flops, wait_s=wait_s)
             stop = loss.stop
             if done.steps % config.checkpoint.every == 0 or done.steps == steps or stop:
-                seconds = saver.save(done)
+                seconds = saver.save(done, {})
                 saved = done.steps
                 say(f"checkpoint after step {saved}, {seconds:.1f} s")
     finished = done.steps == steps

@@ -38,8 +38,8 @@ class Saver:
         self._data_fingerprint, self._hf_config = data_fingerprint, hf_config
         self._folder = config.run_dir / "checkpoints"
 
-    def save(self, done: Done) -> float:
-        """Publishes a checkpoint; seconds that training stood still for it."""
+    def save(self, done: Done, state: dict[str, Any]) -> float:
+        """Publishes a checkpoint; seconds that training stood still for it. state: see Manifest."""
         begun = time.monotonic()
         engine = self._engine
         probe_loss = engine.evaluate(self._probe.batch()).mean
@@ -57,6 +57,7 @@ class Saver:
             data_fingerprint=self._data_fingerprint,
             model=self._hf_config,
             probe=self._probe.with_loss(probe_loss),
+            state=state,
         )
 
         def publish() -> None:
@@ -66,15 +67,16 @@ class Saver:
         on_rank0(publish)
         return time.monotonic() - begun
 
-    def resume(self) -> Done:
-        """Loads the newest checkpoint, if there is one. UserError if it does not fit this data, world size or stage."""
+    def resume(self) -> tuple[Done, dict[str, Any]]:
+        """Loads the newest checkpoint, if there is one: how far it is, and its state (see Manifest). UserError if it
+        does not fit this data, world size or stage."""
         newest = on_rank0(lambda: checkpoint.latest(self._folder))
         if newest is None:
-            return Done()
+            return Done(), {}
         manifest = checkpoint.Manifest.read(newest)
         engine = self._engine
         precision = self._config.train.precision
         manifest.refuse_unless(newest, engine.world_size, engine.zero_stage, precision, self._data_fingerprint)
         on_rank0(lambda: manifest.check_files(newest))
         engine.load(self._folder, newest.name)
-        return Done(manifest.step, manifest.position, manifest.tokens)
+        return Done(manifest.step, manifest.position, manifest.tokens), manifest.state
