@@ -1,4 +1,7 @@
-"""Runs a function on several gloo ranks, each a process of its own, as a launcher would start them."""
+"""Runs a function on several gloo ranks, each a process of its own, as a launcher would start them.
+
+The ranks are forked from a server that has imported the heavy packages once: seconds saved at every launch.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+PRELOADED = ["torch", "deepspeed", "transformers", "bigchem.train.loop", "bigchem.launch.job"]
 
-def run_ranks(function: Callable[..., Any], world_size: int, *args: Any, timeout: float = 240) -> list[Any]:
+
+def run_ranks(
+    function: Callable[..., Any], world_size: int, *args: Any, timeout: float = 240, fresh: bool = False
+) -> list[Any]:
     """function(*args) on every rank, with the process group up; the results in rank order.
 
-    The function must be importable. A rank that raises fails the call with its traceback.
+    The function must be importable. A rank that raises fails the call with its traceback. fresh: new interpreters, for
+    what reads the environment when it is imported.
     """
-    spawn = multiprocessing.get_context("spawn")
-    results = spawn.Queue()
+    server = multiprocessing.get_context("spawn" if fresh else "forkserver")
+    if not fresh:
+        server.set_forkserver_preload(PRELOADED)
+    results = server.Queue()
     port = _free_port()
     processes = [
-        spawn.Process(target=_rank, args=(rank, world_size, port, results, function, args))
+        server.Process(target=_rank, args=(rank, world_size, port, results, dict(os.environ), function, args))
         for rank in range(world_size)
     ]
     for process in processes:
@@ -42,11 +52,19 @@ def _take(results: Any, timeout: float) -> tuple[int, Any]:
 
 
 def _rank(
-    rank: int, world_size: int, port: int, results: Any, function: Callable[..., Any], args: tuple[Any, ...]
+    rank: int,
+    world_size: int,
+    port: int,
+    results: Any,
+    environment: dict[str, str],
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
 ) -> None:
     log = Path(os.environ.get("BIGCHEM_TEST_LOG", os.devnull)).open("a")  # noqa: SIM115 - for the process's whole life
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
+    os.environ.clear()
+    os.environ.update(environment)
     from bigchem.launch.job import finish, start
     from bigchem.launch.rendezvous import Rendezvous
 

@@ -213,14 +213,14 @@ def test_weights_of_the_hub_are_fetched_once_for_all_ranks(
     with serving(tmp_path / "hub") as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-        run_ranks(train_here, 2, config)
+        run_ranks(train_here, 2, config, fresh=True)
         assert set(hub.fetched.values()) == {1}
         assert {"config.json", "model.safetensors", "tokenizer.json"} <= hub.fetched.keys()
         assert losses(config)[0] < losses(trained[2])[-1]
         Tokenizer.train(["another corpus altogether"] * 50, 384).save(made.model_dir)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "another"))
         other = config.model_copy(update={"name": "other"})
-        assert "belong to another tokenizer" in run_ranks(_refused, 1, other)[0]
+        assert "belong to another tokenizer" in run_ranks(_refused, 1, other, fresh=True)[0]
 
 
 @pytest.mark.parametrize(
