@@ -130,6 +130,8 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 class OptimizerConfig(Section):
     """AdamW."""
 
+    kind: Literal["adamw"] = "adamw"
+    """TEMPORARY: the optimizer's branch has it."""
     lr: Annotated[float, Field(gt=0)] = 6e-4
     """Peak learning rate (6e-4: Text+Chem T5)."""
     betas: tuple[Beta, Beta] = (0.9, 0.999)
@@ -162,6 +164,9 @@ class CheckpointConfig(Section):
     """Newest checkpoints kept."""
     keep_every: Annotated[int, Field(ge=0)] = 0
     """Checkpoints at multiples of this are kept for good; 0: none."""
+    copy_to: str | None = None
+    """Folder or URL (s3://, ...) to which each checkpoint is copied while training goes on, in a folder of the run's
+    name, with the same retention. A run without checkpoints goes on from the newest copy. None: no copies."""
 
 
 class EvaluateConfig(Section):

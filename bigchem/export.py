@@ -4,7 +4,7 @@ Reads the fp32 master weights from DeepSpeed's files at any stage, writes safete
 proves the result: plain transformers must give the probe batch the loss that the engine recorded when it saved.
 
 DeepSpeed's own zero_to_fp32 refuses T5 with safetensors (the shared embedding appears under four names) and unpickles
-freely; here files are loaded with weights_only and the three classes of ALLOWED.
+freely; bigchem/train/zero_files.py does neither.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from bigchem import strict
 from bigchem.errors import UserError
 from bigchem.tasks import TASKS
 from bigchem.train.checkpoint import PROOF, Manifest, latest, step_name
+from bigchem.train.zero_files import ZeroFiles
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 2e-2}
 """Largest relative difference between the engine's probe loss, in the run's precision, and transformers' in fp32."""
@@ -97,74 +98,8 @@ def find_checkpoint(source: Path, step: int | None = None) -> tuple[Path, Path]:
 
 def read_weights(checkpoint: Path, manifest: Manifest) -> Weights:
     """The fp32 master weights of a checkpoint, by parameter name."""
-    if manifest.zero_stage == 0:
-        return _stage0(checkpoint)
-    optimizer = [_load(p)["optimizer_state_dict"] for p in _rank_files(checkpoint, "optim_states", manifest)]
-    prefix = "zero_pp_rank_0_" if manifest.zero_stage == 3 else ""
-    shapes: dict[str, torch.Size] = {}
-    for group in _load(checkpoint / f"{prefix}mp_rank_00_model_states.pt")["param_shapes"]:
-        shapes.update(group)
-    return _stage3(optimizer, shapes) if manifest.zero_stage == 3 else _stage12(optimizer, shapes)
-
-
-def _stage0(checkpoint: Path) -> Weights:
-    """Whole weights; in bf16 the masters are in the optimizer's lists, in the order of its parameter groups."""
-    from bigchem.train.optimizer import group_names
-
-    states = _load(checkpoint / "mp_rank_00_model_states.pt")
-    weights: Weights = dict(states["module"])
-    masters = states["optimizer"].get("fp32_groups")
-    if masters is not None:
-        groups = group_names((name, w.ndim) for name, w in weights.items())
-        for names, tensors in zip(groups, masters, strict=True):
-            weights.update(zip(names, tensors, strict=True))
-    return {name: w.float() for name, w in weights.items()}
-
-
-def _stage12(ranks: list[dict[str, Any]], shapes: dict[str, torch.Size]) -> Weights:
-    """Each rank holds a contiguous piece of each group's flat tensor; its slice mappings say what lies where."""
-    pieces: dict[str, list[torch.Tensor]] = {name: [] for name in shapes}
-    for rank in ranks:
-        for flat, mapping in zip(rank["single_partition_of_fp32_groups"], rank["param_slice_mappings"], strict=True):
-            for name, fragment in mapping.items():
-                pieces[name].append(flat[fragment.start : fragment.start + fragment.numel])
-    return {name: torch.cat(pieces[name]).view(shape) for name, shape in shapes.items()}
-
-
-def _stage3(ranks: list[dict[str, Any]], shapes: dict[str, torch.Size]) -> Weights:
-    """Each parameter is cut into world_size equal pieces, the last one padded; a rank's pieces lie in parameter
-    order."""
-    flats = [torch.cat([f.view(-1) for f in rank["fp32_flat_groups"]]) for rank in ranks]
-    weights: Weights = {}
-    offset = 0
-    for name, shape in shapes.items():
-        piece = -(-shape.numel() // len(flats))
-        whole = torch.cat([flat[offset : offset + piece] for flat in flats])
-        weights[name] = whole[: shape.numel()].view(shape)
-        offset += piece
-    return weights
-
-
-def _rank_files(checkpoint: Path, kind: str, manifest: Manifest) -> list[Path]:
-    prefix = "bf16_" if manifest.precision == "bf16" else ""
-    return [checkpoint / f"{prefix}zero_pp_rank_{rank}_mp_rank_00_{kind}.pt" for rank in range(manifest.world_size)]
-
-
-def _load(path: Path) -> dict[str, Any]:
-    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
-    from deepspeed.runtime.zero.config import ZeroStageEnum
-    from deepspeed.utils.tensor_fragment import fragment_address
-
-    allowed = [LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]
-    try:
-        with torch.serialization.safe_globals(allowed):
-            table: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except FileNotFoundError:
-        raise UserError("a file of the checkpoint is missing", str(path)) from None
-    except Exception as error:  # torch raises several kinds for damaged or hostile files
-        reason = str(error).splitlines()[0] if str(error) else repr(error)
-        raise UserError(f"cannot load safely: {reason}", str(path)) from error
-    return table
+    files = ZeroFiles(checkpoint, manifest)
+    return {name: files.full(name) for name in files.shapes}
 
 
 def _write(weights: Weights, manifest: Manifest, run_dir: Path, folder: Path, dtype: torch.dtype) -> None:

@@ -19,8 +19,8 @@ from bigchem.data.remote import is_url
 from bigchem.errors import UserError
 from bigchem.model import hub, presets
 from bigchem.tasks import TASKS
-from bigchem.train.checkpoint import Manifest, latest
-from bigchem.train.ds_config import ds_config_for, zero_stage
+from bigchem.train.checkpoint import latest, newest_readable
+from bigchem.train.ds_config import ds_config_for
 from bigchem.train.state import read_state, write_state
 
 GIT_TIMEOUT_S = 10
@@ -36,6 +36,9 @@ def absolute(config: RunConfig) -> RunConfig:
     if config.data.cache is not None:
         data["cache"] = _absolute(config.data.cache)
     update: dict[str, object] = {"data": config.data.model_copy(update=data), "runs": _absolute(config.runs)}
+    copies = config.checkpoint.copy_to
+    if copies is not None and not is_url(copies):
+        update["checkpoint"] = config.checkpoint.model_copy(update={"copy_to": _absolute(copies)})
     if config.model.init_from is not None and hub.is_path(config.model.init_from):
         update["model"] = config.model.model_copy(update={"init_from": _absolute(config.model.init_from)})
     return config.model_copy(update=update)
@@ -71,13 +74,13 @@ def preflight(config: RunConfig, world_size: int) -> None:
         raise UserError(
             "model.init_from holds no config.json", named, "give a Hugging Face folder or a name at the hub"
         )
-    ds_config = ds_config_for(config, world_size)
+    ds_config_for(config, world_size)
     for task in TASKS.keys() & config.data.mixture.keys() if config.evaluate.at_end else ():
         data.split(config.evaluate.split, task)
-    newest = latest(config.run_dir / "checkpoints")
+    newest = newest_readable(config.run_dir / "checkpoints")
     if newest is not None:
-        precision, fingerprint = config.train.precision, data.index.fingerprint
-        Manifest.read(newest).refuse_unless(newest, world_size, zero_stage(ds_config), precision, fingerprint)
+        path, manifest = newest
+        manifest.refuse_unless(path, data.index.fingerprint, config.train.precision, config.optimizer.kind)
 
 
 def refuse_another(config: RunConfig) -> None:
@@ -88,8 +91,8 @@ def refuse_another(config: RunConfig) -> None:
         raise UserError(
             f"the run was started with another {', '.join(changed)}", str(file), "give the new run another name"
         )
-    newest = latest(config.run_dir / "checkpoints")
-    done = 0 if newest is None else Manifest.read(newest).step
+    newest = newest_readable(config.run_dir / "checkpoints")
+    done = 0 if newest is None else newest[1].step
     if done > config.train.steps:
         raise UserError(f"the run is at step {done} already: train.steps = {config.train.steps}", str(file))
 

@@ -3,9 +3,11 @@
     step_00000300.partial/    all ranks write into it; when they have, rank 0 adds
         manifest.json         files, sizes, hashes, world size, stage, position
     step_00000300/            the same folder, renamed after an fsync of everything
+    step_00000200.damaged/    one that differed from its manifest: kept, never loaded
+    step_00000100.doomed/     one that is being removed
     latest                    the name of the newest
 
-A folder without the suffix is complete. Partial ones are never loaded, and are removed by the next save.
+A folder without a suffix is complete. Partial and doomed ones are never loaded, and are removed by the next save.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +26,15 @@ from bigchem import strict
 from bigchem.config import CheckpointConfig
 from bigchem.errors import UserError
 
-FORMAT = 1
-PARTIAL = ".partial"
+FORMAT = 2
+PARTIAL, DAMAGED, DOOMED = ".partial", ".damaged", ".doomed"
 PROOF = "bigchem.json"
 """Name of the file in an exported model's folder that says which checkpoint it is, and proves it."""
+_NAME = re.compile(r"step_\d{8,}")
+
+
+class DamagedError(UserError):
+    """A checkpoint's manifest is missing or cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,7 @@ class Manifest:
     world_size: int
     zero_stage: int
     precision: str
+    optimizer: str
     data_fingerprint: str
     model: dict[str, Any]
     probe: dict[str, Any]
@@ -51,7 +61,8 @@ class Manifest:
 
     @staticmethod
     def read(checkpoint: Path) -> Manifest:
-        """The manifest of a published checkpoint; UserError if there is none or it is not one."""
+        """The manifest of a published checkpoint; DamagedError if there is none or it is not one, UserError if another
+        version wrote it."""
         file = checkpoint / "manifest.json"
         try:
             table = json.loads(file.read_text(encoding="utf-8"))
@@ -59,37 +70,59 @@ class Manifest:
                 raise UserError("written by another version", str(file))
             return Manifest(**table)
         except FileNotFoundError:
-            raise UserError("no checkpoint here: manifest.json is missing", str(checkpoint)) from None
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise UserError(f"not a manifest: {error!r}", str(file)) from None
+            raise DamagedError("no checkpoint here: manifest.json is missing", str(checkpoint)) from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DamagedError(f"not a manifest: {error!r}", str(file)) from None
 
-    def refuse_unless(
-        self, checkpoint: Path, world_size: int, zero_stage: int, precision: str, fingerprint: str
-    ) -> None:
-        """UserError if the checkpoint cannot be resumed by such a job on such data."""
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(size for size, _ in self.files.values())
+
+    def refuse_unless(self, checkpoint: Path, fingerprint: str, precision: str, optimizer: str) -> None:
+        """UserError if the checkpoint cannot be resumed on such data, in such a precision, by such an optimizer."""
         if self.data_fingerprint != fingerprint:
             raise UserError(
                 f"trained on data {self.data_fingerprint}, the data now is {fingerprint}",
                 str(checkpoint),
                 "restore the data, or give the run another name",
             )
-        saved, present = (self.world_size, self.zero_stage, self.precision), (world_size, zero_stage, precision)
-        if saved != present:
+        if self.precision != precision and "fp16" in (self.precision, precision):
             raise UserError(
-                "saved by {} ranks at ZeRO-{} in {}, this job has {} at ZeRO-{} in {}".format(*saved, *present),
+                f"saved in {self.precision}, this job has {precision}",
                 str(checkpoint),
-                "resume on as many ranks, at the same stage and precision, or give the run another name",
+                "resume in the same precision, or give the run another name",
+            )
+        if self.optimizer != optimizer:
+            raise UserError(
+                f"saved by the optimizer {self.optimizer}, this job has {optimizer}",
+                str(checkpoint),
+                f"set optimizer.kind = '{self.optimizer}', or give the run another name",
             )
 
-    def check_files(self, checkpoint: Path) -> None:
-        """Compares every file's size and hash with the manifest; UserError names the first that differs."""
-        remedy = f"remove {checkpoint} to go on from the checkpoint before it"
-        for name, (size, sha256) in self.files.items():
+    def damage(self, checkpoint: Path, share: int = 0, shares: int = 1) -> str | None:
+        """What is wrong with the files, compared with their sizes and hashes; None if nothing is.
+
+        share of shares: only this part of the files is looked at, so that several processes do the whole together.
+        """
+        loads = [0] * shares
+        for name, (size, sha256) in sorted(self.files.items(), key=lambda file: -file[1][0]):
+            mine = loads.index(min(loads))
+            loads[mine] += size
             path = checkpoint / name
+            if mine != share:
+                continue
             if not path.is_file():
-                raise UserError("a file of the checkpoint is missing", str(path), remedy)
-            if path.stat().st_size != size or _sha256(path) != sha256:
-                raise UserError("the file differs from the checkpoint's manifest", str(path), remedy)
+                return f"{name} is missing"
+            if path.stat().st_size != size or sha256_of(path) != sha256:
+                return f"{name} differs from its manifest"
+        return None
+
+    def check_files(self, checkpoint: Path) -> None:
+        """UserError that names the first file that differs from the manifest."""
+        damage = self.damage(checkpoint)
+        if damage is not None:
+            raise UserError(damage, str(checkpoint), "take the checkpoint before it")
 
 
 def step_name(step: int) -> str:
@@ -97,9 +130,14 @@ def step_name(step: int) -> str:
     return f"step_{step:08d}"
 
 
+def folders(checkpoints: Path) -> list[Path]:
+    """Folders that have a complete checkpoint's name, oldest first."""
+    return sorted(p for p in checkpoints.glob("step_*") if _NAME.fullmatch(p.name) and p.is_dir())
+
+
 def published(checkpoints: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
-    return sorted(p for p in checkpoints.glob("step_*") if p.suffix != PARTIAL and (p / "manifest.json").is_file())
+    return [p for p in folders(checkpoints) if (p / "manifest.json").is_file()]
 
 
 def latest(checkpoints: Path) -> Path | None:
@@ -108,39 +146,118 @@ def latest(checkpoints: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def publish(checkpoints: Path, partial: Path, manifest: Manifest) -> Path:
-    """Turns a folder that all ranks have written into a checkpoint. Rank 0 only, after a barrier."""
-    files = sorted(p for p in partial.rglob("*") if p.is_file())
-    listed = {str(p.relative_to(partial)): (p.stat().st_size, _sha256(p)) for p in files}
+def newest_readable(checkpoints: Path) -> tuple[Path, Manifest] | None:
+    """The newest checkpoint whose manifest can be read: what a job will most likely resume from."""
+    for path in reversed(published(checkpoints)):
+        try:
+            return path, Manifest.read(path)
+        except DamagedError:
+            continue
+    return None
+
+
+def publish(
+    checkpoints: Path, partial: Path, manifest: Manifest, written: Mapping[Path, tuple[int, str]] | None = None
+) -> Path:
+    """Turns a folder that all ranks have written into a checkpoint. Rank 0 only, after a barrier.
+
+    written: sizes and hashes of files that are on the disk already; others are hashed and fsynced here.
+    """
+    listed = {}
+    for path in sorted(p for p in partial.rglob("*") if p.is_file()):
+        known = (written or {}).get(path)
+        if known is None:
+            known = (path.stat().st_size, sha256_of(path))
+            _fsync(path)
+        listed[str(path.relative_to(partial))] = known
     table = {"format": FORMAT, **asdict(manifest), "files": listed}
     strict.write_atomically(partial / "manifest.json", json.dumps(table, indent=1))
-    for path in files:
-        _fsync(path)
     _fsync(partial)
     final = checkpoints / step_name(manifest.step)
-    shutil.rmtree(final, ignore_errors=True)  # an older attempt at the same step, being replaced by an equal one
+    if final.exists():  # an older attempt at the same step
+        final.rename(_free(final, DOOMED))
     partial.rename(final)
     _fsync(checkpoints)
     strict.write_atomically(checkpoints / "latest", final.name + "\n")
     return final
 
 
-def clean(checkpoints: Path, config: CheckpointConfig) -> None:
-    """Removes partial checkpoints, complete ones beyond the newest `keep` that are not kept for good, and the recovery
-    scripts that DeepSpeed leaves: they do not understand T5's tied embedding, tools/consolidate.py does."""
-    for path in checkpoints.glob("zero_to_*.py"):
-        path.unlink()
-    for path in checkpoints.glob(f"step_*{PARTIAL}"):
-        shutil.rmtree(path, ignore_errors=True)
-    for path in published(checkpoints)[: -config.keep]:
-        step = int(path.name.removeprefix("step_"))
-        if not (config.keep_every and step % config.keep_every == 0):
+def set_aside(checkpoint: Path) -> Path:
+    """Renames a damaged checkpoint, so that it counts no more; `latest` then names the one before it."""
+    aside = checkpoint.rename(_free(checkpoint, DAMAGED))
+    mend_latest(checkpoint.parent)
+    return aside
+
+
+def damaged(checkpoints: Path) -> list[Path]:
+    """Checkpoints that were set aside, oldest first."""
+    return sorted(p for p in checkpoints.glob(f"step_*{DAMAGED}*") if p.is_dir())
+
+
+def mend_latest(checkpoints: Path) -> str | None:
+    """Makes `latest` name the newest checkpoint; what it named if that is not there."""
+    file, newest = checkpoints / "latest", latest(checkpoints)
+    named = file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else None
+    if named == (None if newest is None else newest.name):
+        return None
+    if newest is None:
+        file.unlink()
+    else:
+        strict.write_atomically(file, newest.name + "\n")
+    return named if named is None or not (named and (checkpoints / named).is_dir()) else None
+
+
+def superseded(steps: Collection[int], config: CheckpointConfig, best: int | None = None) -> list[int]:
+    """Which of the checkpoints' steps retention gives up: all but the newest `keep`, multiples of `keep_every`, and
+    `best`."""
+    older = sorted(steps)[: -config.keep]
+    return [s for s in older if not (config.keep_every and s % config.keep_every == 0) and s != best]
+
+
+def clean(checkpoints: Path, config: CheckpointConfig, best: int | None = None, held: Collection[Path] = ()) -> None:
+    """Removes partial and doomed checkpoints, and complete ones that retention gives up.
+
+    best: step of a checkpoint that is never removed. held: checkpoints that are being read, left for the next time.
+    """
+    by_step = {step_of(path): path for path in published(checkpoints)}
+    for step in superseded(by_step, config, best):
+        if by_step[step] not in held:
+            by_step[step].rename(_free(by_step[step], DOOMED))  # so that a kill leaves none that looks complete
+    for suffix in (PARTIAL, DOOMED):
+        for path in checkpoints.glob(f"step_*{suffix}*"):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _sha256(path: Path) -> str:
+def step_of(checkpoint: Path) -> int:
+    """The step in a checkpoint's name."""
+    return int(checkpoint.name.removeprefix("step_"))
+
+
+def disk_room(checkpoints: Path) -> tuple[int, int]:
+    """(free bytes, bytes that the next checkpoint needs: the size of the newest; 0 if there is none)."""
+    newest = newest_readable(checkpoints)
+    there = next(p for p in (checkpoints, *checkpoints.parents) if p.exists())
+    return shutil.disk_usage(there).free, 0 if newest is None else newest[1].bytes
+
+
+def disk_warning(checkpoints: Path) -> str | None:
+    """A line where the next checkpoint does not fit any more, with the numbers."""
+    free, needed = disk_room(checkpoints)
+    if free >= needed:
+        return None
+    return f"disk nearly full: {free / 1e9:.2f} GB free in {checkpoints}, the last checkpoint has {needed / 1e9:.2f} GB"
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _free(path: Path, suffix: str) -> Path:
+    """A name beside `path` that nothing has."""
+    names = (path.with_name(f"{path.name}{suffix}{i or ''}") for i in range(1000))
+    return next(name for name in names if not name.exists())
 
 
 def _fsync(path: Path) -> None:

@@ -19,8 +19,12 @@ from bigchem.data.loader import LoadedStep
 from bigchem.errors import UserError
 from bigchem.model.t5 import PackedBatch, PackedT5
 from bigchem.tasks import TRAINABLE_NAMES
+from bigchem.train import elastic
+from bigchem.train.checkpoint import Manifest
 from bigchem.train.ds_config import ds_config_for, zero_stage
+from bigchem.train.files import Files
 from bigchem.train.optimizer import build_optimizer
+from bigchem.train.zero_files import GROUP_NAMES, ZeroFiles
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,14 @@ class Engine:
             for parameter in model.external_parameters:
                 deepspeed.zero.register_external_parameter(model, parameter)
         self._optimizer = build_optimizer(config.optimizer, model, self.ds_config)
+        names = {id(p): name for name, p in model.named_parameters()}
+        groups = [[names[id(p)] for p in group["params"]] for group in self._optimizer.param_groups]
+        self._group_names = [group for group in groups if group]  # DeepSpeed drops empty ones
         self._engine, *_ = deepspeed.initialize(model=model, optimizer=self._optimizer, config=self.ds_config)
+        whole = self.zero_stage == 3 or (self.zero_stage == 0 and config.train.precision == "fp32")
+        self._files = Files([] if whole else names.values())
+        self._engine.checkpoint_engine = self._files
+        self._engine._copy_recovery_script = lambda save_path: None  # it does not understand T5's tied embedding
 
     def forward_backward(self, loaded: LoadedStep, seed: int, stop: bool) -> StepLoss:
         """Gradients of one step, and its loss reduced over ranks together with the wish to stop.
@@ -103,15 +114,30 @@ class Engine:
         totals = torch.cat([loss.per_task.double(), loss.counts.double(), loss.counts.new_zeros(1).double()])
         return self._reduce(totals / self.world_size)
 
-    def save(self, folder: Path, tag: str) -> None:
-        """Writes this rank's files to folder/tag, with DeepSpeed's own names."""
-        self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False)
+    def save(self, folder: Path, tag: str) -> Files:
+        """Writes this rank's files to folder/tag, with DeepSpeed's own names. What was written, or why not all was."""
+        self._files.begin()
+        names = {GROUP_NAMES: self._group_names}
+        self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False, client_state=names)
+        return self._files
 
-    def load(self, folder: Path, tag: str) -> None:
-        """Loads folder/tag, written by the same world size and ZeRO stage."""
-        path, _ = self._engine.load_checkpoint(str(folder), tag=tag)
+    def load(self, checkpoint: Path, manifest: Manifest) -> bool:
+        """Goes on from a published checkpoint; whether it had to be converted, as this engine has another world size,
+        stage or precision. Learning rate, decay and the like stay those of the configuration."""
+        precision = self.config.train.precision
+        same_ranks = manifest.world_size == self.world_size or self.zero_stage == 0  # stage 0 divides nothing
+        if (manifest.zero_stage, manifest.precision) != (self.zero_stage, precision) or not same_ranks:
+            elastic.convert(self._engine, self.zero_stage, checkpoint, manifest)
+            return True
+        groups = self._engine.optimizer.param_groups
+        configured = [{key: value for key, value in group.items() if key != "params"} for group in groups]
+        path, _ = self._engine.load_checkpoint(str(checkpoint.parent), tag=checkpoint.name, load_module_strict=False)
         if path is None:
-            raise UserError("DeepSpeed could not load the checkpoint", str(folder / tag))
+            raise UserError("DeepSpeed could not load the checkpoint", str(checkpoint))
+        for group, fields in zip(self._engine.optimizer.param_groups, configured, strict=True):
+            group.update(fields)
+        elastic.restore_weights(self._engine, self.zero_stage, ZeroFiles(checkpoint, manifest))
+        return False
 
     def _reduce(self, totals: torch.Tensor) -> StepLoss:
         dist.all_reduce(totals)

@@ -61,7 +61,6 @@ def train(config: RunConfig, device: torch.device) -> Outcome:
         record(config, model, device)
     saver = Saver(config, engine, Probe.of(loader), data.index.fingerprint, hf_config)
     done, _ = saver.resume()
-    saved = done.steps
     say(f"{presets.num_parameters(model.shape):,} parameters, ZeRO-{engine.zero_stage}, {world_size} ranks, {device}")
     say(f"data {data.index.fingerprint}: {loader.plan.describe()}")
     if advice := loader.plan.advice(data):
@@ -70,6 +69,7 @@ def train(config: RunConfig, device: torch.device) -> Outcome:
 
     with ExitStack() as stack:
         flag = stack.enter_context(StopFlag())
+        stack.callback(saver.close)
         tracker = stack.enter_context(Tracker(config, done.steps, enabled=rank == 0, peak_flops=peak))
         stream = loader.steps(done.examples)
         stack.callback(stream.close)
@@ -93,13 +93,11 @@ def train(config: RunConfig, device: torch.device) -> Outcome:
             tracker.log(done, loss, lr, grad_norm, tokens=step.tokens, room=room, flops=flops, wait_s=wait_s)
             stop = loss.stop
             if done.steps % config.checkpoint.every == 0 or done.steps == steps or stop:
-                seconds = saver.save(done, {})
-                saved = done.steps
-                say(f"checkpoint after step {saved}, {seconds:.1f} s")
+                saver.save(done, {}, final=done.steps == steps or stop)
     finished = done.steps == steps
     if rank == 0:
         write_state(config.run_dir, "trained" if finished else "stopped", step=done.steps, steps=steps)
-    return Outcome(finished, saved, flag.received)
+    return Outcome(finished, saver.newest, flag.received)
 
 
 def same_on_all_ranks(fingerprint: str, where: str) -> None:

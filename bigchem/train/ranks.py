@@ -33,3 +33,10 @@ def say(text: str) -> None:
     """One line, from rank 0."""
     if dist.get_rank() == 0:
         print(text, flush=True)
+
+
+def gathered(value: T) -> list[T]:
+    """Every rank's value, in rank order, on every rank."""
+    found: list[T | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, value)
+    return found  # type: ignore[return-value]

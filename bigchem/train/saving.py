@@ -5,15 +5,17 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
-
 from bigchem.config import RunConfig
+from bigchem.errors import UserError
 from bigchem.train import checkpoint
+from bigchem.train.checkpoint import Manifest
+from bigchem.train.copying import Copies
 from bigchem.train.engine import Engine
 from bigchem.train.probe import Probe
-from bigchem.train.ranks import on_rank0
+from bigchem.train.ranks import gathered, on_rank0, say
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,20 @@ class Done:
     tokens: int = 0
 
 
+@dataclass(frozen=True)
+class Saved:
+    """What a save cost: seconds that training stood still, and bytes on the disk. path: None where it failed."""
+
+    seconds: float
+    bytes: int
+    path: Path | None
+
+
 class Saver:
     """Publishes a run's checkpoints and resumes from them. Every rank calls every method.
 
-    data_fingerprint: of the data trained on. hf_config: the model's shape, for export.
+    data_fingerprint: of the data trained on. hf_config: the model's shape, for export. newest: steps of the newest
+    checkpoint of this run that is known to be good; 0: none.
     """
 
     def __init__(
@@ -37,46 +49,147 @@ class Saver:
         self._config, self._engine, self._probe = config, engine, probe
         self._data_fingerprint, self._hf_config = data_fingerprint, hf_config
         self._folder = config.run_dir / "checkpoints"
+        self._copies = Copies(config.checkpoint, config.name)
+        self.newest = 0
 
-    def save(self, done: Done, state: dict[str, Any]) -> float:
-        """Publishes a checkpoint; seconds that training stood still for it. state: see Manifest."""
+    def save(self, done: Done, state: dict[str, Any], *, final: bool = False, best: int | None = None) -> Saved:
+        """Publishes a checkpoint. state: see Manifest. best: step of a checkpoint that must stay.
+
+        Where a rank cannot write, all ranks agree on it, what was written is removed and the run goes on. final: there
+        will be no other: that is a UserError then.
+        """
         begun = time.monotonic()
-        engine = self._engine
-        probe_loss = engine.evaluate(self._probe.batch()).mean
-        partial = checkpoint.step_name(done.steps) + checkpoint.PARTIAL
-        on_rank0(lambda: shutil.rmtree(self._folder / partial, ignore_errors=True))  # of an attempt that was killed
-        engine.save(self._folder, partial)
-        dist.barrier()
-        manifest = checkpoint.Manifest(
+        probe_loss = self._engine.evaluate(self._probe.batch()).mean
+        name = checkpoint.step_name(done.steps)
+        partial = self._folder / (name + checkpoint.PARTIAL)
+
+        def prepare() -> None:
+            if warning := checkpoint.disk_warning(self._folder):
+                print(warning, flush=True)
+            shutil.rmtree(partial, ignore_errors=True)  # of an attempt that was killed
+
+        on_rank0(prepare)
+        files = self._engine.save(self._folder, partial.name)
+        told = gathered((files.written, None if files.error is None else _line(files.error), files.ours))
+        failures = [f"on rank {rank}: {error}" for rank, (_, error, _) in enumerate(told) if error is not None]
+        written = {path: known for part, _, _ in told for path, known in part.items()}
+        if any(ours for _, _, ours in told):  # no disk's fault: saving again would fail again
+            raise RuntimeError(f"the checkpoint after step {done.steps} failed {failures[0]}") from files.error
+        manifest = self._manifest(done, probe_loss, state)
+
+        def publish() -> int:
+            final = checkpoint.publish(self._folder, partial, manifest, written)
+            return Manifest.read(final).bytes
+
+        size = 0
+        if not failures:
+            try:
+                size = on_rank0(publish)
+            except UserError as error:
+                failures = [f"on rank 0: {error.what}"]
+        if failures:
+            on_rank0(lambda: shutil.rmtree(partial, ignore_errors=True))
+            self._tell_failure(done.steps, failures[0], final=final)
+            return Saved(time.monotonic() - begun, 0, None)
+        self.newest = done.steps
+        on_rank0(lambda: self._tidy(self._folder / name, best))
+        seconds = time.monotonic() - begun
+        say(f"checkpoint after step {done.steps}: {size / 1e9:.3g} GB in {seconds:.1f} s ({_speed(size, seconds)})")
+        return Saved(seconds, size, self._folder / name)
+
+    def resume(self) -> tuple[Done, dict[str, Any]]:
+        """Loads the newest checkpoint that is as its manifest says, if there is any: how far it is, and its state (see
+        Manifest). Damaged ones are set aside. UserError if none is good, or if it belongs to another model or data."""
+        if lost := on_rank0(lambda: checkpoint.mend_latest(self._folder)):
+            say(f"`latest` names {lost}, which is not there: it now names the newest checkpoint")
+        while (newest := on_rank0(self._newest)) is not None:
+            found = on_rank0(lambda path=newest: _read(path))  # type: ignore[misc]
+            if isinstance(found, Manifest):
+                kind = self._config.optimizer.kind
+                found.refuse_unless(newest, self._data_fingerprint, self._config.train.precision, kind)
+                if found.model != self._hf_config:
+                    raise UserError("holds another model", str(newest), "give the run another name")
+                shares = gathered(found.damage(newest, self._engine.rank, self._engine.world_size))
+                damage = next((share for share in shares if share is not None), None)
+                if damage is None:
+                    return self._load(newest, found)
+                found = damage
+            on_rank0(lambda path=newest: checkpoint.set_aside(path))  # type: ignore[misc]
+            before = on_rank0(self._newest)
+            going = "none is left" if before is None else f"going on from {before.name}"
+            say(f"{newest.name}: {found}: {going}; it is kept as {newest.name}{checkpoint.DAMAGED}")
+        if aside := on_rank0(lambda: checkpoint.damaged(self._folder)):
+            raise UserError(
+                f"no checkpoint is good: {', '.join(path.name for path in aside)}",
+                str(self._folder),
+                "restore one from a copy under its old name; or remove them, to start from the beginning",
+            )
+        return Done(), {}
+
+    def close(self) -> None:
+        """Waits for the last copy."""
+        self._copies.close()
+
+    def _manifest(self, done: Done, probe_loss: float, state: dict[str, Any]) -> Manifest:
+        return Manifest(
             step=done.steps,
             position=done.examples,
             tokens=done.tokens,
-            world_size=engine.world_size,
-            zero_stage=engine.zero_stage,
+            world_size=self._engine.world_size,
+            zero_stage=self._engine.zero_stage,
             precision=self._config.train.precision,
+            optimizer=self._config.optimizer.kind,
             data_fingerprint=self._data_fingerprint,
             model=self._hf_config,
             probe=self._probe.with_loss(probe_loss),
             state=state,
         )
 
-        def publish() -> None:
-            checkpoint.publish(self._folder, self._folder / partial, manifest)
-            checkpoint.clean(self._folder, self._config.checkpoint)
+    def _tidy(self, new: Path, best: int | None) -> None:
+        self._copies.add(new, best)
+        checkpoint.clean(self._folder, self._config.checkpoint, best, held=self._copies.busy)
 
-        on_rank0(publish)
-        return time.monotonic() - begun
+    def _tell_failure(self, step: int, failure: str, *, final: bool) -> None:
+        good = f"the last good one is {checkpoint.step_name(self.newest)}" if self.newest else "there is none before it"
+        if final:
+            raise UserError(
+                f"the checkpoint after step {step} failed {failure}; {good}",
+                str(self._folder),
+                "make room and start the run again: it goes on from there",
+            )
+        say(f"checkpoint after step {step} failed {failure}; {good}; training goes on")
 
-    def resume(self) -> tuple[Done, dict[str, Any]]:
-        """Loads the newest checkpoint, if there is one: how far it is, and its state (see Manifest). UserError if it
-        does not fit this data, world size or stage."""
-        newest = on_rank0(lambda: checkpoint.latest(self._folder))
-        if newest is None:
-            return Done(), {}
-        manifest = checkpoint.Manifest.read(newest)
-        engine = self._engine
-        precision = self._config.train.precision
-        manifest.refuse_unless(newest, engine.world_size, engine.zero_stage, precision, self._data_fingerprint)
-        on_rank0(lambda: manifest.check_files(newest))
-        engine.load(self._folder, newest.name)
+    def _newest(self) -> Path | None:
+        found = checkpoint.folders(self._folder)
+        if found or checkpoint.damaged(self._folder):
+            return found[-1] if found else None
+        return self._copies.fetch(self._folder)
+
+    def _load(self, newest: Path, manifest: Manifest) -> tuple[Done, dict[str, Any]]:
+        begun = time.monotonic()
+        converted = self._engine.load(newest, manifest)
+        if converted:
+            engine, precision = self._engine, self._config.train.precision
+            saved, now = (manifest.precision, precision) if manifest.precision != precision else ("", "")
+            say(
+                f"saved by {manifest.world_size} ranks at ZeRO-{manifest.zero_stage} {saved}".rstrip()
+                + f", this job has {engine.world_size} at ZeRO-{engine.zero_stage} {now}".rstrip()
+                + f": converted in {time.monotonic() - begun:.1f} s"
+            )
+        self.newest = manifest.step
         return Done(manifest.step, manifest.position, manifest.tokens), manifest.state
+
+
+def _line(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {error}"
+
+
+def _read(path: Path) -> Manifest | str:
+    try:
+        return Manifest.read(path)
+    except checkpoint.DamagedError as error:
+        return error.what
+
+
+def _speed(size: int, seconds: float) -> str:
+    return f"{size / 1e9 / max(seconds, 1e-9):.2f} GB/s"

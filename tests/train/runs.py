@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from bigchem.config import RunConfig
 from bigchem.launch.runfolder import prepare
 from bigchem.strict import validate
+from bigchem.train.checkpoint import step_name
 from bigchem.train.loop import train
 
 
@@ -56,8 +58,6 @@ def train_here(config: RunConfig) -> int:
 
 def train_in_two_parts(config: RunConfig) -> int:
     """Trains whole, then once more from the checkpoint in the middle, as after a crash."""
-    import shutil
-
     from torch import distributed as dist
 
     train_here(config)
@@ -68,3 +68,19 @@ def train_in_two_parts(config: RunConfig) -> int:
         shutil.rmtree(again.run_dir / "checkpoints" / "step_00000006")
     dist.barrier()
     return train_here(config.model_copy(update={"name": config.name + "-resumed"}))
+
+
+def train_all(configs: list[RunConfig]) -> list[int]:
+    """Trains several runs one after another in the same processes, which start once."""
+    return [train_here(config) for config in configs]
+
+
+def at_step(config: RunConfig, step: int, runs: Path, name: str, **train: Any) -> RunConfig:
+    """A copy of a run as it was after `step` steps, under another name and with other fields of [train]."""
+    table = config.model_dump()
+    again = RunConfig.model_validate({**table, "runs": str(runs), "name": name, "train": {**table["train"], **train}})
+    shutil.copytree(config.run_dir, again.run_dir)
+    for checkpoint in (again.run_dir / "checkpoints").glob("step_*"):
+        if checkpoint.name > step_name(step):
+            shutil.rmtree(checkpoint)
+    return again

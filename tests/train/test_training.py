@@ -11,7 +11,7 @@ import pytest
 import torch
 from distributed import run_ranks
 from fake_hub import serving
-from runs import config_of, losses, train_here, train_in_two_parts
+from runs import config_of, losses, train_here
 from small_models import V1_1, build
 from transformers import T5ForConditionalGeneration
 
@@ -23,18 +23,6 @@ from bigchem.model.attention import KINDS
 from bigchem.model.presets import from_hf_config, num_parameters
 from bigchem.model.pretrained import save_pretrained
 from bigchem.train.checkpoint import Manifest
-
-
-@pytest.fixture(scope="session")
-def trained(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, RunConfig]:
-    """A run on two ranks at every ZeRO stage, each trained once whole and once in two parts."""
-    runs = tmp_path_factory.mktemp("trained")
-    configs = {}
-    for stage in (0, 1, 2, 3):
-        config = config_of(runs, small_data, f"zero{stage}", train={"ds_config": f"zero{stage}"})
-        assert run_ranks(train_in_two_parts, 2, config) == [6, 6]
-        configs[stage] = config
-    return configs
 
 
 def test_every_zero_stage_has_the_same_loss_curve(trained: dict[int, RunConfig]) -> None:

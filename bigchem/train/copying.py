@@ -1,0 +1,142 @@
+"""Copies of published checkpoints in a second folder or behind a URL, made by a thread while training goes on.
+
+A copy that failed is told and costs nothing but itself. What lies there is complete where it has a manifest.json: for a
+URL it is sent last and removed first; in a folder the whole checkpoint is renamed into place.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from bigchem import strict
+from bigchem.config import CheckpointConfig
+from bigchem.data.remote import install_hint, is_url
+from bigchem.errors import UserError
+from bigchem.train.checkpoint import PARTIAL, step_name, superseded
+
+MANIFEST = "manifest.json"
+
+
+class Copies:
+    """The copies of one run's checkpoints; only rank 0 calls the methods but `close`. Without `checkpoint.copy_to` every
+    method does nothing."""
+
+    def __init__(self, config: CheckpointConfig, run: str) -> None:
+        self._config = config
+        self._to = None if config.copy_to is None else f"{config.copy_to.rstrip('/')}/{run}"
+        self._pool = ThreadPoolExecutor(1)
+        self._making: dict[Path, Future[None]] = {}
+
+    @property
+    def busy(self) -> list[Path]:
+        """Checkpoints that are being copied, or wait for it."""
+        return [path for path, future in self._making.items() if not future.done()]
+
+    def add(self, checkpoint: Path, best: int | None = None) -> None:
+        """Copies a checkpoint in the background. One that still waits for its turn is left out for the newer one."""
+        if self._to is None:
+            return
+        for path, future in self._making.items():
+            if future.cancel():
+                print(f"{path.name} is not copied: the copy before it is still being made", flush=True)
+        self._making = {path: future for path, future in self._making.items() if not future.done()}
+        self._making[checkpoint] = self._pool.submit(self._copy, self._to, checkpoint, best)
+
+    def fetch(self, checkpoints: Path) -> Path | None:
+        """Brings the newest copy back into an empty folder of checkpoints; None if there is none.
+
+        UserError if that cannot be known: a run that began anew by mistake would replace its own copies.
+        """
+        if self._to is None:
+            return None
+        try:
+            store = _Store(self._to)
+            steps = store.steps()
+            if not steps:
+                return None
+            final = checkpoints / step_name(max(steps))
+            partial = final.with_name(final.name + PARTIAL)
+            shutil.rmtree(partial, ignore_errors=True)
+            store.get(max(steps), partial)
+        except UserError:
+            raise
+        except Exception as error:  # every protocol raises errors of its own library
+            raise UserError(f"cannot read the copies: {_line(error)}", self._to, "mend it, or unset copy_to") from None
+        print(f"no checkpoint in {checkpoints}: {final.name} is brought back from {self._to}", flush=True)
+        return partial.rename(final)
+
+    def close(self) -> None:
+        """Waits for the copies under way."""
+        if self.busy:
+            print(f"waiting for the copy of {self.busy[-1].name} to {self._to}", flush=True)
+        self._pool.shutdown()
+
+    def _copy(self, to: str, checkpoint: Path, best: int | None) -> None:
+        try:
+            store = _Store(to)
+            store.put(checkpoint)
+            for step in superseded(store.steps(), self._config, best):
+                store.remove(step)
+        except Exception as error:  # whatever it is, training goes on
+            print(f"copy of {checkpoint.name} to {to} failed: {_line(error)}; training goes on", flush=True)
+
+
+class _Store:
+    """The checkpoints in one folder or under one URL."""
+
+    def __init__(self, to: str) -> None:
+        from fsspec.core import url_to_fs
+
+        try:
+            self._fs, path = url_to_fs(to if is_url(to) else str(Path(to).expanduser().absolute()))
+        except ImportError as error:
+            raise UserError(f"cannot be opened: {error}", to, install_hint(to)) from None
+        self._root, self._local = PurePosixPath(path), not is_url(to)
+
+    def steps(self) -> list[int]:
+        """Steps of complete checkpoints."""
+        self._fs.invalidate_cache()
+        if not self._fs.exists(str(self._root)):
+            return []
+        names = [PurePosixPath(str(path).rstrip("/")).name for path in self._fs.ls(str(self._root), detail=False)]
+        steps = [int(name.removeprefix("step_")) for name in names if re.fullmatch(r"step_\d+", name)]
+        return [step for step in steps if self._fs.exists(str(self._at(step) / MANIFEST))]
+
+    def put(self, checkpoint: Path) -> None:
+        """Copies a checkpoint; an older one of its name is replaced."""
+        if self._local:
+            with strict.replace_folder(Path(self._root) / checkpoint.name) as partial:
+                shutil.copytree(checkpoint, partial, dirs_exist_ok=True)
+            return
+        at = self._root / checkpoint.name
+        files = [path.relative_to(checkpoint) for path in checkpoint.rglob("*") if path.is_file()]
+        for name in sorted(files, key=lambda name: (str(name) == MANIFEST, name)):
+            self._fs.makedirs(str((at / name).parent), exist_ok=True)
+            self._fs.put_file(str(checkpoint / name), str(at / name))
+
+    def get(self, step: int, to: Path) -> None:
+        """Copies a checkpoint back into a new folder; it is on the disk when this returns."""
+        at = self._at(step)
+        for remote in self._fs.find(str(at)):
+            path = to / PurePosixPath(remote).relative_to(PurePosixPath(self._fs._strip_protocol(str(at))))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fs.get_file(remote, str(path))
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+    def remove(self, step: int) -> None:
+        """Removes a checkpoint, its manifest first."""
+        self._fs.rm_file(str(self._at(step) / MANIFEST))
+        self._fs.rm(str(self._at(step)), recursive=True)
+
+    def _at(self, step: int) -> PurePosixPath:
+        return self._root / step_name(step)
+
+
+def _line(error: Any) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

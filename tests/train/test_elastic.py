@@ -1,0 +1,57 @@
+"""A checkpoint goes on at any number of ranks and any ZeRO stage, as if nothing had happened."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+from distributed import run_ranks
+from runs import at_step, config_of, losses, train_all
+
+from bigchem.config import RunConfig
+from bigchem.train.checkpoint import Manifest, step_name
+
+Shape = tuple[int, int]
+"""(ZeRO stage, ranks)."""
+SHAPES = list(product((0, 1, 2, 3), (1, 2, 3)))
+SOME = [((2, 2), (2, 3)), ((2, 2), (3, 1)), ((3, 2), (0, 3)), ((0, 1), (2, 2)), ((1, 3), (1, 2)), ((3, 2), (3, 1))]
+ALL = [(a, b) for a, b in product(SHAPES, SHAPES) if a != b]
+
+
+def converted(
+    pairs: list[tuple[Shape, Shape]], trained: dict[int, RunConfig], data: Path, tmp_path: Path
+) -> dict[tuple[Shape, Shape], list[float]]:
+    """Loss curves of runs that begin in one shape and end in another, after half of their steps."""
+    whole: dict[Shape, RunConfig] = {(stage, 2): config for stage, config in trained.items()}
+    curves: dict[tuple[Shape, Shape], list[float]] = {}
+    for ranks in (1, 3, 2, 1, 3):  # as few starts of processes as there can be
+        needed = sorted({a for a, _ in pairs if a[1] == ranks} - whole.keys())
+        new = {a: config_of(tmp_path, data, f"{a[0]}-{ranks}", train={"ds_config": f"zero{a[0]}"}) for a in needed}
+        resumed = {
+            (a, b): at_step(whole[a], 3, tmp_path, f"{a[0]}-{a[1]}-to-{b[0]}-{b[1]}", ds_config=f"zero{b[0]}")
+            for a, b in pairs
+            if b[1] == ranks and a in whole and (a, b) not in curves
+        }
+        if new or resumed:
+            run_ranks(train_all, ranks, [*new.values(), *resumed.values()], timeout=900)
+        whole |= new
+        for pair, config in resumed.items():
+            curves[pair] = losses(config)
+            middle, last = (Manifest.read(config.run_dir / "checkpoints" / step_name(n)) for n in (3, 6))
+            assert ((middle.zero_stage, middle.world_size), (last.zero_stage, last.world_size)) == pair
+    assert curves.keys() == set(pairs)
+    return curves
+
+
+def test_a_run_goes_on_in_another_shape(trained: dict[int, RunConfig], small_data: Path, tmp_path: Path) -> None:
+    expected = losses(trained[0])
+    for pair, curve in converted(SOME, trained, small_data, tmp_path).items():
+        assert curve == pytest.approx(expected, rel=1e-5), pair
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_in_every_other_shape(trained: dict[int, RunConfig], small_data: Path, tmp_path: Path) -> None:
+    expected = losses(trained[0])
+    for pair, curve in converted(ALL, trained, small_data, tmp_path).items():
+        assert curve == pytest.approx(expected, rel=1e-5), pair
