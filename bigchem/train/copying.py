@@ -23,8 +23,8 @@ MANIFEST = "manifest.json"
 
 
 class Copies:
-    """The copies of one run's checkpoints; only rank 0 calls the methods but `close`. Without `checkpoint.copy_to` every
-    method does nothing."""
+    """The copies of one run's checkpoints. All methods but `close` are rank 0's. Without `checkpoint.copy_to` they do
+    nothing."""
 
     def __init__(self, config: CheckpointConfig, run: str) -> None:
         self._config = config

@@ -94,7 +94,7 @@ class Saver:
         self.newest = done.steps
         on_rank0(lambda: self._tidy(self._folder / name, best))
         seconds = time.monotonic() - begun
-        say(f"checkpoint after step {done.steps}: {size / 1e9:.3g} GB in {seconds:.1f} s ({_speed(size, seconds)})")
+        say(f"checkpoint after step {done.steps}: {_cost(size, seconds)}")
         return Saved(seconds, size, self._folder / name)
 
     def resume(self) -> tuple[Done, dict[str, Any]]:
@@ -191,5 +191,6 @@ def _read(path: Path) -> Manifest | str:
         return error.what
 
 
-def _speed(size: int, seconds: float) -> str:
-    return f"{size / 1e9 / max(seconds, 1e-9):.2f} GB/s"
+def _cost(size: int, seconds: float) -> str:
+    amount = f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.2f} MB"
+    return f"{amount} in {seconds:.1f} s ({size / 1e9 / max(seconds, 1e-9):.2f} GB/s)"

@@ -1,0 +1,130 @@
+"""Full disks, damaged checkpoints and copies, with real ranks: nothing good is lost, and no rank is left waiting."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+from distributed import run_ranks
+from runs import at_step, config_of, losses, train_all, train_here
+
+from bigchem.config import RunConfig
+from bigchem.errors import UserError
+from bigchem.train.checkpoint import published
+
+FULL = Path("/dev/full")
+"""Every write to it fails with ENOSPC, as on a full disk."""
+
+
+def told(config: RunConfig) -> str:
+    """Trains on this rank; what it printed, and its UserError if it ended with one."""
+    out = io.StringIO()
+    with redirect_stdout(out):
+        try:
+            train_here(config)
+        except UserError as error:
+            print(f"error: {error}")
+    return out.getvalue()
+
+
+def told_all(configs: list[RunConfig]) -> list[str]:
+    """`told` of several runs, one after another."""
+    return [told(config) for config in configs]
+
+
+def on_a_disk_that_fills(config: RunConfig) -> str:
+    """Rank 1 cannot write after step 4, nor rank 0 after step 6."""
+    from torch import distributed as dist
+
+    from bigchem.train.files import Files
+
+    save, full = Files.save, {1: "step_00000004", 0: "step_00000006"}[dist.get_rank()]
+
+    def save_or_not(self: Files, state_dict: dict[str, object], path: str) -> None:
+        if Path(path).parent.name.startswith(full):
+            Path(path).symlink_to(FULL)
+        save(self, state_dict, path)
+
+    Files.save = save_or_not  # type: ignore[method-assign]
+    return told(config)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+def test_a_full_disk_costs_one_checkpoint_and_stops_the_run_only_at_its_end(small_data: Path, tmp_path: Path) -> None:
+    config = config_of(tmp_path, small_data, "full", checkpoint={"every": 2, "keep": 1})
+    first, second = run_ranks(on_a_disk_that_fills, 2, config)
+    assert (
+        "checkpoint after step 4 failed on rank 1: No space left on device; the last good one is step_00000002; "
+        "training goes on\n"
+    ) in first
+    for text in (first, second):
+        assert "error: " in text
+        assert "the checkpoint after step 6 failed on rank 0: No space left on device" in text
+        assert "the last good one is step_00000002" in text
+    assert len(losses(config)) == 6
+    assert sorted(p.name for p in (config.run_dir / "checkpoints").iterdir()) == ["latest", "step_00000002"]
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_damaged_checkpoints_are_set_aside_for_the_one_before(trained: dict[int, RunConfig], tmp_path: Path) -> None:
+    whole = trained[2]
+    flipped, unreadable, lost, hopeless = (
+        at_step(whole, 6, tmp_path, name) for name in ("flipped", "unreadable", "lost", "hopeless")
+    )
+
+    def at(config: RunConfig, step: int) -> Path:
+        return config.run_dir / "checkpoints" / f"step_{step:08d}"
+
+    flip(at(flipped, 6) / "mp_rank_00_model_states.pt")
+    (at(unreadable, 6) / "manifest.json").write_text('{"format": 2, "st')
+    shutil.rmtree(at(lost, 6))
+    (at(hopeless, 6) / "zero_pp_rank_1_mp_rank_00_optim_states.pt").unlink()
+    (at(hopeless, 3) / "manifest.json").unlink()
+    first, second = run_ranks(told_all, 2, [flipped, unreadable, lost, hopeless])
+
+    differs = "mp_rank_00_model_states.pt differs from its manifest"
+    assert f"step_00000006: {differs}: going on from step_00000003; it is kept as step_00000006.damaged" in first[0]
+    assert "step_00000006: not a manifest" in first[1]
+    assert "`latest` names step_00000006, which is not there" in first[2]
+    for config in (flipped, unreadable, lost):
+        assert losses(config) == losses(whole)
+        assert [p.name for p in published(config.run_dir / "checkpoints")] == ["step_00000003", "step_00000006"]
+        assert (config.run_dir / "checkpoints" / "latest").read_text() == "step_00000006\n"
+    assert (at(flipped, 6).with_name("step_00000006.damaged") / "mp_rank_00_model_states.pt").is_file()
+    assert not list((flipped.run_dir / "checkpoints").glob("*.partial"))
+
+    for text in (first[3], second[3]):
+        assert "no checkpoint is good: step_00000003.damaged, step_00000006.damaged" in text
+    for step in (3, 6):
+        assert (at(hopeless, step).with_name(f"step_{step:08d}.damaged") / "mp_rank_00_model_states.pt").is_file()
+
+
+def test_runs_without_checkpoints_go_on_from_their_copies(
+    small_data: Path, tmp_path: Path, trained: dict[int, RunConfig]
+) -> None:
+    configs = [
+        config_of(tmp_path, small_data, name, checkpoint={"keep": 1, "copy_to": to, "keep_every": 3})
+        for name, to in (("folder", f"{tmp_path}/copies"), ("url", f"file://{tmp_path}/copies"))
+    ]
+    run_ranks(train_all, 1, configs)
+    for config in configs:
+        copies = tmp_path / "copies" / config.name
+        assert [p.name for p in published(copies)] == ["step_00000003", "step_00000006"]
+        shutil.rmtree(copies / "step_00000006")
+        shutil.rmtree(config.run_dir / "checkpoints")
+    (texts,) = run_ranks(told_all, 1, configs)
+    for config, text in zip(configs, texts, strict=True):
+        assert "step_00000003 is brought back from" in text
+        assert "from step 3" in text
+        assert losses(config) == pytest.approx(losses(trained[2]), rel=1e-5)
+        manifest = tmp_path / "copies" / config.name / "step_00000006" / "manifest.json"
+        assert json.loads(manifest.read_text())["step"] == 6
