@@ -19,11 +19,13 @@ from statistics import median
 from typing import Annotated
 
 import typer
+from bench_common import Figure, print_figures
 
 from bigchem import program
 from bigchem.errors import UserError
 
 BLOCK = 16 << 20
+EMBEDDING_ROWS = 32128
 app = typer.Typer(add_completion=False)
 
 
@@ -31,34 +33,41 @@ app = typer.Typer(add_completion=False)
 def main(
     folder: Annotated[Path, typer.Option(help="Where to write: the disk that is measured.")] = Path(),
     preset: Annotated[str, typer.Option(help="Shape of the model.")] = "t5-base",
-    saves: Annotated[int, typer.Option(min=2, help="Checkpoints, each followed by dd of as many bytes.")] = 4,
+    saves: Annotated[int, typer.Option(min=1, help="Checkpoints, and times that dd writes as many bytes.")] = 4,
     ranks: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    as_json: program.Json = False,
 ) -> None:
-    """Measures checkpoints of a model of PRESET."""
+    """Measures checkpoints of a model of PRESET. Example: python tools/bench_checkpoint.py --folder /scratch"""
     with tempfile.TemporaryDirectory(dir=folder) as work:
-        bench(Path(work), preset, saves, ranks)
+        figures = bench(Path(work), preset, saves, ranks)
+    if as_json:
+        print(json.dumps([figure.as_json() for figure in figures], indent=1))
+    else:
+        print_figures(figures)
 
 
-def bench(work: Path, preset: str, saves: int, ranks: int) -> None:
-    """A cold start that saves after every step, dd of the same bytes after each save, and a resumed start."""
+def bench(work: Path, preset: str, saves: int, ranks: int) -> list[Figure]:
+    """A cold start that saves after every step, dd of as many bytes, and a resumed start that reads from the disk."""
     prepare(work, preset)
     cold = start(work, ranks, steps=saves)
-    told = re.findall(
-        r"after step (\d+): ([\d.]+) GB in ([\d.]+) s", (run_dir(work) / "logs" / "rank0.log").read_text()
-    )
+    log = (run_dir(work) / "logs" / "rank0.log").read_text()
+    told = re.findall(r"checkpoint after step \d+: \S+ .B in (\S+) s", log)
     newest = max((run_dir(work) / "checkpoints").glob("step_*"))
     size = sum(path.stat().st_size for path in newest.iterdir())
-    rates = [size / 1e9 / float(seconds) for seconds in told]
-    disk = [dd(work / "dd", size) for _ in rates]
-    print(f"checkpoint: {size / 1e9:.2f} GB from {ranks} ranks")
-    print("save, GB/s:  " + " ".join(f"{rate:.2f}" for rate in rates))
-    print("dd, GB/s:    " + " ".join(f"{rate:.2f}" for rate in disk))
-    print(f"save / dd:   {median(rates) / median(disk):.2f} (medians; asked: 0.80 or more)")
+    save = median(size / max(float(seconds), 0.05) for seconds in told)
+    disk = median(dd(work / "dd", size) for _ in told)
     for path in newest.iterdir():
         forget(path)
     resumed = start(work, ranks, steps=saves + 1)
-    print(f"to the end of the first step: cold {cold:.1f} s, resumed {resumed:.1f} s")
-    print(f"resumed / cold: {resumed / cold:.2f} (asked: less than 2)")
+    return [
+        Figure(f"a checkpoint of {preset}, {ranks} ranks, ZeRO-2, fp32", size / 1e9, "GB"),
+        Figure(f"save: training stands still, median of {saves}", save / 1e9, "GB/s"),
+        Figure("dd of as many bytes, conv=fsync", disk / 1e9, "GB/s"),
+        Figure("save / dd", save / disk, "x", 0.8, True),
+        Figure("cold start: launcher to end of first step", cold, "s"),
+        Figure("the same, resumed", resumed, "s"),
+        Figure("resumed / cold", resumed / cold, "x", 2),
+    ]
 
 
 def prepare(work: Path, preset: str) -> None:
@@ -73,7 +82,7 @@ def prepare(work: Path, preset: str) -> None:
 
     sources = (SourceConfig(format="synthetic", split="train", rows=600, seed=1),)
     build(BuildConfig(sources=sources), work / "data", Progress(quiet=True), workers=1)
-    save_pretrained(PackedT5(shape(preset)), work / "weights")
+    save_pretrained(PackedT5(shape(preset, EMBEDDING_ROWS)), work / "weights")
 
 
 def run_dir(work: Path) -> Path:
@@ -120,14 +129,14 @@ def first_step(metrics: Path, after: float) -> float:
 
 
 def dd(path: Path, size: int) -> float:
-    """GB/s at which dd writes so many bytes, the fsync included."""
-    blocks = size // BLOCK
+    """Bytes a second at which dd writes so many bytes, the fsync included."""
+    blocks = -(-size // BLOCK)
     command = ["dd", "if=/dev/zero", f"of={path}", f"bs={BLOCK}", f"count={blocks}", "conv=fsync"]
     begun = time.monotonic()
     subprocess.run(command, capture_output=True, check=True)
     seconds = time.monotonic() - begun
     path.unlink()
-    return blocks * BLOCK / 1e9 / seconds
+    return blocks * BLOCK / seconds
 
 
 def forget(path: Path) -> None:

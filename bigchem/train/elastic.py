@@ -53,8 +53,9 @@ def convert(engine: Any, stage: int, checkpoint: Path, manifest: Manifest) -> No
     for slot in _slots(engine, stage):
         slot.put(slot.flat, files, MASTER)
         _set_states(engine.basic_optimizer, slot, files, checkpoint)
-    restore_weights(engine, stage, files)
-    if stage == 3:
+    if stage < 3:
+        restore_weights(engine, files)
+    else:
         for i in range(len(engine.optimizer.fp16_groups)):
             engine.optimizer._reassign_or_swap_out_partitioned_parameters(i)
         engine.optimizer.checkpoint_event_epilogue()
@@ -63,11 +64,10 @@ def convert(engine: Any, stage: int, checkpoint: Path, manifest: Manifest) -> No
 
 
 @torch.no_grad()
-def restore_weights(engine: Any, stage: int, files: ZeroFiles) -> None:
-    """Sets the whole weights that the model computes with, from the masters. At stage 3 no rank has them whole."""
-    if stage < 3:
-        for name, parameter in engine.module.named_parameters():
-            parameter.data.copy_(files.full(name))
+def restore_weights(engine: Any, files: ZeroFiles) -> None:
+    """Sets the whole weights that the model computes with from the masters, at a stage where every rank has them."""
+    for name, parameter in engine.module.named_parameters():
+        parameter.data.copy_(files.full(name))
 
 
 def _slots(engine: Any, stage: int) -> Iterator[Slot]:

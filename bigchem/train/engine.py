@@ -136,7 +136,8 @@ class Engine:
             raise UserError("DeepSpeed could not load the checkpoint", str(checkpoint))
         for group, fields in zip(self._engine.optimizer.param_groups, configured, strict=True):
             group.update(fields)
-        elastic.restore_weights(self._engine, self.zero_stage, ZeroFiles(checkpoint, manifest))
+        if self.zero_stage < 3:  # there no rank has them whole
+            elastic.restore_weights(self._engine, ZeroFiles(checkpoint, manifest))
         return False
 
     def _reduce(self, totals: torch.Tensor) -> StepLoss:

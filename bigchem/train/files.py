@@ -126,8 +126,8 @@ class HashedFile:
                 done = self._file.write(chunk)
                 chunk = chunk[done:]
                 self.size += done
-            if len(view) >= CHUNK:
-                os.posix_fadvise(self._file.fileno(), 0, self.size, os.POSIX_FADV_DONTNEED)
+            if begin:
+                os.posix_fadvise(self._file.fileno(), self.size - CHUNK, CHUNK, os.POSIX_FADV_DONTNEED)
 
 
 @contextmanager
