@@ -19,9 +19,11 @@ from bigchem.data.remote import is_url
 from bigchem.errors import UserError
 from bigchem.model import hub, presets
 from bigchem.tasks import TASKS
+from bigchem.train.best import validated_tasks
 from bigchem.train.checkpoint import Manifest, latest
 from bigchem.train.ds_config import ds_config_for, zero_stage
 from bigchem.train.state import read_state, write_state
+from bigchem.train.tracking import check_wandb
 
 GIT_TIMEOUT_S = 10
 FREE = ("data.path", "data.check", "data.cache", "data.cache_gb", "data.micro_tokens", "model.attention")
@@ -74,6 +76,9 @@ def preflight(config: RunConfig, world_size: int) -> None:
     ds_config = ds_config_for(config, world_size)
     for task in TASKS.keys() & config.data.mixture.keys() if config.evaluate.at_end else ():
         data.split(config.evaluate.split, task)
+    if config.validation.every:
+        validated_tasks(config, data)
+    check_wandb(config.train.wandb)
     newest = latest(config.run_dir / "checkpoints")
     if newest is not None:
         precision, fingerprint = config.train.precision, data.index.fingerprint

@@ -125,16 +125,19 @@ def publish(checkpoints: Path, partial: Path, manifest: Manifest) -> Path:
     return final
 
 
-def clean(checkpoints: Path, config: CheckpointConfig) -> None:
+def clean(checkpoints: Path, config: CheckpointConfig, *, best: int | None = None) -> None:
     """Removes partial checkpoints, complete ones beyond the newest `keep` that are not kept for good, and the recovery
-    scripts that DeepSpeed leaves: they do not understand T5's tied embedding, tools/consolidate.py does."""
+    scripts that DeepSpeed leaves: they do not understand T5's tied embedding, tools/consolidate.py does.
+
+    best: step of one that stays whatever its age.
+    """
     for path in checkpoints.glob("zero_to_*.py"):
         path.unlink()
     for path in checkpoints.glob(f"step_*{PARTIAL}"):
         shutil.rmtree(path, ignore_errors=True)
     for path in published(checkpoints)[: -config.keep]:
         step = int(path.name.removeprefix("step_"))
-        if not (config.keep_every and step % config.keep_every == 0):
+        if step != best and not (config.keep_every and step % config.keep_every == 0):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from bigchem.config import RunConfig
 from bigchem.train import checkpoint
+from bigchem.train.best import kept_step
 from bigchem.train.engine import Engine
 from bigchem.train.probe import Probe
 from bigchem.train.ranks import on_rank0
@@ -62,7 +63,7 @@ class Saver:
 
         def publish() -> None:
             checkpoint.publish(self._folder, self._folder / partial, manifest)
-            checkpoint.clean(self._folder, self._config.checkpoint)
+            checkpoint.clean(self._folder, self._config.checkpoint, best=kept_step(state))
 
         on_rank0(publish)
         return time.monotonic() - begun
