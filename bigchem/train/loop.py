@@ -94,7 +94,7 @@ def train(config: RunConfig, device: torch.device) -> Outcome:
             done = Done(done.steps + 1, step.stop, done.tokens + step.tokens)
             flops = training_flops(model.shape, step.lengths[:, 0], step.lengths[:, 1])
             room = world_size * len(loaded.micro_batches) * config.data.micro_tokens
-            profiler.end(done.steps)
+            tracker.paused(profiler.end(done.steps))
             tracker.count(step.tokens, room, flops, wait_s)
             validated = validation.after(done.steps)
             tracker.log(done, loss, lr, grad_norm, validated)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -18,7 +19,8 @@ MEMORY_EVENTS = 100_000
 class Profiler:
     """Profiles the steps of train.profile that are still to come, and writes run folder/profile/step_START_STOP/.
 
-    done: steps that the run has taken already. A run that is stopped in between keeps what there is.
+    What lies between these steps (validation, checkpoints) is in the profile. done: steps that the run has taken
+    already. A run that is stopped in between keeps what there is.
     """
 
     def __init__(self, config: RunConfig, done: int, device: torch.device, *, enabled: bool) -> None:
@@ -49,11 +51,13 @@ class Profiler:
         self._running = profile(activities=activities, record_shapes=True, profile_memory=True)
         self._running.start()
 
-    def end(self, step: int) -> None:
-        """Stops and writes after the last of the steps."""
+    def end(self, step: int) -> float:
+        """Stops and writes after the last of the steps; seconds that it took, mostly torch's, to sort its records."""
+        begun = time.monotonic()
         self._last = step
         if self._running is not None and step == self._steps[-1]:
             self._write(self._running)
+        return time.monotonic() - begun
 
     def _write(self, running: profile) -> None:
         self._running = None

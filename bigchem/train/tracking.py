@@ -36,6 +36,7 @@ class Tracker:
     def __init__(self, config: RunConfig, step: int, *, enabled: bool, peak_flops: float | None) -> None:
         self._config, self._enabled, self._peak_flops = config, enabled, peak_flops
         self._saving_s = 0.0
+        self._paused_s = 0.0
         self._restart()
         self._open = ExitStack()
         if not enabled:
@@ -71,12 +72,16 @@ class Tracker:
         """Counts seconds that training stood still for a checkpoint: no training time."""
         self._saving_s += seconds
 
+    def paused(self, seconds: float) -> None:
+        """Counts seconds that training stood still for something else."""
+        self._paused_s += seconds
+
     def log(self, done: Done, loss: StepLoss, lr: float, grad_norm: float, validated: Validated | None) -> None:
         """Writes a row when it is time, and where the step was validated; shows the step on a terminal."""
         if not self._enabled:
             return
         steps, valid_s = self._config.train.steps, 0.0 if validated is None else validated.seconds
-        seconds = max(1e-9, time.monotonic() - self._since - self._saving_s - valid_s)
+        seconds = max(1e-9, time.monotonic() - self._since - self._saving_s - self._paused_s - valid_s)
         speed = self._tokens / seconds
         if self._live is not None:
             left = _duration((steps - done.steps) * seconds / self._steps)
@@ -110,7 +115,7 @@ class Tracker:
             f"step {done.steps}/{steps}  loss {loss.mean:.4f}  lr {lr:.2e}  grad {grad_norm:.2f}  "
             f"{speed:.0f} tokens/s{mfu}  eta {eta:.0f} s"
         )
-        self._saving_s = 0.0
+        self._saving_s = self._paused_s = 0.0
         self._restart()
 
     def _write(self, row: dict[str, float], samples: list[Sample]) -> None:
