@@ -129,7 +129,7 @@ def conclude(config: RunConfig, outcome: Outcome) -> None:
         state = "trained" if outcome.finished else "stopped"
         write_state(config.run_dir, state, step=outcome.steps, steps=config.train.steps, **early)
     if outcome.early is not None:
-        say(f"{outcome.early}; {config.train.steps - outcome.steps} steps are not taken")
+        say(f"{outcome.early}; ended after step {outcome.steps} of {config.train.steps}")
 
 
 def same_on_all_ranks(fingerprint: str, where: str) -> None:
