@@ -9,19 +9,17 @@ from typing import Any
 import pytest
 import torch
 from distributed import run_ranks
-from runs import config_of, train_here
-from transformers import AutoModelForSeq2SeqLM
+from runs import config_of, samples_of, train_here, transformers_greedy
 
 from bigchem.config import RunConfig
 from bigchem.data.plan import flops_cost, open_data
-from bigchem.data.tokenizer import EOS, Tokenizer
+from bigchem.data.tokenizer import Tokenizer
 from bigchem.export import export
 from bigchem.launch.status import run_status
 from bigchem.train.best import Best
 from bigchem.train.checkpoint import Manifest, published
 from bigchem.train.engine import Engine
 from bigchem.train.model import build
-from bigchem.train.samples import MAX_TOKENS
 from bigchem.train.validation import Validation
 
 VALIDATION = {"every": 1, "split": "test", "max_rows": 8, "samples": 1}
@@ -101,12 +99,6 @@ def test_a_run_that_no_longer_improves_ends_and_its_best_checkpoint_is_what_coun
 def test_samples_are_transformers_greedy_predictions(early: tuple[RunConfig, Any], tmp_path: Path) -> None:
     config, _ = early
     made = export(config.run_dir, tmp_path / "model")
-    lines = [json.loads(line) for line in (config.run_dir / "samples.jsonl").read_text().splitlines()]
-    samples = [sample for sample in lines if sample["step"] == made.step]
+    samples = [sample for sample in samples_of(config) if sample["step"] == made.step]
     assert [sample["task"] for sample in samples] == list(config.data.mixture)
-    model = AutoModelForSeq2SeqLM.from_pretrained(made.model_dir)
-    tokenizer = Tokenizer.load(made.model_dir)
-    for sample in samples:
-        ids = torch.tensor(tokenizer.encode_batch([sample["source"]]))
-        out = model.generate(ids, max_new_tokens=MAX_TOKENS, do_sample=False, num_beams=1, eos_token_id=EOS)
-        assert tokenizer.decode_batch(out.tolist()) == [sample["prediction"]]
+    assert [s["prediction"] for s in samples] == [transformers_greedy(made.model_dir, s["source"]) for s in samples]
