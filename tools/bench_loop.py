@@ -2,8 +2,8 @@
 
 The loop is `bigchem.train.loop.train` as it is, with its loader, loss, logging and whatever else it does at a step, but
 without checkpoints. Where it asks for its next step, a bare forward, backward and step of the same engine on that
-step's batches is timed in between, before and after the loop's own in alternation. Beside the time on the clock there is
-the processor time of the process, its loader's thread included, which other programs on the machine disturb less.
+step's batches is timed in between, before and after the loop's own in alternation. Beside the time on the clock there
+is the processor time of the process, its loader's thread included, which other programs on the machine disturb less.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def main(
     preset: Annotated[list[str] | None, typer.Option(help="Repeatable; default: sweep-1m, sweep-16m.")] = None,
     data: Annotated[Path | None, typer.Option(help="A built data folder; default: the embedded corpus.")] = None,
     tokens: Annotated[int, typer.Option(min=1024, help="Tokens of a step, which is one micro-batch.")] = 4096,
-    turns: Annotated[int, typer.Option(min=3, help=f"Turns of {LOG_EVERY} steps.")] = 9,
+    turns: Annotated[int, typer.Option(min=1, help=f"Turns of {LOG_EVERY} steps.")] = 9,
     ds_config: Annotated[str, typer.Option(help="A name in ds_configs/ or a path.")] = "zero2",
 ) -> None:
     """Time the training loop beside bare DeepSpeed steps on the same batches; bf16 on a GPU, fp32 without one.
