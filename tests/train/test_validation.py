@@ -15,11 +15,15 @@ from bigchem.config import RunConfig
 from bigchem.data.plan import flops_cost, open_data
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.export import export
+from bigchem.launch.cluster import load_profile
+from bigchem.launch.job import _progress
 from bigchem.launch.status import run_status
+from bigchem.launch.submit import submit
 from bigchem.train.best import Best
 from bigchem.train.checkpoint import Manifest, published
 from bigchem.train.engine import Engine
 from bigchem.train.model import build
+from bigchem.train.state import read_state, write_state
 from bigchem.train.validation import Validation
 
 VALIDATION = {"every": 1, "split": "test", "max_rows": 8, "samples": 1}
@@ -89,6 +93,8 @@ def test_a_run_that_no_longer_improves_ends_and_its_best_checkpoint_is_what_coun
         "since": 3,
     }
     assert export(config.run_dir, tmp_path / "model").step == best
+    write_state(config.run_dir, "finished", **_progress(read_state(config.run_dir)))  # as a job does that evaluated it
+    assert submit(config, load_profile("local")).note == "already finished: nothing to do"
     status = run_status(config.run_dir)
     assert status.early
     assert status.reason == (
