@@ -20,10 +20,10 @@ from bigchem.errors import UserError
 from bigchem.model import hub, presets
 from bigchem.tasks import TASKS
 from bigchem.train.best import validated_tasks
+from bigchem.train.board import check_wandb
 from bigchem.train.checkpoint import Manifest, latest
 from bigchem.train.ds_config import ds_config_for, zero_stage
 from bigchem.train.state import read_state, write_state
-from bigchem.train.tracking import check_wandb
 
 GIT_TIMEOUT_S = 10
 FREE = ("data.path", "data.check", "data.cache", "data.cache_gb", "data.micro_tokens", "model.attention")

@@ -17,10 +17,11 @@ from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
 from bigchem.tasks import TRAINABLE_NAMES
+from bigchem.train.board import check_wandb
 from bigchem.train.engine import StepLoss
 from bigchem.train.metrics import METRICS, field_of
 from bigchem.train.saving import Done
-from bigchem.train.tracking import Tracker, check_wandb
+from bigchem.train.tracking import Tracker
 
 ROOT = Path(__file__).parents[2]
 LOSS = StepLoss(torch.ones(len(TRAINABLE_NAMES)), torch.ones(len(TRAINABLE_NAMES)), stop=False)
@@ -95,7 +96,7 @@ def test_the_schema_is_the_page_of_metrics() -> None:
 
 def test_a_project_at_wandb_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     check_wandb(None)
-    monkeypatch.setattr("bigchem.train.tracking.find_spec", lambda name: None)
+    monkeypatch.setattr("bigchem.train.board.find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install wandb"):
         check_wandb("project")
 
@@ -187,7 +188,8 @@ def test_tensorboard_has_groups_samples_and_hyperparameters(on_a_terminal: tuple
 def test_wandb_gets_the_same_values_under_the_same_names(on_a_terminal: tuple[RunConfig, str]) -> None:
     config, _ = on_a_terminal
     first, *logged, last = [json.loads(line) for line in (config.run_dir / "wandb.jsonl").read_text().splitlines()]
-    assert first == {"project": "project", "name": "run", "id": "run", "resume": "allow", "lr": 1e-3}
+    known = (config.run_dir / "wandb_id").read_text()
+    assert first == {"project": "project", "name": "run", "id": known, "resume": "allow", "lr": 1e-3}
     assert last == "finished"
     assert [(x["step"], x["loss/all"], x.get("validation/loss")) for x in logged] == [
         (x["step"], x["loss"], x.get("valid_loss")) for x in rows_of(config)
