@@ -35,6 +35,9 @@ def main_options(
 @app.command()
 def train(
     config: Annotated[str, typer.Argument(help="Run configuration (TOML), or a shipped one: demo, small, base, ...")],
+    profile: Annotated[
+        str | None, typer.Option(metavar="START:STOP", help="Profile these steps into RUN/profile: train.profile.")
+    ] = None,
     overrides: Set = None,
 ) -> None:
     """Train in this process, resuming what its run folder holds. Under torchrun or srun: one rank of the run.
@@ -43,6 +46,8 @@ def train(
     """
     from bigchem.launch.job import run_here
 
+    if profile is not None:
+        overrides = [*(overrides or ()), f"train.profile={json.dumps(profile)}"]
     state = run_here(_run_config(config, overrides))
     raise typer.Exit(0 if state in ("finished", "trained") else 3)
 

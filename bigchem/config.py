@@ -106,6 +106,11 @@ class TrainConfig(Section):
     """Run T5 in fp16 all the same."""
     log_every: Positive = 10
     """Steps between two rows of metrics.jsonl."""
+    profile: Annotated[str, Field(pattern=r"^[1-9]\d*:[1-9]\d*$")] | None = None
+    """START:STOP: profiles these steps, both included, counted as in the log, on rank 0: a trace and a record of memory
+    in the run folder's profile/. None: no profile."""
+    wandb: str | None = None
+    """Project at Weights & Biases that gets the metrics as well; needs `pip install wandb`. None: nothing is sent."""
     checkpoint_activations: bool = False
     """Compute each block's activations again in the backward pass: less memory, a third more time."""
     compile: bool = False
@@ -121,7 +126,15 @@ class TrainConfig(Section):
     def _check(self) -> TrainConfig:
         if self.precision == "fp16" and not self.force_fp16:
             raise ValueError("T5's activations overflow in fp16: use bf16 or fp32, or force_fp16 = true")
+        if self.profile is not None and not self.profiled:
+            raise ValueError(f"profile = {self.profile}: write START:STOP, 1 <= START <= STOP <= steps = {self.steps}")
         return self
+
+    @property
+    def profiled(self) -> range:
+        """Steps to be profiled, counted from 1; empty: none."""
+        start, stop = (0, -1) if self.profile is None else map(int, self.profile.split(":"))
+        return range(start, stop + 1) if stop <= self.steps else range(0)
 
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -169,6 +182,34 @@ class CheckpointConfig(Section):
     name, with the same retention. A run without checkpoints goes on from the newest copy. None: no copies."""
 
 
+class ValidationConfig(Section):
+    """The loss on a fixed slice of another split while training, and what follows from it."""
+
+    every: Annotated[int, Field(ge=0)] = 0
+    """Steps between validations; the last step has one as well. 0: none."""
+    split: Literal["valid", "test"] = "valid"
+    """Which split the slice is taken from."""
+    max_rows: Positive = 256
+    """Most rows of each task. Which they are depends on the data alone. Rows over the caps of [data] are left out or
+    cut, as in training."""
+    metric: str = "loss"
+    """What is judged, the lower the better: `loss`, the mean over tasks of each task's loss per target token, or one
+    task's, as `loss/forward`."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Validations in a row without a new best after which the run ends, as if its steps were done. 0: never."""
+    keep_best: bool = True
+    """Publish a checkpoint at every new best, keep it whatever [checkpoint] keeps, and export and evaluate it instead
+    of the last one."""
+    samples: Annotated[int, Field(ge=0)] = 2
+    """Greedy predictions of each task shown at every validation, of at most 64 tokens: samples.jsonl, TensorBoard."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ValidationConfig:
+        if self.patience and not self.every:
+            raise ValueError(f"patience = {self.patience}, but every = 0: nothing is validated")
+        return self
+
+
 class EvaluateConfig(Section):
     """What the run's own evaluation at its end does, and the defaults of `bigchem evaluate`."""
 
@@ -211,6 +252,7 @@ class RunConfig(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    validation: ValidationConfig = ValidationConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 
     @model_validator(mode="after")
@@ -220,6 +262,9 @@ class RunConfig(Section):
                 f"schedule.warmup_steps = {self.schedule.warmup_steps} >= train.steps = {self.train.steps}: "
                 "the run would end inside its warm-up"
             )
+        metric, known = self.validation.metric, ["loss", *(f"loss/{task}" for task in self.data.mixture)]
+        if metric not in known:
+            raise ValueError(f"unknown validation.metric '{metric}'; {nearest(metric, known)}")
         return self
 
     @property

@@ -20,7 +20,8 @@ import torch
 from bigchem import strict
 from bigchem.errors import UserError
 from bigchem.tasks import TASKS
-from bigchem.train.checkpoint import PROOF, Manifest, latest, step_name
+from bigchem.train.best import chosen
+from bigchem.train.checkpoint import PROOF, Manifest, step_name
 from bigchem.train.zero_files import ZeroFiles
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 2e-2}
@@ -55,7 +56,8 @@ class Exported:
 def export(
     source: Path, out: Path, *, step: int | None = None, bf16: bool = False, overwrite: bool = False
 ) -> Exported:
-    """Writes the newest checkpoint of a run (or the one after `step` steps, or the given checkpoint) to `out`.
+    """Writes a checkpoint of a run to `out`: the best where the run keeps it (validation.keep_best), else the newest;
+    or the one after `step` steps, or the given checkpoint.
 
     UserError if the checkpoint is missing or damaged, if `out` exists, or if the result does not have the probe's loss.
     """
@@ -76,12 +78,12 @@ def export(
 
 
 def is_newest(model_dir: Path, run_dir: Path) -> bool:
-    """Whether a model folder was exported from the run's newest checkpoint."""
-    newest = latest(run_dir / "checkpoints")
-    if newest is None or not (model_dir / PROOF).is_file():
+    """Whether a model folder was exported from the checkpoint that stands for the run now."""
+    found = chosen(run_dir / "checkpoints")
+    if found is None or not (model_dir / PROOF).is_file():
         return False
     proof: dict[str, Any] = json.loads((model_dir / PROOF).read_text(encoding="utf-8"))
-    return bool(proof["step"] == Manifest.read(newest).step)
+    return bool(proof["step"] == Manifest.read(found).step)
 
 
 def find_checkpoint(source: Path, step: int | None = None) -> tuple[Path, Path]:
@@ -89,11 +91,11 @@ def find_checkpoint(source: Path, step: int | None = None) -> tuple[Path, Path]:
     if (source / "manifest.json").is_file():
         return source, source.parent.parent
     checkpoints = source / "checkpoints"
-    chosen = latest(checkpoints) if step is None else checkpoints / step_name(step)
-    if chosen is None or not chosen.is_dir():
+    found = chosen(checkpoints) if step is None else checkpoints / step_name(step)
+    if found is None or not found.is_dir():
         what = "no published checkpoint" if step is None else f"no checkpoint after step {step}"
         raise UserError(what, str(source), "give a run folder or a folder checkpoints/step_N")
-    return chosen, source
+    return found, source
 
 
 def read_weights(checkpoint: Path, manifest: Manifest) -> Weights:

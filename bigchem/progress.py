@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
+from rich.file_proxy import FileProxy
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
 PLAIN_EVERY_S = 10.0
 """Seconds between two lines where there is no terminal."""
+LIVE_EVERY_S = 0.2
+"""Seconds between two drawings of a live line: one takes about a millisecond of the loop's time."""
 
 
 def tables() -> Console:
@@ -63,3 +68,60 @@ class Progress:
             bar = Bar(self, label, total, None)
             yield bar
         self.say(f"{label}: {bar.done} in {time.monotonic() - started:.1f} s")
+
+
+class Tee(io.TextIOBase):
+    """Text for a log and a terminal at once. log, terminal: the streams, for what only one of them is to have."""
+
+    def __init__(self, log: TextIO, terminal: TextIO) -> None:
+        self.log, self.terminal = log, terminal
+
+    def write(self, text: str) -> int:
+        self.log.write(text)
+        self.terminal.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        self.log.flush()
+        self.terminal.flush()
+
+
+class LiveLine:
+    """The last line of the terminal behind a Tee: a bar and a text, drawn anew in place. What is printed meanwhile goes
+    above it, and into the log as it is. Drawn when it is shown, by no thread of its own."""
+
+    def __init__(self, tee: Tee, total: int) -> None:
+        console = Console(file=tee.terminal, highlight=False)
+        columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=20), TextColumn("{task.description}"))
+        self._rich = RichProgress(
+            *columns, console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
+        self._task = self._rich.add_task("", total=total)
+        self._drawn = 0.0
+        others = (s for s in (sys.stdout, sys.stderr) if isinstance(s, Tee) and s.terminal.isatty())
+        self._replaced = [(other, other.terminal) for other in others]
+        for other, terminal in self._replaced:
+            other.terminal = FileProxy(console, terminal)  # type: ignore[assignment]
+        self._rich.start()
+
+    @staticmethod
+    def where_possible(total: int) -> LiveLine | None:
+        """One on stdout, if that is a Tee before a terminal that can move its cursor."""
+        tee = sys.stdout
+        if not isinstance(tee, Tee):
+            return None
+        console = Console(file=tee.terminal)
+        return LiveLine(tee, total) if console.is_terminal and not console.is_dumb_terminal else None
+
+    def show(self, done: int, text: str) -> None:
+        """Draws it, unless it was drawn just now."""
+        if time.monotonic() - self._drawn > LIVE_EVERY_S:
+            self._rich.update(self._task, completed=done, description=text)
+            self._rich.refresh()
+            self._drawn = time.monotonic()
+
+    def close(self) -> None:
+        """Takes it from the terminal."""
+        self._rich.stop()
+        for tee, terminal in self._replaced:
+            tee.terminal = terminal

@@ -26,12 +26,19 @@ evaluate reads train's checkpoints, launch uses export: their floors are shared.
 PURE = [
     *("data.mixture", "data.order", "data.batches", "data.spans", "data.ragged", "data.smiles_tokens"),
     *("model.presets", "model.flops", "sweep.fit", "launch.rendezvous", "tasks"),
-    *("evaluate.text", "evaluate.molecules", "evaluate.reactions", "evaluate.actions", "train.schedule"),
+    *(
+        "evaluate.text",
+        "evaluate.molecules",
+        "evaluate.reactions",
+        "evaluate.actions",
+        "train.schedule",
+        "train.metrics",
+    ),
 ]
 LIGHT = [
     *("cli", "cli_data", "config", "data.plan", "data.preview", "data.build", "data.verify", "data.audit"),
     *("launch.status", "launch.cluster"),
-    *("train.checkpoint", "train.ds_config", "sweep.grid"),
+    *("train.checkpoint", "train.ds_config", "train.best", "train.board", "sweep.grid"),
 ]
 """What `--help`, `status` and `submit --dry-run` need: quick only without torch."""
 

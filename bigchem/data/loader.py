@@ -47,14 +47,22 @@ class LoadedStep:
 
 
 class Loader:
-    """Packed steps of one rank."""
+    """Packed steps of one rank, of the training split or of another."""
 
     def __init__(
-        self, data: Data, config: DataConfig, seed: int, rank: int, world_size: int, cost: Cost | None = None
+        self,
+        data: Data,
+        config: DataConfig,
+        seed: int,
+        rank: int,
+        world_size: int,
+        cost: Cost | None = None,
+        *,
+        split: str = "train",
     ) -> None:
-        self.plan = Plan(data, config, seed, cost)
+        self.plan = Plan(data, config, seed, cost, split=split)
         self._config, self._seed, self._rank, self._world_size = config, seed, rank, world_size
-        self._stored = {task: data.split("train", TRAINABLE_NAMES[task]) for task in self.plan.rows}
+        self._stored = {task: data.split(split, TRAINABLE_NAMES[task]) for task in self.plan.rows}
         self._tokenizer = Tokenizer.load(data.tokenizer_dir) if config.spans.atoms else None
 
     def load(self, step: Step) -> LoadedStep:

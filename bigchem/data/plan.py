@@ -94,17 +94,20 @@ class TrainingRows:
 class Plan:
     """Steps of a run and their deals. UserError where a task has no rows, or none under the caps.
 
-    rows: TrainingRows by task id. cost: of examples, which micro-batches are balanced by; None: their tokens.
+    rows: TrainingRows by task id. cost: of examples, which micro-batches are balanced by; None: their tokens. split:
+    whose rows they are.
     """
 
-    def __init__(self, data: Data, config: DataConfig, seed: int, cost: Cost | None = None) -> None:
+    def __init__(
+        self, data: Data, config: DataConfig, seed: int, cost: Cost | None = None, *, split: str = "train"
+    ) -> None:
         self._config, self._cost = config, cost
         names = {task_id(name, "data.mixture"): name for name in config.mixture}
         self.spans = _spans(data, config)
         self.rows: dict[int, TrainingRows] = {}
         permutations: dict[int, Permutation] = {}
         for task, name in names.items():
-            stored = data.split("train", name)
+            stored = data.split(split, name)
             rows = _training_rows(stored.lengths, config, self.spans if name in SPAN_TASKS else None)
             if not rows.size:
                 raise UserError(

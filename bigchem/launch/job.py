@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import sys
@@ -11,13 +10,14 @@ import warnings
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
 from bigchem.launch.extensions import load_shared_memory_op
 from bigchem.launch.rendezvous import Rendezvous, rendezvous
+from bigchem.progress import Tee
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +83,7 @@ def run_here(config: RunConfig) -> str:
     place = rendezvous(os.environ, os.getpid())
     config = absolute(config)
     before = run_status(config.run_dir)
-    if before.state == "finished" and before.step == config.train.steps and not changes(config):
+    if before.is_done(config.train.steps) and not changes(config):
         print(f"{config.run_dir}: already finished: nothing to do")
         return "finished"
     preflight(config, place.world_size)
@@ -182,28 +182,12 @@ def log_to(run_dir: Path, rank: int, *, tee: bool) -> None:
     path = run_dir / "logs" / f"rank{rank}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     log = path.open("a", encoding="utf-8", buffering=1)
-    sys.stdout = _Tee(log, sys.stdout) if tee else log
-    sys.stderr = _Tee(log, sys.stderr) if tee else log
-
-
-class _Tee(io.TextIOBase):
-    """Writes to several text streams."""
-
-    def __init__(self, *streams: TextIO) -> None:
-        self._streams = streams
-
-    def write(self, text: str) -> int:
-        for stream in self._streams:
-            stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        for stream in self._streams:
-            stream.flush()
+    sys.stdout = Tee(log, sys.stdout) if tee else log
+    sys.stderr = Tee(log, sys.stderr) if tee else log
 
 
 def _progress(state: dict[str, object]) -> dict[str, object]:
-    return {key: state[key] for key in ("step", "steps") if key in state}
+    return {key: state[key] for key in ("step", "steps", "early") if key in state}
 
 
 def _reason(error: BaseException) -> str:

@@ -19,6 +19,8 @@ from bigchem.data.remote import is_url
 from bigchem.errors import UserError
 from bigchem.model import hub, presets
 from bigchem.tasks import TASKS
+from bigchem.train.best import validated_tasks
+from bigchem.train.board import check_wandb
 from bigchem.train.checkpoint import latest, newest_readable
 from bigchem.train.ds_config import ds_config_for
 from bigchem.train.state import read_state, write_state
@@ -77,6 +79,9 @@ def preflight(config: RunConfig, world_size: int) -> None:
     ds_config_for(config, world_size)
     for task in TASKS.keys() & config.data.mixture.keys() if config.evaluate.at_end else ():
         data.split(config.evaluate.split, task)
+    if config.validation.every:
+        validated_tasks(config, data)
+    check_wandb(config.train.wandb)
     newest = newest_readable(config.run_dir / "checkpoints")
     if newest is not None:
         path, manifest = newest

@@ -25,7 +25,7 @@ class RunStatus:
     """One row of `bigchem status`.
 
     active: a job is queued or running; None where that cannot be known, and reason says why. checkpoint_age_s: seconds
-    since it was published.
+    since it was published. early: it ended before its last step because validation said so; reason says how.
     """
 
     run: str
@@ -40,6 +40,11 @@ class RunStatus:
     checkpoint_age_s: float | None = None
     job: str | None = None
     reason: str | None = None
+    early: bool = False
+
+    def is_done(self, steps: int) -> bool:
+        """Whether the run is finished and evaluated, after so many steps or early."""
+        return self.state == "finished" and (self.early or self.step >= steps)
 
 
 def run_status(run_dir: Path) -> RunStatus:
@@ -71,7 +76,8 @@ def run_status(run_dir: Path) -> RunStatus:
         checkpoint=None if newest is None else newest.name,
         checkpoint_age_s=None if newest is None else time.time() - newest.stat().st_mtime,
         job=submission.get("job"),
-        reason=state.get("reason") or trouble,
+        reason=state.get("reason") or trouble or state.get("early"),
+        early="early" in state,
     )
 
 

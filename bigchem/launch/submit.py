@@ -47,7 +47,7 @@ def submit(config: RunConfig, profile: ClusterProfile) -> Submitted:
     config = absolute(config)
     refuse_another(config)
     status = run_status(config.run_dir)
-    if status.state == "finished" and status.step >= config.train.steps:
+    if status.is_done(config.train.steps) and not (status.early and changes(config)):
         return Submitted(config.run_dir, None, "already finished: nothing to do")
     if status.active:
         return Submitted(config.run_dir, None, f"already {status.state} as job {status.job}: nothing to do")

@@ -7,6 +7,7 @@ the step divided by the step's target tokens, whatever the ranks and the accumul
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,6 +115,40 @@ class Engine:
         totals = torch.cat([loss.per_task.double(), loss.counts.double(), loss.counts.new_zeros(1).double()])
         return self._reduce(totals / self.world_size)
 
+    @torch.no_grad()
+    def validate(self, share: Sequence[PackedBatch], number: int) -> StepLoss:
+        """Loss of `number` micro-batches without dropout. share: this rank's, of which the i-th is number
+        i * world_size + rank of all; as many on every rank, so that what is beyond `number` is filling and not counted.
+
+        Each is summed by one rank alone, and their sums are added in their order: the same on any number of ranks.
+        """
+        self._engine.eval()
+        table = torch.zeros(len(share), self.world_size, 2 * len(TRAINABLE_NAMES) + 1, dtype=torch.float64)
+        table = table.to(self.device)
+        for i, batch in enumerate(share):
+            loss = self._engine(batch.to(self.device))
+            table[i, self.rank, :-1] = torch.cat([loss.per_task.double(), loss.counts.double()])
+        dist.all_reduce(table)
+        return self._totals(table.flatten(0, 1)[:number].cpu().sum(dim=0))
+
+    @torch.no_grad()
+    def next_tokens(self, batch: PackedBatch) -> list[int]:
+        """The likeliest token at the last place of each example's target, from the labels before it; every rank gives
+        the same batch and gets rank 0's answer."""
+        self._engine.eval()
+        module: PackedT5 = self._engine.module
+        head = [] if module.shape.tied else list(module.lm_head.parameters())
+        # Under ZeRO-3's hooks, which gather weights as they are needed.
+        module.forward = module.logits  # type: ignore[method-assign,assignment]
+        try:
+            with deepspeed.zero.GatheredParameters(head, enabled=self.zero_stage == 3):
+                logits = module(batch.to(self.device))
+        finally:
+            del module.forward
+        tokens = logits[batch.target_cu_seqlens[1:].long().to(self.device) - 1].argmax(dim=-1)
+        dist.broadcast(tokens, src=0)  # of two scores that are equal but for rounding, ranks could choose differently
+        return list(tokens.tolist())
+
     def save(self, folder: Path, tag: str) -> Files:
         """Writes this rank's files to folder/tag, with DeepSpeed's own names. What was written, or why not all was."""
         self._files.begin()
@@ -142,6 +177,9 @@ class Engine:
 
     def _reduce(self, totals: torch.Tensor) -> StepLoss:
         dist.all_reduce(totals)
-        reduced = totals.cpu()
+        return self._totals(totals.cpu())
+
+    @staticmethod
+    def _totals(reduced: torch.Tensor) -> StepLoss:
         n = len(TRAINABLE_NAMES)
         return StepLoss(reduced[:n], reduced[n : 2 * n], bool(reduced[-1] > 0))

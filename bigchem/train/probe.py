@@ -29,8 +29,8 @@ class Probe:
         step = loader.plan.steps.at(0)
         batch = loader.read(step, np.arange(min(EXAMPLES, len(step.rows))))
         return Probe(
-            _split(batch.source_ids, batch.source_cu_seqlens),
-            _split(batch.target_ids, batch.target_cu_seqlens),
+            unpacked(batch.source_ids, batch.source_cu_seqlens),
+            unpacked(batch.target_ids, batch.target_cu_seqlens),
             batch.task_ids.tolist(),
         )
 
@@ -43,6 +43,7 @@ class Probe:
         return {"sources": self.sources, "targets": self.targets, "task_ids": self.task_ids, "loss": loss}
 
 
-def _split(ids: torch.Tensor, cu_seqlens: torch.Tensor) -> list[list[int]]:
+def unpacked(ids: torch.Tensor, cu_seqlens: torch.Tensor) -> list[list[int]]:
+    """Token ids of each example of one side of a packed batch."""
     bounds = cu_seqlens.tolist()
     return [ids[a:b].tolist() for a, b in pairwise(bounds)]

@@ -11,6 +11,7 @@ from typing import Any
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
 from bigchem.train import checkpoint
+from bigchem.train.best import kept_step
 from bigchem.train.checkpoint import Manifest
 from bigchem.train.copying import Copies
 from bigchem.train.engine import Engine
@@ -52,8 +53,8 @@ class Saver:
         self._copies = Copies(config.checkpoint, config.name)
         self.newest = 0
 
-    def save(self, done: Done, state: dict[str, Any], *, final: bool = False, best: int | None = None) -> Saved:
-        """Publishes a checkpoint. state: see Manifest. best: step of a checkpoint that must stay.
+    def save(self, done: Done, state: dict[str, Any], *, final: bool = False) -> Saved:
+        """Publishes a checkpoint. state: see Manifest.
 
         Where a rank cannot write, all ranks agree on it, what was written is removed and the run goes on. final: there
         will be no other: that is a UserError then.
@@ -92,7 +93,7 @@ class Saver:
             self._tell_failure(done.steps, failures[0], final=final)
             return Saved(time.monotonic() - begun, 0, None)
         self.newest = done.steps
-        on_rank0(lambda: self._tidy(self._folder / name, best))
+        on_rank0(lambda: self._tidy(self._folder / name, kept_step(state)))
         seconds = time.monotonic() - begun
         say(f"checkpoint after step {done.steps}: {_cost(size, seconds)}")
         return Saved(seconds, size, self._folder / name)

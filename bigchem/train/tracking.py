@@ -1,24 +1,30 @@
-"""Where a run's numbers go: metrics.jsonl, TensorBoard, and one line on the terminal. Rank 0 only."""
+"""Where a run's numbers go: metrics.jsonl, TensorBoard, Weights & Biases, and a line for a person. Rank 0 only."""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from bigchem import strict
 from bigchem.config import RunConfig
+from bigchem.progress import LiveLine, Tee
+from bigchem.train.board import Board
 from bigchem.train.state import write_state
 
 if TYPE_CHECKING:
     from bigchem.train.engine import StepLoss
+    from bigchem.train.samples import Sample
     from bigchem.train.saving import Done
+    from bigchem.train.validation import Validated
 
 
 class Tracker:
-    """Writes a row of metrics every train.log_every steps.
+    """Writes a row of metrics every train.log_every steps, and at every validation.
 
     A resumed run appends; rows past its step are cut off first. peak_flops: operations per second that all ranks'
     devices together are built for; None where that is not known, and rows then have no `mfu`.
@@ -26,48 +32,59 @@ class Tracker:
 
     def __init__(self, config: RunConfig, step: int, *, enabled: bool, peak_flops: float | None) -> None:
         self._config, self._enabled, self._peak_flops = config, enabled, peak_flops
+        self._saving_s = 0.0
+        self._paused_s = 0.0
         self._restart()
+        self._open = ExitStack()
         if not enabled:
             return
-        from torch.utils.tensorboard import SummaryWriter
-
         write_state(config.run_dir, "running", step=step, steps=config.train.steps)
-        self._rows = _appender(config.run_dir / "metrics.jsonl", step)
-        self._board = SummaryWriter(str(config.run_dir / "tensorboard"), purge_step=step + 1)
+        self._rows = self._open.enter_context(_appender(config.run_dir / "metrics.jsonl", step))
+        self._samples = self._open.enter_context(_appender(config.run_dir / "samples.jsonl", step))
+        self._board = Board(config, step)
+        self._open.callback(self._board.close)
+        self._live = LiveLine.where_possible(config.train.steps)
+        if self._live is not None:
+            self._open.callback(self._live.close)
+        self._line = ""
 
     def __enter__(self) -> Tracker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._enabled:
-            self._rows.close()
-            self._board.close()
+        self._open.close()
+        if self._enabled and self._live is not None and self._line and isinstance(sys.stdout, Tee):
+            print(self._line, file=sys.stdout.terminal)  # what the live line showed last; the log has it
 
-    def log(
-        self,
-        done: Done,
-        loss: StepLoss,
-        lr: float,
-        grad_norm: float,
-        *,
-        tokens: int,
-        room: int,
-        flops: float,
-        wait_s: float,
-    ) -> None:
-        """Counts a step, and writes a row when it is time.
-
-        tokens: real tokens of the step on all ranks. room: tokens that its micro-batches could have held. flops: its
-        operations. wait_s: seconds spent waiting for data.
-        """
+    def count(self, tokens: int, room: int, flops: float, wait_s: float) -> None:
+        """Counts a step. tokens: real ones on all ranks. room: what its micro-batches could have held. flops: its
+        operations. wait_s: seconds spent waiting for data."""
+        self._steps += 1
         self._tokens += tokens
         self._room += room
         self._flops += flops
         self._wait_s += wait_s
-        steps = self._config.train.steps
-        if not self._enabled or (done.steps % self._config.train.log_every and done.steps not in (1, steps)):
+
+    def saved(self, seconds: float) -> None:
+        """Counts seconds that training stood still for a checkpoint: no training time."""
+        self._saving_s += seconds
+
+    def paused(self, seconds: float) -> None:
+        """Counts seconds that training stood still for something else."""
+        self._paused_s += seconds
+
+    def log(self, done: Done, loss: StepLoss, lr: float, grad_norm: float, validated: Validated | None) -> None:
+        """Writes a row when it is time, and where the step was validated; shows the step on a terminal."""
+        if not self._enabled:
             return
-        seconds = max(1e-9, time.monotonic() - self._since)
+        steps, valid_s = self._config.train.steps, 0.0 if validated is None else validated.seconds
+        seconds = max(1e-9, time.monotonic() - self._since - self._saving_s - self._paused_s - valid_s)
+        speed = self._tokens / seconds
+        if self._live is not None:
+            left = _duration((steps - done.steps) * seconds / self._steps)
+            self._live.show(done.steps, f"loss {loss.mean:.4f}  {speed:,.0f} tokens/s  eta {left}")
+        if validated is None and done.steps % self._config.train.log_every and done.steps not in (1, steps):
+            return
         row: dict[str, float] = {
             "step": done.steps,
             "examples": done.examples,
@@ -76,38 +93,72 @@ class Tracker:
             **{f"loss/{task}": value for task, value in loss.by_task().items()},
             "lr": lr,
             "grad_norm": grad_norm,
-            "tokens_per_s": self._tokens / seconds,
+            "tokens_per_s": speed,
             "tflops": self._flops / seconds / 1e12,
             **({} if self._peak_flops is None else {"mfu": self._flops / seconds / self._peak_flops}),
+            "step_s": seconds / self._steps,
+            "checkpoint_s": self._saving_s,
+            "valid_s": valid_s,
             "fill": self._tokens / self._room,
             "data_wait": self._wait_s / seconds,
+            "memory": memory(),
+            **({} if validated is None else _validation_fields(validated)),
             "time": time.time(),
         }
-        self._write(row)
-        eta = (steps - done.steps) * tokens / row["tokens_per_s"]
+        self._write(row, [] if validated is None else validated.samples)
+        eta = (steps - done.steps) * seconds / self._steps
         mfu = f"  mfu {row['mfu']:.1%}" if "mfu" in row else ""
-        print(
+        self._say(
             f"step {done.steps}/{steps}  loss {loss.mean:.4f}  lr {lr:.2e}  grad {grad_norm:.2f}  "
-            f"{row['tokens_per_s']:.0f} tokens/s{mfu}  eta {eta:.0f} s",
-            flush=True,
+            f"{speed:.0f} tokens/s{mfu}  eta {eta:.0f} s"
         )
+        self._saving_s = self._paused_s = 0.0
         self._restart()
 
-    def _write(self, row: dict[str, float]) -> None:
+    def _write(self, row: dict[str, float], samples: list[Sample]) -> None:
+        step = int(row["step"])
         self._rows.write(json.dumps(row) + "\n")
         self._rows.flush()
-        for name in row.keys() - {"step", "time"}:
-            self._board.add_scalar(name, row[name], int(row["step"]))
-        self._board.flush()
-        write_state(self._config.run_dir, "running", step=int(row["step"]), steps=self._config.train.steps)
+        for sample in samples:
+            self._samples.write(json.dumps({"step": step, **sample.as_json()}, ensure_ascii=False) + "\n")
+        self._samples.flush()
+        self._board.show(step, row, samples)
+        write_state(self._config.run_dir, "running", step=step, steps=self._config.train.steps)
+
+    def _say(self, line: str) -> None:
+        """A plain line: where the terminal has a live one, for the log alone."""
+        self._line = line
+        log = sys.stdout.log if self._live is not None and isinstance(sys.stdout, Tee) else sys.stdout
+        print(line, file=log, flush=True)
 
     def _restart(self) -> None:
-        self._since, self._tokens, self._room = time.monotonic(), 0, 0
+        self._since, self._steps, self._tokens, self._room = time.monotonic(), 0, 0, 0
         self._flops, self._wait_s = 0.0, 0.0
 
 
+def memory() -> float:
+    """Bytes: the most that this process has had allocated on its GPU; without one, the most resident."""
+    import torch
+
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated())
+    import resource
+
+    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _validation_fields(validated: Validated) -> dict[str, float]:
+    return {"valid_loss": validated.loss, **{f"valid_loss/{task}": x for task, x in validated.by_task.items()}}
+
+
+def _duration(seconds: float) -> str:
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02d}:{s:02d}"
+
+
 def _appender(path: Path, step: int) -> Any:
-    """metrics.jsonl opened for appending, without the rows after `step` that an interrupted run left."""
+    """A JSONL file opened for appending, without the rows after `step` that an interrupted run left."""
     if path.is_file():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]

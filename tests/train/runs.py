@@ -36,7 +36,7 @@ def config_of(runs: Path, data_dir: Path, name: str, **sections: dict[str, Any])
         "evaluate": {"at_end": False},
     }
     for section, fields in sections.items():
-        table[section] = {**table[section], **fields}
+        table[section] = {**table.get(section, {}), **fields}
     return validate(RunConfig, table, name)
 
 
@@ -44,6 +44,24 @@ def losses(config: RunConfig) -> list[float]:
     """Loss of every step that the run folder holds."""
     lines = (config.run_dir / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line)["loss"] for line in lines]
+
+
+def samples_of(config: RunConfig) -> list[dict[str, Any]]:
+    """Sample predictions of every validation that the run folder holds."""
+    return [json.loads(line) for line in (config.run_dir / "samples.jsonl").read_text().splitlines()]
+
+
+def transformers_greedy(model_dir: Path, source: str) -> str:
+    """What transformers' own greedy decoding makes of a text, in as many tokens as samples have."""
+    from transformers import AutoModelForSeq2SeqLM
+
+    from bigchem.data.tokenizer import EOS, Tokenizer
+    from bigchem.train.samples import MAX_TOKENS
+
+    tokenizer = Tokenizer.load(model_dir)
+    model = AutoModelForSeq2SeqLM.from_pretrained(model_dir)
+    ids = torch.tensor(tokenizer.encode_batch([source]))
+    return tokenizer.decode_batch(model.generate(ids, max_new_tokens=MAX_TOKENS, eos_token_id=EOS).tolist())[0]
 
 
 def train_here(config: RunConfig) -> int:

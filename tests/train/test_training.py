@@ -11,7 +11,7 @@ import pytest
 import torch
 from distributed import run_ranks
 from fake_hub import serving
-from runs import config_of, losses, train_here
+from runs import config_of, losses, samples_of, train_here, transformers_greedy
 from small_models import V1_1, build
 from transformers import T5ForConditionalGeneration
 
@@ -96,7 +96,7 @@ def test_tensorboard_reads_the_events(trained: dict[int, RunConfig]) -> None:
 
     events = EventAccumulator(str(trained[2].run_dir / "tensorboard"))
     events.Reload()
-    read = [scalar.value for scalar in events.Scalars("loss")]
+    read = [scalar.value for scalar in events.Scalars("loss/all")]
     assert read == pytest.approx(losses(trained[2]), rel=1e-6)
 
 
@@ -221,10 +221,17 @@ def test_an_untied_model_trains_at_zero_3_from_a_saved_folder_and_is_proven(smal
     vocab_size = Tokenizer.load(small_data / "tokenizer").vocab_size
     save_pretrained(build(replace(V1_1, vocab_size=vocab_size)), tmp_path / "start")
     config = config_of(
-        tmp_path, small_data, "untied", model={"init_from": str(tmp_path / "start")}, train={"ds_config": "zero3"}
+        tmp_path,
+        small_data,
+        "untied",
+        model={"init_from": str(tmp_path / "start")},
+        train={"ds_config": "zero3"},
+        validation={"every": 6, "split": "test", "max_rows": 4, "samples": 1},
     )
     run_ranks(train_here, 1, config)
     made = export(config.run_dir, tmp_path / "model")
+    for sample in samples_of(config):
+        assert sample["prediction"] == transformers_greedy(made.model_dir, sample["source"])
     assert made.loss == pytest.approx(made.recorded, rel=1e-5)
     assert json.loads((config.run_dir / "model.json").read_text())["preset"] is None
 

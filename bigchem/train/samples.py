@@ -1,0 +1,77 @@
+"""Greedy predictions of a few examples by the model in training, so that a person sees what it has learned."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from bigchem.data.batches import Step
+from bigchem.data.loader import Loader, pack
+from bigchem.data.shards import Data
+from bigchem.data.tokenizer import EOS, PAD, Tokenizer
+from bigchem.tasks import TRAINABLE_NAMES
+from bigchem.train.engine import Engine
+from bigchem.train.probe import unpacked
+
+MAX_TOKENS = 64
+"""Longest prediction: each token costs a forward pass over all of them, for nothing is cached."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One example and what the model makes of it; source with its task's prompt."""
+
+    task: str
+    source: str
+    reference: str
+    prediction: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Its fields."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Token ids of the examples, end tokens included, and their tasks."""
+
+    sources: list[list[int]]
+    targets: list[list[int]]
+    task_ids: list[int]
+    tokenizer: Tokenizer
+
+    @staticmethod
+    def of(loader: Loader, step: Step, data: Data, per_task: int) -> Samples:
+        """The first `per_task` examples of each task of a step; the same on every rank."""
+        chosen = np.concatenate([np.flatnonzero(step.task_ids == t)[:per_task] for t in np.unique(step.task_ids)])
+        tokenizer = Tokenizer.load(data.tokenizer_dir)
+        if not len(chosen):
+            return Samples([], [], [], tokenizer)
+        batch = loader.read(step, chosen)
+        sources = unpacked(batch.source_ids, batch.source_cu_seqlens)
+        targets = unpacked(batch.target_ids, batch.target_cu_seqlens)
+        return Samples(sources, targets, batch.task_ids.tolist(), tokenizer)
+
+    def predict(self, engine: Engine) -> list[Sample]:
+        """Greedy decoding, every rank the same; rank 0's tokens count, so that all end together."""
+        if not self.sources:
+            return []
+        predicted: list[list[int]] = [[] for _ in self.sources]
+        going = list(range(len(self.sources)))
+        for _ in range(MAX_TOKENS):
+            # The label at the place that is asked for is not seen; any will do.
+            batch = pack(
+                [np.array(self.sources[i]) for i in going],
+                [np.array([*predicted[i], PAD]) for i in going],
+                np.array([self.task_ids[i] for i in going]),
+            )
+            for i, token in zip(going, engine.next_tokens(batch), strict=True):
+                predicted[i].append(token)
+            going = [i for i in going if predicted[i][-1] != EOS]
+            if not going:
+                break
+        texts = (self.tokenizer.decode_batch(side) for side in (self.sources, self.targets, predicted))
+        names = [TRAINABLE_NAMES[task] for task in self.task_ids]
+        return [Sample(*fields) for fields in zip(names, *texts, strict=True)]

@@ -1,0 +1,123 @@
+"""Validation while training: losses on a fixed slice of another split, sample predictions, and when to end early.
+
+The rows depend on the data and the configuration alone, and so do the micro-batches they are packed into; ranks only
+share these out. The sums of each micro-batch are added in one order, so that any number of ranks gives the same number,
+to the bit where a micro-batch's own loss is.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch.distributed as dist
+
+from bigchem.config import RunConfig
+from bigchem.data.batches import Step, deal
+from bigchem.data.loader import Loader, pack
+from bigchem.data.order import Flat
+from bigchem.data.plan import Cost
+from bigchem.data.shards import Data
+from bigchem.train.best import Best, validated_tasks
+from bigchem.train.engine import Engine
+from bigchem.train.ranks import say
+from bigchem.train.samples import Sample, Samples
+
+SEED = 0x5EED
+"""Of the choice of rows and, for corpora, of their noise: not the run's own, so that runs can be compared."""
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What one validation found. loss: the mean over tasks. seconds: how long training stood still for it."""
+
+    step: int
+    loss: float
+    by_task: dict[str, float]
+    samples: list[Sample]
+    seconds: float
+
+
+class Validation:
+    """Validates every validation.every steps. Every rank makes it and calls it alike.
+
+    improved: whether the last call found a new best that is to be kept. over: why the run has to end; None: it goes on.
+    """
+
+    def __init__(self, config: RunConfig, engine: Engine, data: Data, cost: Cost, best: Best) -> None:
+        self._config, self._engine, self.best = config, engine, best
+        self.improved = False
+        if config.validation.every:
+            self._read(data, cost)
+
+    def _read(self, data: Data, cost: Cost) -> None:
+        config = self._config
+        tasks = validated_tasks(config, data)
+        rank, world_size = dist.get_rank(), dist.get_world_size()
+        update = {"mixture": dict.fromkeys(tasks, 1.0), "temperature": None, "max_epochs": 0, "shuffle_window": 0}
+        of_split = config.data.model_copy(update=update)
+        loader = Loader(data, of_split, SEED, rank, world_size, cost, split=config.validation.split)
+        step = slice_of(loader, config.validation.max_rows)
+        tokens = step.lengths.sum(axis=1)
+        dealt = deal(tokens, 1, config.data.micro_tokens, int(tokens.sum()), cost=cost(step.lengths)).share(0)
+        self._number = len(dealt)
+        self._share = [loader.read(step, chosen) for chosen in dealt[rank::world_size]]
+        while len(self._share) * world_size < self._number:  # as many forwards on every rank, or ZeRO-3 waits for ever
+            self._share.append(pack([], [], np.zeros(0, dtype=np.int64)))
+        self._samples = Samples.of(loader, step, data, config.validation.samples)
+        left_out = [task for task in config.data.mixture if task not in tasks]
+        without = f"; it has none of {', '.join(left_out)}" if left_out else ""
+        every, split = config.validation.every, config.validation.split
+        say(f"validation every {every} steps on {len(step.rows):,} rows of split '{split}'{without}")
+
+    @property
+    def over(self) -> str | None:
+        """Why the run has to end before its last step; None: it goes on."""
+        best, patience = self.best, self._config.validation.patience
+        if not patience or best.since < patience:
+            return None
+        return (
+            f"stopped early: {best.metric} has not improved for {best.since} validations; "
+            f"best {best.value:.4f} at step {best.step}"
+        )
+
+    def after(self, step: int) -> Validated | None:
+        """Validates if it is time to after `step` steps."""
+        every = self._config.validation.every
+        self.improved = False
+        if not every or (step % every and step != self._config.train.steps):
+            return None
+        begun = time.monotonic()
+        by_task = self._engine.validate(self._share, self._number).by_task()
+        loss = sum(by_task.values()) / len(by_task)
+        value = loss if self.best.metric == "loss" else by_task[self.best.metric.removeprefix("loss/")]
+        self.best = self.best.after(step, value)
+        self.improved = self.best.keep and self.best.step == step
+        samples = self._samples.predict(self._engine)
+        found = Validated(step, loss, by_task, samples, time.monotonic() - begun)
+        say(self._told(found, value))
+        return found
+
+    def _told(self, found: Validated, value: float) -> str:
+        best = self.best
+        tasks = "  ".join(f"{task} {loss:.4f}" for task, loss in found.by_task.items())
+        new = best.step == found.step
+        verdict = "the best so far" if new else f"best {best.value:.4f} at step {best.step}"
+        judged = "" if best.metric == "loss" else f" by {best.metric} {value:.4f}"
+        head = f"validation after step {found.step}: loss {found.loss:.4f}, {verdict}{judged}"
+        return f"{head}  {tasks}  {found.seconds:.1f} s"
+
+
+def slice_of(loader: Loader, max_rows: int) -> Step:
+    """At most max_rows rows of each of the loader's tasks, as one step: the first of a permutation that depends on the
+    task and on how many rows it has."""
+    tasks, rows, lengths = [], [], []
+    for task, there in loader.plan.rows.items():
+        numbers = Flat(SEED, task, there.size).at(np.arange(min(max_rows, there.size)), epoch=0)
+        tasks.append(np.full(len(numbers), task))
+        rows.append(numbers)
+        lengths.append(there.lengths(numbers))
+    n = sum(map(len, rows))
+    zeros = np.zeros(n, dtype=np.int64)
+    return Step(0, n, np.concatenate(tasks), np.concatenate(rows), zeros, np.concatenate(lengths))

@@ -1,0 +1,110 @@
+"""Validation on real ranks: one number on any number of them, the best step kept, and an early end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from distributed import run_ranks
+from runs import config_of, samples_of, train_here, transformers_greedy
+
+from bigchem.config import RunConfig
+from bigchem.data.plan import flops_cost, open_data
+from bigchem.data.tokenizer import Tokenizer
+from bigchem.export import export
+from bigchem.launch.cluster import load_profile
+from bigchem.launch.job import _progress
+from bigchem.launch.status import run_status
+from bigchem.launch.submit import submit
+from bigchem.train.best import Best
+from bigchem.train.checkpoint import Manifest, published
+from bigchem.train.engine import Engine
+from bigchem.train.model import build
+from bigchem.train.state import read_state, write_state
+from bigchem.train.validation import Validation
+
+VALIDATION = {"every": 1, "split": "test", "max_rows": 8, "samples": 1}
+
+
+def measured(config: RunConfig) -> dict[str, Any]:
+    """What a validation of the fresh model finds on this rank."""
+    data = open_data(config.data)
+    model = build(config, data, torch.device("cpu"))
+    engine = Engine(model, config, torch.device("cpu"))
+    cost = flops_cost(config.model, Tokenizer.load(data.tokenizer_dir).vocab_size)
+    found = Validation(config, engine, data, cost, Best.of(config, {})).after(1)
+    assert found is not None
+    return {"loss": found.loss, **found.by_task, "samples": [s.as_json() for s in found.samples]}
+
+
+def measured_and_trained(config: RunConfig) -> tuple[dict[str, Any], int, int]:
+    """The same at ZeRO-3, and then a whole run at ZeRO-2, and the run started once more."""
+    at_zero_3 = config.model_copy(update={"train": config.train.model_copy(update={"ds_config": "zero3"})})
+    return measured(at_zero_3), train_here(config), train_here(config)
+
+
+@pytest.fixture(scope="module")
+def early(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, Any]:
+    """A run on two ranks whose learning rate is far too high."""
+    config = config_of(
+        tmp_path_factory.mktemp("early"),
+        small_data,
+        "early",
+        train={"steps": 12},
+        optimizer={"lr": 1.0},
+        schedule={"kind": "constant"},
+        checkpoint={"every": 100, "keep": 1},
+        validation={**VALIDATION, "patience": 3},
+    )
+    return config, run_ranks(measured_and_trained, 2, config)
+
+
+def test_any_number_of_ranks_and_any_stage_finds_the_same_losses_and_predictions(
+    early: tuple[RunConfig, Any], small_data: Path, tmp_path: Path
+) -> None:
+    two = [found for found, _, _ in early[1]]
+    one = run_ranks(measured, 1, config_of(tmp_path, small_data, "one", validation=VALIDATION))
+    at_zero_0 = config_of(tmp_path, small_data, "three", validation=VALIDATION, train={"ds_config": "zero0"})
+    three = run_ranks(measured, 3, at_zero_0)
+    assert len({json.dumps(found) for found in one + two + three}) == 1
+    tasks = [task for task in one[0] if task not in ("loss", "samples")]
+    assert one[0]["loss"] == pytest.approx(sum(one[0][task] for task in tasks) / 5, rel=1e-12)
+
+
+def test_a_run_that_no_longer_improves_ends_and_its_best_checkpoint_is_what_counts(
+    early: tuple[RunConfig, Any], tmp_path: Path
+) -> None:
+    config, told = early
+    rows = [json.loads(line) for line in (config.run_dir / "metrics.jsonl").read_text().splitlines()]
+    losses = {row["step"]: row["valid_loss"] for row in rows}
+    best = min(losses, key=losses.__getitem__)
+    last = max(losses)
+    assert last == best + 3 < config.train.steps
+    assert [steps for _, *steps in told] == [[last, last]] * 2
+    assert [Manifest.read(p).step for p in published(config.run_dir / "checkpoints")] == [best, last]
+    assert Manifest.read(published(config.run_dir / "checkpoints")[-1]).state["validation"] == {
+        "metric": "loss",
+        "keep": True,
+        "value": losses[best],
+        "step": best,
+        "since": 3,
+    }
+    assert export(config.run_dir, tmp_path / "model").step == best
+    write_state(config.run_dir, "finished", **_progress(read_state(config.run_dir)))  # as a job does that evaluated it
+    assert submit(config, load_profile("local")).note == "already finished: nothing to do"
+    status = run_status(config.run_dir)
+    assert status.early
+    assert status.reason == (
+        f"stopped early: loss has not improved for 3 validations; best {losses[best]:.4f} at step {best}"
+    )
+
+
+def test_samples_are_transformers_greedy_predictions(early: tuple[RunConfig, Any], tmp_path: Path) -> None:
+    config, _ = early
+    made = export(config.run_dir, tmp_path / "model")
+    samples = [sample for sample in samples_of(config) if sample["step"] == made.step]
+    assert [sample["task"] for sample in samples] == list(config.data.mixture)
+    assert [s["prediction"] for s in samples] == [transformers_greedy(made.model_dir, s["source"]) for s in samples]
