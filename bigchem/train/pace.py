@@ -23,6 +23,8 @@ from bigchem.train.stopwatch import Stopwatch
 
 IN_A_ROW = 3
 """Intervals that a rank must be slow in before it is told."""
+LEAST_S = 5.0
+"""Seconds that are judged together, at least: over fewer the machine's own noise is told."""
 REMEDY = "put data.path on a local disk"
 REMEDY_REMOTE = "raise data.cache_gb, set data.shuffle_window, or put data.cache on a local disk"
 LEAST_SHARE = 0.05
@@ -81,8 +83,9 @@ class Pace:
         self._remedy = REMEDY_REMOTE if is_url(config.data.path) else REMEDY
         self._hosts: list[str | None] = [None] * dist.get_world_size()
         dist.all_gather_object(self._hosts, platform.node())
-        self._intervals = 0
-        self._restart()
+        self._begun = False
+        self._sums = torch.zeros(len(self._hosts), 3, dtype=torch.float64)
+        self._step_s = self._wait_s = 0.0
 
     def step(self, step: int, seconds: float, wait_s: float) -> None:
         """Adds a step: all of its seconds, and those spent waiting for data; every train.log_every looks at them."""
@@ -92,20 +95,23 @@ class Pace:
             self._look(step)
 
     def _look(self, step: int) -> None:
-        """Ends an interval. The first one is not judged: it holds compilation, and the loader has only begun."""
+        """Gathers what the ranks spent. Judged is what makes LEAST_S together; and not the first row, which holds
+        compilation, and in which the loader has only begun."""
         spent = [self._step_s, self.stopwatch.take(), self._wait_s]
         mine = torch.tensor(spent, dtype=torch.float64, device=self.stopwatch.device)
         gathered = [torch.empty_like(mine) for _ in self._hosts]
         dist.all_gather(gathered, mine)
-        step_s, forward_s, wait_s = torch.stack(gathered).T.tolist()
-        self._intervals += 1
-        self._restart()
-        if dist.get_rank() or self._intervals == 1:
+        self._step_s = self._wait_s = 0.0
+        self._sums += torch.stack(gathered).cpu() * self._begun
+        self._begun = True
+        step_s, forward_s, wait_s = self._sums.T.tolist()
+        if dist.get_rank() or step_s[0] < LEAST_S:
             return
+        self._sums.zero_()
         busy = [f + w for f, w in zip(forward_s, wait_s, strict=True)]
         for rank, factor in self._notices.slow_ranks(busy, step_s[0]).items():
             detail = f"rank {rank} ({self._hosts[rank]}) has taken {factor:.1f} times as long as the others"
-            events.tell(self._run_dir, step, "slow rank", "the others wait for it; look at that machine", detail)
+            events.tell(self._run_dir, step, "slow rank", "they wait for it, look at that machine", detail)
         if found := self._notices.starved(wait_s, step_s[0]):
             rank, share = found
             detail = f"{share:.0%} of the time went into waiting for data (rank {rank}, {self._hosts[rank]})"
@@ -118,9 +124,6 @@ class Pace:
         if self._notices.disk(free, needed):
             detail = f"{free / 1e9:.1f} GB are free, the next checkpoint needs {needed / 1e9:.1f}"
             events.tell(self._run_dir, step, "disk nearly full", "free some, or lower checkpoint.keep", detail)
-
-    def _restart(self) -> None:
-        self._step_s = self._wait_s = 0.0
 
 
 def disk_room(folder: Path) -> int:

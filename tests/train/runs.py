@@ -34,7 +34,7 @@ def config_of(runs: Path, data_dir: Path, name: str, **sections: dict[str, Any])
         "evaluate": {"at_end": False},
     }
     for section, fields in sections.items():
-        table[section] = {**table[section], **fields}
+        table[section] = {**table.get(section, {}), **fields}
     return validate(RunConfig, table, name)
 
 
