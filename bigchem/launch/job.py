@@ -177,14 +177,14 @@ def _bereft(run_dir: Path, rank: int, words: str, requeue: Requeue) -> NoReturn:
     """Leaves, for the job to be started again, as another rank is gone; unless that one has left word why."""
     time.sleep(WORD_S * (1 + min(rank, 9) / 10))
     before = read_state(run_dir)
-    told = f"rank {rank} lost its connection to another rank at step {before.get('step', 0)}"
+    told = f"rank {rank} lost its connection to another rank after step {before.get('step', 0)} ({words})"
     if before["state"] not in ("running", "prepared", "trained"):
         again = before.get("lost") or before.get("hung")
         print(f"{told}: the run has {before['state']}: {before.get('reason', 'by a person')}", file=sys.stderr)
         leave(requeue(False) if again else EXIT_STOPPED if before["state"] == "stopped" else 1)
-    reason = f"{told}, which is gone without a word ({words})"
+    reason = f"{told}, which is gone without a word"
     _failed(run_dir, rank, reason, lost=True)
-    print(f"{reason}: the run ends, to be started again from its last checkpoint", file=sys.stderr)
+    print(f"{reason}: the run ends, to be started again", file=sys.stderr)
     leave(requeue(True))
 
 

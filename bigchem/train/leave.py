@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import suppress
 from typing import NoReturn
@@ -30,6 +31,7 @@ def peer_lost(error: BaseException) -> str | None:
     from torch import distributed as dist
 
     classes = (ConnectionError, dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    gloo = isinstance(error, RuntimeError) and "gloo" in text
-    return text if gloo or isinstance(error, classes) else None
+    text = str(error).strip() or type(error).__name__
+    if not isinstance(error, classes) and not (isinstance(error, RuntimeError) and "gloo" in text):
+        return None
+    return re.sub(r"^\[[^\]]*\] *", "", text.splitlines()[0]).split(". ")[0]

@@ -114,8 +114,9 @@ class Watchdog:
         records = read_records(self._folder, self._world_size)
         line = verdict(records, self._world_size, self._hang_s)
         if self._rank == min(r.rank for r in records):
-            events.tell(self._run_dir, record.step, "hang", "the run ends, to be started again", line)
-            write_state(self._run_dir, "failed", **progress(self._run_dir), reason=f"hang: {line}", hung=True)
+            events.tell(self._run_dir, record.step + 1, "hang", "the run ends, to be started again", line)
+            reason = f"hang at step {record.step + 1}: {line}"
+            write_state(self._run_dir, "failed", **progress(self._run_dir), reason=reason, hung=True)
             leave(self._requeue(True))
         print(f"hang: {line}", file=sys.stderr, flush=True)
         time.sleep(self._pause_s)  # the lowest rank is the one to tell state.json and the launcher
@@ -163,8 +164,7 @@ def verdict(records: Sequence[Record], world_size: int, hang_s: float) -> str:
         parts.append(f"{ranks_named([r.rank for r in waits])} waits in {phase}{at}")
     if not behind and not missing and world_size > 1:
         parts.append("none is behind: look at the network and the file system")
-    step = min(r.step for r in records)
-    return f"no progress for {hang_s:g} s at step {step}: {', '.join(parts)}; stacks in logs/"
+    return f"no progress for {hang_s:g} s: {', '.join(parts)}; stacks in logs/"
 
 
 def ranks_named(ranks: Sequence[int]) -> str:
