@@ -42,14 +42,18 @@ def train(
 ) -> None:
     """Train in this process, resuming what its run folder holds. Under torchrun or srun: one rank of the run.
 
+    Exits with 0 when finished, 2 after a mistake that is told, 3 when a person stopped the run, and 75 when it is to be
+    started again: preempted, out of time, hung, or another rank is gone. 1 is anything else.
+
     Example: bigchem train demo --set data.path=data/demo --set train.steps=100
     """
     from bigchem.launch.job import run_here
+    from bigchem.train.leave import EXIT_REQUEUE, EXIT_STOPPED
 
     if profile is not None:
         overrides = [*(overrides or ()), f"train.profile={json.dumps(profile)}"]
     state = run_here(_run_config(config, overrides))
-    raise typer.Exit(0 if state in ("finished", "trained") else 3)
+    raise typer.Exit({"stopped": EXIT_STOPPED, "preempted": EXIT_REQUEUE}.get(state, 0))
 
 
 @app.command()

@@ -115,6 +115,8 @@ class TrainConfig(Section):
     """Compute each block's activations again in the backward pass: less memory, a third more time."""
     compile: bool = False
     """Compile the blocks with torch.compile: up to a minute at the start. On a CPU it does not pay."""
+    ledger: bool = False
+    """Record in ledger/rank<N>.jsonl the keys of the examples that each rank computes in each step."""
     z_loss: Annotated[float, Field(ge=0.0)] = 0.0
     """Coefficient of log(Z)^2 per target token, which keeps the softmax's normaliser Z near 1 (PaLM: 1e-4). What is
     logged stays the plain cross-entropy."""
@@ -210,6 +212,25 @@ class ValidationConfig(Section):
         return self
 
 
+class HealthConfig(Section):
+    """What is not right in a step, and what slows or stops a run; docs/training.md has what is done."""
+
+    window: Annotated[int, Field(ge=8)] = 64
+    """Applied steps whose losses a new loss is compared with; the first so many are not judged for spikes."""
+    spike_zscore: Annotated[float, Field(ge=0.0)] = 10.0
+    """A step is left out if its loss lies so many deviations (1.48 median absolute ones) above the median of the
+    window; 0: never."""
+    max_bad_steps: Positive = 5
+    """Steps left out in a row after which the run goes back to its last checkpoint, once, and then stops."""
+    hang_s: Annotated[float, Field(ge=0.0)] = 1800.0
+    """Seconds without progress after which the run ends and names the rank that stands still; four times as long until
+    the first step is done, and for saving, resuming and validating. 0: never."""
+    slow_rank: Annotated[float, Field(gt=1.0)] = 1.5
+    """A rank is told that takes so many times as long as the others."""
+    starved: Fraction = 0.3
+    """Share of the time spent waiting for data from which on it is told."""
+
+
 class EvaluateConfig(Section):
     """What the run's own evaluation at its end does, and the defaults of `bigchem evaluate`."""
 
@@ -253,6 +274,7 @@ class RunConfig(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     validation: ValidationConfig = ValidationConfig()
+    health: HealthConfig = HealthConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 
     @model_validator(mode="after")

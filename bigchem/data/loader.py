@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import random
 
 import numpy as np
@@ -40,10 +40,14 @@ again, so that ranks do not come back all at once, and short enough that a signa
 
 @dataclass(frozen=True)
 class LoadedStep:
-    """One step as a rank sees it: the whole step, and this rank's packed micro-batches."""
+    """One step as a rank sees it: the whole step, and this rank's packed micro-batches.
+
+    chosen: for each micro-batch, which of the step's examples it holds.
+    """
 
     step: Step
     micro_batches: list[PackedBatch]
+    chosen: list[IntArray] = field(default_factory=list)
 
 
 class Loader:
@@ -68,7 +72,7 @@ class Loader:
     def load(self, step: Step) -> LoadedStep:
         """Reads and packs this rank's micro-batches of a step."""
         share = self.plan.deal(step, self._world_size).share(self._rank)
-        return LoadedStep(step, [self.read(step, chosen) for chosen in share])
+        return LoadedStep(step, [self.read(step, chosen) for chosen in share], share)
 
     def steps(self, position: int) -> Generator[LoadedStep]:
         """Steps from a position on, prepared by a thread. UserError at the end of the order, if it has one.
@@ -97,8 +101,11 @@ class Loader:
             finally:
                 worker.close()
 
-    def keys(self, step: Step) -> list[str]:
-        """Content keys of a step's examples, in order."""
+    def keys(self, step: Step, chosen: IntArray | None = None) -> list[str]:
+        """Content keys of a step's examples, in order; or of the chosen ones."""
+        if chosen is not None:
+            parts = (values[chosen] for values in (step.task_ids, step.rows, step.epochs, step.lengths))
+            step = Step(step.start, step.stop, *parts)
         return keys_of(step, self.rows(step), self._stored)
 
     def rows(self, step: Step) -> IntArray:

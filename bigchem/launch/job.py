@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
+import time
 import traceback
 import warnings
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from bigchem import strict
 from bigchem.config import RunConfig
@@ -18,14 +20,20 @@ from bigchem.errors import UserError
 from bigchem.launch.extensions import load_shared_memory_op
 from bigchem.launch.rendezvous import Rendezvous, rendezvous
 from bigchem.progress import Tee
+from bigchem.train.checkpoint import latest
+from bigchem.train.leave import EXIT_REQUEUE, EXIT_STOPPED, leave, peer_lost
+from bigchem.train.state import read_state, write_state
 
 if TYPE_CHECKING:
     import torch
 
+    from bigchem.train.watchdog import Requeue
+
 COLLECTIVE_TIMEOUT = timedelta(hours=1)
 """The others wait while rank 0 hashes a checkpoint or exports a model: at 11B longer than DeepSpeed's ten minutes."""
-PERSONS_SIGNALS = ("SIGINT", "SIGTERM")
-"""Ctrl-C and scancel: the job is not requeued. A preempting Slurm requeues after its SIGTERM by itself."""
+
+WORD_S = 1.0
+"""That a rank which lost another waits for its word: the one that failed writes why before it goes."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +43,26 @@ class Job:
     run_dir: str
     env: tuple[tuple[str, str], ...] = ()
     max_requeues: int = 20
+    time_s: float | None = None
 
     def __call__(self) -> str:
-        """Runs the job in this process; its final state."""
+        """Runs the job in this process; its final state. time_s: that it may take, where Slurm does not say."""
         os.environ.update(self.env)
+        if self.time_s is not None:
+            os.environ["BIGCHEM_JOB_END"] = str(time.time() + self.time_s)
         place = rendezvous(os.environ, os.getpid())
         log_to(Path(self.run_dir), place.rank, tee=False)
+
+        def requeue(lead: bool) -> int:
+            try:
+                if lead or place.launcher == "submitit local":
+                    self._requeue(place)
+            except SystemExit as told:
+                return int(told.code or 0) & 0xFF
+            return EXIT_REQUEUE
+
         try:
-            state = run(Path(self.run_dir), place)
+            state = run(Path(self.run_dir), place, requeue=requeue)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)  # into the rank's log
             raise
@@ -51,7 +71,8 @@ class Job:
         return state
 
     def _requeue(self, place: Rendezvous) -> None:
-        """Asks submitit's plugin to start the job again: scontrol requeue on Slurm, another round locally."""
+        """Asks submitit's plugin to start the job again, and exits: scontrol requeue on Slurm, another round locally,
+        which the exit code asks for."""
         if place.launcher not in ("slurm", "submitit local"):
             return
         restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
@@ -95,47 +116,89 @@ def run_here(config: RunConfig) -> str:
 
     on_rank0(make_folder)
     log_to(config.run_dir, place.rank, tee=place.rank == 0)
-    state = run(config.run_dir, place, device)
+    try:
+        state = run(config.run_dir, place, device)
+    except UserError:
+        raise
+    except Exception as error:  # its traceback is in the log; a process that goes down slowly may abort or wait
+        told = f"rank {place.rank}: {_reason(error)}; see {config.run_dir / 'logs' / f'rank{place.rank}.log'}"
+        print(told, file=sys.__stderr__, flush=True)
+        leave(1)
     if place.rank == 0:
         print(f"{config.run_dir}: {state}" + (", see results/table.md" if state == "finished" else ""))
     return state
 
 
-def run(run_dir: Path, place: Rendezvous, device: torch.device | None = None) -> str:
+def run(run_dir: Path, place: Rendezvous, device: torch.device | None = None, requeue: Requeue | None = None) -> str:
     """Trains the run of a run folder and, when its last step is done, consolidates and evaluates it.
 
-    Returns how it ended: finished, trained (not evaluated, as configured), stopped by a person or preempted.
+    Returns how it ended: finished, trained (not evaluated, as configured), stopped by a person or preempted. A rank
+    that loses another one, and one that a person interrupts, leaves from here with its exit code.
+    requeue: see Watchdog.
     """
-    from bigchem.train.state import read_state, write_state
-
     config = strict.load(RunConfig, run_dir / "config.toml")
+    requeue = requeue or (lambda lead: EXIT_REQUEUE)
     try:
-        state = _run(config, device or start(place), place)
+        state = _run(config, device or start(place), place, requeue)
+    except UserError as error:
+        _failed(run_dir, place.rank, _reason(error))
+        finish()  # a process that exits with its group up may abort, with another exit code than 2
+        raise
+    except KeyboardInterrupt:
+        _interrupted(run_dir, place.rank)
     except BaseException as error:
-        before = read_state(run_dir)
-        if before["state"] != "failed":  # the first rank to fail knows why; its peers only lose their connections
-            write_state(run_dir, "failed", **_progress(before), reason=_reason(error), rank=place.rank)
-        if not isinstance(error, UserError):
-            traceback.print_exc()
-        else:
-            finish()  # a process that exits with its group up may abort, with another exit code than 2
+        if words := peer_lost(error):
+            _bereft(run_dir, place.rank, words, requeue)
+        _failed(run_dir, place.rank, _reason(error))
+        traceback.print_exc()
         raise
     finish()
     return state
 
 
-def _run(config: RunConfig, device: torch.device, place: Rendezvous) -> str:
+def _failed(run_dir: Path, rank: int, reason: str, **more: object) -> None:
+    """Records a failure, unless another rank has: the first to fail knows why, its peers only lose connections."""
+    before = read_state(run_dir)
+    if before["state"] != "failed":
+        write_state(run_dir, "failed", **_progress(before), reason=reason, rank=rank, **more)
+
+
+def _interrupted(run_dir: Path, rank: int) -> NoReturn:
+    """Leaves at once for a person: nothing is saved."""
+    before = read_state(run_dir)
+    if rank == 0:
+        write_state(run_dir, "stopped", **_progress(before))
+        newest = latest(run_dir / "checkpoints")
+        print(f"interrupted: nothing saved, the last checkpoint is {'none' if newest is None else newest.name}")
+    leave(EXIT_STOPPED)
+
+
+def _bereft(run_dir: Path, rank: int, words: str, requeue: Requeue) -> NoReturn:
+    """Leaves, for the job to be started again, as another rank is gone; unless that one has left word why."""
+    time.sleep(WORD_S * (1 + min(rank, 9) / 10))
+    before = read_state(run_dir)
+    told = f"rank {rank} lost its connection to another rank after step {before.get('step', 0)} ({words})"
+    if before["state"] not in ("running", "prepared", "trained"):
+        again = before.get("lost") or before.get("hung")
+        print(f"{told}: the run has {before['state']}: {before.get('reason', 'by a person')}", file=sys.stderr)
+        leave(requeue(False) if again else EXIT_STOPPED if before["state"] == "stopped" else 1)
+    reason = f"{told}, which is gone without a word"
+    _failed(run_dir, rank, reason, lost=True)
+    print(f"{reason}: the run ends, to be started again", file=sys.stderr)
+    leave(requeue(True))
+
+
+def _run(config: RunConfig, device: torch.device, place: Rendezvous, requeue: Requeue) -> str:
     import torch.distributed as dist
 
     from bigchem.evaluate.run import evaluate, run_subject
     from bigchem.export import export
     from bigchem.train.loop import train
     from bigchem.train.ranks import on_rank0
-    from bigchem.train.state import read_state, write_state
 
-    outcome = train(config, device)
+    outcome = train(config, device, requeue)
     if not outcome.finished:
-        return "stopped" if outcome.signal in PERSONS_SIGNALS else "preempted"
+        return "stopped" if outcome.by_person else "preempted"
     if not config.evaluate.at_end:
         return "trained"
     model_dir = config.run_dir / "model"
@@ -150,6 +213,7 @@ def _run(config: RunConfig, device: torch.device, place: Rendezvous) -> str:
 def start(place: Rendezvous) -> torch.device:
     """Brings the process group up; the device of this rank."""
     os.environ.update(place.variables())
+    atexit.register(finish)  # before destructors run: those of a group that is up abort, in 3 of 12 exits on an error
     import torch
 
     if not torch.cuda.is_available():

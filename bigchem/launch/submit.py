@@ -56,7 +56,8 @@ def submit(config: RunConfig, profile: ClusterProfile) -> Submitted:
     changed = changes(config)
     run_dir = prepare(config)
     executor = make_executor(profile, run_dir / "submitit" / "%j", config.name)
-    job = _handed_over(executor, Job(str(run_dir), tuple(profile.env.items()), profile.max_requeues))
+    time_s = 60.0 * profile.time_min if profile.executor == "local" else None
+    job = _handed_over(executor, Job(str(run_dir), tuple(profile.env.items()), profile.max_requeues, time_s))
     _record(run_dir, profile.executor, str(job.job_id))
     note = f"submitted as job {job.job_id}"
     return Submitted(run_dir, job, f"{note}; changed since the start: {', '.join(changed)}" if changed else note)

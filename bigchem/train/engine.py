@@ -7,7 +7,8 @@ the step divided by the step's target tokens, whatever the ranks and the accumul
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from bigchem.train.checkpoint import Manifest
 from bigchem.train.ds_config import ds_config_for, zero_stage
 from bigchem.train.files import Files
 from bigchem.train.optimizer import build_optimizer
+from bigchem.train.signals import Wish
+from bigchem.train.stopwatch import Stopwatch
 from bigchem.train.zero_files import GROUP_NAMES, ZeroFiles
 
 
@@ -36,6 +39,8 @@ class StepLoss:
     counts: torch.Tensor
     stop: bool
     """Whether any rank asked to stop."""
+    by_person: bool = False
+    """Whether a person asked any rank to."""
 
     @property
     def mean(self) -> float:
@@ -68,34 +73,42 @@ class Engine:
         self._engine.checkpoint_engine = self._files
         self._engine._copy_recovery_script = lambda save_path: None  # it does not understand T5's tied embedding
 
-    def forward_backward(self, loaded: LoadedStep, seed: int, stop: bool) -> StepLoss:
+    def forward_backward(
+        self, loaded: LoadedStep, seed: int, wish: Wish, stopwatch: Stopwatch, beat: Callable[[str], None]
+    ) -> StepLoss:
         """Gradients of one step, and its loss reduced over ranks together with the wish to stop.
 
         seed: of this step's dropout on this rank; a function of the position, so that a resumed run draws the same.
+        stopwatch: runs during forward passes. beat: told every phase that begins.
         """
         torch.manual_seed(seed)
         self._engine.train()
-        totals = torch.zeros(2 * len(TRAINABLE_NAMES) + 1, dtype=torch.float64, device=self.device)
+        totals = torch.zeros(2 * len(TRAINABLE_NAMES) + 2, dtype=torch.float64, device=self.device)
         scale = self.world_size / loaded.step.target_tokens
         last = len(loaded.micro_batches) - 1
         for i, batch in enumerate(loaded.micro_batches):
             self._engine.set_gradient_accumulation_boundary(i == last)
-            loss = self._engine(batch.to(self.device))
+            beat("forward")
+            with stopwatch:
+                loss = self._engine(batch.to(self.device))
+            beat("backward")
             self._engine.backward(loss.total * scale, scale_wrt_gas=False)
-            totals[:-1] += torch.cat([loss.per_task.double(), loss.counts.double()])  # stays on the device: no wait
-        totals[-1] = float(stop)
+            totals[:-2] += torch.cat([loss.per_task.double(), loss.counts.double()])  # stays on the device: no wait
+        beat("reduce")
+        totals[-2], totals[-1] = wish != Wish.GO_ON, wish == Wish.PERSON
         return self._reduce(totals)
 
     def optimizer_step(self, lr: float, *, skip: bool = False) -> float:
         """Moves the weights; the norm of the gradient before clipping.
 
-        skip: drop the step's gradients and leave weights and moments as they are. A gradient that is not finite is
-        dropped by DeepSpeed itself at every stage but 0, and its norm is then infinite.
+        skip: drop the step's gradients and leave weights and moments as they are. So are gradients dropped that are not
+        finite: by DeepSpeed itself, which gives an infinite norm, but for stage 0 in fp32, where it is done here.
         """
-        self._optimizer.skip = skip  # type: ignore[attr-defined]
+        plain_norm = self._plain_grad_norm()
+        dropped = plain_norm is not None and not math.isfinite(plain_norm)
+        self._optimizer.skip = skip or dropped  # type: ignore[attr-defined]
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
-        plain_norm = self._plain_grad_norm()
         self._engine.step()
         return float(self._engine.get_global_grad_norm() if plain_norm is None else plain_norm)
 
@@ -112,7 +125,7 @@ class Engine:
         """Loss of a batch without dropout; every rank computes the same batch."""
         self._engine.eval()
         loss = self._engine(batch.to(self.device))
-        totals = torch.cat([loss.per_task.double(), loss.counts.double(), loss.counts.new_zeros(1).double()])
+        totals = torch.cat([loss.per_task.double(), loss.counts.double(), loss.counts.new_zeros(2).double()])
         return self._reduce(totals / self.world_size)
 
     @torch.no_grad()
@@ -123,11 +136,11 @@ class Engine:
         Each is summed by one rank alone, and their sums are added in their order: the same on any number of ranks.
         """
         self._engine.eval()
-        table = torch.zeros(len(share), self.world_size, 2 * len(TRAINABLE_NAMES) + 1, dtype=torch.float64)
+        table = torch.zeros(len(share), self.world_size, 2 * len(TRAINABLE_NAMES) + 2, dtype=torch.float64)
         table = table.to(self.device)
         for i, batch in enumerate(share):
             loss = self._engine(batch.to(self.device))
-            table[i, self.rank, :-1] = torch.cat([loss.per_task.double(), loss.counts.double()])
+            table[i, self.rank, :-2] = torch.cat([loss.per_task.double(), loss.counts.double()])
         dist.all_reduce(table)
         return self._totals(table.flatten(0, 1)[:number].cpu().sum(dim=0))
 
@@ -182,4 +195,4 @@ class Engine:
     @staticmethod
     def _totals(reduced: torch.Tensor) -> StepLoss:
         n = len(TRAINABLE_NAMES)
-        return StepLoss(reduced[:n], reduced[n : 2 * n], bool(reduced[-1] > 0))
+        return StepLoss(reduced[:n], reduced[n : 2 * n], bool(reduced[-2] > 0), bool(reduced[-1] > 0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,122 +12,202 @@ import torch
 import torch.distributed as dist
 
 from bigchem.config import RunConfig
-from bigchem.data.batches import Step
-from bigchem.data.loader import Loader
-from bigchem.data.plan import flops_cost, open_data
+from bigchem.data.loader import LoadedStep, Loader
+from bigchem.data.plan import Cost, flops_cost, open_data
 from bigchem.data.shards import Data
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
 from bigchem.model import presets
 from bigchem.model.flops import training_flops
-from bigchem.model.t5 import PackedT5
 from bigchem.train import schedule
 from bigchem.train.best import Best
-from bigchem.train.engine import Engine
+from bigchem.train.clock import Clock, job_end
+from bigchem.train.engine import Engine, StepLoss
+from bigchem.train.events import go_back, keys_of, tell_end
+from bigchem.train.health import Bad, Health, RollBacks
+from bigchem.train.leave import EXIT_REQUEUE
+from bigchem.train.ledger import Ledger
 from bigchem.train.model import build, peak_flops, record, with_local_weights
+from bigchem.train.pace import Pace
 from bigchem.train.probe import Probe
 from bigchem.train.profile import Profiler
 from bigchem.train.ranks import say
 from bigchem.train.saving import Done, Saver
-from bigchem.train.signals import StopFlag
+from bigchem.train.signals import StopFlag, Wish
 from bigchem.train.state import write_state
+from bigchem.train.stopwatch import Stopwatch
 from bigchem.train.tracking import Tracker
 from bigchem.train.validation import Validation
+from bigchem.train.watchdog import Requeue, Watchdog
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How training ended: `finished` all its steps or early by validation, or stopped after publishing a checkpoint.
 
-    signal: what this rank received; None where only another rank was told to stop. early: why before its last step.
+    steps: that the newest checkpoint holds. by_person: stopped by a person, and not by the cluster or the clock. early:
+    why before its last step.
     """
 
     finished: bool
     steps: int
-    signal: str | None
+    by_person: bool
     early: str | None = None
 
 
-def train(config: RunConfig, device: torch.device) -> Outcome:
-    """Trains until the last step or a stop signal. The process group is up; every rank calls this.
+@dataclass(frozen=True)
+class Run:
+    """What every attempt at a run works with."""
 
-    A run folder that holds a published checkpoint is resumed from its newest one.
+    config: RunConfig
+    shape: presets.Shape
+    data: Data
+    cost: Cost
+    loader: Loader
+    engine: Engine
+    saver: Saver
+    flag: StopFlag
+    watchdog: Watchdog
+    clock: Clock
+    roll_backs: RollBacks
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One step: its loss, learning rate and gradient norm. bad: why it was left out."""
+
+    loss: StepLoss
+    lr: float
+    grad_norm: float
+    bad: Bad | None
+
+
+def train(config: RunConfig, device: torch.device, requeue: Requeue = lambda lead: EXIT_REQUEUE) -> Outcome:
+    """Trains until the last step or a wish to stop. The process group is up; every rank calls this.
+
+    A run folder that holds a published checkpoint is resumed from its newest one. requeue: see Watchdog.
     """
-    rank, world_size, steps = dist.get_rank(), dist.get_world_size(), config.train.steps
-    config = with_local_weights(config)
-    data = open_data(config.data)
-    cost = flops_cost(config.model, Tokenizer.load(data.tokenizer_dir).vocab_size)
-    loader = Loader(data, config.data, config.seed, rank, world_size, cost)
-    same_on_all_ranks(data.index.fingerprint, config.data.path)
-    model = build(config, data, device)
-    engine = Engine(model, config, device)
-    hf_config = presets.to_hf_config(model.shape, config.model.dropout)
-    saver = Saver(config, engine, Probe.of(loader), data.index.fingerprint, hf_config)
-    done, state = saver.resume()
-    validation = Validation(config, engine, data, cost, Best.of(config, state))
-    introduce(config, engine, model, loader, data, done)
-
+    rank, world_size = dist.get_rank(), dist.get_world_size()
     with ExitStack() as stack:
         flag = stack.enter_context(StopFlag())
+        watchdog = stack.enter_context(Watchdog(config.run_dir, rank, world_size, config.health.hang_s, requeue))
+        clock = Clock(job_end(os.environ), time.time())
+        config = with_local_weights(config)
+        data = open_data(config.data)
+        cost = flops_cost(config.model, Tokenizer.load(data.tokenizer_dir).vocab_size)
+        loader = Loader(data, config.data, config.seed, rank, world_size, cost)
+        same_on_all_ranks(data.index.fingerprint, config.data.path)
+        model = build(config, data, device)
+        engine = Engine(model, config, device)
+        if rank == 0:
+            record(config, model, device)
+        hf_config = presets.to_hf_config(model.shape, config.model.dropout)
+        saver = Saver(config, engine, Probe.of(loader), data.index.fingerprint, hf_config)
         stack.callback(saver.close)
-        tracker = stack.enter_context(
-            Tracker(config, done.steps, enabled=rank == 0, peak_flops=peak_flops(config.train.precision, device))
-        )
-        stream = loader.steps(done.examples)
-        stack.callback(stream.close)
-        profiler = stack.enter_context(Profiler(config, done.steps, device, enabled=rank == 0))
-        stop = validation.over is not None
-        while done.steps < steps and not stop:
-            profiler.begin(done.steps + 1)
-            waited = time.monotonic()
-            loaded = next(stream)
-            wait_s = time.monotonic() - waited
-            step = loaded.step
-
-            seed = dropout_seed(config.seed, done.steps, rank)
-            loss = engine.forward_backward(loaded, seed, flag.received is not None)
-            check_finite(loss.mean, "loss", done.steps, loader, step)
-            lr = config.optimizer.lr * schedule.multiplier(config.schedule, done.steps, steps)
-            grad_norm = engine.optimizer_step(lr)
-            check_finite(grad_norm, "gradient norm", done.steps, loader, step)
-
-            done = Done(done.steps + 1, step.stop, done.tokens + step.tokens)
-            flops = training_flops(model.shape, step.lengths[:, 0], step.lengths[:, 1])
-            room = world_size * len(loaded.micro_batches) * config.data.micro_tokens
-            tracker.paused(profiler.end(done.steps))
-            tracker.count(step.tokens, room, flops, wait_s)
-            validated = validation.after(done.steps)
-            tracker.log(done, loss, lr, grad_norm, validated)
-            stop = loss.stop or validation.over is not None
-            last = done.steps == steps or stop
-            if done.steps % config.checkpoint.every == 0 or last or validation.improved:
-                tracker.saved(saver.save(done, validation.best.state(), final=last).seconds)
-    early = validation.over if done.steps < steps else None
-    outcome = Outcome(done.steps == steps or early is not None, saver.newest, flag.received, early)
-    conclude(config, outcome)
+        size = f"{presets.num_parameters(model.shape):,} parameters"
+        say(f"{size}, ZeRO-{engine.zero_stage}, {world_size} ranks, {device}")
+        say(f"data {data.index.fingerprint}: {loader.plan.describe()}")
+        if advice := loader.plan.advice(data):
+            say(advice)
+        run = Run(config, model.shape, data, cost, loader, engine, saver, flag, watchdog, clock, RollBacks())
+        while (outcome := attempt(run)) is None:
+            pass
+    if rank == 0:
+        ended, early = "trained" if outcome.finished else "stopped", {"early": outcome.early} if outcome.early else {}
+        write_state(config.run_dir, ended, step=outcome.steps, steps=config.train.steps, **early)
     return outcome
 
 
-def introduce(config: RunConfig, engine: Engine, model: PackedT5, loader: Loader, data: Data, done: Done) -> None:
-    """Says what is about to be trained, on what, and from where; the run folder gets model.json."""
-    if engine.rank == 0:
-        record(config, model, engine.device)
-    ranks, device = engine.world_size, engine.device
-    say(f"{presets.num_parameters(model.shape):,} parameters, ZeRO-{engine.zero_stage}, {ranks} ranks, {device}")
-    say(f"data {data.index.fingerprint}: {loader.plan.describe()}")
-    if advice := loader.plan.advice(data):
-        say(advice)
+def attempt(run: Run) -> Outcome | None:
+    """Trains from the newest checkpoint on; None: too many bad steps, and the run is to go back to it."""
+    config, engine, loader, saver = run.config, run.engine, run.loader, run.saver
+    watchdog, clock = run.watchdog, run.clock
+    rank, steps = engine.rank, config.train.steps
+    watchdog.beat("resume")
+    done, state = saver.resume()
     say(f"from step {done.steps}, example {done.examples}" if done.steps else "from the start")
+    health = Health(config.health, state.get("health", {}))
+    validation = Validation(config, engine, run.data, run.cost, Best.of(config, state))
+    ledger = Ledger(config, rank, done.steps)
+    pace = Pace(config, engine.device)
+    with ExitStack() as stack:
+        peak = peak_flops(config.train.precision, engine.device)
+        tracker = stack.enter_context(Tracker(config, done.steps, enabled=rank == 0, peak_flops=peak))
+        stream = loader.steps(done.examples)
+        stack.callback(stream.close)
+        profiler = stack.enter_context(Profiler(config, done.steps, engine.device, enabled=rank == 0))
+        due, by_person, stop = False, False, validation.over is not None
+        while done.steps < steps and not stop:
+            profiler.begin(done.steps + 1)
+            begun = time.monotonic()
+            watchdog.beat("data", done.steps)
+            loaded = next(stream)
+            wait_s = time.monotonic() - begun
+            taken = take_step(run, health, loaded, done.steps, pace.stopwatch)
+
+            watchdog.beat("log")
+            done = Done(done.steps + 1, loaded.step.stop, done.tokens + loaded.step.tokens)
+            ledger.add(done.steps, loader, loaded)
+            if taken.bad and must_go_back(run, health, loaded, done.steps, taken.bad):
+                return None
+            step_s = time.monotonic() - begun
+            tracker.paused(profiler.end(done.steps))
+            flops = training_flops(run.shape, *loaded.step.lengths.T)
+            room = engine.world_size * len(loaded.micro_batches) * config.data.micro_tokens
+            tracker.count(loaded.step.tokens, room, flops, wait_s)
+            clock.step_took(step_s)
+            pace.step(done.steps, step_s, wait_s)
+
+            watchdog.beat("validate")
+            validated = validation.after(done.steps)
+            tracker.log(done, taken.loss, taken.lr, taken.grad_norm, validated)
+            by_person, stop = taken.loss.by_person, taken.loss.stop or validation.over is not None
+            due = due or validation.improved or done.steps % config.checkpoint.every == 0
+            # Among bad steps nothing is published: if the weights are what went bad, the good checkpoints stay.
+            last = done.steps == steps or stop
+            if done.steps == steps or (health.streak == 0 and (due or stop)):
+                watchdog.beat("save")
+                saved = saver.save(done, {"health": health.state(), **validation.best.state()}, final=last)
+                tracker.saved(saved.seconds)
+                clock.save_s, due = saved.seconds, False
+    return conclude(run, done.steps, validation.over, by_person)
 
 
-def conclude(config: RunConfig, outcome: Outcome) -> None:
-    """Leaves in state.json how training ended, and says what is not plain."""
-    early = {} if outcome.early is None else {"early": outcome.early}
-    if dist.get_rank() == 0:
-        state = "trained" if outcome.finished else "stopped"
-        write_state(config.run_dir, state, step=outcome.steps, steps=config.train.steps, **early)
-    if outcome.early is not None:
-        say(f"{outcome.early}; ended after step {outcome.steps} of {config.train.steps}")
+def take_step(run: Run, health: Health, loaded: LoadedStep, number: int, stopwatch: Stopwatch) -> Taken:
+    """Forward, backward and the optimizer's step number `number` (from 0), unless loss or gradient are bad."""
+    config, engine = run.config, run.engine
+    seed = dropout_seed(config.seed, number, engine.rank)
+    loss = engine.forward_backward(loaded, seed, wish(run), stopwatch, run.watchdog.beat)
+    bad = health.judge_loss(loss.mean)
+    lr = config.optimizer.lr * schedule.multiplier(config.schedule, number, config.train.steps)
+    run.watchdog.beat("optimizer")
+    grad_norm = engine.optimizer_step(lr, skip=bad is not None)
+    return Taken(loss, lr, grad_norm, health.judge_step(loss.mean, grad_norm, bad))
+
+
+def must_go_back(run: Run, health: Health, loaded: LoadedStep, number: int, bad: Bad) -> bool:
+    """Tells that a step was left out; whether there were too many in a row. UserError if that cannot be mended."""
+    keys = keys_of(run.loader, loaded.step)
+    return go_back(run.config, number, bad, health, run.roll_backs, run.saver.newest, keys)
+
+
+def conclude(run: Run, done: int, early: str | None, by_person: bool) -> Outcome:
+    """Says why a run ends before its last step, if it does."""
+    steps, newest = run.config.train.steps, run.saver.newest
+    if done < steps and early is not None:
+        say(f"{early}; ended after step {done} of {steps}")
+    elif done < steps and run.engine.rank == 0:
+        reason = run.flag.received or run.clock.late(time.time()) or "another rank was told to"
+        tell_end(run.config.run_dir, done, newest, reason)
+    early = early if done < steps else None
+    return Outcome(newest == steps or early is not None, newest, by_person, early)
+
+
+def wish(run: Run) -> Wish:
+    """What this rank wants: what a signal said, or on rank 0, whose clock counts for all, to be in time."""
+    if run.flag.wish is Wish.GO_ON and run.engine.rank == 0 and run.clock.late(time.time()):
+        return Wish.MAKE_WAY
+    return run.flag.wish
 
 
 def same_on_all_ranks(fingerprint: str, where: str) -> None:
@@ -141,15 +221,3 @@ def same_on_all_ranks(fingerprint: str, where: str) -> None:
 def dropout_seed(seed: int, step: int, rank: int) -> int:
     """Seed of one rank's dropout in one step, so that no generator's state needs saving."""
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def check_finite(value: float, what: str, number: int, loader: Loader, step: Step) -> None:
-    """Stops the run where a number is not finite, before a checkpoint of it could be published."""
-    if math.isfinite(value):
-        return
-    keys = loader.keys(step)
-    raise UserError(
-        f"{what} is {value} at step {number}",
-        f"examples {' '.join(keys[:4])} and {max(0, len(keys) - 4)} more",
-        "lower optimizer.lr, or look at these rows; the last checkpoint is unharmed",
-    )

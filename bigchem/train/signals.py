@@ -6,10 +6,24 @@ Nothing is done in a handler but to remember: a collective operation that has be
 from __future__ import annotations
 
 import signal
+import time
+from enum import Enum
 from types import FrameType, TracebackType
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 """What a cluster sends before it takes a node away (USR1, USR2, TERM) and what a person sends (INT)."""
+PERSONS_SIGNALS = ("SIGINT", "SIGTERM")
+"""Ctrl-C and scancel: the job is not requeued. A preempting Slurm requeues after its SIGTERM by itself."""
+ECHO_S = 0.5
+"""A launcher hears a Ctrl-C as well and passes it on (torchrun at once): a SIGINT so soon after one is the same one."""
+
+
+class Wish(Enum):
+    """What a rank has been told: to go on, to save and make way, or to stop for a person."""
+
+    GO_ON = 0
+    MAKE_WAY = 1
+    PERSON = 2
 
 
 class StopFlag:
@@ -17,7 +31,15 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.received: str | None = None
+        self._interrupted: float | None = None
         self._previous: dict[int, object] = {}
+
+    @property
+    def wish(self) -> Wish:
+        """What the signal received stands for."""
+        if self.received is None:
+            return Wish.GO_ON
+        return Wish.PERSON if self.received in PERSONS_SIGNALS else Wish.MAKE_WAY
 
     def __enter__(self) -> StopFlag:
         for number in STOP_SIGNALS:
@@ -29,6 +51,10 @@ class StopFlag:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.received is not None:
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
+        now = time.monotonic()
+        if number == signal.SIGINT:
+            if self._interrupted is not None and now - self._interrupted > ECHO_S:
+                raise KeyboardInterrupt
+            self._interrupted = self._interrupted or now
+            self.received = "SIGINT"
+        self.received = self.received or signal.Signals(number).name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from contextlib import ExitStack
@@ -117,7 +118,8 @@ class Tracker:
 
     def _write(self, row: dict[str, float], samples: list[Sample]) -> None:
         step = int(row["step"])
-        self._rows.write(json.dumps(row) + "\n")
+        told = {name: value if math.isfinite(value) else None for name, value in row.items()}  # JSON has no NaN
+        self._rows.write(json.dumps(told) + "\n")
         self._rows.flush()
         for sample in samples:
             self._samples.write(json.dumps({"step": step, **sample.as_json()}, ensure_ascii=False) + "\n")

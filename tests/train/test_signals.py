@@ -2,24 +2,52 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 
-from bigchem.train.signals import StopFlag
+from bigchem.train import signals
+from bigchem.train.signals import StopFlag, Wish
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT])
-def test_a_stop_signal_is_remembered_and_nothing_else_happens(number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "wish"),
+    [
+        (signal.SIGUSR1, Wish.MAKE_WAY),
+        (signal.SIGUSR2, Wish.MAKE_WAY),
+        (signal.SIGTERM, Wish.PERSON),
+        (signal.SIGINT, Wish.PERSON),
+    ],
+)
+def test_a_stop_signal_is_remembered_and_nothing_else_happens(number: signal.Signals, wish: Wish) -> None:
     with StopFlag() as flag:
+        assert flag.wish is Wish.GO_ON
         os.kill(os.getpid(), number)
-        assert flag.received == number.name
+        assert (flag.received, flag.wish) == (number.name, wish)
 
 
-def test_a_second_interrupt_quits() -> None:
+def test_the_first_signal_counts_and_a_persons_interrupt_before_all() -> None:
+    with StopFlag() as flag:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert flag.received == "SIGUSR2"
+        os.kill(os.getpid(), signal.SIGINT)
+        assert flag.received == "SIGINT"
+
+
+def test_a_second_interrupt_quits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "ECHO_S", 0.01)
     with StopFlag():
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupt_that_a_launcher_passes_on_is_the_same_one() -> None:
+    with StopFlag():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_the_handlers_of_before_come_back() -> None:

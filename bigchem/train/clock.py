@@ -1,0 +1,54 @@
+"""How much time a job has left, and when it must save to be in time. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+from bigchem.errors import UserError
+
+JOB_END = ("BIGCHEM_JOB_END", "SLURM_JOB_END_TIME")
+"""Variables that say when the job ends, in seconds since 1970: ours, for whoever knows it, then Slurm's."""
+MARGIN_S = 15.0
+"""For what comes after the save: leaving, and telling the launcher."""
+FIRST_SAVE_S = 30.0
+"""What a save is taken to last before the first one; less where the job is short."""
+RECENT = 20
+"""Steps whose slowest is reckoned with."""
+
+
+class Clock:
+    """Tells when to stop, so that a save, which may be twice as slow as the last one, ends before the job does.
+
+    end: seconds since 1970, None where nothing limits the job. now: the time at the start.
+    """
+
+    def __init__(self, end: float | None, now: float) -> None:
+        self.end = end
+        self.save_s = FIRST_SAVE_S if end is None else min(FIRST_SAVE_S, max(0.0, end - now) / 10)
+        self._steps: deque[float] = deque(maxlen=RECENT)
+
+    def step_took(self, seconds: float) -> None:
+        """Counts a step."""
+        self._steps.append(seconds)
+
+    def needed(self) -> float:
+        """Seconds that must be left to go on."""
+        return 2 * self.save_s + max(self._steps, default=0.0) + MARGIN_S
+
+    def late(self, now: float) -> str | None:
+        """In words, if the run must save now; None: it may go on."""
+        if self.end is None or self.end - now >= self.needed():
+            return None
+        return f"{self.end - now:.0f} s are left of the job, saving in time takes {self.needed():.0f}"
+
+
+def job_end(env: Mapping[str, str]) -> float | None:
+    """When the job ends, in seconds since 1970; None: nobody said. UserError if what was said is no number."""
+    for name in JOB_END:
+        if env.get(name):
+            try:
+                return float(env[name])
+            except ValueError:
+                raise UserError(f"{name} = {env[name]!r} is not a number of seconds", "environment") from None
+    return None

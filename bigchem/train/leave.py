@@ -1,0 +1,37 @@
+"""How a process of a run leaves: the exit codes of `bigchem train`, and leaving at once."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from contextlib import suppress
+from typing import NoReturn
+
+EXIT_STOPPED = 3
+"""A person stopped the run."""
+EXIT_REQUEUE = 75
+"""EX_TEMPFAIL of sysexits.h: preempted, out of time, hung, or a peer is gone. Start the run again, and it goes on."""
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process now. Nothing is taken down: the destructors of a process group that another rank has left, or
+    whose operations will never end, wait without end or abort with a code of their own."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+def peer_lost(error: BaseException) -> str | None:
+    """In words, if an error says that the connection to another rank broke; else None.
+
+    gloo raises RuntimeErrors with its own source file in the text, NCCL and the store have classes of their own.
+    """
+    from torch import distributed as dist
+
+    classes = (ConnectionError, dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)
+    text = str(error).strip() or type(error).__name__
+    if not isinstance(error, classes) and not (isinstance(error, RuntimeError) and "gloo" in text):
+        return None
+    return re.sub(r"^\[[^\]]*\] *", "", text.splitlines()[0]).split(". ")[0]

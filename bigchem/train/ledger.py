@@ -1,0 +1,54 @@
+"""ledger/rank<N>.jsonl: which examples each rank really fed to its engine in which step, to compare runs with.
+
+A run that was killed and resumed, on any number of ranks, has the ledger of an uninterrupted one: the same keys in each
+step, over all ranks together.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from bigchem import strict
+from bigchem.config import RunConfig
+from bigchem.data.loader import LoadedStep, Loader
+from bigchem.train.ranks import on_rank0
+
+
+class Ledger:
+    """The ledger of one rank, if train.ledger asks for one. Every rank makes it; step: steps done, later rows go."""
+
+    def __init__(self, config: RunConfig, rank: int, step: int) -> None:
+        folder = config.run_dir / "ledger"
+        self._path = folder / f"rank{rank}.jsonl" if config.train.ledger else None
+        if self._path is not None:
+            on_rank0(lambda: cut_back(folder, step))
+
+    def add(self, step: int, loader: Loader, loaded: LoadedStep) -> None:
+        """Records a step, numbered from 1: the examples of this rank's micro-batches, in the order they were fed."""
+        if self._path is None:
+            return
+        keys = [key for chosen in loaded.chosen for key in loader.keys(loaded.step, chosen)]
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "keys": keys}) + "\n")
+
+
+def cut_back(folder: Path, step: int) -> None:
+    """Removes what lies after `step` steps from all ranks' files, also those of a former larger world, and a line that
+    a kill tore."""
+    folder.mkdir(exist_ok=True)
+    for path in folder.glob("rank*.jsonl"):
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        if len(kept) < len(lines):
+            strict.write_atomically(path, "".join(kept))
+
+
+def read(run_dir: Path) -> dict[int, list[str]]:
+    """Keys of each step over all ranks, sorted, by the step's number from 1."""
+    found: dict[int, list[str]] = {}
+    for path in sorted((run_dir / "ledger").glob("rank*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            found.setdefault(row["step"], []).extend(row["keys"])
+    return {step: sorted(keys) for step, keys in sorted(found.items())}

@@ -1,0 +1,180 @@
+"""A thread of each rank that ends the run when it stands still, and says which rank is to blame.
+
+The loop beats with the phase that it enters. Where no beat comes for `health.hang_s`, the stacks of all threads go into
+the rank's log and its record into health/rank<N>.json. A first record calls the other ranks to write theirs; after a
+pause every rank reads all of them. Collective operations make all ranks wait for the slowest, so that the rank with the
+fewest beats is the one that the others wait for; a rank that left no record is dead, or frozen with all its threads.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import platform
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import bigchem
+from bigchem import strict
+from bigchem.train import events
+from bigchem.train.leave import EXIT_REQUEUE, leave
+from bigchem.train.ranks import on_rank0
+from bigchem.train.state import read_state, write_state
+
+CALLED = "called"
+"""File in health/ that the first rank to stand still makes, for the others to write their records."""
+PATIENT = {"resume": 4, "save": 4, "validate": 4, "prepare": 4}
+"""Phases that may take so many times as long: large files, a compilation. `prepare` ends with the first step."""
+Requeue = Callable[[bool], int]
+NAMED = 4
+"""Ranks that a line names."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Where a rank stands. beats: how often it went on. still_s: seconds since the last time. where: of its main
+    thread."""
+
+    rank: int
+    step: int
+    phase: str
+    beats: int
+    still_s: float
+    host: str
+    pid: int
+    where: str
+
+
+class Watchdog:
+    """While entered, watches this rank. Every rank enters it. hang_s = 0 watches nothing.
+
+    requeue: gives the exit code by which the launcher starts the job again; called with True, by one rank, it tells
+    the launcher first.
+    """
+
+    def __init__(self, run_dir: Path, rank: int, world_size: int, hang_s: float, requeue: Requeue) -> None:
+        self._run_dir, self._rank, self._world_size, self._hang_s = run_dir, rank, world_size, hang_s
+        self._requeue = requeue
+        self._folder = run_dir / "health"
+        self._main = threading.main_thread().ident or 0
+        self._now = (0, "prepare", 0, time.monotonic())
+        self._steps_begun = 0
+        self._pause_s = min(5.0, hang_s / 5)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="bigchem-watchdog", daemon=True)
+
+    def beat(self, phase: str, step: int | None = None) -> None:
+        """The rank goes on, and enters a phase; each step's first is `data`. step: optimizer steps done; None: as
+        before."""
+        before, _, beats, _ = self._now
+        self._steps_begun += phase == "data"
+        self._now = (before if step is None else step, phase, beats + 1, time.monotonic())  # one assignment: atomic
+
+    def __enter__(self) -> Watchdog:
+        on_rank0(lambda: shutil.rmtree(self._folder, ignore_errors=True))
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._run_dir / "logs").mkdir(exist_ok=True)
+        if self._hang_s:
+            self.beat("prepare")
+            self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop.set()
+        if self._hang_s:
+            self._thread.join()  # where a hang has been found, this ends the process: a peer's end has woken us up
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._pause_s):
+            _, phase, _, since = self._now
+            patience = PATIENT.get(phase if self._steps_begun > 1 else "prepare", 1)
+            if time.monotonic() - since > patience * self._hang_s or (self._folder / CALLED).exists():
+                try:
+                    self._hang()
+                finally:  # also where the disk is what hangs, or is full
+                    leave(EXIT_REQUEUE)
+
+    def _hang(self) -> None:
+        with (self._run_dir / "logs" / f"rank{self._rank}.log").open("a", encoding="utf-8") as log:
+            log.write("stacks of all threads:\n")
+            log.flush()
+            faulthandler.dump_traceback(file=log, all_threads=True)
+        record = self._record()
+        strict.write_atomically(self._folder / f"rank{self._rank}.json", json.dumps(asdict(record), indent=1))
+        (self._folder / CALLED).touch()
+        time.sleep(3 * self._pause_s)
+        records = read_records(self._folder, self._world_size)
+        line = verdict(records, self._world_size, self._hang_s)
+        if self._rank == min(r.rank for r in records):
+            events.tell(self._run_dir, record.step + 1, "hang", "the run ends, to be started again", line)
+            reason = f"hang at step {record.step + 1}: {line}"
+            write_state(self._run_dir, "failed", **progress(self._run_dir), reason=reason, hung=True)
+            leave(self._requeue(True))
+        print(f"hang: {line}", file=sys.stderr, flush=True)
+        time.sleep(self._pause_s)  # the lowest rank is the one to tell state.json and the launcher
+        leave(self._requeue(False))
+
+    def _record(self) -> Record:
+        step, phase, beats, since = self._now
+        still_s = time.monotonic() - since
+        host, where = platform.node(), place(sys._current_frames().get(self._main))
+        return Record(self._rank, step, phase, beats, still_s, host, os.getpid(), where)
+
+
+def place(frame: FrameType | None) -> str:
+    """file:line of the innermost call inside bigchem on a stack, or else of the innermost call."""
+    package = str(Path(bigchem.__file__).parent)
+    inner = frame
+    while inner is not None and not inner.f_code.co_filename.startswith(package):
+        inner = inner.f_back
+    at = inner or frame
+    return "nowhere" if at is None else f"{Path(at.f_code.co_filename).name}:{at.f_lineno}"
+
+
+def read_records(folder: Path, world_size: int) -> list[Record]:
+    """The records that ranks have written."""
+    paths = [folder / f"rank{rank}.json" for rank in range(world_size)]
+    return [Record(**json.loads(path.read_text(encoding="utf-8"))) for path in paths if path.is_file()]
+
+
+def verdict(records: Sequence[Record], world_size: int, hang_s: float) -> str:
+    """One line: who is to blame, where it stands, and where the others wait."""
+    missing = sorted(set(range(world_size)) - {r.rank for r in records})
+    least = min(r.beats for r in records)
+    behind = [] if missing or all(r.beats == least for r in records) else [r for r in records if r.beats == least]
+    waiting = [r for r in records if r not in behind]
+    parts = []
+    if missing:
+        parts.append(f"{ranks_named(missing)} left no record: dead, or frozen with all threads")
+    for r in behind[:NAMED]:
+        parts.append(f"rank {r.rank} ({r.host}, pid {r.pid}) stands in {r.phase} since {r.still_s:.0f} s at {r.where}")
+    if len(behind) > NAMED:
+        parts.append(f"{len(behind) - NAMED} more stand as far back")
+    for phase in sorted({r.phase for r in waiting}):
+        waits = [r for r in waiting if r.phase == phase]
+        at = f" at {waits[0].where}" if not behind and not missing else ""
+        parts.append(f"{ranks_named([r.rank for r in waits])} waits in {phase}{at}")
+    if not behind and not missing and world_size > 1:
+        parts.append("none is behind: look at the network and the file system")
+    return f"no progress for {hang_s:g} s: {', '.join(parts)}; stacks in logs/"
+
+
+def ranks_named(ranks: Sequence[int]) -> str:
+    """`rank 3`, or `each of 9 ranks (0 1 2 3 ...)`."""
+    if len(ranks) == 1:
+        return f"rank {ranks[0]}"
+    return f"each of {len(ranks)} ranks ({' '.join(map(str, ranks[:NAMED]))}{' ...' if len(ranks) > NAMED else ''})"
+
+
+def progress(run_dir: Path) -> dict[str, Any]:
+    """Step and steps as state.json has them."""
+    before = read_state(run_dir)
+    return {key: before[key] for key in ("step", "steps") if key in before}

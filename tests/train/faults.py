@@ -1,0 +1,161 @@
+"""Faults put into a run from outside, for tests: bigchem itself knows nothing of them.
+
+`inject` patches the process that it is called in. A rank's process calls it before it trains; a whole program is run
+with faults as `python faults.py FAULTS.json train RUN.toml`, where the file holds a list of faults.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bigchem.config import RunConfig
+from bigchem.data.batches import Step
+from bigchem.data.loader import LoadedStep, Loader
+from bigchem.train import loop
+from bigchem.train.engine import Engine, StepLoss
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong on one rank in some steps, numbered from 1.
+
+    kind: `gradient` (multiplied by value, the loss stays), `loss` (both are), `forward` (seconds of sleep in the
+    forward pass), `data` (seconds of sleep in loading), `kill` (the process kills itself).
+    times: how often each step suffers; a run that goes back comes to a step again.
+    """
+
+    kind: str
+    rank: int
+    steps: tuple[int, ...]
+    value: float = 0.0
+    times: int = 1
+
+
+class Faults:
+    """The faults of this process, and which step it is in."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self._faults = faults
+        self._struck: dict[tuple[int, int], int] = {}
+        self.step = 0
+
+    def strike(self, kind: str, rank: int, step: int) -> Fault | None:
+        """The fault of a kind that is due, counted."""
+        for number, fault in enumerate(self._faults):
+            struck = self._struck.get((number, step), 0)
+            if (fault.kind, fault.rank) == (kind, rank) and step in fault.steps and struck < fault.times:
+                self._struck[number, step] = struck + 1
+                return fault
+        return None
+
+
+def inject(faults: Sequence[Fault], seen: list[dict[str, Any]] | None = None) -> None:
+    """Patches this process. seen: gets a row for every step, with what `snapshot` gives before and after it."""
+    active = Faults(faults)
+    original = {
+        "seed": loop.dropout_seed,
+        "forward_backward": Engine.forward_backward,
+        "optimizer_step": Engine.optimizer_step,
+        "load": Loader.load,
+    }
+
+    def dropout_seed(seed: int, step: int, rank: int) -> int:
+        active.step = step + 1
+        return original["seed"](seed, step, rank)
+
+    def forward_backward(self: Engine, loaded: LoadedStep, *arguments: Any) -> StepLoss:
+        rank, step, inner = self.rank, active.step, self._engine
+        if active.strike("kill", rank, step):
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGKILL)
+        gradient, loss = active.strike("gradient", rank, step), active.strike("loss", rank, step)
+        sleep = active.strike("forward", rank, step)
+        forward, backward = inner.forward, inner.backward
+
+        def bad_forward(batch: Any) -> Any:
+            if sleep:
+                time.sleep(sleep.value)
+            found = forward(batch)
+            return (
+                found._replace(total=found.total * loss.value, per_task=found.per_task * loss.value) if loss else found
+            )
+
+        inner.forward = bad_forward
+        inner.backward = lambda total, **more: backward(total * gradient.value if gradient else total, **more)
+        try:
+            return original["forward_backward"](self, loaded, *arguments)
+        finally:
+            del inner.forward, inner.backward
+
+    def optimizer_step(self: Engine, lr: float, *, skip: bool = False) -> float:
+        before = snapshot(self)
+        norm: float = original["optimizer_step"](self, lr, skip=skip)
+        seen.append({"step": active.step, "norm": norm, "before": before, "after": snapshot(self)})
+        return norm
+
+    def load(self: Loader, step: Step) -> LoadedStep:
+        count[0] += 1
+        if fault := active.strike("data", self._rank, count[0]):
+            time.sleep(fault.value)
+        return original["load"](self, step)
+
+    count = [0]
+    loop.dropout_seed = dropout_seed
+    Engine.forward_backward = forward_backward
+    Loader.load = load
+    if seen is not None:
+        Engine.optimizer_step = optimizer_step
+
+
+def snapshot(engine: Engine) -> list[float]:
+    """What identifies this rank's weights and moments: a sum of absolute values of each tensor. ZeRO-3 gathers the
+    module's weights and lets them go as it likes: there it is the rank's pieces."""
+    optimizer = engine._optimizer
+    tensors = [v for state in optimizer.state.values() for v in state.values() if torch.is_tensor(v)]
+    if engine.zero_stage == 3:
+        tensors += [*engine._engine.optimizer.fp32_partitioned_groups_flat]
+        tensors += [p.ds_tensor for p in engine._engine.module.parameters()]
+    else:
+        tensors += [p for group in optimizer.param_groups for p in group["params"]]
+        tensors += [*engine._engine.module.parameters()]
+    return [float(tensor.detach().double().abs().sum()) for tensor in tensors]
+
+
+def write(path: Path, faults: Sequence[Fault]) -> None:
+    """Writes the file that the program takes."""
+    path.write_text(json.dumps([asdict(fault) for fault in faults]))
+
+
+def train_with(config: RunConfig, faults: Sequence[Fault]) -> tuple[str, list[dict[str, Any]]]:
+    """Trains on this rank with faults: how it ended (an error's text, or the number of steps), and what was seen."""
+    from runs import train_here
+
+    from bigchem.errors import UserError
+
+    seen: list[dict[str, Any]] = []
+    patched = (loop.dropout_seed, Engine.forward_backward, Engine.optimizer_step, Loader.load)
+    inject(faults, seen)
+    try:
+        return str(train_here(config)), seen
+    except UserError as error:
+        return str(error), seen
+    finally:
+        loop.dropout_seed, Engine.forward_backward, Engine.optimizer_step, Loader.load = patched
+
+
+if __name__ == "__main__":
+    table = json.loads(Path(sys.argv.pop(1)).read_text())
+    inject([Fault(**{**row, "steps": tuple(row["steps"])}) for row in table])
+    from bigchem.cli import main
+
+    main()

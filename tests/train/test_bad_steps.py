@@ -1,0 +1,155 @@
+"""Steps that go wrong on one of two real ranks: left out, gone back from, or the run stopped."""
+
+from __future__ import annotations
+
+import json
+from math import inf, nan
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import run_ranks
+from faults import Fault, train_with
+from runs import config_of
+
+from bigchem.config import RunConfig
+from bigchem.data.loader import Loader
+from bigchem.data.plan import open_data
+from bigchem.train import ledger
+
+FAULTS = (
+    Fault("gradient", 1, (2,), nan),
+    Fault("gradient", 0, (4,), inf),
+    Fault("loss", 1, (5,), nan),
+    Fault("loss", 0, (7,), inf),
+)
+SETUPS = [(f"zero{stage}", "fp32") for stage in range(4)] + [(f"zero{stage}", "bf16") for stage in (0, 2, 3)]
+
+
+def _all_setups(configs: list[RunConfig]) -> list[tuple[str, list[dict[str, Any]]]]:
+    return [train_with(config, FAULTS) for config in configs]
+
+
+@pytest.fixture(scope="module")
+def ended(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Any]:
+    """Eight steps of which four go wrong on one rank, at every stage."""
+    runs = tmp_path_factory.mktemp("bad")
+    train = {"steps": 8, "log_every": 1}
+    configs = [
+        config_of(runs, small_data, f"{stage}-{precision}", train={**train, "ds_config": stage, "precision": precision})
+        for stage, precision in SETUPS
+    ]
+    told = run_ranks(_all_setups, 2, configs)
+    return {
+        setup: (config, [rank[i] for rank in told])
+        for i, (setup, config) in enumerate(zip(SETUPS, configs, strict=True))
+    }
+
+
+def events(config: RunConfig) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (config.run_dir / "events.jsonl").read_text().splitlines()]
+
+
+def rows(config: RunConfig) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (config.run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("setup", SETUPS, ids="-".join)
+def test_a_bad_step_leaves_weights_and_moments_as_they_were_on_every_rank(ended: Any, setup: tuple[str, str]) -> None:
+    for steps, seen in ended[setup][1]:
+        assert steps == "8"
+        left_alone = {row["step"] for row in seen if row["before"] == row["after"]}
+        assert left_alone == {2, 4, 5, 7}
+
+
+@pytest.mark.parametrize("setup", SETUPS, ids="-".join)
+def test_a_bad_step_is_recorded_with_its_examples(ended: Any, setup: tuple[str, str]) -> None:
+    config = ended[setup][0]
+    found = [(e["step"], e["kind"]) for e in events(config)]
+    assert found == [(2, "bad gradient"), (4, "bad gradient"), (5, "bad loss"), (7, "bad loss")]
+    assert [e["action"] for e in events(config)] == [f"left out ({n} of 5 in a row)" for n in (1, 1, 2, 1)]
+    assert all(len(event["keys"]) > 4 for event in events(config))
+
+
+@pytest.mark.parametrize("stage", ["zero1", "zero2", "zero3"])
+def test_every_stage_goes_on_alike_after_bad_steps(ended: Any, stage: str) -> None:
+    good = [row["loss"] for row in rows(ended["zero0", "fp32"][0]) if row["step"] not in (5, 7)]
+    assert len(good) == 6
+    found = [row["loss"] for row in rows(ended[stage, "fp32"][0]) if row["step"] not in (5, 7)]
+    assert found == pytest.approx(good, rel=1e-5)
+
+
+def _one_after_the_other(runs: list[tuple[RunConfig, list[Fault]]]) -> list[str]:
+    return [train_with(config, faults)[0] for config, faults in runs]
+
+
+@pytest.fixture(scope="module")
+def gone_back(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[RunConfig, str]]:
+    """Runs of twelve steps with checkpoints after 3, 6, 9 and 12, in which three bad steps in a row are too many."""
+    runs = tmp_path_factory.mktemp("back")
+    faults = {
+        "never": [],
+        "once": [Fault("gradient", 1, (7, 8, 9), nan)],
+        "always": [Fault("gradient", 1, (7, 8, 9), nan, times=99)],
+        "first": [Fault("loss", 0, (1, 2, 3), inf)],
+        "spike": [Fault("loss", 1, (11,), 40.0)],
+        "last": [Fault("loss", 1, (12,), nan)],
+    }
+    fields = {"train": {"steps": 12, "ledger": True}, "health": {"max_bad_steps": 3, "window": 8}}
+    configs = {name: config_of(runs, small_data, name, **fields) for name in faults}
+    told = run_ranks(_one_after_the_other, 2, [(configs[name], faults[name]) for name in faults])
+    assert told[0] == told[1]
+    return {name: (configs[name], told[0][i]) for i, name in enumerate(faults)}
+
+
+def test_bad_steps_in_a_row_that_do_not_come_again_cost_nothing_but_time(gone_back: Any) -> None:
+    (never, _), (once, told) = gone_back["never"], gone_back["once"]
+    assert told == "12"
+    assert rows(once)[-1]["step"] == 12
+    assert [row["loss"] for row in rows(once)] == [row["loss"] for row in rows(never)]
+    assert [(e["step"], e["kind"]) for e in events(once)] == [
+        *((n, "bad gradient") for n in (7, 8, 9)),
+        (9, "roll back"),
+    ]
+    assert ledger.read(once.run_dir) == ledger.read(never.run_dir)
+
+
+def test_bad_steps_that_come_again_after_going_back_stop_the_run_with_their_examples(gone_back: Any) -> None:
+    config, told = gone_back["always"]
+    assert "3 bad steps in a row up to step 9, the last one: the gradient's norm is inf" in told
+    assert "went back to step 6 already" in told
+    last = [e for e in events(config) if e["kind"] == "bad gradient"][-1]
+    assert f"examples {len(last['keys'])} examples: {' '.join(last['keys'][:4])} and" in told
+    assert sorted(p.name for p in (config.run_dir / "checkpoints").glob("step_*")) == ["step_00000003", "step_00000006"]
+
+
+def test_bad_steps_before_the_first_checkpoint_stop_the_run(gone_back: Any) -> None:
+    config, told = gone_back["first"]
+    assert "there is no checkpoint to go back to" in told
+    assert not list((config.run_dir / "checkpoints").glob("step_*"))
+
+
+def test_a_loss_spike_is_left_out(gone_back: Any) -> None:
+    config, told = gone_back["spike"]
+    assert told == "12"
+    (event,) = events(config)
+    assert (event["step"], event["kind"]) == (11, "loss spike")
+    assert "deviations above" in event["detail"]
+
+
+def test_a_run_whose_last_step_is_bad_ends_all_the_same(gone_back: Any) -> None:
+    config, told = gone_back["last"]
+    assert told == "12"
+    assert (config.run_dir / "checkpoints" / "step_00000012").is_dir()
+
+
+def test_the_ledger_holds_every_example_of_every_step_once(gone_back: Any) -> None:
+    config, _ = gone_back["never"]
+    data = open_data(config.data)
+    alone = Loader(data, config.data, config.seed, 0, 1)
+    position = 0
+    for _number, keys in ledger.read(config.run_dir).items():
+        step = alone.plan.steps.at(position)
+        assert keys == sorted(alone.keys(step))
+        position = step.stop
+    assert len(ledger.read(config.run_dir)) == 12

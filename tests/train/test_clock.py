@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from bigchem.errors import UserError
+from bigchem.train.clock import MARGIN_S, Clock, job_end
+
+
+def test_a_job_without_an_end_is_never_late() -> None:
+    clock = Clock(None, 0.0)
+    clock.step_took(1e6)
+    assert clock.late(1e12) is None
+
+
+def test_a_run_stops_while_twice_a_save_a_slow_step_and_the_margin_are_left() -> None:
+    clock = Clock(1000.0, 0.0)
+    clock.save_s = 100.0
+    for seconds in (3.0, 40.0, 5.0):
+        clock.step_took(seconds)
+    needed = 200 + 40 + MARGIN_S
+    assert clock.late(1000 - needed) is None
+    assert str(clock.late(1000 - needed + 1)).startswith("254 s are left")
+
+
+def test_a_short_job_does_not_stop_before_it_has_begun() -> None:
+    assert Clock(120.0, 0.0).late(0.0) is None
+
+
+def test_a_slow_step_of_long_ago_is_forgotten() -> None:
+    clock = Clock(1000.0, 0.0)
+    clock.step_took(500.0)
+    before = clock.needed()
+    for _ in range(20):
+        clock.step_took(1.0)
+    assert clock.needed() == before - 499
+
+
+def test_the_end_of_the_job_is_ours_before_slurms() -> None:
+    assert job_end({}) is None
+    assert job_end({"SLURM_JOB_END_TIME": "1700000000"}) == 1.7e9
+    assert job_end({"SLURM_JOB_END_TIME": "1700000000", "BIGCHEM_JOB_END": "5.5"}) == 5.5
+    with pytest.raises(UserError, match="SLURM_JOB_END_TIME"):
+        job_end({"SLURM_JOB_END_TIME": "soon"})

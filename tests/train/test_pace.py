@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bigchem.config import HealthConfig
+from bigchem.train.pace import Notices
+
+
+def test_a_slow_rank_is_told_once_in_its_third_interval_and_again_after_it_has_recovered() -> None:
+    notices = Notices(HealthConfig())
+    slow, well = [1.0, 1.1, 2.4, 0.9], [1.0, 1.1, 1.2, 0.9]
+    told = [notices.slow_ranks(busy, 5.0) for busy in (slow, slow, slow, slow, well, slow, slow, slow)]
+    assert [list(found) for found in told] == [[], [], [2], [], [], [], [], [2]]
+    assert told[2][2] == 2.4
+
+
+def test_of_two_ranks_the_slow_one_is_found() -> None:
+    notices = Notices(HealthConfig())
+    for _ in range(2):
+        notices.slow_ranks([1.0, 1.6], 5.0)
+    assert notices.slow_ranks([1.0, 1.6], 5.0) == {1: 1.6}
+
+
+@given(st.lists(st.floats(0.0, 0.2), min_size=1, max_size=6))
+def test_a_rank_alone_and_differences_that_do_not_matter_are_never_told(busy: list[float]) -> None:
+    notices = Notices(HealthConfig())
+    for _ in range(9):
+        assert not notices.slow_ranks(busy, 5.0)
+        assert not notices.slow_ranks(busy[:1], 0.1)
+
+
+def test_waiting_for_data_is_told_once_until_it_is_over() -> None:
+    notices = Notices(HealthConfig())
+    told = [notices.starved([0.1, wait], 10.0) for wait in (2.9, 3.1, 4.0, 1.0, 5.0)]
+    assert told == [None, (1, 0.31), None, None, (1, 0.5)]
+
+
+def test_a_disk_without_room_for_the_next_checkpoint_is_told_once_until_there_is_room() -> None:
+    notices = Notices(HealthConfig())
+    assert [notices.disk(free, 100) for free in (100, 99, 50, 200, 1)] == [False, True, False, False, True]
