@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +116,8 @@ def _stage0(checkpoint: Path) -> Weights:
     weights: Weights = dict(states["module"])
     masters = states["optimizer"].get("fp32_groups")
     if masters is not None:
-        groups = group_names((name, w.ndim) for name, w in weights.items())
-        for names, tensors in zip(groups, masters, strict=True):
-            weights.update(zip(names, tensors, strict=True))
+        names = chain(*group_names((name, w.ndim) for name, w in weights.items()))
+        weights.update(zip(names, chain(*masters), strict=True))  # however many groups there are: they keep the order
     return {name: w.float() for name, w in weights.items()}
 
 

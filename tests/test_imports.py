@@ -26,7 +26,7 @@ evaluate reads train's checkpoints, launch uses export: their floors are shared.
 PURE = [
     *("data.mixture", "data.order", "data.batches", "data.spans", "data.ragged", "data.smiles_tokens"),
     *("model.presets", "model.flops", "sweep.fit", "launch.rendezvous", "tasks"),
-    *("evaluate.text", "evaluate.molecules", "evaluate.reactions", "evaluate.actions", "train.schedule"),
+    *("evaluate.text", "evaluate.molecules", "evaluate.reactions", "evaluate.actions", "train.schedule", "plan.memory"),
 ]
 LIGHT = [
     *("cli", "cli_data", "config", "data.plan", "data.preview", "data.build", "data.verify", "data.audit"),

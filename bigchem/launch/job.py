@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
-from bigchem.launch.extensions import load_shared_memory_op
+from bigchem.launch.extensions import load_cpu_adam, load_shared_memory_op
 from bigchem.launch.rendezvous import Rendezvous, rendezvous
 
 if TYPE_CHECKING:
@@ -129,10 +129,13 @@ def _run(config: RunConfig, device: torch.device, place: Rendezvous) -> str:
 
     from bigchem.evaluate.run import evaluate, run_subject
     from bigchem.export import export
+    from bigchem.train.ds_config import ds_config_for, offloads
     from bigchem.train.loop import train
     from bigchem.train.ranks import on_rank0
     from bigchem.train.state import read_state, write_state
 
+    if offloads(ds_config_for(config, place.world_size)):
+        load_cpu_adam()
     outcome = train(config, device)
     if not outcome.finished:
         return "stopped" if outcome.signal in PERSONS_SIGNALS else "preempted"

@@ -20,7 +20,7 @@ from bigchem.errors import UserError
 from bigchem.model.t5 import PackedBatch, PackedT5
 from bigchem.tasks import TRAINABLE_NAMES
 from bigchem.train.ds_config import ds_config_for, zero_stage
-from bigchem.train.optimizer import build_optimizer
+from bigchem.train.optimizer import Rates, build_optimizer
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,14 @@ class Engine:
             for parameter in model.external_parameters:
                 deepspeed.zero.register_external_parameter(model, parameter)
         self._optimizer = build_optimizer(config.optimizer, model, self.ds_config)
+        self._rates = Rates(self._optimizer, config.optimizer, self.zero_stage)
+        self._optimizer.skip = True  # type: ignore[attr-defined]  # bf16 at stage 0: DeepSpeed takes a step here, with decay
         self._engine, *_ = deepspeed.initialize(model=model, optimizer=self._optimizer, config=self.ds_config)
+
+    @property
+    def has_moments(self) -> bool:
+        """Whether the optimizer's estimates exist: its first step makes them, or a checkpoint brings them."""
+        return any(self._optimizer.state.values())
 
     def forward_backward(self, loaded: LoadedStep, seed: int, stop: bool) -> StepLoss:
         """Gradients of one step, and its loss reduced over ranks together with the wish to stop.
@@ -81,8 +88,7 @@ class Engine:
         dropped by DeepSpeed itself at every stage but 0, and its norm is then infinite.
         """
         self._optimizer.skip = skip  # type: ignore[attr-defined]
-        for group in self._engine.optimizer.param_groups:
-            group["lr"] = lr
+        self._rates.set(self._engine.optimizer.param_groups, lr)
         plain_norm = self._plain_grad_norm()
         self._engine.step()
         return float(self._engine.get_global_grad_norm() if plain_norm is None else plain_norm)

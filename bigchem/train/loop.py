@@ -19,7 +19,7 @@ from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
 from bigchem.model import presets
 from bigchem.model.flops import training_flops
-from bigchem.train import schedule
+from bigchem.train import schedule, worst_case
 from bigchem.train.engine import Engine
 from bigchem.train.model import build, peak_flops, record, with_local_weights
 from bigchem.train.probe import Probe
@@ -62,10 +62,13 @@ def train(config: RunConfig, device: torch.device) -> Outcome:
     saver = Saver(config, engine, Probe.of(loader), data.index.fingerprint, hf_config)
     done, _ = saver.resume()
     saved = done.steps
-    say(f"{presets.num_parameters(model.shape):,} parameters, ZeRO-{engine.zero_stage}, {world_size} ranks, {device}")
-    say(f"data {data.index.fingerprint}: {loader.plan.describe()}")
+    say(
+        f"{presets.num_parameters(model.shape):,} parameters, ZeRO-{engine.zero_stage}, {world_size} ranks, {device}\n"
+        f"data {data.index.fingerprint}: {loader.plan.describe()}"
+    )
     if advice := loader.plan.advice(data):
         say(advice)
+    worst_case.check(engine, config, loader.plan, model.shape)
     say(f"from step {done.steps}, example {done.examples}" if done.steps else "from the start")
 
     with ExitStack() as stack:
