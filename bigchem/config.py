@@ -123,6 +123,9 @@ class TrainConfig(Section):
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Share of each label that is spread over the vocabulary (often 0.1). What is logged stays the plain
     cross-entropy."""
+    worst_case: bool = True
+    """Before the first step, compute the largest micro-batch of the longest examples once and drop its gradients, so
+    that running out of memory shows in the first minute."""
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
@@ -143,31 +146,45 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimizerConfig(Section):
-    """AdamW."""
+    """How gradients move the weights."""
 
-    kind: Literal["adamw"] = "adamw"
-    """TEMPORARY: the optimizer's branch has it."""
+    kind: Literal["adamw", "adamw_rms", "adafactor"] = "adamw"
+    """`adamw_rms`: AdamW whose rate for each parameter is lr * max(1e-3, RMS of the parameter), for T5 from scratch (lr
+    near 2e-2). `adafactor`: no first moment, a second moment by rows and columns, the same scaling, lr at most
+    1 / sqrt(step); only without ZeRO (zero0)."""
     lr: Annotated[float, Field(gt=0)] = 6e-4
     """Peak learning rate (6e-4: Text+Chem T5)."""
     betas: tuple[Beta, Beta] = (0.9, 0.999)
-    """Decay of the moment estimates."""
+    """Decay of the moment estimates (adamw, adamw_rms)."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
-    """Added to the denominator."""
+    """Added to the denominator (adamw, adamw_rms)."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled; not applied to norms, biases and embeddings."""
     grad_clip: Annotated[float, Field(ge=0)] = 1.0
     """Largest norm of the gradient; 0: no clipping."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of a running mean of the weights, kept beside the moments (often 0.999): 4 bytes a parameter. 0: none."""
 
 
 class ScheduleConfig(Section):
     """Learning rate over steps: warm-up, then a decay to `final` of the peak at the last step."""
 
-    kind: Literal["constant", "linear", "cosine", "inverse_sqrt"] = "cosine"
-    """Shape after the warm-up."""
+    kind: Literal["constant", "linear", "cosine", "inverse_sqrt", "wsd"] = "cosine"
+    """Shape after the warm-up. `wsd`: the peak, then a linear decay over the last decay_steps."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """Steps of linear warm-up."""
     final: Fraction = 0.1
-    """Share of the peak that is left at the last step (linear, cosine)."""
+    """Share of the peak that is left at the last step (linear, cosine, wsd)."""
+    decay_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps of decay at the end of the run (wsd)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ScheduleConfig:
+        if (self.kind == "wsd") != (self.decay_steps > 0):
+            raise ValueError(
+                f"decay_steps = {self.decay_steps} with kind = '{self.kind}': they belong together with wsd"
+            )
+        return self
 
 
 class CheckpointConfig(Section):
@@ -287,6 +304,11 @@ class RunConfig(Section):
         metric, known = self.validation.metric, ["loss", *(f"loss/{task}" for task in self.data.mixture)]
         if metric not in known:
             raise ValueError(f"unknown validation.metric '{metric}'; {nearest(metric, known)}")
+        if self.schedule.warmup_steps + self.schedule.decay_steps > self.train.steps:
+            raise ValueError(
+                f"schedule.warmup_steps + schedule.decay_steps = "
+                f"{self.schedule.warmup_steps + self.schedule.decay_steps} > train.steps = {self.train.steps}"
+            )
         return self
 
     @property

@@ -33,6 +33,7 @@ PURE = [
         "evaluate.actions",
         "train.schedule",
         "train.metrics",
+        "plan.memory",
     ),
 ]
 LIGHT = [

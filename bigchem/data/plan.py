@@ -68,6 +68,14 @@ class TrainingRows:
         kept, blocks = self._kept.mask(), range(0, len(self._raw), SCAN)
         return sum(int(self._seen(self._raw[s : s + SCAN][kept[s : s + SCAN]]).sum()) for s in blocks)
 
+    def longest_seen(self) -> IntArray:
+        """[2] tokens of the longest source and of the longest target, as the model sees them; zeros without rows."""
+        kept, longest = self._kept.mask(), np.zeros(2, dtype=np.int64)
+        for start in range(0, len(self._raw), SCAN):
+            seen = self._seen(self._raw[start : start + SCAN][kept[start : start + SCAN]])
+            longest = np.maximum(longest, seen.max(axis=0, initial=0))
+        return longest
+
     def left_out(self) -> str:
         """How many rows are not trained on, and why."""
         counts = {"too long": self.num_left_out - self.too_short, "too short for spans": self.too_short}

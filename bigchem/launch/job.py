@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
-from bigchem.launch.extensions import load_shared_memory_op
+from bigchem.launch.extensions import load_cpu_adam, load_shared_memory_op
 from bigchem.launch.rendezvous import Rendezvous, rendezvous
 from bigchem.progress import Tee
 from bigchem.train.checkpoint import latest
@@ -193,9 +193,12 @@ def _run(config: RunConfig, device: torch.device, place: Rendezvous, requeue: Re
 
     from bigchem.evaluate.run import evaluate, run_subject
     from bigchem.export import export
+    from bigchem.train.ds_config import ds_config_for, offloads
     from bigchem.train.loop import train
     from bigchem.train.ranks import on_rank0
 
+    if offloads(ds_config_for(config, place.world_size)):
+        load_cpu_adam()
     outcome = train(config, device, requeue)
     if not outcome.finished:
         return "stopped" if outcome.by_person else "preempted"

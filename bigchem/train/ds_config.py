@@ -48,9 +48,37 @@ def ds_config_for(config: RunConfig, world_size: int) -> dict[str, Any]:
             table[key] = value
         if clash:
             raise UserError(f"{key} = {stated}, but {field} gives {value}", str(path), f"remove '{key}' there")
+    stage = zero_stage(table)
+    if precision == "bf16" and stage > 0:  # stage 0 refuses another type than the weights'
+        table["data_types"] = {"grad_accum_dtype": "fp32", **table.get("data_types", {})}
+    refuse_optimizer(config, table, str(path))
     return {**table, "zero_allow_untested_optimizer": True, "steps_per_print": 10**9, "wall_clock_breakdown": False}
 
 
 def zero_stage(ds_config: dict[str, Any]) -> int:
     """The ZeRO stage of a DeepSpeed configuration; 0 where it says nothing."""
     return int(ds_config.get("zero_optimization", {}).get("stage", 0))
+
+
+def offloads(ds_config: dict[str, Any]) -> bool:
+    """Whether a DeepSpeed configuration keeps the optimizer's states off the device."""
+    device = ds_config.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none")
+    return bool(device != "none")
+
+
+def refuse_optimizer(config: RunConfig, ds_config: dict[str, Any], where: str) -> None:
+    """UserError if the optimizer cannot work on what this ZeRO configuration gives it."""
+    kind, stage = config.optimizer.kind, zero_stage(ds_config)
+    if kind == "adafactor" and stage > 0:
+        raise UserError(
+            f"optimizer.kind = 'adafactor' needs whole matrices, and ZeRO-{stage} gives it flat pieces of them",
+            where,
+            "train.ds_config = 'zero0', or optimizer.kind = 'adamw_rms', which scales its rates in the same way",
+        )
+    offloaded = ds_config.get("zero_optimization", {}).get("offload_param", {}).get("device")
+    if kind == "adamw_rms" and offloaded == "nvme":
+        raise UserError(
+            "optimizer.kind = 'adamw_rms' looks at every weight before a step, and these are on NVMe",
+            where,
+            "optimizer.kind = 'adamw', or offload_param to the CPU",
+        )

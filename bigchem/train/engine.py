@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +26,8 @@ from bigchem.train import elastic
 from bigchem.train.checkpoint import Manifest
 from bigchem.train.ds_config import ds_config_for, zero_stage
 from bigchem.train.files import Files
-from bigchem.train.optimizer import build_optimizer
+from bigchem.train.optimizer import Rates, build_optimizer
 from bigchem.train.signals import Wish
-from bigchem.train.stopwatch import Stopwatch
 from bigchem.train.zero_files import GROUP_NAMES, ZeroFiles
 
 
@@ -67,14 +67,27 @@ class Engine:
         names = {id(p): name for name, p in model.named_parameters()}
         groups = [[names[id(p)] for p in group["params"]] for group in self._optimizer.param_groups]
         self._group_names = [group for group in groups if group]  # DeepSpeed drops empty ones
+        self._rates = Rates(self._optimizer, config.optimizer, self.zero_stage)
+        # In bf16 at stage 0 DeepSpeed takes a step here, with decay.
+        self._optimizer.skip = True  # type: ignore[attr-defined]
         self._engine, *_ = deepspeed.initialize(model=model, optimizer=self._optimizer, config=self.ds_config)
         whole = self.zero_stage == 3 or (self.zero_stage == 0 and config.train.precision == "fp32")
         self._files = Files([] if whole else names.values())
         self._engine.checkpoint_engine = self._files
         self._engine._copy_recovery_script = lambda save_path: None  # it does not understand T5's tied embedding
 
+    @property
+    def has_moments(self) -> bool:
+        """Whether the optimizer's estimates exist: its first step makes them, or a checkpoint brings them."""
+        return any(self._optimizer.state.values())
+
     def forward_backward(
-        self, loaded: LoadedStep, seed: int, wish: Wish, stopwatch: Stopwatch, beat: Callable[[str], None]
+        self,
+        loaded: LoadedStep,
+        seed: int,
+        wish: Wish = Wish.GO_ON,
+        stopwatch: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - it holds nothing
+        beat: Callable[[str], None] = lambda phase: None,
     ) -> StepLoss:
         """Gradients of one step, and its loss reduced over ranks together with the wish to stop.
 
@@ -107,8 +120,7 @@ class Engine:
         plain_norm = self._plain_grad_norm()
         dropped = plain_norm is not None and not math.isfinite(plain_norm)
         self._optimizer.skip = skip or dropped  # type: ignore[attr-defined]
-        for group in self._engine.optimizer.param_groups:
-            group["lr"] = lr
+        self._rates.set(self._engine.optimizer.param_groups, lr)
         self._engine.step()
         return float(self._engine.get_global_grad_norm() if plain_norm is None else plain_norm)
 

@@ -19,7 +19,7 @@ from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
 from bigchem.model import presets
 from bigchem.model.flops import training_flops
-from bigchem.train import schedule
+from bigchem.train import schedule, worst_case
 from bigchem.train.best import Best
 from bigchem.train.clock import Clock, job_end
 from bigchem.train.engine import Engine, StepLoss
@@ -109,6 +109,7 @@ def train(config: RunConfig, device: torch.device, requeue: Requeue = lambda lea
         say(f"data {data.index.fingerprint}: {loader.plan.describe()}")
         if advice := loader.plan.advice(data):
             say(advice)
+        worst_case.check(engine, config, loader.plan, model.shape)
         run = Run(config, model.shape, data, cost, loader, engine, saver, flag, watchdog, clock, RollBacks())
         while (outcome := attempt(run)) is None:
             pass

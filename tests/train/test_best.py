@@ -23,6 +23,7 @@ MANIFEST = Manifest(
     world_size=1,
     zero_stage=2,
     precision="fp32",
+    optimizer="adamw",
     data_fingerprint="f" * 16,
     model={},
     probe={},

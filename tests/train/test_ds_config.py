@@ -47,6 +47,20 @@ def test_a_contradiction_is_refused_with_both_sides_named(tmp_path: Path, extra:
         ds_config_for(run(str(tmp_path / "mine.json")), world_size=2)
 
 
+@pytest.mark.parametrize(("stage", "precision"), [(0, "bf16"), (1, "bf16"), (2, "bf16"), (3, "bf16"), (2, "fp32")])
+def test_bf16_is_accumulated_in_fp32_where_deepspeed_can(stage: int, precision: str) -> None:
+    table = ds_config_for(run(f"zero{stage}", precision=precision), world_size=2)
+    accumulated = stage > 0 and precision == "bf16"
+    assert table.get("data_types") == ({"grad_accum_dtype": "fp32"} if accumulated else None)
+
+
+def test_a_file_may_choose_another_type_for_accumulation(tmp_path: Path) -> None:
+    stated = {"zero_optimization": {"stage": 2}, "data_types": {"grad_accum_dtype": "bf16"}}
+    (tmp_path / "mine.json").write_text(json.dumps(stated))
+    table = ds_config_for(run(str(tmp_path / "mine.json"), precision="bf16"), world_size=2)
+    assert table["data_types"] == {"grad_accum_dtype": "bf16"}
+
+
 def test_auto_and_equal_values_are_accepted(tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text(json.dumps({"gradient_clipping": 1.0, "bf16": {"enabled": "auto"}}))
     table = ds_config_for(run(str(tmp_path / "mine.json")), world_size=2)

@@ -64,8 +64,9 @@ def test_stages_export_equal_weights(trained: dict[int, RunConfig], tmp_path: Pa
         torch.testing.assert_close(models[3][name], weight, rtol=1e-4, atol=1e-5)
 
 
-def test_bf16_keeps_fp32_masters_and_exports_them(small_data: Path, tmp_path: Path) -> None:
-    for stage in (0, 2):
+@pytest.mark.parametrize("stages", [(0, 1), pytest.param((2, 3), marks=pytest.mark.slow)])
+def test_bf16_keeps_fp32_masters_and_exports_them(small_data: Path, tmp_path: Path, stages: tuple[int, ...]) -> None:
+    for stage in stages:
         config = config_of(
             tmp_path, small_data, f"bf16-{stage}", train={"precision": "bf16", "ds_config": f"zero{stage}"}
         )

@@ -1,0 +1,1 @@
+"""Arithmetic of memory, before anything runs."""

@@ -1,0 +1,160 @@
+"""The largest micro-batch of the longest examples, once, before the first step: running out of memory shows at once.
+
+Its gradients are dropped: weights, moments and the loss curve are as if it had not been computed.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from bigchem.config import RunConfig
+from bigchem.data.batches import Step, accumulation
+from bigchem.data.loader import LoadedStep, pack
+from bigchem.data.plan import Plan
+from bigchem.data.ragged import IntArray
+from bigchem.errors import UserError
+from bigchem.model.presets import Shape
+from bigchem.plan.memory import Memory, Setup, memory
+from bigchem.train.engine import Engine
+from bigchem.train.ranks import say
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The most memory that the micro-batch took on any rank.
+
+    peak: bytes; on a GPU all that was allocated, on a CPU what resident memory grew by. room: bytes of a GPU. plan: the
+    bytes that bigchem/plan/memory.py gives for the same.
+    """
+
+    lengths: IntArray
+    seconds: float
+    peak: int
+    room: int | None
+    plan: int
+
+    def told(self) -> str:
+        """The line that says so."""
+        room = "" if self.room is None else f" of {self.room / 1e9:.1f}"
+        return (
+            f"worst-case batch: {_words(self.lengths)} in {self.seconds:.1f} s, "
+            f"peak {self.peak / 1e9:.1f} GB{room} (plan: {self.plan / 1e9:.1f})"
+        )
+
+
+def check(engine: Engine, config: RunConfig, plan: Plan, shape: Shape) -> None:
+    """Computes the worst case and says what it took, if the run is to do that. Every rank calls it."""
+    if config.train.worst_case:
+        say(compute(engine, config, plan, shape).told())
+
+
+def compute(engine: Engine, config: RunConfig, plan: Plan, shape: Shape) -> Peak:
+    """Forward, backward and the optimizer's step, without its effect. Every rank calls it. UserError where memory ends.
+
+    The micro-batch is computed twice where steps accumulate, for the second meets the gradients of the first. Moments
+    that do not exist before the first step have their place taken.
+    """
+    lengths = longest_batch(plan, config.data.micro_tokens)
+    expected = memory(shape, setup_of(engine, config), lengths[:, 0], lengths[:, 1])
+    on_gpu = engine.device.type == "cuda"
+    count = min(2, accumulation(engine.world_size, config.data.micro_tokens, config.data.global_tokens))
+    before = _restart_peak(engine.device)
+    begun = time.monotonic()
+    try:
+        place = torch.ones(0 if engine.has_moments else expected.moments, dtype=torch.uint8, device=engine.device)
+        engine.forward_backward(_step(lengths, shape.vocab_size, count, engine.world_size), 0)
+        engine.optimizer_step(0.0, skip=True)
+        del place
+    except RuntimeError as error:  # torch.OutOfMemoryError is one, and what its CPU allocator raises is nothing better
+        if not re.search("out of memory|can't allocate memory", str(error)):
+            raise
+        raise _too_much(lengths, expected, _room(engine.device)) from error
+    peak = torch.tensor([_peak(engine.device) - before], dtype=torch.float64, device=engine.device)
+    dist.all_reduce(peak, op=dist.ReduceOp.MAX)
+    planned = expected.total if on_gpu else expected.batch + expected.gradients + expected.moments
+    return Peak(lengths, time.monotonic() - begun, int(peak), _room(engine.device), planned)
+
+
+def longest_batch(plan: Plan, micro_tokens: int) -> IntArray:
+    """[n, 2] lengths of examples as long as any that the data holds, and one shorter, that fill a micro-batch."""
+    longest = np.max([rows.longest_seen() for rows in plan.rows.values()], axis=0)
+    count, left = divmod(micro_tokens, int(longest.sum()))
+    lengths = [longest] * count
+    share = left * int(longest[0]) // int(longest.sum())
+    if share and left > share:
+        lengths.append(np.array([share, left - share]))
+    return np.array(lengths, dtype=np.int64)
+
+
+def setup_of(engine: Engine, config: RunConfig) -> Setup:
+    """What the plan needs to know of a run."""
+    return Setup(
+        zero=engine.ds_config["zero_optimization"],
+        world_size=engine.world_size,
+        precision=config.train.precision,
+        optimizer=config.optimizer.kind,
+        ema=config.optimizer.ema > 0,
+        dropout=config.model.dropout > 0,
+        checkpoint_activations=config.train.checkpoint_activations,
+        device=engine.device.type,
+    )
+
+
+def _step(lengths: IntArray, vocab_size: int, count: int, world_size: int) -> LoadedStep:
+    """A step of `count` such micro-batches on every rank. Its ids are any."""
+    n = len(lengths)
+    ids = [np.arange(length) % vocab_size for length in lengths.ravel().tolist()]
+    batch = pack(ids[0::2], ids[1::2], np.zeros(n, dtype=np.int64))
+    none = np.zeros(n, dtype=np.int64)
+    whole = np.tile(lengths, (count * world_size, 1))
+    return LoadedStep(Step(0, 0, none, none, none, whole), [batch] * count)
+
+
+def _too_much(lengths: IntArray, expected: Memory, room: int | None) -> UserError:
+    room_words = "" if room is None else f" of {room / 1e9:.1f} GB"
+    return UserError(
+        f"out of memory{room_words} in the worst-case batch: {_words(lengths)}, planned {expected.total / 1e9:.1f} GB, "
+        f"of which {expected.batch / 1e9:.1f} for the batch",
+        "data.micro_tokens",
+        "lower it, set train.checkpoint_activations = true, or take a higher ZeRO stage or offload (train.ds_config)",
+    )
+
+
+def _words(lengths: IntArray) -> str:
+    full = int((lengths == lengths[0]).all(axis=1).sum())
+    rest = "" if full == len(lengths) else f" and {lengths[-1, 0]}+{lengths[-1, 1]}"
+    return f"{int(lengths.sum()):,} tokens ({full} x {lengths[0, 0]}+{lengths[0, 1]}{rest})"
+
+
+def _restart_peak(device: torch.device) -> int:
+    """Starts the measuring of the peak; what is to be taken off it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return 0
+    with suppress(OSError):  # not allowed in some containers: then the peak may be one of before
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return _status_bytes("VmRSS")
+
+
+def _peak(device: torch.device) -> int:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _status_bytes("VmHWM")
+
+
+def _room(device: torch.device) -> int | None:
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+
+
+def _status_bytes(field: str) -> int:
+    """A figure of this process that the kernel gives in kB; 0 where there is none."""
+    with suppress(OSError):
+        found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
+        return int(found[1]) * 1024 if found else 0
+    return 0

@@ -1,0 +1,173 @@
+"""Optimizers under real engines on two ranks: rates, running mean, clipping, steps left out, offload."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from distributed import run_ranks
+from engines import Training, resumed
+from runs import config_of
+
+from bigchem.config import RunConfig
+from bigchem.errors import UserError
+from bigchem.train.ds_config import ds_config_for
+from bigchem.train.optimizer import SMALLEST_SCALE
+
+STAGES = (0, 2, 3)
+"""In the quick tests."""
+DECAY = 0.9
+
+
+def at(runs: Path, data: Path, stage: int, **sections: dict[str, Any]) -> RunConfig:
+    train = {"ds_config": f"zero{stage}", **sections.pop("train", {})}
+    return config_of(runs, data, f"zero{stage}", train=train, **sections)
+
+
+def _means(runs: Path, data: Path, stage: int) -> dict[str, Any]:
+    """The running mean of six steps, one computed beside it, and that of a run resumed after three."""
+    config = at(runs, data, stage, optimizer={"ema": DECAY, "lr": 3e-3})
+    training = Training(config)
+    beside = training.weights()
+
+    def follow() -> None:
+        for name, weight in training.weights().items():
+            beside[name].lerp_(weight, 1 - DECAY)
+
+    losses = training.run(3, follow)
+    again = resumed(config, runs / f"mean{stage}", training)
+    losses += training.run(3, follow)
+    means, losses_again = training.state("ema"), again.run(3)
+    means_again = again.state("ema")
+    return {
+        "equal": all(torch.equal(means[n], beside[n]) for n in means),
+        "moved": any(not torch.equal(means[n], w) for n, w in training.weights().items()),
+        "resumed": all(torch.equal(means[n], means_again[n]) for n in means),
+        "losses": losses,
+        "losses resumed": losses_again,
+    }
+
+
+def _clipped(runs: Path, data: Path, stage: int) -> dict[str, Any]:
+    """Curves under a clip that bites, with the norms before clipping; weights afterwards."""
+    training = Training(at(runs, data, stage, optimizer={"grad_clip": 0.05, "eps": 1e-3}))
+    losses, norms = [], []
+    for _ in range(5):
+        losses.append(training.gradients())
+        norms.append(training.move())
+    return {"losses": losses, "norms": norms}
+
+
+def _rms(runs: Path, data: Path, stage: int) -> dict[str, Any]:
+    """(RMS of the parameter, largest move of a weight but for its decay) by name at adamw_rms's first step; the curve.
+
+    Adam's first step is the sign of the gradient, wherever that is not next to nothing.
+    """
+    config = at(runs, data, stage, optimizer={"kind": "adamw_rms", "lr": 2e-2, "weight_decay": 0.1})
+    training = Training(config)
+    before = training.weights()
+    losses = training.run(1)
+    rate, moved = config.optimizer.lr / config.schedule.warmup_steps, {}
+    for name, weight in training.weights().items():
+        old = before[name]
+        decayed = old.ndim == 2 and name != "shared.weight" and "relative_attention_bias" not in name
+        move = weight - old + (rate * 0.1 * old if decayed else 0)
+        moved[name] = float(old.square().mean().sqrt()), float(move.abs().max()) / rate
+    return {"losses": losses + training.run(3), "moved": moved}
+
+
+def _at_stages(runs: Path, data: Path, stages: tuple[int, ...]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for stage in stages:
+        for name, look in (("mean", _means), ("clip", _clipped), ("rms", _rms)):
+            found[f"{name}{stage}"] = look(runs, data, stage)
+    return found
+
+
+def _everything(runs: Path, data: Path) -> dict[str, Any]:
+    found = _at_stages(runs, data, STAGES)
+    found["unclipped"] = Training(at(runs, data, 2, optimizer={"grad_clip": 0.0, "eps": 1e-3})).run(5)
+    for precision in ("fp32", "bf16"):
+        factored = {"kind": "adafactor", "lr": 1e-2, "ema": DECAY}
+        training = Training(at(runs, data, 0, train={"precision": precision}, optimizer=factored))
+        found[f"adafactor {precision}"] = training.run(6)
+    return found
+
+
+@pytest.fixture(scope="module")
+def found(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    first, second = run_ranks(_everything, 2, tmp_path_factory.mktemp("optimizers"), small_data)
+    assert first["mean3"]["losses"] == second["mean3"]["losses"]
+    return dict(first)
+
+
+@pytest.fixture(scope="module")
+def at_stage_1(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return dict(run_ranks(_at_stages, 2, tmp_path_factory.mktemp("stage1"), small_data, (1,))[0])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_running_mean_is_that_of_the_weights_and_survives_resuming_bit_for_bit(
+    found: dict[str, Any], stage: int
+) -> None:
+    check_mean(found[f"mean{stage}"])
+
+
+def test_a_clip_that_bites_gives_every_stage_the_same_curve(found: dict[str, Any]) -> None:
+    expected = found["clip0"]
+    assert min(expected["norms"]) > 0.05
+    assert expected["losses"] != pytest.approx(found["unclipped"], rel=1e-5)
+    for stage in STAGES:
+        check_clip(found[f"clip{stage}"], expected)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_adamw_rms_moves_each_parameter_by_its_size_and_decays_it_unscaled(found: dict[str, Any], stage: int) -> None:
+    check_rms(found[f"rms{stage}"], found["rms0"])
+
+
+@pytest.mark.slow
+def test_stage_1_has_the_same_mean_clip_and_rates(found: dict[str, Any], at_stage_1: dict[str, Any]) -> None:
+    check_mean(at_stage_1["mean1"])
+    check_clip(at_stage_1["clip1"], found["clip0"])
+    check_rms(at_stage_1["rms1"], found["rms0"])
+
+
+def check_mean(mean: dict[str, Any]) -> None:
+    assert mean["equal"]
+    assert mean["moved"]
+    assert mean["resumed"]
+    assert mean["losses"][3:] == mean["losses resumed"]
+
+
+def check_clip(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert found["losses"] == pytest.approx(expected["losses"], rel=1e-5)
+    assert found["norms"] == pytest.approx(expected["norms"], rel=1e-4)
+
+
+def check_rms(rms: dict[str, Any], expected: dict[str, Any]) -> None:
+    for name, (size, moved) in rms["moved"].items():
+        assert moved == pytest.approx(max(SMALLEST_SCALE, size), rel=0.01), name
+    assert rms["losses"] == pytest.approx(expected["losses"], rel=1e-5)
+    assert rms["losses"][-1] < rms["losses"][0]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_adafactor_trains_where_it_gets_whole_matrices(found: dict[str, Any], precision: str) -> None:
+    losses = found[f"adafactor {precision}"]
+    assert losses[-1] < losses[0] - 0.1
+
+
+@pytest.mark.parametrize("name", ["zero1", "zero2", "zero3", "zero2_offload"])
+def test_adafactor_is_refused_where_it_would_get_pieces(name: str) -> None:
+    table = {"train": {"ds_config": name}, "optimizer": {"kind": "adafactor"}}
+    with pytest.raises(UserError, match="needs whole matrices"):
+        ds_config_for(RunConfig.model_validate(table), 2)
+
+
+def test_adamw_rms_is_refused_where_the_weights_are_on_nvme() -> None:
+    table = {"train": {"ds_config": "zero3_nvme"}, "optimizer": {"kind": "adamw_rms"}}
+    with pytest.raises(UserError, match="on NVMe"):
+        ds_config_for(RunConfig.model_validate(table), 2)
