@@ -130,8 +130,6 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 class OptimizerConfig(Section):
     """AdamW."""
 
-    kind: Literal["adamw"] = "adamw"
-    """TEMPORARY: the optimizer's branch has it."""
     lr: Annotated[float, Field(gt=0)] = 6e-4
     """Peak learning rate (6e-4: Text+Chem T5)."""
     betas: tuple[Beta, Beta] = (0.9, 0.999)

@@ -19,7 +19,7 @@ from bigchem.data.remote import is_url
 from bigchem.errors import UserError
 from bigchem.model import hub, presets
 from bigchem.tasks import TASKS
-from bigchem.train.checkpoint import latest, newest_readable
+from bigchem.train.checkpoint import latest, newest_readable, optimizer_kind
 from bigchem.train.ds_config import ds_config_for
 from bigchem.train.state import read_state, write_state
 
@@ -80,7 +80,8 @@ def preflight(config: RunConfig, world_size: int) -> None:
     newest = newest_readable(config.run_dir / "checkpoints")
     if newest is not None:
         path, manifest = newest
-        manifest.refuse_unless(path, data.index.fingerprint, config.train.precision, config.optimizer.kind)
+        kind = optimizer_kind(config.optimizer)
+        manifest.refuse_unless(path, data.index.fingerprint, config.train.precision, kind)
 
 
 def refuse_another(config: RunConfig) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bigchem import strict
-from bigchem.config import CheckpointConfig
+from bigchem.config import CheckpointConfig, OptimizerConfig
 from bigchem.errors import UserError
 
 FORMAT = 2
@@ -123,6 +123,11 @@ class Manifest:
         damage = self.damage(checkpoint)
         if damage is not None:
             raise UserError(damage, str(checkpoint), "take the checkpoint before it")
+
+
+def optimizer_kind(config: OptimizerConfig) -> str:
+    """What a manifest calls the optimizer: states of one kind are of no use to another."""
+    return str(getattr(config, "kind", "adamw"))
 
 
 def step_name(step: int) -> str:

@@ -105,7 +105,7 @@ class Saver:
         while (newest := on_rank0(self._newest)) is not None:
             found = on_rank0(lambda path=newest: _read(path))  # type: ignore[misc]
             if isinstance(found, Manifest):
-                kind = self._config.optimizer.kind
+                kind = checkpoint.optimizer_kind(self._config.optimizer)
                 found.refuse_unless(newest, self._data_fingerprint, self._config.train.precision, kind)
                 if found.model != self._hf_config:
                     raise UserError("holds another model", str(newest), "give the run another name")
@@ -138,7 +138,7 @@ class Saver:
             world_size=self._engine.world_size,
             zero_stage=self._engine.zero_stage,
             precision=self._config.train.precision,
-            optimizer=self._config.optimizer.kind,
+            optimizer=checkpoint.optimizer_kind(self._config.optimizer),
             data_fingerprint=self._data_fingerprint,
             model=self._hf_config,
             probe=self._probe.with_loss(probe_loss),
