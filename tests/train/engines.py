@@ -16,6 +16,7 @@ from bigchem.data.loader import Loader
 from bigchem.data.plan import open_data
 from bigchem.model.t5 import PackedT5
 from bigchem.train import schedule
+from bigchem.train.checkpoint import Manifest
 from bigchem.train.engine import Engine
 from bigchem.train.model import build
 
@@ -80,10 +81,17 @@ class Training:
         }
 
 
+def manifest_of(done: Training) -> Manifest:
+    """What a published checkpoint would say of the engine's files."""
+    engine, train = done.engine, done.config.train
+    kind = done.config.optimizer.kind
+    return Manifest(0, 0, 0, engine.world_size, engine.zero_stage, train.precision, kind, "", {}, {})
+
+
 def resumed(config: RunConfig, folder: Path, done: Training) -> Training:
     """A second engine with what the first one saves."""
     done.engine.save(folder, "saved")
     dist.barrier()
     again = Training(config, position=done.position, number=done.number)
-    again.engine.load(folder, "saved")
+    again.engine.load(folder / "saved", manifest_of(done))
     return again

@@ -6,11 +6,13 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+import torch
 from distributed import run_ranks
 from runs import at_step, config_of, losses, train_all
 
 from bigchem.config import RunConfig
 from bigchem.train.checkpoint import Manifest, step_name
+from bigchem.train.zero_files import ZeroFiles
 
 Shape = tuple[int, int]
 """(ZeRO stage, ranks)."""
@@ -75,3 +77,40 @@ def test_precision_and_shape_may_change_together(small_data: Path, tmp_path: Pat
         whole = bf16[0 if config.name.startswith("bf16-0") else 1 if config.name.startswith("bf16-2") else 2]
         assert losses(config) == pytest.approx(losses(whole), rel=2e-3)
         assert losses(config)[3:] != pytest.approx(losses(whole)[:3], rel=2e-3)
+
+
+@pytest.mark.slow
+def test_groups_of_their_own_and_a_running_mean_go_along(small_data: Path, tmp_path: Path) -> None:
+    """adamw_rms has a group for each parameter, ema a state that the first step makes."""
+    rms = {"optimizer": {"kind": "adamw_rms", "lr": 2e-2, "ema": 0.9}}
+    wholes = [config_of(tmp_path, small_data, f"rms-{n}", train={"ds_config": f"zero{n}"}, **rms) for n in (0, 2, 3)]
+    run_ranks(train_all, 2, wholes)
+    resumed = {
+        whole.name: [at_step(whole, 3, tmp_path, f"{whole.name}-{n}", ds_config=f"zero{n}") for n in (0, 1, 3)]
+        for whole in wholes
+    }
+    run_ranks(train_all, 1, [config for configs in resumed.values() for config in configs])
+    for whole in wholes:
+        expected = means(whole)
+        for config in resumed[whole.name]:
+            assert losses(config) == pytest.approx(losses(whole), rel=1e-5)
+            for name, mean in means(config).items():
+                torch.testing.assert_close(mean, expected[name], rtol=1e-4, atol=1e-6)
+
+
+def means(config: RunConfig) -> dict[str, torch.Tensor]:
+    """The running mean of every weight after the last step."""
+    checkpoint = config.run_dir / "checkpoints" / step_name(6)
+    files = ZeroFiles(checkpoint, Manifest.read(checkpoint))
+    assert files.keys == {"exp_avg", "exp_avg_sq", "ema"}
+    return {name: files.full(name, "ema") for name in files.shapes}
+
+
+@pytest.mark.slow
+def test_offloaded_states_come_back_to_the_device(small_data: Path, tmp_path: Path) -> None:
+    whole = config_of(tmp_path, small_data, "offloaded", train={"ds_config": "zero2_offload"})
+    run_ranks(train_all, 2, [whole])
+    resumed = [at_step(whole, 3, tmp_path, name, ds_config=name) for name in ("zero2", "zero3_offload", "zero0")]
+    run_ranks(train_all, 1, resumed)
+    for config in resumed:
+        assert losses(config) == pytest.approx(losses(whole), rel=1e-5)
