@@ -26,7 +26,15 @@ evaluate reads train's checkpoints, launch uses export: their floors are shared.
 PURE = [
     *("data.mixture", "data.order", "data.batches", "data.spans", "data.ragged", "data.smiles_tokens"),
     *("model.presets", "model.flops", "sweep.fit", "launch.rendezvous", "tasks"),
-    *("evaluate.text", "evaluate.molecules", "evaluate.reactions", "evaluate.actions", "train.schedule"),
+    *(
+        "evaluate.text",
+        "evaluate.molecules",
+        "evaluate.reactions",
+        "evaluate.actions",
+        "train.schedule",
+        "train.health",
+        "train.clock",
+    ),
 ]
 LIGHT = [
     *("cli", "cli_data", "config", "data.plan", "data.preview", "data.build", "data.verify", "data.audit"),
