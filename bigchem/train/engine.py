@@ -63,12 +63,18 @@ class Engine:
         self._engine, *_ = deepspeed.initialize(model=model, optimizer=self._optimizer, config=self.ds_config)
 
     def forward_backward(
-        self, loaded: LoadedStep, seed: int, wish: Wish, stopwatch: Stopwatch, beat: Callable[[str], None]
+        self,
+        loaded: LoadedStep,
+        seed: int,
+        wish: Callable[[], Wish],
+        stopwatch: Stopwatch,
+        beat: Callable[[str], None],
     ) -> StepLoss:
         """Gradients of one step, and its loss reduced over ranks together with the wish to stop.
 
         seed: of this step's dropout on this rank; a function of the position, so that a resumed run draws the same.
-        stopwatch: runs during forward passes. beat: told every phase that begins.
+        wish: asked when the gradients are there. stopwatch: runs during forward passes. beat: told each phase that
+        begins.
         """
         torch.manual_seed(seed)
         self._engine.train()
@@ -84,7 +90,8 @@ class Engine:
             self._engine.backward(loss.total * scale, scale_wrt_gas=False)
             totals[:-2] += torch.cat([loss.per_task.double(), loss.counts.double()])  # stays on the device: no wait
         beat("reduce")
-        totals[-2], totals[-1] = wish != Wish.GO_ON, wish == Wish.PERSON
+        wished = wish()
+        totals[-2], totals[-1] = wished is not Wish.GO_ON, wished is Wish.PERSON
         return self._reduce(totals)
 
     def optimizer_step(self, lr: float, *, skip: bool = False) -> float:

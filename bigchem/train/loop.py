@@ -62,6 +62,12 @@ class Run:
     clock: Clock
     roll_backs: RollBacks
 
+    def wish(self) -> Wish:
+        """What this rank wants: what a signal said, or on rank 0, whose clock counts for all, to be in time."""
+        if self.flag.wish is Wish.GO_ON and self.engine.rank == 0 and self.clock.late(time.time()):
+            return Wish.MAKE_WAY
+        return self.flag.wish
+
 
 def train(config: RunConfig, device: torch.device, requeue: Requeue = lambda lead: EXIT_REQUEUE) -> Outcome:
     """Trains until the last step or a wish to stop. The process group is up; every rank calls this.
@@ -122,7 +128,7 @@ def attempt(run: Run) -> Outcome | None:
             step = loaded.step
 
             seed = dropout_seed(config.seed, done.steps, rank)
-            loss = engine.forward_backward(loaded, seed, wish(run), pace.stopwatch, watchdog.beat)
+            loss = engine.forward_backward(loaded, seed, run.wish, pace.stopwatch, watchdog.beat)
             bad = health.judge_loss(loss.mean)
             lr = config.optimizer.lr * schedule.multiplier(config.schedule, done.steps, steps)
             watchdog.beat("optimizer")
@@ -152,13 +158,6 @@ def attempt(run: Run) -> Outcome | None:
         reason = run.flag.received or clock.late(time.time()) or "another rank was told to"
         tell_end(config.run_dir, done.steps, saved, reason)
     return Outcome(saved == steps, saved, stop and loss.by_person)
-
-
-def wish(run: Run) -> Wish:
-    """What this rank wants: what a signal said, or on rank 0, whose clock counts for all, to be in time."""
-    if run.flag.wish is Wish.GO_ON and run.engine.rank == 0 and run.clock.late(time.time()):
-        return Wish.MAKE_WAY
-    return run.flag.wish
 
 
 def same_on_all_ranks(fingerprint: str, where: str) -> None:

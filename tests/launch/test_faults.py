@@ -69,7 +69,10 @@ SLEEPS = [Fault("forward", 0, (4,), 60.0)]
     ("number", "presses", "faults", "code", "saved"),
     [
         (signal.SIGINT, 1, [Fault("forward", 0, (4,), 3.0)], 3, ["step_00000003", "step_00000004"]),
-        (signal.SIGUSR1, 1, [Fault("forward", 0, (4,), 3.0)], 75, ["step_00000003", "step_00000004"]),
+        pytest.param(
+            *(signal.SIGUSR1, 1, [Fault("forward", 0, (4,), 3.0)], 75, ["step_00000003", "step_00000004"]),
+            marks=pytest.mark.slow,
+        ),
         (signal.SIGINT, 2, SLEEPS, 3, ["step_00000003"]),
     ],
     ids=["ctrl-c", "usr1", "ctrl-c-twice"],
@@ -95,7 +98,7 @@ def test_a_signal_ends_the_program_with_its_exit_code(
 def test_a_job_that_ends_soon_saves_and_asks_to_be_started_again(small_data: Path, tmp_path: Path) -> None:
     config = config_of(tmp_path / "runs", small_data, "run", train={"steps": 10**6})
     words = command([sys.executable], config, [], tmp_path)
-    process = started(words, tmp_path, {"BIGCHEM_JOB_END": str(time.time() + 40)})
+    process = started(words, tmp_path, {"BIGCHEM_JOB_END": str(time.time() + 25)})
     assert process.wait(timeout=TIMEOUT) == 75
     (event,) = [json.loads(line) for line in (config.run_dir / "events.jsonl").read_text().splitlines()][-1:]
     assert (event["kind"], event["action"]) == ("stop", "saved")
