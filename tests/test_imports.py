@@ -34,6 +34,8 @@ PURE = [
         "train.schedule",
         "train.metrics",
         "plan.memory",
+        "train.health",
+        "train.clock",
     ),
 ]
 LIGHT = [

@@ -85,14 +85,15 @@ class Engine:
         self,
         loaded: LoadedStep,
         seed: int,
-        wish: Wish = Wish.GO_ON,
+        wish: Callable[[], Wish] = lambda: Wish.GO_ON,
         stopwatch: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - it holds nothing
         beat: Callable[[str], None] = lambda phase: None,
     ) -> StepLoss:
         """Gradients of one step, and its loss reduced over ranks together with the wish to stop.
 
         seed: of this step's dropout on this rank; a function of the position, so that a resumed run draws the same.
-        stopwatch: runs during forward passes. beat: told every phase that begins.
+        wish: asked when the gradients are there. stopwatch: runs during forward passes. beat: told each phase that
+        begins.
         """
         torch.manual_seed(seed)
         self._engine.train()
@@ -108,7 +109,8 @@ class Engine:
             self._engine.backward(loss.total * scale, scale_wrt_gas=False)
             totals[:-2] += torch.cat([loss.per_task.double(), loss.counts.double()])  # stays on the device: no wait
         beat("reduce")
-        totals[-2], totals[-1] = wish != Wish.GO_ON, wish == Wish.PERSON
+        wished = wish()
+        totals[-2], totals[-1] = wished is not Wish.GO_ON, wished is Wish.PERSON
         return self._reduce(totals)
 
     def optimizer_step(self, lr: float, *, skip: bool = False) -> float:

@@ -71,6 +71,12 @@ class Run:
     clock: Clock
     roll_backs: RollBacks
 
+    def wish(self) -> Wish:
+        """What this rank wants: what a signal said, or on rank 0, whose clock counts for all, to be in time."""
+        if self.flag.wish is Wish.GO_ON and self.engine.rank == 0 and self.clock.late(time.time()):
+            return Wish.MAKE_WAY
+        return self.flag.wish
+
 
 @dataclass(frozen=True)
 class Taken:
@@ -178,7 +184,7 @@ def take_step(run: Run, health: Health, loaded: LoadedStep, number: int, stopwat
     """Forward, backward and the optimizer's step number `number` (from 0), unless loss or gradient are bad."""
     config, engine = run.config, run.engine
     seed = dropout_seed(config.seed, number, engine.rank)
-    loss = engine.forward_backward(loaded, seed, wish(run), stopwatch, run.watchdog.beat)
+    loss = engine.forward_backward(loaded, seed, run.wish, stopwatch, run.watchdog.beat)
     bad = health.judge_loss(loss.mean)
     lr = config.optimizer.lr * schedule.multiplier(config.schedule, number, config.train.steps)
     run.watchdog.beat("optimizer")
@@ -202,13 +208,6 @@ def conclude(run: Run, done: int, early: str | None, by_person: bool) -> Outcome
         tell_end(run.config.run_dir, done, newest, reason)
     early = early if done < steps else None
     return Outcome(newest == steps or early is not None, newest, by_person, early)
-
-
-def wish(run: Run) -> Wish:
-    """What this rank wants: what a signal said, or on rank 0, whose clock counts for all, to be in time."""
-    if run.flag.wish is Wish.GO_ON and run.engine.rank == 0 and run.clock.late(time.time()):
-        return Wish.MAKE_WAY
-    return run.flag.wish
 
 
 def same_on_all_ranks(fingerprint: str, where: str) -> None:

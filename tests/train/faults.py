@@ -29,7 +29,8 @@ class Fault:
 
     kind: `gradient` (multiplied by value, the loss stays), `loss` (both are), `forward` (seconds of sleep in the
     forward pass), `data` (seconds of sleep in loading), `kill` (the process kills itself).
-    times: how often each step suffers; a run that goes back comes to a step again.
+    times: how often each step suffers; a run that goes back comes to a step again. flag: a file that is made when it
+    strikes, and keeps it from striking in a later process.
     """
 
     kind: str
@@ -37,6 +38,7 @@ class Fault:
     steps: tuple[int, ...]
     value: float = 0.0
     times: int = 1
+    flag: str = ""
 
 
 class Faults:
@@ -52,6 +54,10 @@ class Faults:
         for number, fault in enumerate(self._faults):
             struck = self._struck.get((number, step), 0)
             if (fault.kind, fault.rank) == (kind, rank) and step in fault.steps and struck < fault.times:
+                if fault.flag and Path(fault.flag).exists():
+                    continue
+                if fault.flag:
+                    Path(fault.flag).touch()
                 self._struck[number, step] = struck + 1
                 return fault
         return None

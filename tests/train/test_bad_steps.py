@@ -23,27 +23,28 @@ FAULTS = (
     Fault("loss", 1, (5,), nan),
     Fault("loss", 0, (7,), inf),
 )
-SETUPS = [(f"zero{stage}", "fp32") for stage in range(4)] + [(f"zero{stage}", "bf16") for stage in (0, 2, 3)]
+BASE = ("zero0", "fp32")
+QUICK = [BASE, ("zero3", "fp32")]
+ALL = [(f"zero{stage}", precision) for precision in ("fp32", "bf16") for stage in range(4)]
 
 
 def _all_setups(configs: list[RunConfig]) -> list[tuple[str, list[dict[str, Any]]]]:
     return [train_with(config, FAULTS) for config in configs]
 
 
-@pytest.fixture(scope="module")
-def ended(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Any]:
-    """Eight steps of which four go wrong on one rank, at every stage."""
-    runs = tmp_path_factory.mktemp("bad")
+@pytest.fixture(
+    scope="module", params=[pytest.param(QUICK, id="quick"), pytest.param(ALL, id="all", marks=pytest.mark.slow)]
+)
+def ended(request: Any, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Any]:
+    """Eight steps of which four go wrong on one rank, at several stages and precisions."""
+    runs, setups = tmp_path_factory.mktemp("bad"), request.param
     train = {"steps": 8, "log_every": 1}
     configs = [
         config_of(runs, small_data, f"{stage}-{precision}", train={**train, "ds_config": stage, "precision": precision})
-        for stage, precision in SETUPS
+        for stage, precision in setups
     ]
     told = run_ranks(_all_setups, 2, configs)
-    return {
-        setup: (config, [rank[i] for rank in told])
-        for i, (setup, config) in enumerate(zip(SETUPS, configs, strict=True))
-    }
+    return {setup: (configs[i], [rank[i] for rank in told]) for i, setup in enumerate(setups)}
 
 
 def events(config: RunConfig) -> list[dict[str, Any]]:
@@ -54,29 +55,26 @@ def rows(config: RunConfig) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (config.run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("setup", SETUPS, ids="-".join)
-def test_a_bad_step_leaves_weights_and_moments_as_they_were_on_every_rank(ended: Any, setup: tuple[str, str]) -> None:
-    for steps, seen in ended[setup][1]:
-        assert steps == "8"
-        left_alone = {row["step"] for row in seen if row["before"] == row["after"]}
-        assert left_alone == {2, 4, 5, 7}
+def test_a_bad_step_leaves_weights_and_moments_as_they_were_on_every_rank(ended: Any) -> None:
+    for _, ranks in ended.values():
+        for steps, seen in ranks:
+            assert steps == "8"
+            assert {row["step"] for row in seen if row["before"] == row["after"]} == {2, 4, 5, 7}
 
 
-@pytest.mark.parametrize("setup", SETUPS, ids="-".join)
-def test_a_bad_step_is_recorded_with_its_examples(ended: Any, setup: tuple[str, str]) -> None:
-    config = ended[setup][0]
-    found = [(e["step"], e["kind"]) for e in events(config)]
-    assert found == [(2, "bad gradient"), (4, "bad gradient"), (5, "bad loss"), (7, "bad loss")]
-    assert [e["action"] for e in events(config)] == [f"left out ({n} of 5 in a row)" for n in (1, 1, 2, 1)]
-    assert all(len(event["keys"]) > 4 for event in events(config))
+def test_a_bad_step_is_recorded_with_its_examples(ended: Any) -> None:
+    for config, _ in ended.values():
+        found = [(e["step"], e["kind"]) for e in events(config)]
+        assert found == [(2, "bad gradient"), (4, "bad gradient"), (5, "bad loss"), (7, "bad loss")]
+        assert [e["action"] for e in events(config)] == [f"left out ({n} of 5 in a row)" for n in (1, 1, 2, 1)]
+        assert all(len(event["keys"]) > 4 for event in events(config))
 
 
-@pytest.mark.parametrize("stage", ["zero1", "zero2", "zero3"])
-def test_every_stage_goes_on_alike_after_bad_steps(ended: Any, stage: str) -> None:
-    good = [row["loss"] for row in rows(ended["zero0", "fp32"][0]) if row["step"] not in (5, 7)]
-    assert len(good) == 6
-    found = [row["loss"] for row in rows(ended[stage, "fp32"][0]) if row["step"] not in (5, 7)]
-    assert found == pytest.approx(good, rel=1e-5)
+def test_every_stage_goes_on_alike_after_bad_steps(ended: Any) -> None:
+    curves = {s: [r["loss"] for r in rows(config) if r["step"] not in (5, 7)] for s, (config, _) in ended.items()}
+    assert len(curves[BASE]) == 6
+    for (_, precision), curve in curves.items():
+        assert curve == pytest.approx(curves[BASE], rel=1e-5 if precision == "fp32" else 0.02)
 
 
 def _one_after_the_other(runs: list[tuple[RunConfig, list[Fault]]]) -> list[str]:
@@ -88,12 +86,10 @@ def gone_back(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     """Runs of twelve steps with checkpoints after 3, 6, 9 and 12, in which three bad steps in a row are too many."""
     runs = tmp_path_factory.mktemp("back")
     faults = {
-        "never": [],
         "once": [Fault("gradient", 1, (7, 8, 9), nan)],
         "always": [Fault("gradient", 1, (7, 8, 9), nan, times=99)],
         "first": [Fault("loss", 0, (1, 2, 3), inf)],
-        "spike": [Fault("loss", 1, (11,), 40.0)],
-        "last": [Fault("loss", 1, (12,), nan)],
+        "spike": [Fault("loss", 1, (11,), 40.0), Fault("loss", 1, (12,), nan)],
     }
     fields = {"train": {"steps": 12, "ledger": True}, "health": {"max_bad_steps": 3, "window": 8}}
     configs = {name: config_of(runs, small_data, name, **fields) for name in faults}
@@ -103,15 +99,12 @@ def gone_back(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 
 def test_bad_steps_in_a_row_that_do_not_come_again_cost_nothing_but_time(gone_back: Any) -> None:
-    (never, _), (once, told) = gone_back["never"], gone_back["once"]
+    (once, told), (other, _) = gone_back["once"], gone_back["spike"]
     assert told == "12"
-    assert rows(once)[-1]["step"] == 12
-    assert [row["loss"] for row in rows(once)] == [row["loss"] for row in rows(never)]
-    assert [(e["step"], e["kind"]) for e in events(once)] == [
-        *((n, "bad gradient") for n in (7, 8, 9)),
-        (9, "roll back"),
-    ]
-    assert ledger.read(once.run_dir) == ledger.read(never.run_dir)
+    assert [row["step"] for row in rows(once)] == list(range(1, 13))
+    assert [row["loss"] for row in rows(once)[:10]] == [row["loss"] for row in rows(other)[:10]]
+    kinds = [(e["step"], e["kind"]) for e in events(once)]
+    assert kinds == [*((n, "bad gradient") for n in (7, 8, 9)), (9, "roll back")]
 
 
 def test_bad_steps_that_come_again_after_going_back_stop_the_run_with_their_examples(gone_back: Any) -> None:
@@ -129,27 +122,21 @@ def test_bad_steps_before_the_first_checkpoint_stop_the_run(gone_back: Any) -> N
     assert not list((config.run_dir / "checkpoints").glob("step_*"))
 
 
-def test_a_loss_spike_is_left_out(gone_back: Any) -> None:
+def test_a_loss_spike_is_left_out_and_a_bad_last_step_is_no_obstacle(gone_back: Any) -> None:
     config, told = gone_back["spike"]
     assert told == "12"
-    (event,) = events(config)
-    assert (event["step"], event["kind"]) == (11, "loss spike")
-    assert "deviations above" in event["detail"]
-
-
-def test_a_run_whose_last_step_is_bad_ends_all_the_same(gone_back: Any) -> None:
-    config, told = gone_back["last"]
-    assert told == "12"
+    assert [(event["step"], event["kind"]) for event in events(config)] == [(11, "loss spike"), (12, "bad loss")]
+    assert "deviations above" in events(config)[0]["detail"]
     assert (config.run_dir / "checkpoints" / "step_00000012").is_dir()
 
 
-def test_the_ledger_holds_every_example_of_every_step_once(gone_back: Any) -> None:
-    config, _ = gone_back["never"]
+def test_the_ledger_holds_every_example_of_every_step_once_also_after_going_back(gone_back: Any) -> None:
+    config, _ = gone_back["once"]
     data = open_data(config.data)
     alone = Loader(data, config.data, config.seed, 0, 1)
-    position = 0
-    for _number, keys in ledger.read(config.run_dir).items():
+    position, found = 0, ledger.read(config.run_dir)
+    assert list(found) == list(range(1, 13))
+    for keys in found.values():
         step = alone.plan.steps.at(position)
         assert keys == sorted(alone.keys(step))
         position = step.stop
-    assert len(ledger.read(config.run_dir)) == 12

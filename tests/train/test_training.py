@@ -235,16 +235,3 @@ def test_an_untied_model_trains_at_zero_3_from_a_saved_folder_and_is_proven(smal
         assert sample["prediction"] == transformers_greedy(made.model_dir, sample["source"])
     assert made.loss == pytest.approx(made.recorded, rel=1e-5)
     assert json.loads((config.run_dir / "model.json").read_text())["preset"] is None
-
-
-def _diverges(config: RunConfig) -> str:
-    torch.nn.Embedding.forward = lambda self, ids: torch.nn.functional.embedding(ids, self.weight) * float("nan")  # type: ignore[method-assign]
-    return _refused(config)
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_naming_step_and_examples(small_data: Path, tmp_path: Path) -> None:
-    config = config_of(tmp_path, small_data, "nan")
-    for told in run_ranks(_diverges, 2, config):
-        assert "loss is nan at step 0" in told
-        assert "examples " in told
-    assert not list((config.run_dir / "checkpoints").glob("step_*"))
