@@ -142,7 +142,7 @@ def _wait_for(moment: str, config: RunConfig, ranks: list[Any], chance: random.R
     checkpoints, log = config.run_dir / "checkpoints", config.run_dir / "logs" / "rank0.log"
     size = log.stat().st_size if log.is_file() else 0
     begun = time.monotonic()
-    alive_for = chance.uniform(0.2, 9.0)
+    alive_for = chance.uniform(0.2, 3.0)
     while all(rank.is_alive() for rank in ranks):
         tally.most_bytes = max(tally.most_bytes, used(checkpoints))
         seconds = time.monotonic() - begun

@@ -17,6 +17,7 @@ def chaotic(runs: Path, data_dir: Path, name: str, steps: int) -> RunConfig:
         runs,
         data_dir,
         name,
+        data={"global_tokens": 6000},
         train={"steps": steps, "ledger": True},
         checkpoint={"every": 2, "keep": 2},
     )
