@@ -28,7 +28,7 @@ def run_ranks(
     if not fresh:
         server.set_forkserver_preload(PRELOADED)
     results = server.Queue()
-    port = _free_port()
+    port = free_port()
     processes = [
         server.Process(target=_rank, args=(rank, world_size, port, results, dict(os.environ), function, args))
         for rank in range(world_size)
@@ -76,7 +76,8 @@ def _rank(
         results.put((rank, None, traceback.format_exc()))
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,0 +1,49 @@
+"""A run that is killed again and again is the run that nobody disturbed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from chaos import codes, ledger, start, train_in_chaos, used
+from runs import config_of, losses
+
+from bigchem.config import RunConfig
+
+
+def chaotic(runs: Path, data_dir: Path, name: str, steps: int) -> RunConfig:
+    return config_of(
+        runs,
+        data_dir,
+        name,
+        data={"global_tokens": 6000},
+        train={"steps": steps, "ledger": True},
+        checkpoint={"every": 2, "keep": 2},
+    )
+
+
+@pytest.mark.parametrize(
+    ("kills", "steps", "seed"), [(4, 24, 3), pytest.param(20, 60, 11, marks=pytest.mark.slow)], ids=["4", "20"]
+)
+def test_a_run_killed_at_random_moments_is_the_run_that_nobody_disturbed(
+    small_data: Path, tmp_path: Path, kills: int, steps: int, seed: int
+) -> None:
+    """Any rank, any moment, also while a checkpoint is published and while one is converted; restarted as one, two or
+    three ranks, at stages 1 to 3."""
+    whole = chaotic(tmp_path / "a", small_data, "whole", steps)
+    assert codes(start(whole, 2)) == [0, 0]
+    killed = chaotic(tmp_path / "b", small_data, "killed", steps)
+    tally = train_in_chaos(killed, kills, seed, worlds=(1, 2, 2, 3), stages=(1, 2, 2, 3))
+    print(json.dumps(vars(tally)))
+
+    expected = ledger(whole.run_dir)
+    assert sorted(expected) == list(range(min(expected), min(expected) + steps))
+    assert ledger(killed.run_dir) == expected
+    assert losses(killed) == pytest.approx(losses(whole), rel=1e-5)
+    assert tally.kills == kills
+    assert tally.resumed == sorted(tally.resumed)
+    assert len(set(tally.worlds)) > 1
+    assert tally.converted > 0
+    checkpoint = used(whole.run_dir / "checkpoints") / whole.checkpoint.keep
+    assert tally.most_bytes < (whole.checkpoint.keep + 2.5) * checkpoint
