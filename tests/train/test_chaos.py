@@ -18,7 +18,7 @@ def chaotic(runs: Path, data_dir: Path, name: str, steps: int) -> RunConfig:
         data_dir,
         name,
         data={"global_tokens": 6000},
-        train={"steps": steps, "ledger": True},
+        train={"steps": steps, "ledger": True, "worst_case": True},
         checkpoint={"every": 2, "keep": 2},
     )
 
