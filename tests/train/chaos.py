@@ -25,6 +25,9 @@ GRACE_S = 2.0
 """What the ranks that live have to end by themselves, before they are killed as any launcher does."""
 DEADLINE_S = 120.0
 
+MOMENTS = ("training", "training", "saving", "resuming")
+"""In a few steps, while a checkpoint is written or published, while ranks start and load one: each in turn."""
+
 Keys = dict[int, Counter[str]]
 
 
@@ -47,11 +50,12 @@ class Tally:
 def train_in_chaos(config: RunConfig, kills: int, seed: int, worlds: tuple[int, ...], stages: tuple[int, ...]) -> Tally:
     """Starts the run, kills one rank and starts again, `kills` times; then lets it finish."""
     chance = random.Random(seed)
-    tally = Tally()
+    tally, moments = Tally(), list[str]()
     while tally.kills < kills:
         world_size = chance.choice(worlds) if tally.worlds else 2
         stage = chance.choice(stages) if tally.stages else 2
-        moment = chance.choice(("anywhere", "saving", "resuming"))
+        moments = moments or chance.sample(MOMENTS, len(MOMENTS))
+        moment = moments.pop()
         ranks = start(_at_stage(config, stage), world_size)
         victim = chance.randrange(world_size)
         if _wait_for(moment, config, ranks, chance, tally):
@@ -142,13 +146,15 @@ def _wait_for(moment: str, config: RunConfig, ranks: list[Any], chance: random.R
     checkpoints, log = config.run_dir / "checkpoints", config.run_dir / "logs" / "rank0.log"
     size = log.stat().st_size if log.is_file() else 0
     begun = time.monotonic()
-    alive_for = chance.uniform(0.2, 3.0)
+    metrics, steps = config.run_dir / "metrics.jsonl", chance.randrange(3, 7)
+    rows = _lines(metrics)
     while all(rank.is_alive() for rank in ranks):
         tally.most_bytes = max(tally.most_bytes, used(checkpoints))
         seconds = time.monotonic() - begun
-        if moment == "anywhere" and seconds > alive_for:
+        if moment == "training" and _lines(metrics) >= rows + steps:
+            time.sleep(chance.uniform(0, 0.2))
             return True
-        if moment == "saving" and any(checkpoints.glob("*.partial")) and seconds > alive_for / 3:
+        if moment == "saving" and any(checkpoints.glob("*.partial")):
             time.sleep(chance.uniform(0, 0.05))
             return True
         if moment == "resuming" and log.is_file() and log.stat().st_size > size:  # its first line: the model is built
@@ -158,6 +164,10 @@ def _wait_for(moment: str, config: RunConfig, ranks: list[Any], chance: random.R
             raise AssertionError(f"nothing happened for {DEADLINE_S} s\n{_log(config)}")
         time.sleep(0.002)
     return False
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
 
 
 def _watch(config: RunConfig, ranks: list[Any], tally: Tally) -> None:

@@ -24,7 +24,7 @@ def chaotic(runs: Path, data_dir: Path, name: str, steps: int) -> RunConfig:
 
 
 @pytest.mark.parametrize(
-    ("kills", "steps", "seed"), [(4, 24, 3), pytest.param(20, 60, 11, marks=pytest.mark.slow)], ids=["4", "20"]
+    ("kills", "steps", "seed"), [(4, 24, 3), pytest.param(20, 80, 11, marks=pytest.mark.slow)], ids=["4", "20"]
 )
 def test_a_run_killed_at_random_moments_is_the_run_that_nobody_disturbed(
     small_data: Path, tmp_path: Path, kills: int, steps: int, seed: int
