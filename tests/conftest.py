@@ -12,9 +12,13 @@ os.environ.update(DS_ACCELERATOR="cpu", OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICE
 os.environ["TRITON_INTERPRET"] = "1"
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from bigchem.data.sources.base import Row
+
+settings.register_profile("any machine", deadline=None)  # a busy one is no failure
+settings.load_profile("any machine")
 
 REPOSITORY = Path(__file__).parent.parent
 REAL_DATA = Path(os.environ.get("BIGCHEM_DATA", REPOSITORY / "../shared/data")).resolve()
