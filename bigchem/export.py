@@ -22,17 +22,24 @@ from bigchem.errors import UserError
 from bigchem.tasks import TASKS
 from bigchem.train.best import chosen
 from bigchem.train.checkpoint import PROOF, Manifest, step_name
-from bigchem.train.zero_files import ZeroFiles
+from bigchem.train.zero_files import MASTER, ZeroFiles
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 2e-2}
 """Largest relative difference between the engine's probe loss, in the run's precision, and transformers' in fp32."""
+
+EMA = "ema"
+"""Key of the running mean among the optimizer's states (train/optimizer.py)."""
 
 Weights = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A model folder and its proof: the probe batch's loss by transformers, and what the engine recorded."""
+    """A model folder and its proof: the probe batch's loss by transformers, and what the engine recorded.
+
+    ema: the folder holds the running mean of the weights, which the engine never computed with: the proof is that of
+    the weights, read in the same way.
+    """
 
     model_dir: Path
     checkpoint: Path
@@ -40,26 +47,27 @@ class Exported:
     tokens: int
     loss: float
     recorded: float
+    ema: bool = False
 
     def proof(self) -> dict[str, Any]:
         """The proof as plain data."""
-        fields = ("step", "tokens", "loss", "recorded")
+        fields = ("step", "tokens", "loss", "recorded", "ema")
         return {"checkpoint": str(self.checkpoint), **{name: getattr(self, name) for name in fields}}
 
     def told(self) -> str:
         """The proof in a line."""
-        return (
-            f"{self.model_dir}: step {self.step}, probe loss {self.loss:.6f} (the engine recorded {self.recorded:.6f})"
-        )
+        proof = f"probe loss {self.loss:.6f} (the engine recorded {self.recorded:.6f})"
+        return f"{self.model_dir}: step {self.step}, {proof}" + ("; these are the running mean" if self.ema else "")
 
 
 def export(
-    source: Path, out: Path, *, step: int | None = None, bf16: bool = False, overwrite: bool = False
+    source: Path, out: Path, *, step: int | None = None, bf16: bool = False, overwrite: bool = False, ema: bool = False
 ) -> Exported:
     """Writes a checkpoint of a run to `out`: the best where the run keeps it (validation.keep_best), else the newest;
-    or the one after `step` steps, or the given checkpoint.
+    or the one after `step` steps, or the given checkpoint. ema: the running mean of the weights (optimizer.ema).
 
-    UserError if the checkpoint is missing or damaged, if `out` exists, or if the result does not have the probe's loss.
+    UserError if the checkpoint is missing or damaged, if `out` exists, if the result does not have the probe's loss, or
+    if a running mean is asked for where there is none.
     """
     checkpoint, run_dir = find_checkpoint(source, step)
     if out.exists() and not overwrite:
@@ -68,11 +76,17 @@ def export(
         raise UserError("is not a model that was exported here", str(out), "choose another folder")
     manifest = Manifest.read(checkpoint)
     manifest.check_files(checkpoint)
-    weights = read_weights(checkpoint, manifest)
+    files, dtype = ZeroFiles(checkpoint, manifest), torch.bfloat16 if bf16 else torch.float32
+    if ema and EMA not in files.keys:
+        raise UserError(
+            "holds no running mean of the weights", str(checkpoint), "train with optimizer.ema, or leave --ema"
+        )
     with strict.replace_folder(out) as partial:
-        _write(weights, manifest, run_dir, partial, torch.bfloat16 if bf16 else torch.float32)
+        _write(read_weights(files), manifest, run_dir, partial, dtype)
         loss = verify(partial, manifest, loose=bf16)
-        made = Exported(out, checkpoint, manifest.step, manifest.tokens, loss, manifest.probe["loss"])
+        if ema:
+            _write(read_weights(files, EMA), manifest, run_dir, partial, dtype)
+        made = Exported(out, checkpoint, manifest.step, manifest.tokens, loss, manifest.probe["loss"], ema)
         strict.write_atomically(partial / PROOF, json.dumps(made.proof(), indent=1))
     return made
 
@@ -83,7 +97,7 @@ def is_newest(model_dir: Path, run_dir: Path) -> bool:
     if found is None or not (model_dir / PROOF).is_file():
         return False
     proof: dict[str, Any] = json.loads((model_dir / PROOF).read_text(encoding="utf-8"))
-    return bool(proof["step"] == Manifest.read(found).step)
+    return bool(proof["step"] == Manifest.read(found).step and not proof["ema"])
 
 
 def find_checkpoint(source: Path, step: int | None = None) -> tuple[Path, Path]:
@@ -98,10 +112,9 @@ def find_checkpoint(source: Path, step: int | None = None) -> tuple[Path, Path]:
     return found, source
 
 
-def read_weights(checkpoint: Path, manifest: Manifest) -> Weights:
-    """The fp32 master weights of a checkpoint, by parameter name."""
-    files = ZeroFiles(checkpoint, manifest)
-    return {name: files.full(name) for name in files.shapes}
+def read_weights(files: ZeroFiles, key: str = MASTER) -> Weights:
+    """The fp32 master weights of a checkpoint by parameter name, or what its optimizer keeps for each of them."""
+    return {name: files.full(name, key) for name in files.shapes}
 
 
 def _write(weights: Weights, manifest: Manifest, run_dir: Path, folder: Path, dtype: torch.dtype) -> None:

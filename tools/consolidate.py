@@ -17,8 +17,12 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 def consolidate(
     source: Annotated[Path, typer.Argument(help="A run folder, or one of its checkpoints.")],
     out: Annotated[Path, typer.Argument(help="Folder to make; plain transformers loads it.")],
-    step: Annotated[int | None, typer.Option(help="The checkpoint after this step; default: the newest.")] = None,
+    step: Annotated[
+        int | None,
+        typer.Option(help="The checkpoint after this step; default: the best that is kept, or the newest."),
+    ] = None,
     dtype: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    ema: Annotated[bool, typer.Option("--ema", help="The running mean of the weights (optimizer.ema).")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -31,7 +35,7 @@ def consolidate(
 
     if dtype not in ("fp32", "bf16"):
         raise UserError(f"unknown dtype '{dtype}'", "--dtype", "fp32 or bf16")
-    made = export(source, out, step=step, bf16=dtype == "bf16", overwrite=overwrite)
+    made = export(source, out, step=step, bf16=dtype == "bf16", overwrite=overwrite, ema=ema)
     print(json.dumps({"model": str(made.model_dir), **made.proof()}) if as_json else made.told())
 
 

@@ -23,6 +23,7 @@ from bigchem.model.attention import KINDS
 from bigchem.model.presets import from_hf_config, num_parameters
 from bigchem.model.pretrained import save_pretrained
 from bigchem.train.checkpoint import Manifest
+from bigchem.train.zero_files import ZeroFiles
 
 
 def test_every_zero_stage_has_the_same_loss_curve(trained: dict[int, RunConfig]) -> None:
@@ -74,6 +75,20 @@ def test_bf16_keeps_fp32_masters_and_exports_them(small_data: Path, tmp_path: Pa
         export(config.run_dir, tmp_path / f"model{stage}")
         weight = T5ForConditionalGeneration.from_pretrained(tmp_path / f"model{stage}").shared.weight
         assert not torch.equal(weight, weight.bfloat16().float())
+
+
+def test_the_running_mean_is_exported_where_there_is_one(
+    trained: dict[int, RunConfig], small_data: Path, tmp_path: Path
+) -> None:
+    config = config_of(tmp_path, small_data, "mean", optimizer={"ema": 0.5})
+    run_ranks(train_here, 1, config)
+    made = export(config.run_dir, tmp_path / "mean-model", ema=True)
+    files = ZeroFiles(made.checkpoint, Manifest.read(made.checkpoint))
+    weight = T5ForConditionalGeneration.from_pretrained(made.model_dir).shared.weight
+    assert torch.equal(weight, files.full("shared.weight", "ema"))
+    assert not torch.equal(weight, files.full("shared.weight"))
+    with pytest.raises(UserError, match="holds no running mean"):
+        export(trained[2].run_dir, tmp_path / "none", ema=True)
 
 
 def test_a_run_folder_holds_what_the_design_says(trained: dict[int, RunConfig]) -> None:
