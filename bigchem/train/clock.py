@@ -27,6 +27,7 @@ class Clock:
         self.end = end
         self.save_s = FIRST_SAVE_S if end is None else min(FIRST_SAVE_S, max(0.0, end - now) / 10)
         self._steps: deque[float] = deque(maxlen=RECENT)
+        self._late: str | None = None
 
     def step_took(self, seconds: float) -> None:
         """Counts a step."""
@@ -37,10 +38,11 @@ class Clock:
         return 2 * self.save_s + max(self._steps, default=0.0) + MARGIN_S
 
     def late(self, now: float) -> str | None:
-        """In words, if the run must save now; None: it may go on."""
-        if self.end is None or self.end - now >= self.needed():
-            return None
-        return f"{self.end - now:.0f} s are left of the job, saving in time takes {self.needed():.0f}"
+        """In words, if the run must save now; None: it may go on. What has once been said stays: the save that follows
+        may turn out to be quick."""
+        if self._late is None and self.end is not None and self.end - now < self.needed():
+            self._late = f"{self.end - now:.0f} s are left of the job, saving in time takes {self.needed():.0f}"
+        return self._late
 
 
 def job_end(env: Mapping[str, str]) -> float | None:

@@ -174,3 +174,19 @@ def test_every_launcher_gives_the_same_run(small_data: Path, tmp_path: Path) -> 
         assert curves[name] == pytest.approx(curves["alone"], rel=1e-5)
         assert ledger.read(config.run_dir) == ledger.read(configs["alone"].run_dir)
     assert curves["torchrun"] == curves["srun"] == curves["submitit"]
+
+
+@pytest.mark.slow
+def test_a_submitted_run_that_loses_a_rank_is_started_again_by_itself(small_data: Path, tmp_path: Path) -> None:
+    config = config_of(tmp_path / "runs", small_data, "run", train={"steps": 200}, checkpoint={"every": 20, "keep": 2})
+    submitted = submit(config, load_profile("local"))
+    wait_for(config, 25)
+    controller = int(submitted.job.job_id)
+    children = Path(f"/proc/{controller}/task/{controller}/children").read_text().split()
+    os.kill(int(children[1]), signal.SIGKILL)
+    status = wait(submitted, lambda row: None)
+    assert (status.state, status.step) == ("trained", 200)
+    log = (config.run_dir / "logs" / "rank0.log").read_text()
+    assert "rank 0 lost its connection to another rank after step" in log
+    assert log.count("from step") == 1
+    assert len(losses(config)) == 200

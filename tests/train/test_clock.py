@@ -19,7 +19,10 @@ def test_a_run_stops_while_twice_a_save_a_slow_step_and_the_margin_are_left() ->
         clock.step_took(seconds)
     needed = 200 + 40 + MARGIN_S
     assert clock.late(1000 - needed) is None
-    assert str(clock.late(1000 - needed + 1)).startswith("254 s are left")
+    told = clock.late(1000 - needed + 1)
+    assert str(told).startswith("254 s are left")
+    clock.save_s = 0.1
+    assert clock.late(1000 - needed + 2) == told
 
 
 def test_a_short_job_does_not_stop_before_it_has_begun() -> None:

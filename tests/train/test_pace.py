@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
+from distributed import run_ranks
+from faults import Fault, train_with
 from hypothesis import given
 from hypothesis import strategies as st
+from runs import config_of
 
-from bigchem.config import HealthConfig
+from bigchem.config import HealthConfig, RunConfig
+from bigchem.train import pace
 from bigchem.train.pace import Notices
 
 
@@ -39,3 +47,29 @@ def test_waiting_for_data_is_told_once_until_it_is_over() -> None:
 def test_a_disk_without_room_for_the_next_checkpoint_is_told_once_until_there_is_room() -> None:
     notices = Notices(HealthConfig())
     assert [notices.disk(free, 100) for free in (100, 99, 50, 200, 1)] == [False, True, False, False, True]
+
+
+def _slowed(runs: list[tuple[RunConfig, list[Fault]]]) -> None:
+    pace.LEAST_S, pace.disk_room = 0.1, lambda folder: 10_000
+    for config, faults in runs:
+        train_with(config, faults)
+
+
+def test_a_slow_rank_slow_data_and_a_full_disk_are_told_once_each(small_data: Path, tmp_path: Path) -> None:
+    """The disk's free bytes are a stand-in."""
+    steps = tuple(range(1, 99))
+    fields: dict[str, Any] = {"train": {"steps": 14, "log_every": 2}, "checkpoint": {"every": 4}}
+    slow = config_of(tmp_path, small_data, "slow", **fields)
+    starved = config_of(tmp_path, small_data, "starved", **fields)
+    faults = [Fault("forward", 1, steps, 0.3)], [Fault("data", 0, steps, 1.0), Fault("data", 1, steps, 1.0)]
+    run_ranks(_slowed, 2, [(slow, faults[0]), (starved, faults[1])])
+    told = {}
+    for config in (slow, starved):
+        lines = (config.run_dir / "events.jsonl").read_text().splitlines()
+        told[config.name] = [json.loads(line) for line in lines]
+    assert [event["kind"] for event in told["slow"]] == ["disk nearly full", "slow rank"]
+    assert told["slow"][1]["detail"].startswith("rank 1 (")
+    kinds = [event["kind"] for event in told["starved"]]
+    assert sorted(kinds) == ["data starvation", "disk nearly full"]
+    (starvation,) = [event for event in told["starved"] if event["kind"] == "data starvation"]
+    assert starvation["action"] == "put data.path on a local disk"
