@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from dataclasses import dataclass
@@ -57,10 +58,16 @@ class Saver:
         """Publishes a checkpoint. state: see Manifest.
 
         Where a rank cannot write, all ranks agree on it, what was written is removed and the run goes on. final: there
-        will be no other: that is a UserError then.
+        will be no other: that is a UserError then. So are weights that give the probe a loss that is not finite.
         """
         begun = time.monotonic()
         probe_loss = self._engine.evaluate(self._probe.batch()).mean
+        if not math.isfinite(probe_loss):
+            raise UserError(
+                f"the weights after step {done.steps} give the probe batch a loss of {probe_loss}: they are not saved",
+                str(self._folder),
+                f"lower optimizer.lr; {self._last_good()}",
+            )
         name = checkpoint.step_name(done.steps)
         partial = self._folder / (name + checkpoint.PARTIAL)
 
@@ -151,7 +158,7 @@ class Saver:
         checkpoint.clean(self._folder, self._config.checkpoint, best, held=self._copies.busy)
 
     def _tell_failure(self, step: int, failure: str, *, final: bool) -> None:
-        good = f"the last good one is {checkpoint.step_name(self.newest)}" if self.newest else "there is none before it"
+        good = self._last_good()
         if final:
             raise UserError(
                 f"the checkpoint after step {step} failed {failure}; {good}",
@@ -159,6 +166,9 @@ class Saver:
                 "make room and start the run again: it goes on from there",
             )
         say(f"checkpoint after step {step} failed {failure}; {good}; training goes on")
+
+    def _last_good(self) -> str:
+        return f"the last good one is {checkpoint.step_name(self.newest)}" if self.newest else "there is none before it"
 
     def _newest(self) -> Path | None:
         found = checkpoint.folders(self._folder)

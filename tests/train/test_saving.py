@@ -68,6 +68,34 @@ def test_a_full_disk_costs_one_checkpoint_and_stops_the_run_only_at_its_end(smal
     assert sorted(p.name for p in (config.run_dir / "checkpoints").iterdir()) == ["latest", "step_00000002"]
 
 
+def with_a_ruined_weight(config: RunConfig) -> str:
+    """A step after the second leaves NaN in the weights, though loss and gradient were good."""
+    import torch
+
+    from bigchem.train.engine import Engine
+
+    move = Engine.optimizer_step
+
+    def ruin(self: Engine, lr: float, *, skip: bool = False) -> float:
+        norm = move(self, lr, skip=skip)
+        self.taken = getattr(self, "taken", 0) + 1  # type: ignore[attr-defined]
+        if self.taken == 4:  # type: ignore[attr-defined]
+            with torch.no_grad():
+                self._engine.module.shared.weight.fill_(float("nan"))
+        return norm
+
+    Engine.optimizer_step = ruin  # type: ignore[method-assign]
+    return told(config)
+
+
+def test_weights_that_are_not_finite_are_never_published(small_data: Path, tmp_path: Path) -> None:
+    config = config_of(tmp_path, small_data, "ruined", checkpoint={"every": 2})
+    (text,) = run_ranks(with_a_ruined_weight, 1, config)
+    assert "the weights after step 4 give the probe batch a loss of nan: they are not saved" in text
+    assert "the last good one is step_00000002" in text
+    assert [p.name for p in published(config.run_dir / "checkpoints")] == ["step_00000002"]
+
+
 def flip(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
