@@ -215,14 +215,25 @@ def superseded(steps: Collection[int], config: CheckpointConfig, best: int | Non
 
 
 def clean(checkpoints: Path, config: CheckpointConfig, best: int | None = None, held: Collection[Path] = ()) -> None:
-    """Removes partial and doomed checkpoints, and complete ones that retention gives up.
+    """Removes partial and doomed checkpoints, and complete ones that retention gives up: `give_up` and `sweep`."""
+    give_up(checkpoints, config, best, held)
+    sweep(checkpoints)
+
+
+def give_up(checkpoints: Path, config: CheckpointConfig, best: int | None = None, held: Collection[Path] = ()) -> None:
+    """Dooms the complete checkpoints that retention gives up: renamed first, so that a kill while they are removed
+    leaves none that looks complete.
 
     best: step of a checkpoint that is never removed. held: checkpoints that are being read, left for the next time.
     """
     by_step = {step_of(path): path for path in published(checkpoints)}
     for step in superseded(by_step, config, best):
         if by_step[step] not in held:
-            by_step[step].rename(_free(by_step[step], DOOMED))  # so that a kill leaves none that looks complete
+            by_step[step].rename(_free(by_step[step], DOOMED))
+
+
+def sweep(checkpoints: Path) -> None:
+    """Removes partial and doomed checkpoints."""
     for suffix in (PARTIAL, DOOMED):
         for path in checkpoints.glob(f"step_*{suffix}*"):
             shutil.rmtree(path, ignore_errors=True)

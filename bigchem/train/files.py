@@ -21,7 +21,7 @@ from torch.serialization import get_crc32_options, set_crc32_options
 from bigchem.train.zero_files import load_safely
 
 CHUNK = 16 << 20
-"""Bytes after which the kernel is asked to begin writing to the disk, instead of all at once at the fsync."""
+"""Bytes after which the kernel is asked to write to the disk, which it does while they are hashed."""
 
 
 class Files(CheckpointEngine):  # type: ignore[misc]
@@ -122,12 +122,13 @@ class HashedFile:
     def _write(self, view: memoryview) -> None:
         for begin in range(0, len(view), CHUNK):
             chunk = view[begin : begin + CHUNK]
+            at = self.size
             while len(chunk):
                 done = self._file.write(chunk)
                 chunk = chunk[done:]
                 self.size += done
-            if begin:
-                os.posix_fadvise(self._file.fileno(), self.size - CHUNK, CHUNK, os.POSIX_FADV_DONTNEED)
+            if self.size - at == CHUNK:
+                os.posix_fadvise(self._file.fileno(), at, CHUNK, os.POSIX_FADV_DONTNEED)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ class Saver:
         self._data_fingerprint, self._hf_config = data_fingerprint, hf_config
         self._folder = config.run_dir / "checkpoints"
         self._copies = Copies(config.checkpoint, config.name)
+        self._sweeper = ThreadPoolExecutor(1)
+        self._swept = self._sweeper.submit(lambda: None)
         self.newest = 0
 
     def save(self, done: Done, state: dict[str, Any], *, final: bool = False) -> Saved:
@@ -72,6 +75,7 @@ class Saver:
         partial = self._folder / (name + checkpoint.PARTIAL)
 
         def prepare() -> None:
+            self._swept.result()  # so that its room is there
             if warning := checkpoint.disk_warning(self._folder):
                 print(warning, flush=True)
             shutil.rmtree(partial, ignore_errors=True)  # of an attempt that was killed
@@ -135,8 +139,9 @@ class Saver:
         return Done(), {}
 
     def close(self) -> None:
-        """Waits for the last copy."""
+        """Waits for the last copy and the last removal."""
         self._copies.close()
+        self._sweeper.shutdown()
 
     def _manifest(self, done: Done, probe_loss: float, state: dict[str, Any]) -> Manifest:
         return Manifest(
@@ -155,7 +160,8 @@ class Saver:
 
     def _tidy(self, new: Path, best: int | None) -> None:
         self._copies.add(new, best)
-        checkpoint.clean(self._folder, self._config.checkpoint, best, held=self._copies.busy)
+        checkpoint.give_up(self._folder, self._config.checkpoint, best, held=self._copies.busy)
+        self._swept = self._sweeper.submit(checkpoint.sweep, self._folder)  # gigabytes take a while to remove
 
     def _tell_failure(self, step: int, failure: str, *, final: bool) -> None:
         good = self._last_good()
