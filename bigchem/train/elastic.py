@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bigchem.errors import UserError
 from bigchem.train.checkpoint import Manifest
+from bigchem.train.ranks import ranks
 from bigchem.train.zero_files import MASTER, ZeroFiles
 
 COUNTERS = ("global_steps", "global_samples", "skipped_steps")
@@ -122,9 +123,9 @@ def _refuse_what_cannot(engine: Any, stage: int, checkpoint: Path, manifest: Man
     nvme = stage == 3 and (engine.zero_nvme_offload_optimizer() or engine.optimizer.params_in_nvme_and_cpu)
     if nvme or manifest.precision == "fp16":
         raise UserError(
-            f"saved by {manifest.world_size} ranks at ZeRO-{manifest.zero_stage}: cannot be converted "
+            f"saved by {ranks(manifest.world_size)} at ZeRO-{manifest.zero_stage}: cannot be converted "
             + ("for states on NVMe" if nvme else "in fp16"),
             str(checkpoint),
-            f"resume on {manifest.world_size} ranks at ZeRO-{manifest.zero_stage}"
+            f"resume on {ranks(manifest.world_size)} at ZeRO-{manifest.zero_stage}"
             + (", or with the states in memory (zero3, zero3_offload)" if nvme else ""),
         )

@@ -31,7 +31,7 @@ from bigchem.train.model import build, peak_flops, record, with_local_weights
 from bigchem.train.pace import Pace
 from bigchem.train.probe import Probe
 from bigchem.train.profile import Profiler
-from bigchem.train.ranks import say
+from bigchem.train.ranks import ranks, say
 from bigchem.train.saving import Done, Saver
 from bigchem.train.signals import StopFlag, Wish
 from bigchem.train.state import write_state
@@ -111,7 +111,7 @@ def train(config: RunConfig, device: torch.device, requeue: Requeue = lambda lea
         saver = Saver(config, engine, Probe.of(loader), data.index.fingerprint, hf_config)
         stack.callback(saver.close)
         size = f"{presets.num_parameters(model.shape):,} parameters"
-        say(f"{size}, ZeRO-{engine.zero_stage}, {world_size} ranks, {device}")
+        say(f"{size}, ZeRO-{engine.zero_stage}, {ranks(world_size)}, {device}")
         say(f"data {data.index.fingerprint}: {loader.plan.describe()}")
         if advice := loader.plan.advice(data):
             say(advice)

@@ -29,6 +29,11 @@ def on_rank0(function: Callable[[], T]) -> T:
     return result  # type: ignore[return-value]
 
 
+def ranks(count: int) -> str:
+    """A number of ranks, in words."""
+    return f"{count} rank" if count == 1 else f"{count} ranks"
+
+
 def say(text: str) -> None:
     """One line, from rank 0."""
     if dist.get_rank() == 0:

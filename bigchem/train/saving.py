@@ -18,7 +18,7 @@ from bigchem.train.checkpoint import Manifest
 from bigchem.train.copying import Copies
 from bigchem.train.engine import Engine
 from bigchem.train.probe import Probe
-from bigchem.train.ranks import gathered, on_rank0, say
+from bigchem.train.ranks import gathered, on_rank0, ranks, say
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class Saver:
             engine, precision = self._engine, self._config.train.precision
             saved, now = (manifest.precision, precision) if manifest.precision != precision else ("", "")
             say(
-                f"saved by {manifest.world_size} ranks at ZeRO-{manifest.zero_stage} {saved}".rstrip()
+                f"saved by {ranks(manifest.world_size)} at ZeRO-{manifest.zero_stage} {saved}".rstrip()
                 + f", this job has {engine.world_size} at ZeRO-{engine.zero_stage} {now}".rstrip()
                 + f": converted in {time.monotonic() - begun:.1f} s"
             )
