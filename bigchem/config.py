@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -106,7 +107,7 @@ class TrainConfig(Section):
     """Run T5 in fp16 all the same."""
     log_every: Positive = 10
     """Steps between two rows of metrics.jsonl."""
-    profile: Annotated[str, Field(pattern=r"^[1-9]\d*:[1-9]\d*$")] | None = None
+    profile: str | None = None
     """START:STOP: profiles these steps, both included, counted as in the log, on rank 0: a trace and a record of memory
     in the run folder's profile/. None: no profile."""
     wandb: str | None = None
@@ -138,7 +139,8 @@ class TrainConfig(Section):
     @property
     def profiled(self) -> range:
         """Steps to be profiled, counted from 1; empty: none."""
-        start, stop = (0, -1) if self.profile is None else map(int, self.profile.split(":"))
+        found = re.fullmatch(r"([1-9]\d*):([1-9]\d*)", self.profile or "0:0")
+        start, stop = (0, -1) if found is None else map(int, found.groups())
         return range(start, stop + 1) if stop <= self.steps else range(0)
 
 

@@ -37,8 +37,8 @@ Weights = dict[str, torch.Tensor]
 class Exported:
     """A model folder and its proof: the probe batch's loss by transformers, and what the engine recorded.
 
-    ema: the folder holds the running mean of the weights, which the engine never computed with: the proof is that of
-    the weights, read in the same way.
+    ema_loss: where the folder holds the running mean of the weights, the probe's loss with it. The engine never
+    computed with that: loss and recorded are those of the weights, which are read in the same way.
     """
 
     model_dir: Path
@@ -47,17 +47,20 @@ class Exported:
     tokens: int
     loss: float
     recorded: float
-    ema: bool = False
+    ema_loss: float | None = None
 
     def proof(self) -> dict[str, Any]:
         """The proof as plain data."""
-        fields = ("step", "tokens", "loss", "recorded", "ema")
+        fields = ("step", "tokens", "loss", "recorded", "ema_loss")
         return {"checkpoint": str(self.checkpoint), **{name: getattr(self, name) for name in fields}}
 
     def told(self) -> str:
         """The proof in a line."""
         proof = f"probe loss {self.loss:.6f} (the engine recorded {self.recorded:.6f})"
-        return f"{self.model_dir}: step {self.step}, {proof}" + ("; these are the running mean" if self.ema else "")
+        if self.ema_loss is None:
+            return f"{self.model_dir}: step {self.step}, {proof}"
+        mean = f"running mean of the weights, probe loss {self.ema_loss:.6f}"
+        return f"{self.model_dir}: step {self.step}, {mean}; the weights themselves, read in the same way: {proof}"
 
 
 def export(
@@ -86,7 +89,9 @@ def export(
         loss = verify(partial, manifest, loose=bf16)
         if ema:
             _write(read_weights(files, EMA), manifest, run_dir, partial, dtype)
-        made = Exported(out, checkpoint, manifest.step, manifest.tokens, loss, manifest.probe["loss"], ema)
+        ema_loss = _probe_loss(partial, manifest) if ema else None
+        made = Exported(out, checkpoint, manifest.step, manifest.tokens, loss, manifest.probe["loss"], ema_loss)
+        strict.write_atomically(partial / "README.md", _card(made, manifest, run_dir))
         strict.write_atomically(partial / PROOF, json.dumps(made.proof(), indent=1))
     return made
 
@@ -97,7 +102,7 @@ def is_newest(model_dir: Path, run_dir: Path) -> bool:
     if found is None or not (model_dir / PROOF).is_file():
         return False
     proof: dict[str, Any] = json.loads((model_dir / PROOF).read_text(encoding="utf-8"))
-    return bool(proof["step"] == Manifest.read(found).step and not proof["ema"])
+    return bool(proof["step"] == Manifest.read(found).step and proof["ema_loss"] is None)
 
 
 def find_checkpoint(source: Path, step: int | None = None) -> tuple[Path, Path]:
@@ -125,22 +130,21 @@ def _write(weights: Weights, manifest: Manifest, run_dir: Path, folder: Path, dt
         raise UserError("the run folder has no tokenizer", str(tokenizer), "export from the folder of a run of ours")
     write_weights({name: weight.to(dtype) for name, weight in weights.items()}, manifest.model, folder)
     shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
-    strict.write_atomically(folder / "README.md", _card(manifest, run_dir))
 
 
-def _card(manifest: Manifest, run_dir: Path) -> str:
+def _card(made: Exported, manifest: Manifest, run_dir: Path) -> str:
     prompts = "\n".join(f"| {t.name} | {t.source_domain} -> {t.target_domain} | `{t.prompt}` |" for t in TASKS.values())
     return (
         f"# {run_dir.name}\n\nA T5 for chemistry and language, trained by bigchem for {manifest.step} steps "
         f"({manifest.position} examples, {manifest.tokens} tokens) on data `{manifest.data_fingerprint}`.\n\n"
         f"| task | domains | prompt |\n|---|---|---|\n{prompts}\n\n"
-        f"Loss of the probe batch recorded by the training engine: {manifest.probe['loss']:.6f}\n"
+        f"Probe batch: {made.told().partition(', ')[2]}\n"
     )
 
 
 def verify(folder: Path, manifest: Manifest, *, loose: bool = False) -> float:
     """The probe's loss by plain transformers; UserError if it is not what the engine recorded."""
-    loss = transformers_loss(folder, manifest.probe["sources"], manifest.probe["targets"])
+    loss = _probe_loss(folder, manifest)
     recorded = manifest.probe["loss"]
     tolerance = TOLERANCE["bf16" if loose else manifest.precision]
     if not abs(loss - recorded) <= tolerance * max(1.0, abs(recorded)):  # so that NaN fails
@@ -150,6 +154,10 @@ def verify(folder: Path, manifest: Manifest, *, loose: bool = False) -> float:
             "the checkpoint or this conversion is wrong: do not use the result; report it",
         )
     return loss
+
+
+def _probe_loss(folder: Path, manifest: Manifest) -> float:
+    return transformers_loss(folder, manifest.probe["sources"], manifest.probe["targets"])
 
 
 @torch.no_grad()

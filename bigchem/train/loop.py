@@ -6,6 +6,7 @@ import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ from bigchem.train.pace import Pace
 from bigchem.train.probe import Probe
 from bigchem.train.profile import Profiler
 from bigchem.train.ranks import ranks, say
-from bigchem.train.saving import Done, Saver
+from bigchem.train.saving import Done, Saved, Saver
 from bigchem.train.signals import StopFlag, Wish
 from bigchem.train.state import write_state
 from bigchem.train.stopwatch import Stopwatch
@@ -95,7 +96,7 @@ def train(config: RunConfig, device: torch.device, requeue: Requeue = lambda lea
     """
     rank, world_size = dist.get_rank(), dist.get_world_size()
     with ExitStack() as stack:
-        flag = stack.enter_context(StopFlag())
+        flag = stack.enter_context(StopFlag(tell=rank == 0))
         watchdog = stack.enter_context(Watchdog(config.run_dir, rank, world_size, config.health.hang_s, requeue))
         clock = Clock(job_end(os.environ), time.time())
         config = with_local_weights(config)
@@ -119,9 +120,6 @@ def train(config: RunConfig, device: torch.device, requeue: Requeue = lambda lea
         run = Run(config, model.shape, data, cost, loader, engine, saver, flag, watchdog, clock, RollBacks())
         while (outcome := attempt(run)) is None:
             pass
-    if rank == 0:
-        ended, early = "trained" if outcome.finished else "stopped", {"early": outcome.early} if outcome.early else {}
-        write_state(config.run_dir, ended, step=outcome.steps, steps=config.train.steps, **early)
     return outcome
 
 
@@ -168,15 +166,17 @@ def attempt(run: Run) -> Outcome | None:
             watchdog.beat("validate")
             validated = validation.after(done.steps)
             tracker.log(done, taken.loss, taken.lr, taken.grad_norm, validated)
-            by_person, stop = taken.loss.by_person, taken.loss.stop or validation.over is not None
-            due = due or validation.improved or done.steps % config.checkpoint.every == 0
+            sound, by_person = health.streak == 0, taken.loss.by_person
+            stop = taken.loss.stop or (sound and validation.over is not None)
+            due = due or done.steps % config.checkpoint.every == 0
+            published = False
             # Among bad steps nothing is published: if the weights are what went bad, the good checkpoints stay.
-            last = done.steps == steps or stop
-            if done.steps == steps or (health.streak == 0 and (due or stop)):
-                watchdog.beat("save")
-                saved = saver.save(done, {"health": health.state(), **validation.best.state()}, final=last)
+            if done.steps == steps or (sound and (due or stop or validation.improved)):
+                state = {"health": health.state(), **validation.best.state()}
+                saved = save(run, done, state, final=done.steps == steps or stop)
                 tracker.saved(saved.seconds)
-                clock.save_s, due = saved.seconds, False
+                due, published = False, saved.path is not None
+            validation.settle(published=published)
     return conclude(run, done.steps, validation.over, by_person)
 
 
@@ -198,16 +198,31 @@ def must_go_back(run: Run, health: Health, loaded: LoadedStep, number: int, bad:
     return go_back(run.config, number, bad, health, run.roll_backs, run.saver.newest, keys)
 
 
+def save(run: Run, done: Done, state: dict[str, Any], *, final: bool) -> Saved:
+    """Publishes a checkpoint; the clock learns what that takes."""
+    run.watchdog.beat("save")
+    saved = run.saver.save(done, state, final=final)
+    if saved.path is not None:
+        run.clock.save_s = saved.seconds
+    return saved
+
+
 def conclude(run: Run, done: int, early: str | None, by_person: bool) -> Outcome:
-    """Says why a run ends before its last step, if it does."""
-    steps, newest = run.config.train.steps, run.saver.newest
-    if done < steps and early is not None:
-        say(f"{early}; ended after step {done} of {steps}")
-    elif done < steps and run.engine.rank == 0:
-        reason = run.flag.received or run.clock.late(time.time()) or "another rank was told to"
-        tell_end(run.config.run_dir, done, newest, reason)
+    """Says why a run ends before its last step, if it does, and leaves in state.json how it ended."""
+    config, steps, newest = run.config, run.config.train.steps, run.saver.newest
     early = early if done < steps else None
-    return Outcome(newest == steps or early is not None, newest, by_person, early)
+    outcome = Outcome(newest == steps or early is not None, newest, by_person, early)
+    if run.engine.rank > 0:
+        return outcome
+    words = {} if early is None else {"early": early}
+    if early is not None:
+        print(f"{early}; ended after step {done} of {steps}", flush=True)
+    elif done < steps:
+        reason = run.flag.received or run.clock.late(time.time()) or "another rank was told to"
+        tell_end(config.run_dir, done, newest, reason)
+        words = {"reason": reason if by_person else f"{reason}: to be started again"}
+    write_state(config.run_dir, "trained" if outcome.finished else "stopped", step=newest, steps=steps, **words)
+    return outcome
 
 
 def same_on_all_ranks(fingerprint: str, where: str) -> None:

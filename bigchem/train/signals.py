@@ -5,6 +5,7 @@ Nothing is done in a handler but to remember: a collective operation that has be
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from enum import Enum
@@ -27,9 +28,11 @@ class Wish(Enum):
 
 
 class StopFlag:
-    """While entered, a stop signal sets `received`; a second SIGINT interrupts at once."""
+    """While entered, a stop signal sets `received`; a second SIGINT interrupts at once. tell: the first is answered on
+    the terminal, with what is waited for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tell: bool = False) -> None:
+        self._tell = tell
         self.received: str | None = None
         self._interrupted: float | None = None
         self._previous: dict[int, object] = {}
@@ -52,6 +55,10 @@ class StopFlag:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
+        if self._tell and self.received is None:
+            again = "; once more quits at once" if number == signal.SIGINT else ""
+            line = f"{signal.Signals(number).name}: saving when this step is done{again}\n"
+            os.write(2, line.encode())  # print is not for handlers: it may stand in the middle of one
         if number == signal.SIGINT:
             if self._interrupted is not None and now - self._interrupted > ECHO_S:
                 raise KeyboardInterrupt

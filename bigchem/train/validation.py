@@ -42,11 +42,13 @@ class Validated:
 class Validation:
     """Validates every validation.every steps. Every rank makes it and calls it alike.
 
-    improved: whether the last call found a new best that is to be kept. over: why the run has to end; None: it goes on.
+    improved: whether the last call found a new best that is to be kept; `settle` says whether it was. over: why the run
+    has to end; None: it goes on.
     """
 
     def __init__(self, config: RunConfig, engine: Engine, data: Data, cost: Cost, best: Best) -> None:
         self._config, self._engine, self.best = config, engine, best
+        self._before = best
         self.improved = False
         if config.validation.every:
             self._read(data, cost)
@@ -92,12 +94,17 @@ class Validation:
         by_task = self._engine.validate(self._share, self._number).by_task()
         loss = sum(by_task.values()) / len(by_task)
         value = loss if self.best.metric == "loss" else by_task[self.best.metric.removeprefix("loss/")]
-        self.best = self.best.after(step, value)
+        self._before, self.best = self.best, self.best.after(step, value)
         self.improved = self.best.keep and self.best.step == step
         samples = self._samples.predict(self._engine)
         found = Validated(step, loss, by_task, samples, time.monotonic() - begun)
         say(self._told(found, value))
         return found
+
+    def settle(self, *, published: bool) -> None:
+        """A new best that is to be kept counts only if its checkpoint was published: else the one before stays."""
+        if self.improved and not published:
+            self.best, self.improved = self._before, False
 
     def _told(self, found: Validated, value: float) -> str:
         best = self.best

@@ -87,6 +87,9 @@ def test_the_running_mean_is_exported_where_there_is_one(
     weight = T5ForConditionalGeneration.from_pretrained(made.model_dir).shared.weight
     assert torch.equal(weight, files.full("shared.weight", "ema"))
     assert not torch.equal(weight, files.full("shared.weight"))
+    probe = Manifest.read(made.checkpoint).probe
+    assert made.ema_loss == transformers_loss(made.model_dir, probe["sources"], probe["targets"]) != made.loss
+    assert f"probe loss {made.ema_loss:.6f}" in (made.model_dir / "README.md").read_text()
     with pytest.raises(UserError, match="holds no running mean"):
         export(trained[2].run_dir, tmp_path / "none", ema=True)
 

@@ -19,9 +19,12 @@ from bigchem.launch.cluster import load_profile
 from bigchem.launch.job import _progress
 from bigchem.launch.status import run_status
 from bigchem.launch.submit import submit
-from bigchem.train.best import Best
+from bigchem.tasks import TRAINABLE_NAMES
+from bigchem.train.best import Best, chosen
 from bigchem.train.checkpoint import Manifest, published
-from bigchem.train.engine import Engine
+from bigchem.train.engine import Engine, StepLoss
+from bigchem.train.files import Files
+from bigchem.train.health import Bad, Health
 from bigchem.train.model import build
 from bigchem.train.state import read_state, write_state
 from bigchem.train.validation import Validation
@@ -108,3 +111,63 @@ def test_samples_are_transformers_greedy_predictions(early: tuple[RunConfig, Any
     samples = [sample for sample in samples_of(config) if sample["step"] == made.step]
     assert [sample["task"] for sample in samples] == list(config.data.mixture)
     assert [s["prediction"] for s in samples] == [transformers_greedy(made.model_dir, s["source"]) for s in samples]
+
+
+VALUES = {2: 3.0, 4: 2.0, 6: 5.0, 8: 4.0, 9: 4.5}
+"""Losses that the validations of `with_values` find, by step."""
+
+
+def with_values(config: RunConfig, cannot_write: int | None, bad: tuple[int, ...]) -> str:
+    """Trains with validations that find VALUES, a checkpoint that cannot be written, and losses that are not finite."""
+    seen = iter(VALUES.values())
+    judge, write = Health.judge_loss, Files.save
+    steps = iter(range(1, 100))
+
+    def validate(self: Engine, share: Any, number: int) -> StepLoss:
+        counts = torch.tensor([1.0] + [0.0] * (len(TRAINABLE_NAMES) - 1))
+        return StepLoss(counts * next(seen), counts, stop=False, by_person=False)
+
+    def judge_loss(self: Health, loss: float) -> Bad | None:
+        return judge(self, float("nan") if next(steps) in bad else loss)
+
+    def save(self: Files, state_dict: dict[str, Any], path: str) -> None:
+        if Path(path).parent.name.startswith(f"step_{cannot_write or 0:08d}"):
+            Path(path).symlink_to("/dev/full")
+        write(self, state_dict, path)
+
+    Engine.validate, Health.judge_loss, Files.save = validate, judge_loss, save  # type: ignore[method-assign]
+    train_here(config)
+    checkpoints = config.run_dir / "checkpoints"
+    there = " ".join(p.name for p in published(checkpoints))
+    return f"{there}; best {chosen(checkpoints).name}"  # type: ignore[union-attr]
+
+
+def all_with_values(cases: list[tuple[RunConfig, int | None, tuple[int, ...]]]) -> list[str]:
+    """`with_values` of several runs, one after another."""
+    patched = Engine.validate, Health.judge_loss, Files.save
+    told = []
+    for case in cases:
+        told.append(with_values(*case))
+        Engine.validate, Health.judge_loss, Files.save = patched  # type: ignore[method-assign]
+    return told
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_the_best_is_the_best_that_was_published(small_data: Path, tmp_path: Path) -> None:
+    """Where the lowest loss is found at a step whose checkpoint cannot be written, or among bad steps, the best before
+    it stays, and is the one to be exported."""
+    configs = [
+        config_of(
+            tmp_path,
+            small_data,
+            name,
+            train={"steps": 9},
+            checkpoint={"every": 100, "keep": 1},
+            validation={**VALIDATION, "every": 2, "samples": 0},
+        )
+        for name in ("sound", "full", "bad")
+    ]
+    cases = list(zip(configs, (None, 4, None), ((), (), (4,)), strict=True))
+    ((sound, full, bad),) = run_ranks(all_with_values, 1, cases)
+    assert sound == "step_00000004 step_00000009; best step_00000004"
+    assert full == bad == "step_00000002 step_00000009; best step_00000002"
