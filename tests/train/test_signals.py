@@ -55,3 +55,10 @@ def test_the_handlers_of_before_come_back() -> None:
     with StopFlag():
         assert signal.getsignal(signal.SIGUSR1) != before
     assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_the_first_signal_is_answered_with_what_is_waited_for(capfd: pytest.CaptureFixture[str]) -> None:
+    with StopFlag(tell=True):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert capfd.readouterr().err == "SIGINT: saving when this step is done; once more quits at once\n"
