@@ -25,6 +25,17 @@ def tables() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=240)
 
 
+def amount(size: float) -> str:
+    """Bytes in words, three digits: 9.31 MB, 2.67 GB, 31.2 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            break
+        size /= 1000
+    else:
+        unit = "TB"
+    return f"{size:.3g} {unit}"
+
+
 class Bar:
     """One piece of work in progress."""
 
