@@ -194,8 +194,7 @@ def publish(
             known[path] = (path.stat().st_size, sha256_of(path))
     listed = {str(path.relative_to(partial)): known[path] for path in sorted(known)}
     table = {"format": FORMAT, **asdict(manifest), "files": listed}
-    strict.write_atomically(partial / "manifest.json", json.dumps(table, indent=1))
-    strict.fsync(partial)
+    strict.write_atomically(partial / "manifest.json", json.dumps(table, indent=1))  # fsyncs the folder as well
     final = checkpoints / step_name(manifest.step)
     _settle_replaced(checkpoints)
     if final.exists():  # an older attempt at the same step

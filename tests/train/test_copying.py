@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from test_checkpoint import manifest, written
+from test_checkpoint import manifest, recorded, written
 
 from bigchem.config import CheckpointConfig
 from bigchem.errors import UserError
@@ -30,7 +30,10 @@ def copies_of(to: str, **fields: int) -> Copies:
     return Copies(CheckpointConfig(copy_to=to, **fields), "run")
 
 
-def test_copies_behind_a_url_are_kept_as_the_checkpoints_are_and_come_back_whole(memory: str, tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to know a descriptor's file")
+def test_copies_behind_a_url_are_kept_as_the_checkpoints_are_and_come_back_whole(
+    memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copies = copies_of(memory, keep=2, keep_every=10)
     for step in (10, 15, 20, 25):
         copies.add(checkpoint_of(tmp_path / "there", step))
@@ -39,7 +42,11 @@ def test_copies_behind_a_url_are_kept_as_the_checkpoints_are_and_come_back_whole
     copies.close()
     fs = fsspec.filesystem("memory")
     assert {p.split("/")[4] for p in fs.find("/bucket/runs/run")} == {"step_00000010", "step_00000020", "step_00000025"}
-    found = copies_of(memory).fetch(tmp_path / "back")
+    with recorded(monkeypatch) as events:
+        found = copies_of(memory).fetch(tmp_path / "back")
+    inside = {f"fsync {name}" for name in ("weights.pt", "manifest.json", "step_00000025.partial")}
+    assert set(events[:-2]) == inside
+    assert events[-2:] == ["rename step_00000025.partial", "fsync back"]
     assert found == tmp_path / "back" / "step_00000025"
     assert Manifest.read(found).damage(found) is None
 
