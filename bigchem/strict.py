@@ -118,6 +118,16 @@ def replace_atomically(path: Path) -> Iterator[BinaryIO]:
         partial.unlink(missing_ok=True)
         raise
     partial.replace(path)
+    fsync(path.parent)
+
+
+def fsync(path: Path) -> None:
+    """Has a file's content, or a folder's names, on the disk when it returns."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
@@ -136,14 +146,11 @@ def replace_folder(path: Path) -> Iterator[Path]:
     try:
         yield partial
         for inside in [*partial.rglob("*"), partial]:
-            descriptor = os.open(inside, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            fsync(inside)
         if path.exists():
             path.rename(old)
         partial.rename(path)
+        fsync(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -4,6 +4,7 @@
         manifest.json         files, sizes, hashes, world size, stage, position
     step_00000300/            the same folder, renamed after an fsync of everything
     step_00000200.damaged/    one that differed from its manifest: kept, never loaded
+    step_00000200.replaced/   an older attempt at the same step, until the new one has the name: else it is put back
     step_00000100.doomed/     one that is being removed
     latest                    the name of the newest
 
@@ -14,12 +15,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bigchem import strict
@@ -27,7 +27,7 @@ from bigchem.config import CheckpointConfig
 from bigchem.errors import UserError
 
 FORMAT = 2
-PARTIAL, DAMAGED, DOOMED = ".partial", ".damaged", ".doomed"
+PARTIAL, DAMAGED, REPLACED, DOOMED = ".partial", ".damaged", ".replaced", ".doomed"
 PROOF = "bigchem.json"
 """Name of the file in an exported model's folder that says which checkpoint it is, and proves it."""
 _NAME = re.compile(r"step_\d{8,}")
@@ -43,7 +43,8 @@ class Manifest:
 
     step: optimizer steps done. position: examples consumed. model: the Hugging Face configuration. probe: a loss that
     the engine computed when it saved, for export to compare with. state: what the loop itself remembers, by who
-    remembers it ("health", "validation"), as JSON. files: {name: [bytes, sha256]}.
+    remembers it ("health", "validation"), as JSON. files: {name: [bytes, sha256]}; ValueError for a name that leads out
+    of the checkpoint, as a copy that somebody tampered with could have.
     """
 
     step: int
@@ -59,10 +60,16 @@ class Manifest:
     state: dict[str, Any] = field(default_factory=dict)
     files: dict[str, tuple[int, str]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name, (size, _) in self.files.items():
+            path = PurePosixPath(name)
+            if not path.parts or path.is_absolute() or ".." in path.parts or not isinstance(size, int):
+                raise ValueError(f"files: {name!r}")
+
     @staticmethod
     def read(checkpoint: Path) -> Manifest:
-        """The manifest of a published checkpoint; DamagedError if there is none or it is not one, UserError if another
-        version wrote it."""
+        """The manifest of a published checkpoint; DamagedError if there is none, or it cannot be read or is not one,
+        UserError if another version wrote it."""
         file = checkpoint / "manifest.json"
         try:
             table = json.loads(file.read_text(encoding="utf-8"))
@@ -71,6 +78,8 @@ class Manifest:
             return Manifest(**table)
         except FileNotFoundError:
             raise DamagedError("no checkpoint here: manifest.json is missing", str(checkpoint)) from None
+        except OSError as error:
+            raise DamagedError(f"manifest.json cannot be read: {error.strerror or error}", str(checkpoint)) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedError(f"not a manifest: {error!r}", str(file)) from None
 
@@ -103,7 +112,8 @@ class Manifest:
     def damage(self, checkpoint: Path, share: int = 0, shares: int = 1) -> str | None:
         """What is wrong with the files, compared with their sizes and hashes; None if nothing is.
 
-        share of shares: only this part of the files is looked at, so that several processes do the whole together.
+        share of shares: only this part of the files is looked at, so that several processes do the whole together. A
+        file that cannot be read is damage too and no error, which one process alone would meet.
         """
         loads = [0] * shares
         for name, (size, sha256) in sorted(self.files.items(), key=lambda file: -file[1][0]):
@@ -112,10 +122,13 @@ class Manifest:
             path = checkpoint / name
             if mine != share:
                 continue
-            if not path.is_file():
-                return f"{name} is missing"
-            if path.stat().st_size != size or sha256_of(path) != sha256:
-                return f"{name} differs from its manifest"
+            try:
+                if not path.is_file():
+                    return f"{name} is missing"
+                if path.stat().st_size != size or sha256_of(path) != sha256:
+                    return f"{name} differs from its manifest"
+            except OSError as error:
+                return f"{name} cannot be read: {error.strerror or error}"
         return None
 
     def check_files(self, checkpoint: Path) -> None:
@@ -161,31 +174,62 @@ def publish(
 ) -> Path:
     """Turns a folder that all ranks have written into a checkpoint. Rank 0 only, after a barrier.
 
-    written: sizes and hashes of files that are on the disk already; others are hashed and fsynced here.
+    written: sizes and hashes of files that are on the disk already; others are hashed and fsynced here. UserError if
+    one of them is not here as it was written: a folder that the ranks do not share. An error after the checkpoint has
+    its name is told and no more.
     """
-    listed = {}
-    for path in sorted(p for p in partial.rglob("*") if p.is_file()):
-        known = (written or {}).get(path)
-        if known is None:
-            known = (path.stat().st_size, sha256_of(path))
-            _fsync(path)
-        listed[str(path.relative_to(partial))] = known
+    known = dict(written or {})
+    for path, (size, _) in known.items():
+        if (seen := _size(path)) != size:
+            raise UserError(
+                f"{path.name} was written with {size:,} bytes, rank 0 "
+                + ("does not see it" if seen is None else f"sees {seen:,}"),
+                str(partial),
+                "set `runs` to a folder that all nodes share",
+            )
+    for path in partial.rglob("*"):
+        if path not in known:
+            strict.fsync(path)
+        if path not in known and path.is_file():
+            known[path] = (path.stat().st_size, sha256_of(path))
+    listed = {str(path.relative_to(partial)): known[path] for path in sorted(known)}
     table = {"format": FORMAT, **asdict(manifest), "files": listed}
-    strict.write_atomically(partial / "manifest.json", json.dumps(table, indent=1))
-    _fsync(partial)
+    strict.write_atomically(partial / "manifest.json", json.dumps(table, indent=1))  # fsyncs the folder as well
     final = checkpoints / step_name(manifest.step)
+    _settle_replaced(checkpoints)
     if final.exists():  # an older attempt at the same step
-        final.rename(_free(final, DOOMED))
+        final.rename(final.with_name(final.name + REPLACED))
     partial.rename(final)
-    _fsync(checkpoints)
-    strict.write_atomically(checkpoints / "latest", final.name + "\n")
+    try:
+        strict.fsync(checkpoints)
+        strict.write_atomically(checkpoints / "latest", final.name + "\n")
+        _settle_replaced(checkpoints)
+    except OSError as error:
+        print(f"{final.name} is published, `latest` is not: {error.strerror or error}", flush=True)
     return final
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a file, None if it is not there. Opened, as NFS asks its server then and else may answer from memory."""
+    try:
+        with path.open("rb") as file:
+            return file.seek(0, 2)
+    except FileNotFoundError:
+        return None
+
+
+def _settle_replaced(checkpoints: Path) -> None:
+    """Dooms an older attempt whose name the new one has, and gives it back where a kill came before."""
+    for old in checkpoints.glob(f"step_*{REPLACED}"):
+        final = old.with_suffix("")
+        old.rename(_free(final, DOOMED) if final.exists() else final)
 
 
 def set_aside(checkpoint: Path) -> Path:
     """Renames a damaged checkpoint, so that it counts no more; `latest` then names the one before it."""
     aside = checkpoint.rename(_free(checkpoint, DAMAGED))
     mend_latest(checkpoint.parent)
+    strict.fsync(checkpoint.parent)
     return aside
 
 
@@ -195,7 +239,9 @@ def damaged(checkpoints: Path) -> list[Path]:
 
 
 def mend_latest(checkpoints: Path) -> str | None:
-    """Makes `latest` name the newest checkpoint; what it named if that is not there."""
+    """Makes `latest` name the newest checkpoint; what it named if that is not there. One whose replacement a kill
+    prevented has its name again before."""
+    _settle_replaced(checkpoints)
     file, newest = checkpoints / "latest", latest(checkpoints)
     named = file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else None
     if named == (None if newest is None else newest.name):
@@ -269,11 +315,3 @@ def _free(path: Path, suffix: str) -> Path:
     """A name beside `path` that nothing has."""
     names = (path.with_name(f"{path.name}{suffix}{i or ''}") for i in range(1000))
     return next(name for name in names if not name.exists())
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,15 +1,16 @@
 """Copies of published checkpoints in a second folder or behind a URL, made by a thread while training goes on.
 
 A copy that failed is told and costs nothing but itself. What lies there is complete where it has a manifest.json: for a
-URL it is sent last and removed first; in a folder the whole checkpoint is renamed into place.
+URL it is sent last and removed first; in a folder the whole checkpoint is renamed into place. What comes back is what
+the manifest lists, compared with it before it counts as a checkpoint.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,7 +18,7 @@ from bigchem import strict
 from bigchem.config import CheckpointConfig
 from bigchem.data.remote import install_hint, is_url
 from bigchem.errors import UserError
-from bigchem.train.checkpoint import PARTIAL, step_name, superseded
+from bigchem.train.checkpoint import PARTIAL, DamagedError, Manifest, step_name, superseded
 
 MANIFEST = "manifest.json"
 
@@ -48,27 +49,34 @@ class Copies:
         self._making[checkpoint] = self._pool.submit(self._copy, self._to, checkpoint, best)
 
     def fetch(self, checkpoints: Path) -> Path | None:
-        """Brings the newest copy back into an empty folder of checkpoints; None if there is none.
+        """Brings the newest good copy back into an empty folder of checkpoints; None if there is no copy.
 
-        UserError if that cannot be known: a run that began anew by mistake would replace its own copies.
+        UserError if that cannot be known, or if none is good: a run that began anew by mistake would replace its own
+        copies.
         """
         if self._to is None:
             return None
         try:
             store = _Store(self._to)
-            steps = store.steps()
-            if not steps:
-                return None
-            final = checkpoints / step_name(max(steps))
-            partial = final.with_name(final.name + PARTIAL)
-            shutil.rmtree(partial, ignore_errors=True)
-            store.get(max(steps), partial)
+            steps = sorted(store.steps(), reverse=True)
+            for step in steps:
+                final = checkpoints / step_name(step)
+                partial = final.with_name(final.name + PARTIAL)
+                shutil.rmtree(partial, ignore_errors=True)
+                if (damage := store.get(step, partial)) is None:
+                    print(f"no checkpoint in {checkpoints}: {final.name} is brought back from {self._to}", flush=True)
+                    partial.rename(final)
+                    strict.fsync(checkpoints)
+                    return final
+                print(f"the copy of {final.name} in {self._to} is not good: {damage}", flush=True)
+                shutil.rmtree(partial, ignore_errors=True)
         except UserError:
             raise
         except Exception as error:  # every protocol raises errors of its own library
             raise UserError(f"cannot read the copies: {_line(error)}", self._to, "mend it, or unset copy_to") from None
-        print(f"no checkpoint in {checkpoints}: {final.name} is brought back from {self._to}", flush=True)
-        return partial.rename(final)
+        if steps:
+            raise UserError("no copy is good", self._to, "restore one; or remove them, to start from the beginning")
+        return None
 
     def close(self) -> None:
         """Waits for the copies under way."""
@@ -114,25 +122,42 @@ class _Store:
                 shutil.copytree(checkpoint, partial, dirs_exist_ok=True)
             return
         at = self._root / checkpoint.name
+        self._remove(at)
         files = [path.relative_to(checkpoint) for path in checkpoint.rglob("*") if path.is_file()]
         for name in sorted(files, key=lambda name: (str(name) == MANIFEST, name)):
             self._fs.makedirs(str((at / name).parent), exist_ok=True)
             self._fs.put_file(str(checkpoint / name), str(at / name))
 
-    def get(self, step: int, to: Path) -> None:
-        """Copies a checkpoint back into a new folder; it is on the disk when this returns."""
-        at = self._at(step)
-        for remote in self._fs.find(str(at)):
-            path = to / PurePosixPath(remote).relative_to(PurePosixPath(self._fs._strip_protocol(str(at))))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._fs.get_file(remote, str(path))
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+    def get(self, step: int, to: Path) -> str | None:
+        """Copies the files that a checkpoint's manifest lists back into a new folder; what is wrong with them. They are
+        on the disk when this returns."""
+        self._get_file(step, MANIFEST, to)
+        try:
+            manifest = Manifest.read(to)
+        except DamagedError as error:
+            return error.what
+        for name in manifest.files:
+            with suppress(FileNotFoundError):  # damage, told below
+                self._get_file(step, name, to)
+        for path in [*to.rglob("*"), to]:
+            strict.fsync(path)
+        return manifest.damage(to)
 
     def remove(self, step: int) -> None:
         """Removes a checkpoint, its manifest first."""
-        self._fs.rm_file(str(self._at(step) / MANIFEST))
-        self._fs.rm(str(self._at(step)), recursive=True)
+        self._remove(self._at(step))
+
+    def _remove(self, at: PurePosixPath) -> None:
+        self._fs.invalidate_cache()
+        if self._fs.exists(str(at / MANIFEST)):
+            self._fs.rm_file(str(at / MANIFEST))
+        if self._fs.exists(str(at)):
+            self._fs.rm(str(at), recursive=True)
+
+    def _get_file(self, step: int, name: str, to: Path) -> None:
+        path = to / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._fs.get_file(str(self._at(step) / name), str(path))
 
     def _at(self, step: int) -> PurePosixPath:
         return self._root / step_name(step)

@@ -81,6 +81,9 @@ def _slots(engine: Any, stage: int) -> Iterator[Slot]:
                 flat = masters[i][j] if masters else parameter
                 yield Slot(names[id(parameter)], 0, parameter.numel(), flat, 0)
         return
+    flats = "single_partition_of_fp32_groups"
+    if not hasattr(optimizer, flats):
+        flats = "fp32_groups_flat_partition"  # of BF16_Optimizer, which DeepSpeed takes for stage 1 in bf16
     for parameter in engine.module.parameters():
         name = names[id(parameter)]
         if stage == 3:
@@ -89,7 +92,7 @@ def _slots(engine: Any, stage: int) -> Iterator[Slot]:
             kept = min(numel, max(0, parameter.ds_numel - start))  # the rest is padding
             yield Slot(name, start, kept, optimizer.fp32_partitioned_groups_flat[group], offset)
         elif (mapping := parameter._hp_mapping) is not None:
-            flat = optimizer.single_partition_of_fp32_groups[mapping.param_group_index]
+            flat = getattr(optimizer, flats)[mapping.param_group_index]
             address = mapping.hp_fragment_address
             yield Slot(name, mapping.lp_fragment_address.start, address.numel, flat, address.start)
 
@@ -108,6 +111,14 @@ def _set_states(optimizer: torch.optim.Optimizer, slot: Slot, files: ZeroFiles, 
                 "resume on as many ranks and at the stage of the checkpoint",
             )
         state[key] = _step(optimizer, slot.flat, float(value)) if key == "step" else value
+
+
+def place_steps(optimizer: torch.optim.Optimizer) -> None:
+    """Puts every count of steps where the optimizer wants it. torch's load_state_dict leaves it on the CPU if the
+    optimizer that saved it was not fused: a fused one on a GPU then fails at its first step."""
+    for flat, state in optimizer.state.items():
+        if "step" in state:
+            state["step"] = _step(optimizer, flat, float(state["step"]))
 
 
 def _step(optimizer: torch.optim.Optimizer, flat: Tensor, count: float) -> Tensor | int:

@@ -198,6 +198,7 @@ class Engine:
             raise UserError("DeepSpeed could not load the checkpoint", str(checkpoint))
         for group, fields in zip(self._engine.optimizer.param_groups, configured, strict=True):
             group.update(fields)
+        elastic.place_steps(self._optimizer)  # by the configuration's `fused`, not the checkpoint's
         if self.zero_stage < 3:  # there no rank has them whole
             elastic.restore_weights(self._engine, ZeroFiles(checkpoint, manifest))
         return False

@@ -75,7 +75,8 @@ class Saver:
         partial = self._folder / (name + checkpoint.PARTIAL)
 
         def prepare() -> None:
-            self._swept.result()  # so that its room is there
+            if error := self._swept.exception():  # waited for, so that its room is there
+                print(f"old checkpoints cannot be removed: {_line(error)}; training goes on", flush=True)
             if warning := checkpoint.disk_warning(self._folder):
                 print(warning, flush=True)
             shutil.rmtree(partial, ignore_errors=True)  # of an attempt that was killed
@@ -89,14 +90,9 @@ class Saver:
             raise RuntimeError(f"the checkpoint after step {done.steps} failed {failures[0]}") from files.error
         manifest = self._manifest(done, probe_loss, state)
 
-        def publish() -> int:
-            final = checkpoint.publish(self._folder, partial, manifest, written)
-            return Manifest.read(final).bytes
-
-        size = 0
         if not failures:
             try:
-                size = on_rank0(publish)
+                on_rank0(lambda: checkpoint.publish(self._folder, partial, manifest, written))
             except UserError as error:
                 failures = [f"on rank 0: {error.what}"]
         if failures:
@@ -104,7 +100,7 @@ class Saver:
             self._tell_failure(done.steps, failures[0], final=final)
             return Saved(time.monotonic() - begun, 0, None)
         self.newest = done.steps
-        on_rank0(lambda: self._tidy(self._folder / name, kept_step(state)))
+        size = on_rank0(lambda: self._tidy(self._folder / name, kept_step(state)))
         seconds = time.monotonic() - begun
         say(f"checkpoint after step {done.steps}: {_cost(size, seconds)}")
         return Saved(seconds, size, self._folder / name)
@@ -158,10 +154,17 @@ class Saver:
             state=state,
         )
 
-    def _tidy(self, new: Path, best: int | None) -> None:
-        self._copies.add(new, best)
-        checkpoint.give_up(self._folder, self._config.checkpoint, best, held=self._copies.busy)
-        self._swept = self._sweeper.submit(checkpoint.sweep, self._folder)  # gigabytes take a while to remove
+    def _tidy(self, new: Path, best: int | None) -> int:
+        """Copies the new checkpoint and removes old ones; its bytes. An error is told and costs no checkpoint: the
+        bytes are 0 then."""
+        try:
+            self._copies.add(new, best)
+            checkpoint.give_up(self._folder, self._config.checkpoint, best, held=self._copies.busy)
+            self._swept = self._sweeper.submit(checkpoint.sweep, self._folder)  # gigabytes take a while to remove
+            return Manifest.read(new).bytes
+        except (OSError, UserError) as error:
+            print(f"{new.name} is published, tidying up after it failed: {_line(error)}; training goes on", flush=True)
+            return 0
 
     def _tell_failure(self, step: int, failure: str, *, final: bool) -> None:
         good = self._last_good()
@@ -197,7 +200,7 @@ class Saver:
         return Done(manifest.step, manifest.position, manifest.tokens), manifest.state
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {error}"
 
 

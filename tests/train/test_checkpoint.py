@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+import errno
+import json
+import os
+import re
 import shutil
 from collections import namedtuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -241,3 +248,125 @@ def test_a_disk_on_which_the_next_checkpoint_has_no_room_is_told_with_numbers(
     told = disk_warning(tmp_path)
     assert told is not None
     assert told.startswith("disk nearly full: ")
+
+
+@contextmanager
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What reaches the disk, in order: "fsync NAME", "rename NAME"; a file written aside is called by its name."""
+    events: list[str] = []
+
+    def name_of(path: object) -> str:
+        return re.sub(r"^\.(.*)\.\d+\.partial$", r"\1", Path(str(path)).name)
+
+    def record(module: object, what: str, path_of: Callable[[Any], object]) -> None:
+        real = getattr(module, what)
+
+        def wrapped(first: Any, *rest: Any) -> Any:
+            name = name_of(path_of(first))
+            result = real(first, *rest)
+            events.append(f"{'fsync' if what == 'fsync' else 'rename'} {name}")
+            return result
+
+        monkeypatch.setattr(module, what, wrapped)
+
+    record(os, "fsync", lambda descriptor: Path(f"/proc/self/fd/{descriptor}").readlink())
+    record(os, "rename", str)
+    record(os, "replace", str)
+    yield events
+    monkeypatch.undo()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to know a descriptor's file")
+def test_everything_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    partial = written(tmp_path, 5)
+    (partial / "swapped").mkdir()
+    (partial / "swapped" / "other").touch()
+    with recorded(monkeypatch) as events:
+        publish(tmp_path, partial, manifest(5))
+    named = events.index("rename step_00000005.partial")
+    inside = {f"fsync {name}" for name in ("weights.pt", "swapped", "other", "manifest.json", "step_00000005.partial")}
+    assert inside | {"rename manifest.json"} == set(events[:named])
+    assert events.index("rename manifest.json") < events.index("fsync step_00000005.partial", named - 1)
+    checkpoints = f"fsync {tmp_path.name}"
+    assert events[named + 1 :] == [checkpoints, "fsync latest", "rename latest", checkpoints]
+    with recorded(monkeypatch) as events:
+        set_aside(tmp_path / "step_00000005")
+    assert events == ["rename step_00000005", checkpoints]
+
+
+@pytest.mark.parametrize("after", ["the old one gave way", "the new one has the name"])
+def test_a_kill_while_an_attempt_is_replaced_leaves_one_of_the_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:
+    (publish(tmp_path, written(tmp_path, 5), manifest(5)) / "old").touch()
+    rename, suffix = os.rename, ".partial" if after == "the old one gave way" else ".replaced"
+
+    def killed(source: Path, target: Path) -> None:
+        if str(source).endswith(suffix):
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    partial = written(tmp_path, 5)
+    monkeypatch.setattr(os, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        publish(tmp_path, partial, manifest(5))
+    monkeypatch.undo()
+    assert mend_latest(tmp_path) is None
+    clean(tmp_path, CheckpointConfig())
+    assert names(tmp_path) == ["latest", "step_00000005"]
+    assert (tmp_path / "step_00000005" / "old").exists() == (suffix == ".partial")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [
+        ({"weights.pt": 256, "away.pt": 3}, r"away\.pt .* 3 bytes, rank 0 does not see it"),
+        ({"weights.pt": 257}, "sees 256"),
+    ],
+)
+def test_what_a_rank_wrote_and_rank_0_does_not_see_is_not_published(
+    tmp_path: Path, sizes: dict[str, int], told: str
+) -> None:
+    partial = written(tmp_path, 5)
+    with pytest.raises(UserError, match=told) as refused:
+        publish(tmp_path, partial, manifest(5), {partial / name: (size, "0" * 64) for name, size in sizes.items()})
+    assert refused.value.hint is not None
+    assert published(tmp_path) == []
+
+
+def test_a_published_checkpoint_is_good_though_latest_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write = checkpoint.strict.write_atomically
+
+    def full(path: Path, content: str) -> None:
+        if path.name == "latest":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(checkpoint.strict, "write_atomically", full)
+    publish(tmp_path, written(tmp_path, 5), manifest(5))
+    assert latest(tmp_path) == tmp_path / "step_00000005"
+    assert capsys.readouterr().out == "step_00000005 is published, `latest` is not: No space left on device\n"
+
+
+def test_what_cannot_be_read_is_damage_and_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    final = publish(tmp_path, written(tmp_path, 5), manifest(5))
+    read = Manifest.read(final)
+
+    def stale(path: Path, *args: object, **kwargs: object) -> object:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "open", stale)
+    assert read.damage(final) == "weights.pt cannot be read: Stale file handle"
+    with pytest.raises(DamagedError, match=r"manifest\.json cannot be read: Stale file handle"):
+        Manifest.read(final)
+
+
+@pytest.mark.parametrize("name", ["../other/weights.pt", "/etc/passwd", "a/../../b", ""])
+def test_a_manifest_that_names_files_elsewhere_is_none(tmp_path: Path, name: str) -> None:
+    final = publish(tmp_path, written(tmp_path, 5), manifest(5))
+    file = final / "manifest.json"
+    file.write_text(file.read_text().replace('"weights.pt"', json.dumps(name)))
+    with pytest.raises(DamagedError, match="not a manifest"):
+        Manifest.read(final)

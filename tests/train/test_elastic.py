@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from distributed import run_ranks
+from engines import Training, resumed
 from runs import at_step, config_of, losses, train_all
 
 from bigchem.config import RunConfig
@@ -52,6 +54,55 @@ def test_a_run_goes_on_in_another_shape(trained: dict[int, RunConfig], small_dat
         assert curve == pytest.approx(expected, rel=1e-5), pair
 
 
+CHAIN = ((1, "bf16"), (3, "bf16"), (1, "bf16"), (3, "fp32"), (2, "fp32"))
+"""(stage, precision) of engines of which each takes over from the one before."""
+
+
+def _taken_over(runs: Path, data: Path) -> list[dict[str, bool]]:
+    """Whether masters, moments, counts of steps and DeepSpeed's counters are the same, bit for bit, in every engine."""
+    found: list[dict[str, bool]] = []
+    last: Training | None = None
+    for i, (stage, precision) in enumerate(CHAIN):
+        config = config_of(runs, data, f"chain{i}", train={"ds_config": f"zero{stage}", "precision": precision})
+        if last is None:
+            last = Training(config)
+            last.run(2)
+            continue
+        now = resumed(config, runs / f"chain{i}", last)
+        before, after = known_of(last), known_of(now)
+        found.append({key: same(before[key], after[key]) for key in before})
+        now.run(1)
+        last = now
+    return found
+
+
+def known_of(training: Training) -> dict[str, Any]:
+    """Everything of an engine that a conversion carries over."""
+    engine, states = training.engine._engine, training.engine._optimizer.state.values()
+    counters = {key: getattr(engine, key) for key in ("global_steps", "global_samples", "skipped_steps")}
+    moments = {key: training.state(key) for key in ("exp_avg", "exp_avg_sq")}
+    return {
+        "fp32": training.weights(),
+        **moments,
+        **counters,
+        "step": {float(s["step"]) for s in states if "step" in s},
+    }
+
+
+def same(a: Any, b: Any) -> bool:
+    if not isinstance(a, dict):
+        return bool(a == b and a is not None)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_an_engine_takes_over_every_element_from_one_of_another_stage(small_data: Path, tmp_path: Path) -> None:
+    """On three ranks, whose pieces are padded, as hardly a size can be divided by three."""
+    for rank in run_ranks(_taken_over, 3, tmp_path, small_data):
+        assert len(rank) == len(CHAIN) - 1
+        for pair, found in zip(pairwise(CHAIN), rank, strict=True):
+            assert all(found.values()), (pair, found)
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_in_every_other_shape(trained: dict[int, RunConfig], small_data: Path, tmp_path: Path) -> None:
     expected = losses(trained[0])
@@ -64,17 +115,23 @@ def test_precision_and_shape_may_change_together(small_data: Path, tmp_path: Pat
     """bf16 rounds, and sums in another order round otherwise: a loss of ours that was lost would be off by far more."""
     bf16 = [
         config_of(tmp_path, small_data, f"bf16-{n}", train={"precision": "bf16", "ds_config": f"zero{n}"})
-        for n in (0, 2, 3)
+        for n in (0, 1, 2, 3)
     ]
     run_ranks(train_all, 2, bf16)
     resumed = [
         at_step(whole, 3, tmp_path, f"{whole.name}-{ds_config}-{precision}", ds_config=ds_config, precision=precision)
         for whole in bf16
-        for ds_config, precision in (("zero2", "bf16"), ("zero3", "bf16"), ("zero0", "bf16"), ("zero1", "fp32"))
+        for ds_config, precision in (
+            ("zero2", "bf16"),
+            ("zero3", "bf16"),
+            ("zero0", "bf16"),
+            ("zero1", "bf16"),
+            ("zero1", "fp32"),
+        )
     ]
     run_ranks(train_all, 1, resumed)
     for config in resumed:
-        whole = bf16[0 if config.name.startswith("bf16-0") else 1 if config.name.startswith("bf16-2") else 2]
+        whole = bf16[int(config.name[len("bf16-")])]
         assert losses(config) == pytest.approx(losses(whole), rel=2e-3)
         assert losses(config)[3:] != pytest.approx(losses(whole)[:3], rel=2e-3)
 

@@ -25,6 +25,18 @@ def test_size_and_hash_are_those_of_the_file(tmp_path: Path, sizes: list[int]) -
     assert len(content) == sum(sizes)
 
 
+def test_a_file_is_on_the_disk_when_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: synced.append((os.fstat(descriptor).st_ino, path.stat().st_size))
+    )
+    path = tmp_path / "file"
+    with HashedFile(path) as file:
+        file.write(bytes(1000))
+        assert synced == []
+    assert synced == [(path.stat().st_ino, 1000)]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_remembered_and_the_rest_is_not_written(tmp_path: Path) -> None:
     files = Files([])

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from distributed import run_ranks
 from engines import Training, resumed
+from hypothesis import given
+from hypothesis import strategies as st
 from runs import config_of
+from torch import distributed as dist
 
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
 from bigchem.train.ds_config import ds_config_for
-from bigchem.train.optimizer import SMALLEST_SCALE
+from bigchem.train.optimizer import SMALLEST_SCALE, _own_piece
 
 STAGES = (0, 2, 3)
 """In the quick tests."""
@@ -171,3 +175,16 @@ def test_adamw_rms_is_refused_where_the_weights_are_on_nvme() -> None:
     table = {"train": {"ds_config": "zero3_nvme"}, "optimizer": {"kind": "adamw_rms"}}
     with pytest.raises(UserError, match="on NVMe"):
         ds_config_for(RunConfig.model_validate(table), 2)
+
+
+@given(st.integers(1, 20), st.integers(1, 5))
+def test_a_rank_counts_its_own_elements_of_a_cut_parameter_and_no_padding(numel: int, world_size: int) -> None:
+    whole, size = torch.arange(1.0, numel + 1), -(-numel // world_size)
+    padded = torch.cat([whole, torch.full((size * world_size - numel,), -1.0)])
+    held = []
+    for rank in range(world_size):
+        cut = SimpleNamespace(ds_tensor=padded[rank * size : (rank + 1) * size], ds_numel=numel)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(dist, "get_rank", lambda rank=rank: rank)
+            held.append(_own_piece(cut))
+    assert torch.equal(torch.cat(held), whole)

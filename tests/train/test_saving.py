@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import shutil
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from distributed import run_ranks
 from runs import at_step, config_of, losses, train_all, train_here
+from torch import distributed as dist
 
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
-from bigchem.train.checkpoint import published
+from bigchem.train import checkpoint
+from bigchem.train.checkpoint import Manifest, published
+from bigchem.train.files import Files
+from bigchem.train.saving import Done, Saver
+
+if TYPE_CHECKING:
+    from bigchem.train.engine import Engine
+    from bigchem.train.probe import Probe
 
 FULL = Path("/dev/full")
 """Every write to it fails with ENOSPC, as on a full disk."""
@@ -158,3 +170,87 @@ def test_runs_without_checkpoints_go_on_from_their_copies(
         assert "from step 3" in text
         assert losses(config) == pytest.approx(losses(trained[2]), rel=1e-5)
         assert [p.name for p in published(copies / config.name)] == ["step_00000003", "step_00000006"]
+
+
+class OneFile:
+    """Stands in for an engine of one rank: its checkpoint is one file."""
+
+    rank, world_size, zero_stage = 0, 1, 0
+
+    def evaluate(self, batch: object) -> SimpleNamespace:
+        return SimpleNamespace(mean=1.0)
+
+    def save(self, folder: Path, tag: str) -> Files:
+        files = Files([])
+        files.makedirs(str(folder / tag))
+        files.save({"module": {}}, str(folder / tag / "weights.pt"))
+        return files
+
+    def load(self, path: Path, manifest: Manifest) -> bool:
+        return False
+
+
+@pytest.fixture
+def saver(tmp_path: Path) -> Iterator[Saver]:
+    """A Saver of a group of one rank, which is this process."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    probe = SimpleNamespace(batch=lambda: None, with_loss=lambda loss: {"loss": loss})
+    config = config_of(tmp_path, tmp_path, "run", checkpoint={"keep": 2})
+    made = Saver(config, cast("Engine", OneFile()), cast("Probe", probe), "f" * 16, {})
+    yield made
+    made.close()
+    dist.destroy_process_group()
+
+
+def failing(*args: object, **kwargs: object) -> None:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.parametrize("what", ["give_up", "sweep"])
+def test_an_error_after_a_save_is_told_and_costs_no_checkpoint(
+    saver: Saver, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    monkeypatch.setattr(checkpoint, what, failing)
+    for step in (1, 2):
+        saved = saver.save(Done(step), {})
+        assert saved.path is not None
+        assert saver.newest == step
+    text = capsys.readouterr().out
+    told = {
+        "give_up": "step_00000001 is published, tidying up after it failed: Input/output error; training goes on",
+        "sweep": "old checkpoints cannot be removed: Input/output error; training goes on",
+    }
+    assert told[what] in text
+    assert "checkpoint after step 2: " in text
+
+
+def test_a_disk_that_does_not_give_a_file_back_leads_to_the_checkpoint_before(
+    saver: Saver, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in (1, 2):
+        saver.save(Done(step), {})
+    hashed = checkpoint.sha256_of
+    monkeypatch.setattr(checkpoint, "sha256_of", lambda path: failing() if "2" in path.parent.name else hashed(path))
+    assert saver.resume() == (Done(1), {})
+    told = "step_00000002: weights.pt cannot be read: Input/output error: going on from step_00000001"
+    assert told in capsys.readouterr().out
+
+
+def test_a_file_that_rank_0_does_not_see_costs_the_checkpoint(
+    saver: Saver, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save = OneFile.save
+
+    def elsewhere(self: OneFile, folder: Path, tag: str) -> Files:
+        files = save(self, folder, tag)
+        files.written[folder / tag / "on_another_node.pt"] = (3, "0" * 64)
+        return files
+
+    monkeypatch.setattr(OneFile, "save", elsewhere)
+    assert saver.save(Done(1), {}).path is None
+    told = (
+        "failed on rank 0: on_another_node.pt was written with 3 bytes, rank 0 does not see it; there is none before it"
+    )
+    assert told in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"on_another_node\.pt"):
+        saver.save(Done(2), {}, final=True)

@@ -1,0 +1,57 @@
+"""What Engine.load mends of what DeepSpeed and torch load."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+
+from bigchem.config import RunConfig
+from bigchem.train.checkpoint import Manifest
+from bigchem.train.engine import Engine
+
+
+def adamw(device: str, **group: Any) -> torch.optim.AdamW:
+    optimizer = torch.optim.AdamW([torch.zeros(3, device=device)], lr=group.pop("lr"))
+    optimizer.param_groups[0].update(group)
+    return optimizer
+
+
+def test_a_resumed_optimizer_keeps_its_configuration_and_finds_its_counts_on_the_device(tmp_path: Path) -> None:
+    """An optimizer that is fused, and on another device than its checkpoint's, which was not and learned faster."""
+    saved = adamw("cpu", lr=2.0, weight_decay=0.5, fused=False)
+    (weight,) = saved.param_groups[0]["params"]
+    saved.state[weight] = {"step": torch.tensor(7.0), "exp_avg": torch.ones(3), "exp_avg_sq": torch.ones(3)}
+    optimizer = adamw("meta", lr=1.0, weight_decay=0.1, fused=True)
+
+    def load_checkpoint(*args: object, **kwargs: object) -> tuple[str, None]:
+        optimizer.load_state_dict(deepcopy(saved.state_dict()))
+        return "loaded", None
+
+    config = RunConfig.model_validate({"train": {"precision": "fp32"}})
+    engine = SimpleNamespace(
+        config=config,
+        world_size=1,
+        zero_stage=3,
+        _optimizer=optimizer,
+        _engine=SimpleNamespace(optimizer=optimizer, load_checkpoint=load_checkpoint),
+    )
+    manifest = Manifest(7, 0, 0, 1, 3, "fp32", "adamw", "", {}, {})
+    assert not Engine.load(cast("Engine", engine), tmp_path, manifest)
+    group = optimizer.param_groups[0]
+    assert (group["lr"], group["weight_decay"], group["fused"]) == (1.0, 0.1, True)
+    (state,) = optimizer.state.values()
+    assert state["step"].device == torch.device("meta")
+
+
+def test_a_count_of_steps_is_not_lost_on_its_way() -> None:
+    from bigchem.train.elastic import place_steps
+
+    optimizer = adamw("cpu", lr=1.0, fused=True)
+    (weight,) = optimizer.param_groups[0]["params"]
+    optimizer.state[weight] = {"step": 7}
+    place_steps(optimizer)
+    assert torch.equal(optimizer.state[weight]["step"], torch.tensor(7.0))

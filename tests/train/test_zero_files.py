@@ -1,0 +1,49 @@
+"""Pieces of parameters are found in ZeRO's files, whatever their sizes leave over."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bigchem.train.checkpoint import Manifest
+from bigchem.train.zero_files import ZeroFiles
+
+JUNK = -1.0
+"""Where padding lies."""
+
+
+def saved_at_stage_3(folder: Path, values: dict[str, torch.Tensor], world_size: int) -> Manifest:
+    """Files as DeepSpeed writes them at stage 3: each parameter cut into equal pieces, the last ones padded."""
+    shapes = [{name: value.shape for name, value in values.items()}]
+    torch.save({"param_shapes": shapes}, folder / "zero_pp_rank_0_mp_rank_00_model_states.pt")
+    for rank in range(world_size):
+        pieces = []
+        for value in values.values():
+            size = -(-value.numel() // world_size)
+            padded = torch.cat([value.flatten(), torch.full((size * world_size - value.numel(),), JUNK)])
+            pieces.append(padded[rank * size : (rank + 1) * size])
+        flat = torch.cat(pieces)
+        state = {"exp_avg": flat * 2, "step": torch.tensor(7.0)}
+        table = {"fp32_flat_groups": [flat], "optimizer_state_dict": {"state": {0: state}}}
+        torch.save({"optimizer_state_dict": table}, folder / f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt")
+    return Manifest(0, 0, 0, world_size, 3, "fp32", "adamw", "", {}, {})
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 11), min_size=1, max_size=4), st.sampled_from([1, 2, 3]), st.data())
+def test_stage_3_gives_back_every_element_and_no_padding(
+    sizes: list[int], world_size: int, data: st.DataObject
+) -> None:
+    values = {f"w{i}": torch.rand(size, 3)[:, : 1 + i % 3] for i, size in enumerate(sizes)}
+    with tempfile.TemporaryDirectory() as folder:
+        files = ZeroFiles(Path(folder), saved_at_stage_3(Path(folder), values, world_size))
+        for name, value in values.items():
+            assert torch.equal(files.full(name), value)
+            assert torch.equal(files.full(name, "exp_avg"), value * 2)
+            start = data.draw(st.integers(0, value.numel()))
+            assert torch.equal(files.read(name, "exp_avg", start, value.numel()), value.flatten()[start:] * 2)
+            assert float(files.scalars(name)["step"]) == 7
