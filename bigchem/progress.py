@@ -27,12 +27,11 @@ def tables() -> Console:
 
 def amount(size: float) -> str:
     """Bytes in words, three digits: 9.31 MB, 2.67 GB, 31.2 GB."""
-    for unit in ("B", "kB", "MB", "GB"):
+    unit = "B"
+    for larger in ("kB", "MB", "GB", "TB"):
         if size < 999.5:
             break
-        size /= 1000
-    else:
-        unit = "TB"
+        size, unit = size / 1000, larger
     return f"{size:.3g} {unit}"
 
 

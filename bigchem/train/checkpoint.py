@@ -25,6 +25,7 @@ from typing import Any
 from bigchem import strict
 from bigchem.config import CheckpointConfig
 from bigchem.errors import UserError
+from bigchem.progress import amount
 
 FORMAT = 2
 PARTIAL, DAMAGED, REPLACED, DOOMED = ".partial", ".damaged", ".replaced", ".doomed"
@@ -302,7 +303,7 @@ def disk_warning(checkpoints: Path) -> str | None:
     free, needed = disk_room(checkpoints)
     if free >= needed:
         return None
-    return f"disk nearly full: {free / 1e9:.2f} GB free in {checkpoints}, the last checkpoint has {needed / 1e9:.2f} GB"
+    return f"disk nearly full: {amount(free)} free in {checkpoints}, the last checkpoint has {amount(needed)}"
 
 
 def sha256_of(path: Path) -> str:

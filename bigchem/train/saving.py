@@ -12,6 +12,7 @@ from typing import Any
 
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
+from bigchem.progress import amount
 from bigchem.train import checkpoint
 from bigchem.train.best import kept_step
 from bigchem.train.checkpoint import Manifest
@@ -212,5 +213,4 @@ def _read(path: Path) -> Manifest | str:
 
 
 def _cost(size: int, seconds: float) -> str:
-    amount = f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.2f} MB"
-    return f"{amount} in {seconds:.1f} s ({size / 1e9 / max(seconds, 1e-9):.2f} GB/s)"
+    return f"{amount(size)} in {seconds:.1f} s ({amount(size / max(seconds, 1e-9))}/s)"
