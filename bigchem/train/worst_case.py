@@ -74,13 +74,19 @@ def compute(engine: Engine, config: RunConfig, plan: Plan, shape: Shape) -> Peak
         engine.optimizer_step(0.0, skip=True)
         del place
     except RuntimeError as error:  # torch.OutOfMemoryError is one, and what its CPU allocator raises is nothing better
-        if not re.search("out of memory|can't allocate memory", str(error)):
+        if not no_memory(str(error)):
             raise
         raise _too_much(lengths, expected, _room(engine.device)) from error
     peak = torch.tensor([_peak(engine.device) - before], dtype=torch.float64, device=engine.device)
     dist.all_reduce(peak, op=dist.ReduceOp.MAX)
     planned = expected.total if on_gpu else expected.batch + expected.gradients + expected.moments
     return Peak(lengths, time.monotonic() - begun, int(peak), _room(engine.device), planned)
+
+
+def no_memory(error: str) -> bool:
+    """Whether an error's text says that memory has ended. cuBLAS makes its workspace outside of torch's allocator, and
+    has words of its own for it."""
+    return re.search("out of memory|can't allocate memory|CUBLAS_STATUS_ALLOC_FAILED", error) is not None
 
 
 def longest_batch(plan: Plan, micro_tokens: int) -> IntArray:
