@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bigchem.errors import UserError
-from bigchem.train.clock import MARGIN_S, Clock, job_end
+from bigchem.train.clock import MARGIN_S, Clock, job_end, validations
 
 
 def test_a_job_without_an_end_is_never_late() -> None:
@@ -23,6 +23,22 @@ def test_a_run_stops_while_twice_a_save_a_slow_step_and_the_margin_are_left() ->
     assert str(told).startswith("254 s are left")
     clock.save_s = 0.1
     assert clock.late(1000 - needed + 2) == told
+
+
+def test_a_validation_that_comes_before_the_save_must_fit_as_well() -> None:
+    clock = Clock(1000.0, 0.0)
+    clock.save_s, clock.validation_s = 100.0, 22.0
+    clock.step_took(1.0)
+    without = clock.needed()
+    clock.validations = 2
+    assert clock.needed() == without + 44
+    assert clock.late(1000 - without - 43)
+
+
+def test_validations_are_those_after_the_step_under_way_and_the_next() -> None:
+    assert [validations(step, 3, 8) for step in range(1, 9)] == [0, 1, 1, 0, 1, 1, 1, 1]
+    assert [validations(step, 1, 3) for step in (1, 2, 3)] == [2, 2, 1]
+    assert validations(3, 0, 3) == 0
 
 
 def test_a_short_job_does_not_stop_before_it_has_begun() -> None:
