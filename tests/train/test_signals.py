@@ -55,3 +55,15 @@ def test_the_handlers_of_before_come_back() -> None:
     with StopFlag():
         assert signal.getsignal(signal.SIGUSR1) != before
     assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_a_process_that_an_error_ends_is_not_killed_while_it_says_why() -> None:
+    before = {number: signal.getsignal(number) for number in signals.STOP_SIGNALS}
+    try:
+        with pytest.raises(RuntimeError, match="a peer is gone"), StopFlag() as flag:
+            raise RuntimeError("a peer is gone")
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert flag.received == "SIGTERM"
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
