@@ -96,6 +96,7 @@ def train(config: RunConfig, device: torch.device, requeue: Requeue = lambda lea
     rank, world_size = dist.get_rank(), dist.get_world_size()
     with ExitStack() as stack:
         flag = stack.enter_context(StopFlag())
+        unwatched = stack.enter_context(ExitStack())  # left after the watchdog: the last copy may take hours
         watchdog = stack.enter_context(Watchdog(config.run_dir, rank, world_size, config.health.hang_s, requeue))
         clock = Clock(job_end(os.environ), time.time())
         config = with_local_weights(config)
@@ -109,7 +110,7 @@ def train(config: RunConfig, device: torch.device, requeue: Requeue = lambda lea
             record(config, model, device)
         hf_config = presets.to_hf_config(model.shape, config.model.dropout)
         saver = Saver(config, engine, Probe.of(loader), data.index.fingerprint, hf_config)
-        stack.callback(saver.close)
+        unwatched.callback(saver.close)
         size = f"{presets.num_parameters(model.shape):,} parameters"
         say(f"{size}, ZeRO-{engine.zero_stage}, {ranks(world_size)}, {device}")
         say(f"data {data.index.fingerprint}: {loader.plan.describe()}")
