@@ -243,7 +243,8 @@ class HealthConfig(Section):
     """Steps left out in a row after which the run goes back to its last checkpoint, once, and then stops."""
     hang_s: Annotated[float, Field(ge=0.0)] = 1800.0
     """Seconds without progress after which the run ends and names the rank that stands still; four times as long until
-    the first step is done, and for saving, resuming and validating. 0: never."""
+    the first step is done and for saving, validating and writing a profile, eight times for fetching weights and
+    resuming. 0: never."""
     slow_rank: Annotated[float, Field(gt=1.0)] = 1.5
     """A rank is told that takes so many times as long as the others."""
     starved: Fraction = 0.3

@@ -12,7 +12,7 @@ import warnings
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
 from bigchem import strict
 from bigchem.config import RunConfig
@@ -21,7 +21,8 @@ from bigchem.launch.extensions import load_cpu_adam, load_shared_memory_op
 from bigchem.launch.rendezvous import Rendezvous, rendezvous
 from bigchem.progress import Tee
 from bigchem.train.checkpoint import latest
-from bigchem.train.leave import EXIT_REQUEUE, EXIT_STOPPED, leave, peer_lost
+from bigchem.train.leave import EXIT_REQUEUE, EXIT_STOPPED, LEFT_WORD, code_after, leave, peer_lost
+from bigchem.train.rows import Log
 from bigchem.train.state import read_state, write_state
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from bigchem.train.watchdog import Requeue
 
 COLLECTIVE_TIMEOUT = timedelta(hours=1)
-"""The others wait while rank 0 hashes a checkpoint or exports a model: at 11B longer than DeepSpeed's ten minutes."""
+"""Where no watchdog is: the others wait while rank 0 exports a model, at 11B longer than DeepSpeed's ten minutes."""
 
 WORD_S = 1.0
 """That a rank which lost another waits for its word: the one that failed writes why before it goes."""
@@ -100,6 +101,7 @@ def run_here(config: RunConfig) -> str:
     from bigchem.launch.status import run_status
     from bigchem.launch.submit import claim
     from bigchem.train.ranks import on_rank0
+    from bigchem.train.watchdog import collective_timeout
 
     place = rendezvous(os.environ, os.getpid())
     config = absolute(config)
@@ -108,7 +110,7 @@ def run_here(config: RunConfig) -> str:
         print(f"{config.run_dir}: already finished: nothing to do")
         return "finished"
     preflight(config, place.world_size)
-    device = start(place)
+    device = start(place, collective_timeout(config.health.hang_s))
 
     def make_folder() -> None:
         claim(config, "here", str(os.getpid()))
@@ -136,19 +138,26 @@ def run(run_dir: Path, place: Rendezvous, device: torch.device | None = None, re
     that loses another one, and one that a person interrupts, leaves from here with its exit code.
     requeue: see Watchdog.
     """
+    from bigchem.train.ranks import on_rank0
+    from bigchem.train.watchdog import collective_timeout
+
     config = strict.load(RunConfig, run_dir / "config.toml")
     requeue = requeue or (lambda lead: EXIT_REQUEUE)
+    begun = False
     try:
-        state = _run(config, device or start(place), place, requeue)
+        device = device or start(place, collective_timeout(config.health.hang_s))
+        on_rank0(lambda: write_state(run_dir, "prepared", **_progress(read_state(run_dir))))
+        begun = True  # what state.json says from here on was said in this attempt
+        state = _run(config, device, place, requeue)
     except UserError as error:
-        _failed(run_dir, place.rank, _reason(error))
+        _failed(run_dir, place.rank, _reason(error), code=2)
         finish()  # a process that exits with its group up may abort, with another exit code than 2
         raise
     except KeyboardInterrupt:
         _interrupted(run_dir, place.rank)
     except BaseException as error:
         if words := peer_lost(error):
-            _bereft(run_dir, place.rank, words, requeue)
+            _bereft(run_dir, place.rank, words, requeue, begun=begun)
         _failed(run_dir, place.rank, _reason(error))
         traceback.print_exc()
         raise
@@ -173,18 +182,21 @@ def _interrupted(run_dir: Path, rank: int) -> NoReturn:
     leave(EXIT_STOPPED)
 
 
-def _bereft(run_dir: Path, rank: int, words: str, requeue: Requeue) -> NoReturn:
-    """Leaves, for the job to be started again, as another rank is gone; unless that one has left word why."""
+def _bereft(run_dir: Path, rank: int, words: str, requeue: Requeue, *, begun: bool) -> NoReturn:
+    """Leaves, for the job to be started again, as another rank is gone; unless that one has left word why. begun: this
+    attempt's state is in state.json; else it is the word of an earlier one."""
+    from bigchem.train import events
+
     time.sleep(WORD_S * (1 + min(rank, 9) / 10))
     before = read_state(run_dir)
     told = f"rank {rank} lost its connection to another rank after step {before.get('step', 0)} ({words})"
-    if before["state"] not in ("running", "prepared", "trained"):
-        again = before.get("lost") or before.get("hung")
+    if begun and before["state"] in LEFT_WORD:
         print(f"{told}: the run has {before['state']}: {before.get('reason', 'by a person')}", file=sys.stderr)
-        leave(requeue(False) if again else EXIT_STOPPED if before["state"] == "stopped" else 1)
+        leave(code_after(before, requeue))
     reason = f"{told}, which is gone without a word"
-    _failed(run_dir, rank, reason, lost=True)
+    write_state(run_dir, "failed", **_progress(before), reason=reason, rank=rank, lost=True)
     print(f"{reason}: the run ends, to be started again", file=sys.stderr)
+    events.record(run_dir, int(before.get("step", 0)), "lost rank", "the run ends, to be started again", told)
     leave(requeue(True))
 
 
@@ -213,8 +225,8 @@ def _run(config: RunConfig, device: torch.device, place: Rendezvous, requeue: Re
     return "finished"
 
 
-def start(place: Rendezvous) -> torch.device:
-    """Brings the process group up; the device of this rank."""
+def start(place: Rendezvous, timeout: timedelta = COLLECTIVE_TIMEOUT) -> torch.device:
+    """Brings the process group up; the device of this rank. timeout: of collective operations, in all groups."""
     os.environ.update(place.variables())
     atexit.register(finish)  # before destructors run: those of a group that is up abort, in 3 of 12 exits on an error
     import torch
@@ -224,15 +236,21 @@ def start(place: Rendezvous) -> torch.device:
         threads = os.environ.get("OMP_NUM_THREADS")
         torch.set_num_threads(int(threads) if threads else max(1, (os.cpu_count() or 1) // place.world_size))
     import deepspeed
+    from torch.distributed import distributed_c10d as c10d
 
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # DeepSpeed makes its own groups without a timeout: they would have torch's, ten minutes on GPUs.
+    c10d.default_pg_timeout = c10d.default_pg_nccl_timeout = timeout  # type: ignore[attr-defined]
+    deepspeed_logger = logging.getLogger("DeepSpeed")
+    deepspeed_logger.setLevel(logging.WARNING)
+    # Said of every optimizer that is not DeepSpeed's own; ours are tested at every stage.
+    deepspeed_logger.addFilter(lambda record: "untested optimizer" not in record.getMessage())
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")  # of DeepSpeed's own calls
     if torch.cuda.is_available():
         torch.cuda.set_device(place.local_rank)
-        deepspeed.init_distributed("nccl", timeout=COLLECTIVE_TIMEOUT, verbose=False)
+        deepspeed.init_distributed("nccl", timeout=timeout, verbose=False)
         return torch.device("cuda", place.local_rank)
     load_shared_memory_op()
-    deepspeed.init_distributed("gloo", timeout=COLLECTIVE_TIMEOUT, verbose=False)
+    deepspeed.init_distributed("gloo", timeout=timeout, verbose=False)
     return torch.device("cpu")
 
 
@@ -248,7 +266,7 @@ def log_to(run_dir: Path, rank: int, *, tee: bool) -> None:
     """Sends this process's output to logs/rank<N>.log for the rest of its life; with tee, to the terminal as well."""
     path = run_dir / "logs" / f"rank{rank}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
-    log = path.open("a", encoding="utf-8", buffering=1)
+    log = cast(TextIO, Log(path))
     sys.stdout = Tee(log, sys.stdout) if tee else log
     sys.stderr = Tee(log, sys.stderr) if tee else log
 

@@ -20,12 +20,15 @@ RECENT = 20
 class Clock:
     """Tells when to stop, so that a save, which may be twice as slow as the last one, ends before the job does.
 
-    end: seconds since 1970, None where nothing limits the job. now: the time at the start.
+    end: seconds since 1970, None where nothing limits the job. now: the time at the start. save_s, validation_s: how
+    long the last one took. validations: how many come before the save, were the run to go on for one more step.
     """
 
     def __init__(self, end: float | None, now: float) -> None:
         self.end = end
         self.save_s = FIRST_SAVE_S if end is None else min(FIRST_SAVE_S, max(0.0, end - now) / 10)
+        self.validation_s = 0.0
+        self.validations = 0
         self._steps: deque[float] = deque(maxlen=RECENT)
         self._late: str | None = None
 
@@ -35,7 +38,8 @@ class Clock:
 
     def needed(self) -> float:
         """Seconds that must be left to go on."""
-        return 2 * self.save_s + max(self._steps, default=0.0) + MARGIN_S
+        validating = self.validations * self.validation_s
+        return 2 * self.save_s + validating + max(self._steps, default=0.0) + MARGIN_S
 
     def late(self, now: float) -> str | None:
         """In words, if the run must save now; None: it may go on. What has once been said stays: the save that follows
@@ -45,12 +49,27 @@ class Clock:
         return self._late
 
 
-def job_end(env: Mapping[str, str]) -> float | None:
-    """When the job ends, in seconds since 1970; None: nobody said. UserError if what was said is no number."""
+def validations(step: int, every: int, steps: int) -> int:
+    """How many of the steps `step` and `step` + 1, numbered from 1, are followed by a validation: a run that is in
+    `step` and goes on looks at the clock again at the end of the one after it, and saves after that one's validation.
+
+    every: validation.every, 0 for never. steps: of the whole run, whose last one is validated in any case.
+    """
+    return sum(1 for s in (step, step + 1) if every and s <= steps and (s % every == 0 or s == steps))
+
+
+def job_end(env: Mapping[str, str], now: float) -> float | None:
+    """When the job ends, in seconds since 1970; None: nobody said. UserError if what was said is no number, or past at
+    `now`: such a job would do one step at every start."""
     for name in JOB_END:
         if env.get(name):
             try:
-                return float(env[name])
+                end = float(env[name])
             except ValueError:
                 raise UserError(f"{name} = {env[name]!r} is not a number of seconds", "environment") from None
+            if end <= now:
+                raise UserError(
+                    f"{name} = {env[name]} is {now - end:.0f} s ago", "environment", "unset it, or set it anew"
+                )
+            return end
     return None

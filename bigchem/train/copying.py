@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -25,10 +26,10 @@ MANIFEST = "manifest.json"
 
 class Copies:
     """The copies of one run's checkpoints. All methods but `close` are rank 0's. Without `checkpoint.copy_to` they do
-    nothing."""
+    nothing. failed: told, from the copying thread, the line of a copy that was not made."""
 
-    def __init__(self, config: CheckpointConfig, run: str) -> None:
-        self._config = config
+    def __init__(self, config: CheckpointConfig, run: str, failed: Callable[[str], object] = lambda line: None) -> None:
+        self._config, self._failed = config, failed
         self._to = None if config.copy_to is None else f"{config.copy_to.rstrip('/')}/{run}"
         self._pool = ThreadPoolExecutor(1)
         self._making: dict[Path, Future[None]] = {}
@@ -91,7 +92,9 @@ class Copies:
             for step in superseded(store.steps(), self._config, best):
                 store.remove(step)
         except Exception as error:  # whatever it is, training goes on
-            print(f"copy of {checkpoint.name} to {to} failed: {_line(error)}; training goes on", flush=True)
+            line = f"copy of {checkpoint.name} to {to} failed: {_line(error)}; training goes on"
+            print(line, flush=True)
+            self._failed(line)
 
 
 class _Store:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import torch.distributed as dist
@@ -15,6 +15,7 @@ from bigchem.data.loader import Loader
 from bigchem.errors import UserError
 from bigchem.train.health import Bad, Health, RollBacks
 from bigchem.train.ranks import on_rank0
+from bigchem.train.rows import Rows
 
 KINDS = {"loss": "bad loss", "gradient": "bad gradient", "spike": "loss spike"}
 TOLD = 4
@@ -26,9 +27,19 @@ def tell(run_dir: Path, step: int, kind: str, action: str, detail: str, keys: Se
     keys: of the examples in the step."""
     examples = f"; {some(keys)}" if keys else ""
     print(f"{kind} at step {step}: {detail}: {action}{examples}", flush=True)
+    record(run_dir, step, kind, action, detail, keys)
+
+
+def record(run_dir: Path, step: int, kind: str, action: str, detail: str, keys: Sequence[str] = ()) -> None:
+    """The row of an event alone, where the line has a form of its own."""
     row = {"time": time.time(), "step": step, "kind": kind, "action": action, "detail": detail, "keys": list(keys)}
-    with (run_dir / "events.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    rows_of(run_dir).add(row)
+
+
+@cache
+def rows_of(run_dir: Path) -> Rows:
+    """A run's events.jsonl."""
+    return Rows(run_dir / "events.jsonl")
 
 
 def tell_end(run_dir: Path, step: int, saved: int, reason: str) -> None:
@@ -54,7 +65,7 @@ def go_back(
         spike = "; or raise health.spike_zscore" if bad.kind == "spike" else ""
         raise UserError(
             f"{limit} bad steps in a row up to step {step}, the last one: {bad.reason}; {refusal}",
-            f"examples {some(keys)}",
+            some(keys),
             f"lower optimizer.lr, or look at these rows (all are in events.jsonl){spike}",
         )
     return health.exhausted

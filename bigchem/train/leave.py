@@ -5,13 +5,28 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 EXIT_STOPPED = 3
 """A person stopped the run."""
 EXIT_REQUEUE = 75
 """EX_TEMPFAIL of sysexits.h: preempted, out of time, hung, or a peer is gone. Start the run again, and it goes on."""
+LEFT_WORD = ("failed", "stopped", "finished")
+"""States in which a rank has left word why it ended."""
+
+
+def code_after(state: Mapping[str, Any], requeue: Callable[[bool], int]) -> int:
+    """Exit code of a rank that ends because others did. state: what state.json says, where they may have left word why.
+    requeue: see train.watchdog.Watchdog."""
+    if state["state"] == "stopped":
+        return EXIT_STOPPED
+    if state["state"] == "finished":
+        return 0
+    if state["state"] != "failed" or state.get("lost") or state.get("hung"):
+        return requeue(False)
+    return int(state.get("code", 1))
 
 
 def leave(code: int) -> NoReturn:

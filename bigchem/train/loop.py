@@ -22,7 +22,7 @@ from bigchem.model import presets
 from bigchem.model.flops import training_flops
 from bigchem.train import schedule, worst_case
 from bigchem.train.best import Best
-from bigchem.train.clock import Clock, job_end
+from bigchem.train.clock import Clock, job_end, validations
 from bigchem.train.engine import Engine, StepLoss
 from bigchem.train.events import go_back, keys_of, tell_end
 from bigchem.train.health import Bad, Health, RollBacks
@@ -97,8 +97,9 @@ def train(config: RunConfig, device: torch.device, requeue: Requeue = lambda lea
     rank, world_size = dist.get_rank(), dist.get_world_size()
     with ExitStack() as stack:
         flag = stack.enter_context(StopFlag(tell=rank == 0))
+        unwatched = stack.enter_context(ExitStack())  # left after the watchdog: the last copy may take hours
         watchdog = stack.enter_context(Watchdog(config.run_dir, rank, world_size, config.health.hang_s, requeue))
-        clock = Clock(job_end(os.environ), time.time())
+        clock = Clock(job_end(os.environ, time.time()), time.time())
         config = with_local_weights(config)
         data = open_data(config.data)
         cost = flops_cost(config.model, Tokenizer.load(data.tokenizer_dir).vocab_size)
@@ -110,7 +111,7 @@ def train(config: RunConfig, device: torch.device, requeue: Requeue = lambda lea
             record(config, model, device)
         hf_config = presets.to_hf_config(model.shape, config.model.dropout)
         saver = Saver(config, engine, Probe.of(loader), data.index.fingerprint, hf_config)
-        stack.callback(saver.close)
+        unwatched.callback(saver.close)
         size = f"{presets.num_parameters(model.shape):,} parameters"
         say(f"{size}, ZeRO-{engine.zero_stage}, {ranks(world_size)}, {device}")
         say(f"data {data.index.fingerprint}: {loader.plan.describe()}")
@@ -165,7 +166,8 @@ def attempt(run: Run) -> Outcome | None:
 
             watchdog.beat("validate")
             validated = validation.after(done.steps)
-            tracker.log(done, taken.loss, taken.lr, taken.grad_norm, validated)
+            clock.validation_s = validated.seconds if validated else clock.validation_s
+            tracker.log(done, taken.loss, taken.lr, taken.grad_norm, validated, left_out=taken.bad is not None)
             sound, by_person = health.streak == 0, taken.loss.by_person
             stop = taken.loss.stop or (sound and validation.over is not None)
             due = due or done.steps % config.checkpoint.every == 0
@@ -183,6 +185,7 @@ def attempt(run: Run) -> Outcome | None:
 def take_step(run: Run, health: Health, loaded: LoadedStep, number: int, stopwatch: Stopwatch) -> Taken:
     """Forward, backward and the optimizer's step number `number` (from 0), unless loss or gradient are bad."""
     config, engine = run.config, run.engine
+    run.clock.validations = validations(number + 1, config.validation.every, config.train.steps)
     seed = dropout_seed(config.seed, number, engine.rank)
     loss = engine.forward_backward(loaded, seed, run.wish, stopwatch, run.watchdog.beat)
     bad = health.judge_loss(loss.mean)

@@ -6,11 +6,9 @@ Looked at once per row of metrics; every rank takes part in one small all-gather
 from __future__ import annotations
 
 import platform
-import shutil
 import statistics
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -60,9 +58,9 @@ class Notices:
         share = wait_s[rank] / max(interval_s, 1e-9)
         return (rank, share) if self._first("starved", share > self._config.starved) else None
 
-    def disk(self, free: int, needed: int) -> bool:
-        """Whether to tell that the next checkpoint may not fit; bytes."""
-        return self._first("disk", free < needed)
+    def disk(self, full: bool) -> bool:
+        """Whether to tell that the next checkpoint may not fit."""
+        return self._first("disk", full)
 
     def _first(self, name: str, holds: bool) -> bool:
         """Whether a condition holds and has not been told since it last did not."""
@@ -120,18 +118,7 @@ class Pace:
             self._look_at_the_disk(step)
 
     def _look_at_the_disk(self, step: int) -> None:
-        free, needed = disk_room(self._run_dir), last_size(self._run_dir)
-        if self._notices.disk(free, needed):
-            detail = f"{free / 1e9:.1f} GB are free, the next checkpoint needs {needed / 1e9:.1f}"
-            events.tell(self._run_dir, step, "disk nearly full", "free some, or lower checkpoint.keep", detail)
-
-
-def disk_room(folder: Path) -> int:
-    """Free bytes of the disk that holds a folder."""
-    return shutil.disk_usage(folder).free
-
-
-def last_size(run_dir: Path) -> int:
-    """Bytes of the newest checkpoint, which the next one will need; 0 where there is none."""
-    newest = checkpoint.latest(run_dir / "checkpoints")
-    return 0 if newest is None else sum(size for size, _ in checkpoint.Manifest.read(newest).files.values())
+        warning = checkpoint.disk_warning(self._run_dir / "checkpoints")
+        if self._notices.disk(warning is not None) and warning:
+            kind, detail = warning.split(": ", 1)
+            events.tell(self._run_dir, step, kind, "free some, or lower checkpoint.keep", detail)

@@ -13,19 +13,26 @@ T = TypeVar("T")
 
 
 def on_rank0(function: Callable[[], T]) -> T:
-    """Runs `function` on rank 0; its result on every rank. A UserError or OSError there is a UserError everywhere."""
-    told: list[tuple[T | None, tuple[str, str | None, str | None] | None]] = [(None, None)]
+    """Runs `function` on rank 0; its result on every rank. A UserError or OSError there is a UserError everywhere; any
+    other error is a RuntimeError with its text on the other ranks."""
+    told: list[tuple[T | None, tuple[str, str | None, str | None] | None, str | None]] = [(None, None, None)]
+    unexpected: Exception | None = None
     if dist.get_rank() == 0:
         try:
-            told = [(function(), None)]
+            told = [(function(), None, None)]
         except UserError as error:
-            told = [(None, (error.what, error.where, error.hint))]
+            told = [(None, (error.what, error.where, error.hint), None)]
         except OSError as error:
-            told = [(None, (f"{type(error).__name__}: {error.strerror or error}", error.filename, None))]
+            told = [(None, (f"{type(error).__name__}: {error.strerror or error}", error.filename, None), None)]
+        except Exception as error:
+            unexpected = error
+            told = [(None, None, f"rank 0: {type(error).__name__}: {error}")]
     dist.broadcast_object_list(told, src=0)
-    result, failed = told[0]
+    result, failed, broken = told[0]
     if failed is not None:
         raise UserError(*failed)
+    if broken is not None:
+        raise unexpected or RuntimeError(broken)
     return result  # type: ignore[return-value]
 
 

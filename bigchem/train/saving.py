@@ -13,7 +13,7 @@ from typing import Any
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
 from bigchem.progress import amount
-from bigchem.train import checkpoint
+from bigchem.train import checkpoint, events
 from bigchem.train.best import kept_step
 from bigchem.train.checkpoint import Manifest
 from bigchem.train.copying import Copies
@@ -53,7 +53,7 @@ class Saver:
         self._config, self._engine, self._probe = config, engine, probe
         self._data_fingerprint, self._hf_config = data_fingerprint, hf_config
         self._folder = config.run_dir / "checkpoints"
-        self._copies = Copies(config.checkpoint, config.name)
+        self._copies = Copies(config.checkpoint, config.name, self._told_copy)
         self._sweeper = ThreadPoolExecutor(1)
         self._swept = self._sweeper.submit(lambda: None)
         self.newest = 0
@@ -110,7 +110,8 @@ class Saver:
         """Loads the newest checkpoint that is as its manifest says, if there is any: how far it is, and its state (see
         Manifest). Damaged ones are set aside. UserError if none is good, or if it belongs to another model or data."""
         if lost := on_rank0(lambda: checkpoint.mend_latest(self._folder)):
-            say(f"`latest` names {lost}, which is not there: it now names the newest checkpoint")
+            line = f"`latest` names {lost}, which is not there: it now names the newest checkpoint"
+            self._tell(0, "checkpoint damaged", "mended", line)
         while (newest := on_rank0(self._newest)) is not None:
             found = on_rank0(lambda path=newest: _read(path))  # type: ignore[misc]
             if isinstance(found, Manifest):
@@ -126,7 +127,8 @@ class Saver:
             on_rank0(lambda path=newest: checkpoint.set_aside(path))  # type: ignore[misc]
             before = on_rank0(self._newest)
             going = "none is left" if before is None else f"going on from {before.name}"
-            say(f"{newest.name}: {found}: {going}; it is kept as {newest.name}{checkpoint.DAMAGED}")
+            line = f"{newest.name}: {found}: {going}; it is kept as {newest.name}{checkpoint.DAMAGED}"
+            self._tell(checkpoint.step_of(newest), "checkpoint damaged", going, line)
         if aside := on_rank0(lambda: checkpoint.damaged(self._folder)):
             raise UserError(
                 f"no checkpoint is good: {', '.join(path.name for path in aside)}",
@@ -170,12 +172,24 @@ class Saver:
     def _tell_failure(self, step: int, failure: str, *, final: bool) -> None:
         good = self._last_good()
         if final:
+            if self._engine.rank == 0:
+                events.record(self._config.run_dir, step, "checkpoint failed", f"stopped: {good}", failure)
             raise UserError(
                 f"the checkpoint after step {step} failed {failure}; {good}",
                 str(self._folder),
                 "make room and start the run again: it goes on from there",
             )
-        say(f"checkpoint after step {step} failed {failure}; {good}; training goes on")
+        line = f"checkpoint after step {step} failed {failure}; {good}; training goes on"
+        self._tell(step, "checkpoint failed", "training goes on", line)
+
+    def _tell(self, step: int, kind: str, action: str, line: str) -> None:
+        """A line of rank 0, and its row among the events."""
+        say(line)
+        if self._engine.rank == 0:
+            events.record(self._config.run_dir, step, kind, action, line)
+
+    def _told_copy(self, line: str) -> None:
+        events.record(self._config.run_dir, self.newest, "copy failed", "training goes on", line)
 
     def _last_good(self) -> str:
         return f"the last good one is {checkpoint.step_name(self.newest)}" if self.newest else "there is none before it"

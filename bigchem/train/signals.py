@@ -28,8 +28,11 @@ class Wish(Enum):
 
 
 class StopFlag:
-    """While entered, a stop signal sets `received`; a second SIGINT interrupts at once. tell: the first is answered on
-    the terminal, with what is waited for."""
+    """While entered, a stop signal sets `received`; a second SIGINT interrupts at once. So it stays where an error ends
+    the block: launchers send SIGTERM as soon as one rank is gone, and the others are still to say why they go.
+
+    tell: the first signal is answered on the terminal, with what is waited for.
+    """
 
     def __init__(self, *, tell: bool = False) -> None:
         self._tell = tell
@@ -50,7 +53,7 @@ class StopFlag:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for number, handler in self._previous.items():
+        for number, handler in self._previous.items() if error is None else ():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _remember(self, number: int, frame: FrameType | None) -> None:

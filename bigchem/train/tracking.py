@@ -9,12 +9,13 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.progress import LiveLine, Tee
 from bigchem.train.board import Board
+from bigchem.train.rows import Rows, goes_on
 from bigchem.train.state import write_state
 
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ class Tracker:
         if not enabled:
             return
         write_state(config.run_dir, "running", step=step, steps=config.train.steps)
-        self._rows = self._open.enter_context(_appender(config.run_dir / "metrics.jsonl", step))
-        self._samples = self._open.enter_context(_appender(config.run_dir / "samples.jsonl", step))
+        self._rows = _rows(config.run_dir / "metrics.jsonl", step)
+        self._samples = _rows(config.run_dir / "samples.jsonl", step)
         self._board = Board(config, step)
-        self._open.callback(self._board.close)
+        self._open.callback(goes_on, "tensorboard/", self._board.close)
         self._live = LiveLine.where_possible(config.train.steps)
         if self._live is not None:
             self._open.callback(self._live.close)
@@ -74,8 +75,18 @@ class Tracker:
         """Counts seconds that training stood still for something else."""
         self._paused_s += seconds
 
-    def log(self, done: Done, loss: StepLoss, lr: float, grad_norm: float, validated: Validated | None) -> None:
-        """Writes a row when it is time, and where the step was validated; shows the step on a terminal."""
+    def log(
+        self,
+        done: Done,
+        loss: StepLoss,
+        lr: float,
+        grad_norm: float,
+        validated: Validated | None,
+        *,
+        left_out: bool = False,
+    ) -> None:
+        """Writes a row when it is time, where the step was validated, and where the run stops; shows the step on a
+        terminal. left_out: the step's gradients were dropped."""
         if not self._enabled:
             return
         steps, valid_s = self._config.train.steps, 0.0 if validated is None else validated.seconds
@@ -84,7 +95,8 @@ class Tracker:
         if self._live is not None:
             left = _duration((steps - done.steps) * seconds / self._steps)
             self._live.show(done.steps, f"loss {loss.mean:.4f}  {speed:,.0f} tokens/s  eta {left}")
-        if validated is None and done.steps % self._config.train.log_every and done.steps not in (1, steps):
+        due = done.steps % self._config.train.log_every == 0 or done.steps in (1, steps)
+        if not due and validated is None and not loss.stop:
             return
         row: dict[str, float] = {
             "step": done.steps,
@@ -111,7 +123,7 @@ class Tracker:
         mfu = f"  mfu {row['mfu']:.1%}" if "mfu" in row else ""
         self._say(
             f"step {done.steps}/{steps}  loss {loss.mean:.4f}  lr {lr:.2e}  grad {grad_norm:.2f}  "
-            f"{speed:.0f} tokens/s{mfu}  eta {eta:.0f} s"
+            f"{speed:.0f} tokens/s{mfu}  eta {eta:.0f} s" + ("  left out" if left_out else "")
         )
         self._saving_s = self._paused_s = 0.0
         self._restart()
@@ -119,13 +131,11 @@ class Tracker:
     def _write(self, row: dict[str, float], samples: list[Sample]) -> None:
         step = int(row["step"])
         told = {name: value if math.isfinite(value) else None for name, value in row.items()}  # JSON has no NaN
-        self._rows.write(json.dumps(told) + "\n")
-        self._rows.flush()
-        for sample in samples:
-            self._samples.write(json.dumps({"step": step, **sample.as_json()}, ensure_ascii=False) + "\n")
-        self._samples.flush()
-        self._board.show(step, row, samples)
-        write_state(self._config.run_dir, "running", step=step, steps=self._config.train.steps)
+        self._rows.add(told)
+        self._samples.add(*({"step": step, **sample.as_json()} for sample in samples))
+        goes_on("tensorboard/", lambda: self._board.show(step, row, samples))
+        run_dir, steps = self._config.run_dir, self._config.train.steps
+        goes_on("state.json", lambda: write_state(run_dir, "running", step=step, steps=steps))
 
     def _say(self, line: str) -> None:
         """A plain line: where the terminal has a live one, for the log alone."""
@@ -159,11 +169,12 @@ def _duration(seconds: float) -> str:
     return f"{hours}:{m:02d}:{s:02d}"
 
 
-def _appender(path: Path, step: int) -> Any:
-    """A JSONL file opened for appending, without the rows after `step` that an interrupted run left."""
+def _rows(path: Path, step: int) -> Rows:
+    """A JSONL file without the rows after `step` that an interrupted run left."""
     if path.is_file():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
         if len(kept) < len(lines):
             strict.write_atomically(path, "".join(kept))
-    return path.open("a", encoding="utf-8")
+    path.touch()
+    return Rows(path)

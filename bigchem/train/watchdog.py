@@ -12,12 +12,14 @@ import faulthandler
 import json
 import os
 import platform
+import secrets
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -25,14 +27,15 @@ from typing import Any
 import bigchem
 from bigchem import strict
 from bigchem.train import events
-from bigchem.train.leave import EXIT_REQUEUE, leave
+from bigchem.train.leave import EXIT_REQUEUE, LEFT_WORD, code_after, leave
 from bigchem.train.ranks import on_rank0
 from bigchem.train.state import read_state, write_state
 
-CALLED = "called"
-"""File in health/ that the first rank to stand still makes, for the others to write their records."""
-PATIENT = {"resume": 4, "save": 4, "validate": 4, "prepare": 4}
-"""Phases that may take so many times as long: large files, a compilation. `prepare` ends with the first step."""
+PATIENT = {"prepare": 4, "save": 4, "validate": 4, "profile": 4, "download": 8, "resume": 8}
+"""Phases that may take so many times as long: large files, a compilation. `prepare` ends with the first step; a
+checkpoint that is resumed may have to be fetched and then hashed in one phase."""
+MARGIN_S = 300.0
+"""That a collective operation goes on beyond the time in which the watchdogs find a hang, and tell it."""
 Requeue = Callable[[bool], int]
 NAMED = 4
 """Ranks that a line names."""
@@ -68,6 +71,7 @@ class Watchdog:
         self._now = (0, "prepare", 0, time.monotonic())
         self._steps_begun = 0
         self._pause_s = min(5.0, hang_s / 5)
+        self._called = self._folder / "called"
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bigchem-watchdog", daemon=True)
 
@@ -79,7 +83,9 @@ class Watchdog:
         self._now = (before if step is None else step, phase, beats + 1, time.monotonic())  # one assignment: atomic
 
     def __enter__(self) -> Watchdog:
-        on_rank0(lambda: shutil.rmtree(self._folder, ignore_errors=True))
+        # The file by which the first rank to stand still calls the others' records. It has another name in every
+        # attempt: a network file system may show for a while what has been removed.
+        self._called = self._folder / f"called_{on_rank0(self._clear)}"
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._run_dir / "logs").mkdir(exist_ok=True)
         if self._hang_s:
@@ -92,11 +98,15 @@ class Watchdog:
         if self._hang_s:
             self._thread.join()  # where a hang has been found, this ends the process: a peer's end has woken us up
 
+    def _clear(self) -> str:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return secrets.token_hex(4)
+
     def _run(self) -> None:
         while not self._stop.wait(self._pause_s):
             _, phase, _, since = self._now
-            patience = PATIENT.get(phase if self._steps_begun > 1 else "prepare", 1)
-            if time.monotonic() - since > patience * self._hang_s or (self._folder / CALLED).exists():
+            patience = max(PATIENT.get(phase, 1), PATIENT["prepare"] if self._steps_begun <= 1 else 1)
+            if time.monotonic() - since > patience * self._hang_s or self._called.exists():
                 try:
                     self._hang()
                 finally:  # also where the disk is what hangs, or is full
@@ -109,24 +119,42 @@ class Watchdog:
             faulthandler.dump_traceback(file=log, all_threads=True)
         record = self._record()
         strict.write_atomically(self._folder / f"rank{self._rank}.json", json.dumps(asdict(record), indent=1))
-        (self._folder / CALLED).touch()
+        self._called.touch()
         time.sleep(3 * self._pause_s)
         records = read_records(self._folder, self._world_size)
-        line = verdict(records, self._world_size, self._hang_s)
-        if self._rank == min(r.rank for r in records):
+        line = verdict(records, self._world_size)
+        alone = read_state(self._run_dir)["state"] not in LEFT_WORD
+        if alone and self._rank == min(r.rank for r in records):
             events.tell(self._run_dir, record.step + 1, "hang", "the run ends, to be started again", line)
+            self._on_terminal(line)
             reason = f"hang at step {record.step + 1}: {line}"
             write_state(self._run_dir, "failed", **progress(self._run_dir), reason=reason, hung=True)
             leave(self._requeue(True))
         print(f"hang: {line}", file=sys.stderr, flush=True)
         time.sleep(self._pause_s)  # the lowest rank is the one to tell state.json and the launcher
-        leave(self._requeue(False))
+        state = read_state(self._run_dir)
+        if not alone:  # they stand still for a rank that has failed, and said why
+            print(f"the run has {state['state']}: {state.get('reason', 'by a person')}", file=sys.stderr, flush=True)
+        leave(code_after(state, self._requeue))
+
+    def _on_terminal(self, line: str) -> None:
+        """Rank 0's output goes to the terminal as well; where it is another rank that speaks, so must this line."""
+        if self._rank > 0 and sys.__stderr__ is not None:
+            print(f"hang: {line}", file=sys.__stderr__, flush=True)
 
     def _record(self) -> Record:
         step, phase, beats, since = self._now
         still_s = time.monotonic() - since
         host, where = platform.node(), place(sys._current_frames().get(self._main))
         return Record(self._rank, step, phase, beats, still_s, host, os.getpid(), where)
+
+
+def collective_timeout(hang_s: float) -> timedelta:
+    """How long a collective operation may wait: longer than any watchdog, which says more of a hang than a timeout
+    does. Never under an hour, as ranks also wait after training, unwatched, while rank 0 exports; a day where hang_s =
+    0."""
+    longest = max(PATIENT.values()) * hang_s + MARGIN_S
+    return timedelta(seconds=max(3600.0, longest)) if hang_s else timedelta(days=1)
 
 
 def place(frame: FrameType | None) -> str:
@@ -145,7 +173,7 @@ def read_records(folder: Path, world_size: int) -> list[Record]:
     return [Record(**json.loads(path.read_text(encoding="utf-8"))) for path in paths if path.is_file()]
 
 
-def verdict(records: Sequence[Record], world_size: int, hang_s: float) -> str:
+def verdict(records: Sequence[Record], world_size: int) -> str:
     """One line: who is to blame, where it stands, and where the others wait."""
     missing = sorted(set(range(world_size)) - {r.rank for r in records})
     least = min(r.beats for r in records)
@@ -164,7 +192,7 @@ def verdict(records: Sequence[Record], world_size: int, hang_s: float) -> str:
         parts.append(f"{ranks_named([r.rank for r in waits])} waits in {phase}{at}")
     if not behind and not missing and world_size > 1:
         parts.append("none is behind: look at the network and the file system")
-    return f"no progress for {hang_s:g} s: {', '.join(parts)}; stacks in logs/"
+    return f"no progress for {max(r.still_s for r in records):.0f} s: {', '.join(parts)}; stacks in logs/"
 
 
 def ranks_named(ranks: Sequence[int]) -> str:

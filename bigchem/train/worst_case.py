@@ -23,6 +23,7 @@ from bigchem.data.ragged import IntArray
 from bigchem.errors import UserError
 from bigchem.model.presets import Shape
 from bigchem.plan.memory import Memory, Setup, memory
+from bigchem.progress import amount
 from bigchem.train.engine import Engine
 from bigchem.train.ranks import say
 
@@ -43,10 +44,10 @@ class Peak:
 
     def told(self) -> str:
         """The line that says so."""
-        room = "" if self.room is None else f" of {self.room / 1e9:.1f}"
+        room = "" if self.room is None else f" of {amount(self.room)}"
         return (
             f"worst-case batch: {_words(self.lengths)} in {self.seconds:.1f} s, "
-            f"peak {self.peak / 1e9:.1f} GB{room} (plan: {self.plan / 1e9:.1f})"
+            f"peak {amount(self.peak)}{room} (plan: {amount(self.plan)})"
         )
 
 
@@ -74,13 +75,19 @@ def compute(engine: Engine, config: RunConfig, plan: Plan, shape: Shape) -> Peak
         engine.optimizer_step(0.0, skip=True)
         del place
     except RuntimeError as error:  # torch.OutOfMemoryError is one, and what its CPU allocator raises is nothing better
-        if not re.search("out of memory|can't allocate memory", str(error)):
+        if not no_memory(str(error)):
             raise
         raise _too_much(lengths, expected, _room(engine.device)) from error
     peak = torch.tensor([_peak(engine.device) - before], dtype=torch.float64, device=engine.device)
     dist.all_reduce(peak, op=dist.ReduceOp.MAX)
     planned = expected.total if on_gpu else expected.batch + expected.gradients + expected.moments
     return Peak(lengths, time.monotonic() - begun, int(peak), _room(engine.device), planned)
+
+
+def no_memory(error: str) -> bool:
+    """Whether an error's text says that memory has ended. cuBLAS makes its workspace outside of torch's allocator, and
+    has words of its own for it."""
+    return re.search("out of memory|can't allocate memory|CUBLAS_STATUS_ALLOC_FAILED", error) is not None
 
 
 def longest_batch(plan: Plan, micro_tokens: int) -> IntArray:
@@ -119,10 +126,10 @@ def _step(lengths: IntArray, vocab_size: int, count: int, world_size: int) -> Lo
 
 
 def _too_much(lengths: IntArray, expected: Memory, room: int | None) -> UserError:
-    room_words = "" if room is None else f" of {room / 1e9:.1f} GB"
+    room_words = "" if room is None else f" of {amount(room)}"
     return UserError(
-        f"out of memory{room_words} in the worst-case batch: {_words(lengths)}, planned {expected.total / 1e9:.1f} GB, "
-        f"of which {expected.batch / 1e9:.1f} for the batch",
+        f"out of memory{room_words} in the worst-case batch: {_words(lengths)}, planned {amount(expected.total)}, "
+        f"of which {amount(expected.batch)} for the batch",
         "data.micro_tokens",
         "lower it, set train.checkpoint_activations = true, or take a higher ZeRO stage or offload (train.ds_config)",
     )

@@ -7,14 +7,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+import torch
 from runs import config_of
 
 from bigchem import strict
 from bigchem.config import RunConfig
+from bigchem.launch import job
 from bigchem.launch.evaluate import evaluate_path
+from bigchem.launch.rendezvous import Rendezvous
 from bigchem.launch.status import run_status
+from bigchem.train.state import read_state, write_state
 
 BIN = Path(sys.executable).parent
 
@@ -51,6 +56,39 @@ def test_a_model_of_an_older_step_is_not_evaluated_for_a_newer(extended: RunConf
     again = json.loads(evaluate_path(extended.run_dir, None, ("forward",), None, ("max_rows=2",)).read_text())
     assert again["step"] == 6
     assert again["model"]["sha256"] != first["model"]["sha256"]
+
+
+def _loses_a_peer(*arguments: object, **more: object) -> NoReturn:
+    raise ConnectionResetError("by peer")
+
+
+@pytest.mark.parametrize("where", ["start", "_run"])
+def test_a_rank_lost_in_a_new_attempt_is_not_taken_for_that_of_the_last(
+    extended: RunConfig, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """One process for all ranks: the group, and the end of the process, are stand-ins."""
+    asked: list[bool] = []
+    monkeypatch.setattr("bigchem.train.ranks.on_rank0", lambda function: function())
+    monkeypatch.setattr(job, "start", lambda place, timeout: torch.device("cpu"))
+    monkeypatch.setattr(job, where, _loses_a_peer)
+    monkeypatch.setattr(job, "leave", sys.exit)
+    monkeypatch.setattr(job, "WORD_S", 0.0)
+    before = read_state(extended.run_dir)
+    try:
+        write_state(extended.run_dir, "failed", step=6, steps=6, reason="rank 3 lost its connection", lost=True)
+        with pytest.raises(SystemExit):
+            job.run(
+                extended.run_dir,
+                Rendezvous(1, 2, 1, "127.0.0.1", 1, "test"),
+                None,
+                lambda lead: asked.append(lead) or 75,
+            )
+        after = read_state(extended.run_dir)
+    finally:
+        write_state(extended.run_dir, before.pop("state"), **{k: v for k, v in before.items() if k != "time"})
+    assert asked == [True]
+    assert (after["state"], after["rank"], after["step"]) == ("failed", 1, 6)
+    assert after["reason"].startswith("rank 1 lost its connection")
 
 
 def test_an_error_of_rank_0_is_told_by_all_and_ends_them(extended: RunConfig, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bigchem.errors import UserError
-from bigchem.train.clock import MARGIN_S, Clock, job_end
+from bigchem.train.clock import MARGIN_S, Clock, job_end, validations
 
 
 def test_a_job_without_an_end_is_never_late() -> None:
@@ -25,6 +25,22 @@ def test_a_run_stops_while_twice_a_save_a_slow_step_and_the_margin_are_left() ->
     assert clock.late(1000 - needed + 2) == told
 
 
+def test_a_validation_that_comes_before_the_save_must_fit_as_well() -> None:
+    clock = Clock(1000.0, 0.0)
+    clock.save_s, clock.validation_s = 100.0, 22.0
+    clock.step_took(1.0)
+    without = clock.needed()
+    clock.validations = 2
+    assert clock.needed() == without + 44
+    assert clock.late(1000 - without - 43)
+
+
+def test_validations_are_those_after_the_step_under_way_and_the_next() -> None:
+    assert [validations(step, 3, 8) for step in range(1, 9)] == [0, 1, 1, 0, 1, 1, 1, 1]
+    assert [validations(step, 1, 3) for step in (1, 2, 3)] == [2, 2, 1]
+    assert validations(3, 0, 3) == 0
+
+
 def test_a_short_job_does_not_stop_before_it_has_begun() -> None:
     assert Clock(120.0, 0.0).late(0.0) is None
 
@@ -39,8 +55,10 @@ def test_a_slow_step_of_long_ago_is_forgotten() -> None:
 
 
 def test_the_end_of_the_job_is_ours_before_slurms() -> None:
-    assert job_end({}) is None
-    assert job_end({"SLURM_JOB_END_TIME": "1700000000"}) == 1.7e9
-    assert job_end({"SLURM_JOB_END_TIME": "1700000000", "BIGCHEM_JOB_END": "5.5"}) == 5.5
+    assert job_end({}, 5.0) is None
+    assert job_end({"SLURM_JOB_END_TIME": "1700000000"}, 5.0) == 1.7e9
+    assert job_end({"SLURM_JOB_END_TIME": "1700000000", "BIGCHEM_JOB_END": "5.5"}, 5.0) == 5.5
     with pytest.raises(UserError, match="SLURM_JOB_END_TIME"):
-        job_end({"SLURM_JOB_END_TIME": "soon"})
+        job_end({"SLURM_JOB_END_TIME": "soon"}, 5.0)
+    with pytest.raises(UserError, match=r"BIGCHEM_JOB_END = 1000 is 9 s ago"):
+        job_end({"BIGCHEM_JOB_END": "1000"}, 1009.0)

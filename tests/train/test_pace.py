@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from runs import config_of
 
 from bigchem.config import HealthConfig, RunConfig
-from bigchem.train import pace
+from bigchem.train import checkpoint, pace
 from bigchem.train.pace import Notices
 
 
@@ -46,11 +46,12 @@ def test_waiting_for_data_is_told_once_until_it_is_over() -> None:
 
 def test_a_disk_without_room_for_the_next_checkpoint_is_told_once_until_there_is_room() -> None:
     notices = Notices(HealthConfig())
-    assert [notices.disk(free, 100) for free in (100, 99, 50, 200, 1)] == [False, True, False, False, True]
+    full = (False, True, True, False, True)
+    assert [notices.disk(now) for now in full] == [False, True, False, False, True]
 
 
 def _slowed(runs: list[tuple[RunConfig, list[Fault]]]) -> None:
-    pace.LEAST_S, pace.disk_room = 0.1, lambda folder: 10_000
+    pace.LEAST_S, checkpoint.disk_room = 0.1, lambda folder: (10_000_000, 20_000_000)
     for config, faults in runs:
         train_with(config, faults)
 
@@ -68,6 +69,7 @@ def test_a_slow_rank_slow_data_and_a_full_disk_are_told_once_each(small_data: Pa
         lines = (config.run_dir / "events.jsonl").read_text().splitlines()
         told[config.name] = [json.loads(line) for line in lines]
     assert [event["kind"] for event in told["slow"]] == ["disk nearly full", "slow rank"]
+    assert told["slow"][0]["detail"].startswith("0.01 GB free in ")
     assert told["slow"][1]["detail"].startswith("rank 1 (")
     kinds = [event["kind"] for event in told["starved"]]
     assert sorted(kinds) == ["data starvation", "disk nearly full"]

@@ -62,3 +62,15 @@ def test_the_first_signal_is_answered_with_what_is_waited_for(capfd: pytest.Capt
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
     assert capfd.readouterr().err == "SIGINT: saving when this step is done; once more quits at once\n"
+
+
+def test_a_process_that_an_error_ends_is_not_killed_while_it_says_why() -> None:
+    before = {number: signal.getsignal(number) for number in signals.STOP_SIGNALS}
+    try:
+        with pytest.raises(RuntimeError, match="a peer is gone"), StopFlag() as flag:
+            raise RuntimeError("a peer is gone")
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert flag.received == "SIGTERM"
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

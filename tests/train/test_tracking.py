@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -17,7 +18,7 @@ from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
 from bigchem.tasks import TRAINABLE_NAMES
-from bigchem.train.board import check_wandb
+from bigchem.train.board import Board, check_wandb
 from bigchem.train.engine import StepLoss
 from bigchem.train.metrics import METRICS, field_of
 from bigchem.train.saving import Done
@@ -84,6 +85,31 @@ def test_time_spent_saving_is_told_apart_from_training_time(tmp_path: Path) -> N
     found = {name: row[name] for name in ("tokens_per_s", "step_s", "checkpoint_s", "valid_s", "data_wait", "fill")}
     expected = {"tokens_per_s": 200, "step_s": 1.5, "checkpoint_s": 100, "valid_s": 0, "data_wait": 0.2, "fill": 0.75}
     assert found == pytest.approx(expected, rel=0.1)
+
+
+def test_a_full_disk_costs_rows_of_metrics_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_of(tmp_path, tmp_path, "run")
+    config.run_dir.mkdir()
+
+    def full(*arguments: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Tracker(config, 0, enabled=True, peak_flops=None) as tracker:
+        monkeypatch.setattr("bigchem.train.tracking.write_state", full)
+        monkeypatch.setattr(Board, "show", full)
+        (config.run_dir / "metrics.jsonl").unlink()
+        (config.run_dir / "metrics.jsonl").symlink_to("/dev/full")
+        for step in (1, 2):
+            tracker.count(tokens=100, room=120, flops=2e12, wait_s=0.0)
+            tracker.log(Done(step, 4, 100), LOSS, 1e-3, 1.0, None)
+            if step == 1:
+                (config.run_dir / "metrics.jsonl").unlink()
+    assert [row["step"] for row in rows_of(config)] == [1, 2]
+    told = capsys.readouterr().out
+    for what in ("run/metrics.jsonl", "state.json", "tensorboard/"):
+        assert told.count(f"cannot write {what}: No space left on device; training goes on") == 1
 
 
 def test_the_schema_is_the_page_of_metrics() -> None:

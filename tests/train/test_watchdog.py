@@ -4,11 +4,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bigchem.train import watchdog as module
-from bigchem.train.watchdog import Record, Watchdog, place, verdict
+from bigchem.train.state import read_state, write_state
+from bigchem.train.watchdog import Record, Watchdog, collective_timeout, place, verdict
 
 
 def record(rank: int, phase: str, beats: int) -> Record:
@@ -48,12 +50,15 @@ def test_a_place_is_inside_bigchem_where_the_stack_goes_through_it() -> None:
 class Alone:
     """A watchdog of one rank, of which it is told when it finds that the rank stands still."""
 
-    def __init__(self, run_dir: Path, hang_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, run_dir: Path, hang_s: float, monkeypatch: pytest.MonkeyPatch, hangs: bool = False) -> None:
         self.found = threading.Event()
         monkeypatch.setattr(module, "on_rank0", lambda function: function())
-        monkeypatch.setattr(module, "leave", lambda code: None)
-        monkeypatch.setattr(Watchdog, "_hang", lambda watchdog: (self.found.set(), watchdog._stop.set()))
-        self.watchdog = Watchdog(run_dir, 0, 1, hang_s, lambda lead: 75)
+        self.left: list[int] = []
+        self.asked: list[bool] = []
+        monkeypatch.setattr(module, "leave", lambda code: (self.left.append(code), hangs and sys.exit()))
+        if not hangs:
+            monkeypatch.setattr(Watchdog, "_hang", lambda watchdog: (self.found.set(), watchdog._stop.set()))
+        self.watchdog = Watchdog(run_dir, 0, 1, hang_s, lambda lead: self.asked.append(lead) or 75)
 
 
 def test_a_rank_that_beats_is_left_alone_and_one_that_does_not_is_found(
@@ -68,7 +73,7 @@ def test_a_rank_that_beats_is_left_alone_and_one_that_does_not_is_found(
         assert alone.found.wait(2)
 
 
-@pytest.mark.parametrize("phase", ["save", "validate", "resume"])
+@pytest.mark.parametrize("phase", ["save", "validate", "resume", "profile", "download"])
 def test_a_long_phase_may_take_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
     alone = Alone(tmp_path, 0.4, monkeypatch)
     with alone.watchdog as watchdog:
@@ -76,7 +81,56 @@ def test_a_long_phase_may_take_longer(tmp_path: Path, monkeypatch: pytest.Monkey
         watchdog.beat("data", 1)
         watchdog.beat(phase)
         assert not alone.found.wait(1.0)
-        assert alone.found.wait(3)
+        assert alone.found.wait(6)
+
+
+def test_a_call_of_this_attempt_is_followed_and_what_earlier_ones_left_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = Alone(tmp_path, 0.0, monkeypatch)
+    with old.watchdog:
+        old.watchdog._called.touch()
+        (tmp_path / "health" / "rank3.json").write_text("{}")
+    alone = Alone(tmp_path, 1.0, monkeypatch)
+    with alone.watchdog as watchdog:
+        assert not list((tmp_path / "health").iterdir())
+        watchdog.beat("data", 7)
+        old.watchdog._called.touch()  # as a network file system may still show it
+        assert not alone.found.wait(0.5)
+        watchdog._called.touch()
+        assert alone.found.wait(0.6)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # leaving, here, ends the thread
+@pytest.mark.parametrize(
+    ("state", "asked", "code"),
+    [
+        ({"state": "failed", "reason": "out of memory", "code": 2}, [], 2),
+        ({"state": "failed", "reason": "KeyError: 'x'"}, [], 1),
+        ({"state": "failed", "reason": "rank 0 lost its connection", "lost": True}, [False], 75),
+        ({"state": "stopped"}, [], 3),
+        ({"state": "running"}, [True], 75),
+    ],
+)
+def test_a_hang_behind_a_failure_keeps_its_reason_and_asks_for_no_new_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: dict[str, Any], asked: list[bool], code: int
+) -> None:
+    alone = Alone(tmp_path, 0.1, monkeypatch, hangs=True)
+    with alone.watchdog as watchdog:
+        write_state(tmp_path, **state)
+        watchdog._thread.join(timeout=10)
+    assert (alone.left[0], alone.asked) == (code, asked)
+    if state["state"] == "running":
+        assert "hang at step 1" in read_state(tmp_path)["reason"]
+    else:
+        assert state.items() <= read_state(tmp_path).items()
+
+
+@pytest.mark.parametrize("hang_s", [1.0, 1800.0, 40000.0])
+def test_a_collective_operation_waits_longer_than_any_watchdog(hang_s: float) -> None:
+    found = collective_timeout(hang_s).total_seconds()
+    assert found >= max(module.PATIENT.values()) * hang_s + 60
+    assert collective_timeout(0.0).days == 1
 
 
 def test_the_first_step_may_take_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

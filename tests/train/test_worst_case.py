@@ -180,6 +180,12 @@ def test_running_out_of_memory_is_told_before_the_first_step_with_what_to_lower(
     assert "train.checkpoint_activations = true" in quick["full"]
 
 
+def test_what_cublas_says_without_memory_is_running_out_of_memory() -> None:
+    assert worst_case.no_memory("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+    assert worst_case.no_memory("CUDA out of memory. Tried to allocate 2.00 GiB")
+    assert not worst_case.no_memory("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED")
+
+
 def test_the_line_says_tokens_seconds_peak_and_plan() -> None:
     lengths = np.full((16, 2), 512)
     told = worst_case.Peak(lengths, 1.23, int(31.2e9), int(79.1e9), int(29.8e9)).told()

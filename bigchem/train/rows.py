@@ -1,0 +1,70 @@
+"""Files that a run writes beside its checkpoints, on a disk that may be full: that is told, and training goes on."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+KEPT = 1 << 24
+"""Bytes of rows that wait for room; those beyond are lost."""
+_failing: set[str] = set()
+
+
+def goes_on(what: str, write: Callable[[], object]) -> bool:
+    """Whether a write succeeded; an OSError is told once, until the same `what` succeeds again."""
+    try:
+        write()
+    except OSError as error:
+        if what not in _failing:
+            print(f"cannot write {what}: {error.strerror or error}; training goes on", flush=True)
+        _failing.add(what)
+        return False
+    if what in _failing:
+        print(f"{what} is written again", flush=True)
+    _failing.discard(what)
+    return True
+
+
+class Rows:
+    """Appends rows to a JSONL file. What the disk does not take is kept, and tried again with the next row: no row is
+    torn. complete: the file has all rows. lost: some were too many to keep."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._waiting = path, b""
+        self.lost = False
+
+    @property
+    def complete(self) -> bool:
+        return not self._waiting and not self.lost
+
+    def add(self, *rows: dict[str, Any]) -> bool:
+        """Appends, first what waits; whether all is written."""
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+        fits = len(self._waiting) + len(text) <= KEPT
+        self.lost |= not fits
+        self._waiting += text if fits else b""
+        return goes_on(f"{self._path.parent.name}/{self._path.name}", self._write)
+
+    def _write(self) -> None:
+        with self._path.open("ab", buffering=0) as file:  # unbuffered: it says how much of a row there was room for
+            while self._waiting:
+                self._waiting = self._waiting[file.write(self._waiting) :]
+
+
+class Log(io.TextIOBase):
+    """A rank's log, appended to. What the disk does not take is lost: a line is not worth the run."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab", buffering=0)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._file.write(text.encode(errors="backslashreplace"))
+        return len(text)
+
+    def fileno(self) -> int:
+        return self._file.fileno()

@@ -1,0 +1,109 @@
+"""What one training run and its resumption do at each step, looked at from inside, on two ranks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from distributed import run_ranks
+from faults import Fault, inject
+from runs import config_of
+from torch import distributed as dist
+
+from bigchem.config import RunConfig
+from bigchem.data.loader import LoadedStep, Loader
+from bigchem.launch.runfolder import prepare
+from bigchem.train import loop, schedule
+from bigchem.train.checkpoint import published
+from bigchem.train.clock import Clock
+from bigchem.train.ledger import Ledger
+from bigchem.train.saving import Saved, Saver
+
+BAD, TOLD_TO_STOP, SPIKE = 3, 10, 11
+"""Step numbers: one that is bad where a checkpoint is due, one in which rank 1 alone gets a signal, and one whose loss
+is a spike, the first after the run was resumed."""
+
+
+def _watched(config: RunConfig) -> dict[str, Any]:
+    """Trains until the signal, and once more to the end; what this rank saw."""
+    clocks: list[Clock] = []
+    saves: list[float] = []
+    watched: list[bool] = []
+    add, save, close = Ledger.add, Saver.save, Saver.close
+
+    def clock(*arguments: Any) -> Clock:
+        clocks.append(Clock(*arguments))
+        return clocks[-1]
+
+    def adds(self: Ledger, step: int, loader: Loader, loaded: LoadedStep) -> None:
+        if step == TOLD_TO_STOP - 1 and dist.get_rank() == 1:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        add(self, step, loader, loaded)
+
+    def saving(self: Saver, *arguments: Any, **more: Any) -> Saved:
+        saved = save(self, *arguments, **more)
+        saves.append(saved.seconds)
+        return saved
+
+    def closing(self: Saver) -> None:
+        watched.append("bigchem-watchdog" in {thread.name for thread in threading.enumerate()})
+        close(self)
+
+    loop.Clock, Ledger.add, Saver.save, Saver.close = clock, adds, saving, closing  # type: ignore[misc,assignment,method-assign]
+    inject([Fault("loss", 0, (BAD,), nan), Fault("loss", 1, (SPIKE,), 40.0)])
+    if dist.get_rank() == 0:
+        prepare(config)
+    dist.barrier()
+    steps = [loop.train(config, torch.device("cpu")).steps]
+    told = [clock.save_s for clock in clocks], [saves[-1]]
+    steps.append(loop.train(config, torch.device("cpu")).steps)
+    return {"steps": steps, "clock_s": told[0], "save_s": told[1], "watched": watched}
+
+
+@pytest.fixture(scope="module")
+def seen(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, list[dict[str, Any]]]:
+    runs = tmp_path_factory.mktemp("loop")
+    config = config_of(runs, small_data, "run", train={"steps": 13}, health={"window": 8}, schedule={"warmup_steps": 4})
+    return config, run_ranks(_watched, 2, config, timeout=90)
+
+
+Seen = tuple[RunConfig, list[dict[str, Any]]]
+
+
+def test_a_signal_on_one_rank_stops_all_ranks_in_the_same_step(seen: Seen) -> None:
+    assert [rank["steps"] for rank in seen[1]] == [[TOLD_TO_STOP, 13]] * 2
+
+
+def test_nothing_is_published_after_a_bad_step_but_after_the_next_good_one(seen: Seen) -> None:
+    steps = [int(path.name[-8:]) for path in published(seen[0].run_dir / "checkpoints")]
+    assert steps == [BAD + 1, 6, 9, TOLD_TO_STOP, 12, 13]
+
+
+def test_what_losses_were_usual_is_known_after_a_resumption(seen: Seen) -> None:
+    rows = [json.loads(line) for line in (seen[0].run_dir / "events.jsonl").read_text().splitlines()]
+    found = [(row["step"], row["kind"]) for row in rows]
+    assert found == [(BAD, "bad loss"), (TOLD_TO_STOP, "stop"), (SPIKE, "loss spike")]
+
+
+def test_every_step_has_its_own_learning_rate(seen: Seen) -> None:
+    config, _ = seen
+    rows = [json.loads(line) for line in (config.run_dir / "metrics.jsonl").read_text().splitlines()]
+    expected = [1e-3 * schedule.multiplier(config.schedule, number, 13) for number in range(13)]
+    assert [row["lr"] for row in rows] == expected
+    assert len(set(expected[:6])) > 4
+
+
+def test_the_clock_knows_how_long_the_last_save_took(seen: Seen) -> None:
+    for rank in seen[1]:
+        assert rank["clock_s"] == rank["save_s"]
+
+
+def test_the_last_copy_is_waited_for_without_the_watchdog(seen: Seen) -> None:
+    assert [rank["watched"] for rank in seen[1]] == [[False, False]] * 2
