@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -110,7 +111,7 @@ def test_a_hang_on_one_rank_names_it_and_its_phase_and_ends_all(small_data: Path
     process = started(command(TORCHRUN, config, [Fault("data", 1, (5,), 600.0)], tmp_path), tmp_path)
     assert process.wait(timeout=TIMEOUT) == 1  # torchrun's own
     reason = str(run_status(config.run_dir).reason)
-    assert reason.startswith("hang at step 5: no progress for 4 s: rank 1 (")
+    assert re.match(r"hang at step 5: no progress for \d+ s: rank 1 \(", reason)
     assert "stands in data" in reason
     assert "rank 0 waits in backward" in reason
     assert (tmp_path / "out.txt").read_text().count("exitcode  : 75") == 2

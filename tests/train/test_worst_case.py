@@ -189,4 +189,4 @@ def test_what_cublas_says_without_memory_is_running_out_of_memory() -> None:
 def test_the_line_says_tokens_seconds_peak_and_plan() -> None:
     lengths = np.full((16, 2), 512)
     told = worst_case.Peak(lengths, 1.23, int(31.2e9), int(79.1e9), int(29.8e9)).told()
-    assert told == "worst-case batch: 16,384 tokens (16 x 512+512) in 1.2 s, peak 31.2 GB of 79.1 (plan: 29.8)"
+    assert told == "worst-case batch: 16,384 tokens (16 x 512+512) in 1.2 s, peak 31.2 GB of 79.1 GB (plan: 29.8 GB)"
