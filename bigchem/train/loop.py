@@ -100,7 +100,9 @@ def train(config: RunConfig, device: torch.device, requeue: Requeue = lambda lea
         unwatched = stack.enter_context(ExitStack())  # left after the watchdog: the last copy may take hours
         watchdog = stack.enter_context(Watchdog(config.run_dir, rank, world_size, config.health.hang_s, requeue))
         clock = Clock(job_end(os.environ, time.time()), time.time())
+        watchdog.beat("download")
         config = with_local_weights(config)
+        watchdog.beat("prepare")
         data = open_data(config.data)
         cost = flops_cost(config.model, Tokenizer.load(data.tokenizer_dir).vocab_size)
         loader = Loader(data, config.data, config.seed, rank, world_size, cost)
@@ -127,8 +129,7 @@ def train(config: RunConfig, device: torch.device, requeue: Requeue = lambda lea
 def attempt(run: Run) -> Outcome | None:
     """Trains from the newest checkpoint on; None: too many bad steps, and the run is to go back to it."""
     config, engine, loader, saver = run.config, run.engine, run.loader, run.saver
-    watchdog, clock = run.watchdog, run.clock
-    rank, steps = engine.rank, config.train.steps
+    watchdog, clock, rank, steps = run.watchdog, run.clock, engine.rank, config.train.steps
     watchdog.beat("resume")
     done, state = saver.resume()
     say(f"from step {done.steps}, example {done.examples}" if done.steps else "from the start")
@@ -157,6 +158,7 @@ def attempt(run: Run) -> Outcome | None:
             if taken.bad and must_go_back(run, health, loaded, done.steps, taken.bad):
                 return None
             step_s = time.monotonic() - begun
+            watchdog.beat("profile")
             tracker.paused(profiler.end(done.steps))
             flops = training_flops(run.shape, *loaded.step.lengths.T)
             room = engine.world_size * len(loaded.micro_batches) * config.data.micro_tokens

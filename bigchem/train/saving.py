@@ -78,8 +78,6 @@ class Saver:
         def prepare() -> None:
             if error := self._swept.exception():  # waited for, so that its room is there
                 print(f"old checkpoints cannot be removed: {_line(error)}; training goes on", flush=True)
-            if warning := checkpoint.disk_warning(self._folder):
-                print(warning, flush=True)
             shutil.rmtree(partial, ignore_errors=True)  # of an attempt that was killed
 
         on_rank0(prepare)

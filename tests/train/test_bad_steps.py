@@ -112,7 +112,7 @@ def test_bad_steps_that_come_again_after_going_back_stop_the_run_with_their_exam
     assert "3 bad steps in a row up to step 9, the last one: the gradient's norm is inf" in told
     assert "went back to step 6 already" in told
     last = [e for e in events(config) if e["kind"] == "bad gradient"][-1]
-    assert f"examples {len(last['keys'])} examples: {' '.join(last['keys'][:4])} and" in told
+    assert f"{len(last['keys'])} examples: {' '.join(last['keys'][:4])} and" in told
     assert sorted(p.name for p in (config.run_dir / "checkpoints").glob("step_*")) == ["step_00000003", "step_00000006"]
 
 

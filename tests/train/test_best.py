@@ -95,7 +95,7 @@ def test_what_cannot_be_validated_is_refused_before_the_run(small_data: Path, tm
 
 @pytest.mark.parametrize(
     ("profile", "told"),
-    [("3", "pattern"), ("0:2", "pattern"), ("3:2", "START <= STOP"), ("5:7", "STOP <= steps = 6")],
+    [("3", "write START:STOP"), ("0:2", "write START:STOP"), ("3:2", "START <= STOP"), ("5:7", "STOP <= steps = 6")],
 )
 def test_a_profile_of_steps_that_are_not_there_is_refused(tmp_path: Path, profile: str, told: str) -> None:
     with pytest.raises(UserError, match=told):

@@ -69,7 +69,7 @@ def test_a_slow_rank_slow_data_and_a_full_disk_are_told_once_each(small_data: Pa
         lines = (config.run_dir / "events.jsonl").read_text().splitlines()
         told[config.name] = [json.loads(line) for line in lines]
     assert [event["kind"] for event in told["slow"]] == ["disk nearly full", "slow rank"]
-    assert told["slow"][0]["detail"].startswith("0.01 GB free in ")
+    assert told["slow"][0]["detail"].startswith("10 MB free in ")
     assert told["slow"][1]["detail"].startswith("rank 1 (")
     kinds = [event["kind"] for event in told["starved"]]
     assert sorted(kinds) == ["data starvation", "disk nearly full"]
