@@ -13,12 +13,15 @@ from bigchem.config import RunConfig
 
 
 def chaotic(runs: Path, data_dir: Path, name: str, steps: int) -> RunConfig:
+    """A low learning rate: other numbers of ranks round otherwise, and with ReLU at 1e-3 that grows over 1e-5 within
+    eighty steps, killed or not (docs/decisions.md)."""
     return config_of(
         runs,
         data_dir,
         name,
         data={"global_tokens": 6000},
         train={"steps": steps, "ledger": True, "worst_case": True},
+        optimizer={"lr": 1e-4},
         checkpoint={"every": 2, "keep": 2},
     )
 
