@@ -23,7 +23,7 @@ from bigchem.progress import Tee
 from bigchem.train.checkpoint import latest
 from bigchem.train.leave import EXIT_REQUEUE, EXIT_STOPPED, LEFT_WORD, code_after, leave, peer_lost
 from bigchem.train.rows import Log
-from bigchem.train.state import read_state, write_state
+from bigchem.train.state import progress, read_state, write_state
 
 if TYPE_CHECKING:
     import torch
@@ -146,7 +146,7 @@ def run(run_dir: Path, place: Rendezvous, device: torch.device | None = None, re
     begun = False
     try:
         device = device or start(place, collective_timeout(config.health.hang_s))
-        on_rank0(lambda: write_state(run_dir, "prepared", **_progress(read_state(run_dir))))
+        on_rank0(lambda: write_state(run_dir, "prepared", **progress(read_state(run_dir))))
         begun = True  # what state.json says from here on was said in this attempt
         state = _run(config, device, place, requeue)
     except UserError as error:
@@ -169,14 +169,14 @@ def _failed(run_dir: Path, rank: int, reason: str, **more: object) -> None:
     """Records a failure, unless another rank has: the first to fail knows why, its peers only lose connections."""
     before = read_state(run_dir)
     if before["state"] != "failed":
-        write_state(run_dir, "failed", **_progress(before), reason=reason, rank=rank, **more)
+        write_state(run_dir, "failed", **progress(before), reason=reason, rank=rank, **more)
 
 
 def _interrupted(run_dir: Path, rank: int) -> NoReturn:
     """Leaves at once for a person: nothing is saved."""
     before = read_state(run_dir)
     if rank == 0:
-        write_state(run_dir, "stopped", **_progress(before))
+        write_state(run_dir, "stopped", **progress(before))
         newest = latest(run_dir / "checkpoints")
         print(f"interrupted: nothing saved, the last checkpoint is {'none' if newest is None else newest.name}")
     leave(EXIT_STOPPED)
@@ -194,7 +194,7 @@ def _bereft(run_dir: Path, rank: int, words: str, requeue: Requeue, *, begun: bo
         print(f"{told}: the run has {before['state']}: {before.get('reason', 'by a person')}", file=sys.stderr)
         leave(code_after(before, requeue))
     reason = f"{told}, which is gone without a word"
-    write_state(run_dir, "failed", **_progress(before), reason=reason, rank=rank, lost=True)
+    write_state(run_dir, "failed", **progress(before), reason=reason, rank=rank, lost=True)
     print(f"{reason}: the run ends, to be started again", file=sys.stderr)
     events.record(run_dir, int(before.get("step", 0)), "lost rank", "the run ends, to be started again", told)
     leave(requeue(True))
@@ -221,7 +221,7 @@ def _run(config: RunConfig, device: torch.device, place: Rendezvous, requeue: Re
     evaluate(run_subject(config, model_dir), config.evaluate, rank=place.rank, world_size=place.world_size)
     dist.barrier()
     if place.rank == 0:
-        write_state(config.run_dir, "finished", **_progress(read_state(config.run_dir)))
+        write_state(config.run_dir, "finished", **progress(read_state(config.run_dir)))
     return "finished"
 
 
@@ -269,10 +269,6 @@ def log_to(run_dir: Path, rank: int, *, tee: bool) -> None:
     log = cast(TextIO, Log(path))
     sys.stdout = Tee(log, sys.stdout) if tee else log
     sys.stderr = Tee(log, sys.stderr) if tee else log
-
-
-def _progress(state: dict[str, object]) -> dict[str, object]:
-    return {key: state[key] for key in ("step", "steps", "early") if key in state}
 
 
 def _reason(error: BaseException) -> str:

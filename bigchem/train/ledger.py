@@ -13,10 +13,10 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.data.loader import LoadedStep, Loader
 from bigchem.errors import UserError
+from bigchem.train import rows
 from bigchem.train.ranks import on_rank0
 from bigchem.train.rows import Rows
 
@@ -54,10 +54,7 @@ def cut_back(folder: Path, step: int) -> None:
         if int(mark.name.rpartition("_")[2]) > step:
             mark.unlink()
     for path in folder.glob("rank*.jsonl"):
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        if len(kept) < len(lines):
-            strict.write_atomically(path, "".join(kept))
+        rows.cut_back(path, step)
 
 
 def read(run_dir: Path) -> dict[int, list[str]]:

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bigchem import strict
+
 KEPT = 1 << 24
 """Bytes of rows that wait for room; those beyond are lost."""
 _failing: set[str] = set()
@@ -27,6 +29,14 @@ def goes_on(what: str, write: Callable[[], object]) -> bool:
         print(f"{what} is written again", flush=True)
     _failing.discard(what)
     return True
+
+
+def cut_back(path: Path, step: int) -> None:
+    """Removes rows of steps after `step` from a JSONL file, and a line that a kill tore."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    if len(kept) < len(lines):
+        strict.write_atomically(path, "".join(kept))
 
 
 class Rows:

@@ -24,3 +24,8 @@ def read_state(run_dir: Path) -> dict[str, Any]:
     except (FileNotFoundError, json.JSONDecodeError):
         return {"state": "new"}
     return table
+
+
+def progress(state: dict[str, Any]) -> dict[str, Any]:
+    """How far a run is, of what `read_state` gives: what a new state takes over from the one before."""
+    return {key: state[key] for key in ("step", "steps", "early") if key in state}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
@@ -11,11 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.progress import LiveLine, Tee
 from bigchem.train.board import Board
-from bigchem.train.rows import Rows, goes_on
+from bigchem.train.rows import Rows, cut_back, goes_on
 from bigchem.train.state import write_state
 
 if TYPE_CHECKING:
@@ -172,9 +170,6 @@ def _duration(seconds: float) -> str:
 def _rows(path: Path, step: int) -> Rows:
     """A JSONL file without the rows after `step` that an interrupted run left."""
     if path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        if len(kept) < len(lines):
-            strict.write_atomically(path, "".join(kept))
+        cut_back(path, step)
     path.touch()
     return Rows(path)

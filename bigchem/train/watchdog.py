@@ -22,14 +22,13 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
 
 import bigchem
 from bigchem import strict
 from bigchem.train import events
 from bigchem.train.leave import EXIT_REQUEUE, LEFT_WORD, code_after, leave
 from bigchem.train.ranks import on_rank0
-from bigchem.train.state import read_state, write_state
+from bigchem.train.state import progress, read_state, write_state
 
 PATIENT = {"prepare": 4, "save": 4, "validate": 4, "profile": 4, "download": 8, "resume": 8}
 """Phases that may take so many times as long: large files, a compilation. `prepare` ends with the first step; a
@@ -128,7 +127,7 @@ class Watchdog:
             events.tell(self._run_dir, record.step + 1, "hang", "the run ends, to be started again", line)
             self._on_terminal(line)
             reason = f"hang at step {record.step + 1}: {line}"
-            write_state(self._run_dir, "failed", **progress(self._run_dir), reason=reason, hung=True)
+            write_state(self._run_dir, "failed", **progress(read_state(self._run_dir)), reason=reason, hung=True)
             leave(self._requeue(True))
         print(f"hang: {line}", file=sys.stderr, flush=True)
         time.sleep(self._pause_s)  # the lowest rank is the one to tell state.json and the launcher
@@ -200,9 +199,3 @@ def ranks_named(ranks: Sequence[int]) -> str:
     if len(ranks) == 1:
         return f"rank {ranks[0]}"
     return f"each of {len(ranks)} ranks ({' '.join(map(str, ranks[:NAMED]))}{' ...' if len(ranks) > NAMED else ''})"
-
-
-def progress(run_dir: Path) -> dict[str, Any]:
-    """Step and steps as state.json has them."""
-    before = read_state(run_dir)
-    return {key: before[key] for key in ("step", "steps") if key in before}

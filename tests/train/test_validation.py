@@ -16,7 +16,6 @@ from bigchem.data.plan import flops_cost, open_data
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.export import export
 from bigchem.launch.cluster import load_profile
-from bigchem.launch.job import _progress
 from bigchem.launch.status import run_status
 from bigchem.launch.submit import submit
 from bigchem.tasks import TRAINABLE_NAMES
@@ -26,7 +25,7 @@ from bigchem.train.engine import Engine, StepLoss
 from bigchem.train.files import Files
 from bigchem.train.health import Bad, Health
 from bigchem.train.model import build
-from bigchem.train.state import read_state, write_state
+from bigchem.train.state import progress, read_state, write_state
 from bigchem.train.validation import Validation
 
 VALIDATION = {"every": 1, "split": "test", "max_rows": 8, "samples": 1}
@@ -96,7 +95,7 @@ def test_a_run_that_no_longer_improves_ends_and_its_best_checkpoint_is_what_coun
         "since": 3,
     }
     assert export(config.run_dir, tmp_path / "model").step == best
-    write_state(config.run_dir, "finished", **_progress(read_state(config.run_dir)))  # as a job does that evaluated it
+    write_state(config.run_dir, "finished", **progress(read_state(config.run_dir)))  # as a job does that evaluated it
     assert submit(config, load_profile("local")).note == "already finished: nothing to do"
     status = run_status(config.run_dir)
     assert status.early
