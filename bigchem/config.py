@@ -201,6 +201,8 @@ class CheckpointConfig(Section):
     copy_to: str | None = None
     """Folder or URL (s3://, ...) to which each checkpoint is copied while training goes on, in a folder of the run's
     name, with the same retention. A run without checkpoints goes on from the newest copy. None: no copies."""
+    direct_io: bool = True
+    """Write past the page cache (O_DIRECT), where the file system can."""
 
 
 class ValidationConfig(Section):

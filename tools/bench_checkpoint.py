@@ -51,19 +51,21 @@ def bench(work: Path, preset: str, saves: int, ranks: int) -> list[Figure]:
     prepare(work, preset)
     cold = start(work, ranks, steps=saves)
     log = (run_dir(work) / "logs" / "rank0.log").read_text()
-    told = re.findall(r"checkpoint after step \d+: \S+ .B in (\S+) s", log)
+    told = re.findall(r"checkpoint after step \d+: \S+ .B in (\S+) s .* stood still for (\S+) s", log)
     newest = max((run_dir(work) / "checkpoints").glob("step_*"))
     size = sum(path.stat().st_size for path in newest.iterdir())
-    save = median(size / max(float(seconds), 0.05) for seconds in told)
-    disk = median(dd(work / "dd", size) for _ in told)
+    save, still = (median(size / max(float(seconds), 0.05) for seconds in column) for column in zip(*told, strict=True))
+    disks = {way: median(dd(work / "dd", size, way) for _ in told) for way in ("conv=fsync", "oflag=direct")}
     for path in newest.iterdir():
         forget(path)
     resumed = start(work, ranks, steps=saves + 1)
     return [
         Figure(f"a checkpoint of {preset}, {ranks} ranks, ZeRO-2, fp32", size / 1e9, "GB"),
-        Figure(f"save: training stands still, median of {saves}", save / 1e9, "GB/s"),
-        Figure("dd of as many bytes, conv=fsync", disk / 1e9, "GB/s"),
-        Figure("save / dd", save / disk, "x", 0.8, True),
+        Figure(f"writing, hashing and publishing it, median of {saves}", save / 1e9, "GB/s"),
+        Figure("the same and the probe's loss: training stands still", still / 1e9, "GB/s"),
+        *(Figure(f"dd of as many bytes, {way}", disk / 1e9, "GB/s") for way, disk in disks.items()),
+        Figure("writing / the faster dd", save / max(disks.values()), "x", 0.8, True),
+        Figure("standing still / the faster dd", still / max(disks.values()), "x"),
         Figure("cold start: launcher to end of first step", cold, "s"),
         Figure("the same, resumed", resumed, "s"),
         Figure("resumed / cold", resumed / cold, "x", 2),
@@ -128,10 +130,10 @@ def first_step(metrics: Path, after: float) -> float:
     return min(t for line in metrics.read_text().splitlines() if (t := float(json.loads(line)["time"])) > after)
 
 
-def dd(path: Path, size: int) -> float:
-    """Bytes a second at which dd writes so many bytes, the fsync included."""
+def dd(path: Path, size: int, way: str) -> float:
+    """Bytes a second at which dd writes so many bytes until they are on the disk, through the page cache or past it."""
     blocks = -(-size // BLOCK)
-    command = ["dd", "if=/dev/zero", f"of={path}", f"bs={BLOCK}", f"count={blocks}", "conv=fsync"]
+    command = ["dd", "if=/dev/zero", f"of={path}", f"bs={BLOCK}", f"count={blocks}", *{way, "conv=fsync"}]
     begun = time.monotonic()
     subprocess.run(command, capture_output=True, check=True)
     seconds = time.monotonic() - begun

@@ -72,7 +72,7 @@ class Engine:
         self._optimizer.skip = True  # type: ignore[attr-defined]
         self._engine, *_ = deepspeed.initialize(model=model, optimizer=self._optimizer, config=self.ds_config)
         whole = self.zero_stage == 3 or (self.zero_stage == 0 and config.train.precision == "fp32")
-        self._files = Files([] if whole else names.values())
+        self._files = Files([] if whole else names.values(), direct=config.checkpoint.direct_io)
         self._engine.checkpoint_engine = self._files
         self._engine._copy_recovery_script = lambda save_path: None  # it does not understand T5's tied embedding
 

@@ -72,6 +72,7 @@ class Saver:
                 str(self._folder),
                 f"lower optimizer.lr; {self._last_good()}",
             )
+        begun_writing = time.monotonic()
         name = checkpoint.step_name(done.steps)
         partial = self._folder / (name + checkpoint.PARTIAL)
 
@@ -100,8 +101,9 @@ class Saver:
             return Saved(time.monotonic() - begun, 0, None)
         self.newest = done.steps
         size = on_rank0(lambda: self._tidy(self._folder / name, kept_step(state)))
-        seconds = time.monotonic() - begun
-        say(f"checkpoint after step {done.steps}: {_cost(size, seconds)}")
+        now = time.monotonic()
+        seconds, cost = now - begun, _cost(size, now - begun_writing)
+        say(f"checkpoint after step {done.steps}: {cost}; training stood still for {seconds:.2f} s")
         return Saved(seconds, size, self._folder / name)
 
     def resume(self) -> tuple[Done, dict[str, Any]]:
@@ -225,4 +227,4 @@ def _read(path: Path) -> Manifest | str:
 
 
 def _cost(size: int, seconds: float) -> str:
-    return f"{amount(size)} in {seconds:.1f} s ({amount(size / max(seconds, 1e-9))}/s)"
+    return f"{amount(size)} in {seconds:.2f} s ({amount(size / max(seconds, 1e-9))}/s)"

@@ -2,27 +2,66 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import mmap
 import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bigchem.errors import UserError
-from bigchem.train.files import Files, HashedFile
+from bigchem.train import hashed_file
+from bigchem.train.files import Files
+from bigchem.train.hashed_file import BUFFER, O_DIRECT, HashedFile
 from bigchem.train.zero_files import load_safely
 
 
-@pytest.mark.parametrize("sizes", [[], [1], [3, 10_000_000, 5]])
-def test_size_and_hash_are_those_of_the_file(tmp_path: Path, sizes: list[int]) -> None:
-    path = tmp_path / "file"
-    with HashedFile(path) as file:
-        for size in sizes:
-            assert file.write(os.urandom(size)) == size
+def check(path: Path, parts: list[bytes], *, direct: bool) -> None:
+    with HashedFile(path, direct=direct) as file:
+        for part in parts:
+            assert file.write(part) == len(part)
     content = path.read_bytes()
+    assert content == b"".join(parts)
     assert (file.size, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
-    assert len(content) == sum(sizes)
+
+
+@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("sizes", [[], [1], [BUFFER], [3, 4 * BUFFER, 5]])
+def test_size_and_hash_are_those_of_the_file(tmp_path: Path, sizes: list[int], direct: bool) -> None:
+    check(tmp_path / "file", [os.urandom(size) for size in sizes], direct=direct)
+
+
+@given(sizes=st.lists(st.integers(0, 5 * mmap.PAGESIZE) | st.sampled_from([2 * mmap.PAGESIZE]), max_size=8))
+def test_whatever_the_pieces_the_file_is_what_was_written(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "pieces"
+    with mock.patch.object(hashed_file, "BUFFER", 2 * mmap.PAGESIZE):
+        check(path, [os.urandom(size) for size in sizes], direct=True)
+
+
+@pytest.mark.skipif(not O_DIRECT, reason="the system has no O_DIRECT")
+@pytest.mark.parametrize("refuses", ["open", "write"])
+def test_a_file_system_that_refuses_o_direct_gets_plain_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: str
+) -> None:
+    plainly, refused = getattr(os, refuses), []
+
+    def refusing(first: int | Path, *rest: object) -> object:
+        flags = rest[0] if refuses == "open" else hashed_file.fcntl.fcntl(first, hashed_file.fcntl.F_GETFL)
+        if isinstance(flags, int) and flags & O_DIRECT:
+            refused.append(first)
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return plainly(first, *rest)
+
+    monkeypatch.setattr(os, refuses, refusing)
+    check(tmp_path / "file", [os.urandom(3 * BUFFER + 7)], direct=True)
+    assert len(refused) == 1
 
 
 def test_a_file_is_on_the_disk_when_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
