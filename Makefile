@@ -22,11 +22,12 @@ install: $(STAMP)  ## Make .venv with all that is needed
 demo: $(STAMP)  ## The whole path on the embedded corpus: six runs and a report, under 6 minutes
 	$(BIN)/bigchem demo --out demo
 
+# A file stays with one worker, so that what its tests share is made once.
 test: $(STAMP)  ## All tests but the slow ones
-	$(BIN)/python -m pytest -m 'not slow' -n 2
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
 
 test-all: $(STAMP)  ## All tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)  ## Lint, format, types
 	$(BIN)/ruff check .

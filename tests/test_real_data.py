@@ -17,7 +17,7 @@ from bigchem.data.shards import Data
 from bigchem.progress import Progress
 from bigchem.tasks import TASK_NAMES
 
-STEPS = 300
+STEPS = 100
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_every_public_file_is_read(slice_of_everything: Path) -> None:
 
 
 @pytest.mark.data
-def test_the_loss_of_every_task_falls_within_300_steps(slice_of_everything: Path, tmp_path: Path) -> None:
+def test_the_loss_of_every_task_falls_within_100_steps(slice_of_everything: Path, tmp_path: Path) -> None:
     config = config_of(
         tmp_path,
         slice_of_everything,
@@ -58,5 +58,6 @@ def test_the_loss_of_every_task_falls_within_300_steps(slice_of_everything: Path
     rows = [json.loads(line) for line in (config.run_dir / "metrics.jsonl").read_text().splitlines()]
     for task in TASK_NAMES:
         losses = [row[f"loss/{task}"] for row in rows if f"loss/{task}" in row]
-        first, last = losses[0], sum(losses[-5:]) / 5
-        assert last < 0.6 * first, f"{task}: {first:.2f} -> {last:.2f}"
+        first, last = losses[0], sum(losses[-2:]) / 2
+        print(f"{task}: {first:.2f} -> {last:.2f}")
+        assert last < 0.75 * first, f"{task}: {first:.2f} -> {last:.2f}"

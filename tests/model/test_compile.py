@@ -117,9 +117,9 @@ def test_the_triton_kernels_stay_in_the_graph_and_are_not_compiled_again() -> No
             if isinstance(module, Dropout):
                 module.p = 0.0
     compiled.compile_blocks()
-    compiled(pack(sequences([5, 17, 3, 9, 2], 1), sequences([20, 4, 1, 3, 6], 2))).total.backward()
+    compiled(pack(sequences([5, 9, 3], 1), sequences([2, 4, 1], 2))).total.backward()
     with torch.compiler.set_stance("fail_on_recompile"):
-        for lengths in ([9, 2, 30], [1, 1, 4, 40, 3, 7]):
+        for lengths in ([9, 2], [1, 4, 1, 3]):  # few: the kernels are interpreted
             batch = pack(sequences(lengths, 1), sequences(lengths[::-1], 2))
             losses = []
             for model in (plain, compiled):
