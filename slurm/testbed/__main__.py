@@ -1,0 +1,87 @@
+"""The commands of a testbed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bigchem import program
+from bigchem.errors import UserError
+from slurm.testbed import conf
+from slurm.testbed.bed import Bed, missing
+
+HELP = """A real Slurm on one machine, to try clusters without one.
+
+Nodes with four CPUs and two GPUs that are not there, a partition `test`, and one, `high`, that preempts it. Needs the
+programs of slurmctld, slurmd and slurm-client; neither root nor a database.
+
+\b
+    python -m slurm.testbed start
+    python -m slurm.testbed run bigchem submit small --cluster testbed
+    python -m slurm.testbed run squeue
+    python -m slurm.testbed kill-node node2
+    python -m slurm.testbed stop
+"""
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=HELP)
+Folder = Annotated[Path, typer.Option("--folder", help="All of the testbed; two of them may run side by side.")]
+HERE = Path(".slurm-testbed")
+Name = Annotated[str, typer.Argument(help="A node, such as node1.")]
+
+
+@app.command()
+def start(
+    folder: Folder = HERE,
+    nodes: Annotated[int, typer.Option(min=1, max=64, help="How many: node1, node2, ...")] = 2,
+    port: Annotated[int | None, typer.Option(help="The first of nodes + 1 ports; chosen freely if not given.")] = None,
+) -> None:
+    """Starts a testbed, without the jobs of an earlier one. Example: python -m slurm.testbed start --nodes 3"""
+    if (why_not := missing()) is not None:
+        raise UserError("no testbed can run here", why_not)
+    names = tuple(f"node{number}" for number in range(1, nodes + 1))
+    bed = Bed(folder.resolve(), names, conf.free_port(nodes) if port is None else port)
+    bed.start()
+    print(bed.status())
+    print(f"\nThis makes a shell speak to it:\n  export SLURM_CONF={bed.folder}/slurm.conf PATH={bed.folder}/bin:$PATH")
+
+
+@app.command()
+def stop(folder: Folder = HERE) -> None:
+    """Ends a testbed with all its jobs; its logs stay. Example: python -m slurm.testbed stop"""
+    Bed.at(folder.resolve()).stop()
+
+
+@app.command()
+def status(folder: Folder = HERE) -> None:
+    """Shows nodes and jobs. Example: python -m slurm.testbed status"""
+    print(Bed.at(folder.resolve()).status())
+
+
+@app.command()
+def kill_node(name: Name, folder: Folder = HERE) -> None:
+    """Kills a node with all that runs on it. Example: python -m slurm.testbed kill-node node2"""
+    Bed.at(folder.resolve()).kill_node(name)
+
+
+@app.command()
+def start_node(name: Name, folder: Folder = HERE) -> None:
+    """Starts a node that was killed. Example: python -m slurm.testbed start-node node2"""
+    Bed.at(folder.resolve()).start_node(name)
+
+
+@app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})
+def run(
+    command: Annotated[list[str], typer.Argument(help="A program and its arguments.")], folder: Folder = HERE
+) -> None:
+    """Runs a program that speaks to the testbed. Example: python -m slurm.testbed run srun -N2 hostname"""
+    env = {**os.environ, **Bed.at(folder.resolve()).environment()}
+    try:
+        os.execvpe(command[0], command, env)  # noqa: S606  its exit code and signals are those of this program
+    except OSError as error:
+        raise UserError(f"cannot run {command[0]}: {error.strerror}", "run") from None
+
+
+if __name__ == "__main__":
+    program.run(app)

@@ -1,0 +1,185 @@
+"""Starts, stops and damages a testbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bigchem import strict
+from bigchem.errors import UserError
+from slurm.testbed import conf, node, sacct
+
+SOCKET = "/spool-node99/node99_10000000.4294967291"
+"""The longest path below a testbed's folder of a Unix socket, which may have 107 bytes in all."""
+PROGRAMS = ("slurmctld", "slurmd", "sinfo", "squeue", "sbatch", "srun", "scontrol", "scancel", "unshare")
+START_S, STOP_S, CALL_S = 30.0, 10.0, 5.0
+ADMIN = os.pathsep.join(["/usr/sbin", "/sbin"])
+"""Where distributions put the daemons, and users do not look."""
+
+
+def missing() -> str | None:
+    """Why no testbed can run here, in one line; None: it can."""
+    lacking = [name for name in PROGRAMS if _which(name) is None]
+    if lacking:
+        return f"{' '.join(lacking)}: not installed (Debian: apt-get install slurmctld slurmd slurm-client)"
+    probe = [*node.unshared(as_root=os.geteuid() == 0), "true"]
+    tried = subprocess.run(probe, capture_output=True, text=True, timeout=CALL_S, check=False)
+    return f"no namespaces: {tried.stderr.strip()}" if tried.returncode else None
+
+
+def _which(name: str) -> str | None:
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), ADMIN]))
+
+
+@dataclass(frozen=True)
+class Bed:
+    """A folder that holds all of a testbed: its configuration, state, logs and the pids of its daemons."""
+
+    folder: Path
+    nodes: tuple[str, ...]
+    port: int
+
+    @classmethod
+    def at(cls, folder: Path) -> Bed:
+        """The testbed that was made in a folder."""
+        try:
+            table = json.loads((folder / "testbed.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError("no testbed here", str(folder), "python -m slurm.testbed start") from None
+        return cls(folder, tuple(table["nodes"]), table["port"])
+
+    def environment(self) -> dict[str, str]:
+        """Variables with which Slurm's programs, and submitit, speak to this testbed."""
+        path = os.pathsep.join([str(self.folder / "bin"), os.environ.get("PATH", os.defpath)])
+        return {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": path}
+
+    def call(self, *command: str, timeout_s: float = CALL_S) -> str:
+        """Output of a program of Slurm's, such as `squeue`. UserError with its own words if it fails or hangs."""
+        env = {**os.environ, **self.environment()}
+        try:
+            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout_s, check=False)
+        except subprocess.TimeoutExpired:
+            raise UserError(f"no answer in {timeout_s:.0f} s", " ".join(command), self._logs()) from None
+        if done.returncode:
+            raise UserError(done.stderr.strip() or "failed", " ".join(command), self._logs())
+        return done.stdout
+
+    def start(self, *, tied: bool = False) -> None:
+        """Starts it without a past, and waits until all nodes are idle. tied: it ends with the process that calls."""
+        if self._running("slurmctld"):
+            raise UserError("the testbed runs already", str(self.folder), "python -m slurm.testbed stop")
+        if len(str(self.folder) + SOCKET) > 107:
+            raise UserError(
+                f"the path is longer than {107 - len(SOCKET)} characters", str(self.folder), "--folder /tmp/bed"
+            )
+        for name in ("state", *(f"spool-{n}" for n in self.nodes)):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            (self.folder / name).mkdir(parents=True)
+        self._configure()
+        conf_file = str(self.folder / "slurm.conf")
+        self._launch("slurmctld", [str(_which("slurmctld")), "-D", "-i", "-f", conf_file], tied=tied)
+        for name in self.nodes:
+            self.start_node(name, tied=tied)
+        deadline = time.monotonic() + START_S
+        while not self._all_idle():
+            if time.monotonic() > deadline or not self._running("slurmctld"):
+                self.stop()
+                raise UserError("the testbed did not come up", str(self.folder), self._logs())
+            time.sleep(0.05)
+
+    def _configure(self) -> None:
+        for name in ("log", "run", "dev", "bin"):
+            (self.folder / name).mkdir(exist_ok=True)
+        for number in range(conf.GPUS):
+            device = self.folder / "dev" / f"nvidia{number}"
+            device.unlink(missing_ok=True)
+            device.symlink_to("/dev/null")
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        texts = {
+            "slurm.conf": conf.slurm_conf(self.folder, self.nodes, self.port, user),
+            "gres.conf": conf.gres_conf(self.folder, self.nodes),
+            "hosts": conf.hosts(self.nodes),
+            "testbed.json": json.dumps({"nodes": self.nodes, "port": self.port}),
+            "bin/sacct": f"#!{sys.executable} -S\n{Path(sacct.__file__).read_text(encoding='utf-8')}",
+        }
+        for name, text in texts.items():
+            strict.write_atomically(self.folder / name, text)
+        (self.folder / "bin" / "sacct").chmod(0o755)
+
+    def _all_idle(self) -> bool:
+        with suppress(UserError):
+            return (
+                self.call("sinfo", "-h", "-p", "test", "-o", "%T %D", timeout_s=1).strip() == f"idle {len(self.nodes)}"
+            )
+        return False
+
+    def stop(self) -> None:
+        """Ends everything at once, jobs too; nothing is left running. Its logs stay."""
+        for name in (*self.nodes, "slurmctld"):
+            self._kill(name)
+
+    def kill_node(self, name: str) -> None:
+        """SIGKILL to a node and all that runs on it, as when its power fails."""
+        self._check(name)
+        self._kill(name)
+
+    def start_node(self, name: str, *, tied: bool = False) -> None:
+        """Starts a node (again)."""
+        self._check(name)
+        if self._running(name):
+            raise UserError(f"{name} runs already", str(self.folder))
+        command = [*node.unshared(as_root=os.geteuid() == 0), sys.executable, "-S", str(node.__file__), name]
+        daemon = [str(self.folder / "hosts"), str(_which("slurmd")), str(self.folder / "slurm.conf")]
+        self._launch(name, [*command, *daemon], tied=tied)
+
+    def status(self) -> str:
+        """Its nodes and jobs in Slurm's words, or that it is stopped."""
+        if not self._running("slurmctld"):
+            return f"{self.folder}: stopped"
+        return f"{self.folder}: running\n{self.call('sinfo', '-N', '-l')}{self.call('squeue')}".rstrip()
+
+    def _check(self, name: str) -> None:
+        if name not in self.nodes:
+            raise UserError(f"no node '{name}'", str(self.folder), f"it has {' '.join(self.nodes)}")
+
+    def _launch(self, name: str, command: Sequence[str], *, tied: bool) -> None:
+        with (self.folder / "log" / f"{name}.out").open("ab") as out:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                preexec_fn=node.die_with_parent if tied else None,  # noqa: PLW1509  two system calls, no lock
+            )
+        strict.write_atomically(self.folder / "run" / f"{name}.pid", str(process.pid))
+
+    def _running(self, name: str) -> int | None:
+        """The pid of a daemon, if it runs: a process of that number that names this folder in its command."""
+        with suppress(OSError, ValueError):
+            pid = int((self.folder / "run" / f"{name}.pid").read_text())
+            if str(self.folder / "slurm.conf").encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
+        return None
+
+    def _kill(self, name: str) -> None:
+        pid, deadline = self._running(name), time.monotonic() + STOP_S
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+        while self._running(name) == pid is not None and time.monotonic() < deadline:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+            time.sleep(0.02)
+
+    def _logs(self) -> str:
+        return f"see {self.folder / 'log'}"
