@@ -13,15 +13,13 @@ os.environ["TRITON_INTERPRET"] = "1"
 
 import pytest
 from hypothesis import settings
+from real_files import REAL_DATA
 
 if TYPE_CHECKING:
     from bigchem.data.sources.base import Row
 
 settings.register_profile("any machine", deadline=None)  # a busy one is no failure
 settings.load_profile("any machine")
-
-REPOSITORY = Path(__file__).parent.parent
-REAL_DATA = Path(os.environ.get("BIGCHEM_DATA", REPOSITORY / "../shared/data")).resolve()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

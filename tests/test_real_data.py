@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import REAL_DATA
 from distributed import run_ranks
+from real_files import REAL_DATA
 from runs import config_of, train_here
 
 from bigchem import shipped

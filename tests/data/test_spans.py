@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import REAL_DATA
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from real_files import REAL_DATA
 
 from bigchem.data.smiles_tokens import atom_starts
 from bigchem.data.spans import Spans, row_keys
