@@ -95,7 +95,7 @@ def make_executor(profile: ClusterProfile, folder: Path, name: str) -> Any:
                     f"{program} is not on PATH: this is no Slurm login node", name, "or use --cluster local"
                 )
         executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=profile.max_requeues)
-        executor.update_parameters(**slurm_parameters(profile, name))
+        executor.update_parameters(**slurm_parameters(profile, name), teardown=[after(folder)])
         return executor
     executor = submitit.LocalExecutor(folder=folder, max_num_timeout=profile.max_requeues)
     executor.update_parameters(
@@ -133,8 +133,14 @@ def sbatch_text(profile: ClusterProfile, folder: Path, name: str) -> str:
     from submitit.slurm.slurm import _make_sbatch_string
 
     command = f"{sys.executable} -u -m submitit.core._submit {_quote(str(folder))}"
-    text: str = _make_sbatch_string(command=command, folder=folder, **slurm_parameters(profile, name))
+    parameters = slurm_parameters(profile, name)
+    text: str = _make_sbatch_string(command=command, folder=folder, teardown=[after(folder)], **parameters)
     return text
+
+
+def after(folder: Path) -> str:
+    """The batch script's last line: with srun's exit code, it starts the job again or says why not."""
+    return f"{_quote(sys.executable)} -m bigchem.launch.after {_quote(str(folder))} $?"
 
 
 def _quote(text: str) -> str:

@@ -17,6 +17,7 @@ from bigchem.config import RunConfig
 from bigchem.data.plan import Plan, open_data
 from bigchem.data.remote import is_url
 from bigchem.errors import UserError
+from bigchem.launch import history
 from bigchem.model import hub, presets
 from bigchem.tasks import TASKS
 from bigchem.train.best import validated_tasks
@@ -62,6 +63,7 @@ def prepare(config: RunConfig) -> Path:
     strict.write_atomically(run_dir / "config.toml", strict.dump(config))
     strict.write_atomically(run_dir / "git.txt", git_state(Path(bigchem.__file__).parent))
     strict.write_atomically(run_dir / "environment.json", json.dumps(environment(), indent=1))
+    history.close(run_dir, after=False)  # while state.json still has the last attempt's own word
     write_state(run_dir, "prepared", step=read_state(run_dir).get("step", 0), steps=config.train.steps)
     return run_dir
 
