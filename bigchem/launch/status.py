@@ -25,7 +25,7 @@ class RunStatus:
     """One row of `bigchem status`.
 
     active: a job is queued or running; None where that cannot be known, and reason says why. checkpoint_age_s: seconds
-    since it was published. restarts: how often this job was started again. nodes: Slurm's list, or a host. told_s:
+    since it was published. restarts: how often the run was started again. nodes: Slurm's list, or a host. told_s:
     seconds since the run itself has said its state. early: it ended before its last step because validation said so;
     reason says how.
     """
@@ -90,7 +90,7 @@ def _status(run_dir: Path, submission: dict[str, Any], job: Alive) -> RunStatus:
     return RunStatus(
         run=run_dir.name,
         state=name,
-        active=False if name in ("finished", "failed", "cancelled") else job.lives,
+        active=False if name in ("finished", "failed") else job.lives,
         step=int(state.get("step", row.get("step", 0))),
         steps=steps,
         loss=row.get("loss"),
@@ -98,7 +98,7 @@ def _status(run_dir: Path, submission: dict[str, Any], job: Alive) -> RunStatus:
         eta_s=_eta(row, steps) if name == "running" else None,
         checkpoint=None if newest is None else newest.name,
         checkpoint_age_s=None if newest is None else now - newest.stat().st_mtime,
-        restarts=job.restarts,
+        restarts=_restarts(run_dir, job),
         nodes=job.nodes,
         job=submission.get("job"),
         reason=reason,
@@ -110,21 +110,40 @@ def _status(run_dir: Path, submission: dict[str, Any], job: Alive) -> RunStatus:
 def _state_and_reason(state: dict[str, Any], submission: dict[str, Any], job: Alive) -> tuple[str, str | None]:
     """What the run's own word and its job's state come to."""
     name, reason = state["state"], state.get("reason") or state.get("early")
-    again = name == "failed" and (state.get("lost") or state.get("hung"))  # its job is started again
-    if job.lives and (job.waits or again or name in ("prepared", "stopped")) and name != "finished":
-        return "queued", job.why or reason
-    if job.lives and name == "trained":
-        return "evaluating", reason
+    if name == "finished" or (name == "failed" and not job.lives):
+        return name, reason
     if job.lives is None:
-        return name, f"{job.why}; {name} is what the run last said" if name not in ("finished", "failed") else reason
+        return name, f"{job.why}; {name} is what the run last said"
     cancelled = submission.get("cancelled")
-    if not job.lives and cancelled and name in ("prepared", "running", "stopped"):
+    if job.lives:
+        return _of_living(state, job, reason, cancelled)
+    if cancelled and name != "trained":
         return "cancelled", f"by {cancelled['by']}"
-    if not job.lives and (name == "running" or (name == "prepared" and submission)):
-        return "lost", f"its job is gone: {job.why}" if job.why else (
-            "its job is gone without a word: killed, or the machine restarted"
-        )
+    if name == "running" or (name == "prepared" and submission):
+        return "lost", f"its job is gone: {job.why or 'killed without a word, or the machine restarted'}"
     return name, reason
+
+
+def _of_living(
+    state: dict[str, Any], job: Alive, reason: str | None, cancelled: dict[str, Any] | None
+) -> tuple[str, str | None]:
+    name = state["state"]
+    if job.waits:
+        return "queued", job.why or reason
+    if cancelled:
+        return "stopping", f"cancelled by {cancelled['by']}"
+    if name == "prepared" or state.get("again") or state.get("lost") or state.get("hung"):  # its job starts it again
+        return "starting", reason
+    return {"trained": "evaluating", "stopped": "stopping"}.get(name, name), reason
+
+
+def _restarts(run_dir: Path, job: Alive) -> int | None:
+    """Attempts that have ended, but for the last one of a run that is over; without their history, what Slurm says."""
+    try:
+        ended = (run_dir / "history.jsonl").read_bytes().count(b"\n")
+    except OSError:
+        return job.restarts
+    return ended if job.lives else max(0, ended - 1)
 
 
 def all_runs(named: Sequence[Path]) -> list[RunStatus]:

@@ -29,7 +29,7 @@ def finished(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunC
     seen: list[RunStatus] = []
     status = wait(submit(config, LOCAL), seen.append)
     assert status.state == "finished"
-    assert {"queued", "running"} & {row.state for row in seen}
+    assert {"starting", "running"} & {row.state for row in seen}
     return config
 
 
@@ -131,7 +131,7 @@ def test_a_run_whose_process_is_gone_is_lost(small_data: Path, tmp_path: Path) -
     (run_dir / "submission.json").write_text('{"executor": "local", "job": "4194305"}')
     status = run_status(run_dir)
     assert (status.state, status.active) == ("lost", False)
-    assert "gone without a word" in str(status.reason)
+    assert "killed without a word" in str(status.reason)
 
 
 @pytest.mark.parametrize(
