@@ -68,8 +68,7 @@ def slurm_parameters(profile: ClusterProfile, name: str, mounts: Sequence[Path] 
         "constraint": profile.constraint,
         "additional_parameters": more,
         "setup": [*(f"export {k}={shlex.quote(v)}" for k, v in exported.items()), *profile.setup] or None,
-        # No rank waits for one that is gone.
-        "srun_args": ["--kill-on-bad-exit=1", *_pyxis(profile, mounts), *profile.srun_args],
+        "srun_args": [*_srun(profile), *_pyxis(profile, mounts), *profile.srun_args],
     }
     return {key: value for key, value in given.items() if value is not None}
 
@@ -99,6 +98,13 @@ def slurm_python(profile: ClusterProfile, code: Path | None, mounts: Sequence[Pa
     return shlex.join(["apptainer", "exec", *nvidia, *binds, box.image, *_with_code(code), box.python])
 
 
+def _srun(profile: ClusterProfile) -> list[str]:
+    """No rank waits for one that is gone. From Slurm 22.05 on srun does not take --cpus-per-task from sbatch: without
+    its own, each process would be bound to one core."""
+    cores = [] if profile.cpus_per_task is None else [f"--cpus-per-task={profile.cpus_per_task}"]
+    return ["--kill-on-bad-exit=1", *cores]
+
+
 def _with_code(code: Path | None) -> list[str]:
     """The snapshot comes first on Python's path. `python -m` would put the working folder before it, which may be a
     checkout that has been edited: PYTHONSAFEPATH keeps it out."""
@@ -109,8 +115,7 @@ def _pyxis(profile: ClusterProfile, mounts: Sequence[Path]) -> list[str]:
     box = profile.container
     if box is None or box.kind != "pyxis":
         return []
-    kept = [f"--container-env={','.join(profile.env)}"] if profile.env else []  # else the image's own values win
-    return [f"--container-image={box.image}", f"--container-mounts={','.join(_mounts(profile, mounts))}", *kept]
+    return [f"--container-image={box.image}", f"--container-mounts={','.join(_mounts(profile, mounts))}"]
 
 
 def _mounts(profile: ClusterProfile, mounts: Sequence[Path]) -> list[str]:

@@ -90,7 +90,7 @@ def _status(run_dir: Path, submission: dict[str, Any], job: Alive) -> RunStatus:
     return RunStatus(
         run=run_dir.name,
         state=name,
-        active=False if name in ("finished", "failed") else job.lives,
+        active=False if name == "finished" or (name == "failed" and not _again(state)) else job.lives,
         step=int(state.get("step", row.get("step", 0))),
         steps=steps,
         loss=row.get("loss"),
@@ -124,6 +124,11 @@ def _state_and_reason(state: dict[str, Any], submission: dict[str, Any], job: Al
     return name, reason
 
 
+def _again(state: dict[str, Any]) -> bool:
+    """Whether the run ended so that its job starts it again."""
+    return any(state.get(word) for word in ("again", "lost", "hung"))
+
+
 def _of_living(
     state: dict[str, Any], job: Alive, reason: str | None, cancelled: dict[str, Any] | None
 ) -> tuple[str, str | None]:
@@ -132,7 +137,7 @@ def _of_living(
         return "queued", job.why or reason
     if cancelled:
         return "stopping", f"cancelled by {cancelled['by']}"
-    if name == "prepared" or state.get("again") or state.get("lost") or state.get("hung"):  # its job starts it again
+    if name == "prepared" or _again(state):
         return "starting", reason
     return {"trained": "evaluating", "stopped": "stopping"}.get(name, name), reason
 
