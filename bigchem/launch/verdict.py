@@ -98,9 +98,8 @@ def _time(config: RunConfig, profile: ClusterProfile, plan: Plan) -> Judged:
     row = last_row(config.run_dir / "metrics.jsonl")
     left = max(0, steps - int(row.get("step", 0)))
     figures: dict[str, float] = {"steps": left, "tokens": left * per_step, "data_tokens": held}
-    told = (
-        f"{left:,} steps, {left * per_step:,.0f} tokens, {steps * per_step / held:.3g} times the data in the whole run"
-    )
+    passes = f"the whole run reads the data {steps * per_step / held:,.1f} times"
+    told = f"{left:,} steps, {left * per_step:,.0f} tokens; {passes}"
     speed = row.get("tokens_per_s")
     if not speed:
         return Judged("time", "unknown", f"{told}; no speed is known before its first steps", figures)
