@@ -11,6 +11,9 @@ from typing import Any
 from bigchem.errors import UserError
 from bigchem.launch.cluster import ClusterProfile
 
+SBATCH_TIMEOUT_S = 60
+"""Without slurmctld sbatch tries for minutes."""
+
 
 def make_executor(
     profile: ClusterProfile, folder: Path, name: str, code: Path | None = None, mounts: Sequence[Path] = ()
@@ -31,7 +34,7 @@ def make_executor(
                     f"{program} is not on PATH: this is no Slurm login node", name, "or use --cluster local"
                 )
         python = slurm_python(profile, code, mounts)
-        executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=profile.max_requeues, python=python)
+        executor = slurm_executor()(folder=folder, max_num_timeout=profile.max_requeues, python=python)
         executor.update_parameters(**slurm_parameters(profile, name, mounts))
         return executor
     python = shlex.join([*_with_code(code), sys.executable])
@@ -43,6 +46,18 @@ def make_executor(
         signal_delay_s=profile.signal_delay_s,
     )
     return executor
+
+
+def slurm_executor() -> Any:
+    """submitit's class for Slurm, whose sbatch ends where the controller does not answer."""
+    import submitit
+
+    class SlurmExecutor(submitit.SlurmExecutor):  # submitit takes a cluster's name from that of the class
+        def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+            command: list[str] = super()._make_submission_command(submission_file_path)
+            return ["timeout", str(SBATCH_TIMEOUT_S), *command]
+
+    return SlurmExecutor
 
 
 def slurm_parameters(profile: ClusterProfile, name: str, mounts: Sequence[Path] = ()) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from bigchem.config import RunConfig
 from bigchem.data.locks import lock
 from bigchem.errors import UserError
 from bigchem.launch.cluster import ClusterProfile
-from bigchem.launch.executors import make_executor
+from bigchem.launch.executors import SBATCH_TIMEOUT_S, make_executor
 from bigchem.launch.job import Job
 from bigchem.launch.runfolder import absolute, changes, folders_of, preflight, prepare, refuse_another
 from bigchem.launch.snapshot import snapshot
@@ -107,9 +107,10 @@ def _handed_over(executor: Any, job: Job) -> Any:
         return executor.submit(job)
     except FailedJobError as error:
         words = str(error).strip().splitlines()
-        raise UserError(
-            words[-1] if words else "the job was not taken", job.run_dir, "mend the cluster profile"
-        ) from None
+        if not words:  # `timeout` ends it without one
+            hint = "ask again later; `squeue --me` shows whether the job was taken all the same"
+            raise UserError(f"sbatch has not answered for {SBATCH_TIMEOUT_S} s", job.run_dir, hint) from None
+        raise UserError(words[-1], job.run_dir, "mend the cluster profile") from None
 
 
 def claim(config: RunConfig, executor: str, job: str) -> None:

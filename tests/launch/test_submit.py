@@ -19,6 +19,7 @@ from transformers import T5ForConditionalGeneration
 from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
+from bigchem.launch import executors
 from bigchem.launch.cancel import cancel
 from bigchem.launch.cluster import ClusterProfile, load_profile
 from bigchem.launch.snapshot import snapshot
@@ -201,6 +202,26 @@ def test_a_job_that_slurm_refuses_is_told_in_its_words(
     with pytest.raises(UserError, match="invalid partition: gpuu"):
         submit(config_of(tmp_path, small_data, "x"), ClusterProfile(executor="slurm"))
     assert not run_status(tmp_path / "x").active
+
+
+def test_an_sbatch_that_does_not_answer_is_not_waited_for(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    for name in ("sbatch", "srun"):
+        (tmp_path / "bin" / name).write_text("#!/bin/sh\nexec sleep 60\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(executors, "SBATCH_TIMEOUT_S", 0.3)
+    with pytest.raises(UserError, match="sbatch has not answered"):
+        submit(config_of(tmp_path, small_data, "x"), ClusterProfile(executor="slurm"))
+
+
+def test_a_run_goes_on_where_its_folder_was_moved_to(finished: RunConfig, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / "renamed"
+    shutil.copytree(finished.run_dir, moved)
+    resumed = resume(moved, LOCAL)
+    assert (resumed.run_dir, resumed.note) == (moved, "already finished: nothing to do")
 
 
 def test_slurm_without_sbatch_is_a_user_error(
