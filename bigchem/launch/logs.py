@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bigchem.errors import UserError
-from bigchem.launch.status import RunStatus, read_submission, run_status
+from bigchem.launch.status import RunStatus, pause_s, run_status
 
 POLL_S = 0.2
-ASK_S, ASK_SLURM_S = 1.0, 5.0
-"""Between two looks whether the run is over: slurmctld answers everybody's."""
 BLOCK = 65536
 
 
@@ -33,7 +31,7 @@ def show(run_dir: Path, out: BinaryIO, *, rank: int = 0, lines: int = 20, follow
             return
         _say(f"{status.run} is {status.state}: no log yet, waiting" + (f" ({status.reason})" if status.reason else ""))
         while not path.is_file() and _goes_on(status):
-            time.sleep(_interval(run_dir))
+            time.sleep(pause_s(run_dir))
             status = run_status(run_dir)
     with path.open("rb") as file:
         file.seek(start_of(file, lines))
@@ -49,7 +47,7 @@ def _follow(file: BinaryIO, out: BinaryIO, run_dir: Path) -> RunStatus:
     while _goes_on(status):
         time.sleep(POLL_S)
         _copy(file, out)
-        if time.monotonic() - asked > _interval(run_dir):
+        if time.monotonic() - asked > pause_s(run_dir):
             status, asked = run_status(run_dir), time.monotonic()
     _copy(file, out)
     return status
@@ -78,10 +76,6 @@ def _copy(file: BinaryIO, out: BinaryIO) -> None:
 def _goes_on(status: RunStatus) -> bool:
     """Where that cannot be known it may."""
     return status.active is not False
-
-
-def _interval(run_dir: Path) -> float:
-    return ASK_SLURM_S if read_submission(run_dir).get("executor") == "slurm" else ASK_S
 
 
 def _refuse_rank(path: Path, rank: int) -> None:

@@ -76,6 +76,11 @@ def statuses(run_dirs: Sequence[Path]) -> list[RunStatus]:
     return [_status(run_dir, s, _alive(s, queue)) for run_dir, s in zip(run_dirs, submissions, strict=True)]
 
 
+def pause_s(run_dir: Path) -> float:
+    """Seconds between two looks at a run that is waited for: slurmctld answers everybody's questions."""
+    return 5.0 if read_submission(run_dir).get("executor") == "slurm" else 0.5
+
+
 def read_submission(run_dir: Path) -> dict[str, Any]:
     """submission.json: which job has the run; empty where it was not submitted."""
     return _read_json(run_dir / "submission.json")

@@ -20,9 +20,7 @@ from bigchem.launch.executors import SBATCH_TIMEOUT_S, make_executor
 from bigchem.launch.job import Job
 from bigchem.launch.runfolder import absolute, changes, folders_of, preflight, prepare, refuse_another
 from bigchem.launch.snapshot import snapshot
-from bigchem.launch.status import RunStatus, run_status
-
-POLL_S = 0.5
+from bigchem.launch.status import RunStatus, pause_s, run_status
 
 
 @dataclass(frozen=True)
@@ -143,14 +141,13 @@ def wait(submitted: Submitted, on_change: Callable[[RunStatus], None]) -> RunSta
     """Waits until a submitted run is over, telling its status when it changes. UserError if it failed."""
     told = None
     while True:
-        done = submitted.job is not None and submitted.job.done()
         status = run_status(submitted.run_dir)
         if (status.state, status.step) != told:
             told = (status.state, status.step)
             on_change(status)
-        if done or (submitted.job is None and not status.active):
+        if status.active is False:  # None: that cannot be known just now
             break
-        time.sleep(POLL_S)
+        time.sleep(pause_s(submitted.run_dir))
     if status.state not in ("finished", "trained"):
         raise UserError(
             f"the run ended as '{status.state}': {status.reason or 'no reason was recorded'}",

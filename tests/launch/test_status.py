@@ -99,7 +99,7 @@ def test_a_controller_that_is_down_gives_what_the_folder_says_and_how_old_that_i
 ) -> None:
     monkeypatch.setattr(squeue, "TIMEOUT_S", 0.2)
     config = config_of(tmp_path, small_data, "far")
-    make_run(config.run_dir, "7")
+    (make_run(config.run_dir, "7") / "config.toml").write_text(strict.dump(config))
     program(tmp_path, "squeue", answer, monkeypatch)
     row = run_status(config.run_dir)
     assert (row.state, row.active, row.step) == ("running", None, 250)
