@@ -6,6 +6,7 @@ Arithmetic over the data's index, the configuration and the cluster profile; not
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -71,13 +72,19 @@ def _memory(config: RunConfig, profile: ClusterProfile, plan: Plan, shape: Shape
         found.append(_fits("GPU memory", planned.total, room, batch, "gpu_memory_gb", advice))
     host = profile.tasks_per_node * (planned.host + (0 if profile.gpus_per_node else planned.total))
     if host:
-        node = profile.mem_gb
-        if profile.mem_per_gpu_gb is not None:
-            node = profile.mem_per_gpu_gb * profile.gpus_per_node
         what = "of states that are offloaded" if profile.gpus_per_node else batch
-        room = None if node is None else int(node * 2**30)
+        room = _node_memory(profile)
         found.append(_fits("host memory", host, room, f"a node, {what}", "mem_gb", "raise it, or take more nodes"))
     return found
+
+
+def _node_memory(profile: ClusterProfile) -> int | None:
+    """Bytes of a node that a job may use, as far as the profile says; of this machine, where jobs run here."""
+    if profile.executor == "local":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if profile.mem_per_gpu_gb is not None:
+        return int(profile.mem_per_gpu_gb * profile.gpus_per_node * 2**30)
+    return None if profile.mem_gb is None else int(profile.mem_gb * 2**30)
 
 
 def _fits(name: str, needed: int, room: int | None, words: str, field_name: str, advice: str) -> Judged:

@@ -74,6 +74,7 @@ def test_offloaded_states_are_compared_with_a_nodes_memory(small_data: Path, tmp
     found = verdicts(config, profile(mem_per_gpu_gb=1e-5))
     assert found["host memory"]["verdict"] == "no"
     assert found["host memory"]["room"] == int(2e-5 * 2**30)
+    assert verdicts(config_of(tmp_path, small_data, "x"), load_profile("local"))["host memory"]["room"] > 2**30
     on_cpu = {"gpus_per_node": 0, "tasks_per_node": 4, "mem_gb": 64}
     assert verdicts(config_of(tmp_path, small_data, "x"), profile(**on_cpu))["host memory"]["verdict"] == "ok"
 
