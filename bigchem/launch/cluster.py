@@ -12,7 +12,7 @@ from bigchem import shipped, strict
 from bigchem.errors import UserError
 from bigchem.strict import Positive, Section
 
-SLURM_ONLY = ("partition", "account", "qos", "constraint", "cpus_per_task", "mem_gb", "setup", "srun_args")
+SLURM_ONLY = ("partition", "account", "qos", "constraint", "cpus_per_task", "mem_gb", "setup", "srun_args", "min_nodes")
 
 
 class ClusterProfile(Section):
@@ -22,6 +22,9 @@ class ClusterProfile(Section):
     """submitit's executor."""
     nodes: Positive = 1
     """Nodes of a job."""
+    min_nodes: Positive | None = None
+    """Nodes that the job starts with, or starts again with, where Slurm has no more to give; the run is converted by
+    itself. None: it waits for all of `nodes`."""
     tasks_per_node: Positive = 1
     """Processes of a node: one per GPU, or on the CPU as many as there are cores to spare."""
     gpus_per_node: Annotated[int, Field(ge=0)] = 0
@@ -59,6 +62,8 @@ class ClusterProfile(Section):
             raise ValueError(
                 f"tasks_per_node = {self.tasks_per_node}, gpus_per_node = {self.gpus_per_node}: one process per GPU"
             )
+        if self.min_nodes is not None and self.min_nodes > self.nodes:
+            raise ValueError(f"min_nodes = {self.min_nodes}, but nodes = {self.nodes}")
         if self.executor == "local":
             given = [n for n in SLURM_ONLY if getattr(self, n) not in (None, ())]
             if given:
@@ -95,7 +100,7 @@ def make_executor(profile: ClusterProfile, folder: Path, name: str) -> Any:
                     f"{program} is not on PATH: this is no Slurm login node", name, "or use --cluster local"
                 )
         executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=profile.max_requeues)
-        executor.update_parameters(**slurm_parameters(profile, name))
+        executor.update_parameters(**slurm_parameters(profile, name), teardown=[after(folder)])
         return executor
     executor = submitit.LocalExecutor(folder=folder, max_num_timeout=profile.max_requeues)
     executor.update_parameters(
@@ -122,6 +127,8 @@ def slurm_parameters(profile: ClusterProfile, name: str) -> dict[str, Any]:
         "account": profile.account,
         "qos": profile.qos,
         "constraint": profile.constraint,
+        # submitit counts with an integer, sbatch takes a range.
+        "additional_parameters": {"nodes": f"{profile.min_nodes}-{profile.nodes}"} if profile.min_nodes else None,
         "setup": [*(f"export {k}={_quote(v)}" for k, v in profile.env.items()), *profile.setup] or None,
         "srun_args": ["--kill-on-bad-exit=1", *profile.srun_args],  # no rank waits for one that is gone
     }
@@ -133,8 +140,14 @@ def sbatch_text(profile: ClusterProfile, folder: Path, name: str) -> str:
     from submitit.slurm.slurm import _make_sbatch_string
 
     command = f"{sys.executable} -u -m submitit.core._submit {_quote(str(folder))}"
-    text: str = _make_sbatch_string(command=command, folder=folder, **slurm_parameters(profile, name))
+    parameters = slurm_parameters(profile, name)
+    text: str = _make_sbatch_string(command=command, folder=folder, teardown=[after(folder)], **parameters)
     return text
+
+
+def after(folder: Path) -> str:
+    """The batch script's last line: with srun's exit code, it starts the job again or says why not."""
+    return f"{_quote(sys.executable)} -m bigchem.launch.after {_quote(str(folder))} $?"
 
 
 def _quote(text: str) -> str:

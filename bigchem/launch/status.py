@@ -59,7 +59,7 @@ def run_status(run_dir: Path) -> RunStatus:
         name = "evaluating"
     elif alive is False and (name == "running" or (name == "prepared" and submission)):
         name, trouble = "lost", "its job is gone without a word: killed, or the machine restarted"
-    active = False if name in ("finished", "failed") else alive
+    active = False if name == "finished" or (name == "failed" and not state.get("lost")) else alive
     row = _last_row(run_dir / "metrics.jsonl")
     newest = checkpoint.latest(run_dir / "checkpoints")
     step, steps = int(state.get("step", row.get("step", 0))), int(state.get("steps", 0))

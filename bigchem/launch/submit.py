@@ -106,12 +106,11 @@ def wait(submitted: Submitted, on_change: Callable[[RunStatus], None]) -> RunSta
     """Waits until a submitted run is over, telling its status when it changes. UserError if it failed."""
     told = None
     while True:
-        done = submitted.job is not None and submitted.job.done()
         status = run_status(submitted.run_dir)
         if (status.state, status.step) != told:
             told = (status.state, status.step)
             on_change(status)
-        if done or (submitted.job is None and not status.active):
+        if status.active is False:  # None: that cannot be known just now
             break
         time.sleep(POLL_S)
     if status.state not in ("finished", "trained"):
