@@ -12,7 +12,7 @@ from bigchem import shipped, strict
 from bigchem.errors import UserError
 from bigchem.strict import Positive, Section
 
-SLURM_ONLY = ("partition", "account", "qos", "constraint", "cpus_per_task", "mem_gb", "setup", "srun_args", "min_nodes")
+SLURM_ONLY = ("partition", "account", "qos", "constraint", "cpus_per_task", "mem_gb", "setup", "srun_args")
 
 
 class ClusterProfile(Section):
@@ -22,9 +22,6 @@ class ClusterProfile(Section):
     """submitit's executor."""
     nodes: Positive = 1
     """Nodes of a job."""
-    min_nodes: Positive | None = None
-    """Nodes that the job starts with, or starts again with, where Slurm has no more to give; the run is converted by
-    itself. None: it waits for all of `nodes`."""
     tasks_per_node: Positive = 1
     """Processes of a node: one per GPU, or on the CPU as many as there are cores to spare."""
     gpus_per_node: Annotated[int, Field(ge=0)] = 0
@@ -62,8 +59,6 @@ class ClusterProfile(Section):
             raise ValueError(
                 f"tasks_per_node = {self.tasks_per_node}, gpus_per_node = {self.gpus_per_node}: one process per GPU"
             )
-        if self.min_nodes is not None and self.min_nodes > self.nodes:
-            raise ValueError(f"min_nodes = {self.min_nodes}, but nodes = {self.nodes}")
         if self.executor == "local":
             given = [n for n in SLURM_ONLY if getattr(self, n) not in (None, ())]
             if given:
@@ -127,8 +122,6 @@ def slurm_parameters(profile: ClusterProfile, name: str) -> dict[str, Any]:
         "account": profile.account,
         "qos": profile.qos,
         "constraint": profile.constraint,
-        # submitit counts with an integer, sbatch takes a range.
-        "additional_parameters": {"nodes": f"{profile.min_nodes}-{profile.nodes}"} if profile.min_nodes else None,
         "setup": [*(f"export {k}={_quote(v)}" for k, v in profile.env.items()), *profile.setup] or None,
         "srun_args": ["--kill-on-bad-exit=1", *profile.srun_args],  # no rank waits for one that is gone
     }

@@ -76,7 +76,7 @@ def run_status(run_dir: Path) -> RunStatus:
         checkpoint=None if newest is None else newest.name,
         checkpoint_age_s=None if newest is None else time.time() - newest.stat().st_mtime,
         job=submission.get("job"),
-        reason=state.get("reason") or trouble or state.get("early"),
+        reason=(trouble if name == "queued" else None) or state.get("reason") or trouble or state.get("early"),
         early="early" in state,
     )
 
@@ -124,14 +124,15 @@ def _alive(submission: dict[str, Any]) -> tuple[bool | None, str | None]:
         if submission.get("host") not in (None, platform.node()):
             return None, f"it runs on {submission['host']}"
         return _process_lives(int(submission["job"])), None
-    command = ["squeue", "--noheader", "--format=%T", "--jobs", submission["job"]]
+    command = ["squeue", "--noheader", "--format=%T|%r", "--jobs", submission["job"]]
     try:
         told = subprocess.run(command, capture_output=True, text=True, timeout=SLURM_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return None, f"squeue: {type(error).__name__}"
     if told.returncode and "Invalid job id" not in told.stderr:
         return None, told.stderr.strip().splitlines()[-1] if told.stderr.strip() else "squeue failed"
-    return bool(told.stdout.strip()), None
+    state, _, reason = told.stdout.strip().partition("|")
+    return bool(state), f"waits: {reason}" if state == "PENDING" else None
 
 
 def _process_lives(pid: int) -> bool:

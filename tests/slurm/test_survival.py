@@ -213,19 +213,24 @@ def test_a_job_that_does_not_start_says_why(testbed: Bed, small_data: Path, tmp_
 def test_a_run_outlives_its_nodes_and_goes_on_with_fewer(
     testbed: Bed, small_data: Path, tmp_path: Path, uninterrupted: RunConfig
 ) -> None:
-    """First the node of the batch script, which comes back; then the other one, which does not."""
+    """First the node of the batch script, which comes back; then the other one, which does not: its job is told so."""
     config = run_of(small_data, tmp_path, "torn")
-    submitted = submit(config, profile_of(min_nodes=1))
+    submitted = submit(config, profile_of())
     job = str(submitted.job.job_id)
 
     def power_cut() -> None:
         testbed.kill_node("node1")
         testbed.start_node("node1")
 
+    def shrink() -> None:
+        testbed.kill_node("node2")
+        until(lambda: "PENDING" in testbed.call("squeue", "-h", "-o", "%T", "-j", job), "node2 is not missed")
+        testbed.call("scontrol", "update", f"jobid={job}", "numtasks=2", "numnodes=1")
+
     try:
         told = [
             survived(testbed, config, job, 0, "kill -9 of the first node", power_cut),
-            survived(testbed, config, job, 1, "kill -9 of the second node", lambda: testbed.kill_node("node2")),
+            survived(testbed, config, job, 1, "kill -9 of the second node", shrink),
         ]
         wait(submitted, lambda row: None)
     finally:
