@@ -38,7 +38,10 @@ ulimit -l unlimited
 export SUBMITIT_EXECUTOR=slurm
 srun --unbuffered --output /runs/x/%j_%t_log.out --error /runs/x/%j_%t_log.err --kill-on-bad-exit=1 \
 PYTHON -u -m submitit.core._submit /runs/x
-"""
+
+
+# teardown
+PYTHON -m bigchem.launch.after /runs/x $?"""
 
 
 def test_the_sbatch_text_is_the_golden_one() -> None:
