@@ -33,10 +33,18 @@ def cancel(run_dir: Path, *, now: bool = False) -> str:
             raise UserError(f"cannot reach job {status.job}: {status.reason}", str(run_dir), "try again later")
         if not status.active:
             return f"{status.state}: nothing to cancel"
-        saves = _end_on_slurm(status, now) if submission["executor"] == "slurm" else _end_here(submission, now)
         mark = {"by": getpass.getuser(), "time": time.time()}
-        strict.write_atomically(run_dir / "submission.json", json.dumps({**submission, "cancelled": mark}, indent=1))
+        _write(run_dir, {**submission, "cancelled": mark})  # before: what ends now is not to be started again
+        try:
+            saves = _end_on_slurm(status, now) if submission["executor"] == "slurm" else _end_here(submission, now)
+        except BaseException:
+            _write(run_dir, submission)
+            raise
     return f"job {status.job} was told to save and stop" if saves else f"job {status.job} was ended"
+
+
+def _write(run_dir: Path, submission: dict[str, Any]) -> None:
+    strict.write_atomically(run_dir / "submission.json", json.dumps(submission, indent=1))
 
 
 def _end_on_slurm(status: RunStatus, now: bool) -> bool:

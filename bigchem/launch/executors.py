@@ -35,7 +35,7 @@ def make_executor(
                 )
         python = slurm_python(profile, code, mounts)
         executor = slurm_executor()(folder=folder, max_num_timeout=profile.max_requeues, python=python)
-        executor.update_parameters(**slurm_parameters(profile, name, mounts))
+        executor.update_parameters(**slurm_parameters(profile, name, mounts), teardown=[after(folder, code)])
         return executor
     python = shlex.join([*_with_code(code), sys.executable])
     executor = submitit.LocalExecutor(folder=folder, max_num_timeout=profile.max_requeues, python=python)
@@ -95,22 +95,34 @@ def sbatch_text(
     from submitit.slurm.slurm import _make_sbatch_string
 
     command = f"{slurm_python(profile, code, mounts)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
-    text: str = _make_sbatch_string(command=command, folder=folder, **slurm_parameters(profile, name, mounts))
+    parameters = slurm_parameters(profile, name, mounts)
+    text: str = _make_sbatch_string(command=command, folder=folder, teardown=[after(folder, code)], **parameters)
     return text
+
+
+def after(folder: Path, code: Path | None) -> str:
+    """The batch script's last line: with srun's exit code, it starts the job again or says why not. It runs outside of
+    any container."""
+    return f"{_host_python(code)} -m bigchem.launch.after {shlex.quote(str(folder))} $?"
 
 
 def slurm_python(profile: ClusterProfile, code: Path | None, mounts: Sequence[Path] = ()) -> str:
     """The words, in shell, that start Python in a job on Slurm."""
     box = profile.container
     if box is None:
-        words = shlex.join([*_with_code(code), sys.executable])
-        path = shlex.quote(f"PYTHONPATH={code}")  # what modules have put there comes after the snapshot
-        return words.replace(path, path + '"${PYTHONPATH:+:$PYTHONPATH}"', 1) if code is not None else words
+        return _host_python(code)
     if box.kind == "pyxis":
         return shlex.join([*_with_code(code), box.python])
     binds = [word for mount in _mounts(profile, mounts) for word in ("--bind", mount)]
     nvidia = ["--nv"] if profile.gpus_per_node else []
     return shlex.join(["apptainer", "exec", *nvidia, *binds, box.image, *_with_code(code), box.python])
+
+
+def _host_python(code: Path | None) -> str:
+    if code is None:
+        return shlex.quote(sys.executable)
+    path = shlex.quote(f"PYTHONPATH={code}")  # what modules have put there comes after the snapshot
+    return f'env PYTHONSAFEPATH=1 {path}"${{PYTHONPATH:+:$PYTHONPATH}}" {shlex.quote(sys.executable)}'
 
 
 def _srun(profile: ClusterProfile) -> list[str]:

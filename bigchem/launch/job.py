@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import platform
+import signal
 import sys
 import time
 import traceback
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
+from bigchem.launch import after, history
 from bigchem.launch.extensions import load_cpu_adam, load_shared_memory_op
 from bigchem.launch.rendezvous import Rendezvous, rendezvous
 from bigchem.launch.scratch import use_scratch
@@ -57,41 +60,39 @@ class Job:
         if self.time_s is not None:
             os.environ["BIGCHEM_JOB_END"] = str(time.time() + self.time_s)
         place = rendezvous(os.environ, os.getpid())
-        log_to(Path(self.run_dir), place.rank, tee=False)
+        run_dir = Path(self.run_dir)
+        log_to(run_dir, place.rank, tee=False)
+        if place.launcher == "slurm":
+            make_way_unless_training(run_dir, place.rank)
 
         def requeue(lead: bool) -> int:
             try:
-                if lead or place.launcher == "submitit local":
-                    self._requeue(place)
+                self._requeue(place)
             except SystemExit as told:
                 return int(told.code or 0) & 0xFF
             return EXIT_REQUEUE
 
         try:
-            state = run(Path(self.run_dir), place, requeue=requeue)
+            state = run(run_dir, place, requeue=requeue)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)  # into the rank's log
             raise
         if state == "preempted" and place.rank == 0:
-            self._requeue(place)
+            leave(requeue(True))  # no result: the job that is started again will give one
         return state
 
     def _requeue(self, place: Rendezvous) -> None:
-        """Asks submitit's plugin to start the job again, and exits: scontrol requeue on Slurm, another round locally,
-        which the exit code asks for."""
-        if place.launcher not in ("slurm", "submitit local"):
-            return
-        restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-        if restarts >= self.max_requeues:
-            print(f"requeued {restarts} times already (max_requeues): submit the run again to go on", file=sys.stderr)
-            return
-        import submitit
+        """Asks submitit's local executor for another round, and exits: the exit code says so. On Slurm that is done
+        when all ranks have ended: see after.py."""
+        if place.launcher == "submitit local":
+            import submitit
 
-        submitit.JobEnvironment()._requeue(self.max_requeues - restarts)
-        sys.exit(-1)  # no result: the requeued job will give one
+            submitit.JobEnvironment()._requeue(self.max_requeues)
+            sys.exit(-1)
 
     def checkpoint(self) -> object:
-        """submitit's hook for a signal outside of training: run again from the last published checkpoint."""
+        """submitit's hook for a signal outside of training, where it is not on Slurm: run again from the last published
+        checkpoint."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self)
@@ -149,6 +150,11 @@ def run(run_dir: Path, place: Rendezvous, device: torch.device | None = None, re
     config = strict.load(RunConfig, run_dir / "config.toml")
     requeue = requeue or (lambda lead: EXIT_REQUEUE)
     begun = False
+    if place.rank == 0:
+        job = os.environ.get("SLURM_JOB_ID", str(os.getpid()))
+        nodes = os.environ.get("SLURM_JOB_NODELIST", platform.node())
+        restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+        history.begin(run_dir, job, restart, nodes, place.world_size)
     try:
         device = device or start(place, collective_timeout(config.health.hang_s))
         on_rank0(lambda: write_state(run_dir, "prepared", **progress(read_state(run_dir))))
@@ -166,8 +172,26 @@ def run(run_dir: Path, place: Rendezvous, device: torch.device | None = None, re
         _failed(run_dir, place.rank, _reason(error))
         traceback.print_exc()
         raise
+    if place.rank == 0:
+        if state == "preempted" and place.launcher == "slurm" and after.is_cancelled(os.environ):
+            write_state(run_dir, "stopped", **progress(read_state(run_dir)), reason="cancelled")
+        history.close(run_dir)
     finish()
     return state
+
+
+def make_way_unless_training(run_dir: Path, rank: int) -> None:
+    """What a signal does before and after training, which has handlers of its own: the job ends at once, and is started
+    again. Only rank 0 does so: the others end with it."""
+
+    def make_way(number: int, frame: object) -> None:
+        if rank == 0:
+            before, name = read_state(run_dir), signal.Signals(number).name
+            write_state(run_dir, "stopped", **progress(before), reason=f"{name}: to be started again", again=True)
+            leave(EXIT_REQUEUE)
+
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM):
+        signal.signal(number, make_way)
 
 
 def _failed(run_dir: Path, rank: int, reason: str, **more: object) -> None:

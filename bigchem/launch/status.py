@@ -14,7 +14,7 @@ from typing import Any
 from rich.table import Table
 
 from bigchem.errors import UserError
-from bigchem.launch import squeue
+from bigchem.launch import history, squeue
 from bigchem.progress import duration
 from bigchem.train import checkpoint
 from bigchem.train.state import read_state
@@ -149,11 +149,10 @@ def _of_living(
 
 def _restarts(run_dir: Path, job: Alive) -> int | None:
     """Attempts that have ended, but for the last one of a run that is over; without their history, what Slurm says."""
-    try:
-        ended = (run_dir / "history.jsonl").read_bytes().count(b"\n")
-    except OSError:
+    ended = len(history.read(run_dir))
+    if not ended:
         return job.restarts
-    return ended if job.lives else max(0, ended - 1)
+    return ended if job.lives else ended - 1
 
 
 def all_runs(named: Sequence[Path]) -> list[RunStatus]:

@@ -219,13 +219,13 @@ def conclude(run: Run, done: int, early: str | None, by_person: bool) -> Outcome
     outcome = Outcome(newest == steps or early is not None, newest, by_person, early)
     if run.engine.rank > 0:
         return outcome
-    words = {} if early is None else {"early": early}
+    words: dict[str, Any] = {} if early is None else {"early": early}
     if early is not None:
         print(f"{early}; ended after step {done} of {steps}", flush=True)
     elif done < steps:
         reason = run.flag.received or run.clock.late(time.time()) or "another rank was told to"
         tell_end(config.run_dir, done, newest, reason)
-        words = {"reason": reason if by_person else f"{reason}: to be started again"}
+        words = {"reason": reason} if by_person else {"reason": f"{reason}: to be started again", "again": True}
     write_state(config.run_dir, "trained" if outcome.finished else "stopped", step=newest, steps=steps, **words)
     return outcome
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Mapping
 from enum import Enum
 from types import FrameType, TracebackType
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 """What a cluster sends before it takes a node away (USR1, USR2, TERM) and what a person sends (INT)."""
-PERSONS_SIGNALS = ("SIGINT", "SIGTERM")
-"""Ctrl-C and scancel: the job is not requeued. A preempting Slurm requeues after its SIGTERM by itself."""
+SLURM_STEP = "SLURM_STEP_ID"
+"""Set in the processes of a Slurm step, and nowhere else."""
 ECHO_S = 0.5
 """A launcher hears a Ctrl-C as well and passes it on (torchrun at once): a SIGINT so soon after one is the same one."""
 
@@ -25,6 +26,13 @@ class Wish(Enum):
     GO_ON = 0
     MAKE_WAY = 1
     PERSON = 2
+
+
+def is_persons(name: str, env: Mapping[str, str]) -> bool:
+    """Whether a signal comes from a person, who wants the run to stop: Ctrl-C, and kill. In a Slurm step SIGTERM is
+    the cluster's word as much as USR2 is: of a preemption, a time limit, or a rank that is gone. scancel sends it too,
+    but then the job ends, and nothing starts it again."""
+    return name == "SIGINT" or (name == "SIGTERM" and SLURM_STEP not in env)
 
 
 class StopFlag:
@@ -45,7 +53,7 @@ class StopFlag:
         """What the signal received stands for."""
         if self.received is None:
             return Wish.GO_ON
-        return Wish.PERSON if self.received in PERSONS_SIGNALS else Wish.MAKE_WAY
+        return Wish.PERSON if is_persons(self.received, os.environ) else Wish.MAKE_WAY
 
     def __enter__(self) -> StopFlag:
         for number in STOP_SIGNALS:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from bigchem import strict
 from bigchem.errors import UserError
 from bigchem.launch import squeue
 from bigchem.launch.cluster import ClusterProfile, load_profile
+from bigchem.launch.history import Attempt
 from bigchem.launch.status import Alive, _state_and_reason, all_runs, run_status
 from bigchem.launch.submit import resume, submit
 
@@ -49,7 +51,8 @@ def make_run(folder: Path, job: str, state: str = "running", **submission: Any) 
 
 def test_a_row_has_what_the_folder_and_slurm_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(tmp_path / "base", "7")
-    (run / "history.jsonl").write_text("{}\n{}\n")
+    row = Attempt(1, "6", 0, "gpu01", 8, 0, 1.0, 100, "preempted")
+    (run / "history.jsonl").write_text(f"{json.dumps(asdict(row))}\n" * 2)
     program(tmp_path, "squeue", f"echo '{line('7', 'RUNNING', nodes='gpu[01-02]', restarts=1)}'", monkeypatch)
     row = run_status(run)
     assert (row.run, row.state, row.active, row.job, row.nodes) == ("base", "running", True, "7", "gpu[01-02]")

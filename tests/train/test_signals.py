@@ -26,6 +26,15 @@ def test_a_stop_signal_is_remembered_and_nothing_else_happens(number: signal.Sig
         assert (flag.received, flag.wish) == (number.name, wish)
 
 
+def test_in_a_slurm_step_sigterm_is_the_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    with StopFlag() as flag:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert flag.wish is Wish.MAKE_WAY
+        os.kill(os.getpid(), signal.SIGINT)
+        assert flag.wish is Wish.PERSON
+
+
 def test_the_first_signal_counts_and_a_persons_interrupt_before_all() -> None:
     with StopFlag() as flag:
         os.kill(os.getpid(), signal.SIGUSR2)

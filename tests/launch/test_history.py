@@ -1,0 +1,153 @@
+"""The history of a run's attempts, and when a job is not started again. Pure but for the files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bigchem.launch import after, history
+from bigchem.launch.history import Attempt, ended, refusal
+from bigchem.train.state import read_state, write_state
+
+BEGUN = Attempt(1, "7", 0, "node[1-2]", 4, 10, 1000.0)
+SLURM = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "0"}
+
+
+@pytest.mark.parametrize(
+    ("state", "after", "end", "to_step"),
+    [
+        ({"state": "trained", "time": 1060.0, "step": 60}, True, "trained", 60),
+        ({"state": "stopped", "time": 1060.0, "step": 14, "again": True}, True, "preempted", 14),
+        ({"state": "stopped", "time": 1060.0, "step": 14, "reason": "SIGINT"}, True, "stopped", 14),
+        ({"state": "failed", "time": 1060.0, "step": 14, "lost": True}, True, "lost rank", 14),
+        ({"state": "failed", "time": 1060.0, "step": 14, "hung": True}, True, "hung", 14),
+        ({"state": "failed", "time": 1060.0, "step": 14, "code": 2}, True, "failed", 14),
+        ({"state": "running", "time": 1060.0, "step": 14}, True, "killed", 14),
+        ({"state": "running", "time": 1060.0, "step": 14}, False, "vanished", 14),
+        (
+            {"state": "failed", "time": 999.0, "step": 14, "lost": True},
+            True,
+            "killed",
+            10,
+        ),  # an earlier one's
+        ({"state": "new"}, False, "vanished", 10),
+    ],
+)
+def test_how_an_attempt_ended(state: dict[str, Any], after: bool, end: str, to_step: int) -> None:
+    row = ended(BEGUN, state, 1061.0, after=after)
+    assert (row.end, row.to_step) == (end, to_step)
+    assert row.seconds == (61.0 if after else 60.0 if state.get("time", 0) > 1000 else 0.0)
+
+
+def failing(*steps: int, job: str = "7", end: str = "killed") -> list[Attempt]:
+    return [Attempt(n, job, n, "node1", 4, 0, 0.0, to_step=step, end=end) for n, step in enumerate(steps)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "restart", "refused"),
+    [
+        (failing(14, 14), 1, None),
+        (failing(14, 14, 14), 2, "3 attempts in a row ended after step 14"),
+        (failing(14, 15, 15), 2, None),  # it gets on
+        (failing(14, 14, 14, end="vanished"), 2, None),  # Slurm's doing
+        ([*failing(14, 14, job="6"), *failing(14)], 0, None),  # submitted again since: a person has looked at it
+        (failing(14), 20, "started again 20 times already"),
+    ],
+)
+def test_what_is_not_started_again(rows: list[Attempt], restart: int, refused: str | None) -> None:
+    told = refusal(rows, restart, 20)
+    assert told is None if refused is None else refused in str(told)
+
+
+def test_each_attempt_gets_one_row_though_it_left_no_word(tmp_path: Path) -> None:
+    history.begin(tmp_path, "7", 0, "node[1-2]", 4)
+    write_state(tmp_path, "running", step=4, steps=9)
+    history.begin(tmp_path, "7", 1, "node1", 2)
+    unfinished = (tmp_path / "attempt.json").read_text()
+    write_state(tmp_path, "trained", step=9, steps=9)
+    assert history.close(tmp_path) == history.read(tmp_path)[-1]
+    (tmp_path / "attempt.json").write_text(unfinished)  # killed between the row and this file's removal
+    history.close(tmp_path)
+    assert history.close(tmp_path) is None
+    (tmp_path / "history.jsonl").open("a").write('{"attempt": 3, "jo')  # and in the middle of a row
+    rows = history.read(tmp_path)
+    assert [(r.attempt, r.restart, r.ranks, r.to_step, r.end) for r in rows] == [
+        (1, 0, 4, 4, "vanished"),
+        (2, 1, 2, 9, "trained"),
+    ]
+
+
+@pytest.fixture
+def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in that writes down what it is asked, and fails where a file `down` lies beside it."""
+    program = tmp_path / "scontrol"
+    text = (
+        "import sys; from pathlib import Path; here = Path(__file__).parent\n"
+        "if (here / 'down').exists(): sys.exit('slurm_update error: Unable to contact slurm controller')\n"
+        "(here / 'asked').open('a').write(' '.join(sys.argv[1:]))"
+    )
+    program.write_text(f"#!{sys.executable}\n{text}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(after, "PAUSE_S", 0.0)
+    return tmp_path / "asked"
+
+
+def test_processes_that_died_without_a_word_are_started_again_until_it_is_no_use(
+    tmp_path: Path, scontrol: Path
+) -> None:
+    for restart in range(3):
+        history.begin(tmp_path, "7", restart, "node1", 4)
+        write_state(tmp_path, "running", step=14, steps=60)
+        after.settle(tmp_path, 137, 20, {**SLURM, "SLURM_RESTART_COUNT": str(restart)})
+        state = read_state(tmp_path)
+        assert (state["state"], state.get("again")) == (("stopped", True) if restart < 2 else ("failed", None))
+        assert "after step 14 without a word (exit code 137)" in state["reason"]
+    assert scontrol.read_text() == "requeue 7" * 2
+    assert "3 attempts in a row ended after step 14" in state["reason"]
+    assert json.loads((tmp_path / "history.jsonl").read_text().splitlines()[2])["why"] == "exit code 137, signal 9"
+
+
+def test_processes_that_died_before_they_began_count_as_attempts(tmp_path: Path, scontrol: Path) -> None:
+    history.begin(tmp_path, "7", 0, "node1", 4)
+    write_state(tmp_path, "running", step=14, steps=60)  # and its node went
+    for restart in range(1, 4):
+        after.settle(tmp_path, 1, 20, {**SLURM, "SLURM_RESTART_COUNT": str(restart)})
+    rows = history.read(tmp_path)
+    assert [(row.restart, row.end, row.ranks) for row in rows] == [
+        *((0, "vanished", 4), (1, "killed", 0), (2, "killed", 0), (3, "killed", 0))
+    ]
+    assert scontrol.read_text() == "requeue 7" * 2
+    assert "3 attempts in a row" in read_state(tmp_path)["reason"]
+
+
+@pytest.mark.parametrize(
+    ("word", "code"),
+    [
+        ({"state": "trained"}, 0),
+        ({"state": "failed", "code": 2, "reason": "no such task"}, 2),
+        ({"state": "failed", "reason": "ValueError: x"}, 1),
+        ({"state": "stopped", "reason": "SIGINT"}, 3),
+    ],
+)
+def test_a_run_that_is_over_is_left_alone(tmp_path: Path, scontrol: Path, word: dict[str, Any], code: int) -> None:
+    history.begin(tmp_path, "7", 0, "node1", 4)
+    write_state(tmp_path, step=9, **word)
+    after.settle(tmp_path, code, 20, SLURM)
+    assert not scontrol.exists()
+    assert {**read_state(tmp_path), "time": 0} == {**word, "step": 9, "time": 0}
+
+
+def test_a_controller_that_does_not_answer_is_named_in_the_state(tmp_path: Path, scontrol: Path) -> None:
+    (tmp_path / "down").touch()
+    history.begin(tmp_path, "7", 0, "node1", 4)
+    write_state(tmp_path, "stopped", step=9, reason="SIGUSR2: to be started again", again=True)
+    after.settle(tmp_path, 75, 20, SLURM)
+    state = read_state(tmp_path)
+    assert (state["state"], state["step"], "again" in state) == ("stopped", 9, False)
+    assert "Unable to contact slurm controller" in state["reason"]
+    assert "submit it again to go on" in state["reason"]

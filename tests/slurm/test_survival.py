@@ -1,0 +1,283 @@
+"""Runs on a real Slurm that something happens to: each goes on by itself, and ends as if nothing had been."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import config_of, losses
+
+from bigchem.config import RunConfig
+from bigchem.launch import history
+from bigchem.launch.cluster import ClusterProfile, load_profile
+from bigchem.launch.status import RunStatus, run_status
+from bigchem.launch.submit import submit, wait
+from bigchem.train import ledger
+from bigchem.train.state import read_state
+from slurm.testbed.bed import Bed
+
+TIMEOUT = 240
+EVERY = 5
+"""Steps between checkpoints."""
+
+
+@dataclass(frozen=True)
+class Survived:
+    """A disruption. own_s: from it to the next step, without what Slurm let the job wait. lost: steps done twice."""
+
+    what: str
+    own_s: float
+    slurm_s: float
+    lost: int
+
+    def __str__(self) -> str:
+        took = f"training again after {self.own_s:.1f} s and Slurm's {self.slurm_s:.1f} s"
+        return f"{self.what}: {took}, {self.lost} steps lost"
+
+
+def run_of(small_data: Path, tmp_path: Path, name: str, steps: int = 40) -> RunConfig:
+    return config_of(
+        *(tmp_path / "runs", small_data, name),
+        train={"steps": steps, "ledger": True},
+        checkpoint={"every": EVERY, "keep": 2},
+        data={"global_tokens": 3000},
+    )
+
+
+def profile_of(**fields: Any) -> ClusterProfile:
+    return ClusterProfile.model_validate({**load_profile("testbed").model_dump(), **fields})
+
+
+def until(true: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def steps_of(config: RunConfig) -> list[tuple[int, float]]:
+    """Number and time of each step that metrics.jsonl holds."""
+    file = config.run_dir / "metrics.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")] if file.is_file() else []
+    return [(row["step"], row["time"]) for row in rows]
+
+
+def opened(config: RunConfig) -> dict[str, Any]:
+    """The attempt that has begun and not ended."""
+    try:
+        row: dict[str, Any] = json.loads((config.run_dir / "attempt.json").read_text())
+    except FileNotFoundError:
+        return {"restart": -1, "time": 0.0}
+    return row
+
+
+def trains(config: RunConfig, restart: int, step: int) -> None:
+    """Waits until the attempt of that number trains, and is past a step."""
+
+    def true() -> bool:
+        begun = opened(config)
+        return begun["restart"] == restart and any(n >= step and t > begun["time"] for n, t in steps_of(config))
+
+    until(true, f"attempt {restart} does not train: {run_status(config.run_dir)}")
+
+
+def rank_pid(config: RunConfig, rank: int) -> int | None:
+    """The process of a rank; node and rank are in its environment."""
+    for folder in Path("/proc").iterdir():
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0") if folder.name.isdigit() else []
+            if b"submitit.core._submit" not in words or f"{config.run_dir}/submitit/%j".encode() not in words:
+                continue
+            if f"SLURM_PROCID={rank}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                return int(folder.name)
+        except OSError:
+            continue
+    return None
+
+
+def kill_rank(config: RunConfig, rank: int) -> None:
+    until(lambda: rank_pid(config, rank), f"no process of rank {rank}")
+    os.kill(int(rank_pid(config, rank) or 0), signal.SIGKILL)
+
+
+def survived(bed: Bed, config: RunConfig, job: str, restart: int, what: str, disrupt: Callable[[], object]) -> Survived:
+    """Disrupts attempt number `restart` in the middle, and waits until the next one trains."""
+    newest = history.read(config.run_dir)
+    begun = newest[-1].to_step if newest else 0
+    trains(config, restart, begun + EVERY + 3)
+    at = time.time()
+    disrupt()
+    trains(config, restart + 1, 1)
+    row = history.read(config.run_dir)[-1]
+    now = opened(config)
+    again = next(t for _, t in steps_of(config) if t > now["time"])
+    started = bed.call("squeue", "--noheader", "--format=%S", "--jobs", job).strip()
+    slurm_s = max(0.0, time.mktime(time.strptime(started, "%Y-%m-%dT%H:%M:%S")) - (row.time + row.seconds))
+    return Survived(what, again - at - slurm_s, slurm_s, row.to_step - now["from_step"])
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(slurm_bed: Bed, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """The run that nothing happens to: one process, as neither ledger nor loss depend on how many there are."""
+    config = run_of(small_data, tmp_path_factory.mktemp("calm"), "calm")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in slurm_bed.environment().items():
+            patch.setenv(name, value)
+        assert wait(submit(config, profile_of(nodes=1, tasks_per_node=1)), lambda row: None).state == "trained"
+    return config
+
+
+def assert_same(config: RunConfig, calm: RunConfig) -> None:
+    """Ledger and loss are those of the run that nothing happened to."""
+    assert run_status(config.run_dir).state == "trained"
+    assert ledger.read(config.run_dir) == ledger.read(calm.run_dir)
+    assert losses(config) == pytest.approx(losses(calm), rel=1e-4)
+
+
+def test_a_run_outlives_a_signal_a_killed_rank_and_a_preemption(
+    testbed: Bed, small_data: Path, tmp_path: Path, uninterrupted: RunConfig
+) -> None:
+    config = run_of(small_data, tmp_path, "shaken")
+    submitted = submit(config, profile_of())
+    job = str(submitted.job.job_id)
+
+    def preempt() -> None:
+        testbed.call("srun", "-p", "high", "-N2", "-n8", "true", timeout_s=60)
+
+    told = [
+        survived(
+            testbed, config, job, 0, "scancel --signal=USR2", lambda: testbed.call("scancel", "--signal=USR2", job)
+        ),
+        survived(testbed, config, job, 1, "SIGKILL of rank 3", lambda: kill_rank(config, 3)),
+        survived(testbed, config, job, 2, "preemption by another partition", preempt),
+    ]
+    wait(submitted, lambda row: None)
+    print(*told, sep="\n")
+    assert_same(config, uninterrupted)
+    assert [row.end for row in history.read(config.run_dir)] == ["preempted", "lost rank", "preempted", "trained"]
+    assert told[0].lost == told[2].lost == 0
+    assert 0 < told[1].lost < EVERY + 1
+
+
+def test_a_job_that_dies_at_the_same_step_three_times_is_not_started_again(
+    testbed: Bed, small_data: Path, tmp_path: Path
+) -> None:
+    config = run_of(small_data, tmp_path, "hopeless")
+    submitted = submit(config, profile_of(nodes=1, tasks_per_node=1))
+    for restart in range(3):
+        until(lambda n=restart: opened(config)["restart"] == n, f"attempt {restart} does not begin")
+        kill_rank(config, 0)
+    until(lambda: read_state(config.run_dir)["state"] == "failed", "it does not fail")
+    until(lambda: not run_status(config.run_dir).active, "its job does not end")
+    assert "3 attempts in a row ended after step 0 (killed, killed, killed)" in str(run_status(config.run_dir).reason)
+    assert f"JobId={submitted.job.job_id}" in testbed.call("scontrol", "show", "job", str(submitted.job.job_id))
+
+
+def test_a_cancelled_job_saves_and_says_so(testbed: Bed, small_data: Path, tmp_path: Path) -> None:
+    config = run_of(small_data, tmp_path, "cancelled", steps=10**6)
+    submitted = submit(config, profile_of(nodes=1, tasks_per_node=1))
+    trains(config, 0, 3)
+    testbed.call("scancel", str(submitted.job.job_id))
+    until(lambda: not run_status(config.run_dir).active, "its job does not end")
+    status = run_status(config.run_dir)
+    assert status.state == "stopped"
+    assert "cancelled" in str(status.reason)
+    assert status.checkpoint == f"step_{status.step:08d}"
+    assert history.read(config.run_dir)[-1].end == "stopped"
+
+
+@pytest.mark.parametrize("why", ["PartitionDown", "JobHeldUser"])
+def test_a_job_that_does_not_start_says_why(testbed: Bed, small_data: Path, tmp_path: Path, why: str) -> None:
+    config = run_of(small_data, tmp_path, "waiting")
+    testbed.call("scontrol", "update", "partition=test", "state=DOWN")
+    try:
+        submitted = submit(config, profile_of(nodes=1, tasks_per_node=1))
+        if why == "JobHeldUser":
+            testbed.call("scontrol", "hold", str(submitted.job.job_id))
+        until(lambda: why in str(run_status(config.run_dir).reason), f"status does not say {why}")
+        assert run_status(config.run_dir).state == "queued"
+    finally:
+        testbed.call("scancel", "-p", "test", "-t", "PENDING")
+        testbed.call("scontrol", "update", "partition=test", "state=UP")
+
+
+@pytest.mark.slow
+def test_a_run_outlives_its_nodes_and_goes_on_with_fewer(
+    testbed: Bed, small_data: Path, tmp_path: Path, uninterrupted: RunConfig
+) -> None:
+    """First the node of the batch script, which comes back; then the other one, which does not: its job is told so."""
+    config = run_of(small_data, tmp_path, "torn")
+    submitted = submit(config, profile_of())
+    job = str(submitted.job.job_id)
+
+    def power_cut() -> None:
+        testbed.kill_node("node1")
+        testbed.start_node("node1")
+
+    def shrink() -> None:
+        testbed.kill_node("node2")
+        until(lambda: "PENDING" in testbed.call("squeue", "-h", "-o", "%T", "-j", job), "node2 is not missed")
+        testbed.call("scontrol", "update", f"jobid={job}", "numtasks=2", "numnodes=1")
+
+    try:
+        told = [
+            survived(testbed, config, job, 0, "kill -9 of the first node", power_cut),
+            survived(testbed, config, job, 1, "kill -9 of the second node", shrink),
+        ]
+        wait(submitted, lambda row: None)
+    finally:
+        testbed.start_node("node2")
+        until(lambda: "idle 2" in testbed.call("sinfo", "-h", "-p", "test", "-o", "%T %D"), "node2 does not come back")
+    print(*told, sep="\n")
+    assert_same(config, uninterrupted)
+    assert all(one.lost < EVERY + 1 for one in told)
+    assert history.read(config.run_dir)[-1].ranks == 2
+
+
+@pytest.mark.slow
+def test_a_run_outlives_its_time_limit(testbed: Bed, small_data: Path, tmp_path: Path) -> None:
+    """A limit of one minute, and more work than fits into it; no signal is needed, as the clock counts."""
+    config = run_of(small_data, tmp_path, "long", steps=1500)
+    rows: list[RunStatus] = []
+    status = wait(submit(config, profile_of(nodes=1, tasks_per_node=1, time_min=1, signal_delay_s=10)), rows.append)
+    assert (status.state, status.step) == ("trained", 1500)
+    ended = history.read(config.run_dir)
+    assert [row.end for row in ended[:-1]] == ["preempted"] * (len(ended) - 1)
+    assert len(ended) > 1
+    assert sum(row.seconds for row in ended) > 60
+    assert [b.from_step - a.to_step for a, b in pairwise(ended)] == [0] * (len(ended) - 1)
+
+
+@pytest.mark.slow
+def test_a_preemption_that_sends_sigterm_is_no_persons_stop(
+    testbed: Bed, small_data: Path, tmp_path: Path, uninterrupted: RunConfig
+) -> None:
+    """As on clusters without preempt_send_user_signal."""
+    conf = testbed.folder / "slurm.conf"
+    before = conf.read_text()
+    conf.write_text(before.replace("SlurmctldParameters=preempt_send_user_signal\n", ""))
+    try:
+        testbed.call("scontrol", "reconfigure")
+        config = run_of(small_data, tmp_path, "termed")
+        submitted = submit(config, profile_of())
+        job = str(submitted.job.job_id)
+        preempt = ["srun", "-p", "high", "-N2", "-n8", "true"]
+        told = survived(
+            testbed, config, job, 0, "preemption with SIGTERM", lambda: testbed.call(*preempt, timeout_s=60)
+        )
+        wait(submitted, lambda row: None)
+    finally:
+        conf.write_text(before)
+        testbed.call("scontrol", "reconfigure")
+    print(told)
+    assert_same(config, uninterrupted)
+    assert told.lost == 0
+    assert "SIGTERM" in history.read(config.run_dir)[0].why
