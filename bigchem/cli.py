@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from bigchem import cli_data, program
+from bigchem import cli_data, cli_runs, program
+from bigchem.cli_runs import Cluster, run_config, say_status
 from bigchem.program import Json, Set
 
 app = typer.Typer(
@@ -21,8 +21,7 @@ app = typer.Typer(
 sweep_app = typer.Typer(no_args_is_help=True, help="Many runs over sizes, mixtures and seeds, and what they show.")
 app.add_typer(cli_data.app, name="data")
 app.add_typer(sweep_app, name="sweep")
-
-Cluster = Annotated[str, typer.Option(help="A name in slurm/clusters/ or a path to a cluster profile.")]
+app.add_typer(cli_runs.app)
 
 
 @app.callback()
@@ -52,65 +51,8 @@ def train(
 
     if profile is not None:
         overrides = [*(overrides or ()), f"train.profile={json.dumps(profile)}"]
-    state = run_here(_run_config(config, overrides))
+    state = run_here(run_config(config, overrides))
     raise typer.Exit({"stopped": EXIT_STOPPED, "preempted": EXIT_REQUEUE}.get(state, 0))
-
-
-@app.command()
-def submit(
-    config: Annotated[str, typer.Argument(help="Run configuration (TOML), or a shipped one.")],
-    cluster: Cluster = "local",
-    nodes: Annotated[int | None, typer.Option(min=1, help="Nodes, instead of the profile's.")] = None,
-    gpus_per_node: Annotated[int | None, typer.Option(min=0, help="GPUs of a node, instead of the profile's.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show configuration and sbatch text; write nothing.")
-    ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Stay until the run is over.")] = False,
-    overrides: Set = None,
-) -> None:
-    """Submit a run through submitit: to Slurm, or to processes on this machine.
-
-    Example: bigchem submit base --cluster slurm/clusters/h100.toml --nodes 2 --dry-run
-    """
-    from bigchem.launch import submit as launch
-    from bigchem.launch.cluster import load_profile
-
-    run_config = _run_config(config, overrides)
-    profile = load_profile(cluster, nodes=nodes, gpus_per_node=gpus_per_node)
-    if dry_run:
-        print(launch.dry_run(run_config, profile))
-        return
-    submitted = launch.submit(run_config, profile)
-    print(f"{submitted.run_dir}: {submitted.note}")
-    if wait:
-        launch.wait(submitted, _say_status)
-
-
-@app.command()
-def status(
-    runs: Annotated[Path, typer.Argument(help="Run folder, or the folder that holds run folders.")] = Path("runs"),
-    as_json: Json = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds, until interrupted.")] = False,
-) -> None:
-    """Show what runs are doing: state, step, loss, speed, last checkpoint.
-
-    Example: bigchem status runs --watch
-    """
-    from bigchem.launch.status import all_runs, table, to_json
-    from bigchem.progress import tables
-
-    console = tables()
-    while True:
-        rows = all_runs(runs)
-        if watch:
-            console.clear()
-        if as_json:
-            print(json.dumps(to_json(rows), indent=1))
-        else:
-            console.print(table(rows))
-        if not watch:
-            return
-        time.sleep(2)
 
 
 @app.command()
@@ -180,7 +122,7 @@ def sweep_submit(
                 f"{config.run_dir}  {config.model.preset}  {' '.join(config.data.mixture)}  {config.train.steps} steps"
             )
         return
-    submit_all(runs, load_profile(cluster), _say_status)
+    submit_all(runs, load_profile(cluster), say_status)
 
 
 @sweep_app.command("status")
@@ -253,19 +195,6 @@ def doctor(
         tables().print(checks.table(found))
     if any(check.verdict == "fail" for check in found):
         raise typer.Exit(2)
-
-
-def _run_config(name: str, overrides: list[str] | None) -> Any:
-    from bigchem import shipped, strict
-    from bigchem.config import RunConfig
-
-    return strict.load(RunConfig, shipped.find("recipes", name, ".toml"), tuple(overrides or ()))
-
-
-def _say_status(row: Any) -> None:
-    loss = "" if row.loss is None else f"  loss {row.loss:.4f}"
-    reason = f"  {row.reason}" if row.reason else ""
-    print(f"{time.strftime('%H:%M:%S')}  {row.run}  {row.state}  {row.step}/{row.steps}{loss}{reason}", flush=True)
 
 
 def main() -> None:

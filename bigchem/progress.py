@@ -35,6 +35,14 @@ def amount(size: float) -> str:
     return f"{size:.3g} {unit}"
 
 
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds, with days before them where there are any: 0:12:05, 2d 3:25:00."""
+    minutes, s = divmod(max(0, round(seconds)), 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    return f"{f'{days}d ' if days else ''}{h}:{m:02d}:{s:02d}"
+
+
 class Bar:
     """One piece of work in progress."""
 

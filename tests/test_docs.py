@@ -112,3 +112,18 @@ def test_the_readmes_tree_names_every_module_folder() -> None:
     readme = (ROOT / "README.md").read_text()
     for folder in sorted(p for p in (ROOT / "bigchem").iterdir() if p.is_dir() and (p / "__init__.py").is_file()):
         assert f"{folder.name}/" in readme
+
+
+FOREIGN = ("Invalid partition name specified", "Invalid account or account/partition", "No module named")
+"""Messages of Slurm and Python."""
+
+
+def test_the_cookbooks_messages_are_those_of_the_code() -> None:
+    table = (ROOT / "slurm" / "README.md").read_text().split("## Errors by message")[1].split("\n## ")[0]
+    code = "".join(path.read_text() for path in (ROOT / "bigchem").rglob("*.py"))
+    messages = [m for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for m in re.findall(r"`([^`]+)`", row)]
+    assert len(messages) > 15
+    for message in messages:
+        if not message.startswith(FOREIGN):
+            for piece in re.split(r"\.\.\.", message):
+                assert piece.strip(" ,:") in code, message

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    {"cli", "cli_data", "demo"},
+    {"cli", "cli_data", "cli_runs", "demo"},
     {"sweep"},
     {"launch", "export"},
     {"train", "evaluate"},
@@ -34,13 +34,14 @@ PURE = [
         "train.schedule",
         "train.metrics",
         "plan.memory",
+        "plan.worst",
         "train.health",
         "train.clock",
     ),
 ]
 LIGHT = [
-    *("cli", "cli_data", "config", "data.plan", "data.preview", "data.build", "data.verify", "data.audit"),
-    *("launch.status", "launch.cluster"),
+    *("cli", "cli_data", "cli_runs", "config", "data.plan", "data.preview", "data.build", "data.verify", "data.audit"),
+    *("launch.status", "launch.cluster", "launch.dryrun", "launch.submit", "launch.cancel", "launch.logs"),
     *("train.checkpoint", "train.ds_config", "train.best", "train.board", "sweep.grid"),
 ]
 """What `--help`, `status` and `submit --dry-run` need: quick only without torch."""

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bigchem.launch import history
+from bigchem.launch.status import read_submission
 from bigchem.train.state import progress, read_state, write_state
 
 FINAL = ("finished", "trained", "stopped", "failed")
@@ -35,7 +36,7 @@ def settle(run_dir: Path, code: int, max_requeues: int, env: Mapping[str, str]) 
     history.close(run_dir, code=code)
     rows = history.read(run_dir)
     end = rows[-1].end if rows else "killed"  # a full disk takes no rows
-    if code == 0 or end in FINAL:
+    if code == 0 or end in FINAL or "cancelled" in read_submission(run_dir):
         return
     state = read_state(run_dir)
     reason = str(state.get("reason", ""))

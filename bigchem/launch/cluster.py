@@ -1,39 +1,91 @@
-"""Cluster profiles: a TOML that says how jobs run somewhere, turned into submitit's parameters."""
+"""Cluster profiles: a TOML that says how jobs run somewhere. docs/clusters.md has every field."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from bigchem import shipped, strict
-from bigchem.errors import UserError
 from bigchem.strict import Positive, Section
 
-SLURM_ONLY = ("partition", "account", "qos", "constraint", "cpus_per_task", "mem_gb", "setup", "srun_args")
+SLURM_ONLY = (
+    *("partition", "account", "qos", "constraint", "gpu_type", "cpus_per_task", "mem_gb", "mem_per_gpu_gb"),
+    *("setup", "srun_args", "sbatch", "container"),
+)
+GPU_ONLY = ("gpu_type", "gpu_memory_gb", "mem_per_gpu_gb")
+SET_BY_FIELDS = {
+    "nodes": "nodes",
+    "ntasks-per-node": "tasks_per_node",
+    "gpus-per-node": "gpus_per_node",
+    "gpus": "gpus_per_node",
+    "gres": "gpus_per_node and gpu_type",
+    "cpus-per-task": "cpus_per_task",
+    "mem": "mem_gb",
+    "mem-per-gpu": "mem_per_gpu_gb",
+    "time": "time_min",
+    "signal": "signal and signal_delay_s",
+    "partition": "partition",
+    "account": "account",
+    "qos": "qos",
+    "constraint": "constraint",
+    "requeue": "max_requeues",
+    "no-requeue": "max_requeues",
+}
+"""Options of sbatch that a profile has fields for."""
+OUR_VARIABLES = ("PYTHONPATH", "PYTHONSAFEPATH", "SUBMITIT_EXECUTOR", "SUBMITIT_PREEMPT_SIGNAL", "BIGCHEM_JOB_END")
+"""Set by bigchem for the job: another value would run other code, or miss the signal."""
+
+
+class ContainerConfig(Section):
+    """The image that processes run in."""
+
+    kind: Literal["pyxis", "apptainer"] = "pyxis"
+    """`pyxis`: NVIDIA's plugin of srun (--container-image). `apptainer`: `apptainer exec`."""
+    image: str
+    """What the kind takes for an image: a .sqsh or .sif file, or docker://..."""
+    mounts: tuple[str, ...] = ()
+    """More folders to be seen inside, HOST:CONTAINER. The run's folder and its data are, under their own names."""
+    python: str = "python3"
+    """The image's Python; it has bigchem's dependencies. bigchem itself comes from the run folder."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ContainerConfig:
+        for mount in self.mounts:
+            if not re.fullmatch(r"/[^:,]*:/[^:,]*(:[a-z+]+)?", mount):
+                raise ValueError(f"mounts: cannot read '{mount}': write /HOST:/CONTAINER")
+        return self
 
 
 class ClusterProfile(Section):
     """Where and how jobs run. Fields that only Slurm knows are refused for the local executor."""
 
     executor: Literal["local", "slurm"]
-    """submitit's executor."""
+    """submitit's executor: `local` for processes of this machine."""
     nodes: Positive = 1
     """Nodes of a job."""
     tasks_per_node: Positive = 1
     """Processes of a node: one per GPU, or on the CPU as many as there are cores to spare."""
     gpus_per_node: Annotated[int, Field(ge=0)] = 0
     """GPUs of a node; 0: the CPU."""
+    gpu_type: str | None = None
+    """Slurm's name for the type of GPU (`sinfo -o %G` shows it); None: any."""
+    gpu_memory_gb: Annotated[float, Field(gt=0)] | None = None
+    """Memory of a GPU (10^9 bytes), for the verdict of --dry-run; None: none is given."""
     cpus_per_task: Positive | None = None
-    """Cores of a process."""
+    """Cores of a process, and so of a GPU; None: Slurm's default."""
     mem_gb: Annotated[float, Field(gt=0)] | None = None
-    """Memory of a node."""
+    """Memory of a node (2^30 bytes); None: Slurm's default."""
+    mem_per_gpu_gb: Annotated[float, Field(gt=0)] | None = None
+    """Memory of a node for each of its GPUs (2^30 bytes), instead of mem_gb: goes with --gpus-per-node."""
     time_min: Positive = 1440
     """Time limit of a job, in minutes."""
+    signal: Literal["USR1", "USR2"] = "USR2"
+    """What tells a job to save and requeue: before its time limit and, where the cluster has
+    preempt_send_user_signal, when it is preempted."""
     signal_delay_s: Positive = 120
-    """Seconds before the limit at which a job is told to save and requeue."""
+    """Seconds before the limit at which the signal comes."""
     partition: str | None = None
     """Slurm partition."""
     account: str | None = None
@@ -42,16 +94,24 @@ class ClusterProfile(Section):
     """Slurm quality of service."""
     constraint: str | None = None
     """Slurm node features."""
+    sbatch: dict[str, str | int | Literal[True]] = Field(default_factory=dict)
+    """More options of sbatch, as in exclusive = true or reservation = "chem"."""
     setup: tuple[str, ...] = ()
-    """Lines run in the batch script before the program: modules, NCCL variables."""
+    """Lines of shell that the batch script runs before the program, on the first node: modules, limits."""
     srun_args: tuple[str, ...] = ()
     """More arguments of srun."""
     env: dict[str, str] = Field(default_factory=dict)
-    """Environment variables of every process."""
+    """Environment variables of every process: NCCL, network."""
+    scratch: str | None = None
+    """Folder on a node's own disk, made on each node, with variables ($SLURM_JOB_ID, $USER): TMPDIR, and the cache of
+    remote shards where the run names none. None: /tmp, and the home folder."""
+    container: ContainerConfig | None = None
+    """The image that processes run in; None: this very Python, which every node sees."""
     max_concurrent: Positive = 1
     """Runs of a sweep at a time through the local executor. On Slurm all are queued, and its own limits hold."""
     max_requeues: Annotated[int, Field(ge=0)] = 20
-    """Times that Slurm may restart a job before it has to be submitted again."""
+    """Times that a job may be started again before it has to be submitted again. 0: neither bigchem nor Slurm
+    requeues it."""
 
     @model_validator(mode="after")
     def _check(self) -> ClusterProfile:
@@ -59,13 +119,41 @@ class ClusterProfile(Section):
             raise ValueError(
                 f"tasks_per_node = {self.tasks_per_node}, gpus_per_node = {self.gpus_per_node}: one process per GPU"
             )
+        for name in GPU_ONLY if not self.gpus_per_node else ():
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} = {getattr(self, name)}, but gpus_per_node = 0")
+        if self.mem_gb is not None and self.mem_per_gpu_gb is not None:
+            raise ValueError(f"mem_gb = {self.mem_gb:g} and mem_per_gpu_gb = {self.mem_per_gpu_gb:g}: give one of them")
+        if self.signal_delay_s >= 60 * self.time_min:
+            raise ValueError(
+                f"signal_delay_s = {self.signal_delay_s}, but the job has {60 * self.time_min} s (time_min = "
+                f"{self.time_min}): it would be told to stop as it starts"
+            )
+        self._check_texts()
         if self.executor == "local":
-            given = [n for n in SLURM_ONLY if getattr(self, n) not in (None, ())]
+            given = [name for name in SLURM_ONLY if getattr(self, name) not in (None, (), {})]
             if given:
                 raise ValueError(f"{given[0]} is known to Slurm only, the executor is local")
             if self.nodes > 1:
                 raise ValueError(f"nodes = {self.nodes}: the local executor has one")
         return self
+
+    def _check_texts(self) -> None:
+        """What ends up in a line of the batch script."""
+        for name in ("gpu_type", "partition", "account", "qos", "constraint"):
+            if not re.fullmatch(r"\S+", getattr(self, name) or "-"):
+                raise ValueError(f"{name} = {getattr(self, name)!r}: one word, without spaces")
+        for option, value in self.sbatch.items():
+            if field := SET_BY_FIELDS.get(option.replace("_", "-").lstrip("-")):
+                raise ValueError(f"sbatch.{option}: that is {field} of the profile")
+            if not re.fullmatch(r"[a-z][a-z-]*", option) or "\n" in str(value):
+                raise ValueError(f"sbatch.{option} = {value!r}: an option without its dashes, and a value of one line")
+        for name in self.env:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ValueError(f"env.{name}: not a name of a variable")
+            if name in OUR_VARIABLES or (name == "TMPDIR" and self.scratch is not None):
+                other = "signal" if name == "SUBMITIT_PREEMPT_SIGNAL" else "scratch" if name == "TMPDIR" else "bigchem"
+                raise ValueError(f"env.{name} is set by {other}")
 
     @property
     def world_size(self) -> int:
@@ -80,70 +168,3 @@ def load_profile(name: str, *, nodes: int | None = None, gpus_per_node: int | No
     if gpus_per_node is not None:
         overrides += [f"gpus_per_node={gpus_per_node}", f"tasks_per_node={max(1, gpus_per_node)}"]
     return strict.load(ClusterProfile, path, overrides)
-
-
-def make_executor(profile: ClusterProfile, folder: Path, name: str) -> Any:
-    """submitit's executor for a profile. folder: where submitit keeps its pickles and logs."""
-    import submitit
-
-    if profile.executor == "slurm":
-        import shutil
-
-        for program in ("sbatch", "srun"):  # submitit takes a machine without srun for no cluster
-            if shutil.which(program) is None:
-                raise UserError(
-                    f"{program} is not on PATH: this is no Slurm login node", name, "or use --cluster local"
-                )
-        executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=profile.max_requeues)
-        executor.update_parameters(**slurm_parameters(profile, name), teardown=[after(folder)])
-        return executor
-    executor = submitit.LocalExecutor(folder=folder, max_num_timeout=profile.max_requeues)
-    executor.update_parameters(
-        timeout_min=profile.time_min,
-        tasks_per_node=profile.tasks_per_node,
-        gpus_per_node=profile.gpus_per_node,
-        signal_delay_s=profile.signal_delay_s,
-    )
-    return executor
-
-
-def slurm_parameters(profile: ClusterProfile, name: str) -> dict[str, Any]:
-    """Parameters of submitit's SlurmExecutor."""
-    given = {
-        "job_name": name,
-        "nodes": profile.nodes,
-        "ntasks_per_node": profile.tasks_per_node,
-        "gpus_per_node": profile.gpus_per_node or None,
-        "cpus_per_task": profile.cpus_per_task,
-        "mem": None if profile.mem_gb is None else f"{int(profile.mem_gb * 1024)}MB",
-        "time": profile.time_min,
-        "signal_delay_s": profile.signal_delay_s,
-        "partition": profile.partition,
-        "account": profile.account,
-        "qos": profile.qos,
-        "constraint": profile.constraint,
-        "setup": [*(f"export {k}={_quote(v)}" for k, v in profile.env.items()), *profile.setup] or None,
-        "srun_args": ["--kill-on-bad-exit=1", *profile.srun_args],  # no rank waits for one that is gone
-    }
-    return {key: value for key, value in given.items() if value is not None}
-
-
-def sbatch_text(profile: ClusterProfile, folder: Path, name: str) -> str:
-    """The sbatch script that submitting would write, without Slurm."""
-    from submitit.slurm.slurm import _make_sbatch_string
-
-    command = f"{sys.executable} -u -m submitit.core._submit {_quote(str(folder))}"
-    parameters = slurm_parameters(profile, name)
-    text: str = _make_sbatch_string(command=command, folder=folder, teardown=[after(folder)], **parameters)
-    return text
-
-
-def after(folder: Path) -> str:
-    """The batch script's last line: with srun's exit code, it starts the job again or says why not."""
-    return f"{_quote(sys.executable)} -m bigchem.launch.after {_quote(str(folder))} $?"
-
-
-def _quote(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)

@@ -22,6 +22,7 @@ from bigchem.errors import UserError
 from bigchem.launch import after, history
 from bigchem.launch.extensions import load_cpu_adam, load_shared_memory_op
 from bigchem.launch.rendezvous import Rendezvous, rendezvous
+from bigchem.launch.scratch import use_scratch
 from bigchem.progress import Tee
 from bigchem.train.checkpoint import latest
 from bigchem.train.leave import EXIT_REQUEUE, EXIT_STOPPED, LEFT_WORD, code_after, leave, peer_lost
@@ -48,10 +49,14 @@ class Job:
     env: tuple[tuple[str, str], ...] = ()
     max_requeues: int = 20
     time_s: float | None = None
+    scratch: str | None = None
 
     def __call__(self) -> str:
-        """Runs the job in this process; its final state. time_s: that it may take, where Slurm does not say."""
+        """Runs the job in this process; its final state. time_s: that it may take, where Slurm does not say. scratch:
+        see ClusterProfile."""
         os.environ.update(self.env)
+        if self.scratch is not None:
+            use_scratch(self.scratch)
         if self.time_s is not None:
             os.environ["BIGCHEM_JOB_END"] = str(time.time() + self.time_s)
         place = rendezvous(os.environ, os.getpid())

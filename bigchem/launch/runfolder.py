@@ -44,11 +44,22 @@ def absolute(config: RunConfig) -> RunConfig:
         update["checkpoint"] = config.checkpoint.model_copy(update={"copy_to": _absolute(copies)})
     if config.model.init_from is not None and hub.is_path(config.model.init_from):
         update["model"] = config.model.model_copy(update={"init_from": _absolute(config.model.init_from)})
+    if Path(config.train.ds_config).is_file():
+        update["train"] = config.train.model_copy(update={"ds_config": _absolute(config.train.ds_config)})
     return config.model_copy(update=update)
 
 
 def _absolute(folder: str) -> str:
     return str(Path(folder).expanduser().resolve())
+
+
+def folders_of(config: RunConfig) -> list[Path]:
+    """Folders that a job reads and writes: what a container has to show. The configuration is `absolute`."""
+    named = [config.data.path, config.checkpoint.copy_to]
+    folders = [config.run_dir, *(Path(name) for name in named if name is not None and not is_url(name))]
+    if config.model.init_from is not None:
+        folders.append(Path(config.model.init_from) if hub.is_path(config.model.init_from) else hub.cache())
+    return folders
 
 
 def prepare(config: RunConfig) -> Path:

@@ -1,12 +1,12 @@
-"""What runs are doing, read from their folders and, for Slurm jobs, from squeue."""
+"""What runs are doing, read from their folders and, for Slurm jobs, from one call of squeue for all of them."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from typing import Any
 from rich.table import Table
 
 from bigchem.errors import UserError
+from bigchem.launch import history, squeue
+from bigchem.progress import duration
 from bigchem.train import checkpoint
 from bigchem.train.state import read_state
-
-SLURM_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,9 @@ class RunStatus:
     """One row of `bigchem status`.
 
     active: a job is queued or running; None where that cannot be known, and reason says why. checkpoint_age_s: seconds
-    since it was published. early: it ended before its last step because validation said so; reason says how.
+    since it was published. restarts: how often the run was started again. nodes: Slurm's list, or a host. told_s:
+    seconds since the run itself has said its state. early: it ended before its last step because validation said so;
+    reason says how.
     """
 
     run: str
@@ -38,8 +40,11 @@ class RunStatus:
     eta_s: float | None = None
     checkpoint: str | None = None
     checkpoint_age_s: float | None = None
+    restarts: int | None = None
+    nodes: str | None = None
     job: str | None = None
     reason: str | None = None
+    told_s: float | None = None
     early: bool = False
 
     def is_done(self, steps: int) -> bool:
@@ -47,92 +52,169 @@ class RunStatus:
         return self.state == "finished" and (self.early or self.step >= steps)
 
 
+@dataclass(frozen=True)
+class Alive:
+    """What is known of a run's job. lives: queued or running; None where that cannot be known, and why says why not. If
+    it has ended, why may say how."""
+
+    lives: bool | None = False
+    waits: bool = False
+    why: str | None = None
+    nodes: str | None = None
+    restarts: int | None = None
+
+
 def run_status(run_dir: Path) -> RunStatus:
     """The status of one run folder; state `new` where there is none."""
+    return statuses([run_dir])[0]
+
+
+def statuses(run_dirs: Sequence[Path]) -> list[RunStatus]:
+    """The status of each run folder."""
+    submissions = [read_submission(run_dir) for run_dir in run_dirs]
+    queue = squeue.ask([str(s["job"]) for s in submissions if s.get("executor") == "slurm"])
+    return [_status(run_dir, s, _alive(s, queue)) for run_dir, s in zip(run_dirs, submissions, strict=True)]
+
+
+def pause_s(run_dir: Path) -> float:
+    """Seconds between two looks at a run that is waited for: slurmctld answers everybody's questions."""
+    return 5.0 if read_submission(run_dir).get("executor") == "slurm" else 0.5
+
+
+def read_submission(run_dir: Path) -> dict[str, Any]:
+    """submission.json: which job has the run; empty where it was not submitted."""
+    return _read_json(run_dir / "submission.json")
+
+
+def _status(run_dir: Path, submission: dict[str, Any], job: Alive) -> RunStatus:
     state = read_state(run_dir)
-    submission = _read_json(run_dir / "submission.json")
-    alive, trouble = _alive(submission) if submission else (False, None)
-    name = state["state"]
-    if alive and name in ("prepared", "stopped"):
-        name = "queued"
-    elif alive and name == "trained":
-        name = "evaluating"
-    elif alive is False and (name == "running" or (name == "prepared" and submission)):
-        name, trouble = "lost", "its job is gone without a word: killed, or the machine restarted"
-    active = False if name == "finished" or (name == "failed" and not state.get("lost")) else alive
-    row = _last_row(run_dir / "metrics.jsonl")
+    name, reason = _state_and_reason(state, submission, job)
+    row = last_row(run_dir / "metrics.jsonl")
     newest = checkpoint.latest(run_dir / "checkpoints")
-    step, steps = int(state.get("step", row.get("step", 0))), int(state.get("steps", 0))
-    speed = row.get("tokens_per_s")
+    now, steps = time.time(), int(state.get("steps", 0))
     return RunStatus(
         run=run_dir.name,
         state=name,
-        active=active,
-        step=step,
+        active=False if name == "finished" or (name == "failed" and not _again(state)) else job.lives,
+        step=int(state.get("step", row.get("step", 0))),
         steps=steps,
         loss=row.get("loss"),
-        tokens_per_s=speed,
+        tokens_per_s=row.get("tokens_per_s"),
         eta_s=_eta(row, steps) if name == "running" else None,
         checkpoint=None if newest is None else newest.name,
-        checkpoint_age_s=None if newest is None else time.time() - newest.stat().st_mtime,
+        checkpoint_age_s=None if newest is None else now - newest.stat().st_mtime,
+        restarts=_restarts(run_dir, job),
+        nodes=job.nodes,
         job=submission.get("job"),
-        reason=(trouble if name == "queued" else None) or state.get("reason") or trouble or state.get("early"),
+        reason=reason,
+        told_s=now - state["time"] if "time" in state else None,
         early="early" in state,
     )
 
 
-def all_runs(runs: Path) -> list[RunStatus]:
-    """Every run folder under a folder, or the run folder itself."""
-    if not runs.is_dir():
-        raise UserError("no such folder", str(runs), "give a run folder, or the folder that holds run folders")
-    if (runs / "config.toml").is_file():
-        return [run_status(runs)]
-    found = [run_status(p.parent) for p in sorted(runs.glob("*/config.toml"))]
-    if not found:
-        raise UserError("no runs here", str(runs), "bigchem submit CONFIG starts one")
-    return found
+def _state_and_reason(state: dict[str, Any], submission: dict[str, Any], job: Alive) -> tuple[str, str | None]:
+    """What the run's own word and its job's state come to."""
+    name, reason = state["state"], state.get("reason") or state.get("early")
+    if name == "finished" or (name == "failed" and not job.lives):
+        return name, reason
+    if job.lives is None:
+        return name, f"{job.why}; {name} is what the run last said"
+    cancelled = submission.get("cancelled")
+    if job.lives:
+        return _of_living(state, job, reason, cancelled)
+    if cancelled and name != "trained":
+        return "cancelled", f"by {cancelled['by']}"
+    if name == "running" or (name == "prepared" and submission):
+        return "lost", f"its job is gone: {job.why or 'killed without a word, or the machine restarted'}"
+    return name, reason
 
 
-def table(rows: list[RunStatus]) -> Table:
+def _again(state: dict[str, Any]) -> bool:
+    """Whether the run ended so that its job starts it again."""
+    return any(state.get(word) for word in ("again", "lost", "hung"))
+
+
+def _of_living(
+    state: dict[str, Any], job: Alive, reason: str | None, cancelled: dict[str, Any] | None
+) -> tuple[str, str | None]:
+    name = state["state"]
+    if job.waits:
+        return "queued", job.why or reason
+    if cancelled:
+        return "stopping", f"cancelled by {cancelled['by']}"
+    if name == "prepared" or _again(state):
+        return "starting", reason
+    return {"trained": "evaluating", "stopped": "stopping"}.get(name, name), reason
+
+
+def _restarts(run_dir: Path, job: Alive) -> int | None:
+    """Attempts that have ended, but for the last one of a run that is over; without their history, what Slurm says."""
+    ended = len(history.read(run_dir))
+    if not ended:
+        return job.restarts
+    return ended if job.lives else ended - 1
+
+
+def all_runs(named: Sequence[Path]) -> list[RunStatus]:
+    """Run folders, and all under folders that hold some."""
+    found: list[Path] = []
+    for path in named:
+        if not path.is_dir():
+            raise UserError("no such folder", str(path), "give a run folder, or the folder that holds run folders")
+        here = [path] if (path / "config.toml").is_file() else [f.parent for f in sorted(path.glob("*/config.toml"))]
+        if not here:
+            raise UserError("no runs here", str(path), "bigchem submit CONFIG starts one")
+        found += here
+    return statuses(found)
+
+
+def table(rows: Sequence[RunStatus]) -> Table:
     """The rows as a table for the terminal."""
     made = Table(box=None)
-    for name in ("run", "state", "step", "loss", "tokens/s", "eta", "checkpoint", "job", "reason"):
-        made.add_column(name, overflow="fold", no_wrap=name not in ("checkpoint", "reason"))
+    columns = ("run", "state", "step", "loss", "tokens/s", "eta", "checkpoint", "restarts", "nodes", "job", "reason")
+    for name in columns:
+        made.add_column(name, overflow="fold", no_wrap=name not in ("checkpoint", "nodes", "reason"))
     for row in rows:
+        told = "" if row.active is not None or row.told_s is None else f" {duration(row.told_s)} ago"
         made.add_row(
             row.run,
-            row.state,
+            row.state + told,
             f"{row.step}/{row.steps}",
             "-" if row.loss is None else f"{row.loss:.4f}",
             "-" if row.tokens_per_s is None else f"{row.tokens_per_s:.0f}",
-            "-" if row.eta_s is None else _duration(row.eta_s),
-            "-" if row.checkpoint is None else f"{row.checkpoint} {_duration(row.checkpoint_age_s or 0)} ago",
+            "-" if row.eta_s is None else duration(row.eta_s),
+            "-" if row.checkpoint is None else f"{row.checkpoint} {duration(row.checkpoint_age_s or 0)} ago",
+            "-" if row.restarts is None else str(row.restarts),
+            row.nodes or "-",
             row.job or "-",
             row.reason or "",
         )
     return made
 
 
-def to_json(rows: list[RunStatus]) -> list[dict[str, Any]]:
+def to_json(rows: Sequence[RunStatus]) -> list[dict[str, Any]]:
     """The rows as plain data."""
     return [asdict(row) for row in rows]
 
 
-def _alive(submission: dict[str, Any]) -> tuple[bool | None, str | None]:
-    """Whether the job of a submission is queued or running, and if that cannot be known (None) why."""
+def _alive(submission: dict[str, Any], queue: squeue.Queue) -> Alive:
+    """Whether the job of a submission is queued or running."""
+    if not submission:
+        return Alive()
     if submission["executor"] != "slurm":
-        if submission.get("host") not in (None, platform.node()):
-            return None, f"it runs on {submission['host']}"
-        return _process_lives(int(submission["job"])), None
-    command = ["squeue", "--noheader", "--format=%T|%r", "--jobs", submission["job"]]
-    try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=SLURM_TIMEOUT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return None, f"squeue: {type(error).__name__}"
-    if told.returncode and "Invalid job id" not in told.stderr:
-        return None, told.stderr.strip().splitlines()[-1] if told.stderr.strip() else "squeue failed"
-    state, _, reason = told.stdout.strip().partition("|")
-    return bool(state), f"waits: {reason}" if state == "PENDING" else None
+        host = submission.get("host")
+        if host not in (None, platform.node()):
+            return Alive(None, why=f"it was started on {host}: ask there", nodes=host)
+        return Alive(_process_lives(int(submission["job"])), nodes=host)
+    if queue.trouble:
+        return Alive(None, why=queue.trouble)
+    job = queue.jobs.get(str(submission["job"]))
+    if job is None:
+        return Alive()
+    why = job.reason if job.waits else None
+    if job.gone:
+        why = " ".join(word for word in (job.state, f"({job.reason})" if job.reason else "") if word)
+    return Alive(not job.gone, job.waits, why, job.nodes, job.restarts)
 
 
 def _process_lives(pid: int) -> bool:
@@ -148,7 +230,7 @@ def _process_lives(pid: int) -> bool:
         return True
 
 
-def _last_row(path: Path) -> dict[str, Any]:
+def last_row(path: Path) -> dict[str, Any]:
     """The last whole line of metrics.jsonl, read from the file's end."""
     if not path.is_file():
         return {}
@@ -178,9 +260,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, json.JSONDecodeError):
         return {}
     return table
-
-
-def _duration(seconds: float) -> str:
-    minutes, s = divmod(round(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    return f"{hours}h{m:02d}m" if hours else f"{m}m{s:02d}s"

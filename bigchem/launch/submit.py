@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bigchem import strict
 from bigchem.config import RunConfig
+from bigchem.data.locks import lock
 from bigchem.errors import UserError
-from bigchem.launch.cluster import ClusterProfile, make_executor, sbatch_text
+from bigchem.launch.cluster import ClusterProfile
+from bigchem.launch.executors import SBATCH_TIMEOUT_S, make_executor
 from bigchem.launch.job import Job
-from bigchem.launch.runfolder import absolute, changes, preflight, prepare, refuse_another
-from bigchem.launch.status import RunStatus, run_status
-
-POLL_S = 0.5
+from bigchem.launch.runfolder import absolute, changes, folders_of, preflight, prepare, refuse_another
+from bigchem.launch.snapshot import snapshot
+from bigchem.launch.status import RunStatus, pause_s, run_status
 
 
 @dataclass(frozen=True)
@@ -30,37 +32,69 @@ class Submitted:
     note: str
 
 
-def dry_run(config: RunConfig, profile: ClusterProfile) -> str:
-    """What submitting would do: the resolved configuration and, on Slurm, the sbatch text. Writes nothing."""
-    config = absolute(config)
-    preflight(config, profile.world_size)
-    parts = [f"# {config.run_dir / 'config.toml'}", strict.dump(config)]
-    if profile.executor == "slurm":
-        parts += ["# sbatch", sbatch_text(profile, config.run_dir / "submitit" / "%j", config.name)]
-    else:
-        parts += [f"# {profile.tasks_per_node} processes through submitit's local executor"]
-    return "\n".join(parts)
-
-
 def submit(config: RunConfig, profile: ClusterProfile) -> Submitted:
-    """Submits one run. A run that is on its way or finished is left alone, and the note says so."""
+    """Submits one run. A run that is on its way or finished is left alone, and the note says so.
+
+    Of two that submit the same run at once, one does and the other finds it submitted.
+    """
     config = absolute(config)
+    if note := _nothing_to_do(config):
+        return Submitted(config.run_dir, None, note)
+    preflight(config, profile.world_size)
+    with alone(config.run_dir):
+        if note := _nothing_to_do(config):
+            return Submitted(config.run_dir, None, note)
+        changed = changes(config)
+        run_dir = prepare(config)
+        strict.write_atomically(run_dir / "cluster.toml", strict.dump(profile))
+        code = snapshot(run_dir / "code")
+        folder = run_dir / "submitit" / "%j"
+        executor = make_executor(profile, folder, config.name, code, folders_of(config))
+        time_s = 60.0 * profile.time_min if profile.executor == "local" else None
+        env = tuple(profile.env.items())
+        job = _handed_over(executor, Job(str(run_dir), env, profile.max_requeues, time_s, profile.scratch))
+        _record(run_dir, profile.executor, str(job.job_id), world_size=profile.world_size, code=code.name)
+    note = f"submitted as job {job.job_id}"
+    return Submitted(run_dir, job, f"{note}; changed since the start: {', '.join(changed)}" if changed else note)
+
+
+def resume(run_dir: Path, cluster: ClusterProfile | None, overrides: Sequence[str] = ()) -> Submitted:
+    """Submits a run again, as its folder says. cluster: another profile than the one it was submitted with.
+
+    The folder may have been moved: it is the run's, whatever its configuration says.
+    """
+    file = run_dir / "config.toml"
+    if not file.is_file():
+        raise UserError("no run folder: it has no config.toml", str(run_dir), "bigchem submit CONFIG starts a run")
+    here = run_dir.resolve()
+    config = strict.load(RunConfig, file, [*overrides, f"runs={json.dumps(str(here.parent))}", f"name={here.name}"])
+    kept = run_dir / "cluster.toml"
+    if cluster is None and not kept.is_file():
+        raise UserError("it was not submitted, so it has no cluster profile", str(run_dir), "say --cluster PROFILE")
+    return submit(config, cluster or strict.load(ClusterProfile, kept))
+
+
+@contextmanager
+def alone(run_dir: Path) -> Iterator[None]:
+    """While entered, no other process submits or cancels this run; waits for one that does. Where the file system has
+    no locks there is none: what is left is a second between looking and submitting."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with (run_dir / "submit.lock").open("wb") as handle:
+        with suppress(UserError):
+            lock(handle)
+        yield
+
+
+def _nothing_to_do(config: RunConfig) -> str | None:
+    """Why a run is not to be submitted, in words; None if it is. UserError if that cannot be known, or must not be."""
     refuse_another(config)
     status = run_status(config.run_dir)
     if status.is_done(config.train.steps) and not (status.early and changes(config)):
-        return Submitted(config.run_dir, None, "already finished: nothing to do")
+        return "already finished: nothing to do"
     if status.active:
-        return Submitted(config.run_dir, None, f"already {status.state} as job {status.job}: nothing to do")
+        return f"already {status.state} as job {status.job}: nothing to do"
     _refuse_unknown(status, config.run_dir)
-    preflight(config, profile.world_size)
-    changed = changes(config)
-    run_dir = prepare(config)
-    executor = make_executor(profile, run_dir / "submitit" / "%j", config.name)
-    time_s = 60.0 * profile.time_min if profile.executor == "local" else None
-    job = _handed_over(executor, Job(str(run_dir), tuple(profile.env.items()), profile.max_requeues, time_s))
-    _record(run_dir, profile.executor, str(job.job_id))
-    note = f"submitted as job {job.job_id}"
-    return Submitted(run_dir, job, f"{note}; changed since the start: {', '.join(changed)}" if changed else note)
+    return None
 
 
 def _handed_over(executor: Any, job: Job) -> Any:
@@ -71,9 +105,10 @@ def _handed_over(executor: Any, job: Job) -> Any:
         return executor.submit(job)
     except FailedJobError as error:
         words = str(error).strip().splitlines()
-        raise UserError(
-            words[-1] if words else "the job was not taken", job.run_dir, "mend the cluster profile"
-        ) from None
+        if not words:  # `timeout` ends it without one
+            hint = "ask again later; `squeue --me` shows whether the job was taken all the same"
+            raise UserError(f"sbatch has not answered for {SBATCH_TIMEOUT_S} s", job.run_dir, hint) from None
+        raise UserError(words[-1], job.run_dir, "mend the cluster profile") from None
 
 
 def claim(config: RunConfig, executor: str, job: str) -> None:
@@ -88,8 +123,8 @@ def claim(config: RunConfig, executor: str, job: str) -> None:
     _record(config.run_dir, executor, job)
 
 
-def _record(run_dir: Path, executor: str, job: str) -> None:
-    table = {"executor": executor, "job": job, "host": platform.node(), "time": time.time()}
+def _record(run_dir: Path, executor: str, job: str, **more: object) -> None:
+    table = {"executor": executor, "job": job, "host": platform.node(), "time": time.time(), **more}
     strict.write_atomically(run_dir / "submission.json", json.dumps(table, indent=1))
 
 
@@ -112,7 +147,7 @@ def wait(submitted: Submitted, on_change: Callable[[RunStatus], None]) -> RunSta
             on_change(status)
         if status.active is False:  # None: that cannot be known just now
             break
-        time.sleep(POLL_S)
+        time.sleep(pause_s(submitted.run_dir))
     if status.state not in ("finished", "trained"):
         raise UserError(
             f"the run ended as '{status.state}': {status.reason or 'no reason was recorded'}",

@@ -33,6 +33,23 @@ def fetched(name: str, *, weights: bool = True) -> Path:
     return folder if any(folder.glob("model*.safetensors")) else _snapshot(name, SMALL + PICKLES)
 
 
+def known(name: str) -> Path | None:
+    """The folder of a model that is here already; None for one that would have to be fetched."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if is_path(name):
+        return fetched(name)
+    found = try_to_load_from_cache(name, "config.json")
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def cache() -> Path:
+    """The hub's cache."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
 def _snapshot(name: str, patterns: list[str]) -> Path:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import (

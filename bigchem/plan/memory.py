@@ -127,6 +127,14 @@ def states(shape: Shape, setup: Setup) -> tuple[int, int, int, int]:
     return weights, gradients, masters, moments + (4 * own if setup.ema else 0)
 
 
+def checkpoint_bytes(shape: Shape, setup: Setup) -> int:
+    """Size of a checkpoint, all ranks together: fp32 weights and moments, written once. Without what files say of
+    themselves, a few kilobytes a rank."""
+    n = num_parameters(shape)
+    moments = _factored(shape) if setup.optimizer == "adafactor" else 8 * n
+    return 4 * n + moments + (4 * n if setup.ema else 0)
+
+
 def _factored(shape: Shape) -> int:
     """Adafactor's second moments: rows and columns of every matrix, elements of every vector, fp32."""
     d, inner, ff = shape.d_model, shape.inner_dim, shape.d_ff

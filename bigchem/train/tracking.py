@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from bigchem.config import RunConfig
-from bigchem.progress import LiveLine, Tee
+from bigchem.progress import LiveLine, Tee, duration
 from bigchem.train.board import Board
 from bigchem.train.rows import Rows, cut_back, goes_on
 from bigchem.train.state import write_state
@@ -91,7 +91,7 @@ class Tracker:
         seconds = max(1e-9, time.monotonic() - self._since - self._saving_s - self._paused_s - valid_s)
         speed = self._tokens / seconds
         if self._live is not None:
-            left = _duration((steps - done.steps) * seconds / self._steps)
+            left = duration((steps - done.steps) * seconds / self._steps)
             self._live.show(done.steps, f"loss {loss.mean:.4f}  {speed:,.0f} tokens/s  eta {left}")
         due = done.steps % self._config.train.log_every == 0 or done.steps in (1, steps)
         if not due and validated is None and not loss.stop:
@@ -159,12 +159,6 @@ def memory() -> float:
 
 def _validation_fields(validated: Validated) -> dict[str, float]:
     return {"valid_loss": validated.loss, **{f"valid_loss/{task}": x for task, x in validated.by_task.items()}}
-
-
-def _duration(seconds: float) -> str:
-    minutes, s = divmod(round(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    return f"{hours}:{m:02d}:{s:02d}"
 
 
 def _rows(path: Path, step: int) -> Rows:

@@ -22,7 +22,8 @@ from bigchem.data.plan import Plan
 from bigchem.data.ragged import IntArray
 from bigchem.errors import UserError
 from bigchem.model.presets import Shape
-from bigchem.plan.memory import Memory, Setup, memory
+from bigchem.plan.memory import Memory, memory
+from bigchem.plan.worst import longest_batch, setup_of
 from bigchem.progress import amount
 from bigchem.train.engine import Engine
 from bigchem.train.ranks import say
@@ -64,7 +65,8 @@ def compute(engine: Engine, config: RunConfig, plan: Plan, shape: Shape) -> Peak
     that do not exist before the first step have their place taken.
     """
     lengths = longest_batch(plan, config.data.micro_tokens)
-    expected = memory(shape, setup_of(engine, config), lengths[:, 0], lengths[:, 1])
+    setup = setup_of(config, engine.ds_config, engine.world_size, engine.device.type)
+    expected = memory(shape, setup, lengths[:, 0], lengths[:, 1])
     on_gpu = engine.device.type == "cuda"
     count = min(2, accumulation(engine.world_size, config.data.micro_tokens, config.data.global_tokens))
     before = _restart_peak(engine.device)
@@ -88,31 +90,6 @@ def no_memory(error: str) -> bool:
     """Whether an error's text says that memory has ended. cuBLAS makes its workspace outside of torch's allocator, and
     has words of its own for it."""
     return re.search("out of memory|can't allocate memory|CUBLAS_STATUS_ALLOC_FAILED", error) is not None
-
-
-def longest_batch(plan: Plan, micro_tokens: int) -> IntArray:
-    """[n, 2] lengths of examples as long as any that the data holds, and one shorter, that fill a micro-batch."""
-    longest = np.max([rows.longest_seen() for rows in plan.rows.values()], axis=0)
-    count, left = divmod(micro_tokens, int(longest.sum()))
-    lengths = [longest] * count
-    share = left * int(longest[0]) // int(longest.sum())
-    if share and left > share:
-        lengths.append(np.array([share, left - share]))
-    return np.array(lengths, dtype=np.int64)
-
-
-def setup_of(engine: Engine, config: RunConfig) -> Setup:
-    """What the plan needs to know of a run."""
-    return Setup(
-        zero=engine.ds_config["zero_optimization"],
-        world_size=engine.world_size,
-        precision=config.train.precision,
-        optimizer=config.optimizer.kind,
-        ema=config.optimizer.ema > 0,
-        dropout=config.model.dropout > 0,
-        checkpoint_activations=config.train.checkpoint_activations,
-        device=engine.device.type,
-    )
 
 
 def _step(lengths: IntArray, vocab_size: int, count: int, world_size: int) -> LoadedStep:

@@ -1,55 +1,45 @@
 from __future__ import annotations
 
-import re
+import os
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from pydantic.fields import FieldInfo
 
-from bigchem import shipped
+from bigchem import shipped, strict
 from bigchem.errors import UserError
-from bigchem.launch.cluster import load_profile, sbatch_text
+from bigchem.launch.cluster import ClusterProfile, ContainerConfig, load_profile
+from bigchem.launch.executors import sbatch_text
+from bigchem.launch.scratch import use_scratch
 
-GOLDEN = """\
-#!/bin/bash
-
-# Parameters
-#SBATCH --account=my-account
-#SBATCH --constraint=h100
-#SBATCH --cpus-per-task=12
-#SBATCH --error=/runs/x/%j_0_log.err
-#SBATCH --gpus-per-node=8
-#SBATCH --job-name=x
-#SBATCH --mem=983040MB
-#SBATCH --nodes=2
-#SBATCH --ntasks-per-node=8
-#SBATCH --open-mode=append
-#SBATCH --output=/runs/x/%j_0_log.out
-#SBATCH --partition=gpu
-#SBATCH --signal=USR2@180
-#SBATCH --time=1440
-#SBATCH --wckey=submitit
-
-# setup
-export NCCL_DEBUG=WARN
-export TORCH_NCCL_ASYNC_ERROR_HANDLING=1
-ulimit -l unlimited
-
-# command
-export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /runs/x/%j_%t_log.out --error /runs/x/%j_%t_log.err --kill-on-bad-exit=1 \
-PYTHON -u -m submitit.core._submit /runs/x
+GOLDEN = Path(__file__).parent / "golden"
+PROFILES = sorted(shipped.folder("clusters").glob("*.toml"))
 
 
-# teardown
-PYTHON -m bigchem.launch.after /runs/x $?"""
+def golden(profile: ClusterProfile, name: str = "x") -> str:
+    """The batch script with this machine's Python as PYTHON."""
+    run = Path("/runs/x")
+    text = sbatch_text(profile, run / "submitit" / "%j", name, run / "code" / "0123456789ab", [run, Path("/data/full")])
+    return text.replace(sys.executable, "PYTHON")
 
 
-def test_the_sbatch_text_is_the_golden_one() -> None:
-    text = sbatch_text(load_profile("h100", nodes=2), Path("/runs/x"), "x")
-    assert re.sub(r"\S+/python[\d.]*", "PYTHON", text) == GOLDEN
+@pytest.mark.parametrize("path", [p for p in PROFILES if "slurm" in p.read_text()], ids=lambda p: p.stem)
+def test_the_sbatch_text_of_every_shipped_profile_is_the_golden_one(path: Path) -> None:
+    assert golden(load_profile(str(path), nodes=2)) == (GOLDEN / f"{path.stem}.sbatch").read_text()
 
 
-@pytest.mark.parametrize("path", sorted(shipped.folder("clusters").glob("*.toml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("kind", ["pyxis", "apptainer"])
+def test_the_sbatch_text_of_a_container_is_the_golden_one(kind: str) -> None:
+    """Neither has been run: there is no image here. What is compared is what their manuals ask for."""
+    container = {"kind": kind, "image": "/images/bigchem.sqsh", "mounts": ["/scratch:/scratch:rw"]}
+    table = {**load_profile("a100").model_dump(exclude_none=True), "container": container, "signal": "USR1"}
+    table |= {"sbatch": {"exclusive": True, "reservation": "chem"}, "max_requeues": 0}
+    assert golden(strict.validate(ClusterProfile, table, kind)) == (GOLDEN / f"{kind}.sbatch").read_text()
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda p: p.stem)
 def test_shipped_profiles_load(path: Path) -> None:
     profile = load_profile(str(path))
     assert profile.world_size == profile.nodes * profile.tasks_per_node
@@ -68,6 +58,22 @@ def test_nodes_and_gpus_override_the_profile() -> None:
         ('executor = "local"\nmem_gb = 4', "mem_gb is known to Slurm only"),
         ('executor = "slurm"\ngpus_per_node = 3\ntasks_per_node = 2', "one process per GPU"),
         ('executor = "pbs"', "'local' or 'slurm'"),
+        ('executor = "slurm"\ngpu_type = "h100"', "gpu_type = h100, but gpus_per_node = 0"),
+        ('executor = "slurm"\nmem_per_gpu_gb = 9', "mem_per_gpu_gb = 9.0, but gpus_per_node = 0"),
+        ('executor = "slurm"\ngpus_per_node = 1\nmem_gb = 4\nmem_per_gpu_gb = 9', "give one of them"),
+        ('executor = "slurm"\ntime_min = 1', "signal_delay_s = 120, but the job has 60 s"),
+        ('executor = "slurm"\nsignal = "TERM"', "'USR1' or 'USR2'"),
+        ('executor = "slurm"\npartition = "a b"', "partition = 'a b': one word"),
+        ('executor = "slurm"\nsbatch = {mem = 4}', "sbatch.mem: that is mem_gb of the profile"),
+        ('executor = "slurm"\nsbatch = {gpus_per_node = 4}', "that is gpus_per_node of the profile"),
+        ('executor = "slurm"\nsbatch = {exclusive = false}', "sbatch.exclusive"),
+        ('executor = "slurm"\nsbatch = {comment = "a\\nb"}', "a value of one line"),
+        ('executor = "slurm"\n[env]\n"A B" = "c"', "env.A B: not a name of a variable"),
+        ('executor = "slurm"\n[env]\nPYTHONPATH = "c"', "env.PYTHONPATH is set by bigchem"),
+        ('executor = "slurm"\nscratch = "/s"\n[env]\nTMPDIR = "c"', "env.TMPDIR is set by scratch"),
+        ('executor = "slurm"\n[container]\nimage = "i"\nmounts = ["/a"]', "cannot read '/a'"),
+        ('executor = "slurm"\n[container]\nkind = "pyxis"', "'container.image' is missing"),
+        ('executor = "local"\n[container]\nimage = "i"', "container is known to Slurm only"),
         ('executor = "slurm"\npartiton = "gpu"', "did you mean 'partition'"),
     ],
 )
@@ -80,3 +86,42 @@ def test_mistakes_in_a_profile_are_told(tmp_path: Path, text: str, told: str) ->
 def test_values_with_spaces_are_quoted_for_the_batch_script(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('executor = "slurm"\n[env]\nWHO = "a b; rm -rf c"\n')
     assert "export WHO='a b; rm -rf c'\n" in sbatch_text(load_profile(str(tmp_path / "mine.toml")), Path("/x"), "x")
+
+
+def test_what_modules_put_on_pythons_path_comes_after_the_snapshot() -> None:
+    text = golden(load_profile("testbed"))
+    assert 'env PYTHONSAFEPATH=1 PYTHONPATH=/runs/x/code/0123456789ab"${PYTHONPATH:+:$PYTHONPATH}" PYTHON' in text
+
+
+def test_scratch_holds_temporary_files_and_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TMPDIR", "BIGCHEM_CACHE"):
+        monkeypatch.setenv(name, "before")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    use_scratch(f"{tmp_path}/job-$SLURM_JOB_ID")
+    with tempfile.NamedTemporaryFile() as file:
+        assert Path(file.name).parent == tmp_path / "job-7"
+    assert os.environ["BIGCHEM_CACHE"] == str(tmp_path / "job-7" / "shards")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot make scratch"):
+        use_scratch(str(tmp_path / "file" / "below"))
+
+
+def test_every_field_of_a_profile_is_in_its_page_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text()
+    rows = {line.split("|")[1].strip().strip("`"): line for line in page.splitlines() if line.startswith("| `")}
+    fields = dict(ClusterProfile.model_fields)
+    fields |= {f"container.{name}": field for name, field in ContainerConfig.model_fields.items()}
+    assert rows.keys() == fields.keys()
+    for name, field in fields.items():
+        text = " ".join(str(field.description).split())
+        assert f"| {text} |" in rows[name], name
+        assert f"| {default_of(field)} |" in rows[name], name
+
+
+def default_of(field: FieldInfo) -> str:
+    """As the page writes it."""
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    return "-" if value in (None, (), {}) else f"`{value}`"

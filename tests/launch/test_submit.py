@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from runs import config_of
 from transformers import T5ForConditionalGeneration
 
+from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
+from bigchem.launch import executors
+from bigchem.launch.cancel import cancel
 from bigchem.launch.cluster import ClusterProfile, load_profile
-from bigchem.launch.status import RunStatus, all_runs, run_status, to_json
-from bigchem.launch.submit import dry_run, submit, submit_all, wait
+from bigchem.launch.snapshot import snapshot
+from bigchem.launch.status import RunStatus, all_runs, read_submission, run_status, to_json
+from bigchem.launch.submit import resume, submit, submit_all, wait
 
 LOCAL = load_profile("local")
+BIGCHEM = [sys.executable, "-m", "bigchem.cli"]
 EVALUATE = {"at_end": True, "max_rows": 6, "max_new_tokens": 20, "bootstrap": 20}
 
 
@@ -29,7 +38,7 @@ def finished(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunC
     seen: list[RunStatus] = []
     status = wait(submit(config, LOCAL), seen.append)
     assert status.state == "finished"
-    assert {"queued", "running"} & {row.state for row in seen}
+    assert {"starting", "running"} & {row.state for row in seen}
     return config
 
 
@@ -70,30 +79,63 @@ def test_a_run_cannot_be_made_shorter_than_it_is(finished: RunConfig) -> None:
 
 
 def test_status_tells_state_step_loss_and_checkpoint(finished: RunConfig) -> None:
-    (row,) = all_runs(Path(finished.runs))
+    (row,) = all_runs([Path(finished.runs)])
     assert (row.run, row.state, row.step, row.steps, row.checkpoint) == ("whole", "finished", 6, 6, "step_00000006")
     assert row.loss is not None
     assert not row.active
     assert json.loads(json.dumps(to_json([row])))[0]["state"] == "finished"
 
 
-def test_a_signalled_run_saves_is_requeued_and_finishes(small_data: Path, tmp_path: Path) -> None:
-    config = config_of(tmp_path, small_data, "preempted", train={"steps": 60}, checkpoint={"every": 1000})
-    submitted = submit(config, LOCAL)
-    deadline = time.monotonic() + 60
-    while run_status(config.run_dir).step < 5:
+def test_a_run_lives_through_a_requeue_an_edited_source_a_cancellation_and_a_resume(
+    small_data: Path, tmp_path: Path
+) -> None:
+    """Submitted from a checkout that is broken afterwards: what runs is the copy made when it was submitted."""
+    checkout = tmp_path / "checkout"
+    shutil.copytree(snapshot(tmp_path / "copies"), checkout)
+    config = config_of(tmp_path, small_data, "lived", train={"steps": 400}, checkpoint={"every": 1000})
+    (checkout / "run.toml").write_text(strict.dump(config))
+    bigchem(checkout, "submit", "run.toml", "--set", "evaluate.at_end=false")
+    pid = int(read_submission(config.run_dir)["job"])
+    follower = subprocess.Popen([*BIGCHEM, "logs", config.run_dir, "-f"], stdout=subprocess.PIPE, text=True)
+    _wait_for(config, 3)
+    assert "already running" in submit(config, LOCAL).note
+    (checkout / "bigchem" / "launch" / "job.py").write_text("raise SystemExit('edited after submission')\n")
+    for rank in _children(pid):
+        os.kill(rank, signal.SIGUSR2)
+    log = config.run_dir / "logs" / "rank0.log"
+    _wait_until(lambda: log.read_text().count("from step") == 1)
+    _wait_for(config, run_status(config.run_dir).step + 2)
+    assert "told to save and stop" in cancel(config.run_dir)
+    _wait_until(lambda: not run_status(config.run_dir).active)
+    status = run_status(config.run_dir)
+    assert (status.state, status.checkpoint) == ("cancelled", f"step_{status.step:08d}")
+    assert "nothing to cancel" in cancel(config.run_dir)
+    told, _ = follower.communicate(timeout=20)
+    assert told.splitlines() == log.read_text().splitlines()  # of both attempts
+    assert told.count("from the start") == 1
+    resumed = resume(config.run_dir, None, [f"train.steps={status.step + 2}"])
+    assert "changed since the start: train.steps" in resumed.note
+    assert wait(resumed, lambda row: None).state == "trained"
+    rows = [json.loads(line) for line in (config.run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, status.step + 3))
+
+
+def bigchem(checkout: Path, *words: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    subprocess.run(
+        [*BIGCHEM, *words], cwd=checkout, env=environment, check=True, stdout=subprocess.DEVNULL
+    )  # a pipe would stay open until the run is over
+
+
+def _wait_for(config: RunConfig, step: int) -> None:
+    _wait_until(lambda: run_status(config.run_dir).step >= step)
+
+
+def _wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 90
+    while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert "already running" in submit(config, LOCAL).note
-    for pid in _children(int(submitted.job.job_id)):
-        os.kill(pid, signal.SIGUSR2)
-    status = wait(submitted, lambda row: None)
-    assert (status.state, status.step) == ("trained", 60)
-    rows = [json.loads(line) for line in (config.run_dir / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == list(range(1, 61))
-    log = (config.run_dir / "logs" / "rank0.log").read_text()
-    assert log.count("from the start") == 1
-    assert log.count("from step") == 1
 
 
 def _children(pid: int) -> list[int]:
@@ -131,37 +173,7 @@ def test_a_run_whose_process_is_gone_is_lost(small_data: Path, tmp_path: Path) -
     (run_dir / "submission.json").write_text('{"executor": "local", "job": "4194305"}')
     status = run_status(run_dir)
     assert (status.state, status.active) == ("lost", False)
-    assert "gone without a word" in str(status.reason)
-
-
-@pytest.mark.parametrize(
-    ("answer", "active"),
-    [("exit 1", None), ("echo 'slurm_load_jobs error: Invalid job id' >&2; exit 1", False), ("echo RUNNING", True)],
-)
-def test_a_job_that_slurm_does_not_answer_for_is_neither_alive_nor_gone(
-    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, active: bool | None
-) -> None:
-    """squeue is a stand-in here: what is tested is how its answers are read."""
-    config = config_of(tmp_path, small_data, "far")
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "squeue").write_text(f"#!/bin/sh\n{answer}\n")
-    (tmp_path / "bin" / "squeue").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    config.run_dir.mkdir()
-    (config.run_dir / "state.json").write_text('{"state": "running", "step": 3, "steps": 9}')
-    (config.run_dir / "submission.json").write_text('{"executor": "slurm", "job": "7"}')
-    assert run_status(config.run_dir).active is active
-    if active is None:
-        with pytest.raises(UserError, match="cannot tell whether job 7 still runs"):
-            submit(config, LOCAL)
-
-
-def test_a_dry_run_shows_configuration_and_script_and_writes_nothing(small_data: Path, tmp_path: Path) -> None:
-    config = config_of(tmp_path / "runs", small_data, "dry")
-    text = dry_run(config, load_profile("h100", nodes=2))
-    assert "#SBATCH --nodes=2" in text
-    assert 'preset = "sweep-0.2m"' in text
-    assert not (tmp_path / "runs").exists()
+    assert "killed without a word" in str(status.reason)
 
 
 def test_what_would_fail_in_the_job_fails_before_the_queue(small_data: Path, tmp_path: Path) -> None:
@@ -190,6 +202,26 @@ def test_a_job_that_slurm_refuses_is_told_in_its_words(
     with pytest.raises(UserError, match="invalid partition: gpuu"):
         submit(config_of(tmp_path, small_data, "x"), ClusterProfile(executor="slurm"))
     assert not run_status(tmp_path / "x").active
+
+
+def test_an_sbatch_that_does_not_answer_is_not_waited_for(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    for name in ("sbatch", "srun"):
+        (tmp_path / "bin" / name).write_text("#!/bin/sh\nexec sleep 60\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(executors, "SBATCH_TIMEOUT_S", 0.3)
+    with pytest.raises(UserError, match="sbatch has not answered"):
+        submit(config_of(tmp_path, small_data, "x"), ClusterProfile(executor="slurm"))
+
+
+def test_a_run_goes_on_where_its_folder_was_moved_to(finished: RunConfig, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / "renamed"
+    shutil.copytree(finished.run_dir, moved)
+    resumed = resume(moved, LOCAL)
+    assert (resumed.run_dir, resumed.note) == (moved, "already finished: nothing to do")
 
 
 def test_slurm_without_sbatch_is_a_user_error(

@@ -17,6 +17,7 @@ from bigchem.data.plan import Plan, open_data
 from bigchem.errors import UserError
 from bigchem.launch.extensions import load_cpu_adam
 from bigchem.plan.memory import states
+from bigchem.plan.worst import longest_batch, setup_of
 from bigchem.train import worst_case
 
 KINDS = [
@@ -86,7 +87,8 @@ def _held(training: Training) -> tuple[list[int], list[int]]:
     names = ("fp32_groups", "single_partition_of_fp32_groups", "fp32_groups_flat_partition")
     masters = _bytes([getattr(zero, name, None) for name in (*names, "fp32_partitioned_groups_flat")])
     moments = [{k: v for k, v in s.items() if k != "step"} for s in training.engine._optimizer.state.values()]
-    planned = states(training.model.shape, worst_case.setup_of(training.engine, training.config))
+    setup = setup_of(training.config, training.engine.ds_config, training.engine.world_size, "cpu")
+    planned = states(training.model.shape, setup)
     return [weights, gradients, masters, _bytes(moments)], list(planned)
 
 
@@ -167,7 +169,7 @@ def test_offloaded_states_give_the_loss_curve_of_the_stage(
 def test_the_batch_is_as_long_as_the_data_allows_and_fills_the_micro_batch(small_data: Path, tmp_path: Path) -> None:
     config = config_of(tmp_path, small_data, "batch")
     plan = Plan(open_data(config.data), config.data, 0)
-    lengths = worst_case.longest_batch(plan, 600)
+    lengths = longest_batch(plan, 600)
     assert lengths.sum() == 600
     stored = np.concatenate([rows.lengths(np.arange(rows.size)) for rows in plan.rows.values()])
     assert lengths[0].tolist() == stored.max(axis=0).tolist()

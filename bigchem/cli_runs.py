@@ -1,0 +1,173 @@
+"""The verbs over runs and their jobs: submit, status, logs, cancel, resume."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bigchem.program import Json, Set
+
+app = typer.Typer()
+
+Cluster = Annotated[str, typer.Option(help="A name in slurm/clusters/ or a path to a cluster profile.")]
+Run = Annotated[Path, typer.Argument(help="Run folder.")]
+Nodes = Annotated[int | None, typer.Option(min=1, help="Nodes, instead of the profile's.")]
+Gpus = Annotated[int | None, typer.Option(min=0, help="GPUs of a node, instead of the profile's.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Stay until the run is over.")]
+
+
+@app.command()
+def submit(
+    config: Annotated[str, typer.Argument(help="Run configuration (TOML), or a shipped one.")],
+    cluster: Cluster = "local",
+    nodes: Nodes = None,
+    gpus_per_node: Gpus = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show configuration, sbatch text and verdicts; write nothing.")
+    ] = False,
+    wait: Wait = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
+    overrides: Set = None,
+) -> None:
+    """Submit a run through submitit: to Slurm, or to processes on this machine.
+
+    A run that is on its way or finished is left alone. --dry-run says whether it fits into memory, how long it takes
+    where its speed has been measured, and what room its checkpoints need.
+
+    Example: bigchem submit base --cluster slurm/clusters/h100.toml --nodes 2 --dry-run
+    """
+    from bigchem.errors import UserError
+    from bigchem.launch.cluster import load_profile
+
+    if as_json and not dry_run:
+        raise UserError("--json goes with --dry-run", None, "`bigchem status RUN --json` tells of a submitted run")
+    read, profile = run_config(config, overrides), load_profile(cluster, nodes=nodes, gpus_per_node=gpus_per_node)
+    if dry_run:
+        from bigchem.launch import dryrun
+
+        print(json.dumps(dryrun.dry_run(read, profile), indent=1) if as_json else dryrun.as_text(read, profile))
+        return
+    from bigchem.launch import submit as launch
+
+    _submitted(launch.submit(read, profile), wait)
+
+
+@app.command()
+def resume(
+    run: Run,
+    cluster: Annotated[
+        str | None, typer.Option(help="Another cluster profile than the one it was submitted with.")
+    ] = None,
+    nodes: Nodes = None,
+    gpus_per_node: Gpus = None,
+    wait: Wait = False,
+    overrides: Set = None,
+) -> None:
+    """Submit a run again, with its folder's own configuration and cluster profile; it goes on where it was.
+
+    Example: bigchem resume runs/base --set train.steps=60000
+    """
+    from bigchem.launch import submit as launch
+    from bigchem.launch.cluster import load_profile
+
+    if cluster is None and (run / "cluster.toml").is_file():
+        cluster = str(run / "cluster.toml")
+    profile = None if cluster is None else load_profile(cluster, nodes=nodes, gpus_per_node=gpus_per_node)
+    _submitted(launch.resume(run, profile, tuple(overrides or ())), wait)
+
+
+@app.command()
+def status(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Run folders, or folders that hold run folders; default: runs.")
+    ] = None,
+    as_json: Json = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds, until interrupted.")] = False,
+) -> None:
+    """Show what runs are doing: state, step, loss, speed, time left, last checkpoint, restarts, nodes.
+
+    Slurm is asked once for all of them. Where it does not answer, the folders do, and the table says how old that is.
+
+    Example: bigchem status runs --watch
+    """
+    from bigchem.launch.status import all_runs, table, to_json
+    from bigchem.progress import tables
+
+    console = tables()
+    while True:
+        rows = all_runs(runs or [Path("runs")])
+        if watch and not as_json:
+            console.clear()
+        if as_json:
+            print(json.dumps(to_json(rows), indent=1), flush=True)
+        else:
+            console.print(table(rows))
+        if not watch:
+            return
+        try:
+            time.sleep(2)
+        except KeyboardInterrupt:
+            return
+
+
+@app.command()
+def logs(
+    run: Run,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run is over.")] = False,
+    rank: Annotated[int, typer.Option(min=0, help="Whose log.")] = 0,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Last lines to begin with.")] = 20,
+) -> None:
+    """Show a run's log. -f waits for a run that has none yet, and follows it across requeues until it is over.
+
+    Example: bigchem logs runs/base -f
+    """
+    import sys
+
+    from bigchem.launch import logs as launch
+
+    try:
+        launch.show(run, sys.stdout.buffer, rank=rank, lines=lines, follow=follow)
+    except KeyboardInterrupt:
+        return
+
+
+@app.command()
+def cancel(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    now: Annotated[bool, typer.Option("--now", help="End the job at once; what is not saved is lost.")] = False,
+) -> None:
+    """Tell runs to save and stop. `bigchem resume` goes on with one later.
+
+    Example: bigchem cancel runs/base
+    """
+    from bigchem.launch import cancel as launch
+
+    for run in runs:
+        print(f"{run}: {launch.cancel(run, now=now)}", flush=True)
+
+
+def run_config(name: str, overrides: list[str] | None) -> Any:
+    """A run configuration by its shipped name or path."""
+    from bigchem import shipped, strict
+    from bigchem.config import RunConfig
+
+    return strict.load(RunConfig, shipped.find("recipes", name, ".toml"), tuple(overrides or ()))
+
+
+def say_status(row: Any) -> None:
+    """A line on a run whose status has changed."""
+    loss = "" if row.loss is None else f"  loss {row.loss:.4f}"
+    reason = f"  {row.reason}" if row.reason else ""
+    print(f"{time.strftime('%H:%M:%S')}  {row.run}  {row.state}  {row.step}/{row.steps}{loss}{reason}", flush=True)
+
+
+def _submitted(submitted: Any, wait: bool) -> None:
+    from bigchem.launch import submit as launch
+
+    print(f"{submitted.run_dir}: {submitted.note}")
+    if wait:
+        launch.wait(submitted, say_status)

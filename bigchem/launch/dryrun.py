@@ -1,0 +1,45 @@
+"""`bigchem submit --dry-run`: what submitting would do, and what can be said of it beforehand. Writes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bigchem import strict
+from bigchem.config import RunConfig
+from bigchem.launch import verdict
+from bigchem.launch.cluster import ClusterProfile
+from bigchem.launch.executors import sbatch_text
+from bigchem.launch.runfolder import absolute, folders_of, preflight
+from bigchem.launch.snapshot import planned
+
+
+def dry_run(config: RunConfig, profile: ClusterProfile) -> dict[str, Any]:
+    """As plain data: run_dir, config, profile, sbatch (None through the local executor), verdict.
+
+    UserError for what submitting would refuse before it asks Slurm.
+    """
+    config = absolute(config)
+    preflight(config, profile.world_size)
+    text = None
+    if profile.executor == "slurm":
+        code = planned(config.run_dir / "code")
+        text = sbatch_text(profile, config.run_dir / "submitit" / "%j", config.name, code, folders_of(config))
+    return {
+        "run_dir": str(config.run_dir),
+        "config": config.model_dump(mode="json", exclude_none=True),
+        "profile": profile.model_dump(mode="json", exclude_none=True),
+        "sbatch": text,
+        "verdict": verdict.as_json(verdict.judge(config, profile)),
+    }
+
+
+def as_text(config: RunConfig, profile: ClusterProfile) -> str:
+    """The same to be read: the configuration as TOML, the batch script, and the verdicts, which come last."""
+    found = dry_run(config, profile)
+    parts = [f"# {found['run_dir']}/config.toml", strict.dump(absolute(config))]
+    if found["sbatch"] is None:
+        parts += [f"# {profile.tasks_per_node} processes through submitit's local executor", ""]
+    else:
+        parts += ["# sbatch", found["sbatch"]]
+    parts += ["# verdict", *(f"{n:<12} {v['verdict']:<8} {v['told']}" for n, v in found["verdict"].items())]
+    return "\n".join(parts)

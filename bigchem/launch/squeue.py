@@ -1,0 +1,75 @@
+"""What Slurm says of jobs: one call of squeue for all, with a timeout, as clients hang when slurmctld is down."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+TIMEOUT_S = 5.0
+FIELDS = ("JobArrayID:40", "State:20", "Reason:80", "NodeList:500", "RestartCnt:10")
+GONE = ("CANCELLED", "COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY", "REVOKED")
+"""States of jobs that have ended; Slurm remembers them for a while (MinJobAge, five minutes by default).
+
+PREEMPTED is not among them: such a job is on its way back into the queue, or is soon FAILED or CANCELLED.
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as squeue shows it. state: PENDING, RUNNING, CANCELLED, ... reason: why it waits or ended, in Slurm's word.
+    nodes: Slurm's list, as gpu[01-04]. restarts: how often Slurm has started it again."""
+
+    state: str
+    reason: str | None = None
+    nodes: str | None = None
+    restarts: int = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has no nodes yet."""
+        return self.state in ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended for good."""
+        return self.state in GONE
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What is known of jobs. trouble: why nothing is, in words."""
+
+    jobs: dict[str, Job] = field(default_factory=dict)
+    trouble: str | None = None
+
+
+def ask(jobs: Collection[str]) -> Queue:
+    """The jobs of these ids (`12` or `12_3`) that Slurm remembers."""
+    if not jobs:
+        return Queue()
+    wanted = ",".join(sorted(set(jobs)))
+    command = ["squeue", "--noheader", "--array", "--states=all", f"--Format={'|,'.join(FIELDS)}|", "--jobs", wanted]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return Queue(trouble=f"squeue has not answered for {TIMEOUT_S:.0f} s")
+    except OSError as error:
+        return Queue(trouble=f"squeue: {error.strerror}")
+    if told.returncode and "Invalid job id" not in told.stderr:  # said where it remembers none of them
+        words = told.stderr.strip().splitlines()
+        return Queue(trouble=words[-1] if words else f"squeue ended with exit code {told.returncode}")
+    return Queue(parsed(told.stdout))
+
+
+def parsed(text: str) -> dict[str, Job]:
+    """Lines of FIELDS, each followed by a bar."""
+    found = {}
+    for line in text.splitlines():
+        words = [word.strip() for word in line.split("|")]
+        if len(words) <= len(FIELDS):
+            continue
+        job, state, reason, nodes, restarts = words[: len(FIELDS)]
+        known = None if reason in ("None", "") else reason
+        found[job] = Job(state, known, nodes or None, int(restarts) if restarts.isdigit() else 0)
+    return found

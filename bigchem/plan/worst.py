@@ -1,0 +1,39 @@
+"""The case that a run's memory is planned for: its largest micro-batch of its longest examples. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bigchem.config import RunConfig
+from bigchem.data.plan import Plan
+from bigchem.data.ragged import IntArray
+from bigchem.plan.memory import Setup
+
+
+def longest_batch(plan: Plan, micro_tokens: int) -> IntArray:
+    """[n, 2] lengths of examples as long as any that the data holds, and one shorter, that fill a micro-batch."""
+    longest = np.max([rows.longest_seen() for rows in plan.rows.values()], axis=0)
+    count, left = divmod(micro_tokens, int(longest.sum()))
+    lengths = [longest] * count
+    share = left * int(longest[0]) // int(longest.sum())
+    if share and left > share:
+        lengths.append(np.array([share, left - share]))
+    return np.array(lengths, dtype=np.int64)
+
+
+def setup_of(config: RunConfig, ds_config: Mapping[str, Any], world_size: int, device: str) -> Setup:
+    """What the memory's arithmetic needs to know of a run. ds_config: completed, see train/ds_config.py. device: "cpu"
+    or "cuda"."""
+    return Setup(
+        zero=ds_config.get("zero_optimization", {}),
+        world_size=world_size,
+        precision=config.train.precision,
+        optimizer=config.optimizer.kind,
+        ema=config.optimizer.ema > 0,
+        dropout=config.model.dropout > 0,
+        checkpoint_activations=config.train.checkpoint_activations,
+        device=device,
+    )
