@@ -199,7 +199,7 @@ def test_a_job_that_does_not_start_says_why(testbed: Bed, small_data: Path, tmp_
     try:
         submitted = submit(config, profile_of(nodes=1, tasks_per_node=1))
         if why == "JobHeldUser":
-            testbed.call("scontrol", "hold", str(submitted.job.job_id))
+            testbed.call("scontrol", "uhold", str(submitted.job.job_id))
         until(lambda: why in str(run_status(config.run_dir).reason), f"status does not say {why}")
         assert run_status(config.run_dir).state == "queued"
     finally:
