@@ -45,17 +45,9 @@ def build(
 ) -> Index:
     """Builds the data folder `out`. An equal build that is already there is left as it is and returned."""
     out = out.resolve()  # a link to a folder on another disk stays a link
-    refuse_foreign(out)
     recipe = recipe_hash(config)
-    if (out / "index.json").is_file() and not overwrite:
-        present = _recipe_of(out)
-        if present == recipe:
-            progress.say(f"{out} is already built from this recipe: nothing to do")
-            tidy(out)
-            return Data(out).index
-        why = "this version cannot read it" if present is None else "built from another recipe"
-        raise UserError(f"holds data: {why}", str(out), "choose another folder, or --overwrite")
-
+    if is_built(out, recipe, progress, overwrite=overwrite):
+        return Data(out).index
     workers = workers or os.cpu_count() or 1
     with work_folder(out, recipe, progress) as work:
         if not (work / "data" / "index.json").is_file():
@@ -68,6 +60,21 @@ def build(
             strict.write_atomically(work / "data" / "index.json", replace(index, recipe=recipe).to_json())
         publish(work, out)
     return Data(out).index
+
+
+def is_built(out: Path, recipe: str, progress: Progress, *, overwrite: bool) -> bool:
+    """Whether `out` is built from this recipe, and so is left as it is. UserError if it holds anything that a build
+    must not replace."""
+    refuse_foreign(out)
+    if overwrite or not (out / "index.json").is_file():
+        return False
+    present = _recipe_of(out)
+    if present != recipe:
+        why = "this version cannot read it" if present is None else "built from another recipe"
+        raise UserError(f"holds data: {why}", str(out), "choose another folder, or --overwrite")
+    progress.say(f"{out} is already built from this recipe: nothing to do")
+    tidy(out)
+    return True
 
 
 def _recipe_of(out: Path) -> str | None:
