@@ -20,7 +20,7 @@ from bigchem.data.build import build, is_built, made_file, make_shard
 from bigchem.data.choose import choose, read_chosen
 from bigchem.data.parse import Part, check_sources, gathered, parse_part
 from bigchem.data.recipe import BuildConfig, recipe_hash
-from bigchem.data.workers import in_order, pool
+from bigchem.data.workers import cores, in_order, pool
 from bigchem.data.workfolder import joined, work_folder
 from bigchem.errors import UserError
 from bigchem.progress import Progress
@@ -39,20 +39,22 @@ class Left:
 
 @dataclass(frozen=True)
 class PartialBuild:
-    """A build that tasks share. out: resolved. recipe: as `Left` tells it."""
+    """A build that tasks share. out: resolved. recipe: as `Left` tells it. workers: processes of a task; None: as many
+    as it has cores."""
 
     config: BuildConfig
     out: Path
     recipe: str
-    workers: int
+    workers: int | None = None
     overwrite: bool = False
 
     def parse(self, part: Part, progress: Progress) -> None:
         """Parses a part of the chunks."""
 
         def work_in(work: Path) -> None:
-            with pool(self.workers, str(self.out)) as processes:
-                parse_part(self.config, work / "parsed", progress, processes, self.workers, part)
+            workers = self.workers or cores()
+            with pool(workers, str(self.out)) as processes:
+                parse_part(self.config, work / "parsed", progress, processes, workers, part)
 
         self._in_folder(work_in)
 
@@ -74,9 +76,10 @@ class PartialBuild:
                 raise UserError("its rows are not chosen yet", str(self.out), "give the command again")
             own = chosen.shards[part.number :: part.of]
             label = f"writing shards, part {part.number + 1} of {part.of}"
-            with pool(self.workers, str(self.out)) as processes, progress.bar(label, sum(p.rows for p in own)) as bar:
+            workers = self.workers or cores()
+            with pool(workers, str(self.out)) as processes, progress.bar(label, sum(p.rows for p in own)) as bar:
                 jobs = [(work, place) for place in own]
-                for shard, _, _ in in_order(processes, make_shard, jobs, 2 * self.workers):
+                for shard, _, _ in in_order(processes, make_shard, jobs, 2 * workers):
                     bar.advance(shard.rows)
 
         self._in_folder(work_in)
@@ -90,7 +93,7 @@ class PartialBuild:
         with joined(self.out, self.recipe) as work:
             published = work is None
         if not published:
-            build(self.config, self.out, progress, workers=self.workers, overwrite=self.overwrite)
+            build(self.config, self.out, progress, workers=self.workers or cores(), overwrite=self.overwrite)
 
     def _in_folder(self, function: Callable[[Path], None]) -> None:
         """Nothing is done where the data is published: by a task that Slurm has started again."""

@@ -14,6 +14,7 @@ from bigchem import shipped, strict
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
 from bigchem.launch.cluster import ClusterProfile
+from bigchem.launch.sweeps import SweepRun
 from bigchem.model import presets
 from bigchem.strict import Section
 
@@ -104,16 +105,12 @@ def expand(grid: GridConfig) -> list[RunConfig]:
     return list(runs.values())
 
 
-def profile_of(grid: GridConfig, size: str, profile: ClusterProfile) -> ClusterProfile:
-    """The cluster profile with the resources of one size."""
-    return _with(profile, grid.resources.get(size, {}), f"sweep {grid.name}: resources.{size}")
-
-
-def evaluation_profile(grid: GridConfig, profile: ClusterProfile) -> ClusterProfile | None:
-    """The cluster profile with the resources of evaluations; None where each run's job evaluates."""
-    if grid.evaluation is None:
-        return None
-    return _with(profile, grid.evaluation, f"sweep {grid.name}: evaluation")
+def sweep_runs(grid: GridConfig, profile: ClusterProfile) -> list[SweepRun]:
+    """Every run of a sweep with its size's resources, and those of its evaluation."""
+    where = f"sweep {grid.name}"
+    profiles = {n: _with(profile, grid.resources.get(n, {}), f"{where}: resources.{n}") for n in grid.sizes}
+    evaluation = None if grid.evaluation is None else _with(profile, grid.evaluation, f"{where}: evaluation")
+    return [SweepRun(config, profiles[config.model.preset], evaluation) for config in expand(grid)]
 
 
 def _with(profile: ClusterProfile, fields: Overrides, where: str) -> ClusterProfile:
