@@ -107,8 +107,8 @@ def submit_sweep(runs: Sequence[SweepRun], name: str, say: Say) -> None:
 
 
 def wait_for_all(run_dirs: Sequence[Path], say: Say) -> None:
-    """Waits until no run has a job, telling of what changes. UserError if any is not done."""
-    told: dict[str, tuple[str, int]] = {}
+    """Waits until no run has a job, telling of what changes from now on. UserError if any is not done."""
+    told = {row.run: (row.state, row.step) for row in statuses(run_dirs)}
     while True:
         rows = statuses(run_dirs)
         for row in rows:
