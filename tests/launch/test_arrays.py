@@ -80,6 +80,7 @@ def model_dir(small_data: Path, tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
+@pytest.mark.slow
 def test_tasks_predict_and_score_what_one_process_does(small_data: Path, model_dir: Path, tmp_path: Path) -> None:
     overrides = ("max_rows=8", "max_new_tokens=8", "batch_tokens=150", "bootstrap=10")
     asked = Request(model_dir, str(small_data), ("forward",), tmp_path / "tasks", overrides)

@@ -47,6 +47,14 @@ def sweep_of(small_data: Path, runs: Path, profile: ClusterProfile, count: int, 
     ]
 
 
+def block(config: RunConfig) -> Path:
+    """What has to go before the run can be trained."""
+    file = config.run_dir / "health"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    return file
+
+
 def silent(row: RunStatus) -> None:
     """Tells nobody."""
 
@@ -58,19 +66,19 @@ def job_of(config: RunConfig) -> str:
 def test_six_runs_are_an_array_of_which_only_the_failed_one_is_submitted_again(
     testbed: Bed, small_data: Path, tmp_path: Path
 ) -> None:
-    """A folder in the way of one run's metrics stands for all that can go wrong on a node."""
+    """A file in the way of one run's folder stands for all that can go wrong on a node."""
     profile = ONE.model_copy(update={"max_concurrent": 4})
     runs = sweep_of(small_data, tmp_path / "runs", profile, 6, 3)
     configs = [run.config for run in runs]
-    (configs[4].run_dir / "metrics.jsonl").mkdir(parents=True)
+    blocked = block(configs[4])
     submit_sweep(runs, "six", silent)
     array = job_of(configs[0]).partition("_")[0]
     assert [job_of(config) for config in configs] == [f"{array}_{n}" for n in range(6)]
     assert "ArrayTaskThrottle=4" in testbed.call("scontrol", "show", "job", array)
-    with pytest.raises(UserError, match="1 of 6 runs failed: s4; the first: IsADirectoryError"):
+    with pytest.raises(UserError, match="1 of 6 runs failed: s4; the first: FileExistsError"):
         wait_for_all([config.run_dir for config in configs], silent)
     assert [row.state for row in statuses([c.run_dir for c in configs])] == [*["trained"] * 4, "failed", "trained"]
-    (configs[4].run_dir / "metrics.jsonl").rmdir()
+    blocked.unlink()
     submit_sweep(runs, "six", silent)
     wait_for_all([config.run_dir for config in configs], silent)
     assert [job_of(config).partition("_")[0] == array for config in configs] == [*[True] * 4, False, True]
@@ -87,7 +95,7 @@ def test_each_run_is_evaluated_when_it_is_trained_though_its_task_was_started_ag
         config_of(tmp_path / "runs", small_data, f"s{n}", train={"steps": 40}, evaluate=evaluate) for n in range(3)
     ]
     runs = [SweepRun(config, ONE, ONE.model_copy(update={"tasks_per_node": 2})) for config in configs]
-    (configs[2].run_dir / "metrics.jsonl").mkdir(parents=True)
+    blocked = block(configs[2])
     submit_sweep(runs, "three", silent)
     until(lambda: run_status(configs[0].run_dir).step > 3, "the first run does not train")
     subprocess.run(["scancel", "--signal=USR2", job_of(configs[0])], check=True, timeout=10)
@@ -100,7 +108,7 @@ def test_each_run_is_evaluated_when_it_is_trained_though_its_task_was_started_ag
     assert [len(losses(config)) for config in configs[:2]] == [40, 40]
     left = squeue.ask([str(read_submission(configs[2].run_dir)["evaluation"])])
     assert all(job.gone for job in left.jobs.values())  # it could never have begun
-    (configs[2].run_dir / "metrics.jsonl").rmdir()
+    blocked.unlink()
     shutil.rmtree(configs[1].run_dir / "results")
     (configs[1].run_dir / "state.json").write_text('{"state": "trained", "step": 40, "steps": 40, "time": 0.0}')
     submit_sweep(runs, "three", silent)
@@ -121,8 +129,8 @@ def test_a_data_build_of_which_a_task_is_lost_ends_in_the_bytes_of_one_process(t
     jobs = tmp_path / ".data.jobs"
     with pytest.raises(UserError, match="8 of its jobs are on their way already"):
         build_in_tasks(config, out, ONE, 3, QUIET)
-    array = next(jobs.glob("*_1_submitted.pkl")).name.removesuffix("_1_submitted.pkl")
-    subprocess.run(["scancel", f"{array}_1"], check=True, timeout=10)
+    parse, _ = sorted(jobs.glob("*_1_submitted.pkl"))  # and write
+    subprocess.run(["scancel", parse.name.removesuffix("_submitted.pkl")], check=True, timeout=10)
     until(lambda: not testbed.call("squeue", "--noheader").strip(), "what depends on a lost task stays in the queue")
     assert not out.exists()
     parsed = {path: path.stat().st_mtime_ns for path in (tmp_path / ".data.partial" / "parsed").glob("*")}
@@ -131,7 +139,7 @@ def test_a_data_build_of_which_a_task_is_lost_ends_in_the_bytes_of_one_process(t
     progress = Progress(quiet=True)
     progress.say = told.append  # type: ignore[method-assign]
     assert build_in_tasks(config, out, ONE, 3, progress, stay=True)
-    assert told[0].startswith("parse: 1 tasks")
+    assert [line for line in told if "logs in" in line][0].startswith("parse: 1 tasks")
     build(config, tmp_path / "one", QUIET, workers=1)
     assert files_of(out) == files_of(tmp_path / "one")
     assert not jobs.exists()
