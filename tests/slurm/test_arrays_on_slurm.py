@@ -139,7 +139,7 @@ def test_a_data_build_of_which_a_task_is_lost_ends_in_the_bytes_of_one_process(t
     progress = Progress(quiet=True)
     progress.say = told.append  # type: ignore[method-assign]
     assert build_in_tasks(config, out, ONE, 3, progress, stay=True)
-    assert [line for line in told if "logs in" in line][0].startswith("parse: 1 tasks")
+    assert next(line for line in told if "logs in" in line).startswith("parse: 1 tasks")
     build(config, tmp_path / "one", QUIET, workers=1)
     assert files_of(out) == files_of(tmp_path / "one")
     assert not jobs.exists()
