@@ -41,7 +41,15 @@ PURE = [
 ]
 LIGHT = [
     *("cli", "cli_data", "cli_runs", "cli_sweep", "config", "data.plan", "data.preview", "data.build", "data.verify"),
-    *("data.audit", "launch.status", "launch.cluster", "launch.dryrun", "launch.submit", "launch.cancel", "launch.logs"),
+    *(
+        "data.audit",
+        "launch.status",
+        "launch.cluster",
+        "launch.dryrun",
+        "launch.submit",
+        "launch.cancel",
+        "launch.logs",
+    ),
     *("launch.build", "launch.sweeps", "sweep.grid", "sweep.outcome"),
     *("train.checkpoint", "train.ds_config", "train.best", "train.board"),
 ]

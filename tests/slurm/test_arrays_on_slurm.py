@@ -95,18 +95,18 @@ def test_each_run_is_evaluated_when_it_is_trained_though_its_task_was_started_ag
         config_of(tmp_path / "runs", small_data, f"s{n}", train={"steps": 40}, evaluate=evaluate) for n in range(3)
     ]
     runs = [SweepRun(config, ONE, ONE.model_copy(update={"tasks_per_node": 2})) for config in configs]
-    blocked = block(configs[2])
+    blocked = block(configs[0])
     submit_sweep(runs, "three", silent)
-    until(lambda: run_status(configs[0].run_dir).step > 3, "the first run does not train")
-    subprocess.run(["scancel", "--signal=USR2", job_of(configs[0])], check=True, timeout=10)
-    with pytest.raises(UserError, match="1 of 3 runs failed: s2"):
+    until(lambda: run_status(configs[2].run_dir).step > 3, "the last run does not train")
+    subprocess.run(["scancel", "--signal=USR2", job_of(configs[2])], check=True, timeout=10)
+    with pytest.raises(UserError, match="1 of 3 runs failed: s0"):
         wait_for_all([config.run_dir for config in configs], silent)
-    assert [run_status(c.run_dir).state for c in configs] == ["finished", "finished", "failed"]
-    assert all((config.run_dir / "results" / "results.json").is_file() for config in configs[:2])
-    log = (configs[0].run_dir / "logs" / "rank0.log").read_text()
-    assert log.count("from the start") == log.count("from step") == 1
-    assert [len(losses(config)) for config in configs[:2]] == [40, 40]
-    left = squeue.ask([str(read_submission(configs[2].run_dir)["evaluation"])])
+    assert [run_status(c.run_dir).state for c in configs] == ["failed", "finished", "finished"]
+    assert all((config.run_dir / "results" / "results.json").is_file() for config in configs[1:])
+    begun = [(config.run_dir / "logs" / "rank0.log").read_text() for config in configs[1:]]
+    assert [log.count("from step") for log in begun] == [0, 1]  # the others of its array were left alone
+    assert [len(losses(config)) for config in configs[1:]] == [40, 40]
+    left = squeue.ask([str(read_submission(configs[0].run_dir)["evaluation"])])
     assert all(job.gone for job in left.jobs.values())  # it could never have begun
     blocked.unlink()
     shutil.rmtree(configs[1].run_dir / "results")
