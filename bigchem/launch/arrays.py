@@ -87,6 +87,14 @@ def one_process(profile: ClusterProfile, *, gpu: bool) -> ClusterProfile:
     return profile.model_copy(update={"nodes": 1, "tasks_per_node": 1, **update})
 
 
+def task_executor(profile: ClusterProfile, folder: Path, name: str, code: Path, mounts: Sequence[Path] = ()) -> Any:
+    """submitit's executor for what is no run: what a batch script does for a run after srun has nothing to do here."""
+    executor = make_executor(profile, folder, name, code, mounts)
+    if profile.executor == "slurm":
+        executor.update_parameters(teardown=None)
+    return executor
+
+
 def submit_array(executor: Any, calls: Sequence[object], limit: int | None, after: str | None = None) -> list[Any]:
     """submitit's jobs of an array on Slurm. limit: tasks at a time. after: a dependency; the array is cancelled when it
     can never be met."""
@@ -109,7 +117,7 @@ def hand_over(
     """Hands steps to Slurm, each after the one before; which jobs they are is kept in `folder`, for `refuse_active`."""
     code, handed = snapshot(folder / "code"), list[Handed]()
     for step in steps:
-        executor = make_executor(profile, folder, f"{name}-{step.name}", code, mounts)
+        executor = task_executor(profile, folder, f"{name}-{step.name}", code, mounts)
         after = f"afterok:{array_id(handed[-1].jobs)}" if handed else None
         handed.append(Handed(step, submit_array(executor, _calls(step, profile), profile.max_concurrent, after)))
         jobs = [str(job.job_id) for one in handed for job in one.jobs]
@@ -143,7 +151,7 @@ def run_here(steps: Sequence[Step], profile: ClusterProfile, folder: Path, say: 
     code = snapshot(folder / "code")
     for step in steps:
         waiting, running, done = _calls(step, profile), list[Any](), list[Any]()
-        executor = make_executor(profile, folder, step.name, code)
+        executor = task_executor(profile, folder, step.name, code)
         try:
             while waiting or running:
                 while waiting and len(running) < (profile.max_concurrent or 1):

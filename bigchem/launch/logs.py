@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bigchem.errors import UserError
-from bigchem.launch.status import RunStatus, pause_s, run_status
+from bigchem.launch.status import RunStatus, pause_s, read_submission, run_status
 
 POLL_S = 0.2
 BLOCK = 65536

@@ -14,7 +14,7 @@ from pathlib import Path
 from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
-from bigchem.launch.arrays import array_id, submit_array
+from bigchem.launch.arrays import array_id, submit_array, task_executor
 from bigchem.launch.cluster import ClusterProfile
 from bigchem.launch.executors import make_executor
 from bigchem.launch.runfolder import absolute, folders_of, preflight, prepare
@@ -202,7 +202,7 @@ def _submit_evaluations(runs: Sequence[SweepRun], name: str, after: Sequence[obj
     profile, folder = runs[0].evaluation, _folder(runs[0])
     if profile is None:
         raise ValueError("runs without evaluations of their own")
-    executor = make_executor(profile, folder, f"{name}-evaluate", snapshot(folder.parent / "code"), _mounts(runs))
+    executor = task_executor(profile, folder, f"{name}-evaluate", snapshot(folder.parent / "code"), _mounts(runs))
     calls = [EvaluationJob(str(run.config.run_dir), tuple(profile.env.items()), profile.scratch) for run in runs]
     kind = "afterok" if len(calls) == 1 else "aftercorr"  # an array of one is a plain job
     depends = None if after is None else f"{kind}:{array_id(after)}"
