@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from bigchem import cli_data, cli_runs, program
-from bigchem.cli_runs import Cluster, run_config, say_status
+from bigchem import cli_data, cli_runs, cli_sweep, program
+from bigchem.cli_runs import run_config
 from bigchem.program import Json, Set
 
 app = typer.Typer(
@@ -18,9 +18,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-sweep_app = typer.Typer(no_args_is_help=True, help="Many runs over sizes, mixtures and seeds, and what they show.")
 app.add_typer(cli_data.app, name="data")
-app.add_typer(sweep_app, name="sweep")
+app.add_typer(cli_sweep.app, name="sweep")
 app.add_typer(cli_runs.app)
 
 
@@ -61,17 +60,38 @@ def evaluate(
     data: Annotated[str | None, typer.Option(help="Data folder or its URL; default: the run's own.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only this task (repeatable).")] = None,
     out: Annotated[Path | None, typer.Option(help="Where results go; default: RUN/results or MODEL/results.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="By tasks that this cluster profile describes; default: in this process.")
+    ] = None,
+    tasks: Annotated[int | None, typer.Option(min=1, help="With --cluster: how many tasks predict.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="With --cluster: stay until there are results.")] = False,
     overrides: Set = None,
 ) -> None:
     """Predict and score. Settings are those of [evaluate]: --set split=valid, --set num_beams=4, --set max_rows=100.
 
+    With --cluster, an array of tasks predicts and one scores, to the results of one process. Give the same command
+    again if tasks fail: what is predicted stays.
+
     Example: bigchem evaluate runs/demo/1m-all-s0 --set num_beams=4
     """
-    from bigchem.launch.evaluate import evaluate_path
+    from bigchem.errors import UserError
+    from bigchem.launch import evaluate as launch
+    from bigchem.launch.cluster import load_profile
+    from bigchem.progress import Progress
 
-    results = evaluate_path(subject, data, tuple(task or ()), out, tuple(overrides or ()))
-    print((results.parent / "table.md").read_text(encoding="utf-8"))
-    print(results)
+    chosen, settings = tuple(task or ()), tuple(overrides or ())
+    if cluster is None:
+        if tasks is not None or wait:
+            raise UserError(
+                "goes with --cluster", "--tasks" if tasks is not None else "--wait", "add --cluster PROFILE"
+            )
+        results: Path | None = launch.evaluate_path(subject, data, chosen, out, settings)
+    else:
+        request = launch.Request(subject, data, chosen, out, settings)
+        results = launch.evaluate_in_tasks(request, load_profile(cluster), tasks or 1, Progress(), stay=wait)
+    if results is not None:
+        print((results.parent / "table.md").read_text(encoding="utf-8"))
+        print(results)
 
 
 @app.command()
@@ -98,67 +118,6 @@ def score(
         print(json.dumps(to_json(scores), indent=1))
     else:
         tables().print(table(scores))
-
-
-@sweep_app.command("submit")
-def sweep_submit(
-    grid: Annotated[str, typer.Argument(help="Sweep (TOML), or a shipped one: demo-sweep.")],
-    cluster: Cluster = "local",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs; write nothing.")] = False,
-    overrides: Set = None,
-) -> None:
-    """Submit every run of a sweep that is not finished. On this machine: wait for them, with progress.
-
-    Example: bigchem sweep submit demo-sweep --set base_set.data.path=data/demo --dry-run
-    """
-    from bigchem.launch.cluster import load_profile
-    from bigchem.launch.submit import submit_all
-    from bigchem.sweep.grid import load_runs
-
-    runs = load_runs(grid, tuple(overrides or ()))
-    if dry_run:
-        for config in runs:
-            print(
-                f"{config.run_dir}  {config.model.preset}  {' '.join(config.data.mixture)}  {config.train.steps} steps"
-            )
-        return
-    submit_all(runs, load_profile(cluster), say_status)
-
-
-@sweep_app.command("status")
-def sweep_status(
-    grid: Annotated[str, typer.Argument(help="Sweep (TOML), or a shipped one.")],
-    as_json: Json = False,
-    overrides: Set = None,
-) -> None:
-    """Show every run of a sweep, started or not.
-
-    Example: bigchem sweep status demo-sweep
-    """
-    from bigchem.launch.status import run_status, table, to_json
-    from bigchem.progress import tables
-    from bigchem.sweep.grid import load_runs
-
-    rows = [run_status(config.run_dir) for config in load_runs(grid, tuple(overrides or ()))]
-    if as_json:
-        print(json.dumps(to_json(rows), indent=1))
-    else:
-        tables().print(table(rows))
-
-
-@sweep_app.command("report")
-def sweep_report(
-    results: Annotated[list[Path], typer.Argument(help="results.json files, or folders that hold them.")],
-    out: Annotated[Path, typer.Option(help="Folder for report.html, CSV and figures.")] = Path("report"),
-    title: Annotated[str, typer.Option(help="Title of the report.")] = "Scale sweep",
-) -> None:
-    """Plot metrics against parameters: what tools/scale_sweep.py does.
-
-    Example: bigchem sweep report runs/demo --out report
-    """
-    from bigchem.sweep.report import build
-
-    print(build(results, out, title=title))
 
 
 @app.command()

@@ -34,11 +34,19 @@ def data_build(
     ],
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     overrides: SetRecipe = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes (of each task); default: all cores.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace data built from another recipe.")] = False,
+    cluster: Annotated[
+        str | None, typer.Option(help="By tasks that this cluster profile describes; default: in this process.")
+    ] = None,
+    tasks: Annotated[int | None, typer.Option(min=1, help="With --cluster: how many parse and write.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="With --cluster: stay until it is published.")] = False,
     as_json: Json = False,
 ) -> None:
     """Read sources, leave out repeats and leaks, tokenise, write shards. Goes on where a killed build was.
+
+    With --cluster, arrays of tasks parse and write, and one publishes the index last, to the same bytes. Give the same
+    command again if tasks fail: only what is missing is done.
 
     Example: bigchem data build demo-data data/demo
     """
@@ -46,10 +54,27 @@ def data_build(
     from bigchem.data.build import build
     from bigchem.data.recipe import load_recipe
     from bigchem.data.report import print_report
+    from bigchem.data.shards import Data
+    from bigchem.errors import UserError
     from bigchem.progress import Progress
 
     config = load_recipe(shipped.find("recipes", recipe, ".toml"), tuple(overrides or ()))
-    index = build(config, out, Progress(), workers=workers, overwrite=overwrite)
+    if cluster is None:
+        if tasks is not None or wait:
+            raise UserError(
+                "goes with --cluster", "--tasks" if tasks is not None else "--wait", "add --cluster PROFILE"
+            )
+        index = build(config, out, Progress(), workers=workers, overwrite=overwrite)
+    else:
+        from bigchem.launch.build import build_in_tasks
+        from bigchem.launch.cluster import load_profile
+
+        profile, count = load_profile(cluster), tasks or 1
+        if not build_in_tasks(
+            config, out, profile, count, Progress(), workers=workers, overwrite=overwrite, stay=wait or as_json
+        ):
+            return
+        index = Data(out).index
     if as_json:
         rows = {split: index.rows(split) for split in index.shards}
         print(json.dumps({"data": str(out), "fingerprint": index.fingerprint, "rows": rows, **index.report}, indent=1))

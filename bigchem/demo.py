@@ -11,7 +11,7 @@ from bigchem.data.build import build
 from bigchem.data.recipe import load_recipe
 from bigchem.launch.cluster import load_profile
 from bigchem.launch.status import RunStatus
-from bigchem.launch.submit import submit_all
+from bigchem.launch.sweeps import SweepRun, submit_sweep
 from bigchem.progress import Progress, tables
 from bigchem.sweep import report
 from bigchem.sweep.analysis import analyse
@@ -54,7 +54,8 @@ def run_demo(out: Path, *, fresh: bool = False) -> Path:
             f"{row.step}/{row.steps}{loss}"
         )
 
-    submit_all(configs, load_profile("local"), told)
+    profile = load_profile("local")
+    submit_sweep([SweepRun(config, profile) for config in configs], "demo", told)
     progress.say("3/3 report")
     analysis = analyse(load([runs]), METRICS)
     page = report.write(analysis, out / "report", title="bigchem demo: what sharing gives, by model size")

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    {"cli", "cli_data", "cli_runs", "demo"},
+    {"cli", "cli_data", "cli_runs", "cli_sweep", "demo"},
     {"sweep"},
     {"launch", "export"},
     {"train", "evaluate"},
@@ -40,9 +40,18 @@ PURE = [
     ),
 ]
 LIGHT = [
-    *("cli", "cli_data", "cli_runs", "config", "data.plan", "data.preview", "data.build", "data.verify", "data.audit"),
-    *("launch.status", "launch.cluster", "launch.dryrun", "launch.submit", "launch.cancel", "launch.logs"),
-    *("train.checkpoint", "train.ds_config", "train.best", "train.board", "sweep.grid"),
+    *("cli", "cli_data", "cli_runs", "cli_sweep", "config", "data.plan", "data.preview", "data.build", "data.verify"),
+    *(
+        "data.audit",
+        "launch.status",
+        "launch.cluster",
+        "launch.dryrun",
+        "launch.submit",
+        "launch.cancel",
+        "launch.logs",
+    ),
+    *("launch.build", "launch.sweeps", "sweep.grid", "sweep.outcome"),
+    *("train.checkpoint", "train.ds_config", "train.best", "train.board"),
 ]
 """What `--help`, `status` and `submit --dry-run` need: quick only without torch."""
 

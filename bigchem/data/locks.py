@@ -13,14 +13,15 @@ from bigchem.errors import UserError
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
 
 
-def lock(handle: IO[bytes], *, wait: bool = True) -> bool:
-    """Takes the exclusive lock of a file; False if another process holds it and wait is false.
+def lock(handle: IO[bytes], *, wait: bool = True, shared: bool = False) -> bool:
+    """Takes the lock of a file, for itself or with others that share it; False if it is held otherwise and wait is
+    false.
 
-    handle: open for writing, without which NFS gives no exclusive lock (flock(2)). UserError where the file system has
-    no locks.
+    handle: open for writing, without which NFS gives no exclusive lock, or for reading, without which it gives no
+    shared one (flock(2)). UserError where the file system has no locks.
     """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError as error:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
 from bigchem.data.workers import in_order
 from bigchem.errors import UserError
 from bigchem.progress import Progress
-from bigchem.strict import replace_atomically
+from bigchem.strict import replace_atomically, write_atomically
 from bigchem.tasks import task_id
 
 CHUNK = 1000
@@ -70,6 +70,30 @@ class Chunk:
     seconds: dict[str, float]
 
 
+class Part(NamedTuple):
+    """One of several equal shares of a build's work: what is numbered n belongs to part n % of."""
+
+    number: int
+    of: int
+
+    def file(self, folder: Path) -> Path:
+        """What it leaves where it is parsed."""
+        return folder / f"part-{self.number}-of-{self.of}.json"
+
+
+class _Dealt:
+    """Those of some jobs that belong to a part. seen: how many there were in all."""
+
+    def __init__(self, jobs: Iterable[tuple[Any, ...]], part: Part) -> None:
+        self._jobs, self._part, self.seen = jobs, part, 0
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        for job in self._jobs:
+            self.seen += 1
+            if (self.seen - 1) % self._part.of == self._part.number:
+                yield job
+
+
 def check_sources(config: BuildConfig) -> None:
     """UserError, before hours of parsing, for a source that is missing or lacks its columns, and where none is trained
     on."""
@@ -89,26 +113,40 @@ def parse_sources(
     chunks: list[Chunk] = []
     report = []
     for number, source in enumerate(config.sources):
-        file = "/".join(Path(source.path).parts[-2:]) if source.path else source.hub or ""
-        name = f"{source.format} {file}".strip()
-        jobs = (
-            (records, source, folder / f"{number:03d}-{n:06d}.arrow")
-            for n, records in enumerate(chunked(source, config.limit))
-        )
         own: list[Chunk] = []
-        with progress.bar(f"reading {name}", None) as bar:
-            for chunk in in_order(pool, _parse_chunk, jobs, 4 * workers):
+        with progress.bar(f"reading {_name(source)}", None) as bar:
+            for chunk in in_order(pool, _parse_chunk, _jobs(config, number, folder), 4 * workers):
                 own.append(chunk)
                 bar.advance(chunk.records)
-        count = {
-            "records": sum(chunk.records for chunk in own),
-            "rejected": sum(len(chunk.rejected) for chunk in own),
-            "rows": sum(chunk.rows for chunk in own),
-            "repaired_backslashes": sum(chunk.repaired for chunk in own),
-        }
-        first = next((rejected for chunk in own for rejected in chunk.rejected), None)
-        _check_counts(source.path or name, count, config.max_rejected, first)
-        report.append({"source": name, "split": source.split, **count})
+        report.append(_counts(source, own, config.max_rejected))
+        chunks += own
+    return chunks, report
+
+
+def parse_part(
+    config: BuildConfig, folder: Path, progress: Progress, pool: ProcessPoolExecutor, workers: int, part: Part
+) -> None:
+    """Parses a part of the chunks of all sources; all are read, which is quick beside parsing. The part's own file
+    says last how many chunks each source has."""
+    counts = []
+    for number, source in enumerate(config.sources):
+        dealt = _Dealt(_jobs(config, number, folder), part)
+        with progress.bar(f"reading {_name(source)}, part {part.number + 1} of {part.of}", None) as bar:
+            for chunk in in_order(pool, _parse_chunk, dealt, 4 * workers):
+                bar.advance(chunk.records)
+        counts.append(dealt.seen)
+    write_atomically(part.file(folder), json.dumps(counts))
+
+
+def gathered(config: BuildConfig, folder: Path) -> tuple[list[Chunk], list[dict[str, Any]]]:
+    """What `parse_sources` returns, where all parts are parsed already."""
+    file = next(folder.glob("part-*.json"))
+    chunks: list[Chunk] = []
+    report = []
+    for number, count in enumerate(json.loads(file.read_text(encoding="utf-8"))):
+        source = config.sources[number]
+        own = [_chunk_of(_chunk_path(folder, number, n), source, {}) for n in range(count)]
+        report.append(_counts(source, own, config.max_rejected))
         chunks += own
     return chunks, report
 
@@ -175,6 +213,35 @@ def chunked(source: SourceConfig, limit: int | None) -> Iterator[list[Record]]:
     records = islice(reader(source.format).records(source), min(limits, default=None))
     while chunk := list(islice(records, CHUNK)):
         yield chunk
+
+
+def _name(source: SourceConfig) -> str:
+    file = "/".join(Path(source.path).parts[-2:]) if source.path else source.hub or ""
+    return f"{source.format} {file}".strip()
+
+
+def _chunk_path(folder: Path, source: int, number: int) -> Path:
+    return folder / f"{source:03d}-{number:06d}.arrow"
+
+
+def _jobs(config: BuildConfig, number: int, folder: Path) -> Iterator[tuple[Any, ...]]:
+    """What `_parse_chunk` takes, for every chunk of a source."""
+    source = config.sources[number]
+    for n, records in enumerate(chunked(source, config.limit)):
+        yield records, source, _chunk_path(folder, number, n)
+
+
+def _counts(source: SourceConfig, chunks: list[Chunk], max_rejected: float) -> dict[str, Any]:
+    """What the report says of a source; UserError if it has no rows, or too few that can be read."""
+    count = {
+        "records": sum(chunk.records for chunk in chunks),
+        "rejected": sum(len(chunk.rejected) for chunk in chunks),
+        "rows": sum(chunk.rows for chunk in chunks),
+        "repaired_backslashes": sum(chunk.repaired for chunk in chunks),
+    }
+    first = next((rejected for chunk in chunks for rejected in chunk.rejected), None)
+    _check_counts(source.path or _name(source), count, max_rejected, first)
+    return {"source": _name(source), "split": source.split, **count}
 
 
 def _parse_chunk(records: list[Record], source: SourceConfig, path: Path) -> Chunk:

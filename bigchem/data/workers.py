@@ -17,6 +17,11 @@ from bigchem.errors import UserError
 R = TypeVar("R")
 
 
+def cores() -> int:
+    """Of this process's job on Slurm, or of this machine."""
+    return int(os.environ.get("SLURM_CPUS_ON_NODE") or os.cpu_count() or 1)
+
+
 @contextmanager
 def pool(
     workers: int, where: str, start: Callable[..., object] | None = None, *start_with: Any

@@ -1,10 +1,12 @@
 """The folder in which a build grows, beside the one that it will be.
 
-    .NAME.partial/lock       held while a build runs: one at a time
+    .NAME.partial/lock       held while a build runs: one at a time, or the tasks of one build
     .NAME.partial/recipe     which recipe, and which versions of the programs that decide rows, the rest belongs to
     .NAME.partial/parsed/    what a build that was killed goes on from
+    .NAME.partial/chosen/
     .NAME.partial/made/
     .NAME.partial/data/      what is renamed to NAME, with its index as the last file
+    .NAME.jobs/              logs of a build on a cluster
 
 A kill between any two steps loses at most the work of a chunk: what is there is whole and belongs to the stated recipe,
 or is done again.
@@ -44,10 +46,10 @@ def work_folder(out: Path, recipe: str, progress: Progress) -> Iterator[Path]:
     with _locked(work) as held:
         if not held:
             raise UserError("another build is writing it", str(out), "wait for that one, or end it")
-        state, stated = work / "recipe", f"{recipe} {_programs()}\n"
+        state, stated = work / "recipe", _stated(recipe)
         if not state.is_file() or state.read_text(encoding="utf-8") != stated:
             state.unlink(missing_ok=True)  # first: from here on the rest belongs to nobody
-            for name in ("data", "made", "parsed"):
+            for name in ("data", "made", "chosen", "parsed"):
                 shutil.rmtree(work / name, ignore_errors=True)
             strict.write_atomically(state, stated)
         elif any((work / "parsed").glob("*")):
@@ -55,6 +57,38 @@ def work_folder(out: Path, recipe: str, progress: Progress) -> Iterator[Path]:
         for leftover in work.rglob(".*.partial"):  # of a build that was killed while it wrote
             leftover.unlink()
         yield work
+
+
+@contextmanager
+def joined(out: Path, recipe: str) -> Iterator[Path | None]:
+    """The folder that `work_folder` has made ready, for one of many tasks that fill it; None if it is published.
+
+    UserError if a build by itself is at it, or if this machine's programs, or the recipe, are not those it is for.
+    """
+    work = _aside(out, "partial")
+    try:
+        handle = (work / "lock").open("a+b")
+    except FileNotFoundError:
+        yield None
+        return
+    with handle:
+        if not lock(handle, wait=False, shared=True):
+            raise UserError("another build is writing it", str(out), "wait for that one, or end it")
+        if not is_at(handle, work / "lock"):
+            yield None
+            return
+        if (work / "recipe").read_text(encoding="utf-8") != _stated(recipe):
+            raise UserError(
+                "its build was begun with another recipe, code or library than are here",
+                str(out),
+                "give the command again from one environment that all nodes share",
+            )
+        yield work
+
+
+def jobs_folder(out: Path) -> Path:
+    """Where the tasks of a build on a cluster have their logs."""
+    return _aside(out, "jobs")
 
 
 def publish(work: Path, out: Path) -> None:
@@ -76,6 +110,7 @@ def tidy(out: Path) -> None:
             if held:
                 shutil.rmtree(_aside(out, "old"), ignore_errors=True)
                 shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(jobs_folder(out), ignore_errors=True)
 
 
 def refuse_foreign(out: Path) -> None:
@@ -111,6 +146,11 @@ def _is_index(file: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(table, dict) and {"format", "fingerprint", "shards"} <= table.keys()
+
+
+def _stated(recipe: str) -> str:
+    """What the file `recipe` says."""
+    return f"{recipe} {_programs()}\n"
 
 
 def _programs() -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from bigchem.config import EvaluateConfig
@@ -22,9 +23,13 @@ from bigchem.progress import Progress
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of a task that one rank predicts, longest source first; sources are cut at max_source_tokens."""
+    """What one of several ranks or tasks does of a task's rows.
 
-    rows: list[int]
+    batches: rows by number of their batch, which are the same however many share them: so are the sums in them, and
+    with them the predictions. max_source_tokens: sources are cut there.
+    """
+
+    batches: dict[int, list[int]]
     max_source_tokens: int
 
     def source(self, task_rows: TaskRows, row: int) -> list[int]:
@@ -33,28 +38,33 @@ class Part:
         return ids if len(ids) <= self.max_source_tokens else [*ids[: self.max_source_tokens - 1], EOS]
 
 
-def part_of(task_rows: TaskRows, max_rows: int, max_source_tokens: int, rank: int, world_size: int) -> Part:
-    """This rank's rows: sorted by source length and dealt in turn, so that every rank has as much to do."""
+def part_of(
+    task_rows: TaskRows, max_rows: int, max_source_tokens: int, batch_tokens: int, part: int, parts: int
+) -> Part:
+    """Part number `part` of `parts`: batches of rows, longest source first, are dealt in turn, so that every part has
+    about as much to do."""
     count = min(len(task_rows), max_rows or len(task_rows))
+    lengths = np.minimum(task_rows.lengths[:count, 0].astype(np.int64), max_source_tokens)
     by_length = np.argsort(-task_rows.lengths[:count, 0].astype(np.int64), kind="stable")
-    return Part([int(r) for r in by_length[rank::world_size]], max_source_tokens)
+    dealt = enumerate(_batches([int(r) for r in by_length], lengths, batch_tokens))
+    return Part({number: rows for number, rows in dealt if number % parts == part % parts}, max_source_tokens)
 
 
 def sources_cut(task_rows: TaskRows, max_rows: int, max_source_tokens: int) -> int:
-    """How many of the rows that are predicted, on all ranks, have their source cut."""
+    """How many of the rows that are predicted, by all, have their source cut."""
     count = min(len(task_rows), max_rows or len(task_rows))
     return int(np.count_nonzero(task_rows.lengths[:count, 0] > max_source_tokens))
 
 
-def batches(part: Part, task_rows: TaskRows, rows: list[int], batch_tokens: int) -> Iterator[list[int]]:
+def _batches(rows: list[int], lengths: npt.NDArray[np.int64], batch_tokens: int) -> Iterator[list[int]]:
     """Rows in batches of at most `batch_tokens` padded source tokens; rows come longest first."""
     batch: list[int] = []
     width = 0
     for row in rows:
-        width = max(width, len(part.source(task_rows, row)))
         if batch and width * (len(batch) + 1) > batch_tokens:
             yield batch
-            batch, width = [], len(part.source(task_rows, row))
+            batch = []
+        width = int(lengths[batch[0]]) if batch else int(lengths[row])
         batch.append(row)
     if batch:
         yield batch
@@ -70,18 +80,24 @@ def predict(
     device: torch.device,
     progress: Progress,
 ) -> None:
-    """Appends predictions of this rank's rows to `out` (JSON lines); rows that are there already are skipped."""
+    """Appends predictions of a part's rows to `out` (JSON lines); batches that are there already are skipped, and one
+    that is there in part is done again as a whole: its last lines count."""
     from transformers import T5ForConditionalGeneration
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
 
     done = {line["row"] for line in read_lines(out)}
-    rows = [row for row in part.rows if row not in done]
+    todo = [batch for batch in part.batches.values() if not done.issuperset(batch)]
+    if not todo:
+        return
     tokenizer = Tokenizer.load(model_dir)
     model = T5ForConditionalGeneration.from_pretrained(model_dir, dtype=torch.float32).eval().to(device)
-    with out.open("a", encoding="utf-8") as file, progress.bar(f"predicting {task_rows.task}", len(rows)) as bar:
-        for batch in batches(part, task_rows, rows, config.batch_tokens):
+    with (
+        out.open("a", encoding="utf-8") as file,
+        progress.bar(f"predicting {task_rows.task}", sum(map(len, todo))) as bar,
+    ):
+        for batch in todo:
             sources = [torch.tensor(part.source(task_rows, row)) for row in batch]
             ids = torch.nn.utils.rnn.pad_sequence(sources, batch_first=True, padding_value=PAD).to(device)
             output = model.generate(
@@ -103,19 +119,18 @@ def predict(
 
 
 @torch.no_grad()
-def token_loss(
-    model_dir: Path, task_rows: TaskRows, part: Part, batch_tokens: int, device: torch.device
-) -> tuple[float, int]:
-    """(summed cross-entropy, target tokens) of this rank's rows, by the packed model."""
+def token_loss(model_dir: Path, task_rows: TaskRows, part: Part, device: torch.device) -> dict[int, tuple[float, int]]:
+    """(summed cross-entropy, target tokens) of each of a part's batches, by the packed model."""
+    if not part.batches:
+        return {}
     model = load_pretrained(model_dir, dropout=0.0).eval().to(device)
-    total, count = 0.0, 0
-    for batch in batches(part, task_rows, part.rows, batch_tokens):
+    found = {}
+    for number, batch in part.batches.items():
         sources = [np.array(part.source(task_rows, row)) for row in batch]
         targets = [task_rows.tokens(row)[1] for row in batch]
         loss = model(pack(sources, targets, np.zeros(len(batch), dtype=np.int64)).to(device))
-        total += float(loss.total)
-        count += int(loss.counts.sum())
-    return total, count
+        found[number] = (float(loss.total), int(loss.counts.sum()))
+    return found
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from bigchem.data.plan import open_data
 from bigchem.data.shards import Data
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
-from bigchem.evaluate.generate import part_of, predict, read_lines, sources_cut, token_loss
+from bigchem.evaluate.generate import Part, part_of, predict, read_lines, sources_cut, token_loss
 from bigchem.evaluate.protocol import Score, score_task
 from bigchem.model import presets
 from bigchem.progress import Progress
@@ -27,6 +27,7 @@ from bigchem.tasks import TASK_NAMES
 from bigchem.train.checkpoint import PROOF
 
 SCHEMA = 1
+AGAIN = "give the same command again"
 
 
 @dataclass(frozen=True)
@@ -61,41 +62,69 @@ def run_subject(config: RunConfig, model_dir: Path, data: str | None = None, out
 def evaluate(
     subject: Subject, config: EvaluateConfig, *, rank: int = 0, world_size: int = 1, progress: Progress | None = None
 ) -> Path:
-    """Predicts this rank's rows; rank 0 then scores all of them and writes results.json. Every rank calls this."""
-    progress = progress or Progress(quiet=rank != 0)
-    if not subject.tasks:
-        raise UserError(f"no task of the model has rows in split '{config.split}'", str(subject.data.path))
-    _check_tokenizer(subject)
-    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
-    sha256 = model_hash(subject.model_dir)
-    predictions = subject.out / "predictions"
+    """Predicts this rank's part; rank 0 then scores all of them and writes results.json. Every rank calls this."""
+    check(subject, config)
     if rank == 0:
-        _start_or_resume(predictions, _identity(subject, config, sha256))
+        begin(subject, config)
     _barrier(world_size)
-    losses: dict[str, tuple[float, int]] = {}
-    cut: dict[str, int] = {}
+    predict_part(subject, config, rank, world_size, progress or Progress(quiet=rank != 0))
+    _barrier(world_size)
+    return score_parts(subject, config) if rank == 0 else subject.out / "results.json"
+
+
+def begin(subject: Subject, config: EvaluateConfig) -> None:
+    """Makes the folder of predictions; keeps those of an interrupted evaluation of the same model, data and settings,
+    and removes all others."""
+    identity = _identity(subject, config, model_hash(subject.model_dir))
+    if _begun(subject) != identity:
+        predictions = subject.out / "predictions"
+        shutil.rmtree(predictions, ignore_errors=True)
+        predictions.mkdir(parents=True)
+        strict.write_atomically(predictions / "identity.json", json.dumps(identity, indent=1))
+
+
+def predict_part(subject: Subject, config: EvaluateConfig, part: int, parts: int, progress: Progress) -> None:
+    """Predicts one of several parts of all tasks, into files. What is there already is not done again."""
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    predictions = subject.out / "predictions"
     for task in subject.tasks:
         rows = subject.data.split(config.split, task)
-        cut[task] = sources_cut(rows, config.max_rows, subject.max_source_tokens)
-        if cut[task]:
-            progress.say(f"{task}: {cut[task]:,} sources cut at {subject.max_source_tokens} tokens")
-        part = part_of(rows, config.max_rows, subject.max_source_tokens, rank, world_size)
-        predict(subject.model_dir, rows, part, config, predictions / f"{task}.rank{rank}.jsonl", device, progress)
-        losses[task] = _summed(
-            token_loss(subject.model_dir, rows, part, config.batch_tokens, device), device, world_size
-        )
-    _barrier(world_size)
+        if cut := sources_cut(rows, config.max_rows, subject.max_source_tokens):
+            progress.say(f"{task}: {cut:,} sources cut at {subject.max_source_tokens} tokens")
+        own = _part(subject, config, task, part, parts)
+        predict(subject.model_dir, rows, own, config, predictions / f"{task}.rank{part}.jsonl", device, progress)
+        if not (file := _losses(subject, task, part, parts)).is_file():
+            strict.write_atomically(file, json.dumps(token_loss(subject.model_dir, rows, own, device)))
+
+
+def parts_left(subject: Subject, config: EvaluateConfig, parts: int) -> list[int]:
+    """Numbers of the parts that are not predicted yet, as far as can be told without reading the model."""
+    begun = _begun(subject)
+    if begun is None or begun != _identity(subject, config, begun["model"]):
+        return list(range(parts))
+    return [n for n in range(parts) if not all(_losses(subject, t, n, parts).is_file() for t in subject.tasks)]
+
+
+def score_parts(subject: Subject, config: EvaluateConfig) -> Path:
+    """Puts all parts together, scores them and writes results.json, its path. UserError if predictions are missing."""
+    sha256 = model_hash(subject.model_dir)
+    if _begun(subject) != _identity(subject, config, sha256):
+        raise UserError("predictions are of another model, or of other settings", str(subject.out), AGAIN)
+    scores = [score for task in subject.tasks for score in _score(subject, task, config)]
+    cut = {
+        task: sources_cut(subject.data.split(config.split, task), config.max_rows, subject.max_source_tokens)
+        for task in subject.tasks
+    }
+    strict.write_atomically(subject.out / "table.md", markdown(scores))
     results = subject.out / "results.json"
-    if rank == 0:
-        scores = [score for task in subject.tasks for score in _score(predictions, task, losses[task], config)]
-        table = _results(subject, config, sha256, scores, cut)
-        strict.write_atomically(subject.out / "table.md", markdown(scores))
-        strict.write_atomically(results, json.dumps(table, indent=1))
+    strict.write_atomically(results, json.dumps(_results(subject, config, sha256, scores, cut), indent=1))
     return results
 
 
-def _check_tokenizer(subject: Subject) -> None:
-    """The data's token ids mean nothing to a model with another tokenizer."""
+def check(subject: Subject, config: EvaluateConfig) -> None:
+    """UserError if there is nothing to evaluate, or if the data's token ids mean nothing to the model."""
+    if not subject.tasks:
+        raise UserError(f"no task of the model has rows in split '{config.split}'", str(subject.data.path))
     if Tokenizer.load(subject.model_dir).fingerprint != subject.data.index.tokenizer:
         raise UserError(
             f"the model has another tokenizer than the data in {subject.data.path}",
@@ -134,23 +163,43 @@ def _identity(subject: Subject, config: EvaluateConfig, sha256: str) -> dict[str
         "split": config.split,
         "max_rows": config.max_rows,
         "max_source_tokens": subject.max_source_tokens,
+        "batch_tokens": config.batch_tokens,
         "decoding": decoding,
     }
 
 
-def _start_or_resume(predictions: Path, identity: dict[str, Any]) -> None:
-    """Keeps predictions of an interrupted evaluation of the same model, data and settings; removes all others."""
-    file = predictions / "identity.json"
-    if not (file.is_file() and json.loads(file.read_text(encoding="utf-8")) == identity):
-        shutil.rmtree(predictions, ignore_errors=True)
-        predictions.mkdir(parents=True)
-        strict.write_atomically(file, json.dumps(identity, indent=1))
+def _begun(subject: Subject) -> dict[str, Any] | None:
+    """Of which model, data and settings the predictions are that are there."""
+    try:
+        table: dict[str, Any] = json.loads((subject.out / "predictions" / "identity.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return table
 
 
-def _score(predictions: Path, task: str, loss: tuple[float, int], config: EvaluateConfig) -> list[Score]:
-    parts = sorted(predictions.glob(f"{task}.rank*.jsonl"))
-    lines = {line["row"]: line for part in parts for line in read_lines(part)}
-    listed = [lines[row] for row in sorted(lines)]
+def _part(subject: Subject, config: EvaluateConfig, task: str, part: int, parts: int) -> Part:
+    """Tasks begin with different parts: where each has one batch, these do not all fall to the first."""
+    rows = subject.data.split(config.split, task)
+    turn = part - TASK_NAMES.index(task)
+    return part_of(rows, config.max_rows, subject.max_source_tokens, config.batch_tokens, turn, parts)
+
+
+def _losses(subject: Subject, task: str, part: int, parts: int) -> Path:
+    """Written last of a part's task: where it is, the predictions are too."""
+    return subject.out / "predictions" / f"{task}.rank{part}of{parts}.loss.json"
+
+
+def _score(subject: Subject, task: str, config: EvaluateConfig) -> list[Score]:
+    predictions = subject.out / "predictions"
+    lines = {line["row"]: line for part in predictions.glob(f"{task}.rank*.jsonl") for line in read_lines(part)}
+    losses: dict[int, tuple[float, int]] = {}
+    for file in predictions.glob(f"{task}.rank*.loss.json"):
+        losses |= {int(number): loss for number, loss in json.loads(file.read_text(encoding="utf-8")).items()}
+    whole = _part(subject, config, task, 0, 1).batches
+    rows = [row for batch in whole.values() for row in batch]
+    if missing := [row for row in rows if row not in lines] or whole.keys() - losses.keys():
+        raise UserError(f"{task}: {len(missing)} of {len(rows)} predictions are missing", str(predictions), AGAIN)
+    listed = [lines[row] for row in sorted(rows)]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in listed)
     strict.write_atomically(predictions / f"{task}.jsonl", text)
     scores = score_task(
@@ -160,7 +209,7 @@ def _score(predictions: Path, task: str, loss: tuple[float, int], config: Evalua
         [line["predictions"] for line in listed],
         bootstrap=config.bootstrap,
     )
-    total, count = loss
+    total, count = sum(losses[n][0] for n in whole), sum(losses[n][1] for n in whole)
     return [Score(task, "loss", total / count, None, None, count, "loss/token-mean-v1"), *scores]
 
 
@@ -183,14 +232,6 @@ def _results(
         "protocol": f"bigchem {bigchem.__version__}",
         "metrics": [asdict(score) for score in scores],
     }
-
-
-def _summed(loss: tuple[float, int], device: torch.device, world_size: int) -> tuple[float, int]:
-    if world_size == 1:
-        return loss
-    total = torch.tensor(loss, dtype=torch.float64, device=device)
-    dist.all_reduce(total)
-    return float(total[0]), int(total[1])
 
 
 def _barrier(world_size: int) -> None:

@@ -107,8 +107,9 @@ class ClusterProfile(Section):
     remote shards where the run names none. None: /tmp, and the home folder."""
     container: ContainerConfig | None = None
     """The image that processes run in; None: this very Python, which every node sees."""
-    max_concurrent: Positive = 1
-    """Runs of a sweep at a time through the local executor. On Slurm all are queued, and its own limits hold."""
+    max_concurrent: Positive | None = None
+    """Tasks at a time: of each array on Slurm, and of a sweep, a data build or an evaluation through the local
+    executor. None: on Slurm its own limits alone, on this machine one."""
     max_requeues: Annotated[int, Field(ge=0)] = 20
     """Times that a job may be started again before it has to be submitted again. 0: neither bigchem nor Slurm
     requeues it."""

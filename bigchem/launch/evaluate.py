@@ -1,45 +1,163 @@
-"""`bigchem evaluate`: a run, or a consolidated model on any data."""
+"""`bigchem evaluate`: a run, or a consolidated model on any data; here, or by tasks of a cluster."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bigchem import strict
 from bigchem.config import EvaluateConfig, RunConfig
+from bigchem.data.remote import is_url
 from bigchem.data.shards import Data
 from bigchem.errors import UserError
-from bigchem.evaluate.run import Subject, evaluate, run_subject
+from bigchem.evaluate.run import (
+    Subject,
+    begin,
+    check,
+    evaluate,
+    parts_left,
+    predict_part,
+    run_subject,
+    score_parts,
+)
 from bigchem.export import export, is_newest
+from bigchem.launch.arrays import Step, hand_over, one_process, refuse_active, run_here, wait
+from bigchem.launch.cluster import ClusterProfile
+from bigchem.launch.runfolder import absolute, folders_of
+from bigchem.progress import Progress
 from bigchem.tasks import TASK_NAMES, check_labelled
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be evaluated. path: a run folder, or a model's, for which `data` has to be given. tasks: of the data;
+    empty for all. overrides: of [evaluate]."""
+
+    path: Path
+    data: str | None = None
+    tasks: tuple[str, ...] = ()
+    out: Path | None = None
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it is a run folder."""
+        return (self.path / "config.toml").is_file()
+
+    @property
+    def results(self) -> Path:
+        """Where results go."""
+        return self.out or self.path / "results"
+
+    def consolidate(self) -> None:
+        """Makes a run's model, if it is not of the newest checkpoint."""
+        if self.is_run and not is_newest(self.path / "model", self.path):
+            export(self.path, self.path / "model", overwrite=True)
+
+    def subject(self) -> tuple[Subject, EvaluateConfig]:
+        """What `evaluate` takes; a run is consolidated."""
+        if self.is_run:
+            config = strict.load(RunConfig, self.path / "config.toml", [f"evaluate.{o}" for o in self.overrides])
+            return self._only(run_subject(config, self.path / "model", self.data, self.results)), config.evaluate
+        if self.data is None:
+            raise UserError("a model's folder does not say which data to use", str(self.path), "add --data FOLDER")
+        settings: dict[str, object] = {}
+        for override in self.overrides:
+            strict.apply_override(settings, override)
+        evaluation = strict.validate(EvaluateConfig, settings, "--set")
+        opened = Data(self.data)
+        rows = opened.index.rows(evaluation.split)
+        about = {"run": self.path.name, "mixture": {}, "seed": 0, "step": 0, "tokens": 0}
+        tasks = tuple(t for t in TASK_NAMES if t in rows)
+        return self._only(Subject(self.path, opened, tasks, self.results, 512, about)), evaluation
+
+    def absolute(self) -> Request:
+        """The same for a process that runs elsewhere."""
+        data = self.data if self.data is None or is_url(self.data) else str(Path(self.data).resolve())
+        return replace(self, path=self.path.resolve(), data=data, out=self.out and self.out.resolve())
+
+    def _only(self, subject: Subject) -> Subject:
+        return replace(subject, tasks=self.tasks) if self.tasks else subject
 
 
 def evaluate_path(
     subject: Path, data: str | None, tasks: tuple[str, ...], out: Path | None, overrides: tuple[str, ...]
 ) -> Path:
     """Evaluates a run folder (consolidated first if it is not yet) or a model folder; the path of results.json."""
-    for task in tasks:
+    request = _checked(Request(subject, data, tasks, out, overrides))
+    request.consolidate()
+    return evaluate(*request.subject())
+
+
+def evaluate_in_tasks(
+    request: Request, profile: ClusterProfile, tasks: int, progress: Progress, *, stay: bool = False
+) -> Path | None:
+    """Evaluates by so many tasks; the path of results.json, or None where tasks on Slurm are queued that stay does not
+    ask to be waited for.
+
+    A task has one process, and one GPU if the profile has any. What an earlier command has predicted is not predicted
+    again. UserError, with the tasks and the first one's reason, if any fail.
+    """
+    request = _checked(request).absolute()
+    folder = request.results / "jobs"
+    if profile.executor == "slurm":
+        refuse_active(folder, str(request.results))
+    steps = _steps(request, tasks)
+    profile = one_process(profile, gpu=True)
+    if profile.executor == "local":
+        run_here(steps, profile, folder, progress.say)
+    else:
+        handed = hand_over(steps, profile, folder, request.path.name, _mounts(request))
+        for one in handed:
+            progress.say(f"{one.step.name}: {len(one.jobs)} tasks, from job {one.jobs[0].job_id} on; logs in {folder}")
+        if not stay:
+            return None
+        wait(handed, progress.say)
+    return request.results / "results.json"
+
+
+def prepare(request: Request) -> None:
+    """A task: consolidates, and begins the folder of predictions."""
+    request.consolidate()
+    subject, config = request.subject()
+    check(subject, config)
+    begin(subject, config)
+
+
+def predict(request: Request, number: int, of: int) -> None:
+    """A task: one of several parts."""
+    predict_part(*request.subject(), number, of, Progress())
+
+
+def score(request: Request) -> None:
+    """A task: puts the parts together."""
+    score_parts(*request.subject())
+
+
+def _checked(request: Request) -> Request:
+    for task in request.tasks:
         check_labelled(task, "--task")
-    if (subject / "config.toml").is_file():
-        config = strict.load(RunConfig, subject / "config.toml", [f"evaluate.{o}" for o in overrides])
-        model_dir = subject / "model"
-        if not is_newest(model_dir, subject):
-            export(subject, model_dir, overwrite=True)
-        chosen = run_subject(config, model_dir, data, out)
-        return evaluate(_only(chosen, tasks), config.evaluate)
-    if data is None:
-        raise UserError("a model's folder does not say which data to use", str(subject), "add --data FOLDER")
-    settings: dict[str, object] = {}
-    for override in overrides:
-        strict.apply_override(settings, override)
-    evaluation = strict.validate(EvaluateConfig, settings, "--set")
-    opened = Data(data)
-    rows = opened.index.rows(evaluation.split)
-    about = {"run": subject.name, "mixture": {}, "seed": 0, "step": 0, "tokens": 0}
-    chosen = Subject(subject, opened, tuple(t for t in TASK_NAMES if t in rows), out or subject / "results", 512, about)
-    return evaluate(_only(chosen, tasks), evaluation)
+    if not request.is_run and request.data is None:
+        request.subject()  # which refuses it
+    return request
 
 
-def _only(subject: Subject, tasks: tuple[str, ...]) -> Subject:
-    if not tasks:
-        return subject
-    return Subject(subject.model_dir, subject.data, tasks, subject.out, subject.max_source_tokens, subject.about)
+def _steps(request: Request, tasks: int) -> list[Step]:
+    """What is left to do: of a model that is consolidated already, only the parts that are missing."""
+    left = list(range(tasks))
+    if not request.is_run or is_newest(request.path / "model", request.path):
+        left = parts_left(*request.subject(), tasks)
+    steps = [
+        Step("prepare", prepare, [(request,)]),
+        Step("predict", predict, [(request, number, tasks) for number in left]),
+        Step("score", score, [(request,)]),
+    ]
+    return [step for step in steps if step.arguments]
+
+
+def _mounts(request: Request) -> list[Path]:
+    """Folders that a container has to show."""
+    found = [request.path, request.results]
+    if request.is_run:
+        found += folders_of(absolute(strict.load(RunConfig, request.path / "config.toml")))
+    return found if request.data is None or is_url(request.data) else [*found, Path(request.data)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,27 @@ def slurm_executor() -> Any:
         def _make_submission_command(self, submission_file_path: Path) -> list[str]:
             command: list[str] = super()._make_submission_command(submission_file_path)
             return ["timeout", str(SBATCH_TIMEOUT_S), *command]
+
+        def _internal_process_submissions(self, delayed_submissions: Sequence[Any]) -> list[Any]:
+            """As submitit's, which makes an executor of its own class for arrays."""
+            if len(delayed_submissions) == 1:
+                jobs: list[Any] = super()._internal_process_submissions(delayed_submissions)
+                return jobs
+            self.folder.mkdir(parents=True, exist_ok=True)
+            pickles = [self.folder / f"{uuid.uuid4().hex}.pkl" for _ in delayed_submissions]
+            for delayed, file in zip(delayed_submissions, pickles, strict=True):
+                delayed.set_timeout(self.parameters.get("time", 5), self.max_num_timeout)
+                delayed.dump(file)
+            self.parameters["map_count"] = len(pickles)
+            first = self._submit_command(self._submitit_command_str)
+            ranks = list(range(first.num_tasks))
+            jobs = [
+                self.job_class(folder=self.folder, job_id=f"{first.job_id}_{number}", tasks=ranks)
+                for number in range(len(pickles))
+            ]
+            for job, file in zip(jobs, pickles, strict=True):
+                job.paths.move_temporary_file(file, "submitted_pickle")
+            return jobs
 
     return SlurmExecutor
 

@@ -230,13 +230,8 @@ def _bereft(run_dir: Path, rank: int, words: str, requeue: Requeue, *, begun: bo
 
 
 def _run(config: RunConfig, device: torch.device, place: Rendezvous, requeue: Requeue) -> str:
-    import torch.distributed as dist
-
-    from bigchem.evaluate.run import evaluate, run_subject
-    from bigchem.export import export
     from bigchem.train.ds_config import ds_config_for, offloads
     from bigchem.train.loop import train
-    from bigchem.train.ranks import on_rank0
 
     if offloads(ds_config_for(config, place.world_size)):
         load_cpu_adam()
@@ -245,13 +240,24 @@ def _run(config: RunConfig, device: torch.device, place: Rendezvous, requeue: Re
         return "stopped" if outcome.by_person else "preempted"
     if not config.evaluate.at_end:
         return "trained"
+    consolidate_and_evaluate(config, place)
+    return "finished"
+
+
+def consolidate_and_evaluate(config: RunConfig, place: Rendezvous) -> None:
+    """What comes after a run's last step. Every rank calls this."""
+    import torch.distributed as dist
+
+    from bigchem.evaluate.run import evaluate, run_subject
+    from bigchem.export import export
+    from bigchem.train.ranks import on_rank0
+
     model_dir = config.run_dir / "model"
     on_rank0(lambda: export(config.run_dir, model_dir, overwrite=True))
     evaluate(run_subject(config, model_dir), config.evaluate, rank=place.rank, world_size=place.world_size)
     dist.barrier()
     if place.rank == 0:
         write_state(config.run_dir, "finished", **progress(read_state(config.run_dir)))
-    return "finished"
 
 
 def start(place: Rendezvous, timeout: timedelta = COLLECTIVE_TIMEOUT) -> torch.device:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bigchem.errors import UserError
-from bigchem.launch.status import RunStatus, pause_s, run_status
+from bigchem.launch.status import RunStatus, pause_s, read_submission, run_status
 
 POLL_S = 0.2
 BLOCK = 65536
@@ -86,8 +86,8 @@ def _refuse_rank(path: Path, rank: int) -> None:
 
 def _job_output(run_dir: Path, status: RunStatus, rank: int, out: BinaryIO, lines: int) -> None:
     """What a job has said outside of its ranks' logs."""
-    folder = run_dir / "submitit" / str(status.job)
-    files = [p for task in (rank, 0) for p in sorted(folder.glob(f"*_{task}_log.*")) if p.stat().st_size]
+    folder = Path(read_submission(run_dir).get("output", run_dir / "submitit" / str(status.job)))
+    files = [p for task in (rank, 0) for p in sorted(folder.glob(f"{status.job}_{task}_log.*")) if p.stat().st_size]
     if not files:
         hint = "-f waits for it" if status.active else "bigchem status says what became of it"
         raise UserError(f"no log yet: the run is {status.state}", str(run_dir), hint)

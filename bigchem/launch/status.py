@@ -55,13 +55,14 @@ class RunStatus:
 @dataclass(frozen=True)
 class Alive:
     """What is known of a run's job. lives: queued or running; None where that cannot be known, and why says why not. If
-    it has ended, why may say how."""
+    it has ended, why may say how. id: on Slurm, which of its jobs."""
 
     lives: bool | None = False
     waits: bool = False
     why: str | None = None
     nodes: str | None = None
     restarts: int | None = None
+    id: str | None = None
 
 
 def run_status(run_dir: Path) -> RunStatus:
@@ -72,7 +73,7 @@ def run_status(run_dir: Path) -> RunStatus:
 def statuses(run_dirs: Sequence[Path]) -> list[RunStatus]:
     """The status of each run folder."""
     submissions = [read_submission(run_dir) for run_dir in run_dirs]
-    queue = squeue.ask([str(s["job"]) for s in submissions if s.get("executor") == "slurm"])
+    queue = squeue.ask([job for s in submissions if s.get("executor") == "slurm" for job in _jobs(s)])
     return [_status(run_dir, s, _alive(s, queue)) for run_dir, s in zip(run_dirs, submissions, strict=True)]
 
 
@@ -105,7 +106,7 @@ def _status(run_dir: Path, submission: dict[str, Any], job: Alive) -> RunStatus:
         checkpoint_age_s=None if newest is None else now - newest.stat().st_mtime,
         restarts=_restarts(run_dir, job),
         nodes=job.nodes,
-        job=submission.get("job"),
+        job=job.id or submission.get("job"),
         reason=reason,
         told_s=now - state["time"] if "time" in state else None,
         early="early" in state,
@@ -208,13 +209,20 @@ def _alive(submission: dict[str, Any], queue: squeue.Queue) -> Alive:
         return Alive(_process_lives(int(submission["job"])), nodes=host)
     if queue.trouble:
         return Alive(None, why=queue.trouble)
-    job = queue.jobs.get(str(submission["job"]))
-    if job is None:
-        return Alive()
+    found = [_alive_on_slurm(job, queue.jobs[job]) for job in _jobs(submission) if job in queue.jobs]
+    return next((job for job in found if job.lives), found[0] if found else Alive())
+
+
+def _jobs(submission: dict[str, Any]) -> list[str]:
+    """Slurm's ids of a run's jobs: the one that trains it and, where there is one, the one that then evaluates it."""
+    return [str(submission[name]) for name in ("job", "evaluation") if name in submission]
+
+
+def _alive_on_slurm(name: str, job: squeue.Job) -> Alive:
     why = job.reason if job.waits else None
     if job.gone:
         why = " ".join(word for word in (job.state, f"({job.reason})" if job.reason else "") if word)
-    return Alive(not job.gone, job.waits, why, job.nodes, job.restarts)
+    return Alive(not job.gone, job.waits, why, job.nodes, job.restarts, name)
 
 
 def _process_lives(pid: int) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bigchem import strict
 from bigchem.config import RunConfig
@@ -21,6 +21,8 @@ from bigchem.launch.job import Job
 from bigchem.launch.runfolder import absolute, changes, folders_of, preflight, prepare, refuse_another
 from bigchem.launch.snapshot import snapshot
 from bigchem.launch.status import RunStatus, pause_s, run_status
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,11 @@ def submit(config: RunConfig, profile: ClusterProfile) -> Submitted:
     Of two that submit the same run at once, one does and the other finds it submitted.
     """
     config = absolute(config)
-    if note := _nothing_to_do(config):
+    if note := nothing_to_do(config):
         return Submitted(config.run_dir, None, note)
     preflight(config, profile.world_size)
     with alone(config.run_dir):
-        if note := _nothing_to_do(config):
+        if note := nothing_to_do(config):
             return Submitted(config.run_dir, None, note)
         changed = changes(config)
         run_dir = prepare(config)
@@ -50,12 +52,17 @@ def submit(config: RunConfig, profile: ClusterProfile) -> Submitted:
         code = snapshot(run_dir / "code")
         folder = run_dir / "submitit" / "%j"
         executor = make_executor(profile, folder, config.name, code, folders_of(config))
-        time_s = 60.0 * profile.time_min if profile.executor == "local" else None
-        env = tuple(profile.env.items())
-        job = _handed_over(executor, Job(str(run_dir), env, profile.max_requeues, time_s, profile.scratch))
-        _record(run_dir, profile.executor, str(job.job_id), world_size=profile.world_size, code=code.name)
+        job = handed_over(lambda: executor.submit(job_of(config, profile)), str(run_dir))
+        record(run_dir, profile.executor, str(job.job_id), world_size=profile.world_size, code=code.name)
     note = f"submitted as job {job.job_id}"
     return Submitted(run_dir, job, f"{note}; changed since the start: {', '.join(changed)}" if changed else note)
+
+
+def job_of(config: RunConfig, profile: ClusterProfile) -> Job:
+    """What submitit is to run."""
+    time_s = 60.0 * profile.time_min if profile.executor == "local" else None
+    env = tuple(profile.env.items())
+    return Job(str(config.run_dir), env, profile.max_requeues, time_s, profile.scratch)
 
 
 def resume(run_dir: Path, cluster: ClusterProfile | None, overrides: Sequence[str] = ()) -> Submitted:
@@ -85,10 +92,10 @@ def alone(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def _nothing_to_do(config: RunConfig) -> str | None:
+def nothing_to_do(config: RunConfig, status: RunStatus | None = None) -> str | None:
     """Why a run is not to be submitted, in words; None if it is. UserError if that cannot be known, or must not be."""
     refuse_another(config)
-    status = run_status(config.run_dir)
+    status = status or run_status(config.run_dir)
     if status.is_done(config.train.steps) and not (status.early and changes(config)):
         return "already finished: nothing to do"
     if status.active:
@@ -97,18 +104,18 @@ def _nothing_to_do(config: RunConfig) -> str | None:
     return None
 
 
-def _handed_over(executor: Any, job: Job) -> Any:
-    """submitit's job; UserError with Slurm's own words if it does not take it."""
+def handed_over(submission: Callable[[], T], where: str) -> T:
+    """What a call of submitit's returns; UserError with Slurm's own words if it does not take the job."""
     from submitit.core.utils import FailedJobError
 
     try:
-        return executor.submit(job)
+        return submission()
     except FailedJobError as error:
         words = str(error).strip().splitlines()
         if not words:  # `timeout` ends it without one
             hint = "ask again later; `squeue --me` shows whether the job was taken all the same"
-            raise UserError(f"sbatch has not answered for {SBATCH_TIMEOUT_S} s", job.run_dir, hint) from None
-        raise UserError(words[-1], job.run_dir, "mend the cluster profile") from None
+            raise UserError(f"sbatch has not answered for {SBATCH_TIMEOUT_S} s", where, hint) from None
+        raise UserError(words[-1], where, "mend the cluster profile") from None
 
 
 def claim(config: RunConfig, executor: str, job: str) -> None:
@@ -120,10 +127,11 @@ def claim(config: RunConfig, executor: str, job: str) -> None:
         )
     _refuse_unknown(status, config.run_dir)
     refuse_another(config)
-    _record(config.run_dir, executor, job)
+    record(config.run_dir, executor, job)
 
 
-def _record(run_dir: Path, executor: str, job: str, **more: object) -> None:
+def record(run_dir: Path, executor: str, job: str, **more: object) -> None:
+    """Says in the run folder which job has the run. more: what else is to be known of it."""
     table = {"executor": executor, "job": job, "host": platform.node(), "time": time.time(), **more}
     strict.write_atomically(run_dir / "submission.json", json.dumps(table, indent=1))
 
@@ -155,27 +163,3 @@ def wait(submitted: Submitted, on_change: Callable[[RunStatus], None]) -> RunSta
             f"see {submitted.run_dir / 'logs' / 'rank0.log'} and {submitted.run_dir / 'submitit'}",
         )
     return status
-
-
-def submit_all(configs: Sequence[RunConfig], profile: ClusterProfile, on_change: Callable[[RunStatus], None]) -> None:
-    """Submits runs. Local: at most max_concurrent at a time, waiting for all. Slurm: at once, Slurm queues them.
-
-    A run that fails does not keep the others from running; UserError at the end names the failed ones.
-    """
-    if profile.executor == "slurm":
-        for config in configs:
-            on_change(run_status(submit(config, profile).run_dir))
-        return
-    waiting, running, failed = list(configs), list[Submitted](), list[UserError]()
-    while waiting or running:
-        while waiting and len(running) < profile.max_concurrent:
-            running.append(submit(waiting.pop(0), profile))
-        try:
-            wait(running.pop(0), on_change)
-        except UserError as error:
-            failed.append(error)
-    if failed:
-        names = ", ".join(Path(str(error.where)).name for error in failed)
-        raise UserError(
-            f"{len(failed)} of {len(configs)} runs failed: {names}; the first: {failed[0].what}", failed[0].where
-        )

@@ -78,7 +78,7 @@ def analyse(results: Results, metrics: Sequence[str] = ()) -> Analysis:
     """metrics: "TASK:METRIC" to draw instead of each task's headline and loss."""
     cells = _cells(results.scores)
     gains = _gains(cells)
-    headline = _headlines(cells)
+    headline = headlines(cells)
     keys = list(dict.fromkeys((c.task, c.metric) for c in cells))
     trends, curves = {}, {}
     for key in keys:
@@ -94,7 +94,7 @@ def analyse(results: Results, metrics: Sequence[str] = ()) -> Analysis:
             if fitted := curve([size for size, _ in drawn], [value for _, value in drawn]):
                 curves[*key, regime] = fitted
     measured = list(dict.fromkeys((c.task, c.metric) for c in cells if c.estimate is not None))
-    shown = _chosen(metrics, measured) if metrics else _default_shown(headline, measured)
+    shown = chosen_metrics(metrics, measured) if metrics else _default_shown(headline, measured)
     notes = (*_cautions(cells, headline, results), *results.notes)
     if metrics:  # what was asked for stands for its task, in words too
         headline = {**headline, **{task: metric for task, metric in reversed(shown) if metric != LOSS}}
@@ -151,7 +151,7 @@ def _value(cell: Cell) -> Estimate:
     return cell.estimate
 
 
-def _headlines(cells: Iterable[Cell]) -> dict[str, str]:
+def headlines(cells: Sequence[Cell] | Sequence[Score]) -> dict[str, str]:
     """Each task's headline metric; where that is n/a, a variant of it (bleu4 -> bleu4_words), then any with a value."""
     found: dict[str, str] = {}
     for name, task in TASKS.items():
@@ -162,7 +162,8 @@ def _headlines(cells: Iterable[Cell]) -> dict[str, str]:
     return found
 
 
-def _chosen(metrics: Sequence[str], keys: Sequence[Key]) -> tuple[Key, ...]:
+def chosen_metrics(metrics: Sequence[str], keys: Sequence[Key]) -> tuple[Key, ...]:
+    """Metrics by their TASK:METRIC; UserError for one that is not among the keys."""
     chosen = []
     for text in metrics:
         task, _, metric = text.partition(":")

@@ -1,7 +1,10 @@
-"""A sweep's TOML -> run configurations: sizes x mixtures x seeds over one base."""
+"""A sweep's TOML -> run configurations: sizes x mixtures x any further axes x seeds over one base."""
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, Any
 
@@ -10,6 +13,8 @@ from pydantic import Field
 from bigchem import shipped, strict
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
+from bigchem.launch.cluster import ClusterProfile
+from bigchem.launch.sweeps import SweepRun
 from bigchem.model import presets
 from bigchem.strict import Section
 
@@ -45,42 +50,120 @@ class GridConfig(Section):
     """Seeds."""
     per_size: dict[str, Overrides] = Field(default_factory=dict)
     """Fields of the runs of one size, by preset."""
+    axes: dict[str, Any] = Field(default_factory=dict)
+    """Further axes: dotted fields of the run configuration, each with a list of values."""
+    resources: dict[str, Overrides] = Field(default_factory=dict)
+    """Fields of the cluster profile for the runs of one size, by preset: nodes, gpus_per_node, time_min, ..."""
+    evaluation: Overrides | None = None
+    """On Slurm, jobs of their own that evaluate, each when its run is trained: fields of the cluster profile for them.
+    None: each run's job evaluates at its end."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A further axis. label: what names of runs say before a value."""
+
+    field: str
+    label: str
+    values: tuple[Any, ...]
+
+
+def load_grid(name: str, overrides: tuple[str, ...] = ()) -> GridConfig:
+    """A sweep, by its shipped name or path."""
+    return strict.load(GridConfig, shipped.find("recipes", name, ".toml"), overrides)
 
 
 def load_runs(name: str, overrides: tuple[str, ...] = ()) -> list[RunConfig]:
     """The runs of a sweep, by its shipped name or path."""
-    return expand(strict.load(GridConfig, shipped.find("recipes", name, ".toml"), overrides))
+    return expand(load_grid(name, overrides))
 
 
 def expand(grid: GridConfig) -> list[RunConfig]:
     """Every run of a sweep, small sizes first. Later overrides win: base_set, mixture, size."""
-    stray = sorted(set(grid.per_size) - set(grid.sizes))
-    if stray:
-        raise UserError(
-            f"per_size names '{stray[0]}', which is not in sizes", grid.name, f"sizes: {' '.join(grid.sizes)}"
-        )
-    if len(set(grid.seeds)) < len(grid.seeds):
-        raise UserError(f"a seed stands twice in seeds = {list(grid.seeds)}", grid.name)
-    if len(set(grid.sizes)) < len(grid.sizes):
-        raise UserError(f"a size stands twice in sizes = {list(grid.sizes)}", grid.name)
-    for size in grid.sizes:
-        presets.shape(size)
+    axes = _check(grid)
     base = strict.load(RunConfig, shipped.find("recipes", grid.base, ".toml")).model_dump()
-    runs = []
-    for size, (mixture_name, mixture), seed in product(grid.sizes, grid.mixtures.items(), grid.seeds):
+    runs: dict[str, RunConfig] = {}
+    points = product(grid.sizes, grid.mixtures.items(), product(*(axis.values for axis in axes)), grid.seeds)
+    for size, (mixture_name, mixture), values, seed in points:
         table = _copied(base)
         for overrides in (grid.base_set, mixture.set, grid.per_size.get(size, {})):
             for field, value in strict.flat(overrides).items():
-                if field in OWNED or field.startswith("data.mixture"):
-                    raise UserError(f"'{field}' is set by the grid itself", grid.name, "use sizes, mixtures or seeds")
                 strict.put(table, field, value, f"sweep {grid.name}")
+        for axis, value in zip(axes, values, strict=True):
+            strict.put(table, axis.field, value, f"sweep {grid.name}")
+        words = [axis.label + _in_name(value) for axis, value in zip(axes, values, strict=True)]
         table["runs"] = f"{table['runs']}/{grid.name}"
-        table["name"] = f"{size.removeprefix('sweep-')}-{mixture_name}-s{seed}"
+        table["name"] = name = "-".join([size.removeprefix("sweep-"), mixture_name, *words, f"s{seed}"])
         table["seed"] = seed
         table["model"]["preset"] = size
         table["data"]["mixture"] = mixture.weights
-        runs.append(strict.validate(RunConfig, table, f"sweep {grid.name}: {table['name']}"))
-    return runs
+        if name in runs:
+            raise UserError(
+                f"two runs would be called '{name}'", f"sweep {grid.name}", "choose values that differ more"
+            )
+        runs[name] = strict.validate(RunConfig, table, f"sweep {grid.name}: {name}")
+    return list(runs.values())
+
+
+def sweep_runs(grid: GridConfig, profile: ClusterProfile) -> list[SweepRun]:
+    """Every run of a sweep with its size's resources, and those of its evaluation."""
+    where = f"sweep {grid.name}"
+    profiles = {n: _with(profile, grid.resources.get(n, {}), f"{where}: resources.{n}") for n in grid.sizes}
+    evaluation = None if grid.evaluation is None else _with(profile, grid.evaluation, f"{where}: evaluation")
+    return [SweepRun(config, profiles[config.model.preset], evaluation) for config in expand(grid)]
+
+
+def _with(profile: ClusterProfile, fields: Overrides, where: str) -> ClusterProfile:
+    for field in ("executor", "max_concurrent"):
+        if field in fields:
+            raise UserError(f"'{field}' is the same for all runs of a sweep", where, "set it in the cluster profile")
+    gpus = fields.get("gpus_per_node")
+    table = profile.model_dump()
+    if isinstance(gpus, int):
+        table["tasks_per_node"] = max(1, gpus)  # one process per GPU
+    for field, value in strict.flat(fields).items():
+        strict.put(table, field, value, where)
+    return strict.validate(ClusterProfile, table, where)
+
+
+def _check(grid: GridConfig) -> list[Axis]:
+    """The further axes; UserError for what contradicts itself."""
+    where = f"sweep {grid.name}"
+    for name in ("per_size", "resources"):
+        if stray := sorted(set(getattr(grid, name)) - set(grid.sizes)):
+            raise UserError(
+                f"{name} names '{stray[0]}', which is not in sizes", where, f"sizes: {' '.join(grid.sizes)}"
+            )
+    for name in ("seed", "size"):
+        values = getattr(grid, f"{name}s")
+        if len(set(values)) < len(values):
+            raise UserError(f"a {name} stands twice in {name}s = {list(values)}", where)
+    for size in grid.sizes:
+        presets.shape(size)
+    axes = strict.flat(grid.axes)
+    overrides = {"base_set": grid.base_set}
+    overrides |= {f"mixtures.{name}.set": mixture.set for name, mixture in grid.mixtures.items()}
+    overrides |= {f"per_size.{name}": fields for name, fields in grid.per_size.items()}
+    for name, fields in [*overrides.items(), ("axes", axes)]:
+        for field in strict.flat(fields):
+            if field in OWNED or field.startswith("data.mixture"):
+                raise UserError(f"'{field}' is set by the grid itself", where, "use sizes, mixtures or seeds")
+            if field in axes and name != "axes":
+                raise UserError(f"'{field}' is an axis, and {name} sets it too", where, "leave one of them out")
+    for field, values in axes.items():
+        if not isinstance(values, list) or not values:
+            raise UserError(f"axes: '{field}' = {values!r} is no list of values", where, f"write '{field}' = [...]")
+        if any(value in values[:i] for i, value in enumerate(values)):
+            raise UserError(f"a value stands twice in axes: '{field}' = {values}", where)
+    last = [field.rpartition(".")[2] for field in axes]
+    labels = [word if last.count(word) == 1 else field for field, word in zip(axes, last, strict=True)]
+    return [Axis(field, label, tuple(axes[field])) for field, label in zip(axes, labels, strict=True)]
+
+
+def _in_name(value: Any) -> str:
+    """A value in the name of a run: 0.0003, true, cosine; what a folder's name cannot hold is a dash."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")
 
 
 def _copied(table: dict[str, Any]) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def load(paths: Iterable[str | Path], allow_mixed: bool = False) -> Results:
     """
     scores: list[Score] = []
     for file in find(paths):
-        scores += _read_csv(file) if file.suffix == ".csv" else _read_json(file)
+        scores += _read_csv(file) if file.suffix == ".csv" else read_json(file)
     scores, notes = _newest_steps(scores)
     scores, more = _trained_tasks(scores)
     problems = list(_mixed(scores))
@@ -170,7 +170,8 @@ def higher_is_better(metric: str) -> bool:
     return bool(HIGHER_IS_BETTER[metric])
 
 
-def _read_json(file: Path) -> list[Score]:
+def read_json(file: Path) -> list[Score]:
+    """The scores of one results.json; UserError if it is none."""
     try:
         table = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from bigchem.config import EvaluateConfig
-from bigchem.data.shards import Data
+from bigchem.data.shards import Data, TaskRows
 from bigchem.data.tokenizer import Tokenizer
-from bigchem.evaluate.generate import batches, part_of, predict, read_lines, token_loss
-from bigchem.evaluate.run import Subject, evaluate
+from bigchem.errors import UserError
+from bigchem.evaluate.generate import Part, part_of, predict, read_lines, token_loss
+from bigchem.evaluate.run import Subject, begin, evaluate, parts_left, predict_part, score_parts
 from bigchem.model.presets import shape, to_hf_config
 from bigchem.progress import Progress
 
@@ -37,26 +38,35 @@ def config(**fields: object) -> EvaluateConfig:
     return EvaluateConfig.model_validate({"max_new_tokens": 12, "batch_tokens": 200, "bootstrap": 0, **fields})
 
 
+def part(
+    rows: TaskRows, max_rows: int, number: int = 0, parts: int = 1, cap: int = 512, batch_tokens: int = 200
+) -> Part:
+    return part_of(rows, max_rows, cap, batch_tokens, number, parts)
+
+
 def test_batches_hold_every_row_once_within_the_budget(small_data: Path) -> None:
     rows = Data(small_data).split("train", "actions")
-    part = part_of(rows, 0, 512, 0, 1)
-    made = list(batches(part, rows, part.rows, 600))
-    assert sorted(row for batch in made for row in batch) == list(range(len(rows)))
-    for batch in made:
-        width = max(len(part.source(rows, row)) for row in batch)
+    whole = part(rows, 0, batch_tokens=600)
+    assert sorted(row for batch in whole.batches.values() for row in batch) == list(range(len(rows)))
+    assert len(whole.batches) > 5
+    for batch in whole.batches.values():
+        width = max(len(whole.source(rows, row)) for row in batch)
         assert len(batch) == 1 or width * len(batch) <= 600
 
 
-def test_ranks_share_the_rows(small_data: Path) -> None:
+def test_parts_share_the_batches_whatever_their_number(small_data: Path) -> None:
     rows = Data(small_data).split("test", "forward")
-    parts = [part_of(rows, 8, 512, rank, 3).rows for rank in range(3)]
-    assert sorted(row for part in parts for row in part) == list(range(8))
+    whole = part(rows, 8).batches
+    for parts in (2, 3, 20):
+        dealt = [part(rows, 8, number, parts).batches for number in range(parts)]
+        assert {number: batch for own in dealt for number, batch in own.items()} == whole
+        assert sum(map(len, dealt)) == len(whole)
 
 
 def test_a_source_over_the_cap_is_cut_and_keeps_its_end(small_data: Path) -> None:
     rows = Data(small_data).split("test", "actions")
-    part = part_of(rows, 0, 9, 0, 1)
-    cut = part.source(rows, part.rows[0])
+    whole = part(rows, 0, cap=9)
+    cut = whole.source(rows, whole.batches[0][0])
     assert len(cut) == 9
     assert cut[-1] == 1
 
@@ -65,18 +75,18 @@ def test_an_interrupted_prediction_goes_on_and_gives_the_same(
     small_data: Path, model_dir: Path, tmp_path: Path
 ) -> None:
     rows = Data(small_data).split("test", "captioning")
-    part = part_of(rows, 6, 512, 0, 1)
+    six = part(rows, 6)
     whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
-    predict(model_dir, rows, part, config(), whole, CPU, QUIET)
+    predict(model_dir, rows, six, config(), whole, CPU, QUIET)
     lines = whole.read_text().splitlines(keepends=True)
     broken.write_text("".join(lines[:2]) + lines[2][: len(lines[2]) // 2])
-    predict(model_dir, rows, part, config(), broken, CPU, QUIET)
-    assert broken.read_text() == whole.read_text()
+    predict(model_dir, rows, six, config(), broken, CPU, QUIET)
+    assert {line["row"]: line for line in read_lines(broken)} == {line["row"]: line for line in read_lines(whole)}
 
 
 def test_k_best_lists_are_kept_best_first(small_data: Path, model_dir: Path, tmp_path: Path) -> None:
     rows = Data(small_data).split("test", "forward")
-    predict(model_dir, rows, part_of(rows, 3, 512, 0, 1), config(num_beams=3, num_return=2), tmp_path / "x", CPU, QUIET)
+    predict(model_dir, rows, part(rows, 3), config(num_beams=3, num_return=2), tmp_path / "x", CPU, QUIET)
     assert [len(line["predictions"]) for line in read_lines(tmp_path / "x")] == [2, 2, 2]
 
 
@@ -84,8 +94,8 @@ def test_token_loss_is_transformers_loss(small_data: Path, model_dir: Path) -> N
     from bigchem.export import transformers_loss
 
     rows = Data(small_data).split("test", "generation")
-    part = part_of(rows, 0, 512, 0, 1)
-    total, count = token_loss(model_dir, rows, part, 300, CPU)
+    losses = token_loss(model_dir, rows, part(rows, 0, batch_tokens=300), CPU).values()
+    total, count = sum(loss for loss, _ in losses), sum(count for _, count in losses)
     pairs = [rows.tokens(row) for row in range(len(rows))]
     expected = transformers_loss(model_dir, [s.tolist() for s, _ in pairs], [t.tolist() for _, t in pairs])
     assert total / count == pytest.approx(expected, rel=1e-5)
@@ -117,3 +127,23 @@ def test_long_rows_are_evaluated_all_the_same_and_cut_sources_are_counted(
     assert {m["n"] for m in results["metrics"] if m["metric"] == "top1"} == {len(lengths)}
     assert results["max_source_tokens"] == cap
     assert 0 < results["sources_cut"]["forward"] == int((lengths > cap).sum()) < len(lengths)
+
+
+def test_three_parts_give_what_one_process_gives(small_data: Path, model_dir: Path, tmp_path: Path) -> None:
+    """Predictions and scores, the loss to the last bit; parts that are missing are named, and no score is made of the
+    others."""
+    about = {"run": "x", "mixture": {"forward": 1.0, "captioning": 1.0}, "seed": 0, "step": 1, "tokens": 2}
+    tasks = ("captioning", "forward")
+    one, three = (Subject(model_dir, Data(small_data), tasks, tmp_path / name, 512, about) for name in ("one", "three"))
+    evaluate(one, config(), progress=QUIET)
+    assert parts_left(three, config(), 3) == [0, 1, 2]
+    begin(three, config())
+    for number in (2, 0):
+        predict_part(three, config(), number, 3, QUIET)
+    assert parts_left(three, config(), 3) == [1]
+    with pytest.raises(UserError, match=r"captioning: \d+ of \d+ predictions are missing"):
+        score_parts(three, config())
+    predict_part(three, config(), 1, 3, QUIET)
+    score_parts(three, config())
+    for name in ("results.json", "table.md", "predictions/captioning.jsonl", "predictions/forward.jsonl"):
+        assert (three.out / name).read_bytes() == (one.out / name).read_bytes()

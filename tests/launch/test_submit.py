@@ -24,7 +24,8 @@ from bigchem.launch.cancel import cancel
 from bigchem.launch.cluster import ClusterProfile, load_profile
 from bigchem.launch.snapshot import snapshot
 from bigchem.launch.status import RunStatus, all_runs, read_submission, run_status, to_json
-from bigchem.launch.submit import resume, submit, submit_all, wait
+from bigchem.launch.submit import resume, submit, wait
+from bigchem.launch.sweeps import SweepRun, submit_sweep
 
 LOCAL = load_profile("local")
 BIGCHEM = [sys.executable, "-m", "bigchem.cli"]
@@ -161,7 +162,7 @@ def test_a_failing_run_does_not_keep_the_others_of_a_sweep_from_running(small_da
     bad = config_of(tmp_path, small_data, "bad", model={"init_from": str(_empty_model(tmp_path))})
     good = config_of(tmp_path, small_data, "good")
     with pytest.raises(UserError, match="1 of 2 runs failed: bad"):
-        submit_all([bad, good], LOCAL, lambda row: None)
+        submit_sweep([SweepRun(bad, LOCAL), SweepRun(good, LOCAL)], "x", lambda row: None)
     assert run_status(good.run_dir).state == "trained"
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from bigchem.errors import UserError
-from bigchem.sweep.grid import load_runs
+from bigchem.launch.cluster import ClusterProfile, load_profile
+from bigchem.launch.sweeps import as_text
+from bigchem.sweep.grid import load_grid, load_runs, sweep_runs
 
 GRID = """
 name = "g"
@@ -50,6 +52,22 @@ def test_mixture_and_size_override_the_base(tmp_path: Path) -> None:
     ("old", "new", "told"),
     [
         ('[per_size."sweep-1m"]', '[per_size."sweep-2m"]', "per_size names 'sweep-2m'"),
+        ('[per_size."sweep-1m"]', '[resources."sweep-2m"]', "resources names 'sweep-2m'"),
+        (
+            "[per_size",
+            '[axes]\n"optimizer.lr" = [1e-3]\n[per_size',
+            "is an axis, and per_size.sweep-1m sets",
+        ),
+        ("[per_size", '[axes]\n"train.steps" = [30]\n[per_size', "is an axis, and base_set sets it too"),
+        ("[per_size", "[axes]\nseed = [3]\n[per_size", "'seed' is set by the grid itself"),
+        ("[per_size", "[axes]\ntrain.seq = 3\n[per_size", "'train.seq' = 3 is no list of values"),
+        ("[per_size", '[axes]\n"optimizer.kind" = ["a", "a"]\n[per_size', "a value stands twice"),
+        (
+            "[per_size",
+            '[axes]\n"data.cache" = ["a/b", "a-b"]\n[per_size',
+            "two runs would be called",
+        ),
+        ("[per_size", '[axes]\n"train.stps" = [30]\n[per_size', "did you mean 'steps'"),
         ('"train.steps" = 70', '"train.stps" = 7', "did you mean 'steps'"),
         ("forward = 2", "froward = 2", "did you mean 'forward'"),
         ('base = "demo"', 'base = "dmo"', "did you mean 'demo'"),
@@ -67,3 +85,86 @@ def test_the_shipped_demo_is_three_sizes_together_and_alone() -> None:
     configs = load_runs("demo-sweep")
     assert len({config.model.preset for config in configs}) == 3
     assert {len(config.data.mixture) for config in configs} == {1, 5}
+
+
+AXES = (
+    GRID.replace('"optimizer.lr" = 1e-4', '"data.micro_tokens" = 800')
+    + """
+[axes]
+"optimizer.lr" = [3e-4, 6e-4]
+schedule.kind = ["cosine", "constant"]
+"""
+)
+
+
+def test_further_axes_multiply_the_runs_and_stand_in_their_names(tmp_path: Path) -> None:
+    made = runs(tmp_path, AXES)
+    assert len(made) == 8 * 2 * 2
+    run = made["1m-captioning-lr0.0006-kindconstant-s1"]
+    assert (run.optimizer.lr, run.schedule.kind, run.seed, run.data.micro_tokens) == (6e-4, "constant", 1, 800)
+    assert made["0.2m-all-lr0.0003-kindcosine-s0"].data.micro_tokens == 1600
+
+
+def test_axes_of_one_last_word_are_told_apart_by_all_of_it(tmp_path: Path) -> None:
+    text = GRID.replace("seeds = [0, 1]", "seeds = [0]") + "[axes]\nvalidation.every = [0]\ncheckpoint.every = [7]\n"
+    assert "0.2m-all-validation.every0-checkpoint.every7-s0" in runs(tmp_path, text)
+
+
+RESOURCES = (
+    GRID
+    + """
+[resources."sweep-1m"]
+gpus_per_node = 8
+nodes = 2
+time_min = 600
+env.NCCL_DEBUG = "INFO"
+[evaluation]
+gpus_per_node = 1
+"""
+)
+SLURM = ClusterProfile(executor="slurm", gpus_per_node=4, tasks_per_node=4, env={"A": "b"}, max_concurrent=3)
+
+
+def test_sizes_and_evaluations_have_resources_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "g.toml").write_text(RESOURCES)
+    made = {run.config.name: run for run in sweep_runs(load_grid(str(tmp_path / "g.toml")), SLURM)}
+    assert made["0.2m-all-s0"].profile == SLURM
+    large = made["1m-all-s0"].profile
+    assert (large.nodes, large.gpus_per_node, large.tasks_per_node, large.time_min) == (2, 8, 8, 600)
+    assert large.env == {"A": "b", "NCCL_DEBUG": "INFO"}
+    after = made["1m-all-s0"].evaluation
+    assert after is not None
+    assert (after.nodes, after.world_size, after.max_concurrent) == (1, 1, 3)
+
+
+def test_a_dry_run_lists_an_array_for_each_shape_of_job(tmp_path: Path) -> None:
+    (tmp_path / "g.toml").write_text(RESOURCES)
+    lines = as_text(sweep_runs(load_grid(str(tmp_path / "g.toml")), SLURM)).splitlines()
+    heads = [line for line in lines if line.startswith("#")]
+    assert heads == [
+        "# 4 runs of 1 x 4 processes, 4 GPUs a node, 1440 min, 3 at a time",
+        "# then each evaluated by 1 x 1 processes",
+        "# 4 runs of 2 x 8 processes, 8 GPUs a node, 600 min, 3 at a time",
+        "# then each evaluated by 1 x 1 processes",
+    ]
+    assert lines[1] == "runs/g/0.2m-all-s0  sweep-0.2m  captioning forward  70 steps"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("time_min = 600", "time_mn = 600", r"resources.sweep-1m: unknown key 'time_mn'\n.*did you mean 'time_min'"),
+        ("time_min = 600", 'executor = "local"', "'executor' is the same for all runs"),
+        ("gpus_per_node = 8", "gpus_per_node = 0\ntasks_per_node = 0", "tasks_per_node"),
+    ],
+)
+def test_mistakes_in_resources_are_told(tmp_path: Path, old: str, new: str, told: str) -> None:
+    (tmp_path / "g.toml").write_text(RESOURCES.replace(old, new))
+    with pytest.raises(UserError, match=told):
+        sweep_runs(load_grid(str(tmp_path / "g.toml")), SLURM)
+
+
+def test_two_nodes_are_refused_where_there_is_one(tmp_path: Path) -> None:
+    (tmp_path / "g.toml").write_text(RESOURCES)
+    with pytest.raises(UserError, match="nodes = 2: the local executor has one"):
+        sweep_runs(load_grid(str(tmp_path / "g.toml")), load_profile("local"))

@@ -1,0 +1,111 @@
+"""The verbs of `bigchem sweep`: many runs, and what they show."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bigchem.cli_runs import Cluster, say_status
+from bigchem.program import Json, Set
+
+app = typer.Typer(no_args_is_help=True, help="Many runs over sizes, mixtures and seeds, and what they show.")
+
+Grid = Annotated[str, typer.Argument(help="Sweep (TOML), or a shipped one: demo-sweep.")]
+
+
+@app.command("submit")
+def sweep_submit(
+    grid: Grid,
+    cluster: Cluster = "local",
+    max_concurrent: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time (of each array), instead of the profile's.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List arrays and runs; write nothing.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="On Slurm too: stay until all runs are over.")] = False,
+    overrides: Set = None,
+) -> None:
+    """Submit every run of a sweep that is not finished: on Slurm as one array for each shape of job.
+
+    On this machine: wait for them, with progress.
+
+    Example: bigchem sweep submit demo-sweep --set base_set.data.path=data/demo --dry-run
+    """
+    from bigchem.launch import sweeps
+    from bigchem.launch.cluster import load_profile
+    from bigchem.launch.runfolder import absolute
+    from bigchem.sweep.grid import load_grid, sweep_runs
+
+    read, profile = load_grid(grid, tuple(overrides or ())), load_profile(cluster)
+    if max_concurrent is not None:
+        profile = profile.model_copy(update={"max_concurrent": max_concurrent})
+    runs = sweep_runs(read, profile)
+    if dry_run:
+        print(sweeps.as_text(runs))
+        return
+    sweeps.submit_sweep(runs, read.name, say_status)
+    if wait and profile.executor == "slurm":
+        sweeps.wait_for_all([absolute(run.config).run_dir for run in runs], say_status)
+
+
+@app.command("status")
+def sweep_status(grid: Grid, as_json: Json = False, overrides: Set = None) -> None:
+    """Show every run of a sweep, started or not. Slurm is asked once for all of them.
+
+    Example: bigchem sweep status demo-sweep
+    """
+    from bigchem.launch.status import statuses, table, to_json
+    from bigchem.progress import tables
+    from bigchem.sweep.grid import load_runs
+
+    rows = statuses([config.run_dir for config in load_runs(grid, tuple(overrides or ()))])
+    if as_json:
+        print(json.dumps(to_json(rows), indent=1))
+    else:
+        tables().print(table(rows))
+
+
+@app.command("results")
+def sweep_results(
+    grid: Grid,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="TASK:METRIC instead of each task's headline (repeatable).")
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: every metric, as `sweep report` reads it.")] = False,
+    as_json: Json = False,
+    overrides: Set = None,
+) -> None:
+    """Show the metrics of every run of a sweep with their 95 % intervals, and which runs have none yet, and why.
+
+    Example: bigchem sweep results demo-sweep --metric captioning:loss --metric forward:top1
+    """
+    from bigchem.launch.status import statuses
+    from bigchem.progress import tables
+    from bigchem.sweep import outcome
+    from bigchem.sweep.grid import load_runs
+
+    run_dirs = [config.run_dir for config in load_runs(grid, tuple(overrides or ()))]
+    found = [outcome.outcome(*each) for each in zip(run_dirs, statuses(run_dirs), strict=True)]
+    if as_json:
+        print(json.dumps(outcome.to_json(found), indent=1))
+    elif as_csv:
+        print(outcome.to_csv(found), end="")
+    else:
+        tables().print(outcome.table(found, tuple(metric or ())))
+
+
+@app.command("report")
+def sweep_report(
+    results: Annotated[list[Path], typer.Argument(help="results.json files, or folders that hold them.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.html, CSV and figures.")] = Path("report"),
+    title: Annotated[str, typer.Option(help="Title of the report.")] = "Scale sweep",
+) -> None:
+    """Plot metrics against parameters: what tools/scale_sweep.py does.
+
+    Example: bigchem sweep report runs/demo --out report
+    """
+    from bigchem.sweep.report import build
+
+    print(build(results, out, title=title))

@@ -1,0 +1,104 @@
+"""`bigchem sweep results`: the metrics of each run of a sweep, and what is missing."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from bigchem.launch.status import RunStatus
+from bigchem.sweep.analysis import Key, chosen_metrics, headlines
+from bigchem.sweep.results import CSV_COLUMNS, Score, read_json
+from bigchem.tasks import TASKS
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run and its scores. missing: why there are none, or none of its last step; None where nothing is."""
+
+    status: RunStatus
+    scores: tuple[Score, ...]
+    missing: str | None
+
+
+def outcome(run_dir: Path, status: RunStatus) -> Outcome:
+    """What a run's results.json holds."""
+    file = run_dir / "results" / "results.json"
+    if not file.is_file():
+        why = f": {status.reason}" if status.reason else ""
+        return Outcome(status, (), f"{status.state} at {status.step}/{status.steps}{why}")
+    scores = tuple(read_json(file))
+    steps = {score.run.step for score in scores} - {status.step}
+    old = f"results are of step {min(map(str, steps))}, the run is {status.state} at {status.step}" if steps else None
+    return Outcome(status, scores, old)
+
+
+def table(outcomes: Sequence[Outcome], metrics: Sequence[str] = ()) -> Table:
+    """A row a run, a column a metric. metrics: TASK:METRIC, instead of each task's headline."""
+    made = Table("run", box=None)
+    keys = _keys(outcomes, metrics)
+    for task, metric in keys:
+        made.add_column(f"{task}\n{metric}", no_wrap=True)
+    made.add_column("missing", overflow="fold")
+    for found in outcomes:
+        known = {(score.task, score.metric): score for score in found.scores}
+        made.add_row(found.status.run, *(_cell(known.get(key)) for key in keys), found.missing or "")
+    return made
+
+
+def to_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """All metrics of all runs, as plain data."""
+    return [
+        {
+            "run": found.status.run,
+            "state": found.status.state,
+            "missing": found.missing,
+            "metrics": [
+                {"task": s.task, "metric": s.metric, **_numbers(s), "definition": s.definition, "note": s.note}
+                for s in found.scores
+            ],
+        }
+        for found in outcomes
+    ]
+
+
+def to_csv(outcomes: Sequence[Outcome]) -> str:
+    """All metrics of all runs, a line each, as `sweep report` reads them."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for score in (score for found in outcomes for score in found.scores):
+        run = score.run
+        about = {"parameters": run.parameters, "regime": run.regime, "seed": run.seed, "run": run.name}
+        writer.writerow({**about, "task": score.task, "metric": score.metric, **_numbers(score)})
+    return text.getvalue()
+
+
+def _keys(outcomes: Sequence[Outcome], metrics: Sequence[str]) -> list[Key]:
+    scores = [score for found in outcomes for score in found.scores]
+    if metrics:
+        return list(chosen_metrics(metrics, list(dict.fromkeys((s.task, s.metric) for s in scores))))
+    chosen = headlines(scores)
+    return [(task, chosen[task]) for task in TASKS if task in chosen]
+
+
+def _numbers(score: Score) -> dict[str, float | None]:
+    if score.estimate is None:
+        return dict.fromkeys(("value", "low", "high"))
+    return {"value": score.estimate.value, "low": score.estimate.low, "high": score.estimate.high}
+
+
+def _cell(score: Score | None) -> str:
+    if score is None:
+        return "-"
+    if score.estimate is None:
+        return "n/a"
+    found = score.estimate
+    if found.low is None or found.high is None:
+        return f"{found.value:.4f}"
+    return f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}]".replace("[", r"\[")
