@@ -40,7 +40,7 @@ PURE = [
 ]
 LIGHT = [
     *("cli", "cli_data", "config", "data.plan", "data.preview", "data.build", "data.verify", "data.audit"),
-    *("launch.status", "launch.cluster"),
+    *("launch.status", "launch.cluster", "launch.rollcall", "launch.doctor"),
     *("train.checkpoint", "train.ds_config", "train.best", "train.board", "sweep.grid"),
 ]
 """What `--help`, `status` and `submit --dry-run` need: quick only without torch."""

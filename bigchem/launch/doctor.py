@@ -133,7 +133,7 @@ def all_reduce() -> str:
     import torch
     import torch.distributed as dist
 
-    from bigchem.launch.job import finish, start
+    from bigchem.launch.group import finish, start
     from bigchem.launch.rendezvous import rendezvous
 
     place = rendezvous(os.environ, os.getpid())
