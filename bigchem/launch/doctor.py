@@ -10,24 +10,15 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
 
+from bigchem.launch.findings import Check
+
 ALL_REDUCE_TIMEOUT_S = 300
 """The first run compiles DeepSpeed's shared-memory operation: about a minute."""
 MIN_FREE_GB = 5
-
-
-@dataclass(frozen=True)
-class Check:
-    """One row. verdict: ok, warn or fail; next: what to do about it."""
-
-    name: str
-    verdict: str
-    found: str
-    next: str = ""
 
 
 def examine(runs: Path, processes: int) -> list[Check]:

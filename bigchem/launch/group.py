@@ -6,7 +6,9 @@ import atexit
 import logging
 import os
 import warnings
+from contextlib import redirect_stdout
 from datetime import timedelta
+from io import StringIO
 from typing import TYPE_CHECKING
 
 from bigchem.launch import rollcall
@@ -59,7 +61,8 @@ def start(place: Rendezvous, timeout: timedelta = COLLECTIVE_TIMEOUT, meet_s: fl
         timeout=timeout,
         device_id=device if on_gpu and place.world_size > 1 else None,
     )
-    deepspeed.init_distributed(dist.get_backend(), timeout=timeout, verbose=False)
+    with redirect_stdout(StringIO()):  # it tells every rank's output that its operation is built
+        deepspeed.init_distributed(dist.get_backend(), timeout=timeout, verbose=False)
     return device
 
 
