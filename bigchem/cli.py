@@ -269,8 +269,8 @@ def doctor(
         )
     elif job:
         report, lead = doctor_job.here(runs)
-        if not lead:
-            raise typer.Exit(_verdict(doctor_job.checks_of(report)))
+        if not lead:  # rank 0 tells; a launcher that sees another end badly may end it before it has
+            return
     found = checks.examine(runs, processes) if report is None else doctor_job.checks_of(report)
     if as_json:
         print(json.dumps(report or [vars(check) for check in found], indent=1))
@@ -280,11 +280,8 @@ def doctor(
         if report is not None:
             tables().print(doctor_job.rank_table(report), "")
         tables().print(checks.table(found))
-    raise typer.Exit(_verdict(found))
-
-
-def _verdict(checks: list[Any]) -> int:
-    return 2 if any(check.verdict == "fail" for check in checks) else 0
+    if any(check.verdict == "fail" for check in found):
+        raise typer.Exit(2)
 
 
 def _run_config(name: str, overrides: list[str] | None) -> Any:

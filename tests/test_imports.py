@@ -25,7 +25,7 @@ evaluate reads train's checkpoints, launch uses export: their floors are shared.
 """
 PURE = [
     *("data.mixture", "data.order", "data.batches", "data.spans", "data.ragged", "data.smiles_tokens"),
-    *("model.presets", "model.flops", "sweep.fit", "launch.rendezvous", "tasks"),
+    *("model.presets", "model.flops", "sweep.fit", "launch.rendezvous", "launch.findings", "launch.diagnosis", "tasks"),
     *(
         "evaluate.text",
         "evaluate.molecules",
@@ -40,7 +40,7 @@ PURE = [
 ]
 LIGHT = [
     *("cli", "cli_data", "config", "data.plan", "data.preview", "data.build", "data.verify", "data.audit"),
-    *("launch.status", "launch.cluster", "launch.rollcall", "launch.doctor"),
+    *("launch.status", "launch.cluster", "launch.rollcall", "launch.doctor", "launch.doctor_job"),
     *("train.checkpoint", "train.ds_config", "train.best", "train.board", "sweep.grid"),
 ]
 """What `--help`, `status` and `submit --dry-run` need: quick only without torch."""

@@ -150,8 +150,9 @@ def _locked(ranks: Sequence[Rank]) -> Check:
 def _gpus(ranks: Sequence[Rank]) -> Check:
     known = [r for r in ranks if r.gpu is not None]
     if not known:
-        on_gpu = ranks[0].on_gpu
-        return Check("gpus", "warn" if on_gpu else "ok", "nvidia-smi says nothing" if on_gpu else "none")
+        if not ranks[0].on_gpu:
+            return Check("gpus", "ok", "none")
+        return Check("gpus", "warn", "nvidia-smi says nothing", "memory errors and throttling stay unknown")
     erring = [r for r in known if r.gpu and r.gpu.ecc_errors]
     if erring:
         what = f"uncorrected memory errors: {named(erring)} on {hosts_of(erring)}"
