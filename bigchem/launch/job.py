@@ -138,7 +138,6 @@ def run(run_dir: Path, place: Rendezvous, device: torch.device | None = None, re
     that loses another one, and one that a person interrupts, leaves from here with its exit code.
     requeue: see Watchdog.
     """
-    from bigchem.launch.examination import before_step_1
     from bigchem.train.ranks import on_rank0
     from bigchem.train.watchdog import collective_timeout
 
@@ -154,7 +153,6 @@ def run(run_dir: Path, place: Rendezvous, device: torch.device | None = None, re
         device = device or start(place, collective_timeout(config.health.hang_s), config.health.rendezvous_s)
         on_rank0(lambda: write_state(run_dir, "prepared", **progress(read_state(run_dir))))
         begun = True  # what state.json says from here on was said in this attempt
-        before_step_1(place, device, run_dir)
         state = _run(config, device, place, requeue)
     except AbsentError as error:
         _unmet(run_dir, place.rank, str(error), requeue)
@@ -240,10 +238,12 @@ def _run(config: RunConfig, device: torch.device, place: Rendezvous, requeue: Re
 
     from bigchem.evaluate.run import evaluate, run_subject
     from bigchem.export import export
+    from bigchem.launch.examination import before_step_1
     from bigchem.train.ds_config import ds_config_for, offloads
     from bigchem.train.loop import train
     from bigchem.train.ranks import on_rank0
 
+    before_step_1(place, device, config.run_dir)
     if offloads(ds_config_for(config, place.world_size)):
         load_cpu_adam()
     outcome = train(config, device, requeue)

@@ -97,6 +97,14 @@ def test_under_torchrun_rank_0_alone_prints_and_a_failed_check_is_the_exit_code(
     assert "exitcode  : 2" in done.stderr
 
 
+DIES = """
+import os, sys
+if "submitit.core._submit" in sys.orig_argv:  # a rank's Python ends as it begins
+    os.write(2, b"no such module\\n")
+    os._exit(1)
+"""
+
+
 @pytest.mark.slow
 def test_as_a_job_of_its_own_the_table_comes_back_and_the_folder_goes(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "bigchem.cli", "doctor", "--cluster", "local", "--runs", str(tmp_path)]
@@ -117,8 +125,8 @@ def test_a_job_that_dies_without_a_report_is_told_with_its_last_words(
     from bigchem.launch.cluster import load_profile
 
     monkeypatch.setattr(doctor_job, "GRACE_S", 0.5)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # the job's Python ends as it begins
-    (tmp_path / "sitecustomize.py").write_text("import os\nos.write(2, b'no such module\\n')\nos._exit(1)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "sitecustomize.py").write_text(DIES)
     with pytest.raises(UserError, match="ended without a report") as error:
         doctor_job.on_cluster(load_profile("local"), tmp_path / "runs", lambda line: None)
     assert str(tmp_path / "runs" / ".doctor") in str(error.value.where)
