@@ -31,6 +31,7 @@ def examine(runs: Path, processes: int) -> list[Check]:
         _flash_attn,
         lambda: _disk(runs),
         _slurm,
+        _accounting,
     ]
     if processes:
         checks.append(lambda: _all_reduce(processes))
@@ -117,6 +118,23 @@ def _slurm() -> Check:
     if up.returncode:
         return Check("slurm", "warn", up.stderr.strip().splitlines()[-1], "is the controller up?")
     return Check("slurm", "ok", ", ".join(up.stdout.splitlines()[:4]))
+
+
+def _accounting() -> Check:
+    """submitit's own waiting asks sacct only."""
+    if shutil.which("sbatch") is None:
+        return Check("sacct", "ok", "not needed without Slurm")
+    if shutil.which("sacct") is None:
+        return Check("sacct", "warn", "not on PATH", "bigchem asks squeue; submitit's own job.wait() never ends")
+    question = ["sacct", "-o", "JobID,State,NodeList", "--parsable2", "-j", "1"]  # submitit's
+    hint = "bigchem asks squeue; submitit's own job.wait() may never end"
+    try:
+        told = subprocess.run(question, capture_output=True, text=True, timeout=5, check=False)
+    except subprocess.TimeoutExpired:
+        return Check("sacct", "warn", "does not answer within 5 s", hint)
+    if told.returncode:
+        return Check("sacct", "warn", (told.stderr.strip().splitlines() or ["fails"])[-1], hint)
+    return Check("sacct", "ok", "answers")
 
 
 def all_reduce() -> str:

@@ -21,7 +21,7 @@ from bigchem.errors import UserError
 from bigchem.launch.cluster import ClusterProfile, make_executor
 from bigchem.launch.findings import Check
 from bigchem.launch.rendezvous import rendezvous
-from bigchem.launch.rollcall import AbsentError, spans
+from bigchem.launch.roll import AbsentError, spans
 
 LONGEST_MIN = 10
 """Of the job: short ones start sooner."""

@@ -24,7 +24,7 @@ from bigchem.errors import UserError
 from bigchem.launch.diagnosis import SHM, judge
 from bigchem.launch.findings import SLOWDOWNS, Check, Gpu, Rank, Shared, gpu_of
 from bigchem.launch.rendezvous import Rendezvous
-from bigchem.launch.rollcall import card_of
+from bigchem.launch.roll import card_of
 from bigchem.train.ranks import gathered, on_rank0, say
 
 NVIDIA_SMI_TIMEOUT_S = 20

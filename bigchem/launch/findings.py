@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bigchem.launch.rollcall import spans
+from bigchem.launch.roll import spans
 
 SLOWDOWNS = {
     "clocks_throttle_reasons.hw_thermal_slowdown": "too hot",

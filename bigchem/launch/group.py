@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import os
 import warnings
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from datetime import timedelta
 from io import StringIO
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 from bigchem.launch import rollcall
 from bigchem.launch.extensions import load_shared_memory_op
 from bigchem.launch.rendezvous import Rendezvous, device_index, threads_of
+from bigchem.launch.roll import AbsentError, Card, Roll, absent, card_of
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +30,7 @@ MEET_S = 60.0
 
 def start(place: Rendezvous, timeout: timedelta = COLLECTIVE_TIMEOUT, meet_s: float = MEET_S) -> torch.device:
     """Brings the process group up; the device of this rank. timeout: of collective operations, in all groups. meet_s:
-    in which all ranks have to come; rollcall.AbsentError names those that did not."""
+    in which all ranks have to come; AbsentError names those that did not."""
     roll = None if place.agent else rollcall.call(place, meet_s)  # before torch: its import takes seconds
     os.environ.update(place.variables(None if roll is None else roll.port))
     import torch
@@ -74,7 +77,7 @@ def finish() -> None:
         dist.destroy_process_group()
 
 
-def _store(place: Rendezvous, roll: rollcall.Roll) -> Store:
+def _store(place: Rendezvous, roll: Roll) -> Store:
     """torch's store, at the place of the meeting: rank 0's listener is handed over, so that nobody can come between."""
     import torch.distributed as dist
 
@@ -87,27 +90,24 @@ def _store(place: Rendezvous, roll: rollcall.Roll) -> Store:
     )
 
 
-def _by_agent(place: Rendezvous, within_s: float) -> tuple[Store, list[rollcall.Card]]:
+def _by_agent(place: Rendezvous, within_s: float) -> tuple[Store, list[Card]]:
     """torchrun's own store, and the ranks that have come to it."""
-    import json
-    from dataclasses import asdict
-
     import torch.distributed as dist
 
     within = timedelta(seconds=within_s)
     store = dist.TCPStore(place.master_addr, place.master_port, None, False, within, wait_for_workers=False)  # type: ignore[attr-defined]
     keys = [f"roll {place.key} {rank}" for rank in range(place.world_size)]
-    store.set(keys[place.rank], json.dumps(asdict(rollcall.card_of(place))))
+    store.set(keys[place.rank], json.dumps(asdict(card_of(place))))
     try:
         store.wait(keys, within)
     except dist.DistStoreError:
         came = [rank for rank, key in enumerate(keys) if store.check([key])]
         if len(came) < place.world_size:
-            raise rollcall.AbsentError(rollcall.absent(place, came, within_s)) from None
-    return store, [rollcall.Card(**json.loads(card)) for card in store.multi_get(keys)]
+            raise AbsentError(absent(place, came, within_s)) from None
+    return store, [Card(**json.loads(card)) for card in store.multi_get(keys)]
 
 
-def _use_cores(place: Rendezvous, cards: list[rollcall.Card]) -> None:
+def _use_cores(place: Rendezvous, cards: list[Card]) -> None:
     """As many threads as this process has cores to itself; OMP_NUM_THREADS goes before. On a GPU too: DeepSpeed's
     optimizer for offloaded states computes on the CPU."""
     import torch

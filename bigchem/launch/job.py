@@ -19,7 +19,7 @@ from bigchem.launch import after, history
 from bigchem.launch.extensions import load_cpu_adam
 from bigchem.launch.group import finish, start
 from bigchem.launch.rendezvous import Rendezvous, rendezvous
-from bigchem.launch.rollcall import AbsentError
+from bigchem.launch.roll import AbsentError
 from bigchem.progress import Tee
 from bigchem.train.checkpoint import latest
 from bigchem.train.leave import EXIT_REQUEUE, EXIT_STOPPED, LEFT_WORD, code_after, leave, peer_lost

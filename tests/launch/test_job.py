@@ -18,7 +18,7 @@ from bigchem.config import RunConfig
 from bigchem.launch import job
 from bigchem.launch.evaluate import evaluate_path
 from bigchem.launch.rendezvous import Rendezvous
-from bigchem.launch.rollcall import AbsentError
+from bigchem.launch.roll import AbsentError
 from bigchem.launch.status import run_status
 from bigchem.train.state import read_state, write_state
 

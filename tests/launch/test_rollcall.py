@@ -21,7 +21,8 @@ from runs import config_of
 from bigchem import strict
 from bigchem.errors import UserError
 from bigchem.launch.rendezvous import Rendezvous, rendezvous
-from bigchem.launch.rollcall import AbsentError, Roll, absent, call, spans
+from bigchem.launch.roll import AbsentError, Roll, absent, spans
+from bigchem.launch.rollcall import call
 
 PROCESS = """
 import json, sys
