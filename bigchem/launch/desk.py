@@ -50,7 +50,7 @@ class Desk:
                 if left <= 0:
                     told = absent(self._place, cards, within_s)
                     self._tell({"absent": told})
-                    raise AbsentError(told)
+                    raise AbsentError(told, lead=True)
                 for key, _ in self._selector.select(left):
                     if key.data is None:
                         self._accept()

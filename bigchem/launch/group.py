@@ -103,7 +103,7 @@ def _by_agent(place: Rendezvous, within_s: float) -> tuple[Store, list[Card]]:
     except dist.DistStoreError:
         came = [rank for rank, key in enumerate(keys) if store.check([key])]
         if len(came) < place.world_size:
-            raise AbsentError(absent(place, came, within_s)) from None
+            raise AbsentError(absent(place, came, within_s), lead=place.rank == 0) from None
     return store, [Card(**json.loads(card)) for card in store.multi_get(keys)]
 
 

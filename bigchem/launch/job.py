@@ -155,7 +155,7 @@ def run(run_dir: Path, place: Rendezvous, device: torch.device | None = None, re
         begun = True  # what state.json says from here on was said in this attempt
         state = _run(config, device, place, requeue)
     except AbsentError as error:
-        _unmet(run_dir, place.rank, str(error), requeue)
+        _unmet(run_dir, place.rank, error, requeue)
     except UserError as error:
         _failed(run_dir, place.rank, _reason(error), code=2)
         finish()  # a process that exits with its group up may abort, with another exit code than 2
@@ -207,12 +207,13 @@ def _interrupted(run_dir: Path, rank: int) -> NoReturn:
     leave(EXIT_STOPPED)
 
 
-def _unmet(run_dir: Path, rank: int, words: str, requeue: Requeue) -> NoReturn:
-    """Leaves, for the job to be started again, as not all ranks have come. Rank 0, if it is there, tells who."""
-    time.sleep(WORD_S * min(rank, 9) / 10)
-    write_state(run_dir, "failed", **progress(read_state(run_dir)), reason=words, rank=rank, lost=True)
-    print(f"{words}: the run ends, to be started again", file=sys.stderr)
-    leave(requeue(True))
+def _unmet(run_dir: Path, rank: int, error: AbsentError, requeue: Requeue) -> NoReturn:
+    """Leaves, for the job to be started again, as not all ranks have come."""
+    print(f"{error}: the run ends, to be started again", file=sys.stderr)
+    time.sleep(WORD_S * (1 + min(rank, 9) / 10) if rank else 0)  # rank 0 first, if it is there; one tells the launcher
+    if error.lead:
+        write_state(run_dir, "failed", **progress(read_state(run_dir)), reason=str(error), rank=rank, lost=True)
+    leave(requeue(error.lead))
 
 
 def _bereft(run_dir: Path, rank: int, words: str, requeue: Requeue, *, begun: bool) -> NoReturn:

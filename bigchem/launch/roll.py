@@ -12,7 +12,11 @@ from bigchem.launch.rendezvous import Rendezvous
 
 
 class AbsentError(ConnectionError):
-    """Not all ranks came. It may pass: a node that was slow, or is gone."""
+    """Not all ranks came. It may pass: a node that was slow, or is gone. lead: nobody else will tell the launcher."""
+
+    def __init__(self, told: str, *, lead: bool) -> None:
+        super().__init__(told)
+        self.lead = lead
 
 
 @dataclass(frozen=True)

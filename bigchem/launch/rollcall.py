@@ -60,11 +60,12 @@ def _join(place: Rendezvous, within_s: float) -> Roll:
 
 def _understood(place: Rendezvous, told: dict[str, Any]) -> Roll:
     if "absent" in told:
-        raise AbsentError(told["absent"])
+        raise AbsentError(told["absent"], lead=False)
     if "mistake" in told:
         raise UserError(told["mistake"], "environment", "start all ranks by one launcher, once")
     if "port" not in told:
-        raise AbsentError(f"rank {place.rank}: rank 0 at {place.master_addr} went away before all ranks had come")
+        gone = f"rank {place.rank}: rank 0 at {place.master_addr} went away before all ranks had come"
+        raise AbsentError(gone, lead=True)
     return Roll(told["port"], [Card(**card) for card in told["cards"]])
 
 
@@ -78,4 +79,4 @@ def _unreached(place: Rendezvous, within_s: float, trouble: str) -> Exception:
             "setup = ['export MASTER_ADDR=$(hostname -I | cut -d\" \" -f1)']",
         )
     found = f"did not find rank 0 at {place.master_addr} within {within_s:.0f} s"
-    return AbsentError(f"rank {place.rank} on {host} {found} (last: {trouble})")
+    return AbsentError(f"rank {place.rank} on {host} {found} (last: {trouble})", lead=True)

@@ -96,7 +96,7 @@ def test_ranks_that_did_not_come_are_the_reason_and_the_job_is_started_again(
     extended: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def start(*arguments: object) -> NoReturn:
-        raise AbsentError("rank 3 of 4 (of node gpu02) did not come within 60 s")
+        raise AbsentError("rank 3 of 4 (of node gpu02) did not come within 60 s", lead=True)
 
     asked: list[bool] = []
     monkeypatch.setattr(job, "start", start)
