@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from bigchem import cli_data, cli_runs, cli_sweep, program
 from bigchem.cli_runs import run_config
+from bigchem.errors import UserError
 from bigchem.program import Json, Set
 
 app = typer.Typer(
@@ -138,19 +140,46 @@ def demo(
 def doctor(
     runs: Annotated[Path, typer.Option(help="Folder for runs, whose disk is checked.")] = Path("runs"),
     processes: Annotated[int, typer.Option(min=0, help="Processes of the real all-reduce; 0: skip it.")] = 2,
+    job: Annotated[bool, typer.Option("--job", help="Examine the job that this process is a rank of.")] = False,
+    cluster: Annotated[str | None, typer.Option(help="Submit a job that examines its nodes, and wait for it.")] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="Nodes of that job, instead of the profile's.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Check this machine: versions, accelerator, compiler, disk, Slurm, and a real all-reduce between processes.
+    """Check this machine: versions, accelerator, compiler, disk, Slurm, and a real all-reduce between processes. With
+    --cluster, or inside a job with --job: its nodes, GPUs, network and shared folder. Exits with 2 if a check fails.
 
     Example: bigchem doctor
+
+    Example: bigchem doctor --cluster slurm/clusters/h100.toml --nodes 2
+
+    Example: torchrun --nproc-per-node 8 -m bigchem.cli doctor --job
     """
     from bigchem.launch import doctor as checks
-    from bigchem.progress import tables
+    from bigchem.launch import doctor_job
 
-    found = checks.examine(runs, processes)
+    if job and cluster is not None:
+        raise UserError("--job and --cluster do not go together", "doctor", "--job is for inside a job")
+    if nodes is not None and cluster is None:
+        raise UserError("--nodes goes with --cluster", "doctor")
+    report: dict[str, Any] | None = None
+    if cluster is not None:
+        from bigchem.launch.cluster import load_profile
+
+        report = doctor_job.on_cluster(
+            load_profile(cluster, nodes=nodes), runs, lambda line: print(line, file=sys.stderr, flush=True)
+        )
+    elif job:
+        report, lead = doctor_job.here(runs)
+        if not lead:  # rank 0 tells; a launcher that sees another end badly may end it before it has
+            return
+    found = checks.examine(runs, processes) if report is None else doctor_job.checks_of(report)
     if as_json:
-        print(json.dumps([vars(check) for check in found], indent=1))
+        print(json.dumps(report or [vars(check) for check in found], indent=1))
     else:
+        from bigchem.progress import tables
+
+        if report is not None:
+            tables().print(doctor_job.rank_table(report), "")
         tables().print(checks.table(found))
     if any(check.verdict == "fail" for check in found):
         raise typer.Exit(2)

@@ -247,6 +247,9 @@ class HealthConfig(Section):
     """Seconds without progress after which the run ends and names the rank that stands still; four times as long until
     the first step is done and for saving, validating and writing a profile, eight times for fetching weights and
     resuming. 0: never."""
+    rendezvous_s: Annotated[float, Field(gt=0.0)] = 60.0
+    """Seconds in which all ranks of a job have to come to rank 0; those that did not are named, and the run ends, to be
+    started again. More where Python starts slowly, from a network file system."""
     slow_rank: Annotated[float, Field(gt=1.0)] = 1.5
     """A rank is told that takes so many times as long as the others."""
     starved: Fraction = 0.3

@@ -65,7 +65,7 @@ def _rank(
     os.dup2(log.fileno(), 2)
     os.environ.clear()
     os.environ.update(environment)
-    from bigchem.launch.job import finish, start
+    from bigchem.launch.group import finish, start
     from bigchem.launch.rendezvous import Rendezvous
 
     try:

@@ -25,7 +25,7 @@ evaluate reads train's checkpoints, launch uses export: their floors are shared.
 """
 PURE = [
     *("data.mixture", "data.order", "data.batches", "data.spans", "data.ragged", "data.smiles_tokens"),
-    *("model.presets", "model.flops", "sweep.fit", "launch.rendezvous", "tasks"),
+    *("model.presets", "model.flops", "sweep.fit", "launch.rendezvous", "launch.findings", "launch.diagnosis", "tasks"),
     *(
         "evaluate.text",
         "evaluate.molecules",
@@ -49,6 +49,9 @@ LIGHT = [
         "launch.submit",
         "launch.cancel",
         "launch.logs",
+        "launch.rollcall",
+        "launch.doctor",
+        "launch.doctor_job",
     ),
     *("launch.build", "launch.sweeps", "sweep.grid", "sweep.outcome"),
     *("train.checkpoint", "train.ds_config", "train.best", "train.board"),

@@ -29,7 +29,7 @@ from bigchem.data.build import build
 from bigchem.data.loader import LoadedStep, Loader
 from bigchem.data.recipe import BuildConfig
 from bigchem.data.sources.base import SourceConfig
-from bigchem.launch.job import finish, start
+from bigchem.launch.group import finish, start
 from bigchem.launch.rendezvous import rendezvous
 from bigchem.launch.runfolder import prepare
 from bigchem.progress import Progress

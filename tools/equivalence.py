@@ -161,7 +161,7 @@ def _on_ranks(ranks: int, ways: list[Way], data: Path, steps: int, relu: bool) -
 
 def _rank(rank: int, ranks: int, port: int, ways: list[Way], data: Path, steps: int, relu: bool, results: Path) -> None:
     os.dup2(2, 1)  # DeepSpeed talks on stdout, which is this program's
-    from bigchem.launch.job import finish, start
+    from bigchem.launch.group import finish, start
     from bigchem.launch.rendezvous import Rendezvous
 
     device = start(Rendezvous(rank, ranks, rank, "127.0.0.1", port, "equivalence"))

@@ -28,7 +28,7 @@ TRIES, TRY_S, PAUSE_S = 10, 30.0, 10.0
 def settle(run_dir: Path, code: int, max_requeues: int, env: Mapping[str, str]) -> None:
     """Closes the attempt and, if the run is to go on, requeues the job. code: srun's exit code, the largest of its
     tasks'. env: the batch script's."""
-    job, restart = env["SLURM_JOB_ID"], int(env.get("SLURM_RESTART_COUNT", "0"))
+    job, restart = job_id(env), int(env.get("SLURM_RESTART_COUNT", "0"))
     rows = history.read(run_dir)
     if not any((row.job, row.restart) == (job, restart) for row in (*history.opened(run_dir), *rows[-1:])):
         # Not even rank 0 has come as far as to begin; an older attempt may stand open.
@@ -54,10 +54,17 @@ def settle(run_dir: Path, code: int, max_requeues: int, env: Mapping[str, str]) 
         print(f"not started again: {words}", file=sys.stderr)
 
 
+def job_id(env: Mapping[str, str]) -> str:
+    """A job's id, or that of a task of an array: by SLURM_JOB_ID alone all of the array would be meant, for one of its
+    tasks."""
+    array = env.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{env['SLURM_ARRAY_TASK_ID']}" if array else env["SLURM_JOB_ID"]
+
+
 def is_cancelled(env: Mapping[str, str]) -> bool:
     """Whether Slurm is ending this job for good, as far as it says so in time: after scancel, but not in the grace time
     of a preemption (it runs still), nor when Slurm has put it back into the queue (it counts the restart at once)."""
-    command = ["scontrol", "show", "job", env["SLURM_JOB_ID"]]
+    command = ["scontrol", "show", "job", job_id(env)]
     try:
         told = subprocess.run(command, capture_output=True, text=True, timeout=CALL_S, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
@@ -90,11 +97,8 @@ def main(folder: str, code: int) -> int:
     submitit, which holds what was submitted."""
     from submitit.core.utils import DelayedSubmission, JobPaths
 
-    env = os.environ
-    array = env.get("SLURM_ARRAY_JOB_ID")
-    job_id = f"{array}_{env['SLURM_ARRAY_TASK_ID']}" if array else env["SLURM_JOB_ID"]
-    job = DelayedSubmission.load(JobPaths(folder, job_id).submitted_pickle).function
-    settle(Path(job.run_dir), code, job.max_requeues, env)
+    job = DelayedSubmission.load(JobPaths(folder, job_id(os.environ)).submitted_pickle).function
+    settle(Path(job.run_dir), code, job.max_requeues, os.environ)
     return code
 
 

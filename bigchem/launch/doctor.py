@@ -10,24 +10,15 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
 
+from bigchem.launch.findings import Check
+
 ALL_REDUCE_TIMEOUT_S = 300
 """The first run compiles DeepSpeed's shared-memory operation: about a minute."""
 MIN_FREE_GB = 5
-
-
-@dataclass(frozen=True)
-class Check:
-    """One row. verdict: ok, warn or fail; next: what to do about it."""
-
-    name: str
-    verdict: str
-    found: str
-    next: str = ""
 
 
 def examine(runs: Path, processes: int) -> list[Check]:
@@ -40,6 +31,7 @@ def examine(runs: Path, processes: int) -> list[Check]:
         _flash_attn,
         lambda: _disk(runs),
         _slurm,
+        _accounting,
     ]
     if processes:
         checks.append(lambda: _all_reduce(processes))
@@ -128,12 +120,29 @@ def _slurm() -> Check:
     return Check("slurm", "ok", ", ".join(up.stdout.splitlines()[:4]))
 
 
+def _accounting() -> Check:
+    """submitit's own waiting asks sacct only."""
+    if shutil.which("sbatch") is None:
+        return Check("sacct", "ok", "not needed without Slurm")
+    if shutil.which("sacct") is None:
+        return Check("sacct", "warn", "not on PATH", "bigchem asks squeue; submitit's own job.wait() never ends")
+    question = ["sacct", "-o", "JobID,State,NodeList", "--parsable2", "-j", "1"]  # submitit's
+    hint = "bigchem asks squeue; submitit's own job.wait() may never end"
+    try:
+        told = subprocess.run(question, capture_output=True, text=True, timeout=5, check=False)
+    except subprocess.TimeoutExpired:
+        return Check("sacct", "warn", "does not answer within 5 s", hint)
+    if told.returncode:
+        return Check("sacct", "warn", (told.stderr.strip().splitlines() or ["fails"])[-1], hint)
+    return Check("sacct", "ok", "answers")
+
+
 def all_reduce() -> str:
     """What each process of the check runs: the training's own start, then a sum over ranks."""
     import torch
     import torch.distributed as dist
 
-    from bigchem.launch.job import finish, start
+    from bigchem.launch.group import finish, start
     from bigchem.launch.rendezvous import rendezvous
 
     place = rendezvous(os.environ, os.getpid())

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
-import logging
 import os
 import platform
 import signal
 import sys
 import time
 import traceback
-import warnings
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
@@ -20,8 +16,10 @@ from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
 from bigchem.launch import after, history
-from bigchem.launch.extensions import load_cpu_adam, load_shared_memory_op
+from bigchem.launch.extensions import load_cpu_adam
+from bigchem.launch.group import finish, start
 from bigchem.launch.rendezvous import Rendezvous, rendezvous
+from bigchem.launch.roll import AbsentError
 from bigchem.launch.scratch import use_scratch
 from bigchem.progress import Tee
 from bigchem.train.checkpoint import latest
@@ -33,9 +31,6 @@ if TYPE_CHECKING:
     import torch
 
     from bigchem.train.watchdog import Requeue
-
-COLLECTIVE_TIMEOUT = timedelta(hours=1)
-"""Where no watchdog is: the others wait while rank 0 exports a model, at 11B longer than DeepSpeed's ten minutes."""
 
 WORD_S = 1.0
 """That a rank which lost another waits for its word: the one that failed writes why before it goes."""
@@ -116,7 +111,11 @@ def run_here(config: RunConfig) -> str:
         print(f"{config.run_dir}: already finished: nothing to do")
         return "finished"
     preflight(config, place.world_size)
-    device = start(place, collective_timeout(config.health.hang_s))
+    try:
+        device = start(place, collective_timeout(config.health.hang_s), config.health.rendezvous_s)
+    except AbsentError as error:
+        print(f"error: {error}", file=sys.stderr)
+        leave(EXIT_REQUEUE)
 
     def make_folder() -> None:
         claim(config, "here", str(os.getpid()))
@@ -151,15 +150,17 @@ def run(run_dir: Path, place: Rendezvous, device: torch.device | None = None, re
     requeue = requeue or (lambda lead: EXIT_REQUEUE)
     begun = False
     if place.rank == 0:
-        job = os.environ.get("SLURM_JOB_ID", str(os.getpid()))
+        job = after.job_id(os.environ) if place.launcher == "slurm" else str(os.getpid())
         nodes = os.environ.get("SLURM_JOB_NODELIST", platform.node())
         restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         history.begin(run_dir, job, restart, nodes, place.world_size)
     try:
-        device = device or start(place, collective_timeout(config.health.hang_s))
+        device = device or start(place, collective_timeout(config.health.hang_s), config.health.rendezvous_s)
         on_rank0(lambda: write_state(run_dir, "prepared", **progress(read_state(run_dir))))
         begun = True  # what state.json says from here on was said in this attempt
         state = _run(config, device, place, requeue)
+    except AbsentError as error:
+        _unmet(run_dir, place.rank, error, requeue)
     except UserError as error:
         _failed(run_dir, place.rank, _reason(error), code=2)
         finish()  # a process that exits with its group up may abort, with another exit code than 2
@@ -211,6 +212,15 @@ def _interrupted(run_dir: Path, rank: int) -> NoReturn:
     leave(EXIT_STOPPED)
 
 
+def _unmet(run_dir: Path, rank: int, error: AbsentError, requeue: Requeue) -> NoReturn:
+    """Leaves, for the job to be started again, as not all ranks have come."""
+    print(f"{error}: the run ends, to be started again", file=sys.stderr)
+    time.sleep(WORD_S * (1 + min(rank, 9) / 10) if rank else 0)  # rank 0 first, if it is there; one tells the launcher
+    if error.lead:
+        write_state(run_dir, "failed", **progress(read_state(run_dir)), reason=str(error), rank=rank, lost=True)
+    leave(requeue(error.lead))
+
+
 def _bereft(run_dir: Path, rank: int, words: str, requeue: Requeue, *, begun: bool) -> NoReturn:
     """Leaves, for the job to be started again, as another rank is gone; unless that one has left word why. begun: this
     attempt's state is in state.json; else it is the word of an earlier one."""
@@ -230,9 +240,11 @@ def _bereft(run_dir: Path, rank: int, words: str, requeue: Requeue, *, begun: bo
 
 
 def _run(config: RunConfig, device: torch.device, place: Rendezvous, requeue: Requeue) -> str:
+    from bigchem.launch.examination import before_step_1
     from bigchem.train.ds_config import ds_config_for, offloads
     from bigchem.train.loop import train
 
+    before_step_1(place, device, config.run_dir)
     if offloads(ds_config_for(config, place.world_size)):
         load_cpu_adam()
     outcome = train(config, device, requeue)
@@ -258,43 +270,6 @@ def consolidate_and_evaluate(config: RunConfig, place: Rendezvous) -> None:
     dist.barrier()
     if place.rank == 0:
         write_state(config.run_dir, "finished", **progress(read_state(config.run_dir)))
-
-
-def start(place: Rendezvous, timeout: timedelta = COLLECTIVE_TIMEOUT) -> torch.device:
-    """Brings the process group up; the device of this rank. timeout: of collective operations, in all groups."""
-    os.environ.update(place.variables())
-    atexit.register(finish)  # before destructors run: those of a group that is up abort, in 3 of 12 exits on an error
-    import torch
-
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        threads = os.environ.get("OMP_NUM_THREADS")
-        torch.set_num_threads(int(threads) if threads else max(1, (os.cpu_count() or 1) // place.world_size))
-    import deepspeed
-    from torch.distributed import distributed_c10d as c10d
-
-    # DeepSpeed makes its own groups without a timeout: they would have torch's, ten minutes on GPUs.
-    c10d.default_pg_timeout = c10d.default_pg_nccl_timeout = timeout  # type: ignore[attr-defined]
-    deepspeed_logger = logging.getLogger("DeepSpeed")
-    deepspeed_logger.setLevel(logging.WARNING)
-    # Said of every optimizer that is not DeepSpeed's own; ours are tested at every stage.
-    deepspeed_logger.addFilter(lambda record: "untested optimizer" not in record.getMessage())
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")  # of DeepSpeed's own calls
-    if torch.cuda.is_available():
-        torch.cuda.set_device(place.local_rank)
-        deepspeed.init_distributed("nccl", timeout=timeout, verbose=False)
-        return torch.device("cuda", place.local_rank)
-    load_shared_memory_op()
-    deepspeed.init_distributed("gloo", timeout=timeout, verbose=False)
-    return torch.device("cpu")
-
-
-def finish() -> None:
-    """Takes the process group down."""
-    import torch.distributed as dist
-
-    if dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def log_to(run_dir: Path, rank: int, *, tee: bool) -> None:

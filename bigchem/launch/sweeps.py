@@ -46,7 +46,8 @@ class EvaluationJob:
 
     def __call__(self) -> None:
         """Runs it in this process, one of a job's."""
-        from bigchem.launch.job import consolidate_and_evaluate, finish, log_to, start
+        from bigchem.launch.group import finish, start
+        from bigchem.launch.job import consolidate_and_evaluate, log_to
         from bigchem.launch.rendezvous import rendezvous
         from bigchem.train.state import progress, read_state, write_state
 

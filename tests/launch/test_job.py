@@ -18,6 +18,7 @@ from bigchem.config import RunConfig
 from bigchem.launch import job
 from bigchem.launch.evaluate import evaluate_path
 from bigchem.launch.rendezvous import Rendezvous
+from bigchem.launch.roll import AbsentError
 from bigchem.launch.status import run_status
 from bigchem.train.state import read_state, write_state
 
@@ -69,7 +70,7 @@ def test_a_rank_lost_in_a_new_attempt_is_not_taken_for_that_of_the_last(
     """One process for all ranks: the group, and the end of the process, are stand-ins."""
     asked: list[bool] = []
     monkeypatch.setattr("bigchem.train.ranks.on_rank0", lambda function: function())
-    monkeypatch.setattr(job, "start", lambda place, timeout: torch.device("cpu"))
+    monkeypatch.setattr(job, "start", lambda *arguments: torch.device("cpu"))
     monkeypatch.setattr(job, where, _loses_a_peer)
     monkeypatch.setattr(job, "leave", sys.exit)
     monkeypatch.setattr(job, "WORD_S", 0.0)
@@ -89,6 +90,31 @@ def test_a_rank_lost_in_a_new_attempt_is_not_taken_for_that_of_the_last(
     assert asked == [True]
     assert (after["state"], after["rank"], after["step"]) == ("failed", 1, 6)
     assert after["reason"].startswith("rank 1 lost its connection")
+
+
+def test_ranks_that_did_not_come_are_the_reason_and_the_job_is_started_again(
+    extended: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*arguments: object) -> NoReturn:
+        raise AbsentError("rank 3 of 4 (of node gpu02) did not come within 60 s", lead=True)
+
+    asked: list[bool] = []
+    monkeypatch.setattr(job, "start", start)
+    monkeypatch.setattr(job, "leave", sys.exit)
+    before = read_state(extended.run_dir)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            job.run(
+                extended.run_dir,
+                Rendezvous(0, 4, 0, "127.0.0.1", 1, "test"),
+                requeue=lambda lead: asked.append(lead) or 75,
+            )
+        after = read_state(extended.run_dir)
+    finally:
+        write_state(extended.run_dir, before.pop("state"), **{k: v for k, v in before.items() if k != "time"})
+    assert (ended.value.code, asked) == (75, [True])
+    assert (after["state"], after["step"], after["lost"]) == ("failed", before["step"], True)
+    assert after["reason"] == "rank 3 of 4 (of node gpu02) did not come within 60 s"
 
 
 def test_an_error_of_rank_0_is_told_by_all_and_ends_them(extended: RunConfig, tmp_path: Path) -> None:

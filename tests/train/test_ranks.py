@@ -6,7 +6,7 @@ import torch
 from distributed import run_ranks
 from torch import distributed as dist
 
-from bigchem.launch.job import COLLECTIVE_TIMEOUT
+from bigchem.launch.group import COLLECTIVE_TIMEOUT
 from bigchem.train.ranks import on_rank0
 
 

@@ -1,0 +1,65 @@
+"""What the ranks of a job say of themselves when they meet, and who did not come."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from bigchem.launch.rendezvous import Rendezvous
+
+
+class AbsentError(ConnectionError):
+    """Not all ranks came. It may pass: a node that was slow, or is gone. lead: nobody else will tell the launcher."""
+
+    def __init__(self, told: str, *, lead: bool) -> None:
+        super().__init__(told)
+        self.lead = lead
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a rank says of itself. cores: that it may run on."""
+
+    key: str
+    rank: int
+    world_size: int
+    host: str
+    cores: list[int]
+
+
+@dataclass(frozen=True)
+class Roll:
+    """All ranks. port: where they met. listener: rank 0's, still open."""
+
+    port: int
+    cards: list[Card]
+    listener: socket.socket | None = None
+
+
+def card_of(place: Rendezvous) -> Card:
+    """This process's own."""
+    host = os.environ.get("SLURMD_NODENAME") or platform.node()
+    return Card(place.key, place.rank, place.world_size, host, sorted(os.sched_getaffinity(0)))
+
+
+def absent(place: Rendezvous, came: Collection[int], within_s: float) -> str:
+    """One line: which ranks did not come, and of which nodes. came: the others."""
+    missing = [rank for rank in range(place.world_size) if rank not in came]
+    nodes = sorted({place.nodes[rank] for rank in missing}) if place.nodes else []
+    where = f" (of {'node' if len(nodes) == 1 else 'nodes'} {', '.join(nodes)})" if nodes else ""
+    word = "rank" if len(missing) == 1 else "ranks"
+    return f"{word} {spans(missing)} of {place.world_size}{where} did not come within {within_s:.0f} s"
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """Sorted numbers in short: `3, 5-7`."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1][1:] = [number]
+        else:
+            parts.append([number])
+    return ", ".join("-".join(map(str, part)) for part in parts)
