@@ -125,7 +125,7 @@ def test_a_job_that_dies_without_a_report_is_told_with_its_last_words(
     from bigchem.launch.cluster import load_profile
 
     monkeypatch.setattr(doctor_job, "GRACE_S", 0.5)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(doctor_job, "snapshot", lambda folder: tmp_path)  # of the code that the job runs
     (tmp_path / "sitecustomize.py").write_text(DIES)
     with pytest.raises(UserError, match="ended without a report") as error:
         doctor_job.on_cluster(load_profile("local"), tmp_path / "runs", lambda line: None)
