@@ -18,7 +18,7 @@ from runs import config_of, losses
 from bigchem.config import RunConfig
 from bigchem.launch import history
 from bigchem.launch.cluster import ClusterProfile, load_profile
-from bigchem.launch.status import RunStatus, run_status
+from bigchem.launch.status import run_status
 from bigchem.launch.submit import submit, wait
 from bigchem.train import ledger
 from bigchem.train.state import read_state
@@ -250,10 +250,11 @@ def test_a_run_outlives_its_nodes_and_goes_on_with_fewer(
 def test_a_run_outlives_its_time_limit(testbed: Bed, small_data: Path, tmp_path: Path) -> None:
     """A limit of one minute, and more work than fits into it. Slurm's signal may come a minute before it is due: every
     attempt is told to make way, by that or by its clock."""
-    config = run_of(small_data, tmp_path, "long", steps=450)
-    rows: list[RunStatus] = []
-    status = wait(submit(config, profile_of(nodes=1, tasks_per_node=1, time_min=1, signal_delay_s=10)), rows.append)
-    assert (status.state, status.step) == ("trained", 450)
+    config, calm = (run_of(small_data, tmp_path, name, steps=450) for name in ("long", "calm"))
+    beside = submit(calm, profile_of(nodes=1, tasks_per_node=1))
+    limited = submit(config, profile_of(nodes=1, tasks_per_node=1, time_min=1, signal_delay_s=10))
+    assert {wait(submitted, lambda row: None).step for submitted in (limited, beside)} == {450}
+    assert_same(config, calm)
     ended = history.read(config.run_dir)
     assert [row.end for row in ended[:-1]] == ["preempted"] * (len(ended) - 1)
     assert len(ended) > 1
