@@ -69,9 +69,16 @@ def test_no_pairs_give_an_empty_table():
     assert molecules.compare([], []).shape == (0, len(molecules.COLUMNS))
 
 
-def test_frechet_distance_gets_canonical_smiles_of_pairs_that_both_parse(monkeypatch):
+def test_frechet_distance_gets_the_canonical_smiles_of_each_side_that_parse(monkeypatch):
     calls = []
     monkeypatch.setitem(sys.modules, "fcd", SimpleNamespace(get_fcd=lambda *sides: calls.append(sides) or 1.5))
     assert molecules.frechet_distance(["OCC", "CC", "C"], ["CN", "C(", "NC"]) == 1.5
-    assert calls == [(["CCO", "C"], ["CN", "CN"])]
-    assert np.isnan(molecules.frechet_distance(["OCC"], ["CN"]))
+    assert calls == [(["CCO", "CC", "C"], ["CN", "CN"])]
+    assert np.isnan(molecules.frechet_distance(["OCC", "CC"], ["CN", ""]))
+
+
+def test_one_long_molecule_does_not_change_how_all_others_are_read():
+    get_fcd = pytest.importorskip("fcd").get_fcd
+    side = ["C" * n + tail for n in range(1, 9) for tail in ("", "O", "N", "Cl", "c1ccccc1", "C(=O)O")]
+    long = [*side, "C" * 400]
+    assert get_fcd(long, side) > 10 * molecules.frechet_distance(long, side)  # what the package does by itself
