@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bigchem import cli_data, cli_runs, cli_sweep, program
+from bigchem import cli_data, cli_evaluate, cli_runs, cli_sweep, program
 from bigchem.cli_runs import run_config
 from bigchem.errors import UserError
 from bigchem.program import Json, Set
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_sweep.app, name="sweep")
 app.add_typer(cli_runs.app)
+app.add_typer(cli_evaluate.app)
 
 
 @app.callback()
@@ -54,72 +55,6 @@ def train(
         overrides = [*(overrides or ()), f"train.profile={json.dumps(profile)}"]
     state = run_here(run_config(config, overrides))
     raise typer.Exit({"stopped": EXIT_STOPPED, "preempted": EXIT_REQUEUE}.get(state, 0))
-
-
-@app.command()
-def evaluate(
-    subject: Annotated[Path, typer.Argument(help="A run folder, or a consolidated model's folder (then --data).")],
-    data: Annotated[str | None, typer.Option(help="Data folder or its URL; default: the run's own.")] = None,
-    task: Annotated[list[str] | None, typer.Option(help="Only this task (repeatable).")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where results go; default: RUN/results or MODEL/results.")] = None,
-    cluster: Annotated[
-        str | None, typer.Option(help="By tasks that this cluster profile describes; default: in this process.")
-    ] = None,
-    tasks: Annotated[int | None, typer.Option(min=1, help="With --cluster: how many tasks predict.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="With --cluster: stay until there are results.")] = False,
-    overrides: Set = None,
-) -> None:
-    """Predict and score. Settings are those of [evaluate]: --set split=valid, --set num_beams=4, --set max_rows=100.
-
-    With --cluster, an array of tasks predicts and one scores, to the results of one process. Give the same command
-    again if tasks fail: what is predicted stays.
-
-    Example: bigchem evaluate runs/demo/1m-all-s0 --set num_beams=4
-    """
-    from bigchem.errors import UserError
-    from bigchem.launch import evaluate as launch
-    from bigchem.launch.cluster import load_profile
-    from bigchem.progress import Progress
-
-    chosen, settings = tuple(task or ()), tuple(overrides or ())
-    if cluster is None:
-        if tasks is not None or wait:
-            raise UserError(
-                "goes with --cluster", "--tasks" if tasks is not None else "--wait", "add --cluster PROFILE"
-            )
-        results: Path | None = launch.evaluate_path(subject, data, chosen, out, settings)
-    else:
-        request = launch.Request(subject, data, chosen, out, settings)
-        results = launch.evaluate_in_tasks(request, load_profile(cluster), tasks or 1, Progress(), stay=wait)
-    if results is not None:
-        print((results.parent / "table.md").read_text(encoding="utf-8"))
-        print(results)
-
-
-@app.command()
-def score(
-    file: Annotated[Path, typer.Argument(help="MolT5's TSV, JSONL or CSV; plain or .gz.")],
-    task: Annotated[str, typer.Option(help="captioning, generation, forward, retrosynthesis or actions.")],
-    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for 95 % intervals; 0: none.")] = 1000,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Score a file of predictions by the published protocol.
-
-    Example: bigchem score predictions/captioning.jsonl --task captioning
-    """
-    import os
-
-    from bigchem.evaluate.score import score_file, table, to_json
-    from bigchem.progress import tables
-    from bigchem.tasks import check_labelled
-
-    check_labelled(task, "--task")
-    scores = score_file(task, file, bootstrap=bootstrap, workers=workers or os.cpu_count() or 1)
-    if as_json:
-        print(json.dumps(to_json(scores), indent=1))
-    else:
-        tables().print(table(scores))
 
 
 @app.command()

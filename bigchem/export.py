@@ -105,6 +105,19 @@ def is_newest(model_dir: Path, run_dir: Path) -> bool:
     return bool(proof["step"] == Manifest.read(found).step and proof["ema_loss"] is None)
 
 
+def model_folder(path: Path) -> Path:
+    """A consolidated model's folder: of a run the one in it, made anew unless it is of the newest checkpoint; else the
+    path itself. UserError if there is no model."""
+    if (path / "config.toml").is_file():
+        if not is_newest(path / "model", path):
+            export(path, path / "model", overwrite=True)
+        return path / "model"
+    if not (path / "config.json").is_file():
+        hint = "give a run folder, or one that tools/consolidate.py has made"
+        raise UserError("no model here: config.json is missing", str(path), hint)
+    return path
+
+
 def find_checkpoint(source: Path, step: int | None = None) -> tuple[Path, Path]:
     """(checkpoint folder, run folder) for a run folder or a checkpoint folder."""
     if (source / "manifest.json").is_file():

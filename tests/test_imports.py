@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    {"cli", "cli_data", "cli_runs", "cli_sweep", "demo"},
+    {"cli", "cli_data", "cli_evaluate", "cli_runs", "cli_sweep", "demo"},
     {"sweep"},
     {"launch", "export"},
     {"train", "evaluate"},
@@ -43,6 +43,7 @@ LIGHT = [
     *("cli", "cli_data", "cli_runs", "cli_sweep", "config", "data.plan", "data.preview", "data.build", "data.verify"),
     *(
         "data.audit",
+        "cli_evaluate",
         "launch.status",
         "launch.cluster",
         "launch.dryrun",

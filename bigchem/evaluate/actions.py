@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +13,20 @@ from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
 Floats = NDArray[np.float64]
+
+KINDS = (
+    *("ADD", "COLLECTLAYER", "CONCENTRATE", "DEGAS", "DRYSOLID", "DRYSOLUTION", "EXTRACT", "FILTER"),
+    *("FOLLOWOTHERPROCEDURE", "INVALIDACTION", "MAKESOLUTION", "MICROWAVE", "NOACTION", "OTHERLANGUAGE"),
+    *("PARTITION", "PH", "PHASESEPARATION", "PURIFY", "QUENCH", "RECRYSTALLIZE", "REFLUX"),
+    *("SETTEMPERATURE", "SONICATE", "STIR", "TRITURATE", "WAIT", "WASH", "YIELD"),
+    *("COOL", "DISSOLVE", "DRY", "HEAT", "IRRADIATE", "PRECIPITATE", "RECOVER", "REMOVE"),
+)
+"""Kinds of action: those of Vaucher et al. 2020, then those that only the machine-made labels of Lowe's patents
+have."""
+WHOLE = "*"
+"""Among the keys of matches: whole actions, of any kind."""
+_NEXT = re.compile(rf";\s+(?=(?:{'|'.join(KINDS)})(?![^\s;.]))")
+"""Between two actions: a semicolon before a known kind. One within an action, as in names, is before something else."""
 
 
 def tokens(text: str) -> list[str]:
@@ -31,3 +48,35 @@ def similarity(references: Sequence[str], predictions: Sequence[str]) -> Floats:
         scorer=Levenshtein.normalized_similarity,
         dtype=np.float64,
     )
+
+
+@dataclass(frozen=True)
+class Action:
+    """kind: its first word, one of KINDS if it is a known one. content: what stands after it, white space evened."""
+
+    kind: str
+    content: str
+
+
+def parse(text: str) -> list[Action]:
+    """The actions of a text such as `ADD water (5 mL); STIR for 1 h.`, in its order; none of an empty text."""
+    whole = text.strip().removesuffix(".")
+    found = (part.split() for part in _NEXT.split(whole))
+    return [Action(words[0].rstrip(";"), " ".join(words[1:])) for words in found if words]
+
+
+def matches(references: Sequence[str], predictions: Sequence[str]) -> dict[str, Floats]:
+    """For each of KINDS, and for WHOLE actions: [pairs, 3] matched, predicted and wanted actions.
+
+    Actions of a pair match as bags, whatever their order: by kind, and for WHOLE by kind and content.
+    """
+    names = [*KINDS, WHOLE]
+    counts = np.zeros((len(names), len(references), 3))
+    places = {name: place for place, name in enumerate(KINDS)}
+    for row, (reference, prediction) in enumerate(zip(references, predictions, strict=True)):
+        wanted, predicted = parse(reference), parse(prediction)
+        asked, made = (Counter(action.kind for action in side) for side in (wanted, predicted))
+        for kind in (asked.keys() | made.keys()) & places.keys():
+            counts[places[kind], row] = min(made[kind], asked[kind]), made[kind], asked[kind]
+        counts[-1, row] = (Counter(predicted) & Counter(wanted)).total(), len(predicted), len(wanted)
+    return dict(zip(names, counts, strict=True))

@@ -7,18 +7,36 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from bigchem.config import EvaluateConfig
+from bigchem.data.columns import Int32Array, Lengths
 from bigchem.data.loader import pack
-from bigchem.data.shards import TaskRows
 from bigchem.data.tokenizer import EOS, PAD, Tokenizer
 from bigchem.model.pretrained import load_pretrained
 from bigchem.progress import Progress
+
+
+class Rows(Protocol):
+    """What is predicted: bigchem.data.shards.TaskRows, or rows made of them."""
+
+    task: str
+
+    def __len__(self) -> int: ...
+
+    @property
+    def lengths(self) -> Lengths:
+        """[rows, 2] source and target tokens, end tokens included."""
+
+    def tokens(self, row: int) -> tuple[Int32Array, Int32Array]:
+        """Source and target token ids of a row, end tokens included."""
+
+    def text(self, row: int) -> tuple[str, str, str]:
+        """Key, source without its prompt, and target of a row."""
 
 
 @dataclass(frozen=True)
@@ -32,31 +50,29 @@ class Part:
     batches: dict[int, list[int]]
     max_source_tokens: int
 
-    def source(self, task_rows: TaskRows, row: int) -> list[int]:
+    def source(self, task_rows: Rows, row: int) -> list[int]:
         """Token ids of a row's source, cut at max_source_tokens with its end token kept."""
         ids: list[int] = task_rows.tokens(row)[0].tolist()
         return ids if len(ids) <= self.max_source_tokens else [*ids[: self.max_source_tokens - 1], EOS]
 
 
-def part_of(
-    task_rows: TaskRows, max_rows: int, max_source_tokens: int, batch_tokens: int, part: int, parts: int
-) -> Part:
+def part_of(task_rows: Rows, max_rows: int, max_source_tokens: int, batch_tokens: int, part: int, parts: int) -> Part:
     """Part number `part` of `parts`: batches of rows, longest source first, are dealt in turn, so that every part has
     about as much to do."""
     count = min(len(task_rows), max_rows or len(task_rows))
     lengths = np.minimum(task_rows.lengths[:count, 0].astype(np.int64), max_source_tokens)
     by_length = np.argsort(-task_rows.lengths[:count, 0].astype(np.int64), kind="stable")
-    dealt = enumerate(_batches([int(r) for r in by_length], lengths, batch_tokens))
+    dealt = enumerate(batches_of([int(r) for r in by_length], lengths, batch_tokens))
     return Part({number: rows for number, rows in dealt if number % parts == part % parts}, max_source_tokens)
 
 
-def sources_cut(task_rows: TaskRows, max_rows: int, max_source_tokens: int) -> int:
+def sources_cut(task_rows: Rows, max_rows: int, max_source_tokens: int) -> int:
     """How many of the rows that are predicted, by all, have their source cut."""
     count = min(len(task_rows), max_rows or len(task_rows))
     return int(np.count_nonzero(task_rows.lengths[:count, 0] > max_source_tokens))
 
 
-def _batches(rows: list[int], lengths: npt.NDArray[np.int64], batch_tokens: int) -> Iterator[list[int]]:
+def batches_of(rows: list[int], lengths: npt.NDArray[np.int64], batch_tokens: int) -> Iterator[list[int]]:
     """Rows in batches of at most `batch_tokens` padded source tokens; rows come longest first."""
     batch: list[int] = []
     width = 0
@@ -70,10 +86,38 @@ def _batches(rows: list[int], lengths: npt.NDArray[np.int64], batch_tokens: int)
         yield batch
 
 
+def load_generator(model_dir: Path, device: torch.device) -> Any:
+    """transformers' T5 of a consolidated folder, in float32, for generation."""
+    from transformers import T5ForConditionalGeneration
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    return T5ForConditionalGeneration.from_pretrained(model_dir, dtype=torch.float32).eval().to(device)
+
+
+def padded(sources: list[list[int]], device: torch.device) -> torch.Tensor:
+    """Token ids of sources, padded at their ends: [sources, longest] int64."""
+    return torch.nn.utils.rnn.pad_sequence([torch.tensor(s) for s in sources], True, PAD).to(device)
+
+
 @torch.no_grad()
+def beam_search(model: Any, ids: torch.Tensor, config: EvaluateConfig) -> torch.Tensor:
+    """transformers' beam search (greedy for one beam) from ids [sources, longest]: [sources * num_return, tokens], of
+    each source its num_return best, best first; the start token is in front."""
+    output: torch.Tensor = model.generate(
+        input_ids=ids,
+        attention_mask=(ids != PAD).long(),
+        num_beams=config.num_beams,
+        num_return_sequences=config.num_return,
+        max_new_tokens=config.max_new_tokens,
+        do_sample=False,
+    )
+    return output
+
+
 def predict(
     model_dir: Path,
-    task_rows: TaskRows,
+    task_rows: Rows,
     part: Part,
     config: EvaluateConfig,
     out: Path,
@@ -82,32 +126,18 @@ def predict(
 ) -> None:
     """Appends predictions of a part's rows to `out` (JSON lines); batches that are there already are skipped, and one
     that is there in part is done again as a whole: its last lines count."""
-    from transformers import T5ForConditionalGeneration
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-
     done = {line["row"] for line in read_lines(out)}
     todo = [batch for batch in part.batches.values() if not done.issuperset(batch)]
     if not todo:
         return
     tokenizer = Tokenizer.load(model_dir)
-    model = T5ForConditionalGeneration.from_pretrained(model_dir, dtype=torch.float32).eval().to(device)
+    model = load_generator(model_dir, device)
     with (
         out.open("a", encoding="utf-8") as file,
         progress.bar(f"predicting {task_rows.task}", sum(map(len, todo))) as bar,
     ):
         for batch in todo:
-            sources = [torch.tensor(part.source(task_rows, row)) for row in batch]
-            ids = torch.nn.utils.rnn.pad_sequence(sources, batch_first=True, padding_value=PAD).to(device)
-            output = model.generate(
-                input_ids=ids,
-                attention_mask=(ids != PAD).long(),
-                num_beams=config.num_beams,
-                num_return_sequences=config.num_return,
-                max_new_tokens=config.max_new_tokens,
-                do_sample=False,
-            )
+            output = beam_search(model, padded([part.source(task_rows, row) for row in batch], device), config)
             texts = tokenizer.decode_batch(output.tolist())
             for i, row in enumerate(batch):
                 key, source, target = task_rows.text(row)
@@ -119,7 +149,7 @@ def predict(
 
 
 @torch.no_grad()
-def token_loss(model_dir: Path, task_rows: TaskRows, part: Part, device: torch.device) -> dict[int, tuple[float, int]]:
+def token_loss(model_dir: Path, task_rows: Rows, part: Part, device: torch.device) -> dict[int, tuple[float, int]]:
     """(summed cross-entropy, target tokens) of each of a part's batches, by the packed model."""
     if not part.batches:
         return {}

@@ -44,10 +44,23 @@ def mean_of(values: Floats, note: str = "") -> Statistic:
     return Statistic(rows, _ratio, int(counted.sum()), note)
 
 
+def ratio_of(parts: Floats, wholes: Floats) -> Statistic:
+    """Summed parts [examples] by summed wholes [examples]. n: examples with a whole."""
+    return Statistic(np.stack([parts, wholes], axis=1), _ratio, int(np.count_nonzero(wholes)))
+
+
 def percentile_intervals(statistics: Sequence[Statistic], resamples: int, seed: int) -> list[tuple[float, float]]:
     """95 % percentile intervals (Efron 1979) of statistics over the same examples, from the same resamples.
 
     NaN, NaN where a statistic is undefined in every resample.
+    """
+    return [percentiles(values) for values in resampled(statistics, resamples, seed)]
+
+
+def resampled(statistics: Sequence[Statistic], resamples: int, seed: int) -> list[Floats]:
+    """The value of each statistic in each resample of the examples they share: [resamples] each.
+
+    One seed and one number of examples give one drawing: values of two calls are paired.
     """
     if not statistics:
         return []
@@ -55,7 +68,7 @@ def percentile_intervals(statistics: Sequence[Statistic], resamples: int, seed: 
     sums = resampled_sums(rows, resamples, seed)
     ends = np.cumsum([statistic.rows.shape[1] for statistic in statistics])
     parts = np.split(sums, ends[:-1], axis=1)
-    return [_percentiles(statistic.fold(part)) for statistic, part in zip(statistics, parts, strict=True)]
+    return [statistic.fold(part) for statistic, part in zip(statistics, parts, strict=True)]
 
 
 def resampled_sums(rows: Floats, resamples: int, seed: int) -> Floats:
@@ -77,7 +90,8 @@ def _ratio(sums: Floats) -> Floats:
         return np.asarray(sums[..., 0] / sums[..., 1])
 
 
-def _percentiles(values: Floats) -> tuple[float, float]:
+def percentiles(values: Floats) -> tuple[float, float]:
+    """The 2.5 % and 97.5 % percentiles of the defined ones of values [resamples]; NaN, NaN where there is none."""
     defined = values[~np.isnan(values)]
     if not len(defined):
         return float("nan"), float("nan")

@@ -15,6 +15,10 @@ from rdkit.Chem import rdFingerprintGenerator, rdMolDescriptors
 
 Floats = NDArray[np.float64]
 
+CHEMNET_LENGTH = 350
+"""Places of ChemNet's input, the end mark's included. Where a SMILES is longer, the package pads all of that side to
+it, and the distance becomes one between paddings (docs/decisions.md): longer ones are cut."""
+
 COLUMNS = ("parses", "valid", "exact", "maccs", "rdk", "morgan")
 """The columns of compare: whether the reference parses, whether the prediction does, and so on."""
 
@@ -48,18 +52,17 @@ def same(first: Chem.Mol, second: Chem.Mol) -> bool:
 
 
 def frechet_distance(references: Sequence[str], predictions: Sequence[str]) -> float:
-    """Fréchet ChemNet distance (package fcd) between the two sides of the pairs that both parse; NaN for under two.
+    """Fréchet ChemNet distance (package fcd) between all references and all predictions that parse; NaN for under two.
 
     Raises ImportError where the optional package is not installed.
     """
     from fcd import get_fcd
 
-    parsed = [(parse(a), parse(b)) for a, b in zip(references, predictions, strict=True)]
-    smiles = [tuple(map(Chem.MolToSmiles, pair)) for pair in parsed if None not in pair]
-    if len(smiles) < 2:
-        return float("nan")
-    wanted, predicted = zip(*smiles, strict=True)
-    return float(get_fcd(list(wanted), list(predicted)))
+    wanted, predicted = (
+        [Chem.MolToSmiles(molecule)[: CHEMNET_LENGTH - 1] for molecule in map(parse, side) if molecule is not None]
+        for side in (references, predictions)
+    )
+    return float(get_fcd(wanted, predicted)) if min(len(wanted), len(predicted)) >= 2 else float("nan")
 
 
 def _compare(reference: str, prediction: str) -> tuple[float, ...]:

@@ -13,6 +13,9 @@ from bigchem.evaluate.pool import over_cores
 
 Floats = NDArray[np.float64]
 
+_SMALL_TEXT = 20_000
+"""Fewer texts than this are scored in one process: a tenth of a millisecond each; a worker reads WordNet anew."""
+
 
 class UnavailableError(Exception):
     """A metric needs something that is not here; the text is the remedy."""
@@ -22,16 +25,19 @@ class UnavailableError(Exception):
 class Pairs:
     """sources, references [examples]; predictions: per example the k-best list, best first, never empty.
 
-    workers: processes for what is expensive.
+    products: what a forward model makes of each best prediction, if there is one. workers: processes for what is
+    expensive.
     """
 
     sources: list[str]
     references: list[str]
     predictions: list[list[str]]
+    products: list[str] | None = None
     workers: int = 1
 
     def __post_init__(self) -> None:
-        lengths = {len(self.sources), len(self.references), len(self.predictions)}
+        lists = (self.sources, self.references, self.predictions, self.products)
+        lengths = {len(one) for one in lists if one is not None}
         if len(lengths) != 1 or 0 in lengths or not all(self.predictions):
             raise ValueError("sources, references and predictions need one length, and every example a prediction")
 
@@ -80,7 +86,7 @@ class Pairs:
     @cached_property
     def rouge(self) -> Floats:
         """The three columns of text.rouge."""
-        return over_cores(text.rouge, self.references, self.best, self.workers)
+        return over_cores(text.rouge, self.references, self.best, self.workers, _SMALL_TEXT)
 
     @cached_property
     def meteor(self) -> Floats:
@@ -90,7 +96,7 @@ class Pairs:
             raise UnavailableError(
                 "needs WordNet 3.0: set NLTK_DATA to a folder with corpora/wordnet (nltk.downloader wordnet)"
             )
-        return over_cores(partial(text.meteor, nltk_data=folder), *self.subwords, self.workers)
+        return over_cores(partial(text.meteor, nltk_data=folder), *self.subwords, self.workers, _SMALL_TEXT)
 
     @cached_property
     def molecules(self) -> dict[str, Floats]:
@@ -103,6 +109,20 @@ class Pairs:
         """The columns of reactions.ranks."""
         table = over_cores(reactions.ranks, self.references, self.predictions, self.workers)
         return dict(zip(reactions.COLUMNS, table.T, strict=True))
+
+    @cached_property
+    def round_trip(self) -> dict[str, Floats]:
+        """The columns of reactions.ranks, of the forward model's products against the sources."""
+        if self.products is None:
+            raise UnavailableError("needs a forward model: add --forward-model MODEL, which may be the model itself")
+        made = [[product] for product in self.products]
+        table = over_cores(reactions.ranks, self.sources, made, self.workers)
+        return dict(zip(reactions.COLUMNS, table.T, strict=True))
+
+    @cached_property
+    def action_matches(self) -> dict[str, Floats]:
+        """actions.matches of the best predictions."""
+        return actions.matches(self.references, self.best)
 
     @cached_property
     def similarity(self) -> Floats:

@@ -22,13 +22,15 @@ def over_cores(
     references: Sequence[R],
     predictions: Sequence[P],
     workers: int,
+    small: int | None = None,
 ) -> NDArray[Any]:
-    """function(references, predictions) -> [examples, ...], computed in slices by `workers` processes.
+    """function(references, predictions) -> [examples, ...], computed in slices by `workers` processes; in this one for
+    fewer examples than `small` (None: SMALL).
 
     The function and what it gets must be picklable. Processes are spawned: the caller may hold threads (torch) that
     do not survive a fork.
     """
-    if workers <= 1 or len(references) < SMALL:
+    if workers <= 1 or len(references) < (SMALL if small is None else small):
         return function(references, predictions)
     size = -(-len(references) // (4 * workers))  # four slices a worker even out slow molecules
     starts = range(0, len(references), size)

@@ -13,8 +13,9 @@ from bigchem.evaluate.molecules import parse
 
 Floats = NDArray[np.float64]
 
-COLUMNS = ("parses", "valid", "rank", "rank_nostereo")
-"""The columns of ranks: whether the reference parses, whether the best prediction does, and so on."""
+COLUMNS = ("parses", "valid", "invalid", "rank", "rank_nostereo")
+"""The columns of ranks: whether the reference parses, whether the best prediction does, the share of the k predictions
+that does not, and two ranks."""
 
 
 def canonical(smiles: str) -> tuple[str, str] | None:
@@ -44,7 +45,8 @@ def _ranks(reference: str, predictions: Sequence[str]) -> tuple[float, ...]:
     wanted = canonical(reference)
     predicted = [canonical(prediction) for prediction in predictions]
     valid = predicted[0] is not None
+    invalid = predicted.count(None) / len(predicted)
     if wanted is None:
-        return (0.0, valid, np.inf, np.inf)
+        return (0.0, valid, invalid, np.inf, np.inf)
     hits = [[one is not None and one[i] == wanted[i] for one in predicted] for i in (0, 1)]
-    return (1.0, valid, *(hit.index(True) if True in hit else np.inf for hit in hits))
+    return (1.0, valid, invalid, *(hit.index(True) if True in hit else np.inf for hit in hits))

@@ -21,6 +21,9 @@ from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
 from bigchem.evaluate.generate import Part, part_of, predict, read_lines, sources_cut, token_loss
 from bigchem.evaluate.protocol import Score, score_task
+from bigchem.evaluate.published import beside
+from bigchem.evaluate.respelled import Respelled
+from bigchem.evaluate.round_trip import products
 from bigchem.model import presets
 from bigchem.progress import Progress
 from bigchem.tasks import TASK_NAMES
@@ -32,14 +35,16 @@ AGAIN = "give the same command again"
 
 @dataclass(frozen=True)
 class Subject:
-    """What is evaluated and where its results go. about: fields of results.json that the caller knows."""
+    """What is evaluated and where its results go. about: fields of results.json that the caller knows. forward_model:
+    a model's folder, for the round trip of retrosynthesis."""
 
     model_dir: Path
-    data: Data
+    data: Data | Respelled
     tasks: tuple[str, ...]
     out: Path
     max_source_tokens: int
     about: dict[str, Any]
+    forward_model: Path | None = None
 
 
 def run_subject(config: RunConfig, model_dir: Path, data: str | None = None, out: Path | None = None) -> Subject:
@@ -115,7 +120,8 @@ def score_parts(subject: Subject, config: EvaluateConfig) -> Path:
         task: sources_cut(subject.data.split(config.split, task), config.max_rows, subject.max_source_tokens)
         for task in subject.tasks
     }
-    strict.write_atomically(subject.out / "table.md", markdown(scores))
+    name = str(subject.about.get("run", subject.model_dir.name))
+    strict.write_atomically(subject.out / "table.md", markdown(scores) + "\n" + beside(scores, name))
     results = subject.out / "results.json"
     strict.write_atomically(results, json.dumps(_results(subject, config, sha256, scores, cut), indent=1))
     return results
@@ -207,10 +213,19 @@ def _score(subject: Subject, task: str, config: EvaluateConfig) -> list[Score]:
         [line["source"] for line in listed],
         [line["target"] for line in listed],
         [line["predictions"] for line in listed],
+        products=_products(subject, config, task, [line["predictions"][0] for line in listed]),
         bootstrap=config.bootstrap,
     )
     total, count = sum(losses[n][0] for n in whole), sum(losses[n][1] for n in whole)
     return [Score(task, "loss", total / count, None, None, count, "loss/token-mean-v1"), *scores]
+
+
+def _products(subject: Subject, config: EvaluateConfig, task: str, best: list[str]) -> list[str] | None:
+    """What the forward model makes of the best predictions of retrosynthesis."""
+    if task != "retrosynthesis" or subject.forward_model is None:
+        return None
+    file = subject.out / "predictions" / f"round_trip.{model_hash(subject.forward_model)}.jsonl"
+    return products(subject.forward_model, best, config, file, Progress())
 
 
 def _results(
@@ -229,6 +244,7 @@ def _results(
         "decoding": identity["decoding"],
         "max_source_tokens": subject.max_source_tokens,
         "sources_cut": cut,
+        "forward_model": None if subject.forward_model is None else model_hash(subject.forward_model),
         "protocol": f"bigchem {bigchem.__version__}",
         "metrics": [asdict(score) for score in scores],
     }

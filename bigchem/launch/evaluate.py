@@ -10,6 +10,7 @@ from bigchem.config import EvaluateConfig, RunConfig
 from bigchem.data.remote import is_url
 from bigchem.data.shards import Data
 from bigchem.errors import UserError
+from bigchem.evaluate.probe import probe
 from bigchem.evaluate.run import (
     Subject,
     begin,
@@ -20,7 +21,7 @@ from bigchem.evaluate.run import (
     run_subject,
     score_parts,
 )
-from bigchem.export import export, is_newest
+from bigchem.export import is_newest, model_folder
 from bigchem.launch.arrays import Step, hand_over, one_process, refuse_active, run_here, wait
 from bigchem.launch.cluster import ClusterProfile
 from bigchem.launch.runfolder import absolute, folders_of
@@ -31,13 +32,15 @@ from bigchem.tasks import TASK_NAMES, check_labelled
 @dataclass(frozen=True)
 class Request:
     """What is to be evaluated. path: a run folder, or a model's, for which `data` has to be given. tasks: of the data;
-    empty for all. overrides: of [evaluate]."""
+    empty for all. overrides: of [evaluate]. forward_model: a run folder or a model's, for the round trip of
+    retrosynthesis."""
 
     path: Path
     data: str | None = None
     tasks: tuple[str, ...] = ()
     out: Path | None = None
     overrides: tuple[str, ...] = ()
+    forward_model: Path | None = None
 
     @property
     def is_run(self) -> bool:
@@ -50,9 +53,11 @@ class Request:
         return self.out or self.path / "results"
 
     def consolidate(self) -> None:
-        """Makes a run's model, if it is not of the newest checkpoint."""
-        if self.is_run and not is_newest(self.path / "model", self.path):
-            export(self.path, self.path / "model", overwrite=True)
+        """Makes a run's model, and the forward model's, if it is not of the newest checkpoint."""
+        if self.is_run:
+            model_folder(self.path)
+        if self.forward_model is not None:
+            model_folder(self.forward_model)
 
     def subject(self) -> tuple[Subject, EvaluateConfig]:
         """What `evaluate` takes; a run is consolidated."""
@@ -74,19 +79,25 @@ class Request:
     def absolute(self) -> Request:
         """The same for a process that runs elsewhere."""
         data = self.data if self.data is None or is_url(self.data) else str(Path(self.data).resolve())
-        return replace(self, path=self.path.resolve(), data=data, out=self.out and self.out.resolve())
+        forward = self.forward_model and self.forward_model.resolve()
+        out = self.out and self.out.resolve()
+        return replace(self, path=self.path.resolve(), data=data, out=out, forward_model=forward)
 
     def _only(self, subject: Subject) -> Subject:
-        return replace(subject, tasks=self.tasks) if self.tasks else subject
+        forward = None if self.forward_model is None else model_folder(self.forward_model)
+        return replace(subject, tasks=self.tasks or subject.tasks, forward_model=forward)
 
 
-def evaluate_path(
-    subject: Path, data: str | None, tasks: tuple[str, ...], out: Path | None, overrides: tuple[str, ...]
-) -> Path:
+def evaluate_here(request: Request) -> Path:
     """Evaluates a run folder (consolidated first if it is not yet) or a model folder; the path of results.json."""
-    request = _checked(Request(subject, data, tasks, out, overrides))
-    request.consolidate()
+    _checked(request).consolidate()
     return evaluate(*request.subject())
+
+
+def probe_here(request: Request, spellings: tuple[str, ...], seed: int) -> Path:
+    """After evaluate_here: the same with other spellings; the path of probe.md."""
+    subject, config = request.subject()
+    return probe(subject, config, spellings, seed=seed, progress=Progress())
 
 
 def evaluate_in_tasks(
@@ -157,7 +168,7 @@ def _steps(request: Request, tasks: int) -> list[Step]:
 
 def _mounts(request: Request) -> list[Path]:
     """Folders that a container has to show."""
-    found = [request.path, request.results]
+    found = [request.path, request.results, *([request.forward_model] if request.forward_model else [])]
     if request.is_run:
         found += folders_of(absolute(strict.load(RunConfig, request.path / "config.toml")))
     return found if request.data is None or is_url(request.data) else [*found, Path(request.data)]

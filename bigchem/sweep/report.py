@@ -252,7 +252,7 @@ def _sections(analysis: Analysis, measured: Sequence[Panel], gained: Sequence[Pa
 
 
 def _definitions(analysis: Analysis) -> list[Row]:
-    from bigchem.evaluate.protocol import DEFINITIONS
+    from bigchem.evaluate.definitions import DEFINITIONS
 
     first: dict[Key, Row] = {}
     for score in analysis.results.scores:

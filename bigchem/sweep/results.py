@@ -161,7 +161,7 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
 
 def higher_is_better(metric: str) -> bool:
     """The metric's direction, from the protocol; UserError for a metric that the protocol does not know."""
-    from bigchem.evaluate.protocol import HIGHER_IS_BETTER
+    from bigchem.evaluate.definitions import HIGHER_IS_BETTER
 
     if metric == LOSS:
         return False

@@ -27,3 +27,37 @@ def test_a_similarity_at_the_threshold_reaches_it(wrong, percent):
             ["a" * length], ["b" * (length * (100 - percent) // 100) + "a" * (length * percent // 100)]
         )
         assert similarity[0] >= percent / 100
+
+
+def test_a_text_is_parsed_into_its_actions():
+    text = " ADD water (5 mL);  STIR for 1 h; YIELD poly(a; b)  (2 g; 90%); PHASESEPARATION. "
+    assert [(one.kind, one.content) for one in actions.parse(text)] == [
+        ("ADD", "water (5 mL)"),
+        ("STIR", "for 1 h"),
+        ("YIELD", "poly(a; b) (2 g; 90%)"),
+        ("PHASESEPARATION", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("", []),
+        (".", []),
+        ("ADD THF; THF; DRY", ["ADD", "DRY"]),  # a solvent is no action
+        ("ADD x; DRYSOLID; DRYING y", ["ADD", "DRYSOLID"]),
+        ("add water; STIR", ["add", "STIR"]),
+        ("NOACTION.", ["NOACTION"]),
+        ("FILTER;WASH", ["FILTER;WASH"]),
+    ],
+)
+def test_only_known_kinds_begin_an_action(text, kinds):
+    assert [one.kind for one in actions.parse(text)] == kinds
+
+
+def test_actions_match_as_bags_by_kind_and_as_a_whole():
+    found = actions.matches(["ADD a; ADD b; STIR"], ["ADD b; ADD c; ADD d; WAIT"])
+    assert found["ADD"].tolist() == [[2, 3, 2]]
+    assert found["STIR"].tolist() == [[0, 0, 1]]
+    assert found[actions.WHOLE].tolist() == [[1, 4, 3]]
+    assert found.keys() == {*actions.KINDS, actions.WHOLE}

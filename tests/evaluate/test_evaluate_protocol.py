@@ -6,7 +6,8 @@ import pytest
 
 from bigchem.errors import UserError
 from bigchem.evaluate import pool
-from bigchem.evaluate.protocol import DEFINITIONS, HIGHER_IS_BETTER, PROTOCOL, score_task
+from bigchem.evaluate.definitions import DEFINITIONS, HIGHER_IS_BETTER, PROTOCOL
+from bigchem.evaluate.protocol import score_task
 from bigchem.tasks import TASKS
 
 CAPTIONS = ["The molecule is an alcohol.", "It is a conjugate base of an acid and a salt."]
@@ -39,7 +40,7 @@ def test_every_task_has_its_headline_metric_and_every_metric_a_direction():
         assert task.headline in names
         assert len(names) == len(set(names))
         assert set(names) <= set(HIGHER_IS_BETTER)
-    assert {name for name, higher in HIGHER_IS_BETTER.items() if not higher} == {"levenshtein", "fcd"}
+    assert {name for name, higher in HIGHER_IS_BETTER.items() if not higher} == {"levenshtein", "fcd", "invalid"}
 
 
 def test_definition_ids_mean_one_thing():
@@ -49,7 +50,7 @@ def test_definition_ids_mean_one_thing():
 
 def test_captioning_without_vocabularies_still_has_numbers(bare):
     scores = score("captioning", CAPTIONS, CAPTIONS)
-    assert {name for name, one in scores.items() if one.value is None} == {"bleu2", "bleu4", "meteor"}
+    assert {name for name, one in scores.items() if one.value is None} == {"bleu2", "bleu4", "meteor", "text2mol"}
     assert all(scores[name].value == pytest.approx(1) for name in ("rouge1", "rouge2", "rougeL", "bleu2_words"))
     assert scores["bleu4"].note.startswith("needs SciBERT's vocabulary: set BIGCHEM_SCIBERT")
     assert "NLTK_DATA" in scores["meteor"].note
@@ -81,7 +82,10 @@ def test_top_k_is_scored_for_lists_that_are_long_enough():
         "top2": 1.0,
         "top3": 1.0,
         "top1_nostereo": 0.5,
+        "top2_nostereo": 1.0,
+        "top3_nostereo": 1.0,
         "validity": 1.0,
+        "invalid": 0.0,
     }
     ranked[1].pop()
     assert "top3" not in score("forward", ["CCO", "CN"], ranked)
@@ -89,8 +93,25 @@ def test_top_k_is_scored_for_lists_that_are_long_enough():
 
 def test_retrosynthesis_is_forward_and_a_round_trip_that_needs_a_model():
     scores = score("retrosynthesis", ["CCO.CN"], ["NC.OCC"])
-    assert values(scores) == {"top1": 1, "top1_nostereo": 1, "validity": 1, "round_trip": None}
-    assert scores["round_trip"].note == "needs a forward model's predictions"
+    alike = {"top1": 1, "top1_nostereo": 1, "validity": 1, "invalid": 0}
+    assert values(scores) == {**alike, "round_trip": None, "round_trip_nostereo": None}
+    assert scores["round_trip"].note.startswith("needs a forward model: add --forward-model MODEL")
+
+
+def test_a_round_trip_is_back_at_the_product():
+    """The prediction need not be the reference, and a product may be spelled otherwise."""
+    products = ["C[C@H](N)O", "CCO", "CCO", "C1CC1"]
+    made = ["C[C@@H](N)O", "OCC", "C(", "C1CC1C"]
+    scores = score_task("retrosynthesis", products, ["C"] * 4, [["N"]] * 4, products=made)
+    found = {one.metric: one.value for one in scores}
+    assert (found["top1"], found["round_trip"], found["round_trip_nostereo"]) == (0, 0.25, 0.5)
+    with pytest.raises(ValueError, match="one length"):
+        score_task("retrosynthesis", products, ["C"] * 4, [["N"]] * 4, products=["C"])
+
+
+def test_invalid_counts_all_of_the_list():
+    assert values(score("forward", ["C", "C"], [["C", "C("], ["", "N"]]))["invalid"] == 0.5
+    assert values(score("forward", ["C", "C"], [["C", "C("], ["N", "N"]]))["invalid"] == 0.25
 
 
 def test_references_that_do_not_parse_are_told():
@@ -101,11 +122,34 @@ def test_references_that_do_not_parse_are_told():
 
 
 def test_actions_by_hand():
-    scores = score("actions", ["abcdefghij", "abcd efgh", "ab"], ["abcdefghiX", "abcd efgh", "cd"])
-    assert values(scores) == pytest.approx(
+    scores = values(score("actions", ["abcdefghij", "abcd efgh", "ab"], ["abcdefghiX", "abcd efgh", "cd"]))
+    assert scores == pytest.approx(
         # 2 of 4 tokens; 1 of 3 bigrams, as nltk counts at least one for every text
         {"bleu2": (2 / 4 * 1 / 3) ** 0.5, "exact": 1 / 3, "lev90": 2 / 3, "lev75": 2 / 3, "lev50": 2 / 3}
+        | {"precision": 1 / 3, "recall": 1 / 3}
     )
+
+
+def test_precision_and_recall_of_each_kind_of_action():
+    references = ["ADD water; STIR for 1 h; ADD acid.", "WASH; YIELD a salt."]
+    predictions = ["STIR for 2 h; ADD water.", "WASH; WASH; DRY."]
+    scores = score("actions", references, predictions)
+    found = {name: one.value for name, one in scores.items() if name.startswith(("precision", "recall"))}
+    assert found == {
+        "precision": 2 / 5,  # ADD water, WASH
+        "recall": 2 / 5,
+        "precision_ADD": 1.0,
+        "recall_ADD": 0.5,
+        "precision_STIR": 1.0,
+        "recall_STIR": 1.0,
+        "precision_WASH": 0.5,
+        "recall_WASH": 1.0,
+        "precision_DRY": 0.0,
+        "recall_DRY": None,
+        "precision_YIELD": None,
+        "recall_YIELD": 0.0,
+    }
+    assert (scores["precision_WASH"].n, scores["precision_YIELD"].n) == (1, 0)
 
 
 def test_intervals_hold_the_value_and_repeat():

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -9,29 +8,14 @@ import torch
 
 from bigchem.config import EvaluateConfig
 from bigchem.data.shards import Data, TaskRows
-from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
 from bigchem.evaluate.generate import Part, part_of, predict, read_lines, token_loss
+from bigchem.evaluate.predictor import Predictor
 from bigchem.evaluate.run import Subject, begin, evaluate, parts_left, predict_part, score_parts
-from bigchem.model.presets import shape, to_hf_config
 from bigchem.progress import Progress
 
 QUIET = Progress(quiet=True)
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def model_dir(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of random weights with the small corpus's tokenizer."""
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    folder = tmp_path_factory.mktemp("model")
-    vocab_size = Tokenizer.load(small_data / "tokenizer").vocab_size
-    torch.manual_seed(0)
-    config = to_hf_config(shape("sweep-0.2m", vocab_size), 0.0)
-    T5ForConditionalGeneration(T5Config(**config)).save_pretrained(folder)
-    shutil.copytree(small_data / "tokenizer", folder, dirs_exist_ok=True)
-    return folder
 
 
 def config(**fields: object) -> EvaluateConfig:
@@ -147,3 +131,26 @@ def test_three_parts_give_what_one_process_gives(small_data: Path, model_dir: Pa
     score_parts(three, config())
     for name in ("results.json", "table.md", "predictions/captioning.jsonl", "predictions/forward.jsonl"):
         assert (three.out / name).read_bytes() == (one.out / name).read_bytes()
+
+
+def test_the_round_trip_asks_the_forward_model_once(small_data: Path, model_dir: Path, tmp_path: Path) -> None:
+    """The model itself is the forward model; of a kill in the middle, what was predicted stays."""
+    about = {"run": "x", "mixture": {"retrosynthesis": 1.0}, "seed": 0, "step": 1, "tokens": 2}
+    subject = Subject(model_dir, Data(small_data), ("retrosynthesis",), tmp_path, 512, about, forward_model=model_dir)
+    results = evaluate(subject, config(max_rows=4), progress=QUIET)
+    table = json.loads(results.read_text())
+    scores = {m["metric"]: m for m in table["metrics"]}
+    assert scores["round_trip"]["value"] == 0.0
+    assert scores["round_trip"]["n"] == scores["round_trip_nostereo"]["n"] == 4
+    assert table["forward_model"] == table["model"]["sha256"]
+    (file,) = tmp_path.glob("predictions/round_trip.*.jsonl")
+    lines = read_lines(file)
+    best = {line["predictions"][0] for line in read_lines(tmp_path / "predictions" / "retrosynthesis.jsonl")}
+    assert {line["source"] for line in lines} == best
+    made = Predictor(model_dir).predict("forward", [line["source"] for line in lines], config())
+    assert [line["prediction"] for line in lines] == [ranked[0].text for ranked in made]
+    kept = json.dumps({**lines[0], "prediction": "C"})
+    file.write_text(kept + "\n" + kept[:9])  # asked before, and cut off by a kill
+    evaluate(subject, config(max_rows=4), progress=QUIET)
+    assert {line["source"] for line in read_lines(file)} == best
+    assert read_lines(file)[0]["prediction"] == "C"

@@ -69,9 +69,17 @@ def test_no_pairs_give_an_empty_table():
     assert molecules.compare([], []).shape == (0, len(molecules.COLUMNS))
 
 
-def test_frechet_distance_gets_canonical_smiles_of_pairs_that_both_parse(monkeypatch):
+def test_frechet_distance_gets_the_canonical_smiles_of_each_side_that_parse(monkeypatch):
     calls = []
     monkeypatch.setitem(sys.modules, "fcd", SimpleNamespace(get_fcd=lambda *sides: calls.append(sides) or 1.5))
     assert molecules.frechet_distance(["OCC", "CC", "C"], ["CN", "C(", "NC"]) == 1.5
-    assert calls == [(["CCO", "C"], ["CN", "CN"])]
-    assert np.isnan(molecules.frechet_distance(["OCC"], ["CN"]))
+    assert calls == [(["CCO", "CC", "C"], ["CN", "CN"])]
+    assert np.isnan(molecules.frechet_distance(["OCC", "CC"], ["CN", ""]))
+
+
+def test_no_molecule_is_longer_than_the_places_that_all_others_are_padded_to(monkeypatch):
+    """Else package fcd pads its whole side to it; what that does to the distance is in test_published_scores.py."""
+    calls = []
+    monkeypatch.setitem(sys.modules, "fcd", SimpleNamespace(get_fcd=lambda *sides: calls.append(sides) or 1.5))
+    molecules.frechet_distance(["C" * 400, "CC"], ["CN", "C" * 349])
+    assert calls == [(["C" * 349, "CC"], ["CN", "C" * 349])]

@@ -19,7 +19,7 @@ from bigchem.errors import UserError
 from bigchem.launch.arrays import one_process
 from bigchem.launch.build import build_in_tasks
 from bigchem.launch.cluster import ClusterProfile, load_profile
-from bigchem.launch.evaluate import Request, evaluate_in_tasks, evaluate_path
+from bigchem.launch.evaluate import Request, evaluate_here, evaluate_in_tasks
 from bigchem.launch.status import RunStatus
 from bigchem.launch.sweeps import SweepRun, _left_of
 from bigchem.progress import Progress
@@ -86,7 +86,7 @@ def test_tasks_predict_and_score_what_one_process_does(small_data: Path, model_d
     asked = Request(model_dir, str(small_data), ("forward",), tmp_path / "tasks", overrides)
     results = evaluate_in_tasks(asked, LOCAL, 2, QUIET)
     assert results is not None
-    whole = evaluate_path(model_dir, str(small_data), ("forward",), tmp_path / "one", overrides)
+    whole = evaluate_here(Request(model_dir, str(small_data), ("forward",), tmp_path / "one", overrides))
     assert results.read_bytes() == whole.read_bytes()
     for name in ("table.md", "predictions/forward.jsonl"):
         assert (results.parent / name).read_bytes() == (whole.parent / name).read_bytes()

@@ -16,7 +16,7 @@ from runs import config_of
 from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.launch import job
-from bigchem.launch.evaluate import evaluate_path
+from bigchem.launch.evaluate import Request, evaluate_here
 from bigchem.launch.rendezvous import Rendezvous
 from bigchem.launch.roll import AbsentError
 from bigchem.launch.status import run_status
@@ -54,7 +54,7 @@ def test_every_rank_follows_a_changed_configuration(extended: RunConfig) -> None
 def test_a_model_of_an_older_step_is_not_evaluated_for_a_newer(extended: RunConfig) -> None:
     first = json.loads((extended.run_dir / "results" / "results.json").read_text())
     assert first["step"] == 3
-    again = json.loads(evaluate_path(extended.run_dir, None, ("forward",), None, ("max_rows=2",)).read_text())
+    again = json.loads(evaluate_here(Request(extended.run_dir, None, ("forward",), None, ("max_rows=2",))).read_text())
     assert again["step"] == 6
     assert again["model"]["sha256"] != first["model"]["sha256"]
 

@@ -20,7 +20,7 @@ from bigchem.errors import UserError
 from bigchem.launch import squeue
 from bigchem.launch.build import build_in_tasks
 from bigchem.launch.cluster import ClusterProfile, load_profile
-from bigchem.launch.evaluate import Request, evaluate_in_tasks, evaluate_path
+from bigchem.launch.evaluate import Request, evaluate_here, evaluate_in_tasks
 from bigchem.launch.status import RunStatus, read_submission, run_status, statuses
 from bigchem.launch.sweeps import SweepRun, submit_sweep, wait_for_all
 from bigchem.progress import Progress
@@ -154,7 +154,7 @@ def test_tasks_on_slurm_evaluate_a_run_as_one_process_does(testbed: Bed, small_d
     overrides = ("max_rows=8", "max_new_tokens=8", "batch_tokens=150", "bootstrap=10")
     results = evaluate_in_tasks(Request(run_dir, overrides=overrides), ONE, 3, QUIET, stay=True)
     assert results == run_dir / "results" / "results.json"
-    whole = evaluate_path(run_dir, None, (), tmp_path / "one", overrides)
+    whole = evaluate_here(Request(run_dir, None, (), tmp_path / "one", overrides))
     assert results.read_bytes() == whole.read_bytes()
     for file in (tmp_path / "one" / "predictions").glob("*[a-z].jsonl"):
         assert (run_dir / "results" / "predictions" / file.name).read_bytes() == file.read_bytes()

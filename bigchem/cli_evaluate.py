@@ -1,0 +1,191 @@
+"""The verbs about predictions: evaluate, score, predict, serve. Nothing heavy is imported before a verb needs it."""
+
+from __future__ import annotations
+
+import json
+import os
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bigchem.program import Json, Set
+
+app = typer.Typer()
+
+AnyTask = Annotated[str, typer.Option("--task", help="captioning, generation, forward, retrosynthesis or actions.")]
+
+
+@app.command()
+def evaluate(
+    subject: Annotated[Path, typer.Argument(help="A run folder, or a consolidated model's folder (then --data).")],
+    data: Annotated[str | None, typer.Option(help="Data folder or its URL; default: the run's own.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Only this task (repeatable).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where results go; default: RUN/results or MODEL/results.")] = None,
+    forward_model: Annotated[
+        Path | None,
+        typer.Option(help="A model's or run's folder, maybe the same, for the round trip of retrosynthesis."),
+    ] = None,
+    probe: Annotated[
+        str | None, typer.Option(help="Also with molecules respelled: canonical,random,kekule,explicit-h, or some.")
+    ] = None,
+    probe_seed: Annotated[int, typer.Option(min=0, help="Which random spellings --probe takes.")] = 0,
+    cluster: Annotated[
+        str | None, typer.Option(help="By tasks that this cluster profile describes; default: in this process.")
+    ] = None,
+    tasks: Annotated[int | None, typer.Option(min=1, help="With --cluster: how many tasks predict.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="With --cluster: stay until there are results.")] = False,
+    overrides: Set = None,
+) -> None:
+    """Predict and score. Settings are those of [evaluate]: --set split=valid, --set num_beams=4, --set max_rows=100.
+
+    With --cluster, an array of tasks predicts and one scores, to the results of one process. Give the same command
+    again if tasks fail: what is predicted stays.
+
+    Example: bigchem evaluate runs/demo/1m-all-s0 --set num_beams=4
+
+    Example: bigchem evaluate model --data data/demo --task captioning --probe canonical,random
+    """
+    from bigchem.errors import UserError
+    from bigchem.evaluate.probe import parse_spellings
+    from bigchem.launch import evaluate as launch
+    from bigchem.launch.cluster import load_profile
+    from bigchem.progress import Progress
+
+    if cluster is None and (tasks is not None or wait):
+        raise UserError("goes with --cluster", "--tasks" if tasks is not None else "--wait", "add --cluster PROFILE")
+    if cluster is not None and probe is not None:
+        raise UserError("does not go with --cluster", "--probe", "give it in a command of its own, on one machine")
+    spellings = () if probe is None else parse_spellings(probe)
+    request = launch.Request(subject, data, tuple(task or ()), out, tuple(overrides or ()), forward_model)
+    if cluster is None:
+        results: Path | None = launch.evaluate_here(request)
+    else:
+        results = launch.evaluate_in_tasks(request, load_profile(cluster), tasks or 1, Progress(), stay=wait)
+    if results is not None:
+        print((results.parent / "table.md").read_text(encoding="utf-8"))
+        if spellings:
+            print(launch.probe_here(request, spellings, probe_seed).read_text(encoding="utf-8"))
+        print(results)
+
+
+@app.command()
+def score(
+    task: AnyTask,
+    file: Annotated[Path | None, typer.Argument(help="MolT5's TSV, JSONL or CSV; plain or .gz.")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(metavar="A B", help="Differences, B - A, of two files instead.")
+    ] = None,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for 95 % intervals; 0: none.")] = 1000,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a file of predictions by the published protocol, or compare two of the same examples.
+
+    --compare draws the same examples for both files (paired bootstrap): a difference whose interval excludes 0 is no
+    chance of which examples were taken.
+
+    Example: bigchem score predictions/captioning.jsonl --task captioning
+
+    Example: bigchem score --task captioning --compare old.jsonl new.jsonl
+    """
+    from bigchem.errors import UserError
+    from bigchem.evaluate import compare as comparing
+    from bigchem.evaluate import score as scoring
+    from bigchem.progress import tables
+    from bigchem.tasks import check_labelled
+
+    check_labelled(task, "--task")
+    if (file is None) == (compare is None):
+        raise UserError("takes one FILE, or --compare A B", "score", "bigchem score --help has an example of each")
+    processes = workers or os.cpu_count() or 1
+    if compare is not None:
+        found = comparing.compare_files(task, *compare, bootstrap=bootstrap, workers=processes)
+        shown, listed = comparing.table(found, *map(str, compare)), comparing.to_json(found)
+    else:
+        scores = scoring.score_file(task, file or Path(), bootstrap=bootstrap, workers=processes)
+        shown, listed = scoring.table(scores), scoring.to_json(scores)
+    if as_json:
+        print(json.dumps(listed, indent=1))
+    else:
+        tables().print(shown)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A consolidated model's folder, or a run's.")],
+    task: AnyTask,
+    inputs: Annotated[
+        list[str] | None, typer.Argument(metavar="INPUT...", help='Texts or SMILES, {"source": ...}, or - for stdin.')
+    ] = None,
+    num_return: Annotated[int, typer.Option("--num-return", "-k", min=1, help="Predictions of each input.")] = 1,
+    num_beams: Annotated[int | None, typer.Option(min=1, help="Beams; default: 5, or as many as -k asks for.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest prediction, in tokens.")] = 512,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each input.")] = False,
+) -> None:
+    """Predict for inputs of one's own: the k best, with the logarithm of their probability, SMILES checked by RDKit.
+
+    The task's prompt is added. Stdin has an input on each line, text or a JSON object, of which other fields are kept:
+    with a "target" in them, the output of --json is what `bigchem score` reads.
+
+    Example: bigchem predict runs/demo/1m-together-s0 --task captioning "CC(=O)O" -k 3
+
+    Example: bigchem predict model --task forward --json - < reactions.txt > predictions.jsonl
+    """
+    import sys
+
+    from bigchem.config import EvaluateConfig
+    from bigchem.errors import UserError
+    from bigchem.evaluate import inputs as reading
+    from bigchem.progress import Progress, tables
+    from bigchem.strict import validate
+    from bigchem.tasks import check_labelled
+
+    check_labelled(task, "--task")
+    if not inputs:
+        raise UserError("no input", "predict", "give texts, or - to read them from stdin, one a line")
+    beams = num_beams or max(5, num_return)
+    settings = {"num_return": num_return, "num_beams": beams, "max_new_tokens": max_new_tokens}
+    config = validate(EvaluateConfig, settings, "predict")
+
+    from bigchem.evaluate.predictor import Predictor
+    from bigchem.export import model_folder
+
+    predictor, progress = Predictor(model_folder(model)), Progress()
+    records = reading.read_inputs(inputs, sys.stdin)
+    while chunk := list(islice(records, 1000)):
+        predicted = predictor.predict(task, [record["source"] for record in chunk], config, progress)
+        if as_json:
+            for record, predictions in zip(chunk, predicted, strict=True):
+                print(reading.to_json(record, predictions), flush=True)
+        else:
+            tables().print(reading.table(chunk, predicted))
+
+
+@app.command()
+def serve(
+    model: Annotated[Path, typer.Argument(help="A consolidated model's folder, or a run's.")],
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0: all, for anyone who can reach it.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 7860,
+) -> None:
+    """Serve a page: the five tasks, the k best, molecules drawn. Needs gradio: pip install 'bigchem[serve]'.
+
+    Example: bigchem serve runs/demo/1m-together-s0
+    """
+    from importlib.util import find_spec
+
+    from bigchem.errors import UserError
+    from bigchem.progress import Progress
+
+    if find_spec("gradio") is None:
+        raise UserError("needs the optional package gradio", "serve", "pip install 'bigchem[serve]'")
+
+    from bigchem.evaluate import page
+    from bigchem.export import model_folder
+
+    folder = model_folder(model)
+    Progress().say(f"{folder}: http://{host}:{port}, until interrupted")
+    page.serve(folder, host, port)

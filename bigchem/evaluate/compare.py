@@ -1,0 +1,134 @@
+"""Two files of predictions of the same examples: by how much each metric differs, and whether that is chance."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.markup import escape
+from rich.table import Table
+
+from bigchem.errors import UserError
+from bigchem.evaluate.definitions import Metric
+from bigchem.evaluate.intervals import Statistic, percentiles, resampled
+from bigchem.evaluate.pairs import Pairs, UnavailableError
+from bigchem.evaluate.protocol import Outcome, outcomes
+from bigchem.evaluate.score import Predictions, read_predictions
+
+Verdict = Literal["better", "worse", "open", "n/a"]
+"""Of the second file: its interval excludes 0 on the better or on the worse side, holds 0, or there is none."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A metric of two files. None where it is n/a; `note` then has the remedy.
+
+    difference: second - first. low, high: its 95 % interval. n: examples drawn in each resample, those of the files.
+    """
+
+    task: str
+    metric: str
+    first: float | None
+    second: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    verdict: Verdict
+    n: int
+    definition: str
+    note: str = ""
+
+
+def compare_files(
+    task: str, first: Path, second: Path, *, bootstrap: int = 1000, seed: int = 0, workers: int = 1
+) -> list[Difference]:
+    """Differences, second - first, of every metric that both files have, with paired-bootstrap intervals.
+
+    The same resamples of the examples are drawn for both files (Koehn 2004), so what makes an example hard for both
+    cancels. UserError unless both files hold the same examples, source and reference, in the same order.
+    """
+    read = [read_predictions(path) for path in (first, second)]
+    _check_same(read[0], read[1], first, second)
+    one, two = (
+        dict(zip(*found, strict=True)) for found in (outcomes(task, Pairs(*side, workers=workers)) for side in read)
+    )
+    shared = [metric for metric in one if metric in two]
+    pairs = [(one[metric], two[metric]) for metric in shared]
+    limits = _limits(pairs, bootstrap, seed)
+    return [
+        _difference(task, metric, *pair, limit, len(read[0][0]))
+        for metric, pair, limit in zip(shared, pairs, limits, strict=True)
+    ]
+
+
+def table(differences: list[Difference], first: str, second: str) -> Table:
+    """The differences for a terminal. first, second: what the columns of the two files are called."""
+    out = Table("task", "metric")
+    for name in (first, second, "difference", "95 % interval"):
+        out.add_column(escape(name), justify="right")
+    for name in ("second is", "n", "definition", "note"):
+        out.add_column(name)
+    for d in differences:
+        interval = "" if d.low is None else f"{d.low:+.4f} .. {d.high:+.4f}"
+        values = [
+            "n/a" if value is None else f"{value:{sign}.4f}"
+            for value, sign in ((d.first, ""), (d.second, ""), (d.difference, "+"))
+        ]
+        out.add_row(d.task, d.metric, *values, interval, d.verdict, str(d.n), d.definition, escape(d.note))
+    return out
+
+
+def to_json(differences: list[Difference]) -> list[dict[str, Any]]:
+    """The differences as JSON values, one object each, keys as in Difference, with `excludes_zero`."""
+    return [{**asdict(d), "excludes_zero": d.verdict in ("better", "worse")} for d in differences]
+
+
+def _check_same(one: Predictions, two: Predictions, first: Path, second: Path) -> None:
+    hint = "paired differences need the same examples in the same order"
+    if len(one[0]) != len(two[0]):
+        raise UserError(f"{len(two[0])} examples, {first} has {len(one[0])}", str(second), hint)
+    for number, (source, reference, other_source, other) in enumerate(zip(*one[:2], *two[:2], strict=True), 1):
+        if (source, reference) != (other_source, other):
+            name, a, b = ("source", source, other_source) if source != other_source else ("target", reference, other)
+            raise UserError(
+                f"example {number} is another one: its {name} is {b[:60]!r}, in {first} {a[:60]!r}", str(second), hint
+            )
+
+
+def _limits(pairs: list[tuple[Outcome, Outcome]], resamples: int, seed: int) -> list[tuple[float, float]]:
+    """The interval of each difference; NaN where one side is no sum over examples."""
+    none = (math.nan, math.nan)
+    drawn = [(a, b) for a, b in pairs if isinstance(a, Statistic) and isinstance(b, Statistic)]
+    if not drawn or not resamples:
+        return [none] * len(pairs)
+    first = resampled([a for a, _ in drawn], resamples, seed)
+    second = resampled([b for _, b in drawn], resamples, seed)
+    found = iter([percentiles(b - a) for a, b in zip(first, second, strict=True)])
+    return [next(found) if isinstance(a, Statistic) and isinstance(b, Statistic) else none for a, b in pairs]
+
+
+def _difference(
+    task: str, metric: Metric, one: Outcome, two: Outcome, limit: tuple[float, float], examples: int
+) -> Difference:
+    missing = next((side for side in (one, two) if isinstance(side, UnavailableError)), None)
+    first, second = (_value(side) for side in (one, two))
+    note = str(missing) if missing else ""
+    if first is None or second is None:
+        note = note or "undefined: no prediction counts"
+        return Difference(task, metric.name, first, second, None, None, None, "n/a", examples, metric.definition, note)
+    low, high = (None if math.isnan(end) else end for end in limit)
+    verdict: Verdict = "n/a"
+    if low is not None and high is not None:
+        verdict = "open" if low <= 0 <= high else "better" if (low > 0) == metric.higher_is_better else "worse"
+    return Difference(
+        task, metric.name, first, second, second - first, low, high, verdict, examples, metric.definition, note
+    )
+
+
+def _value(outcome: Outcome) -> float | None:
+    if isinstance(outcome, UnavailableError):
+        return None
+    value = outcome.value if isinstance(outcome, Statistic) else outcome
+    return None if math.isnan(value) else value

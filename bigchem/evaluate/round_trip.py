@@ -1,0 +1,41 @@
+"""The way back of retrosynthesis: what a forward model makes of predicted reactants."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from bigchem.config import EvaluateConfig
+from bigchem.evaluate.generate import read_lines
+from bigchem.progress import Progress
+
+_AT_ONCE = 256
+"""Inputs between two writings of the file: a kill loses no more."""
+
+
+def products(
+    model_dir: Path, reactants: Sequence[str], config: EvaluateConfig, file: Path, progress: Progress
+) -> list[str]:
+    """The best prediction of a forward model for each text of reactants, by config's beams.
+
+    They are kept in file, which has to be one of this model and these settings, and are not predicted again. Equal
+    texts are predicted once.
+    """
+    known = {line["source"]: line["prediction"] for line in read_lines(file)}
+    todo = [text for text in dict.fromkeys(reactants) if text not in known]
+    if todo:
+        from bigchem.evaluate.predictor import Predictor
+
+        predictor, best = Predictor(model_dir), config.model_copy(update={"num_return": 1})
+        quiet = Progress(quiet=True)
+        todo.sort(key=len, reverse=True)
+        with file.open("a", encoding="utf-8") as out, progress.bar("forward model", len(todo)) as bar:
+            for start in range(0, len(todo), _AT_ONCE):
+                part = todo[start : start + _AT_ONCE]
+                for text, ranked in zip(part, predictor.predict("forward", part, best, quiet), strict=True):
+                    known[text] = ranked[0].text
+                    out.write(json.dumps({"source": text, "prediction": ranked[0].text}, ensure_ascii=False) + "\n")
+                out.flush()
+                bar.advance(len(part))
+    return [known[text] for text in reactants]

@@ -1,0 +1,46 @@
+"""The same molecules, spelled otherwise: what a model that has learnt chemistry should not mind."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable
+
+from rdkit import Chem
+
+from bigchem.evaluate.molecules import parse
+
+_JOINTS = re.compile(r"([.~])")
+"""What stands between molecules in bigchem's notation, with the fragments of one compound joined by ~."""
+
+
+def respell(smiles: str, spelling: str, seed: int) -> str | None:
+    """SMILES of the same molecules in the same order, spelled by one of SPELLINGS; None where RDKit reads one of them
+    not by itself. random depends on the seed and the text, on nothing else."""
+    parts = _JOINTS.split(smiles)
+    for place in range(0, len(parts), 2):
+        molecule = parse(parts[place])
+        if molecule is None:
+            return None
+        parts[place] = SPELLINGS[spelling](molecule, zlib.crc32(f"{seed}/{place}/{smiles}".encode()) >> 1)
+    return "".join(parts)
+
+
+def _random(molecule: Chem.Mol, seed: int) -> str:
+    return str(Chem.MolToRandomSmilesVect(molecule, 1, randomSeed=max(1, seed))[0])  # 0 would draw a seed
+
+
+def _kekule(molecule: Chem.Mol, _: int) -> str:
+    Chem.Kekulize(molecule)
+    return str(Chem.MolToSmiles(molecule, kekuleSmiles=True))
+
+
+SPELLINGS: dict[str, Callable[[Chem.Mol, int], str]] = {
+    "canonical": lambda molecule, _: str(Chem.MolToSmiles(molecule)),
+    "random": _random,
+    "kekule": _kekule,
+    "explicit-h": lambda molecule, _: str(Chem.MolToSmiles(molecule, allHsExplicit=True)),
+}
+"""canonical, kekule and explicit-h as in AMORE (Ganeeva et al. 2024), whose augmented ChEBI-20 MolReFlect's figures are
+of: each is RDKit's canonical order, with bonds for aromatic atoms, or with every hydrogen written. random: another
+order of atoms."""

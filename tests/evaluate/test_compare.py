@@ -1,0 +1,108 @@
+"""Paired differences of two files of predictions."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from bigchem.errors import UserError
+from bigchem.evaluate.compare import compare_files, table, to_json
+from bigchem.evaluate.score import score_file
+from bigchem.progress import tables
+
+
+def written(path, predictions, targets=None, k=1):
+    targets = targets or ["CCO"] * len(predictions)
+    rows = [
+        {"source": f"s{i}", "target": target, "predictions": [one] * k}
+        for i, (target, one) in enumerate(zip(targets, predictions, strict=True))
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def by_metric(differences):
+    return {one.metric: one for one in differences}
+
+
+def test_a_file_does_not_differ_from_itself(tmp_path):
+    path = written(tmp_path / "a.jsonl", ["CCO", "CC"] * 20)
+    found = compare_files("forward", path, path, bootstrap=50)
+    assert {(d.difference, d.low, d.high, d.verdict) for d in found} == {(0.0, 0.0, 0.0, "open")}
+
+
+def test_values_are_those_of_each_file_and_the_better_one_is_told(tmp_path):
+    rng = np.random.default_rng(0)
+    worse = ["CCO" if hit else "CC" for hit in rng.random(200) < 0.4]
+    better = np.where((np.array(worse) == "CCO") | (rng.random(200) < 0.2), "CCO", "CC").tolist()
+    a, b = written(tmp_path / "a.jsonl", worse), written(tmp_path / "b.jsonl", better, k=2)
+    top = by_metric(compare_files("forward", a, b, bootstrap=400))["top1"]
+    values = [next(s.value for s in score_file("forward", path) if s.metric == "top1") for path in (a, b)]
+    assert [top.first, top.second] == values
+    assert top.difference == pytest.approx(values[1] - values[0])
+    assert 0 < top.low < top.difference < top.high
+    assert (top.verdict, top.n) == ("better", 200)
+    assert by_metric(compare_files("forward", b, a, bootstrap=400))["top1"].verdict == "worse"
+    assert "top2" not in by_metric(compare_files("forward", a, b))  # one of the files has no second prediction
+
+
+def test_a_metric_where_less_is_better_is_judged_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcd", None)
+    a, b = written(tmp_path / "a.jsonl", ["CCCCCCCC"] * 30), written(tmp_path / "b.jsonl", ["CCO"] * 30)
+    distance = by_metric(compare_files("generation", a, b, bootstrap=50))["levenshtein"]
+    assert distance.difference < 0
+    assert distance.verdict == "better"
+
+
+def test_pairs_make_the_interval_as_narrow_as_theory_says(tmp_path):
+    """Two systems that fail on the same hard examples differ less by chance than two that fail independently."""
+    rng = np.random.default_rng(1)
+    hard = rng.random(1500) < 0.5
+    predictions = np.where(hard, "CC", "CCO")
+    changed = predictions.copy()
+    changed[np.flatnonzero(hard)[:40]] = "CCO"
+    a, b = written(tmp_path / "a.jsonl", predictions.tolist()), written(tmp_path / "b.jsonl", changed.tolist())
+    top = by_metric(compare_files("forward", a, b, bootstrap=2000))["top1"]
+    share = 40 / 1500
+    half = 1.96 * (share * (1 - share) / 1500) ** 0.5
+    assert (top.low, top.high) == pytest.approx((share - half, share + half), abs=0.15 * half)
+
+
+def test_the_interval_of_a_difference_covers_it_nineteen_times_in_twenty(tmp_path):
+    covered = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        first, second = (np.where(rng.random(150) < share, "CCO", "CC").tolist() for share in (0.5, 0.65))
+        a, b = written(tmp_path / "a.jsonl", first), written(tmp_path / "b.jsonl", second)
+        top = by_metric(compare_files("actions", a, b, bootstrap=300, seed=seed))["exact"]
+        covered.append(top.low <= 0.15 <= top.high)
+    assert 0.85 <= np.mean(covered) <= 1
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"predictions": ["CC"]}, r"b.jsonl: 1 examples, .*a.jsonl has 2"),
+        ({"predictions": ["CC"] * 2, "targets": ["CCO", "CN"]}, "example 2 is another one: its target is 'CN'"),
+    ],
+)
+def test_other_examples_are_refused(tmp_path, other, message):
+    a, b = written(tmp_path / "a.jsonl", ["CC"] * 2), written(tmp_path / "b.jsonl", **other)
+    with pytest.raises(UserError, match=message):
+        compare_files("forward", a, b)
+
+
+def test_what_is_not_available_has_its_remedy_and_no_verdict(tmp_path, monkeypatch):
+    monkeypatch.setattr("bigchem.evaluate.text.find_scibert", lambda: None)
+    a = written(tmp_path / "a.jsonl", ["an acid"] * 3, ["an acid"] * 3)
+    found = compare_files("captioning", a, a, bootstrap=0)
+    bleu = by_metric(found)["bleu4"]
+    assert (bleu.first, bleu.difference, bleu.verdict) == (None, None, "n/a")
+    assert "BIGCHEM_SCIBERT" in bleu.note
+    listed = json.loads(json.dumps(to_json(found)))
+    assert listed[0].keys() == {*vars(bleu), "excludes_zero"}
+    console = tables()
+    with console.capture() as shown:
+        console.print(table(found, "a.jsonl", "b.jsonl"))
+    assert "a.jsonl" in shown.get()

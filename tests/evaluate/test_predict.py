@@ -1,0 +1,115 @@
+"""Predictions for inputs of one's own: those of evaluate, with their probabilities; what is read and printed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import T5ForConditionalGeneration
+
+from bigchem.config import EvaluateConfig
+from bigchem.data.shards import Data
+from bigchem.data.tokenizer import PAD, Tokenizer
+from bigchem.errors import UserError
+from bigchem.evaluate.generate import part_of, predict, read_lines
+from bigchem.evaluate.inputs import read_inputs, table, to_json
+from bigchem.evaluate.predictor import Prediction, Predictor
+from bigchem.evaluate.score import read_predictions
+from bigchem.progress import Progress, tables
+from bigchem.tasks import TASKS
+
+CONFIG = EvaluateConfig(num_beams=3, num_return=2, max_new_tokens=10, batch_tokens=200)
+
+
+@pytest.fixture(scope="module")
+def predictor(model_dir: Path) -> Predictor:
+    return Predictor(model_dir)
+
+
+def test_texts_are_predicted_as_evaluate_predicts_rows(
+    predictor: Predictor, small_data: Path, model_dir: Path, tmp_path: Path
+) -> None:
+    """The prompt is added, and predictions come in the order of the texts, not of their lengths."""
+    rows = Data(small_data).split("test", "forward")
+    part = part_of(rows, 5, 512, 200, 0, 1)
+    predict(model_dir, rows, part, CONFIG, tmp_path / "p", torch.device("cpu"), Progress(quiet=True))
+    lines = sorted(read_lines(tmp_path / "p"), key=lambda line: line["row"])
+    made = predictor.predict("forward", [line["source"] for line in lines], CONFIG)
+    assert [[one.text for one in ranked] for ranked in made] == [line["predictions"] for line in lines]
+
+
+def test_scores_are_those_of_transformers_beam_search(predictor: Predictor, model_dir: Path) -> None:
+    model, tokenizer = T5ForConditionalGeneration.from_pretrained(model_dir).eval(), Tokenizer.load(model_dir)
+    texts = ["CCO.CC(=O)O", "C"]
+    made = predictor.predict("forward", texts, CONFIG)
+    for text, ranked in zip(texts, made, strict=True):
+        ids = torch.tensor(tokenizer.encode_batch([TASKS["forward"].prompt + text]))
+        output = model.generate(
+            input_ids=ids, num_beams=3, num_return_sequences=2, max_new_tokens=10, output_scores=True,
+            return_dict_in_generate=True,
+        )  # fmt: skip
+        assert [one.score for one in ranked] == pytest.approx(output.sequences_scores.tolist(), abs=1e-4)
+        for one, row in zip(ranked, output.sequences, strict=True):
+            labels = row[1:][row[1:] != PAD][None]
+            with torch.no_grad():
+                loss = model(input_ids=ids, labels=labels).loss
+            assert one.log_probability == pytest.approx(-float(loss) * labels.numel(), rel=1e-4)
+
+
+def test_molecules_are_marked_and_texts_are_not(predictor: Predictor) -> None:
+    greedy = EvaluateConfig(max_new_tokens=3)
+    assert isinstance(predictor.predict("generation", ["An acid."], greedy)[0][0].valid, bool)
+    assert predictor.predict("captioning", ["CCO"], greedy)[0][0].valid is None
+
+
+def test_a_long_input_is_cut_and_it_is_said(model_dir: Path) -> None:
+    progress = Progress()
+    with progress.console.capture() as said:
+        made = Predictor(model_dir, max_source_tokens=20).predict("captioning", ["C", "CCO" * 40], CONFIG, progress)
+    assert "inputs cut at 20 tokens: 1, the first is number 2" in said.get()
+    assert len(made) == 2
+
+
+def test_inputs_are_arguments_lines_and_json_lines() -> None:
+    lines = ["CCO\n", "\n", '{"source": "{}", "target": "t", "id": 7}\r\n']
+    assert list(read_inputs(["N", "-"], lines)) == [
+        {"source": "N"},
+        {"source": "CCO"},
+        {"source": "{}", "target": "t", "id": 7},
+    ]
+    with pytest.raises(UserError, match="stdin:2: not JSON"):
+        list(read_inputs(["-"], ["C", "{"]))
+    with pytest.raises(UserError, match="'source' has to be a string"):
+        list(read_inputs(['{"source": 1}'], []))
+
+
+def test_the_table_marks_molecules_and_shows_brackets_as_they_are() -> None:
+    ranked = [Prediction("[Na+]", -1.5, -0.5, True), Prediction("C(", -2.0, -1.0, False)]
+    console = tables()
+    with console.capture() as shown:
+        console.print(table([{"source": "[H]"}], [ranked]))
+    assert all(text in shown.get() for text in ("[H]", "[Na+]", "-1.50", "-0.500", "valid", "invalid"))
+
+
+def test_its_json_lines_are_what_score_reads(tmp_path: Path) -> None:
+    ranked = [Prediction("CC", -1.5, -0.5, True), Prediction("é", -2.0, -1.0, False)]
+    (tmp_path / "p.jsonl").write_text(to_json({"source": "s", "target": "t", "id": 7}, ranked) + "\n")
+    assert read_predictions(tmp_path / "p.jsonl") == (["s"], ["t"], [["CC", "é"]])
+    line = json.loads((tmp_path / "p.jsonl").read_text())
+    assert (line["id"], line["log_probabilities"], line["scores"]) == (7, [-1.5, -2.0], [-0.5, -1.0])
+    assert line["valid"] == [True, False]
+
+
+def test_the_command_reads_stdin_and_prints_a_line_for_each_input(model_dir: Path) -> None:
+    command = [sys.executable, "-m", "bigchem.cli", "predict", str(model_dir), "--task", "forward", "-k", "2"]
+    options = ["--max-new-tokens", "4", "--json", "-"]
+    done = subprocess.run(
+        [*command, *options], input='CCO\n{"source": "CC", "id": 1}\n', capture_output=True, text=True, check=True
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(line["source"], len(line["predictions"])) for line in lines] == [("CCO", 2), ("CC", 2)]
+    assert lines[1]["id"] == 1
