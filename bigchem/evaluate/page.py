@@ -54,7 +54,7 @@ def listing(task: str, predictions: Sequence[Prediction]) -> str:
             told += ", valid SMILES" if one.valid else ", not a valid SMILES"
         button = f'<button class="copy" data-text="{text}" onclick="{_COPY}">copy</button>'
         figure = drawing(one.text) if chemistry else ""
-        shown = f'<code style="overflow-wrap: anywhere">{text}</code>'
+        shown = f'<code style="overflow-wrap: anywhere; white-space: pre-wrap">{text}</code>'
         items.append(f'<li class="prediction">{shown} {button}<br><small>{told}</small><br>{figure}</li>')
     return f"<ol>{''.join(items)}</ol>"
 
