@@ -22,12 +22,12 @@ install: $(STAMP)  ## Make .venv with all that is needed
 demo: $(STAMP)  ## The whole path on the embedded corpus: six runs and a report, under 6 minutes
 	$(BIN)/bigchem demo --out demo
 
-# A file stays with one worker, so that what its tests share is made once.
+# A file stays with one worker, so that what its tests share is made once; long files come before the end.
 test: $(STAMP)  ## All tests but the slow ones
-	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(STAMP)  ## All tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)  ## Lint, format, types
 	$(BIN)/ruff check .

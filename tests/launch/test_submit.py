@@ -158,6 +158,7 @@ def test_a_run_that_fails_says_why(small_data: Path, tmp_path: Path) -> None:
     assert run_status(config.run_dir).state == "failed"
 
 
+@pytest.mark.slow
 def test_a_failing_run_does_not_keep_the_others_of_a_sweep_from_running(small_data: Path, tmp_path: Path) -> None:
     bad = config_of(tmp_path, small_data, "bad", model={"init_from": str(_empty_model(tmp_path))})
     good = config_of(tmp_path, small_data, "good")

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_every_figure_is_there_with_its_target_and_whether_it_holds(small_data: Path) -> None:
     command = [sys.executable, str(ROOT / "tools" / "bench_data.py"), "--data", str(small_data), "--json"]
     done = subprocess.run([*command, "--steps", "20", "--rows", "100000"], capture_output=True, text=True, check=False)

@@ -28,6 +28,7 @@ def report(program: str, *arguments: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_training_steps_are_equal_before_they_are_timed() -> None:
     arguments = ("--preset", "sweep-0.2m", "--dropout", "0", "--dropout", "0.1", "--tokens", "600", "--turns", "2")
     found = report("bench_train_step.py", *arguments)
