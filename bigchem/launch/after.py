@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bigchem.launch import history
 from bigchem.launch.status import read_submission
+from bigchem.train.rows import goes_on
 from bigchem.train.state import progress, read_state, write_state
 
 FINAL = ("finished", "trained", "stopped", "failed")
@@ -33,24 +34,28 @@ def settle(run_dir: Path, code: int, max_requeues: int, env: Mapping[str, str]) 
     if not any((row.job, row.restart) == (job, restart) for row in (*history.opened(run_dir), *rows[-1:])):
         # Not even rank 0 has come as far as to begin; an older attempt may stand open.
         history.begin(run_dir, job, restart, env.get("SLURM_JOB_NODELIST", ""), 0)
-    history.close(run_dir, code=code)
+    row = history.close(run_dir, code=code)
     rows = history.read(run_dir)
-    end = rows[-1].end if rows else "killed"  # a full disk takes no rows
+    if row is not None and row not in rows[-1:]:
+        rows.append(row)  # a full disk takes no rows
+    end = rows[-1].end if rows else "killed"
     if code == 0 or end in FINAL or "cancelled" in read_submission(run_dir):
         return
     state = read_state(run_dir)
+    if state["state"] == "failed" and "code" in state:  # a user's mistake, told before the attempt was begun
+        return
     reason = str(state.get("reason", ""))
     if end == "killed":
         reason = f"its processes ended after step {state.get('step', 0)} without a word (exit code {code})"
     refused = history.refusal(rows, restart, max_requeues)
     if refused is None:
         # Before it is asked for: this process ends with the old job, and the new one has the word then.
-        write_state(run_dir, "stopped", **progress(state), reason=reason, again=True)
+        goes_on("state.json", lambda: write_state(run_dir, "stopped", **progress(state), reason=reason, again=True))
         print(f"{end}: {reason}: job {job} is started again", file=sys.stderr, flush=True)
-        refused = _requeued(job)
+        refused = _requeued(run_dir, job)
     if refused is not None:
         name, words = ("stopped" if end == "preempted" else "failed"), f"{reason}; {refused}" if reason else refused
-        write_state(run_dir, name, **progress(state), reason=words)
+        goes_on("state.json", lambda: write_state(run_dir, name, **progress(state), reason=words))
         print(f"not started again: {words}", file=sys.stderr)
 
 
@@ -74,12 +79,14 @@ def is_cancelled(env: Mapping[str, str]) -> bool:
     return said.get("JobState") in ("CANCELLED", "COMPLETING") and not again
 
 
-def _requeued(job: str) -> str | None:
+def _requeued(run_dir: Path, job: str) -> str | None:
     """Asks Slurm to start the job again; why it does not. Slurm ends this very process soon after."""
     trouble = ""
     for number in range(TRIES):
         if number:
             time.sleep(PAUSE_S)
+        if "cancelled" in read_submission(run_dir):
+            return "it was cancelled"
         command = ["scontrol", "requeue", job]
         try:
             told = subprocess.run(command, capture_output=True, text=True, timeout=TRY_S, check=False)

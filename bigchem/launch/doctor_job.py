@@ -24,6 +24,7 @@ from bigchem.launch.findings import Check
 from bigchem.launch.rendezvous import rendezvous
 from bigchem.launch.roll import AbsentError, spans
 from bigchem.launch.snapshot import snapshot
+from bigchem.launch.submit import handed_over
 
 LONGEST_MIN = 10
 """Of the job: short ones start sooner."""
@@ -83,7 +84,8 @@ def on_cluster(profile: ClusterProfile, runs: Path, on_change: Callable[[str], N
     folder.mkdir(parents=True)
     code = snapshot(folder / "code")
     executor = task_executor(short, folder / "submitit", "bigchem-doctor", code, [folder])
-    job = executor.submit(Visit(str(folder), tuple(profile.env.items())))
+    visit = Visit(str(folder), tuple(profile.env.items()))
+    job = handed_over(lambda: executor.submit(visit), str(folder))
     on_change(f"job {job.job_id}: {profile.nodes} nodes of {profile.tasks_per_node} tasks; logs in {folder}")
     try:
         report = _wait(job, folder, slurm=profile.executor == "slurm", on_change=on_change)

@@ -21,6 +21,7 @@ from bigchem.launch.group import finish, start
 from bigchem.launch.rendezvous import Rendezvous, rendezvous
 from bigchem.launch.roll import AbsentError
 from bigchem.launch.scratch import use_scratch
+from bigchem.launch.status import read_submission
 from bigchem.progress import Tee
 from bigchem.train.checkpoint import latest
 from bigchem.train.leave import EXIT_REQUEUE, EXIT_STOPPED, LEFT_WORD, code_after, leave, peer_lost
@@ -50,13 +51,21 @@ class Job:
         """Runs the job in this process; its final state. time_s: that it may take, where Slurm does not say. scratch:
         see ClusterProfile."""
         os.environ.update(self.env)
-        if self.scratch is not None:
-            use_scratch(self.scratch)
         if self.time_s is not None:
             os.environ["BIGCHEM_JOB_END"] = str(time.time() + self.time_s)
-        place = rendezvous(os.environ, os.getpid())
         run_dir = Path(self.run_dir)
+        try:
+            if self.scratch is not None:
+                use_scratch(self.scratch)
+            place = rendezvous(os.environ, os.getpid())
+        except UserError as error:
+            _failed(run_dir, int(os.environ.get("SLURM_PROCID", "0")), _reason(error), code=2)
+            raise
         log_to(run_dir, place.rank, tee=False)
+        if place.launcher == "slurm" and _was_cancelled(run_dir):
+            if place.rank == 0:
+                write_state(run_dir, "stopped", **progress(read_state(run_dir)), reason="cancelled")
+            return "stopped"
         if place.launcher == "slurm":
             make_way_unless_training(run_dir, place.rank)
 
@@ -181,6 +190,12 @@ def run(run_dir: Path, place: Rendezvous, device: torch.device | None = None, re
     return state
 
 
+def _was_cancelled(run_dir: Path) -> bool:
+    """Whether a person has cancelled this very job: Slurm may start it again all the same, after a node failure."""
+    submission = read_submission(run_dir)
+    return "cancelled" in submission and submission.get("job") == after.job_id(os.environ)
+
+
 def make_way_unless_training(run_dir: Path, rank: int) -> None:
     """What a signal does before and after training, which has handlers of its own: the job ends at once, and is started
     again. Only rank 0 does so: the others end with it."""
@@ -188,6 +203,8 @@ def make_way_unless_training(run_dir: Path, rank: int) -> None:
     def make_way(number: int, frame: object) -> None:
         if rank == 0:
             before, name = read_state(run_dir), signal.Signals(number).name
+            if before["state"] in ("failed", "finished"):  # srun ends all ranks when one has failed, and said why
+                leave(code_after(before, lambda lead: EXIT_REQUEUE))
             write_state(run_dir, "stopped", **progress(before), reason=f"{name}: to be started again", again=True)
             leave(EXIT_REQUEUE)
 

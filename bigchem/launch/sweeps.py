@@ -134,8 +134,8 @@ def _submit_arrays(runs: Sequence[SweepRun], name: str, say: Say) -> None:
     for run in todo:
         preflight(run.config, run.profile.world_size)  # all of them, before the first is submitted
     with ExitStack() as held:
-        for run in todo:
-            held.enter_context(alone(run.config.run_dir))
+        for folder in sorted({run.config.run_dir for run in todo}):  # one order for everybody: none waits for ever
+            held.enter_context(alone(folder))
         left = _left(todo)  # again, now that nobody else submits them
         for group in _shapes([run for run, what in left if what == "training"]):
             _submit_array(group, name)

@@ -151,3 +151,37 @@ def test_a_controller_that_does_not_answer_is_named_in_the_state(tmp_path: Path,
     assert (state["state"], state["step"], "again" in state) == ("stopped", 9, False)
     assert "Unable to contact slurm controller" in state["reason"]
     assert "submit it again to go on" in state["reason"]
+
+
+def test_an_attempt_that_a_full_disk_did_not_note_is_judged_all_the_same(
+    tmp_path: Path, scontrol: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by the row before it, which is of an attempt that a person stopped."""
+    history.begin(tmp_path, "6", 0, "node1", 4)
+    write_state(tmp_path, "stopped", step=4, reason="SIGINT")
+    history.close(tmp_path)
+    history.begin(tmp_path, "7", 0, "node1", 4)
+    write_state(tmp_path, "stopped", step=9, reason="SIGUSR2: to be started again", again=True)
+
+    def full(*args: object, **more: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(history, "_append", lambda run_dir, row: None)
+    monkeypatch.setattr(after, "write_state", full)
+    after.settle(tmp_path, 75, 20, SLURM)
+    assert scontrol.read_text() == "requeue 7"
+
+
+def test_a_mistake_told_before_the_attempt_began_is_not_tried_again(tmp_path: Path, scontrol: Path) -> None:
+    write_state(tmp_path, "failed", step=0, reason="scratch cannot be made", code=2)
+    after.settle(tmp_path, 1, 20, SLURM)
+    assert not scontrol.exists()
+    assert read_state(tmp_path)["reason"] == "scratch cannot be made"
+
+
+def test_a_job_cancelled_while_slurm_does_not_answer_is_not_started_again(tmp_path: Path, scontrol: Path) -> None:
+    history.begin(tmp_path, "7", 0, "node1", 4)
+    write_state(tmp_path, "stopped", step=9, reason="SIGUSR2: to be started again", again=True)
+    (tmp_path / "submission.json").write_text('{"executor": "slurm", "job": "7", "cancelled": {"by": "somebody"}}')
+    assert after._requeued(tmp_path, "7") == "it was cancelled"
+    assert not scontrol.exists()

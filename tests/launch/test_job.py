@@ -20,6 +20,7 @@ from bigchem.launch.evaluate import Request, evaluate_here
 from bigchem.launch.rendezvous import Rendezvous
 from bigchem.launch.roll import AbsentError
 from bigchem.launch.status import run_status
+from bigchem.train.leave import EXIT_REQUEUE
 from bigchem.train.state import read_state, write_state
 
 BIN = Path(sys.executable).parent
@@ -125,3 +126,19 @@ def test_an_error_of_rank_0_is_told_by_all_and_ends_them(extended: RunConfig, tm
     assert done.returncode != 0
     assert done.stderr.count("error: " + str(extended.run_dir)) == 2
     assert run_status(extended.run_dir).step == 6
+
+
+def test_a_signal_that_follows_a_failure_leaves_its_word(tmp_path: Path) -> None:
+    """srun ends all ranks when one has failed: rank 0 must not say that the job is to be started again."""
+    words = (
+        "import os, signal, sys; from pathlib import Path; from bigchem.launch.job import make_way_unless_training;"
+        "make_way_unless_training(Path(sys.argv[1]), 0); os.kill(os.getpid(), signal.SIGTERM); signal.pause()"
+    )
+    codes = {}
+    for name, word in {"failed": {"reason": "no such task", "code": 2}, "prepared": {}}.items():
+        (tmp_path / name).mkdir()
+        write_state(tmp_path / name, name, step=3, **word)
+        codes[name] = subprocess.run([sys.executable, "-c", words, str(tmp_path / name)], check=False).returncode
+    assert codes == {"failed": 2, "prepared": EXIT_REQUEUE}
+    assert read_state(tmp_path / "failed")["reason"] == "no such task"
+    assert read_state(tmp_path / "prepared")["again"]
