@@ -23,7 +23,7 @@ def show(run_dir: Path, out: BinaryIO, *, rank: int = 0, lines: int = 20, follow
     if not (run_dir / "config.toml").is_file():
         raise UserError("no run folder: it has no config.toml", str(run_dir), "bigchem status lists runs")
     path = run_dir / "logs" / f"rank{rank}.log"
-    _refuse_rank(path, rank)
+    _refuse_rank(run_dir, path, rank)
     status = run_status(run_dir)
     while not path.is_file():
         if not follow or not _goes_on(status):
@@ -78,10 +78,12 @@ def _goes_on(status: RunStatus) -> bool:
     return status.active is not False
 
 
-def _refuse_rank(path: Path, rank: int) -> None:
-    known = sorted(int(p.stem.removeprefix("rank")) for p in path.parent.glob("rank*.log"))
-    if known and rank not in known:
-        raise UserError(f"no log of rank {rank}", str(path.parent), f"there are those of ranks 0 to {known[-1]}")
+def _refuse_rank(run_dir: Path, path: Path, rank: int) -> None:
+    """A rank that the run has not; one of its ranks may have a log later than the others."""
+    logs = [int(p.stem.removeprefix("rank")) for p in path.parent.glob("rank*.log")]
+    ranks = max(int(read_submission(run_dir).get("world_size", 0)), *(1 + number for number in logs), 0)
+    if ranks and rank >= ranks:
+        raise UserError(f"no log of rank {rank}", str(path.parent), f"there are those of ranks 0 to {ranks - 1}")
 
 
 def _job_output(run_dir: Path, status: RunStatus, rank: int, out: BinaryIO, lines: int) -> None:

@@ -119,3 +119,18 @@ def test_the_end_of_a_file_begins_where_so_many_lines_are_left(
         logs.BLOCK = before
     expected = text.splitlines(keepends=True)[-wanted:] if wanted else []
     assert text[start:] == b"".join(expected)
+
+
+def test_a_rank_whose_log_comes_after_that_of_another_is_no_mistake(
+    run: tuple[Path, subprocess.Popen[bytes]],
+) -> None:
+    """Processes start in any order: here rank 1 was faster, and rank 2 is known from the submission."""
+    folder, job = run
+    append(folder, "x\n", rank=1)
+    told = {"executor": "local", "job": str(job.pid), "world_size": 3}
+    (folder / "submission.json").write_text(json.dumps(told))
+    for rank in (0, 2):
+        with pytest.raises(UserError, match="no log yet"):  # what -f waits for
+            logs.show(folder, Out(), rank=rank)
+    with pytest.raises(UserError, match="no log of rank 3"):
+        logs.show(folder, Out(), rank=3)
