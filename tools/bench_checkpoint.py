@@ -40,10 +40,7 @@ def main(
     """Measures checkpoints of a model of PRESET. Example: python tools/bench_checkpoint.py --folder /scratch"""
     with tempfile.TemporaryDirectory(dir=folder) as work:
         figures = bench(Path(work), preset, saves, ranks)
-    if as_json:
-        print(json.dumps([figure.as_json() for figure in figures], indent=1))
-    else:
-        print_figures(figures)
+    print_figures(figures, as_json)
 
 
 def bench(work: Path, preset: str, saves: int, ranks: int) -> list[Figure]:

@@ -44,8 +44,11 @@ class Figure:
         return {**asdict(self), "holds": self.holds}
 
 
-def print_figures(figures: list[Figure]) -> None:
-    """One line a figure; whether targets are met is yes or NO."""
+def print_figures(figures: list[Figure], as_json: bool = False) -> None:
+    """One line a figure, whether targets are met is yes or NO; or all of them as JSON."""
+    if as_json:
+        print(json.dumps([figure.as_json() for figure in figures], indent=1))
+        return
     table = Table("what", "figure", "unit", "asked for", "holds")
     for figure in figures:
         asked = "" if figure.asked is None else f"{'>=' if figure.at_least else '<='} {figure.asked:g}"

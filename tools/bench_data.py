@@ -226,10 +226,7 @@ def main(
             for figure in part:
                 figures.append(figure)
                 progress.say(f"{figure.name}: {figure.value:.4g} {figure.unit}")
-    if as_json:
-        print(json.dumps([figure.as_json() for figure in figures], indent=1))
-    else:
-        print_figures(figures)
+    print_figures(figures, as_json)
 
 
 if __name__ == "__main__":

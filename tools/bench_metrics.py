@@ -138,7 +138,7 @@ def main(
 ) -> None:
     """Time scoring and predicting beside the straightforward way.
 
-    Example: python tools/bench_metrics.py --generation shared/published/molt5-small-caption2smiles.txt.gz
+    Example: python tools/bench_metrics.py --generation molt5-small-caption2smiles.txt.gz
     """
     processes = workers or os.cpu_count() or 1
     figures = []
@@ -151,10 +151,7 @@ def main(
         figures += generating(model, Data(data), rows, config, batch_rows, turns)
     if not figures:
         raise UserError("nothing to time", None, "give --generation, --captioning, or --model with --data")
-    if as_json:
-        print(json.dumps([figure.as_json() for figure in figures], indent=1))
-    else:
-        print_figures(figures)
+    print_figures(figures, as_json)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from itertools import islice
 from pathlib import Path
 
 import pytest
+from real_files import REAL_DATA
 
 from bigchem.data.sources import read_rows, reader
 from bigchem.data.sources.base import Row, RowError, SourceConfig
-
-DATA = Path(os.environ.get("BIGCHEM_DATA", Path(__file__).parents[2] / "../shared/data"))
 
 
 def config(name: str, path: Path | str | None, **fields: object) -> SourceConfig:
@@ -37,7 +35,7 @@ def read(source: SourceConfig, limit: int | None = None) -> tuple[list[Row], lis
 
 
 def published(*parts: str) -> str:
-    file = DATA.joinpath(*parts)
+    file = REAL_DATA.joinpath(*parts)
     if not file.is_file():
         pytest.skip(f"no {'/'.join(parts)}: set BIGCHEM_DATA")
     return str(file)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pytest
+from real_files import REAL_DATA
 
 from bigchem.data.leakage import Identities, Identity, Training, drop_leaked, identities
 from bigchem.data.sources import reader
 from bigchem.data.sources.base import SourceConfig
 from bigchem.data.sources.molecules import canonical, without_maps
-
-DATA = Path(os.environ.get("BIGCHEM_DATA", Path(__file__).parents[2] / "../shared/data"))
 
 
 def inchikeys(molecule: str) -> list[str]:
@@ -107,7 +104,7 @@ def test_nothing_is_dropped_when_nothing_is_asked_for_or_held_out_but_all_is_cou
 
 def products(name: str, file: str, limit: int | None) -> list[str]:
     """Canonical product of each reaction."""
-    path = DATA / file
+    path = REAL_DATA / file
     if not path.is_file():
         pytest.skip(f"no {file}: set BIGCHEM_DATA")
     source = SourceConfig(format=name, split="train", path=str(path))

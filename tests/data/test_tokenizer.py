@@ -15,6 +15,7 @@ import pytest
 import tokenizers
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from real_files import REAL_DATA
 
 from bigchem.data.escapes import ESCAPE, ESCAPED
 from bigchem.data.smiles_tokens import atom_starts
@@ -23,8 +24,7 @@ from bigchem.data.sources.base import SourceConfig
 from bigchem.data.tokenizer import CHEMISTRY, EOS, PAD, SPECIAL, UNK, Smiles, Tokenizer
 from bigchem.errors import UserError
 
-DATA = Path(os.environ.get("BIGCHEM_DATA", Path(__file__).parents[2] / "../shared/data"))
-T5 = DATA.parent / "vocab/t5"
+T5 = REAL_DATA.parent / "vocab/t5"
 CORPUS = [
     "CC(=O)Oc1ccccc1C(=O)O",
     "F/C=C\\F",
@@ -55,7 +55,7 @@ def stock() -> tokenizers.Tokenizer:
 @cache
 def public_texts() -> list[str]:
     """A few thousand different texts of every public corpus that is here."""
-    if not (DATA / "chebi20").is_dir():
+    if not (REAL_DATA / "chebi20").is_dir():
         pytest.skip("no corpora: set BIGCHEM_DATA")
     texts: set[str] = set()
     for name, file, target in (
@@ -65,7 +65,7 @@ def public_texts() -> list[str]:
         ("parallel_text", "lowe_actions/src-test.txt.gz", "lowe_actions/tgt-test.txt.gz"),
         ("parallel_text", "paragraph2actions/src-train.txt", "paragraph2actions/tgt-train.txt"),
     ):
-        paths = {"path": str(DATA / file), "target_path": str(DATA / target) if target else None}
+        paths = {"path": str(REAL_DATA / file), "target_path": str(REAL_DATA / target) if target else None}
         source = SourceConfig(format=name, split="train", **paths)
         for _, record in zip(range(500), reader(name).records(source), strict=False):
             texts.update(text for row in reader(name).rows(record, source) for text in (row.source, row.target))
@@ -224,14 +224,14 @@ def test_from_t5_of_its_own_output_changes_nothing(tmp_path):
 def test_every_published_molecule_caption_and_procedure_round_trips():
     lines = [line.split("\t", 2) for s in ("test", "validation") for line in chebi_lines(s)]
     texts = [line[1].replace("\\\\", "\\") for line in lines] + [line[2] for line in lines] + public_texts()
-    with gzip.open(DATA / "lowe_actions/src-test.txt.gz", "rt", encoding="utf-8", newline="\n") as file:
+    with gzip.open(REAL_DATA / "lowe_actions/src-test.txt.gz", "rt", encoding="utf-8", newline="\n") as file:
         texts += [line.rstrip("\n") for line in file]
     assert any(set(text) & set(ESCAPED) for text in texts)
     assert all(with_chemistry().round_trips(texts))
 
 
 def chebi_lines(split: str) -> list[str]:
-    file = DATA / f"chebi20/{split}.txt"
+    file = REAL_DATA / f"chebi20/{split}.txt"
     if not file.is_file():
         pytest.skip("no chebi20: set BIGCHEM_DATA")
     return [line for line in file.read_text(encoding="utf-8").split("\n")[1:] if line]

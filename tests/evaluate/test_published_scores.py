@@ -2,19 +2,17 @@
 
 import gzip
 import json
-import os
 import tarfile
-from pathlib import Path
 
 import pytest
 from rdkit import Chem
+from real_files import REAL_DATA
 
 from bigchem.evaluate.molecules import frechet_distance, parse
 from bigchem.evaluate.score import score_file
 
-DATA = Path(os.environ.get("BIGCHEM_DATA", Path(__file__).resolve().parents[2] / "../shared/data"))
-PUBLISHED = DATA.parent / "published"
-VOCABULARIES = DATA.parent / "vocab"
+PUBLISHED = REAL_DATA.parent / "published"
+VOCABULARIES = REAL_DATA.parent / "vocab"
 
 pytestmark = [
     pytest.mark.data,
