@@ -170,7 +170,8 @@ def test_dropout_is_everywhere_t5_has_it(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("backend", ["torch", "eager", INTERPRETED])
 def test_checkpointed_activations_give_equal_gradients_with_dropout(backend: str) -> None:
     plain, checkpointed = (build(V1_0, backend, dropout=0.2, checkpoint_activations=on) for on in (False, True))
-    batch = pack(sequences([13, 20, 1], 1), sequences([7, 3, 18], 2))
+    few = 2 if backend == "triton" else 3  # the interpreter is slow
+    batch = pack(sequences([13, 1, 20][:few], 1), sequences([7, 3, 18][:few], 2))
     results = []
     for model in (plain, checkpointed):
         torch.manual_seed(5)

@@ -165,6 +165,7 @@ def test_a_run_outlives_a_signal_a_killed_rank_and_a_preemption(
     assert 0 < told[1].lost < EVERY + 1
 
 
+@pytest.mark.slow
 def test_a_job_that_dies_at_the_same_step_three_times_is_not_started_again(
     testbed: Bed, small_data: Path, tmp_path: Path
 ) -> None:

@@ -45,6 +45,7 @@ def test_training_steps_are_equal_before_they_are_timed() -> None:
     assert [figure["asked"] for figure in ratios] == [1.5, 5, 1.5, 5]
 
 
+@pytest.mark.slow
 def test_attention_is_right_before_it_is_timed() -> None:
     found = report("bench_attention.py", "--tokens", "200", "--heads", "2", "--length", "40", "--no-pieces")
     errors = [figure for figure in found["figures"] if figure["unit"] == "relative"]
