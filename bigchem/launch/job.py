@@ -127,7 +127,8 @@ def run_here(config: RunConfig) -> str:
         leave(EXIT_REQUEUE)
 
     def make_folder() -> None:
-        claim(config, "here", str(os.getpid()))
+        slurm_job = after.job_id(os.environ) if "SLURM_JOB_ID" in os.environ else None
+        claim(config, "here", str(os.getpid()), slurm_job)
         prepare(config)
 
     on_rank0(make_folder)

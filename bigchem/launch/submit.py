@@ -20,7 +20,7 @@ from bigchem.launch.executors import SBATCH_TIMEOUT_S, make_executor
 from bigchem.launch.job import Job
 from bigchem.launch.runfolder import absolute, changes, folders_of, preflight, prepare, refuse_another
 from bigchem.launch.snapshot import snapshot
-from bigchem.launch.status import RunStatus, pause_s, run_status
+from bigchem.launch.status import RunStatus, pause_s, read_submission, run_status
 
 T = TypeVar("T")
 
@@ -118,16 +118,21 @@ def handed_over(submission: Callable[[], T], where: str) -> T:
         raise UserError(words[-1], where, "mend the cluster profile") from None
 
 
-def claim(config: RunConfig, executor: str, job: str) -> None:
-    """Records that a process runs this run by itself. UserError if another job has it, or may have it."""
+def claim(config: RunConfig, executor: str, job: str, slurm_job: str | None = None) -> None:
+    """Records that a process runs this run by itself. UserError if another job has it, or may have it.
+
+    slurm_job: the Slurm job that it is part of. What an earlier attempt of this very job has left on another node is
+    gone, for Slurm runs a job once at a time: whoever wrote a batch script of their own may have it requeued.
+    """
     status = run_status(config.run_dir)
     if status.active:
         raise UserError(
             f"the run is {status.state} as job {status.job}", str(config.run_dir), "bigchem status shows it"
         )
-    _refuse_unknown(status, config.run_dir)
+    if slurm_job is None or read_submission(config.run_dir).get("slurm_job") != slurm_job:
+        _refuse_unknown(status, config.run_dir)
     refuse_another(config)
-    record(config.run_dir, executor, job)
+    record(config.run_dir, executor, job, slurm_job=slurm_job)
 
 
 def record(run_dir: Path, executor: str, job: str, **more: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from bigchem.launch import squeue
 from bigchem.launch.cluster import ClusterProfile, load_profile
 from bigchem.launch.history import Attempt
 from bigchem.launch.status import Alive, _state_and_reason, all_runs, run_status
-from bigchem.launch.submit import resume, submit
+from bigchem.launch.submit import claim, resume, submit
 
 ANSWER = "{job:<40}|{state:<20}|{reason:<80}|{nodes:<500}|{restarts:<10}|"
 
@@ -111,6 +112,22 @@ def test_a_controller_that_is_down_gives_what_the_folder_says_and_how_old_that_i
     assert 90 <= (row.told_s or 0) < 150
     with pytest.raises(UserError, match="cannot tell whether job 7 still runs"):
         submit(config, load_profile("local"))
+
+
+def test_a_run_of_ones_own_batch_script_goes_on_after_slurm_has_requeued_it_onto_another_node(
+    small_data: Path, tmp_path: Path
+) -> None:
+    config = config_of(tmp_path, small_data, "far")
+    (make_run(config.run_dir, "7") / "config.toml").write_text(strict.dump(config))
+    left = {"executor": "here", "job": "7", "host": "another-node", "time": 0.0, "slurm_job": "4711"}
+    (config.run_dir / "submission.json").write_text(json.dumps(left))
+    for another in (None, "4712"):
+        with pytest.raises(UserError, match=r"started on another-node"):
+            claim(config, "here", str(os.getpid()), another)
+    claim(config, "here", str(os.getpid()), "4711")
+    assert run_status(config.run_dir).nodes == platform.node()
+    with pytest.raises(UserError, match="the run is running"):  # it lives: a second step of the same job
+        claim(config, "here", str(os.getpid()), "4711")
 
 
 def test_a_job_that_slurm_has_forgotten_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
