@@ -98,7 +98,7 @@ def sweep_results(
 
 @app.command("report")
 def sweep_report(
-    results: Annotated[list[Path], typer.Argument(help="results.json files, or folders that hold them.")],
+    results: Annotated[list[Path], typer.Argument(help="results.json, score tables, or folders of runs.")],
     out: Annotated[Path, typer.Option(help="Folder for report.html, CSV and figures.")] = Path("report"),
     title: Annotated[str, typer.Option(help="Title of the report.")] = "Scale sweep",
 ) -> None:
@@ -106,6 +106,7 @@ def sweep_report(
 
     Example: bigchem sweep report runs/demo --out report
     """
-    from bigchem.sweep.report import build
+    from bigchem.progress import Progress
+    from bigchem.sweep.report import study, write
 
-    print(build(results, out, title=title))
+    print(write(study(results, progress=Progress()), out, title))

@@ -14,9 +14,7 @@ from bigchem.launch.status import RunStatus
 from bigchem.launch.sweeps import SweepRun, submit_sweep
 from bigchem.progress import Progress, tables
 from bigchem.sweep import report
-from bigchem.sweep.analysis import analyse
 from bigchem.sweep.grid import load_runs
-from bigchem.sweep.results import load
 from bigchem.tasks import TASK_NAMES
 
 SAY_EVERY_S = 8.0
@@ -57,7 +55,7 @@ def run_demo(out: Path, *, fresh: bool = False) -> Path:
     profile = load_profile("local")
     submit_sweep([SweepRun(config, profile) for config in configs], "demo", told)
     progress.say("3/3 report")
-    analysis = analyse(load([runs]), METRICS)
+    analysis = report.study([runs], METRICS)
     page = report.write(analysis, out / "report", title="bigchem demo: what sharing gives, by model size")
     tables().print(report.terminal_table(analysis))
     print(f"report: {page.resolve()}  ({time.monotonic() - begun:.0f} s)")

@@ -25,7 +25,8 @@ evaluate reads train's checkpoints, launch uses export: their floors are shared.
 """
 PURE = [
     *("data.mixture", "data.order", "data.batches", "data.spans", "data.ragged", "data.smiles_tokens"),
-    *("model.presets", "model.flops", "sweep.fit", "launch.rendezvous", "launch.findings", "launch.diagnosis", "tasks"),
+    *("model.presets", "model.flops", "sweep.tables", "tasks"),
+    *("launch.rendezvous", "launch.findings", "launch.diagnosis"),
     *(
         "evaluate.text",
         "evaluate.molecules",

@@ -1,4 +1,4 @@
-"""Statistics of a sweep: means over seeds, differences, slopes and curves against model size (PURE: numpy only).
+"""Statistics of a sweep: means over seeds, differences and slopes against model size (PURE: numpy and scipy).
 
 Every interval is 95 % and stands for one number looked at alone. Sizes are numbers of parameters; all fits are made
 against their decimal logarithm, so a slope is "per decade": per tenfold model.
@@ -9,30 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 MIN_SIZES_FOR_LINE = 3
 """Through two sizes a line always passes: it says nothing about what it leaves out."""
-MIN_SIZES_FOR_POWER = 4
-"""The power law with a floor has three parameters."""
 
 Floats = NDArray[np.float64]
-Kind = Literal["linear", "power"]
-
-_T975 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
 
 
 def student_t(dof: int) -> float:
-    """The 97.5 % quantile of Student's t: a table up to 10 degrees of freedom, then the Cornish-Fisher expansion
-    (Abramowitz & Stegun 26.7.5; off by less than 1e-3 from there on)."""
-    if dof <= len(_T975):
-        return _T975[dof - 1]
-    z = 1.959964
-    first, second, third = z**3 + z, 5 * z**5 + 16 * z**3 + 3 * z, 3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z
-    return z + first / (4 * dof) + second / (96 * dof**2) + third / (384 * dof**3)
+    """The 97.5 % quantile of Student's t."""
+    from scipy.special import stdtrit  # `bigchem sweep results` imports this module and needs no scipy
+
+    return float(stdtrit(dof, 0.975))
 
 
 @dataclass(frozen=True)
@@ -130,93 +121,6 @@ def line(parameters: Sequence[float], estimates: Sequence[Estimate]) -> Line | N
     return Line(Estimate(slope, slope - half, slope + half), height, pivot, len(distinct))
 
 
-@dataclass(frozen=True)
-class Curve:
-    """The chosen shape of a metric against size.
-
-    linear: constant + factor * log10(N / pivot)
-    power:  constant + factor * (N / pivot) ** -exponent; the constant is the floor (or ceiling) it tends to.
-    loo: for each shape that was tried, the root mean square error in predicting a size left out.
-    """
-
-    kind: Kind
-    constant: float
-    factor: float
-    exponent: float
-    pivot: float
-    sizes: int
-    loo: dict[Kind, float]
-
-    def __call__(self, parameters: ArrayLike) -> Floats:
-        """The curve's values at these sizes."""
-        ratio = np.asarray(parameters, dtype=float) / self.pivot
-        return self.constant + self.factor * _basis(self.kind, ratio, self.exponent)
-
-    @property
-    def formula(self) -> str:
-        """The curve in one line of text, N in parameters."""
-        if self.kind == "linear":
-            return f"{self.constant:.4g} {self.factor:+.4g} log10(N / {self.pivot:.3g})"
-        return f"{self.constant:.4g} {self.factor:+.4g} (N / {self.pivot:.3g})^-{self.exponent:.3g}"
-
-
-def curve(parameters: Sequence[float], values: Sequence[float]) -> Curve | None:
-    """Fits linear-in-log, and from four sizes on a power law with a floor; keeps the one with the smaller error in
-    predicting left-out sizes (the simpler one on a tie). None for fewer than three sizes.
-
-    Each size counts once, however many seeds it has.
-    """
-    given = np.asarray(parameters, dtype=float)
-    sizes = np.unique(given)
-    if len(sizes) < MIN_SIZES_FOR_LINE:
-        return None
-    heights = np.array([np.asarray(values, dtype=float)[given == size].mean() for size in sizes])
-    kinds: tuple[Kind, ...] = ("linear", "power") if len(sizes) >= MIN_SIZES_FOR_POWER else ("linear",)
-    loo = {kind: _leave_one_out(kind, sizes, heights) for kind in kinds}
-    kind = min(kinds, key=lambda k: loo[k])
-    constant, factor, exponent = _solve(kind, sizes / _pivot(sizes), heights)
-    return Curve(kind, constant, factor, exponent, _pivot(sizes), len(sizes), loo)
-
-
 def _pivot(sizes: Floats) -> float:
     """The geometric mean: fits about it are well conditioned."""
     return float(10 ** np.log10(sizes).mean())
-
-
-def _basis(kind: Kind, ratio: Floats, exponent: float | Floats) -> Floats:
-    result: Floats = np.log10(ratio) if kind == "linear" else ratio**-exponent
-    return result
-
-
-def _solve(kind: Kind, ratio: Floats, values: Floats) -> tuple[float, float, float]:
-    """(constant, factor, exponent): for a given exponent the rest is linear, so only the exponent is searched."""
-    if kind == "linear":
-        constant, factor, _ = _regress(_basis(kind, ratio, 0.0)[None], values)
-        return float(constant[0]), float(factor[0]), 0.0
-    # Published exponents of loss against size lie between 0.05 and 0.5; 0.02 is already a straight line in the log.
-    exponents = np.geomspace(0.02, 3.0, 256)
-    for _ in range(3):
-        constant, factor, errors = _regress(_basis(kind, ratio, exponents[:, None]), values)
-        best = int(errors.argmin())
-        result = float(constant[best]), float(factor[best]), float(exponents[best])
-        exponents = np.linspace(exponents[max(best - 1, 0)], exponents[min(best + 1, len(exponents) - 1)], 64)
-    return result
-
-
-def _regress(basis: Floats, values: Floats) -> tuple[Floats, Floats, Floats]:
-    """Least squares of values [n] on each row of basis [k, n]: constants, factors and squared errors, each [k]."""
-    centred = basis - basis.mean(axis=1, keepdims=True)
-    factor = centred @ values / (centred**2).sum(axis=1)
-    constant = values.mean() - factor * basis.mean(axis=1)
-    errors = ((constant[:, None] + factor[:, None] * basis - values) ** 2).sum(axis=1)
-    return constant, factor, errors
-
-
-def _leave_one_out(kind: Kind, sizes: Floats, values: Floats) -> float:
-    pivot, squares = _pivot(sizes), []
-    for out in range(len(sizes)):
-        kept = np.arange(len(sizes)) != out
-        constant, factor, exponent = _solve(kind, sizes[kept] / pivot, values[kept])
-        predicted = constant + factor * _basis(kind, sizes[out : out + 1] / pivot, exponent)[0]
-        squares.append((predicted - values[out]) ** 2)
-    return math.sqrt(float(np.mean(squares)))

@@ -12,8 +12,10 @@ from typing import Any
 from rich.table import Table
 
 from bigchem.launch.status import RunStatus
-from bigchem.sweep.analysis import Key, chosen_metrics, headlines
-from bigchem.sweep.results import CSV_COLUMNS, Score, read_json
+from bigchem.sweep.cells import Key, chosen_metrics, headlines
+from bigchem.sweep.records import Score
+from bigchem.sweep.results import read_json
+from bigchem.sweep.score_table import WRITTEN
 from bigchem.tasks import TASKS
 
 
@@ -70,7 +72,7 @@ def to_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 def to_csv(outcomes: Sequence[Outcome]) -> str:
     """All metrics of all runs, a line each, as `sweep report` reads them."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, WRITTEN, lineterminator="\n")
     writer.writeheader()
     for score in (score for found in outcomes for score in found.scores):
         run = score.run

@@ -1,73 +1,26 @@
 """Result files -> one table of scores.
 
-Two formats: `results.json` as `bigchem evaluate` writes it, and a CSV for models trained elsewhere with the columns of
-CSV_COLUMNS. Scores that cannot be compared (other data, split, decoding, definition or mixture) are refused.
+Two formats: `results.json` as `bigchem evaluate` writes it, and score_table's for models trained elsewhere. Scores that
+cannot be compared (other data, split, decoding, definition or mixture) are refused.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, FiniteFloat
 
-from bigchem.errors import UserError, unknown
+from bigchem.errors import UserError
+from bigchem.progress import Progress
 from bigchem.strict import Section, validate
-from bigchem.sweep.fit import Estimate
+from bigchem.sweep.records import REGIMES, Results, Run, Score
+from bigchem.sweep.score_table import estimate_of, read_table
 from bigchem.tasks import check_labelled, task_id
 
-Regime = Literal["together", "alone"]
-REGIMES: tuple[Regime, ...] = ("together", "alone")
-LOSS = "loss"
-"""Mean token cross-entropy on the split: every task has it, beside the protocol's metrics."""
-CSV_COLUMNS = ("parameters", "task", "regime", "metric", "value", "low", "high", "seed", "run")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One evaluated model. Fields that a CSV cannot tell are None or empty."""
-
-    name: str
-    parameters: int
-    regime: Regime
-    seed: int
-    source: str
-    """The file that it was read from."""
-    preset: str = ""
-    sha256: str = ""
-    mixture: dict[str, float] = field(default_factory=dict)
-    """Share of each trained task; they sum to 1."""
-    step: int | None = None
-    tokens: int | None = None
-    fingerprint: str | None = None
-    split: str = ""
-    decoding: str = ""
-    protocol: str = ""
-
-
-@dataclass(frozen=True)
-class Score:
-    """One metric of one task of one run. estimate is None where the metric is n/a; note says why."""
-
-    run: Run
-    task: str
-    metric: str
-    estimate: Estimate | None
-    definition: str = ""
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Results:
-    """What was read. notes: what a reader of the analysis has to know about it, in sentences."""
-
-    runs: tuple[Run, ...]
-    scores: tuple[Score, ...]
-    notes: tuple[str, ...] = ()
+GIVE = "give results.json, a score table (.csv, .json), or a folder of runs"
 
 
 class _Part(Section):
@@ -107,28 +60,20 @@ class _File(_Part):
     metrics: list[_Metric]
 
 
-class _CsvRow(Section):
-    parameters: Annotated[int, Field(gt=0)]
-    task: str
-    regime: Regime
-    metric: str
-    value: FiniteFloat | None
-    low: FiniteFloat | None
-    high: FiniteFloat | None
-    seed: int
-    run: str
-
-
-def load(paths: Iterable[str | Path], allow_mixed: bool = False) -> Results:
-    """Reads result files, CSV tables and folders (every results.json under them).
+def load(paths: Iterable[str | Path], allow_mixed: bool = False, progress: Progress | None = None) -> Results:
+    """Reads result files, score tables and folders (every results.json under them).
 
     UserError for what is missing, is not of the format, or cannot be compared; allow_mixed turns the last into notes.
     """
     scores: list[Score] = []
+    paths = list(paths)
     for file in find(paths):
-        scores += _read_csv(file) if file.suffix == ".csv" else read_json(file)
+        table = file.suffix == ".csv" or isinstance(_parsed(file), list)
+        scores += read_table(file, progress or Progress(quiet=True)) if table else read_json(file)
     scores, notes = _newest_steps(scores)
     scores, more = _trained_tasks(scores)
+    if not scores:
+        raise UserError("no scores of tasks that their models were trained on", ", ".join(map(str, paths)), GIVE)
     problems = list(_mixed(scores))
     if problems and not allow_mixed:
         what, where, hint = problems[0]
@@ -137,7 +82,7 @@ def load(paths: Iterable[str | Path], allow_mixed: bool = False) -> Results:
     unstamped = [s.run for s in scores if s.run.fingerprint is None]
     if unstamped:
         names = ", ".join(sorted({run.name for run in unstamped}))
-        notes.append(f"From CSV, without a data fingerprint or definitions, comparable on your word only: {names}.")
+        notes.append(f"From score tables, without a data fingerprint, comparable on your word only: {names}.")
     runs = {id(s.run): s.run for s in scores}.values()
     ordered = sorted(runs, key=lambda run: (run.parameters, REGIMES.index(run.regime), run.name, run.seed))
     return Results(tuple(ordered), tuple(scores), tuple(notes))
@@ -152,30 +97,20 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
             raise UserError("no results.json in this folder or under it", str(path), "run `bigchem evaluate` first")
         for file in files:
             if not file.is_file():
-                raise UserError("no such file or folder", str(file), "give results.json, a CSV, or a folder of runs")
+                raise UserError(
+                    "no such file or folder",
+                    str(file),
+                    GIVE,
+                )
             found.setdefault(file.resolve(), file)
     if not found:
-        raise UserError("no result files given", hint="give results.json, a CSV, or a folder of runs")
+        raise UserError("no result files given", hint=GIVE)
     return list(found.values())
-
-
-def higher_is_better(metric: str) -> bool:
-    """The metric's direction, from the protocol; UserError for a metric that the protocol does not know."""
-    from bigchem.evaluate.definitions import HIGHER_IS_BETTER
-
-    if metric == LOSS:
-        return False
-    if metric not in HIGHER_IS_BETTER:
-        unknown("metric", metric, list(HIGHER_IS_BETTER))
-    return bool(HIGHER_IS_BETTER[metric])
 
 
 def read_json(file: Path) -> list[Score]:
     """The scores of one results.json; UserError if it is none."""
-    try:
-        table = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"not a JSON file: {error}", str(file)) from None
+    table = _parsed(file)
     if not isinstance(table, dict):
         raise UserError("not a results.json: its top level is not an object", str(file))
     read = validate(_File, table, str(file))
@@ -200,40 +135,27 @@ def read_json(file: Path) -> list[Score]:
         split=read.split,
         decoding=", ".join(f"{key}={value}" for key, value in sorted(read.decoding.items())),
         protocol=read.protocol,
+        predictions={task: str(path) for task in shares if (path := _predictions(file, task)).is_file()},
     )
-    return [
-        _score(run, metric, f"{file}: metrics[{number}]", metric.definition, metric.note)
-        for number, metric in enumerate(read.metrics)
-    ]
+    return [_score(run, metric, f"{file}: metrics[{number}]") for number, metric in enumerate(read.metrics)]
 
 
-def _read_csv(file: Path) -> list[Score]:
-    runs: dict[tuple[Any, ...], Run] = {}
-    scores = []
+def _parsed(file: Path) -> Any:
     try:
-        with file.open(encoding="utf-8", newline="") as lines:
-            reader = csv.DictReader(lines)
-            if tuple(reader.fieldnames or ()) != CSV_COLUMNS:
-                raise UserError("wrong columns", f"{file}:1", f"the first line is {','.join(CSV_COLUMNS)}")
-            for raw in reader:
-                where = f"{file}:{reader.line_num}"
-                if None in raw or None in raw.values():
-                    raise UserError(f"not {len(CSV_COLUMNS)} fields", where)
-                row = validate(_CsvRow, {key: text.strip() or None for key, text in raw.items()}, where, text=True)
-                key = (row.run, row.parameters, row.regime, row.seed)
-                run = runs.setdefault(key, Run(row.run, row.parameters, row.regime, row.seed, str(file)))
-                scores.append(_score(run, row, where))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"not a CSV file: {error}", str(file)) from None
-    return scores
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"not a JSON file: {error}", str(file)) from None
 
 
-def _score(run: Run, read: _Metric | _CsvRow, where: str, definition: str = "", note: str = "") -> Score:
+def _predictions(file: Path, task: str) -> Path:
+    """Where `bigchem evaluate` writes a task's predictions, beside its results.json."""
+    return file.parent / "predictions" / f"{task}.jsonl"
+
+
+def _score(run: Run, read: _Metric, where: str) -> Score:
     check_labelled(read.task, f"{where}.task")
-    if read.low is not None and read.high is not None and read.low > read.high:
-        raise UserError(f"'low' = {read.low} is above 'high' = {read.high}", where)
-    estimate = None if read.value is None else Estimate(read.value, read.low, read.high)
-    return Score(run, read.task, read.metric, estimate, definition, note)
+    estimate = estimate_of(read.value, read.low, read.high, where)
+    return Score(run, read.task, read.metric, estimate, read.definition, read.note)
 
 
 def _newest_steps(scores: list[Score]) -> tuple[list[Score], list[str]]:

@@ -101,3 +101,14 @@ def write_sweep(
             for task in alone:
                 write_result(folder, results_of(parameters, (task,), seed, noise))
     return folder
+
+
+def write_predictions(file: Path, right: list[bool]) -> Path:
+    """Predictions of reactions: right ones, and others."""
+    rows = [
+        {"source": f"{'C' * (n + 1)}O.O", "target": "C" * (n + 2), "predictions": ["C" * (n + 2) if ok else "CCN"]}
+        for n, ok in enumerate(right)
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file

@@ -7,8 +7,12 @@ import pytest
 from planted_sweep import PLANTED, SIZES, TASKS, results_of, write_result, write_sweep
 
 from bigchem.errors import UserError
-from bigchem.sweep.analysis import analyse, size_name
+from bigchem.sweep.analysis import analyse
+from bigchem.sweep.cells import size_name
+from bigchem.sweep.fit import Estimate
+from bigchem.sweep.records import REGIMES
 from bigchem.sweep.results import load
+from bigchem.sweep.words import signed
 
 
 def test_planted_gains_and_slopes_come_back_positive_where_sharing_helps(tmp_path: Path) -> None:
@@ -29,8 +33,8 @@ def test_planted_gains_and_slopes_come_back_positive_where_sharing_helps(tmp_pat
 
 def test_the_curve_of_each_regime_has_its_planted_rise(tmp_path: Path) -> None:
     analysis = analyse(load([write_sweep(tmp_path)]))
-    assert analysis.curves["generation", "levenshtein", "alone"].factor == pytest.approx(-6.0)
-    assert analysis.curves["generation", "levenshtein", "together"].factor == pytest.approx(-6.8)
+    slopes = {r: analysis.curves["generation", "levenshtein", r].parameters["slope"].value for r in REGIMES}
+    assert slopes == pytest.approx({"alone": -6.0, "together": -6.8})
 
 
 def test_equal_seeds_are_paired_so_that_what_they_share_cancels(tmp_path: Path) -> None:
@@ -91,9 +95,8 @@ def test_two_sizes_give_no_fit_and_the_words_for_it(tmp_path: Path) -> None:
 
 def test_without_a_pair_nothing_is_said_about_sharing(tmp_path: Path) -> None:
     analysis = analyse(load([write_sweep(tmp_path, alone=())]))
-    assert analysis.sentences == (
-        "No task was trained both together and alone at one size: nothing can be said about sharing.",
-    )
+    assert analysis.claim.startswith("Nothing can be said about sharing")
+    assert analysis.sentences == ()
 
 
 def test_a_gain_without_an_interval_is_not_judged(tmp_path: Path) -> None:
@@ -126,3 +129,41 @@ def test_chosen_metrics_are_drawn_and_unknown_ones_refused(tmp_path: Path) -> No
 def test_sizes_are_named_for_reading() -> None:
     names = [size_name(n) for n in (60_000, 204_800, 1_034_240, 5_242_880, 60_506_624, 247_577_856, 1_200_000_000)]
     assert names == ["60k", "0.2M", "1M", "5.2M", "61M", "248M", "1.2B"]
+
+
+def test_the_claim_says_of_each_kind_of_task_what_was_planted(tmp_path: Path) -> None:
+    analysis = analyse(load([write_sweep(tmp_path)]))
+    # Slopes of the gain: captioning 0.03, generation 0.02; forward 0, retrosynthesis -0.025, actions 0.005.
+    slopes = {(p.kind, p.of): p.trend.slope.value for p in analysis.pools if p.trend is not None}
+    assert slopes["cross-domain", "headline"] == pytest.approx(0.025)
+    assert slopes["single-domain", "headline"] == pytest.approx(-0.02 / 3)
+    assert slopes["cross-domain", "loss"] == pytest.approx(0.025)
+    assert analysis.claim == (
+        "The gain of sharing grows with model size for cross-domain tasks (captioning and generation), and shrinks "
+        "with model size for single-domain tasks (forward, retrosynthesis and actions); its slope is larger across "
+        "domains than within one."
+    )
+
+
+def test_with_two_sizes_the_claim_is_left_open(tmp_path: Path) -> None:
+    claim = analyse(load([write_sweep(tmp_path, sizes=SIZES[:2])])).claim
+    assert "cannot be said: fewer than 3 sizes" in claim
+
+
+def test_curves_are_read_a_decade_beyond_the_sizes_and_no_further_unless_asked_twice(tmp_path: Path) -> None:
+    results = load([write_sweep(tmp_path)])
+    analysis = analyse(results, extrapolate=[10.0 * SIZES[-1]])
+    assert analysis.beyond == (10.0 * SIZES[-1],)
+    for size in (10.1 * SIZES[-1], SIZES[0] / 10.1):
+        with pytest.raises(UserError, match="more than a decade beyond"):
+            analyse(results, extrapolate=[size])
+        assert analyse(results, extrapolate=[size], beyond_a_decade=True).beyond == (size,)
+    with pytest.raises(UserError, match="no number of parameters"):
+        analyse(results, extrapolate=[0.0], beyond_a_decade=True)
+
+
+def test_numbers_are_told_to_two_digits_of_their_interval() -> None:
+    assert signed(Estimate(0.0264, 0.0232, 0.0296)) == "+0.0264 [+0.0232, +0.0296]"
+    assert signed(Estimate(-1.234, -1.5, -1.0)) == "−1.23 [−1.50, −1.00]"
+    assert signed(Estimate(0.25)) == "+0.25 (no interval)"
+    assert signed(Estimate(0.25, 0.25, 0.25)) == "+0.2500 [+0.2500, +0.2500]"

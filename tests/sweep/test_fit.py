@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bigchem.sweep.fit import Estimate, curve, difference, line, over_seeds, student_t
+from bigchem.sweep.fit import Estimate, difference, line, over_seeds, student_t
 
 SIZES = [2e5, 1e6, 5e6, 2.5e7, 1e8]
 
@@ -51,30 +51,6 @@ def test_more_seeds_on_the_same_examples_do_not_shrink_the_examples_noise() -> N
 @pytest.mark.parametrize("sizes", [[], [1e6], [1e6, 1e6, 1e6], [1e6, 5e6, 5e6]])
 def test_fewer_than_three_sizes_give_no_fit(sizes: list[float]) -> None:
     assert line(sizes, [Estimate(0.5)] * len(sizes)) is None
-    assert curve(sizes, [0.5] * len(sizes)) is None
-
-
-def test_a_planted_power_law_is_chosen_and_its_parameters_recovered() -> None:
-    found = curve(SIZES, [1.2 + 0.8 * (n / 1e6) ** -0.3 for n in SIZES])
-    assert found is not None
-    assert found.kind == "power"
-    assert found.constant == pytest.approx(1.2, abs=2e-3)
-    assert found.exponent == pytest.approx(0.3, abs=3e-3)
-    assert found(1e6) == pytest.approx(2.0, abs=1e-3)
-    assert found.loo["power"] < found.loo["linear"]
-
-
-def test_a_planted_rise_in_the_log_is_chosen_over_the_power_law() -> None:
-    found = curve(SIZES, [0.1 + 0.07 * np.log10(n) for n in SIZES])
-    assert found is not None
-    assert found.kind == "linear"
-    assert found.factor == pytest.approx(0.07)
-
-
-def test_three_sizes_are_never_given_a_three_parameter_curve() -> None:
-    found = curve(SIZES[:3], [1.2 + 0.8 * (n / 1e6) ** -0.3 for n in SIZES[:3]])
-    assert found is not None
-    assert set(found.loo) == {"linear"}
 
 
 def test_one_seed_keeps_its_own_interval_and_seeds_widen_it() -> None:

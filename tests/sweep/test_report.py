@@ -11,6 +11,7 @@ from planted_sweep import SIZES, write_sweep
 
 from bigchem.sweep import report
 
+BEYOND = 4e7
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -51,7 +52,8 @@ class Page(HTMLParser):
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sweep = write_sweep(tmp_path_factory.mktemp("sweep"), noise=0.01, alone=("captioning", "generation"))
     folder = tmp_path_factory.mktemp("out")
-    assert report.build([sweep], folder, title="Demo <sweep>") == folder / "report.html"
+    analysis = report.study([sweep], extrapolate=[BEYOND])
+    assert report.write(analysis, folder, title="Demo <sweep>") == folder / "report.html"
     return folder
 
 
@@ -81,7 +83,37 @@ def test_the_pages_numbers_are_those_of_the_csv_files(out: Path, page: Page) -> 
     for row in gains:
         value, text = page.rows[f"all|{row['task']}:{row['metric']}:{row['parameters']}"][5]
         assert value == row["gain"]
-        assert text.startswith(f"{float(row['gain']):+.3f} [")
+        assert text.startswith(f"{float(row['gain']):+.3f} [".replace("-", "−"))
+
+
+def test_the_tables_of_kinds_and_of_other_sizes_are_those_of_the_csv_files(out: Path, page: Page) -> None:
+    kinds = table(out / "kinds.csv")
+    assert {row["kind"] for row in kinds} == {"cross-domain"}
+    for row in kinds:
+        cells = page.rows[f"kinds|{row['kind']}:{row['of']}:{row['parameters']}"]
+        assert (cells[4][0], cells[5][0]) == (row["gain"], row["slope"])
+    beyond = table(out / "beyond.csv")
+    assert {(row["parameters"], row["measured"]) for row in beyond} == {(str(BEYOND), "False")}
+    for row in beyond:
+        cells = page.rows[f"beyond|{row['task']}:{row['metric']}:{row['regime']}:{row['parameters']}"]
+        assert cells[4][0] == row["value"]
+        assert cells[4][1].startswith(f"{float(row['value']):.3f} [")
+
+
+def test_a_figures_csv_has_the_points_of_the_metrics_table_and_its_curve(out: Path) -> None:
+    drawn = table(out / "figures" / "captioning-bleu4_words.csv")
+    metrics = [r for r in table(out / "metrics.csv") if (r["task"], r["metric"]) == ("captioning", "bleu4_words")]
+    numbers = ("parameters", "value", "low", "high")
+    points = {(row["series"], *(row[n] for n in numbers)) for row in drawn if row["what"] == "point"}
+    assert points == {(row["regime"], *(row[n] for n in numbers)) for row in metrics}
+    ends = [float(r["parameters"]) for r in drawn if r["what"] == "curve" and r["series"] == "alone"]
+    assert (min(ends), max(ends)) == pytest.approx((SIZES[0], BEYOND))
+
+
+def test_a_kind_with_several_tasks_has_a_figure_of_its_own(out: Path) -> None:
+    series = {row["series"] for row in table(out / "figures" / "cross-domain-gain.csv")}
+    assert series == {"mean", "captioning", "generation"}
+    assert not (out / "figures" / "single-domain-gain.csv").exists()
 
 
 def test_missing_cells_are_dashes_not_zeros(page: Page) -> None:
@@ -95,13 +127,14 @@ def test_the_page_loads_nothing_from_elsewhere(out: Path, page: Page) -> None:
     assert not re.search(r"(https?:)?//[a-z0-9]", text, flags=re.IGNORECASE)
     assert "@import" not in text
     assert page.links
-    assert all(link.startswith("#") for link in page.links)
+    for link in page.links:
+        assert link.startswith("#") or (out / link).is_file(), link
 
 
 def test_ids_are_unique_and_every_reference_has_its_target(out: Path, page: Page) -> None:
     assert len(page.ids) == len(set(page.ids))
     text = (out / "report.html").read_text()
-    used = set(re.findall(r"url\(#([^)]+)\)", text)) | {link[1:] for link in page.links}
+    used = set(re.findall(r"url\(#([^)]+)\)", text)) | {link[1:] for link in page.links if link.startswith("#")}
     assert used <= set(page.ids)
 
 
@@ -114,6 +147,7 @@ def test_figures_exist_as_svg_and_png_and_speak(out: Path) -> None:
     assert {"captioning-bleu4_words", "captioning-bleu4_words-gain", "forward-top1", "actions-loss"} <= names
     assert "forward-top1-gain" not in names
     assert names == {file.stem for file in (out / "figures").glob("*.png")}
+    assert names == {file.stem for file in (out / "figures").glob("*.csv")}
     root = ET.parse(out / "figures" / "captioning-bleu4_words.svg").getroot()  # noqa: S314
     assert root.get("role") == "img"
     told = root.find(f"{SVG}desc")
@@ -126,12 +160,12 @@ def test_colours_of_figures_follow_the_page(out: Path) -> None:
     text = (out / "report.html").read_text()
     drawn = text[text.index("<figure>") : text.rindex("</figure>")]
     assert "currentColor" in drawn
-    assert "var(--together)" in drawn
+    assert "var(--blue)" in drawn
     assert not re.search(r"(fill|stroke): #", drawn)
     assert "prefers-color-scheme:dark" in text
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "sweep", sizes=SIZES[:2], alone=())
-    first, second = (report.build([sweep], tmp_path / name, metrics=["actions:bleu2"]) for name in ("a", "b"))
+    first, second = (report.write(report.study([sweep], ["actions:bleu2"]), tmp_path / name) for name in ("a", "b"))
     assert first.read_bytes() == second.read_bytes()

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from planted_sweep import SIZES, TASKS, results_of, write_result, write_sweep
+from planted_sweep import SIZES, TASKS, results_of, write_predictions, write_result, write_sweep
 
 from bigchem.errors import UserError
-from bigchem.sweep.results import CSV_COLUMNS, higher_is_better, load
+from bigchem.sweep.records import higher_is_better
+from bigchem.sweep.results import load
+from bigchem.sweep.score_table import WRITTEN
 
-HEAD = ",".join(CSV_COLUMNS)
+HEAD = ",".join(WRITTEN)
 
 
 def one(**changes: Any) -> dict[str, Any]:
@@ -115,6 +119,13 @@ def test_scores_of_untrained_tasks_are_left_out_and_counted(tmp_path: Path) -> N
     assert any("not trained on" in note for note in results.notes)
 
 
+def test_results_without_any_score_are_refused(tmp_path: Path) -> None:
+    file = write_result(tmp_path, one(metrics=[]))
+    with pytest.raises(UserError, match="no scores") as told:
+        load([file])
+    assert str(file) in str(told.value)
+
+
 def test_a_table_of_foreign_models_is_read_with_its_gaps(tmp_path: Path) -> None:
     file = tmp_path / "molt5.csv"
     file.write_text(
@@ -132,12 +143,21 @@ def test_a_table_of_foreign_models_is_read_with_its_gaps(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("parameters,task\n", "wrong columns"),
+        ("parameters,task\n", "no column 'regime'"),
+        ("parameters,task,regime,score\n", "unknown column 'score'"),
+        ("parameters,task,regime,task\n", "a column twice"),
         (f"{HEAD}\n1,captioning,both,bleu4,0.4,,,0,x\n", "regime"),
         (f"{HEAD}\n1,captioning,alone,bleu4,high,,,0,x\n", "value"),
         (f"{HEAD}\n1,captions,alone,bleu4,0.4,,,0,x\n", "unknown task 'captions'"),
         (f"{HEAD}\n1,captioning,alone,bleu4,0.4,0.5,0.3,0,x\n", "above"),
+        (f"{HEAD}\n1,captioning,alone,bleu4,0.4,0.3,,0,x\n", "one end of an interval"),
         (f"{HEAD}\n1,captioning,alone\n", "not 9 fields"),
+        (f"{HEAD}\n1,captioning,,bleu4,0.4,,,0,x\n", "neither or both of 'regime' and 'mixture'"),
+        (f"{HEAD}\n1,captioning,alone,,0.4,,,0,x\n", "neither 'metric' nor 'predictions'"),
+        ("parameters,task,mixture,metric\n1,forward,captioning+actions,top1\n", "'forward' is not in the mixture"),
+        ("parameters,task,mixture,metric\n1,forward,forward+acts,top1\n", "unknown task 'acts'"),
+        ("parameters,task,regime,metric,predictions\n1,forward,alone,top1,a.txt\n", "'metric' beside 'predictions'"),
+        ("parameters,task,regime,predictions\n1,forward,alone,absent.txt\n", "no such file"),
     ],
 )
 def test_a_wrong_table_is_told_with_its_line(tmp_path: Path, text: str, told: str) -> None:
@@ -145,7 +165,9 @@ def test_a_wrong_table_is_told_with_its_line(tmp_path: Path, text: str, told: st
     file.write_text(text)
     with pytest.raises(UserError, match=told) as error:
         load([file])
-    assert f"{file}:{1 if told == 'wrong columns' else 2}" in str(error.value)
+    if told != "no such file":  # that is the predictions' own
+        line = 1 if told.startswith(("no column", "unknown column", "a column")) else 2
+        assert f"{file}:{line}" in str(error.value)
 
 
 def test_directions_come_from_the_protocol() -> None:
@@ -154,3 +176,34 @@ def test_directions_come_from_the_protocol() -> None:
     assert not higher_is_better("loss")
     with pytest.raises(UserError, match="unknown metric"):
         higher_is_better("perplexity")
+
+
+def test_a_table_in_json_says_the_same_as_in_csv(tmp_path: Path) -> None:
+    row = {"parameters": 10, "task": "forward", "mixture": "forward+actions", "metric": "top1", "value": 0.5, "seed": 3}
+    (tmp_path / "scores.json").write_text(json.dumps([row]))
+    text = "metric,value,seed,parameters,task,mixture\ntop1,0.5,3,10,forward,forward+actions\n"
+    (tmp_path / "scores.csv").write_text(text)
+    one, two = (load([tmp_path / name]).scores[0] for name in ("scores.json", "scores.csv"))
+    assert (one.run.regime, one.run.seed, one.run.mixture) == ("together", 3, {"forward": 0.5, "actions": 0.5})
+    assert replace(one.run, source="") == replace(two.run, source="")
+    assert one.estimate == two.estimate
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("[1]", "not a JSON object"), ("[]", "no scores"), ('[{"parameters": "7"}]', "task")]
+)
+def test_a_wrong_json_table_is_told(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "scores.json").write_text(text)
+    with pytest.raises(UserError, match=told):
+        load([tmp_path / "scores.json"])
+
+
+def test_predictions_that_a_table_names_are_scored_with_definitions_and_intervals(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "own.jsonl", [True, False, True, True])
+    (tmp_path / "models.csv").write_text("parameters,task,regime,predictions\n10,forward,alone,own.jsonl\n")
+    scores = {score.metric: score for score in load([tmp_path / "models.csv"]).scores}
+    assert scores["top1"].estimate is not None
+    assert scores["top1"].estimate.value == 0.75
+    assert scores["top1"].estimate.low is not None
+    assert scores["top1"].definition
+    assert scores["top1"].run.predictions == {"forward": str(tmp_path / "own.jsonl")}

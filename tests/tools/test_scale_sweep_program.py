@@ -36,7 +36,7 @@ def test_it_writes_the_report_and_prints_headline_and_place(scores: Path, tmp_pa
     done = run(scores, "--out", tmp_path / "out", "--title", "Foreign models")
     assert done.returncode == 0, done.stderr
     assert "generation levenshtein" in done.stdout
-    assert "sharing helps generation" in done.stdout
+    assert "Nothing can be said about sharing" in done.stdout  # an edit distance is pooled with nothing
     assert f"report: {tmp_path / 'out' / 'report.html'}" in done.stdout
     assert "Foreign models" in (tmp_path / "out" / "report.html").read_text()
 
@@ -44,8 +44,8 @@ def test_it_writes_the_report_and_prints_headline_and_place(scores: Path, tmp_pa
 def test_json_has_the_sign_corrected_gains(scores: Path, tmp_path: Path) -> None:
     done = run(scores, "--out", tmp_path / "out", "--json")
     told = json.loads(done.stdout)
-    assert [gain["gain"] for gain in told["gains"]] == [1.0, 2.0, 3.0]
-    assert told["gains"][0]["slope"] == pytest.approx(2 / 1.398, rel=1e-3)
+    assert [row["gain"] for row in told["gain"]] == [1.0, 2.0, 3.0]
+    assert told["gain"][0]["slope"] == pytest.approx(2 / 1.398, rel=1e-3)
     assert Path(told["report"]).is_file()
     assert told["headline"] == {"generation": "levenshtein"}
 
@@ -66,3 +66,13 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     assert time.perf_counter() - started < 2.0
     code = f"import runpy, sys; runpy.run_path({str(PROGRAM)!r}); sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_curve_read_more_than_a_decade_beyond_needs_its_flag(scores: Path, tmp_path: Path) -> None:
+    done = run(scores, "--out", tmp_path / "out", "--extrapolate", "1e9")
+    assert done.returncode == 2
+    assert "1B is more than a decade beyond the measured sizes, 0.2M to 5M" in done.stderr
+    assert not (tmp_path / "out").exists()
+    done = run(scores, "--out", tmp_path / "out", "--extrapolate", "1e9", "--beyond-a-decade")
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "out" / "beyond.csv").read_text().splitlines()) == 1 + 2
