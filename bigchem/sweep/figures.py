@@ -98,8 +98,7 @@ def pool_panel(analysis: Analysis, pool: Pool) -> Panel:
     mean = [(float(size), gain) for size, gain in pool.gains.items()]
     rows = _point_rows("mean", mean)
     with mpl.rc_context(STYLE):
-        unit = pool.of
-        figure, axes = axes_of(f"{pool.kind} tasks · {unit} gain", f"mean: {slope}")
+        figure, axes = axes_of(f"{pool.kind} tasks · {pool.of} gain", f"mean: {slope}")
         ends = []
         for task in pool.tasks:
             found = [(float(g.parameters), g.estimate) for g in analysis.gains_of((task, metrics[task]))]
@@ -118,7 +117,7 @@ def pool_panel(analysis: Analysis, pool: Pool) -> Panel:
         sizes_axis(axes, sorted({row["parameters"] for row in rows if row["what"] == "point"}), room=0.26)
         label_ends(axes, ends)
         _zero(axes, words=False)
-        caption = f"{unit} gain of sharing of {pool.kind} tasks against model size"
+        caption = f"gain of sharing ({pool.of}) of {pool.kind} tasks against model size"
         name = f"{pool.kind}-gain" + ("-loss" if pool.of == "loss" else "")
         return finish(figure, name, pool.of, caption, f"mean {spoken(mean)}; {slope}", rows)
 

@@ -142,6 +142,9 @@ def _mean(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def contrast(pools: Sequence[Pool], of: Literal["headline", "loss"] = "headline") -> Estimate | None:
-    """By how much the slope of cross-domain tasks exceeds that of single-domain tasks; None without both."""
+    """By how much the slope of cross-domain tasks exceeds that of single-domain tasks; None without both.
+
+    The two count as independent: too wide an interval, as the luck of one mixed model is in both.
+    """
     slopes = {pool.kind: pool.trend.slope for pool in pools if pool.of == of and pool.trend is not None}
     return difference(slopes["cross-domain"], slopes["single-domain"]) if len(slopes) == len(KINDS) else None
