@@ -24,10 +24,13 @@ def scale_sweep(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the report.")],
     *,
-    metric: Annotated[list[str] | None, typer.Option(help="TASK:METRIC to draw instead of the headlines.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="TASK:METRIC to draw instead of the headlines (repeatable).")
+    ] = None,
     title: Annotated[str, typer.Option(help="The page's title.")] = "Scale sweep",
     extrapolate: Annotated[
-        list[float] | None, typer.Option(metavar="PARAMETERS", help="Read the curves at this size too, as in 3e9.")
+        list[float] | None,
+        typer.Option(metavar="PARAMETERS", help="Read the curves at this size too, as in 3e9 (repeatable)."),
     ] = None,
     beyond_a_decade: Annotated[
         bool, typer.Option("--beyond-a-decade", help="Allow --extrapolate further than tenfold beyond the sizes.")
@@ -45,7 +48,7 @@ def scale_sweep(
 ) -> None:
     """Every metric against model size, and the gain of training tasks together.
 
-    A score table has the columns parameters,task,regime,metric,value,low,high,seed,run; docs/sweeps.md has them all.
+    A score table has the columns parameters,task,regime,metric,value,low,high,seed,run; docs/analysis.md has them all.
 
     Example: python tools/scale_sweep.py runs/demo --out report
 

@@ -73,6 +73,7 @@ def chosen_metrics(metrics: Sequence[str], keys: Sequence[Key]) -> tuple[Key, ..
 
 def size_name(parameters: float) -> str:
     """0.2M, 1M, 5.2M, 248M, 1.2B: for reading; the exact number stands in the tables of runs."""
-    unit, name = (1e9, "B") if parameters >= 9.995e8 else (1e6, "M") if parameters >= 1e5 else (1e3, "k")
+    units = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+    unit, name = next(((u, n) for u, n in units if parameters >= (0.1 if n == "M" else 0.9995) * u), units[-1])
     scaled = parameters / unit
     return f"{scaled:.{3 if scaled >= 99.5 else 2}g}{name}"

@@ -127,8 +127,10 @@ def test_chosen_metrics_are_drawn_and_unknown_ones_refused(tmp_path: Path) -> No
 
 
 def test_sizes_are_named_for_reading() -> None:
-    names = [size_name(n) for n in (60_000, 204_800, 1_034_240, 5_242_880, 60_506_624, 247_577_856, 1_200_000_000)]
-    assert names == ["60k", "0.2M", "1M", "5.2M", "61M", "248M", "1.2B"]
+    names = [
+        size_name(n) for n in (60_000, 204_800, 1_034_240, 5_242_880, 60_506_624, 247_577_856, 1_200_000_000, 2e12)
+    ]
+    assert names == ["60k", "0.2M", "1M", "5.2M", "61M", "248M", "1.2B", "2T"]
 
 
 def test_the_claim_says_of_each_kind_of_task_what_was_planted(tmp_path: Path) -> None:
