@@ -10,12 +10,22 @@ import numpy as np
 from bigchem.config import RunConfig
 from bigchem.data.plan import Plan
 from bigchem.data.ragged import IntArray
-from bigchem.plan.memory import Setup
+from bigchem.plan.setup import Setup
 
 
 def longest_batch(plan: Plan, micro_tokens: int) -> IntArray:
     """[n, 2] lengths of examples as long as any that the data holds, and one shorter, that fill a micro-batch."""
-    longest = np.max([rows.longest_seen() for rows in plan.rows.values()], axis=0)
+    return filled(longest_example(plan), micro_tokens)
+
+
+def longest_example(plan: Plan) -> IntArray:
+    """[2] tokens of the longest source and of the longest target that a run trains on, in one example."""
+    longest: IntArray = np.max([rows.longest_seen() for rows in plan.rows.values()], axis=0)
+    return longest
+
+
+def filled(longest: IntArray, micro_tokens: int) -> IntArray:
+    """[n, 2] lengths of examples as long as `longest` [2], and one shorter, that fill a micro-batch."""
     count, left = divmod(micro_tokens, int(longest.sum()))
     lengths = [longest] * count
     share = left * int(longest[0]) // int(longest.sum())

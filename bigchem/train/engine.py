@@ -81,6 +81,22 @@ class Engine:
         """Whether the optimizer's estimates exist: its first step makes them, or a checkpoint brings them."""
         return any(self._optimizer.state.values())
 
+    @property
+    def module(self) -> PackedT5:
+        """The model under the engine."""
+        module: PackedT5 = self._engine.module
+        return module
+
+    @property
+    def zero_optimizer(self) -> torch.optim.Optimizer:
+        """DeepSpeed's optimizer around `optimizer`'s, where it has one."""
+        optimizer: torch.optim.Optimizer = self._engine.optimizer
+        return optimizer
+
+    def optimizer_states(self) -> list[dict[str, torch.Tensor]]:
+        """What the optimizer keeps of each of its tensors on this rank."""
+        return list(self._optimizer.state.values())
+
     def forward_backward(
         self,
         loaded: LoadedStep,
@@ -112,6 +128,12 @@ class Engine:
         wished = wish()
         totals[-2], totals[-1] = wished is not Wish.GO_ON, wished is Wish.PERSON
         return self._reduce(totals)
+
+    def accumulate(self, batch: PackedBatch) -> None:
+        """Gradients of one micro-batch in the middle of a step: for what looks at how much is held then."""
+        self._engine.train()
+        self._engine.set_gradient_accumulation_boundary(False)
+        self._engine.backward(self._engine(batch.to(self.device)).total, scale_wrt_gas=False)
 
     def optimizer_step(self, lr: float, *, skip: bool = False) -> float:
         """Moves the weights; the norm of the gradient before clipping.
@@ -163,7 +185,7 @@ class Engine:
         """The likeliest token at the last place of each example's target, from the labels before it; every rank gives
         the same batch and gets rank 0's answer."""
         self._engine.eval()
-        module: PackedT5 = self._engine.module
+        module = self.module
         head = [] if module.shape.tied else list(module.lm_head.parameters())
         # Under ZeRO-3's hooks, which gather weights as they are needed.
         module.forward = module.logits  # type: ignore[method-assign,assignment]

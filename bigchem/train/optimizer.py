@@ -7,13 +7,14 @@ step that does nothing here leaves the weights, the moments and their count as t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from bigchem.config import OptimizerConfig
+from bigchem.model.parameters import group_names
 from bigchem.train.ds_config import offloads
 
 SMALLEST_SCALE = 1e-3
@@ -87,13 +88,6 @@ def build_optimizer(
     optimizer.ema = config.ema
     built: torch.optim.Optimizer = optimizer
     return built
-
-
-def group_names(parameters: Iterable[tuple[str, int]]) -> tuple[list[str], list[str]]:
-    """Names of the parameters, given as (name, ndim), with weight decay (matrices) and without (norms, embeddings)."""
-    listed = list(parameters)
-    plain = [n for n, ndim in listed if ndim != 2 or n == "shared.weight" or "relative_attention_bias" in n]
-    return [n for n, _ in listed if n not in set(plain)], plain
 
 
 def parameter_groups(model: torch.nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:

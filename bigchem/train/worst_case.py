@@ -55,16 +55,16 @@ class Peak:
 def check(engine: Engine, config: RunConfig, plan: Plan, shape: Shape) -> None:
     """Computes the worst case and says what it took, if the run is to do that. Every rank calls it."""
     if config.train.worst_case:
-        say(compute(engine, config, plan, shape).told())
+        say(compute(engine, config, longest_batch(plan, config.data.micro_tokens), shape).told())
 
 
-def compute(engine: Engine, config: RunConfig, plan: Plan, shape: Shape) -> Peak:
-    """Forward, backward and the optimizer's step, without its effect. Every rank calls it. UserError where memory ends.
+def compute(engine: Engine, config: RunConfig, lengths: IntArray, shape: Shape) -> Peak:
+    """Forward, backward and the optimizer's step, without its effect, on examples [n, 2] of these lengths. Every rank
+    calls it. UserError where memory ends.
 
     The micro-batch is computed twice where steps accumulate, for the second meets the gradients of the first. Moments
     that do not exist before the first step have their place taken.
     """
-    lengths = longest_batch(plan, config.data.micro_tokens)
     setup = setup_of(config, engine.ds_config, engine.world_size, engine.device.type)
     expected = memory(shape, setup, lengths[:, 0], lengths[:, 1])
     on_gpu = engine.device.type == "cuda"
@@ -72,7 +72,8 @@ def compute(engine: Engine, config: RunConfig, plan: Plan, shape: Shape) -> Peak
     before = _restart_peak(engine.device)
     begun = time.monotonic()
     try:
-        place = torch.ones(0 if engine.has_moments else expected.moments, dtype=torch.uint8, device=engine.device)
+        missing = 0 if engine.has_moments else expected.device.moments
+        place = torch.ones(missing, dtype=torch.uint8, device=engine.device)
         engine.forward_backward(_step(lengths, shape.vocab_size, count, engine.world_size), 0)
         engine.optimizer_step(0.0, skip=True)
         del place
@@ -82,7 +83,7 @@ def compute(engine: Engine, config: RunConfig, plan: Plan, shape: Shape) -> Peak
         raise _too_much(lengths, expected, _room(engine.device)) from error
     peak = torch.tensor([_peak(engine.device) - before], dtype=torch.float64, device=engine.device)
     dist.all_reduce(peak, op=dist.ReduceOp.MAX)
-    planned = expected.total if on_gpu else expected.batch + expected.gradients + expected.moments
+    planned = expected.total if on_gpu else expected.batch + expected.device.gradients + expected.device.moments
     return Peak(lengths, time.monotonic() - begun, int(peak), _room(engine.device), planned)
 
 

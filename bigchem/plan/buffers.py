@@ -1,0 +1,87 @@
+"""What DeepSpeed allocates besides the states of a rank: buffers for gradients and weights on their way. Pure.
+
+From the code of DeepSpeed 0.19: runtime/zero/stage_1_and_2.py, stage3.py, partitioned_param_coordinator.py, engine.py.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from bigchem.model.parameters import parameter_shapes
+from bigchem.model.presets import Shape, num_parameters
+from bigchem.plan.setup import Setup
+from bigchem.plan.states import groups, pieces
+
+REDUCE_BUCKET = 500_000_000
+"""DeepSpeed's default reduce_bucket_size, and the size of its all-reduce at stage 0, in elements."""
+
+
+def resident(shape: Shape, setup: Setup) -> int:
+    """Bytes that are there from the first forward pass on: at stage 3 the bucket of gradients, whole however small the
+    model, and weights that are gathered."""
+    if setup.stage != 3:
+        return 0
+    bucket = setup.size("reduce_bucket_size", REDUCE_BUCKET) if setup.zero.get("contiguous_gradients", True) else 0
+    return setup.element * (bucket + gathered(shape, setup))
+
+
+def gathered(shape: Shape, setup: Setup) -> int:
+    """Most elements that stage 3 holds gathered at a time.
+
+    A weight stays if it is used again within stage3_max_reuse_distance elements: between the forward and the backward
+    pass those of the last half of that distance, which is the whole model up to 500 M parameters with DeepSpeed's
+    default of 10^9. Beside them, what is fetched ahead and the largest weight.
+    """
+    largest = max(prod(dims) for dims in parameter_shapes(shape).values())
+    reused = setup.size("stage3_max_reuse_distance", 1_000_000_000) // 2
+    ahead = setup.size("stage3_prefetch_bucket_size", 50_000_000)
+    return min(num_parameters(shape), reused + ahead + largest)
+
+
+def persistent(shape: Shape, setup: Setup) -> int:
+    """Elements of the small weights that stage 3 does not cut up again once they are gathered."""
+    threshold = setup.size("stage3_param_persistence_threshold", 100_000)
+    sizes = [prod(dims) for dims in parameter_shapes(shape).values()]
+    return min(
+        sum(size for size in sizes if size <= threshold), setup.size("stage3_model_persistence_threshold", 2**62)
+    )
+
+
+def backward(shape: Shape, setup: Setup) -> int:
+    """Bytes in the backward pass only: buckets, and a copy of one that is reduced.
+
+    Stages 1 and 2 make contiguous buckets whole, however small the model, and with overlap_comm two of them. Stage 1
+    in bf16 has none: gradients stay where they are until the step.
+    """
+    n, stage, element = num_parameters(shape), setup.stage, setup.element
+    if stage == 0 or (stage == 1 and setup.precision == "bf16" and not setup.offloaded("optimizer")):
+        return 0
+    bucket = setup.size("reduce_bucket_size", REDUCE_BUCKET)
+    copy = min(bucket, n)
+    if stage == 3:
+        return element * copy
+    whole = bucket if setup.zero.get("contiguous_gradients", True) or setup.offloaded("optimizer") else 0
+    again = _accumulated(shape, setup) if stage == 2 and setup.precision == "fp32" else 0
+    return element * ((2 if setup.zero.get("overlap_comm", False) else 1) * whole + copy) + again
+
+
+def step(shape: Shape, setup: Setup) -> int:
+    """Bytes at the optimizer's step only, when activations are gone."""
+    n, stage, bf16 = num_parameters(shape), setup.stage, setup.precision == "bf16"
+    if setup.offloaded("optimizer"):
+        return 0
+    once = 4 * sum(pieces(shape, setup)) if setup.ema else 0  # the first step starts the running mean from a copy
+    flat = setup.element * min(n, REDUCE_BUCKET)  # the all-reduce's, of stages that reduce once a step
+    if stage == 0:
+        return max(flat, 4 * n if bf16 else 0) + once
+    if stage == 1 and bf16:
+        return 6 * min(n, REDUCE_BUCKET) + once  # fp32, and rounded for the way
+    largest = 4 * max(pieces(shape, setup))
+    if stage == 3:
+        return min(largest, 4 * setup.size("sub_group_size", 1_000_000_000)) + once
+    return (0 if bf16 else largest) + once
+
+
+def _accumulated(shape: Shape, setup: Setup) -> int:
+    """Bytes of a second set of gradients of a rank's own parameters, before they are added to the first."""
+    return 4 * (sum(pieces(shape, setup)) + max(max(sizes) for sizes in groups(shape, setup)))

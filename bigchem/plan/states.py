@@ -1,0 +1,113 @@
+"""Weights, gradients and optimizer states of one rank, to the byte. Pure.
+
+What DeepSpeed 0.19 allocates at each stage, with its padding: at stages 1 and 2 a group of parameters is one flat tensor,
+a multiple of 2 * world_size elements long and cut into equal pieces (runtime/zero/stage_1_and_2.py and
+runtime/bf16_optimizer.py); at stage 3 each parameter is cut for itself, the last piece padded (stage3.py). Tests compare
+every figure with the tensors that real ranks hold.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import NamedTuple
+
+from bigchem.model.parameters import group_names, parameter_shapes
+from bigchem.model.presets import Shape, num_parameters
+from bigchem.plan.setup import Setup
+
+ALIGNMENT = 2
+"""DeepSpeed's nccl_start_alignment_factor: elements to whose multiple a rank's piece is padded at stages 1 and 2."""
+
+
+class States(NamedTuple):
+    """Bytes of one rank in one place. staging: copies through which states pass between host and device."""
+
+    weights: int
+    gradients: int
+    masters: int
+    moments: int
+    staging: int = 0
+
+
+def groups(shape: Shape, setup: Setup) -> list[list[int]]:
+    """Elements of each parameter, by the optimizer's groups: with and without decay, or with adamw_rms one each."""
+    sizes = {name: prod(dims) for name, dims in parameter_shapes(shape).items()}
+    named = group_names((name, len(dims)) for name, dims in parameter_shapes(shape).items())
+    if setup.optimizer == "adamw_rms":
+        return [[sizes[name]] for names in named for name in names]
+    return [[sizes[name] for name in names] for names in named if names]
+
+
+def pieces(shape: Shape, setup: Setup) -> list[int]:
+    """Elements that a rank owns of each group, padding included; the same on every rank."""
+    found = groups(shape, setup)
+    if setup.stage == 0:
+        return [sum(sizes) for sizes in found]
+    if setup.stage == 3:
+        return [sum(-(-size // setup.world_size) for size in sizes) for sizes in found]
+    return [ALIGNMENT * -(-sum(sizes) // (ALIGNMENT * setup.world_size)) for sizes in found]
+
+
+def states(shape: Shape, setup: Setup, rank: int | None = None) -> tuple[States, States]:
+    """(on the device, in host memory or on NVMe) of a rank between two micro-batches of a step. rank: None: the one that
+    holds the most; only stage 2 in fp32 differs."""
+    n, own = num_parameters(shape), sum(pieces(shape, setup))
+    flat = own if setup.stage == 0 else own * setup.world_size
+    weights = setup.element * (own if setup.stage == 3 else n if setup.stage == 0 else flat)
+    masters = 0 if setup.stage == 0 and setup.precision == "fp32" else 4 * own
+    moments = factored(shape) if setup.optimizer == "adafactor" else 8 * own
+    moments += 4 * own if setup.ema else 0
+    gradients = _gradients(shape, setup, rank)
+    if not setup.offloaded("optimizer"):
+        return States(weights, gradients, masters, moments), States(0, 0, 0, 0)
+    if setup.stage == 3:
+        # The pieces that are accumulated, and as many that the optimizer reads.
+        away = setup.offloaded("param")
+        host = States(setup.element * own if away else 0, 8 * own, masters, moments)
+        return States(0 if away else weights, 0, 0, 0), host
+    largest = max(max(sizes) for sizes in groups(shape, setup))
+    # On its way to the device a piece is rounded in host memory, and a gradient passes a buffer on either side.
+    device = States(weights, gradients, 0, 0, setup.element * largest)
+    staging = setup.element * (own + largest)
+    if setup.precision == "fp32":  # accumulated in host memory, whole where two ranks share a parameter
+        return device._replace(gradients=0), States(0, 4 * own + gradients, masters, moments, staging)
+    return device, States(0, 4 * own, masters, moments, staging)
+
+
+def _gradients(shape: Shape, setup: Setup, rank: int | None) -> int:
+    """Bytes of what is kept of gradients while a step accumulates, wherever."""
+    n, own, fp32 = num_parameters(shape), sum(pieces(shape, setup)), setup.precision == "fp32"
+    if setup.stage == 0:
+        return setup.element * n
+    if setup.stage == 1:
+        # In bf16 the fp32 sum of all of them, and the bf16 gradients that are added to it.
+        return 4 * n if fp32 else 4 * own * setup.world_size + 2 * n
+    if setup.stage == 2 and fp32:
+        ranks = range(setup.world_size) if rank is None else [rank]
+        return max(4 * _whole(shape, setup, r) for r in ranks)
+    return 4 * own
+
+
+def _whole(shape: Shape, setup: Setup, rank: int) -> int:
+    """Elements of the parameters of which a rank owns any part at stage 2, each of them whole."""
+    found = 0
+    for sizes, piece in zip(groups(shape, setup), pieces(shape, setup), strict=True):
+        start = 0
+        for size in sizes:
+            if start < (rank + 1) * piece and start + size > rank * piece:
+                found += size
+            start += size
+    return found
+
+
+def factored(shape: Shape) -> int:
+    """Bytes of Adafactor's second moments: rows and columns of every matrix, elements of every vector, fp32."""
+    return 4 * sum(sum(dims) for dims in parameter_shapes(shape).values())
+
+
+def checkpoint_bytes(shape: Shape, setup: Setup) -> int:
+    """Size of a checkpoint, all ranks together: fp32 weights and moments, written once. Without what files say of
+    themselves, a few kilobytes a rank."""
+    n = num_parameters(shape)
+    moments = factored(shape) if setup.optimizer == "adafactor" else 8 * n
+    return 4 * n + moments + (4 * n if setup.ema else 0)
