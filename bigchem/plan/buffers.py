@@ -28,14 +28,17 @@ def resident(shape: Shape, setup: Setup) -> int:
 def gathered(shape: Shape, setup: Setup) -> int:
     """Most elements that stage 3 holds gathered at a time.
 
-    A weight stays if it is used again within stage3_max_reuse_distance elements: between the forward and the backward
-    pass those of the last half of that distance, which is the whole model up to 500 M parameters with DeepSpeed's
-    default of 10^9. Beside them, what is fetched ahead and the largest weight.
+    A weight stays if it is used again within stage3_max_reuse_distance elements: at the turn from the forward to the
+    backward pass the last half of that distance. And whatever the prefetching has passed over because it was there
+    stays as well, so that with any prefetching all weights stay until stage3_max_live_parameters are there: with
+    DeepSpeed's default of 10^9 the whole of a smaller model. Tests count it on ranks.
     """
-    largest = max(prod(dims) for dims in parameter_shapes(shape).values())
-    reused = setup.size("stage3_max_reuse_distance", 1_000_000_000) // 2
+    n, largest = num_parameters(shape), max(prod(dims) for dims in parameter_shapes(shape).values())
     ahead = setup.size("stage3_prefetch_bucket_size", 50_000_000)
-    return min(num_parameters(shape), reused + ahead + largest)
+    reused = setup.size("stage3_max_reuse_distance", 1_000_000_000) // 2
+    live = setup.size("stage3_max_live_parameters", 1_000_000_000) if ahead else 0
+    block = 4 * shape.d_model * shape.inner_dim if setup.checkpoint_activations else 0  # one computed again
+    return min(n, max(live, reused) + largest + block + persistent(shape, setup))
 
 
 def persistent(shape: Shape, setup: Setup) -> int:

@@ -59,8 +59,8 @@ def traffic(shape: Shape, setup: Setup, micro_batches: int) -> Traffic:
 
 
 def _gathers(shape: Shape, setup: Setup) -> int:
-    """Times that stage 3 gathers a weight in a micro-batch: once where all stay from the forward to the backward pass,
-    else twice, and with activation checkpointing once more."""
+    """Times that stage 3 gathers a weight in a micro-batch, at most: once where all stay from the forward to the backward
+    pass, else twice, and with activation checkpointing but without prefetching once more."""
     if gathered(shape, setup) == num_parameters(shape):
         return 1
-    return 3 if setup.checkpoint_activations else 2
+    return 3 if setup.checkpoint_activations and not setup.size("stage3_prefetch_bucket_size", 50_000_000) else 2

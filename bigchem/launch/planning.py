@@ -1,0 +1,188 @@
+"""From a run configuration, or a model's preset, to a plan: lengths from the data where it can be opened, DeepSpeed's
+configurations that the run can use, and the file that the recommended one is written to. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigchem import shipped, strict
+from bigchem.config import RunConfig
+from bigchem.data.plan import Plan, open_data
+from bigchem.data.tokenizer import Tokenizer
+from bigchem.errors import UserError
+from bigchem.model import hub, presets
+from bigchem.model.presets import Shape, num_parameters
+from bigchem.plan.buffers import REDUCE_BUCKET
+from bigchem.plan.choices import Choice, Workload
+from bigchem.plan.states import checkpoint_bytes
+from bigchem.plan.worst import longest_example, setup_of
+from bigchem.progress import amount
+from bigchem.train.ds_config import ds_config_for
+
+OFFERED = ("zero0", "zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")
+"""Shipped configurations that are looked at. Not zero3_nvme, whose speed is the disk's: it can be named in the run."""
+SHARD = 5_000_000_000
+"""Bytes of a consolidated model's file, at most."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run to plan. lengths: where they are from, in words. left_out: configurations that the run cannot use, and
+    why. tables: `zero_optimization` of the others, by name. default_micro_tokens: the run's own."""
+
+    work: Workload
+    config: RunConfig
+    lengths: str
+    left_out: dict[str, str]
+    tables: dict[str, dict[str, object]]
+
+    def micro_tokens(self, given: Sequence[int], world_size: int) -> list[int]:
+        """Sizes of micro-batches to look at: those given, or half, once, twice and four times the run's own, as far as a
+        step fills them on all ranks. UserError for one that the longest example does not fit in."""
+        longest, data = int(self.work.longest.sum()), self.config.data
+        for tokens in given:
+            if tokens < longest:
+                raise UserError(f"{tokens:,} tokens do not hold the longest example of {longest:,}", "--micro-tokens")
+        if given:
+            return sorted(set(given))
+        most = max(data.micro_tokens, data.global_tokens // world_size)
+        sizes = {data.micro_tokens * times // 2 for times in (1, 2, 4, 8)}
+        return sorted(size for size in sizes if longest <= size <= most)
+
+
+def planned(name: str, overrides: Sequence[str], world_size: int) -> Planned:
+    """The run `name`: a preset's (with the defaults of every field), a shipped configuration, or a TOML file."""
+    if name in presets.PRESETS:
+        config = strict.validate(RunConfig, _table(name, overrides), "--set")
+    else:
+        config = strict.load(RunConfig, shipped.find("recipes", name, ".toml"), tuple(overrides))
+    shape, longest, typical, lengths = _lengths(config, name in presets.PRESETS)
+    tables, left_out = {}, {}
+    for ds_config in dict.fromkeys((*OFFERED, config.train.ds_config)):
+        train = config.train.model_copy(update={"ds_config": ds_config})
+        try:
+            made = ds_config_for(config.model_copy(update={"train": train}), world_size)
+        except UserError as error:
+            if ds_config == config.train.ds_config:
+                raise
+            left_out[ds_config] = error.what
+            continue
+        tables[ds_config] = made.get("zero_optimization", {})
+    setup = setup_of(config, {}, world_size, "cuda")
+    work = Workload(shape, setup, longest, typical, config.data.global_tokens)
+    return Planned(work, config, lengths, left_out, tables)
+
+
+def _table(preset: str, overrides: Sequence[str]) -> dict[str, Any]:
+    table: dict[str, Any] = {"name": preset, "model": {"preset": preset}}
+    for override in overrides:
+        strict.apply_override(table, override)
+    return table
+
+
+def _lengths(config: RunConfig, preset: bool) -> tuple[Shape, NDArray[np.int64], NDArray[np.int64], str]:
+    """(shape, longest example, examples of a step, where they are from)."""
+    caps = np.array([config.data.max_source_tokens, config.data.max_target_tokens], dtype=np.int64)
+    limits = f"the limits of {caps[0]}+{caps[1]} tokens"
+    if preset:
+        return presets.shape(config.model.preset), caps, caps[None], f"{limits}: a preset has no data"
+    try:
+        data = open_data(config.data)
+        plan = Plan(data, config.data, config.seed)
+    except (UserError, OSError) as error:
+        why = error.what if isinstance(error, UserError) else error.strerror
+        return _shape(config, None), caps, caps[None], f"{limits}: no data at {config.data.path} ({why})"
+    longest = longest_example(plan)
+    typical = plan.steps.at(0).lengths
+    mean = typical.mean(axis=0)
+    told = f"the data's: longest {longest[0]}+{longest[1]}, mean of a step {mean[0]:.0f}+{mean[1]:.0f}"
+    return _shape(config, Tokenizer.load(data.tokenizer_dir).vocab_size), longest, typical, told
+
+
+def _shape(config: RunConfig, vocab_size: int | None) -> Shape:
+    if config.model.init_from is None:
+        return presets.shape(config.model.preset, vocab_size)
+    folder = hub.known(config.model.init_from)
+    if folder is None:
+        where, hint = "model.init_from", "bigchem submit fetches it; or plan with --set model.preset=... and no init_from"
+        raise UserError(f"the shape of {config.model.init_from} is known once it is fetched", where, hint)
+    return presets.read_shape(folder)
+
+
+def storage(shape: Shape, choice: Choice) -> dict[str, int]:
+    """Bytes on disk and in host memory that a run's checkpoints bring: one checkpoint; what a rank holds at a time
+    while it converts one to another world size (a parameter's fp32 states); the consolidated model in fp32, and what
+    consolidating holds at a time (1.25 times the largest parameter and a file, which is its limit)."""
+    largest = 4 * max(shape.vocab_size, shape.d_ff) * shape.d_model
+    model = 4 * num_parameters(shape)
+    return {
+        "checkpoint": checkpoint_bytes(shape, choice.setup),
+        "conversion_scratch_per_rank": 3 * largest,
+        "consolidated": model,
+        "consolidation_scratch": 5 * (largest + min(model, SHARD)) // 4,
+    }
+
+
+def fitted(zero: dict[str, object], shape: Shape) -> dict[str, object]:
+    """The table with buckets no larger than the model: DeepSpeed allocates them whole. Even, as it wants them."""
+    most = num_parameters(shape) + num_parameters(shape) % 2
+    smaller = {}
+    for name in ("reduce_bucket_size", "allgather_bucket_size"):
+        size = zero.get(name, REDUCE_BUCKET)
+        if zero.get("stage") and isinstance(size, int) and size > most:
+            smaller[name] = most
+    return {**zero, **smaller}
+
+
+def write(choice: Choice, planned: Planned, path: Path) -> str:
+    """Writes a choice's DeepSpeed configuration, checked as every run's is, and says what to set in the run's."""
+    zero = fitted(dict(choice.setup.zero), planned.work.shape)
+    strict.write_atomically(path, json.dumps({"zero_optimization": zero}, indent=2) + "\n")
+    train = planned.config.train.model_copy(update={"ds_config": str(path)})
+    ds_config_for(planned.config.model_copy(update={"train": train}), choice.setup.world_size)
+    cut = "".join(
+        f"\n{name} is {value:,}, not {choice.setup.zero.get(name, REDUCE_BUCKET):,}: the model is no larger"
+        for name, value in zero.items()
+        if value != choice.setup.zero.get(name)
+    )
+    sets = (
+        f"train.ds_config={path}",
+        f"data.micro_tokens={choice.micro_tokens}",
+        f"train.checkpoint_activations={'true' if choice.setup.checkpoint_activations else 'false'}",
+    )
+    return f"wrote {path}; in the run: {' '.join(f'--set {one}' for one in sets)}{cut}"
+
+
+def facts(planned: Planned, choice: Choice) -> dict[str, Any]:
+    """What is the same in all rows: model, lengths, step, storage."""
+    shape, data = planned.work.shape, planned.config.data
+    return {
+        "model": planned.config.model.init_from or planned.config.model.preset,
+        "parameters": num_parameters(shape),
+        "precision": planned.config.train.precision,
+        "optimizer": planned.config.optimizer.kind,
+        "lengths": planned.lengths,
+        "global_tokens": data.global_tokens,
+        "storage_bytes": storage(shape, choice),
+        "left_out": planned.left_out,
+    }
+
+
+def told(found: dict[str, Any]) -> str:
+    """The same in three lines."""
+    stored = found["storage_bytes"]
+    return (
+        f"{found['model']}: {found['parameters']:,} parameters, {found['precision']}, {found['optimizer']}; "
+        f"steps of {found['global_tokens']:,} tokens\n"
+        f"lengths: {found['lengths']}\n"
+        f"a checkpoint: {amount(stored['checkpoint'])}; converting it to other ranks: "
+        f"{amount(stored['conversion_scratch_per_rank'])} a rank; consolidated: {amount(stored['consolidated'])}, with "
+        f"{amount(stored['consolidation_scratch'])} of memory"
+    )

@@ -1,0 +1,144 @@
+"""Every way to run a model on given GPUs: what fits and what not, why, how fast, and which to take. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigchem.model.presets import Shape
+from bigchem.plan.memory import CONTEXT, Memory, memory
+from bigchem.plan.setup import Setup
+from bigchem.plan.speed import Assumptions, Cluster, StepTime, step_time
+from bigchem.plan.worst import filled
+from bigchem.progress import amount
+
+Verdict = Literal["ok", "tight", "no"]
+NEAR = 0.9
+"""Share of the fastest's speed from which on a simpler choice is preferred: less than what the estimate is off by."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is to be trained. longest: [2] tokens of the longest source and target. typical: [n, 2] lengths like those of
+    a step. setup: precision, optimizer and the like; its stage and world size are replaced."""
+
+    shape: Shape
+    setup: Setup
+    longest: NDArray[np.int64]
+    typical: NDArray[np.int64]
+    global_tokens: int
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes of a GPU, and of a node's host memory where that is known."""
+
+    gpu: float
+    host: float | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One row of the plan. needed: bytes of a GPU with context and fragmentation. host: bytes of a node. why: what
+    decides the verdict."""
+
+    ds_config: str
+    micro_tokens: int
+    setup: Setup
+    memory: Memory
+    time: StepTime
+    verdict: Verdict
+    why: str
+    host: int
+
+    @property
+    def needed(self) -> int:
+        """Bytes of a GPU, with what is assumed on top."""
+        return self.memory.footprint
+
+    @property
+    def simplicity(self) -> tuple[bool, bool, int, int]:
+        """The smaller, the simpler."""
+        return self.setup.offloaded("optimizer"), self.setup.checkpoint_activations, self.setup.stage, self.needed
+
+
+def fits(planned: Memory, room: float) -> Verdict:
+    """Whether a rank fits into `room` bytes of a GPU. tight: only if nothing is lost to fragmentation."""
+    if planned.footprint <= room:
+        return "ok"
+    return "tight" if planned.total + CONTEXT <= room else "no"
+
+
+def choices(
+    work: Workload,
+    tables: Mapping[str, Mapping[str, object]],
+    micro_tokens: Iterable[int],
+    cluster: Cluster,
+    room: Room,
+    assumed: Assumptions,
+) -> list[Choice]:
+    """Every combination. tables: `zero_optimization` by the DeepSpeed configuration's name."""
+    found = []
+    for name, zero in tables.items():
+        for checkpointed in (False, True):
+            setup = replace(
+                work.setup, zero=zero, world_size=cluster.world_size, checkpoint_activations=checkpointed
+            )
+            found += [_choice(name, work, setup, tokens, cluster, room, assumed) for tokens in micro_tokens]
+    return found
+
+
+def recommended(found: Iterable[Choice]) -> Choice | None:
+    """The fastest that fits, or one that is simpler and about as fast: no offload before offload, no checkpointing before
+    checkpointing, the lower stage, the smaller micro-batch. None where nothing fits."""
+    fitting = [choice for choice in found if choice.verdict == "ok"]
+    if not fitting:
+        return None
+    fastest = max(choice.time.tokens_per_s for choice in fitting)
+    return min((c for c in fitting if c.time.tokens_per_s >= NEAR * fastest), key=lambda choice: choice.simplicity)
+
+
+def reason(chosen: Choice | None, found: list[Choice], room: Room) -> str:
+    """Why the recommended row is, or what comes nearest where nothing fits."""
+    if chosen is None:
+        nearest = min(found, key=lambda choice: choice.needed)
+        return f"nothing fits; the least is {describe(nearest)}: {nearest.why}"
+    fitting = [choice for choice in found if choice.verdict == "ok"]
+    fastest = max(fitting, key=lambda choice: choice.time.tokens_per_s)
+    told = f"{describe(chosen)}: {amount(chosen.needed)} of {amount(room.gpu)}, "
+    if chosen is fastest:
+        return told + f"the fastest of the {len(fitting)} that fit"
+    return told + (
+        f"within {100 * (1 - NEAR):.0f} % of the fastest of the {len(fitting)} that fit ({describe(fastest)}), and simpler"
+    )
+
+
+def describe(choice: Choice) -> str:
+    """A choice in words."""
+    checkpointing = " with" if choice.setup.checkpoint_activations else " without"
+    return f"{choice.ds_config}, micro-batches of {choice.micro_tokens:,} tokens,{checkpointing} checkpointing"
+
+
+def _choice(
+    name: str, work: Workload, setup: Setup, micro_tokens: int, cluster: Cluster, room: Room, assumed: Assumptions
+) -> Choice:
+    lengths = filled(work.longest, micro_tokens)
+    planned = memory(work.shape, setup, lengths[:, 0], lengths[:, 1])
+    time = step_time(work.shape, setup, cluster, work.typical, micro_tokens, work.global_tokens, assumed)
+    verdict, host = fits(planned, room.gpu), cluster.gpus * planned.on_host
+    why = _why(planned, verdict, room)
+    if room.host is not None and host > room.host:
+        verdict, why = "no", f"host memory of a node: {amount(host - room.host)} over"
+    return Choice(name, micro_tokens, setup, planned, time, verdict, why, host)
+
+
+def _why(planned: Memory, verdict: Verdict, room: Room) -> str:
+    largest = ", ".join(f"{name} {amount(size)}" for name, size in list(planned.items.items())[:3])
+    if verdict == "ok":
+        return largest
+    over = f"{amount(planned.footprint - room.gpu)} over"
+    return f"{over}{' with fragmentation' if verdict == 'tight' else ''}: {largest}"

@@ -1,0 +1,67 @@
+"""A plan as a table for a terminal, and as plain data: the same rows, the same figures. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from bigchem.plan.choices import Choice
+from bigchem.progress import amount
+
+COLOURS = {"ok": "green", "tight": "yellow", "no": "red"}
+
+
+def row(choice: Choice, *, recommended: bool) -> dict[str, Any]:
+    """One row as plain data: bytes, seconds, tokens per second."""
+    time = choice.time
+    return {
+        "recommended": recommended,
+        "ds_config": choice.ds_config,
+        "stage": choice.setup.stage,
+        "offload_optimizer": choice.setup.offload("optimizer"),
+        "offload_param": choice.setup.offload("param"),
+        "micro_tokens": choice.micro_tokens,
+        "checkpoint_activations": choice.setup.checkpoint_activations,
+        "verdict": choice.verdict,
+        "why": choice.why,
+        "gpu_bytes": choice.needed,
+        "allocated_bytes": choice.memory.total,
+        "moment": choice.memory.moment,
+        "items": choice.memory.items,
+        "host_bytes_per_node": choice.host,
+        "tokens_per_s": time.tokens_per_s,
+        "step_s": time.total,
+        "compute_s": time.compute,
+        "communication_s": time.communication,
+        "exposed_s": time.exposed,
+        "optimizer_s": time.optimizer,
+        "micro_batches": time.micro_batches,
+        "sent_bytes_per_gpu": time.traffic.sent,
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """Rows as `row` makes them, for a terminal."""
+    made = Table("", "ds_config", "micro_tokens", "checkpointing", "GPU", "", "tokens/s", "host", "why", box=None)
+    for column in (2, 4, 6, 7):
+        made.columns[column].justify = "right"
+    for one in rows:
+        made.add_row(
+            ">" if one["recommended"] else "",
+            one["ds_config"],
+            f"{one['micro_tokens']:,}",
+            "yes" if one["checkpoint_activations"] else "no",
+            amount(one["gpu_bytes"]),
+            f"[{COLOURS[one['verdict']]}]{one['verdict']}[/]",
+            speed(one["tokens_per_s"]),
+            amount(one["host_bytes_per_node"]) if one["host_bytes_per_node"] else "",
+            one["why"],
+            style="bold" if one["recommended"] else None,
+        )
+    return made
+
+
+def speed(tokens_per_s: float) -> str:
+    """Two digits: more would promise more than the estimate holds."""
+    return f"{float(f'{tokens_per_s:.2g}'):,.0f}"
