@@ -78,12 +78,18 @@ def doctor(
     job: Annotated[bool, typer.Option("--job", help="Examine the job that this process is a rank of.")] = False,
     cluster: Annotated[str | None, typer.Option(help="Submit a job that examines its nodes, and wait for it.")] = None,
     nodes: Annotated[int | None, typer.Option(min=1, help="Nodes of that job, instead of the profile's.")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="A run configuration: does it fit here, or where --cluster goes?")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check this machine: versions, accelerator, compiler, disk, Slurm, and a real all-reduce between processes. With
-    --cluster, or inside a job with --job: its nodes, GPUs, network and shared folder. Exits with 2 if a check fails.
+    --cluster, or inside a job with --job: its nodes, GPUs, network and shared folder. With --config: whether a run's
+    memory, time and disk fit as well. Exits with 2 if a check fails.
 
     Example: bigchem doctor
+
+    Example: bigchem doctor --config demo
 
     Example: bigchem doctor --cluster slurm/clusters/h100.toml --nodes 2
 
@@ -96,10 +102,17 @@ def doctor(
         raise UserError("--job and --cluster do not go together", "doctor", "--job is for inside a job")
     if nodes is not None and cluster is None:
         raise UserError("--nodes goes with --cluster", "doctor")
+    from bigchem.launch.cluster import load_profile
+
+    if job and config is not None:
+        raise UserError("--job and --config do not go together", "doctor", "ask on the login node, with --cluster")
+    fit = []
+    if config is not None:
+        from bigchem.cli_runs import run_config
+
+        fit = checks.of_run(run_config(config, None), load_profile(cluster or "local", nodes=nodes))
     report: dict[str, Any] | None = None
     if cluster is not None:
-        from bigchem.launch.cluster import load_profile
-
         report = doctor_job.on_cluster(
             load_profile(cluster, nodes=nodes), runs, lambda line: print(line, file=sys.stderr, flush=True)
         )
@@ -107,9 +120,10 @@ def doctor(
         report, lead = doctor_job.here(runs)
         if not lead:  # rank 0 tells; a launcher that sees another end badly may end it before it has
             return
-    found = checks.examine(runs, processes) if report is None else doctor_job.checks_of(report)
+    found = [*(checks.examine(runs, processes) if report is None else doctor_job.checks_of(report)), *fit]
     if as_json:
-        print(json.dumps(report or [vars(check) for check in found], indent=1))
+        listed = [vars(check) for check in found]
+        print(json.dumps(listed if report is None else {**report, "checks": listed}, indent=1))
     else:
         from bigchem.progress import tables
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -98,7 +99,7 @@ def main(
     if write is not None:
         if best is None:
             raise UserError(why, "--write", "more GPUs, or a smaller model")
-        print(planning.write(best, planned, write), file=None if not as_json else __import__("sys").stderr)
+        print(planning.write(best, planned, write), file=sys.stderr if as_json else sys.stdout)
 
 
 if __name__ == "__main__":

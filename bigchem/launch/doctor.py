@@ -14,7 +14,12 @@ from pathlib import Path
 
 from rich.table import Table
 
+from bigchem.config import RunConfig
+from bigchem.launch.cluster import ClusterProfile
 from bigchem.launch.findings import Check
+from bigchem.launch.locally import on_ranks
+from bigchem.launch.runfolder import absolute, preflight
+from bigchem.launch.verdict import judge
 
 ALL_REDUCE_TIMEOUT_S = 300
 """The first run compiles DeepSpeed's shared-memory operation: about a minute."""
@@ -36,6 +41,15 @@ def examine(runs: Path, processes: int) -> list[Check]:
     if processes:
         checks.append(lambda: _all_reduce(processes))
     return [_guarded(check) for check in checks]
+
+
+def of_run(config: RunConfig, profile: ClusterProfile) -> list[Check]:
+    """Whether a run fits where it is to go: memory, time and disk, as `submit --dry-run` says. UserError for what
+    submitting would refuse."""
+    config = absolute(config)
+    preflight(config, profile.world_size)
+    verdicts = {"ok": "ok", "unknown": "ok", "tight": "warn", "no": "fail"}
+    return [Check(f"run: {j.name}", verdicts[j.verdict], j.told) for j in judge(config, profile)]
 
 
 def table(checks: list[Check]) -> Table:
@@ -159,17 +173,8 @@ def all_reduce() -> str:
 
 
 def _all_reduce(processes: int) -> Check:
-    import submitit
-
-    with tempfile.TemporaryDirectory() as folder:
-        executor = submitit.LocalExecutor(folder=folder)
-        executor.update_parameters(
-            timeout_min=ALL_REDUCE_TIMEOUT_S / 60,
-            tasks_per_node=processes,
-            gpus_per_node=processes if _has_cuda() else 0,
-        )
-        found = executor.submit(all_reduce).results()
-    return Check("all-reduce", "ok", found[0])
+    found = on_ranks(all_reduce, processes, ALL_REDUCE_TIMEOUT_S / 60, gpus=_has_cuda())
+    return Check("all-reduce", "ok", str(found[0]))
 
 
 def _has_cuda() -> bool:

@@ -20,14 +20,16 @@ from bigchem.launch.cluster import ClusterProfile
 from bigchem.launch.status import last_row, read_submission
 from bigchem.model import hub, presets
 from bigchem.model.presets import Shape, num_parameters
-from bigchem.plan.memory import checkpoint_bytes, memory
+from bigchem.plan.choices import fits
+from bigchem.plan.memory import CONTEXT, Memory, memory
+from bigchem.plan.states import checkpoint_bytes
 from bigchem.plan.worst import longest_batch, setup_of
 from bigchem.progress import amount, duration
 from bigchem.train.checkpoint import disk_room
 from bigchem.train.ds_config import ds_config_for
 
 TIGHT = 0.9
-"""Share of a memory above which what is not counted may not fit: fragmentation, the driver's context, NCCL."""
+"""Share of host memory above which what is not counted may not fit: Python, libraries, the page cache's minimum."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +69,32 @@ def _memory(config: RunConfig, profile: ClusterProfile, plan: Plan, shape: Shape
     batch = f"in the worst case, {int(lengths.sum()):,} tokens in examples of {lengths[0, 0]}+{lengths[0, 1]}"
     found = []
     if profile.gpus_per_node:
-        room = None if profile.gpu_memory_gb is None else int(profile.gpu_memory_gb * 1e9)
-        advice = "lower data.micro_tokens, set train.checkpoint_activations, or take a higher ZeRO stage or offload"
-        found.append(_fits("GPU memory", planned.total, room, batch, "gpu_memory_gb", advice))
-    host = profile.tasks_per_node * (planned.host + (0 if profile.gpus_per_node else planned.total))
+        found.append(_on_gpu(planned, profile, batch))
+    host = profile.tasks_per_node * (planned.on_host + (0 if profile.gpus_per_node else planned.total))
     if host:
         what = "of states that are offloaded" if profile.gpus_per_node else batch
         room = _node_memory(profile)
         found.append(_fits("host memory", host, room, f"a node, {what}", "mem_gb", "raise it, or take more nodes"))
     return found
+
+
+def _on_gpu(planned: Memory, profile: ClusterProfile, batch: str) -> Judged:
+    """By the same arithmetic as tools/zero_plan.py, with the context and the fragmentation that it assumes."""
+    figures: dict[str, float] = {"needed": planned.footprint, "allocated": planned.total}
+    if profile.gpu_memory_gb is None:
+        told = f"{amount(planned.footprint)} {batch}; the profile gives no gpu_memory_gb"
+        return Judged("GPU memory", "unknown", told, figures)
+    figures["room"] = room = int(profile.gpu_memory_gb * 1e9)
+    verdict = fits(planned, room)
+    told = f"{amount(planned.footprint)} of {amount(room)} {batch}"
+    largest = ", ".join(f"{name} {amount(size)}" for name, size in list(planned.items.items())[:3])
+    advice = "lower data.micro_tokens, set train.checkpoint_activations, or take a higher ZeRO stage or offload"
+    words = {
+        "ok": "",
+        "tight": f": of which {amount(planned.footprint - planned.total - CONTEXT)} for fragmentation, as assumed",
+        "no": f": {largest}; {advice} (tools/zero_plan.py compares them)",
+    }
+    return Judged("GPU memory", verdict, told + words[verdict], figures)
 
 
 def _node_memory(profile: ClusterProfile) -> int | None:
@@ -95,7 +114,7 @@ def _fits(name: str, needed: int, room: int | None, words: str, field_name: str,
     if needed > room:
         return Judged(name, "no", f"{told}: {advice}", figures)
     if needed > TIGHT * room:
-        return Judged(name, "tight", f"{told}: fragmentation and NCCL's buffers come on top", figures)
+        return Judged(name, "tight", f"{told}: Python and libraries come on top", figures)
     return Judged(name, "ok", told, figures)
 
 

@@ -21,8 +21,14 @@ def resident(shape: Shape, setup: Setup) -> int:
     model, and weights that are gathered."""
     if setup.stage != 3:
         return 0
-    bucket = setup.size("reduce_bucket_size", REDUCE_BUCKET) if setup.zero.get("contiguous_gradients", True) else 0
+    bucket = _bucket(shape, setup) if setup.zero.get("contiguous_gradients", True) else 0
     return setup.element * (bucket + gathered(shape, setup))
+
+
+def _bucket(shape: Shape, setup: Setup) -> int:
+    """Elements of a bucket. In host memory only the pages that gradients have been written to take room."""
+    size = setup.size("reduce_bucket_size", REDUCE_BUCKET)
+    return min(size, num_parameters(shape)) if setup.device == "cpu" else size
 
 
 def gathered(shape: Shape, setup: Setup) -> int:
@@ -59,7 +65,7 @@ def backward(shape: Shape, setup: Setup) -> int:
     n, stage, element = num_parameters(shape), setup.stage, setup.element
     if stage == 0 or (stage == 1 and setup.precision == "bf16" and not setup.offloaded("optimizer")):
         return 0
-    bucket = setup.size("reduce_bucket_size", REDUCE_BUCKET)
+    bucket = _bucket(shape, setup)
     copy = min(bucket, n)
     if stage == 3:
         return element * copy

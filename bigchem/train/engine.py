@@ -198,6 +198,10 @@ class Engine:
         dist.broadcast(tokens, src=0)  # of two scores that are equal but for rounding, ranks could choose differently
         return list(tokens.tolist())
 
+    def close(self) -> None:
+        """Lets go of DeepSpeed's hooks and buffers: for a process that makes another engine."""
+        self._engine.destroy()
+
     def save(self, folder: Path, tag: str) -> Files:
         """Writes this rank's files to folder/tag, with DeepSpeed's own names. What was written, or why not all was."""
         self._files.begin()

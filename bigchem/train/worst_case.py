@@ -74,7 +74,7 @@ def compute(engine: Engine, config: RunConfig, lengths: IntArray, shape: Shape) 
     try:
         missing = 0 if engine.has_moments else expected.device.moments
         place = torch.ones(missing, dtype=torch.uint8, device=engine.device)
-        engine.forward_backward(_step(lengths, shape.vocab_size, count, engine.world_size), 0)
+        engine.forward_backward(step_of(lengths, shape.vocab_size, count, engine.world_size), 0)
         engine.optimizer_step(0.0, skip=True)
         del place
     except RuntimeError as error:  # torch.OutOfMemoryError is one, and what its CPU allocator raises is nothing better
@@ -93,7 +93,7 @@ def no_memory(error: str) -> bool:
     return re.search("out of memory|can't allocate memory|CUBLAS_STATUS_ALLOC_FAILED", error) is not None
 
 
-def _step(lengths: IntArray, vocab_size: int, count: int, world_size: int) -> LoadedStep:
+def step_of(lengths: IntArray, vocab_size: int, count: int, world_size: int) -> LoadedStep:
     """A step of `count` such micro-batches on every rank. Its ids are any."""
     n = len(lengths)
     ids = [np.arange(length) % vocab_size for length in lengths.ravel().tolist()]

@@ -13,9 +13,13 @@ from runs import config_of
 
 from bigchem import strict
 from bigchem.config import RunConfig
-from bigchem.launch import verdict
+from bigchem.launch import planning, verdict
 from bigchem.launch.cluster import ClusterProfile, load_profile
 from bigchem.launch.dryrun import as_text, dry_run
+from bigchem.plan.choices import Room, choices
+from bigchem.plan.hardware import gpu
+from bigchem.plan.memory import CONTEXT
+from bigchem.plan.speed import Assumptions, Cluster
 
 H100 = load_profile("h100", nodes=2)
 
@@ -61,12 +65,23 @@ def profile(**fields: Any) -> ClusterProfile:
 
 
 def test_memory_is_compared_with_the_profiles(config: RunConfig) -> None:
-    needed = verdicts(config, profile())["GPU memory"]["needed"]
-    for share, found in [(2.0, "ok"), (1.05, "tight"), (0.9, "no")]:
-        judged = verdicts(config, profile(gpu_memory_gb=share * needed / 1e9))["GPU memory"]
-        assert (judged["verdict"], judged["room"]) == (found, pytest.approx(share * needed, abs=2))
+    found = verdicts(config, profile())["GPU memory"]
+    needed, least = found["needed"], found["allocated"] + CONTEXT
+    assert needed > least
+    for room, verdict_of_it in [(2 * needed, "ok"), ((needed + least) / 2, "tight"), (0.9 * least, "no")]:
+        judged = verdicts(config, profile(gpu_memory_gb=room / 1e9))["GPU memory"]
+        assert (judged["verdict"], judged["room"]) == (verdict_of_it, pytest.approx(room, abs=2))
     assert "lower data.micro_tokens" in judged["told"]
-    assert "gives no gpu_memory_gb" in verdicts(config, profile())["GPU memory"]["told"]
+    assert "gives no gpu_memory_gb" in found["told"]
+
+
+def test_the_dry_run_and_the_planner_tell_the_same_bytes(config: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(strict.dump(config))
+    planned = planning.planned(str(tmp_path / "run.toml"), (), 2)
+    cluster, room = Cluster(gpu("h100"), gpus=2), Room(80e9)
+    rows = choices(planned.work, planned.tables, [config.data.micro_tokens], cluster, room, Assumptions())
+    row = next(r for r in rows if (r.ds_config, r.setup.checkpoint_activations) == ("zero2", False))
+    assert verdicts(config, profile())["GPU memory"]["needed"] == row.needed
 
 
 def test_offloaded_states_are_compared_with_a_nodes_memory(small_data: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from hypothesis import strategies as st
 from small_models import V1_1, build
 
 from bigchem.data.loader import pack
-from bigchem.model.presets import PRESETS, Shape, num_parameters
-from bigchem.plan.memory import Setup, activations, memory, states
+from bigchem.model.presets import PRESETS, Shape
+from bigchem.plan.activations import activations
+from bigchem.plan.memory import CONTEXT, FRAGMENTATION, Memory, memory
+from bigchem.plan.setup import Setup
+from bigchem.plan.states import states
 
 V1_0 = replace(V1_1, gated=False, tied=True)
 FP32 = Setup(zero={"stage": 0}, precision="fp32", device="cpu")
@@ -63,34 +67,80 @@ def test_checkpointed_activations_are_the_blocks_inputs_and_one_block() -> None:
     assert whole - 6 * per_layer + inputs < few < whole - 5 * per_layer + inputs
 
 
-@given(
-    stage=st.integers(0, 3), ranks=st.integers(1, 64), precision=st.sampled_from(["fp32", "bf16"]), ema=st.booleans()
-)
-def test_more_ranks_and_higher_stages_never_hold_more(stage: int, ranks: int, precision: str, ema: bool) -> None:
-    setup = Setup(zero={"stage": stage}, world_size=ranks, precision=precision, ema=ema)
-    now = states(PRESETS["t5-base"], setup)
-    assert sum(states(PRESETS["t5-base"], replace(setup, world_size=ranks + 1))) <= sum(now)
-    if 0 < stage < 3:
-        assert sum(states(PRESETS["t5-base"], replace(setup, zero={"stage": stage + 1}))) <= sum(now)
-
-
-@pytest.mark.parametrize(("stage", "per_parameter"), [(0, 16), (1, 8 + 12 / 8), (2, 2 + 16 / 8), (3, 18 / 8)])
-def test_bf16_states_are_those_of_the_table_in_ds_configs(stage: int, per_parameter: float) -> None:
-    shape = PRESETS["t5-base"]
-    held = sum(states(shape, Setup(zero={"stage": stage}, world_size=8)))
-    assert held / num_parameters(shape) == pytest.approx(per_parameter, rel=1e-6)
-
-
-def test_what_is_offloaded_is_in_host_memory() -> None:
+def test_what_is_offloaded_is_in_host_memory_and_nowhere_else() -> None:
     offloaded = {"stage": 3, "offload_optimizer": {"device": "cpu"}, "offload_param": {"device": "cpu"}}
     lengths = np.full(2, 100)
     there, here = (
         memory(PRESETS["t5-small"], Setup(zero=zero, world_size=2), lengths, lengths)
         for zero in (offloaded, {"stage": 3})
     )
-    assert (there.weights, there.gradients, there.masters, there.moments) == (0, 0, 0, 0)
-    assert there.host == here.weights + here.gradients + here.masters + here.moments
-    assert there.total + there.host == here.total
+    assert sum(there.device) == sum(here.host) == 0
+    assert (there.host.weights, there.host.masters, there.host.moments) == here.device[:1] + here.device[2:4]
+    assert there.host.gradients == 2 * here.device.gradients  # accumulated, and as the optimizer reads them
+
+
+def test_pinned_memory_is_rounded_up_to_a_power_of_two() -> None:
+    zero = {"stage": 2, "offload_optimizer": {"device": "cpu", "pin_memory": True}}
+    found = memory(PRESETS["t5-base"], Setup(zero=zero), [10], [10])
+    pinned = (found.host.gradients, found.host.masters, found.host.staging)
+    assert found.rounding == sum(2 ** int(np.ceil(np.log2(size))) - size for size in pinned)
+    assert memory(PRESETS["t5-base"], Setup(zero={"stage": 2}), [10], [10]).rounding == 0
+
+
+def at(shape: Shape, tokens: int, **fields: Any) -> Memory:
+    lengths = np.array([tokens // 2])
+    return memory(shape, Setup(**{"zero": {"stage": 2}, "world_size": 4, **fields}), lengths, lengths)
+
+
+SHAPES = st.sampled_from([PRESETS[name] for name in ("sweep-0.2m", "sweep-4m", "t5-small", "t5-base", "t5-v1_1-base")])
+
+
+@given(
+    shape=SHAPES,
+    tokens=st.integers(2, 30_000),
+    stage=st.integers(0, 3),
+    precision=st.sampled_from(["fp32", "bf16"]),
+    checkpointed=st.booleans(),
+    device=st.sampled_from(["cpu", "cuda"]),
+)
+def test_more_tokens_and_wider_and_deeper_models_never_need_less(
+    shape: Shape, tokens: int, stage: int, precision: str, checkpointed: bool, device: str
+) -> None:
+    fields = {
+        "zero": {"stage": stage},
+        "precision": precision,
+        "checkpoint_activations": checkpointed,
+        "device": device,
+    }
+    now = at(shape, tokens, **fields)
+    wider = replace(shape, d_ff=shape.d_ff + 64)
+    deeper = replace(shape, num_layers=shape.num_layers + 1, num_decoder_layers=shape.num_decoder_layers + 1)
+    for more in (at(shape, tokens + 500, **fields), at(wider, tokens, **fields), at(deeper, tokens, **fields)):
+        assert more.total >= now.total
+        assert more.footprint >= now.footprint
+
+
+@given(shape=SHAPES, tokens=st.integers(2000, 30_000), stage=st.integers(0, 3))
+def test_checkpointing_and_bf16_never_need_more_for_activations(shape: Shape, tokens: int, stage: int) -> None:
+    now = at(shape, tokens, zero={"stage": stage})
+    assert at(shape, tokens, zero={"stage": stage}, checkpoint_activations=True).activations <= now.activations
+    assert now.activations <= at(shape, tokens, zero={"stage": stage}, precision="fp32").activations
+
+
+@given(shape=SHAPES, tokens=st.integers(2, 30_000), stage=st.integers(0, 3))
+def test_the_items_at_the_peak_add_up_to_it(shape: Shape, tokens: int, stage: int) -> None:
+    found = at(shape, tokens, zero={"stage": stage})
+    assert sum(found.items.values()) == found.total == sum(found.constant.values()) + found.batch
+    assert found.footprint == int(found.total * (1 + FRAGMENTATION)) + CONTEXT
+    assert all(found.batch >= sum(moment.values()) for moment in found.moments.values())
+
+
+def test_states_alone_are_not_the_plan() -> None:
+    """DeepSpeed issue 4527: its estimator told 0.49 GB where 20 GB were seen. It counts states; here what the same model's
+    step takes besides is many times as much."""
+    found = at(PRESETS["t5-small"], 32_768, zero={"stage": 3}, world_size=8)
+    assert sum(found.device) < 0.2e9
+    assert found.footprint > 20 * sum(found.device)
 
 
 def test_adafactors_moments_are_rows_and_columns() -> None:
@@ -101,4 +151,4 @@ def test_adafactors_moments_are_rows_and_columns() -> None:
             p.grad = torch.ones_like(p)
     optimizer.step()
     kept = [v for s in optimizer.state.values() for k, v in s.items() if k != "step"]
-    assert states(shape, replace(FP32, optimizer="adafactor"))[3] == sum(v.nbytes for v in kept)
+    assert states(shape, replace(FP32, optimizer="adafactor"))[0].moments == sum(v.nbytes for v in kept)

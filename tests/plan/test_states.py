@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from distributed import run_ranks
 from engines import Training
 from hypothesis import given
@@ -71,3 +70,44 @@ def test_every_stage_precision_and_optimizer(
     for of_rank in run_ranks(look, ranks, small_data, tmp_path, KINDS, {"optimizer": optimizer}):
         for kind, (seen, told) in zip(KINDS, of_rank, strict=True):
             assert told == seen, kind
+
+
+def test_names_and_shapes_are_those_of_the_model_in_its_order() -> None:
+    for shape in (V1_1, replace(V1_1, gated=False, tied=True, num_decoder_layers=3)):
+        made = [(name, tuple(p.shape)) for name, p in build(shape).named_parameters()]
+        assert list(parameter_shapes(shape).items()) == made
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_each_parameter_is_counted_once(preset: str) -> None:
+    shape = PRESETS[preset]
+    assert sum(pieces(shape, Setup(zero={"stage": 0}))) == num_parameters(shape)
+
+
+@given(
+    stage=st.integers(0, 3),
+    ranks=st.integers(1, 64),
+    precision=st.sampled_from(["fp32", "bf16"]),
+    ema=st.booleans(),
+    optimizer=st.sampled_from(["adamw", "adamw_rms"]),
+)
+def test_more_ranks_and_higher_stages_never_hold_more_but_for_padding(
+    stage: int, ranks: int, precision: str, ema: bool, optimizer: str
+) -> None:
+    """Padding: less than 2 * ranks elements a group, 24 bytes each at most."""
+    shape = PRESETS["t5-base"]
+    setup = Setup(zero={"stage": stage}, world_size=ranks, precision=precision, ema=ema, optimizer=optimizer)
+    padding = 24 * 2 * (ranks + 1) * (len(parameter_shapes(shape)) if optimizer == "adamw_rms" or stage == 3 else 2)
+    now = sum(states(shape, setup)[0])
+    assert sum(states(shape, replace(setup, world_size=ranks + 1))[0]) <= now + padding
+    if 0 < stage < 3:
+        padding = 24 * 2 * ranks * len(parameter_shapes(shape))
+        assert sum(states(shape, replace(setup, zero={"stage": stage + 1}))[0]) <= now + padding
+
+
+@pytest.mark.parametrize(("stage", "per_parameter"), [(0, 16), (1, 8 + 12 / 8), (2, 2 + 16 / 8), (3, 18 / 8)])
+def test_bf16_states_are_those_of_the_table_in_ds_configs(stage: int, per_parameter: float) -> None:
+    shape = PRESETS["t5-base"]
+    device, host = states(shape, Setup(zero={"stage": stage}, world_size=8))
+    assert sum(device) / num_parameters(shape) == pytest.approx(per_parameter, rel=1e-5)
+    assert sum(host) == 0
