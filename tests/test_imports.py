@@ -34,8 +34,8 @@ PURE = [
         "evaluate.actions",
         "train.schedule",
         "train.metrics",
-        "plan.memory",
-        "plan.worst",
+        *("plan.setup", "plan.states", "plan.buffers", "plan.activations", "plan.memory", "plan.worst"),
+        *("plan.traffic", "plan.hardware", "plan.speed", "plan.choices", "plan.table", "model.parameters"),
         "train.health",
         "train.clock",
     ),
@@ -55,6 +55,7 @@ LIGHT = [
         "launch.doctor",
         "launch.doctor_job",
     ),
+    *("launch.planning", "launch.calibration", "launch.locally"),
     *("launch.build", "launch.sweeps", "sweep.grid", "sweep.outcome"),
     *("train.checkpoint", "train.ds_config", "train.best", "train.board"),
 ]

@@ -18,9 +18,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 def main(
     config: Annotated[str, typer.Argument(help="A run configuration (TOML), a shipped one, or a model's preset.")],
     gpus: Annotated[int, typer.Option(min=1, help="GPUs of a node, as gpus_per_node of a cluster profile.")] = 8,
-    gpu_memory: Annotated[
-        str | None, typer.Option(help="Of one GPU: 80GB, 79.1GiB. Default: what --gpu has.")
-    ] = None,
+    gpu_memory: Annotated[str | None, typer.Option(help="Of one GPU: 80GB, 79.1GiB. Default: what --gpu has.")] = None,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes; all GPUs: --gpus x --nodes.")] = 1,
     between: Annotated[
         str | None,
@@ -94,7 +92,9 @@ def main(
         for name, reason in facts["left_out"].items():
             print(f"left out: {name}: {reason}")
         print(f"{'recommended: ' if best else ''}{why}\n{planning.told(facts)}")
-        print(f"{gpus} x {kind.device_name} a node, {nodes} node{'s' if nodes > 1 else ''}; GPU: with {on_top} (assumed)")
+        print(
+            f"{gpus} x {kind.device_name} a node, {nodes} node{'s' if nodes > 1 else ''}; GPU: with {on_top} (assumed)"
+        )
         print(f"tokens/s: an estimate, not measured: {assumed.told()}")
     if write is not None:
         if best is None:

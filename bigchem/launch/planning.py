@@ -44,8 +44,8 @@ class Planned:
     tables: dict[str, dict[str, object]]
 
     def micro_tokens(self, given: Sequence[int], world_size: int) -> list[int]:
-        """Sizes of micro-batches to look at: those given, or half, once, twice and four times the run's own, as far as a
-        step fills them on all ranks. UserError for one that the longest example does not fit in."""
+        """Sizes of micro-batches to look at: those given, or half, once, twice and four times the run's own, as far as
+        a step fills them on all ranks. UserError for one that the longest example does not fit in."""
         longest, data = int(self.work.longest.sum()), self.config.data
         for tokens in given:
             if tokens < longest:
@@ -70,7 +70,7 @@ def planned(name: str, overrides: Sequence[str], world_size: int) -> Planned:
         try:
             made = ds_config_for(config.model_copy(update={"train": train}), world_size)
         except UserError as error:
-            if ds_config == config.train.ds_config:
+            if ds_config not in OFFERED:
                 raise
             left_out[ds_config] = error.what
             continue
@@ -111,7 +111,10 @@ def _shape(config: RunConfig, vocab_size: int | None) -> Shape:
         return presets.shape(config.model.preset, vocab_size)
     folder = hub.known(config.model.init_from)
     if folder is None:
-        where, hint = "model.init_from", "bigchem submit fetches it; or plan with --set model.preset=... and no init_from"
+        where, hint = (
+            "model.init_from",
+            "bigchem submit fetches it; or plan with a preset of its size",
+        )
         raise UserError(f"the shape of {config.model.init_from} is known once it is fetched", where, hint)
     return presets.read_shape(folder)
 

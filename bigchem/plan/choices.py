@@ -23,8 +23,8 @@ NEAR = 0.9
 
 @dataclass(frozen=True)
 class Workload:
-    """What is to be trained. longest: [2] tokens of the longest source and target. typical: [n, 2] lengths like those of
-    a step. setup: precision, optimizer and the like; its stage and world size are replaced."""
+    """What is to be trained. longest: [2] tokens of the longest source and target. typical: [n, 2] lengths like those
+    of a step. setup: precision, optimizer and the like; its stage and world size are replaced."""
 
     shape: Shape
     setup: Setup
@@ -85,16 +85,14 @@ def choices(
     found = []
     for name, zero in tables.items():
         for checkpointed in (False, True):
-            setup = replace(
-                work.setup, zero=zero, world_size=cluster.world_size, checkpoint_activations=checkpointed
-            )
+            setup = replace(work.setup, zero=zero, world_size=cluster.world_size, checkpoint_activations=checkpointed)
             found += [_choice(name, work, setup, tokens, cluster, room, assumed) for tokens in micro_tokens]
     return found
 
 
 def recommended(found: Iterable[Choice]) -> Choice | None:
-    """The fastest that fits, or one that is simpler and about as fast: no offload before offload, no checkpointing before
-    checkpointing, the lower stage, the smaller micro-batch. None where nothing fits."""
+    """The fastest that fits, or one that is simpler and about as fast: no offload before offload, no checkpointing
+    before checkpointing, the lower stage, the smaller micro-batch. None where nothing fits."""
     fitting = [choice for choice in found if choice.verdict == "ok"]
     if not fitting:
         return None
@@ -112,9 +110,8 @@ def reason(chosen: Choice | None, found: list[Choice], room: Room) -> str:
     told = f"{describe(chosen)}: {amount(chosen.needed)} of {amount(room.gpu)}, "
     if chosen is fastest:
         return told + f"the fastest of the {len(fitting)} that fit"
-    return told + (
-        f"within {100 * (1 - NEAR):.0f} % of the fastest of the {len(fitting)} that fit ({describe(fastest)}), and simpler"
-    )
+    near = f"within {100 * (1 - NEAR):.0f} % of the fastest of the {len(fitting)} that fit"
+    return f"{told}{near} ({describe(fastest)}), and simpler"
 
 
 def describe(choice: Choice) -> str:

@@ -1,7 +1,7 @@
 """Bytes that training takes on one rank, from shapes alone: what there is at each moment of a step, and its peak. Pure.
 
-States are those that DeepSpeed 0.19 allocates, to the byte (states.py); buffers follow its code (buffers.py), activations
-what autograd keeps (activations.py). `Memory.total` is what torch's allocator hands out at the peak; what a GPU needs
+States are those that DeepSpeed 0.19 allocates, to the byte (states.py); buffers follow its code (buffers.py),
+activations what autograd keeps (activations.py). `Memory.total` is what torch's allocator hands out at the peak; what a GPU needs
 besides, its context and what fragmentation wastes, is added by `footprint`.
 """
 
@@ -16,14 +16,14 @@ from bigchem.model.presets import Shape
 from bigchem.plan import buffers
 from bigchem.plan.activations import activations, head_gradient, logits, workspaces
 from bigchem.plan.setup import Setup
-from bigchem.plan.states import States, states
+from bigchem.plan.states import States, pieces, states
 
 CONTEXT = 1_000_000_000
 """Bytes of a GPU that no allocator of torch hands out: the driver's context with its loaded kernels (some 0.5 GB on
 A100 and H100), NCCL's channels. An assumption: nvidia-smi less torch.cuda.memory_reserved() gives it on a machine."""
 FRAGMENTATION = 0.05
 """Share of what is handed out that is reserved on top, between blocks. An assumption; micro-batches differ in every
-step, and none of their blocks fits exactly into another's. PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True lowers it."""
+step, and none of their blocks fits exactly into another's. torch's expandable_segments lower it."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def in_memory(host: States, shape: Shape, setup: Setup) -> States:
     if setup.offload("optimizer") == "nvme":
         table = setup.zero["offload_optimizer"]
         count = int(table.get("buffer_count", 4)) if isinstance(table, dict) else 4
-        largest = 4 * max(buffers.pieces(shape, setup))
+        largest = 4 * max(pieces(shape, setup))
         host = host._replace(masters=0, moments=0, staging=host.staging + count * largest)
     if setup.offload("param") == "nvme":
         table = setup.zero["offload_param"]

@@ -29,8 +29,8 @@ ADAM_BYTES = 28
 @dataclass(frozen=True)
 class Assumptions:
     """mfu: share of the peak that products reach, over forward and backward. link, memory: shares of the data sheets'
-    bandwidths. launch: seconds from kernel to kernel, which is what small micro-batches cost. host: bytes per second that
-    a node's processors read and write in AdamW."""
+    bandwidths. launch: seconds from kernel to kernel, which is what small micro-batches cost. host: bytes per second
+    that a node's processors read and write in AdamW."""
 
     mfu: float = 0.35
     link: float = 0.7
@@ -41,8 +41,8 @@ class Assumptions:
     def told(self) -> str:
         """One line."""
         return (
-            f"MFU {100 * self.mfu:.0f} %, {100 * self.link:.0f} % of the links' and {100 * self.memory:.0f} % of the memory's "
-            f"bandwidth, {1e6 * self.launch:.0f} us a kernel, AdamW on the host at {self.host / 1e9:.0f} GB/s a node"
+            f"MFU {100 * self.mfu:.0f} %, {100 * self.link:.0f} % of the links' and {100 * self.memory:.0f} % of the "
+            f"memory's bandwidth, {1e6 * self.launch:.0f} us a kernel, AdamW on the host at {self.host / 1e9:.0f} GB/s a node"
         )
 
 
@@ -124,9 +124,7 @@ def _optimizer(shape: Shape, setup: Setup, cluster: Cluster, assumed: Assumption
     return way + ADAM_BYTES * own * cluster.gpus / assumed.host
 
 
-def _fetching(
-    shape: Shape, setup: Setup, cluster: Cluster, assumed: Assumptions, count: int, compute: float
-) -> float:
+def _fetching(shape: Shape, setup: Setup, cluster: Cluster, assumed: Assumptions, count: int, compute: float) -> float:
     """Seconds by which fetching offloaded weights, twice a micro-batch, outlasts the computing."""
     if not setup.offloaded("param"):
         return 0.0

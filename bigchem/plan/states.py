@@ -1,9 +1,9 @@
 """Weights, gradients and optimizer states of one rank, to the byte. Pure.
 
-What DeepSpeed 0.19 allocates at each stage, with its padding: at stages 1 and 2 a group of parameters is one flat tensor,
-a multiple of 2 * world_size elements long and cut into equal pieces (runtime/zero/stage_1_and_2.py and
-runtime/bf16_optimizer.py); at stage 3 each parameter is cut for itself, the last piece padded (stage3.py). Tests compare
-every figure with the tensors that real ranks hold.
+What DeepSpeed 0.19 allocates at each stage, with its padding: at stages 1 and 2 a group of parameters is one flat
+tensor, a multiple of 2 * world_size elements long and cut into equal pieces (runtime/zero/stage_1_and_2.py and
+runtime/bf16_optimizer.py); at stage 3 each parameter is cut for itself, the last piece padded (stage3.py). Tests
+compare every figure with the tensors that real ranks hold.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def pieces(shape: Shape, setup: Setup) -> list[int]:
 
 
 def states(shape: Shape, setup: Setup, rank: int | None = None) -> tuple[States, States]:
-    """(on the device, in host memory or on NVMe) of a rank between two micro-batches of a step. rank: None: the one that
-    holds the most; only stage 2 in fp32 differs."""
+    """(on the device, in host memory or on NVMe) of a rank between two micro-batches of a step. rank: None: the one
+    that holds the most; only stage 2 in fp32 differs."""
     n, own = num_parameters(shape), sum(pieces(shape, setup))
     flat = own if setup.stage == 0 else own * setup.world_size
     weights = setup.element * (own if setup.stage == 3 else n if setup.stage == 0 else flat)

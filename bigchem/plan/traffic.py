@@ -55,7 +55,9 @@ def traffic(shape: Shape, setup: Setup, micro_batches: int) -> Traffic:
     weights = own * ranks if stage > 0 else 0
     sent = part * bytes_each * (2 * reduced + weights)
     overlapping = stage == 2 and bool(setup.zero.get("overlap_comm", False))
-    return Traffic(reduced, 0, weights, sent, 2 * part * bytes_each * reduced / sent if sent and overlapping else 0.0, 0.0)
+    return Traffic(
+        reduced, 0, weights, sent, 2 * part * bytes_each * reduced / sent if sent and overlapping else 0.0, 0.0
+    )
 
 
 def _gathers(shape: Shape, setup: Setup) -> int:

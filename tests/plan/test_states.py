@@ -1,12 +1,18 @@
-"""The plan's states to the byte: against the tensors that DeepSpeed holds on one, two and three ranks."""
+"""The plan's states to the byte, and its traffic to the element: against what DeepSpeed holds and sends on one to three ranks."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from deepspeed.comm.torch import TorchBackend
 from distributed import run_ranks
 from engines import Training
 from hypothesis import given
@@ -17,48 +23,119 @@ from small_models import V1_1, build
 from bigchem.launch.extensions import load_cpu_adam
 from bigchem.model.parameters import parameter_shapes
 from bigchem.model.presets import PRESETS, num_parameters
+from bigchem.plan.buffers import gathered
 from bigchem.plan.setup import Setup
 from bigchem.plan.states import States, pieces, states
+from bigchem.plan.traffic import Traffic, traffic
 from bigchem.plan.worst import setup_of
 from bigchem.train.held import held
 
 KINDS = [
-    *(("zero0", "bf16"), ("zero1", "bf16"), ("zero2", "bf16"), ("zero3", "bf16"), ("zero2", "fp32")),
-    *(("zero2_offload", "bf16"), ("zero3_offload", "bf16")),
-    *(("zero0", "fp32"), ("zero1", "fp32"), ("zero3", "fp32"), ("zero2_offload", "fp32"), ("zero3_offload", "fp32")),
+    *(("zero0", "bf16"), ("zero1", "bf16"), ("zero2", "bf16"), ("zero3", "bf16"), ("zero2_offload", "bf16")),
+    *(("zero0", "fp32"), ("zero1", "fp32"), ("zero2", "fp32"), ("zero3", "fp32"), ("zero2_offload", "fp32")),
+    *(("zero3_offload", "bf16"), ("zero3_offload", "fp32")),
 ]
-QUICK = 7
+QUICK = 5
 """Of the kinds, in the quick tests, on three ranks; all others, and one and two ranks, in the slow ones."""
+FEW = 64
+"""Elements of flags, norms and counts that are reduced in a step besides."""
 
 
-def look(data: Path, runs: Path, kinds: list[tuple[str, str]], sections: dict[str, Any]) -> list[tuple[States, States]]:
-    """What each kind of engine holds amid its second step, and what the plan says."""
+@dataclass
+class Look:
+    """What an engine holds amid a step and hands to collectives in one, and what the plan says of both."""
+
+    held: States
+    planned: States
+    sent: Counter[str]
+    traffic: Traffic
+    most_gathered: int
+    gathered: int
+
+
+def look(data: Path, runs: Path, kinds: list[tuple[str, str]], sections: dict[str, Any]) -> list[Look]:
     load_cpu_adam()
     found = []
     for name, precision in kinds:
-        train = {"ds_config": name, "precision": precision}
-        training = Training(config_of(runs, data, name, train=train, model={"dropout": 0.0}, **sections))
+        train = {**sections.get("train", {}), "ds_config": name, "precision": precision}
+        training = Training(config_of(runs, data, "look", **{**sections, "train": train}))
         training.run(1)
         step = training.loader.plan.steps.at(training.position)
-        training.engine.accumulate(training.loader.load(step).micro_batches[0])
+        loaded = training.loader.load(step)
+        with collectives() as sent, most_elements(training) as most:
+            training.run(1)
+        training.engine.accumulate(loaded.micro_batches[0])
         setup = setup_of(training.config, training.engine.ds_config, training.engine.world_size, "cpu")
-        device, host = states(training.model.shape, setup, training.engine.rank)
-        found.append((held(training.engine), States(*(a + b for a, b in zip(device, host, strict=True)))))
+        shape = training.model.shape
+        device, host = states(shape, setup, training.engine.rank)
+        told = States(*(a + b for a, b in zip(device, host, strict=True)))
+        moved = traffic(shape, setup, len(loaded.micro_batches))
+        found.append(Look(held(training.engine), told, sent, moved, most[0], gathered(shape, setup)))
     return found
 
 
+@contextmanager
+def collectives() -> Iterator[Counter[str]]:
+    """Elements by kind of collective that DeepSpeed hands to torch: whole, not a rank's part."""
+    sent: Counter[str] = Counter()
+    names = ("all_reduce", "all_gather_into_tensor", "reduce_scatter_tensor")
+    kept = {name: getattr(TorchBackend, name) for name in names}
+
+    def counted(name: str) -> Callable[..., Any]:
+        def call(self: TorchBackend, *args: Any, **options: Any) -> Any:
+            sent[name] += max(t.numel() for t in (*args, *options.values()) if isinstance(t, torch.Tensor))
+            return kept[name](self, *args, **options)
+
+        return call
+
+    for name in names:
+        setattr(TorchBackend, name, counted(name))
+    try:
+        yield sent
+    finally:
+        for name, function in kept.items():
+            setattr(TorchBackend, name, function)
+
+
+@contextmanager
+def most_elements(training: Training) -> Iterator[list[int]]:
+    """Most elements of weights that are there at the end of any module's forward pass."""
+    most = [0]
+
+    def see(*_: Any) -> None:
+        most[0] = max(most[0], sum(p.data.numel() for p in training.model.parameters()))
+
+    hooks = [module.register_forward_hook(see) for module in training.model.modules()]
+    try:
+        yield most
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 @pytest.fixture(scope="module")
-def three_ranks(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[list[tuple[States, States]]]:
+def three_ranks(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[list[Look]]:
     return run_ranks(look, 3, small_data, tmp_path_factory.mktemp("states"), KINDS[:QUICK], {})
 
 
-@pytest.mark.parametrize("kind", range(QUICK), ids=[" ".join(kind) for kind in KINDS[:QUICK]])
+OF_KINDS = pytest.mark.parametrize("kind", range(QUICK), ids=[" ".join(kind) for kind in KINDS[:QUICK]])
+
+
+@OF_KINDS
 def test_the_states_of_each_of_three_ranks_are_those_that_deepspeed_holds(
-    three_ranks: list[list[tuple[States, States]]], kind: int
+    three_ranks: list[list[Look]], kind: int
 ) -> None:
     for of_rank in three_ranks:
-        seen, told = of_rank[kind]
-        assert told == seen
+        assert of_rank[kind].planned == of_rank[kind].held
+
+
+@OF_KINDS
+def test_what_is_sent_is_what_deepspeed_hands_to_collectives(three_ranks: list[list[Look]], kind: int) -> None:
+    found = three_ranks[0][kind]
+    told, sent = found.traffic, found.sent
+    assert told.all_reduced <= sent["all_reduce"] <= told.all_reduced + FEW
+    assert told.gathered <= sent["all_gather_into_tensor"] <= 1.01 * told.gathered  # and padding
+    assert sent["reduce_scatter_tensor"] == told.reduce_scattered
 
 
 @pytest.mark.slow
@@ -68,8 +145,28 @@ def test_every_stage_precision_and_optimizer(
     small_data: Path, tmp_path: Path, ranks: int, optimizer: dict[str, Any]
 ) -> None:
     for of_rank in run_ranks(look, ranks, small_data, tmp_path, KINDS, {"optimizer": optimizer}):
-        for kind, (seen, told) in zip(KINDS, of_rank, strict=True):
-            assert told == seen, kind
+        for kind, found in zip(KINDS, of_rank, strict=True):
+            assert found.planned == found.held, kind
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_stage_3_gathers_no_more_than_the_plan_says(small_data: Path, tmp_path: Path, checkpointed: bool) -> None:
+    """Whole where weights are fetched ahead without a limit; else what limit and reuse distance let stay."""
+    cases = [(1_000_000_000, 20_000, 1_000_000_000), (0, 0, 1_000_000_000), (100_000, 0, 0), (0, 2_000, 60_000)]
+    kinds = []
+    for reuse, ahead, live in cases:
+        table = {"stage": 3, "overlap_comm": True, "reduce_bucket_size": 50_000, "stage3_prefetch_bucket_size": ahead}
+        table |= {"stage3_max_reuse_distance": reuse, "stage3_max_live_parameters": live}
+        path = tmp_path / f"{reuse}_{ahead}_{live}.json"
+        path.write_text(json.dumps({"zero_optimization": {**table, "stage3_param_persistence_threshold": 1000}}))
+        kinds.append((str(path), "bf16"))
+    sections = {"train": {"checkpoint_activations": checkpointed}}
+    for found in run_ranks(look, 2, small_data, tmp_path, kinds, sections)[0]:
+        assert 0.6 * found.gathered < found.most_gathered <= found.gathered
+        told = found.traffic
+        assert 0.5 * told.gathered < found.sent["all_gather_into_tensor"] <= 1.01 * told.gathered
+        assert found.sent["reduce_scatter_tensor"] == told.reduce_scattered
 
 
 def test_names_and_shapes_are_those_of_the_model_in_its_order() -> None:

@@ -1,0 +1,164 @@
+"""tools/zero_plan.py as a person calls it: table and JSON, the recommended row, the file it writes, and its page."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import config_of
+
+from bigchem import strict
+from bigchem.config import RunConfig
+from bigchem.train.ds_config import ds_config_for
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = ROOT / "tools" / "zero_plan.py"
+
+
+def call(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(PROGRAM), *words], capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def plan(*words: str) -> dict[str, Any]:
+    done = call(*words, "--json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_the_table_and_the_json_are_the_same(tmp_path: Path) -> None:
+    words = ("t5-large", "--gpus", "4", "--gpu-memory", "24GB")
+    found, told = plan(*words), call(*words).stdout
+    lines = [line for line in told.splitlines() if re.search(r" (ok|tight|no) ", line) and "zero" in line[:20]]
+    assert len(lines) == len(found["rows"])
+    for line, row in zip(lines, found["rows"], strict=True):
+        assert row["ds_config"] in line
+        assert row["why"] in line
+        assert f" {row['micro_tokens']:,} " in line
+        assert line.lstrip().startswith(">") == row["recommended"]
+        assert row["allocated_bytes"] == sum(row["items"].values())
+        assert (row["verdict"] == "ok") == (row["gpu_bytes"] <= found["gpu_bytes"])
+        assert (row["why"].count("over") == 1) == (row["verdict"] != "ok")
+    assert found["recommended"] in told
+    assert "an estimate, not measured" in told
+
+
+def test_the_recommended_row_fits_and_nothing_that_fits_is_much_faster() -> None:
+    rows = plan("t5-large", "--gpus", "4", "--gpu-memory", "24GB")["rows"]
+    (best,) = [row for row in rows if row["recommended"]]
+    assert best["verdict"] == "ok"
+    assert best["tokens_per_s"] >= 0.9 * max(row["tokens_per_s"] for row in rows if row["verdict"] == "ok")
+    assert {row["verdict"] for row in rows} >= {"ok", "no"}
+
+
+def test_where_nothing_fits_the_nearest_is_told_and_nothing_is_written(tmp_path: Path) -> None:
+    words = ("t5-11b", "--gpus", "1", "--gpu-memory", "6GB")
+    found = plan(*words)
+    assert not any(row["recommended"] for row in found["rows"])
+    assert found["recommended"].startswith("nothing fits; the least is ")
+    done = call(*words, "--write", str(tmp_path / "ds.json"))
+    assert done.returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_it_writes_is_a_configuration_that_training_takes(small_data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run.toml"
+    run.write_text(strict.dump(config_of(tmp_path, small_data, "planned", train={"precision": "bf16"})))
+    done = call("run.toml", "--gpus", "2", "--micro-tokens", "600", "--write", "ds.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("wrote ")]
+    options = shlex.split(line.split("in the run: ")[1])
+    config = strict.load(RunConfig, run, [word for word in options if word != "--set"])
+    assert config.data.micro_tokens == 600
+    table = json.loads((tmp_path / "ds.json").read_text())["zero_optimization"]
+    config = config.model_copy(
+        update={"train": config.train.model_copy(update={"ds_config": str(tmp_path / "ds.json")})}
+    )
+    assert ds_config_for(config, 2)["zero_optimization"] == table
+    assert table.get("reduce_bucket_size", 219_120) == 219_120  # the model's parameters: no larger
+    assert "the data's: longest" in done.stdout
+
+
+def test_a_configuration_that_the_run_cannot_use_is_left_out_with_the_reason() -> None:
+    found = plan("t5-small", "--gpus", "2", "--set", "optimizer.kind=adafactor")
+    assert {row["ds_config"] for row in found["rows"]} == {"zero0"}
+    assert "needs whole matrices" in found["left_out"]["zero1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("t5-bas",), "did you mean"),
+        (("t5-base", "--nodes", "2"), "--interconnect"),
+        (("t5-base", "--interconnect", "ib-hdr"), "--nodes"),
+        (("t5-base", "--gpu-memory", "much"), "--gpu-memory"),
+        (("t5-base", "--micro-tokens", "100"), "do not hold the longest example of 1,024"),
+        (("t5-base", "--set", "train.precison=bf16"), "precision"),
+    ],
+)
+def test_mistakes_are_told_in_two_lines(words: tuple[str, ...], told: str) -> None:
+    done = call(*words)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 3
+
+
+def test_it_needs_neither_torch_nor_time(tmp_path: Path) -> None:
+    code = (
+        "import sys, runpy; sys.argv = ['zero_plan.py', 't5-base', '--json']\n"
+        f"try: runpy.run_path({str(PROGRAM)!r}, run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'deepspeed', 'transformers') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_calibrating_shows_told_beside_seen() -> None:
+    words = ("sweep-0.2m", "--gpus", "2", "--micro-tokens", "1024", "--calibrate", "--set", "train.precision=fp32")
+    rows = plan(*words)["rows"]
+    assert {row["ds_config"] for row in rows} == {"zero0", "zero1", "zero2", "zero2_offload", "zero3", "zero3_offload"}
+    for row in rows:
+        if row["item"] == "tokens/s":
+            assert row["seen"] > 0
+        elif row["item"] != "peak of a step":  # on a CPU it is of the whole process
+            assert row["told"] == row["seen"], row
+
+
+@pytest.mark.slow
+def test_the_benchmark_measures_models_at_sizes_of_micro_batches() -> None:
+    words = (
+        "--model",
+        "sweep-0.2m",
+        "--micro-tokens",
+        "1024",
+        "--micro-tokens",
+        "2048",
+        "--set",
+        "train.precision=fp32",
+    )
+    bench = [sys.executable, str(ROOT / "tools" / "bench_plan.py"), *words, "--json"]
+    done = subprocess.run(bench, capture_output=True, text=True, check=True)
+    rows = [row for row in json.loads(done.stdout) if row["item"] == "peak of a step"]
+    assert [(row["model"], row["micro_tokens"]) for row in rows] == [("sweep-0.2m", 1024), ("sweep-0.2m", 2048)]
+    assert all(row["told"] > 0 and row["seen"] > 0 for row in rows)
+
+
+def test_the_commands_of_its_page_run(tmp_path: Path) -> None:
+    (tmp_path / "tools").symlink_to(ROOT / "tools")
+    page = (ROOT / "docs" / "planning.md").read_text()
+    found = re.findall(r"^python tools/zero_plan\.py .*$", page, re.MULTILINE)
+    assert len(found) > 3
+    for command in found:
+        words = shlex.split(command, comments=True)[2:]
+        if "--calibrate" not in words:
+            done = call(*words, cwd=tmp_path)
+            assert done.returncode == 0, f"{command}\n{done.stderr}"
