@@ -37,7 +37,7 @@ def main(
     as_json: program.Json = False,
     overrides: program.Set = None,
 ) -> None:
-    """Plan a run's memory and speed on GPUs, by arithmetic alone: every ZeRO stage, micro-batch, offload, checkpointing.
+    """Plan a run's memory and speed on GPUs by arithmetic: every ZeRO stage, micro-batch, offload, checkpointing.
 
     GPU memory counts the assumed context and fragmentation. Speeds are estimates from stated assumptions, not measured.
 

@@ -44,7 +44,7 @@ GPUS = {
     "rtx4090": Gpu("NVIDIA GeForce RTX 4090", 24e9, 1008e9, _GEN4, _GEN4),
 }
 """NVIDIA's data sheets: A100 (SXM; NVLink 600 GB/s both ways), A10, L40S, H100 (SXM: 900 GB/s; PCIe), H200, DGX B200
-(an eighth of 1,440 GB and of 64 TB/s less what it rounds; 1.8 TB/s); Ada white paper (RTX 4090). Peaks: model/flops.py."""
+(an eighth of 1,440 GB and of 62 TB/s; NVLink 1.8 TB/s); Ada white paper (RTX 4090). Peaks: model/flops.py."""
 
 INTERCONNECTS = {
     "ib-hdr": 25e9,

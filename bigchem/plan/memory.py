@@ -1,8 +1,8 @@
 """Bytes that training takes on one rank, from shapes alone: what there is at each moment of a step, and its peak. Pure.
 
 States are those that DeepSpeed 0.19 allocates, to the byte (states.py); buffers follow its code (buffers.py),
-activations what autograd keeps (activations.py). `Memory.total` is what torch's allocator hands out at the peak; what a GPU needs
-besides, its context and what fragmentation wastes, is added by `footprint`.
+activations what autograd keeps (activations.py). `Memory.total` is what torch's allocator hands out at the peak; what a
+GPU needs besides, its context and what fragmentation wastes, is added by `footprint`.
 """
 
 from __future__ import annotations

@@ -42,7 +42,8 @@ class Assumptions:
         """One line."""
         return (
             f"MFU {100 * self.mfu:.0f} %, {100 * self.link:.0f} % of the links' and {100 * self.memory:.0f} % of the "
-            f"memory's bandwidth, {1e6 * self.launch:.0f} us a kernel, AdamW on the host at {self.host / 1e9:.0f} GB/s a node"
+            "memory's bandwidth, "
+            f"{1e6 * self.launch:.0f} us a kernel, AdamW on the host at {self.host / 1e9:.0f} GB/s a node"
         )
 
 

@@ -1,9 +1,9 @@
 """What a rank sends to others in one optimizer step, by ZeRO stage. Pure.
 
-The ZeRO paper (arXiv 1910.02054, section 7) has 2N elements for stages 0 to 2 (an all-reduce, or a reduce-scatter and an
-all-gather) and 3N for stage 3, when a step is one micro-batch. What DeepSpeed 0.19 sends differs: stages 1 and 2
-all-reduce gradients by default (`use_multi_rank_bucket_allreduce`), which is 2N, and then gather the weights, N; stage 2
-reduces in every micro-batch; and so does stage 3, which besides gathers weights in both passes. Tests count what real
+The ZeRO paper (arXiv 1910.02054, section 7) has 2N elements for stages 0 to 2 (an all-reduce, or a reduce-scatter and
+an all-gather) and 3N for stage 3, when a step is one micro-batch. What DeepSpeed 0.19 sends differs: stages 1 and 2
+all-reduce gradients by default (`use_multi_rank_bucket_allreduce`), which is 2N, and then gather the weights, N; stage
+2 reduces in every micro-batch; and so does stage 3, which besides gathers weights in both passes. Tests count what real
 ranks hand to the collectives.
 """
 
@@ -61,8 +61,8 @@ def traffic(shape: Shape, setup: Setup, micro_batches: int) -> Traffic:
 
 
 def _gathers(shape: Shape, setup: Setup) -> int:
-    """Times that stage 3 gathers a weight in a micro-batch, at most: once where all stay from the forward to the backward
-    pass, else twice, and with activation checkpointing but without prefetching once more."""
+    """Times that stage 3 gathers a weight in a micro-batch, at most: once where all stay from the forward to the
+    backward pass, else twice, and with activation checkpointing but without prefetching once more."""
     if gathered(shape, setup) == num_parameters(shape):
         return 1
     return 3 if setup.checkpoint_activations and not setup.size("stage3_prefetch_bucket_size", 50_000_000) else 2

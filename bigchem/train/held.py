@@ -24,8 +24,8 @@ _STAGING = (
 
 
 def held(engine: Engine) -> States:
-    """Bytes of this rank's states, on device and host together, each storage counted once. In the middle of a step: after
-    the backward pass of a micro-batch that is not its last."""
+    """Bytes of this rank's states, on device and host together, each storage counted once. In the middle of a step:
+    after the backward pass of a micro-batch that is not its last."""
     zero: Any = engine.zero_optimizer
     parameters: list[Any] = list(engine.module.parameters())
     masters = [getattr(zero, name, None) for name in _MASTERS]

@@ -136,8 +136,8 @@ def test_the_items_at_the_peak_add_up_to_it(shape: Shape, tokens: int, stage: in
 
 
 def test_states_alone_are_not_the_plan() -> None:
-    """DeepSpeed issue 4527: its estimator told 0.49 GB where 20 GB were seen. It counts states; here what the same model's
-    step takes besides is many times as much."""
+    """DeepSpeed issue 4527: its estimator told 0.49 GB where 20 GB were seen. It counts states; here what a small
+    model's step takes besides is many times as much."""
     found = at(PRESETS["t5-small"], 32_768, zero={"stage": 3}, world_size=8)
     assert sum(found.device) < 0.2e9
     assert found.footprint > 20 * sum(found.device)

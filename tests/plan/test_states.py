@@ -1,4 +1,4 @@
-"""The plan's states to the byte, and its traffic to the element: against what DeepSpeed holds and sends on one to three ranks."""
+"""The plan's states to the byte and its traffic to the element: what DeepSpeed holds and sends on one to three ranks."""
 
 from __future__ import annotations
 
