@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from runs import config_of
 
+from bigchem import strict
 from bigchem.cli import app
 
 BIGCHEM = Path(sys.executable).with_name("bigchem")
@@ -101,9 +103,18 @@ def test_consolidate_tells_mistakes_the_same_way(arguments: list[str], tmp_path:
     assert "Traceback" not in done.stderr
 
 
-def test_doctor_finds_this_machine_fit_and_really_sums_over_processes(tmp_path: Path) -> None:
-    done = bigchem("doctor", "--json", "--runs", str(tmp_path))
+def test_doctor_finds_this_machine_and_a_run_fit_and_really_sums_over_processes(
+    small_data: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(strict.dump(config_of(tmp_path, small_data, "fit")))
+    done = bigchem("doctor", "--json", "--runs", str(tmp_path), "--config", str(config))
     checks = {check["name"]: check for check in json.loads(done.stdout)}
     assert done.returncode == 0, checks
     assert checks["all-reduce"]["verdict"] == "ok"
     assert "2 processes" in checks["all-reduce"]["found"]
+    assert {name: checks[f"run: {name}"]["verdict"] for name in ("host memory", "time", "disk")} == {
+        "host memory": "ok",
+        "time": "ok",
+        "disk": "ok",
+    }

@@ -58,6 +58,8 @@ def main(
     planned = planning.planned(config, overrides or (), gpus * nodes)
     sizes = planned.micro_tokens(micro_tokens or (), gpus * nodes)
     if calibrate:
+        if nodes > 1:
+            raise UserError("--calibrate runs on this machine, which is one node", "--nodes")
         from bigchem.launch import calibration
 
         calibration.show(planned, sizes, gpus, as_json=as_json)

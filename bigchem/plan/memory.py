@@ -92,6 +92,13 @@ class Memory:
         return int((1 + FRAGMENTATION) * self.total) + CONTEXT
 
     @property
+    def growth(self) -> int:
+        """Bytes by which a process on the CPU grows in its first step, which does not yet make offloaded moments: weights
+        and masters are there before it."""
+        made = self.device.gradients + self.device.moments + self.host.gradients
+        return made + self.buffers + self.batch
+
+    @property
     def on_host(self) -> int:
         """Bytes in host memory."""
         return sum(self.host) + self.rounding

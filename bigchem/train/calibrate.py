@@ -42,7 +42,7 @@ def measure(case: Case, device: torch.device) -> list[dict[str, Any]]:
     it, in its process group; figures are the largest of any rank's.
 
     On a GPU the peak is what torch handed out since before the engine was made; on a CPU what resident memory grew by
-    in the step, of which the plan knows gradients, moments and the batch.
+    in the first step.
     """
     config, data = case.config, case.config.data
     before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0

@@ -9,17 +9,18 @@ import torch
 from bigchem.plan.states import States
 from bigchem.train.engine import Engine
 
-_GRADIENTS = (
+_GRADIENTS = [
     *("all_grad_tensors", "averaged_gradients", "fp32_groups_gradients_flat", "grad_partitions_flat_buffer"),
     "accumulated_grads_in_cpu",
-)
-_MASTERS = (
-    *("fp32_groups", "single_partition_of_fp32_groups", "fp32_groups_flat_partition", "fp32_partitioned_groups_flat"),
-)
-_STAGING = (
+]
+_MASTERS = [
+    *("fp32_groups", "single_partition_of_fp32_groups", "fp32_groups_flat_partition"),
+    "fp32_partitioned_groups_flat",
+]
+_STAGING = [
     *("param_buffer_of_bit16_for_cpu_offload_groups", "temp_grad_buffer_for_cpu_offload"),
     "temp_grad_buffer_for_gpu_offload",
-)
+]
 """Where DeepSpeed 0.19's optimizers keep them; each has some of these."""
 
 

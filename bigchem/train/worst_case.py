@@ -83,7 +83,7 @@ def compute(engine: Engine, config: RunConfig, lengths: IntArray, shape: Shape) 
         raise _too_much(lengths, expected, _room(engine.device)) from error
     peak = torch.tensor([_peak(engine.device) - before], dtype=torch.float64, device=engine.device)
     dist.all_reduce(peak, op=dist.ReduceOp.MAX)
-    planned = expected.total if on_gpu else expected.batch + expected.device.gradients + expected.device.moments
+    planned = expected.total if on_gpu else expected.growth
     return Peak(lengths, time.monotonic() - begun, int(peak), _room(engine.device), planned)
 
 

@@ -97,6 +97,7 @@ def test_a_configuration_that_the_run_cannot_use_is_left_out_with_the_reason() -
         (("t5-bas",), "did you mean"),
         (("t5-base", "--nodes", "2"), "--interconnect"),
         (("t5-base", "--interconnect", "ib-hdr"), "--nodes"),
+        (("t5-base", "--nodes", "2", "--calibrate"), "runs on this machine"),
         (("t5-base", "--gpu-memory", "much"), "--gpu-memory"),
         (("t5-base", "--micro-tokens", "100"), "do not hold the longest example of 1,024"),
         (("t5-base", "--set", "train.precison=bf16"), "precision"),
