@@ -93,8 +93,8 @@ class Memory:
 
     @property
     def growth(self) -> int:
-        """Bytes by which a process on the CPU grows in its first step, which does not yet make offloaded moments: weights
-        and masters are there before it."""
+        """Bytes by which a process on the CPU grows in its first step, which does not yet make offloaded moments:
+        weights and masters are there before it."""
         made = self.device.gradients + self.device.moments + self.host.gradients
         return made + self.buffers + self.batch
 
