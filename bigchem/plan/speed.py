@@ -66,7 +66,8 @@ class Cluster:
 class StepTime:
     """Seconds of one optimizer step. compute: forward and backward of all micro-batches. exposed: communication that
     nothing hides. optimizer: its update, with offload the way to the host and back. tokens_per_s: real tokens, all
-    GPUs."""
+    GPUs. between_nodes: bytes that leave a node: NCCL's rings cross its border once each, and together they carry what
+    a GPU sends."""
 
     micro_batches: int
     compute: float
@@ -75,6 +76,7 @@ class StepTime:
     optimizer: float
     tokens_per_s: float
     traffic: Traffic
+    between_nodes: float
 
     @property
     def total(self) -> float:
@@ -105,7 +107,8 @@ def step_time(
     exposed = _exposed(communication, sent, compute)
     optimizer = _optimizer(shape, setup, cluster, assumed) + _fetching(shape, setup, cluster, assumed, count, compute)
     speed = tokens / (compute + exposed + optimizer)
-    return StepTime(count, compute, communication, exposed, optimizer, speed, sent)
+    leaving = sent.sent if cluster.nodes > 1 else 0.0
+    return StepTime(count, compute, communication, exposed, optimizer, speed, sent, leaving)
 
 
 def _exposed(communication: float, sent: Traffic, compute: float) -> float:

@@ -38,6 +38,7 @@ def row(choice: Choice, *, recommended: bool) -> dict[str, Any]:
         "optimizer_s": time.optimizer,
         "micro_batches": time.micro_batches,
         "sent_bytes_per_gpu": time.traffic.sent,
+        "sent_bytes_between_nodes": time.between_nodes,
     }
 
 

@@ -73,7 +73,9 @@ def test_what_costs_more_is_never_told_to_be_faster(name: str, gpus: int, stage:
     cluster, zero = Cluster(gpu(name), gpus), {"stage": stage, "overlap_comm": True}
     now = time_of(cluster, zero=zero, checkpoint_activations=checkpointed)
     assert now.tokens_per_s <= time_of(cluster, zero=zero).tokens_per_s
+    assert now.between_nodes == 0
     slow = replace(cluster, nodes=2, between=INTERCONNECTS["ethernet-10"])
+    assert time_of(slow, zero=zero).between_nodes > 0
     fast = replace(slow, between=INTERCONNECTS["ib-ndr-x8"])
     assert time_of(slow, zero=zero).tokens_per_s <= time_of(fast, zero=zero).tokens_per_s
     assert time_of(fast, zero=zero).tokens_per_s <= 2.01 * time_of(cluster, zero=zero).tokens_per_s
