@@ -196,8 +196,8 @@ def test_each_parameter_is_counted_once(preset: str) -> None:
 def test_more_ranks_and_higher_stages_never_hold_more_but_for_padding(
     stage: int, ranks: int, precision: str, ema: bool, optimizer: str
 ) -> None:
-    """Padding: less than 2 * ranks elements a group, 24 bytes each at most. In fp32 stage 2 accumulates the gradients of
-    parameters that ranks share whole: at each of a group's two borders, at most the embedding's."""
+    """Padding: less than 2 * ranks elements a group, 24 bytes each at most. In fp32 stage 2 accumulates the gradients
+    of parameters that ranks share whole: at each of a group's two borders, at most the embedding's."""
     shape = PRESETS["t5-base"]
     setup = Setup(zero={"stage": stage}, world_size=ranks, precision=precision, ema=ema, optimizer=optimizer)
     padding = 24 * 2 * (ranks + 1) * (len(parameter_shapes(shape)) if optimizer == "adamw_rms" or stage == 3 else 2)
