@@ -16,7 +16,7 @@ from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointEngi
 from torch.serialization import get_crc32_options, set_crc32_options
 
 from bigchem.train.hashed_file import HashedFile
-from bigchem.train.zero_files import load_safely
+from bigchem.train.torch_files import load_safely
 
 
 class Files(CheckpointEngine):  # type: ignore[misc]

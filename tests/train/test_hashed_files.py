@@ -18,7 +18,7 @@ from bigchem.errors import UserError
 from bigchem.train import hashed_file
 from bigchem.train.files import Files
 from bigchem.train.hashed_file import BUFFER, O_DIRECT, HashedFile
-from bigchem.train.zero_files import load_safely
+from bigchem.train.torch_files import load_safely
 
 
 def check(path: Path, parts: list[bytes], *, direct: bool) -> None:
