@@ -140,20 +140,26 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
 def replace_folder(path: Path) -> Iterator[Path]:
     """An empty folder to fill aside: where the block ends, all that is in it is fsynced and it takes the name, and the
     place of an older folder; where the block fails, it is removed."""
-    partial, old = (path.with_name(f".{path.name}.{os.getpid()}.{what}") for what in ("partial", "old"))
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
-        for inside in [*partial.rglob("*"), partial]:
-            fsync(inside)
-        if path.exists():
-            path.rename(old)
-        partial.rename(path)
-        fsync(path.parent)
+        take_place(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+
+
+def take_place(partial: Path, path: Path) -> None:
+    """Fsyncs a folder and all that is in it, and gives it the name `path`, and the place of an older folder."""
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    for inside in [*partial.rglob("*"), partial]:
+        fsync(inside)
+    if path.exists():
+        path.rename(old)
+    partial.rename(path)
+    fsync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _dotted(error: ErrorDetails) -> str:

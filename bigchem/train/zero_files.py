@@ -84,7 +84,7 @@ class ZeroFiles:
         return out
 
     def scalars(self, name: str) -> Mapping[str, Any]:
-        """A parameter's states that are not per element: "step", and whatever else its optimizer keeps. Tensors flat."""
+        """A parameter's states that are not per element, "step" and what else its optimizer keeps; tensors are flat."""
         return {key: self._value(value) for key, value in self._fragments[name][0].scalars.items()}
 
     def _value(self, value: Any) -> Any:

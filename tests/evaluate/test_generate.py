@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import transformers_loss
 
 from bigchem.config import EvaluateConfig
 from bigchem.data.shards import Data, TaskRows
@@ -75,8 +76,6 @@ def test_k_best_lists_are_kept_best_first(small_data: Path, model_dir: Path, tmp
 
 
 def test_token_loss_is_transformers_loss(small_data: Path, model_dir: Path) -> None:
-    from bigchem.export import transformers_loss
-
     rows = Data(small_data).split("test", "generation")
     losses = token_loss(model_dir, rows, part(rows, 0, batch_tokens=300), CPU).values()
     total, count = sum(loss for loss, _ in losses), sum(count for _, count in losses)

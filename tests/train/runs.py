@@ -46,6 +46,22 @@ def losses(config: RunConfig) -> list[float]:
     return [json.loads(line)["loss"] for line in lines]
 
 
+@torch.no_grad()
+def transformers_loss(folder: Path, sources: list[list[int]], targets: list[list[int]]) -> float:
+    """Mean loss per target token of padded examples in one batch, by transformers' own from_pretrained in fp32."""
+    from transformers import T5ForConditionalGeneration
+
+    model = T5ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+
+    def padded(rows: list[list[int]], value: int) -> torch.Tensor:
+        tensors = [torch.tensor(row) for row in rows]
+        return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=value)
+
+    mask = padded([[1] * len(s) for s in sources], 0)
+    output = model(input_ids=padded(sources, 0), attention_mask=mask, labels=padded(targets, -100))
+    return float(output.loss)
+
+
 def samples_of(config: RunConfig) -> list[dict[str, Any]]:
     """Sample predictions of every validation that the run folder holds."""
     return [json.loads(line) for line in (config.run_dir / "samples.jsonl").read_text().splitlines()]

@@ -1,0 +1,7 @@
+"""ZeRO checkpoint -> Hugging Face folder, streaming and proven."""
+
+from bigchem.export.choose import find_checkpoints
+from bigchem.export.consolidate import Exported, export
+from bigchem.export.folder import is_newest, model_folder
+
+__all__ = ["Exported", "export", "find_checkpoints", "is_newest", "model_folder"]

@@ -1,0 +1,67 @@
+"""The model card of an exported model: what Hugging Face's hub and a person who finds the folder read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bigchem.tasks import TASKS
+from bigchem.train.checkpoint import Manifest
+
+HEAD = """---
+library_name: transformers
+tags: [t5, chemistry, bigchem]
+---
+"""
+
+
+def card(proof: str, name: str, manifest: Manifest, run_dir: Path) -> str:
+    """README.md: how to use it, prompts, where it comes from, what it was measured at, and the line that proves it."""
+    prompts = "\n".join(f"| {t.name} | {t.source_domain} -> {t.target_domain} | `{t.prompt}` |" for t in TASKS.values())
+    use = (
+        "```python\nfrom transformers import AutoTokenizer, T5ForConditionalGeneration\n\n"
+        f'model = T5ForConditionalGeneration.from_pretrained("{name}")\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n```'
+    )
+    return (
+        f"{HEAD}# {run_dir.name}\n\nA T5 for chemistry and language, trained by bigchem for {manifest.step} steps "
+        f"({manifest.position} examples, {manifest.tokens} tokens) on data `{manifest.data_fingerprint}`.\n\n"
+        f"## Use\n\nThe prompt of the task, then the text:\n\n"
+        f"| task | domains | prompt |\n|---|---|---|\n{prompts}\n\n{use}\n\n"
+        f"## Metrics\n\n{_metrics(manifest, run_dir)}\n\n"
+        f"## Proof\n\nProbe batch: {proof.partition(': ')[2]}\n"
+    )
+
+
+def _metrics(manifest: Manifest, run_dir: Path) -> str:
+    """What the run folder says of this very step: losses, and scores where it was evaluated before."""
+    row = _row(run_dir / "metrics.jsonl", manifest.step)
+    losses = {key: value for key, value in row.items() if key.split("/")[0] in ("loss", "valid_loss")}
+    lines = [f"| {_told(key)} | {value:.4f} |" for key, value in losses.items()]
+    results = _table(run_dir / "results" / "results.json")
+    if results.get("step") == manifest.step:
+        scores = [score for score in results["metrics"] if score["value"] is not None]
+        lines += [f"| {s['task']}, {s['metric']} ({results['split']}) | {s['value']:.4g} |" for s in scores]
+    if not lines:
+        return "None were recorded at this step."
+    return "\n".join(["| | at this step |", "|---|---|", *lines])
+
+
+def _told(key: str) -> str:
+    name, _, task = key.partition("/")
+    kind = "validation loss" if name == "valid_loss" else "training loss"
+    return f"{kind}, {task}" if task else kind
+
+
+def _row(path: Path, step: int) -> dict[str, Any]:
+    """The last row of a step: after a restart a step may have been done again."""
+    if not path.is_file():
+        return {}
+    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}"))
+    return next((row for row in reversed(list(rows)) if row["step"] == step), {})
+
+
+def _table(path: Path) -> dict[str, Any]:
+    table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return table

@@ -1,0 +1,35 @@
+"""The model folder of a run: whether it is up to date, and how to have it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bigchem.errors import UserError
+from bigchem.export.consolidate import export
+from bigchem.train.best import chosen
+from bigchem.train.checkpoint import PROOF, Manifest
+
+
+def is_newest(model_dir: Path, run_dir: Path) -> bool:
+    """Whether a model folder was exported from the checkpoint that stands for the run now."""
+    found = chosen(run_dir / "checkpoints")
+    if found is None or not (model_dir / PROOF).is_file():
+        return False
+    proof: dict[str, Any] = json.loads((model_dir / PROOF).read_text(encoding="utf-8"))
+    own = proof["ema_loss"] is None and not proof.get("averaged")
+    return bool(own and proof["step"] == Manifest.read(found).step)
+
+
+def model_folder(path: Path) -> Path:
+    """A consolidated model's folder: of a run the one in it, made anew unless it is of the newest checkpoint; else the
+    path itself. UserError if there is no model."""
+    if (path / "config.toml").is_file():
+        if not is_newest(path / "model", path):
+            export(path, path / "model", overwrite=True)
+        return path / "model"
+    if not (path / "config.json").is_file():
+        hint = "give a run folder, or one that tools/consolidate.py has made"
+        raise UserError("no model here: config.json is missing", str(path), hint)
+    return path

@@ -1,0 +1,154 @@
+"""Proof that weights were read aright: transformers' T5 gives the probe batch the loss that the engine recorded.
+
+The model is transformers' own, made without weights; each module's are brought when it runs and dropped after. So the
+proof of a model of any size holds one module, where from_pretrained would hold all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bigchem.errors import UserError
+from bigchem.export.shards import INDEX, SINGLE
+from bigchem.train.checkpoint import Manifest
+from bigchem.train.zero_files import ZeroFiles
+
+TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 2e-2}
+"""Largest relative difference between the engine's probe loss, in the run's precision, and transformers' in fp32."""
+TOKENS = 256
+"""Target tokens of a forward pass, padding included: 33 MB of logits with T5's vocabulary, twice that with the loss."""
+
+Read = Callable[[str], Tensor]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The probe's loss by what was written, and by the last checkpoint's weights: the same unless it was a mean."""
+
+    written: float
+    checkpoint: float
+
+
+def proven(
+    folder: Path,
+    checkpoints: Sequence[Path],
+    manifests: Sequence[Manifest],
+    files: Sequence[ZeroFiles],
+    *,
+    rounded: bool,
+    mean: bool,
+) -> Losses:
+    """The losses of what was written to a folder. UserError if they are not what the engine recorded.
+
+    rounded: to bf16. mean: with a mean the engine never computed: every checkpoint's weights, read from its files in
+    the same way, are then proven in its place.
+    """
+    written = loss = folder_loss(folder, manifests[-1])
+    if not mean:
+        check_loss(loss, manifests[-1], checkpoints[-1], rounded=rounded)
+        return Losses(written, loss)
+    for path, manifest, held in zip(checkpoints, manifests, files, strict=True):
+        loss = probe_loss(manifest.model, held.full, held.shapes.keys(), manifest.probe)
+        check_loss(loss, manifest, path)
+    return Losses(written, loss)
+
+
+def check_loss(loss: float, manifest: Manifest, where: Path, *, rounded: bool = False) -> None:
+    """UserError if it is not the loss that the engine recorded. rounded: the weights were, to bf16."""
+    recorded = manifest.probe["loss"]
+    tolerance = TOLERANCE["bf16" if rounded else manifest.precision]
+    if not abs(loss - recorded) <= tolerance * max(1.0, abs(recorded)):  # so that NaN fails
+        raise UserError(
+            f"these weights give the probe batch a loss of {loss:.6f}, the engine recorded {recorded:.6f}",
+            str(where),
+            "the checkpoint or this conversion is wrong: nothing was written; report it",
+        )
+
+
+def folder_loss(folder: Path, manifest: Manifest) -> float:
+    """The probe's loss by the safetensors of a folder and its config.json."""
+    from safetensors import safe_open
+
+    index = folder / INDEX
+    if index.is_file():
+        files = {name: folder / file for name, file in json.loads(index.read_text())["weight_map"].items()}
+    else:
+        with safe_open(folder / SINGLE, framework="pt") as file:
+            files = dict.fromkeys(file.keys(), folder / SINGLE)
+
+    def read(name: str) -> Tensor:
+        with safe_open(files[name], framework="pt") as file:  # mapped, until the tensor goes
+            tensor: Tensor = file.get_tensor(name)
+        return tensor
+
+    return probe_loss(json.loads((folder / "config.json").read_text()), read, files.keys(), manifest.probe)
+
+
+@torch.no_grad()
+def probe_loss(config: Mapping[str, Any], read: Read, names: Collection[str], probe: Mapping[str, Any]) -> float:
+    """Mean loss per target token of a probe's examples, by transformers in fp32 on the CPU.
+
+    config: config.json. read: a parameter by name, of `names`. UserError if these are not the model's.
+    """
+    model = _streamed(config, read, names)
+    total, count = 0.0, 0
+    for rows in _groups([len(target) for target in probe["targets"]]):
+        sources, targets = ([probe[side][row] for row in rows] for side in ("sources", "targets"))
+        labels = _padded(targets, -100)
+        mask = _padded([[1] * len(source) for source in sources], 0)
+        loss = float(model(input_ids=_padded(sources, 0), attention_mask=mask, labels=labels, use_cache=False).loss)
+        number = sum(map(len, targets))
+        total, count = total + loss * number, count + number
+    return total / count
+
+
+def _groups(lengths: list[int]) -> Iterator[list[int]]:
+    """Rows that go through the model together: of at most TOKENS tokens when padded, or one."""
+    group: list[int] = []
+    for row, length in enumerate(lengths):
+        if group and (len(group) + 1) * max(length, *(lengths[i] for i in group)) > TOKENS:
+            yield group
+            group = []
+        group.append(row)
+    yield group
+
+
+def _padded(rows: list[list[int]], value: int) -> Tensor:
+    return nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
+
+
+def _streamed(config: Mapping[str, Any], read: Read, names: Collection[str]) -> nn.Module:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    with torch.device("meta"):
+        model: nn.Module = T5ForConditionalGeneration(T5Config.from_dict(dict(config))).eval()
+    tied: dict[str, str] = model._tied_weights_keys  # type: ignore[assignment]
+    sources: dict[nn.Module, dict[str, str]] = {}
+    for path, module in model.named_modules():
+        own = {key: f"{path}.{key}" for key, _ in module.named_parameters(recurse=False)}
+        if own:
+            sources[module] = {key: name if name in names else tied.get(name, name) for key, name in own.items()}
+    used = {name for table in sources.values() for name in table.values()}
+    if used != set(names):
+        differing = ", ".join(sorted(used ^ set(names))[:3])
+        raise UserError(f"transformers' T5 and the checkpoint do not have the same parameters: {differing}")
+
+    def bring(module: nn.Module, args: Any) -> None:
+        for key, name in sources[module].items():
+            setattr(module, key, nn.Parameter(read(name).float(), requires_grad=False))
+
+    def drop(module: nn.Module, args: Any, output: Any) -> None:
+        for key in sources[module]:
+            setattr(module, key, nn.Parameter(getattr(module, key).to("meta"), requires_grad=False))
+
+    for module in sources:
+        module.register_forward_pre_hook(bring)
+        module.register_forward_hook(drop)
+    return model

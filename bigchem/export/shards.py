@@ -1,0 +1,91 @@
+"""Safetensors files, written from beginning to end without holding a tensor.
+
+The safetensors library writes a file from tensors that are all in memory: as many as a shard holds. The format itself
+is 8 bytes with the length of a JSON header, the header (dtype, shape and place of each tensor), and the data
+(https://github.com/huggingface/safetensors#format). The library reads every file back when the result is proven.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bigchem.errors import UserError
+from bigchem.train.hashed_file import HashedFile
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
+"""Types that are written, by the format's names."""
+UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+"""As transformers and huggingface_hub count them."""
+ALIGNMENT = 8
+"""The data begins at a multiple of it."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file and the names of its tensors, in the order of their data."""
+
+    file: str
+    tensors: tuple[str, ...]
+
+
+def read_size(text: str) -> int:
+    """Bytes of a size such as 5GB or 200MB; UserError if it is none."""
+    number, unit = text[:-2], text[-2:].upper()
+    if unit not in UNITS or not number.isascii() or not number.isdigit() or int(number) == 0:
+        raise UserError(f"'{text}' is no size", "--shard-size", "for example 5GB or 200MB")
+    return int(number) * UNITS[unit]
+
+
+def divide(shapes: Mapping[str, torch.Size], dtype: torch.dtype, size: int) -> list[Shard]:
+    """Parameters over files of at most `size` bytes, or one parameter, under transformers' names for them."""
+    from huggingface_hub import split_torch_state_dict_into_shards
+
+    with torch.device("meta"):
+        tensors = {name: torch.empty(shape, dtype=dtype) for name, shape in shapes.items()}
+    split = split_torch_state_dict_into_shards(tensors, max_shard_size=size)
+    return [Shard(file, tuple(names)) for file, names in split.filename_to_tensors.items()]
+
+
+def index(shards: Sequence[Shard], shapes: Mapping[str, torch.Size], dtype: torch.dtype) -> dict[str, Any]:
+    """What model.safetensors.index.json says."""
+    parameters = sum(shape.numel() for shape in shapes.values())
+    return {
+        "metadata": {"total_parameters": parameters, "total_size": parameters * dtype.itemsize},
+        "weight_map": {name: shard.file for shard in shards for name in shard.tensors},
+    }
+
+
+def write_shard(
+    path: Path,
+    shapes: Mapping[str, torch.Size],
+    dtype: torch.dtype,
+    pieces: Iterable[Tensor],
+    told: Callable[[int], object],
+) -> tuple[int, str]:
+    """Writes the tensors of `shapes` in that order, from pieces of their elements one after another, rounded to
+    `dtype`. Size and sha256 of the file, which is on the disk. told: called with the bytes that were written since."""
+    with HashedFile(path, direct=False) as file:  # through the page cache, from which the proof reads it
+        file.write(_header(shapes, dtype))
+        for piece in pieces:
+            told(file.write(piece.to(dtype).view(torch.uint8).numpy().data))
+    return file.size, file.sha256
+
+
+def _header(shapes: Mapping[str, torch.Size], dtype: torch.dtype) -> bytes:
+    table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    at = 0
+    for name, shape in shapes.items():
+        end = at + shape.numel() * dtype.itemsize
+        table[name] = {"dtype": DTYPES[dtype], "shape": list(shape), "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(table, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text

@@ -1,0 +1,86 @@
+"""A folder that is being filled, and that the next attempt goes on with if this one is killed.
+
+.NAME.partial/         beside NAME; locked by the process that fills it
+    unfinished.json    what it is to become, and which files are whole, with their hashes
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bigchem import strict
+from bigchem.data.locks import is_at, lock
+from bigchem.errors import UserError
+from bigchem.train.checkpoint import sha256_of
+
+RECORD, LOCK = "unfinished.json", ".lock"
+
+
+class Unfinished:
+    """The folder. identity: what it is to become, as JSON; files of another identity are removed. kept: how many files
+    of an attempt before are whole."""
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+        self.folder, self._identity = folder, dict(identity)
+        self.files: dict[str, tuple[int, str]] = {}
+        found = _read(folder / RECORD)
+        if found.get("identity") == self._identity:
+            kept = {name: (size, sha256) for name, (size, sha256) in found["files"].items()}
+            self.files = {name: known for name, known in kept.items() if self._whole(name, known[1])}
+        for path in folder.iterdir():
+            if path.name not in self.files and path.name != LOCK:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.kept = len(self.files)
+        self._write()
+
+    def _whole(self, name: str, sha256: str) -> bool:
+        path = self.folder / name
+        return path.is_file() and sha256_of(path) == sha256
+
+    def finish(self, name: str, size: int, sha256: str) -> None:
+        """Notes that a file is whole and on the disk."""
+        self.files[name] = (size, sha256)
+        self._write()
+
+    def _write(self) -> None:
+        table = {"identity": self._identity, "files": self.files}
+        strict.write_atomically(self.folder / RECORD, json.dumps(table, indent=1))
+
+
+@contextmanager
+def unfinished(path: Path, identity: Mapping[str, Any]) -> Iterator[Unfinished]:
+    """A folder to fill; where the block ends, it takes the name `path`, and the place of an older folder.
+
+    Where the block fails with UserError, it is removed; where it is cut off otherwise, it stays. Another process that
+    fills it is waited for.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    while True:
+        partial.mkdir(parents=True, exist_ok=True)
+        with (partial / LOCK).open("wb") as handle:
+            lock(handle)
+            if not is_at(handle, partial / LOCK):  # the one before has finished, and the folder has its name
+                continue
+            work = Unfinished(partial, identity)
+            try:
+                yield work
+            except UserError:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+            (partial / RECORD).unlink()
+            (partial / LOCK).unlink()
+            strict.take_place(partial, path)
+            return
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return table if isinstance(table, dict) else {}

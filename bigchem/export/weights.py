@@ -1,0 +1,67 @@
+"""The weights that are to be written, read piece by piece: of one checkpoint, or the mean of several."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from torch import Tensor
+
+from bigchem.errors import UserError
+from bigchem.train.zero_files import MASTER, ZeroFiles
+
+PIECE = 1 << 20
+"""Elements that are read at once: 4 MiB. What is held does not depend on the model."""
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class Weights:
+    """One value for each element of each parameter: of a checkpoint, or the mean over several, in fp32. key: see
+    ZeroFiles. UserError if the checkpoints do not have the same parameters."""
+
+    def __init__(self, files: Sequence[ZeroFiles], key: str = MASTER) -> None:
+        self._files, self._key = files, key
+        self.shapes = files[0].shapes
+        for other in files[1:]:
+            if other.shapes != self.shapes:
+                raise UserError("the checkpoints to be averaged are of different models")
+
+    def read(self, name: str, start: int, stop: int) -> Tensor:
+        """Elements start .. stop of a parameter, fp32 [stop - start]."""
+        out = self._files[0].read(name, self._key, start, stop)
+        for other in self._files[1:]:
+            out += other.read(name, self._key, start, stop)
+        return out if len(self._files) == 1 else out.div_(len(self._files))
+
+    def full(self, name: str) -> Tensor:
+        """A parameter, fp32, in its shape."""
+        return self.read(name, 0, self.shapes[name].numel()).view(self.shapes[name])
+
+    def pieces(self, names: Iterable[str], workers: int) -> Iterator[Tensor]:
+        """The parameters one after another, in pieces of at most PIECE elements; `workers` threads read ahead."""
+        spans = (
+            (name, start, min(start + PIECE, self.shapes[name].numel()))
+            for name in names
+            for start in range(0, self.shapes[name].numel(), PIECE)
+        )
+        return read_ahead(lambda span: self.read(*span), spans, workers)
+
+
+def read_ahead(function: Callable[[A], B], arguments: Iterable[A], workers: int) -> Iterator[B]:
+    """map in threads: results in order, at most `workers` of them made and not yet taken."""
+    waiting: deque[Future[B]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for argument in arguments:
+                waiting.append(pool.submit(function, argument))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
