@@ -41,7 +41,7 @@ def load_pretrained(
     shape = read_shape(folder)
     with torch.device("meta"):
         model = PackedT5(shape, dropout, backends, checkpoint_activations=checkpoint_activations, num_tasks=num_tasks)
-    weights = {name: tensor.float() for name, tensor in _tensors(folder)}
+    weights = {name: tensor.float() for name, tensor in weights_of(folder)}
     _drop_copies(weights, shape.tied, str(folder))
     expected = {name: tuple(parameter.shape) for name, parameter in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
@@ -80,7 +80,7 @@ def write_configs(hf_config: Mapping[str, Any], dtype: torch.dtype, folder: Path
     strict.write_atomically(folder / "generation_config.json", json.dumps(ids, indent=1))
 
 
-def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
+def weights_of(folder: Path) -> Iterator[tuple[str, Tensor]]:
     """Names and tensors of a folder, file by file, mapped rather than read where the format allows it."""
     for path in _weight_files(folder):
         try:

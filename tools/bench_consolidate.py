@@ -1,0 +1,196 @@
+"""Consolidation beside DeepSpeed's zero_to_fp32.py: time and peak memory on checkpoints of the same weights.
+
+The checkpoints are real: DeepSpeed engines in bf16 on four CPU ranks, at ZeRO-2 and ZeRO-3, save fresh weights; the
+moments are zeros, for no step is made. t5-base (248 M parameters) needs 5 GB of memory and 8 GB in the folder, t5-large
+(770 M) 14 GB and 20 GB. Both programs run in turn, as processes of their own, on files that the kernel was asked to
+drop from its cache.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import torch
+import typer
+from bench_checkpoint import forget, prepare
+from bench_common import Figure, print_figures
+
+from bigchem import program
+from bigchem.errors import UserError
+from bigchem.progress import Progress
+
+CASES = ("t5-base-zero2", "t5-base-zero3", "t5-large-zero2", "t5-large-zero3")
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    folder: Annotated[Path, typer.Option(help="Where to write: the disk that is measured.")] = Path(),
+    only: Annotated[str, typer.Option(help=f"Cases, by commas: {', '.join(CASES)}, or another PRESET-zeroN.")] = (
+        "t5-base-zero2,t5-base-zero3"
+    ),
+    ranks: Annotated[int, typer.Option(min=1, help="Processes that write a checkpoint.")] = 4,
+    turns: Annotated[int, typer.Option(min=1, help="Times that each program runs.")] = 3,
+    as_json: program.Json = False,
+) -> None:
+    """Measures tools/consolidate.py beside zero_to_fp32.py.
+
+    Example: python tools/bench_consolidate.py --folder /scratch --only t5-large-zero3
+    """
+    progress, figures = Progress(), []
+    for case in only.split(","):
+        preset, _, stage = case.rpartition("-zero")
+        if not preset or not stage.isdigit():
+            raise UserError(f"'{case}' is no case", "--only", f"PRESET-zeroN, such as {CASES[0]}")
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            progress.say(f"{case}: {ranks} ranks write a checkpoint")
+            prepare(Path(work), preset)
+            figures += bench(Path(work), case, make(Path(work), int(stage), ranks), turns, progress)
+    print_figures(figures, as_json)
+
+
+def bench(work: Path, case: str, checkpoint: Path, turns: int, progress: Progress) -> list[Figure]:
+    """Both programs in turn; that their weights are equal; medians."""
+    tool = str(Path(__file__).with_name("consolidate.py"))
+    theirs = [sys.executable, "-m", "deepspeed.utils.zero_to_fp32", str(checkpoint.parent), str(work / "theirs")]
+    ways = {
+        "zero_to_fp32.py": [*theirs, "-t", checkpoint.name],
+        "consolidate.py": [sys.executable, tool, str(checkpoint), str(work / "ours")],
+        "consolidate.py --no-hashes": [sys.executable, tool, str(checkpoint), str(work / "ours"), "--no-hashes"],
+    }
+    seen: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    for turn in range(turns):
+        for way, command in ways.items():
+            for name in ("theirs", "ours") if way == "zero_to_fp32.py" else ("ours",):
+                shutil.rmtree(work / name, ignore_errors=True)
+            for path in checkpoint.iterdir():
+                forget(path)
+            seen[way].append(measured(command))
+            seconds, peak = seen[way][-1]
+            progress.say(f"{case}, turn {turn + 1}, {way}: {seconds:.1f} s, {peak / 1e9:.2f} GB")
+    refuse_unless_equal(work / "ours", work / "theirs")
+    size = sum(path.stat().st_size for path in checkpoint.iterdir())
+    found = {way: tuple(median(column) for column in zip(*rows, strict=True)) for way, rows in seen.items()}
+    figures = [Figure(f"{case}: the checkpoint", size / 1e9, "GB")]
+    for way, (seconds, peak) in found.items():
+        figures += [Figure(f"{case}: {way}", seconds, "s"), Figure(f"{case}: {way}, peak memory", peak / 1e9, "GB")]
+    base, ours = found["zero_to_fp32.py"], found["consolidate.py"]
+    return [
+        *figures,
+        Figure(f"{case}: time, consolidate.py / zero_to_fp32.py", ours[0] / base[0], "x"),
+        Figure(f"{case}: memory, zero_to_fp32.py / consolidate.py", base[1] / ours[1], "x"),
+    ]
+
+
+def measured(command: Sequence[str]) -> tuple[float, float]:
+    """Seconds and bytes of peak resident memory of a program; UserError if it fails."""
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
+    begun = time.monotonic()
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.monotonic() - begun
+        if process.returncode:
+            log.seek(0)
+            raise UserError(f"failed: {log.read().decode(errors='replace')[-2000:]}", " ".join(command))
+    return seconds, usage.ru_maxrss * 1024.0
+
+
+def refuse_unless_equal(ours: Path, theirs: Path) -> None:
+    """UserError unless both hold the same weights, bit for bit."""
+    from bigchem.model.pretrained import weights_of
+
+    expected = dict(weights_of(theirs))
+    for name, weight in weights_of(ours):
+        if not torch.equal(weight, expected.pop(name)):
+            raise UserError(f"{name} is not what zero_to_fp32.py made of it", str(ours))
+    if expected:
+        raise UserError(f"lacks {', '.join(expected)}", str(ours))
+
+
+def make(work: Path, stage: int, ranks: int) -> Path:
+    """A published checkpoint of the weights in work/weights, by so many ranks."""
+    from bigchem.config import RunConfig
+    from bigchem.strict import validate
+
+    table = {
+        "name": "bench",
+        "runs": str(work / "runs"),
+        "model": {"init_from": str(work / "weights"), "dropout": 0.0},
+        "data": {"path": str(work / "data"), "global_tokens": 1024 * ranks, "micro_tokens": 1024},
+        "train": {"steps": 1, "precision": "bf16", "ds_config": f"zero{stage}"},
+        "schedule": {"kind": "constant", "warmup_steps": 0},
+    }
+    config = validate(RunConfig, table, "bench")
+    context, port = multiprocessing.get_context("spawn"), _free_port()
+    processes = [context.Process(target=_save, args=(config, rank, ranks, port)) for rank in range(ranks)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        raise UserError("a rank failed, see above", "bench_consolidate")
+    return next((config.run_dir / "checkpoints").glob("step_*"))
+
+
+def _save(config: Any, rank: int, ranks: int, port: int) -> None:
+    """A rank: an engine that saves."""
+    os.environ.update(DS_ACCELERATOR="cpu", OMP_NUM_THREADS="1")
+    torch.set_num_threads(1)
+    from bigchem.data.loader import Loader
+    from bigchem.data.plan import open_data
+    from bigchem.launch.group import finish, start
+    from bigchem.launch.rendezvous import Rendezvous
+    from bigchem.launch.runfolder import prepare as prepare_run
+    from bigchem.model.presets import to_hf_config
+    from bigchem.train.engine import Engine
+    from bigchem.train.model import build
+    from bigchem.train.probe import Probe
+    from bigchem.train.ranks import on_rank0
+    from bigchem.train.saving import Done, Saver
+
+    start(Rendezvous(rank, ranks, rank, "127.0.0.1", port, "bench"))
+    on_rank0(lambda: prepare_run(config))
+    data, device = open_data(config.data), torch.device("cpu")
+    model = build(config, data, device)
+    shape = model.shape
+    engine = Engine(model, config, device)
+    give_moments(engine)
+    probe = Probe.of(Loader(data, config.data, config.seed, rank, ranks))
+    saver = Saver(config, engine, probe, data.index.fingerprint, to_hf_config(shape, 0.0))
+    saver.save(Done(1, 1, 1), {}, final=True)
+    saver.close()
+    finish()
+
+
+def give_moments(engine: Any) -> None:
+    """Zeros as AdamW's moments, which only its first step would make."""
+    zero = engine._engine.optimizer
+    name = "fp32_partitioned_groups_flat" if engine.zero_stage == 3 else "single_partition_of_fp32_groups"
+    for flat in getattr(zero, name):
+        moments = {key: torch.zeros_like(flat) for key in ("exp_avg", "exp_avg_sq")}
+        engine._optimizer.state[flat] = {"step": torch.tensor(1.0), **moments}
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+if __name__ == "__main__":
+    program.run(app)
