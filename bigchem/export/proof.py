@@ -22,8 +22,8 @@ from bigchem.train.zero_files import ZeroFiles
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 2e-2}
 """Largest relative difference between the engine's probe loss, in the run's precision, and transformers' in fp32."""
-TOKENS = 256
-"""Target tokens of a forward pass, padding included: 33 MB of logits with T5's vocabulary, twice that with the loss."""
+TOKENS = 128
+"""Target tokens of a forward pass, padding included: 16 MB of logits with T5's vocabulary, twice that with the loss."""
 
 Read = Callable[[str], Tensor]
 

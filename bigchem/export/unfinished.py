@@ -27,20 +27,13 @@ class Unfinished:
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
         self.folder, self._identity = folder, dict(identity)
-        self.files: dict[str, tuple[int, str]] = {}
-        found = _read(folder / RECORD)
-        if found.get("identity") == self._identity:
-            kept = {name: (size, sha256) for name, (size, sha256) in found["files"].items()}
-            self.files = {name: known for name, known in kept.items() if self._whole(name, known[1])}
+        whole = _record(folder / RECORD, self._identity).items()
+        self.files = {name: known for name, known in whole if _is(folder / name, known)}
         for path in folder.iterdir():
             if path.name not in self.files and path.name != LOCK:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.kept = len(self.files)
         self._write()
-
-    def _whole(self, name: str, sha256: str) -> bool:
-        path = self.folder / name
-        return path.is_file() and sha256_of(path) == sha256
 
     def finish(self, name: str, size: int, sha256: str) -> None:
         """Notes that a file is whole and on the disk."""
@@ -78,9 +71,16 @@ def unfinished(path: Path, identity: Mapping[str, Any]) -> Iterator[Unfinished]:
             return
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _record(path: Path, identity: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
+    """The whole files that a record lists; none if it is of another identity, or is no record."""
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        if table["identity"] != identity:
+            return {}
+        return {name: (size, sha256) for name, (size, sha256) in table["files"].items()}
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-    return table if isinstance(table, dict) else {}
+
+
+def _is(path: Path, known: tuple[int, str]) -> bool:
+    return path.is_file() and (path.stat().st_size, sha256_of(path)) == known

@@ -8,31 +8,9 @@ from pathlib import Path
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_checkpoints import saved_at_stage_3
 
-from bigchem.train.checkpoint import Manifest
 from bigchem.train.zero_files import ZeroFiles
-
-JUNK = -1.0
-"""Where padding lies."""
-
-
-def saved_at_stage_3(folder: Path, values: dict[str, torch.Tensor], world_size: int, flats: int = 1) -> Manifest:
-    """Files as DeepSpeed writes them at stage 3: each parameter cut into equal pieces, the last ones padded; a rank's
-    pieces in several flat tensors."""
-    shapes = [{name: value.shape for name, value in values.items()}]
-    torch.save({"param_shapes": shapes}, folder / "zero_pp_rank_0_mp_rank_00_model_states.pt")
-    for rank in range(world_size):
-        pieces = []
-        for value in values.values():
-            size = -(-value.numel() // world_size)
-            padded = torch.cat([value.flatten(), torch.full((size * world_size - value.numel(),), JUNK)])
-            pieces.append(padded[rank * size : (rank + 1) * size])
-        count = -(-len(pieces) // flats)
-        groups = [torch.cat(pieces[i : i + count]) for i in range(0, len(pieces), count)]
-        states = {i: {"exp_avg": flat * 2, "step": torch.tensor(7.0)} for i, flat in enumerate(groups)}
-        table = {"fp32_flat_groups": groups, "optimizer_state_dict": {"state": states}}
-        torch.save({"optimizer_state_dict": table}, folder / f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt")
-    return Manifest(0, 0, 0, world_size, 3, "fp32", "adamw", "", {}, {})
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,0 +1,98 @@
+"""A folder that was cut off is gone on with, if it was to become the same."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from bigchem.errors import UserError
+from bigchem.export.unfinished import Unfinished, unfinished
+
+
+def put(work: Unfinished, name: str, content: bytes) -> None:
+    (work.folder / name).write_bytes(content)
+    work.finish(name, len(content), hashlib.sha256(content).hexdigest())
+
+
+def cut_off(path: Path) -> None:
+    """Two files are whole, the third is not."""
+    fill(path, {"of": 1}, KeyboardInterrupt())
+
+
+def fill(path: Path, identity: dict[str, int], end: BaseException) -> None:
+    with pytest.raises(type(end)), unfinished(path, identity) as work:  # noqa: PT012 - all of it is the case
+        put(work, "a", b"a")
+        put(work, "b", b"b")
+        (work.folder / "c").write_bytes(b"half")
+        raise end
+
+
+def test_whole_files_are_kept_and_the_rest_is_not(tmp_path: Path) -> None:
+    cut_off(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with unfinished(tmp_path / "out", {"of": 1}) as work:
+        assert (work.files.keys(), work.kept) == ({"a", "b"}, 2)
+        assert not (work.folder / "c").exists()
+        put(work, "c", b"c")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == {"a": b"a", "b": b"b", "c": b"c"}
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_another_identity_begins_anew(tmp_path: Path) -> None:
+    cut_off(tmp_path / "out")
+    with unfinished(tmp_path / "out", {"of": 2}) as work:
+        assert work.kept == 0
+        assert not (work.folder / "a").exists()
+
+
+@pytest.mark.parametrize("damage", [b"x", None])
+def test_a_file_that_is_not_as_it_was_written_is_made_again(damage: bytes | None, tmp_path: Path) -> None:
+    cut_off(tmp_path / "out")
+    file = tmp_path / ".out.partial" / "a"
+    file.unlink() if damage is None else file.write_bytes(damage)
+    with unfinished(tmp_path / "out", {"of": 1}) as work:
+        assert work.files.keys() == {"b"}
+
+
+@pytest.mark.parametrize("record", ["", "[]", '{"identity": {"of": 1}}', '{"identity": {"of": 1}, "files": {"a": 3}}'])
+def test_a_record_that_is_none_counts_for_nothing(record: str, tmp_path: Path) -> None:
+    cut_off(tmp_path / "out")
+    (tmp_path / ".out.partial" / "unfinished.json").write_text(record)
+    with unfinished(tmp_path / "out", {"of": 1}) as work:
+        assert work.kept == 0
+
+
+def test_what_is_wrong_is_not_gone_on_with(tmp_path: Path) -> None:
+    fill(tmp_path / "out", {}, UserError("wrong"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_older_folder_keeps_its_name_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").touch()
+    with unfinished(tmp_path / "out", {}) as work:
+        put(work, "new", b"")
+        assert [p.name for p in (tmp_path / "out").iterdir()] == ["old"]
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["new"]
+
+
+def test_a_second_one_waits_for_the_first(tmp_path: Path) -> None:
+    seen = []
+
+    def second() -> None:
+        with unfinished(tmp_path / "out", {"of": 2}) as work:
+            seen.append((tmp_path / "out" / "first").exists())
+            put(work, "second", b"")
+
+    with unfinished(tmp_path / "out", {"of": 1}) as work:
+        thread = Thread(target=second)
+        thread.start()
+        thread.join(timeout=0.3)
+        assert thread.is_alive()
+        put(work, "first", b"")
+    thread.join(timeout=10)
+    assert seen == [True]
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["second"]
