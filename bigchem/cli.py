@@ -39,6 +39,10 @@ def train(
     profile: Annotated[
         str | None, typer.Option(metavar="START:STOP", help="Profile these steps into RUN/profile: train.profile.")
     ] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(help="Weights to begin with: a folder of tools/consolidate.py or of Hugging Face, a hub's name."),
+    ] = None,
     overrides: Set = None,
 ) -> None:
     """Train in this process, resuming what its run folder holds. Under torchrun or srun: one rank of the run.
@@ -53,6 +57,8 @@ def train(
 
     if profile is not None:
         overrides = [*(overrides or ()), f"train.profile={json.dumps(profile)}"]
+    if init_from is not None:
+        overrides = [*(overrides or ()), f"model.init_from={json.dumps(init_from)}"]
     state = run_here(run_config(config, overrides))
     raise typer.Exit({"stopped": EXIT_STOPPED, "preempted": EXIT_REQUEUE}.get(state, 0))
 

@@ -104,7 +104,7 @@ used = resource.getrusage(resource.RUSAGE_CHILDREN)
 told = [time.monotonic() - begun, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024.0]
 print(json.dumps([done.returncode, done.stderr[-2000:], told]))
 """
-"""A program between: Linux counts what the parent held when it forked as the child's peak, and this one holds little."""
+"""A program between: Linux counts what a parent held when it forked as its child's peak; this one holds little."""
 
 
 def measured(command: Sequence[str]) -> list[float]:

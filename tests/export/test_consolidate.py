@@ -1,0 +1,312 @@
+"""Consolidation of checkpoints of known weights: exact, streamed, resumed, and loud where something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import consolidate
+import pytest
+import torch
+from made_checkpoints import copied, made_run, weights_after
+from small_models import V1_0, V1_1
+from transformers import T5ForConditionalGeneration
+
+from bigchem import program
+from bigchem.errors import UserError
+from bigchem.export import export
+from bigchem.export.shards import INDEX
+from bigchem.model.presets import PRESETS, num_parameters
+from bigchem.model.pretrained import load_pretrained, weights_of
+from bigchem.train.checkpoint import Manifest, step_name
+
+ROOT = Path(__file__).parent.parent.parent
+SHAPE = replace(V1_1, vocab_size=97)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three checkpoints of an untied model, by three ranks."""
+    return made_run(tmp_path_factory.mktemp("runs") / "run", SHAPE, 3, 6, 9, world_size=3)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize(("shard_size", "workers"), [("5GB", 1), ("8KB", 3)])
+def test_every_weight_is_the_checkpoints_or_it_rounded(
+    run: Path, tmp_path: Path, bf16: bool, shard_size: str, workers: int
+) -> None:
+    made = export(run, tmp_path / "out", bf16=bf16, shard_size=shard_size, workers=workers)
+    expected = weights_after(9, SHAPE)
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    assert (tmp_path / "out" / INDEX).is_file() == (shard_size == "8KB") == (len(made.files) > 1)
+    found = dict(weights_of(tmp_path / "out"))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], weight.to(dtype)) for name, weight in expected.items())
+    theirs = T5ForConditionalGeneration.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    assert torch.equal(theirs.lm_head.weight, expected["lm_head.weight"].to(dtype).float())
+    ours = load_pretrained(tmp_path / "out")  # what model.init_from does
+    assert torch.equal(ours.shared.weight, expected["shared.weight"].to(dtype).float())
+    assert theirs.generation_config.decoder_start_token_id == 0
+
+
+def test_a_tied_embedding_is_written_once(tmp_path: Path) -> None:
+    made = export(made_run(tmp_path / "run", V1_0, 1), tmp_path / "out")
+    assert "lm_head.weight" not in dict(weights_of(made.model_dir))
+    theirs = T5ForConditionalGeneration.from_pretrained(made.model_dir)
+    assert theirs.lm_head.weight.data_ptr() == theirs.shared.weight.data_ptr()
+    assert made.loss == pytest.approx(made.recorded, rel=1e-9)
+
+
+def test_every_weight_is_read_once_and_no_moment(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, plainly = [], os.preadv
+
+    def counting(file: int, buffers: Any, at: int) -> int:
+        read.append(plainly(file, buffers, at))
+        return read[-1]
+
+    monkeypatch.setattr(os, "preadv", counting)
+    export(run, tmp_path / "out", hashes=False)
+    assert sum(read) == 4 * num_parameters(SHAPE)
+
+
+def test_the_mean_of_checkpoints_is_their_mean_and_each_is_proven(run: Path, tmp_path: Path) -> None:
+    made = export(run, tmp_path / "out", average=3)
+    members = [weights_after(step, SHAPE) for step in (3, 6, 9)]
+    for name, weight in weights_of(made.model_dir):
+        torch.testing.assert_close(weight, torch.stack([member[name] for member in members]).mean(dim=0))
+    assert made.averaged == (3, 6, 9)
+    assert made.loss == pytest.approx(made.recorded, rel=1e-6)
+    assert made.mean_loss != pytest.approx(made.loss, rel=1e-4)
+    assert "mean of the checkpoints after steps 3, 6, 9" in (made.model_dir / "README.md").read_text()
+    assert export(run, tmp_path / "two", step=6, average=2).averaged == (3, 6)
+
+
+def tampered(run: Path, step: int, **fields: Any) -> None:
+    file = run / "checkpoints" / step_name(step) / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+
+
+def test_a_mean_of_a_checkpoint_that_cannot_be_proven_is_refused(run: Path, tmp_path: Path) -> None:
+    damaged = copied(run, tmp_path / "run")
+    probe = Manifest.read(run / "checkpoints" / step_name(3)).probe
+    tampered(damaged, 3, probe={**probe, "loss": probe["loss"] * 1.01})
+    with pytest.raises(UserError, match=r"step_00000003.*engine recorded"):
+        export(damaged, tmp_path / "out", average=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"average": 4}, "only 3 checkpoints up to step 9"),
+        ({"average": 2, "ema": True}, "a mean already"),
+        ({"ema": True}, "holds no running mean"),
+        ({"step": 4}, "no checkpoint after step 4"),
+        ({"step": "best"}, "keeps no best"),
+        ({"shard_size": "5XB"}, "is no size"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_before_anything_is_written(
+    run: Path, tmp_path: Path, options: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        export(run, tmp_path / "out", **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("fields", [{"data_fingerprint": "0" * 16}, {"model": {}}])
+def test_checkpoints_of_other_data_or_another_model_are_not_averaged(
+    run: Path, tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    other = copied(run, tmp_path / "run")
+    tampered(other, 6, **fields)
+    with pytest.raises(UserError, match="another model or other data"):
+        export(other, tmp_path / "out", average=2)
+
+
+def test_a_choice_among_checkpoints(run: Path, tmp_path: Path) -> None:
+    kept = copied(run, tmp_path / "run")
+    state = {"validation": {"metric": "loss", "keep": True, "value": 1.0, "step": 6, "since": 1}}
+    tampered(kept, 9, state=state)
+    steps = {which: export(kept, tmp_path / str(which), step=which).step for which in (None, "best", "latest", 3)}
+    assert steps == {None: 6, "best": 6, "latest": 9, 3: 3}
+    checkpoint = kept / "checkpoints" / step_name(3)
+    assert export(checkpoint, tmp_path / "given").step == 3
+    with pytest.raises(UserError, match="is one checkpoint already"):
+        export(checkpoint, tmp_path / "twice", step=3)
+
+
+def test_another_loss_than_the_recorded_fails_loudly_and_leaves_nothing(run: Path, tmp_path: Path) -> None:
+    damaged = copied(run, tmp_path / "run")
+    probe = Manifest.read(run / "checkpoints" / step_name(9)).probe
+    tampered(damaged, 9, probe={**probe, "loss": probe["loss"] + 0.01})
+    with pytest.raises(UserError, match="the engine recorded"):
+        export(damaged, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+OPTIMIZER_FILE = "zero_pp_rank_1_mp_rank_00_optim_states.pt"
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "options"),
+    [
+        (flip, []),
+        (Path.unlink, ["--no-hashes"]),
+        (lambda path: os.truncate(path, path.stat().st_size - 1), ["--no-hashes"]),
+    ],
+    ids=["one bit", "missing", "cut off"],
+)
+def test_a_damaged_file_is_named_with_exit_code_2(
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path], object],
+    options: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    damaged = copied(run, tmp_path / "run")
+    damage(damaged / "checkpoints" / step_name(9) / OPTIMIZER_FILE)
+    monkeypatch.setattr(sys, "argv", ["consolidate", str(damaged), str(tmp_path / "out"), *options])
+    with pytest.raises(SystemExit) as stop:
+        program.run(consolidate.app)
+    told = capsys.readouterr()
+    assert stop.value.code == 2
+    assert f"error: {damaged / 'checkpoints' / step_name(9)}: {OPTIMIZER_FILE}" in told.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_that_are_laid_out_otherwise_are_told(run: Path, tmp_path: Path) -> None:
+    """As by a version of DeepSpeed to come."""
+    other = copied(run, tmp_path / "run")
+    checkpoint = other / "checkpoints" / step_name(9)
+    torch.save({"optimizer_state_dict": {"fp32_flat_groups": []}}, checkpoint / OPTIMIZER_FILE)
+    tampered(other, 9, files={})
+    with pytest.raises(UserError, match="not laid out as DeepSpeed's at ZeRO-3"):
+        export(other, tmp_path / "out")
+
+
+def test_what_bigchem_did_not_publish_is_refused_with_the_way_out(run: Path, tmp_path: Path) -> None:
+    foreign = shutil.copytree(run / "checkpoints" / step_name(9), tmp_path / "theirs" / "global_step9")
+    (foreign / "manifest.json").unlink()
+    for folder in (foreign, foreign.parent):
+        with pytest.raises(UserError, match=r"not published by bigchem") as error:
+            export(folder, tmp_path / "out")
+        assert "zero_to_fp32.py" in str(error.value)
+    partial = foreign.rename(tmp_path / "step_00000012.partial")
+    with pytest.raises(UserError, match="is not complete"):
+        export(partial, tmp_path / "out")
+
+
+def test_the_tool_prints_json_and_the_card_says_what_the_model_is(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = copied(run, tmp_path / "run")
+    row = {"step": 9, "loss": 2.5, "loss/forward": 2.25, "valid_loss": 3.5, "lr": 0.1}
+    (told / "metrics.jsonl").write_text(
+        json.dumps(row | {"loss": 9.0}) + "\n" + json.dumps(row) + "\n" + '{"step": 9, "l'
+    )
+    scores = [{"task": "forward", "metric": "top-1", "value": 0.75}, {"task": "forward", "metric": "x", "value": None}]
+    (told / "results").mkdir()
+    (told / "results" / "results.json").write_text(json.dumps({"step": 9, "split": "test", "metrics": scores}))
+    monkeypatch.setattr(sys, "argv", ["consolidate", str(told), str(tmp_path / "out"), "--step", "latest", "--json"])
+    with pytest.raises(SystemExit) as stop:
+        program.run(consolidate.app)
+    assert stop.value.code == 0
+    table = json.loads(capsys.readouterr().out)
+    assert (table["step"], table["averaged"], list(table["files"])) == (9, [], ["model.safetensors"])
+    card = (tmp_path / "out" / "README.md").read_text()
+    for line in (
+        "| training loss | 2.5000 |",
+        "| training loss, forward | 2.2500 |",
+        "| validation loss | 3.5000 |",
+        "| forward, top-1 (test) | 0.75 |",
+        "`Caption the following SMILES: `",
+        f"data `{'f' * 16}`",
+        "trained by bigchem for 9 steps",
+        f"probe loss {table['loss']:.6f}",
+    ):
+        assert line in card
+    assert "lr" not in card.split("## Metrics")[1]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from bigchem.export import export, shards
+
+written, plainly = [], shards.write_shard
+
+def write(path, shapes, dtype, pieces, told):
+    def cut():
+        for piece in pieces:
+            yield piece
+            if len(written) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+    known = plainly(path, shapes, dtype, cut(), told)
+    written.append(path)
+    return known
+
+shards.write_shard = write
+export(Path(sys.argv[1]), Path(sys.argv[2]), shard_size="8KB")
+"""
+
+
+def test_a_killed_conversion_goes_on_with_its_whole_files(run: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(run), str(tmp_path / "out")]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -9
+    partial = tmp_path / ".out.partial"
+    before = {path.name: path.stat().st_ino for path in partial.glob("model-*")}
+    assert len(before) == 3
+    assert not (tmp_path / "out").exists()
+    export(run, tmp_path / "out", shard_size="8KB")
+    export(run, tmp_path / "whole", shard_size="8KB")
+    kept = sorted(before)[:2]
+    assert [(tmp_path / "out" / name).stat().st_ino for name in kept] == [before[name] for name in kept]
+    for path in (tmp_path / "whole").glob("model*"):
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+    assert not partial.exists()
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+from transformers import T5ForConditionalGeneration
+from bigchem.export import export
+
+def memory(key):
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024
+
+before = memory("VmRSS")
+export(Path(sys.argv[1]), Path(sys.argv[2]), shard_size="70MB", workers=2)
+print(memory("VmHWM") - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_memory_stays_below_the_largest_parameter_and_a_shard(tmp_path: Path) -> None:
+    """t5-small has 60.5 M parameters: 242 MB of weights, 726 MB of checkpoint; its embedding has 66 MB."""
+    shape = PRESETS["t5-small"]
+    run = made_run(tmp_path / "run", shape, 1, world_size=2)
+    embedding = shape.vocab_size * shape.d_model * 4
+    ceiling = 1.25 * (embedding + 70e6)
+    checkpoint = run / "checkpoints" / step_name(1)
+    assert sum(path.stat().st_size for path in checkpoint.iterdir()) > 4 * ceiling
+    command = [sys.executable, "-c", MEMORY, str(run), str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < ceiling < 4 * num_parameters(shape)
+    shutil.rmtree(tmp_path)  # it is large
