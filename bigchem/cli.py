@@ -40,8 +40,7 @@ def train(
         str | None, typer.Option(metavar="START:STOP", help="Profile these steps into RUN/profile: train.profile.")
     ] = None,
     init_from: Annotated[
-        str | None,
-        typer.Option(help="Weights to begin with: a folder of tools/consolidate.py or of Hugging Face, a hub's name."),
+        str | None, typer.Option(help="Weights to begin with, such as those of tools/consolidate.py: model.init_from.")
     ] = None,
     overrides: Set = None,
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -86,6 +88,28 @@ def test_the_mean_of_checkpoints_is_their_mean_and_each_is_proven(run: Path, tmp
     assert made.mean_loss != pytest.approx(made.loss, rel=1e-4)
     assert "mean of the checkpoints after steps 3, 6, 9" in (made.model_dir / "README.md").read_text()
     assert export(run, tmp_path / "two", step=6, average=2).averaged == (3, 6)
+
+
+def test_the_running_mean_is_written_and_the_weights_are_proven(tmp_path: Path) -> None:
+    made = export(made_run(tmp_path / "run", SHAPE, 2, ema=True), tmp_path / "out", ema=True)
+    expected = weights_after(2, SHAPE)
+    assert all(torch.equal(mean, expected[name] / 2) for name, mean in weights_of(made.model_dir))
+    assert made.loss == pytest.approx(made.recorded, rel=1e-6)
+    assert made.ema_loss != pytest.approx(made.loss, rel=1e-4)
+
+
+def test_the_pages_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_run(tmp_path / "runs" / "second", SHAPE, 3, 6, 9, ema=True)
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"^```console\n(.*?)^```", (ROOT / "docs" / "consolidation.md").read_text(), re.M | re.S)
+    for command in block.splitlines():
+        program_name, tool, *arguments = shlex.split(command)
+        assert (program_name, tool) == ("python", "tools/consolidate.py")
+        monkeypatch.setattr(sys, "argv", ["consolidate", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            program.run(consolidate.app)
+        assert stop.value.code == 0, command
+        assert T5ForConditionalGeneration.from_pretrained(arguments[1])
 
 
 def tampered(run: Path, step: int, **fields: Any) -> None:

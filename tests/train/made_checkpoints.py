@@ -20,7 +20,9 @@ JUNK = -1.0
 """Where padding lies."""
 
 
-def saved_at_stage_3(folder: Path, values: Mapping[str, Tensor], world_size: int, flats: int = 1) -> Manifest:
+def saved_at_stage_3(
+    folder: Path, values: Mapping[str, Tensor], world_size: int, flats: int = 1, *, ema: bool = False
+) -> Manifest:
     """Each parameter cut into equal pieces, the last ones padded; a rank's pieces in several flat tensors."""
     shapes = [{name: value.shape for name, value in values.items()}]
     torch.save({"param_shapes": shapes}, folder / "zero_pp_rank_0_mp_rank_00_model_states.pt")
@@ -35,6 +37,8 @@ def saved_at_stage_3(folder: Path, values: Mapping[str, Tensor], world_size: int
         states = {
             i: {"exp_avg": flat * 2, "exp_avg_sq": flat * 3, "step": torch.tensor(7.0)} for i, flat in enumerate(groups)
         }
+        for i, flat in enumerate(groups if ema else []):
+            states[i]["ema"] = flat / 2
         table = {"fp32_flat_groups": groups, "optimizer_state_dict": {"state": states}}
         torch.save({"optimizer_state_dict": table}, folder / f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt")
     return Manifest(0, 0, 0, world_size, 3, "fp32", "adamw", "", {}, {})
@@ -46,8 +50,8 @@ def weights_after(step: int, shape: Shape) -> dict[str, Tensor]:
     return {name: weight.detach() for name, weight in PackedT5(shape).state_dict().items()}
 
 
-def made_run(run_dir: Path, shape: Shape, *steps: int, world_size: int = 2, **fields: Any) -> Path:
-    """A run folder with checkpoints after these steps. fields: of their manifests."""
+def made_run(run_dir: Path, shape: Shape, *steps: int, world_size: int = 2, ema: bool = False) -> Path:
+    """A run folder with checkpoints after these steps. ema: with a running mean, of half of every weight."""
     (run_dir / "tokenizer").mkdir(parents=True)
     (run_dir / "tokenizer" / "tokenizer.json").write_text("{}")
     config = to_hf_config(shape, 0.0)
@@ -61,8 +65,8 @@ def made_run(run_dir: Path, shape: Shape, *steps: int, world_size: int = 2, **fi
         weights = weights_after(step, shape)
         partial = run_dir / "checkpoints" / (step_name(step) + ".partial")
         partial.mkdir(parents=True)
-        told = {"step": step, "data_fingerprint": "f" * 16, "model": config, **fields}
-        manifest = replace(saved_at_stage_3(partial, weights, world_size), **told)
+        saved = saved_at_stage_3(partial, weights, world_size, ema=ema)
+        manifest = replace(saved, step=step, data_fingerprint="f" * 16, model=config)
         loss = probe_loss(config, weights.__getitem__, weights.keys(), probe)
         publish(partial.parent, partial, replace(manifest, probe={**probe, "loss": loss}))
     return run_dir

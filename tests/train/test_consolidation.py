@@ -23,6 +23,7 @@ from bigchem.errors import UserError
 from bigchem.export import export
 from bigchem.model.presets import to_hf_config
 from bigchem.model.pretrained import load_pretrained, weights_of
+from bigchem.strict import dump
 from bigchem.train.saving import Done, Saved, Saver
 
 STEPS = 2
@@ -74,7 +75,7 @@ def check(cases: list[tuple[str, str]], ranks: int, data: Path, tmp_path: Path) 
 
 
 def test_three_ranks_whose_pieces_are_padded(small_data: Path, tmp_path: Path) -> None:
-    check([("zero0", "fp32"), ("zero1", "bf16"), ("zero2", "fp32"), ("zero3", "fp32")], 3, small_data, tmp_path)
+    check([("zero2", "fp32"), ("zero3", "bf16")], 3, small_data, tmp_path)
 
 
 @pytest.mark.slow
@@ -96,8 +97,10 @@ def test_a_run_begins_with_a_model_that_was_divided_and_rounded(
     trained: dict[int, RunConfig], small_data: Path, tmp_path: Path
 ) -> None:
     made = export(trained[3].run_dir, tmp_path / "model", bf16=True, shard_size="100KB")
-    config = config_of(tmp_path, small_data, "on", model={"init_from": str(made.model_dir)}, train={"steps": 3})
-    run_ranks(train_here, 1, config)
+    config = config_of(tmp_path, small_data, "on", train={"steps": 3})
+    (tmp_path / "on.toml").write_text(dump(config))
+    train = [sys.executable, "-m", "bigchem.cli", "train", str(tmp_path / "on.toml")]
+    subprocess.run([*train, "--init-from", str(made.model_dir)], check=True)
     assert losses(config)[0] < losses(trained[3])[-1] * 1.01
 
 
