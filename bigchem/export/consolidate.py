@@ -26,7 +26,7 @@ from bigchem.export.choose import Which, find_checkpoints
 from bigchem.export.proof import proven
 from bigchem.export.unfinished import Unfinished, unfinished
 from bigchem.export.weights import Weights
-from bigchem.model.pretrained import write_configs
+from bigchem.model.presets import write_configs
 from bigchem.progress import Progress, amount
 from bigchem.train.checkpoint import PROOF, sha256_of
 from bigchem.train.zero_files import MASTER, ZeroFiles
@@ -125,7 +125,7 @@ def export(
     }
     with unfinished(out, identity) as partial:
         _write(weights, dtype, parts, partial, workers, progress)
-        write_configs(manifests[-1].model, dtype, partial.folder)
+        write_configs(manifests[-1].model, "bfloat16" if bf16 else "float32", partial.folder)
         shutil.copytree(tokenizer, partial.folder, dirs_exist_ok=True)
         progress.say("proving: transformers on the probe batch")
         losses = proven(partial.folder, checkpoints, manifests, files, rounded=bf16, mean=ema or average > 1)

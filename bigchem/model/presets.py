@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from bigchem import strict
 from bigchem.errors import UserError, unknown
 
 
@@ -111,6 +113,13 @@ def to_hf_config(shape: Shape, dropout: float) -> dict[str, Any]:
         "pad_token_id": 0,
         "eos_token_id": 1,
     }
+
+
+def write_configs(hf_config: Mapping[str, Any], dtype: str, folder: Path) -> None:
+    """Writes config.json and generation_config.json of a model whose weights are of type float32 or bfloat16."""
+    strict.write_atomically(folder / "config.json", json.dumps({**hf_config, "dtype": dtype}, indent=1))
+    ids = {key: hf_config[key] for key in ("decoder_start_token_id", "eos_token_id", "pad_token_id")}
+    strict.write_atomically(folder / "generation_config.json", json.dumps(ids, indent=1))
 
 
 def from_hf_config(config: dict[str, Any], where: str | None = None) -> Shape:

@@ -15,7 +15,7 @@ from torch import Tensor
 from bigchem import strict
 from bigchem.errors import UserError
 from bigchem.model import hub
-from bigchem.model.presets import read_shape, to_hf_config
+from bigchem.model.presets import read_shape, to_hf_config, write_configs
 from bigchem.model.t5 import PackedT5
 from bigchem.tasks import TRAINABLE_NAMES
 
@@ -69,15 +69,7 @@ def write_weights(weights: Mapping[str, Tensor], hf_config: Mapping[str, Any], f
     from huggingface_hub import save_torch_state_dict
 
     save_torch_state_dict({name: weight.detach().contiguous() for name, weight in weights.items()}, folder)
-    write_configs(hf_config, next(iter(weights.values())).dtype, folder)
-
-
-def write_configs(hf_config: Mapping[str, Any], dtype: torch.dtype, folder: Path) -> None:
-    """Writes config.json and generation_config.json of a model whose weights have this dtype."""
-    name = str(dtype).removeprefix("torch.")
-    strict.write_atomically(folder / "config.json", json.dumps({**hf_config, "dtype": name}, indent=1))
-    ids = {key: hf_config[key] for key in ("decoder_start_token_id", "eos_token_id", "pad_token_id")}
-    strict.write_atomically(folder / "generation_config.json", json.dumps(ids, indent=1))
+    write_configs(hf_config, str(next(iter(weights.values())).dtype).removeprefix("torch."), folder)
 
 
 def weights_of(folder: Path) -> Iterator[tuple[str, Tensor]]:
