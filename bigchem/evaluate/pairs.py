@@ -14,7 +14,7 @@ from bigchem.evaluate.pool import over_cores
 Floats = NDArray[np.float64]
 
 _SMALL_TEXT = 20_000
-"""Fewer texts than this are scored in one process: a tenth of a millisecond each; a worker reads WordNet anew."""
+"""Fewer texts than this are scored in one process: half a millisecond each; a worker takes a second to import nltk."""
 
 
 class UnavailableError(Exception):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache, lru_cache
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigchem.errors import UserError
+from bigchem.evaluate.wordnet import WordNet
 
 Floats = NDArray[np.float64]
 
@@ -136,23 +136,13 @@ def meteor(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[s
 
 @lru_cache(maxsize=1)
 def _lexicon(nltk_data: str) -> SimpleNamespace:
-    """nltk's stemmer and WordNet behind caches: captions repeat a few thousand words."""
+    """nltk's stemmer behind a cache, and WordNet: captions repeat a few thousand words."""
     import nltk
-    from nltk.corpus.reader.wordnet import WordNetCorpusReader
     from nltk.stem.porter import PorterStemmer
-
-    class English(WordNetCorpusReader):  # type: ignore[misc]
-        """Without the map to other versions, half of a start's time: only other languages' words are found by it."""
-
-        def map_wn(self, version: str = "wordnet") -> None:
-            return None
 
     if nltk_data not in nltk.data.path:  # a spawned worker; nltk opens nothing outside its data path
         nltk.data.path.append(nltk_data)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # says that there is no multilingual WordNet
-        wordnet = English(_wordnet_in(nltk_data), None)
-    return SimpleNamespace(stem=cache(PorterStemmer().stem), synsets=cache(wordnet.synsets))
+    return SimpleNamespace(stem=cache(PorterStemmer().stem), synsets=WordNet(_wordnet_in(nltk_data)).synsets)
 
 
 def _wordnet_in(folder: str) -> Any:
