@@ -66,18 +66,21 @@ def frechet_distance(references: Sequence[str], predictions: Sequence[str]) -> f
 
 
 def _compare(reference: str, prediction: str) -> tuple[float, ...]:
-    wanted, predicted = parse(reference), parse(prediction)
+    wanted = parse(reference)
+    predicted = wanted if prediction == reference else parse(prediction)
     if wanted is None or predicted is None:
         return (wanted is not None, predicted is not None, 0.0, np.nan, np.nan, np.nan)
-    similarities = (
-        DataStructs.TanimotoSimilarity(fingerprint(wanted), fingerprint(predicted))
-        for fingerprint in (
-            rdMolDescriptors.GetMACCSKeysFingerprint,
-            Chem.RDKFingerprint,
-            _morgan().GetSparseCountFingerprint,
-        )
+    first = _fingerprints(wanted)
+    second = first if predicted is wanted else _fingerprints(predicted)
+    return (1.0, 1.0, same(wanted, predicted), *map(DataStructs.TanimotoSimilarity, first, second))
+
+
+def _fingerprints(molecule: Chem.Mol) -> tuple[Any, Any, Any]:
+    return (
+        rdMolDescriptors.GetMACCSKeysFingerprint(molecule),
+        Chem.RDKFingerprint(molecule),
+        _morgan().GetSparseCountFingerprint(molecule),
     )
-    return (1.0, 1.0, same(wanted, predicted), *similarities)
 
 
 @cache
