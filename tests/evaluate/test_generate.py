@@ -6,11 +6,21 @@ from pathlib import Path
 import pytest
 import torch
 from runs import transformers_loss
+from transformers import T5ForConditionalGeneration
 
 from bigchem.config import EvaluateConfig
 from bigchem.data.shards import Data, TaskRows
 from bigchem.errors import UserError
-from bigchem.evaluate.generate import Part, part_of, predict, read_lines, token_loss
+from bigchem.evaluate.generate import (
+    Part,
+    beam_search,
+    load_generator,
+    padded,
+    part_of,
+    predict,
+    read_lines,
+    token_loss,
+)
 from bigchem.evaluate.predictor import Predictor
 from bigchem.evaluate.run import Subject, begin, evaluate, parts_left, predict_part, score_parts
 from bigchem.progress import Progress
@@ -73,6 +83,17 @@ def test_k_best_lists_are_kept_best_first(small_data: Path, model_dir: Path, tmp
     rows = Data(small_data).split("test", "forward")
     predict(model_dir, rows, part(rows, 3), config(num_beams=3, num_return=2), tmp_path / "x", CPU, QUIET)
     assert [len(line["predictions"]) for line in read_lines(tmp_path / "x")] == [2, 2, 2]
+
+
+def test_beams_are_those_of_transformers_as_it_loads_the_model(small_data: Path, model_dir: Path) -> None:
+    """Though what cross-attention keeps does not change places with them."""
+    rows = Data(small_data).split("test", "forward")
+    ids = padded([part(rows, 0).source(rows, row) for row in range(6)], CPU)
+    beams = config(num_beams=4, num_return=3)
+    plain = T5ForConditionalGeneration.from_pretrained(model_dir).eval()
+    expected = beam_search(plain, ids, beams)
+    assert torch.equal(beam_search(load_generator(model_dir, CPU), ids, beams), expected)
+    assert len({tuple(row) for row in expected.tolist()}) > 6  # beams did change places
 
 
 def test_token_loss_is_transformers_loss(small_data: Path, model_dir: Path) -> None:
