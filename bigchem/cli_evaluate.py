@@ -40,8 +40,8 @@ def evaluate(
 ) -> None:
     """Predict and score. Settings are those of [evaluate]: --set split=valid, --set num_beams=4, --set max_rows=100.
 
-    With --cluster, an array of tasks predicts and one scores, to the results of one process. Give the same command
-    again if tasks fail: what is predicted stays.
+    With --cluster, an array of tasks predicts, N of them for each spelling too, and one scores, to the results of one
+    process. Give the same command again if tasks fail: what is predicted stays.
 
     Example: bigchem evaluate runs/demo/1m-all-s0 --set num_beams=4
 
@@ -55,10 +55,10 @@ def evaluate(
 
     if cluster is None and (tasks is not None or wait):
         raise UserError("goes with --cluster", "--tasks" if tasks is not None else "--wait", "add --cluster PROFILE")
-    if cluster is not None and probe is not None:
-        raise UserError("does not go with --cluster", "--probe", "give it in a command of its own, on one machine")
     spellings = () if probe is None else parse_spellings(probe)
-    request = launch.Request(subject, data, tuple(task or ()), out, tuple(overrides or ()), forward_model)
+    request = launch.Request(
+        subject, data, tuple(task or ()), out, tuple(overrides or ()), forward_model, spellings, probe_seed
+    )
     if cluster is None:
         results: Path | None = launch.evaluate_here(request)
     else:
@@ -66,7 +66,7 @@ def evaluate(
     if results is not None:
         print((results.parent / "table.md").read_text(encoding="utf-8"))
         if spellings:
-            print(launch.probe_here(request, spellings, probe_seed).read_text(encoding="utf-8"))
+            print((results.parent / "probe.md").read_text(encoding="utf-8"))
         print(results)
 
 
@@ -76,6 +76,9 @@ def score(
     file: Annotated[Path | None, typer.Argument(help="MolT5's TSV, JSONL or CSV; plain or .gz.")] = None,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(metavar="A B", help="Differences, B - A, of two files instead.")
+    ] = None,
+    forward_model: Annotated[
+        Path | None, typer.Option(help="A model's or run's folder, for the round trip of retrosynthesis.")
     ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for 95 % intervals; 0: none.")] = 1000,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
@@ -89,6 +92,8 @@ def score(
     Example: bigchem score predictions/captioning.jsonl --task captioning
 
     Example: bigchem score --task captioning --compare old.jsonl new.jsonl
+
+    Example: bigchem score reactants.jsonl --task retrosynthesis --forward-model runs/base
     """
     from bigchem.errors import UserError
     from bigchem.evaluate import compare as comparing
@@ -101,10 +106,18 @@ def score(
         raise UserError("takes one FILE, or --compare A B", "score", "bigchem score --help has an example of each")
     processes = workers or os.cpu_count() or 1
     if compare is not None:
+        if forward_model is not None:
+            raise UserError("goes with one FILE, not with --compare", "--forward-model", "score each file by itself")
         found = comparing.compare_files(task, *compare, bootstrap=bootstrap, workers=processes)
         shown, listed = comparing.table(found, *map(str, compare)), comparing.to_json(found)
     else:
-        scores = scoring.score_file(task, file or Path(), bootstrap=bootstrap, workers=processes)
+        if forward_model is not None:
+            from bigchem.export import model_folder
+
+            forward_model = model_folder(forward_model)
+        scores = scoring.score_file(
+            task, file or Path(), forward_model=forward_model, bootstrap=bootstrap, workers=processes
+        )
         shown, listed = scoring.table(scores), scoring.to_json(scores)
     if as_json:
         print(json.dumps(listed, indent=1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from bigchem import strict
 from bigchem.config import EvaluateConfig
 from bigchem.data.shards import Data
 from bigchem.errors import UserError, unknown
-from bigchem.evaluate.respelled import Respelled
+from bigchem.evaluate.respelled import Respelled, RespelledRows
 from bigchem.evaluate.run import Subject, evaluate
 from bigchem.evaluate.spellings import SPELLINGS
 from bigchem.progress import Progress
@@ -38,31 +38,43 @@ def parse_spellings(text: str) -> tuple[str, ...]:
     return names
 
 
-def probe(
-    subject: Subject, config: EvaluateConfig, spellings: Sequence[str], *, seed: int = 0, progress: Progress
-) -> Path:
-    """Evaluates every task whose input is a molecule with each spelling, into OUT/probe/SPELLING as `evaluate` does and
-    with its resuming; then writes OUT/probe.json and OUT/probe.md beside the results as given. The path of the latter.
+def respelled(subject: Subject, config: EvaluateConfig, spelling: str, seed: int) -> Subject:
+    """The tasks whose input is a molecule, with this spelling, into OUT/probe/SPELLING.
 
-    seed: of the spelling `random`. UserError if no task has molecules for input, or if there are no results as given.
+    seed: of the spelling `random`. UserError if no task has molecules for input.
     """
     if not isinstance(subject.data, Data):
         raise TypeError("a probe of a probe")
     tasks = tuple(task for task in subject.tasks if TASKS[task].source_domain == "chemistry")
     if not tasks:
         raise UserError("no task whose input is a molecule", "--probe", f"there is {', '.join(subject.tasks)}")
+    data = Respelled(subject.data, spelling, seed, config.max_rows)
+    return replace(subject, data=data, tasks=tasks, out=subject.out / "probe" / spelling)
+
+
+def probe(
+    subject: Subject, config: EvaluateConfig, spellings: Sequence[str], *, seed: int = 0, progress: Progress
+) -> Path:
+    """Evaluates with each spelling as `evaluate` does and with its resuming, then compares; the path of probe.md.
+
+    UserError if no task has molecules for input, or if there are no results as given.
+    """
+    subjects = {spelling: respelled(subject, config, spelling, seed) for spelling in spellings}
+    _read(subject.out / "results.json")
+    for spelling, one in subjects.items():
+        for task, found in _changed(one, config.split).items():
+            told = f"{found['changed']} of {found['rows']} sources change, {found['unread']} unread"
+            progress.say(f"{task}, {spelling}: {told}")
+        evaluate(one, config, progress=progress)
+    return compare(subject, config, subjects, seed)
+
+
+def compare(subject: Subject, config: EvaluateConfig, subjects: Mapping[str, Subject], seed: int) -> Path:
+    """Writes OUT/probe.json and OUT/probe.md, the path of the latter, from the results as given and those of the
+    respelled subjects, which have to be there."""
     given = _read(subject.out / "results.json")
-    results = {GIVEN: given}
-    changed: dict[str, dict[str, Any]] = {}
-    for spelling in spellings:
-        data = Respelled(subject.data, spelling, seed, config.max_rows)
-        changed[spelling] = {}
-        for task in tasks:
-            rows = data.split(config.split, task)
-            changed[spelling][task] = {"rows": len(rows), "changed": rows.changed, "unread": rows.unread}
-            progress.say(f"{task}, {spelling}: {rows.changed} of {len(rows)} sources change, {rows.unread} unread")
-        one = replace(subject, data=data, tasks=tasks, out=subject.out / "probe" / spelling)
-        results[spelling] = _read(evaluate(one, config, progress=progress))
+    results = {GIVEN: given} | {spelling: _read(one.out / "results.json") for spelling, one in subjects.items()}
+    tasks = {task for one in subjects.values() for task in one.tasks}
     table = {
         "schema": SCHEMA,
         "model": given["model"],
@@ -70,7 +82,7 @@ def probe(
         "split": given["split"],
         "decoding": given["decoding"],
         "seed": seed,
-        "sources": changed,
+        "sources": {spelling: _changed(one, config.split) for spelling, one in subjects.items()},
         "metrics": [
             {"spelling": name, **metric}
             for name, one in results.items()
@@ -82,6 +94,17 @@ def probe(
     path = subject.out / "probe.md"
     strict.write_atomically(path, markdown(table["metrics"], "captioning" in tasks))
     return path
+
+
+def _changed(subject: Subject, split: str) -> dict[str, dict[str, int]]:
+    """Of each task of a respelled subject: rows, those whose source is another text, and those that RDKit cannot
+    read."""
+    rows = {task: subject.data.split(split, task) for task in subject.tasks}
+    return {
+        task: {"rows": len(one), "changed": one.changed, "unread": one.unread}
+        for task, one in rows.items()
+        if isinstance(one, RespelledRows)
+    }
 
 
 def markdown(metrics: Sequence[dict[str, Any]], captions: bool = False) -> str:

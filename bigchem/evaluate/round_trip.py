@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from bigchem.config import EvaluateConfig
@@ -15,14 +16,14 @@ _AT_ONCE = 256
 
 
 def products(
-    model_dir: Path, reactants: Sequence[str], config: EvaluateConfig, file: Path, progress: Progress
+    model_dir: Path, reactants: Sequence[str], config: EvaluateConfig, file: Path | None, progress: Progress
 ) -> list[str]:
     """The best prediction of a forward model for each text of reactants, by config's beams.
 
-    They are kept in file, which has to be one of this model and these settings, and are not predicted again. Equal
-    texts are predicted once.
+    They are kept in file, if there is one, which has to be of this model and these settings, and are not predicted
+    again. Equal texts are predicted once.
     """
-    known = {line["source"]: line["prediction"] for line in read_lines(file)}
+    known = {} if file is None else {line["source"]: line["prediction"] for line in read_lines(file)}
     todo = [text for text in dict.fromkeys(reactants) if text not in known]
     if todo:
         from bigchem.evaluate.predictor import Predictor
@@ -30,12 +31,16 @@ def products(
         predictor, best = Predictor(model_dir), config.model_copy(update={"num_return": 1})
         quiet = Progress(quiet=True)
         todo.sort(key=len, reverse=True)
-        with file.open("a", encoding="utf-8") as out, progress.bar("forward model", len(todo)) as bar:
+        kept = nullcontext() if file is None else file.open("a", encoding="utf-8")
+        with kept as out, progress.bar("forward model", len(todo)) as bar:
             for start in range(0, len(todo), _AT_ONCE):
                 part = todo[start : start + _AT_ONCE]
                 for text, ranked in zip(part, predictor.predict("forward", part, best, quiet), strict=True):
                     known[text] = ranked[0].text
-                    out.write(json.dumps({"source": text, "prediction": ranked[0].text}, ensure_ascii=False) + "\n")
-                out.flush()
+                    if out is not None:
+                        line = {"source": text, "prediction": ranked[0].text}
+                        out.write(json.dumps(line, ensure_ascii=False) + "\n")
+                if out is not None:
+                    out.flush()
                 bar.advance(len(part))
     return [known[text] for text in reactants]

@@ -16,17 +16,45 @@ from rich.table import Table
 
 from bigchem.errors import UserError
 from bigchem.evaluate.protocol import Score, score_task
+from bigchem.progress import Progress
 
 Predictions = tuple[list[str], list[str], list[list[str]]]
 
 _COLUMNS = (("SMILES", "description", "source"), ("ground truth", "target"), ("output", "prediction"))
 """What a table's source, reference and prediction columns may be called: MolT5's names, then bigchem's."""
+FORWARD_BEAMS = 5
+"""Of the forward model's search, as `predict` has by default."""
 _FORMATS = ".txt, .tsv (MolT5's table), .csv or .jsonl, each also .gz"
 
 
-def score_file(task: str, path: str | Path, *, bootstrap: int = 0, seed: int = 0, workers: int = 1) -> list[Score]:
-    """Scores a file of predictions: read_predictions, then protocol.score_task."""
-    return score_task(task, *read_predictions(path), bootstrap=bootstrap, seed=seed, workers=workers)
+def score_file(
+    task: str,
+    path: str | Path,
+    *,
+    forward_model: Path | None = None,
+    bootstrap: int = 0,
+    seed: int = 0,
+    workers: int = 1,
+) -> list[Score]:
+    """Scores a file of predictions: read_predictions, then protocol.score_task.
+
+    forward_model: a consolidated model's folder, for the round trip of retrosynthesis, by FORWARD_BEAMS beams.
+    UserError with any other task.
+    """
+    if forward_model is not None and task != "retrosynthesis":
+        raise UserError(f"goes with retrosynthesis, not with {task}", "--forward-model")
+    sources, references, predictions = read_predictions(path)
+    made = None if forward_model is None else _products(forward_model, [ranked[0] for ranked in predictions])
+    return score_task(
+        task, sources, references, predictions, products=made, bootstrap=bootstrap, seed=seed, workers=workers
+    )
+
+
+def _products(forward_model: Path, best: list[str]) -> list[str]:
+    from bigchem.config import EvaluateConfig
+    from bigchem.evaluate.round_trip import products
+
+    return products(forward_model, best, EvaluateConfig(num_beams=FORWARD_BEAMS), None, Progress())
 
 
 def read_predictions(path: str | Path) -> Predictions:

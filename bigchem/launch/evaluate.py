@@ -10,7 +10,7 @@ from bigchem.config import EvaluateConfig, RunConfig
 from bigchem.data.remote import is_url
 from bigchem.data.shards import Data
 from bigchem.errors import UserError
-from bigchem.evaluate.probe import probe
+from bigchem.evaluate.probe import compare, probe, respelled
 from bigchem.evaluate.run import (
     Subject,
     begin,
@@ -33,7 +33,7 @@ from bigchem.tasks import TASK_NAMES, check_labelled
 class Request:
     """What is to be evaluated. path: a run folder, or a model's, for which `data` has to be given. tasks: of the data;
     empty for all. overrides: of [evaluate]. forward_model: a run folder or a model's, for the round trip of
-    retrosynthesis."""
+    retrosynthesis. spellings, probe_seed: of the probe; none: no probe."""
 
     path: Path
     data: str | None = None
@@ -41,6 +41,8 @@ class Request:
     out: Path | None = None
     overrides: tuple[str, ...] = ()
     forward_model: Path | None = None
+    spellings: tuple[str, ...] = ()
+    probe_seed: int = 0
 
     @property
     def is_run(self) -> bool:
@@ -76,6 +78,12 @@ class Request:
         tasks = tuple(t for t in TASK_NAMES if t in rows)
         return self._only(Subject(self.path, opened, tasks, self.results, 512, about)), evaluation
 
+    def subjects(self) -> tuple[dict[str, Subject], EvaluateConfig]:
+        """What `evaluate` takes: under "" as given, and of each spelling."""
+        given, config = self.subject()
+        spelled = {spelling: respelled(given, config, spelling, self.probe_seed) for spelling in self.spellings}
+        return {"": given} | spelled, config
+
     def absolute(self) -> Request:
         """The same for a process that runs elsewhere."""
         data = self.data if self.data is None or is_url(self.data) else str(Path(self.data).resolve())
@@ -89,15 +97,14 @@ class Request:
 
 
 def evaluate_here(request: Request) -> Path:
-    """Evaluates a run folder (consolidated first if it is not yet) or a model folder; the path of results.json."""
+    """Evaluates a run folder (consolidated first if it is not yet) or a model folder; the path of results.json, beside
+    which a probe has its probe.md."""
     _checked(request).consolidate()
-    return evaluate(*request.subject())
-
-
-def probe_here(request: Request, spellings: tuple[str, ...], seed: int) -> Path:
-    """After evaluate_here: the same with other spellings; the path of probe.md."""
-    subject, config = request.subject()
-    return probe(subject, config, spellings, seed=seed, progress=Progress())
+    subjects, config = request.subjects()
+    results = evaluate(subjects[""], config)
+    if request.spellings:
+        probe(subjects[""], config, request.spellings, seed=request.probe_seed, progress=Progress())
+    return results
 
 
 def evaluate_in_tasks(
@@ -128,21 +135,28 @@ def evaluate_in_tasks(
 
 
 def prepare(request: Request) -> None:
-    """A task: consolidates, and begins the folder of predictions."""
+    """A task: consolidates, and begins the folders of predictions."""
     request.consolidate()
-    subject, config = request.subject()
-    check(subject, config)
-    begin(subject, config)
+    subjects, config = request.subjects()
+    for subject in subjects.values():
+        check(subject, config)
+        begin(subject, config)
 
 
-def predict(request: Request, number: int, of: int) -> None:
-    """A task: one of several parts."""
-    predict_part(*request.subject(), number, of, Progress())
+def predict(request: Request, spelling: str, number: int, of: int) -> None:
+    """A task: one of several parts, as given ("") or of a spelling."""
+    subjects, config = request.subjects()
+    predict_part(subjects[spelling], config, number, of, Progress())
 
 
 def score(request: Request) -> None:
-    """A task: puts the parts together."""
-    score_parts(*request.subject())
+    """A task: puts the parts together, and compares the spellings."""
+    subjects, config = request.subjects()
+    for subject in subjects.values():
+        score_parts(subject, config)
+    given = subjects.pop("")
+    if subjects:
+        compare(given, config, subjects, request.probe_seed)
 
 
 def _checked(request: Request) -> Request:
@@ -155,12 +169,14 @@ def _checked(request: Request) -> Request:
 
 def _steps(request: Request, tasks: int) -> list[Step]:
     """What is left to do: of a model that is consolidated already, only the parts that are missing."""
-    left = list(range(tasks))
+    every = [(spelling, number) for spelling in ("", *request.spellings) for number in range(tasks)]
     if not request.is_run or is_newest(request.path / "model", request.path):
-        left = parts_left(*request.subject(), tasks)
+        subjects, config = request.subjects()
+        missing = {spelling: parts_left(subject, config, tasks) for spelling, subject in subjects.items()}
+        every = [(spelling, number) for spelling, number in every if number in missing[spelling]]
     steps = [
         Step("prepare", prepare, [(request,)]),
-        Step("predict", predict, [(request, number, tasks) for number in left]),
+        Step("predict", predict, [(request, spelling, number, tasks) for spelling, number in every]),
         Step("score", score, [(request,)]),
     ]
     return [step for step in steps if step.arguments]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,12 +84,23 @@ def model_dir(small_data: Path, tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_tasks_predict_and_score_what_one_process_does(small_data: Path, model_dir: Path, tmp_path: Path) -> None:
     overrides = ("max_rows=8", "max_new_tokens=8", "batch_tokens=150", "bootstrap=10")
-    asked = Request(model_dir, str(small_data), ("forward",), tmp_path / "tasks", overrides)
+    asked = Request(
+        model_dir,
+        str(small_data),
+        ("forward", "retrosynthesis"),
+        tmp_path / "tasks",
+        overrides,
+        model_dir,
+        ("random",),
+        3,
+    )
     results = evaluate_in_tasks(asked, LOCAL, 2, QUIET)
     assert results is not None
-    whole = evaluate_here(Request(model_dir, str(small_data), ("forward",), tmp_path / "one", overrides))
+    whole = evaluate_here(replace(asked, out=tmp_path / "one"))
     assert results.read_bytes() == whole.read_bytes()
-    for name in ("table.md", "predictions/forward.jsonl"):
+    assert '"metric": "round_trip"' in results.read_text()
+    files = ["table.md", "predictions/forward.jsonl", "probe.json", "probe.md", "probe/random/results.json"]
+    for name in files:
         assert (results.parent / name).read_bytes() == (whole.parent / name).read_bytes()
     assert (results.parent / "predictions" / "forward.rank1.jsonl").stat().st_size > 0
 

@@ -12,8 +12,10 @@ from typing import NoReturn
 import pytest
 import torch
 from runs import config_of
+from typer.testing import CliRunner
 
 from bigchem import strict
+from bigchem.cli import app
 from bigchem.config import RunConfig
 from bigchem.launch import job
 from bigchem.launch.evaluate import Request, evaluate_here
@@ -58,6 +60,26 @@ def test_a_model_of_an_older_step_is_not_evaluated_for_a_newer(extended: RunConf
     again = json.loads(evaluate_here(Request(extended.run_dir, None, ("forward",), None, ("max_rows=2",))).read_text())
     assert again["step"] == 6
     assert again["model"]["sha256"] != first["model"]["sha256"]
+
+
+def test_a_run_folder_stands_for_its_model(extended: RunConfig, tmp_path: Path) -> None:
+    """For evaluate's forward model, for predict, and for score's forward model."""
+    run, settings = extended.run_dir, ("max_rows=2", "max_new_tokens=4")
+    results = evaluate_here(Request(run, None, ("retrosynthesis",), tmp_path / "out", settings, forward_model=run))
+    table = json.loads(results.read_text())
+    assert table["forward_model"] == table["model"]["sha256"]
+    found = {one["metric"]: one for one in table["metrics"]}
+    assert found["round_trip"]["n"] == 2
+    called = CliRunner().invoke(
+        app, ["predict", str(run), "--task", "forward", "CCO", "--max-new-tokens", "4", "--json"]
+    )
+    assert json.loads(called.stdout)["source"] == "CCO"
+    predictions = str(tmp_path / "out" / "predictions" / "retrosynthesis.jsonl")
+    asked = ["score", predictions, "--task", "retrosynthesis", "--forward-model", str(run), "--json"]
+    scored = {one["metric"]: one for one in json.loads(CliRunner().invoke(app, asked).stdout)}
+    assert scored["round_trip"]["n"] == 2
+    refused = CliRunner().invoke(app, ["score", predictions, "--task", "forward", "--forward-model", str(run)])
+    assert "goes with retrosynthesis, not with forward" in str(refused.exception)
 
 
 def _loses_a_peer(*arguments: object, **more: object) -> NoReturn:
