@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,12 +13,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from browser import needs_browser, window
 
 from bigchem.evaluate import page
 from bigchem.evaluate.predictor import Prediction, Predictor
 from bigchem.tasks import TASK_NAMES
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def test_a_molecule_is_drawn_and_what_is_none_is_not() -> None:
@@ -77,29 +75,47 @@ def served(model_dir: Path) -> Iterator[str]:
         process.wait(20)
 
 
+CLIPBOARD = ["clipboard-read", "clipboard-write"]
+
+
+@needs_browser
+def test_a_click_on_copy_copies_the_text_as_it_is() -> None:
+    text = """C("<script>'&`x${1}\\n"""
+    made = page.listing("captioning", [Prediction("first", -1, -1, None), Prediction(text, -1.5, -0.5, None)])
+    with window(permissions=CLIPBOARD) as opened:
+        # A page of this machine: browsers let no other plain page copy.
+        opened.route("**/*", lambda route: route.fulfill(body=f"<meta charset=utf-8>{made}", content_type="text/html"))
+        opened.goto("http://localhost/")
+        assert opened.locator("li code").nth(1).inner_text() == text
+        opened.locator("button.copy").nth(1).click()
+        opened.get_by_text("copied", exact=True).wait_for()
+        assert opened.evaluate("navigator.clipboard.readText()") == text
+        assert opened.locator("button.copy").first.inner_text() == "copy"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("gradio") is None, reason="gradio is not installed: pip install 'bigchem[serve]'")
-@pytest.mark.skipif(find_spec("playwright") is None, reason="playwright is not installed")
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+@needs_browser
 def test_a_click_in_a_browser_draws_the_molecule(served: str, tmp_path: Path) -> None:
-    """An example is chosen, predicted, drawn and listed. BIGCHEM_SCREENSHOT: where a picture is kept."""
-    from playwright.sync_api import expect, sync_playwright
+    """An example is chosen, predicted, drawn, listed and copied. BIGCHEM_SCREENSHOT: where a picture is kept."""
+    from playwright.sync_api import expect
 
-    with sync_playwright() as tool:
-        browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        window = browser.new_page(viewport={"width": 1280, "height": 900})
-        window.goto(served)
-        window.get_by_text("CC(=O)Oc1ccccc1C(=O)O", exact=True).first.click()
-        expect(window.locator("#source textarea")).to_have_value("CC(=O)Oc1ccccc1C(=O)O", timeout=30_000)
-        window.locator("#predict").click()
-        expect(window.locator("#made li.prediction")).to_have_count(3, timeout=60_000)
-        svg = window.locator("#given svg")
+    picture = Path(os.environ.get("BIGCHEM_SCREENSHOT", tmp_path / "page.png"))
+    with window(permissions=CLIPBOARD) as opened:
+        opened.goto(served)
+        opened.get_by_text("CC(=O)Oc1ccccc1C(=O)O", exact=True).first.click()
+        expect(opened.locator("#source textarea")).to_have_value("CC(=O)Oc1ccccc1C(=O)O", timeout=30_000)
+        opened.locator("#predict").click()
+        expect(opened.locator("#made li.prediction")).to_have_count(3, timeout=60_000)
+        svg = opened.locator("#given svg")
         expect(svg).to_be_visible()
         box = svg.bounding_box()
         assert box is not None
         assert box["width"] > 100
         assert svg.locator("path").count() > 5
-        picture = Path(os.environ.get("BIGCHEM_SCREENSHOT", tmp_path / "page.png"))
-        window.screenshot(path=picture)
-        browser.close()
+        opened.screenshot(path=picture)
+        opened.locator("#made button.copy").first.click()
+        expect(opened.locator("#made button.copy").first).to_have_text("copied")
+        best = opened.locator("#made code").first.inner_text()
+        assert opened.evaluate("navigator.clipboard.readText()").strip() == best.strip()
     assert picture.stat().st_size > 10_000
