@@ -79,7 +79,10 @@ def _top(k: int, column: str = "rank") -> Metric:
 
 
 def _near(percent: int) -> Metric:
-    meaning = f"Share of predictions with 1 - Levenshtein distance / longer length >= {percent} %, in characters."
+    meaning = (
+        f"Share of predictions with 1 - Levenshtein distance / longer length >= {percent} %, in characters, white "
+        "space around the texts aside."
+    )
     return Metric(
         f"lev{percent}", f"lev{percent}/vaucher-v1", meaning, lambda pairs: _share(pairs.similarity >= percent / 100)
     )

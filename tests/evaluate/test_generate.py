@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +27,7 @@ from bigchem.evaluate.generate import (
 )
 from bigchem.evaluate.predictor import Predictor
 from bigchem.evaluate.run import Subject, begin, evaluate, parts_left, predict_part, score_parts
+from bigchem.launch.evaluate import Request, evaluate_here
 from bigchem.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -94,6 +99,31 @@ def test_beams_are_those_of_transformers_as_it_loads_the_model(small_data: Path,
     expected = beam_search(plain, ids, beams)
     assert torch.equal(beam_search(load_generator(model_dir, CPU), ids, beams), expected)
     assert len({tuple(row) for row in expected.tolist()}) > 6  # beams did change places
+
+
+def test_a_killed_evaluation_given_again_has_the_results_of_an_undisturbed_one(
+    small_data: Path, model_dir: Path, tmp_path: Path
+) -> None:
+    """SIGKILL of the command in the middle of a task; a batch is a row or two."""
+    overrides = ("max_new_tokens=50", "batch_tokens=90", "bootstrap=10")
+    asked = Request(model_dir, str(small_data), ("forward", "captioning"), tmp_path / "killed", overrides)
+    sets = [word for override in overrides for word in ("--set", override)]
+    tasks = [word for task in asked.tasks for word in ("--task", task)]
+    command = [sys.executable, "-m", "bigchem.cli", "evaluate", str(model_dir), "--data", str(small_data)]
+    process = subprocess.Popen([*command, "--out", str(asked.out), *tasks, *sets], stderr=subprocess.DEVNULL)
+    file = tmp_path / "killed" / "predictions" / "forward.rank0.jsonl"
+    while not file.is_file() or file.read_bytes().count(b"\n") < 3:
+        assert process.poll() is None, "evaluate has ended"
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert 3 <= len(file.read_text().splitlines()) < len(Data(small_data).split("test", "forward"))
+    before = file.read_bytes()
+    results = evaluate_here(asked)
+    whole = evaluate_here(replace(asked, out=tmp_path / "whole"))
+    assert file.read_bytes().startswith(before[: before.rindex(b"\n") + 1])
+    for name in ("results.json", "table.md", "predictions/forward.jsonl", "predictions/captioning.jsonl"):
+        assert (results.parent / name).read_bytes() == (whole.parent / name).read_bytes()
 
 
 def test_token_loss_is_transformers_loss(small_data: Path, model_dir: Path) -> None:

@@ -12,8 +12,11 @@ from typing import Any
 import nltk
 import pytest
 from nltk.corpus.reader.wordnet import WordNetCorpusReader
+from nltk.stem.porter import PorterStemmer
+from nltk.translate.meteor_score import single_meteor_score
 from real_files import REAL_DATA
 
+from bigchem.evaluate.text import meteor
 from bigchem.evaluate.wordnet import WordNet
 
 ARCHIVE = REAL_DATA.parent / "vocab" / "nltk_wordnet.tgz"
@@ -88,6 +91,16 @@ def reference(corpus: Any) -> Any:
 )
 def test_synonyms_by_hand_and_by_nltk(corpus: Any, word: str, synonyms: set[str]) -> None:
     assert names(WordNet(corpus), word) == synonyms == names(reference(corpus), word)
+
+
+def test_meteor_is_nltks_with_its_own_wordnet(corpus: Any, tmp_path: Path) -> None:
+    words = [word for listed in SYNSETS.values() for group in listed for word in group.split()]
+    words += ["oxen", "tying", "buses", "the", "it", "dissolves"]
+    rng, wordnet, stemmer = random.Random(0), reference(corpus), PorterStemmer()
+    pairs = [[rng.choices(words, k=rng.randrange(8)) for _ in range(2)] for _ in range(200)]
+    expected = [single_meteor_score(*pair, stemmer=stemmer, wordnet=wordnet) for pair in pairs]
+    assert meteor(*zip(*pairs, strict=True), str(tmp_path)).tolist() == expected
+    assert len({round(one, 3) for one in expected}) > 50
 
 
 @pytest.mark.data
