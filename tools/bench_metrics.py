@@ -3,7 +3,7 @@
 Scoring: one process, a pass over the pairs for each metric, as MolT5's evaluation scripts do it: nltk's corpus_bleu,
 RDKit parsing again for each, Python's Levenshtein over strings one by one. FCD is left out of both: it is one call of
 package fcd either way. Predicting: transformers' generate over rows as they come, in batches of a fixed number of rows.
-Times are medians of runs in turn. Equal values are checked.
+Times are medians of runs in turn, on the clock for scoring, of the processor for predicting. Equal values are checked.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ Row = tuple[TaskRows, int]
 
 
 def generating(model_dir: Path, data: Data, rows: int, config: EvaluateConfig, turns: int) -> list[Figure]:
-    """Seconds of beam search over the first rows of every task of the test split: as `evaluate` does it, and by plain
-    transformers over rows in no order, in batches of a fixed number of rows.
+    """Processor seconds of beam search over the first rows of every task of the test split: as `evaluate` does it, and
+    by plain transformers over rows in no order, in batches of a fixed number of rows.
 
     That number: first what fits `evaluate`'s memory, so many tokens a batch, if a batch of the longest rows comes,
     which a loop that does not look at lengths has to reckon with; then the mean of `evaluate`'s own batches. Outputs
@@ -102,7 +102,7 @@ def generating(model_dir: Path, data: Data, rows: int, config: EvaluateConfig, t
     expected, *others = found.values()
     same = [float(np.mean([made[row] == expected[row] for row in expected])) for made in others]
     return [
-        *(Figure(f"beam search, {len(mixed)} rows: {name}", s, "s") for name, s in zip(ways, seconds, strict=True)),
+        *(Figure(f"beam search, {len(mixed)} rows: {name}", s, "CPU s") for name, s in zip(ways, seconds, strict=True)),
         Figure("beam search: equal outputs", 100 * min(same), "%", 99.0, at_least=True),
         Figure("beam search: times faster, equal memory", seconds[1] / seconds[0], "x", 3.0, at_least=True),
         Figure("beam search: times faster, equal rows", seconds[2] / seconds[0], "x"),
@@ -139,13 +139,13 @@ def predicted(
 
 
 def in_turn(ways: list[Callable[[], Any]], turns: int) -> list[float]:
-    """Median seconds of each way, run one after the other in each turn."""
+    """Median seconds of processor time of each way, run one after the other in each turn."""
     times: list[list[float]] = [[] for _ in ways]
     for _ in range(turns):
         for way, taken in zip(ways, times, strict=True):
-            begun = time.perf_counter()
+            begun = time.process_time()
             way()
-            taken.append(time.perf_counter() - begun)
+            taken.append(time.process_time() - begun)
     return [float(np.median(taken)) for taken in times]
 
 
