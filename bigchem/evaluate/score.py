@@ -82,12 +82,14 @@ def read_predictions(path: str | Path) -> Predictions:
 
 
 def table(scores: list[Score]) -> Table:
-    """The scores for a terminal, a section per task."""
+    """The scores for a terminal, a section per task; a column for notes where there are any."""
     out = Table("task", "metric")
     for name in ("value", "95 % interval", "n"):
         out.add_column(name, justify="right")
     out.add_column("definition")
-    out.add_column("note")
+    noted = any(score.note for score in scores)
+    if noted:
+        out.add_column("note")
     for score, following in zip(scores, [*scores[1:], None], strict=True):
         value = "n/a" if score.value is None else f"{score.value:.4f}"
         interval = "" if score.low is None or score.high is None else f"{score.low:.4f} .. {score.high:.4f}"
@@ -99,7 +101,7 @@ def table(scores: list[Score]) -> Table:
             interval,
             str(score.n),
             score.definition,
-            escape(score.note),
+            *([escape(score.note)] if noted else []),
             end_section=last,
         )
     return out
