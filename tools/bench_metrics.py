@@ -86,7 +86,7 @@ def generating(model_dir: Path, data: Data, rows: int, config: EvaluateConfig, t
         for task_rows, part in zip(parts, whole, strict=True)
         for batch in part.batches.values()
     ]
-    longest = max(len(source(row)) for row in mixed)
+    longest = max(len(source((task_rows, int(task_rows.lengths[:, 0].argmax())))) for task_rows in parts)
     few, mean = max(1, config.batch_tokens // longest), -(-len(mixed) // len(batches))
     ways = {
         "bigchem": (ours, batches),

@@ -18,7 +18,11 @@ TIMEOUT_MIN = 60
 
 
 def show(planned: Planned, sizes: Sequence[int], ranks: int, *, as_json: bool) -> None:
-    """Measures every DeepSpeed configuration of the plan with every size, and prints the table."""
+    """Measures every DeepSpeed configuration of the plan with every size, and prints the table.
+
+    UserError for more ranks than this machine has GPUs, or cores where it has none.
+    """
+    _refuse_more_than_there_are(ranks)
     progress, rows = Progress(), []
     for ds_config in planned.tables:
         progress.say(f"{ds_config}: {', '.join(f'{size:,}' for size in sizes)} tokens on {ranks} ranks")
@@ -39,6 +43,18 @@ def calibrate(planned: Planned, ds_config: str, sizes: Sequence[int], ranks: int
     found = on_ranks(_measured, ranks, TIMEOUT_MIN, planned, ds_config, list(sizes), gpus=torch.cuda.is_available())
     name = planned.config.model.init_from or planned.config.model.preset
     return [{"model": name, **row} for row in found[0]]
+
+
+def _refuse_more_than_there_are(ranks: int) -> None:
+    import torch
+
+    on_gpus = torch.cuda.is_available()
+    there = torch.cuda.device_count() if on_gpus else len(os.sched_getaffinity(0))
+    if ranks > there:
+        what = f"{ranks} ranks are to be measured, this machine has {there} {'GPUs' if on_gpus else 'cores'}"
+        raise UserError(
+            what, "--gpus", f"--calibrate --gpus {there}; without --calibrate any number can be planned for"
+        )
 
 
 def _measured(planned: Planned, ds_config: str, sizes: list[int]) -> list[dict[str, Any]]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import tempfile
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 R = TypeVar("R")
 
 
 def on_ranks(function: Callable[..., R], processes: int, timeout_min: float, *args: object, gpus: bool) -> list[R]:
-    """function(*args) in each process, with the environment of a job's rank; results in rank order. gpus: one each."""
+    """function(*args) in each process, with the environment of a job's rank; results in rank order. gpus: one each.
+
+    SIGTERM, which submitit's controller of the processes lets pass, ends them too; Ctrl-C reaches it by itself.
+    """
     import submitit
 
     with tempfile.TemporaryDirectory() as folder:
@@ -18,5 +23,17 @@ def on_ranks(function: Callable[..., R], processes: int, timeout_min: float, *ar
         executor.update_parameters(
             timeout_min=timeout_min, tasks_per_node=processes, gpus_per_node=processes if gpus else 0
         )
-        found: list[R] = executor.submit(function, *args).results()
+        job = executor.submit(function, *args)
+        before = signal.signal(signal.SIGTERM, _leave)
+        try:
+            found: list[R] = job.results()
+        except SystemExit:
+            job.cancel()
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
         return found
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)

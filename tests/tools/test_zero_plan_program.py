@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
+import time
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +121,7 @@ def test_a_configuration_that_the_run_cannot_use_is_left_out_with_the_reason() -
         (("t5-base", "--nodes", "2"), "--interconnect"),
         (("t5-base", "--interconnect", "ib-hdr"), "--nodes"),
         (("t5-base", "--nodes", "2", "--calibrate"), "runs on this machine"),
+        (("t5-base", "--gpus", "4096", "--calibrate"), "4096 ranks are to be measured, this machine has"),
         (("t5-base", "--gpu-memory", "much"), "--gpu-memory"),
         (("t5-base", "--micro-tokens", "100"), "do not hold the longest example of 1,024"),
         (("t5-base", "--set", "train.precison=bf16"), "precision"),
@@ -153,6 +156,29 @@ def test_calibrating_shows_told_beside_seen() -> None:
             assert row["seen"] > 0
         elif row["item"] != "peak of a step":  # on a CPU it is of the whole process
             assert row["told"] == row["seen"], row
+
+
+@pytest.mark.slow
+def test_a_calibration_that_is_ended_leaves_no_process(tmp_path: Path) -> None:
+    words = ("sweep-0.2m", "--gpus", "2", "--calibrate", "--set", "train.precision=fp32")
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    running = subprocess.Popen([sys.executable, PROGRAM, *words], env=environment)
+
+    def processes() -> list[str]:
+        lines = subprocess.run(
+            ["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        return [line for line in lines if "submitit" in line and str(tmp_path) in line]
+
+    deadline = time.monotonic() + 60
+    while len(processes()) < 3 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert len(processes()) == 3
+    running.terminate()
+    assert running.wait(timeout=30) == 143
+    while processes() and time.monotonic() < deadline + 30:
+        time.sleep(0.2)
+    assert processes() == []
 
 
 @pytest.mark.slow
