@@ -114,6 +114,7 @@ def score(
         if forward_model is not None:
             from bigchem.export import model_folder
 
+            scoring.check_round_trip(task, file or Path())
             forward_model = model_folder(forward_model)
         scores = scoring.score_file(
             task, file or Path(), forward_model=forward_model, bootstrap=bootstrap, workers=processes

@@ -14,8 +14,21 @@ from bigchem import program
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
+NOT_MEASURED = {
+    "gpu_memory": "gpu-memory",
+    "nodes": "nodes",
+    "between": "interconnect",
+    "gpu": "gpu",
+    "host_memory": "host-memory",
+    "mfu": "mfu",
+    "write": "write",
+}
+"""Options that --calibrate has no use for, by parameter."""
+
+
 @app.command()
 def main(
+    context: typer.Context,
     config: Annotated[str, typer.Argument(help="A run configuration (TOML), a shipped one, or a model's preset.")],
     gpus: Annotated[int, typer.Option(min=1, help="GPUs of a node, as gpus_per_node of a cluster profile.")] = 8,
     gpu_memory: Annotated[str | None, typer.Option(help="Of one GPU: 80GB, 79.1GiB. Default: what --gpu has.")] = None,
@@ -58,8 +71,10 @@ def main(
     planned = planning.planned(config, overrides or (), gpus * nodes)
     sizes = planned.micro_tokens(micro_tokens or (), gpus * nodes)
     if calibrate:
-        if nodes > 1:
-            raise UserError("--calibrate runs on this machine, which is one node", "--nodes")
+        given = [name for name in NOT_MEASURED if _is_given(context, name)]
+        if given:
+            names = ", ".join("--" + NOT_MEASURED[name] for name in given)
+            raise UserError("--calibrate measures this machine, whatever others have", names, "leave one of the two")
         from bigchem.launch import calibration
 
         calibration.show(planned, sizes, gpus, as_json=as_json)
@@ -102,6 +117,11 @@ def main(
         if best is None:
             raise UserError(why, "--write", "more GPUs, or a smaller model")
         print(planning.write(best, planned, write), file=sys.stderr if as_json else sys.stdout)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
 
 
 if __name__ == "__main__":

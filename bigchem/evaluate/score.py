@@ -41,13 +41,20 @@ def score_file(
     forward_model: a consolidated model's folder, for the round trip of retrosynthesis, by FORWARD_BEAMS beams.
     UserError with any other task.
     """
-    if forward_model is not None and task != "retrosynthesis":
-        raise UserError(f"goes with retrosynthesis, not with {task}", "--forward-model")
+    if forward_model is not None:
+        check_round_trip(task, path)
     sources, references, predictions = read_predictions(path)
     made = None if forward_model is None else _products(forward_model, [ranked[0] for ranked in predictions])
     return score_task(
         task, sources, references, predictions, products=made, bootstrap=bootstrap, seed=seed, workers=workers
     )
+
+
+def check_round_trip(task: str, path: str | Path) -> None:
+    """UserError where a forward model would be of no use: before a run is consolidated for it."""
+    if task != "retrosynthesis":
+        raise UserError(f"goes with retrosynthesis, not with {task}", "--forward-model")
+    read_predictions(path)
 
 
 def _products(forward_model: Path, best: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ configurations that the run can use, and the file that the recommended one is wr
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,11 +46,15 @@ class Planned:
 
     def micro_tokens(self, given: Sequence[int], world_size: int) -> list[int]:
         """Sizes of micro-batches to look at: those given, or half, once, twice and four times the run's own, as far as
-        a step fills them on all ranks. UserError for one that the longest example does not fit in."""
+        a step fills them on all ranks. UserError for one that the longest example does not fit in, or that a run would
+        refuse."""
         longest, data = int(self.work.longest.sum()), self.config.data
         for tokens in given:
             if tokens < longest:
                 raise UserError(f"{tokens:,} tokens do not hold the longest example of {longest:,}", "--micro-tokens")
+            if tokens > data.global_tokens:
+                what = f"{tokens:,} tokens are more than a step's {data.global_tokens:,}"
+                raise UserError(what, "--micro-tokens", f"--set data.global_tokens={tokens} plans for larger steps")
         if given:
             return sorted(set(given))
         most = max(data.micro_tokens, data.global_tokens // world_size)
@@ -145,11 +150,19 @@ def fitted(zero: dict[str, object], shape: Shape) -> dict[str, object]:
 
 
 def write(choice: Choice, planned: Planned, path: Path) -> str:
-    """Writes a choice's DeepSpeed configuration, checked as every run's is, and says what to set in the run's."""
+    """Writes a choice's DeepSpeed configuration, checked as every run's is, and says what to set in the run's.
+
+    UserError for a file that is there and is no such configuration.
+    """
+    _refuse_another(path)
     zero = fitted(dict(choice.setup.zero), planned.work.shape)
-    strict.write_atomically(path, json.dumps({"zero_optimization": zero}, indent=2) + "\n")
-    train = planned.config.train.model_copy(update={"ds_config": str(path)})
-    ds_config_for(planned.config.model_copy(update={"train": train}), choice.setup.world_size)
+    text = json.dumps({"zero_optimization": zero}, indent=2) + "\n"
+    with tempfile.TemporaryDirectory() as folder:
+        tried = Path(folder) / path.name
+        tried.write_text(text, encoding="utf-8")
+        train = planned.config.train.model_copy(update={"ds_config": str(tried)})
+        ds_config_for(planned.config.model_copy(update={"train": train}), choice.setup.world_size)
+    strict.write_atomically(path, text)
     cut = "".join(
         f"\n{name} is {value:,}, not {choice.setup.zero.get(name, REDUCE_BUCKET):,}: the model is no larger"
         for name, value in zero.items()
@@ -161,6 +174,21 @@ def write(choice: Choice, planned: Planned, path: Path) -> str:
         f"train.checkpoint_activations={'true' if choice.setup.checkpoint_activations else 'false'}",
     )
     return f"wrote {path}; in the run: {' '.join(f'--set {one}' for one in sets)}{cut}"
+
+
+def _refuse_another(path: Path) -> None:
+    """UserError where writing would destroy something, or no run could name the file."""
+    if path.suffix != ".json":
+        raise UserError("a DeepSpeed configuration is a .json", str(path), f"--write {path.with_suffix('.json')}")
+    if not path.parent.is_dir():
+        raise UserError("no such folder", str(path.parent), "make it first")
+    if path.exists():
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            there = None
+        if not isinstance(there, dict) or there.keys() != {"zero_optimization"}:
+            raise UserError("is there, and was not written here", str(path), "choose another name")
 
 
 def facts(planned: Planned, choice: Choice) -> dict[str, Any]:

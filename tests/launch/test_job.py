@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,8 +79,10 @@ def test_a_run_folder_stands_for_its_model(extended: RunConfig, tmp_path: Path) 
     asked = ["score", predictions, "--task", "retrosynthesis", "--forward-model", str(run), "--json"]
     scored = {one["metric"]: one for one in json.loads(CliRunner().invoke(app, asked).stdout)}
     assert scored["round_trip"]["n"] == 2
+    shutil.rmtree(run / "model")
     refused = CliRunner().invoke(app, ["score", predictions, "--task", "forward", "--forward-model", str(run)])
     assert "goes with retrosynthesis, not with forward" in str(refused.exception)
+    assert not (run / "model").exists()  # nothing is consolidated for that
 
 
 def _loses_a_peer(*arguments: object, **more: object) -> NoReturn:

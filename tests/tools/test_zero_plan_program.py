@@ -120,7 +120,11 @@ def test_a_configuration_that_the_run_cannot_use_is_left_out_with_the_reason() -
         (("t5-bas",), "did you mean"),
         (("t5-base", "--nodes", "2"), "--interconnect"),
         (("t5-base", "--interconnect", "ib-hdr"), "--nodes"),
-        (("t5-base", "--nodes", "2", "--calibrate"), "runs on this machine"),
+        (
+            ("t5-base", "--nodes", "2", "--write", "x.json", "--calibrate"),
+            "error: --nodes, --write: --calibrate measures",
+        ),
+        (("t5-base", "--micro-tokens", "1000000"), "more than a step's"),
         (("t5-base", "--gpus", "4096", "--calibrate"), "4096 ranks are to be measured, this machine has"),
         (("t5-base", "--gpu-memory", "much"), "--gpu-memory"),
         (("t5-base", "--micro-tokens", "100"), "do not hold the longest example of 1,024"),
@@ -133,6 +137,19 @@ def test_mistakes_are_told_in_two_lines(words: tuple[str, ...], told: str) -> No
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) <= 3
+
+
+def test_no_file_is_written_over_but_one_of_its_own(tmp_path: Path) -> None:
+    words = ("t5-small", "--gpus", "1", "--write")
+    theirs, own = tmp_path / "run.json", tmp_path / "own.json"
+    theirs.write_text('{"name": "mine"}')
+    assert "was not written here" in call(*words, str(theirs)).stderr
+    assert theirs.read_text() == '{"name": "mine"}'
+    assert "--write run.json" in call(*words, "run.toml").stderr
+    assert "no such folder" in call(*words, str(tmp_path / "none" / "own.json")).stderr
+    for _ in range(2):
+        assert call(*words, str(own)).returncode == 0
+    assert json.loads(own.read_text()).keys() == {"zero_optimization"}
 
 
 def test_it_needs_neither_torch_nor_time(tmp_path: Path) -> None:
