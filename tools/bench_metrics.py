@@ -28,7 +28,7 @@ from bigchem.config import EvaluateConfig
 from bigchem.data.shards import Data, TaskRows
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
-from bigchem.evaluate.generate import Part, beam_search, load_generator, padded, part_of
+from bigchem.evaluate.generate import Part, beam_search, decoded, load_generator, padded, part_of
 from bigchem.tasks import TASK_NAMES
 
 ONCE = Path(__file__).with_name("bench_metrics_once.py")
@@ -65,15 +65,17 @@ def scoring(task: str, file: Path, workers: int, turns: int, asked: float) -> li
 
 
 Row = tuple[TaskRows, int]
+Search = Callable[[torch.Tensor], torch.Tensor]
+"""From padded sources [rows, longest] to the best of each, [rows, tokens]."""
 
 
 def generating(model_dir: Path, data: Data, rows: int, config: EvaluateConfig, turns: int) -> list[Figure]:
     """Processor seconds of beam search over the first rows of every task of the test split: as `evaluate` does it, and
     by plain transformers over rows in no order, in batches of a fixed number of rows.
 
-    That number: first what fits `evaluate`'s memory, so many tokens a batch, if a batch of the longest rows comes,
-    which a loop that does not look at lengths has to reckon with; then the mean of `evaluate`'s own batches. Outputs
-    are compared.
+    That number: first what fits `evaluate`'s memory, so many tokens a batch, if a batch of the split's longest rows
+    comes, which a loop that does not look at lengths has to reckon with; then the mean of `evaluate`'s own batches.
+    Outputs are compared.
     """
     ours, plain = load_generator(model_dir, CPU), plain_generator(model_dir)
     tokenizer = Tokenizer.load(model_dir)
@@ -88,15 +90,22 @@ def generating(model_dir: Path, data: Data, rows: int, config: EvaluateConfig, t
     ]
     longest = max(len(source((task_rows, int(task_rows.lengths[:, 0].argmax())))) for task_rows in parts)
     few, mean = max(1, config.batch_tokens // longest), -(-len(mixed) // len(batches))
-    ways = {
-        "bigchem": (ours, batches),
-        f"unsorted, {few} a batch: equal memory": (plain, fixed(mixed, few)),
-        f"unsorted, {mean} a batch: equal rows": (plain, fixed(mixed, mean)),
+
+    def searched(ids: torch.Tensor) -> torch.Tensor:
+        return beam_search(ours, ids, config)
+
+    def looped(ids: torch.Tensor) -> torch.Tensor:
+        return decoded(plain, ids, config.num_beams, config.max_new_tokens)[:, 0]
+
+    ways: dict[str, tuple[Search, list[list[Row]]]] = {
+        "bigchem": (searched, batches),
+        f"unsorted, {few} a batch: equal memory": (looped, fixed(mixed, few)),
+        f"unsorted, {mean} a batch: equal rows": (looped, fixed(mixed, mean)),
     }
     found: dict[str, dict[tuple[str, int], str]] = {}
 
     def way(name: str) -> None:
-        found[name] = predicted(ways[name][0], tokenizer, ways[name][1], config)
+        found[name] = predicted(ways[name][0], tokenizer, ways[name][1])
 
     seconds = in_turn([partial(way, name) for name in ways], turns)
     expected, *others = found.values()
@@ -126,14 +135,11 @@ def fixed(rows: list[Row], size: int) -> list[list[Row]]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def predicted(
-    model: Any, tokenizer: Tokenizer, batches: list[list[Row]], config: EvaluateConfig
-) -> dict[tuple[str, int], str]:
+def predicted(search: Search, tokenizer: Tokenizer, batches: list[list[Row]]) -> dict[tuple[str, int], str]:
     """The best prediction of each row, by task and row."""
     texts = {}
     for batch in batches:
-        output = beam_search(model, padded([source(row) for row in batch], CPU), config)
-        made = tokenizer.decode_batch(output.tolist())
+        made = tokenizer.decode_batch(search(padded([source(row) for row in batch], CPU)).tolist())
         texts.update({(rows.task, row): text for (rows, row), text in zip(batch, made, strict=True)})
     return texts
 

@@ -37,7 +37,9 @@ def main(
         str | None,
         typer.Option("--interconnect", help="Between nodes: ib-hdr, ib-ndr-x8, ethernet-100, ..., or GB/s of a node."),
     ] = None,
-    gpu: Annotated[str, typer.Option(help="Whose speed is assumed: a100-40, a100-80, h100, h200, b200, ...")] = "h100",
+    gpu: Annotated[
+        str, typer.Option(help="Whose speed: a100-40|a100-80|a10|l40s|h100|h100-pcie|h200|b200|rtx4090.")
+    ] = "h100",
     host_memory: Annotated[str | None, typer.Option(help="Of a node, for offload; default: not judged.")] = None,
     micro_tokens: Annotated[
         list[int] | None, typer.Option(min=1, help="Repeatable; default: half to four times the run's own.")
@@ -95,7 +97,7 @@ def main(
     if not kind.peak(planned.config.train.precision):
         raise UserError(f"{gpu} has no known peak in {planned.config.train.precision}", "train.precision", "bf16")
     found = choices.choices(planned.work, planned.tables, sizes, cluster, room, assumed)
-    best = choices.recommended(found)
+    best = choices.recommended(found, room)
     why = choices.reason(best, found, room)
     rows = [table.row(choice, recommended=choice is best) for choice in found]
     facts = planning.facts(planned, best or found[0])
@@ -113,6 +115,8 @@ def main(
             f"{gpus} x {kind.device_name} a node, {nodes} node{'s' if nodes > 1 else ''}; GPU: with {on_top} (assumed)"
         )
         print(f"tokens/s: an estimate, not measured: {assumed.told()}")
+        if abs(room.gpu - kind.memory) > 0.1 * kind.memory:
+            print(f"the speed is that of {gpu}, which has {amount(kind.memory)}: --gpu {' | '.join(hardware.GPUS)}")
     if write is not None:
         if best is None:
             raise UserError(why, "--write", "more GPUs, or a smaller model")

@@ -21,6 +21,11 @@ NEAR = 0.9
 """Share of the fastest's speed from which on a simpler choice is preferred: less than what the estimate is off by."""
 
 
+SPARE = 0.1
+"""Share of a GPU that a recommended row leaves free, where one does: the peak on a GPU has not been measured, and it
+is to be within that of the plan."""
+
+
 @dataclass(frozen=True)
 class Workload:
     """What is to be trained. longest: [2] tokens of the longest source and target. typical: [n, 2] lengths like those
@@ -90,14 +95,24 @@ def choices(
     return found
 
 
-def recommended(found: Iterable[Choice]) -> Choice | None:
-    """The fastest that fits, or one that is simpler and about as fast: no offload before offload, no checkpointing
-    before checkpointing, the lower stage, the smaller micro-batch. None where nothing fits."""
-    fitting = [choice for choice in found if choice.verdict == "ok"]
-    if not fitting:
+def recommended(found: Iterable[Choice], room: Room) -> Choice | None:
+    """Of those that leave some of the GPU free the fastest, or one that is simpler and about as fast.
+
+    Simpler: no offload before offload, no checkpointing before checkpointing, the lower stage, the smaller micro-batch.
+    None where nothing fits.
+    """
+    offered, _ = _offered(found, room)
+    if not offered:
         return None
-    fastest = max(choice.time.tokens_per_s for choice in fitting)
-    return min((c for c in fitting if c.time.tokens_per_s >= NEAR * fastest), key=lambda choice: choice.simplicity)
+    fastest = max(choice.time.tokens_per_s for choice in offered)
+    return min((c for c in offered if c.time.tokens_per_s >= NEAR * fastest), key=lambda choice: choice.simplicity)
+
+
+def _offered(found: Iterable[Choice], room: Room) -> tuple[list[Choice], str]:
+    """What is chosen among, in words too."""
+    fitting = [choice for choice in found if choice.verdict == "ok"]
+    roomy = [choice for choice in fitting if choice.needed <= (1 - SPARE) * room.gpu]
+    return (roomy, f"leave {100 * SPARE:.0f} % free") if roomy else (fitting, "fit")
 
 
 def reason(chosen: Choice | None, found: list[Choice], room: Room) -> str:
@@ -105,12 +120,12 @@ def reason(chosen: Choice | None, found: list[Choice], room: Room) -> str:
     if chosen is None:
         nearest = min(found, key=lambda choice: choice.needed)
         return f"nothing fits; the least is {describe(nearest)}: {nearest.why}"
-    fitting = [choice for choice in found if choice.verdict == "ok"]
-    fastest = max(fitting, key=lambda choice: choice.time.tokens_per_s)
+    offered, words = _offered(found, room)
+    fastest = max(offered, key=lambda choice: choice.time.tokens_per_s)
     told = f"{describe(chosen)}: {amount(chosen.needed)} of {amount(room.gpu)}, "
     if chosen is fastest:
-        return told + f"the fastest of the {len(fitting)} that fit"
-    near = f"within {100 * (1 - NEAR):.0f} % of the fastest of the {len(fitting)} that fit"
+        return told + f"the fastest of the {len(offered)} that {words}"
+    near = f"within {100 * (1 - NEAR):.0f} % of the fastest of the {len(offered)} that {words}"
     return f"{told}{near} ({describe(fastest)}), and simpler"
 
 

@@ -14,15 +14,19 @@ from transformers import T5ForConditionalGeneration
 
 from bigchem.config import EvaluateConfig
 from bigchem.data.shards import Data, TaskRows
+from bigchem.data.tokenizer import EOS
 from bigchem.errors import UserError
+from bigchem.evaluate import generate
 from bigchem.evaluate.generate import (
     Part,
     beam_search,
+    decoded,
     load_generator,
     padded,
     part_of,
     predict,
     read_lines,
+    rounds,
     token_loss,
 )
 from bigchem.evaluate.predictor import Predictor
@@ -96,9 +100,39 @@ def test_beams_are_those_of_transformers_as_it_loads_the_model(small_data: Path,
     ids = padded([part(rows, 0).source(rows, row) for row in range(6)], CPU)
     beams = config(num_beams=4, num_return=3)
     plain = T5ForConditionalGeneration.from_pretrained(model_dir).eval()
-    expected = beam_search(plain, ids, beams)
+    expected = decoded(plain, ids, 4, 12)[:, :3].flatten(0, 1)
     assert torch.equal(beam_search(load_generator(model_dir, CPU), ids, beams), expected)
     assert len({tuple(row) for row in expected.tolist()}) > 6  # beams did change places
+
+
+def test_a_search_in_rounds_ends_in_the_limit_and_each_is_worth_its_repetition() -> None:
+    assert rounds(512) == [32, 96, 512]
+    assert rounds(256) == [32, 96, 256]
+    assert rounds(63) == [63]
+    assert rounds(1) == [1]
+
+
+def until_end(ids: list[int]) -> list[int]:
+    return ids[: ids.index(EOS)] if EOS in ids else ids
+
+
+@pytest.mark.parametrize("num_beams", [1, 4])
+def test_rows_that_end_early_and_rows_that_never_do_are_as_in_one_search(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch, num_beams: int
+) -> None:
+    monkeypatch.setattr(generate, "FIRST_TOKENS", 2)
+    calls: list[int] = []
+    monkeypatch.setattr(generate, "decoded", lambda *given: calls.append(len(given[1])) or decoded(*given))
+    model = load_generator(model_dir, CPU)
+    pull = torch.zeros(model.config.vocab_size)
+    model.lm_head.register_forward_hook(lambda module, given, logits: logits + pull)
+    random = torch.Generator().manual_seed(0)
+    ids = padded([torch.randint(2, 200, (n,), generator=random).tolist() for n in range(1, 13)], CPU)
+    for pull[EOS] in torch.arange(0.0, 6.0, 0.5):
+        expected = decoded(model, ids, num_beams, 24)[:, : 2 if num_beams > 1 else 1].flatten(0, 1)
+        found = beam_search(model, ids, config(num_beams=num_beams, num_return=min(2, num_beams), max_new_tokens=24))
+        assert [until_end(row) for row in found.tolist()] == [until_end(row) for row in expected.tolist()]
+    assert any(0 < later < len(ids) for later in calls)
 
 
 def test_a_killed_evaluation_given_again_has_the_results_of_an_undisturbed_one(
