@@ -107,6 +107,7 @@ def sweep_report(
     Example: bigchem sweep report runs/demo --out report
     """
     from bigchem.progress import Progress
-    from bigchem.sweep.report import study, write
+    from bigchem.sweep.report import check_place, study, write
 
+    check_place(out)
     print(write(study(results, progress=Progress()), out, title))

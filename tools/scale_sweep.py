@@ -56,7 +56,11 @@ def scale_sweep(
     """
     from bigchem.progress import Progress, tables
     from bigchem.sweep import report
+    from bigchem.sweep.written import check_written
 
+    report.check_place(out)
+    if tensorboard is not None:
+        check_written(tensorboard)
     analysis = report.study(
         results,
         metric or (),

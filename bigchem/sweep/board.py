@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from bigchem.strict import replace_folder
 from bigchem.sweep.analysis import Analysis
 from bigchem.sweep.fit import Estimate
 from bigchem.sweep.records import REGIMES, Run
+from bigchem.sweep.written import replace_written
 
 
 def write_board(analysis: Analysis, folder: Path) -> None:
-    """Writes event files below folder, in place of what is there.
+    """Writes event files below folder, in place of those of an earlier time; UserError if anything else is there.
 
     together, alone, gain: a scalar TASK/METRIC at step = parameters; the ends of its interval are in REGIME.low and
     REGIME.high, and gain's slope is TASK/METRIC/slope. runs/NAME: each evaluated model with its hparams.
     """
-    with replace_folder(folder) as aside:
+    with replace_written(folder) as aside:
         for regime in REGIMES:
             cells = [c for c in analysis.cells if c.regime == regime]
             _series(aside / regime, ((f"{c.task}/{c.metric}", c.parameters, c.estimate) for c in cells))

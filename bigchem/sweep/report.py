@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bigchem.progress import Progress
-from bigchem.strict import replace_folder, write_atomically
+from bigchem.strict import write_atomically
 from bigchem.sweep.analysis import Analysis, analyse, check
 from bigchem.sweep.cells import size_name
 from bigchem.sweep.paired import paired_differences
 from bigchem.sweep.records import LOSS, REGIMES
 from bigchem.sweep.results import load
 from bigchem.sweep.tables import TABLES, Row, estimate_text, paired_rows, tables, to_csv
+from bigchem.sweep.written import check_written, replace_written
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,14 +44,19 @@ def study(
     return analyse(results, metrics, paired=paired, extrapolate=extrapolate, beyond_a_decade=beyond_a_decade)
 
 
+def check_place(out_dir: str | Path) -> None:
+    """UserError where write would refuse: to be told before an analysis that may take minutes."""
+    check_written(Path(out_dir) / "figures")
+
+
 def write(analysis: Analysis, out_dir: str | Path, title: str = "Scale sweep") -> Path:
     """Writes report.html, the CSV files of tables.TABLES, and figures/*.svg, *.png and *.csv into out_dir; returns the
-    page's path."""
+    page's path. UserError if figures/ holds anything that no report wrote."""
     from bigchem.sweep.page import sections_of, to_html
 
     out = Path(out_dir)
     sections = sections_of(analysis)
-    with replace_folder(out / "figures") as figures:  # those of an earlier report would be taken for this one's
+    with replace_written(out / "figures") as figures:  # those of an earlier report would be taken for this one's
         for panel in (panel for _, _, panels in sections for panel in panels):
             (figures / f"{panel.name}.svg").write_text(panel.svg, encoding="utf-8")
             (figures / f"{panel.name}.png").write_bytes(panel.png)

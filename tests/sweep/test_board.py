@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from planted_sweep import SIZES, write_sweep
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from typer.testing import CliRunner
 
+from bigchem.errors import UserError
 from bigchem.sweep.board import write_board
 from bigchem.sweep.report import study
 
@@ -38,3 +40,17 @@ def test_writing_again_replaces_what_was_there(tmp_path: Path) -> None:
     for sizes in (SIZES, SIZES[:1]):
         write_board(study([write_sweep(tmp_path / str(len(sizes)), sizes=sizes, alone=())]), tmp_path / "board")
     assert len(list((tmp_path / "board" / "runs").iterdir())) == 1
+
+
+@pytest.mark.parametrize("inside", ["demo/checkpoint", ""])
+def test_what_others_wrote_is_refused_before_anything_is_read(tmp_path: Path, inside: str) -> None:
+    import scale_sweep
+
+    file = tmp_path / "board" / inside
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("x")
+    words = ["absent.csv", "--out", str(tmp_path / "out"), "--tensorboard", str(tmp_path / "board")]
+    told = CliRunner().invoke(scale_sweep.app, words).exception
+    assert isinstance(told, UserError)
+    assert told.where == str(tmp_path / "board")
+    assert file.read_text() == "x"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from planted_sweep import SIZES, write_sweep
 
+from bigchem.errors import UserError
 from bigchem.sweep import report
 
 BEYOND = 4e7
@@ -169,3 +170,16 @@ def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "sweep", sizes=SIZES[:2], alone=())
     first, second = (report.write(report.study([sweep], ["actions:bleu2"]), tmp_path / name) for name in ("a", "b"))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_figures_of_an_earlier_report_are_replaced_and_anyone_elses_are_not(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "sweep", sizes=SIZES[:1], alone=())
+    for metric in ("bleu2", "loss"):
+        analysis = report.study([sweep], [f"actions:{metric}"])
+        report.write(analysis, tmp_path / "paper")
+    figures = tmp_path / "paper" / "figures"
+    assert {file.name for file in figures.glob("*.svg")} == {"actions-loss.svg"}
+    (figures / "photo.png").touch()
+    with pytest.raises(UserError, match=r"figures: .* not written here: photo\.png"):
+        report.write(analysis, tmp_path / "paper")
+    assert (figures / "photo.png").is_file()
