@@ -95,8 +95,10 @@ class Line:
 def line(parameters: Sequence[float], estimates: Sequence[Estimate]) -> Line | None:
     """A line through points (one per size, or one per size and seed); None for fewer than three sizes.
 
-    The slope's interval is the wider of two: Student's t on the scatter about the line, and the points' own margins
-    carried through. With three points the scatter alone is a single degree of freedom and can be small by luck.
+    The slope's interval is the wider of two: Student's t on the scatter about the line, and, where margins are known,
+    those carried through, joined in quadrature with the noise of training, by Student's t on the seeds about the mean
+    of their size. The scatter alone would not do: with three points it is a single degree of freedom and can be small
+    by luck, and with several seeds it counts each as a size, though the noise of the examples is common to them.
     """
     sizes = np.asarray(parameters, dtype=float)
     values = np.array([e.value for e in estimates])
@@ -112,13 +114,24 @@ def line(parameters: Sequence[float], estimates: Sequence[Estimate]) -> Line | N
     residuals = values - height - slope * x
     dof = len(values) - 2
     scatter = student_t(dof) * math.sqrt(float(residuals @ residuals) / dof / float(spread @ spread))
-    carried = 0.0
+    known = 0.0
     if all(e.margins is not None for e in estimates):
         margins = np.array([max(e.margins or (0.0, 0.0)) for e in estimates])
         # Seeds of one size share their test examples, so their margins add up before sizes are joined.
         carried = math.hypot(*(abs(float(weights[sizes == s] @ margins[sizes == s])) for s in distinct))
-    half = max(scatter, carried)
+        known = math.hypot(carried, _training(sizes, values) / math.sqrt(float(spread @ spread)))
+    half = max(scatter, known)
     return Line(Estimate(slope, slope - half, slope + half), height, pivot, len(distinct))
+
+
+def _training(sizes: Floats, values: Floats) -> float:
+    """Half of the 95 % interval of one seed about the mean of its size, the variance pooled over sizes; 0 with one seed
+    everywhere."""
+    dof = len(values) - len(np.unique(sizes))
+    if not dof:
+        return 0.0
+    means = np.array([values[sizes == size].mean() for size in sizes])
+    return student_t(dof) * math.sqrt(float(((values - means) ** 2).sum()) / dof)
 
 
 def _pivot(sizes: Floats) -> float:

@@ -38,7 +38,7 @@ def check_written(folder: Path) -> None:
 
 
 def _files(folder: Path) -> list[str]:
-    """All that is no folder of its own, by its path below this one."""
+    """Files and links, by their path below this one."""
     return sorted(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()
     )

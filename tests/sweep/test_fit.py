@@ -33,6 +33,18 @@ def test_a_slopes_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert 0.92 <= covered / 600 <= 0.98
 
 
+def test_a_slopes_interval_covers_the_truth_where_seeds_share_their_examples() -> None:
+    random = np.random.default_rng(0)
+    sizes, draws, margin = np.repeat([1e6, 1e7, 1e8], 3), 2000, 1.96
+    covered = 0
+    for _ in range(draws):
+        examples, training = np.repeat(random.normal(0, 1.0, 3), 3), random.normal(0, 1.7, 9)
+        found = line(sizes, [Estimate(v, v - margin, v + margin) for v in examples + training])
+        assert found is not None
+        covered += found.slope.sign == 0
+    assert 0.935 <= covered / draws <= 0.98
+
+
 def test_points_that_lie_on_a_line_by_luck_keep_the_width_of_their_margins() -> None:
     found = line(SIZES[:3], [Estimate(0.1 * i, 0.1 * i - 0.05, 0.1 * i + 0.05) for i in range(3)])
     assert found is not None
