@@ -89,10 +89,14 @@ def load(paths: Iterable[str | Path], allow_mixed: bool = False, progress: Progr
 
 
 def find(paths: Iterable[str | Path]) -> list[Path]:
-    """The result files behind paths, folders searched, each file once."""
+    """The result files behind paths, folders searched, each file once.
+
+    Those of probes, RESULTS/probe/SPELLING/results.json below a RESULTS/results.json, are no scores of a sweep.
+    """
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
-        files = sorted(path.glob("**/results.json")) if path.is_dir() else [path]
+        below = (file for file in path.glob("**/results.json") if not _probed(file, path))
+        files = sorted(below) if path.is_dir() else [path]
         if not files:
             raise UserError("no results.json in this folder or under it", str(path), "run `bigchem evaluate` first")
         for file in files:
@@ -106,6 +110,12 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
     if not found:
         raise UserError("no result files given", hint=GIVE)
     return list(found.values())
+
+
+def _probed(file: Path, folder: Path) -> bool:
+    """Whether a file below this folder is of a probe of a model whose results lie below it too."""
+    below = file.relative_to(folder).parts
+    return len(below) > 2 and below[-3] == "probe" and (file.parents[2] / "results.json").is_file()
 
 
 def read_json(file: Path) -> list[Score]:

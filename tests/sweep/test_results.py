@@ -20,11 +20,17 @@ def one(**changes: Any) -> dict[str, Any]:
     return results_of(SIZES[0], ("captioning",)) | changes
 
 
-def test_folders_are_searched_and_a_file_given_twice_is_read_once(tmp_path: Path) -> None:
+def test_folders_are_searched_for_results_but_not_probes_and_a_file_given_twice_is_read_once(tmp_path: Path) -> None:
     write_sweep(tmp_path, sizes=SIZES[:1])
     file = next(tmp_path.glob("**/results.json"))
+    write_result(tmp_path, results_of(SIZES[0], TASKS) | {"run": "probe", "seed": 1})
+    for asked in ("canonical", "random"):
+        probed = file.parent / "probe" / asked / "results.json"
+        probed.parent.mkdir(parents=True)
+        probed.write_bytes(file.read_bytes())
     results = load([tmp_path, file])
-    assert len(results.runs) == 1 + len(TASKS)
+    assert len(results.runs) == 2 + len(TASKS)
+    assert len(load([probed.parent]).runs) == 1
     assert {run.regime for run in results.runs} == {"together", "alone"}
 
 
