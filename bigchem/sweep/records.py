@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Literal
 
-from bigchem.errors import unknown
+from bigchem.errors import UserError
 from bigchem.sweep.fit import Estimate
 
 Regime = Literal["together", "alone"]
@@ -59,12 +60,17 @@ class Results:
     notes: tuple[str, ...] = ()
 
 
-def higher_is_better(metric: str) -> bool:
-    """The metric's direction, from the protocol; UserError for a metric that the protocol does not know."""
+def higher_is_better(metric: str, where: str | None = None) -> bool:
+    """The metric's direction, from the protocol; UserError for a metric that the protocol does not know.
+
+    where: the file and line that name it.
+    """
     from bigchem.evaluate.definitions import HIGHER_IS_BETTER
 
     if metric == LOSS:
         return False
     if metric not in HIGHER_IS_BETTER:
-        unknown("metric", metric, list(HIGHER_IS_BETTER))
+        close = get_close_matches(metric, [LOSS, *HIGHER_IS_BETTER], n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "bigchem/evaluate/definitions.py has all of them"
+        raise UserError(f"unknown metric '{metric}'", where, hint)
     return bool(HIGHER_IS_BETTER[metric])

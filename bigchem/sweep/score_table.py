@@ -18,7 +18,7 @@ from bigchem.errors import UserError, unknown
 from bigchem.progress import Progress
 from bigchem.strict import Section, validate
 from bigchem.sweep.fit import Estimate
-from bigchem.sweep.records import Regime, Run, Score
+from bigchem.sweep.records import Regime, Run, Score, higher_is_better
 from bigchem.tasks import check_labelled
 
 WRITTEN = ("parameters", "task", "regime", "metric", "value", "low", "high", "seed", "run")
@@ -47,26 +47,34 @@ class _Row(Section):
 def read_table(file: Path, progress: Progress) -> list[Score]:
     """The scores of a table; predictions that it names, relative to its folder, are scored. UserError with the line."""
     runs: dict[tuple[Any, ...], Run] = {}
-    scores: list[Score] = []
+    scores: dict[tuple[int, str, str], Score] = {}
     for where, row in _csv_rows(file) if file.suffix == ".csv" else _json_rows(file):
         check_labelled(row.task, f"{where}.task")
         run = _run(row, where, str(file))
         key = (run.name, run.parameters, run.regime, run.seed)
-        run = runs.setdefault(key, run)
         if row.mixture is not None and row.task not in run.mixture:
             raise UserError(f"'{row.task}' is not in the mixture '{row.mixture}'", where)
-        if row.predictions is None:
-            scores.append(_stated(run, row, where))
-        else:
-            scores += _predicted(run, row, where, file.parent / row.predictions, progress)
+        known = runs.setdefault(key, run)
+        if known.mixture != run.mixture:
+            what = f"the run '{run.name}' has two mixtures, {_tasks(known)} and {_tasks(run)}"
+            raise UserError(what, where, "give each model a 'run' of its own")
+        found = (
+            [_stated(known, row, where)]
+            if row.predictions is None
+            else _predicted(known, row, where, file.parent / row.predictions, progress)
+        )
+        for score in found:
+            if scores.setdefault((id(known), score.task, score.metric), score) is not score:
+                what = f"{score.task} {score.metric} of the run '{known.name}' with seed {known.seed} is given twice"
+                raise UserError(what, where, "give each model a 'run' or a 'seed' of its own")
     if not scores:
         raise UserError("no scores", str(file))
-    return scores
+    return list(scores.values())
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[str, _Row]]:
     try:
-        with file.open(encoding="utf-8", newline="") as lines:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines)
             _check_columns(reader.fieldnames or (), f"{file}:1")
             for raw in reader:
@@ -106,13 +114,18 @@ def _run(row: _Row, where: str, source: str) -> Run:
     for task in tasks:
         check_labelled(task, f"{where}.mixture")
     regime: Regime = row.regime or ("together" if len(tasks) > 1 else "alone")
-    name = row.run or f"{row.parameters}-{regime}"
+    name = row.run or f"{row.parameters}-{'+'.join(sorted(tasks)) or regime}"
     return Run(name, row.parameters, regime, row.seed, source, mixture=dict.fromkeys(tasks, 1 / max(1, len(tasks))))
+
+
+def _tasks(run: Run) -> str:
+    return "+".join(run.mixture) or "one that is not told"
 
 
 def _stated(run: Run, row: _Row, where: str) -> Score:
     if row.metric is None:
         raise UserError("neither 'metric' nor 'predictions'", where)
+    higher_is_better(row.metric, f"{where}.metric")
     return Score(run, row.task, row.metric, estimate_of(row.value, row.low, row.high, where), row.definition or "")
 
 

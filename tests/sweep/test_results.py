@@ -160,6 +160,11 @@ def test_a_table_of_foreign_models_is_read_with_its_gaps(tmp_path: Path) -> None
         (f"{HEAD}\n1,captioning,alone\n", "not 9 fields"),
         (f"{HEAD}\n1,captioning,,bleu4,0.4,,,0,x\n", "neither or both of 'regime' and 'mixture'"),
         (f"{HEAD}\n1,captioning,alone,,0.4,,,0,x\n", "neither 'metric' nor 'predictions'"),
+        (
+            f"{HEAD}\n1,captioning,alone,bleuw4,0.4,,,0,x\n",
+            "unknown metric 'bleuw4'\nnext: did you mean bleu4 or bleu or",
+        ),
+        (f"{HEAD}\n1,captioning,alone,foo,0.4,,,0,x\n", "unknown metric 'foo'\nnext: bigchem/evaluate/definitions.py"),
         ("parameters,task,mixture,metric\n1,forward,captioning+actions,top1\n", "'forward' is not in the mixture"),
         ("parameters,task,mixture,metric\n1,forward,forward+acts,top1\n", "unknown task 'acts'"),
         ("parameters,task,regime,metric,predictions\n1,forward,alone,top1,a.txt\n", "'metric' beside 'predictions'"),
@@ -174,6 +179,41 @@ def test_a_wrong_table_is_told_with_its_line(tmp_path: Path, text: str, told: st
     if told != "no such file":  # that is the predictions' own
         line = 1 if told.startswith(("no column", "unknown column", "a column")) else 2
         assert f"{file}:{line}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("head", "rows", "told"),
+    [
+        (
+            HEAD,
+            ["1,forward,alone,top1,0.1,,,0,x", "1,forward,alone,top1,0.2,,,0,x"],
+            "top1 of the run 'x' .* given twice",
+        ),
+        (
+            "parameters,task,mixture,metric,run",
+            ["1,forward,forward,top1,x", "1,actions,actions,bleu2,x"],
+            "'x' has two mixtures, forward and actions",
+        ),
+    ],
+)
+def test_rows_of_one_run_that_contradict_each_other_are_told_with_the_second_line(
+    tmp_path: Path, head: str, rows: list[str], told: str
+) -> None:
+    file = tmp_path / "scores.csv"
+    file.write_text("\n".join([head, *rows]))
+    with pytest.raises(UserError, match=told) as error:
+        load([file])
+    assert error.value.where == f"{file}:3"
+
+
+def test_models_without_a_run_are_told_apart_by_their_mixtures(tmp_path: Path) -> None:
+    file = tmp_path / "scores.csv"  # as Excel saves it
+    rows = "1,captioning,captioning,bleu4,0.4\n1,generation,generation,bleu,0.5\n"
+    file.write_text(f"parameters,task,mixture,metric,value\n{rows}", encoding="utf-8-sig")
+    assert {run.name: run.mixture for run in load([file]).runs} == {
+        "1-captioning": {"captioning": 1.0},
+        "1-generation": {"generation": 1.0},
+    }
 
 
 def test_directions_come_from_the_protocol() -> None:
