@@ -135,8 +135,7 @@ def cautions(cells: Sequence[Cell], gains: Sequence[Gain], headline: dict[str, s
         notes.append(
             "Three sizes are too few for a curve: only lines are fitted, and their slopes have one degree of freedom."
         )
-    if all(len(c.seeds) <= 1 for c in cells):
-        notes.append("One seed everywhere: no interval holds the noise of training.")
+    notes += _one_seed([c for c in cells if c.seeds])
     if gains:
         notes.append(_compared(gains))
     there_is = {(c.task, c.regime, c.parameters) for c in cells if headline.get(c.task) == c.metric and c.estimate}
@@ -157,3 +156,16 @@ def cautions(cells: Sequence[Cell], gains: Sequence[Gain], headline: dict[str, s
             f"Trained tokens of a run: together {spans['together']} over all its tasks; alone {spans['alone']}."
         )
     return notes
+
+
+def _one_seed(cells: Sequence[Cell]) -> list[str]:
+    """Where intervals hold no noise of training: a size, or these tasks at a size."""
+    single = [c for c in cells if len(c.seeds) == 1]
+    if len(single) == len(cells):
+        return ["One seed everywhere: no interval holds the noise of training."]
+    places = []
+    for size in sorted({c.parameters for c in single}):
+        of = dict.fromkeys(f"{c.task} {c.regime}" for c in single if c.parameters == size)
+        whole = all(len(c.seeds) == 1 for c in cells if c.parameters == size)
+        places.append(size_name(size) if whole else f"{size_name(size)} ({', '.join(of)})")
+    return [f"One seed at {_joined(places)}: intervals there hold no noise of training."] if places else []

@@ -114,8 +114,16 @@ def test_one_seed_and_unequal_tokens_are_owned_up_to(tmp_path: Path) -> None:
     notes = analyse(load([write_sweep(tmp_path)])).notes
     assert any("One seed everywhere" in note for note in notes)
     assert any("together 1,200,000" in note and "alone 240,000" in note for note in notes)
-    many = analyse(load([write_sweep(tmp_path / "more", sizes=SIZES[:1], seeds=(0, 1))])).notes
-    assert not any("One seed" in note for note in many)
+    more = write_sweep(tmp_path / "more", sizes=SIZES[:1], seeds=(0, 1))
+    assert not any("One seed" in note for note in analyse(load([more])).notes)
+    write_sweep(more, sizes=SIZES[1:2])
+    write_result(more, results_of(SIZES[2], TASKS))
+    write_result(more, results_of(SIZES[2], ("actions",)))
+    write_result(more, results_of(SIZES[2], ("actions",), seed=1))
+    told = "One seed at 1M and 5.2M (captioning together, generation together, forward together, "
+    (note,) = (note for note in analyse(load([more])).notes if note.startswith("One seed"))
+    assert note.startswith(told)
+    assert note.endswith("actions together): intervals there hold no noise of training.")
 
 
 def test_chosen_metrics_are_drawn_and_unknown_ones_refused(tmp_path: Path) -> None:
