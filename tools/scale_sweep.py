@@ -33,7 +33,7 @@ def scale_sweep(
         typer.Option(metavar="PARAMETERS", help="Read the curves at this size too, as in 3e9 (repeatable)."),
     ] = None,
     beyond_a_decade: Annotated[
-        bool, typer.Option("--beyond-a-decade", help="Allow --extrapolate further than tenfold beyond the sizes.")
+        bool, typer.Option("--beyond-a-decade", help="Allow --extrapolate further than tenfold beyond a curve's sizes.")
     ] = False,
     independent: Annotated[
         bool, typer.Option("--independent", help="Do not compare predictions; quicker, with wider intervals.")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bigchem.errors import UserError
 from bigchem.sweep.cells import Cell, Key, cells_of, chosen_metrics, headlines, size_name
 from bigchem.sweep.curves import Curve, Observation, curve
-from bigchem.sweep.fit import Estimate, Line
+from bigchem.sweep.fit import MIN_SIZES_FOR_LINE, Estimate, Line
 from bigchem.sweep.gains import Gain, PairKey, Pool, gains_of, pools_of, trend_of
 from bigchem.sweep.records import LOSS, REGIMES, Regime, Results
 from bigchem.sweep.words import cautions, claim, pool_sentences, sentences
 
 A_DECADE = 10.0
-"""How far beyond the measured sizes a curve may be read without being asked twice."""
+"""How far beyond its measured sizes a curve may be read without being asked twice."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def analyse(
 ) -> Analysis:
     """metrics: "TASK:METRIC" to draw instead of each task's headline and loss. paired: see gains_of.
 
-    extrapolate: further sizes to read the curves at; UserError beyond a decade of those measured, unless allowed.
+    extrapolate: further sizes to read the curves at; UserError where that is more than a decade beyond the sizes of one
+    that is drawn, unless allowed.
     """
     check(results, metrics, extrapolate, beyond_a_decade)
     cells = cells_of(results.scores)
@@ -71,8 +74,7 @@ def analyse(
     headline = headlines(cells)
     keys = list(dict.fromkeys((c.task, c.metric) for c in cells))
     trends = {key: found for key in keys if (found := trend_of([g for g in gains if (g.task, g.metric) == key]))}
-    measured = _measured(results)
-    shown = chosen_metrics(metrics, measured) if metrics else _default_shown(headline, measured)
+    shown = _shown(metrics, cells)
     notes = (*cautions(cells, gains, headline, results), *results.notes)
     if metrics:  # what was asked for stands for its task, in words too
         headline = {**headline, **{task: metric for task, metric in reversed(shown) if metric != LOSS}}
@@ -100,25 +102,33 @@ def _curves(cells: Sequence[Cell], keys: Sequence[Key]) -> dict[tuple[str, str, 
 
 def check(results: Results, metrics: Sequence[str], extrapolate: Sequence[float], beyond_a_decade: bool) -> None:
     """UserError for a metric without a value, and for a size that curves may not be read at; see analyse."""
-    chosen_metrics(metrics, _measured(results))
-    sizes = [run.parameters for run in results.runs]
+    cells = cells_of(results.scores)
+    shown = _shown(metrics, cells)
     for size in extrapolate:
-        if size <= 0:
+        if not (math.isfinite(size) and size > 0):
             raise UserError(f"{size:g} is no number of parameters", "--extrapolate")
-        if not beyond_a_decade and not min(sizes) / A_DECADE <= size <= max(sizes) * A_DECADE:
+    for key, regime in itertools.product(shown, REGIMES) if not beyond_a_decade else ():
+        found = [c for c in cells if (c.task, c.metric, c.regime) == (*key, regime) and c.estimate is not None]
+        if len(found) >= MIN_SIZES_FOR_LINE:  # else there is no curve
+            _check_reach(found, extrapolate)
+
+
+def _check_reach(cells: Sequence[Cell], extrapolate: Sequence[float]) -> None:
+    """UserError for a size more than a decade beyond those of a curve's cells."""
+    first, last = cells[0], cells[-1]
+    for size in extrapolate:
+        if not first.parameters / A_DECADE <= size <= last.parameters * A_DECADE:
             raise UserError(
-                f"{size_name(size)} is more than a decade beyond the measured sizes, "
-                f"{size_name(min(sizes))} to {size_name(max(sizes))}",
+                f"{size_name(size)} is more than a decade beyond the measured sizes of {first.task} {first.metric} "
+                f"{first.regime}, {size_name(first.parameters)} to {size_name(last.parameters)}",
                 "--extrapolate",
                 "no data here tell which shape goes on so far; --beyond-a-decade reads the curves there all the same",
             )
 
 
-def _measured(results: Results) -> list[Key]:
-    """All that has a value, in the order of the cells."""
-    return list(dict.fromkeys((c.task, c.metric) for c in cells_of(results.scores) if c.estimate is not None))
-
-
-def _default_shown(headline: dict[str, str], keys: Sequence[Key]) -> tuple[Key, ...]:
-    losses = [(task, LOSS) for task in headline if (task, LOSS) in keys]
-    return tuple(dict.fromkeys([*headline.items(), *losses]))
+def _shown(metrics: Sequence[str], cells: Sequence[Cell]) -> tuple[Key, ...]:
+    """The metrics that were asked for, or else every task's headline, and its loss where there is one."""
+    measured = list(dict.fromkeys((c.task, c.metric) for c in cells if c.estimate is not None))
+    headline = headlines(cells)
+    losses = [(task, LOSS) for task in headline if (task, LOSS) in measured]
+    return chosen_metrics(metrics, measured) or tuple(dict.fromkeys([*headline.items(), *losses]))

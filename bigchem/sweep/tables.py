@@ -92,22 +92,24 @@ def fit_rows(analysis: Analysis) -> list[Row]:
 
 
 def beyond_rows(analysis: Analysis) -> list[Row]:
-    """What the curves say at the sizes that were asked for, of the drawn metrics; measured: within the sizes."""
-    sizes = analysis.sizes
-    return [
-        {
-            "task": task,
-            "metric": metric,
-            "regime": regime,
-            "parameters": parameters,
-            "measured": sizes[0] <= parameters <= sizes[-1],
-            "shape": curve.shape,
-            **numbers(curve.at(parameters)),
-        }
-        for (task, metric, regime), curve in analysis.curves.items()
-        if (task, metric) in analysis.shown
-        for parameters in analysis.beyond
-    ]
+    """What the curves say at the sizes that were asked for, of the drawn metrics; measured: within a curve's sizes."""
+    rows = []
+    for (task, metric, regime), curve in analysis.curves.items():
+        sizes = [cell.parameters for cell in analysis.cells_of((task, metric), regime)]
+        rows += [
+            {
+                "task": task,
+                "metric": metric,
+                "regime": regime,
+                "parameters": parameters,
+                "measured": sizes[0] <= parameters <= sizes[-1],
+                "shape": curve.shape,
+                **numbers(curve.at(parameters)),
+            }
+            for parameters in analysis.beyond
+            if (task, metric) in analysis.shown
+        ]
+    return rows
 
 
 TABLES: Mapping[str, tuple[str, ...]] = {

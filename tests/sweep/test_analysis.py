@@ -12,6 +12,7 @@ from bigchem.sweep.cells import size_name
 from bigchem.sweep.fit import Estimate
 from bigchem.sweep.records import REGIMES
 from bigchem.sweep.results import load
+from bigchem.sweep.tables import beyond_rows
 from bigchem.sweep.words import signed
 
 
@@ -168,8 +169,22 @@ def test_curves_are_read_a_decade_beyond_the_sizes_and_no_further_unless_asked_t
         with pytest.raises(UserError, match="more than a decade beyond"):
             analyse(results, extrapolate=[size])
         assert analyse(results, extrapolate=[size], beyond_a_decade=True).beyond == (size,)
-    with pytest.raises(UserError, match="no number of parameters"):
-        analyse(results, extrapolate=[0.0], beyond_a_decade=True)
+    for wrong in (0.0, math.inf, math.nan):
+        with pytest.raises(UserError, match="no number of parameters"):
+            analyse(results, extrapolate=[wrong], beyond_a_decade=True)
+
+
+def test_a_curve_is_read_by_its_own_sizes_not_by_those_of_the_others(tmp_path: Path) -> None:
+    for size in (*SIZES, 10**9):
+        for mixture in (("captioning", "forward"), ("captioning",)) if size in SIZES else (("captioning", "forward"),):
+            content = results_of(size, mixture)
+            content["metrics"] = [metric for metric in content["metrics"] if metric["metric"] == "loss"]
+            write_result(tmp_path, content)
+    results = load([tmp_path])
+    with pytest.raises(UserError, match=r"beyond the measured sizes of captioning loss alone, 0\.2M to 5.2M"):
+        analyse(results, extrapolate=[1e9])
+    rows = beyond_rows(analyse(results, ["captioning:loss"], extrapolate=[1e9], beyond_a_decade=True))
+    assert {row["regime"]: row["measured"] for row in rows} == {"together": True, "alone": False}
 
 
 def test_numbers_are_told_to_two_digits_of_their_interval() -> None:
