@@ -31,6 +31,7 @@ def run_demo(out: Path, *, fresh: bool = False) -> Path:
     progress = Progress()
     if fresh:
         shutil.rmtree(out, ignore_errors=True)
+    report.check_place(out / "report")
     data, runs = out / "data", out / "runs"
     progress.say(f"1/3 data: synthetic corpus -> {data}")
     build(load_recipe(shipped.find("recipes", "demo-data", ".toml")), data, progress)
