@@ -22,7 +22,10 @@ def card(proof: str, name: str, manifest: Manifest, run_dir: Path) -> str:
     use = (
         "```python\nfrom transformers import AutoTokenizer, T5ForConditionalGeneration\n\n"
         f'model = T5ForConditionalGeneration.from_pretrained("{name}")\n'
-        f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n```'
+        f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n'
+        f'source = tokenizer("{TASKS["captioning"].prompt}CC(=O)O", return_tensors="pt")\n'
+        "output = model.generate(**source, num_beams=5)\n"
+        "print(tokenizer.decode(output[0], skip_special_tokens=True))\n```"
     )
     return (
         f"{HEAD}# {run_dir.name}\n\nA T5 for chemistry and language, trained by bigchem for {manifest.step} steps "

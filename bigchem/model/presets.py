@@ -99,6 +99,10 @@ _FEED_FORWARD = {
 _CONFIG_FIELDS = tuple(field.name for field in fields(Shape) if field.name not in ("gated", "tied"))
 
 
+MAX_NEW_TOKENS = 512
+"""The protocol's longest output, for generation_config.json: transformers' own default cuts captions at 20 tokens."""
+
+
 def to_hf_config(shape: Shape, dropout: float) -> dict[str, Any]:
     """The config.json that transformers' T5ForConditionalGeneration reads."""
     return {
@@ -119,7 +123,8 @@ def write_configs(hf_config: Mapping[str, Any], dtype: str, folder: Path) -> Non
     """Writes config.json and generation_config.json of a model whose weights are of type float32 or bfloat16."""
     strict.write_atomically(folder / "config.json", json.dumps({**hf_config, "dtype": dtype}, indent=1))
     ids = {key: hf_config[key] for key in ("decoder_start_token_id", "eos_token_id", "pad_token_id")}
-    strict.write_atomically(folder / "generation_config.json", json.dumps(ids, indent=1))
+    generation = {**ids, "max_new_tokens": MAX_NEW_TOKENS}
+    strict.write_atomically(folder / "generation_config.json", json.dumps(generation, indent=1))
 
 
 def from_hf_config(config: dict[str, Any], where: str | None = None) -> Shape:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 from bigchem import strict
 from bigchem.cli import app
 from bigchem.config import RunConfig
+from bigchem.export import model_folder
 from bigchem.launch import job
 from bigchem.launch.evaluate import Request, evaluate_here
 from bigchem.launch.rendezvous import Rendezvous
@@ -79,10 +81,22 @@ def test_a_run_folder_stands_for_its_model(extended: RunConfig, tmp_path: Path) 
     asked = ["score", predictions, "--task", "retrosynthesis", "--forward-model", str(run), "--json"]
     scored = {one["metric"]: one for one in json.loads(CliRunner().invoke(app, asked).stdout)}
     assert scored["round_trip"]["n"] == 2
-    shutil.rmtree(run / "model")
+    shutil.rmtree(run / "model")  # nothing is consolidated for what is refused
     refused = CliRunner().invoke(app, ["score", predictions, "--task", "forward", "--forward-model", str(run)])
     assert "goes with retrosynthesis, not with forward" in str(refused.exception)
-    assert not (run / "model").exists()  # nothing is consolidated for that
+    assert not (run / "model").exists()
+
+
+def test_the_model_card_says_how_to_generate(
+    extended: RunConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = (model_folder(extended.run_dir) / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    monkeypatch.chdir(extended.run_dir)
+    found: dict[str, Any] = {}
+    exec(code, found)  # noqa: S102 - as its reader would
+    assert found["output"].shape[-1] > 21  # transformers' own default
+    assert capsys.readouterr().out.strip()
 
 
 def _loses_a_peer(*arguments: object, **more: object) -> NoReturn:
