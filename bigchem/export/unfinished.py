@@ -1,6 +1,7 @@
 """A folder that is being filled, and that the next attempt goes on with if this one is killed.
 
-.NAME.partial/         beside NAME; locked by the process that fills it
+.NAME.lock             beside NAME; held by the process that fills the folder, until that has its name
+.NAME.partial/
     unfinished.json    what it is to become, and which files are whole, with their hashes
 """
 
@@ -18,7 +19,7 @@ from bigchem.data.locks import is_at, lock
 from bigchem.errors import UserError
 from bigchem.train.checkpoint import sha256_of
 
-RECORD, LOCK = "unfinished.json", ".lock"
+RECORD = "unfinished.json"
 
 
 class Unfinished:
@@ -30,7 +31,7 @@ class Unfinished:
         whole = _record(folder / RECORD, self._identity).items()
         self.files = {name: known for name, known in whole if _is(folder / name, known)}
         for path in folder.iterdir():
-            if path.name not in self.files and path.name != LOCK:
+            if path.name not in self.files:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.kept = len(self.files)
         self._write()
@@ -50,24 +51,33 @@ def unfinished(path: Path, identity: Mapping[str, Any]) -> Iterator[Unfinished]:
     """A folder to fill; where the block ends, it takes the name `path`, and the place of an older folder.
 
     Where the block fails with UserError, it is removed; where it is cut off otherwise, it stays. Another process that
-    fills it is waited for.
+    fills it is waited for, and may have made `path` by then: whether that is wanted, the block has to ask.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path.with_name(f".{path.name}.lock")):
+        partial = path.with_name(f".{path.name}.partial")
+        partial.mkdir(exist_ok=True)
+        try:
+            yield Unfinished(partial, identity)
+        except UserError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        (partial / RECORD).unlink()
+        strict.take_place(partial, path)
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """A lock file that is removed where the block ends. It lies outside the folder, whose name changes under it."""
     while True:
-        partial.mkdir(parents=True, exist_ok=True)
-        with (partial / LOCK).open("wb") as handle:
+        with file.open("wb") as handle:
             lock(handle)
-            if not is_at(handle, partial / LOCK):  # the one before has finished, and the folder has its name
+            if not is_at(handle, file):  # the one before has removed it, and the next one locks another
                 continue
-            work = Unfinished(partial, identity)
             try:
-                yield work
-            except UserError:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
-            (partial / RECORD).unlink()
-            (partial / LOCK).unlink()
-            strict.take_place(partial, path)
+                yield
+            finally:
+                file.unlink()
             return
 
 

@@ -8,6 +8,7 @@ from threading import Thread
 
 import pytest
 
+from bigchem import strict
 from bigchem.errors import UserError
 from bigchem.export.unfinished import Unfinished, unfinished
 
@@ -79,20 +80,34 @@ def test_an_older_folder_keeps_its_name_until_the_new_one_is_whole(tmp_path: Pat
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["new"]
 
 
-def test_a_second_one_waits_for_the_first(tmp_path: Path) -> None:
-    seen = []
+@pytest.mark.parametrize("publishing", [False, True], ids=["filled", "published"])
+def test_a_second_one_waits_until_the_first_has_its_name(
+    publishing: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, plainly = [], strict.take_place
 
     def second() -> None:
         with unfinished(tmp_path / "out", {"of": 2}) as work:
             seen.append((tmp_path / "out" / "first").exists())
             put(work, "second", b"")
 
-    with unfinished(tmp_path / "out", {"of": 1}) as work:
-        thread = Thread(target=second)
+    def comes() -> None:
         thread.start()
-        thread.join(timeout=0.3)
+        thread.join(timeout=0.2)
         assert thread.is_alive()
+
+    def publish(partial: Path, path: Path) -> None:
+        if publishing and not thread.ident:
+            comes()
+        plainly(partial, path)
+
+    thread = Thread(target=second)
+    monkeypatch.setattr(strict, "take_place", publish)
+    with unfinished(tmp_path / "out", {"of": 1}) as work:
         put(work, "first", b"")
+        if not publishing:
+            comes()
     thread.join(timeout=10)
     assert seen == [True]
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["second"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
