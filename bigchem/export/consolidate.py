@@ -124,6 +124,7 @@ def export(
         "files": [part.file for part in parts],
     }
     with unfinished(out, identity) as partial:
+        _check_out(out, overwrite=overwrite)  # another process may have made it meanwhile
         _write(weights, dtype, parts, partial, workers, progress)
         write_configs(manifests[-1].model, "bfloat16" if bf16 else "float32", partial.folder)
         shutil.copytree(tokenizer, partial.folder, dirs_exist_ok=True)

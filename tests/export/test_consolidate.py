@@ -144,6 +144,16 @@ def test_what_cannot_be_had_is_refused_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
+def test_what_another_process_made_meanwhile_is_not_replaced(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    monkeypatch.setattr("bigchem.export.consolidate.check_files", lambda *args, **options: out.mkdir())
+    with pytest.raises(UserError, match="exists already"):
+        export(run, out)
+    assert list(tmp_path.rglob("*")) == [out]
+
+
 @pytest.mark.parametrize("fields", [{"data_fingerprint": "0" * 16}, {"model": {}}])
 def test_checkpoints_of_other_data_or_another_model_are_not_averaged(
     run: Path, tmp_path: Path, fields: dict[str, Any]
