@@ -40,15 +40,17 @@ SHARD_SIZE = "5GB"
 class Exported:
     """A model folder and its proof: the probe batch's loss by transformers, and what the engine recorded.
 
-    ema_loss, mean_loss: where the folder holds the running mean of the weights, or the mean over the checkpoints after
-    the steps `averaged`, the probe's loss with it. The engine never computed with that: loss and recorded are those of
-    the checkpoint's weights, which are read in the same way. files: {name: (bytes, sha256)} of the weights.
+    dtype: of the files, fp32 or bf16. ema_loss, mean_loss: where the folder holds the running mean of the weights, or
+    the mean over the checkpoints after the steps `averaged`, the probe's loss with it. The engine never computed with
+    that: loss and recorded are those of the checkpoint's weights, which are read in the same way. files: {name: (bytes,
+    sha256)} of the weights.
     """
 
     model_dir: Path
     checkpoint: Path
     step: int
     tokens: int
+    dtype: str
     loss: float
     recorded: float
     ema_loss: float | None = None
@@ -135,6 +137,7 @@ def export(
             checkpoints[-1],
             manifests[-1].step,
             manifests[-1].tokens,
+            "bf16" if bf16 else "fp32",
             losses.checkpoint,
             manifests[-1].probe["loss"],
             ema_loss=losses.written if ema else None,

@@ -13,12 +13,12 @@ from bigchem.train.checkpoint import PROOF, Manifest
 
 
 def is_newest(model_dir: Path, run_dir: Path) -> bool:
-    """Whether a model folder was exported from the checkpoint that stands for the run now."""
+    """Whether a model folder was exported from the checkpoint that stands for the run now, its weights in fp32."""
     found = chosen(run_dir / "checkpoints")
     if found is None or not (model_dir / PROOF).is_file():
         return False
     proof: dict[str, Any] = json.loads((model_dir / PROOF).read_text(encoding="utf-8"))
-    own = proof["ema_loss"] is None and not proof.get("averaged")
+    own = proof.get("dtype") == "fp32" and proof["ema_loss"] is None and not proof.get("averaged")
     return bool(own and proof["step"] == Manifest.read(found).step)
 
 

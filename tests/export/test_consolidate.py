@@ -23,7 +23,7 @@ from transformers import T5ForConditionalGeneration
 
 from bigchem import program
 from bigchem.errors import UserError
-from bigchem.export import export
+from bigchem.export import export, model_folder
 from bigchem.export.shards import INDEX
 from bigchem.model.presets import PRESETS, num_parameters
 from bigchem.model.pretrained import load_pretrained, weights_of
@@ -174,6 +174,19 @@ def test_a_choice_among_checkpoints(run: Path, tmp_path: Path) -> None:
     assert export(checkpoint, tmp_path / "given").step == 3
     with pytest.raises(UserError, match="is one checkpoint already"):
         export(checkpoint, tmp_path / "twice", step=3)
+
+
+@pytest.mark.parametrize("other", [{"bf16": True}, {"average": 2}])
+def test_another_model_in_a_runs_folder_is_not_taken_for_its_own(
+    run: Path, tmp_path: Path, other: dict[str, Any]
+) -> None:
+    own = copied(run, tmp_path / "run")
+    (own / "config.toml").touch()
+    export(own, own / "model", **other)
+    weights = dict(weights_of(model_folder(own)))
+    assert all(torch.equal(weights[name], weight) for name, weight in weights_after(9, SHAPE).items())
+    made = (own / "model" / "model.safetensors").stat().st_ino
+    assert (model_folder(own) / "model.safetensors").stat().st_ino == made
 
 
 def test_another_loss_than_the_recorded_fails_loudly_and_leaves_nothing(run: Path, tmp_path: Path) -> None:
