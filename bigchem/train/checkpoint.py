@@ -20,7 +20,9 @@ import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from bigchem import strict
 from bigchem.config import CheckpointConfig
@@ -53,18 +55,20 @@ class Manifest:
     tokens: int
     world_size: int
     zero_stage: int
-    precision: str
+    precision: Literal["fp32", "bf16", "fp16"]
     optimizer: str
     data_fingerprint: str
     model: dict[str, Any]
     probe: dict[str, Any]
-    state: dict[str, Any] = field(default_factory=dict)
+    state: dict[str, dict[str, Any]] = field(default_factory=dict)
     files: dict[str, tuple[int, str]] = field(default_factory=dict)
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     def __post_init__(self) -> None:
-        for name, (size, _) in self.files.items():
+        for name in self.files:
             path = PurePosixPath(name)
-            if not path.parts or path.is_absolute() or ".." in path.parts or not isinstance(size, int):
+            if not path.parts or path.is_absolute() or ".." in path.parts:
                 raise ValueError(f"files: {name!r}")
 
     @staticmethod
@@ -76,13 +80,28 @@ class Manifest:
             table = json.loads(file.read_text(encoding="utf-8"))
             if table.pop("format") != FORMAT:
                 raise UserError("written by another version", str(file))
-            return Manifest(**table)
+            manifest = TypeAdapter(Manifest).validate_json(json.dumps(table), strict=True)
+            manifest._check_probe()
+            return manifest
         except FileNotFoundError:
             raise DamagedError("no checkpoint here: manifest.json is missing", str(checkpoint)) from None
         except OSError as error:
             raise DamagedError(f"manifest.json cannot be read: {error.strerror or error}", str(checkpoint)) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            told = ": ".join(map(str, (*first["loc"], first["msg"])))
+            raise DamagedError(f"not a manifest: {told}", str(file)) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedError(f"not a manifest: {error!r}", str(file)) from None
+
+    def _check_probe(self) -> None:
+        """Raises ValueError, KeyError or TypeError unless the probe is examples of the model's tokens, and a loss."""
+        sources, targets, vocabulary = self.probe["sources"], self.probe["targets"], self.model["vocab_size"]
+        rows = [*sources, *targets]
+        if not sources or len(sources) != len(targets) or not all(rows) or not isinstance(self.probe["loss"], float):
+            raise ValueError("probe")
+        if not all(isinstance(token, int) and 0 <= token < vocabulary for row in rows for token in row):
+            raise ValueError("probe: a token is outside of the vocabulary")
 
     @property
     def bytes(self) -> int:

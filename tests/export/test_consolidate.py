@@ -154,7 +154,7 @@ def test_what_another_process_made_meanwhile_is_not_replaced(
     assert list(tmp_path.rglob("*")) == [out]
 
 
-@pytest.mark.parametrize("fields", [{"data_fingerprint": "0" * 16}, {"model": {}}])
+@pytest.mark.parametrize("fields", [{"data_fingerprint": "0" * 16}, {"model": {"vocab_size": 97}}])
 def test_checkpoints_of_other_data_or_another_model_are_not_averaged(
     run: Path, tmp_path: Path, fields: dict[str, Any]
 ) -> None:

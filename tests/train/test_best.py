@@ -25,8 +25,8 @@ MANIFEST = Manifest(
     precision="fp32",
     optimizer="adamw",
     data_fingerprint="f" * 16,
-    model={},
-    probe={},
+    model={"vocab_size": 2},
+    probe={"sources": [[1]], "targets": [[1]], "loss": 1.0},
 )
 
 

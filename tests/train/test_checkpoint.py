@@ -46,8 +46,8 @@ def manifest(step: int) -> Manifest:
         precision="fp32",
         optimizer="adamw",
         data_fingerprint="f" * 16,
-        model={},
-        probe={"loss": 1.0},
+        model={"vocab_size": 2},
+        probe={"sources": [[1]], "targets": [[1]], "loss": 1.0},
     )
 
 
@@ -187,6 +187,29 @@ def test_a_manifest_that_is_none_is_refused_and_passed_over(tmp_path: Path, text
     newest = newest_readable(tmp_path)
     assert newest is not None
     assert newest[1].step == 5
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"step": "3"},
+        {"precision": "x"},
+        {"model": None},
+        {"model": {}},
+        {"state": None},
+        {"state": {"validation": None}},
+        {"files": {"weights.pt": ["256", ""]}},
+        {"more": 1},
+        {"probe": {}},
+        *({"probe": {**manifest(6).probe, **part}} for part in ({"targets": [[2]]}, {"sources": []}, {"loss": None})),
+    ],
+    ids=str,
+)
+def test_a_manifest_with_a_damaged_field_is_named(tmp_path: Path, damage: dict[str, Any]) -> None:
+    file = publish(tmp_path, written(tmp_path, 6), manifest(6)) / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | damage))
+    with pytest.raises(DamagedError, match=r"step_00000006/manifest\.json: not a manifest: [^\n]+$"):
+        Manifest.read(file.parent)
 
 
 def test_a_manifest_of_another_version_is_no_damage(tmp_path: Path) -> None:

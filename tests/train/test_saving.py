@@ -194,9 +194,11 @@ class OneFile:
 def saver(tmp_path: Path) -> Iterator[Saver]:
     """A Saver of a group of one rank, which is this process."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    probe = SimpleNamespace(batch=lambda: None, with_loss=lambda loss: {"loss": loss})
+    probe = SimpleNamespace(
+        batch=lambda: None, with_loss=lambda loss: {"sources": [[1]], "targets": [[1]], "loss": loss}
+    )
     config = config_of(tmp_path, tmp_path, "run", checkpoint={"keep": 2})
-    made = Saver(config, cast("Engine", OneFile()), cast("Probe", probe), "f" * 16, {})
+    made = Saver(config, cast("Engine", OneFile()), cast("Probe", probe), "f" * 16, {"vocab_size": 2})
     yield made
     made.close()
     dist.destroy_process_group()
