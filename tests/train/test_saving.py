@@ -232,7 +232,9 @@ def test_a_disk_that_does_not_give_a_file_back_leads_to_the_checkpoint_before(
     for step in (1, 2):
         saver.save(Done(step), {})
     hashed = checkpoint.sha256_of
-    monkeypatch.setattr(checkpoint, "sha256_of", lambda path: failing() if "2" in path.parent.name else hashed(path))
+    monkeypatch.setattr(
+        checkpoint, "sha256_of", lambda path, *told: failing() if "2" in path.parent.name else hashed(path, *told)
+    )
     assert saver.resume() == (Done(1), {})
     told = "step_00000002: weights.pt cannot be read: Input/output error: going on from step_00000001"
     assert told in capsys.readouterr().out
