@@ -25,7 +25,12 @@ def consolidate(
     ema: Annotated[bool, typer.Option("--ema", help="The running mean of the weights (optimizer.ema).")] = False,
     average: Annotated[int, typer.Option(min=1, help="The mean of the newest N checkpoints (up to --step).")] = 1,
     shard_size: Annotated[str, typer.Option(help="Largest file, such as 5GB or 200MB.")] = "5GB",
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Threads that read and hash.")] = 2,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=64, help="Threads that hash, then read. Default: one a core hashes, up to 8; one reads."
+        ),
+    ] = None,
     hashes: Annotated[
         bool, typer.Option("--hashes/--no-hashes", help="Check all files' hashes first; or read the weights only.")
     ] = True,

@@ -9,6 +9,7 @@ DeepSpeed's own zero_to_fp32 unpickles whatever the files hold, and holds all we
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -34,6 +35,8 @@ from bigchem.train.zero_files import MASTER, ZeroFiles
 EMA = "ema"
 """Key of the running mean among the optimizer's states (train/optimizer.py)."""
 SHARD_SIZE = "5GB"
+MOST_HASHERS = 8
+"""Threads that hash where no number is given and there are more cores."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def export(
     ema: bool = False,
     average: int = 1,
     shard_size: str = SHARD_SIZE,
-    workers: int = 1,
+    workers: int | None = None,
     hashes: bool = True,
     progress: Progress | None = None,
 ) -> Exported:
@@ -95,13 +98,16 @@ def export(
     or another, see Which; or the given checkpoint. An attempt that was killed is gone on with.
 
     ema: the running mean of the weights (optimizer.ema). average: the mean over so many checkpoints, see
-    find_checkpoints. shard_size: largest file, as in 5GB. workers: threads that read. hashes: compare the checkpoint's
-    files with theirs, which reads all of them; else only the weights are read. progress: None: nothing is told.
+    find_checkpoints. shard_size: largest file, as in 5GB. workers: threads that hash, then read ahead; None: one
+    hashes for each core that this process may use, at most MOST_HASHERS, then one reads, as more take more memory.
+    hashes: compare the checkpoint's files with theirs, which reads all of them; else only the weights are read.
+    progress: None: nothing is told.
 
     UserError if the checkpoint is missing, damaged or not bigchem's, if `out` exists, if the result does not have the
     probe's loss, or if a running mean is asked for where there is none.
     """
     progress = progress or Progress(quiet=True)
+    hashers = workers or min(MOST_HASHERS, len(os.sched_getaffinity(0)))
     if ema and average > 1:
         raise UserError("the running mean is a mean already", "--average", "give either --ema or --average")
     _check_out(out, overwrite=overwrite)
@@ -112,7 +118,7 @@ def export(
         raise UserError("the run folder has no tokenizer", str(tokenizer), "export from the folder of a run of ours")
     manifests = of_one_run(checkpoints)
     for checkpoint, manifest in zip(checkpoints, manifests, strict=True):
-        check_files(checkpoint, manifest, workers, progress, hashes=hashes)
+        check_files(checkpoint, manifest, hashers, progress, hashes=hashes)
     files = [ZeroFiles(path, manifest) for path, manifest in zip(checkpoints, manifests, strict=True)]
     if ema and EMA not in files[0].keys:
         raise UserError(
@@ -127,7 +133,7 @@ def export(
     }
     with unfinished(out, identity) as partial:
         _check_out(out, overwrite=overwrite)  # another process may have made it meanwhile
-        _write(weights, dtype, parts, partial, workers, progress)
+        _write(weights, dtype, parts, partial, workers or 1, progress)
         write_configs(manifests[-1].model, "bfloat16" if bf16 else "float32", partial.folder)
         shutil.copytree(tokenizer, partial.folder, dirs_exist_ok=True)
         progress.say("proving: transformers on the probe batch")

@@ -27,6 +27,7 @@ from bigchem.export import export, model_folder
 from bigchem.export.shards import INDEX
 from bigchem.model.presets import PRESETS, num_parameters
 from bigchem.model.pretrained import load_pretrained, weights_of
+from bigchem.progress import Progress
 from bigchem.train.checkpoint import Manifest, step_name
 
 ROOT = Path(__file__).parent.parent.parent
@@ -142,6 +143,23 @@ def test_what_cannot_be_had_is_refused_before_anything_is_written(
     with pytest.raises(UserError, match=told):
         export(run, tmp_path / "out", **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_as_many_threads_hash_as_there_are_cores_up_to_a_limit(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def note(checkpoint: Path, manifest: Manifest, workers: int, progress: Progress, *, hashes: bool) -> None:
+        asked.append(workers)
+        raise UserError("enough")
+
+    monkeypatch.setattr("bigchem.export.consolidate.check_files", note)
+    for cores in (3, 100):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid, cores=cores: set(range(cores)))
+        with pytest.raises(UserError, match="enough"):
+            export(run, tmp_path / "out")
+    assert asked == [3, 8]
 
 
 def test_what_another_process_made_meanwhile_is_not_replaced(
@@ -328,17 +346,19 @@ def test_a_killed_conversion_goes_on_with_its_whole_files(run: Path, tmp_path: P
 
 
 MEMORY = """
-import sys
+import os, sys
 from pathlib import Path
 from transformers import T5ForConditionalGeneration
 from bigchem.export import export
+
+os.sched_getaffinity = lambda pid: range(8)
 
 def memory(key):
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
     return int(line.split()[1]) * 1024
 
 before = memory("VmRSS")
-export(Path(sys.argv[1]), Path(sys.argv[2]), shard_size="70MB", workers=2)
+export(Path(sys.argv[1]), Path(sys.argv[2]), shard_size="70MB")
 print(memory("VmHWM") - before)
 """
 
