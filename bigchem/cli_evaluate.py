@@ -38,12 +38,15 @@ def evaluate(
     wait: Annotated[bool, typer.Option("--wait", help="With --cluster: stay until there are results.")] = False,
     overrides: Set = None,
 ) -> None:
-    """Predict and score. Settings are those of [evaluate]: --set split=valid, --set num_beams=4, --set max_rows=100.
+    """Predict and score. Settings are those of [evaluate]: --set num_beams=4, --set max_rows=100.
+
+    Tasks that are there already, of the same model and settings, stay in the results; predictions of the same model by
+    other settings are never replaced: give another --out.
 
     With --cluster, an array of tasks predicts, N of them for each spelling too, and one scores, to the results of one
     process. Give the same command again if tasks fail: what is predicted stays.
 
-    Example: bigchem evaluate runs/demo/1m-all-s0 --set num_beams=4
+    Example: bigchem evaluate runs/demo/1m-all-s0 --set num_beams=4 --out beams4
 
     Example: bigchem evaluate model --data data/demo --task captioning --probe canonical,random
     """

@@ -88,6 +88,22 @@ def begin(subject: Subject, config: EvaluateConfig) -> None:
         strict.write_atomically(predictions / "identity.json", json.dumps(identity, indent=1))
 
 
+def keep(subject: Subject, config: EvaluateConfig) -> None:
+    """UserError where predictions of this very model would be removed because a person asks for other settings."""
+    begun = _begun(subject)
+    if begun is None or not any((subject.out / "predictions").glob("*.jsonl")):
+        return
+    old, new = (strict.flat(table) for table in (begun, _identity(subject, config, begun["model"])))
+    differing = [name for name in new if old.get(name) != new[name]]
+    if differing and begun["model"] == model_hash(subject.model_dir):
+        told = ", ".join(f"{name.removeprefix('decoding.')}: {old.get(name)} -> {new[name]}" for name in differing)
+        raise UserError(
+            f"predictions of this model by other settings are here: {told}",
+            str(subject.out),
+            "--out ANOTHER, or remove this folder first",
+        )
+
+
 def predict_part(subject: Subject, config: EvaluateConfig, part: int, parts: int, progress: Progress) -> None:
     """Predicts one of several parts of all tasks, into files. What is there already is not done again."""
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
@@ -111,14 +127,17 @@ def parts_left(subject: Subject, config: EvaluateConfig, parts: int) -> list[int
 
 
 def score_parts(subject: Subject, config: EvaluateConfig) -> Path:
-    """Puts all parts together, scores them and writes results.json, its path. UserError if predictions are missing."""
+    """Puts all parts together, scores them and writes results.json, its path. Tasks of an earlier command, predicted
+    in whole by this model and these settings, are scored with them. UserError if predictions are missing."""
     sha256 = model_hash(subject.model_dir)
     if _begun(subject) != _identity(subject, config, sha256):
         raise UserError("predictions are of another model, or of other settings", str(subject.out), AGAIN)
-    scores = [score for task in subject.tasks for score in _score(subject, task, config)]
+    whole = {path.stem for path in (subject.out / "predictions").glob("*.jsonl")}
+    tasks = [task for task in TASK_NAMES if task in subject.tasks or task in whole]
+    scores = [score for task in tasks for score in _score(subject, task, config)]
     cut = {
         task: sources_cut(subject.data.split(config.split, task), config.max_rows, subject.max_source_tokens)
-        for task in subject.tasks
+        for task in tasks
     }
     name = str(subject.about.get("run", subject.model_dir.name))
     strict.write_atomically(subject.out / "table.md", markdown(scores) + "\n" + beside(scores, name))
@@ -176,10 +195,15 @@ def _identity(subject: Subject, config: EvaluateConfig, sha256: str) -> dict[str
 
 def _begun(subject: Subject) -> dict[str, Any] | None:
     """Of which model, data and settings the predictions are that are there."""
+    file = subject.out / "predictions" / "identity.json"
     try:
-        table: dict[str, Any] = json.loads((subject.out / "predictions" / "identity.json").read_text(encoding="utf-8"))
+        table: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        table["model"]
     except FileNotFoundError:
         return None
+    except (ValueError, KeyError, TypeError):
+        hint = f"remove {file.parent}, and predict again"
+        raise UserError("damaged: does not say what the predictions beside it are of", str(file), hint) from None
     return table
 
 
@@ -221,11 +245,27 @@ def _score(subject: Subject, task: str, config: EvaluateConfig) -> list[Score]:
 
 
 def _products(subject: Subject, config: EvaluateConfig, task: str, best: list[str]) -> list[str] | None:
-    """What the forward model makes of the best predictions of retrosynthesis."""
-    if task != "retrosynthesis" or subject.forward_model is None:
+    """What the forward model makes of the best predictions of retrosynthesis; without one, what is kept of the one
+    that results.json names, if that is whole."""
+    sha256 = _forward_model(subject)
+    if task != "retrosynthesis" or sha256 is None:
         return None
-    file = subject.out / "predictions" / f"round_trip.{model_hash(subject.forward_model)}.jsonl"
-    return products(subject.forward_model, best, config, file, Progress())
+    file = subject.out / "predictions" / f"round_trip.{sha256}.jsonl"
+    if subject.forward_model is not None:
+        return products(subject.forward_model, best, config, file, Progress())
+    known = {line["source"]: line["prediction"] for line in read_lines(file)}
+    return [known[text] for text in best] if known.keys() >= set(best) else None
+
+
+def _forward_model(subject: Subject) -> str | None:
+    """sha256 of the round trip's model: the one asked for, or else that of the results that are there."""
+    if subject.forward_model is not None:
+        return model_hash(subject.forward_model)
+    try:
+        told = json.loads((subject.out / "results.json").read_text(encoding="utf-8"))["forward_model"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if told is None else str(told)
 
 
 def _results(
@@ -235,6 +275,7 @@ def _results(
     about = dict(subject.about)
     model = {"preset": about.pop("preset", None), "parameters": presets.num_parameters(shape), "sha256": sha256}
     identity = _identity(subject, config, sha256)
+    asked = subject.forward_model is not None or any(s.metric == "round_trip" and s.value is not None for s in scores)
     return {
         "schema": SCHEMA,
         **about,
@@ -244,7 +285,7 @@ def _results(
         "decoding": identity["decoding"],
         "max_source_tokens": subject.max_source_tokens,
         "sources_cut": cut,
-        "forward_model": None if subject.forward_model is None else model_hash(subject.forward_model),
+        "forward_model": _forward_model(subject) if asked else None,
         "protocol": f"bigchem {bigchem.__version__}",
         "metrics": [asdict(score) for score in scores],
     }

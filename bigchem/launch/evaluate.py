@@ -16,6 +16,7 @@ from bigchem.evaluate.run import (
     begin,
     check,
     evaluate,
+    keep,
     parts_left,
     predict_part,
     run_subject,
@@ -101,6 +102,7 @@ def evaluate_here(request: Request) -> Path:
     which a probe has its probe.md."""
     _checked(request).consolidate()
     subjects, config = request.subjects()
+    _keep(subjects, config)
     results = evaluate(subjects[""], config)
     if request.spellings:
         probe(subjects[""], config, request.spellings, seed=request.probe_seed, progress=Progress())
@@ -138,6 +140,7 @@ def prepare(request: Request) -> None:
     """A task: consolidates, and begins the folders of predictions."""
     request.consolidate()
     subjects, config = request.subjects()
+    _keep(subjects, config)
     for subject in subjects.values():
         check(subject, config)
         begin(subject, config)
@@ -167,11 +170,18 @@ def _checked(request: Request) -> Request:
     return request
 
 
+def _keep(subjects: dict[str, Subject], config: EvaluateConfig) -> None:
+    """Refuses what would remove predictions, before any is."""
+    for subject in subjects.values():
+        keep(subject, config)
+
+
 def _steps(request: Request, tasks: int) -> list[Step]:
     """What is left to do: of a model that is consolidated already, only the parts that are missing."""
     every = [(spelling, number) for spelling in ("", *request.spellings) for number in range(tasks)]
     if not request.is_run or is_newest(request.path / "model", request.path):
         subjects, config = request.subjects()
+        _keep(subjects, config)
         missing = {spelling: parts_left(subject, config, tasks) for spelling, subject in subjects.items()}
         every = [(spelling, number) for spelling, number in every if number in missing[spelling]]
     steps = [

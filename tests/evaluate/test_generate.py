@@ -31,7 +31,7 @@ from bigchem.evaluate.generate import (
 )
 from bigchem.evaluate.predictor import Predictor
 from bigchem.evaluate.run import Subject, begin, evaluate, parts_left, predict_part, score_parts
-from bigchem.launch.evaluate import Request, evaluate_here
+from bigchem.launch.evaluate import Request, evaluate_here, prepare
 from bigchem.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -238,3 +238,28 @@ def test_the_round_trip_asks_the_forward_model_once(small_data: Path, model_dir:
     evaluate(subject, config(max_rows=4), progress=QUIET)
     assert {line["source"] for line in read_lines(file)} == best
     assert read_lines(file)[0]["prediction"] == "C"
+    scored = {m["metric"]: m["value"] for m in json.loads(results.read_text())["metrics"]}
+    both = replace(subject, tasks=("forward",), forward_model=None)
+    kept = json.loads(evaluate(both, config(max_rows=4), progress=QUIET).read_text())
+    assert kept["forward_model"] == table["forward_model"]
+    assert {m["metric"]: m["value"] for m in kept["metrics"] if m["task"] == "retrosynthesis"} == scored
+
+
+def test_another_command_keeps_what_is_there_or_is_refused(small_data: Path, model_dir: Path, tmp_path: Path) -> None:
+    overrides = ("max_rows=3", "max_new_tokens=4", "bootstrap=0")
+    asked = Request(model_dir, str(small_data), ("captioning",), tmp_path / "out", overrides)
+    evaluate_here(asked)
+    results = evaluate_here(replace(asked, tasks=("forward",)))
+    table = results.read_bytes()
+    whole = evaluate_here(replace(asked, tasks=("forward", "captioning"), out=tmp_path / "whole"))
+    assert table == whole.read_bytes()
+    assert (results.parent / "table.md").read_bytes() == (whole.parent / "table.md").read_bytes()
+    kept = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.json*")}
+    other = replace(asked, overrides=(*overrides, "num_beams=3", "split=valid"))
+    for command in (evaluate_here, prepare):
+        with pytest.raises(UserError, match=r"split: test -> valid, num_beams: 1 -> 3\n.*--out ANOTHER"):
+            command(other)
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.json*")} == kept
+    (results.parent / "predictions" / "identity.json").write_text("{")
+    with pytest.raises(UserError, match=r"identity.json: damaged: .*\n.*remove .*predictions"):
+        evaluate_here(asked)
