@@ -22,6 +22,7 @@ def evaluate(
     subject: Annotated[Path, typer.Argument(help="A run folder, or a consolidated model's folder (then --data).")],
     data: Annotated[str | None, typer.Option(help="Data folder or its URL; default: the run's own.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only this task (repeatable).")] = None,
+    split: Annotated[str | None, typer.Option(help="valid or test; default: the run's own, else test.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where results go; default: RUN/results or MODEL/results.")] = None,
     forward_model: Annotated[
         Path | None,
@@ -36,6 +37,7 @@ def evaluate(
     ] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="With --cluster: how many tasks predict.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="With --cluster: stay until there are results.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
     overrides: Set = None,
 ) -> None:
     """Predict and score. Settings are those of [evaluate]: --set num_beams=4, --set max_rows=100.
@@ -48,6 +50,8 @@ def evaluate(
 
     Example: bigchem evaluate runs/demo/1m-all-s0 --set num_beams=4 --out beams4
 
+    Example: bigchem evaluate model --data data/demo --split valid --json
+
     Example: bigchem evaluate model --data data/demo --task captioning --probe canonical,random
     """
     from bigchem.errors import UserError
@@ -59,14 +63,15 @@ def evaluate(
     if cluster is None and (tasks is not None or wait):
         raise UserError("goes with --cluster", "--tasks" if tasks is not None else "--wait", "add --cluster PROFILE")
     spellings = () if probe is None else parse_spellings(probe)
-    request = launch.Request(
-        subject, data, tuple(task or ()), out, tuple(overrides or ()), forward_model, spellings, probe_seed
-    )
+    settings = (*(overrides or ()), *(() if split is None else (f"split={split}",)))
+    request = launch.Request(subject, data, tuple(task or ()), out, settings, forward_model, spellings, probe_seed)
     if cluster is None:
         results: Path | None = launch.evaluate_here(request)
     else:
         results = launch.evaluate_in_tasks(request, load_profile(cluster), tasks or 1, Progress(), stay=wait)
-    if results is not None:
+    if results is not None and as_json:
+        print(results.read_text(encoding="utf-8"))
+    elif results is not None:
         print((results.parent / "table.md").read_text(encoding="utf-8"))
         if spellings:
             print((results.parent / "probe.md").read_text(encoding="utf-8"))

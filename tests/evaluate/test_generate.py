@@ -11,7 +11,9 @@ import pytest
 import torch
 from runs import transformers_loss
 from transformers import T5ForConditionalGeneration
+from typer.testing import CliRunner
 
+from bigchem.cli import app
 from bigchem.config import EvaluateConfig
 from bigchem.data.shards import Data, TaskRows
 from bigchem.data.tokenizer import EOS
@@ -260,6 +262,11 @@ def test_another_command_keeps_what_is_there_or_is_refused(small_data: Path, mod
         with pytest.raises(UserError, match=r"split: test -> valid, num_beams: 1 -> 3\n.*--out ANOTHER"):
             command(other)
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.json*")} == kept
+    command = ["evaluate", str(model_dir), "--data", str(small_data), "--out", str(asked.out), "--task", "forward"]
+    command += [word for override in overrides for word in ("--set", override)]
+    assert json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout) == json.loads(table)
+    refused = CliRunner().invoke(app, [*command, "--split", "valid"])
+    assert "split: test -> valid" in str(refused.exception)
     (results.parent / "predictions" / "identity.json").write_text("{")
     with pytest.raises(UserError, match=r"identity.json: damaged: .*\n.*remove .*predictions"):
         evaluate_here(asked)
