@@ -17,7 +17,7 @@ from bigchem.config import EvaluateConfig
 from bigchem.data.columns import Int32Array, Lengths
 from bigchem.data.loader import pack
 from bigchem.data.tokenizer import EOS, PAD, Tokenizer
-from bigchem.model.pretrained import load_pretrained
+from bigchem.model.pretrained import check_folder, load_pretrained
 from bigchem.progress import Progress
 
 FIRST_TOKENS = 32
@@ -93,8 +93,10 @@ def load_generator(model_dir: Path, device: torch.device) -> Any:
     """transformers' T5 of a consolidated folder, in float32, for generation.
 
     Beams of a source share the source: what cross-attention keeps of it is not copied each time that beams change
-    places, which was a fifth of the time (`_reorder_cache`: transformers' hook for models that know better).
+    places, which was a fifth of the time (`_reorder_cache`: transformers' hook for models that know better). UserError
+    where a file of the folder is missing or damaged.
     """
+    check_folder(model_dir)
     from transformers import T5ForConditionalGeneration
     from transformers.utils.logging import disable_progress_bar
 

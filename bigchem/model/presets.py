@@ -163,7 +163,7 @@ def read_shape(folder: Path) -> Shape:
     except FileNotFoundError:
         raise UserError("no config.json", str(folder), "give a folder written by save_pretrained") from None
     except ValueError as error:
-        raise UserError(f"not JSON: {error}", str(file)) from None
+        raise UserError(f"not JSON: {error}", str(file), "fetch or copy the folder again") from None
     if not isinstance(config, dict):
-        raise UserError("not a model's configuration", str(file))
+        raise UserError("not a model's configuration", str(file), "fetch or copy the folder again")
     return from_hf_config(config, str(file))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,31 @@ def write_weights(weights: Mapping[str, Tensor], hf_config: Mapping[str, Any], f
 def weights_of(folder: Path) -> Iterator[tuple[str, Tensor]]:
     """Names and tensors of a folder, file by file, mapped rather than read where the format allows it."""
     for path in _weight_files(folder):
-        try:
+        with _told(path):
             yield from _read(path)
-        except FileNotFoundError:
-            raise UserError(f"{path.name} is missing", str(folder), "fetch or copy the folder again") from None
-        except SafetensorError as error:
-            raise UserError(f"cannot read {path.name}: {error}", str(folder), "fetch or copy it again") from None
+
+
+def check_folder(folder: Path) -> None:
+    """UserError unless config.json is a T5's and all files of weights are there; of safetensors, unless each is as long
+    as it says. Weights are not read."""
+    read_shape(folder)
+    for path in _weight_files(folder):
+        with _told(path):
+            if path.suffix == ".safetensors":
+                with safe_open(path, framework="pt"):
+                    pass
+            elif not path.is_file():
+                raise FileNotFoundError
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path.name} is missing", str(path.parent), "fetch or copy the folder again") from None
+    except SafetensorError as error:
+        raise UserError(f"cannot read {path.name}: {error}", str(path.parent), "fetch or copy it again") from None
 
 
 def _weight_files(folder: Path) -> list[Path]:
