@@ -168,6 +168,9 @@ def predict(
     if not inputs:
         raise UserError("no input", "predict", "give texts, or - to read them from stdin, one a line")
     beams = num_beams or max(5, num_return)
+    if beams < num_return:
+        hint = f"--num-beams {num_return}, or leave it out"
+        raise UserError(f"{beams} beams cannot give -k {num_return} predictions", "--num-beams", hint)
     settings = {"num_return": num_return, "num_beams": beams, "max_new_tokens": max_new_tokens}
     config = validate(EvaluateConfig, settings, "predict")
 
@@ -197,17 +200,9 @@ def serve(
 
     Example: bigchem serve runs/demo/1m-together-s0
     """
-    from importlib.util import find_spec
-
-    from bigchem.errors import UserError
-    from bigchem.progress import Progress
-
-    if find_spec("gradio") is None:
-        raise UserError("needs the optional package gradio", "serve", "pip install 'bigchem[serve]'")
-
     from bigchem.evaluate import page
     from bigchem.export import model_folder
+    from bigchem.progress import Progress
 
-    folder = model_folder(model)
-    Progress().say(f"{folder}: http://{host}:{port}, until interrupted")
-    page.serve(folder, host, port)
+    page.check(host, port)
+    page.serve(model_folder(model), host, port, Progress())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -14,6 +16,7 @@ from bigchem.data.sources.base import dotted
 from bigchem.errors import UserError
 from bigchem.evaluate.molecules import parse
 from bigchem.evaluate.predictor import Prediction, Predictor
+from bigchem.progress import Progress
 from bigchem.tasks import TASK_NAMES, TASKS
 
 EXAMPLES = [
@@ -73,10 +76,7 @@ def answer(predictor: Predictor, task: str, text: str, beams: int, shown: int) -
 
 def build(predictor: Predictor) -> Any:
     """The page, a gradio.Blocks. UserError where gradio is not installed."""
-    try:
-        import gradio
-    except ImportError:
-        raise UserError("needs the optional package gradio", "serve", "pip install 'bigchem[serve]'") from None
+    gradio = _gradio()
 
     def asked(task: str, text: str, beams: float, shown: float) -> tuple[str, str]:
         return answer(predictor, task, text, int(beams), int(shown))
@@ -99,7 +99,30 @@ def build(predictor: Predictor) -> Any:
     return page
 
 
-def serve(model_dir: Path, host: str, port: int) -> None:
-    """Serves the page until interrupted."""
+def check(host: str, port: int) -> None:
+    """UserError, before a model is loaded, where gradio is not installed or the port cannot be had."""
+    _gradio()
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.create_server(address[:2], family=family):  # type: ignore[arg-type]
+            pass
+    except OSError as error:
+        hint = "choose another --port" if error.errno == errno.EADDRINUSE else "choose another --host or --port"
+        raise UserError(f"cannot listen: {error.strerror}", f"{host}:{port}", hint) from None
+
+
+def serve(model_dir: Path, host: str, port: int, progress: Progress) -> None:
+    """Serves the page until interrupted; its address is told when the model is loaded."""
     page = build(Predictor(model_dir))
+    progress.say(f"{model_dir}: http://{host}:{port}, until interrupted")
     page.launch(server_name=host, server_port=port, share=False, quiet=True)
+
+
+def _gradio() -> Any:
+    try:
+        import gradio
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError)
+        what = f"needs the optional package {error.name}" if missing else f"gradio cannot be imported: {error}"
+        raise UserError(what, "serve", "pip install 'bigchem[serve]'") from None
+    return gradio

@@ -73,7 +73,8 @@ def read_predictions(path: str | Path) -> Predictions:
     """
     file = Path(path)
     if not file.is_file():
-        raise UserError("no such file", str(file))
+        what = "a folder, not a file" if file.is_dir() else "no such file"
+        raise UserError(what, str(file), f"give a file of predictions: {_FORMATS}")
     kind = (file.with_suffix("") if file.suffix == ".gz" else file).suffix
     if kind in (".txt", ".tsv"):
         rows = list(_table(file, _tab_separated(file)))
@@ -129,11 +130,11 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
             for number, line in enumerate(stream, 1):
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
     except FileNotFoundError:
-        raise UserError("no such file", str(file)) from None
+        raise UserError("no such file", str(file), f"give a file of predictions: {_FORMATS}") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"not UTF-8: {error.reason}", f"{file}:{number}") from None
+        raise UserError(f"not UTF-8: {error.reason}", f"{file}:{number}", "write the file again, as UTF-8") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"cannot read: {error}", str(file)) from None
+        raise UserError(f"cannot read: {error}", str(file), "damaged or cut? fetch or write it again") from None
 
 
 def _tab_separated(file: Path) -> Iterator[tuple[int, list[str]]]:

@@ -29,7 +29,9 @@ def model_folder(path: Path) -> Path:
         if not is_newest(path / "model", path):
             export(path, path / "model", overwrite=True)
         return path / "model"
+    hint = "give a run folder, or one that tools/consolidate.py has made"
+    if not path.is_dir():
+        raise UserError("a file, not a folder" if path.exists() else "no such folder", str(path), hint)
     if not (path / "config.json").is_file():
-        hint = "give a run folder, or one that tools/consolidate.py has made"
         raise UserError("no model here: config.json is missing", str(path), hint)
     return path

@@ -165,8 +165,10 @@ def score(request: Request) -> None:
 def _checked(request: Request) -> Request:
     for task in request.tasks:
         check_labelled(task, "--task")
-    if not request.is_run and request.data is None:
-        request.subject()  # which refuses it
+    if not request.is_run:
+        model_folder(request.path)
+        if request.data is None:
+            request.subject()  # which refuses it
     return request
 
 

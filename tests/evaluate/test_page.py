@@ -11,10 +11,14 @@ import urllib.request
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from browser import needs_browser, window
+from typer.testing import CliRunner
 
+from bigchem.cli import app
+from bigchem.errors import UserError
 from bigchem.evaluate import page
 from bigchem.evaluate.predictor import Prediction, Predictor
 from bigchem.tasks import TASK_NAMES
@@ -49,6 +53,26 @@ def test_every_task_has_an_example_with_an_answer(model_dir: Path) -> None:
     assert made.count("<li") == 1
     assert "does not read" in page.answer(predictor, "forward", "not SMILES", beams=1, shown=1)[0]
     assert "Give an input" in page.answer(predictor, "forward", " ", beams=1, shown=1)[1]
+
+
+def test_what_serve_needs_is_looked_at_before_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gradio with all that it imports, then the port."""
+    command = ["serve", str(tmp_path / "no model"), "--port"]
+    monkeypatch.delitem(sys.modules, "gradio", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "gradio.py").write_text("import absent_dependency")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match="needs the optional package absent_dependency\nnext: pip install"):
+            CliRunner().invoke(app, [*command, str(port)], catch_exceptions=False)
+        monkeypatch.setitem(sys.modules, "gradio", None)
+        with pytest.raises(UserError, match="needs the optional package gradio\nnext: pip install"):
+            CliRunner().invoke(app, [*command, str(port)], catch_exceptions=False)
+        monkeypatch.setitem(sys.modules, "gradio", ModuleType("gradio"))
+        with pytest.raises(UserError, match=rf"127.0.0.1:{port}: cannot listen: .*\nnext: choose another --port"):
+            CliRunner().invoke(app, [*command, str(port)], catch_exceptions=False)
+    with pytest.raises(UserError, match="no model: no such folder"):
+        CliRunner().invoke(app, [*command, str(port)], catch_exceptions=False)
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import T5ForConditionalGeneration
+from typer.testing import CliRunner
 
+from bigchem.cli import app
 from bigchem.config import EvaluateConfig
 from bigchem.data.shards import Data
 from bigchem.data.tokenizer import PAD, Tokenizer
@@ -72,6 +76,25 @@ def test_a_long_input_is_cut_and_it_is_said(model_dir: Path) -> None:
         made = Predictor(model_dir, max_source_tokens=20).predict("captioning", ["C", "CCO" * 40], CONFIG, progress)
     assert "inputs cut at 20 tokens: 1, the first is number 2" in said.get()
     assert len(made) == 2
+
+
+def test_a_damaged_model_and_too_few_beams_are_told_with_what_to_do(model_dir: Path, tmp_path: Path) -> None:
+    damaged = shutil.copytree(model_dir, tmp_path / "model")
+    os.truncate(damaged / "model.safetensors", 1000)
+    with pytest.raises(UserError, match=r"model: cannot read model.safetensors: .*\nnext: "):
+        Predictor(damaged)
+    (damaged / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"model: holds no weights: .*\nnext: "):
+        Predictor(damaged)
+    (damaged / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config.json: not JSON: .*\nnext: "):
+        Predictor(damaged)
+    few = CliRunner().invoke(app, ["predict", str(damaged), "--task", "forward", "C", "-k", "5", "--num-beams", "2"])
+    assert str(few.exception).splitlines()[1:] == ["next: --num-beams 5, or leave it out"]
+    for path, told in ((damaged / "config.json", "a file, not a folder"), (tmp_path / "none", "no such folder")):
+        for command in (["evaluate", str(path)], ["predict", str(path), "--task", "forward", "C"]):
+            refused = CliRunner().invoke(app, command)
+            assert str(refused.exception).startswith(f"{path}: {told}\nnext: ")
 
 
 def test_inputs_are_arguments_lines_and_json_lines() -> None:

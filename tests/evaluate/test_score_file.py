@@ -78,11 +78,13 @@ def test_wrong_files_are_told_with_file_and_line(tmp_path, name, content, messag
 
 
 def test_missing_and_truncated_files_are_told(tmp_path):
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match=r"no such file\nnext: "):
         read_predictions(tmp_path / "absent.txt")
+    with pytest.raises(UserError, match=r"a folder, not a file\nnext: "):
+        read_predictions(tmp_path)
     path = written(tmp_path, "p.txt.gz", MOLT5)
     path.write_bytes(path.read_bytes()[:-12])
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match=r"cannot read: .*\nnext: "):
         read_predictions(path)
     path.write_bytes(b"SMILES")
     with pytest.raises(UserError, match="cannot read"):
