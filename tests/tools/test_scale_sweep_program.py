@@ -71,7 +71,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
 def test_a_curve_read_more_than_a_decade_beyond_needs_its_flag(scores: Path, tmp_path: Path) -> None:
     done = run(scores, "--out", tmp_path / "out", "--extrapolate", "1e9")
     assert done.returncode == 2
-    assert "1B is more than a decade beyond the measured sizes, 0.2M to 5M" in done.stderr
+    assert "1B is more than a decade beyond the measured sizes of" in done.stderr
     assert not (tmp_path / "out").exists()
     done = run(scores, "--out", tmp_path / "out", "--extrapolate", "1e9", "--beyond-a-decade")
     assert done.returncode == 0, done.stderr
