@@ -42,6 +42,7 @@ def test_every_public_file_is_read(slice_of_everything: Path) -> None:
     assert sum(source.get("rejected", 0) for source in sources) < 20
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_the_loss_of_every_task_falls_within_100_steps(slice_of_everything: Path, tmp_path: Path) -> None:
     config = config_of(

@@ -63,6 +63,7 @@ def job_of(config: RunConfig) -> str:
     return str(read_submission(config.run_dir)["job"])
 
 
+@pytest.mark.slow
 def test_six_runs_are_an_array_of_which_only_the_failed_one_is_submitted_again(
     testbed: Bed, small_data: Path, tmp_path: Path
 ) -> None:

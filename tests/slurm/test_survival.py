@@ -180,6 +180,7 @@ def test_a_job_that_dies_at_the_same_step_three_times_is_not_started_again(
     assert f"JobId={submitted.job.job_id}" in testbed.call("scontrol", "show", "job", str(submitted.job.job_id))
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_saves_and_says_so(testbed: Bed, small_data: Path, tmp_path: Path) -> None:
     config = run_of(small_data, tmp_path, "cancelled", steps=10**6)
     submitted = submit(config, profile_of(nodes=1, tasks_per_node=1))

@@ -8,6 +8,7 @@ import pytest
 from equivalence import LIMIT, ULP, WAYS, compare, train_all
 
 
+@pytest.mark.slow
 def test_a_few_ways_of_cutting_a_run_have_one_loss_curve(small_data: Path) -> None:
     chosen = ("zero0-1rank-whole", "zero2-1rank-few", "zero3-1rank-one")
     ways = [way for way in WAYS if way.name in chosen]
