@@ -47,7 +47,7 @@ class Place:
         """Of a tensor that load_structure gave."""
         if not tensor.is_contiguous():
             raise UserError("holds a tensor that is not contiguous: DeepSpeed writes none", str(path))
-        # Since torch 2.6 (tested: 2.11, 2.13), for tensors on the meta device.
+        # Since torch 2.6, for tensors on the meta device: run with 2.13, read in the source of 2.11.
         storage: Any = tensor.untyped_storage()
         start = storage._checkpoint_offset + int(tensor.storage_offset()) * tensor.itemsize
         return Place(path, start, tensor.numel(), tensor.dtype)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from slurm.testbed.bed import Bed
 
 MEETING = """
@@ -24,6 +26,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 def test_a_job_of_its_own_brings_back_what_its_nodes_found(testbed: Bed, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "bigchem.cli", "doctor", "--cluster", "testbed", "--json", "--runs", str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
