@@ -110,6 +110,7 @@ def test_compiled_blocks_compute_the_same_and_are_not_compiled_again(shape: Shap
         assert not counters["graph_break"]
 
 
+@pytest.mark.slow
 def test_the_triton_kernels_stay_in_the_graph_and_are_not_compiled_again() -> None:
     plain, compiled = build(V1_0, "triton", dropout=0.2), build(V1_0, "triton", dropout=0.2)
     for model in (plain, compiled):  # only the kernels' dropout, whose mask is a function of the seed

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from distributed import run_ranks
 from faults import Fault, train_with
 from hypothesis import given
@@ -56,6 +57,7 @@ def _slowed(runs: list[tuple[RunConfig, list[Fault]]]) -> None:
         train_with(config, faults)
 
 
+@pytest.mark.slow
 def test_a_slow_rank_slow_data_and_a_full_disk_are_told_once_each(small_data: Path, tmp_path: Path) -> None:
     """The disk's free bytes are a stand-in."""
     steps = tuple(range(1, 99))

@@ -197,6 +197,7 @@ def test_weights_of_another_tokenizer_are_refused(
     assert "belong to another tokenizer" in run_ranks(_refused, 1, config)[0]
 
 
+@pytest.mark.slow
 def test_weights_of_the_hub_are_fetched_once_for_all_ranks(
     trained: dict[int, RunConfig], small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,7 +217,8 @@ def test_weights_of_the_hub_are_fetched_once_for_all_ranks(
         assert "belong to another tokenizer" in run_ranks(_refused, 1, other, fresh=True)[0]
 
 
-@pytest.mark.parametrize("stage", [2, *(pytest.param(stage, marks=pytest.mark.slow) for stage in (0, 1, 3))])
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_a_compiled_run_has_the_same_loss_curve(
     trained: dict[int, RunConfig], small_data: Path, tmp_path: Path, stage: int
 ) -> None:
