@@ -12,6 +12,7 @@ os.environ.update(DS_ACCELERATOR="cpu", OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICE
 os.environ["TRITON_INTERPRET"] = "1"
 
 import pytest
+import submitit  # noqa: F401  its import closes the streams of logging handlers: not later, in a test that redirects them
 from hypothesis import settings
 from real_files import REAL_DATA
 
