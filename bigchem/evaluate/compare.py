@@ -15,7 +15,7 @@ from bigchem.evaluate.definitions import Metric
 from bigchem.evaluate.intervals import Statistic, percentiles, resampled
 from bigchem.evaluate.pairs import Pairs, UnavailableError
 from bigchem.evaluate.protocol import Outcome, outcomes
-from bigchem.evaluate.score import Predictions, read_predictions
+from bigchem.evaluate.score import Predictions, predictions_of
 
 Verdict = Literal["better", "worse", "open", "n/a"]
 """Of the second file: its interval excludes 0 on the better or on the worse side, holds 0, or there is none."""
@@ -49,7 +49,7 @@ def compare_files(
     The same resamples of the examples are drawn for both files (Koehn 2004), so what makes an example hard for both
     cancels. UserError unless both files hold the same examples, source and reference, in the same order.
     """
-    read = [read_predictions(path) for path in (first, second)]
+    read = [predictions_of(task, path) for path in (first, second)]
     _check_same(read[0], read[1], first, second)
     one, two = (
         dict(zip(*found, strict=True)) for found in (outcomes(task, Pairs(*side, workers=workers)) for side in read)

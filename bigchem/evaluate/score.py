@@ -15,8 +15,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from bigchem.errors import UserError
+from bigchem.evaluate.molecules import parse
 from bigchem.evaluate.protocol import Score, score_task
 from bigchem.progress import Progress
+from bigchem.tasks import TASKS
 
 Predictions = tuple[list[str], list[str], list[list[str]]]
 
@@ -24,6 +26,8 @@ _COLUMNS = (("SMILES", "description", "source"), ("ground truth", "target"), ("o
 """What a table's source, reference and prediction columns may be called: MolT5's names, then bigchem's."""
 FORWARD_BEAMS = 5
 """Of the forward model's search, as `predict` has by default."""
+_LOOKED_AT = 100
+"""Texts that are parsed to see whether a file is of its task."""
 _FORMATS = ".txt, .tsv (MolT5's table), .csv or .jsonl, each also .gz"
 
 
@@ -36,25 +40,36 @@ def score_file(
     seed: int = 0,
     workers: int = 1,
 ) -> list[Score]:
-    """Scores a file of predictions: read_predictions, then protocol.score_task.
+    """Scores a file of predictions: predictions_of, then protocol.score_task.
 
     forward_model: a consolidated model's folder, for the round trip of retrosynthesis, by FORWARD_BEAMS beams.
     UserError with any other task.
     """
     if forward_model is not None:
         check_round_trip(task, path)
-    sources, references, predictions = read_predictions(path)
+    sources, references, predictions = predictions_of(task, path)
     made = None if forward_model is None else _products(forward_model, [ranked[0] for ranked in predictions])
     return score_task(
         task, sources, references, predictions, products=made, bootstrap=bootstrap, seed=seed, workers=workers
     )
 
 
+def predictions_of(task: str, path: str | Path) -> Predictions:
+    """read_predictions of a file of this task. UserError where references have to be molecules and none is: a file of
+    another task, most likely."""
+    read = _, references, _ = read_predictions(path)
+    first = list(filter(None, references))[:_LOOKED_AT]
+    if TASKS[task].target_domain == "chemistry" and first and not any(map(parse, first)):
+        what = f"no target is a molecule, of the first {len(first)}; the first is '{first[0][:40]}'"
+        raise UserError(what, str(path), f"is this a file of {task}?")
+    return read
+
+
 def check_round_trip(task: str, path: str | Path) -> None:
     """UserError where a forward model would be of no use: before a run is consolidated for it."""
     if task != "retrosynthesis":
         raise UserError(f"goes with retrosynthesis, not with {task}", "--forward-model")
-    read_predictions(path)
+    predictions_of(task, path)
 
 
 def _products(forward_model: Path, best: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ from bigchem.sweep.curves import Curve, Observation, curve
 from bigchem.sweep.fit import MIN_SIZES_FOR_LINE, Estimate, Line
 from bigchem.sweep.gains import Gain, PairKey, Pool, gains_of, pools_of, trend_of
 from bigchem.sweep.records import LOSS, REGIMES, Regime, Results
-from bigchem.sweep.words import cautions, claim, pool_sentences, sentences
+from bigchem.sweep.words import cautions, claim, impossible, pool_sentences, sentences
 
 A_DECADE = 10.0
 """How far beyond its measured sizes a curve may be read without being asked twice."""
@@ -75,7 +75,7 @@ def analyse(
     keys = list(dict.fromkeys((c.task, c.metric) for c in cells))
     trends = {key: found for key in keys if (found := trend_of([g for g in gains if (g.task, g.metric) == key]))}
     shown = _shown(metrics, cells)
-    notes = (*cautions(cells, gains, headline, results), *results.notes)
+    limits = cautions(cells, gains, headline, results)
     if metrics:  # what was asked for stands for its task, in words too
         headline = {**headline, **{task: metric for task, metric in reversed(shown) if metric != LOSS}}
     pools = pools_of(gains, headline)
@@ -83,6 +83,7 @@ def analyse(
     said = tuple(filter(None, (overall, *pool_sentences(pools), *tasks)))
     curves = _curves(cells, keys)
     beyond = tuple(sorted(set(extrapolate)))
+    notes = (*limits, *impossible(curves, shown, beyond), *results.notes)
     return Analysis(results, cells, gains, trends, pools, curves, headline, shown, claim(pools), said, notes, beyond)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, FiniteFloat
+from pydantic import BeforeValidator, Field, FiniteFloat
 
 from bigchem.errors import UserError, unknown
 from bigchem.progress import Progress
@@ -29,8 +29,19 @@ RESAMPLES = 1000
 """Of the examples, for the intervals of predictions."""
 
 
+def _whole(given: object) -> object:
+    """2.5e8, as a spreadsheet writes it, as the whole number that it is; anything else as it is."""
+    if not isinstance(given, str | float) or str(given).isdigit():
+        return given
+    try:
+        number = float(given)
+    except ValueError:
+        return given
+    return int(number) if number.is_integer() else given
+
+
 class _Row(Section):
-    parameters: Annotated[int, Field(gt=0)]
+    parameters: Annotated[int, BeforeValidator(_whole), Field(gt=0)]
     task: str
     regime: Regime | None = None
     mixture: str | None = None

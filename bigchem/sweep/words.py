@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bigchem.sweep.cells import Cell, Key, size_name
+from bigchem.sweep.curves import Curve
 from bigchem.sweep.fit import MIN_SIZES_FOR_LINE, Estimate, Line
 from bigchem.sweep.gains import KINDS, Gain, Pool, contrast, kind_of
-from bigchem.sweep.records import REGIMES, Results
+from bigchem.sweep.records import REGIMES, Regime, Results, higher_is_better
 from bigchem.tasks import TASKS
 
 
@@ -155,6 +156,24 @@ def cautions(cells: Sequence[Cell], gains: Sequence[Gain], headline: dict[str, s
         notes.append(
             f"Trained tokens of a run: together {spans['together']} over all its tasks; alone {spans['alone']}."
         )
+    return notes
+
+
+def impossible(
+    curves: Mapping[tuple[str, str, Regime], Curve], shown: Sequence[Key], sizes: Sequence[float]
+) -> list[str]:
+    """Where curves, read at these sizes, leave what their metrics can be: below 0, or above 1 for shares."""
+    notes = []
+    for (task, metric, regime), curve in curves.items():
+        most = 1.0 if higher_is_better(metric) else math.inf
+        for size in sizes if (task, metric) in shown else ():
+            value = float(curve(size))
+            if not 0.0 <= value <= most:
+                told = f"{value:.3g}".replace("-", "−")
+                notes.append(
+                    f"{task} {metric} {regime} read at {size_name(size)} is {told}, which it cannot be: the "
+                    f"{curve.shape} shape does not hold so far."
+                )
     return notes
 
 

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from bigchem.errors import UserError
+from bigchem.evaluate.compare import compare_files
 from bigchem.evaluate.protocol import Score
 from bigchem.evaluate.score import read_predictions, score_file, table, to_json
 
@@ -96,6 +97,17 @@ def test_score_file_reads_and_scores(tmp_path):
     scores = {score.metric: score for score in score_file("forward", path, bootstrap=50)}
     assert scores["top1"].value == 0.5
     assert scores["top1"].low is not None
+
+
+def test_a_file_of_another_task_is_refused(tmp_path):
+    captions = written(tmp_path, "captions.txt", "SMILES\tground truth\toutput\nCC\tan alkane\ta gas\n")
+    with pytest.raises(UserError, match=r"captions\.txt: no target is a molecule, .* 'an alkane'") as refused:
+        score_file("generation", captions)
+    assert refused.value.hint == "is this a file of generation?"
+    with pytest.raises(UserError, match="no target is a molecule"):
+        compare_files("forward", captions, captions)
+    molecules = written(tmp_path, "molecules.txt", "description\tground truth\toutput\nan alkane\tCC\tC(\n")
+    assert score_file("generation", molecules)  # a wrong prediction is no wrong file
 
 
 def test_table_and_json_show_every_score():

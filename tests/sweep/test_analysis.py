@@ -174,6 +174,20 @@ def test_curves_are_read_a_decade_beyond_the_sizes_and_no_further_unless_asked_t
             analyse(results, extrapolate=[wrong], beyond_a_decade=True)
 
 
+def test_a_curve_read_where_its_metric_cannot_be_is_named(tmp_path: Path) -> None:
+    results = load([write_sweep(tmp_path)])
+
+    def named(metric: str, size: float) -> list[str]:
+        found = analyse(results, [metric], extrapolate=[size], beyond_a_decade=True)
+        return [note for note in found.notes if "which it cannot be" in note]
+
+    assert named("actions:loss", 1e8) == [] == named("forward:top1", 1e8)
+    below = named("actions:loss", 1e12)
+    assert [note.split(" is ")[0] for note in below] == [f"actions loss {r} read at 1T" for r in ("together", "alone")]
+    assert all("linear shape does not hold" in note for note in below)
+    assert len(named("forward:top1", 1e12)) == 2  # above 1
+
+
 def test_a_curve_is_read_by_its_own_sizes_not_by_those_of_the_others(tmp_path: Path) -> None:
     for size in (*SIZES, 10**9):
         for mixture in (("captioning", "forward"), ("captioning",)) if size in SIZES else (("captioning", "forward"),):

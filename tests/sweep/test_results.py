@@ -216,6 +216,25 @@ def test_models_without_a_run_are_told_apart_by_their_mixtures(tmp_path: Path) -
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "parameters"), [("2.5E+08", 250_000_000), ("7e3", 7000), ("9007199254740993", 2**53 + 1)]
+)
+def test_parameters_may_be_written_as_a_spreadsheet_does(tmp_path: Path, text: str, parameters: int) -> None:
+    (tmp_path / "scores.csv").write_text(f"parameters,task,regime,metric,value\n{text},forward,alone,top1,0.5\n")
+    (tmp_path / "scores.json").write_text(
+        f'[{{"parameters": {text}, "task": "forward", "regime": "alone", "metric": "top1", "value": 0.5}}]'
+    )
+    for name in ("scores.csv", "scores.json"):
+        assert load([tmp_path / name]).runs[0].parameters == parameters
+
+
+@pytest.mark.parametrize("text", ["2.5", "inf", "many", "-3"])
+def test_parameters_that_are_no_whole_number_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "scores.csv").write_text(f"parameters,task,regime,metric,value\n{text},forward,alone,top1,0.5\n")
+    with pytest.raises(UserError, match="parameters"):
+        load([tmp_path / "scores.csv"])
+
+
 def test_directions_come_from_the_protocol() -> None:
     assert higher_is_better("bleu4")
     assert not higher_is_better("levenshtein")
