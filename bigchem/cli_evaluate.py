@@ -37,7 +37,7 @@ def evaluate(
     ] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="With --cluster: how many tasks predict.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="With --cluster: stay until there are results.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json, once it is there, instead of a table.")] = False,
     overrides: Set = None,
 ) -> None:
     """Predict and score. Settings are those of [evaluate]: --set num_beams=4, --set max_rows=100.
@@ -68,7 +68,7 @@ def evaluate(
     if cluster is None:
         results: Path | None = launch.evaluate_here(request)
     else:
-        results = launch.evaluate_in_tasks(request, load_profile(cluster), tasks or 1, Progress(), stay=wait)
+        results = launch.evaluate_in_tasks(request, load_profile(cluster), tasks or 1, Progress(), stay=wait or as_json)
     if results is not None and as_json:
         print(results.read_text(encoding="utf-8"))
     elif results is not None:

@@ -183,6 +183,14 @@ def test_it_needs_neither_torch_nor_time(tmp_path: Path) -> None:
     assert done.stderr.strip() == "[]"
 
 
+def test_an_unknown_name_is_answered_with_presets_and_configurations() -> None:
+    done = call("nosuch")
+    assert done.returncode == 2
+    assert {"t5-3b", "sweep-1m", "base", "xl"} <= set(re.split(r"[ ,\n]+", done.stderr))
+    assert "did you mean 't5-large'?" in call("t5-larg").stderr
+    assert "nosuch.toml: no such file" in call("nosuch.toml").stderr
+
+
 @pytest.mark.slow
 def test_calibrating_shows_told_beside_seen() -> None:
     words = ("sweep-0.2m", "--gpus", "2", "--micro-tokens", "1024", "--calibrate", "--set", "train.precision=fp32")
