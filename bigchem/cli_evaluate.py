@@ -37,7 +37,9 @@ def evaluate(
     ] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="With --cluster: how many tasks predict.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="With --cluster: stay until there are results.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print results.json, once it is there, instead of a table.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print results.json instead of a table; waits for it.")
+    ] = False,
     overrides: Set = None,
 ) -> None:
     """Predict and score. Settings are those of [evaluate]: --set num_beams=4, --set max_rows=100.

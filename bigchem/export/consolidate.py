@@ -24,6 +24,7 @@ from bigchem.export import shards
 from bigchem.export.card import card
 from bigchem.export.check import Meter, check_files, of_one_run
 from bigchem.export.choose import Which, find_checkpoints
+from bigchem.export.heap import returned_when_freed
 from bigchem.export.proof import proven
 from bigchem.export.unfinished import Unfinished, unfinished
 from bigchem.export.weights import Weights
@@ -131,7 +132,7 @@ def export(
         "what": [str(dtype), ema],
         "files": [part.file for part in parts],
     }
-    with unfinished(out, identity) as partial:
+    with returned_when_freed(), unfinished(out, identity) as partial:
         _check_out(out, overwrite=overwrite)  # another process may have made it meanwhile
         _write(weights, dtype, parts, partial, workers or 1, progress)
         write_configs(manifests[-1].model, "bfloat16" if bf16 else "float32", partial.folder)

@@ -1,0 +1,44 @@
+"""Freed memory leaves the process, measured in one of its own."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+KEPT = """
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from bigchem.export.heap import returned_when_freed
+
+MB = 2**20
+
+def held():
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+    return int(line.split()[1]) * 1024
+
+with returned_when_freed() if sys.argv[1] == "returned" else nullcontext():
+    for size in range(1, 9):
+        bytearray(size * MB)
+    before = held()
+    blocks = [bytes([number]) * (4 * MB) for number in range(8)]
+    above = b"8" * (2 * MB)
+    assert held() - before > 33 * MB
+    del blocks
+    print(held() - before)
+"""
+
+
+def kept(way: str) -> int:
+    """Bytes that stay in a process after it has freed 32 MiB and still uses 2 above them."""
+    done = subprocess.run([sys.executable, "-c", KEPT, way], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_what_glibc_keeps_of_freed_blocks_is_returned() -> None:
+    assert kept("kept") > 16 * 2**20  # else there is nothing to do
+    assert kept("returned") < 3 * 2**20
