@@ -25,6 +25,7 @@ from bigchem import program
 from bigchem.errors import UserError
 from bigchem.export import export, model_folder
 from bigchem.export.shards import INDEX
+from bigchem.launch import planning
 from bigchem.model.presets import PRESETS, num_parameters
 from bigchem.model.pretrained import load_pretrained, weights_of
 from bigchem.progress import Progress
@@ -376,4 +377,5 @@ def test_memory_stays_below_the_largest_parameter_and_a_shard(tmp_path: Path) ->
     command = [sys.executable, "-c", MEMORY, str(run), str(tmp_path / "out")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert int(done.stdout) < ceiling < 4 * num_parameters(shape)
+    assert int(done.stdout) < embedding + planning.CONSOLIDATION  # what the planner tells
     shutil.rmtree(tmp_path)  # it is large
