@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from bigchem.errors import UserError, nearest
@@ -19,8 +20,9 @@ def folder(kind: str) -> Path:
     return next((f for f in _FOLDERS[kind] if f.is_dir()), _FOLDERS[kind][0])
 
 
-def find(kind: str, name: str, suffix: str) -> Path:
-    """A shipped file by its name, or any file by its path. UserError with the nearest name."""
+def find(kind: str, name: str, suffix: str, also: Iterable[str] = ()) -> Path:
+    """A shipped file by its name, or any file by its path. UserError with the nearest name, of `also` too: names that
+    the caller takes for something else than a file."""
     if Path(name).is_file():
         return Path(name)
     if name.endswith(suffix) or "/" in name:
@@ -28,5 +30,5 @@ def find(kind: str, name: str, suffix: str) -> Path:
     candidate = folder(kind) / f"{name}{suffix}"
     if candidate.is_file():
         return candidate
-    known = sorted(p.name.removesuffix(suffix) for p in folder(kind).glob(f"*{suffix}"))
+    known = [*also, *(p.name.removesuffix(suffix) for p in folder(kind).glob(f"*{suffix}"))]
     raise UserError(f"no file '{name}', and no shipped one of that name", kind, nearest(name, known))

@@ -18,7 +18,7 @@ from bigchem.errors import UserError
 from bigchem.evaluate.molecules import parse
 from bigchem.evaluate.protocol import Score, score_task
 from bigchem.progress import Progress
-from bigchem.tasks import TASKS
+from bigchem.tasks import TASKS, check_labelled
 
 Predictions = tuple[list[str], list[str], list[list[str]]]
 
@@ -56,7 +56,8 @@ def score_file(
 
 def predictions_of(task: str, path: str | Path) -> Predictions:
     """read_predictions of a file of this task. UserError where references have to be molecules and none is: a file of
-    another task, most likely."""
+    another task, most likely; or for no task."""
+    check_labelled(task, "task")
     read = _, references, _ = read_predictions(path)
     first = list(filter(None, references))[:_LOOKED_AT]
     if TASKS[task].target_domain == "chemistry" and first and not any(map(parse, first)):

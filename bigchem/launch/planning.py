@@ -17,7 +17,7 @@ from bigchem import shipped, strict
 from bigchem.config import RunConfig
 from bigchem.data.plan import Plan, open_data
 from bigchem.data.tokenizer import Tokenizer
-from bigchem.errors import UserError, nearest
+from bigchem.errors import UserError
 from bigchem.model import hub, presets
 from bigchem.model.presets import Shape, num_parameters
 from bigchem.plan.buffers import REDUCE_BUCKET
@@ -68,7 +68,7 @@ def planned(name: str, overrides: Sequence[str], world_size: int) -> Planned:
     if name in presets.PRESETS:
         config = strict.validate(RunConfig, _table(name, overrides), "--set")
     else:
-        config = strict.load(RunConfig, _file(name), tuple(overrides))
+        config = strict.load(RunConfig, shipped.find("recipes", name, ".toml", also=presets.PRESETS), tuple(overrides))
     shape, longest, typical, lengths = _lengths(config, name in presets.PRESETS)
     tables, left_out = {}, {}
     for ds_config in dict.fromkeys((*OFFERED, config.train.ds_config)):
@@ -84,17 +84,6 @@ def planned(name: str, overrides: Sequence[str], world_size: int) -> Planned:
     setup = setup_of(config, {}, world_size, "cuda")
     work = Workload(shape, setup, longest, typical, config.data.global_tokens)
     return Planned(work, config, lengths, left_out, tables)
-
-
-def _file(name: str) -> Path:
-    """The configuration of this name or path. UserError that knows presets too."""
-    try:
-        return shipped.find("recipes", name, ".toml")
-    except UserError as error:
-        known = [*presets.PRESETS, *(file.stem for file in shipped.folder("recipes").glob("*.toml"))]
-        if Path(name).suffix or "/" in name:
-            raise
-        raise UserError(f"no preset or run configuration '{name}'", None, nearest(name, known)) from error
 
 
 def _table(preset: str, overrides: Sequence[str]) -> dict[str, Any]:

@@ -107,6 +107,8 @@ def test_a_file_of_another_task_is_refused(tmp_path):
     with pytest.raises(UserError, match="no target is a molecule"):
         compare_files("forward", captions, captions)
     molecules = written(tmp_path, "molecules.txt", "description\tground truth\toutput\nan alkane\tCC\tC(\n")
+    with pytest.raises(UserError, match="unknown task 'captions'"):
+        score_file("captions", captions)
     assert score_file("generation", molecules)  # a wrong prediction is no wrong file
 
 

@@ -188,6 +188,7 @@ def test_an_unknown_name_is_answered_with_presets_and_configurations() -> None:
     assert done.returncode == 2
     assert {"t5-3b", "sweep-1m", "base", "xl"} <= set(re.split(r"[ ,\n]+", done.stderr))
     assert "did you mean 't5-large'?" in call("t5-larg").stderr
+    assert "did you mean 'sweep-0.2m'?" in call("sweep-0.3m").stderr
     assert "nosuch.toml: no such file" in call("nosuch.toml").stderr
 
 
