@@ -1,0 +1,92 @@
+"""How bigchem calls Slurm's programs: without the variables of a surrounding job, and never without a timeout.
+
+sbatch, srun and salloc read their options from variables too, and sbatch hands its whole environment to the job. From inside
+an salloc, `SLURM_MEM_PER_CPU` made srun refuse the new job's step, and `SLURM_CPU_BIND` bound it to the wrong cores.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+TIMEOUT_S = 5.0
+"""Clients hang for minutes when slurmctld is down."""
+INHERITED = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SALLOC_", "SUBMITIT_", "PMI_", "PMIX_", "PMI2_")
+"""Prefixes of variables that belong to a surrounding job, or that set options behind a profile's back."""
+RANKS = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+"""Variables that torchrun sets for its workers: a new job has ranks of its own."""
+KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
+"""Variables by which a shell chooses the cluster that it speaks to: every call has to choose the same one."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a program said. trouble: why it gave no usable answer, in one line; None if it ended well."""
+
+    out: str = ""
+    trouble: str | None = None
+
+
+def is_inherited(name: str) -> bool:
+    """Whether a variable must not reach Slurm's programs, nor the jobs that they start."""
+    return name not in KEPT and (name.startswith(INHERITED) or name in RANKS)
+
+
+def clean(env: Mapping[str, str]) -> dict[str, str]:
+    """An environment without inherited variables. Pure."""
+    return {name: value for name, value in env.items() if not is_inherited(name)}
+
+
+@contextmanager
+def clean_environment() -> Iterator[None]:
+    """While entered, this process's own environment is clean: for submitit, which calls sbatch with what it finds."""
+    taken = {name: os.environ.pop(name) for name in list(os.environ) if is_inherited(name)}
+    try:
+        yield
+    finally:
+        os.environ.update(taken)
+
+
+def ask(*command: str, timeout_s: float = TIMEOUT_S) -> Answer:
+    """Calls a program of Slurm's and returns what it printed."""
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env=clean(os.environ),
+        )
+    except subprocess.TimeoutExpired:
+        return Answer(trouble=f"{command[0]} has not answered for {timeout_s:.0f} s")
+    except OSError as error:
+        return Answer(trouble=f"{command[0]}: {error.strerror}")
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        return Answer(done.stdout, lines[-1] if lines else f"{command[0]} ended with exit code {done.returncode}")
+    return Answer(done.stdout)
+
+
+@cache
+def _named(conf: str | None) -> str | None:
+    for line in ask("scontrol", "show", "config").out.splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == "ClusterName":
+            return value.strip()
+    return None
+
+
+def cluster_name(env: Mapping[str, str] = os.environ) -> str | None:
+    """The name of the cluster that this process speaks to; None where Slurm is not installed or does not answer."""
+    if name := env.get("SLURM_CLUSTER_NAME"):
+        return name
+    found = _named(env.get("SLURM_CONF"))
+    if found is None:  # it may answer the next time
+        _named.cache_clear()
+    return found
