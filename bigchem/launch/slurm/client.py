@@ -1,7 +1,7 @@
 """How bigchem calls Slurm's programs: without the variables of a surrounding job, and never without a timeout.
 
-sbatch, srun and salloc read their options from variables too, and sbatch hands its whole environment to the job. From inside
-an salloc, `SLURM_MEM_PER_CPU` made srun refuse the new job's step, and `SLURM_CPU_BIND` bound it to the wrong cores.
+sbatch, srun and salloc read options from variables too, and sbatch hands its whole environment to the job. From inside an
+salloc, `SLURM_MEM_PER_CPU` made srun refuse the new job's step, and `SLURM_CPU_BIND` bound it to the wrong cores.
 """
 
 from __future__ import annotations
