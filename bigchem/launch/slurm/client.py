@@ -1,6 +1,6 @@
 """How bigchem calls Slurm's programs: without the variables of a surrounding job, and never without a timeout.
 
-sbatch, srun and salloc read options from variables too, and sbatch hands its whole environment to the job. From inside an
+sbatch, srun and salloc read options from variables too, and sbatch hands its whole environment to the job. Inside an
 salloc, `SLURM_MEM_PER_CPU` made srun refuse the new job's step, and `SLURM_CPU_BIND` bound it to the wrong cores.
 """
 
