@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from bigchem.data import remote
 from bigchem.data.index import File
-from bigchem.data.locks import is_at, lock
+from bigchem.data.locks import NoLocksError, is_at, lock
 from bigchem.errors import UserError
 
 MAX_BYTES = 50_000_000_000
@@ -49,6 +49,7 @@ class Cache:
             raise UserError(
                 f"cannot hold the cache: {error.strerror}", str(self.path), "set data.cache or $BIGCHEM_CACHE"
             ) from None
+        _refuse_without_locks(self.path / "lock")
         self._verified: set[str] = set()
 
     def buffer(self, url: str, file: File) -> pa.Buffer:
@@ -159,6 +160,16 @@ class Cache:
         with (self.path / "lock").open("ab") as handle:
             lock(handle)
             yield
+
+
+def _refuse_without_locks(file: Path) -> None:
+    """UserError where the file system has no locks: processes that share a cache write into it at all times."""
+    with file.open("a+b") as handle:
+        try:
+            lock(handle, wait=False, shared=True)
+        except NoLocksError as error:
+            remedy = "set data.cache or $BIGCHEM_CACHE to a folder on a local disk"
+            raise UserError(error.what, str(file.parent), remedy) from None
 
 
 def mapped(path: Path) -> pa.Buffer:

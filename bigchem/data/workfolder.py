@@ -25,7 +25,7 @@ from pathlib import Path
 
 from bigchem import strict
 from bigchem.data.index import FORMAT, SPLITS
-from bigchem.data.locks import is_at, lock
+from bigchem.data.locks import is_at, lock_if_possible
 from bigchem.errors import UserError
 from bigchem.progress import Progress
 
@@ -72,7 +72,7 @@ def joined(out: Path, recipe: str) -> Iterator[Path | None]:
         yield None
         return
     with handle:
-        if not lock(handle, wait=False, shared=True):
+        if not lock_if_possible(handle, wait=False, shared=True):
             raise UserError("another build is writing it", str(out), "wait for that one, or end it")
         if not is_at(handle, work / "lock"):
             yield None
@@ -173,7 +173,7 @@ def _locked(work: Path) -> Iterator[bool]:
         except FileNotFoundError:  # a build was published, and its work folder removed, between the two calls
             continue
         with handle:
-            held = lock(handle, wait=False)
+            held = lock_if_possible(handle, wait=False)
             if held and not is_at(handle, work / "lock"):  # the same, between opening and locking
                 continue
             yield held

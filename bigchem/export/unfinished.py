@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bigchem import strict
-from bigchem.data.locks import is_at, lock
+from bigchem.data.locks import exclusive
 from bigchem.errors import UserError
 from bigchem.train.checkpoint import sha256_of
 
@@ -54,7 +55,8 @@ def unfinished(path: Path, identity: Mapping[str, Any]) -> Iterator[Unfinished]:
     fills it is waited for, and may have made `path` by then: whether that is wanted, the block has to ask.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.with_name(f".{path.name}.lock")):
+    beside = path.with_name(f".{path.name}.lock")  # outside of the folder, whose name changes under it
+    with exclusive(beside, f"writes {path}", timeout_s=math.inf, transient=True):
         partial = path.with_name(f".{path.name}.partial")
         partial.mkdir(exist_ok=True)
         try:
@@ -64,21 +66,6 @@ def unfinished(path: Path, identity: Mapping[str, Any]) -> Iterator[Unfinished]:
             raise
         (partial / RECORD).unlink()
         strict.take_place(partial, path)
-
-
-@contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """A lock file that is removed where the block ends. It lies outside the folder, whose name changes under it."""
-    while True:
-        with file.open("wb") as handle:
-            lock(handle)
-            if not is_at(handle, file):  # the one before has removed it, and the next one locks another
-                continue
-            try:
-                yield
-            finally:
-                file.unlink()
-            return
 
 
 def _record(path: Path, identity: Mapping[str, Any]) -> dict[str, tuple[int, str]]:

@@ -185,7 +185,7 @@ def test_other_code_does_not_go_on_with_what_a_kill_left(
 
 def test_the_lock_of_a_folder_that_is_gone_opens_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between opening the lock's file and locking it, another build finishes and removes the folder."""
-    work, real, calls = tmp_path / ".data.partial", workfolder.lock, []
+    work, real, calls = tmp_path / ".data.partial", workfolder.lock_if_possible, []
 
     def late(handle: Any, *, wait: bool = True) -> bool:
         calls.append(handle)
@@ -193,7 +193,7 @@ def test_the_lock_of_a_folder_that_is_gone_opens_no_other(tmp_path: Path, monkey
             shutil.rmtree(work)
         return real(handle, wait=wait)
 
-    monkeypatch.setattr(workfolder, "lock", late)
+    monkeypatch.setattr(workfolder, "lock_if_possible", late)
     with workfolder.work_folder(tmp_path / "data", "a", QUIET), (work / "lock").open("ab") as other:
         assert len(calls) == 2
         assert not real(other, wait=False)
