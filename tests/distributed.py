@@ -69,7 +69,7 @@ def _rank(
     from bigchem.launch.rendezvous import Rendezvous
 
     try:
-        start(Rendezvous(rank, world_size, rank, "127.0.0.1", port, "test"))
+        start(Rendezvous(rank, world_size, rank, "127.0.0.1", port, "test"), key="the tests' own secret")
         results.put((rank, function(*args), None))
         finish()
     except BaseException:

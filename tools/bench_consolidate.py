@@ -27,6 +27,7 @@ from bench_common import Figure, print_figures
 
 from bigchem import program
 from bigchem.errors import UserError
+from bigchem.launch.secret import new_key
 from bigchem.progress import Progress
 
 CASES = ("t5-base-zero2", "t5-base-zero3", "t5-large-zero2", "t5-large-zero3")
@@ -144,8 +145,8 @@ def make(work: Path, stage: int, ranks: int) -> Path:
         "schedule": {"kind": "constant", "warmup_steps": 0},
     }
     config = validate(RunConfig, table, "bench")
-    context, port = multiprocessing.get_context("spawn"), _free_port()
-    processes = [context.Process(target=_save, args=(config, rank, ranks, port)) for rank in range(ranks)]
+    context, port, key = multiprocessing.get_context("spawn"), _free_port(), new_key()
+    processes = [context.Process(target=_save, args=(config, rank, ranks, port, key)) for rank in range(ranks)]
     for process in processes:
         process.start()
     for process in processes:
@@ -155,7 +156,7 @@ def make(work: Path, stage: int, ranks: int) -> Path:
     return next((config.run_dir / "checkpoints").glob("step_*"))
 
 
-def _save(config: Any, rank: int, ranks: int, port: int) -> None:
+def _save(config: Any, rank: int, ranks: int, port: int, key: str) -> None:
     """A rank: an engine that saves."""
     os.environ.update(DS_ACCELERATOR="cpu", OMP_NUM_THREADS="1")
     torch.set_num_threads(1)
@@ -172,7 +173,7 @@ def _save(config: Any, rank: int, ranks: int, port: int) -> None:
     from bigchem.train.ranks import on_rank0
     from bigchem.train.saving import Done, Saver
 
-    start(Rendezvous(rank, ranks, rank, "127.0.0.1", port, "bench"))
+    start(Rendezvous(rank, ranks, rank, "127.0.0.1", port, "bench"), key=key)
     on_rank0(lambda: prepare_run(config))
     data, device = open_data(config.data), torch.device("cpu")
     model = build(config, data, device)

@@ -22,6 +22,7 @@ import typer
 from bigchem import program
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
+from bigchem.launch.secret import new_key
 
 if TYPE_CHECKING:
     import torch
@@ -145,8 +146,9 @@ def _on_ranks(ranks: int, ways: list[Way], data: Path, steps: int, relu: bool) -
         probe.bind(("127.0.0.1", 0))
         port, results = probe.getsockname()[1], Path(folder) / "curves.json"
         probe.close()
+        key = new_key()
         processes = [
-            spawn.Process(target=_rank, args=(rank, ranks, port, ways, data, steps, relu, results))
+            spawn.Process(target=_rank, args=(rank, ranks, port, key, ways, data, steps, relu, results))
             for rank in range(ranks)
         ]
         for process in processes:
@@ -159,12 +161,14 @@ def _on_ranks(ranks: int, ways: list[Way], data: Path, steps: int, relu: bool) -
         return curves
 
 
-def _rank(rank: int, ranks: int, port: int, ways: list[Way], data: Path, steps: int, relu: bool, results: Path) -> None:
+def _rank(
+    rank: int, ranks: int, port: int, key: str, ways: list[Way], data: Path, steps: int, relu: bool, results: Path
+) -> None:
     os.dup2(2, 1)  # DeepSpeed talks on stdout, which is this program's
     from bigchem.launch.group import finish, start
     from bigchem.launch.rendezvous import Rendezvous
 
-    device = start(Rendezvous(rank, ranks, rank, "127.0.0.1", port, "equivalence"))
+    device = start(Rendezvous(rank, ranks, rank, "127.0.0.1", port, "equivalence"), key=key)
     curves = {w.name: curve(config_of(w, data, steps), device, one_by_one=w.cut == "one", relu=relu) for w in ways}
     if WAYS[0] in ways:
         curves[ULP] = curve(config_of(WAYS[0], data, steps), device, relu=relu, ulp=True)

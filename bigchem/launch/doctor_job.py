@@ -23,6 +23,7 @@ from bigchem.launch.cluster import ClusterProfile
 from bigchem.launch.findings import Check
 from bigchem.launch.rendezvous import rendezvous
 from bigchem.launch.roll import AbsentError, spans
+from bigchem.launch.secret import rendezvous_key
 from bigchem.launch.snapshot import snapshot
 from bigchem.launch.submit import handed_over
 
@@ -43,7 +44,7 @@ def here(folder: Path) -> tuple[Report, bool]:
     place = rendezvous(os.environ, os.getpid())
     try:
         with redirect_stdout(sys.stderr):  # where an operation is being compiled, it says so
-            device = start(place)
+            device = start(place, key=rendezvous_key(folder / ".doctor", place))
     except AbsentError as error:
         raise UserError(str(error), "rendezvous", "see the output of those ranks, and `sinfo -R` on Slurm") from None
     try:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 from bigchem.launch import rollcall
 from bigchem.launch.extensions import load_shared_memory_op
+from bigchem.launch.listener import own_address
 from bigchem.launch.rendezvous import Rendezvous, device_index, threads_of
-from bigchem.launch.roll import AbsentError, Card, Roll, absent, card_of
+from bigchem.launch.roll import CARD, AbsentError, Card, Roll, absent, card_of
+from bigchem.launch.secret import given_key
 
 if TYPE_CHECKING:
     import torch
@@ -28,10 +30,14 @@ MEET_S = 60.0
 """In which all ranks have to come, where no configuration says so."""
 
 
-def start(place: Rendezvous, timeout: timedelta = COLLECTIVE_TIMEOUT, meet_s: float = MEET_S) -> torch.device:
+def start(
+    place: Rendezvous, timeout: timedelta = COLLECTIVE_TIMEOUT, meet_s: float = MEET_S, key: str | None = None
+) -> torch.device:
     """Brings the process group up; the device of this rank. timeout: of collective operations, in all groups. meet_s:
-    in which all ranks have to come; AbsentError names those that did not."""
-    roll = None if place.agent else rollcall.call(place, meet_s)  # before torch: its import takes seconds
+    in which all ranks have to come; AbsentError names those that did not. key: the secret that the ranks share, as
+    rendezvous_key gives it; None: what BIGCHEM_RENDEZVOUS_KEY says."""
+    # Before torch, whose import takes seconds.
+    roll = None if place.agent else rollcall.call(place, meet_s, key or given_key())
     os.environ.update(place.variables(None if roll is None else roll.port))
     import torch
 
@@ -84,9 +90,9 @@ def _store(place: Rendezvous, roll: Roll) -> Store:
     within = timedelta(seconds=rollcall.MARGIN_S + MEET_S)
     if roll.listener is None:
         return dist.TCPStore(place.master_addr, roll.port, None, False, within, wait_for_workers=False)  # type: ignore[attr-defined]
-    descriptor = roll.listener.detach()
+    address, descriptor = own_address(roll.listener), roll.listener.detach()
     return dist.TCPStore(  # type: ignore[attr-defined]
-        "127.0.0.1", roll.port, None, True, within, wait_for_workers=False, master_listen_fd=descriptor
+        address, roll.port, None, True, within, wait_for_workers=False, master_listen_fd=descriptor
     )
 
 
@@ -104,7 +110,7 @@ def _by_agent(place: Rendezvous, within_s: float) -> tuple[Store, list[Card]]:
         came = [rank for rank, key in enumerate(keys) if store.check([key])]
         if len(came) < place.world_size:
             raise AbsentError(absent(place, came, within_s), lead=place.rank == 0) from None
-    return store, [Card(**json.loads(card)) for card in store.multi_get(keys)]
+    return store, [CARD.validate_json(card) for card in store.multi_get(keys)]
 
 
 def _use_cores(place: Rendezvous, cards: list[Card]) -> None:

@@ -21,6 +21,7 @@ from bigchem.launch.group import finish, start
 from bigchem.launch.rendezvous import Rendezvous, rendezvous
 from bigchem.launch.roll import AbsentError
 from bigchem.launch.scratch import use_scratch
+from bigchem.launch.secret import rendezvous_key
 from bigchem.launch.status import read_submission
 from bigchem.progress import Tee
 from bigchem.train.checkpoint import latest
@@ -121,7 +122,8 @@ def run_here(config: RunConfig) -> str:
         return "finished"
     preflight(config, place.world_size)
     try:
-        device = start(place, collective_timeout(config.health.hang_s), config.health.rendezvous_s)
+        key = rendezvous_key(config.run_dir, place)
+        device = start(place, collective_timeout(config.health.hang_s), config.health.rendezvous_s, key)
     except AbsentError as error:
         print(f"error: {error}", file=sys.stderr)
         leave(EXIT_REQUEUE)
@@ -165,7 +167,9 @@ def run(run_dir: Path, place: Rendezvous, device: torch.device | None = None, re
         restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         history.begin(run_dir, job, restart, nodes, place.world_size)
     try:
-        device = device or start(place, collective_timeout(config.health.hang_s), config.health.rendezvous_s)
+        if device is None:
+            key = rendezvous_key(run_dir, place)
+            device = start(place, collective_timeout(config.health.hang_s), config.health.rendezvous_s, key)
         on_rank0(lambda: write_state(run_dir, "prepared", **progress(read_state(run_dir))))
         begun = True  # what state.json says from here on was said in this attempt
         state = _run(config, device, place, requeue)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import tempfile
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
+
+from bigchem.launch.secret import VARIABLE, new_key
 
 R = TypeVar("R")
 
@@ -23,7 +26,7 @@ def on_ranks(function: Callable[..., R], processes: int, timeout_min: float, *ar
         executor.update_parameters(
             timeout_min=timeout_min, tasks_per_node=processes, gpus_per_node=processes if gpus else 0
         )
-        job = executor.submit(function, *args)
+        job = executor.submit(_with_key, new_key(), function, *args)
         before = signal.signal(signal.SIGTERM, _leave)
         try:
             found: list[R] = job.results()
@@ -33,6 +36,12 @@ def on_ranks(function: Callable[..., R], processes: int, timeout_min: float, *ar
         finally:
             signal.signal(signal.SIGTERM, before)
         return found
+
+
+def _with_key(key: str, function: Callable[..., R], *args: object) -> R:
+    """What each process runs. key: the secret that they share; the folder that it comes through is the caller's own."""
+    os.environ[VARIABLE] = key
+    return function(*args)
 
 
 def _leave(number: int, frame: object) -> NoReturn:

@@ -7,8 +7,15 @@ import platform
 import socket
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
+from pydantic.dataclasses import dataclass as checked
 
 from bigchem.launch.rendezvous import Rendezvous
+
+Rank = Annotated[int, Field(ge=0, lt=1 << 20)]
+Core = Annotated[int, Field(ge=0, lt=1 << 16)]
 
 
 class AbsentError(ConnectionError):
@@ -19,15 +26,19 @@ class AbsentError(ConnectionError):
         self.lead = lead
 
 
-@dataclass(frozen=True)
+@checked(frozen=True, config={"extra": "forbid", "strict": True})
 class Card:
-    """What a rank says of itself. cores: that it may run on."""
+    """What a rank says of itself. cores: that it may run on. ValueError for anything but the types and bounds here."""
 
-    key: str
-    rank: int
-    world_size: int
-    host: str
-    cores: list[int]
+    rank: Rank
+    world_size: Rank
+    host: Annotated[str, Field(max_length=255)]
+    cores: Annotated[list[Core], Field(max_length=1 << 13)]
+
+
+CARD = TypeAdapter(Card)
+CARD_BYTES = 1 << 16
+"""No card is longer: 8,192 cores of six characters, and a name."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ class Roll:
 def card_of(place: Rendezvous) -> Card:
     """This process's own."""
     host = os.environ.get("SLURMD_NODENAME") or platform.node()
-    return Card(place.key, place.rank, place.world_size, host, sorted(os.sched_getaffinity(0)))
+    return Card(place.rank, place.world_size, host, sorted(os.sched_getaffinity(0)))
 
 
 def absent(place: Rendezvous, came: Collection[int], within_s: float) -> str:

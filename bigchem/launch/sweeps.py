@@ -49,6 +49,7 @@ class EvaluationJob:
         from bigchem.launch.group import finish, start
         from bigchem.launch.job import consolidate_and_evaluate, log_to
         from bigchem.launch.rendezvous import rendezvous
+        from bigchem.launch.secret import rendezvous_key
         from bigchem.train.state import progress, read_state, write_state
 
         os.environ.update(self.env)
@@ -61,7 +62,7 @@ class EvaluationJob:
             print(f"the run is {before['state']}: nothing to evaluate", file=sys.stderr)
             return
         try:
-            start(place)
+            start(place, key=rendezvous_key(run_dir, place))
             consolidate_and_evaluate(strict.load(RunConfig, run_dir / "config.toml"), place)
         except Exception as error:
             told = str(error).replace("\n", "; ") if isinstance(error, UserError) else repr(error)
