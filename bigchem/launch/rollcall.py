@@ -51,8 +51,7 @@ TOLD = TypeAdapter(_Told)
 def call(place: Rendezvous, within_s: float, key: str | None = None) -> Roll:
     """Waits until all ranks have come. key: the secret that they share.
 
-    AbsentError, on every rank that came, if one has not within so many seconds; UserError where waiting longer would not
-    help.
+    AbsentError, on every rank that came, if one has not within so many seconds; UserError where waiting more is no use.
     """
     if key is None and place.world_size > 1:
         raise UserError(
