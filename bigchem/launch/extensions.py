@@ -15,9 +15,14 @@ from pathlib import Path
 from bigchem.errors import UserError
 
 
-def load_shared_memory_op() -> None:
-    """Builds or loads the operation that DeepSpeed's collectives use between processes of one machine."""
-    _load("ShareMemCommBuilder", "CPU operation")
+def leave_out_shared_memory_op() -> None:
+    """Keeps DeepSpeed from compiling its all-reduce over shared memory when a process group starts on a CPU.
+
+    Only `inference_all_reduce` uses it, which tensor-parallel layers call. Training's collectives are gloo's.
+    """
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def load_cpu_adam() -> None:

@@ -7,14 +7,12 @@ import json
 import logging
 import os
 import warnings
-from contextlib import redirect_stdout
 from dataclasses import asdict
 from datetime import timedelta
-from io import StringIO
 from typing import TYPE_CHECKING
 
 from bigchem.launch import rollcall
-from bigchem.launch.extensions import load_shared_memory_op
+from bigchem.launch.extensions import leave_out_shared_memory_op
 from bigchem.launch.listener import own_address
 from bigchem.launch.rendezvous import Rendezvous, device_index, threads_of
 from bigchem.launch.roll import CARD, AbsentError, Card, Roll, absent, card_of
@@ -60,7 +58,7 @@ def start(
     _quiet()
     device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     if not on_gpu:
-        load_shared_memory_op()
+        leave_out_shared_memory_op()
     # As DeepSpeed would, which takes no store; the device lets NCCL split groups rather than make each anew.
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
@@ -70,8 +68,7 @@ def start(
         timeout=timeout,
         device_id=device if on_gpu and place.world_size > 1 else None,
     )
-    with redirect_stdout(StringIO()):  # it tells every rank's output that its operation is built
-        deepspeed.init_distributed(dist.get_backend(), timeout=timeout, verbose=False)
+    deepspeed.init_distributed(dist.get_backend(), timeout=timeout, verbose=False)
     return device
 
 
