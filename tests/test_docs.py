@@ -45,7 +45,7 @@ def test_the_quickstart_runs_from_top_to_bottom(tmp_path: Path) -> None:
         for command in text.splitlines():
             words = shlex.split(command)
             done = subprocess.run(
-                words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+                words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False
             )
             assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
             assert "Traceback" not in done.stderr, command
