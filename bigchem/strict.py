@@ -39,28 +39,37 @@ S = TypeVar("S", bound=Section)
 
 def load(kind: type[S], path: str | Path, overrides: Sequence[str] = ()) -> S:
     """Reads a TOML file, applies `section.key=value` overrides and validates it."""
+    table = read_table(path)
+    for override in overrides:
+        apply_override(table, override)
+    return validate(kind, table, str(path))
+
+
+def read_table(path: str | Path) -> dict[str, Any]:
+    """A TOML file as it is."""
     file = Path(path)
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError("no such file", str(file)) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
         raise UserError(f"not a TOML file: {error}", str(file)) from None
-    for override in overrides:
-        apply_override(table, override)
-    return validate(kind, table, str(file))
 
 
 def apply_override(table: dict[str, Any], override: str) -> None:
     """Sets one field of a nested table from `section.key=value`. The value is TOML; a bare word is a string."""
+    put(table, *parse_override(override), "--set")
+
+
+def parse_override(override: str, where: str = "--set", example: str = "train.steps=300") -> tuple[str, Any]:
+    """The dotted field and the value of `section.key=value`. The value is TOML; a bare word is a string."""
     name, separator, text = override.partition("=")
     if not separator or not all(name.strip().split(".")):
-        raise UserError(f"cannot read '{override}'", "--set", "write section.key=value, as in --set train.steps=300")
+        raise UserError(f"cannot read '{override}'", where, f"write section.key=value, as in {where} {example}")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        return name.strip(), tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text
-    put(table, name.strip(), value, "--set")
+        return name.strip(), text
 
 
 def put(table: dict[str, Any], field: str, value: Any, where: str) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from bigchem import strict
 from bigchem.errors import UserError
 from bigchem.launch import squeue
 from bigchem.launch.cluster import ClusterProfile
-from bigchem.launch.executors import make_executor
+from bigchem.launch.executors import handed_over, make_executor
 from bigchem.launch.scratch import use_scratch
+from bigchem.launch.slurm.options import OneShot, depending
 from bigchem.launch.snapshot import snapshot
-from bigchem.launch.submit import handed_over
 
 POLL_S = 1.0
 LOCAL_POLL_S = 0.05
@@ -72,8 +73,9 @@ class Handed:
 
 def one_process(profile: ClusterProfile, *, gpu: bool) -> ClusterProfile:
     """The profile for tasks of one process each: with a process's share of a node and one GPU, if the profile has any;
-    or with all cores and memory of a node, and no GPU."""
+    or with all cores and memory of a node, and no GPU. A job for one GPU does not take a node for itself alone."""
     ranks = profile.tasks_per_node
+    update: dict[str, Any]
     if gpu:
         update = {"mem_gb": None if profile.mem_gb is None else profile.mem_gb / ranks}
         update |= {"gpus_per_node": min(1, profile.gpus_per_node)}
@@ -84,12 +86,21 @@ def one_process(profile: ClusterProfile, *, gpu: bool) -> ClusterProfile:
         cores = None if profile.cpus_per_task is None else profile.cpus_per_task * ranks
         update = {"mem_gb": mem, "cpus_per_task": cores, "gpus_per_node": 0}
         update |= dict.fromkeys(("gpu_type", "gpu_memory_gb", "mem_per_gpu_gb"))
-    return profile.model_copy(update={"nodes": 1, "tasks_per_node": 1, **update})
+    sbatch = {name: value for name, value in profile.sbatch.items() if name != "exclusive" or not gpu}
+    update |= {"nodes": 1, "nodes_max": None, "tasks_per_node": 1, "sbatch": sbatch}
+    return profile.model_copy(update=update)
 
 
-def task_executor(profile: ClusterProfile, folder: Path, name: str, code: Path, mounts: Sequence[Path] = ()) -> Any:
+def task_executor(
+    profile: ClusterProfile,
+    folder: Path,
+    name: str,
+    code: Path,
+    mounts: Sequence[Path] = (),
+    options: OneShot | None = None,
+) -> Any:
     """submitit's executor for what is no run: what a batch script does for a run after srun has nothing to do here."""
-    executor = make_executor(profile, folder, name, code, mounts)
+    executor = make_executor(profile, folder, name, code, mounts, options)
     if profile.executor == "slurm":
         executor.update_parameters(teardown=None)
     return executor
@@ -100,8 +111,8 @@ def submit_array(executor: Any, calls: Sequence[object], limit: int | None, afte
     can never be met."""
     executor.update_parameters(array_parallelism=limit or len(calls))
     if after is not None:
-        more = {**executor.parameters.get("additional_parameters", {}), "kill-on-invalid-dep": "yes"}
-        executor.update_parameters(dependency=after, additional_parameters=more)
+        more = depending(executor.parameters.get("additional_parameters", {}), after)
+        executor.update_parameters(additional_parameters=more)
     jobs: list[Any] = handed_over(lambda: executor.submit_array(calls), str(executor.folder))
     return jobs
 
@@ -112,12 +123,18 @@ def array_id(jobs: Sequence[Any]) -> str:
 
 
 def hand_over(
-    steps: Sequence[Step], profile: ClusterProfile, folder: Path, name: str, mounts: Sequence[Path]
+    steps: Sequence[Step],
+    profile: ClusterProfile,
+    folder: Path,
+    name: str,
+    mounts: Sequence[Path],
+    options: OneShot | None = None,
 ) -> list[Handed]:
-    """Hands steps to Slurm, each after the one before; which jobs they are is kept in `folder`, for `refuse_active`."""
-    code, handed = snapshot(folder / "code"), list[Handed]()
+    """Hands steps to Slurm, each after the one before; which jobs they are is kept in `folder`, for `refuse_active`.
+    options: of this submission; only the first step waits for other jobs."""
+    code, handed, once = snapshot(folder / "code"), list[Handed](), options or OneShot()
     for step in steps:
-        executor = task_executor(profile, folder, f"{name}-{step.name}", code, mounts)
+        executor = task_executor(profile, folder, f"{name}-{step.name}", code, mounts, once.begun() if handed else once)
         after = f"afterok:{array_id(handed[-1].jobs)}" if handed else None
         handed.append(Handed(step, submit_array(executor, _calls(step, profile), profile.max_concurrent, after)))
         jobs = [str(job.job_id) for one in handed for job in one.jobs]
@@ -155,7 +172,7 @@ def run_here(steps: Sequence[Step], profile: ClusterProfile, folder: Path, say: 
         try:
             while waiting or running:
                 while waiting and len(running) < (profile.max_concurrent or 1):
-                    running.append(executor.submit(waiting.pop(0)))
+                    running.append(handed_over(partial(executor.submit, waiting.pop(0)), str(folder)))
                     done.append(running[-1])
                 time.sleep(LOCAL_POLL_S)
                 running = [job for job in running if not job.done()]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from bigchem import shipped, strict
+from bigchem.launch.slurm import options
+from bigchem.launch.slurm.options import OneShot
 from bigchem.strict import Positive, Section
 
 SLURM_ONLY = (
@@ -15,25 +19,6 @@ SLURM_ONLY = (
     *("setup", "srun_args", "sbatch", "container"),
 )
 GPU_ONLY = ("gpu_type", "gpu_memory_gb", "mem_per_gpu_gb")
-SET_BY_FIELDS = {
-    "nodes": "nodes",
-    "ntasks-per-node": "tasks_per_node",
-    "gpus-per-node": "gpus_per_node",
-    "gpus": "gpus_per_node",
-    "gres": "gpus_per_node and gpu_type",
-    "cpus-per-task": "cpus_per_task",
-    "mem": "mem_gb",
-    "mem-per-gpu": "mem_per_gpu_gb",
-    "time": "time_min",
-    "signal": "signal and signal_delay_s",
-    "partition": "partition",
-    "account": "account",
-    "qos": "qos",
-    "constraint": "constraint",
-    "requeue": "max_requeues",
-    "no-requeue": "max_requeues",
-}
-"""Options of sbatch that a profile has fields for."""
 OUR_VARIABLES = ("PYTHONPATH", "PYTHONSAFEPATH", "SUBMITIT_EXECUTOR", "SUBMITIT_PREEMPT_SIGNAL", "BIGCHEM_JOB_END")
 """Set by bigchem for the job: another value would run other code, or miss the signal."""
 
@@ -64,7 +49,10 @@ class ClusterProfile(Section):
     executor: Literal["local", "slurm"]
     """submitit's executor: `local` for processes of this machine."""
     nodes: Positive = 1
-    """Nodes of a job."""
+    """Nodes of a job; with nodes_max, the fewest."""
+    nodes_max: Positive | None = None
+    """The most nodes of a job: Slurm gives it from `nodes` to this many, as are free when it starts. None: exactly
+    `nodes`."""
     tasks_per_node: Positive = 1
     """Processes of a node: one per GPU, or on the CPU as many as there are cores to spare."""
     gpus_per_node: Annotated[int, Field(ge=0)] = 0
@@ -97,7 +85,8 @@ class ClusterProfile(Section):
     sbatch: dict[str, str | int | Literal[True]] = Field(default_factory=dict)
     """More options of sbatch, as in exclusive = true or reservation = "chem"."""
     setup: tuple[str, ...] = ()
-    """Lines of shell that the batch script runs before the program, on the first node: modules, limits."""
+    """Commands of bash that the batch script runs before the program, on the first node: modules, limits. One that
+    fails stops the job."""
     srun_args: tuple[str, ...] = ()
     """More arguments of srun."""
     env: dict[str, str] = Field(default_factory=dict)
@@ -125,6 +114,10 @@ class ClusterProfile(Section):
                 raise ValueError(f"{name} = {getattr(self, name)}, but gpus_per_node = 0")
         if self.mem_gb is not None and self.mem_per_gpu_gb is not None:
             raise ValueError(f"mem_gb = {self.mem_gb:g} and mem_per_gpu_gb = {self.mem_per_gpu_gb:g}: give one of them")
+        if self.nodes_max is not None and self.nodes_max < self.nodes:
+            raise ValueError(f"nodes_max = {self.nodes_max} is less than nodes = {self.nodes}")
+        if "mem-per-cpu" in self.sbatch and (self.mem_gb or self.mem_per_gpu_gb):
+            raise ValueError("sbatch.mem-per-cpu: mem_gb or mem_per_gpu_gb says so already: give one of them")
         if self.signal_delay_s >= 60 * self.time_min:
             raise ValueError(
                 f"signal_delay_s = {self.signal_delay_s}, but the job has {60 * self.time_min} s (time_min = "
@@ -135,8 +128,8 @@ class ClusterProfile(Section):
             given = [name for name in SLURM_ONLY if getattr(self, name) not in (None, (), {})]
             if given:
                 raise ValueError(f"{given[0]} is known to Slurm only, the executor is local")
-            if self.nodes > 1:
-                raise ValueError(f"nodes = {self.nodes}: the local executor has one")
+            if self.most_nodes > 1:
+                raise ValueError(f"nodes = {self.most_nodes}: the local executor has one")
         return self
 
     def _check_texts(self) -> None:
@@ -145,10 +138,8 @@ class ClusterProfile(Section):
             if not re.fullmatch(r"\S+", getattr(self, name) or "-"):
                 raise ValueError(f"{name} = {getattr(self, name)!r}: one word, without spaces")
         for option, value in self.sbatch.items():
-            if field := SET_BY_FIELDS.get(option.replace("_", "-").lstrip("-")):
-                raise ValueError(f"sbatch.{option}: that is {field} of the profile")
-            if not re.fullmatch(r"[a-z][a-z-]*", option) or "\n" in str(value):
-                raise ValueError(f"sbatch.{option} = {value!r}: an option without its dashes, and a value of one line")
+            if why_not := options.trouble(option, value):
+                raise ValueError(f"sbatch.{option}: {why_not}")
         for name in self.env:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
                 raise ValueError(f"env.{name}: not a name of a variable")
@@ -158,14 +149,44 @@ class ClusterProfile(Section):
 
     @property
     def world_size(self) -> int:
-        """Processes of a job."""
+        """Processes of a job; the fewest, where Slurm picks its nodes from a range."""
         return self.nodes * self.tasks_per_node
 
+    @property
+    def most_nodes(self) -> int:
+        """Nodes of a job; the most, where Slurm picks from a range."""
+        return self.nodes_max or self.nodes
 
-def load_profile(name: str, *, nodes: int | None = None, gpus_per_node: int | None = None) -> ClusterProfile:
-    """A profile by name (slurm/clusters/) or path; nodes and GPUs as given, where given."""
+    @property
+    def world_sizes(self) -> tuple[int, ...]:
+        """Processes of a job: the fewest and, where Slurm picks its nodes from a range, the most."""
+        return tuple(sorted({self.world_size, self.most_nodes * self.tasks_per_node}))
+
+
+def load_profile(
+    name: str,
+    *,
+    nodes: int | None = None,
+    gpus_per_node: int | None = None,
+    changes: Mapping[str, Any] = MappingProxyType({}),
+) -> ClusterProfile:
+    """A profile by name (slurm/clusters/) or path. nodes, gpus_per_node: instead of the profile's. changes: dotted
+    fields and what they are to be; None leaves one out."""
     path = shipped.find("clusters", name, ".toml")
-    overrides = [] if nodes is None else [f"nodes={nodes}"]
+    table, changed = strict.read_table(path), dict(changes)
+    if nodes is not None:
+        changed |= {"nodes": nodes, "nodes_max": None}
     if gpus_per_node is not None:
-        overrides += [f"gpus_per_node={gpus_per_node}", f"tasks_per_node={max(1, gpus_per_node)}"]
-    return strict.load(ClusterProfile, path, overrides)
+        changed |= {"gpus_per_node": gpus_per_node, "tasks_per_node": max(1, gpus_per_node)}
+    for field, value in changed.items():
+        strict.put(table, field, value, str(path))
+    return strict.validate(ClusterProfile, table, str(path))
+
+
+def for_submission(name: str, changes: Mapping[str, Any]) -> tuple[ClusterProfile, OneShot]:
+    """A profile with changes for one submission, and apart from it those of them that are not to be kept for the next
+    one: `changes` of sbatch.begin and the like (see options.ONE_SHOT)."""
+    once = {option: f"sbatch.{option}" for option in options.ONE_SHOT if f"sbatch.{option}" in changes}
+    whole = load_profile(name, changes=changes)  # checks the values too
+    kept = {field: value for field, value in changes.items() if field not in once.values()}
+    return load_profile(name, changes=kept), OneShot(sbatch={option: whole.sbatch[option] for option in once})

@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
+import io
+import os
 import shlex
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bigchem.errors import UserError
 from bigchem.launch.cluster import ClusterProfile
+from bigchem.launch.slurm import options as sbatch_options
+from bigchem.launch.slurm import remedies, setup
+from bigchem.launch.slurm.client import clean_environment
+from bigchem.launch.slurm.options import OneShot
+
+T = TypeVar("T")
 
 SBATCH_TIMEOUT_S = 60
 """Without slurmctld sbatch tries for minutes."""
 
 
 def make_executor(
-    profile: ClusterProfile, folder: Path, name: str, code: Path | None = None, mounts: Sequence[Path] = ()
+    profile: ClusterProfile,
+    folder: Path,
+    name: str,
+    code: Path | None = None,
+    mounts: Sequence[Path] = (),
+    options: OneShot | None = None,
 ) -> Any:
     """submitit's executor for a profile.
 
     folder: where submitit keeps its pickles and logs. code: a snapshot that the job runs (see snapshot.py); None: what
-    is installed. mounts: folders that a container has to show under their own names.
+    is installed. mounts: folders that a container has to show under their own names. options: of this submission.
     """
     import submitit
 
     if profile.executor == "slurm":
         import shutil
+
+        setup.check(profile.setup)
 
         for program in ("sbatch", "srun"):  # submitit takes a machine without srun for no cluster
             if shutil.which(program) is None:
@@ -36,8 +52,13 @@ def make_executor(
                 )
         python = slurm_python(profile, code, mounts)
         executor = slurm_executor()(folder=folder, max_num_timeout=profile.max_requeues, python=python)
-        executor.update_parameters(**slurm_parameters(profile, name, mounts), teardown=[after(folder, code)])
+        executor.update_parameters(**slurm_parameters(profile, folder, name, code, mounts, options))
         return executor
+    if options:
+        what = (
+            "--after is for Slurm" if options.after else f"sbatch.{next(iter(options.sbatch))} is known to Slurm only"
+        )
+        raise UserError(f"{what}, the executor is local", name, "`bigchem submit FIRST --wait && bigchem submit NEXT`")
     python = shlex.join([*_with_code(code), sys.executable])
     executor = submitit.LocalExecutor(folder=folder, max_num_timeout=profile.max_requeues, python=python)
     executor.update_parameters(
@@ -82,13 +103,25 @@ def slurm_executor() -> Any:
     return SlurmExecutor
 
 
-def slurm_parameters(profile: ClusterProfile, name: str, mounts: Sequence[Path] = ()) -> dict[str, Any]:
+def slurm_parameters(
+    profile: ClusterProfile,
+    folder: Path,
+    name: str,
+    code: Path | None = None,
+    mounts: Sequence[Path] = (),
+    options: OneShot | None = None,
+) -> dict[str, Any]:
     """Parameters of submitit's SlurmExecutor."""
     typed = f"{profile.gpu_type}:{profile.gpus_per_node}" if profile.gpu_type else profile.gpus_per_node
     exported = {**profile.env, **({} if profile.signal == "USR2" else {"SUBMITIT_PREEMPT_SIGNAL": profile.signal})}
-    more: dict[str, Any] = {"requeue" if profile.max_requeues else "no-requeue": True, **profile.sbatch}
+    more: dict[str, Any] = {"requeue" if profile.max_requeues else "no-requeue": True}
+    more |= (options or OneShot()).options(profile.sbatch)
+    if profile.nodes_max is not None:
+        more["nodes"] = f"{profile.nodes}-{profile.nodes_max}"
     if profile.signal != "USR2":  # submitit reads its own when it is imported
         more["signal"] = f"{profile.signal}@{profile.signal_delay_s}"
+    report = f"{_host_python(code)} -m bigchem.launch.setup_failed {shlex.quote(str(folder))}"
+    lines = [*(f"export {k}={shlex.quote(v)}" for k, v in exported.items()), *setup.guarded(profile.setup, report)]
     given = {
         "job_name": name,
         "nodes": profile.nodes,
@@ -104,22 +137,59 @@ def slurm_parameters(profile: ClusterProfile, name: str, mounts: Sequence[Path] 
         "qos": profile.qos,
         "constraint": profile.constraint,
         "additional_parameters": more,
-        "setup": [*(f"export {k}={shlex.quote(v)}" for k, v in exported.items()), *profile.setup] or None,
+        "setup": lines or None,
         "srun_args": [*_srun(profile), *_pyxis(profile, mounts), *profile.srun_args],
+        "teardown": [after(folder, code)],
     }
-    return {key: value for key, value in given.items() if value is not None}
+    return {"wckey": None, **{key: value for key, value in given.items() if value is not None}}
 
 
 def sbatch_text(
-    profile: ClusterProfile, folder: Path, name: str, code: Path | None = None, mounts: Sequence[Path] = ()
+    profile: ClusterProfile,
+    folder: Path,
+    name: str,
+    code: Path | None = None,
+    mounts: Sequence[Path] = (),
+    options: OneShot | None = None,
 ) -> str:
     """The sbatch script that submitting would write, without Slurm."""
     from submitit.slurm.slurm import _make_sbatch_string
 
+    setup.check(profile.setup)
     command = f"{slurm_python(profile, code, mounts)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
-    parameters = slurm_parameters(profile, name, mounts)
-    text: str = _make_sbatch_string(command=command, folder=folder, teardown=[after(folder, code)], **parameters)
+    parameters = slurm_parameters(profile, folder, name, code, mounts, options)
+    text: str = _make_sbatch_string(command=command, folder=folder, **parameters)
     return text
+
+
+def handed_over(submission: Callable[[], T], where: str) -> T:
+    """What a call of submitit's returns; UserError with Slurm's own words if it does not take the job.
+
+    The job inherits nothing of a job in which this process may run. Options that the shell sets for sbatch and srun
+    are not followed, and a line on stderr says which.
+    """
+    from submitit.core.utils import FailedJobError
+
+    if note := ignored_settings(os.environ):
+        print(note, file=sys.stderr, flush=True)
+    try:
+        with clean_environment(), redirect_stderr(io.StringIO()):  # submitit prints what the error will say
+            return submission()
+    except FailedJobError as error:
+        told = str(error).strip()
+        if not told:  # `timeout` ends it without a word
+            hint = f"{remedies.DOWN}; `squeue --me` shows whether the job was taken all the same"
+            raise UserError(f"sbatch has not answered for {SBATCH_TIMEOUT_S} s", where, hint) from None
+        raise remedies.refusal(told, where) from None
+
+
+def ignored_settings(names: Iterable[str]) -> str | None:
+    """A line on the shell's settings for sbatch and srun, which jobs do not follow; None if there are none."""
+    found = [(name, sbatch_options.field_of_variable(name)) for name in sbatch_options.ignored(names)]
+    if not found:
+        return None
+    told = ", ".join(f"{name} (its field: {field})" if field else name for name, field in found)
+    return f"not used, as jobs follow the cluster profile only: {told}"
 
 
 def after(folder: Path, code: Path | None) -> str:

@@ -106,7 +106,7 @@ def _slurm(env: Mapping[str, str]) -> Rendezvous:
 def _nodes_of_ranks(env: Mapping[str, str], nodes: list[str], world_size: int) -> tuple[str, ...]:
     """Slurm's default fills node by node; of other distributions nothing is said. `2(x3),1`: three nodes of two tasks,
     then one of one."""
-    if env.get("SLURM_DISTRIBUTION", "block") != "block":
+    if re.split("[:,]", env.get("SLURM_DISTRIBUTION", "block"))[0] != "block":
         return ()
     counts: list[int] = []
     for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", env.get("SLURM_STEP_TASKS_PER_NODE", "")):

@@ -10,7 +10,8 @@ from bigchem.errors import UserError
 
 
 def use_scratch(folder: str) -> None:
-    """Makes a folder of this node the one for temporary files and for the cache of remote shards."""
+    """Makes a folder of this node the one for temporary files, for the cache of remote shards, and for what Triton and
+    torch.compile compile: home folders on a network are slow for many small files, and all ranks write them at once."""
     path = Path(os.path.expandvars(folder))
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -18,4 +19,6 @@ def use_scratch(folder: str) -> None:
         raise UserError(f"cannot make scratch: {error.strerror}", str(path), "mend it in the cluster profile") from None
     os.environ["TMPDIR"] = str(path)
     os.environ["BIGCHEM_CACHE"] = str(path / "shards")
+    os.environ.setdefault("TRITON_CACHE_DIR", str(path / "triton"))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(path / "inductor"))
     tempfile.tempdir = None  # it is remembered from the first use on

@@ -35,7 +35,7 @@ def test_the_sbatch_text_of_a_container_is_the_golden_one(kind: str) -> None:
     """Neither has been run: there is no image here. What is compared is what their manuals ask for."""
     container = {"kind": kind, "image": "/images/bigchem.sqsh", "mounts": ["/scratch:/scratch:rw"]}
     table = {**load_profile("a100").model_dump(exclude_none=True), "container": container, "signal": "USR1"}
-    table |= {"sbatch": {"exclusive": True, "reservation": "chem"}, "max_requeues": 0}
+    table |= {"sbatch": {"exclusive": True, "reservation": "chem"}, "max_requeues": 0, "nodes_max": 3}
     assert golden(strict.validate(ClusterProfile, table, kind)) == (GOLDEN / f"{kind}.sbatch").read_text()
 
 
@@ -67,7 +67,9 @@ def test_nodes_and_gpus_override_the_profile() -> None:
         ('executor = "slurm"\nsbatch = {mem = 4}', "sbatch.mem: that is mem_gb of the profile"),
         ('executor = "slurm"\nsbatch = {gpus_per_node = 4}', "that is gpus_per_node of the profile"),
         ('executor = "slurm"\nsbatch = {exclusive = false}', "sbatch.exclusive"),
-        ('executor = "slurm"\nsbatch = {comment = "a\\nb"}', "a value of one line"),
+        ('executor = "slurm"\nsbatch = {comment = "a\\nb"}', "its value is more than one line"),
+        ('executor = "slurm"\nnodes = 3\nnodes_max = 2', "nodes_max = 2 is less than nodes = 3"),
+        ('executor = "slurm"\nmem_gb = 4\nsbatch = {mem-per-cpu = 4}', "sbatch.mem-per-cpu: mem_gb"),
         ('executor = "slurm"\n[env]\n"A B" = "c"', "env.A B: not a name of a variable"),
         ('executor = "slurm"\n[env]\nPYTHONPATH = "c"', "env.PYTHONPATH is set by bigchem"),
         ('executor = "slurm"\nscratch = "/s"\n[env]\nTMPDIR = "c"', "env.TMPDIR is set by scratch"),
