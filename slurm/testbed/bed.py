@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import secrets
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,9 @@ from slurm.testbed import conf, node, sacct
 
 SOCKET = "/spool-node99/node99_10000000.4294967291"
 """The longest path below a testbed's folder of a Unix socket, which may have 107 bytes in all."""
-PROGRAMS = ("slurmctld", "slurmd", "sinfo", "squeue", "sbatch", "srun", "scontrol", "scancel", "unshare")
+PROGRAMS = ("slurmctld", "slurmd", "munged", "sinfo", "squeue", "sbatch", "srun", "scontrol", "scancel", "unshare")
+LISTENERS = ("srun", "salloc")
+"""Of the clients: they listen as long as their job runs."""
 START_S, STOP_S, CALL_S = 30.0, 10.0, 5.0
 ADMIN = os.pathsep.join(["/usr/sbin", "/sbin"])
 """Where distributions put the daemons, and users do not look."""
@@ -31,10 +35,14 @@ def missing() -> str | None:
     """Why no testbed can run here, in one line; None: it can."""
     lacking = [name for name in PROGRAMS if _which(name) is None]
     if lacking:
-        return f"{' '.join(lacking)}: not installed (Debian: apt-get install slurmctld slurmd slurm-client)"
-    probe = [*node.unshared(as_root=os.geteuid() == 0), "true"]
+        return f"{' '.join(lacking)}: not installed (Debian: apt-get install slurmctld slurmd slurm-client munge)"
+    probe = [*_unshared(*node.OWN_PROCESSES), "true"]
     tried = subprocess.run(probe, capture_output=True, text=True, timeout=CALL_S, check=False)
     return f"no namespaces: {tried.stderr.strip()}" if tried.returncode else None
+
+
+def _unshared(*more: str) -> list[str]:
+    return node.unshared(*more, as_root=os.geteuid() == 0)
 
 
 def _which(name: str) -> str | None:
@@ -82,20 +90,44 @@ class Bed:
             raise UserError(
                 f"the path is longer than {107 - len(SOCKET)} characters", str(self.folder), "--folder /tmp/bed"
             )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
         for name in ("state", *(f"spool-{n}" for n in self.nodes)):
             shutil.rmtree(self.folder / name, ignore_errors=True)
             (self.folder / name).mkdir(parents=True)
         self._configure()
-        conf_file = str(self.folder / "slurm.conf")
-        self._launch("slurmctld", [str(_which("slurmctld")), "-D", "-i", "-f", conf_file], tied=tied)
+        self._start_munge(tied=tied)
+        controller = [*self._named("localhost", "--mount"), str(_which("slurmctld"))]
+        self._launch("slurmctld", [*controller, "-D", "-i", "-f", str(self.folder / "slurm.conf")], tied=tied)
         for name in self.nodes:
             self.start_node(name, tied=tied)
+        self._await("slurmctld", self._all_idle)
+
+    def _await(self, daemon: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_S
-        while not self._all_idle():
-            if time.monotonic() > deadline or not self._running("slurmctld"):
+        while not ready():
+            if time.monotonic() > deadline or not self._running(daemon):
                 self.stop()
                 raise UserError("the testbed did not come up", str(self.folder), self._logs())
-            time.sleep(0.05)
+            time.sleep(0.02)
+
+    def _start_munge(self, *, tied: bool) -> None:
+        """Starts a munged with a key of its own. --force: it would have its socket open to all users."""
+        socket = conf.munge_socket(self.folder)
+        files = {"key-file": "key", "pid-file": "pid", "seed-file": "seed", "log-file": "log"}
+        shutil.rmtree(socket.parent, ignore_errors=True)
+        socket.parent.mkdir(mode=0o700)
+        (socket.parent / "key").touch(mode=0o600)
+        (socket.parent / "key").write_bytes(secrets.token_bytes(128))
+        options = [f"--{option}={socket.parent / name}" for option, name in files.items()]
+        daemon = [str(_which("munged")), "--foreground", "--force", f"--socket={socket}", *options]
+        self._launch("munged", daemon, tied=tied)
+        self._await("munged", socket.is_socket)
+
+    def _named(self, name: str, *namespaces: str) -> list[str]:
+        """The command in front of a program's that is to have a host's name of its own."""
+        hosts = str(self.folder / "hosts") if namespaces else ""
+        return [*_unshared(*namespaces), sys.executable, "-S", str(node.__file__), name, hosts]
 
     def _configure(self) -> None:
         for name in ("log", "run", "dev", "bin"):
@@ -111,10 +143,18 @@ class Bed:
             "hosts": conf.hosts(self.nodes),
             "testbed.json": json.dumps({"nodes": self.nodes, "port": self.port}),
             "bin/sacct": f"#!{sys.executable} -S\n{Path(sacct.__file__).read_text(encoding='utf-8')}",
+            **{f"bin/{name}": self._wrapper(name) for name in LISTENERS if _which(name)},
         }
         for name, text in texts.items():
             strict.write_atomically(self.folder / name, text)
-        (self.folder / "bin" / "sacct").chmod(0o755)
+        for program in (self.folder / "bin").iterdir():
+            program.chmod(0o755)
+
+    def _wrapper(self, program: str) -> str:
+        """A script that has a client listen on 127.0.0.1 only. On a node it does so by itself."""
+        real = shlex.quote(str(_which(program)))
+        named = shlex.join(self._named("localhost"))
+        return f'#!/bin/sh\n[ -n "$SLURMD_NODENAME" ] && exec {real} "$@"\nexec {named} {real} "$@"\n'
 
     def _all_idle(self) -> bool:
         with suppress(UserError):
@@ -125,7 +165,7 @@ class Bed:
 
     def stop(self) -> None:
         """Ends everything at once, jobs too; nothing is left running. Its logs stay."""
-        for name in (*self.nodes, "slurmctld"):
+        for name in (*self.nodes, "slurmctld", "munged"):
             self._kill(name)
 
     def kill_node(self, name: str) -> None:
@@ -138,9 +178,8 @@ class Bed:
         self._check(name)
         if self._running(name):
             raise UserError(f"{name} runs already", str(self.folder))
-        command = [*node.unshared(as_root=os.geteuid() == 0), sys.executable, "-S", str(node.__file__), name]
-        daemon = [str(self.folder / "hosts"), str(_which("slurmd")), str(self.folder / "slurm.conf")]
-        self._launch(name, [*command, *daemon], tied=tied)
+        daemon = [str(_which("slurmd")), "-D", "-N", name, "-f", str(self.folder / "slurm.conf")]
+        self._launch(name, [*self._named(name, "--mount", *node.OWN_PROCESSES), *daemon], tied=tied)
 
     def status(self) -> str:
         """Its nodes and jobs in Slurm's words, or that it is stopped."""
@@ -168,7 +207,7 @@ class Bed:
         """The pid of a daemon, if it runs: a process of that number that names this folder in its command."""
         with suppress(OSError, ValueError):
             pid = int((self.folder / "run" / f"{name}.pid").read_text())
-            if str(self.folder / "slurm.conf").encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if f"{self.folder}/".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
                 return pid
         return None
 

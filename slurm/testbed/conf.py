@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import socket
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("0.0.0.0", port))  # noqa: S104  slurmd binds all addresses: so must the question
+            probe.bind(("127.0.0.1", port))
         except OSError:
             return False
     return True
@@ -37,6 +38,16 @@ def first_job() -> int:
     """Where job ids begin. A Slurm without a past begins at 1, where submitit finds the results of an older testbed's
     jobs, and two testbeds side by side would choose the same rendezvous ports."""
     return 1000 + random.randrange(FIRST_JOBS // 1000) * 1000
+
+
+def cluster_name(folder: Path) -> str:
+    """Another one for each testbed: a run knows its cluster by name."""
+    return f"testbed-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+
+
+def munge_socket(folder: Path) -> Path:
+    """Where the testbed's own munged listens."""
+    return folder / "munge" / "socket"
 
 
 def hosts(nodes: Sequence[str]) -> str:
@@ -52,18 +63,21 @@ def gres_conf(folder: Path, nodes: Sequence[str]) -> str:
 def slurm_conf(folder: Path, nodes: Sequence[str], port: int, user: str) -> str:
     """slurm.conf. user: who runs everything.
 
+    Other users cannot speak to it, as munged has a key of its own and its socket lies in a folder of mode 0700. Other
+    hosts cannot: NoInAddrAny has every program listen on the address of its host's name, which is 127.0.0.1 (node.py).
     cred_expire=5: with Slurm's 120 s a requeued job would wait two minutes before it starts again. Partitions: `test`,
     the default, gives way to `high`; preemption sends the job's own signal, then waits GraceTime.
     """
     lines = [
-        "ClusterName=testbed",
+        f"ClusterName={cluster_name(folder)}",
         "SlurmctldHost=localhost",
         f"SlurmctldPort={port}",
         f"SlurmUser={user}",
         f"SlurmdUser={user}",
-        "AuthType=auth/none",
-        "AuthInfo=cred_expire=5",
-        "CredType=cred/none",
+        "AuthType=auth/munge",
+        f"AuthInfo=socket={munge_socket(folder)},cred_expire=5",
+        "CredType=cred/munge",
+        "CommunicationParameters=NoCtldInAddrAny,NoInAddrAny",
         f"StateSaveLocation={folder}/state",
         f"SlurmdSpoolDir={folder}/spool-%n",
         f"SlurmctldPidFile={folder}/run/slurmctld.slurm.pid",

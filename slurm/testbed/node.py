@@ -1,8 +1,9 @@
-"""One node of a testbed: the first process of its own namespaces, as which `unshare` starts this file.
+"""Gives a program of Slurm's names of its own: `unshare` starts this file in new namespaces.
 
-The namespace of processes makes one SIGKILL take the whole node down, that of names makes gethostname() the node's
-name, and that of mounts gives the node an /etc/hosts of its own, so that nodes find each other and the machine's file
-stays as it is.
+Slurm's programs listen on the address of their host's name. Here that is a node's name or `localhost`, and 127.0.0.1,
+so nothing listens where other hosts could call. The namespace of mounts gives a node an /etc/hosts of its own, so that
+nodes find each other and the machine's file stays as it is. A node has a namespace of processes too, and this file is
+its first: one SIGKILL takes it down with all that runs on it.
 """
 
 from __future__ import annotations
@@ -11,18 +12,18 @@ import ctypes
 import os
 import socket
 import sys
-from pathlib import Path
 
 MS_BIND = 4096
 """<sys/mount.h>"""
 PR_SET_PDEATHSIG, SIGKILL = 1, 9
 """<sys/prctl.h>"""
+OWN_PROCESSES = ["--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
 
 
-def unshared(*, as_root: bool) -> list[str]:
-    """The command in front of a node's. as_root: else a namespace of users gives the right to make the others."""
-    more = [] if as_root else ["--user", "--map-current-user", "--keep-caps"]
-    return ["unshare", *more, "--uts", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
+def unshared(*more: str, as_root: bool) -> list[str]:
+    """The command in front of this file's. more: namespaces beside that of names. as_root: else a namespace of users
+    gives the right to make the others."""
+    return ["unshare", *([] if as_root else ["--user", "--map-current-user", "--keep-caps"]), "--uts", *more]
 
 
 def die_with_parent() -> None:
@@ -30,18 +31,32 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
 
 
-def be_node(name: str, hosts: Path, slurmd: str, conf: str) -> int:
-    """Becomes the node, and runs its slurmd; slurmd's exit code."""
+def mount(source: str, target: str) -> None:
+    """Shows a file at another path, in this namespace."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(str(hosts).encode(), b"/etc/hosts", None, MS_BIND, None):
-        raise OSError(ctypes.get_errno(), f"mount of {hosts}")
-    socket.sethostname(name)
-    daemon = os.spawnv(os.P_NOWAIT, slurmd, [slurmd, "-D", "-N", name, "-f", conf])  # noqa: S606
-    while True:  # the first process inherits the others' orphans, which must be waited for
+    if libc.mount(source.encode(), target.encode(), None, MS_BIND, None):
+        raise OSError(ctypes.get_errno(), f"mount of {source}")
+
+
+def be_first(command: list[str]) -> int:
+    """Runs a daemon as the first process of a namespace, which inherits the others' orphans and has to wait for them;
+    the daemon's exit code."""
+    daemon = os.spawnv(os.P_NOWAIT, command[0], command)  # noqa: S606
+    while True:
         pid, status = os.wait()
         if pid == daemon:
             return os.waitstatus_to_exitcode(status)
 
 
+def main(name: str, hosts: str, command: list[str]) -> int:
+    """Runs a command with a host's name of its own. hosts: its /etc/hosts; empty: the machine's."""
+    if hosts:
+        mount(hosts, "/etc/hosts")
+    socket.sethostname(name)
+    if os.getpid() != 1:
+        os.execv(command[0], command)  # noqa: S606
+    return be_first(command)
+
+
 if __name__ == "__main__":
-    sys.exit(be_node(sys.argv[1], Path(sys.argv[2]), sys.argv[3], sys.argv[4]))
+    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3:]))

@@ -13,14 +13,16 @@ from slurm.testbed.bed import Bed
 
 MEETING = """
 import os, sys, time
+from pathlib import Path
 from bigchem.launch.rendezvous import rendezvous
 from bigchem.launch.rollcall import call
+from bigchem.launch.secret import rendezvous_key
 place = rendezvous(os.environ, os.getpid())
 if place.rank == 3:
     time.sleep(4)
     sys.exit()
 try:
-    print(call(place, 2.0))
+    print(call(place, 2.0, rendezvous_key(Path(sys.argv[1]), place)))
 except Exception as error:
     print(f"{type(error).__name__}: {error}")
 """
@@ -45,6 +47,6 @@ def test_a_job_of_its_own_brings_back_what_its_nodes_found(testbed: Bed, tmp_pat
 def test_a_rank_that_slurm_started_and_that_never_comes_is_named_with_its_node(testbed: Bed, tmp_path: Path) -> None:
     (tmp_path / "meet.py").write_text(MEETING)
     shape = ("--nodes=2", "--ntasks-per-node=2", "--label")
-    told = testbed.call("srun", *shape, sys.executable, str(tmp_path / "meet.py"), timeout_s=30)
+    told = testbed.call("srun", *shape, sys.executable, str(tmp_path / "meet.py"), str(tmp_path), timeout_s=30)
     line = "AbsentError: rank 3 of 4 (of node node2) did not come within 2 s"
     assert sorted(told.splitlines()) == [f"{rank}: {line}" for rank in (0, 1, 2)]
