@@ -41,15 +41,15 @@ def listen(place: Rendezvous) -> socket.socket:
 
 
 def addresses(place: Rendezvous) -> list[str]:
-    """What MASTER_ADDR resolves to; `""`, all interfaces, if it names this host by an address that other hosts cannot
-    call: many systems have 127.0.1.1 for their own name in /etc/hosts."""
+    """What MASTER_ADDR resolves to, IPv4 first. Many systems have 127.0.1.1 for their own name in /etc/hosts, where other
+    hosts cannot call: then another of its addresses, or `""`, all interfaces, if there is none."""
     if place.world_size == 1:
         return ["127.0.0.1"]
-    found = _resolved(place.master_addr)
-    literal = place.master_addr == "localhost" or is_address(place.master_addr)
-    if not found or (not literal and all(map(_is_local, found)) and not _alone(place)):
-        return [""]
-    return found
+    found = sorted(_resolved(place.master_addr), key=lambda address: ":" in address)
+    if place.master_addr == "localhost" or is_address(place.master_addr):
+        return found
+    open_to_others = [address for address in found if not _is_local(address)]
+    return open_to_others or (found if found and _alone(place) else [""])
 
 
 def is_address(text: str) -> bool:
