@@ -41,8 +41,8 @@ def listen(place: Rendezvous) -> socket.socket:
 
 
 def addresses(place: Rendezvous) -> list[str]:
-    """What MASTER_ADDR resolves to, IPv4 first. Many systems have 127.0.1.1 for their own name in /etc/hosts, where other
-    hosts cannot call: then another of its addresses, or `""`, all interfaces, if there is none."""
+    """What MASTER_ADDR resolves to, IPv4 first. Many systems have 127.0.1.1 for their own name in /etc/hosts, which no
+    other host can call: then its other addresses, or `""`, all interfaces, if it has none."""
     if place.world_size == 1:
         return ["127.0.0.1"]
     found = sorted(_resolved(place.master_addr), key=lambda address: ":" in address)
