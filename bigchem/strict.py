@@ -113,10 +113,11 @@ def dump(section: Section) -> str:
 
 
 @contextmanager
-def replace_atomically(path: Path) -> Iterator[BinaryIO]:
+def replace_atomically(path: Path, *, make_folder: bool = True) -> Iterator[BinaryIO]:
     """A file to write to aside; it is fsynced and renamed where the block ends, and removed where it fails. A reader
-    sees the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    sees the old file or the new one, never half of one. make_folder: it lies in, if there is none."""
+    if make_folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
@@ -139,9 +140,9 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
+def write_atomically(path: Path, content: str | bytes | memoryview, *, make_folder: bool = True) -> None:
     """Writes a file whole or not at all: see replace_atomically."""
-    with replace_atomically(path) as file:
+    with replace_atomically(path, make_folder=make_folder) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 

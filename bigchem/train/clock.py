@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 
@@ -21,11 +22,12 @@ class Clock:
     """Tells when to stop, so that a save, which may be twice as slow as the last one, ends before the job does.
 
     end: seconds since 1970, None where nothing limits the job. now: the time at the start. save_s, validation_s: how
-    long the last one took. validations: how many come before the save, were the run to go on for one more step.
+    long the last one took. validations: how many come before the save, were the run to go on for one more step. moves:
+    the end, by the time in which the job is suspended.
     """
 
-    def __init__(self, end: float | None, now: float) -> None:
-        self.end = end
+    def __init__(self, end: float | None, now: float, *, moves: bool = False) -> None:
+        self.end, self._moves = end, moves
         self.save_s = FIRST_SAVE_S if end is None else min(FIRST_SAVE_S, max(0.0, end - now) / 10)
         self.validation_s = 0.0
         self.validations = 0
@@ -41,11 +43,12 @@ class Clock:
         validating = self.validations * self.validation_s
         return 2 * self.save_s + validating + max(self._steps, default=0.0) + MARGIN_S
 
-    def late(self, now: float) -> str | None:
+    def late(self, now: float, stopped_s: float = 0.0) -> str | None:
         """In words, if the run must save now; None: it may go on. What has once been said stays: the save that follows
-        may turn out to be quick."""
-        if self._late is None and self.end is not None and self.end - now < self.needed():
-            self._late = f"{self.end - now:.0f} s are left of the job, saving in time takes {self.needed():.0f}"
+        may turn out to be quick. stopped_s: for how long the job has been suspended since the start."""
+        left = math.inf if self.end is None else self.end - now + (stopped_s if self._moves else 0.0)
+        if self._late is None and left < self.needed():
+            self._late = f"{left:.0f} s are left of the job, saving in time takes {self.needed():.0f}"
         return self._late
 
 
@@ -56,6 +59,11 @@ def validations(step: int, every: int, steps: int) -> int:
     every: validation.every, 0 for never. steps: of the whole run, whose last one is validated in any case.
     """
     return sum(1 for s in (step, step + 1) if every and s <= steps and (s % every == 0 or s == steps))
+
+
+def end_moves(env: Mapping[str, str]) -> bool:
+    """Whether Slurm says when the job ends: it gives back what a suspension took. Who sets our variable may not."""
+    return not env.get(JOB_END[0])
 
 
 def job_end(env: Mapping[str, str], now: float) -> float | None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
+
+T = TypeVar("T")
 
 EXIT_STOPPED = 3
 """A person stopped the run."""
@@ -50,3 +53,18 @@ def peer_lost(error: BaseException) -> str | None:
     if not isinstance(error, classes) and not (isinstance(error, RuntimeError) and "gloo" in text):
         return None
     return re.sub(r"^\[[^\]]*\] *", "", text.splitlines()[0]).split(". ")[0]
+
+
+def answered(seconds: float, ask: Callable[[], T]) -> T | None:
+    """What a store, a driver or a disk answers; None if it does not in so many seconds, or with an error: to a process
+    that is about to leave it is then as if it were not there."""
+    answers: list[T] = []
+
+    def quietly() -> None:
+        with suppress(Exception):
+            answers.append(ask())
+
+    asker = threading.Thread(target=quietly, daemon=True)
+    asker.start()
+    asker.join(timeout=seconds)
+    return answers[0] if answers else None

@@ -22,7 +22,8 @@ from bigchem.model import presets
 from bigchem.model.flops import training_flops
 from bigchem.train import schedule, worst_case
 from bigchem.train.best import Best
-from bigchem.train.clock import Clock, job_end, validations
+from bigchem.train.clock import Clock, end_moves, job_end, validations
+from bigchem.train.device_beats import device_beats
 from bigchem.train.engine import Engine, StepLoss
 from bigchem.train.events import go_back, keys_of, tell_end
 from bigchem.train.health import Bad, Health, RollBacks
@@ -74,9 +75,13 @@ class Run:
 
     def wish(self) -> Wish:
         """What this rank wants: what a signal said, or on rank 0, whose clock counts for all, to be in time."""
-        if self.flag.wish is Wish.GO_ON and self.engine.rank == 0 and self.clock.late(time.time()):
+        if self.flag.wish is Wish.GO_ON and self.engine.rank == 0 and self.late():
             return Wish.MAKE_WAY
         return self.flag.wish
+
+    def late(self) -> str | None:
+        """See Clock.late."""
+        return self.clock.late(time.time(), self.watchdog.clock.stopped_s)
 
 
 @dataclass(frozen=True)
@@ -98,8 +103,9 @@ def train(config: RunConfig, device: torch.device, requeue: Requeue = lambda lea
     with ExitStack() as stack:
         flag = stack.enter_context(StopFlag(tell=rank == 0))
         unwatched = stack.enter_context(ExitStack())  # left after the watchdog: the last copy may take hours
-        watchdog = stack.enter_context(Watchdog(config.run_dir, rank, world_size, config.health.hang_s, requeue))
-        clock = Clock(job_end(os.environ, time.time()), time.time())
+        hang_s, beats = config.health.hang_s, device_beats(device)
+        watchdog = stack.enter_context(Watchdog(config.run_dir, rank, world_size, hang_s, requeue, beats))
+        clock = Clock(job_end(os.environ, time.time()), time.time(), moves=end_moves(os.environ))
         watchdog.beat("download")
         config = with_local_weights(config)
         watchdog.beat("prepare")
@@ -146,10 +152,10 @@ def attempt(run: Run) -> Outcome | None:
         due, by_person, stop = False, False, validation.over is not None
         while done.steps < steps and not stop:
             profiler.begin(done.steps + 1)
-            begun = time.monotonic()
+            begun = watchdog.clock()
             watchdog.beat("data", done.steps)
             loaded = next(stream)
-            wait_s = time.monotonic() - begun
+            wait_s = watchdog.clock() - begun
             taken = take_step(run, health, loaded, done.steps, pace.stopwatch)
 
             watchdog.beat("log")
@@ -157,7 +163,7 @@ def attempt(run: Run) -> Outcome | None:
             ledger.add(done.steps, loader, loaded)
             if taken.bad and must_go_back(run, health, loaded, done.steps, taken.bad):
                 return None
-            step_s = time.monotonic() - begun
+            step_s = watchdog.clock() - begun
             watchdog.beat("profile")
             tracker.paused(profiler.end(done.steps))
             flops = training_flops(run.shape, *loaded.step.lengths.T)
@@ -223,7 +229,7 @@ def conclude(run: Run, done: int, early: str | None, by_person: bool) -> Outcome
     if early is not None:
         print(f"{early}; ended after step {done} of {steps}", flush=True)
     elif done < steps:
-        reason = run.flag.received or run.clock.late(time.time()) or "another rank was told to"
+        reason = run.flag.received or run.late() or "another rank was told to"
         tell_end(config.run_dir, done, newest, reason)
         words = {"reason": reason} if by_person else {"reason": f"{reason}: to be started again", "again": True}
     write_state(config.run_dir, "trained" if outcome.finished else "stopped", step=newest, steps=steps, **words)

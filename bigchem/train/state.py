@@ -11,10 +11,10 @@ from bigchem import strict
 
 
 def write_state(run_dir: Path, state: str, **fields: Any) -> None:
-    """Replaces state.json: what `bigchem status` reads. state: running, stopped, trained, finished or failed."""
-    strict.write_atomically(
-        run_dir / "state.json", json.dumps({"state": state, "time": time.time(), **fields}, indent=1)
-    )
+    """Replaces state.json: what `bigchem status` reads. state: running, stopped, trained, finished or failed. OSError
+    if the disk does not take it; FileNotFoundError where the run folder has been removed: it is not made anew."""
+    text = json.dumps({"state": state, "time": time.time(), **fields}, indent=1)
+    strict.write_atomically(run_dir / "state.json", text, make_folder=False)
 
 
 def read_state(run_dir: Path) -> dict[str, Any]:

@@ -1,9 +1,13 @@
 """A thread of each rank that ends the run when it stands still, and says which rank is to blame.
 
-The loop beats with the phase that it enters. Where no beat comes for `health.hang_s`, the stacks of all threads go into
-the rank's log and its record into health/rank<N>.json. A first record calls the other ranks to write theirs; after a
-pause every rank reads all of them. Collective operations make all ranks wait for the slowest, so that the rank with the
-fewest beats is the one that the others wait for; a rank that left no record is dead, or frozen with all its threads.
+The loop beats with the phase that it enters. Where no beat comes for `health.hang_s` of the process's own time, the
+stacks of all threads go into the rank's log, and its record and what torch's flight recorder holds into health/. A
+first record calls the other ranks to write theirs; after a pause every rank reads all of them. Collective operations
+make all ranks wait for the slowest, so that the rank with the fewest beats is the one that the others wait for; a rank
+that left no record is dead, or frozen with all its threads. On a GPU the beats that count are those that the device
+has come to: the host has given it more, and waits for it as its peers' hosts do.
+
+The thread also ends a run whose folder has been removed.
 """
 
 from __future__ import annotations
@@ -18,23 +22,36 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import NoReturn
 
 import bigchem
 from bigchem import strict
-from bigchem.train import events
-from bigchem.train.leave import EXIT_REQUEUE, LEFT_WORD, code_after, leave
+from bigchem.train import events, peers, recorder
+from bigchem.train.device_beats import DeviceBeats
+from bigchem.train.leave import EXIT_REQUEUE, LEFT_WORD, answered, code_after, leave
+from bigchem.train.process_clock import ProcessClock
 from bigchem.train.ranks import on_rank0
+from bigchem.train.rows import goes_on
 from bigchem.train.state import progress, read_state, write_state
 
 PATIENT = {"prepare": 4, "save": 4, "validate": 4, "profile": 4, "download": 8, "resume": 8}
 """Phases that may take so many times as long: large files, a compilation. `prepare` ends with the first step; a
 checkpoint that is resumed may have to be fetched and then hashed in one phase."""
+LONGEST = timedelta(days=7)
+"""Of a collective operation: a job may be suspended in the middle of one, and its timeout counts on meanwhile."""
 MARGIN_S = 300.0
 """That a collective operation goes on beyond the time in which the watchdogs find a hang, and tell it."""
+LOOK_S = 5.0
+"""Between two looks at the run folder, at most: of 500 ranks, a hundred look every second."""
+DUMP_S = 10.0
+"""For the flight recorder and the device to answer: a driver may be what hangs."""
+SILENT = ("an unknown phase: it does not answer", 0)
+"""Of a GPU that cannot be asked how far it is: it is further back than any that can."""
 Requeue = Callable[[bool], int]
 NAMED = 4
 """Ranks that a line names."""
@@ -43,7 +60,7 @@ NAMED = 4
 @dataclass(frozen=True)
 class Record:
     """Where a rank stands. beats: how often it went on. still_s: seconds since the last time. where: of its main
-    thread."""
+    thread. device: the phase that its GPU is in, with its beats; None on a CPU, and of a GPU that does not say."""
 
     rank: int
     step: int
@@ -53,23 +70,39 @@ class Record:
     host: str
     pid: int
     where: str
+    device: tuple[str, int] | None = None
+
+    @property
+    def reached(self) -> int:
+        """The beats by which ranks are compared."""
+        return self.beats if self.device is None else self.device[1]
 
 
 class Watchdog:
-    """While entered, watches this rank. Every rank enters it. hang_s = 0 watches nothing.
+    """While entered, watches this rank. Every rank enters it. hang_s = 0: only the run folder is watched.
 
     requeue: gives the exit code by which the launcher starts the job again; called with True, by one rank, it tells
-    the launcher first.
+    the launcher first. device: of this rank. clock: seconds of this process's own time.
     """
 
-    def __init__(self, run_dir: Path, rank: int, world_size: int, hang_s: float, requeue: Requeue) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        rank: int,
+        world_size: int,
+        hang_s: float,
+        requeue: Requeue,
+        device: DeviceBeats | None = None,
+    ) -> None:
         self._run_dir, self._rank, self._world_size, self._hang_s = run_dir, rank, world_size, hang_s
-        self._requeue = requeue
+        self._requeue, self._device = requeue, device
         self._folder = run_dir / "health"
         self._main = threading.main_thread().ident or 0
-        self._now = (0, "prepare", 0, time.monotonic())
+        self._pause_s = min(LOOK_S, hang_s / 5) if hang_s else LOOK_S
+        self._tick_s = min(1.0, self._pause_s)
+        self.clock = ProcessClock(self._tick_s)
+        self._now = (0, "prepare", 0, self.clock())
         self._steps_begun = 0
-        self._pause_s = min(5.0, hang_s / 5)
         self._called = self._folder / "called"
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bigchem-watchdog", daemon=True)
@@ -79,55 +112,71 @@ class Watchdog:
         before."""
         before, _, beats, _ = self._now
         self._steps_begun += phase == "data"
-        self._now = (before if step is None else step, phase, beats + 1, time.monotonic())  # one assignment: atomic
+        self._now = (before if step is None else step, phase, beats + 1, self.clock())  # one assignment: atomic
+        if self._device is not None:
+            self._device.beat(phase, beats + 1)
 
     def __enter__(self) -> Watchdog:
         # The file by which the first rank to stand still calls the others' records. It has another name in every
         # attempt: a network file system may show for a while what has been removed.
         self._called = self._folder / f"called_{on_rank0(self._clear)}"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        (self._run_dir / "logs").mkdir(exist_ok=True)
-        if self._hang_s:
-            self.beat("prepare")
-            self._thread.start()
+        for folder in (self._folder, self._run_dir / "logs"):
+            goes_on(f"{folder.name}/", lambda folder=folder: folder.mkdir(parents=True, exist_ok=True))  # type: ignore[misc]
+        self.beat("prepare")
+        self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop.set()
-        if self._hang_s:
-            self._thread.join()  # where a hang has been found, this ends the process: a peer's end has woken us up
+        self._thread.join()  # where a hang has been found, this ends the process: a peer's end has woken us up
 
     def _clear(self) -> str:
         shutil.rmtree(self._folder, ignore_errors=True)
         return secrets.token_hex(4)
 
     def _run(self) -> None:
-        while not self._stop.wait(self._pause_s):
-            _, phase, _, since = self._now
-            patience = max(PATIENT.get(phase, 1), PATIENT["prepare"] if self._steps_begun <= 1 else 1)
-            if time.monotonic() - since > patience * self._hang_s or self._called.exists():
+        made, missing, looked = (self._run_dir / "config.toml").is_file(), 0, self.clock()
+        while not self._stop.wait(self._tick_s):
+            self.clock.tick()
+            called = False
+            if self.clock() - looked >= self._pause_s:
+                looked, called = self.clock(), self._called.exists()
+                missing = 0 if not made or (self._run_dir / "config.toml").is_file() else missing + 1
+            if missing > 1:  # a network file system may err once
+                _removed(self._run_dir)
+            if called or self._stands_still():
                 try:
                     self._hang()
                 finally:  # also where the disk is what hangs, or is full
                     leave(EXIT_REQUEUE)
 
+    def _stands_still(self) -> bool:
+        _, phase, _, since = self._now
+        patience = max(PATIENT.get(phase, 1), PATIENT["prepare"] if self._steps_begun <= 1 else 1)
+        return bool(self._hang_s) and self.clock() - since > patience * self._hang_s
+
     def _hang(self) -> None:
-        with (self._run_dir / "logs" / f"rank{self._rank}.log").open("a", encoding="utf-8") as log:
-            log.write("stacks of all threads:\n")
-            log.flush()
-            faulthandler.dump_traceback(file=log, all_threads=True)
+        if (others := peers.current()) is not None:
+            others.quiet()  # a peer that leaves for the same hang is not what ends this rank
         record = self._record()
-        strict.write_atomically(self._folder / f"rank{self._rank}.json", json.dumps(asdict(record), indent=1))
-        self._called.touch()
+        file = self._folder / f"rank{self._rank}.json"
+        with suppress(OSError):
+            self._dump_stacks()
+        with suppress(OSError):
+            strict.write_atomically(file, json.dumps(asdict(record), indent=1))
+        with suppress(OSError):
+            self._called.touch()
+        answered(DUMP_S, lambda: recorder.dump(self._folder, self._rank))
         time.sleep(3 * self._pause_s)
-        records = read_records(self._folder, self._world_size)
+        records = read_records(self._folder, self._world_size) or [record]
         line = verdict(records, self._world_size)
         alone = read_state(self._run_dir)["state"] not in LEFT_WORD
         if alone and self._rank == min(r.rank for r in records):
             events.tell(self._run_dir, record.step + 1, "hang", "the run ends, to be started again", line)
             self._on_terminal(line)
             reason = f"hang at step {record.step + 1}: {line}"
-            write_state(self._run_dir, "failed", **progress(read_state(self._run_dir)), reason=reason, hung=True)
+            with suppress(OSError):
+                write_state(self._run_dir, "failed", **progress(read_state(self._run_dir)), reason=reason, hung=True)
             leave(self._requeue(True))
         print(f"hang: {line}", file=sys.stderr, flush=True)
         time.sleep(self._pause_s)  # the lowest rank is the one to tell state.json and the launcher
@@ -136,6 +185,12 @@ class Watchdog:
             print(f"the run has {state['state']}: {state.get('reason', 'by a person')}", file=sys.stderr, flush=True)
         leave(code_after(state, self._requeue))
 
+    def _dump_stacks(self) -> None:
+        with (self._run_dir / "logs" / f"rank{self._rank}.log").open("a", encoding="utf-8") as log:
+            log.write("stacks of all threads:\n")
+            log.flush()
+            faulthandler.dump_traceback(file=log, all_threads=True)
+
     def _on_terminal(self, line: str) -> None:
         """Rank 0's output goes to the terminal as well; where it is another rank that speaks, so must this line."""
         if self._rank > 0 and sys.__stderr__ is not None:
@@ -143,17 +198,17 @@ class Watchdog:
 
     def _record(self) -> Record:
         step, phase, beats, since = self._now
-        still_s = time.monotonic() - since
+        still_s = self.clock() - since
         host, where = platform.node(), place(sys._current_frames().get(self._main))
-        return Record(self._rank, step, phase, beats, still_s, host, os.getpid(), where)
+        device = None if self._device is None else answered(DUMP_S, self._device.reached) or SILENT
+        return Record(self._rank, step, phase, beats, still_s, host, os.getpid(), where, device)
 
 
 def collective_timeout(hang_s: float) -> timedelta:
     """How long a collective operation may wait: longer than any watchdog, which says more of a hang than a timeout
-    does. Never under an hour, as ranks also wait after training, unwatched, while rank 0 exports; a day where hang_s =
-    0."""
-    longest = max(PATIENT.values()) * hang_s + MARGIN_S
-    return timedelta(seconds=max(3600.0, longest)) if hang_s else timedelta(days=1)
+    does, and longer than a job is suspended. A day where hang_s = 0."""
+    longest = timedelta(seconds=max(PATIENT.values()) * hang_s + MARGIN_S)
+    return max(LONGEST, longest) if hang_s else timedelta(days=1)
 
 
 def place(frame: FrameType | None) -> str:
@@ -169,20 +224,23 @@ def place(frame: FrameType | None) -> str:
 def read_records(folder: Path, world_size: int) -> list[Record]:
     """The records that ranks have written."""
     paths = [folder / f"rank{rank}.json" for rank in range(world_size)]
-    return [Record(**json.loads(path.read_text(encoding="utf-8"))) for path in paths if path.is_file()]
+    tables = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
+    return [Record(**{**table, "device": table["device"] and tuple(table["device"])}) for table in tables]
 
 
 def verdict(records: Sequence[Record], world_size: int) -> str:
     """One line: who is to blame, where it stands, and where the others wait."""
     missing = sorted(set(range(world_size)) - {r.rank for r in records})
-    least = min(r.beats for r in records)
-    behind = [] if missing or all(r.beats == least for r in records) else [r for r in records if r.beats == least]
+    least = min(r.reached for r in records)
+    behind = [] if missing or all(r.reached == least for r in records) else [r for r in records if r.reached == least]
     waiting = [r for r in records if r not in behind]
     parts = []
     if missing:
         parts.append(f"{ranks_named(missing)} left no record: dead, or frozen with all threads")
     for r in behind[:NAMED]:
-        parts.append(f"rank {r.rank} ({r.host}, pid {r.pid}) stands in {r.phase} since {r.still_s:.0f} s at {r.where}")
+        gpu = "" if r.device is None else f", its GPU in {r.device[0]}"
+        stands = f"stands in {r.phase} since {r.still_s:.0f} s at {r.where}"
+        parts.append(f"rank {r.rank} ({r.host}, pid {r.pid}) {stands}{gpu}")
     if len(behind) > NAMED:
         parts.append(f"{len(behind) - NAMED} more stand as far back")
     for phase in sorted({r.phase for r in waiting}):
@@ -192,6 +250,12 @@ def verdict(records: Sequence[Record], world_size: int) -> str:
     if not behind and not missing and world_size > 1:
         parts.append("none is behind: look at the network and the file system")
     return f"no progress for {max(r.still_s for r in records):.0f} s: {', '.join(parts)}; stacks in logs/"
+
+
+def _removed(run_dir: Path) -> NoReturn:
+    told = f"the run folder was removed: {run_dir}"
+    print(f"error: {told}", file=sys.__stderr__, flush=True)  # its logs are gone too
+    peers.depart(told, 2)
 
 
 def ranks_named(ranks: Sequence[int]) -> str:

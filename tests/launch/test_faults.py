@@ -118,7 +118,23 @@ def test_a_hang_on_one_rank_names_it_and_its_phase_and_ends_all(small_data: Path
     stacks = (config.run_dir / "logs" / "rank1.log").read_text()
     assert "faults.py" in stacks  # where the loader's thread sleeps
     assert json.loads((config.run_dir / "health" / "rank1.json").read_text())["phase"] == "data"
+    recorded = json.loads((config.run_dir / "health" / "flight0.json").read_text())["entries"]
+    assert recorded[-1]["profiling_name"].startswith("gloo:")  # what rank 0 waits in
     assert not alive(tmp_path)
+
+
+def test_a_run_that_is_stopped_for_longer_than_a_hang_goes_on(small_data: Path, tmp_path: Path) -> None:
+    """As by scontrol suspend: all processes, for three times hang_s, also in the middle of collective operations."""
+    config = config_of(tmp_path / "runs", small_data, "run", train={"steps": 60}, health={"hang_s": 3.0})
+    process = started(command(TORCHRUN, config, [], tmp_path), tmp_path)
+    wait_for(config, 3)
+    os.killpg(process.pid, signal.SIGSTOP)
+    time.sleep(9)
+    os.killpg(process.pid, signal.SIGCONT)
+    assert process.wait(timeout=TIMEOUT) == 0
+    assert run_status(config.run_dir).state == "trained"
+    assert len(losses(config)) == 60
+    assert not list((config.run_dir / "health").iterdir())
 
 
 def test_a_killed_rank_is_told_by_its_peer_and_nothing_is_left_running(small_data: Path, tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import errno
+import json
+import shutil
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -50,7 +54,14 @@ def test_a_place_is_inside_bigchem_where_the_stack_goes_through_it() -> None:
 class Alone:
     """A watchdog of one rank, of which it is told when it finds that the rank stands still."""
 
-    def __init__(self, run_dir: Path, hang_s: float, monkeypatch: pytest.MonkeyPatch, hangs: bool = False) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        hang_s: float,
+        monkeypatch: pytest.MonkeyPatch,
+        hangs: bool = False,
+        device: FarBehind | None = None,
+    ) -> None:
         self.found = threading.Event()
         monkeypatch.setattr(module, "on_rank0", lambda function: function())
         self.left: list[int] = []
@@ -58,7 +69,7 @@ class Alone:
         monkeypatch.setattr(module, "leave", lambda code: (self.left.append(code), hangs and sys.exit()))
         if not hangs:
             monkeypatch.setattr(Watchdog, "_hang", lambda watchdog: (self.found.set(), watchdog._stop.set()))
-        self.watchdog = Watchdog(run_dir, 0, 1, hang_s, lambda lead: self.asked.append(lead) or 75)
+        self.watchdog = Watchdog(run_dir, 0, 1, hang_s, lambda lead: self.asked.append(lead) or 75, device)
 
 
 def test_a_rank_that_beats_is_left_alone_and_one_that_does_not_is_found(
@@ -141,9 +152,79 @@ def test_the_first_step_may_take_longer(tmp_path: Path, monkeypatch: pytest.Monk
         assert not alone.found.wait(1.0)
 
 
-def test_the_thread_ends_with_the_run_and_zero_watches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_thread_ends_with_the_run_and_zero_finds_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for hang_s in (5.0, 0.0):
-        with Alone(tmp_path, hang_s, monkeypatch).watchdog:
-            threads = {thread.name for thread in threading.enumerate()}
-            assert ("bigchem-watchdog" in threads) == (hang_s > 0)
+        with Alone(tmp_path, hang_s, monkeypatch).watchdog as watchdog:
+            assert "bigchem-watchdog" in {thread.name for thread in threading.enumerate()}
+            watchdog._now = (3, "data", 9, -1e9)
+            watchdog._steps_begun = 3
+            assert watchdog._stands_still() == (hang_s > 0)
+            watchdog.beat("data")
         assert "bigchem-watchdog" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_rank_whose_gpu_is_behind_is_named_though_all_hosts_stand_at_the_same_place() -> None:
+    told = verdict([replace(record(r, "reduce", 40), device=("backward", 39 - r % 2)) for r in range(3)], 3)
+    assert "rank 1 (node1, pid 101) stands in reduce since 31 s at loader.py:92, its GPU in backward" in told
+    assert "each of 2 ranks (0 2) waits in reduce" in told
+
+
+class FarBehind:
+    """In place of a GPU: it has come to the first beat."""
+
+    def beat(self, phase: str, beats: int) -> None:
+        pass
+
+    def reached(self) -> tuple[str, int]:
+        return ("forward", 1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # leaving, here, ends the thread
+def test_a_hang_leaves_the_gpus_place_and_the_flight_recorders_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = Alone(tmp_path, 0.1, monkeypatch, hangs=True, device=FarBehind())
+    with alone.watchdog as watchdog:
+        write_state(tmp_path, "running")
+        watchdog._thread.join(timeout=10)
+    (found,) = module.read_records(tmp_path / "health", 1)
+    assert (found.device, found.reached) == (("forward", 1), 1)
+    assert "pg_status" in json.loads((tmp_path / "health" / "flight0.json").read_text())
+    assert (tmp_path / "health" / "flight_rank_0").is_file()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_hang_on_a_full_disk_is_still_told_and_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: object, **more: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    alone = Alone(tmp_path, 0.1, monkeypatch, hangs=True)
+    with alone.watchdog as watchdog:
+        (tmp_path / "logs" / "rank0.log").symlink_to("/dev/full")
+        (tmp_path / "events.jsonl").symlink_to("/dev/full")
+        monkeypatch.setattr("bigchem.strict.write_atomically", full)
+        watchdog._thread.join(timeout=10)
+    assert (alone.left[0], alone.asked) == (75, [True])
+    assert "hang at step 1: no progress for" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_run_whose_folder_is_removed_ends_with_a_word_and_nothing_makes_it_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "config.toml").touch()
+    told: list[tuple[str, int]] = []
+    monkeypatch.setattr("bigchem.train.peers.depart", lambda *word: (told.append(word), sys.exit()))
+    with Alone(run_dir, 0.5, monkeypatch).watchdog as watchdog:
+        shutil.rmtree(run_dir)
+        with pytest.raises(FileNotFoundError):
+            write_state(run_dir, "running")
+        watchdog._thread.join(timeout=10)
+    assert told == [(f"the run folder was removed: {run_dir}", 2)]
+    assert f"error: the run folder was removed: {run_dir}" in capfd.readouterr().err
+    assert not run_dir.exists()
