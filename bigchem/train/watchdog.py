@@ -104,6 +104,7 @@ class Watchdog:
         self._now = (0, "prepare", 0, self.clock())
         self._steps_begun = 0
         self._called = self._folder / "called"
+        self._made = (run_dir / "config.toml").is_file()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bigchem-watchdog", daemon=True)
 
@@ -135,13 +136,13 @@ class Watchdog:
         return secrets.token_hex(4)
 
     def _run(self) -> None:
-        made, missing, looked = (self._run_dir / "config.toml").is_file(), 0, self.clock()
+        missing, looked = 0, self.clock()
         while not self._stop.wait(self._tick_s):
             self.clock.tick()
             called = False
             if self.clock() - looked >= self._pause_s:
                 looked, called = self.clock(), self._called.exists()
-                missing = 0 if not made or (self._run_dir / "config.toml").is_file() else missing + 1
+                missing = 0 if not self._made or (self._run_dir / "config.toml").is_file() else missing + 1
             if missing > 1:  # a network file system may err once
                 _removed(self._run_dir)
             if called or self._stands_still():

@@ -59,8 +59,14 @@ def wait_for(config: RunConfig, step: int) -> None:
 
 def alive(folder: Path) -> list[str]:
     """Processes of the program that have not ended: their command lines name its folder."""
-    listed = subprocess.run(["ps", "-eo", "stat=,args="], capture_output=True, text=True, check=True)
+    listed = subprocess.run(["ps", "-eww", "-o", "stat=,args="], capture_output=True, text=True, check=True)
     return [line for line in listed.stdout.splitlines() if str(folder / "run.toml") in line and line[0] != "Z"]
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Processes of the program, its launcher and its ranks, which are groups of their own."""
+    listed = subprocess.run(["ps", "-eww", "-o", "pid=,args="], capture_output=True, text=True, check=True)
+    return [int(line.split()[0]) for line in listed.stdout.splitlines() if str(folder / "run.toml") in line]
 
 
 SLEEPS = [Fault("forward", 0, (4,), 60.0)]
@@ -124,16 +130,23 @@ def test_a_hang_on_one_rank_names_it_and_its_phase_and_ends_all(small_data: Path
 
 
 def test_a_run_that_is_stopped_for_longer_than_a_hang_goes_on(small_data: Path, tmp_path: Path) -> None:
-    """As by scontrol suspend: all processes, for three times hang_s, also in the middle of collective operations."""
-    config = config_of(tmp_path / "runs", small_data, "run", train={"steps": 60}, health={"hang_s": 3.0})
-    process = started(command(TORCHRUN, config, [], tmp_path), tmp_path)
-    wait_for(config, 3)
-    os.killpg(process.pid, signal.SIGSTOP)
-    time.sleep(9)
-    os.killpg(process.pid, signal.SIGCONT)
+    """As by scontrol suspend: all processes, for longer than hang_s, in the middle of a step."""
+    config = config_of(tmp_path / "runs", small_data, "run", health={"hang_s": 8.0})
+    waits = Fault("wait", 0, (4,), flag=str(tmp_path / "waits"))
+    process = started(command(TORCHRUN, config, [waits], tmp_path), tmp_path)
+    deadline = time.monotonic() + TIMEOUT
+    while not (tmp_path / "waits").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert len(processes_of(tmp_path)) == 3
+    for number, seconds in ((signal.SIGSTOP, 12), (signal.SIGCONT, 1)):
+        for pid in processes_of(tmp_path):
+            os.kill(pid, number)
+        time.sleep(seconds)
+    (tmp_path / "waits.go").touch()
     assert process.wait(timeout=TIMEOUT) == 0
     assert run_status(config.run_dir).state == "trained"
-    assert len(losses(config)) == 60
+    assert len(losses(config)) == 6
     assert not list((config.run_dir / "health").iterdir())
 
 

@@ -28,7 +28,8 @@ class Fault:
     """What goes wrong on one rank in some steps, numbered from 1.
 
     kind: `gradient` (multiplied by value, the loss stays), `loss` (both are), `forward` (seconds of sleep in the
-    forward pass), `data` (seconds of sleep in loading), `kill` (the process kills itself).
+    forward pass), `wait` (there too, until a file named as the flag, and .go, is made), `data` (seconds of sleep in
+    loading), `kill` (the process kills itself), `raise` (the forward pass fails with a KeyError).
     times: how often each step suffers; a run that goes back comes to a step again. flag: a file that is made when it
     strikes, and keeps it from striking in a later process.
     """
@@ -85,12 +86,17 @@ def inject(faults: Sequence[Fault], seen: list[dict[str, Any]] | None = None) ->
 
             os.kill(os.getpid(), signal.SIGKILL)
         gradient, loss = active.strike("gradient", rank, step), active.strike("loss", rank, step)
-        sleep = active.strike("forward", rank, step)
+        sleep, wait = active.strike("forward", rank, step), active.strike("wait", rank, step)
+        fails = active.strike("raise", rank, step)
         forward, backward = inner.forward, inner.backward
 
         def bad_forward(batch: Any) -> Any:
             if sleep:
                 time.sleep(sleep.value)
+            while wait and not Path(f"{wait.flag}.go").exists():
+                time.sleep(0.01)
+            if fails:
+                raise KeyError("a fault")
             found = forward(batch)
             return (
                 found._replace(total=found.total * loss.value, per_task=found.per_task * loss.value) if loss else found
