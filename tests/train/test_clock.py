@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bigchem.errors import UserError
-from bigchem.train.clock import MARGIN_S, Clock, job_end, validations
+from bigchem.train.clock import MARGIN_S, Clock, end_moves, job_end, validations
 
 
 def test_a_job_without_an_end_is_never_late() -> None:
@@ -62,3 +62,12 @@ def test_the_end_of_the_job_is_ours_before_slurms() -> None:
         job_end({"SLURM_JOB_END_TIME": "soon"}, 5.0)
     with pytest.raises(UserError, match=r"BIGCHEM_JOB_END = 1000 is 9 s ago"):
         job_end({"BIGCHEM_JOB_END": "1000"}, 1009.0)
+
+
+def test_slurm_gives_back_the_time_of_a_suspension_and_a_person_may_not() -> None:
+    for moves in (True, False):
+        clock = Clock(1000.0, 0.0, moves=moves)
+        assert clock.late(500.0) is None
+        assert (clock.late(995.0, stopped_s=400.0) is None) == moves
+    assert end_moves({"SLURM_JOB_END_TIME": "5"})
+    assert not end_moves({"SLURM_JOB_END_TIME": "5", "BIGCHEM_JOB_END": "4"})

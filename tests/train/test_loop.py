@@ -38,8 +38,8 @@ def _watched(config: RunConfig) -> dict[str, Any]:
     watched: list[bool] = []
     add, save, close = Ledger.add, Saver.save, Saver.close
 
-    def clock(*arguments: Any) -> Clock:
-        clocks.append(Clock(*arguments))
+    def clock(*arguments: Any, **more: Any) -> Clock:
+        clocks.append(Clock(*arguments, **more))
         return clocks[-1]
 
     def adds(self: Ledger, step: int, loader: Loader, loaded: LoadedStep) -> None:
