@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bigchem.environment import own_programs_first
 from bigchem.errors import UserError
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a field: --set train.steps=300 (repeatable).")]
@@ -15,6 +16,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 def run(app: typer.Typer) -> None:
     """Runs a command line. `--debug` anywhere shows tracebacks."""
+    own_programs_first()
     debug = "--debug" in sys.argv
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:

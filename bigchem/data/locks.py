@@ -46,7 +46,17 @@ class Holder:
 
     def __str__(self) -> str:
         seconds = max(0.0, time.time() - self.since)
-        return f"pid {self.pid} on {self.host}, which {self.purpose} (for {seconds:.0f} s so far)"
+        stopped = ", and is stopped" if self._is_stopped() else ""
+        return f"pid {self.pid} on {self.host}, which {self.purpose} (for {seconds:.0f} s so far{stopped})"
+
+    def _is_stopped(self) -> bool:
+        """By SIGSTOP or Ctrl-Z, as far as can be seen: it goes on with SIGCONT only."""
+        if self.host != platform.node():
+            return False
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        except (OSError, IndexError):
+            return False
 
 
 @contextmanager
@@ -154,7 +164,7 @@ def _remedy(by: Holder | None) -> str:
     if by is None:
         return "`fuser` on that file names the process: let it end, or end it; then give the command again"
     at = "" if by.host == platform.node() else f" on {by.host}"
-    return f"let it end, or end it if it hangs or is stopped{at}: kill -9 {by.pid}; then give the command again"
+    return f"let it end, or end it{at} if it hangs or is stopped: kill -9 {by.pid}; then give the command again"
 
 
 def _warn(error: NoLocksError) -> None:

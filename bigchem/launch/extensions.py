@@ -1,18 +1,33 @@
-"""DeepSpeed's compiled CPU operations, built or loaded by one process at a time.
+"""DeepSpeed's compiled operations: one is left out, and CPU Adam is compiled once and found by all.
 
-Torch guards its builds with a file that a killed process leaves behind, and then waits for it without end. Here the
-kernel guards them: a file lock dies with its process, and while it is held torch's file can only be a leftover.
+    ~/.cache/bigchem/torch_extensions/KEY/cpu_adam.so      whole, or not there; nobody waits for one that is there
+                                         /cpu_adam.lock    held by the process that compiles it
+                                         /cpu_adam.*/      where it compiles
+
+Torch's own builds share one folder. There, a process that is killed leaves a file for which all others wait without end
+or a word, and a second version of ninja takes the first one's build for out of date and compiles it again.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
+import importlib.util
 import os
+import platform
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from bigchem.data.locks import exclusive
 from bigchem.errors import UserError
+
+BUILD_TIMEOUT_S = 1800.0
+"""For which a process waits for another's build. It takes a minute on two idle cores; on two that a dozen processes
+shared, more than ten."""
 
 
 def leave_out_shared_memory_op() -> None:
@@ -26,39 +41,96 @@ def leave_out_shared_memory_op() -> None:
 
 
 def load_cpu_adam() -> None:
-    """Builds or loads DeepSpeed's optimizer for states offloaded to the CPU; UserError if it cannot be built."""
+    """Loads DeepSpeed's optimizer for states offloaded to the CPU, and compiles it first where no process has yet.
+
+    UserError if it cannot be compiled, or if another process has been compiling it for BUILD_TIMEOUT_S.
+    """
+    from deepspeed.ops.op_builder import CPUAdamBuilder
+
     try:
-        built = _load("CPUAdamBuilder", "CPU Adam")
+        load(CPUAdamBuilder())
+    except UserError:
+        raise
     except Exception as error:  # torch's builds raise several kinds
-        raise _no_adam(str(error).splitlines()[0]) from error
-    if not built:
-        raise _no_adam("DeepSpeed finds it incompatible with this machine")
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        hint = "install g++, or do not offload"
+        raise UserError(f"DeepSpeed's CPU Adam cannot be compiled: {reason}", None, hint) from error
 
 
-def _no_adam(reason: str) -> UserError:
-    return UserError(f"DeepSpeed's CPU Adam cannot be compiled: {reason}", None, "install g++, or do not offload")
+def load(builder: Any) -> None:
+    """Loads the operation of one of DeepSpeed's builders, which is compiled first if this environment has no build."""
+    from deepspeed.git_version_info import installed_ops
+
+    if installed_ops.get(builder.name, False):  # compiled when DeepSpeed was installed
+        builder.load()
+        return
+    library = library_of(builder)
+    if not library.is_file():
+        _compile(builder, library)
+    if builder.name in builder._loaded_ops:
+        return
+    spec = importlib.util.spec_from_file_location(builder.name, library)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{library} is no extension module")
+    try:
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        raise UserError(f"cannot be loaded: {error}", str(library), "remove it, so that it is compiled anew") from error
+    builder._loaded_ops[builder.name] = module  # DeepSpeed looks here first: its own way calls ninja
 
 
-def _load(builder_name: str, words: str) -> bool:
-    """Whether DeepSpeed has the operation for this machine; then it is loaded."""
+def library_of(builder: Any) -> Path:
+    """Where an operation's build is, or will be. The folder is named by what decides whether a build can be used: the
+    environment, the versions of Python, C library, torch and DeepSpeed, the sources, and the CPU, for whose instruction
+    set DeepSpeed compiles. Its flags follow from these."""
     import deepspeed
+    import torch
 
-    root = Path(os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(_folder())))
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / "bigchem.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        builder = deepspeed.accelerator.get_accelerator().create_op_builder(builder_name)
-        if builder is None or not deepspeed.ops.__compatible_ops__.get(builder.NAME, False):
-            return False
-        for leftover in root.glob(f"**/{builder.NAME}/lock"):
-            leftover.unlink()
-        if not any(root.glob(f"**/{builder.NAME}/*.so")):
-            print(f"compiling DeepSpeed's {words}: about a minute, once per environment", flush=True)
-        builder.load(verbose=False)
-    return True
+    digest = hashlib.sha256()
+    for word in (sys.prefix, sys.version, *platform.libc_ver(), torch.__version__, deepspeed.__version__, _cpu()):
+        digest.update(f"{word}\n".encode())
+    for source in builder.sources():
+        digest.update(Path(builder.deepspeed_src_path(source)).read_bytes())
+    home = Path.home() / ".cache" / "bigchem" / "torch_extensions"
+    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or home)
+    return root / digest.hexdigest()[:12] / f"{builder.name}.so"
 
 
-def _folder() -> Path:
-    """One folder per environment: two that share one compile each other's builds anew, as their paths differ."""
-    key = hashlib.sha256(f"{sys.prefix} {sys.version}".encode()).hexdigest()[:12]
-    return Path.home() / ".cache" / "bigchem" / "torch_extensions" / key
+def _compile(builder: Any, library: Path) -> None:
+    """Compiles in a folder of this process; the result takes its name when it is whole."""
+    folder = library.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(library.with_suffix(".lock"), f"compiles {builder.name}", timeout_s=BUILD_TIMEOUT_S) as alone:
+        if library.is_file():  # the process that was waited for has made it
+            return
+        if alone:
+            for killed in folder.glob(f"{builder.name}.*/"):
+                shutil.rmtree(killed, ignore_errors=True)
+        print(f"compiling DeepSpeed's {builder.name}: about a minute, once per environment", flush=True)
+        with tempfile.TemporaryDirectory(prefix=f"{builder.name}.", dir=folder) as own, _torch_builds_in(own):
+            builder.load(verbose=False)
+            (Path(own) / builder.name / library.name).replace(library)
+
+
+@contextmanager
+def _torch_builds_in(folder: str) -> Iterator[None]:
+    before = os.environ.get("TORCH_EXTENSIONS_DIR")
+    os.environ["TORCH_EXTENSIONS_DIR"] = folder
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TORCH_EXTENSIONS_DIR"]
+        else:
+            os.environ["TORCH_EXTENSIONS_DIR"] = before
+
+
+def _cpu() -> str:
+    """The model and the instruction set of the CPU."""
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
+    except OSError:
+        return platform.processor()
+    kept = ("vendor_id", "model", "flags", "Features", "CPU implementer", "CPU part")
+    return "\n".join(line for line in first.splitlines() if line.startswith(kept))

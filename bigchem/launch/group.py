@@ -11,6 +11,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from bigchem.environment import own_programs_first
 from bigchem.launch import rollcall
 from bigchem.launch.extensions import leave_out_shared_memory_op
 from bigchem.launch.listener import own_address
@@ -34,6 +35,7 @@ def start(
     """Brings the process group up; the device of this rank. timeout: of collective operations, in all groups. meet_s:
     in which all ranks have to come; AbsentError names those that did not. key: the secret that the ranks share, as
     rendezvous_key gives it; None: what BIGCHEM_RENDEZVOUS_KEY says."""
+    own_programs_first()
     # Before torch, whose import takes seconds.
     roll = None if place.agent else rollcall.call(place, meet_s, key or given_key())
     os.environ.update(place.variables(None if roll is None else roll.port))

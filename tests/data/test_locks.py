@@ -59,7 +59,9 @@ def test_a_stopped_holder_is_named_while_waiting_and_the_wait_ends_with_what_to_
             pytest.fail("the lock is another's")
         assert 0.5 <= time.monotonic() - begun < 5
         who = f"pid {process.pid} on {platform.node()}, which compiles cpu_adam (for "
-        assert f"waiting for {who}" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert f"waiting for {who}" in said
+        assert "and is stopped)" in said
         assert who in told.value.what
         assert told.value.where == str(file)
         assert f"kill -9 {process.pid}" in str(told.value.hint)
