@@ -60,13 +60,9 @@ class TinyBuilder:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, folder
-        (folder / f"{name}.c").write_text(
-            "#include <Python.h>\nstatic struct PyModuleDef tiny = {PyModuleDef_HEAD_INIT, NAME};\n"
-            "PyMODINIT_FUNC INIT(void) { return PyModule_Create(&tiny); }\n"
-        )
 
     def sources(self) -> list[str]:
-        return [f"{self.name}.c"]
+        return ["tiny.c"]
 
     def deepspeed_src_path(self, path: str) -> str:
         return str(self.folder / path)
@@ -77,7 +73,7 @@ class TinyBuilder:
         library = Path(os.environ["TORCH_EXTENSIONS_DIR"]) / self.name / f"{self.name}.so"
         library.parent.mkdir()
         names = [f'-DNAME="{self.name}"', f"-DINIT=PyInit_{self.name}", f"-I{sysconfig.get_path('include')}"]
-        subprocess.run(["gcc", "-shared", "-fPIC", *names, self.folder / f"{self.name}.c", "-o", library], check=True)
+        subprocess.run(["gcc", "-shared", "-fPIC", *names, self.folder / "tiny.c", "-o", library], check=True)
         spec = importlib.util.spec_from_file_location(self.name, library)
         assert spec is not None
         self._loaded_ops[self.name] = importlib.util.module_from_spec(spec)
@@ -90,6 +86,10 @@ class TinyBuilder:
 def builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "builds"))
     monkeypatch.setattr(TinyBuilder, "_loaded_ops", {})
+    (tmp_path / "tiny.c").write_text(
+        "#include <Python.h>\nstatic struct PyModuleDef tiny = {PyModuleDef_HEAD_INIT, NAME};\n"
+        "PyMODINIT_FUNC INIT(void) { return PyModule_Create(&tiny); }\n"
+    )
     return tmp_path
 
 
