@@ -52,14 +52,13 @@ def train(
     Example: bigchem train demo --set data.path=data/demo --set train.steps=100
     """
     from bigchem.launch.job import run_here
-    from bigchem.train.leave import EXIT_REQUEUE, EXIT_STOPPED
+    from bigchem.train.lifecycle import exit_code
 
     if profile is not None:
         overrides = [*(overrides or ()), f"train.profile={json.dumps(profile)}"]
     if init_from is not None:
         overrides = [*(overrides or ()), f"model.init_from={json.dumps(init_from)}"]
-    state = run_here(run_config(config, overrides))
-    raise typer.Exit({"stopped": EXIT_STOPPED, "preempted": EXIT_REQUEUE}.get(state, 0))
+    raise typer.Exit(exit_code(run_here(run_config(config, overrides))))
 
 
 @app.command()

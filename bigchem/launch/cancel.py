@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import getpass
-import json
 import os
 import signal
-import subprocess
-import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from bigchem import strict
 from bigchem.errors import UserError
-from bigchem.launch.status import RunStatus, read_submission, run_status
-from bigchem.launch.submit import alone
+from bigchem.launch.owner import Alive, alone, look, mark_cancelled, unmark_cancelled
+from bigchem.launch.slurm import client
+from bigchem.train import lifecycle, ownership
+from bigchem.train.ownership import Owner, Process
+from bigchem.train.state import read_state
 
 TIMEOUT_S = 20.0
 
@@ -27,30 +24,30 @@ def cancel(run_dir: Path, *, now: bool = False) -> str:
     """
     if not (run_dir / "config.toml").is_file():
         raise UserError("no run folder: it has no config.toml", str(run_dir), "bigchem status lists runs")
-    with alone(run_dir):
-        status, submission = run_status(run_dir), read_submission(run_dir)
-        if status.active is None:
-            raise UserError(f"cannot reach job {status.job}: {status.reason}", str(run_dir), "try again later")
-        if not status.active:
-            return f"{status.state}: nothing to cancel"
-        mark = {"by": getpass.getuser(), "time": time.time()}
-        _write(run_dir, {**submission, "cancelled": mark})  # before: what ends now is not to be started again
+    with alone(run_dir, "cancels"):
+        ((owner, found),) = look([run_dir])
+        state = read_state(run_dir)
+        active = lifecycle.is_active(state, found.job)
+        if active is None:
+            raise UserError(f"cannot reach {owner}: {found.why}", str(run_dir), "try again later")
+        if not active or owner is None:
+            return f"{lifecycle.shown(state, found.job)}: nothing to cancel"
+        mark_cancelled(run_dir, owner)  # before: what ends now is not to be started again
         try:
-            saves = _end_on_slurm(status, now) if submission["executor"] == "slurm" else _end_here(submission, now)
+            saves = _end_on_slurm(owner, found, now) if owner.on_slurm else _end_here(run_dir, owner, now)
         except BaseException:
-            _write(run_dir, submission)
+            unmark_cancelled(run_dir)
             raise
-    return f"job {status.job} was told to save and stop" if saves else f"job {status.job} was ended"
+    job = f"job {found.id or owner.job}"
+    return f"{job} was told to save and stop" if saves else f"{job} was ended"
 
 
-def _write(run_dir: Path, submission: dict[str, Any]) -> None:
-    strict.write_atomically(run_dir / "submission.json", json.dumps(submission, indent=1))
-
-
-def _end_on_slurm(status: RunStatus, now: bool) -> bool:
+def _end_on_slurm(owner: Owner, found: Alive, now: bool) -> bool:
     """Whether the job will save first. A job that waits has nothing to save."""
-    job = str(status.job)
-    if not now and status.state != "queued" and _scancel("--signal=INT", job) is None:  # to all ranks, see signals.py
+    job = found.id or owner.job
+    # To all ranks, see signals.py. Without a step, as under torchrun in a batch script, they are the script's children.
+    whole = [] if owner.executor == "slurm" or owner.launch else ["--full"]
+    if not now and not found.waits and _scancel("--signal=INT", *whole, job) is None:
         return True
     trouble = _scancel(job)
     if trouble is not None:
@@ -60,39 +57,50 @@ def _end_on_slurm(status: RunStatus, now: bool) -> bool:
 
 def _scancel(*arguments: str) -> str | None:
     """Slurm's words if it did not do so."""
-    try:
-        told = subprocess.run(
-            ["scancel", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"scancel: {error}"
-    words = told.stderr.strip().splitlines()
-    if told.returncode == 0 and not words:
-        return None
-    return words[-1] if words else f"scancel ended with exit code {told.returncode}"
+    return client.ask("scancel", *arguments, timeout_s=TIMEOUT_S).trouble
 
 
-def _end_here(submission: dict[str, Any], now: bool) -> bool:
-    """The same for processes of this machine."""
-    pid = int(submission["job"])
+def _end_here(run_dir: Path, owner: Owner, now: bool) -> bool:
+    """The same for processes of this machine. Only those are signalled that are provably the run's."""
+    process = owner.process
+    if process is None or not _is_visible(process):
+        host = "another container" if process is None else f"a container of {process.host}"
+        raise UserError(f"its process {owner.job} is in {host}", str(run_dir), "give the command there")
     if now:
-        for each in [pid, *_descendants(pid)]:  # the parent first: it would start its children again
-            _send(each, signal.SIGKILL)
+        # The parent first: it would start its children again.
+        for each in [process, *map(Process.of, _descendants(process.pid))]:
+            send(each, signal.SIGKILL)
         return False
-    ranks = _children(pid) if submission["executor"] == "local" else [pid]  # one rank tells the others
-    for each in ranks:
-        _send(each, signal.SIGINT)
+    ranks = [*map(Process.of, _children(process.pid))] if owner.executor == "local" else [process]
+    for each in ranks:  # one rank tells the others
+        send(each, signal.SIGINT)
     return True
 
 
-def _send(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)
+def send(process: Process, number: signal.Signals) -> bool:
+    """Signals that very process, and never another one that has its number; whether it was there."""
+    try:
+        handle = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return False
+    except OSError:  # a kernel before 5.3
+        handle = None
+    try:
+        if not process.started or ownership.started(process.pid) != process.started:
+            return False
+        with suppress(ProcessLookupError):
+            if handle is None:
+                os.kill(process.pid, number)
+            else:  # it stays with the process whose start was just compared
+                signal.pidfd_send_signal(handle, number)
+        return True
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _is_visible(process: Process) -> bool:
+    return (process.boot, process.namespace) == (ownership.boot_id(), ownership.pid_namespace()) and process.boot != ""
 
 
 def _children(pid: int) -> list[int]:

@@ -12,11 +12,10 @@ from typing import Any
 
 from bigchem import strict
 from bigchem.train.checkpoint import newest_readable
+from bigchem.train.lifecycle import ENDS, End, State, end_of
 from bigchem.train.rows import goes_on
 from bigchem.train.state import read_state
 
-FAILURES = ("lost rank", "hung", "killed")
-"""Ends that count when a run fails at the same step again and again. What Slurm does to a job is none of them."""
 SAME_STEP = 3
 """So many attempts of one job that fail after the same step are the run's own fault: none of them came further."""
 
@@ -27,9 +26,7 @@ class Attempt:
     been started before. from_step: of the checkpoint that it began from, to_step: the last step it did; the steps lost
     are to_step of one attempt less from_step of the next. seconds: that it lasted.
 
-    end: finished, trained; stopped (by a person); preempted (a checkpoint was saved, and the job starts again); lost
-    rank, hung, killed (its processes died without a word); failed; vanished (so did its job: a node went, or Slurm
-    took it without a signal).
+    end: see lifecycle.End.
     """
 
     attempt: int
@@ -86,14 +83,11 @@ def _close(run_dir: Path, begun: Attempt, *, after: bool, code: int) -> Attempt:
 def ended(begun: Attempt, state: dict[str, Any], now: float, *, after: bool, code: int = 0) -> Attempt:
     """How an attempt ended. state: what state.json says, of this attempt or an earlier one. Else see `close`. Pure."""
     own = state.get("time", 0.0) >= begun.time
-    name = state["state"] if own else "prepared"
-    end, why = name, str(state.get("reason") or state.get("early") or "") if own else ""
-    if name in ("prepared", "running"):
-        end, why = ("killed", _exit(code)) if after else ("vanished", why)
-    elif name == "stopped" and state.get("again"):
-        end = "preempted"
-    elif name == "failed":
-        end = "lost rank" if state.get("lost") else "hung" if state.get("hung") else "failed"
+    end, why = end_of(state) if own else None, str(state.get("reason") or state.get("early") or "") if own else ""
+    if end is None and own and state["state"] in (State.TRAINED, State.FINISHED):
+        end = End(state["state"])
+    elif end is None:
+        end, why = (End.KILLED, _exit(code)) if after else (End.VANISHED, why)
     until = now if after else state["time"] if own else begun.time
     step = max(begun.from_step, int(state.get("step", 0))) if own else begun.from_step
     return replace(begun, to_step=step, end=end, why=why, seconds=round(until - begun.time, 1))
@@ -118,11 +112,14 @@ def refusal(rows: Sequence[Attempt], restart: int, max_requeues: int) -> str | N
         return f"started again {restart} times already (max_requeues): submit it again to go on"
     last = rows[-SAME_STEP:]
     same = {(row.job, row.to_step) for row in last}
-    if len(last) == SAME_STEP and len(same) == 1 and all(row.end in FAILURES for row in last):
+    if len(last) == SAME_STEP and len(same) == 1 and all(row.end in _COUNTED for row in last):
         ends = ", ".join(row.end for row in last)
         told = f"{SAME_STEP} attempts in a row ended after step {last[-1].to_step} ({ends})"
         return f"{told}: submit it again when the cause is mended"
     return None
+
+
+_COUNTED = [end for end, rule in ENDS.items() if rule.counts]
 
 
 def _exit(code: int) -> str:

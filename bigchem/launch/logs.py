@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bigchem.errors import UserError
-from bigchem.launch.status import RunStatus, pause_s, read_submission, run_status
+from bigchem.launch.status import RunStatus, pause_s, run_status
+from bigchem.train import ownership
 
 POLL_S = 0.2
 BLOCK = 65536
@@ -81,14 +82,17 @@ def _goes_on(status: RunStatus) -> bool:
 def _refuse_rank(run_dir: Path, path: Path, rank: int) -> None:
     """A rank that the run has not; one of its ranks may have a log later than the others."""
     logs = [int(p.stem.removeprefix("rank")) for p in path.parent.glob("rank*.log")]
-    ranks = max(int(read_submission(run_dir).get("world_size", 0)), *(1 + number for number in logs), 0)
+    ranks = max(
+        (owner.world_size or 0 if (owner := ownership.read(run_dir)) else 0), *(1 + number for number in logs), 0
+    )
     if ranks and rank >= ranks:
         raise UserError(f"no log of rank {rank}", str(path.parent), f"there are those of ranks 0 to {ranks - 1}")
 
 
 def _job_output(run_dir: Path, status: RunStatus, rank: int, out: BinaryIO, lines: int) -> None:
     """What a job has said outside of its ranks' logs."""
-    folder = Path(read_submission(run_dir).get("output", run_dir / "submitit" / str(status.job)))
+    owner = ownership.read(run_dir)
+    folder = Path(owner.output) if owner and owner.output else run_dir / "submitit" / str(status.job)
     files = [p for task in (rank, 0) for p in sorted(folder.glob(f"{status.job}_{task}_log.*")) if p.stat().st_size]
     if not files:
         hint = "-f waits for it" if status.active else "bigchem status says what became of it"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,9 +12,12 @@ from typing import Any
 from rich.table import Table
 
 from bigchem.errors import UserError
-from bigchem.launch import history, squeue
+from bigchem.launch import history
+from bigchem.launch.owner import Alive, cancelled_by, look
 from bigchem.progress import duration
-from bigchem.train import checkpoint
+from bigchem.train import checkpoint, ownership
+from bigchem.train.lifecycle import Job, State, is_active, shown
+from bigchem.train.ownership import Owner
 from bigchem.train.state import read_state
 
 
@@ -52,19 +53,6 @@ class RunStatus:
         return self.state == "finished" and (self.early or self.step >= steps)
 
 
-@dataclass(frozen=True)
-class Alive:
-    """What is known of a run's job. lives: queued or running; None where that cannot be known, and why says why not. If
-    it has ended, why may say how. id: on Slurm, which of its jobs."""
-
-    lives: bool | None = False
-    waits: bool = False
-    why: str | None = None
-    nodes: str | None = None
-    restarts: int | None = None
-    id: str | None = None
-
-
 def run_status(run_dir: Path) -> RunStatus:
     """The status of one run folder; state `new` where there is none."""
     return statuses([run_dir])[0]
@@ -72,31 +60,25 @@ def run_status(run_dir: Path) -> RunStatus:
 
 def statuses(run_dirs: Sequence[Path]) -> list[RunStatus]:
     """The status of each run folder."""
-    submissions = [read_submission(run_dir) for run_dir in run_dirs]
-    queue = squeue.ask([job for s in submissions if s.get("executor") == "slurm" for job in _jobs(s)])
-    return [_status(run_dir, s, _alive(s, queue)) for run_dir, s in zip(run_dirs, submissions, strict=True)]
+    return [_status(run_dir, *found) for run_dir, found in zip(run_dirs, look(run_dirs), strict=True)]
 
 
 def pause_s(run_dir: Path) -> float:
     """Seconds between two looks at a run that is waited for: slurmctld answers everybody's questions."""
-    return 5.0 if read_submission(run_dir).get("executor") == "slurm" else 0.5
+    owner = ownership.read(run_dir)
+    return 5.0 if owner is not None and owner.on_slurm else 0.5
 
 
-def read_submission(run_dir: Path) -> dict[str, Any]:
-    """submission.json: which job has the run; empty where it was not submitted."""
-    return _read_json(run_dir / "submission.json")
-
-
-def _status(run_dir: Path, submission: dict[str, Any], job: Alive) -> RunStatus:
+def _status(run_dir: Path, owner: Owner | None, alive: Alive) -> RunStatus:
     state = read_state(run_dir)
-    name, reason = _state_and_reason(state, submission, job)
+    name, reason = _state_and_reason(state, alive, cancelled_by(run_dir, owner))
     row = last_row(run_dir / "metrics.jsonl")
     newest = checkpoint.latest(run_dir / "checkpoints")
     now, steps = time.time(), int(state.get("steps", 0))
     return RunStatus(
         run=run_dir.name,
         state=name,
-        active=False if name == "finished" or (name == "failed" and not _again(state)) else job.lives,
+        active=is_active(state, alive.job),
         step=int(state.get("step", row.get("step", 0))),
         steps=steps,
         loss=row.get("loss"),
@@ -104,48 +86,30 @@ def _status(run_dir: Path, submission: dict[str, Any], job: Alive) -> RunStatus:
         eta_s=_eta(row, steps) if name == "running" else None,
         checkpoint=None if newest is None else newest.name,
         checkpoint_age_s=None if newest is None else now - newest.stat().st_mtime,
-        restarts=_restarts(run_dir, job),
-        nodes=job.nodes,
-        job=job.id or submission.get("job"),
+        restarts=_restarts(run_dir, alive),
+        nodes=alive.nodes,
+        job=alive.id or (None if owner is None else owner.job),
         reason=reason,
         told_s=now - state["time"] if "time" in state else None,
         early="early" in state,
     )
 
 
-def _state_and_reason(state: dict[str, Any], submission: dict[str, Any], job: Alive) -> tuple[str, str | None]:
-    """What the run's own word and its job's state come to."""
-    name, reason = state["state"], state.get("reason") or state.get("early")
-    if name == "finished" or (name == "failed" and not job.lives):
-        return name, reason
-    if job.lives is None:
-        return name, f"{job.why}; {name} is what the run last said"
-    cancelled = submission.get("cancelled")
-    if job.lives:
-        return _of_living(state, job, reason, cancelled)
-    if cancelled and name != "trained":
-        return "cancelled", f"by {cancelled['by']}"
-    if name == "running" or (name == "prepared" and submission):
-        return "lost", f"its job is gone: {job.why or 'killed without a word, or the machine restarted'}"
+def _state_and_reason(state: dict[str, Any], alive: Alive, cancelled: str | None) -> tuple[str, str | None]:
+    """The state that is shown, and why. cancelled: by whom."""
+    said, reason = state["state"], state.get("reason") or state.get("early")
+    name = shown(state, alive.job, cancelled=cancelled is not None)
+    if alive.job is Job.UNKNOWN and said != State.FINISHED:
+        return name, f"{alive.why}; {said} is what the run last said"
+    if name == "queued":
+        return name, alive.why or reason
+    if name == "stopping" and cancelled is not None:
+        return name, f"cancelled by {cancelled}"
+    if name == "cancelled":
+        return name, f"by {cancelled}"
+    if name == "lost":
+        return name, f"its job is gone: {alive.why or 'killed without a word, or the machine restarted'}"
     return name, reason
-
-
-def _again(state: dict[str, Any]) -> bool:
-    """Whether the run ended so that its job starts it again."""
-    return any(state.get(word) for word in ("again", "lost", "hung"))
-
-
-def _of_living(
-    state: dict[str, Any], job: Alive, reason: str | None, cancelled: dict[str, Any] | None
-) -> tuple[str, str | None]:
-    name = state["state"]
-    if job.waits:
-        return "queued", job.why or reason
-    if cancelled:
-        return "stopping", f"cancelled by {cancelled['by']}"
-    if name == "prepared" or _again(state):
-        return "starting", reason
-    return {"trained": "evaluating", "stopped": "stopping"}.get(name, name), reason
 
 
 def _restarts(run_dir: Path, job: Alive) -> int | None:
@@ -198,46 +162,6 @@ def to_json(rows: Sequence[RunStatus]) -> list[dict[str, Any]]:
     return [asdict(row) for row in rows]
 
 
-def _alive(submission: dict[str, Any], queue: squeue.Queue) -> Alive:
-    """Whether the job of a submission is queued or running."""
-    if not submission:
-        return Alive()
-    if submission["executor"] != "slurm":
-        host = submission.get("host")
-        if host not in (None, platform.node()):
-            return Alive(None, why=f"it was started on {host}: ask there", nodes=host)
-        return Alive(_process_lives(int(submission["job"])), nodes=host)
-    if queue.trouble:
-        return Alive(None, why=queue.trouble)
-    found = [_alive_on_slurm(job, queue.jobs[job]) for job in _jobs(submission) if job in queue.jobs]
-    return next((job for job in found if job.lives), found[0] if found else Alive())
-
-
-def _jobs(submission: dict[str, Any]) -> list[str]:
-    """Slurm's ids of a run's jobs: the one that trains it and, where there is one, the one that then evaluates it."""
-    return [str(submission[name]) for name in ("job", "evaluation") if name in submission]
-
-
-def _alive_on_slurm(name: str, job: squeue.Job) -> Alive:
-    why = job.reason if job.waits else None
-    if job.gone:
-        why = " ".join(word for word in (job.state, f"({job.reason})" if job.reason else "") if word)
-    return Alive(not job.gone, job.waits, why, job.nodes, job.restarts, name)
-
-
-def _process_lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:  # a finished child that its parent has not waited for still has a pid
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (OSError, IndexError):
-        return True
-
-
 def last_row(path: Path) -> dict[str, Any]:
     """The last whole line of metrics.jsonl, read from the file's end."""
     if not path.is_file():
@@ -260,11 +184,3 @@ def _eta(row: dict[str, Any], steps: int) -> float | None:
         return float((steps - row["step"]) * row["tokens"] / row["step"] / row["tokens_per_s"])
     except (KeyError, ZeroDivisionError):
         return None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-    return table

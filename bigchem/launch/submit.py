@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bigchem import strict
 from bigchem.config import RunConfig
-from bigchem.data.locks import lock
 from bigchem.errors import UserError
+from bigchem.launch import owner
 from bigchem.launch.cluster import ClusterProfile
 from bigchem.launch.executors import SBATCH_TIMEOUT_S, make_executor
 from bigchem.launch.job import Job
 from bigchem.launch.runfolder import absolute, changes, folders_of, preflight, prepare, refuse_another
 from bigchem.launch.snapshot import snapshot
-from bigchem.launch.status import RunStatus, pause_s, read_submission, run_status
+from bigchem.launch.status import RunStatus, pause_s, run_status
 
 T = TypeVar("T")
 
@@ -43,7 +41,7 @@ def submit(config: RunConfig, profile: ClusterProfile) -> Submitted:
     if note := nothing_to_do(config):
         return Submitted(config.run_dir, None, note)
     preflight(config, profile.world_size)
-    with alone(config.run_dir):
+    with owner.alone(config.run_dir, "submits"):
         if note := nothing_to_do(config):
             return Submitted(config.run_dir, None, note)
         changed = changes(config)
@@ -53,16 +51,16 @@ def submit(config: RunConfig, profile: ClusterProfile) -> Submitted:
         folder = run_dir / "submitit" / "%j"
         executor = make_executor(profile, folder, config.name, code, folders_of(config))
         job = handed_over(lambda: executor.submit(job_of(config, profile)), str(run_dir))
-        record(run_dir, profile.executor, str(job.job_id), world_size=profile.world_size, code=code.name)
+        known = {"world_size": profile.world_size, "code": code.name}
+        owner.record(run_dir, owner.submitted(profile.executor, str(job.job_id), **known))
     note = f"submitted as job {job.job_id}"
     return Submitted(run_dir, job, f"{note}; changed since the start: {', '.join(changed)}" if changed else note)
 
 
 def job_of(config: RunConfig, profile: ClusterProfile) -> Job:
     """What submitit is to run."""
-    time_s = 60.0 * profile.time_min if profile.executor == "local" else None
-    env = tuple(profile.env.items())
-    return Job(str(config.run_dir), env, profile.max_requeues, time_s, profile.scratch)
+    env, delay_s = tuple(profile.env.items()), float(profile.signal_delay_s)
+    return Job(str(config.run_dir), env, profile.max_requeues, 60.0 * profile.time_min, delay_s, profile.scratch)
 
 
 def resume(run_dir: Path, cluster: ClusterProfile | None, overrides: Sequence[str] = ()) -> Submitted:
@@ -81,17 +79,6 @@ def resume(run_dir: Path, cluster: ClusterProfile | None, overrides: Sequence[st
     return submit(config, cluster or strict.load(ClusterProfile, kept))
 
 
-@contextmanager
-def alone(run_dir: Path) -> Iterator[None]:
-    """While entered, no other process submits or cancels this run; waits for one that does. Where the file system has
-    no locks there is none: what is left is a second between looking and submitting."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / "submit.lock").open("wb") as handle:
-        with suppress(UserError):
-            lock(handle)
-        yield
-
-
 def nothing_to_do(config: RunConfig, status: RunStatus | None = None) -> str | None:
     """Why a run is not to be submitted, in words; None if it is. UserError if that cannot be known, or must not be."""
     refuse_another(config)
@@ -100,7 +87,8 @@ def nothing_to_do(config: RunConfig, status: RunStatus | None = None) -> str | N
         return "already finished: nothing to do"
     if status.active:
         return f"already {status.state} as job {status.job}: nothing to do"
-    _refuse_unknown(status, config.run_dir)
+    if status.active is None:
+        owner.refuse_living(config.run_dir)
     return None
 
 
@@ -116,38 +104,6 @@ def handed_over(submission: Callable[[], T], where: str) -> T:
             hint = "ask again later; `squeue --me` shows whether the job was taken all the same"
             raise UserError(f"sbatch has not answered for {SBATCH_TIMEOUT_S} s", where, hint) from None
         raise UserError(words[-1], where, "mend the cluster profile") from None
-
-
-def claim(config: RunConfig, executor: str, job: str, slurm_job: str | None = None) -> None:
-    """Records that a process runs this run by itself. UserError if another job has it, or may have it.
-
-    slurm_job: the Slurm job that it is part of. What an earlier attempt of this very job has left on another node is
-    gone, for Slurm runs a job once at a time: whoever wrote a batch script of their own may have it requeued.
-    """
-    status = run_status(config.run_dir)
-    if status.active:
-        raise UserError(
-            f"the run is {status.state} as job {status.job}", str(config.run_dir), "bigchem status shows it"
-        )
-    if slurm_job is None or read_submission(config.run_dir).get("slurm_job") != slurm_job:
-        _refuse_unknown(status, config.run_dir)
-    refuse_another(config)
-    record(config.run_dir, executor, job, slurm_job=slurm_job)
-
-
-def record(run_dir: Path, executor: str, job: str, **more: object) -> None:
-    """Says in the run folder which job has the run. more: what else is to be known of it."""
-    table = {"executor": executor, "job": job, "host": platform.node(), "time": time.time(), **more}
-    strict.write_atomically(run_dir / "submission.json", json.dumps(table, indent=1))
-
-
-def _refuse_unknown(status: RunStatus, run_dir: Path) -> None:
-    if status.active is None:
-        raise UserError(
-            f"cannot tell whether job {status.job} still runs: {status.reason}",
-            str(run_dir),
-            f"ask again later; if you know that it is gone, remove {run_dir / 'submission.json'}",
-        )
 
 
 def wait(submitted: Submitted, on_change: Callable[[RunStatus], None]) -> RunStatus:

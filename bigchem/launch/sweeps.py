@@ -7,13 +7,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
 from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
+from bigchem.launch import owner
 from bigchem.launch.arrays import array_id, submit_array, task_executor
 from bigchem.launch.cluster import ClusterProfile
 from bigchem.launch.executors import make_executor
@@ -21,7 +22,7 @@ from bigchem.launch.runfolder import absolute, folders_of, preflight, prepare
 from bigchem.launch.scratch import use_scratch
 from bigchem.launch.snapshot import snapshot
 from bigchem.launch.status import RunStatus, statuses
-from bigchem.launch.submit import Submitted, alone, job_of, nothing_to_do, record, submit, wait
+from bigchem.launch.submit import Submitted, job_of, nothing_to_do, submit, wait
 
 POLL_S = 2.0
 Say = Callable[[RunStatus], None]
@@ -50,23 +51,24 @@ class EvaluationJob:
         from bigchem.launch.job import consolidate_and_evaluate, log_to
         from bigchem.launch.rendezvous import rendezvous
         from bigchem.launch.secret import rendezvous_key
-        from bigchem.train.state import progress, read_state, write_state
+        from bigchem.train.lifecycle import State, Writer
+        from bigchem.train.state import move, read_state
 
         os.environ.update(self.env)
         if self.scratch is not None:
             use_scratch(self.scratch)
         run_dir, place = Path(self.run_dir), rendezvous(os.environ, os.getpid())
         log_to(run_dir, place.rank, tee=False)
-        before = read_state(run_dir)
+        before, claim = read_state(run_dir), owner.of_job(run_dir, os.environ)
         if before["state"] != "trained":
             print(f"the run is {before['state']}: nothing to evaluate", file=sys.stderr)
             return
         try:
             start(place, key=rendezvous_key(run_dir, place))
-            consolidate_and_evaluate(strict.load(RunConfig, run_dir / "config.toml"), place)
+            consolidate_and_evaluate(strict.load(RunConfig, run_dir / "config.toml"), place, claim)
         except Exception as error:
             told = str(error).replace("\n", "; ") if isinstance(error, UserError) else repr(error)
-            write_state(run_dir, "trained", **progress(before), reason=f"not evaluated: {told}")
+            move(run_dir, Writer.EVALUATION, State.TRAINED, end=before.get("end"), reason=f"not evaluated: {told}")
             raise
         finish()
 
@@ -136,14 +138,14 @@ def _submit_arrays(runs: Sequence[SweepRun], name: str, say: Say) -> None:
         preflight(run.config, run.profile.world_size)  # all of them, before the first is submitted
     with ExitStack() as held:
         for folder in sorted({run.config.run_dir for run in todo}):  # one order for everybody: none waits for ever
-            held.enter_context(alone(folder))
+            held.enter_context(owner.alone(folder, "submits"))
         left = _left(todo)  # again, now that nobody else submits them
         for group in _shapes([run for run, what in left if what == "training"]):
             _submit_array(group, name)
         if alike := [run for run, what in left if what == "evaluation"]:
             jobs = _submit_evaluations(alike, name, None)
             for run, job in zip(alike, jobs, strict=True):
-                record(run.config.run_dir, "slurm", job, output=str(_folder(run)))
+                owner.record(run.config.run_dir, owner.submitted("slurm", job, output=str(_folder(run))))
     for row in statuses([run.config.run_dir for run in runs]):
         say(row)
 
@@ -189,14 +191,15 @@ def _submit_array(runs: Sequence[SweepRun], name: str) -> None:
         strict.write_atomically(run.config.run_dir / "cluster.toml", strict.dump(profile))
     executor = make_executor(profile, folder, name, code, _mounts(runs))
     jobs = submit_array(executor, [job_of(run.config, profile) for run in runs], profile.max_concurrent)
-    more: dict[str, object] = {"world_size": profile.world_size, "code": code.name, "output": str(folder)}
-    for run, job in zip(runs, jobs, strict=True):
-        record(run.config.run_dir, "slurm", str(job.job_id), **more)
+    known = {"world_size": profile.world_size, "code": code.name, "output": str(folder)}
+    owners = [owner.submitted("slurm", str(job.job_id), **known) for job in jobs]
+    for run, one in zip(runs, owners, strict=True):
+        owner.record(run.config.run_dir, one)
     if runs[0].evaluation is None:
         return
     evaluations = _submit_evaluations(runs, name, jobs)
-    for run, job, evaluation in zip(runs, jobs, evaluations, strict=True):
-        record(run.config.run_dir, "slurm", str(job.job_id), evaluation=evaluation, **more)
+    for run, one, evaluation in zip(runs, owners, evaluations, strict=True):
+        owner.record(run.config.run_dir, replace(one, evaluation=evaluation))
 
 
 def _submit_evaluations(runs: Sequence[SweepRun], name: str, after: Sequence[object] | None) -> list[str]:

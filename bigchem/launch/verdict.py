@@ -17,7 +17,7 @@ from bigchem.data.plan import Plan, open_data
 from bigchem.data.shards import Data
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.launch.cluster import ClusterProfile
-from bigchem.launch.status import last_row, read_submission
+from bigchem.launch.status import last_row
 from bigchem.model import hub, presets
 from bigchem.model.presets import Shape, num_parameters
 from bigchem.plan.choices import fits
@@ -25,6 +25,7 @@ from bigchem.plan.memory import CONTEXT, Memory, memory
 from bigchem.plan.states import checkpoint_bytes
 from bigchem.plan.worst import longest_batch, setup_of
 from bigchem.progress import amount, duration
+from bigchem.train import ownership
 from bigchem.train.checkpoint import disk_room
 from bigchem.train.ds_config import ds_config_for
 
@@ -129,7 +130,8 @@ def _time(config: RunConfig, profile: ClusterProfile, plan: Plan) -> Judged:
     speed = row.get("tokens_per_s")
     if not speed:
         return Judged("time", "unknown", f"{told}; no speed is known before its first steps", figures)
-    before = read_submission(config.run_dir).get("world_size")
+    owner = ownership.read(config.run_dir)
+    before = None if owner is None else owner.world_size
     seconds, limit = left * per_step / speed, 60 * profile.time_min
     jobs = max(1, math.ceil(seconds / limit))
     where = "" if before in (None, profile.world_size) else f" on {before} processes, not {profile.world_size},"

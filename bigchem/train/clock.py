@@ -10,6 +10,8 @@ from bigchem.errors import UserError
 
 JOB_END = ("BIGCHEM_JOB_END", "SLURM_JOB_END_TIME")
 """Variables that say when the job ends, in seconds since 1970: ours, for whoever knows it, then Slurm's."""
+LIMIT_SIGNAL = "BIGCHEM_LIMIT_SIGNAL_FROM"
+"""Variable that says from when on, in seconds since 1970, a signal of the cluster is that of the time limit."""
 MARGIN_S = 15.0
 """For what comes after the save: leaving, and telling the launcher."""
 FIRST_SAVE_S = 30.0
@@ -81,3 +83,11 @@ def job_end(env: Mapping[str, str], now: float) -> float | None:
                 )
             return end
     return None
+
+
+def is_limit_signal(env: Mapping[str, str], now: float) -> bool:
+    """Whether a signal of the cluster comes so late that it is the one before the time limit, and no preemption."""
+    try:
+        return now >= float(env.get(LIMIT_SIGNAL, "inf"))
+    except ValueError:
+        return False

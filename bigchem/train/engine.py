@@ -30,6 +30,9 @@ from bigchem.train.optimizer import Rates, build_optimizer
 from bigchem.train.signals import Wish
 from bigchem.train.zero_files import GROUP_NAMES, ZeroFiles
 
+WISHES = 3
+"""Places at the end of a reduced row: whether any rank wants to stop, for a person, or because the run is another's."""
+
 
 @dataclass(frozen=True)
 class StepLoss:
@@ -41,6 +44,8 @@ class StepLoss:
     """Whether any rank asked to stop."""
     by_person: bool = False
     """Whether a person asked any rank to."""
+    disowned: bool = False
+    """Whether the run has another owner now, or no folder."""
 
     @property
     def mean(self) -> float:
@@ -113,7 +118,7 @@ class Engine:
         """
         torch.manual_seed(seed)
         self._engine.train()
-        totals = torch.zeros(2 * len(TRAINABLE_NAMES) + 2, dtype=torch.float64, device=self.device)
+        totals = torch.zeros(2 * len(TRAINABLE_NAMES) + WISHES, dtype=torch.float64, device=self.device)
         scale = self.world_size / loaded.step.target_tokens
         last = len(loaded.micro_batches) - 1
         for i, batch in enumerate(loaded.micro_batches):
@@ -123,10 +128,13 @@ class Engine:
                 loss = self._engine(batch.to(self.device))
             beat("backward")
             self._engine.backward(loss.total * scale, scale_wrt_gas=False)
-            totals[:-2] += torch.cat([loss.per_task.double(), loss.counts.double()])  # stays on the device: no wait
+            totals[:-WISHES] += torch.cat(
+                [loss.per_task.double(), loss.counts.double()]
+            )  # stays on the device: no wait
         beat("reduce")
         wished = wish()
-        totals[-2], totals[-1] = wished is not Wish.GO_ON, wished is Wish.PERSON
+        totals[-3], totals[-2] = wished is not Wish.GO_ON, wished is Wish.PERSON
+        totals[-1] = wished is Wish.DISOWNED
         return self._reduce(totals)
 
     def accumulate(self, batch: PackedBatch) -> None:
@@ -172,11 +180,11 @@ class Engine:
         Each is summed by one rank alone, and their sums are added in their order: the same on any number of ranks.
         """
         self._engine.eval()
-        table = torch.zeros(len(share), self.world_size, 2 * len(TRAINABLE_NAMES) + 2, dtype=torch.float64)
+        table = torch.zeros(len(share), self.world_size, 2 * len(TRAINABLE_NAMES) + WISHES, dtype=torch.float64)
         table = table.to(self.device)
         for i, batch in enumerate(share):
             loss = self._engine(batch.to(self.device))
-            table[i, self.rank, :-2] = torch.cat([loss.per_task.double(), loss.counts.double()])
+            table[i, self.rank, :-WISHES] = torch.cat([loss.per_task.double(), loss.counts.double()])
         dist.all_reduce(table)
         return self._totals(table.flatten(0, 1)[:number].cpu().sum(dim=0))
 
@@ -236,4 +244,5 @@ class Engine:
     @staticmethod
     def _totals(reduced: torch.Tensor) -> StepLoss:
         n = len(TRAINABLE_NAMES)
-        return StepLoss(reduced[:n], reduced[n : 2 * n], bool(reduced[-2] > 0), bool(reduced[-1] > 0))
+        stop, by_person, disowned = (bool(flag > 0) for flag in reduced[-WISHES:])
+        return StepLoss(reduced[:n], reduced[n : 2 * n], stop, by_person, disowned)

@@ -12,24 +12,16 @@ from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 
-EXIT_STOPPED = 3
-"""A person stopped the run."""
-EXIT_REQUEUE = 75
-"""EX_TEMPFAIL of sysexits.h: preempted, out of time, hung, or a peer is gone. Start the run again, and it goes on."""
-LEFT_WORD = ("failed", "stopped", "finished")
-"""States in which a rank has left word why it ended."""
+from bigchem.train.lifecycle import ENDS, end_of, exit_code
 
 
 def code_after(state: Mapping[str, Any], requeue: Callable[[bool], int]) -> int:
     """Exit code of a rank that ends because others did. state: what state.json says, where they may have left word why.
     requeue: see train.watchdog.Watchdog."""
-    if state["state"] == "stopped":
-        return EXIT_STOPPED
-    if state["state"] == "finished":
-        return 0
-    if state["state"] != "failed" or state.get("lost") or state.get("hung"):
+    how = end_of(state)
+    if how is None or ENDS[how].again:
         return requeue(False)
-    return int(state.get("code", 1))
+    return exit_code(how)
 
 
 def leave(code: int) -> NoReturn:

@@ -22,21 +22,22 @@ from bigchem.model import presets
 from bigchem.model.flops import training_flops
 from bigchem.train import schedule, worst_case
 from bigchem.train.best import Best
-from bigchem.train.clock import Clock, end_moves, job_end, validations
+from bigchem.train.clock import Clock, end_moves, is_limit_signal, job_end, validations
 from bigchem.train.device_beats import device_beats
 from bigchem.train.engine import Engine, StepLoss
 from bigchem.train.events import go_back, keys_of, tell_end
 from bigchem.train.health import Bad, Health, RollBacks
-from bigchem.train.leave import EXIT_REQUEUE
 from bigchem.train.ledger import Ledger
+from bigchem.train.lifecycle import EXIT_AGAIN, End, State, Writer
 from bigchem.train.model import build, peak_flops, record, with_local_weights
+from bigchem.train.ownership import Claim, Lookout
 from bigchem.train.pace import Pace
 from bigchem.train.probe import Probe
 from bigchem.train.profile import Profiler
-from bigchem.train.ranks import ranks, say
+from bigchem.train.ranks import on_rank0, ranks, say
 from bigchem.train.saving import Done, Saved, Saver
 from bigchem.train.signals import StopFlag, Wish
-from bigchem.train.state import write_state
+from bigchem.train.state import progress, read_state, write_state
 from bigchem.train.stopwatch import Stopwatch
 from bigchem.train.tracking import Tracker
 from bigchem.train.validation import Validation
@@ -47,14 +48,17 @@ from bigchem.train.watchdog import Requeue, Watchdog
 class Outcome:
     """How training ended: `finished` all its steps or early by validation, or stopped after publishing a checkpoint.
 
-    steps: that the newest checkpoint holds. by_person: stopped by a person, and not by the cluster or the clock. early:
-    why before its last step.
+    steps: that the newest checkpoint holds. early: why before its last step.
     """
 
-    finished: bool
+    end: End
     steps: int
-    by_person: bool
     early: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.end is End.TRAINED
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,14 @@ class Run:
     watchdog: Watchdog
     clock: Clock
     roll_backs: RollBacks
+    claim: Claim
+    lookout: Lookout
 
     def wish(self) -> Wish:
-        """What this rank wants: what a signal said, or on rank 0, whose clock counts for all, to be in time."""
+        """What this rank wants: what a signal said, or on rank 0, whose clock counts for all, to be in time, and to
+        leave a run that is another attempt's."""
+        if self.engine.rank == 0 and self.lookout.lost(time.monotonic()):
+            return Wish.DISOWNED
         if self.flag.wish is Wish.GO_ON and self.engine.rank == 0 and self.late():
             return Wish.MAKE_WAY
         return self.flag.wish
@@ -94,12 +103,21 @@ class Taken:
     bad: Bad | None
 
 
-def train(config: RunConfig, device: torch.device, requeue: Requeue = lambda lead: EXIT_REQUEUE) -> Outcome:
+def train(
+    config: RunConfig,
+    device: torch.device,
+    requeue: Requeue = lambda lead: EXIT_AGAIN,
+    claim: Claim | None = None,
+) -> Outcome:
     """Trains until the last step or a wish to stop. The process group is up; every rank calls this.
 
-    A run folder that holds a published checkpoint is resumed from its newest one. requeue: see Watchdog.
+    A run folder that holds a published checkpoint is resumed from its newest one. requeue: see Watchdog. claim: on the
+    run; None where no launcher made one.
     """
     rank, world_size = dist.get_rank(), dist.get_world_size()
+    if claim is None and rank == 0:
+        write_state(config.run_dir, State.PREPARED, **progress(read_state(config.run_dir)))
+    claim = claim or Claim(config.run_dir)
     with ExitStack() as stack:
         flag = stack.enter_context(StopFlag(tell=rank == 0))
         unwatched = stack.enter_context(ExitStack())  # left after the watchdog: the last copy may take hours
@@ -118,7 +136,7 @@ def train(config: RunConfig, device: torch.device, requeue: Requeue = lambda lea
         if rank == 0:
             record(config, model, device)
         hf_config = presets.to_hf_config(model.shape, config.model.dropout)
-        saver = Saver(config, engine, Probe.of(loader), data.index.fingerprint, hf_config)
+        saver = Saver(config, engine, Probe.of(loader), data.index.fingerprint, hf_config, claim)
         unwatched.callback(saver.close)
         size = f"{presets.num_parameters(model.shape):,} parameters"
         say(f"{size}, ZeRO-{engine.zero_stage}, {ranks(world_size)}, {device}")
@@ -126,7 +144,10 @@ def train(config: RunConfig, device: torch.device, requeue: Requeue = lambda lea
         if advice := loader.plan.advice(data):
             say(advice)
         worst_case.check(engine, config, loader.plan, model.shape)
-        run = Run(config, model.shape, data, cost, loader, engine, saver, flag, watchdog, clock, RollBacks())
+        lookout = Lookout(claim)
+        run = Run(
+            config, model.shape, data, cost, loader, engine, saver, flag, watchdog, clock, RollBacks(), claim, lookout
+        )
         while (outcome := attempt(run)) is None:
             pass
     return outcome
@@ -145,7 +166,7 @@ def attempt(run: Run) -> Outcome | None:
     pace = Pace(config, engine.device)
     with ExitStack() as stack:
         peak = peak_flops(config.train.precision, engine.device)
-        tracker = stack.enter_context(Tracker(config, done.steps, enabled=rank == 0, peak_flops=peak))
+        tracker = stack.enter_context(Tracker(config, done.steps, enabled=rank == 0, peak_flops=peak, claim=run.claim))
         stream = loader.steps(done.examples)
         stack.callback(stream.close)
         profiler = stack.enter_context(Profiler(config, done.steps, engine.device, enabled=rank == 0))
@@ -196,6 +217,8 @@ def take_step(run: Run, health: Health, loaded: LoadedStep, number: int, stopwat
     run.clock.validations = validations(number + 1, config.validation.every, config.train.steps)
     seed = dropout_seed(config.seed, number, engine.rank)
     loss = engine.forward_backward(loaded, seed, run.wish, stopwatch, run.watchdog.beat)
+    if loss.disowned:
+        on_rank0(run.claim.check)  # raises everywhere, with the reason
     bad = health.judge_loss(loss.mean)
     lr = config.optimizer.lr * schedule.multiplier(config.schedule, number, config.train.steps)
     run.watchdog.beat("optimizer")
@@ -222,17 +245,23 @@ def conclude(run: Run, done: int, early: str | None, by_person: bool) -> Outcome
     """Says why a run ends before its last step, if it does, and leaves in state.json how it ended."""
     config, steps, newest = run.config, run.config.train.steps, run.saver.newest
     early = early if done < steps else None
-    outcome = Outcome(newest == steps or early is not None, newest, by_person, early)
+    if newest == steps or early is not None:
+        how = End.TRAINED
+    elif by_person:
+        how = End.STOPPED
+    else:
+        limit = run.clock.late(time.time()) or is_limit_signal(os.environ, time.time())
+        how = End.TIME_LIMIT if limit else End.PREEMPTED
+    outcome = Outcome(how, newest, early)
     if run.engine.rank > 0:
         return outcome
-    words: dict[str, Any] = {} if early is None else {"early": early}
+    reason, words = "", {} if early is None else {"early": early}
     if early is not None:
         print(f"{early}; ended after step {done} of {steps}", flush=True)
     elif done < steps:
         reason = run.flag.received or run.late() or "another rank was told to"
         tell_end(config.run_dir, done, newest, reason)
-        words = {"reason": reason} if by_person else {"reason": f"{reason}: to be started again", "again": True}
-    write_state(config.run_dir, "trained" if outcome.finished else "stopped", step=newest, steps=steps, **words)
+    run.claim.end(Writer.RANK_0, how, reason, step=newest, steps=steps, **words)
     return outcome
 
 

@@ -18,6 +18,7 @@ from bigchem.train.best import kept_step
 from bigchem.train.checkpoint import Manifest
 from bigchem.train.copying import Copies
 from bigchem.train.engine import Engine
+from bigchem.train.ownership import Claim
 from bigchem.train.probe import Probe
 from bigchem.train.ranks import gathered, on_rank0, ranks, say
 
@@ -43,13 +44,20 @@ class Saved:
 class Saver:
     """Publishes a run's checkpoints and resumes from them. Every rank calls every method.
 
-    data_fingerprint: of the data trained on. hf_config: the model's shape, for export. newest: steps of the newest
-    checkpoint of this run that is known to be good; 0: none.
+    data_fingerprint: of the data trained on. hf_config: the model's shape, for export. claim: on the run; None where no
+    launcher made one. newest: steps of the newest checkpoint of this run that is known to be good; 0: none.
     """
 
     def __init__(
-        self, config: RunConfig, engine: Engine, probe: Probe, data_fingerprint: str, hf_config: dict[str, Any]
+        self,
+        config: RunConfig,
+        engine: Engine,
+        probe: Probe,
+        data_fingerprint: str,
+        hf_config: dict[str, Any],
+        claim: Claim | None = None,
     ) -> None:
+        self._claim = claim or Claim(config.run_dir)
         self._config, self._engine, self._probe = config, engine, probe
         self._data_fingerprint, self._hf_config = data_fingerprint, hf_config
         self._folder = config.run_dir / "checkpoints"
@@ -62,7 +70,8 @@ class Saver:
         """Publishes a checkpoint. state: see Manifest.
 
         Where a rank cannot write, all ranks agree on it, what was written is removed and the run goes on. final: there
-        will be no other: that is a UserError then. So are weights that give the probe a loss that is not finite.
+        will be no other: that is a UserError then. So are weights that give the probe a loss that is not finite, and a
+        run that is another attempt's by now.
         """
         begun = time.monotonic()
         probe_loss = self._engine.evaluate(self._probe.batch()).mean
@@ -77,6 +86,7 @@ class Saver:
         partial = self._folder / (name + checkpoint.PARTIAL)
 
         def prepare() -> None:
+            self._claim.check()
             if error := self._swept.exception():  # waited for, so that its room is there
                 print(f"old checkpoints cannot be removed: {_line(error)}; training goes on", flush=True)
             shutil.rmtree(partial, ignore_errors=True)  # of an attempt that was killed
@@ -90,9 +100,13 @@ class Saver:
             raise RuntimeError(f"the checkpoint after step {done.steps} failed {failures[0]}") from files.error
         manifest = self._manifest(done, probe_loss, state)
 
+        def publish() -> None:
+            self._claim.check()  # again: writing may have taken minutes
+            checkpoint.publish(self._folder, partial, manifest, written)
+
         if not failures:
             try:
-                on_rank0(lambda: checkpoint.publish(self._folder, partial, manifest, written))
+                on_rank0(publish)
             except UserError as error:
                 failures = [f"on rank 0: {error.what}"]
         if failures:

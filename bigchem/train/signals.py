@@ -21,11 +21,13 @@ ECHO_S = 0.5
 
 
 class Wish(Enum):
-    """What a rank has been told: to go on, to save and make way, or to stop for a person."""
+    """What a rank has been told: to go on, to save and make way, to stop for a person, or to leave the run to
+    another."""
 
     GO_ON = 0
     MAKE_WAY = 1
     PERSON = 2
+    DISOWNED = 3
 
 
 def is_persons(name: str, env: Mapping[str, str]) -> bool:

@@ -1,4 +1,4 @@
-"""state.json of a run folder: what the run is doing, for `bigchem status`."""
+"""state.json of a run folder: what the run is doing, for `bigchem status`. What may follow what is in lifecycle.py."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from bigchem import strict
+from bigchem.train.lifecycle import ENDS, End, State, Writer, may_write
 
-
-def write_state(run_dir: Path, state: str, **fields: Any) -> None:
-    """Replaces state.json: what `bigchem status` reads. state: running, stopped, trained, finished or failed. OSError
-    if the disk does not take it; FileNotFoundError where the run folder has been removed: it is not made anew."""
-    text = json.dumps({"state": state, "time": time.time(), **fields}, indent=1)
-    strict.write_atomically(run_dir / "state.json", text, make_folder=False)
+PROGRESS = ("step", "steps", "early")
+"""What a new state takes over from the one before: how far the run is."""
 
 
 def read_state(run_dir: Path) -> dict[str, Any]:
@@ -22,10 +19,33 @@ def read_state(run_dir: Path) -> dict[str, Any]:
     try:
         table: dict[str, Any] = json.loads((run_dir / "state.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
-        return {"state": "new"}
+        return {"state": State.NEW}
     return table
 
 
+def write_state(run_dir: Path, state: str, **fields: Any) -> None:
+    """Replaces state.json, whatever it says. OSError if the disk does not take it; FileNotFoundError where the run folder
+    has been removed: it is not made anew."""
+    table = {"state": state, "time": time.time(), **fields}
+    strict.write_atomically(run_dir / "state.json", json.dumps(table, indent=1), make_folder=False)
+
+
+def move(run_dir: Path, writer: Writer, state: State, **fields: Any) -> bool:
+    """Replaces state.json if the table lets this writer do so; whether it did. Progress that is not given stays."""
+    before = read_state(run_dir)
+    if not may_write(writer, State(before["state"]), state):
+        return False
+    write_state(run_dir, state, **{**progress(before), **fields})
+    return True
+
+
+def end(run_dir: Path, writer: Writer, how: End, reason: str = "", **fields: Any) -> bool:
+    """Records how an attempt ended; whether the table let this writer do so."""
+    state = ENDS[how].state
+    told = {"reason": reason} if reason else {}
+    return state is not None and move(run_dir, writer, state, end=how, **told, **fields)
+
+
 def progress(state: dict[str, Any]) -> dict[str, Any]:
-    """How far a run is, of what `read_state` gives: what a new state takes over from the one before."""
-    return {key: state[key] for key in ("step", "steps", "early") if key in state}
+    """How far a run is, of what `read_state` gives."""
+    return {key: state[key] for key in PROGRESS if key in state}

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from bigchem.config import RunConfig
 from bigchem.progress import LiveLine, Tee, duration
 from bigchem.train.board import Board
+from bigchem.train.lifecycle import State, Writer
+from bigchem.train.ownership import Claim
 from bigchem.train.rows import Rows, cut_back, goes_on
-from bigchem.train.state import write_state
 
 if TYPE_CHECKING:
     from bigchem.train.engine import StepLoss
@@ -27,10 +28,14 @@ class Tracker:
     """Writes a row of metrics every train.log_every steps, and at every validation.
 
     A resumed run appends; rows past its step are cut off first. peak_flops: operations per second that all ranks'
-    devices together are built for; None where that is not known, and rows then have no `mfu`.
+    devices together are built for; None where that is not known, and rows then have no `mfu`. claim: on the run; None
+    where no launcher made one.
     """
 
-    def __init__(self, config: RunConfig, step: int, *, enabled: bool, peak_flops: float | None) -> None:
+    def __init__(
+        self, config: RunConfig, step: int, *, enabled: bool, peak_flops: float | None, claim: Claim | None = None
+    ) -> None:
+        self._claim = claim or Claim(config.run_dir)
         self._config, self._enabled, self._peak_flops = config, enabled, peak_flops
         self._saving_s = 0.0
         self._paused_s = 0.0
@@ -38,7 +43,7 @@ class Tracker:
         self._open = ExitStack()
         if not enabled:
             return
-        write_state(config.run_dir, "running", step=step, steps=config.train.steps)
+        self._running(step)
         self._rows = _rows(config.run_dir / "metrics.jsonl", step)
         self._samples = _rows(config.run_dir / "samples.jsonl", step)
         self._board = Board(config, step)
@@ -132,8 +137,10 @@ class Tracker:
         self._rows.add(told)
         self._samples.add(*({"step": step, **sample.as_json()} for sample in samples))
         goes_on("tensorboard/", lambda: self._board.show(step, row, samples))
-        run_dir, steps = self._config.run_dir, self._config.train.steps
-        goes_on("state.json", lambda: write_state(run_dir, "running", step=step, steps=steps))
+        goes_on("state.json", lambda: self._running(step))
+
+    def _running(self, step: int) -> None:
+        self._claim.move(Writer.RANK_0, State.RUNNING, step=step, steps=self._config.train.steps)
 
     def _say(self, line: str) -> None:
         """A plain line: where the terminal has a live one, for the log alone."""

@@ -33,11 +33,12 @@ import bigchem
 from bigchem import strict
 from bigchem.train import events, peers, recorder
 from bigchem.train.device_beats import DeviceBeats
-from bigchem.train.leave import EXIT_REQUEUE, LEFT_WORD, answered, code_after, leave
+from bigchem.train.leave import answered, code_after, leave
+from bigchem.train.lifecycle import EXIT_AGAIN, End, Writer, has_left_word
 from bigchem.train.process_clock import ProcessClock
 from bigchem.train.ranks import on_rank0
 from bigchem.train.rows import goes_on
-from bigchem.train.state import progress, read_state, write_state
+from bigchem.train.state import end, read_state
 
 PATIENT = {"prepare": 4, "save": 4, "validate": 4, "profile": 4, "download": 8, "resume": 8}
 """Phases that may take so many times as long: large files, a compilation. `prepare` ends with the first step; a
@@ -149,7 +150,7 @@ class Watchdog:
                 try:
                     self._hang()
                 finally:  # also where the disk is what hangs, or is full
-                    leave(EXIT_REQUEUE)
+                    leave(EXIT_AGAIN)
 
     def _stands_still(self) -> bool:
         _, phase, _, since = self._now
@@ -171,13 +172,12 @@ class Watchdog:
         time.sleep(3 * self._pause_s)
         records = read_records(self._folder, self._world_size) or [record]
         line = verdict(records, self._world_size)
-        alone = read_state(self._run_dir)["state"] not in LEFT_WORD
+        alone = not has_left_word(read_state(self._run_dir))
         if alone and self._rank == min(r.rank for r in records):
             events.tell(self._run_dir, record.step + 1, "hang", "the run ends, to be started again", line)
             self._on_terminal(line)
-            reason = f"hang at step {record.step + 1}: {line}"
             with suppress(OSError):
-                write_state(self._run_dir, "failed", **progress(read_state(self._run_dir)), reason=reason, hung=True)
+                end(self._run_dir, Writer.ANY_RANK, End.HUNG, f"hang at step {record.step + 1}: {line}")
             leave(self._requeue(True))
         print(f"hang: {line}", file=sys.stderr, flush=True)
         time.sleep(self._pause_s)  # the lowest rank is the one to tell state.json and the launcher

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from owners import owned
 from runs import config_of
 
 from bigchem import strict
@@ -101,7 +102,7 @@ def test_time_is_told_only_where_a_speed_was_measured(config: RunConfig) -> None
     config.run_dir.mkdir(parents=True)
     row = {"step": 2, "tokens": 3000, "tokens_per_s": 2.0}
     (config.run_dir / "metrics.jsonl").write_text(json.dumps(row) + "\n")
-    (config.run_dir / "submission.json").write_text('{"executor": "slurm", "job": "1", "world_size": 4}')
+    owned(config.run_dir, world_size=4)
     after = verdicts(config, profile(time_min=10))["time"]
     assert after["seconds"] == pytest.approx(after["tokens"] / 2.0)
     assert (after["steps"], after["jobs"], after["verdict"]) == (4, 5, "ok")

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from owners import owned
 
 from bigchem.launch import after, history
 from bigchem.launch.history import Attempt, ended, refusal
+from bigchem.launch.owner import mark_cancelled
+from bigchem.train.lifecycle import goes_on
 from bigchem.train.state import read_state, write_state
 
 BEGUN = Attempt(1, "7", 0, "node[1-2]", 4, 10, 1000.0)
@@ -21,15 +24,16 @@ SLURM = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "0"}
     ("state", "after", "end", "to_step"),
     [
         ({"state": "trained", "time": 1060.0, "step": 60}, True, "trained", 60),
-        ({"state": "stopped", "time": 1060.0, "step": 14, "again": True}, True, "preempted", 14),
-        ({"state": "stopped", "time": 1060.0, "step": 14, "reason": "SIGINT"}, True, "stopped", 14),
-        ({"state": "failed", "time": 1060.0, "step": 14, "lost": True}, True, "lost rank", 14),
-        ({"state": "failed", "time": 1060.0, "step": 14, "hung": True}, True, "hung", 14),
-        ({"state": "failed", "time": 1060.0, "step": 14, "code": 2}, True, "failed", 14),
+        ({"state": "stopped", "time": 1060.0, "step": 14, "end": "preempted"}, True, "preempted", 14),
+        ({"state": "stopped", "time": 1060.0, "step": 14, "reason": "SIGINT", "end": "stopped"}, True, "stopped", 14),
+        ({"state": "failed", "time": 1060.0, "step": 14, "end": "lost rank"}, True, "lost rank", 14),
+        ({"state": "failed", "time": 1060.0, "step": 14, "end": "hung"}, True, "hung", 14),
+        ({"state": "failed", "time": 1060.0, "step": 14, "end": "mistake"}, True, "mistake", 14),
+        ({"state": "stopped", "time": 1060.0, "step": 14, "end": "time limit"}, True, "time limit", 14),
         ({"state": "running", "time": 1060.0, "step": 14}, True, "killed", 14),
         ({"state": "running", "time": 1060.0, "step": 14}, False, "vanished", 14),
         (
-            {"state": "failed", "time": 999.0, "step": 14, "lost": True},
+            {"state": "failed", "time": 999.0, "step": 14, "end": "lost rank"},
             True,
             "killed",
             10,
@@ -94,6 +98,7 @@ def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(after, "PAUSE_S", 0.0)
+    owned(tmp_path)
     return tmp_path / "asked"
 
 
@@ -105,7 +110,7 @@ def test_processes_that_died_without_a_word_are_started_again_until_it_is_no_use
         write_state(tmp_path, "running", step=14, steps=60)
         after.settle(tmp_path, 137, 20, {**SLURM, "SLURM_RESTART_COUNT": str(restart)})
         state = read_state(tmp_path)
-        assert (state["state"], state.get("again")) == (("stopped", True) if restart < 2 else ("failed", None))
+        assert (state["state"], state["end"], goes_on(state)) == ("failed", "killed", restart < 2)
         assert "after step 14 without a word (exit code 137)" in state["reason"]
     assert scontrol.read_text() == "requeue 7" * 2
     assert "3 attempts in a row ended after step 14" in state["reason"]
@@ -128,10 +133,10 @@ def test_processes_that_died_before_they_began_count_as_attempts(tmp_path: Path,
 @pytest.mark.parametrize(
     ("word", "code"),
     [
-        ({"state": "trained"}, 0),
-        ({"state": "failed", "code": 2, "reason": "no such task"}, 2),
-        ({"state": "failed", "reason": "ValueError: x"}, 1),
-        ({"state": "stopped", "reason": "SIGINT"}, 3),
+        ({"state": "trained", "end": "trained"}, 0),
+        ({"state": "failed", "end": "mistake", "reason": "no such task"}, 2),
+        ({"state": "failed", "end": "error", "reason": "ValueError: x"}, 1),
+        ({"state": "stopped", "end": "stopped", "reason": "SIGINT"}, 3),
     ],
 )
 def test_a_run_that_is_over_is_left_alone(tmp_path: Path, scontrol: Path, word: dict[str, Any], code: int) -> None:
@@ -145,10 +150,10 @@ def test_a_run_that_is_over_is_left_alone(tmp_path: Path, scontrol: Path, word: 
 def test_a_controller_that_does_not_answer_is_named_in_the_state(tmp_path: Path, scontrol: Path) -> None:
     (tmp_path / "down").touch()
     history.begin(tmp_path, "7", 0, "node1", 4)
-    write_state(tmp_path, "stopped", step=9, reason="SIGUSR2: to be started again", again=True)
+    write_state(tmp_path, "stopped", step=9, reason="SIGUSR2", end="preempted")
     after.settle(tmp_path, 75, 20, SLURM)
     state = read_state(tmp_path)
-    assert (state["state"], state["step"], "again" in state) == ("stopped", 9, False)
+    assert (state["state"], state["step"], goes_on(state)) == ("stopped", 9, False)
     assert "Unable to contact slurm controller" in state["reason"]
     assert "submit it again to go on" in state["reason"]
 
@@ -158,22 +163,22 @@ def test_an_attempt_that_a_full_disk_did_not_note_is_judged_all_the_same(
 ) -> None:
     """Not by the row before it, which is of an attempt that a person stopped."""
     history.begin(tmp_path, "6", 0, "node1", 4)
-    write_state(tmp_path, "stopped", step=4, reason="SIGINT")
+    write_state(tmp_path, "stopped", step=4, reason="SIGINT", end="stopped")
     history.close(tmp_path)
     history.begin(tmp_path, "7", 0, "node1", 4)
-    write_state(tmp_path, "stopped", step=9, reason="SIGUSR2: to be started again", again=True)
+    write_state(tmp_path, "stopped", step=9, reason="SIGUSR2", end="preempted")
 
     def full(*args: object, **more: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(history, "_append", lambda run_dir, row: None)
-    monkeypatch.setattr(after, "write_state", full)
+    monkeypatch.setattr(after, "end", full)
     after.settle(tmp_path, 75, 20, SLURM)
     assert scontrol.read_text() == "requeue 7"
 
 
 def test_a_mistake_told_before_the_attempt_began_is_not_tried_again(tmp_path: Path, scontrol: Path) -> None:
-    write_state(tmp_path, "failed", step=0, reason="scratch cannot be made", code=2)
+    write_state(tmp_path, "failed", step=0, reason="scratch cannot be made", end="mistake")
     after.settle(tmp_path, 1, 20, SLURM)
     assert not scontrol.exists()
     assert read_state(tmp_path)["reason"] == "scratch cannot be made"
@@ -181,7 +186,7 @@ def test_a_mistake_told_before_the_attempt_began_is_not_tried_again(tmp_path: Pa
 
 def test_a_job_cancelled_while_slurm_does_not_answer_is_not_started_again(tmp_path: Path, scontrol: Path) -> None:
     history.begin(tmp_path, "7", 0, "node1", 4)
-    write_state(tmp_path, "stopped", step=9, reason="SIGUSR2: to be started again", again=True)
-    (tmp_path / "submission.json").write_text('{"executor": "slurm", "job": "7", "cancelled": {"by": "somebody"}}')
+    write_state(tmp_path, "stopped", step=9, reason="SIGUSR2", end="preempted")
+    mark_cancelled(tmp_path, owned(tmp_path))
     assert after._requeued(tmp_path, "7") == "it was cancelled"
     assert not scontrol.exists()

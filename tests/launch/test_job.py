@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import pytest
 import torch
+from owners import owned
 from runs import config_of
 from typer.testing import CliRunner
 
@@ -20,12 +21,12 @@ from bigchem import strict
 from bigchem.cli import app
 from bigchem.config import RunConfig
 from bigchem.export import model_folder
-from bigchem.launch import job
+from bigchem.launch import ends, job
 from bigchem.launch.evaluate import Request, evaluate_here
 from bigchem.launch.rendezvous import Rendezvous
 from bigchem.launch.roll import AbsentError
 from bigchem.launch.status import run_status
-from bigchem.train.leave import EXIT_REQUEUE
+from bigchem.train.ownership import Claim
 from bigchem.train.state import read_state, write_state
 
 BIN = Path(sys.executable).parent
@@ -112,15 +113,16 @@ def test_a_rank_lost_in_a_new_attempt_is_not_taken_for_that_of_the_last(
     monkeypatch.setattr("bigchem.train.ranks.on_rank0", lambda function: function())
     monkeypatch.setattr(job, "start", lambda *arguments: torch.device("cpu"))
     monkeypatch.setattr(job, where, _loses_a_peer)
-    monkeypatch.setattr(job, "leave", sys.exit)
-    monkeypatch.setattr(job, "WORD_S", 0.0)
+    monkeypatch.setattr(ends, "leave", sys.exit)
+    monkeypatch.setattr(ends, "WORD_S", 0.0)
     before = read_state(extended.run_dir)
     try:
-        write_state(extended.run_dir, "failed", step=6, steps=6, reason="rank 3 lost its connection", lost=True)
+        write_state(extended.run_dir, "failed", step=6, steps=6, reason="rank 3 lost its connection", end="lost rank")
         with pytest.raises(SystemExit):
             job.run(
                 extended.run_dir,
                 Rendezvous(1, 2, 1, "127.0.0.1", 1, "test"),
+                Claim(extended.run_dir),
                 None,
                 lambda lead: asked.append(lead) or 75,
             )
@@ -140,27 +142,26 @@ def test_ranks_that_did_not_come_are_the_reason_and_the_job_is_started_again(
 
     asked: list[bool] = []
     monkeypatch.setattr(job, "start", start)
-    monkeypatch.setattr(job, "leave", sys.exit)
+    monkeypatch.setattr(ends, "leave", sys.exit)
     before = read_state(extended.run_dir)
     try:
         with pytest.raises(SystemExit) as ended:
             job.run(
                 extended.run_dir,
                 Rendezvous(0, 4, 0, "127.0.0.1", 1, "test"),
+                Claim(extended.run_dir),
                 requeue=lambda lead: asked.append(lead) or 75,
             )
         after = read_state(extended.run_dir)
     finally:
         write_state(extended.run_dir, before.pop("state"), **{k: v for k, v in before.items() if k != "time"})
     assert (ended.value.code, asked) == (75, [True])
-    assert (after["state"], after["step"], after["lost"]) == ("failed", before["step"], True)
+    assert (after["state"], after["step"], after["end"]) == ("failed", before["step"], "absent rank")
     assert after["reason"] == "rank 3 of 4 (of node gpu02) did not come within 60 s"
 
 
 def test_an_error_of_rank_0_is_told_by_all_and_ends_them(extended: RunConfig, tmp_path: Path) -> None:
-    (extended.run_dir / "submission.json").write_text(
-        json.dumps({"executor": "here", "job": str(os.getpid()), "host": os.uname().nodename})
-    )
+    owned(extended.run_dir, str(os.getpid()), "here")
     done = torchrun(extended, tmp_path, "train.steps=9")
     assert done.returncode != 0
     assert done.stderr.count("error: " + str(extended.run_dir)) == 2
@@ -170,14 +171,14 @@ def test_an_error_of_rank_0_is_told_by_all_and_ends_them(extended: RunConfig, tm
 def test_a_signal_that_follows_a_failure_leaves_its_word(tmp_path: Path) -> None:
     """srun ends all ranks when one has failed: rank 0 must not say that the job is to be started again."""
     words = (
-        "import os, signal, sys; from pathlib import Path; from bigchem.launch.job import make_way_unless_training;"
+        "import os, signal, sys; from pathlib import Path; from bigchem.launch.ends import make_way_unless_training;"
         "make_way_unless_training(Path(sys.argv[1]), 0); os.kill(os.getpid(), signal.SIGTERM); signal.pause()"
     )
     codes = {}
-    for name, word in {"failed": {"reason": "no such task", "code": 2}, "prepared": {}}.items():
+    for name, word in {"failed": {"reason": "no such task", "end": "mistake"}, "prepared": {}}.items():
         (tmp_path / name).mkdir()
         write_state(tmp_path / name, name, step=3, **word)
         codes[name] = subprocess.run([sys.executable, "-c", words, str(tmp_path / name)], check=False).returncode
-    assert codes == {"failed": 2, "prepared": EXIT_REQUEUE}
+    assert codes == {"failed": 2, "prepared": 75}
     assert read_state(tmp_path / "failed")["reason"] == "no such task"
-    assert read_state(tmp_path / "prepared")["again"]
+    assert read_state(tmp_path / "prepared")["end"] == "preempted"

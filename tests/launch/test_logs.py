@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from owners import owned
 
 from bigchem.errors import UserError
 from bigchem.launch import logs
@@ -26,7 +27,7 @@ def run(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
     (folder / "logs").mkdir(parents=True)
     (folder / "config.toml").write_text("")
     say(folder, "running")
-    (folder / "submission.json").write_text(json.dumps({"executor": "local", "job": str(job.pid)}))
+    owned(folder, str(job.pid), "local")
     yield folder, job
     job.kill()
     job.wait()
@@ -127,8 +128,7 @@ def test_a_rank_whose_log_comes_after_that_of_another_is_no_mistake(
     """Processes start in any order: here rank 1 was faster, and rank 2 is known from the submission."""
     folder, job = run
     append(folder, "x\n", rank=1)
-    told = {"executor": "local", "job": str(job.pid), "world_size": 3}
-    (folder / "submission.json").write_text(json.dumps(told))
+    owned(folder, str(job.pid), "local", world_size=3)
     for rank in (0, 2):
         with pytest.raises(UserError, match="no log yet"):  # what -f waits for
             logs.show(folder, Out(), rank=rank)

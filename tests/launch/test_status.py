@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from owners import owned
 from runs import config_of
 
 from bigchem import strict
@@ -21,8 +21,9 @@ from bigchem.errors import UserError
 from bigchem.launch import squeue
 from bigchem.launch.cluster import ClusterProfile, load_profile
 from bigchem.launch.history import Attempt
-from bigchem.launch.status import Alive, _state_and_reason, all_runs, run_status
-from bigchem.launch.submit import claim, resume, submit
+from bigchem.launch.owner import Alive
+from bigchem.launch.status import _state_and_reason, all_runs, run_status
+from bigchem.launch.submit import resume, submit
 
 ANSWER = "{job:<40}|{state:<20}|{reason:<80}|{nodes:<500}|{restarts:<10}|"
 
@@ -38,13 +39,13 @@ def program(folder: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
 
 
-def make_run(folder: Path, job: str, state: str = "running", **submission: Any) -> Path:
+def make_run(folder: Path, job: str, state: str = "running", **more: Any) -> Path:
     (folder / "checkpoints" / "step_00000200").mkdir(parents=True)
     (folder / "checkpoints" / "step_00000200" / "manifest.json").write_text("{}")
     (folder / "config.toml").write_text("")
     told = {"state": state, "time": time.time() - 90, "step": 250, "steps": 1000}
     (folder / "state.json").write_text(json.dumps(told))
-    (folder / "submission.json").write_text(json.dumps({"executor": "slurm", "job": job, **submission}))
+    owned(folder, job, **more)
     row = {"step": 250, "tokens": 250_000, "loss": 2.5, "tokens_per_s": 500.0}
     (folder / "metrics.jsonl").write_text((json.dumps(row) + "\n") * 250)
     return folder
@@ -114,59 +115,40 @@ def test_a_controller_that_is_down_gives_what_the_folder_says_and_how_old_that_i
         submit(config, load_profile("local"))
 
 
-def test_a_run_of_ones_own_batch_script_goes_on_after_slurm_has_requeued_it_onto_another_node(
-    small_data: Path, tmp_path: Path
-) -> None:
-    config = config_of(tmp_path, small_data, "far")
-    (make_run(config.run_dir, "7") / "config.toml").write_text(strict.dump(config))
-    left = {"executor": "here", "job": "7", "host": "another-node", "time": 0.0, "slurm_job": "4711"}
-    (config.run_dir / "submission.json").write_text(json.dumps(left))
-    for another in (None, "4712"):
-        with pytest.raises(UserError, match=r"started on another-node"):
-            claim(config, "here", str(os.getpid()), another)
-    claim(config, "here", str(os.getpid()), "4711")
-    assert run_status(config.run_dir).nodes == platform.node()
-    with pytest.raises(UserError, match="the run is running"):  # it lives: a second step of the same job
-        claim(config, "here", str(os.getpid()), "4711")
-
-
 def test_a_job_that_slurm_has_forgotten_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(tmp_path / "gone", "7")
     program(tmp_path, "squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", monkeypatch)
     assert (run_status(run).state, run_status(run).active) == ("lost", False)
 
 
-CANCELLED = {"cancelled": {"by": "ada"}}
-AGAIN = {"again": True, "reason": "USR2"}
+AGAIN = {"end": "preempted", "reason": "USR2"}
+LOST = {"end": "lost rank", "reason": "r"}
 
 
 @pytest.mark.parametrize(
-    ("state", "submission", "job", "found"),
+    ("state", "cancelled", "job", "found"),
     [
-        ({"state": "prepared"}, {}, Alive(True, waits=True, why="Priority"), ("queued", "Priority")),
-        ({"state": "prepared"}, {}, Alive(True), ("starting", None)),
-        ({"state": "running"}, {}, Alive(True, waits=True, why="BeginTime"), ("queued", "BeginTime")),
-        ({"state": "running"}, {}, Alive(True), ("running", None)),
-        ({"state": "stopped", **AGAIN}, {}, Alive(True), ("starting", "USR2")),
-        ({"state": "stopped", "reason": "SIGINT"}, {}, Alive(True), ("stopping", "SIGINT")),
-        ({"state": "trained"}, {}, Alive(True), ("evaluating", None)),
-        ({"state": "failed", "lost": True, "reason": "r"}, {}, Alive(True), ("starting", "r")),
-        ({"state": "failed", "reason": "r"}, {}, Alive(True), ("failed", "r")),
-        ({"state": "failed", "reason": "r"}, {}, Alive(False), ("failed", "r")),
-        ({"state": "finished"}, {}, Alive(None, why="down"), ("finished", None)),
-        ({"state": "running"}, CANCELLED, Alive(True), ("stopping", "cancelled by ada")),
-        ({"state": "stopped"}, CANCELLED, Alive(False), ("cancelled", "by ada")),
-        ({"state": "running"}, CANCELLED, Alive(False), ("cancelled", "by ada")),
-        ({"state": "trained"}, CANCELLED, Alive(False), ("trained", None)),
-        ({"state": "running"}, {"job": "7"}, Alive(False, why="TIMEOUT"), ("lost", "its job is gone: TIMEOUT")),
-        ({"state": "prepared"}, {}, Alive(False), ("prepared", None)),
-        ({"state": "new"}, {}, Alive(False), ("new", None)),
+        ({"state": "prepared"}, None, Alive(True, waits=True, why="Priority"), ("queued", "Priority")),
+        ({"state": "prepared"}, None, Alive(True), ("starting", None)),
+        ({"state": "running"}, None, Alive(True, waits=True, why="BeginTime"), ("queued", "BeginTime")),
+        ({"state": "running"}, None, Alive(True), ("running", None)),
+        ({"state": "stopped", **AGAIN}, None, Alive(True), ("starting", "USR2")),
+        ({"state": "stopped", "reason": "SIGINT"}, None, Alive(True), ("stopping", "SIGINT")),
+        ({"state": "failed", **LOST}, None, Alive(True), ("starting", "r")),
+        ({"state": "failed", "reason": "r"}, None, Alive(True), ("failed", "r")),
+        ({"state": "failed", "reason": "r"}, None, Alive(False), ("failed", "r")),
+        ({"state": "finished"}, None, Alive(None, why="down"), ("finished", None)),
+        ({"state": "running"}, None, Alive(None, why="down"), ("running", "down; running is what the run last said")),
+        ({"state": "running"}, "ada", Alive(True), ("stopping", "cancelled by ada")),
+        ({"state": "stopped"}, "ada", Alive(False), ("cancelled", "by ada")),
+        ({"state": "running"}, None, Alive(False, why="TIMEOUT"), ("lost", "its job is gone: TIMEOUT")),
+        ({"state": "prepared"}, None, Alive(owned=False), ("prepared", None)),
     ],
 )
-def test_a_state_is_what_the_run_and_its_job_say_together(
-    state: dict[str, Any], submission: dict[str, Any], job: Alive, found: tuple[str, str | None]
+def test_a_state_is_told_with_its_reason(
+    state: dict[str, Any], cancelled: str | None, job: Alive, found: tuple[str, str | None]
 ) -> None:
-    assert _state_and_reason(state, submission, job) == found
+    assert _state_and_reason(state, job, cancelled) == found
 
 
 def test_squeues_lines_are_read_and_others_left() -> None:

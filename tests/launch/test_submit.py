@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from owners import job_of, owned
 from runs import config_of
 from transformers import T5ForConditionalGeneration
 
@@ -23,7 +24,7 @@ from bigchem.launch import executors
 from bigchem.launch.cancel import cancel
 from bigchem.launch.cluster import ClusterProfile, load_profile
 from bigchem.launch.snapshot import snapshot
-from bigchem.launch.status import RunStatus, all_runs, read_submission, run_status, to_json
+from bigchem.launch.status import RunStatus, all_runs, run_status, to_json
 from bigchem.launch.submit import resume, submit, wait
 from bigchem.launch.sweeps import SweepRun, submit_sweep
 
@@ -96,7 +97,7 @@ def test_a_run_lives_through_a_requeue_an_edited_source_a_cancellation_and_a_res
     config = config_of(tmp_path, small_data, "lived", train={"steps": 400}, checkpoint={"every": 1000})
     (checkout / "run.toml").write_text(strict.dump(config))
     bigchem(checkout, "submit", "run.toml", "--set", "evaluate.at_end=false")
-    pid = int(read_submission(config.run_dir)["job"])
+    pid = int(job_of(config.run_dir))
     follower = subprocess.Popen([*BIGCHEM, "logs", config.run_dir, "-f"], stdout=subprocess.PIPE, text=True)
     _wait_for(config, 3)
     assert "already running" in submit(config, LOCAL).note
@@ -172,7 +173,7 @@ def test_a_run_whose_process_is_gone_is_lost(small_data: Path, tmp_path: Path) -
     run_dir.mkdir()
     (run_dir / "config.toml").write_text("")
     (run_dir / "state.json").write_text('{"state": "running", "step": 3, "steps": 9}')
-    (run_dir / "submission.json").write_text('{"executor": "local", "job": "4194305"}')
+    owned(run_dir, "4194305", "local")
     status = run_status(run_dir)
     assert (status.state, status.active) == ("lost", False)
     assert "killed without a word" in str(status.reason)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import owners
 import pytest
 from runs import config_of, losses
 from test_build import files_of
@@ -21,9 +22,10 @@ from bigchem.launch import squeue
 from bigchem.launch.build import build_in_tasks
 from bigchem.launch.cluster import ClusterProfile, load_profile
 from bigchem.launch.evaluate import Request, evaluate_here, evaluate_in_tasks
-from bigchem.launch.status import RunStatus, read_submission, run_status, statuses
+from bigchem.launch.status import RunStatus, run_status, statuses
 from bigchem.launch.sweeps import SweepRun, submit_sweep, wait_for_all
 from bigchem.progress import Progress
+from bigchem.train import ownership
 from slurm.testbed.bed import Bed
 
 QUIET = Progress(quiet=True)
@@ -60,7 +62,7 @@ def silent(row: RunStatus) -> None:
 
 
 def job_of(config: RunConfig) -> str:
-    return str(read_submission(config.run_dir)["job"])
+    return owners.job_of(config.run_dir)
 
 
 @pytest.mark.slow
@@ -107,13 +109,15 @@ def test_each_run_is_evaluated_when_it_is_trained_though_its_task_was_started_ag
     begun = [(config.run_dir / "logs" / "rank0.log").read_text() for config in configs[1:]]
     assert [log.count("from step") for log in begun] == [0, 1]  # the others of its array were left alone
     assert [len(losses(config)) for config in configs[1:]] == [40, 40]
-    left = squeue.ask([str(read_submission(configs[0].run_dir)["evaluation"])])
+    left = squeue.ask([str(getattr(ownership.read(configs[0].run_dir), "evaluation", None))])
     assert all(job.gone for job in left.jobs.values())  # it could never have begun
     blocked.unlink()
     shutil.rmtree(configs[1].run_dir / "results")
     (configs[1].run_dir / "state.json").write_text('{"state": "trained", "step": 40, "steps": 40, "time": 0.0}')
     submit_sweep(runs, "three", silent)
-    assert "evaluation" not in read_submission(configs[1].run_dir)  # it is trained: its job is the evaluation
+    assert (
+        getattr(ownership.read(configs[1].run_dir), "evaluation", "") is None
+    )  # it is trained: its job is the evaluation
     wait_for_all([config.run_dir for config in configs], silent)
     assert [run_status(c.run_dir).state for c in configs] == ["finished"] * 3
     assert (configs[1].run_dir / "logs" / "rank0.log").read_text().count("from step") == 0

@@ -116,10 +116,10 @@ def test_a_call_of_this_attempt_is_followed_and_what_earlier_ones_left_is_remove
 @pytest.mark.parametrize(
     ("state", "asked", "code"),
     [
-        ({"state": "failed", "reason": "out of memory", "code": 2}, [], 2),
-        ({"state": "failed", "reason": "KeyError: 'x'"}, [], 1),
-        ({"state": "failed", "reason": "rank 0 lost its connection", "lost": True}, [False], 75),
-        ({"state": "stopped"}, [], 3),
+        ({"state": "failed", "reason": "out of memory", "end": "mistake"}, [], 2),
+        ({"state": "failed", "reason": "KeyError: 'x'", "end": "error"}, [], 1),
+        ({"state": "failed", "reason": "rank 0 lost its connection", "end": "lost rank"}, [False], 75),
+        ({"state": "stopped", "end": "stopped"}, [], 3),
         ({"state": "running"}, [True], 75),
     ],
 )

@@ -90,3 +90,11 @@ def cluster_name(env: Mapping[str, str] = os.environ) -> str | None:
     if found is None:  # it may answer the next time
         _named.cache_clear()
     return found
+
+
+def step_lives(step: str) -> bool | None:
+    """Whether a step (`12.0`) of a job is running; None where Slurm does not say."""
+    answer = ask("squeue", "--steps", "--noheader", "--format=%i", "--jobs", step.partition(".")[0])
+    if answer.trouble is not None:
+        return False if "Invalid job id" in answer.trouble else None
+    return step in answer.out.split()
