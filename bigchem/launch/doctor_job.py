@@ -20,12 +20,12 @@ from bigchem.errors import UserError
 from bigchem.launch import squeue
 from bigchem.launch.arrays import task_executor
 from bigchem.launch.cluster import ClusterProfile
+from bigchem.launch.executors import handed_over
 from bigchem.launch.findings import Check
 from bigchem.launch.rendezvous import rendezvous
 from bigchem.launch.roll import AbsentError, spans
 from bigchem.launch.secret import rendezvous_key
 from bigchem.launch.snapshot import snapshot
-from bigchem.launch.submit import handed_over
 
 LONGEST_MIN = 10
 """Of the job: short ones start sooner."""

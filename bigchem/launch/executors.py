@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bigchem.errors import UserError
+from bigchem.launch.after import START
 from bigchem.launch.cluster import ClusterProfile
 from bigchem.launch.slurm import options as sbatch_options
 from bigchem.launch.slurm import remedies, setup
@@ -121,7 +122,12 @@ def slurm_parameters(
     if profile.signal != "USR2":  # submitit reads its own when it is imported
         more["signal"] = f"{profile.signal}@{profile.signal_delay_s}"
     report = f"{_host_python(code)} -m bigchem.launch.setup_failed {shlex.quote(str(folder))}"
-    lines = [*(f"export {k}={shlex.quote(v)}" for k, v in exported.items()), *setup.guarded(profile.setup, report)]
+    start = f'echo "{START}${{SLURM_RESTART_COUNT:-0}}" >&2'
+    lines = [
+        start,
+        *(f"export {k}={shlex.quote(v)}" for k, v in exported.items()),
+        *setup.guarded(profile.setup, report),
+    ]
     given = {
         "job_name": name,
         "nodes": profile.nodes,

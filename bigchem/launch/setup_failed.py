@@ -6,8 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-from bigchem.launch.after import job_id
-from bigchem.train.state import progress, read_state, write_state
+from bigchem.launch.owner import job_id, of_job
+from bigchem.train.lifecycle import End, Writer
 
 
 def main(folder: str, code: int, line: str) -> None:
@@ -19,9 +19,8 @@ def main(folder: str, code: int, line: str) -> None:
 
     job = DelayedSubmission.load(JobPaths(folder, job_id(os.environ)).submitted_pickle).function
     if isinstance(job, Job):
-        run_dir = Path(job.run_dir)
         reason = f"setup failed (exit code {code}): {line}"
-        write_state(run_dir, "failed", **progress(read_state(run_dir)), reason=reason, code=2)
+        of_job(Path(job.run_dir), os.environ).end(Writer.BATCH, End.NOT_LAUNCHED, reason)
 
 
 if __name__ == "__main__":

@@ -7,20 +7,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
 from bigchem.launch import owner
 from bigchem.launch.cluster import ClusterProfile
-from bigchem.launch.executors import SBATCH_TIMEOUT_S, make_executor
+from bigchem.launch.executors import handed_over, make_executor
 from bigchem.launch.job import Job
 from bigchem.launch.runfolder import absolute, changes, folders_of, preflight, prepare, refuse_another
+from bigchem.launch.slurm.options import OneShot
 from bigchem.launch.snapshot import snapshot
 from bigchem.launch.status import RunStatus, pause_s, run_status
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,11 @@ class Submitted:
     note: str
 
 
-def submit(config: RunConfig, profile: ClusterProfile) -> Submitted:
+def submit(config: RunConfig, profile: ClusterProfile, options: OneShot | None = None) -> Submitted:
     """Submits one run. A run that is on its way or finished is left alone, and the note says so.
 
-    Of two that submit the same run at once, one does and the other finds it submitted.
+    Of two that submit the same run at once, one does and the other finds it submitted. options: of this submission
+    alone.
     """
     config = absolute(config)
     if note := nothing_to_do(config):
@@ -49,7 +49,7 @@ def submit(config: RunConfig, profile: ClusterProfile) -> Submitted:
         strict.write_atomically(run_dir / "cluster.toml", strict.dump(profile))
         code = snapshot(run_dir / "code")
         folder = run_dir / "submitit" / "%j"
-        executor = make_executor(profile, folder, config.name, code, folders_of(config))
+        executor = make_executor(profile, folder, config.name, code, folders_of(config), options)
         job = handed_over(lambda: executor.submit(job_of(config, profile)), str(run_dir))
         known = {"world_size": profile.world_size, "code": code.name}
         owner.record(run_dir, owner.submitted(profile.executor, str(job.job_id), **known))
@@ -63,7 +63,12 @@ def job_of(config: RunConfig, profile: ClusterProfile) -> Job:
     return Job(str(config.run_dir), env, profile.max_requeues, 60.0 * profile.time_min, delay_s, profile.scratch)
 
 
-def resume(run_dir: Path, cluster: ClusterProfile | None, overrides: Sequence[str] = ()) -> Submitted:
+def resume(
+    run_dir: Path,
+    cluster: ClusterProfile | None,
+    overrides: Sequence[str] = (),
+    options: OneShot | None = None,
+) -> Submitted:
     """Submits a run again, as its folder says. cluster: another profile than the one it was submitted with.
 
     The folder may have been moved: it is the run's, whatever its configuration says.
@@ -76,7 +81,7 @@ def resume(run_dir: Path, cluster: ClusterProfile | None, overrides: Sequence[st
     kept = run_dir / "cluster.toml"
     if cluster is None and not kept.is_file():
         raise UserError("it was not submitted, so it has no cluster profile", str(run_dir), "say --cluster PROFILE")
-    return submit(config, cluster or strict.load(ClusterProfile, kept))
+    return submit(config, cluster or strict.load(ClusterProfile, kept), options)
 
 
 def nothing_to_do(config: RunConfig, status: RunStatus | None = None) -> str | None:
@@ -90,20 +95,6 @@ def nothing_to_do(config: RunConfig, status: RunStatus | None = None) -> str | N
     if status.active is None:
         owner.refuse_living(config.run_dir)
     return None
-
-
-def handed_over(submission: Callable[[], T], where: str) -> T:
-    """What a call of submitit's returns; UserError with Slurm's own words if it does not take the job."""
-    from submitit.core.utils import FailedJobError
-
-    try:
-        return submission()
-    except FailedJobError as error:
-        words = str(error).strip().splitlines()
-        if not words:  # `timeout` ends it without one
-            hint = "ask again later; `squeue --me` shows whether the job was taken all the same"
-            raise UserError(f"sbatch has not answered for {SBATCH_TIMEOUT_S} s", where, hint) from None
-        raise UserError(words[-1], where, "mend the cluster profile") from None
 
 
 def wait(submitted: Submitted, on_change: Callable[[RunStatus], None]) -> RunStatus:
