@@ -22,6 +22,7 @@ from bigchem.train.board import Board, check_wandb
 from bigchem.train.engine import StepLoss
 from bigchem.train.metrics import METRICS, field_of
 from bigchem.train.saving import Done
+from bigchem.train.state import write_state
 from bigchem.train.tracking import Tracker
 
 ROOT = Path(__file__).parents[2]
@@ -91,13 +92,13 @@ def test_a_full_disk_costs_rows_of_metrics_and_not_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = config_of(tmp_path, tmp_path, "run")
-    config.run_dir.mkdir()
+    write_state(config.run_dir, "prepared")
 
     def full(*arguments: object, **more: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with Tracker(config, 0, enabled=True, peak_flops=None) as tracker:
-        monkeypatch.setattr("bigchem.train.tracking.write_state", full)
+        monkeypatch.setattr("bigchem.train.state.write_state", full)
         monkeypatch.setattr(Board, "show", full)
         (config.run_dir / "metrics.jsonl").unlink()
         (config.run_dir / "metrics.jsonl").symlink_to("/dev/full")
