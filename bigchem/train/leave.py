@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
-T = TypeVar("T")
-
 from bigchem.train.lifecycle import ENDS, end_of, exit_code
+
+T = TypeVar("T")
 
 
 def code_after(state: Mapping[str, Any], requeue: Callable[[bool], int]) -> int:

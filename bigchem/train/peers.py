@@ -16,7 +16,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from bigchem.train.leave import EXIT_REQUEUE, answered, leave
+from bigchem.train.leave import answered, leave
+from bigchem.train.lifecycle import EXIT_AGAIN
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
@@ -147,4 +148,4 @@ def depart(reason: str, code: int) -> NoReturn:
 
 def _lost(cause: str) -> NoReturn:
     print(f"rank 0 is gone without a word ({cause}): this rank leaves", file=sys.stderr, flush=True)
-    leave(EXIT_REQUEUE)
+    leave(EXIT_AGAIN)

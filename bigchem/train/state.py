@@ -24,8 +24,8 @@ def read_state(run_dir: Path) -> dict[str, Any]:
 
 
 def write_state(run_dir: Path, state: str, **fields: Any) -> None:
-    """Replaces state.json, whatever it says. OSError if the disk does not take it; FileNotFoundError where the run folder
-    has been removed: it is not made anew."""
+    """Replaces state.json, whatever it says. OSError if the disk does not take it; FileNotFoundError where the run
+    folder has been removed: it is not made anew."""
     table = {"state": state, "time": time.time(), **fields}
     strict.write_atomically(run_dir / "state.json", json.dumps(table, indent=1), make_folder=False)
 
