@@ -187,7 +187,7 @@ def test_an_offloaded_run_starts_from_a_shell_without_ninja_and_its_build_serves
     environment["PATH"] = str(without_ninja(tmp_path / "bin"))
     command = [BIN / "torchrun", "--standalone", "--nproc-per-node", "2", "-m", "bigchem.cli", "train"]
     done = subprocess.run(
-        [*command, tmp_path / "run.toml"], env=environment, capture_output=True, text=True, timeout=580, check=False
+        [*command, tmp_path / "run.toml"], env=environment, capture_output=True, text=True, timeout=1200, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     state = json.loads((config.run_dir / "state.json").read_text())
