@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from difflib import get_close_matches
 from typing import NoReturn
 
@@ -27,6 +29,18 @@ class UserError(Exception):
         if self.hint is not None:
             lines.append(f"next: {self.hint}")
         return "\n".join(lines)
+
+
+def full_disk(error: BaseException) -> UserError | None:
+    """What a user reads, if an error says that a disk is full; else None."""
+    where, full = None, False
+    if isinstance(error, shutil.Error):  # of a folder: a list of (source, target, text)
+        where, full = next(((str(to), True) for _, to, why in error.args[0] if "[Errno 28]" in str(why)), (None, False))
+    elif isinstance(error, OSError):
+        where, full = error.filename, error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if not full:
+        return None
+    return UserError("no space left on the disk", where, "make room, then give the same command again: it goes on")
 
 
 class StorageError(UserError):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bigchem.environment import own_programs_first
-from bigchem.errors import UserError
+from bigchem.errors import UserError, full_disk
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a field: --set train.steps=300 (repeatable).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -27,7 +27,9 @@ def run(app: typer.Typer) -> None:
     except (UserError, OSError) as error:
         if debug:
             raise
-        told = error if isinstance(error, UserError) else UserError(error.strerror or repr(error), error.filename)
+        told = full_disk(error) or error
+        if isinstance(told, OSError):
+            told = UserError(told.strerror or repr(told), told.filename)
         text = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in str(told))  # rows may hold anything
         print(f"error: {text}", file=sys.stderr)
         sys.exit(2)

@@ -124,7 +124,9 @@ def replace_atomically(path: Path, *, make_folder: bool = True) -> Iterator[Bina
             yield file
             file.flush()
             os.fsync(file.fileno())
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # that of a write says nothing of where
         partial.unlink(missing_ok=True)
         raise
     partial.replace(path)

@@ -35,9 +35,10 @@ GRACE_S = 10.0
 Report = dict[str, Any]
 
 
-def here(folder: Path) -> tuple[Report, bool]:
+def here(folder: Path, record: Callable[[BaseException], object] = lambda error: None) -> tuple[Report, bool]:
     """Examines the job that this process is a rank of, under torchrun, srun or submitit; the report, on every rank, and
-    whether this is rank 0. folder: one that all nodes should share."""
+    whether this is rank 0. folder: one that all nodes should share. record: see ends.together."""
+    from bigchem.launch import ends
     from bigchem.launch.examination import examine_job
     from bigchem.launch.group import finish, start
 
@@ -47,9 +48,8 @@ def here(folder: Path) -> tuple[Report, bool]:
             device = start(place, key=rendezvous_key(folder / ".doctor", place))
     except AbsentError as error:
         raise UserError(str(error), "rendezvous", "see the output of those ranks, and `sinfo -R` on Slurm") from None
-    try:
+    with ends.together(record):
         checks, ranks = examine_job(place, device, folder.expanduser().resolve())
-    finally:
         finish()
     return {"checks": [vars(check) for check in checks], "ranks": [asdict(rank) for rank in ranks]}, place.rank == 0
 
@@ -65,10 +65,15 @@ class Visit:
         """Examines, and writes report.json, or error.txt for a mistake that a user can mend."""
         os.environ.update(self.env)
         folder = Path(self.folder)
+
+        def record(error: BaseException) -> None:
+            if isinstance(error, UserError):
+                strict.write_atomically(folder / "error.txt", str(error))
+
         try:
-            report, lead = here(folder)
+            report, lead = here(folder, record)
         except UserError as error:
-            strict.write_atomically(folder / "error.txt", str(error))
+            record(error)
             raise
         if lead:
             strict.write_atomically(folder / "report.json", json.dumps(report, indent=1))

@@ -8,18 +8,31 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
-from contextlib import suppress
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from bigchem.errors import UserError
+from bigchem.errors import UserError, full_disk
 from bigchem.launch import owner
 from bigchem.launch.roll import AbsentError
+from bigchem.train import peers
 from bigchem.train.checkpoint import latest
 from bigchem.train.clock import is_limit_signal
 from bigchem.train.leave import code_after, leave
-from bigchem.train.lifecycle import EXIT_AGAIN, EXIT_MISTAKE, EXIT_STOPPED, End, State, Writer, has_left_word
+from bigchem.train.lifecycle import (
+    EXIT_AGAIN,
+    EXIT_MISTAKE,
+    EXIT_STOPPED,
+    End,
+    State,
+    Writer,
+    exit_code,
+    has_left_word,
+)
 from bigchem.train.ownership import Claim
 from bigchem.train.state import move, read_state
 
@@ -28,13 +41,48 @@ if TYPE_CHECKING:
 
 WORD_S = 1.0
 """That a rank which lost another waits for its word: the one that failed writes why before it goes."""
+_one = threading.Lock()
+"""Held by the thread that leaves as a rank is lost: the main one and the one that listens may both find it."""
+
+
+@contextmanager
+def together(record: Callable[[BaseException], object] = lambda error: None) -> Iterator[None]:
+    """For what a rank does while the process group is up. Where it fails, the process says why, tells the other ranks,
+    and leaves at once with the exit code of its end: they may stand in a collective operation, and taking the group
+    down would wait for them. record: the error, where somebody looks for it."""
+    try:
+        yield
+    except BaseException as error:
+        with suppress(OSError):  # what is written of an error does not replace it
+            record(error)
+        stopped = isinstance(error, KeyboardInterrupt)
+        depart(error, End.STOPPED if stopped else End.MISTAKE if is_mistake(error) else End.ERROR)
+
+
+def depart(error: BaseException, how: End) -> NoReturn:
+    """Says why this rank leaves, and leaves: see `together`."""
+    code = exit_code(how)
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else 1
+    elif is_mistake(error):
+        print(f"error: {full_disk(error) or error}", file=sys.stderr, flush=True)
+    else:
+        traceback.print_exception(error)
+        if sys.stderr is not sys.__stderr__:  # the terminal, or the launcher's log: where the traceback is
+            print(f"{reason_of(error)}; see logs/ in the run folder", file=sys.__stderr__, flush=True)
+    peers.depart(reason_of(error), code)
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Whether a user can mend it."""
+    return isinstance(error, UserError) or full_disk(error) is not None
 
 
 def failed(claim: Claim, rank: int, error: BaseException) -> End:
     """Records a failure, unless another rank has, or the run is another attempt's; how this attempt ends."""
     if not claim.holds():
         return End.DISOWNED
-    how = End.MISTAKE if isinstance(error, UserError) else End.ERROR
+    how = End.MISTAKE if is_mistake(error) else End.ERROR
     with suppress(OSError):  # a full disk must not hide the first error
         claim.end(Writer.ANY_RANK, how, reason_of(error), rank=rank)
     if rank == 0:
@@ -50,7 +98,7 @@ def interrupted(claim: Claim, rank: int) -> NoReturn:
         owner.release(claim)
         newest = latest(claim.run_dir / "checkpoints")
         print(f"interrupted: nothing saved, the last checkpoint is {'none' if newest is None else newest.name}")
-    leave(EXIT_STOPPED)
+    peers.depart("interrupted by a person", EXIT_STOPPED)
 
 
 def unmet(claim: Claim, rank: int, error: AbsentError, requeue: Requeue) -> NoReturn:
@@ -70,7 +118,8 @@ def bereft(claim: Claim, rank: int, words: str, requeue: Requeue, *, begun: bool
     attempt's state is in state.json; else it is the word of an earlier one."""
     from bigchem.train import events
 
-    time.sleep(WORD_S * (1 + min(rank, 9) / 10))
+    _one.acquire()  # for good
+    time.sleep(WORD_S * (1 + min(rank, 9) / 10))  # a notice that comes meanwhile ends this process
     before = read_state(claim.run_dir)
     told = f"rank {rank} lost its connection to another rank after step {before.get('step', 0)} ({words})"
     if not claim.holds():
@@ -87,7 +136,7 @@ def bereft(claim: Claim, rank: int, words: str, requeue: Requeue, *, begun: bool
         claim.end(Writer.ANY_RANK, End.LOST_RANK, reason, rank=rank)
         step = int(before.get("step", 0))
         events.record(claim.run_dir, step, "lost rank", "the run ends, to be started again", told)
-    leave(requeue(True))
+    peers.depart(reason, requeue(True))
 
 
 def make_way_unless_training(run_dir: Path, rank: int) -> None:
@@ -100,8 +149,9 @@ def make_way_unless_training(run_dir: Path, rank: int) -> None:
             if before["state"] in (State.FAILED, State.FINISHED):  # srun ends all ranks when one has failed
                 leave(code_after(before, lambda lead: EXIT_AGAIN))
             how = End.TIME_LIMIT if is_limit_signal(os.environ, time.time()) else End.PREEMPTED
-            owner.of_job(run_dir, os.environ).end(Writer.RANK_0, how, name)
-            leave(EXIT_AGAIN)
+            with suppress(OSError):
+                owner.of_job(run_dir, os.environ).end(Writer.RANK_0, how, name)
+            peers.depart(f"{name}: to be started again", EXIT_AGAIN)
 
     for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM):
         signal.signal(number, make_way)
@@ -109,4 +159,5 @@ def make_way_unless_training(run_dir: Path, rank: int) -> None:
 
 def reason_of(error: BaseException) -> str:
     """An error in one line."""
-    return str(error).replace("\n", "; ") if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    told = full_disk(error) or error
+    return str(told).replace("\n", "; ") if isinstance(told, UserError) else f"{type(error).__name__}: {error}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ from bigchem.launch.listener import own_address
 from bigchem.launch.rendezvous import Rendezvous, device_index, threads_of
 from bigchem.launch.roll import CARD, AbsentError, Card, Roll, absent, card_of
 from bigchem.launch.secret import given_key
+from bigchem.train import peers
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,6 @@ def start(
     os.environ.update(place.variables(None if roll is None else roll.port))
     import torch
 
-    atexit.register(finish)  # before destructors run: those of a group that is up abort, in 3 of 12 exits on an error
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         index = device_index(place.local_rank, torch.cuda.device_count())
@@ -61,6 +60,8 @@ def start(
     device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     if not on_gpu:
         leave_out_shared_memory_op()
+    words = dist.PrefixStore(f"peers {place.key}", store)  # type: ignore[attr-defined]
+    peers.join(words, place.rank, place.world_size, cards[place.rank].host, serves=roll is not None and place.rank == 0)
     # As DeepSpeed would, which takes no store; the device lets NCCL split groups rather than make each anew.
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
@@ -75,11 +76,13 @@ def start(
 
 
 def finish() -> None:
-    """Takes the process group down."""
+    """Takes the process group down, where all went well. On an error a rank leaves without: with NCCL this waits for
+    peers that stand in a collective operation."""
     import torch.distributed as dist
 
     if dist.is_initialized():
         dist.destroy_process_group()
+    peers.part()
 
 
 def _store(place: Rendezvous, roll: Roll) -> Store:

@@ -6,7 +6,6 @@ import os
 import platform
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +23,12 @@ from bigchem.launch.roll import AbsentError
 from bigchem.launch.scratch import use_scratch
 from bigchem.launch.secret import rendezvous_key
 from bigchem.progress import Tee
-from bigchem.train import ownership
+from bigchem.train import ownership, peers, recorder
 from bigchem.train.clock import LIMIT_SIGNAL
 from bigchem.train.leave import leave, peer_lost
-from bigchem.train.lifecycle import ENDS, EXIT_AGAIN, End, State, Writer, exit_code
+from bigchem.train.lifecycle import ENDS, EXIT_AGAIN, End, State, Writer
 from bigchem.train.ownership import Claim
-from bigchem.train.rows import Log
+from bigchem.train.rows import Log, goes_on
 from bigchem.train.state import move
 
 if TYPE_CHECKING:
@@ -86,10 +85,10 @@ class Job:
 
         try:
             claim = claimed(run_dir, place) if place.rank == 0 else owner.of_job(run_dir, os.environ)
-            how = run(run_dir, place, claim, requeue=requeue)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)  # into the rank's log
             raise
+        how = run(run_dir, place, claim, requeue=requeue)
         if ENDS[how].again and place.rank == 0:
             leave(requeue(True))  # no result: the job that is started again will give one
         return how
@@ -140,6 +139,7 @@ def run_here(config: RunConfig) -> End:
         print(f"{config.run_dir}: this job was cancelled before Slurm started it again: nothing to do")
         return End.STOPPED
     preflight(config, place.world_size)
+    recorder.arm(config.run_dir)
     try:
         key = rendezvous_key(config.run_dir, place)
         device = start(place, collective_timeout(config.health.hang_s), config.health.rendezvous_s, key)
@@ -150,16 +150,10 @@ def run_here(config: RunConfig) -> End:
     def take() -> Claim:
         return claimed(config.run_dir, place, lambda: prepare(config))
 
-    claim = on_rank0(take)
-    log_to(config.run_dir, place.rank, tee=place.rank == 0)
-    try:
+    with ends.together():
+        claim = on_rank0(take)
+        log_to(config.run_dir, place.rank, tee=place.rank == 0)
         how = run(config.run_dir, place, claim, device)
-    except UserError:
-        raise
-    except Exception as error:  # its traceback is in the log; a process that goes down slowly may abort or wait
-        log = config.run_dir / "logs" / f"rank{place.rank}.log"
-        print(f"rank {place.rank}: {ends.reason_of(error)}; see {log}", file=sys.__stderr__, flush=True)
-        leave(exit_code(End.ERROR))
     if place.rank == 0:
         print(f"{config.run_dir}: {how}" + (", see results/table.md" if how is End.FINISHED else ""))
     return how
@@ -183,13 +177,15 @@ def run(
 ) -> End:
     """Trains the run of a run folder and, when its last step is done, consolidates and evaluates it.
 
-    Returns how it ended. A rank that loses another one, and one that a person interrupts, leaves from here with its
-    exit code. claim: rank 0's; what the others have is only good until they have met. requeue: see Watchdog.
+    Returns how it ended, where all went well. On any error the rank says why, tells its peers, and leaves from here
+    with the exit code of its end. claim: rank 0's; what the others have is only good until they have met. requeue: see
+    Watchdog.
     """
     from bigchem.train.ranks import on_rank0
     from bigchem.train.watchdog import collective_timeout
 
     config = strict.load(RunConfig, run_dir / "config.toml")
+    recorder.arm(run_dir)
     requeue = requeue or (lambda lead: EXIT_AGAIN)
     begun = False
     if place.rank == 0:
@@ -204,24 +200,20 @@ def run(
         claim = on_rank0(lambda: claim)
         on_rank0(lambda: move(run_dir, Writer.RANK_0, State.PREPARED))
         begun = True  # what state.json says from here on was said in this attempt
+        if (others := peers.current()) is not None:
+            others.on_loss = lambda cause: ends.bereft(claim, place.rank, cause, requeue, begun=True)
         how = _run(config, device, place, claim, requeue)
     except AbsentError as error:
         ends.unmet(claim, place.rank, error, requeue)
-    except UserError as error:
-        ends.failed(claim, place.rank, error)
-        finish()  # a process that exits with its group up may abort, with another exit code than 2
-        raise
     except KeyboardInterrupt:
         ends.interrupted(claim, place.rank)
     except BaseException as error:
-        if words := peer_lost(error):
+        if not isinstance(error, UserError) and (words := peer_lost(error)):
             ends.bereft(claim, place.rank, words, requeue, begun=begun)
-        ends.failed(claim, place.rank, error)
-        traceback.print_exc()
-        raise
+        ends.depart(error, ends.failed(claim, place.rank, error))
     if place.rank == 0:
         if how in (End.PREEMPTED, End.TIME_LIMIT) and place.launcher == "slurm" and is_cancelled(os.environ):
-            claim.end(Writer.RANK_0, End.STOPPED, "cancelled")
+            goes_on("state.json", lambda: claim.end(Writer.RANK_0, End.STOPPED, "cancelled"))
         history.close(run_dir)
         if not ENDS[how].again:
             owner.release(claim)
@@ -277,7 +269,11 @@ def consolidate_and_evaluate(config: RunConfig, place: Rendezvous, claim: Claim)
 def log_to(run_dir: Path, rank: int, *, tee: bool) -> None:
     """Sends this process's output to logs/rank<N>.log for the rest of its life; with tee, to the terminal as well."""
     path = run_dir / "logs" / f"rank{rank}.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    log = cast(TextIO, Log(path))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = cast(TextIO, Log(path))
+    except OSError as error:  # a full disk: what is said then goes where it went
+        print(f"cannot write {path}: {error.strerror}", file=sys.stderr, flush=True)
+        return
     sys.stdout = Tee(log, sys.stdout) if tee else log
     sys.stderr = Tee(log, sys.stderr) if tee else log

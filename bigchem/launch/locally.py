@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from bigchem.launch.secret import VARIABLE, new_key
+from bigchem.train import peers
 
 R = TypeVar("R")
 
@@ -41,7 +42,12 @@ def on_ranks(function: Callable[..., R], processes: int, timeout_min: float, *ar
 def _with_key(key: str, function: Callable[..., R], *args: object) -> R:
     """What each process runs. key: the secret that they share; the folder that it comes through is the caller's own."""
     os.environ[VARIABLE] = key
-    return function(*args)
+    try:
+        return function(*args)
+    except BaseException as error:  # submitit hands it to the caller, once the other ranks do not wait any more
+        if (others := peers.current()) is not None:
+            others.tell(f"{type(error).__name__}: {error}", 1)
+        raise
 
 
 def _leave(number: int, frame: object) -> NoReturn:

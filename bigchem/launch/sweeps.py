@@ -47,6 +47,7 @@ class EvaluationJob:
 
     def __call__(self) -> None:
         """Runs it in this process, one of a job's."""
+        from bigchem.launch import ends
         from bigchem.launch.group import finish, start
         from bigchem.launch.job import consolidate_and_evaluate, log_to
         from bigchem.launch.rendezvous import rendezvous
@@ -63,14 +64,15 @@ class EvaluationJob:
         if before["state"] != "trained":
             print(f"the run is {before['state']}: nothing to evaluate", file=sys.stderr)
             return
-        try:
+
+        def record(error: BaseException) -> None:
+            told = f"not evaluated: {ends.reason_of(error)}"
+            move(run_dir, Writer.EVALUATION, State.TRAINED, end=before.get("end"), reason=told)
+
+        with ends.together(record):
             start(place, key=rendezvous_key(run_dir, place))
             consolidate_and_evaluate(strict.load(RunConfig, run_dir / "config.toml"), place, claim)
-        except Exception as error:
-            told = str(error).replace("\n", "; ") if isinstance(error, UserError) else repr(error)
-            move(run_dir, Writer.EVALUATION, State.TRAINED, end=before.get("end"), reason=f"not evaluated: {told}")
-            raise
-        finish()
+            finish()
 
     def checkpoint(self) -> object:
         """submitit's hook for preemption and the time limit: predictions go on where they were."""

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch.distributed as dist
 
-from bigchem.errors import UserError
+from bigchem.errors import UserError, full_disk
 
 T = TypeVar("T")
 
@@ -23,7 +23,8 @@ def on_rank0(function: Callable[[], T]) -> T:
         except UserError as error:
             told = [(None, (error.what, error.where, error.hint), None)]
         except OSError as error:
-            told = [(None, (f"{type(error).__name__}: {error.strerror or error}", error.filename, None), None)]
+            found = full_disk(error) or UserError(f"{type(error).__name__}: {error.strerror or error}", error.filename)
+            told = [(None, (found.what, found.where, found.hint), None)]
         except Exception as error:
             unexpected = error
             told = [(None, None, f"rank 0: {type(error).__name__}: {error}")]

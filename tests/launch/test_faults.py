@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +130,7 @@ def test_a_hang_on_one_rank_names_it_and_its_phase_and_ends_all(small_data: Path
     assert not alive(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_for_longer_than_a_hang_goes_on(small_data: Path, tmp_path: Path) -> None:
     """As by scontrol suspend: all processes, for longer than hang_s, in the middle of a step."""
     config = config_of(tmp_path / "runs", small_data, "run", health={"hang_s": 8.0})
@@ -160,6 +162,52 @@ def test_a_killed_rank_is_told_by_its_peer_and_nothing_is_left_running(small_dat
     assert "rank 0 lost its connection to another rank after step 4" in str(run_status(config.run_dir).reason)
     assert "Traceback" not in (config.run_dir / "logs" / "rank0.log").read_text()
     assert not alive(tmp_path)
+
+
+BLOCKING = Fault("blocking", 0, ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "who", "code", "reason"),
+    [
+        ("raise", 1, 1, "KeyError: 'a fault'"),
+        pytest.param("raise", 0, 1, "KeyError: 'a fault'", marks=pytest.mark.slow),
+        pytest.param("mistake", 1, 2, "where: a fault; next: mend it", marks=pytest.mark.slow),
+    ],
+)
+def test_a_rank_that_fails_alone_ends_all_where_collectives_and_destroy_block_as_nccls_do(
+    small_data: Path, tmp_path: Path, kind: str, who: int, code: int, reason: str
+) -> None:
+    """Without a launcher that would end the others: two processes with the variables that srun sets."""
+    config = config_of(tmp_path / "runs", small_data, "run")
+    words = command([sys.executable], config, [BLOCKING, Fault(kind, who, (5,))], tmp_path)
+    step = {"SLURM_JOB_ID": "4712", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2"}
+    step |= {"SLURM_STEP_NODELIST": "localhost"}
+    ranks = [started(words, tmp_path, {**step, "SLURM_PROCID": str(r), "SLURM_LOCALID": str(r)}) for r in range(2)]
+    first = ranks[who].wait(timeout=TIMEOUT)
+    begun = time.monotonic()
+    assert [first, ranks[1 - who].wait(timeout=TIMEOUT)] == [code, code]
+    took_s = time.monotonic() - begun
+    print(f"the other rank left {took_s:.1f} s later")
+    assert took_s < 15
+    assert reason in str(run_status(config.run_dir).reason)
+    logs = [(config.run_dir / "logs" / f"rank{r}.log").read_text() for r in range(2)]
+    assert f"rank {who} ({os.uname().nodename}) failed: {reason}: this rank leaves" in logs[1 - who]
+    assert ("Traceback" in logs[who]) == (kind == "raise")
+
+
+@pytest.mark.slow
+def test_a_run_whose_folder_is_removed_says_so_and_leaves_no_half_of_it(small_data: Path, tmp_path: Path) -> None:
+    config = config_of(tmp_path / "runs", small_data, "run", train={"steps": 10**6}, health={"hang_s": 60.0})
+    process = started(command([sys.executable], config, [], tmp_path), tmp_path)
+    wait_for(config, 2)
+    shutil.rmtree(config.run_dir)
+    assert process.wait(timeout=TIMEOUT) == 2
+    told = (tmp_path / "out.txt").read_text()
+    assert "the run folder was removed" in told
+    assert str(config.run_dir) in told
+    assert "Traceback" not in told
+    assert not config.run_dir.exists()
 
 
 @pytest.mark.slow

@@ -19,8 +19,15 @@ COLLECTIVES = (
     *("allgather", "allgather_coalesced", "allreduce", "allreduce_coalesced", "alltoall", "alltoall_base", "barrier"),
     *("broadcast", "gather", "recv", "reduce", "reduce_scatter", "scatter", "send", "_allgather_base"),
     *("_reduce_scatter_base", "allgather_into_tensor_coalesced", "reduce_scatter_tensor_coalesced"),
-    *("all_gather_single", "reduce_scatter_single", "all_gather_single_coalesced", "reduce_scatter_single_coalesced"),
 )
+NEWER = {
+    "all_gather_single": "_allgather_base",
+    "all_gather_single_coalesced": "allgather_into_tensor_coalesced",
+    "all_to_all_single": "alltoall_base",
+    "reduce_scatter_single": "_reduce_scatter_base",
+    "reduce_scatter_single_coalesced": "reduce_scatter_tensor_coalesced",
+}
+"""What torch 2.13 calls on a group, by what gloo still calls it."""
 
 
 def block() -> NoReturn:
@@ -68,18 +75,17 @@ class Work(c10d.Work):
 
 
 def _collective(name: str) -> Callable[..., Work]:
-    def operation(self: Blocking, *arguments: Any) -> Work:
+    def operation(self: Blocking, *arguments: Any, **more: Any) -> Work:
         try:
-            return Work(getattr(self._gloo, name)(*arguments))
+            return Work(getattr(self._gloo, name)(*arguments, **more))
         except RuntimeError:
             block()
 
     return operation
 
 
-for _name in COLLECTIVES:
-    if hasattr(c10d.ProcessGroupGloo, _name):
-        setattr(Blocking, _name, _collective(_name))
+for _name, _inner in {**{name: name for name in COLLECTIVES}, **NEWER}.items():
+    setattr(Blocking, _name, _collective(_inner))
 
 
 def install() -> None:

@@ -14,11 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import blocking
 import torch
 
 from bigchem.config import RunConfig
 from bigchem.data.batches import Step
 from bigchem.data.loader import LoadedStep, Loader
+from bigchem.errors import UserError
 from bigchem.train import loop
 from bigchem.train.engine import Engine, StepLoss
 
@@ -29,7 +31,8 @@ class Fault:
 
     kind: `gradient` (multiplied by value, the loss stays), `loss` (both are), `forward` (seconds of sleep in the
     forward pass), `wait` (there too, until a file named as the flag, and .go, is made), `data` (seconds of sleep in
-    loading), `kill` (the process kills itself), `raise` (the forward pass fails with a KeyError).
+    loading), `kill` (the process kills itself), `raise` (the forward pass fails with a KeyError), `mistake` (with a
+    UserError). `blocking`, in no step: groups of this rank block as NCCL's do.
     times: how often each step suffers; a run that goes back comes to a step again. flag: a file that is made when it
     strikes, and keeps it from striking in a later process.
     """
@@ -67,6 +70,8 @@ class Faults:
 def inject(faults: Sequence[Fault], seen: list[dict[str, Any]] | None = None) -> None:
     """Patches this process. seen: gets a row for every step, with what `snapshot` gives before and after it."""
     active = Faults(faults)
+    if any(fault.kind == "blocking" for fault in faults):
+        blocking.install()
     original = {
         "seed": loop.dropout_seed,
         "forward_backward": Engine.forward_backward,
@@ -87,7 +92,7 @@ def inject(faults: Sequence[Fault], seen: list[dict[str, Any]] | None = None) ->
             os.kill(os.getpid(), signal.SIGKILL)
         gradient, loss = active.strike("gradient", rank, step), active.strike("loss", rank, step)
         sleep, wait = active.strike("forward", rank, step), active.strike("wait", rank, step)
-        fails = active.strike("raise", rank, step)
+        fails, mistaken = active.strike("raise", rank, step), active.strike("mistake", rank, step)
         forward, backward = inner.forward, inner.backward
 
         def bad_forward(batch: Any) -> Any:
@@ -97,6 +102,8 @@ def inject(faults: Sequence[Fault], seen: list[dict[str, Any]] | None = None) ->
                 time.sleep(0.01)
             if fails:
                 raise KeyError("a fault")
+            if mistaken:
+                raise UserError("a fault", "where", "mend it")
             found = forward(batch)
             return (
                 found._replace(total=found.total * loss.value, per_task=found.per_task * loss.value) if loss else found
@@ -151,8 +158,6 @@ def write(path: Path, faults: Sequence[Fault]) -> None:
 def train_with(config: RunConfig, faults: Sequence[Fault]) -> tuple[str, list[dict[str, Any]]]:
     """Trains on this rank with faults: how it ended (an error's text, or the number of steps), and what was seen."""
     from runs import train_here
-
-    from bigchem.errors import UserError
 
     seen: list[dict[str, Any]] = []
     patched = (loop.dropout_seed, Engine.forward_backward, Engine.optimizer_step, Loader.load)
