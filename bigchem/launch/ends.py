@@ -90,6 +90,14 @@ def failed(claim: Claim, rank: int, error: BaseException) -> End:
     return how
 
 
+def heard(claim: Claim, notice: peers.Notice) -> None:
+    """Records why another rank ends the run, on rank 0: that rank has, but a row of progress that rank 0 was about to
+    write may have replaced its word."""
+    how = {exit_code(e): e for e in (End.MISTAKE, End.ERROR, End.LOST_RANK)}.get(notice.code)
+    if how is not None:
+        claim.end(Writer.ANY_RANK, how, notice.reason, rank=notice.rank)
+
+
 def interrupted(claim: Claim, rank: int) -> NoReturn:
     """Leaves at once for a person: nothing is saved."""
     if rank == 0:

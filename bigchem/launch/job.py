@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
@@ -201,6 +202,8 @@ def run(
         on_rank0(lambda: move(run_dir, Writer.RANK_0, State.PREPARED))
         begun = True  # what state.json says from here on was said in this attempt
         if (others := peers.current()) is not None:
+            if place.rank == 0:
+                others.on_notice = partial(ends.heard, claim)
             others.on_loss = lambda cause: ends.bereft(claim, place.rank, cause, requeue, begun=True)
         how = _run(config, device, place, claim, requeue)
     except AbsentError as error:

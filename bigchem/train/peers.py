@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from bigchem.train.leave import answered, leave
@@ -51,14 +52,16 @@ class Peers:
 
     store: where only notices are left; this connects to it once more, as operations of one connection wait for each
     other. serves: the store ends with this process. on_loss: ends the process when the store is gone and nobody has
-    left a notice; called in the thread with the cause.
+    left a notice; called in the thread with the cause. on_notice: called there with a notice, before it is followed.
     """
 
     def __init__(self, store: Store, rank: int, world_size: int, host: str, *, serves: bool) -> None:
         self._rank, self._world_size, self._host, self._serves = rank, world_size, host, serves
-        self._kept, self._store = store, store.clone()  # type: ignore[attr-defined]  # what serves it would go with the process group
+        self._kept = store  # it is what serves, and would go with the process group
+        self._store = store.clone()  # type: ignore[attr-defined]
         self._stop = threading.Event()
         self.on_loss: Callable[[str], object] = _lost
+        self.on_notice: Callable[[Notice], object] = lambda notice: None
         threading.Thread(target=self._listen, name="bigchem-peers", daemon=True).start()
 
     def tell(self, reason: str, code: int) -> Notice:
@@ -99,6 +102,7 @@ class Peers:
                 print(f"{notice}: this rank leaves", file=sys.stderr, flush=True)
                 with suppress(RuntimeError):
                     self._meet(READ, LINGER_S)
+                answered(ANSWER_S, partial(self.on_notice, notice))
                 leave(notice.code)
 
     def _read(self) -> Notice | None:

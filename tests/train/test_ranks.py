@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import errno
+import shutil
 from datetime import timedelta
+from pathlib import Path
+from typing import NoReturn
 
+import pytest
 import torch
 from distributed import run_ranks
 from torch import distributed as dist
 
+from bigchem import strict
+from bigchem.errors import full_disk
 from bigchem.launch.group import COLLECTIVE_TIMEOUT
 from bigchem.train.ranks import on_rank0
 
@@ -28,3 +35,18 @@ def test_an_unexpected_error_of_rank_0_ends_all_and_groups_wait_as_long_as_the_w
     found = run_ranks(_raising, 2, timeout=60)
     assert [told for told, _ in found] == ["KeyError: 'manifest'", "RuntimeError: rank 0: KeyError: 'manifest'"]
     assert [timeout for _, timeout in found] == [COLLECTIVE_TIMEOUT] * 2
+
+
+def test_a_full_disk_is_a_mistake_that_names_the_file_and_anything_else_is_not(tmp_path: Path) -> None:
+    def full(*arguments: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="No space") as failed:
+        patch.setattr("os.fsync", full)
+        strict.write_atomically(tmp_path / "state.json", "{}")
+    told = full_disk(failed.value)
+    assert str(told).startswith(f"{tmp_path / 'state.json'}: no space left on the disk\nnext: make room")
+    copied = shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")])
+    assert str(full_disk(copied)).startswith("b: no space left on the disk")
+    assert full_disk(OSError(errno.EACCES, "no")) is full_disk(KeyError("x")) is full_disk(shutil.Error([])) is None
+    assert not list(tmp_path.iterdir())
