@@ -37,12 +37,14 @@ def test_an_unexpected_error_of_rank_0_ends_all_and_groups_wait_as_long_as_the_w
     assert [timeout for _, timeout in found] == [COLLECTIVE_TIMEOUT] * 2
 
 
-def test_a_full_disk_is_a_mistake_that_names_the_file_and_anything_else_is_not(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_mistake_that_names_the_file_and_anything_else_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*arguments: object) -> NoReturn:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="No space") as failed:
-        patch.setattr("os.fsync", full)
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space") as failed:
         strict.write_atomically(tmp_path / "state.json", "{}")
     told = full_disk(failed.value)
     assert str(told).startswith(f"{tmp_path / 'state.json'}: no space left on the disk\nnext: make room")
