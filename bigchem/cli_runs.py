@@ -118,19 +118,25 @@ def status(
 def logs(
     run: Run,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run is over.")] = False,
-    rank: Annotated[int, typer.Option(min=0, help="Whose log.")] = 0,
+    rank: Annotated[str, typer.Option(help="Whose log; `all`: those of all ranks, merged by time.")] = "0",
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Last lines to begin with.")] = 20,
 ) -> None:
     """Show a run's log. -f waits for a run that has none yet, and follows it across requeues until it is over.
+
+    With --rank all each line has the time when it was written, and its rank.
 
     Example: bigchem logs runs/base -f
     """
     import sys
 
+    from bigchem.errors import UserError
     from bigchem.launch import logs as launch
 
+    if rank != "all" and not (rank.isascii() and rank.isdigit()):
+        raise UserError(f"no rank: {rank}", "--rank", "give a number from 0, or `all`")
+    whose = None if rank == "all" else int(rank)
     try:
-        launch.show(run, sys.stdout.buffer, rank=rank, lines=lines, follow=follow)
+        launch.show(run, sys.stdout.buffer, rank=whose, lines=lines, follow=follow)
     except KeyboardInterrupt:
         return
 

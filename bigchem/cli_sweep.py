@@ -67,6 +67,22 @@ def sweep_status(grid: Grid, as_json: Json = False, overrides: Set = None) -> No
         tables().print(table(rows))
 
 
+@app.command("cancel")
+def sweep_cancel(
+    grid: Grid,
+    now: Annotated[bool, typer.Option("--now", help="End the jobs at once; what is not saved is lost.")] = False,
+    overrides: Set = None,
+) -> None:
+    """Tell every run of a sweep to save and stop. `bigchem sweep submit` goes on with them later.
+
+    Example: bigchem sweep cancel demo-sweep
+    """
+    from bigchem.launch.cancel import cancel_all
+    from bigchem.sweep.grid import load_runs
+
+    cancel_all([config.run_dir for config in load_runs(grid, tuple(overrides or ()))], print, now=now)
+
+
 @app.command("results")
 def sweep_results(
     grid: Grid,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from bigchem.errors import UserError
 from bigchem.launch.owner import Alive, alone, look, mark_cancelled, unmark_cancelled
 from bigchem.launch.slurm import client
+from bigchem.launch.status import statuses
 from bigchem.train import lifecycle, ownership
 from bigchem.train.ownership import Owner, Process
 from bigchem.train.state import read_state
@@ -40,6 +43,30 @@ def cancel(run_dir: Path, *, now: bool = False) -> str:
             raise
     job = f"job {found.id or owner.job}"
     return f"{job} was told to save and stop" if saves else f"{job} was ended"
+
+
+def cancel_all(run_dirs: Sequence[Path], say: Callable[[str], object], *, now: bool = False) -> None:
+    """Cancels those of some runs that are on their way; a line for each of them, and one for the rest.
+
+    UserError at the end if any could not be reached: the others have been cancelled all the same.
+    """
+    rows = statuses(run_dirs)
+    left, unreached = Counter[str](), list[UserError]()
+    for run_dir, row in zip(run_dirs, rows, strict=True):
+        if row.active is False:
+            left[row.state] += 1
+            continue
+        try:
+            say(f"{run_dir}: {cancel(run_dir, now=now)}")
+        except UserError as error:
+            say(f"{run_dir}: not cancelled: {error.what}")
+            unreached.append(error)
+    if left:
+        counts = ", ".join(f"{count} {state}" for state, count in left.most_common())
+        say(f"nothing to cancel: {counts}")
+    if unreached:
+        what = f"{len(unreached)} of {len(rows)} runs were not cancelled: {unreached[0].what}"
+        raise UserError(what, unreached[0].where, unreached[0].hint)
 
 
 def _end_on_slurm(owner: Owner, found: Alive, now: bool) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -66,15 +67,33 @@ class Rows:
 
 
 class Log(io.TextIOBase):
-    """A rank's log, appended to. What the disk does not take is lost: a line is not worth the run."""
+    """A rank's log, appended to. What the disk does not take is lost: a line is not worth the run.
+
+    Beside rank0.log, rank0.times has a line for each write that begins a line: its offset in bytes, and the time in
+    seconds since 1970. `bigchem logs --rank all` merges by them.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab", buffering=0)
+        self._times: io.FileIO | None = None
+        with suppress(OSError):
+            self._times = path.with_suffix(".times").open("ab", buffering=0)
+        self._begins = True
 
     def write(self, text: str) -> int:
+        now, encoded = time.time(), text.encode(errors="backslashreplace")
         with suppress(OSError):
-            self._file.write(text.encode(errors="backslashreplace"))
+            written = self._file.write(encoded)
+            if self._begins and self._times is not None:  # after the write: only then is its offset certain
+                self._times.write(b"%d %.3f\n" % (self._file.tell() - written, now))
+            self._begins = encoded.endswith(b"\n")
         return len(text)
 
     def fileno(self) -> int:
         return self._file.fileno()
+
+    def close(self) -> None:
+        for file in (self._file, self._times):
+            if file is not None:
+                file.close()
+        super().close()

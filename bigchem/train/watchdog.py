@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -37,7 +37,7 @@ from bigchem.train.leave import answered, code_after, leave
 from bigchem.train.lifecycle import EXIT_AGAIN, End, Writer, has_left_word
 from bigchem.train.process_clock import ProcessClock
 from bigchem.train.ranks import on_rank0
-from bigchem.train.rows import goes_on
+from bigchem.train.rows import Log, goes_on
 from bigchem.train.state import end, read_state
 
 PATIENT = {"prepare": 4, "save": 4, "validate": 4, "profile": 4, "download": 8, "resume": 8}
@@ -187,9 +187,8 @@ class Watchdog:
         leave(code_after(state, self._requeue))
 
     def _dump_stacks(self) -> None:
-        with (self._run_dir / "logs" / f"rank{self._rank}.log").open("a", encoding="utf-8") as log:
+        with closing(Log(self._run_dir / "logs" / f"rank{self._rank}.log")) as log:
             log.write("stacks of all threads:\n")
-            log.flush()
             faulthandler.dump_traceback(file=log, all_threads=True)
 
     def _on_terminal(self, line: str) -> None:

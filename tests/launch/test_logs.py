@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from owners import owned
 
 from bigchem.errors import UserError
@@ -105,21 +103,6 @@ def test_a_job_that_ended_before_its_ranks_had_logs_is_heard(
     logs.show(folder, out, follow=True)
     assert b"No module named 'torch'" in out.getvalue()
     assert str(written) in capsys.readouterr().err
-
-
-@given(st.lists(st.text("ab\u00e9", max_size=5), max_size=30), st.integers(0, 40), st.booleans(), st.integers(1, 9))
-def test_the_end_of_a_file_begins_where_so_many_lines_are_left(
-    lines: list[str], wanted: int, ended: bool, block: int
-) -> None:
-    text = ("\n".join(lines) + ("\n" if ended and lines else "")).encode()
-    file = io.BytesIO(text)
-    before, logs.BLOCK = logs.BLOCK, block
-    try:
-        start = logs.start_of(file, wanted)
-    finally:
-        logs.BLOCK = before
-    expected = text.splitlines(keepends=True)[-wanted:] if wanted else []
-    assert text[start:] == b"".join(expected)
 
 
 def test_a_rank_whose_log_comes_after_that_of_another_is_no_mistake(
