@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from bigchem import cli_data, cli_evaluate, cli_runs, cli_sweep, program
+from bigchem.cli_cluster import Asked, cluster_options
 from bigchem.cli_runs import run_config
 from bigchem.errors import UserError
 from bigchem.program import Json, Set
@@ -76,12 +77,13 @@ def demo(
 
 
 @app.command()
+@cluster_options(after=False)
 def doctor(
+    asked: Asked,
     runs: Annotated[Path, typer.Option(help="Folder for runs, whose disk is checked.")] = Path("runs"),
     processes: Annotated[int, typer.Option(min=0, help="Processes of the real all-reduce; 0: skip it.")] = 2,
     job: Annotated[bool, typer.Option("--job", help="Examine the job that this process is a rank of.")] = False,
     cluster: Annotated[str | None, typer.Option(help="Submit a job that examines its nodes, and wait for it.")] = None,
-    nodes: Annotated[int | None, typer.Option(min=1, help="Nodes of that job, instead of the profile's.")] = None,
     config: Annotated[
         str | None, typer.Option(help="A run configuration: does it fit here, or where --cluster goes?")
     ] = None,
@@ -104,21 +106,20 @@ def doctor(
 
     if job and cluster is not None:
         raise UserError("--job and --cluster do not go together", "doctor", "--job is for inside a job")
-    if nodes is not None and cluster is None:
-        raise UserError("--nodes goes with --cluster", "doctor")
-    from bigchem.launch.cluster import load_profile
-
+    if cluster is None:
+        asked.refuse()
     if job and config is not None:
         raise UserError("--job and --config do not go together", "doctor", "ask on the login node, with --cluster")
     fit = []
     if config is not None:
         from bigchem.cli_runs import run_config
 
-        fit = checks.of_run(run_config(config, None), load_profile(cluster or "local", nodes=nodes))
+        fit = checks.of_run(run_config(config, None), asked.of(cluster or "local")[0])
     report: dict[str, Any] | None = None
     if cluster is not None:
+        profile, options = asked.of(cluster)
         report = doctor_job.on_cluster(
-            load_profile(cluster, nodes=nodes), runs, lambda line: print(line, file=sys.stderr, flush=True)
+            profile, runs, lambda line: print(line, file=sys.stderr, flush=True), options=options
         )
     elif job:
         report, lead = doctor_job.here(runs)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from bigchem.cli_cluster import Asked, cluster_options
 from bigchem.program import Json, Set
 
 SetRecipe = Annotated[
@@ -28,11 +29,13 @@ class Split(StrEnum):
 
 
 @app.command("build")
+@cluster_options(shape=False)
 def data_build(
     recipe: Annotated[
         str, typer.Argument(help="TOML that names the sources; or a shipped one: demo-data, public-data.")
     ],
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    asked: Asked,
     overrides: SetRecipe = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes (of each task); default: all cores.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace data built from another recipe.")] = False,
@@ -49,6 +52,8 @@ def data_build(
     command again if tasks fail: only what is missing is done.
 
     Example: bigchem data build demo-data data/demo
+
+    Example: bigchem data build public-data data/full --cluster h100 --tasks 16 --partition cpu --time 2:00:00
     """
     from bigchem import shipped
     from bigchem.data.build import build
@@ -64,14 +69,18 @@ def data_build(
             raise UserError(
                 "goes with --cluster", "--tasks" if tasks is not None else "--wait", "add --cluster PROFILE"
             )
+        asked.refuse()
         index = build(config, out, Progress(), workers=workers, overwrite=overwrite)
     else:
         from bigchem.launch.build import build_in_tasks
-        from bigchem.launch.cluster import load_profile
 
-        profile, count = load_profile(cluster), tasks or 1
+        (profile, options), count, stay = asked.of(cluster), tasks or 1, wait or as_json
         if not build_in_tasks(
-            config, out, profile, count, Progress(), workers=workers, overwrite=overwrite, stay=wait or as_json
+            *(config, out, profile, count, Progress()),
+            workers=workers,
+            overwrite=overwrite,
+            stay=stay,
+            options=options,
         ):
             return
         index = Data(out).index

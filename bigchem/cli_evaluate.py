@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from bigchem.cli_cluster import Asked, cluster_options
 from bigchem.program import Json, Set
 
 app = typer.Typer()
@@ -18,8 +19,10 @@ AnyTask = Annotated[str, typer.Option("--task", help="captioning, generation, fo
 
 
 @app.command()
+@cluster_options(shape=False)
 def evaluate(
     subject: Annotated[Path, typer.Argument(help="A run folder, or a consolidated model's folder (then --data).")],
+    asked: Asked,
     data: Annotated[str | None, typer.Option(help="Data folder or its URL; default: the run's own.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only this task (repeatable).")] = None,
     split: Annotated[str | None, typer.Option(help="valid or test; default: the run's own, else test.")] = None,
@@ -55,13 +58,16 @@ def evaluate(
     Example: bigchem evaluate model --data data/demo --split valid --json
 
     Example: bigchem evaluate model --data data/demo --task captioning --probe canonical,random
+
+    Example: bigchem evaluate runs/base --cluster a100 --tasks 8 --after runs/base --time 1:00:00
     """
     from bigchem.errors import UserError
     from bigchem.evaluate.probe import parse_spellings
     from bigchem.launch import evaluate as launch
-    from bigchem.launch.cluster import load_profile
     from bigchem.progress import Progress
 
+    if cluster is None:
+        asked.refuse()
     if cluster is None and (tasks is not None or wait):
         raise UserError("goes with --cluster", "--tasks" if tasks is not None else "--wait", "add --cluster PROFILE")
     spellings = () if probe is None else parse_spellings(probe)
@@ -70,7 +76,9 @@ def evaluate(
     if cluster is None:
         results: Path | None = launch.evaluate_here(request)
     else:
-        results = launch.evaluate_in_tasks(request, load_profile(cluster), tasks or 1, Progress(), stay=wait or as_json)
+        profile, options = asked.of(cluster)
+        stay = wait or as_json
+        results = launch.evaluate_in_tasks(request, profile, tasks or 1, Progress(), stay=stay, options=options)
     if results is not None and as_json:
         print(results.read_text(encoding="utf-8"))
     elif results is not None:

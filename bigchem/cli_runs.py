@@ -9,23 +9,22 @@ from typing import Annotated, Any
 
 import typer
 
+from bigchem.cli_cluster import Asked, cluster_options
 from bigchem.program import Json, Set
 
 app = typer.Typer()
 
 Cluster = Annotated[str, typer.Option(help="A name in slurm/clusters/ or a path to a cluster profile.")]
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
-Nodes = Annotated[int | None, typer.Option(min=1, help="Nodes, instead of the profile's.")]
-Gpus = Annotated[int | None, typer.Option(min=0, help="GPUs of a node, instead of the profile's.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Stay until the run is over.")]
 
 
 @app.command()
+@cluster_options()
 def submit(
     config: Annotated[str, typer.Argument(help="Run configuration (TOML), or a shipped one.")],
+    asked: Asked,
     cluster: Cluster = "local",
-    nodes: Nodes = None,
-    gpus_per_node: Gpus = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show configuration, sbatch text and verdicts; write nothing.")
     ] = False,
@@ -38,46 +37,56 @@ def submit(
     A run that is on its way or finished is left alone. --dry-run says whether it fits into memory, how long it takes
     where its speed has been measured, and what room its checkpoints need.
 
-    Example: bigchem submit base --cluster slurm/clusters/h100.toml --nodes 2 --dry-run
+    Example: bigchem submit base --cluster slurm/clusters/h100.toml --nodes 2-4 --time 8:00:00 --dry-run
+
+    Example: bigchem submit base --cluster h100 --after runs/small --set-cluster sbatch.mail-type=END
     """
     from bigchem.errors import UserError
-    from bigchem.launch.cluster import load_profile
 
     if as_json and not dry_run:
         raise UserError("--json goes with --dry-run", None, "`bigchem status RUN --json` tells of a submitted run")
-    read, profile = run_config(config, overrides), load_profile(cluster, nodes=nodes, gpus_per_node=gpus_per_node)
+    read, (profile, options) = run_config(config, overrides), asked.of(cluster)
     if dry_run:
         from bigchem.launch import dryrun
 
-        print(json.dumps(dryrun.dry_run(read, profile), indent=1) if as_json else dryrun.as_text(read, profile))
+        if as_json:
+            print(json.dumps(dryrun.dry_run(read, profile, options), indent=1))
+        else:
+            print(dryrun.as_text(read, profile, options))
         return
     from bigchem.launch import submit as launch
 
-    _submitted(launch.submit(read, profile), wait)
+    _submitted(launch.submit(read, profile, options=options), wait)
 
 
 @app.command()
+@cluster_options()
 def resume(
     run: Run,
+    asked: Asked,
     cluster: Annotated[
         str | None, typer.Option(help="Another cluster profile than the one it was submitted with.")
     ] = None,
-    nodes: Nodes = None,
-    gpus_per_node: Gpus = None,
     wait: Wait = False,
     overrides: Set = None,
 ) -> None:
     """Submit a run again, with its folder's own configuration and cluster profile; it goes on where it was.
 
+    What an earlier submission changed in the profile stays changed, but for sbatch.begin, deadline, dependency, hold
+    and reservation, which were for that one alone.
+
     Example: bigchem resume runs/base --set train.steps=60000
+
+    Example: bigchem resume runs/base --nodes 2 --qos long
     """
     from bigchem.launch import submit as launch
-    from bigchem.launch.cluster import load_profile
 
     if cluster is None and (run / "cluster.toml").is_file():
         cluster = str(run / "cluster.toml")
-    profile = None if cluster is None else load_profile(cluster, nodes=nodes, gpus_per_node=gpus_per_node)
-    _submitted(launch.resume(run, profile, tuple(overrides or ())), wait)
+    if cluster is None:
+        asked.refuse()
+    profile, options = (None, None) if cluster is None else asked.of(cluster)
+    _submitted(launch.resume(run, profile, tuple(overrides or ()), options=options), wait)
 
 
 @app.command()

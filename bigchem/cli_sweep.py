@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bigchem.cli_cluster import Asked, cluster_options
 from bigchem.cli_runs import Cluster, say_status
 from bigchem.program import Json, Set
 
@@ -17,8 +18,10 @@ Grid = Annotated[str, typer.Argument(help="Sweep (TOML), or a shipped one: demo-
 
 
 @app.command("submit")
+@cluster_options()
 def sweep_submit(
     grid: Grid,
+    asked: Asked,
     cluster: Cluster = "local",
     max_concurrent: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time (of each array), instead of the profile's.")
@@ -32,20 +35,21 @@ def sweep_submit(
     On this machine: wait for them, with progress.
 
     Example: bigchem sweep submit demo-sweep --set base_set.data.path=data/demo --dry-run
+
+    Example: bigchem sweep submit demo-sweep --cluster a100 --time 2:00:00 --dry-run
     """
     from bigchem.launch import sweeps
-    from bigchem.launch.cluster import load_profile
     from bigchem.launch.runfolder import absolute
     from bigchem.sweep.grid import load_grid, sweep_runs
 
-    read, profile = load_grid(grid, tuple(overrides or ())), load_profile(cluster)
+    read, (profile, options) = load_grid(grid, tuple(overrides or ())), asked.of(cluster)
     if max_concurrent is not None:
         profile = profile.model_copy(update={"max_concurrent": max_concurrent})
-    runs = sweep_runs(read, profile)
+    runs = sweep_runs(read, profile, asked.changes)
     if dry_run:
         print(sweeps.as_text(runs))
         return
-    sweeps.submit_sweep(runs, read.name, say_status)
+    sweeps.submit_sweep(runs, read.name, say_status, options)
     if wait and profile.executor == "slurm":
         sweeps.wait_for_all([absolute(run.config).run_dir for run in runs], say_status)
 

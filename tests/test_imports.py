@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    {"cli", "cli_data", "cli_evaluate", "cli_runs", "cli_sweep", "demo"},
+    {"cli", "cli_cluster", "cli_data", "cli_evaluate", "cli_runs", "cli_sweep", "demo"},
     {"sweep"},
     {"launch", "export"},
     {"train", "evaluate"},
@@ -26,7 +26,7 @@ evaluate reads train's checkpoints, launch uses export: their floors are shared.
 PURE = [
     *("data.mixture", "data.order", "data.batches", "data.spans", "data.ragged", "data.smiles_tokens"),
     *("model.presets", "model.flops", "sweep.tables", "tasks"),
-    *("launch.rendezvous", "launch.findings", "launch.diagnosis"),
+    *("launch.rendezvous", "launch.findings", "launch.diagnosis", "launch.slurm.options", "launch.slurm.remedies"),
     *(
         "evaluate.text",
         "evaluate.molecules",

@@ -11,6 +11,7 @@ from bigchem.data.remote import is_url
 from bigchem.data.workfolder import jobs_folder, tidy
 from bigchem.launch.arrays import Step, hand_over, one_process, refuse_active, run_here, wait
 from bigchem.launch.cluster import ClusterProfile
+from bigchem.launch.slurm.options import OneShot
 from bigchem.progress import Progress
 
 
@@ -24,9 +25,10 @@ def build_in_tasks(
     workers: int | None = None,
     overwrite: bool = False,
     stay: bool = False,
+    options: OneShot | None = None,
 ) -> bool:
     """Builds `out` by so many tasks; whether it is built now. On Slurm the tasks are queued, and stay says whether to
-    wait for them.
+    wait for them. options: of this submission.
 
     A task gets all cores of a node of the profile. What an earlier command has done is not done again. UserError, with
     the tasks and the first one's reason, if any fail.
@@ -42,7 +44,7 @@ def build_in_tasks(
     if profile.executor == "local":
         run_here(steps, profile, folder, progress.say)
     else:
-        handed = hand_over(steps, profile, folder, out.name, _mounts(config, out))
+        handed = hand_over(steps, profile, folder, out.name, _mounts(config, out), options)
         for one in handed:
             progress.say(f"{one.step.name}: {len(one.jobs)} tasks, from job {one.jobs[0].job_id} on; logs in {folder}")
         if not stay:

@@ -25,6 +25,7 @@ from bigchem.launch.findings import Check
 from bigchem.launch.rendezvous import rendezvous
 from bigchem.launch.roll import AbsentError, spans
 from bigchem.launch.secret import rendezvous_key
+from bigchem.launch.slurm.options import OneShot
 from bigchem.launch.snapshot import snapshot
 
 LONGEST_MIN = 10
@@ -79,17 +80,19 @@ class Visit:
             strict.write_atomically(folder / "report.json", json.dumps(report, indent=1))
 
 
-def on_cluster(profile: ClusterProfile, runs: Path, on_change: Callable[[str], None]) -> Report:
+def on_cluster(
+    profile: ClusterProfile, runs: Path, on_change: Callable[[str], None], *, options: OneShot | None = None
+) -> Report:
     """Submits an examination as a job, waits for it, and gives its report. Interrupted, it cancels the job.
 
-    runs: the folder that holds run folders; the job's own is made in it, and removed if all went well. UserError if
-    the job ended without a report.
+    runs: the folder that holds run folders; the job's own is made in it, and removed if all went well. options: of this
+    submission. UserError if the job ended without a report.
     """
     short = profile.model_copy(update={"time_min": min(profile.time_min, LONGEST_MIN)})
     folder = runs.expanduser().resolve() / ".doctor" / time.strftime("%Y%m%d-%H%M%S")
     folder.mkdir(parents=True)
     code = snapshot(folder / "code")
-    executor = task_executor(short, folder / "submitit", "bigchem-doctor", code, [folder])
+    executor = task_executor(short, folder / "submitit", "bigchem-doctor", code, [folder], options)
     visit = Visit(str(folder), tuple(profile.env.items()))
     job = handed_over(lambda: executor.submit(visit), str(folder))
     on_change(f"job {job.job_id}: {profile.nodes} nodes of {profile.tasks_per_node} tasks; logs in {folder}")

@@ -10,20 +10,26 @@ from bigchem.launch import verdict
 from bigchem.launch.cluster import ClusterProfile
 from bigchem.launch.executors import sbatch_text
 from bigchem.launch.runfolder import absolute, folders_of, preflight
+from bigchem.launch.slurm.options import OneShot
 from bigchem.launch.snapshot import planned
 
 
-def dry_run(config: RunConfig, profile: ClusterProfile) -> dict[str, Any]:
+def dry_run(config: RunConfig, profile: ClusterProfile, options: OneShot | None = None) -> dict[str, Any]:
     """As plain data: run_dir, config, profile, sbatch (None through the local executor), verdict.
+
+    options: of this submission. Where Slurm picks the nodes from a range, verdicts are for the fewest: each GPU holds
+    most then.
 
     UserError for what submitting would refuse before it asks Slurm.
     """
     config = absolute(config)
-    preflight(config, profile.world_size)
+    for ranks in profile.world_sizes:
+        preflight(config, ranks)
     text = None
     if profile.executor == "slurm":
         code = planned(config.run_dir / "code")
-        text = sbatch_text(profile, config.run_dir / "submitit" / "%j", config.name, code, folders_of(config))
+        folder, mounts = config.run_dir / "submitit" / "%j", folders_of(config)
+        text = sbatch_text(profile, folder, config.name, code, mounts, options)
     return {
         "run_dir": str(config.run_dir),
         "config": config.model_dump(mode="json", exclude_none=True),
@@ -33,9 +39,9 @@ def dry_run(config: RunConfig, profile: ClusterProfile) -> dict[str, Any]:
     }
 
 
-def as_text(config: RunConfig, profile: ClusterProfile) -> str:
+def as_text(config: RunConfig, profile: ClusterProfile, options: OneShot | None = None) -> str:
     """The same to be read: the configuration as TOML, the batch script, and the verdicts, which come last."""
-    found = dry_run(config, profile)
+    found = dry_run(config, profile, options)
     parts = [f"# {found['run_dir']}/config.toml", strict.dump(absolute(config))]
     if found["sbatch"] is None:
         parts += [f"# {profile.tasks_per_node} processes through submitit's local executor", ""]

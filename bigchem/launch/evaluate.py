@@ -26,6 +26,7 @@ from bigchem.export import is_newest, model_folder
 from bigchem.launch.arrays import Step, hand_over, one_process, refuse_active, run_here, wait
 from bigchem.launch.cluster import ClusterProfile
 from bigchem.launch.runfolder import absolute, folders_of
+from bigchem.launch.slurm.options import OneShot
 from bigchem.progress import Progress
 from bigchem.tasks import TASK_NAMES, check_labelled
 
@@ -110,10 +111,16 @@ def evaluate_here(request: Request) -> Path:
 
 
 def evaluate_in_tasks(
-    request: Request, profile: ClusterProfile, tasks: int, progress: Progress, *, stay: bool = False
+    request: Request,
+    profile: ClusterProfile,
+    tasks: int,
+    progress: Progress,
+    *,
+    stay: bool = False,
+    options: OneShot | None = None,
 ) -> Path | None:
     """Evaluates by so many tasks; the path of results.json, or None where tasks on Slurm are queued that stay does not
-    ask to be waited for.
+    ask to be waited for. options: of this submission.
 
     A task has one process, and one GPU if the profile has any. What an earlier command has predicted is not predicted
     again. UserError, with the tasks and the first one's reason, if any fail.
@@ -127,7 +134,7 @@ def evaluate_in_tasks(
     if profile.executor == "local":
         run_here(steps, profile, folder, progress.say)
     else:
-        handed = hand_over(steps, profile, folder, request.path.name, _mounts(request))
+        handed = hand_over(steps, profile, folder, request.path.name, _mounts(request), options)
         for one in handed:
             progress.say(f"{one.step.name}: {len(one.jobs)} tasks, from job {one.jobs[0].job_id} on; logs in {folder}")
         if not stay:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Collection
 from dataclasses import dataclass, field
+
+from bigchem.launch.slurm import client
 
 TIMEOUT_S = 5.0
 FIELDS = ("JobArrayID:40", "State:20", "Reason:80", "NodeList:500", "RestartCnt:10")
@@ -50,16 +51,10 @@ def ask(jobs: Collection[str]) -> Queue:
         return Queue()
     wanted = ",".join(sorted(set(jobs)))
     command = ["squeue", "--noheader", "--array", "--states=all", f"--Format={'|,'.join(FIELDS)}|", "--jobs", wanted]
-    try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired:
-        return Queue(trouble=f"squeue has not answered for {TIMEOUT_S:.0f} s")
-    except OSError as error:
-        return Queue(trouble=f"squeue: {error.strerror}")
-    if told.returncode and "Invalid job id" not in told.stderr:  # said where it remembers none of them
-        words = told.stderr.strip().splitlines()
-        return Queue(trouble=words[-1] if words else f"squeue ended with exit code {told.returncode}")
-    return Queue(parsed(told.stdout))
+    answer = client.ask(*command, timeout_s=TIMEOUT_S)
+    if answer.trouble and "Invalid job id" not in answer.trouble:  # said where it remembers none of them
+        return Queue(trouble=answer.trouble)
+    return Queue(parsed(answer.out))
 
 
 def parsed(text: str) -> dict[str, Job]:

@@ -20,6 +20,7 @@ from bigchem.launch.cluster import ClusterProfile
 from bigchem.launch.executors import make_executor
 from bigchem.launch.runfolder import absolute, folders_of, preflight, prepare
 from bigchem.launch.scratch import use_scratch
+from bigchem.launch.slurm.options import OneShot
 from bigchem.launch.snapshot import snapshot
 from bigchem.launch.status import RunStatus, statuses
 from bigchem.launch.submit import Submitted, job_of, nothing_to_do, submit, wait
@@ -86,7 +87,8 @@ def as_text(runs: Sequence[SweepRun]) -> str:
     lines = []
     for alike in _shapes(runs):
         profile = alike[0].profile
-        box = f"{profile.nodes} x {profile.tasks_per_node} processes, {profile.gpus_per_node} GPUs a node"
+        nodes = f"{profile.nodes}-{profile.nodes_max}" if profile.nodes_max else profile.nodes
+        box = f"{nodes} x {profile.tasks_per_node} processes, {profile.gpus_per_node} GPUs a node"
         limit = profile.max_concurrent or (1 if profile.executor == "local" else len(alike))
         lines.append(f"# {len(alike)} runs of {box}, {profile.time_min} min, {min(limit, len(alike))} at a time")
         lines += [
@@ -99,15 +101,15 @@ def as_text(runs: Sequence[SweepRun]) -> str:
     return "\n".join(lines)
 
 
-def submit_sweep(runs: Sequence[SweepRun], name: str, say: Say) -> None:
-    """Submits every run that is neither done nor on its way, and tells the status of each.
+def submit_sweep(runs: Sequence[SweepRun], name: str, say: Say, options: OneShot | None = None) -> None:
+    """Submits every run that is neither done nor on its way, and tells the status of each. options: of this submission.
 
     On Slurm returns when all are queued: as one array for all runs that need the same resources, and one of
     evaluations that begin each when its run is trained. Elsewhere waits for all; a run that fails does not keep the
     others from running, and the UserError at the end names those that did.
     """
     if any(run.profile.executor == "slurm" for run in runs):
-        _submit_arrays([_for_slurm(run) for run in runs], name, say)
+        _submit_arrays([_for_slurm(run) for run in runs], name, say, options or OneShot())
     else:
         _run_here(runs, say)
 
@@ -134,18 +136,19 @@ def _for_slurm(run: SweepRun) -> SweepRun:
     return SweepRun(config, run.profile, run.evaluation)
 
 
-def _submit_arrays(runs: Sequence[SweepRun], name: str, say: Say) -> None:
+def _submit_arrays(runs: Sequence[SweepRun], name: str, say: Say, options: OneShot) -> None:
     todo = [run for run, left in _left(runs) if left != "nothing"]
     for run in todo:
-        preflight(run.config, run.profile.world_size)  # all of them, before the first is submitted
+        for ranks in run.profile.world_sizes:  # all of them, before the first is submitted
+            preflight(run.config, ranks)
     with ExitStack() as held:
         for folder in sorted({run.config.run_dir for run in todo}):  # one order for everybody: none waits for ever
             held.enter_context(owner.alone(folder, "submits"))
         left = _left(todo)  # again, now that nobody else submits them
         for group in _shapes([run for run, what in left if what == "training"]):
-            _submit_array(group, name)
+            _submit_array(group, name, options)
         if alike := [run for run, what in left if what == "evaluation"]:
-            jobs = _submit_evaluations(alike, name, None)
+            jobs = _submit_evaluations(alike, name, None, options)
             for run, job in zip(alike, jobs, strict=True):
                 owner.record(run.config.run_dir, owner.submitted("slurm", job, output=str(_folder(run))))
     for row in statuses([run.config.run_dir for run in runs]):
@@ -184,14 +187,14 @@ def _folder(run: SweepRun) -> Path:
     return Path(run.config.runs) / "submitit"
 
 
-def _submit_array(runs: Sequence[SweepRun], name: str) -> None:
+def _submit_array(runs: Sequence[SweepRun], name: str, options: OneShot) -> None:
     """One array that trains the runs, and one that evaluates each when it is trained, if they have such."""
     profile, folder = runs[0].profile, _folder(runs[0])
     code = snapshot(folder.parent / "code")
     for run in runs:
         prepare(run.config)
         strict.write_atomically(run.config.run_dir / "cluster.toml", strict.dump(profile))
-    executor = make_executor(profile, folder, name, code, _mounts(runs))
+    executor = make_executor(profile, folder, name, code, _mounts(runs), options)
     jobs = submit_array(executor, [job_of(run.config, profile) for run in runs], profile.max_concurrent)
     known = {"world_size": profile.world_size, "code": code.name, "output": str(folder)}
     owners = [owner.submitted("slurm", str(job.job_id), **known) for job in jobs]
@@ -199,17 +202,20 @@ def _submit_array(runs: Sequence[SweepRun], name: str) -> None:
         owner.record(run.config.run_dir, one)
     if runs[0].evaluation is None:
         return
-    evaluations = _submit_evaluations(runs, name, jobs)
+    evaluations = _submit_evaluations(runs, name, jobs, options.begun())
     for run, one, evaluation in zip(runs, owners, evaluations, strict=True):
         owner.record(run.config.run_dir, replace(one, evaluation=evaluation))
 
 
-def _submit_evaluations(runs: Sequence[SweepRun], name: str, after: Sequence[object] | None) -> list[str]:
+def _submit_evaluations(
+    runs: Sequence[SweepRun], name: str, after: Sequence[object] | None, options: OneShot
+) -> list[str]:
     """Slurm's ids of the jobs that evaluate the runs. after: the jobs that train them, one for one."""
     profile, folder = runs[0].evaluation, _folder(runs[0])
     if profile is None:
         raise ValueError("runs without evaluations of their own")
-    executor = task_executor(profile, folder, f"{name}-evaluate", snapshot(folder.parent / "code"), _mounts(runs))
+    code = snapshot(folder.parent / "code")
+    executor = task_executor(profile, folder, f"{name}-evaluate", code, _mounts(runs), options)
     calls = [EvaluationJob(str(run.config.run_dir), tuple(profile.env.items()), profile.scratch) for run in runs]
     kind = "afterok" if len(calls) == 1 else "aftercorr"  # an array of one is a plain job
     depends = None if after is None else f"{kind}:{array_id(after)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, Any
@@ -105,9 +106,16 @@ def expand(grid: GridConfig) -> list[RunConfig]:
     return list(runs.values())
 
 
-def sweep_runs(grid: GridConfig, profile: ClusterProfile) -> list[SweepRun]:
-    """Every run of a sweep with its size's resources, and those of its evaluation."""
-    where = f"sweep {grid.name}"
+def sweep_runs(grid: GridConfig, profile: ClusterProfile, asked: Iterable[str] = ()) -> list[SweepRun]:
+    """Every run of a sweep with its size's resources, and those of its evaluation.
+
+    asked: fields of the profile that were given for this submission; UserError where the sweep has its own.
+    """
+    where, given = f"sweep {grid.name}", set(asked)
+    for size, fields in grid.resources.items():
+        if both := sorted(given & strict.flat(fields).keys()):
+            hint = f"--set resources.{size}.{both[0]}=VALUE, or leave it out there"
+            raise UserError(f"resources.{size} sets {both[0]} already", where, hint)
     profiles = {n: _with(profile, grid.resources.get(n, {}), f"{where}: resources.{n}") for n in grid.sizes}
     evaluation = None if grid.evaluation is None else _with(profile, grid.evaluation, f"{where}: evaluation")
     return [SweepRun(config, profiles[config.model.preset], evaluation) for config in expand(grid)]
@@ -121,6 +129,8 @@ def _with(profile: ClusterProfile, fields: Overrides, where: str) -> ClusterProf
     table = profile.model_dump()
     if isinstance(gpus, int):
         table["tasks_per_node"] = max(1, gpus)  # one process per GPU
+    if "nodes" in fields:
+        table["nodes_max"] = None
     for field, value in strict.flat(fields).items():
         strict.put(table, field, value, where)
     return strict.validate(ClusterProfile, table, where)

@@ -1,0 +1,54 @@
+"""`--after RUN|JOBID`: which Slurm jobs a submission waits for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from bigchem.errors import UserError
+from bigchem.launch.status import RunStatus, read_submission, run_status
+
+JOB_ID = r"\d+(_\d+)?"
+DONE = ("finished", "trained")
+
+
+def jobs_of(names: Sequence[str], *, any_end: bool) -> tuple[str, ...]:
+    """Slurm's ids of the jobs that were named, by id or by run folder. A run that is done is nothing to wait for.
+
+    any_end: whether it does not matter how they end. UserError for a run that has failed or has no job, unless it does
+    not matter.
+    """
+    found = [name if re.fullmatch(JOB_ID, name) else _job_of(Path(name), any_end=any_end) for name in names]
+    return tuple(dict.fromkeys(job for job in found if job is not None))
+
+
+def _job_of(run_dir: Path, *, any_end: bool) -> str | None:
+    if not (run_dir / "config.toml").is_file():
+        raise UserError("neither a run folder nor the id of a Slurm job", f"--after {run_dir}", "bigchem status")
+    status = run_status(run_dir)
+    if status.active:
+        return _slurm_job(run_dir)
+    if status.active is None:
+        raise UserError(f"cannot tell whether it still runs: {status.reason}", str(run_dir), "ask again later")
+    if status.state in DONE or any_end:
+        return None
+    raise UserError(
+        f"it is {_words(status)}: what is to come after it would never begin",
+        f"--after {run_dir}",
+        f"`bigchem resume {run_dir}` first, or --after-any",
+    )
+
+
+def _slurm_job(run_dir: Path) -> str:
+    """The job with which an active run ends: the one that evaluates it, where that is one of its own."""
+    record = read_submission(run_dir)
+    if record.get("executor") != "slurm":
+        raise UserError(
+            "the run is no job of Slurm's", f"--after {run_dir}", "`bigchem submit RUN --wait && ...` waits for it"
+        )
+    return str(record.get("evaluation") or record["job"])
+
+
+def _words(status: RunStatus) -> str:
+    return f"{status.state} ({status.reason})" if status.reason else status.state
