@@ -81,7 +81,8 @@ def cluster_options(*, shape: bool = True, after: bool = True) -> Callable[[Call
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
         @wraps(verb)
         def with_options(**given: Any) -> None:
-            verb(**given, asked=asked(**{name: given.pop(name) for name in ours}))
+            options = asked(**{name: given.pop(name) for name in ours})
+            verb(**given, asked=options)
 
         def parameter(name: str, kind: Any) -> inspect.Parameter:
             default = False if name == "after_any" else None

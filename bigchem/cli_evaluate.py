@@ -61,13 +61,13 @@ def evaluate(
 
     Example: bigchem evaluate runs/base --cluster a100 --tasks 8 --after runs/base --time 1:00:00
     """
+    if cluster is None:
+        asked.refuse()
     from bigchem.errors import UserError
     from bigchem.evaluate.probe import parse_spellings
     from bigchem.launch import evaluate as launch
     from bigchem.progress import Progress
 
-    if cluster is None:
-        asked.refuse()
     if cluster is None and (tasks is not None or wait):
         raise UserError("goes with --cluster", "--tasks" if tasks is not None else "--wait", "add --cluster PROFILE")
     spellings = () if probe is None else parse_spellings(probe)

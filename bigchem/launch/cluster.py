@@ -92,8 +92,8 @@ class ClusterProfile(Section):
     env: dict[str, str] = Field(default_factory=dict)
     """Environment variables of every process: NCCL, network."""
     scratch: str | None = None
-    """Folder on a node's own disk, made on each node, with variables ($SLURM_JOB_ID, $USER): TMPDIR, and the cache of
-    remote shards where the run names none. None: /tmp, and the home folder."""
+    """Folder on a node's own disk, made on each node, with variables ($SLURM_JOB_ID, $USER): TMPDIR, the caches of what
+    is compiled, and that of remote shards where the run names none. None: /tmp, and the home folder."""
     container: ContainerConfig | None = None
     """The image that processes run in; None: this very Python, which every node sees."""
     max_concurrent: Positive | None = None

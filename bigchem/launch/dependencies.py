@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bigchem.errors import UserError
+from bigchem.launch import squeue
 from bigchem.launch.status import RunStatus, read_submission, run_status
 
 JOB_ID = r"\d+(_\d+)?"
@@ -14,16 +15,35 @@ DONE = ("finished", "trained")
 
 
 def jobs_of(names: Sequence[str], *, any_end: bool) -> tuple[str, ...]:
-    """Slurm's ids of the jobs that were named, by id or by run folder. A run that is done is nothing to wait for.
+    """Slurm's ids of the jobs that were named, by id or by run folder. What has ended well is nothing to wait for.
 
-    any_end: whether it does not matter how they end. UserError for a run that has failed or has no job, unless it does
-    not matter.
+    any_end: whether it does not matter how they end. UserError for what has failed or has no job, unless it does not
+    matter, and for a job that Slurm does not know: it would take it for one that has ended.
     """
-    found = [name if re.fullmatch(JOB_ID, name) else _job_of(Path(name), any_end=any_end) for name in names]
+    queue = squeue.ask([name for name in names if re.fullmatch(JOB_ID, name)])
+    found = [
+        _known(name, queue, any_end=any_end) if re.fullmatch(JOB_ID, name) else _of_run(Path(name), any_end=any_end)
+        for name in names
+    ]
     return tuple(dict.fromkeys(job for job in found if job is not None))
 
 
-def _job_of(run_dir: Path, *, any_end: bool) -> str | None:
+def _known(job: str, queue: squeue.Queue, *, any_end: bool) -> str | None:
+    where = f"--after {job}"
+    if queue.trouble:
+        raise UserError(f"cannot tell what has become of it: {queue.trouble}", where, "ask again later")
+    found = [queue.jobs[name] for name in queue.jobs if name == job or name.startswith(f"{job}_")]
+    if not found:
+        raise UserError("Slurm does not know it, or no more", where, "if it has ended, leave --after out")
+    if not all(one.gone for one in found):
+        return job
+    failed = next((one for one in found if one.state != "COMPLETED"), None)
+    if failed is None or any_end:
+        return None
+    raise UserError(f"it is {failed.state}: what is to come after it would never begin", where, "add --after-any")
+
+
+def _of_run(run_dir: Path, *, any_end: bool) -> str | None:
     if not (run_dir / "config.toml").is_file():
         raise UserError("neither a run folder nor the id of a Slurm job", f"--after {run_dir}", "bigchem status")
     status = run_status(run_dir)
