@@ -58,12 +58,12 @@ class Asked:
         profile, once = for_submission(cluster, self.changes)
         if not self.after:
             return profile, once
-        from bigchem.launch.dependencies import jobs_of
+        from bigchem.launch.dependencies import waited_for
 
         if profile.executor == "local":
             hint = f"bigchem submit FIRST --wait && bigchem ..., or --cluster with a profile of Slurm (not {cluster})"
             raise UserError("only Slurm begins one job after another", "--after", hint)
-        return profile, replace(once, after=jobs_of(self.after, any_end=self.after_any), after_any=self.after_any)
+        return profile, replace(once, after=waited_for(self.after, any_end=self.after_any), after_any=self.after_any)
 
     def refuse(self) -> None:
         """UserError if anything was asked for, as there is no profile."""

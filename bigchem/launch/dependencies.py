@@ -8,13 +8,15 @@ from pathlib import Path
 
 from bigchem.errors import UserError
 from bigchem.launch import squeue
-from bigchem.launch.status import RunStatus, read_submission, run_status
+from bigchem.launch.owner import jobs_of
+from bigchem.launch.status import RunStatus, run_status
+from bigchem.train import ownership
 
 JOB_ID = r"\d+(_\d+)?"
 DONE = ("finished", "trained")
 
 
-def jobs_of(names: Sequence[str], *, any_end: bool) -> tuple[str, ...]:
+def waited_for(names: Sequence[str], *, any_end: bool) -> tuple[str, ...]:
     """Slurm's ids of the jobs that were named, by id or by run folder. What has ended well is nothing to wait for.
 
     any_end: whether it does not matter how they end. UserError for what has failed or has no job, unless it does not
@@ -62,12 +64,11 @@ def _of_run(run_dir: Path, *, any_end: bool) -> str | None:
 
 def _slurm_job(run_dir: Path) -> str:
     """The job with which an active run ends: the one that evaluates it, where that is one of its own."""
-    record = read_submission(run_dir)
-    if record.get("executor") != "slurm":
-        raise UserError(
-            "the run is no job of Slurm's", f"--after {run_dir}", "`bigchem submit RUN --wait && ...` waits for it"
-        )
-    return str(record.get("evaluation") or record["job"])
+    jobs = jobs_of(ownership.read(run_dir))
+    if not jobs:
+        hint = "`bigchem submit RUN --wait && ...` waits for it"
+        raise UserError("the run is no job of Slurm's", f"--after {run_dir}", hint)
+    return jobs[-1]
 
 
 def _words(status: RunStatus) -> str:
