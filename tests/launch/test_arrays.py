@@ -38,6 +38,10 @@ def test_a_task_gets_a_process_or_a_node() -> None:
     predicts, parses = one_process(by_gpu, gpu=True), one_process(by_gpu, gpu=False)
     assert (predicts.gpu_type, predicts.mem_per_gpu_gb, predicts.mem_gb) == ("h100", 60, None)
     assert (parses.gpu_type, parses.mem_per_gpu_gb, parses.mem_gb) == (None, None, 240)
+    whole = GPUS.model_copy(update={"nodes_max": 4, "sbatch": {"exclusive": True, "nice": 3}})
+    predicts, parses = one_process(whole, gpu=True), one_process(whole, gpu=False)
+    assert (predicts.sbatch, parses.sbatch) == ({"nice": 3}, {"exclusive": True, "nice": 3})
+    assert predicts.world_sizes == (1,)
     for made in (predicts, parses, one_process(load_profile("local"), gpu=True)):
         assert ClusterProfile.model_validate(made.model_dump()) == made
 

@@ -95,15 +95,18 @@ def test_what_modules_put_on_pythons_path_comes_after_the_snapshot() -> None:
     assert 'env PYTHONSAFEPATH=1 PYTHONPATH=/runs/x/code/0123456789ab"${PYTHONPATH:+:$PYTHONPATH}" PYTHON' in text
 
 
-def test_scratch_holds_temporary_files_and_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("TMPDIR", "BIGCHEM_CACHE"):
+def test_scratch_holds_temporary_files_and_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TMPDIR", "BIGCHEM_CACHE", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"):
         monkeypatch.setenv(name, "before")
+    monkeypatch.delenv("TRITON_CACHE_DIR")
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     use_scratch(f"{tmp_path}/job-$SLURM_JOB_ID")
     with tempfile.NamedTemporaryFile() as file:
         assert Path(file.name).parent == tmp_path / "job-7"
     assert os.environ["BIGCHEM_CACHE"] == str(tmp_path / "job-7" / "shards")
+    assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "job-7" / "triton")
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "before"  # somebody has chosen it
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot make scratch"):
         use_scratch(str(tmp_path / "file" / "below"))

@@ -94,6 +94,10 @@ def test_a_chosen_port_comes_first_and_torchruns_is_the_only_one() -> None:
     [
         ({"SLURM_STEP_TASKS_PER_NODE": "2(x2)"}, ("gpu07", "gpu07", "gpu08", "gpu08")),
         ({"SLURM_STEP_TASKS_PER_NODE": "3,1"}, ("gpu07", "gpu07", "gpu07", "gpu08")),
+        (
+            {"SLURM_STEP_TASKS_PER_NODE": "2(x2)", "SLURM_DISTRIBUTION": "block:block"},
+            ("gpu07", "gpu07", "gpu08", "gpu08"),
+        ),
         ({"SLURM_STEP_TASKS_PER_NODE": "2(x2)", "SLURM_DISTRIBUTION": "cyclic"}, ()),
         ({"SLURM_STEP_TASKS_PER_NODE": "2(x3)"}, ("gpu07", "gpu07", "gpu08", "gpu08")),
         ({"SLURM_STEP_TASKS_PER_NODE": "1(x2)"}, ()),

@@ -19,8 +19,9 @@ from bigchem.cli_cluster import asked
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
 from bigchem.launch import squeue
+from bigchem.launch.arrays import Step, hand_over
 from bigchem.launch.cluster import ClusterProfile, load_profile
-from bigchem.launch.slurm.options import KNOWN
+from bigchem.launch.slurm.options import KNOWN, OneShot
 from bigchem.launch.status import RunStatus, run_status
 from bigchem.launch.submit import resume, submit
 from slurm.testbed.bed import Bed
@@ -156,6 +157,33 @@ def test_what_waits_for_a_job_that_fails_is_cancelled_and_begins_all_the_same_wh
     with pytest.raises(UserError, match=r"it is lost .*what is to come after it would never begin"):
         asked(after=[str(strict_run.run_dir)]).of("testbed")
     testbed.call("scancel", str(run_status(any_run.run_dir).job))
+
+
+def test_the_first_step_of_a_build_waits_for_other_jobs_and_the_next_for_the_first(
+    testbed: Bed, tmp_path: Path
+) -> None:
+    other = held_job(testbed)
+    options, steps = OneShot(after=(other,)), [Step("one", print, [(1,), (2,)]), Step("two", print, [(3,)])]
+    one, two = hand_over(steps, ONE, tmp_path / "jobs", "build", [tmp_path], options)
+    first, second = (str(handed.jobs[0].job_id).partition("_")[0] for handed in (one, two))
+    shown = {
+        job: testbed.call("squeue", "--noheader", "--Format=Dependency:80", "--jobs", job) for job in (first, second)
+    }
+    assert f"afterok:{other}(" in shown[first]
+    assert f"afterok:{first}" in shown[second]
+    assert other not in shown[second]
+    testbed.call("scancel", other, first, second)
+
+
+@pytest.mark.slow
+def test_a_controller_that_is_down_is_told_as_that(
+    testbed: Bed, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = tmp_path / "slurm.conf"
+    conf.write_text(re.sub(r"SlurmctldPort=\d+", "SlurmctldPort=1", (testbed.folder / "slurm.conf").read_text()))
+    monkeypatch.setenv("SLURM_CONF", str(conf))
+    with pytest.raises(UserError, match=r"(?s)Unable to contact slurm controller.*try again later; `sinfo`"):
+        submit(config_of(tmp_path, small_data, "down"), ONE)
 
 
 def test_every_long_option_of_this_slurms_sbatch_is_classified(testbed: Bed) -> None:
