@@ -68,8 +68,10 @@ class Asked:
     def refuse(self) -> None:
         """UserError if anything was asked for, as there is no profile."""
         if self.changes or self.after:
-            named = next(iter(self.changes), "--after")
-            raise UserError("it is for a cluster, and none is named", named, "add --cluster PROFILE")
+            first = next(iter(self.changes), "after")
+            named = {"time_min": "time"}.get(first, first).replace("_", "-")
+            option = f"--{named if named.replace('-', '_') in OPTIONS else 'set-cluster'}"
+            raise UserError(f"{option} goes with --cluster", None, "add --cluster PROFILE")
 
 
 def cluster_options(*, shape: bool = True, after: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
