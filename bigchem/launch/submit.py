@@ -40,7 +40,8 @@ def submit(config: RunConfig, profile: ClusterProfile, options: OneShot | None =
     config = absolute(config)
     if note := nothing_to_do(config):
         return Submitted(config.run_dir, None, note)
-    preflight(config, profile.world_size)
+    for ranks in profile.world_sizes:
+        preflight(config, ranks)
     with owner.alone(config.run_dir, "submits"):
         if note := nothing_to_do(config):
             return Submitted(config.run_dir, None, note)
