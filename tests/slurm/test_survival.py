@@ -181,6 +181,30 @@ def test_a_job_that_dies_at_the_same_step_three_times_is_not_started_again(
 
 
 @pytest.mark.slow
+def test_a_job_that_slurm_suspends_for_longer_than_a_hang_goes_on(
+    testbed: Bed, small_data: Path, tmp_path: Path
+) -> None:
+    config = config_of(
+        *(tmp_path / "runs", small_data, "suspended"),
+        train={"steps": 60},
+        health={"hang_s": 8.0},
+        checkpoint={"every": 5},
+    )
+    submitted = submit(config, profile_of(nodes=1, tasks_per_node=2))
+    job = str(submitted.job.job_id)
+    trains(config, 1, 3)
+    before = testbed.call("squeue", "--noheader", "--format=%e", "--jobs", job).strip()
+    testbed.call("scontrol", "suspend", job)
+    stood = len(steps_of(config))
+    time.sleep(20)
+    assert len(steps_of(config)) <= stood + 1
+    testbed.call("scontrol", "resume", job)
+    print(f"the job was to end at {before}, now at", testbed.call("squeue", "--noheader", "--format=%e", "--jobs", job))
+    assert wait(submitted, lambda row: None).state == "trained"
+    assert [row.end for row in history.read(config.run_dir)] == ["trained"]
+
+
+@pytest.mark.slow
 def test_a_cancelled_job_saves_and_says_so(testbed: Bed, small_data: Path, tmp_path: Path) -> None:
     config = run_of(small_data, tmp_path, "cancelled", steps=10**6)
     submitted = submit(config, profile_of(nodes=1, tasks_per_node=1))
