@@ -165,6 +165,30 @@ def cancel(
         print(f"{run}: {launch.cancel(run, now=now)}", flush=True)
 
 
+@app.command()
+def requeue(
+    run: Run,
+    code: Annotated[int, typer.Option(min=0, help="Exit code of srun or torchrun: $? on the line before.")],
+    max_requeues: Annotated[int, typer.Option(min=0, help="Times that Slurm may start the job again.")] = 20,
+) -> None:
+    """For your own batch script, as its last line: start the job again if the run is to go on.
+
+    Where ranks were killed, srun's exit code is 137 whatever the others return: the run folder knows more. Exits with
+    the same code. Jobs that `bigchem submit` makes do this by themselves.
+
+    Example: bigchem requeue runs/base --code $?
+    """
+    import os
+
+    from bigchem.errors import UserError
+    from bigchem.launch.after import settle
+
+    if "SLURM_JOB_ID" not in os.environ:
+        raise UserError("this is no Slurm job", "bigchem requeue", "`bigchem resume RUN` starts a run again")
+    settle(run, code, max_requeues, os.environ)
+    raise typer.Exit(code)
+
+
 def run_config(name: str, overrides: list[str] | None) -> Any:
     """A run configuration by its shipped name or path."""
     from bigchem import shipped, strict

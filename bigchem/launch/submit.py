@@ -20,6 +20,7 @@ from bigchem.launch.runfolder import absolute, changes, folders_of, preflight, p
 from bigchem.launch.slurm.options import OneShot
 from bigchem.launch.snapshot import snapshot
 from bigchem.launch.status import RunStatus, pause_s, run_status
+from bigchem.train import ownership
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,10 @@ def resume(
     config = strict.load(RunConfig, file, [*overrides, f"runs={json.dumps(str(here.parent))}", f"name={here.name}"])
     kept = run_dir / "cluster.toml"
     if cluster is None and not kept.is_file():
+        has_run = ownership.read(run_dir)
+        if has_run is not None and has_run.on_slurm:
+            hint = "`sbatch` that script again; or say --cluster PROFILE, and bigchem submits it"
+            raise UserError(f"{has_run} was your own batch script, which bigchem does not have", str(run_dir), hint)
         raise UserError("it was not submitted, so it has no cluster profile", str(run_dir), "say --cluster PROFILE")
     return submit(config, cluster or strict.load(ClusterProfile, kept), options)
 

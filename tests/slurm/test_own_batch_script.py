@@ -1,0 +1,147 @@
+"""A run that a person's own sbatch starts, and a second cluster on the same file system. Both on a real Slurm."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from owners import job_of
+from runs import config_of, losses
+
+from bigchem import strict
+from bigchem.config import RunConfig
+from bigchem.errors import UserError
+from bigchem.launch import history, logs
+from bigchem.launch.cancel import cancel
+from bigchem.launch.cluster import load_profile
+from bigchem.launch.slurm import client
+from bigchem.launch.status import run_status
+from bigchem.launch.submit import resume, submit
+from bigchem.train import ownership
+from slurm.testbed.bed import Bed
+from slurm.testbed.conf import free_port
+
+TIMEOUT = 300
+BIGCHEM = f"{sys.executable} -m bigchem.cli"
+SCRIPT = """#!/bin/bash
+#SBATCH --nodes=2 --ntasks-per-node=1 --partition=test --requeue --open-mode=append --output={folder}/%j.out
+export OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=lo
+srun --kill-on-bad-exit=1 {bigchem} train {folder}/run.toml
+{bigchem} requeue {run_dir} --code $?
+"""
+
+
+def until(true: Callable[[], object], what: object) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not true():
+        assert time.monotonic() < deadline, what() if callable(what) else what
+        time.sleep(0.2)
+
+
+def script_of(config: RunConfig, folder: Path) -> Path:
+    (folder / "run.toml").write_text(strict.dump(config))
+    file = folder / "mine.sbatch"
+    file.write_text(SCRIPT.format(folder=folder, bigchem=BIGCHEM, run_dir=config.run_dir))
+    return file
+
+
+def kill_a_rank(job: str, rank: int) -> None:
+    """SIGKILL to a rank of a job of one's own, as the out-of-memory killer sends it."""
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            words = (folder / "environ").read_bytes().split(b"\0")
+            ours = b"train" in (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if ours and f"SLURM_JOB_ID={job}".encode() in words and f"SLURM_PROCID={rank}".encode() in words:
+            os.kill(int(folder.name), 9)
+
+
+@pytest.mark.slow
+def test_status_cancel_logs_and_resume_work_for_a_run_of_ones_own_batch_script(
+    testbed: Bed, small_data: Path, tmp_path: Path
+) -> None:
+    config = config_of(tmp_path, small_data, "own", train={"steps": 5000}, checkpoint={"every": 5})
+    run, script = config.run_dir, script_of(config, tmp_path)
+    told = testbed.call("sbatch", "--parsable", str(script))
+    job = told.strip()
+    said = lambda: (run_status(run), (tmp_path / f"{job}.out").read_text()[-2000:])  # noqa: E731
+    until(lambda: run_status(run).step >= 7, said)
+    status = run_status(run)
+    assert (status.state, status.job, status.nodes, status.active) == ("running", job, "node[1-2]", True)
+    assert f"already running as job {job}" in submit(config, load_profile("testbed")).note
+    kill_a_rank(job, 1)  # srun ends with 137
+    until(lambda: len(history.read(run)) == 1 and run_status(run).step >= 12, said)
+    assert run_status(run).job == job
+    assert history.read(run)[0].end in ("lost rank", "killed")
+    assert f"job {job} is started again" in (tmp_path / f"{job}.out").read_text()
+    assert "told to save and stop" in cancel(run)
+    until(lambda: run_status(run).active is False, said)
+    assert run_status(run).state == "cancelled"
+    out = io.BytesIO()
+    logs.show(run, out)
+    assert b"SIGINT" in out.getvalue()
+    with pytest.raises(UserError, match="your own batch script"):
+        resume(run, None)
+    one = load_profile("testbed").model_copy(update={"nodes": 1, "tasks_per_node": 1})
+    resume(run, one, [f"train.steps={run_status(run).step + 2}"])
+    until(lambda: run_status(run).active is False, said)
+    assert run_status(run).state == "trained"
+
+
+@pytest.fixture
+def other(testbed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+    """A second cluster that sees the same files."""
+    bed = Bed(tmp_path_factory.mktemp("other"), ("far1",), free_port(1))
+    bed.start(tied=True)
+    yield bed
+    bed.stop()
+
+
+def speak_to(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in bed.environment().items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.slow
+def test_two_clusters_on_one_file_system_do_not_train_one_run(
+    testbed: Bed, other: Bed, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And where a person says that the first is gone though it is not, it ends when it sees the second."""
+    config = config_of(
+        *(tmp_path, small_data, "shared"), train={"steps": 120, "ledger": True}, checkpoint={"every": 5, "keep": 2}
+    )
+    run, one = config.run_dir, load_profile("testbed").model_copy(update={"nodes": 1, "tasks_per_node": 1})
+    submit(config, one)
+    until(lambda: run_status(run).step >= 7, lambda: run_status(run))
+    first = job_of(run)
+    speak_to(other, monkeypatch)
+    assert client.cluster_name({}) != ownership.read(run).cluster  # type: ignore[union-attr]
+    status = run_status(run)
+    assert (status.state, status.active) == ("running", None)
+    assert "ask on testbed-" in str(status.reason)
+    for act in (lambda: submit(config, one), lambda: cancel(run), lambda: resume(run, None)):
+        with pytest.raises(UserError, match=f"job {first} of cluster testbed-"):
+            act()
+    script = script_of(config, tmp_path)
+    words = ["sbatch", "--wait", "--nodes=1", "--output", str(tmp_path / "far.out"), str(script)]
+    assert subprocess.run(words, capture_output=True, check=False, timeout=TIMEOUT).returncode == 2
+    assert f"cannot tell whether job {first} of cluster testbed-" in (tmp_path / "far.out").read_text()
+    (run / ownership.FILE).unlink()  # the remedy that the message names
+    submit(config, one)
+    second = job_of(run)
+    assert second != first
+    until(lambda: run_status(run).active is False, lambda: run_status(run))
+    assert run_status(run).state == "trained"
+    log = (run / "logs" / "rank0.log").read_text()
+    assert "the run was taken over by job" in log or "the run's owner record was removed" in log
+    assert [row.job for row in history.read(run)][-1] == second
+    assert [step for step, _ in enumerate(losses(config), 1)] == list(range(1, 121))
