@@ -114,7 +114,7 @@ def test_the_readmes_tree_names_every_module_folder() -> None:
         assert f"{folder.name}/" in readme
 
 
-FOREIGN = ("Invalid partition name specified", "Invalid account or account/partition", "No module named")
+FOREIGN = ("Invalid partition name specified", "Invalid account or account/partition", "No module named", "srun: error")
 """Messages of Slurm and Python."""
 
 

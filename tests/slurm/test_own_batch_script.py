@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import time
@@ -28,13 +29,7 @@ from slurm.testbed.bed import Bed
 from slurm.testbed.conf import free_port
 
 TIMEOUT = 300
-BIGCHEM = f"{sys.executable} -m bigchem.cli"
-SCRIPT = """#!/bin/bash
-#SBATCH --nodes=2 --ntasks-per-node=1 --partition=test --requeue --open-mode=append --output={folder}/%j.out
-export OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=lo
-srun --kill-on-bad-exit=1 {bigchem} train {folder}/run.toml
-{bigchem} requeue {run_dir} --code $?
-"""
+COOKBOOK = Path(__file__).parents[2] / "slurm" / "README.md"
 
 
 def until(true: Callable[[], object], what: object) -> None:
@@ -44,11 +39,23 @@ def until(true: Callable[[], object], what: object) -> None:
         time.sleep(0.2)
 
 
-def script_of(config: RunConfig, folder: Path) -> Path:
+def sbatch(config: RunConfig, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Submits the cookbook's own script, for a run and nodes of this size."""
     (folder / "run.toml").write_text(strict.dump(config))
-    file = folder / "mine.sbatch"
-    file.write_text(SCRIPT.format(folder=folder, bigchem=BIGCHEM, run_dir=config.run_dir))
-    return file
+    (script,) = re.findall(r"```bash\n(#!.*?)```", COOKBOOK.read_text(), re.DOTALL)
+    script = script.replace("runs/base", str(config.run_dir)).replace("cpus-per-task=12", "cpus-per-task=1")
+    (folder / "mine.sbatch").write_text(script)
+    small = ["--ntasks-per-node=1", "--gpus-per-node=0", f"--chdir={folder}", f"--output={folder}/%j.out"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    env["PATH"] = os.pathsep.join([os.environ["PATH"], str(Path(sys.executable).parent)])
+    return subprocess.run(
+        ["sbatch", "--parsable", *small, *options, str(folder / "mine.sbatch")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT,
+        env=env,
+    )
 
 
 def kill_a_rank(job: str, rank: int) -> None:
@@ -70,9 +77,8 @@ def test_status_cancel_logs_and_resume_work_for_a_run_of_ones_own_batch_script(
     testbed: Bed, small_data: Path, tmp_path: Path
 ) -> None:
     config = config_of(tmp_path, small_data, "own", train={"steps": 5000}, checkpoint={"every": 5})
-    run, script = config.run_dir, script_of(config, tmp_path)
-    told = testbed.call("sbatch", "--parsable", str(script))
-    job = told.strip()
+    run = config.run_dir
+    job = sbatch(config, tmp_path).stdout.strip()
     said = lambda: (run_status(run), (tmp_path / f"{job}.out").read_text()[-2000:])  # noqa: E731
     until(lambda: run_status(run).step >= 7, said)
     status = run_status(run)
@@ -131,9 +137,7 @@ def test_two_clusters_on_one_file_system_do_not_train_one_run(
     for act in (lambda: submit(config, one), lambda: cancel(run), lambda: resume(run, None)):
         with pytest.raises(UserError, match=f"job {first} of cluster testbed-"):
             act()
-    script = script_of(config, tmp_path)
-    words = ["sbatch", "--wait", "--nodes=1", "--output", str(tmp_path / "far.out"), str(script)]
-    assert subprocess.run(words, capture_output=True, check=False, timeout=TIMEOUT).returncode == 2
+    assert sbatch(config, tmp_path, "--wait", "--nodes=1", f"--output={tmp_path}/far.out").returncode == 2
     assert f"cannot tell whether job {first} of cluster testbed-" in (tmp_path / "far.out").read_text()
     (run / ownership.FILE).unlink()  # the remedy that the message names
     submit(config, one)
