@@ -37,6 +37,7 @@ PURE = [
         *("plan.setup", "plan.states", "plan.buffers", "plan.activations", "plan.memory", "plan.worst"),
         *("plan.traffic", "plan.hardware", "plan.speed", "plan.choices", "plan.table", "model.parameters"),
         "train.health",
+        "train.lifecycle",
         "train.clock",
     ),
 ]
@@ -71,12 +72,18 @@ def floor(name: str) -> int:
     return next(i for i, floor in enumerate(FLOORS) if part in floor)
 
 
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
 def imported(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "bigchem":
-            names = [node.module] if node.module != "bigchem" else [f"bigchem.{a.name}" for a in node.names]
-            found.update(names)
+            found.update(
+                f"{node.module}.{a.name}" if is_module(f"{node.module}.{a.name}") else node.module for a in node.names
+            )
         elif isinstance(node, ast.Import):
             found.update(a.name for a in node.names if a.name.startswith("bigchem."))
     return {name for name in found if name != "bigchem.__version__"}
@@ -90,6 +97,20 @@ def test_imports_run_one_way() -> None:
             continue
         wrong += [f"{name} imports {other}" for other in imported(path) if floor(other) < floor(name)]
     assert not wrong
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Not even inside functions."""
+    known = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in modules()}
+    left = {name: {module_of(other, known) for other in imported(path)} - {name} for name, path in known.items()}
+    while free := [name for name, needed in left.items() if not needed & left.keys()]:
+        for name in free:
+            del left[name]
+    assert not left
+
+
+def module_of(name: str, known: dict[str, Path]) -> str:
+    return name if name in known else name.rpartition(".")[0]
 
 
 def test_every_module_has_a_floor() -> None:

@@ -218,6 +218,18 @@ def test_a_cancelled_job_saves_and_says_so(testbed: Bed, small_data: Path, tmp_p
     assert history.read(config.run_dir)[-1].end == "stopped"
 
 
+def test_a_job_whose_srun_fails_before_any_rank_begins_is_not_started_again_and_status_has_its_line(
+    testbed: Bed, small_data: Path, tmp_path: Path
+) -> None:
+    config = run_of(small_data, tmp_path, "unlaunched")
+    submit(config, profile_of(nodes=1, tasks_per_node=1, srun_args=("--nodelist=node99",)))
+    until(lambda: run_status(config.run_dir).state == "failed", f"it does not fail: {run_status(config.run_dir)}")
+    assert str(run_status(config.run_dir).reason).startswith("srun: error: ")
+    assert "Requested node configuration is not available" in str(run_status(config.run_dir).reason)
+    until(lambda: run_status(config.run_dir).active is False, "its job does not end")
+    assert [row.end for row in history.read(config.run_dir)] == ["not launched"]
+
+
 @pytest.mark.parametrize("why", ["PartitionDown", "JobHeldUser"])
 def test_a_job_that_does_not_start_says_why(testbed: Bed, small_data: Path, tmp_path: Path, why: str) -> None:
     config = run_of(small_data, tmp_path, "waiting")
@@ -282,7 +294,7 @@ def test_a_run_outlives_its_time_limit(testbed: Bed, small_data: Path, tmp_path:
     assert {wait(submitted, lambda row: None).step for submitted in (limited, beside)} == {450}
     assert_same(config, calm)
     ended = history.read(config.run_dir)
-    assert [row.end for row in ended[:-1]] == ["preempted"] * (len(ended) - 1)
+    assert [row.end for row in ended[:-1]] == ["time limit"] * (len(ended) - 1)
     assert len(ended) > 1
     assert sum(row.seconds for row in ended) > 60
     assert [b.from_step - a.to_step for a, b in pairwise(ended)] == [0] * (len(ended) - 1)

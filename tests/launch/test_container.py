@@ -1,0 +1,56 @@
+"""A whole program in a container that is restarted: its processes have the numbers that they had before."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from runs import config_of, losses
+
+from bigchem import strict
+from bigchem.config import RunConfig
+from bigchem.launch import history
+from bigchem.launch.status import run_status
+from bigchem.train import ledger, ownership
+
+INSIDE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+"""A namespace of processes stands in for a container."""
+
+
+def start(config: RunConfig, folder: Path) -> subprocess.Popen[bytes]:
+    (folder / f"{config.name}.toml").write_text(strict.dump(config))
+    words = [*INSIDE, sys.executable, "-m", "bigchem.cli", "train", str(folder / f"{config.name}.toml")]
+    with (folder / "out.txt").open("a") as out:
+        return subprocess.Popen(words, stdout=out, stderr=out)
+
+
+@pytest.mark.slow
+def test_the_same_command_goes_on_after_a_container_restart_as_if_nothing_had_been(
+    small_data: Path, tmp_path: Path
+) -> None:
+    if subprocess.run([*INSIDE, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no namespaces here")
+    calm, config = (
+        config_of(tmp_path / "runs", small_data, name, train={"steps": 60, "ledger": True}, checkpoint={"every": 5})
+        for name in ("calm", "restarted")
+    )
+    assert start(calm, tmp_path).wait(timeout=300) == 0
+    container = start(config, tmp_path)
+    deadline = time.monotonic() + 300
+    while run_status(config.run_dir).step < 12:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert getattr(ownership.read(config.run_dir), "job", None) == "1"
+    second = start(config, tmp_path)
+    assert second.wait(timeout=300) == 2
+    assert "the run is running as process 1 on" in (tmp_path / "out.txt").read_text()
+    container.kill()
+    container.wait(timeout=60)
+    assert start(config, tmp_path).wait(timeout=300) == 0
+    assert run_status(config.run_dir).state == "trained"
+    assert [row.end for row in history.read(config.run_dir)] == ["vanished", "trained"]
+    assert ledger.read(config.run_dir) == ledger.read(calm.run_dir)
+    assert losses(config) == pytest.approx(losses(calm), rel=1e-5)
