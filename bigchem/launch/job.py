@@ -190,7 +190,7 @@ def run(
     requeue = requeue or (lambda lead: EXIT_AGAIN)
     begun = False
     if place.rank == 0:
-        job = owner.job_id(os.environ) if place.launcher == "slurm" else str(os.getpid())
+        job = owner.job_id(os.environ) if "SLURM_JOB_ID" in os.environ else str(os.getpid())
         nodes = os.environ.get("SLURM_JOB_NODELIST", platform.node())
         restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         history.begin(run_dir, job, restart, nodes, place.world_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -47,9 +48,14 @@ def test_the_same_command_goes_on_after_a_container_restart_as_if_nothing_had_be
     second = start(config, tmp_path)
     assert second.wait(timeout=300) == 2
     assert "the run is running as process 1 on" in (tmp_path / "out.txt").read_text()
+    killed, done = time.time(), run_status(config.run_dir).step
     container.kill()
     container.wait(timeout=60)
     assert start(config, tmp_path).wait(timeout=300) == 0
+    rows = [json.loads(line) for line in (config.run_dir / "metrics.jsonl").read_text().splitlines()]
+    again = next(row["time"] for row in rows if row["time"] > killed and row["step"] > 1)
+    lost = done - history.read(config.run_dir)[-1].from_step
+    print(f"container restart: training again after {again - killed:.1f} s, {lost} steps lost")
     assert run_status(config.run_dir).state == "trained"
     assert [row.end for row in history.read(config.run_dir)] == ["vanished", "trained"]
     assert ledger.read(config.run_dir) == ledger.read(calm.run_dir)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from owners import job_of
 from runs import config_of, losses
+from test_survival import survived
 
 from bigchem import strict
 from bigchem.config import RunConfig
@@ -39,12 +40,14 @@ def until(true: Callable[[], object], what: object) -> None:
         time.sleep(0.2)
 
 
-def sbatch(config: RunConfig, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def sbatch(
+    config: RunConfig, folder: Path, *options: str, edit: tuple[str, str] = ("", "")
+) -> subprocess.CompletedProcess[str]:
     """Submits the cookbook's own script, for a run and nodes of this size."""
     (folder / "run.toml").write_text(strict.dump(config))
     (script,) = re.findall(r"```bash\n(#!.*?)```", COOKBOOK.read_text(), re.DOTALL)
     script = script.replace("runs/base", str(config.run_dir)).replace("cpus-per-task=12", "cpus-per-task=1")
-    (folder / "mine.sbatch").write_text(script)
+    (folder / "mine.sbatch").write_text(script.replace(*edit) if edit[0] else script)
     small = ["--ntasks-per-node=1", "--gpus-per-node=0", f"--chdir={folder}", f"--output={folder}/%j.out"]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     env["PATH"] = os.pathsep.join([os.environ["PATH"], str(Path(sys.executable).parent)])
@@ -58,7 +61,7 @@ def sbatch(config: RunConfig, folder: Path, *options: str) -> subprocess.Complet
     )
 
 
-def kill_a_rank(job: str, rank: int) -> None:
+def kill_a_rank(job: str, rank: str) -> None:
     """SIGKILL to a rank of a job of one's own, as the out-of-memory killer sends it."""
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
@@ -68,7 +71,7 @@ def kill_a_rank(job: str, rank: int) -> None:
             ours = b"train" in (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if ours and f"SLURM_JOB_ID={job}".encode() in words and f"SLURM_PROCID={rank}".encode() in words:
+        if ours and f"SLURM_JOB_ID={job}".encode() in words and rank.encode() in words:
             os.kill(int(folder.name), 9)
 
 
@@ -84,8 +87,16 @@ def test_status_cancel_logs_and_resume_work_for_a_run_of_ones_own_batch_script(
     status = run_status(run)
     assert (status.state, status.job, status.nodes, status.active) == ("running", job, "node[1-2]", True)
     assert f"already running as job {job}" in submit(config, load_profile("testbed")).note
-    kill_a_rank(job, 1)  # srun ends with 137
-    until(lambda: len(history.read(run)) == 1 and run_status(run).step >= 12, said)
+    # srun ends with 137
+    print(
+        survived(
+            testbed,
+            config,
+            1,
+            "SIGKILL of a rank of one's own batch script",
+            lambda: kill_a_rank(job, "SLURM_PROCID=1"),
+        )
+    )
     assert run_status(run).job == job
     assert history.read(run)[0].end in ("lost rank", "killed")
     assert f"job {job} is started again" in (tmp_path / f"{job}.out").read_text()
@@ -101,6 +112,25 @@ def test_status_cancel_logs_and_resume_work_for_a_run_of_ones_own_batch_script(
     resume(run, one, [f"train.steps={run_status(run).step + 2}"])
     until(lambda: run_status(run).active is False, said)
     assert run_status(run).state == "trained"
+
+
+@pytest.mark.slow
+def test_a_batch_script_that_calls_torchrun_is_seen_started_again_and_cancelled(
+    testbed: Bed, small_data: Path, tmp_path: Path
+) -> None:
+    config = config_of(tmp_path, small_data, "own", train={"steps": 5000}, checkpoint={"every": 5})
+    run, torchrun = config.run_dir, f"{Path(sys.executable).parent}/torchrun --standalone --nproc-per-node 2"
+    edit = ("srun --kill-on-bad-exit=1 --cpus-per-task=1 bigchem", f"{torchrun} -m bigchem.cli")
+    job = sbatch(config, tmp_path, "--nodes=1", "--cpus-per-task=2", edit=edit).stdout.strip()
+    said = lambda: (run_status(run), (tmp_path / f"{job}.out").read_text()[-2000:])  # noqa: E731
+    until(lambda: run_status(run).step >= 7, said)
+    assert (run_status(run).state, run_status(run).job) == ("running", job)
+    print(survived(testbed, config, 1, "SIGKILL of a worker of torchrun", lambda: kill_a_rank(job, "LOCAL_RANK=1")))
+    assert [(row.job, row.end) for row in history.read(run)] == [(job, "lost rank")]
+    assert "told to save and stop" in cancel(run)
+    until(lambda: run_status(run).active is False, said)
+    assert run_status(run).state == "cancelled"
+    assert run_status(run).checkpoint == f"step_{run_status(run).step:08d}"
 
 
 @pytest.fixture
