@@ -122,7 +122,7 @@ def train(
         flag = stack.enter_context(StopFlag(tell=rank == 0))
         unwatched = stack.enter_context(ExitStack())  # left after the watchdog: the last copy may take hours
         hang_s, beats = config.health.hang_s, device_beats(device)
-        watchdog = stack.enter_context(Watchdog(config.run_dir, rank, world_size, hang_s, requeue, beats))
+        watchdog = stack.enter_context(Watchdog(config.run_dir, rank, world_size, hang_s, requeue, beats, claim))
         clock = Clock(job_end(os.environ, time.time()), time.time(), moves=end_moves(os.environ))
         watchdog.beat("download")
         config = with_local_weights(config)

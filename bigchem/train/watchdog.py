@@ -35,10 +35,11 @@ from bigchem.train import events, peers, recorder
 from bigchem.train.device_beats import DeviceBeats
 from bigchem.train.leave import answered, code_after, leave
 from bigchem.train.lifecycle import EXIT_AGAIN, End, Writer, has_left_word
+from bigchem.train.ownership import Claim
 from bigchem.train.process_clock import ProcessClock
 from bigchem.train.ranks import on_rank0
 from bigchem.train.rows import Log, goes_on
-from bigchem.train.state import end, read_state
+from bigchem.train.state import read_state
 
 PATIENT = {"prepare": 4, "save": 4, "validate": 4, "profile": 4, "download": 8, "resume": 8}
 """Phases that may take so many times as long: large files, a compilation. `prepare` ends with the first step; a
@@ -82,8 +83,9 @@ class Record:
 class Watchdog:
     """While entered, watches this rank. Every rank enters it. hang_s = 0: only the run folder is watched.
 
-    requeue: gives the exit code by which the launcher starts the job again; called with True, by one rank, it tells
-    the launcher first. device: of this rank. clock: seconds of this process's own time.
+    requeue: gives the exit code by which the launcher starts the job again; called with True, by one rank, it tells the
+    launcher first. device: of this rank. claim: on the run; None where no launcher made one. clock: seconds of this
+    process's own time.
     """
 
     def __init__(
@@ -94,9 +96,10 @@ class Watchdog:
         hang_s: float,
         requeue: Requeue,
         device: DeviceBeats | None = None,
+        claim: Claim | None = None,
     ) -> None:
         self._run_dir, self._rank, self._world_size, self._hang_s = run_dir, rank, world_size, hang_s
-        self._requeue, self._device = requeue, device
+        self._requeue, self._device, self._claim = requeue, device, claim or Claim(run_dir)
         self._folder = run_dir / "health"
         self._main = threading.main_thread().ident or 0
         self._pause_s = min(LOOK_S, hang_s / 5) if hang_s else LOOK_S
@@ -177,7 +180,7 @@ class Watchdog:
             events.tell(self._run_dir, record.step + 1, "hang", "the run ends, to be started again", line)
             self._on_terminal(line)
             with suppress(OSError):
-                end(self._run_dir, Writer.ANY_RANK, End.HUNG, f"hang at step {record.step + 1}: {line}")
+                self._claim.end(Writer.ANY_RANK, End.HUNG, f"hang at step {record.step + 1}: {line}")
             leave(self._requeue(True))
         print(f"hang: {line}", file=sys.stderr, flush=True)
         time.sleep(self._pause_s)  # the lowest rank is the one to tell state.json and the launcher
