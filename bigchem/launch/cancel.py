@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bigchem.errors import UserError
+from bigchem.launch import elastic
 from bigchem.launch.owner import Alive, alone, look, mark_cancelled, unmark_cancelled
 from bigchem.launch.slurm import client
 from bigchem.launch.status import statuses
@@ -41,6 +42,8 @@ def cancel(run_dir: Path, *, now: bool = False) -> str:
         except BaseException:
             unmark_cancelled(run_dir)
             raise
+    if not saves:  # else its batch script does
+        elastic.stop(run_dir)
     job = f"job {found.id or owner.job}"
     return f"{job} was told to save and stop" if saves else f"{job} was ended"
 

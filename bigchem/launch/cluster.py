@@ -16,7 +16,7 @@ from bigchem.strict import Positive, Section
 
 SLURM_ONLY = (
     *("partition", "account", "qos", "constraint", "gpu_type", "cpus_per_task", "mem_gb", "mem_per_gpu_gb"),
-    *("setup", "srun_args", "sbatch", "container"),
+    *("setup", "srun_args", "sbatch", "container", "elastic_after_min"),
 )
 GPU_ONLY = ("gpu_type", "gpu_memory_gb", "mem_per_gpu_gb")
 OUR_VARIABLES = ("PYTHONPATH", "PYTHONSAFEPATH", "SUBMITIT_EXECUTOR", "SUBMITIT_PREEMPT_SIGNAL", "BIGCHEM_JOB_END")
@@ -102,6 +102,11 @@ class ClusterProfile(Section):
     max_requeues: Annotated[int, Field(ge=0)] = 20
     """Times that a job may be started again before it has to be submitted again. 0: neither bigchem nor Slurm
     requeues it."""
+    elastic_after_min: Positive | None = None
+    """Minutes that a job which is started again waits for as many nodes as it had; then it goes on with as many as are
+    free, from nodes to nodes_max. None: it waits until it has them."""
+    elastic_partition: str | None = None
+    """Slurm partition of the job of one core that looks every elastic_after_min; None: the job's own."""
 
     @model_validator(mode="after")
     def _check(self) -> ClusterProfile:
@@ -114,8 +119,6 @@ class ClusterProfile(Section):
                 raise ValueError(f"{name} = {getattr(self, name)}, but gpus_per_node = 0")
         if self.mem_gb is not None and self.mem_per_gpu_gb is not None:
             raise ValueError(f"mem_gb = {self.mem_gb:g} and mem_per_gpu_gb = {self.mem_per_gpu_gb:g}: give one of them")
-        if self.nodes_max is not None and self.nodes_max < self.nodes:
-            raise ValueError(f"nodes_max = {self.nodes_max} is less than nodes = {self.nodes}")
         if "mem-per-cpu" in self.sbatch and (self.mem_gb or self.mem_per_gpu_gb):
             raise ValueError("sbatch.mem-per-cpu: mem_gb or mem_per_gpu_gb says so already: give one of them")
         if self.signal_delay_s >= 60 * self.time_min:
@@ -123,6 +126,7 @@ class ClusterProfile(Section):
                 f"signal_delay_s = {self.signal_delay_s}, but the job has {60 * self.time_min} s (time_min = "
                 f"{self.time_min}): it would be told to stop as it starts"
             )
+        self._check_sizes()
         self._check_texts()
         if self.executor == "local":
             given = [name for name in SLURM_ONLY if getattr(self, name) not in (None, (), {})]
@@ -132,9 +136,19 @@ class ClusterProfile(Section):
                 raise ValueError(f"nodes = {self.most_nodes}: the local executor has one")
         return self
 
+    def _check_sizes(self) -> None:
+        if self.nodes_max is not None and self.nodes_max < self.nodes:
+            raise ValueError(f"nodes_max = {self.nodes_max} is less than nodes = {self.nodes}")
+        if self.elastic_after_min is not None and self.nodes_max in (None, self.nodes):
+            raise ValueError("elastic_after_min: fewer nodes than which? give nodes, the fewest, and nodes_max")
+        if self.elastic_after_min is not None and not self.max_requeues:
+            raise ValueError("elastic_after_min, but max_requeues = 0: the job is never started again")
+        if self.elastic_partition is not None and self.elastic_after_min is None:
+            raise ValueError("elastic_partition, but no elastic_after_min: there is nothing to look for")
+
     def _check_texts(self) -> None:
         """What ends up in a line of the batch script."""
-        for name in ("gpu_type", "partition", "account", "qos", "constraint"):
+        for name in ("gpu_type", "partition", "account", "qos", "constraint", "elastic_partition"):
             if not re.fullmatch(r"\S+", getattr(self, name) or "-"):
                 raise ValueError(f"{name} = {getattr(self, name)!r}: one word, without spaces")
         for option, value in self.sbatch.items():

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bigchem.errors import UserError
-from bigchem.launch.after import START
 from bigchem.launch.cluster import ClusterProfile
 from bigchem.launch.slurm import options as sbatch_options
 from bigchem.launch.slurm import remedies, setup
 from bigchem.launch.slurm.client import clean_environment
 from bigchem.launch.slurm.options import OneShot
+from bigchem.launch.slurm.said import START
 
 T = TypeVar("T")
 
@@ -121,7 +121,7 @@ def slurm_parameters(
         more["nodes"] = f"{profile.nodes}-{profile.nodes_max}"
     if profile.signal != "USR2":  # submitit reads its own when it is imported
         more["signal"] = f"{profile.signal}@{profile.signal_delay_s}"
-    report = f"{_host_python(code)} -m bigchem.launch.setup_failed {shlex.quote(str(folder))}"
+    report = f"{host_python(code)} -m bigchem.launch.setup_failed {shlex.quote(str(folder))}"
     start = f'echo "{START}${{SLURM_RESTART_COUNT:-0}}" >&2'
     lines = [
         start,
@@ -201,14 +201,14 @@ def ignored_settings(names: Iterable[str]) -> str | None:
 def after(folder: Path, code: Path | None) -> str:
     """The batch script's last line: with srun's exit code, it starts the job again or says why not. It runs outside of
     any container."""
-    return f"{_host_python(code)} -m bigchem.launch.after {shlex.quote(str(folder))} $?"
+    return f"{host_python(code)} -m bigchem.launch.after {shlex.quote(str(folder))} $?"
 
 
 def slurm_python(profile: ClusterProfile, code: Path | None, mounts: Sequence[Path] = ()) -> str:
     """The words, in shell, that start Python in a job on Slurm."""
     box = profile.container
     if box is None:
-        return _host_python(code)
+        return host_python(code)
     if box.kind == "pyxis":
         return shlex.join([*_with_code(code), box.python])
     binds = [word for mount in _mounts(profile, mounts) for word in ("--bind", mount)]
@@ -216,7 +216,8 @@ def slurm_python(profile: ClusterProfile, code: Path | None, mounts: Sequence[Pa
     return shlex.join(["apptainer", "exec", *nvidia, *binds, box.image, *_with_code(code), box.python])
 
 
-def _host_python(code: Path | None) -> str:
+def host_python(code: Path | None) -> str:
+    """The same outside of any container."""
     if code is None:
         return shlex.quote(sys.executable)
     path = shlex.quote(f"PYTHONPATH={code}")  # what modules have put there comes after the snapshot

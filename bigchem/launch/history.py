@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from bigchem import strict
+from bigchem.errors import UserError
+from bigchem.launch.slurm import nodes
+from bigchem.launch.slurm.said import error_file, since_start
 from bigchem.train.checkpoint import newest_readable
 from bigchem.train.lifecycle import ENDS, End, State, end_of
 from bigchem.train.rows import goes_on
@@ -26,7 +29,7 @@ class Attempt:
     been started before. from_step: of the checkpoint that it began from, to_step: the last step it did; the steps lost
     are to_step of one attempt less from_step of the next. seconds: that it lasted.
 
-    end: see lifecycle.End.
+    end: see lifecycle.End. failed_nodes: those to blame for it, separated by commas, as far as that is known.
     """
 
     attempt: int
@@ -40,6 +43,7 @@ class Attempt:
     end: str = ""
     why: str = ""
     seconds: float = 0.0
+    failed_nodes: str = ""
 
 
 def begin(run_dir: Path, job: str, restart: int, nodes: str, ranks: int) -> None:
@@ -52,11 +56,12 @@ def begin(run_dir: Path, job: str, restart: int, nodes: str, ranks: int) -> None
     goes_on("attempt.json", lambda: strict.write_atomically(_open_file(run_dir), json.dumps(asdict(row))))
 
 
-def close(run_dir: Path, *, after: bool = True, code: int = 0) -> Attempt | None:
+def close(run_dir: Path, *, after: bool = True, code: int = 0, said: Path | None = None) -> Attempt | None:
     """Writes the row of the attempt that is open, as state.json says how it ended; that row, or None if none is open.
-    after: its processes have just ended, with the exit code `code`, and the job still runs."""
+    after: its processes have just ended, with the exit code `code`, and the job still runs. said: the file with what
+    srun printed, if it is not where `submit` has it."""
     for begun in opened(run_dir):
-        return _close(run_dir, begun, after=after, code=code)
+        return _close(run_dir, begun, after=after, code=code, said=said)
     return None
 
 
@@ -68,16 +73,26 @@ def opened(run_dir: Path) -> list[Attempt]:
         return []
 
 
-def _close(run_dir: Path, begun: Attempt, *, after: bool, code: int) -> Attempt:
+def _close(run_dir: Path, begun: Attempt, *, after: bool, code: int, said: Path | None) -> Attempt:
     rows = read(run_dir)
     if rows and rows[-1].attempt == begun.attempt:  # written, and then killed before this file was gone
         row = rows[-1]
     else:
         row = ended(begun, read_state(run_dir), time.time(), after=after, code=code)
+        row = replace(row, failed_nodes=",".join(_blamed(run_dir, row, said)))
         _append(run_dir, row)
     with suppress(OSError):
         _open_file(run_dir).unlink()
     return row
+
+
+def _blamed(run_dir: Path, row: Attempt, said: Path | None) -> list[str]:
+    if row.end not in nodes.BLAMING:
+        return []
+    lines = since_start(said or error_file(run_dir, row.job), row.restart)
+    with suppress(UserError):  # names of nodes in a form that is not Slurm's
+        return nodes.blamed(row.end, row.why, lines, nodes.hosts_of(row.nodes, row.ranks))
+    return []
 
 
 def ended(begun: Attempt, state: dict[str, Any], now: float, *, after: bool, code: int = 0) -> Attempt:

@@ -12,9 +12,9 @@ from typing import Any
 from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
-from bigchem.launch import owner
+from bigchem.launch import elastic, owner
 from bigchem.launch.cluster import ClusterProfile
-from bigchem.launch.executors import handed_over, make_executor
+from bigchem.launch.executors import handed_over, host_python, make_executor
 from bigchem.launch.job import Job
 from bigchem.launch.runfolder import absolute, changes, folders_of, preflight, prepare, refuse_another
 from bigchem.launch.slurm.options import OneShot
@@ -55,7 +55,8 @@ def submit(config: RunConfig, profile: ClusterProfile, options: OneShot | None =
         job = handed_over(lambda: executor.submit(job_of(config, profile)), str(run_dir))
         known = {"world_size": profile.world_size, "code": code.name}
         owner.record(run_dir, owner.submitted(profile.executor, str(job.job_id), **known))
-    note = f"submitted as job {job.job_id}"
+        unwatched = elastic.watch(run_dir, profile, str(job.job_id), host_python(code))
+    note = f"submitted as job {job.job_id}" + (f"; {unwatched}" if unwatched else "")
     return Submitted(run_dir, job, f"{note}; changed since the start: {', '.join(changed)}" if changed else note)
 
 

@@ -13,6 +13,7 @@ from owners import owned
 from bigchem.launch import after, history
 from bigchem.launch.history import Attempt, ended, refusal
 from bigchem.launch.owner import mark_cancelled
+from bigchem.launch.slurm.nodes import Exclusion
 from bigchem.train.lifecycle import goes_on
 from bigchem.train.state import read_state, write_state
 
@@ -188,5 +189,5 @@ def test_a_job_cancelled_while_slurm_does_not_answer_is_not_started_again(tmp_pa
     history.begin(tmp_path, "7", 0, "node1", 4)
     write_state(tmp_path, "stopped", step=9, reason="SIGUSR2", end="preempted")
     mark_cancelled(tmp_path, owned(tmp_path))
-    assert after._requeued(tmp_path, "7") == "it was cancelled"
+    assert after._requeued(tmp_path, "7", Exclusion()) == "it was cancelled"
     assert not scontrol.exists()

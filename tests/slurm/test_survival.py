@@ -16,7 +16,8 @@ import pytest
 from runs import config_of, losses
 
 from bigchem.config import RunConfig
-from bigchem.launch import history
+from bigchem.launch import elastic, history
+from bigchem.launch.cancel import cancel
 from bigchem.launch.cluster import ClusterProfile, load_profile
 from bigchem.launch.status import run_status
 from bigchem.launch.submit import submit, wait
@@ -96,6 +97,8 @@ def rank_pid(config: RunConfig, rank: int) -> int | None:
             words = (folder / "cmdline").read_bytes().split(b"\0") if folder.name.isdigit() else []
             if b"submitit.core._submit" not in words or f"{config.run_dir}/submitit/%j".encode() not in words:
                 continue
+            if words[0].endswith(b"srun"):  # it has the rank's words, and the batch script's SLURM_PROCID=0
+                continue
             if f"SLURM_PROCID={rank}".encode() in (folder / "environ").read_bytes().split(b"\0"):
                 return int(folder.name)
         except OSError:
@@ -161,6 +164,7 @@ def test_a_run_outlives_a_signal_a_killed_rank_and_a_preemption(
     print(*told, sep="\n")
     assert_same(config, uninterrupted)
     assert [row.end for row in history.read(config.run_dir)] == ["preempted", "lost rank", "preempted", "trained"]
+    assert [row.failed_nodes for row in history.read(config.run_dir)] == ["", "node2", "", ""]
     assert told[0].lost == told[2].lost == 0
     assert 0 < told[1].lost < EVERY + 1
 
@@ -322,3 +326,65 @@ def test_a_preemption_that_sends_sigterm_is_no_persons_stop(
     assert_same(config, uninterrupted)
     assert told.lost == 0
     assert "SIGTERM" in history.read(config.run_dir)[0].why
+
+
+@pytest.mark.slow
+def test_a_run_whose_node_stays_away_goes_on_with_fewer_by_itself(
+    testbed: Bed, small_data: Path, tmp_path: Path, uninterrupted: RunConfig
+) -> None:
+    """Nobody intervenes: the job waits a minute for two nodes, then its watcher lets it start on one; and the watcher
+    is gone when the run is over."""
+    config = run_of(small_data, tmp_path, "shrunk")
+    submitted = submit(config, profile_of(nodes=1, nodes_max=2, elastic_after_min=1))
+    watcher = elastic.read(config.run_dir)
+    assert watcher is not None
+    assert watcher.job == str(submitted.job.job_id)
+    try:
+        trains(config, 1, EVERY + 3)
+        at = time.time()
+        testbed.kill_node("node2")
+        assert wait(submitted, lambda row: print(f"{time.time() - at:.0f} s: {row.state}")).state == "trained"
+        until(lambda: not testbed.call("squeue", "-h", "-o", "%i %T").strip(), "a job is left behind")
+    finally:
+        testbed.start_node("node2")
+        until(lambda: "idle 2" in testbed.call("sinfo", "-h", "-p", "test", "-o", "%T %D"), "node2 does not come back")
+    assert_same(config, uninterrupted)
+    assert [(row.job, row.ranks, row.nodes, row.failed_nodes) for row in history.read(config.run_dir)] == [
+        *((watcher.job, 4, "node[1-2]", "node2"), (watcher.job, 2, "node1", ""))
+    ]
+    told = [json.loads(line) for line in (config.run_dir / "events.jsonl").read_text().splitlines()]
+    assert "waited for 2 nodes for 1 min" in next(row["detail"] for row in told if row["kind"] == "nodes")
+    assert elastic.read(config.run_dir) is None
+
+
+@pytest.mark.slow
+def test_a_node_that_failed_two_attempts_is_left_out_of_the_third(
+    testbed: Bed, small_data: Path, tmp_path: Path, uninterrupted: RunConfig
+) -> None:
+    """A rank that is killed twice on node1; node2 is left for the job."""
+    config = run_of(small_data, tmp_path, "unlucky")
+    submitted = submit(config, profile_of(nodes=1, tasks_per_node=1))
+    for attempt, step in ((1, 1), (2, EVERY + 2)):
+        trains(config, attempt, step)
+        kill_rank(config, 0)
+    until(lambda: "node1 failed 2 attempts: it is excluded" in str(read_state(config.run_dir).get("reason")), "no word")
+    job = str(submitted.job.job_id)
+    until(lambda: "ExcNodeList=node1" in testbed.call("scontrol", "show", "job", job), "node1 is not excluded")
+    wait(submitted, lambda row: None)
+    assert_same(config, uninterrupted)
+    assert [(row.nodes, row.end, row.failed_nodes) for row in history.read(config.run_dir)] == [
+        *(("node1", "killed", "node1"), ("node1", "killed", "node1"), ("node2", "trained", ""))
+    ]
+
+
+def test_cancelling_a_run_that_waits_takes_its_watcher_along(testbed: Bed, small_data: Path, tmp_path: Path) -> None:
+    config = run_of(small_data, tmp_path, "given-up")
+    testbed.call("scontrol", "update", "partition=test", "state=DOWN")
+    try:
+        submit(config, profile_of(nodes=1, nodes_max=2, elastic_after_min=1))
+        queued = testbed.call("squeue", "-h", "-o", "%j").split()
+        assert sorted(queued) == ["given-up", "given-up-elastic"]
+        cancel(config.run_dir)
+        assert not testbed.call("squeue", "-h", "-o", "%j").split()
+    finally:
+        testbed.call("scontrol", "update", "partition=test", "state=UP")
