@@ -65,7 +65,9 @@ def settle(run_dir: Path, code: int, max_requeues: int, env: Mapping[str, str], 
     refused = history.refusal(rows, restart, max_requeues)
     if refused is None:
         shunned = _shunned(run_dir, job, rows)
-        reason = "; ".join(filter(None, (reason, shunned.note)))
+        if shunned.note:
+            reason = f"{reason}; {shunned.note}"
+            elastic.tell(run_dir, "bad nodes", "the run is started again", shunned.note)
         # Before it is asked for: this process ends with the old job, and the new one has the word then.
         goes_on("state.json", lambda: end(run_dir, Writer.BATCH, how, reason))
         print(f"{how}: {reason}: job {job} is started again", file=sys.stderr, flush=True)

@@ -24,6 +24,8 @@ from bigchem.launch import owner, squeue
 from bigchem.launch.cluster import ClusterProfile
 from bigchem.launch.slurm import client, nodes
 from bigchem.train import ownership
+from bigchem.train.rows import Rows
+from bigchem.train.state import read_state
 
 FILE = "elastic.json"
 CALL_S, TRIES, PAUSE_S = 30.0, 5, 10.0
@@ -175,15 +177,18 @@ def _shown(job: str) -> dict[str, str] | None:
 
 
 def _widen(run_dir: Path, profile: ClusterProfile, me: Watcher, job: Mapping[str, str]) -> None:
-    from bigchem.train import events
-    from bigchem.train.state import read_state
-
     _ask("scontrol", "update", f"JobId={me.job}", *smaller(profile, job))
     had, waited = job.get("NumNodes", "its"), f"{profile.elastic_after_min} min ({job.get('Reason', 'no reason told')})"
     action = f"it goes on with {profile.nodes} to {profile.most_nodes}, as many as are free"
-    events.tell(
-        run_dir, int(read_state(run_dir).get("step", 0)), "nodes", action, f"waited for {had} nodes for {waited}"
-    )
+    tell(run_dir, "nodes", action, f"waited for {had} nodes for {waited}")
+
+
+def tell(run_dir: Path, kind: str, action: str, detail: str) -> None:
+    """Tells an event, as train.events does, which imports torch: this is called in small jobs and batch scripts."""
+    step = int(read_state(run_dir).get("step", 0))
+    print(f"{kind} after step {step}: {detail}: {action}", flush=True)
+    row = {"time": time.time(), "step": step, "kind": kind, "action": action, "detail": detail, "keys": []}
+    Rows(run_dir / "events.jsonl").add(row)
 
 
 def _ask(*command: str) -> str | None:

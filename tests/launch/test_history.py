@@ -191,3 +191,33 @@ def test_a_job_cancelled_while_slurm_does_not_answer_is_not_started_again(tmp_pa
     mark_cancelled(tmp_path, owned(tmp_path))
     assert after._requeued(tmp_path, "7", Exclusion()) == "it was cancelled"
     assert not scontrol.exists()
+
+
+@pytest.mark.parametrize("spare", [True, False])
+def test_a_node_that_failed_two_attempts_is_excluded_if_others_are_left(
+    tmp_path: Path, scontrol: Path, spare: bool
+) -> None:
+    """Stand-ins for scontrol and sinfo; tests/slurm/test_survival.py has the real ones."""
+    lines = [
+        "import sys; from pathlib import Path; here = Path(__file__).parent",
+        "if 'show' in sys.argv: sys.exit(print('JobId=7 Partition=gpu NumNodes=1 ExcNodeList=gpu9 Features=(null)'))",
+        "(here / 'asked').open('a').write(' '.join(sys.argv[1:]) + chr(10))",
+    ]
+    rows = ["node1|idle|(null)|gpu*", "gpu9|idle|(null)|gpu*", *(["node2|mixed|(null)|gpu*"] if spare else [])]
+    for name, text in (("scontrol", "\n".join(lines)), ("sinfo", f"print({chr(10).join(rows)!r})")):
+        (tmp_path / name).write_text(f"#!{sys.executable}\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    errors = tmp_path / "said"
+    for restart in range(2):
+        history.begin(tmp_path, "7", restart, "node1", 4)
+        write_state(tmp_path, "running", step=14 + restart, steps=60)
+        errors.write_text(f"bigchem: start {restart}\nsrun: error: node1: task 3: Killed\n")
+        assert after.settle(tmp_path, 137, 20, {**SLURM, "SLURM_RESTART_COUNT": str(restart)}, errors)
+    assert [row.failed_nodes for row in history.read(tmp_path)] == ["node1", "node1"]
+    asked = ["requeue 7", "requeue 7", *(["update JobId=7 ExcNodeList=gpu9,node1"] if spare else [])]
+    assert scontrol.read_text().splitlines() == asked
+    note = "node1 failed 2 attempts: " + (
+        "it is excluded" if spare else "not excluded, as the job needs 1, and 0 would be left"
+    )
+    assert note in read_state(tmp_path)["reason"]
+    assert note in json.loads((tmp_path / "events.jsonl").read_text())["detail"]

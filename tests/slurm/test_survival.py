@@ -375,6 +375,8 @@ def test_a_node_that_failed_two_attempts_is_left_out_of_the_third(
     assert [(row.nodes, row.end, row.failed_nodes) for row in history.read(config.run_dir)] == [
         *(("node1", "killed", "node1"), ("node1", "killed", "node1"), ("node2", "trained", ""))
     ]
+    told = [json.loads(line) for line in (config.run_dir / "events.jsonl").read_text().splitlines()]
+    assert [row["detail"] for row in told if row["kind"] == "bad nodes"] == ["node1 failed 2 attempts: it is excluded"]
 
 
 def test_cancelling_a_run_that_waits_takes_its_watcher_along(testbed: Bed, small_data: Path, tmp_path: Path) -> None:

@@ -102,8 +102,7 @@ def exclusion(bad: Collection[str], already: Collection[str], usable: Collection
     names, one = ", ".join(new), len(new) == 1
     failed = f"{names} failed {LIMIT} attempts"
     if len(left) < needed:
-        rest = f"{len(left)} of the {needed} {'node' if needed == 1 else 'nodes'} that the job needs"
-        return Exclusion(note=f"{failed}: not excluded, as only {rest} would be left")
+        return Exclusion(note=f"{failed}: not excluded, as the job needs {needed}, and {len(left)} would be left")
     return Exclusion(tuple(sorted({*already, *new})), f"{failed}: {'it is' if one else 'they are'} excluded")
 
 
