@@ -16,6 +16,9 @@ app = typer.Typer()
 
 Cluster = Annotated[str, typer.Option(help="A name in slurm/clusters/ or a path to a cluster profile.")]
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
+Summary = Annotated[bool, typer.Option("--summary", help="Only sums: states, steps, GPU-hours, time left.")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print the table in Markdown, for a report.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV: every field of --json.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Stay until the run is over.")]
 
 
@@ -95,26 +98,22 @@ def status(
         list[Path] | None, typer.Argument(help="Run folders, or folders that hold run folders; default: runs.")
     ] = None,
     as_json: Json = False,
+    summary: Summary = False,
+    markdown: Markdown = False,
+    as_csv: Csv = False,
     watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds, until interrupted.")] = False,
 ) -> None:
-    """Show what runs are doing: state, step, loss, speed, time left, last checkpoint, restarts, nodes.
+    """Show what runs are doing: state, step, loss, speed, time left, GPU-hours, last checkpoint, restarts, nodes.
 
     Slurm is asked once for all of them. Where it does not answer, the folders do, and the table says how old that is.
 
     Example: bigchem status runs --watch
     """
-    from bigchem.launch.status import all_runs, table, to_json
-    from bigchem.progress import tables
+    from bigchem.launch.status import all_runs
 
-    console = tables()
     while True:
         rows = all_runs(runs or [Path("runs")])
-        if watch and not as_json:
-            console.clear()
-        if as_json:
-            print(json.dumps(to_json(rows), indent=1), flush=True)
-        else:
-            console.print(table(rows))
+        show_status(rows, as_json=as_json, summary=summary, markdown=markdown, as_csv=as_csv, clear=watch)
         if not watch:
             return
         try:
@@ -195,6 +194,27 @@ def run_config(name: str, overrides: list[str] | None) -> Any:
     from bigchem.config import RunConfig
 
     return strict.load(RunConfig, shipped.find("recipes", name, ".toml"), tuple(overrides or ()))
+
+
+def show_status(rows: Any, *, as_json: bool, summary: bool, markdown: bool, as_csv: bool, clear: bool = False) -> None:
+    """Prints runs as asked. clear: a table takes the terminal's whole screen."""
+    from dataclasses import asdict
+
+    from bigchem.errors import UserError
+    from bigchem.launch import status_table as shown
+    from bigchem.progress import tables
+
+    if as_json + markdown + as_csv > 1 or (summary and (markdown or as_csv)):
+        raise UserError("these forms exclude each other", None, "give one of --json, --markdown, --csv, --summary")
+    if as_json:
+        print(json.dumps(asdict(shown.summary(rows)) if summary else shown.to_json(rows), indent=1), flush=True)
+    elif markdown or as_csv:
+        print(shown.to_markdown(rows) if markdown else shown.to_csv(rows), end="", flush=True)
+    else:
+        console = tables()
+        if clear:
+            console.clear()
+        console.print(shown.summary_lines(shown.summary(rows)) if summary else shown.table(rows), highlight=False)
 
 
 def say_status(row: Any) -> None:

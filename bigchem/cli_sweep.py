@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bigchem.cli_cluster import Asked, cluster_options
-from bigchem.cli_runs import Cluster, say_status
+from bigchem.cli_runs import Cluster, Csv, Markdown, Summary, say_status, show_status
 from bigchem.program import Json, Set
 
 app = typer.Typer(no_args_is_help=True, help="Many runs over sizes, mixtures and seeds, and what they show.")
@@ -55,20 +55,23 @@ def sweep_submit(
 
 
 @app.command("status")
-def sweep_status(grid: Grid, as_json: Json = False, overrides: Set = None) -> None:
+def sweep_status(
+    grid: Grid,
+    as_json: Json = False,
+    summary: Summary = False,
+    markdown: Markdown = False,
+    as_csv: Csv = False,
+    overrides: Set = None,
+) -> None:
     """Show every run of a sweep, started or not. Slurm is asked once for all of them.
 
-    Example: bigchem sweep status demo-sweep
+    Example: bigchem sweep status demo-sweep --summary
     """
-    from bigchem.launch.status import statuses, table, to_json
-    from bigchem.progress import tables
+    from bigchem.launch.status import statuses
     from bigchem.sweep.grid import load_runs
 
     rows = statuses([config.run_dir for config in load_runs(grid, tuple(overrides or ()))])
-    if as_json:
-        print(json.dumps(to_json(rows), indent=1))
-    else:
-        tables().print(table(rows))
+    show_status(rows, as_json=as_json, summary=summary, markdown=markdown, as_csv=as_csv)
 
 
 @app.command("cancel")

@@ -36,7 +36,8 @@ class Alive:
     """What is known of a run's owner.
 
     lives: queued or running; None where that cannot be known, and why says why not. why: else, why it waits or how it
-    ended, in Slurm's words. nodes: Slurm's list, or a host. id: on Slurm, which of the run's jobs.
+    ended, in Slurm's words. nodes: Slurm's list, or a host. id: on Slurm, which of the run's jobs. starts: when Slurm
+    has started it, or expects to, in seconds since 1970.
     """
 
     lives: bool | None = False
@@ -46,6 +47,7 @@ class Alive:
     restarts: int | None = None
     id: str | None = None
     owned: bool = True
+    starts: float | None = None
 
     @property
     def job(self) -> lifecycle.Job:
@@ -293,4 +295,4 @@ def _on_slurm(name: str, job: squeue.Job) -> Alive:
     why = job.reason if job.waits else None
     if job.gone:
         why = " ".join(word for word in (job.state, f"({job.reason})" if job.reason else "") if word)
-    return Alive(not job.gone, job.waits, why, job.nodes, job.restarts, name)
+    return Alive(not job.gone, job.waits, why, job.nodes, job.restarts, name, starts=job.starts)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from bigchem.launch.slurm import client
 
 TIMEOUT_S = 5.0
-FIELDS = ("JobArrayID:40", "State:20", "Reason:80", "NodeList:500", "RestartCnt:10")
+FIELDS = ("JobArrayID:40", "State:20", "Reason:80", "NodeList:500", "RestartCnt:10", "StartTime:25")
 GONE = ("CANCELLED", "COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY", "REVOKED")
 """States of jobs that have ended; Slurm remembers them for a while (MinJobAge, five minutes by default).
 
@@ -19,12 +20,14 @@ PREEMPTED is not among them: such a job is on its way back into the queue, or is
 @dataclass(frozen=True)
 class Job:
     """A job as squeue shows it. state: PENDING, RUNNING, CANCELLED, ... reason: why it waits or ended, in Slurm's word.
-    nodes: Slurm's list, as gpu[01-04]. restarts: how often Slurm has started it again."""
+    nodes: Slurm's list, as gpu[01-04]. restarts: how often Slurm has started it again. starts: when it has started, or
+    is expected to, in seconds since 1970."""
 
     state: str
     reason: str | None = None
     nodes: str | None = None
     restarts: int = 0
+    starts: float | None = None
 
     @property
     def waits(self) -> bool:
@@ -64,7 +67,16 @@ def parsed(text: str) -> dict[str, Job]:
         words = [word.strip() for word in line.split("|")]
         if len(words) <= len(FIELDS):
             continue
-        job, state, reason, nodes, restarts = words[: len(FIELDS)]
+        job, state, reason, nodes, restarts, starts = words[: len(FIELDS)]
         known = None if reason in ("None", "") else reason
-        found[job] = Job(state, known, nodes or None, int(restarts) if restarts.isdigit() else 0)
+        restarted = int(restarts) if restarts.isdigit() else 0
+        found[job] = Job(state, known, nodes or None, restarted, _seconds(starts))
     return found
+
+
+def _seconds(text: str) -> float | None:
+    """Slurm's local time in seconds since 1970; None for N/A."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None

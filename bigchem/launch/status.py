@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from rich.table import Table
 
 from bigchem.errors import UserError
 from bigchem.launch import history
 from bigchem.launch.owner import Alive, cancelled_by, look
-from bigchem.progress import duration
+from bigchem.launch.usage import Used, efficiency, used
 from bigchem.train import checkpoint, ownership
 from bigchem.train.lifecycle import Job, State, is_active, shown
 from bigchem.train.ownership import Owner
@@ -28,7 +26,9 @@ class RunStatus:
     active: a job is queued or running; None where that cannot be known, and reason says why. checkpoint_age_s: seconds
     since it was published. restarts: how often the run was started again. nodes: Slurm's list, or a host. told_s:
     seconds since the run itself has said its state. early: it ended before its last step because validation said so;
-    reason says how.
+    reason says how. starts_at: when Slurm expects a waiting job to start, in seconds since 1970. seconds, hours: that
+    its attempts lasted; hours are times their ranks, and hours_of says of what: GPU, or process. efficiency: share of
+    the seconds that was training; see usage.py.
     """
 
     run: str
@@ -47,6 +47,11 @@ class RunStatus:
     reason: str | None = None
     told_s: float | None = None
     early: bool = False
+    starts_at: float | None = None
+    seconds: float = 0.0
+    hours: float = 0.0
+    hours_of: str = "process"
+    efficiency: float | None = None
 
     def is_done(self, steps: int) -> bool:
         """Whether the run is finished and evaluated, after so many steps or early."""
@@ -75,6 +80,8 @@ def _status(run_dir: Path, owner: Owner | None, alive: Alive) -> RunStatus:
     row = last_row(run_dir / "metrics.jsonl")
     newest = checkpoint.latest(run_dir / "checkpoints")
     now, steps = time.time(), int(state.get("steps", 0))
+    ended = history.read(run_dir)
+    spent = _used(run_dir, ended, now if alive.job is Job.RUNS else float(state.get("time", 0)))
     return RunStatus(
         run=run_dir.name,
         state=name,
@@ -86,13 +93,33 @@ def _status(run_dir: Path, owner: Owner | None, alive: Alive) -> RunStatus:
         eta_s=_eta(row, steps) if name == "running" else None,
         checkpoint=None if newest is None else newest.name,
         checkpoint_age_s=None if newest is None else now - newest.stat().st_mtime,
-        restarts=_restarts(run_dir, alive),
+        restarts=_restarts(len(ended), alive),
         nodes=alive.nodes,
         job=alive.id or (None if owner is None else owner.job),
         reason=reason,
         told_s=now - state["time"] if "time" in state else None,
         early="early" in state,
+        starts_at=alive.starts if alive.waits else None,
+        seconds=round(spent.seconds, 1),
+        hours=round(spent.hours, 4),
+        hours_of=_hours_of(run_dir),
+        efficiency=efficiency(row.get("training_s"), spent.seconds),
     )
+
+
+def _used(run_dir: Path, ended: Sequence[history.Attempt], until: float) -> Used:
+    """What the run has used until then. An attempt whose row was written, and whose file stayed, is counted once."""
+    known = {row.attempt for row in ended}
+    return used([*ended, *(row for row in history.opened(run_dir) if row.attempt not in known)], until)
+
+
+def _hours_of(run_dir: Path) -> str:
+    """What a rank of the run is: a GPU, or a process."""
+    try:
+        device = str(json.loads((run_dir / "model.json").read_text(encoding="utf-8"))["device"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "process"
+    return "process" if device == "cpu" else "GPU"
 
 
 def _state_and_reason(state: dict[str, Any], alive: Alive, cancelled: str | None) -> tuple[str, str | None]:
@@ -112,9 +139,8 @@ def _state_and_reason(state: dict[str, Any], alive: Alive, cancelled: str | None
     return name, reason
 
 
-def _restarts(run_dir: Path, job: Alive) -> int | None:
+def _restarts(ended: int, job: Alive) -> int | None:
     """Attempts that have ended, but for the last one of a run that is over; without their history, what Slurm says."""
-    ended = len(history.read(run_dir))
     if not ended:
         return job.restarts
     return ended if job.lives else ended - 1
@@ -131,35 +157,6 @@ def all_runs(named: Sequence[Path]) -> list[RunStatus]:
             raise UserError("no runs here", str(path), "bigchem submit CONFIG starts one")
         found += here
     return statuses(found)
-
-
-def table(rows: Sequence[RunStatus]) -> Table:
-    """The rows as a table for the terminal."""
-    made = Table(box=None)
-    columns = ("run", "state", "step", "loss", "tokens/s", "eta", "checkpoint", "restarts", "nodes", "job", "reason")
-    for name in columns:
-        made.add_column(name, overflow="fold", no_wrap=name not in ("checkpoint", "nodes", "reason"))
-    for row in rows:
-        told = "" if row.active is not None or row.told_s is None else f" {duration(row.told_s)} ago"
-        made.add_row(
-            row.run,
-            row.state + told,
-            f"{row.step}/{row.steps}",
-            "-" if row.loss is None else f"{row.loss:.4f}",
-            "-" if row.tokens_per_s is None else f"{row.tokens_per_s:.0f}",
-            "-" if row.eta_s is None else duration(row.eta_s),
-            "-" if row.checkpoint is None else f"{row.checkpoint} {duration(row.checkpoint_age_s or 0)} ago",
-            "-" if row.restarts is None else str(row.restarts),
-            row.nodes or "-",
-            row.job or "-",
-            row.reason or "",
-        )
-    return made
-
-
-def to_json(rows: Sequence[RunStatus]) -> list[dict[str, Any]]:
-    """The rows as plain data."""
-    return [asdict(row) for row in rows]
 
 
 def last_row(path: Path) -> dict[str, Any]:

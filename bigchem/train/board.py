@@ -43,11 +43,11 @@ class Board:
         if self._wandb is not None:
             self._wandb.log(values, step=step)
 
-    def close(self) -> None:
-        """Ends both."""
+    def close(self, *, failed: bool = False) -> None:
+        """Ends both. failed: the page at Weights & Biases shows the run as failed."""
         self._writer.close()
         if self._wandb is not None:
-            self._wandb.finish()
+            self._wandb.finish(exit_code=int(failed))
 
 
 def check_wandb(project: str | None) -> None:

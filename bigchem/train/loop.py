@@ -166,7 +166,16 @@ def attempt(run: Run) -> Outcome | None:
     pace = Pace(config, engine.device)
     with ExitStack() as stack:
         peak = peak_flops(config.train.precision, engine.device)
-        tracker = stack.enter_context(Tracker(config, done.steps, enabled=rank == 0, peak_flops=peak, claim=run.claim))
+        tracker = stack.enter_context(
+            Tracker(
+                config,
+                done.steps,
+                enabled=rank == 0,
+                peak_flops=peak,
+                claim=run.claim,
+                **state.get("tracker", {}),
+            )
+        )
         stream = loader.steps(done.examples)
         stack.callback(stream.close)
         profiler = stack.enter_context(Profiler(config, done.steps, engine.device, enabled=rank == 0))
@@ -203,7 +212,7 @@ def attempt(run: Run) -> Outcome | None:
             published = False
             # Among bad steps nothing is published: if the weights are what went bad, the good checkpoints stay.
             if done.steps == steps or (sound and (due or stop or validation.improved)):
-                state = {"health": health.state(), **validation.best.state()}
+                state = {"health": health.state(), **validation.best.state(), "tracker": tracker.state()}
                 saved = save(run, done, state, final=done.steps == steps or stop)
                 tracker.saved(saved.seconds)
                 due, published = False, saved.path is not None

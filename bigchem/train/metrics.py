@@ -30,6 +30,9 @@ METRICS: dict[str, Metric] = {
         "The same over the devices' dense peak, recomputed activations left out; where the peak is known.",
     ),
     "step_s": Metric("seconds", "throughput/step_s", "Training time of a step, mean since the last row."),
+    "training_s": Metric(
+        "seconds", None, "Training time of all steps done; of steps that were lost and done again, the last time."
+    ),
     "checkpoint_s": Metric(
         "seconds", "throughput/checkpoint_s", "Training stood still for checkpoints since the last row."
     ),

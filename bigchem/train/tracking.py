@@ -29,16 +29,24 @@ class Tracker:
 
     A resumed run appends; rows past its step are cut off first. peak_flops: operations per second that all ranks'
     devices together are built for; None where that is not known, and rows then have no `mfu`. claim: on the run; None
-    where no launcher made one.
+    where no launcher made one. training_s: seconds of training that the checkpoint holds which the run goes on from.
     """
 
     def __init__(
-        self, config: RunConfig, step: int, *, enabled: bool, peak_flops: float | None, claim: Claim | None = None
+        self,
+        config: RunConfig,
+        step: int,
+        *,
+        enabled: bool,
+        peak_flops: float | None,
+        claim: Claim | None = None,
+        training_s: float = 0.0,
     ) -> None:
         self._claim = claim or Claim(config.run_dir)
         self._config, self._enabled, self._peak_flops = config, enabled, peak_flops
         self._saving_s = 0.0
         self._paused_s = 0.0
+        self._trained_s = training_s
         self._restart()
         self._open = ExitStack()
         if not enabled:
@@ -47,7 +55,7 @@ class Tracker:
         self._rows = _rows(config.run_dir / "metrics.jsonl", step)
         self._samples = _rows(config.run_dir / "samples.jsonl", step)
         self._board = Board(config, step)
-        self._open.callback(goes_on, "tensorboard/", self._board.close)
+        self._open.push(self._close_board)
         self._live = LiveLine.where_possible(config.train.steps)
         if self._live is not None:
             self._open.callback(self._live.close)
@@ -57,7 +65,7 @@ class Tracker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._open.close()
+        self._open.__exit__(kind, error, at)
         if self._enabled and self._live is not None and self._line and isinstance(sys.stdout, Tee):
             print(self._line, file=sys.stdout.terminal)  # what the live line showed last; the log has it
 
@@ -78,6 +86,10 @@ class Tracker:
         """Counts seconds that training stood still for something else."""
         self._paused_s += seconds
 
+    def state(self) -> dict[str, float]:
+        """What a checkpoint keeps for the next attempt, as the arguments of this class. Rank 0's counts."""
+        return {"training_s": self._trained_s + self._seconds()}
+
     def log(
         self,
         done: Done,
@@ -93,7 +105,7 @@ class Tracker:
         if not self._enabled:
             return
         steps, valid_s = self._config.train.steps, 0.0 if validated is None else validated.seconds
-        seconds = max(1e-9, time.monotonic() - self._since - self._saving_s - self._paused_s - valid_s)
+        seconds = self._seconds(valid_s)
         speed = self._tokens / seconds
         if self._live is not None:
             left = duration((steps - done.steps) * seconds / self._steps)
@@ -113,6 +125,7 @@ class Tracker:
             "tflops": self._flops / seconds / 1e12,
             **({} if self._peak_flops is None else {"mfu": self._flops / seconds / self._peak_flops}),
             "step_s": seconds / self._steps,
+            "training_s": self._trained_s + seconds,
             "checkpoint_s": self._saving_s,
             "valid_s": valid_s,
             "fill": self._tokens / self._room,
@@ -128,8 +141,13 @@ class Tracker:
             f"step {done.steps}/{steps}  loss {loss.mean:.4f}  lr {lr:.2e}  grad {grad_norm:.2f}  "
             f"{speed:.0f} tokens/s{mfu}  eta {eta:.0f} s" + ("  left out" if left_out else "")
         )
+        self._trained_s += seconds
         self._saving_s = self._paused_s = 0.0
         self._restart()
+
+    def _seconds(self, valid_s: float = 0.0) -> float:
+        """Training time since the last row."""
+        return max(1e-9, time.monotonic() - self._since - self._saving_s - self._paused_s - valid_s)
 
     def _write(self, row: dict[str, float], samples: list[Sample]) -> None:
         step = int(row["step"])
@@ -138,6 +156,9 @@ class Tracker:
         self._samples.add(*({"step": step, **sample.as_json()} for sample in samples))
         goes_on("tensorboard/", lambda: self._board.show(step, row, samples))
         goes_on("state.json", lambda: self._running(step))
+
+    def _close_board(self, kind: type[BaseException] | None, *_: object) -> None:
+        goes_on("tensorboard/", lambda: self._board.close(failed=kind is not None))
 
     def _running(self, step: int) -> None:
         self._claim.move(Writer.RANK_0, State.RUNNING, step=step, steps=self._config.train.steps)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,14 @@ from bigchem.launch.cluster import ClusterProfile, load_profile
 from bigchem.launch.history import Attempt
 from bigchem.launch.owner import Alive
 from bigchem.launch.status import _state_and_reason, all_runs, run_status
+from bigchem.launch.status_table import to_markdown
 from bigchem.launch.submit import resume, submit
 
-ANSWER = "{job:<40}|{state:<20}|{reason:<80}|{nodes:<500}|{restarts:<10}|"
+ANSWER = "{job:<40}|{state:<20}|{reason:<80}|{nodes:<500}|{restarts:<10}|{starts:<25}|"
 
 
-def line(job: str, state: str, reason: str = "None", nodes: str = "", restarts: int = 0) -> str:
-    return ANSWER.format(job=job, state=state, reason=reason, nodes=nodes, restarts=restarts)
+def line(job: str, state: str, reason: str = "None", nodes: str = "", restarts: int = 0, starts: str = "N/A") -> str:
+    return ANSWER.format(job=job, state=state, reason=reason, nodes=nodes, restarts=restarts, starts=starts)
 
 
 def program(folder: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,15 +49,18 @@ def make_run(folder: Path, job: str, state: str = "running", **more: Any) -> Pat
     told = {"state": state, "time": time.time() - 90, "step": 250, "steps": 1000}
     (folder / "state.json").write_text(json.dumps(told))
     owned(folder, job, **more)
-    row = {"step": 250, "tokens": 250_000, "loss": 2.5, "tokens_per_s": 500.0}
+    row = {"step": 250, "tokens": 250_000, "loss": 2.5, "tokens_per_s": 500.0, "training_s": 2700.0}
+    opened = Attempt(3, job, 1, "gpu01", 8, 0, time.time() - 1800)
+    (folder / "attempt.json").write_text(json.dumps(asdict(opened)))
+    (folder / "model.json").write_text(json.dumps({"device": "NVIDIA H100 80GB HBM3"}))
     (folder / "metrics.jsonl").write_text((json.dumps(row) + "\n") * 250)
     return folder
 
 
 def test_a_row_has_what_the_folder_and_slurm_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(tmp_path / "base", "7")
-    row = Attempt(1, "6", 0, "gpu01", 8, 0, 1.0, 100, "preempted")
-    (run / "history.jsonl").write_text(f"{json.dumps(asdict(row))}\n" * 2)
+    ended = [Attempt(number, "6", 0, "gpu01", 4, 0, 1.0, 100, "preempted", seconds=900.0) for number in (1, 2)]
+    (run / "history.jsonl").write_text("".join(f"{json.dumps(asdict(row))}\n" for row in ended))
     program(tmp_path, "squeue", f"echo '{line('7', 'RUNNING', nodes='gpu[01-02]', restarts=1)}'", monkeypatch)
     row = run_status(run)
     assert (row.run, row.state, row.active, row.job, row.nodes) == ("base", "running", True, "7", "gpu[01-02]")
@@ -66,6 +71,29 @@ def test_a_row_has_what_the_folder_and_slurm_say(tmp_path: Path, monkeypatch: py
     assert row.checkpoint_age_s is not None
     assert row.checkpoint_age_s < 60
     assert 90 <= (row.told_s or 0) < 150
+    assert row.starts_at is None
+    assert (row.seconds, row.hours) == pytest.approx((3600, 6.0), abs=5)  # twice 900 s of 4 ranks, 1800 s of 8
+    assert row.hours_of == "GPU"
+    assert row.efficiency == pytest.approx(0.75, abs=0.01)
+
+
+def test_an_attempt_whose_job_is_gone_counts_until_the_run_last_spoke(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "gone", "7")
+    program(tmp_path, "squeue", "exit 0", monkeypatch)
+    row = run_status(run)
+    assert row.state == "lost"
+    assert row.seconds == pytest.approx(1800 - 90, abs=5)
+
+
+def test_a_waiting_run_says_when_slurm_expects_to_start_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path / "base", "7")
+    soon = datetime.now().replace(microsecond=0) + timedelta(minutes=5)
+    program(tmp_path, "squeue", f"echo '{line('7', 'PENDING', 'Priority', starts=soon.isoformat())}'", monkeypatch)
+    row = run_status(run)
+    assert (row.state, row.starts_at) == ("queued", soon.timestamp())
+    assert f"queued, starts ~{soon:%H:%M}" in to_markdown([row])
 
 
 def test_a_hundred_runs_are_told_in_a_second_by_one_call_of_squeue(
@@ -146,7 +174,7 @@ def test_a_state_is_told_with_its_reason(
 def test_squeues_lines_are_read_and_others_left() -> None:
     text = "\n".join(
         [
-            line("12", "PENDING", "Resources"),
+            line("12", "PENDING", "Resources", starts="2026-11-29T14:05:12"),
             line("13_4", "RUNNING", nodes="gpu[01-02,07]", restarts=2),
             line("14", "OUT_OF_MEMORY", "OutOfMemory"),
             "slurm_load_jobs: a warning",
@@ -154,7 +182,7 @@ def test_squeues_lines_are_read_and_others_left() -> None:
     )
     jobs = squeue.parsed(text)
     assert jobs == {
-        "12": squeue.Job("PENDING", "Resources"),
+        "12": squeue.Job("PENDING", "Resources", starts=datetime(2026, 11, 29, 14, 5, 12).timestamp()),
         "13_4": squeue.Job("RUNNING", None, "gpu[01-02,07]", 2),
         "14": squeue.Job("OUT_OF_MEMORY", "OutOfMemory"),
     }

@@ -24,7 +24,8 @@ from bigchem.launch import executors
 from bigchem.launch.cancel import cancel
 from bigchem.launch.cluster import ClusterProfile, load_profile
 from bigchem.launch.snapshot import snapshot
-from bigchem.launch.status import RunStatus, all_runs, run_status, to_json
+from bigchem.launch.status import RunStatus, all_runs, run_status
+from bigchem.launch.status_table import to_json
 from bigchem.launch.submit import resume, submit, wait
 from bigchem.launch.sweeps import SweepRun, submit_sweep
 

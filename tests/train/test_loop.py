@@ -100,6 +100,12 @@ def test_every_step_has_its_own_learning_rate(seen: Seen) -> None:
     assert len(set(expected[:6])) > 4
 
 
+def test_training_time_adds_up_over_a_resumption(seen: Seen) -> None:
+    rows = [json.loads(line) for line in (seen[0].run_dir / "metrics.jsonl").read_text().splitlines()]
+    sums = [sum(row["step_s"] for row in rows[: number + 1]) for number in range(13)]
+    assert [row["training_s"] for row in rows] == pytest.approx(sums, abs=0.2)
+
+
 def test_the_clock_knows_how_long_the_last_save_took(seen: Seen) -> None:
     for rank in seen[1]:
         assert rank["clock_s"] == rank["save_s"]

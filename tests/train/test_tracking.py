@@ -43,8 +43,8 @@ class Run:
         self.file.write(json.dumps(value) + "\\n")
     def log(self, values, step):
         self.write({"step": step, **values})
-    def finish(self):
-        self.write("finished")
+    def finish(self, exit_code=None):
+        self.write({"exit code": exit_code})
         self.file.close()
 """
 """A wandb that writes what it is given into the run folder."""
@@ -73,7 +73,7 @@ def test_mfu_is_told_where_the_peak_is_known(peak: float | None, tmp_path: Path,
 def test_time_spent_saving_is_told_apart_from_training_time(tmp_path: Path) -> None:
     config = config_of(tmp_path, tmp_path, "run", train={"log_every": 2})
     config.run_dir.mkdir()
-    with Tracker(config, 0, enabled=True, peak_flops=None) as tracker:
+    with Tracker(config, 0, enabled=True, peak_flops=None, training_s=10.0) as tracker:
         tracker._since -= 1 + 2 + 100 + 50  # two steps of 1 and 2 s, a checkpoint in between, and a profile
         for step in (1, 2):
             tracker.count(tokens=300, room=400, flops=1e12, wait_s=0.3)
@@ -82,10 +82,23 @@ def test_time_spent_saving_is_told_apart_from_training_time(tmp_path: Path) -> N
                 tracker.paused(50)
             else:
                 tracker.log(Done(step, 4, 100), LOSS, 1e-3, 1.0, None)
+        tracker._since -= 4
+        assert tracker.state()["training_s"] == pytest.approx(17, abs=1)  # as a checkpoint keeps it, between two rows
     (row,) = rows_of(config)
+    assert row["training_s"] == pytest.approx(13, abs=1)
     found = {name: row[name] for name in ("tokens_per_s", "step_s", "checkpoint_s", "valid_s", "data_wait", "fill")}
     expected = {"tokens_per_s": 200, "step_s": 1.5, "checkpoint_s": 100, "valid_s": 0, "data_wait": 0.2, "fill": 0.75}
     assert found == pytest.approx(expected, rel=0.1)
+
+
+def test_an_error_makes_a_run_at_wandb_a_failed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "wandb.py").write_text(STAND_IN)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = config_of(tmp_path, tmp_path, "run", train={"wandb": "project"})
+    config.run_dir.mkdir()
+    with pytest.raises(ValueError, match="wrong"), Tracker(config, 0, enabled=True, peak_flops=None):
+        raise ValueError("wrong")
+    assert (config.run_dir / "wandb.jsonl").read_text().splitlines()[-1] == '{"exit code": 1}'
 
 
 def test_a_full_disk_costs_rows_of_metrics_and_not_the_run(
@@ -218,7 +231,7 @@ def test_wandb_gets_the_same_values_under_the_same_names(on_a_terminal: tuple[Ru
     first, *logged, last = [json.loads(line) for line in (config.run_dir / "wandb.jsonl").read_text().splitlines()]
     known = (config.run_dir / "wandb_id").read_text()
     assert first == {"project": "project", "name": "run", "id": known, "resume": "allow", "lr": 1e-3}
-    assert last == "finished"
+    assert last == {"exit code": 0}
     assert [(x["step"], x["loss/all"], x.get("validation/loss")) for x in logged] == [
         (x["step"], x["loss"], x.get("valid_loss")) for x in rows_of(config)
     ]
