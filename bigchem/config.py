@@ -283,6 +283,30 @@ class EvaluateConfig(Section):
         return self
 
 
+class NotifyConfig(Section):
+    """Who is told when a run ends, fails or stands still; docs/training.md has the messages."""
+
+    on: tuple[Literal["end", "failure", "stall"], ...] = ("end", "failure", "stall")
+    """What is told. `end`: the run is finished, or was stopped. `failure`: it has failed and is not started again.
+    `stall`: it hangs."""
+    command: tuple[str, ...] = ()
+    """A program and its arguments, without a shell. The message is JSON on its stdin; BIGCHEM_RUN, BIGCHEM_EVENT,
+    BIGCHEM_STATE and BIGCHEM_REASON are in its environment. Empty: none."""
+    webhook_env: str | None = None
+    """Environment variable that holds the URL to which {"text": ...} is sent, as Slack and Mattermost take it. The URL
+    itself is a secret, and run folders are not. None: no webhook."""
+    stall_s: Annotated[float, Field(ge=0.0)] = 0.0
+    """Seconds without a finished step after which a stall is told while the run goes on. 0: only a hang is, which ends
+    the attempt after health.hang_s."""
+
+    @model_validator(mode="after")
+    def _check(self) -> NotifyConfig:
+        name = self.webhook_env
+        if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError("webhook_env is the name of a variable, not the URL: a run's files are no place for it")
+        return self
+
+
 class RunConfig(Section):
     """One run: what is trained on what, how, and how it is judged."""
 
@@ -301,6 +325,7 @@ class RunConfig(Section):
     validation: ValidationConfig = ValidationConfig()
     health: HealthConfig = HealthConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    notify: NotifyConfig = NotifyConfig()
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:

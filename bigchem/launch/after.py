@@ -20,7 +20,7 @@ from bigchem.errors import UserError
 from bigchem.launch import elastic, history, owner
 from bigchem.launch.slurm import client, nodes, said
 from bigchem.launch.slurm.nodes import Exclusion
-from bigchem.train import ownership
+from bigchem.train import notify, ownership
 from bigchem.train.lifecycle import ENDS, End, State, Writer, end_of
 from bigchem.train.rows import goes_on
 from bigchem.train.state import end, move, read_state
@@ -71,6 +71,7 @@ def settle(run_dir: Path, code: int, max_requeues: int, env: Mapping[str, str], 
         # Before it is asked for: this process ends with the old job, and the new one has the word then.
         goes_on("state.json", lambda: end(run_dir, Writer.BATCH, how, reason))
         print(f"{how}: {reason}: job {job} is started again", file=sys.stderr, flush=True)
+        notify.tell(run_dir)  # of a hang
         refused = _requeued(run_dir, job, shunned)
     if refused is not None:
         kept = ENDS[how].state or State.FAILED
@@ -160,6 +161,7 @@ def main(folder: str, code: int) -> int:
     job = DelayedSubmission.load(paths.submitted_pickle).function
     if not settle(Path(job.run_dir), code, job.max_requeues, os.environ, paths.stderr):
         elastic.stop(Path(job.run_dir))
+    notify.tell(Path(job.run_dir))
     return code
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 from bigchem.errors import UserError, full_disk
 from bigchem.launch import owner
 from bigchem.launch.roll import AbsentError
-from bigchem.train import peers
+from bigchem.train import notify, peers
 from bigchem.train.checkpoint import latest
 from bigchem.train.clock import is_limit_signal
 from bigchem.train.leave import code_after, leave
@@ -84,7 +84,8 @@ def failed(claim: Claim, rank: int, error: BaseException) -> End:
         return End.DISOWNED
     how = End.MISTAKE if is_mistake(error) else End.ERROR
     with suppress(OSError):  # a full disk must not hide the first error
-        claim.end(Writer.ANY_RANK, how, reason_of(error), rank=rank)
+        if claim.end(Writer.ANY_RANK, how, reason_of(error), rank=rank):
+            notify.tell_from_rank(claim.run_dir)
     if rank == 0:
         owner.release(claim)
     return how

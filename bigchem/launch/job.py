@@ -24,7 +24,7 @@ from bigchem.launch.roll import AbsentError
 from bigchem.launch.scratch import use_scratch
 from bigchem.launch.secret import rendezvous_key
 from bigchem.progress import Tee
-from bigchem.train import ownership, peers, recorder
+from bigchem.train import notify, ownership, peers, recorder
 from bigchem.train.clock import LIMIT_SIGNAL
 from bigchem.train.leave import leave, peer_lost
 from bigchem.train.lifecycle import ENDS, EXIT_AGAIN, End, State, Writer
@@ -220,6 +220,7 @@ def run(
         history.close(run_dir)
         if not ENDS[how].again:
             owner.release(claim)
+        notify.tell_from_rank(run_dir)
     finish()
     return how
 

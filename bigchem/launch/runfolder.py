@@ -20,6 +20,7 @@ from bigchem.errors import UserError
 from bigchem.launch import history
 from bigchem.model import hub, presets
 from bigchem.tasks import TASKS
+from bigchem.train import notify
 from bigchem.train.best import validated_tasks
 from bigchem.train.board import check_wandb
 from bigchem.train.checkpoint import latest, newest_readable
@@ -95,6 +96,7 @@ def preflight(config: RunConfig, world_size: int) -> None:
     if config.validation.every:
         validated_tasks(config, data)
     check_wandb(config.train.wandb)
+    notify.check(config.notify)
     newest = newest_readable(config.run_dir / "checkpoints")
     if newest is not None:
         path, manifest = newest

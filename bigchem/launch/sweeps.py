@@ -53,6 +53,7 @@ class EvaluationJob:
         from bigchem.launch.job import consolidate_and_evaluate, log_to
         from bigchem.launch.rendezvous import rendezvous
         from bigchem.launch.secret import rendezvous_key
+        from bigchem.train import notify
         from bigchem.train.lifecycle import State, Writer
         from bigchem.train.state import move, read_state
 
@@ -69,11 +70,14 @@ class EvaluationJob:
         def record(error: BaseException) -> None:
             told = f"not evaluated: {ends.reason_of(error)}"
             move(run_dir, Writer.EVALUATION, State.TRAINED, end=before.get("end"), reason=told)
+            notify.tell(run_dir, notify.RANK_WAIT_S)
 
         with ends.together(record):
             start(place, key=rendezvous_key(run_dir, place))
             consolidate_and_evaluate(strict.load(RunConfig, run_dir / "config.toml"), place, claim)
             finish()
+        if place.rank == 0:
+            notify.tell(run_dir)
 
     def checkpoint(self) -> object:
         """submitit's hook for preemption and the time limit: predictions go on where they were."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from bigchem.config import RunConfig
+from bigchem.config import NotifyConfig, RunConfig
 from bigchem.data.loader import LoadedStep, Loader
 from bigchem.data.plan import Cost, flops_cost, open_data
 from bigchem.data.shards import Data
@@ -30,6 +30,7 @@ from bigchem.train.health import Bad, Health, RollBacks
 from bigchem.train.ledger import Ledger
 from bigchem.train.lifecycle import EXIT_AGAIN, End, State, Writer
 from bigchem.train.model import build, peak_flops, record, with_local_weights
+from bigchem.train.notify import Stall
 from bigchem.train.ownership import Claim, Lookout
 from bigchem.train.pace import Pace
 from bigchem.train.probe import Probe
@@ -122,7 +123,8 @@ def train(
         flag = stack.enter_context(StopFlag(tell=rank == 0))
         unwatched = stack.enter_context(ExitStack())  # left after the watchdog: the last copy may take hours
         hang_s, beats = config.health.hang_s, device_beats(device)
-        watchdog = stack.enter_context(Watchdog(config.run_dir, rank, world_size, hang_s, requeue, beats, claim))
+        look = Stall(config.run_dir, config.notify if rank == 0 else NotifyConfig()).look
+        watchdog = stack.enter_context(Watchdog(config.run_dir, rank, world_size, hang_s, requeue, beats, claim, look))
         clock = Clock(job_end(os.environ, time.time()), time.time(), moves=end_moves(os.environ))
         watchdog.beat("download")
         config = with_local_weights(config)

@@ -31,7 +31,7 @@ from typing import NoReturn
 
 import bigchem
 from bigchem import strict
-from bigchem.train import events, peers, recorder
+from bigchem.train import events, notify, peers, recorder
 from bigchem.train.device_beats import DeviceBeats
 from bigchem.train.leave import answered, code_after, leave
 from bigchem.train.lifecycle import EXIT_AGAIN, End, Writer, has_left_word
@@ -84,8 +84,8 @@ class Watchdog:
     """While entered, watches this rank. Every rank enters it. hang_s = 0: only the run folder is watched.
 
     requeue: gives the exit code by which the launcher starts the job again; called with True, by one rank, it tells the
-    launcher first. device: of this rank. claim: on the run; None where no launcher made one. clock: seconds of this
-    process's own time.
+    launcher first. device: of this rank. claim: on the run; None where no launcher made one. on_look: gets the steps
+    done and this process's own time, about once a second. clock: seconds of that time.
     """
 
     def __init__(
@@ -97,9 +97,11 @@ class Watchdog:
         requeue: Requeue,
         device: DeviceBeats | None = None,
         claim: Claim | None = None,
+        on_look: Callable[[int, float], object] = lambda step, now: None,
     ) -> None:
         self._run_dir, self._rank, self._world_size, self._hang_s = run_dir, rank, world_size, hang_s
         self._requeue, self._device, self._claim = requeue, device, claim or Claim(run_dir)
+        self._on_look = on_look
         self._folder = run_dir / "health"
         self._main = threading.main_thread().ident or 0
         self._pause_s = min(LOOK_S, hang_s / 5) if hang_s else LOOK_S
@@ -143,6 +145,7 @@ class Watchdog:
         missing, looked = 0, self.clock()
         while not self._stop.wait(self._tick_s):
             self.clock.tick()
+            self._on_look(self._now[0], self.clock())
             called = False
             if self.clock() - looked >= self._pause_s:
                 looked, called = self.clock(), self._called.exists()
@@ -181,6 +184,7 @@ class Watchdog:
             self._on_terminal(line)
             with suppress(OSError):
                 self._claim.end(Writer.ANY_RANK, End.HUNG, f"hang at step {record.step + 1}: {line}")
+            notify.tell_from_rank(self._run_dir)
             leave(self._requeue(True))
         print(f"hang: {line}", file=sys.stderr, flush=True)
         time.sleep(self._pause_s)  # the lowest rank is the one to tell state.json and the launcher

@@ -22,6 +22,7 @@ class Server(ThreadingHTTPServer):
         self.folder = folder
         self.faults: defaultdict[str, list[str]] = defaultdict(list)
         self.requests: Counter[str] = Counter()
+        self.posted: list[tuple[str, bytes]] = []
         self.release = threading.Event()
         self.lock = threading.Lock()
 
@@ -64,6 +65,24 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.release.wait(30)
             return
         self.wfile.write(content)
+
+    def do_POST(self) -> None:
+        """Keeps what is posted; a fault's number is the answer's."""
+        name = self.path.lstrip("/")
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with self.server.lock:
+            self.server.posted.append((name, body))
+            faults = self.server.faults[name]
+            fault = faults.pop(0) if faults else ""
+        if fault == "stall":
+            self.server.release.wait(30)
+        if fault.isdigit():
+            self.send_error(int(fault))
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
 
     def log_message(self, *_: object) -> None:
         """Silent."""

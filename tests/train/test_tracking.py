@@ -105,6 +105,7 @@ def test_a_full_disk_costs_rows_of_metrics_and_not_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = config_of(tmp_path, tmp_path, "run")
+    config.run_dir.mkdir()
     write_state(config.run_dir, "prepared")
 
     def full(*arguments: object, **more: object) -> None:
