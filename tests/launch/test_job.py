@@ -46,11 +46,21 @@ def extended(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunC
     """Two ranks: three steps with an evaluation, then, with the field changed, three more without."""
     tmp_path = tmp_path_factory.mktemp("torchrun")
     evaluate = {"at_end": True, "max_rows": 3, "max_new_tokens": 8, "bootstrap": 0}
-    config = config_of(tmp_path / "runs", small_data, "extended", train={"steps": 3}, evaluate=evaluate)
+    told = {"command": ["tee", "-a", str(tmp_path / "told.jsonl")]}
+    config = config_of(tmp_path / "runs", small_data, "extended", train={"steps": 3}, evaluate=evaluate, notify=told)
     for overrides in ([], ["train.steps=6", "evaluate.at_end=false"]):
         done = torchrun(config, tmp_path, *overrides)
         assert done.returncode == 0, done.stderr[-3000:]
     return config
+
+
+def test_each_end_is_told_once(extended: RunConfig) -> None:
+    text = (extended.run_dir.parents[1] / "told.jsonl").read_text().replace("}{", "}\n{")
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert [(row["event"], row["state"], row["step"]) for row in rows] == [
+        ("end", "finished", 3),
+        ("end", "trained", 6),
+    ]
 
 
 def test_every_rank_follows_a_changed_configuration(extended: RunConfig) -> None:

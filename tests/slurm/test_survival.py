@@ -45,12 +45,21 @@ class Survived:
 
 
 def run_of(small_data: Path, tmp_path: Path, name: str, steps: int = 40) -> RunConfig:
+    """A run whose messages to people go into a file: see `messages`."""
     return config_of(
         *(tmp_path / "runs", small_data, name),
+        notify={"command": ["sh", "-c", f"cat >>'{tmp_path}/told.jsonl'; echo >>'{tmp_path}/told.jsonl'"]},
         train={"steps": steps, "ledger": True},
         checkpoint={"every": EVERY, "keep": 2},
         data={"global_tokens": 3000},
     )
+
+
+def messages(tmp_path: Path) -> list[tuple[str, str]]:
+    """Event and state of each message that was sent."""
+    file = tmp_path / "told.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    return [(row["event"], row["state"]) for row in rows]
 
 
 def profile_of(**fields: Any) -> ClusterProfile:
@@ -167,6 +176,13 @@ def test_a_run_outlives_a_signal_a_killed_rank_and_a_preemption(
     assert [row.failed_nodes for row in history.read(config.run_dir)] == ["", "node2", "", ""]
     assert told[0].lost == told[2].lost == 0
     assert 0 < told[1].lost < EVERY + 1
+    until(lambda: messages(tmp_path), "nobody is told of its end")
+    assert messages(tmp_path) == [("end", "trained")]  # and of none of its requeues
+    status = run_status(config.run_dir)
+    trained_s = json.loads((config.run_dir / "metrics.jsonl").read_text().splitlines()[-1])["training_s"]
+    assert status.efficiency == pytest.approx(trained_s / status.seconds, abs=0.01)
+    assert 0 < status.efficiency < 1
+    assert status.hours == pytest.approx(4 * status.seconds / 3600, rel=0.01)
 
 
 @pytest.mark.slow
@@ -181,6 +197,8 @@ def test_a_job_that_dies_at_the_same_step_three_times_is_not_started_again(
     until(lambda: read_state(config.run_dir)["state"] == "failed", "it does not fail")
     until(lambda: not run_status(config.run_dir).active, "its job does not end")
     assert "3 attempts in a row ended after step 0 (killed, killed, killed)" in str(run_status(config.run_dir).reason)
+    until(lambda: messages(tmp_path), "nobody is told of its failure")
+    assert messages(tmp_path) == [("failure", "failed")]
     assert f"JobId={submitted.job.job_id}" in testbed.call("scontrol", "show", "job", str(submitted.job.job_id))
 
 
@@ -232,6 +250,16 @@ def test_a_job_whose_srun_fails_before_any_rank_begins_is_not_started_again_and_
     assert "Requested node configuration is not available" in str(run_status(config.run_dir).reason)
     until(lambda: run_status(config.run_dir).active is False, "its job does not end")
     assert [row.end for row in history.read(config.run_dir)] == ["not launched"]
+    until(lambda: messages(tmp_path) == [("failure", "failed")], "nobody is told of its failure")
+
+
+def test_a_job_that_waits_says_when_it_is_expected_to_start(testbed: Bed, small_data: Path, tmp_path: Path) -> None:
+    config = run_of(small_data, tmp_path, "later")
+    submit(config, profile_of(nodes=1, tasks_per_node=1, sbatch={"begin": "now+3600"}))
+    status = run_status(config.run_dir)
+    assert (status.state, status.reason) == ("queued", "BeginTime")
+    assert status.starts_at == pytest.approx(time.time() + 3600, abs=60)
+    cancel(config.run_dir)
 
 
 @pytest.mark.parametrize("why", ["PartitionDown", "JobHeldUser"])

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,11 @@ def test_a_run_is_submitted_seen_cancelled_and_resumed(
     out = io.BytesIO()
     logs.show(run, out, follow=True)  # returns when the run is over
     assert b"SIGINT: saved" in out.getvalue()
+    merged = io.BytesIO()
+    logs.show(run, merged, rank=None, lines=10**6)
+    heads = [line.split()[:2] for line in merged.getvalue().decode().splitlines()]
+    assert {rank for _, rank in heads} == {str(rank) for rank in range(PROFILE.world_size)}
+    assert heads == sorted(heads, key=itemgetter(0))
     status = until(run, lambda row: row.active is False)
     assert (status.state, status.checkpoint) == ("cancelled", f"step_{status.step:08d}")
     held = PROFILE.model_copy(update={"sbatch": {"hold": True}})
