@@ -105,7 +105,7 @@ def summary_lines(found: Summary) -> str:
     eta = "unknown" if found.eta_s is None else duration(found.eta_s)
     if not found.on_their_way:
         eta = "nothing is on its way"
-    stranded = f"; {found.stranded} are neither done nor on their way" if found.stranded else ""
+    stranded = f"; {found.stranded} neither done nor on the way" if found.stranded else ""
     return "\n".join(
         [
             f"{found.runs} runs   {states}",
