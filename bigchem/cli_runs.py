@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -158,10 +159,19 @@ def cancel(
 
     Example: bigchem cancel runs/base
     """
+    from bigchem.errors import UserError
     from bigchem.launch import cancel as launch
 
+    unreached: list[UserError] = []
     for run in runs:
-        print(f"{run}: {launch.cancel(run, now=now)}", flush=True)
+        try:
+            print(f"{run}: {launch.cancel(run, now=now)}", flush=True)
+        except UserError as error:  # the others are cancelled all the same
+            unreached.append(error)
+    for other in unreached[1:]:
+        print(f"error: {other}", file=sys.stderr)
+    if unreached:
+        raise unreached[0]
 
 
 @app.command()

@@ -21,7 +21,8 @@ from bigchem.launch import elastic, history, owner
 from bigchem.launch.slurm import client, nodes, said
 from bigchem.launch.slurm.nodes import Exclusion
 from bigchem.train import notify, ownership
-from bigchem.train.lifecycle import ENDS, End, State, Writer, end_of
+from bigchem.train.lifecycle import ENDS, EXIT_AGAIN, End, State, Writer, end_of
+from bigchem.train.ownership import Owner
 from bigchem.train.rows import goes_on
 from bigchem.train.state import end, move, read_state
 
@@ -29,7 +30,11 @@ CALL_S = 5.0
 TRIES, TRY_S, PAUSE_S = 10, 30.0, 10.0
 """A controller that is being restarted does not answer for a while."""
 _REFUSED = re.compile(r"srun: (error|fatal): (?!.*\btasks? [\d,-]+:)|slurmstepd: error: execve|setup failed")
-_PASSES = re.compile(r"timed out|unable to contact|connection refused|temporarily|node failure|\*\*\*", re.IGNORECASE)
+_PASSES = re.compile(
+    r"timed out|unable to contact|connection|temporarily|node failure|zero bytes|completing or completed|are busy"
+    r"|launch failed|\*\*\*",
+    re.IGNORECASE,
+)
 """What the next start may not meet again."""
 
 
@@ -38,11 +43,14 @@ def settle(run_dir: Path, code: int, max_requeues: int, env: Mapping[str, str], 
 
     code: srun's exit code, the largest of its tasks'. env: the batch script's. errors: the file with what srun printed.
     """
+    if not (run_dir / "config.toml").is_file() and code != EXIT_AGAIN:
+        raise UserError(
+            "no run folder: it has no config.toml", str(run_dir), "name the run that the line before trains"
+        )
     job, restart = owner.job_id(env), int(env.get("SLURM_RESTART_COUNT", "0"))
     has_run = ownership.read(run_dir)
     if has_run is None or not owner.is_jobs(has_run, env):
-        print(f"not started again: the run belongs to {has_run or 'nobody'}", file=sys.stderr)
-        return True
+        return _without_claim(run_dir, has_run, code, restart, max_requeues, job)
     rows = history.read(run_dir)
     begun = any((row.job, row.restart) == (job, restart) for row in (*history.opened(run_dir), *rows[-1:]))
     if not begun:  # not even rank 0 has come as far as that; an older attempt may stand open
@@ -57,7 +65,7 @@ def settle(run_dir: Path, code: int, max_requeues: int, env: Mapping[str, str], 
     if code == 0 or not ENDS[how].again or owner.cancelled_by(run_dir, has_run):
         return False
     state = read_state(run_dir)
-    if not begun and end_of(state) is End.MISTAKE:  # told before the attempt was begun
+    if not begun and end_of(state) in (End.MISTAKE, End.ERROR):  # told before the attempt was begun
         return False
     reason = str(state.get("reason", ""))
     if how is End.KILLED:
@@ -78,6 +86,20 @@ def settle(run_dir: Path, code: int, max_requeues: int, env: Mapping[str, str], 
         words = f"{reason}; {refused}" if reason else refused
         goes_on("state.json", lambda: move(run_dir, Writer.BATCH, kept, end=how, reason=words, given_up=True))
         print(f"not started again: {words}", file=sys.stderr)
+    return refused is None
+
+
+def _without_claim(run_dir: Path, has_run: Owner | None, code: int, restart: int, max_requeues: int, job: str) -> bool:
+    """A job that ended before its ranks had met, so that the run is not its own; whether it is started again. It is if
+    that may pass and nobody else has the run."""
+    ((_, found),) = owner.look([run_dir])
+    if code != EXIT_AGAIN or found.lives is not False or restart >= max_requeues:
+        print(f"not started again: the run belongs to {has_run or 'nobody'} (exit code {code})", file=sys.stderr)
+        return False
+    print(f"its ranks have not met: job {job} is started again", file=sys.stderr, flush=True)
+    refused = _requeued(run_dir, job, Exclusion())
+    if refused is not None:
+        print(f"not started again: {refused}", file=sys.stderr)
     return refused is None
 
 

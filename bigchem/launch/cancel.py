@@ -38,7 +38,7 @@ def cancel(run_dir: Path, *, now: bool = False) -> str:
             return f"{lifecycle.shown(state, found.job)}: nothing to cancel"
         mark_cancelled(run_dir, owner)  # before: what ends now is not to be started again
         try:
-            saves = _end_on_slurm(owner, found, now) if owner.on_slurm else _end_here(run_dir, owner, now)
+            saves = _end_here(run_dir, owner, now) if _is_ours(owner) else _end_on_slurm(owner, found, now)
         except BaseException:
             unmark_cancelled(run_dir)
             raise
@@ -70,6 +70,15 @@ def cancel_all(run_dirs: Sequence[Path], say: Callable[[str], object], *, now: b
     if unreached:
         what = f"{len(unreached)} of {len(rows)} runs were not cancelled: {unreached[0].what}"
         raise UserError(what, unreached[0].where, unreached[0].hint)
+
+
+def _is_ours(owner: Owner) -> bool:
+    """Whether its process is to be signalled, and no job: also where a person started it in the shell of an allocation,
+    which Slurm does not know as the job's."""
+    if not owner.on_slurm:
+        return True
+    shell = owner.executor == "here" and not owner.launch
+    return shell and owner.process is not None and _is_visible(owner.process)
 
 
 def _end_on_slurm(owner: Owner, found: Alive, now: bool) -> bool:

@@ -125,9 +125,17 @@ def unmet(claim: Claim, rank: int, error: AbsentError, requeue: Requeue) -> NoRe
 def bereft(claim: Claim, rank: int, words: str, requeue: Requeue, *, begun: bool) -> NoReturn:
     """Leaves, for the job to be started again, as another rank is gone; unless that one has left word why. begun: this
     attempt's state is in state.json; else it is the word of an earlier one."""
+    _one.acquire()  # for good
+    try:
+        _say_what_is_lost(claim, rank, words, requeue, begun=begun)
+    except Exception:  # a file system that errs: whoever waits for the lock must not wait for ever
+        traceback.print_exc()
+    leave(EXIT_AGAIN)
+
+
+def _say_what_is_lost(claim: Claim, rank: int, words: str, requeue: Requeue, *, begun: bool) -> None:
     from bigchem.train import events
 
-    _one.acquire()  # for good
     time.sleep(WORD_S * (1 + min(rank, 9) / 10))  # a notice that comes meanwhile ends this process
     before = read_state(claim.run_dir)
     told = f"rank {rank} lost its connection to another rank after step {before.get('step', 0)} ({words})"

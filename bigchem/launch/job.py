@@ -27,10 +27,9 @@ from bigchem.progress import Tee
 from bigchem.train import notify, ownership, peers, recorder
 from bigchem.train.clock import LIMIT_SIGNAL
 from bigchem.train.leave import leave, peer_lost
-from bigchem.train.lifecycle import ENDS, EXIT_AGAIN, End, State, Writer
+from bigchem.train.lifecycle import ENDS, EXIT_AGAIN, End, State, Writer, exit_code
 from bigchem.train.ownership import Claim
 from bigchem.train.rows import Log, goes_on
-from bigchem.train.state import move
 
 if TYPE_CHECKING:
     import torch
@@ -71,9 +70,11 @@ class Job:
         self._say_when_it_ends(place)
         log_to(run_dir, place.rank, tee=False)
         if place.launcher == "slurm":
+            owner.await_submitter(run_dir, os.environ, SUBMITTER_S)
             if _was_cancelled(run_dir, os.environ):
                 if place.rank == 0:
                     owner.of_job(run_dir, os.environ).end(Writer.RANK_0, End.STOPPED, "cancelled")
+                    leave(exit_code(End.STOPPED))
                 return End.STOPPED
             ends.make_way_unless_training(run_dir, place.rank)
 
@@ -84,14 +85,13 @@ class Job:
                 return int(told.code or 0) & 0xFF
             return EXIT_AGAIN
 
-        try:
-            claim = claimed(run_dir, place) if place.rank == 0 else owner.of_job(run_dir, os.environ)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)  # into the rank's log
-            raise
-        how = run(run_dir, place, claim, requeue=requeue)
-        if ENDS[how].again and place.rank == 0:
-            leave(requeue(True))  # no result: the job that is started again will give one
+        provisional = owner.of_job(run_dir, os.environ)
+        with ends.together(lambda error: ends.failed(provisional, place.rank, error)):
+            claim = claimed(run_dir, place) if place.rank == 0 else provisional
+            how = run(run_dir, place, claim, requeue=requeue)
+        # One rank gives the job its exit code. srun ends the others then: they have nothing left to do.
+        if place.rank == 0 and exit_code(how):
+            leave(requeue(True) if ENDS[how].again else exit_code(how))
         return how
 
     def _say_when_it_ends(self, place: Rendezvous) -> None:
@@ -149,7 +149,7 @@ def run_here(config: RunConfig) -> End:
         leave(EXIT_AGAIN)
 
     def take() -> Claim:
-        return claimed(config.run_dir, place, lambda: prepare(config))
+        return claimed(config.run_dir, place, lambda: prepare(config), make=True)
 
     with ends.together():
         claim = on_rank0(take)
@@ -160,12 +160,19 @@ def run_here(config: RunConfig) -> End:
     return how
 
 
-def claimed(run_dir: Path, place: Rendezvous, prepare: Callable[[], object] = lambda: None) -> Claim:
-    """Makes this attempt the run's owner; rank 0 calls it. prepare: what to do with the folder before anybody else
-    may."""
-    with owner.alone(run_dir, "starts", timeout_s=SUBMITTER_S) as held:
+def claimed(
+    run_dir: Path, place: Rendezvous, prepare: Callable[[], object] = lambda: None, *, make: bool = False
+) -> Claim:
+    """Makes this attempt the run's owner and begins it; rank 0 calls it. prepare: what to do with the folder before
+    anybody else may. make: the folder, if it is not there."""
+    job = owner.job_id(os.environ) if "SLURM_JOB_ID" in os.environ else str(os.getpid())
+    nodes = os.environ.get("SLURM_JOB_NODELIST", platform.node())
+    restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    with owner.alone(run_dir, "starts", timeout_s=SUBMITTER_S, make=make) as held:
         claim = owner.claim(run_dir, owner.of_this_process(os.environ, place.world_size), held=held)
         prepare()
+        history.begin(run_dir, job, restart, nodes, place.world_size)  # while state.json has the last attempt's word
+        claim.move(Writer.RANK_0, State.PREPARED)
     return claim
 
 
@@ -189,17 +196,11 @@ def run(
     recorder.arm(run_dir)
     requeue = requeue or (lambda lead: EXIT_AGAIN)
     begun = False
-    if place.rank == 0:
-        job = owner.job_id(os.environ) if "SLURM_JOB_ID" in os.environ else str(os.getpid())
-        nodes = os.environ.get("SLURM_JOB_NODELIST", platform.node())
-        restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-        history.begin(run_dir, job, restart, nodes, place.world_size)
     try:
         if device is None:
             key = rendezvous_key(run_dir, place)
             device = start(place, collective_timeout(config.health.hang_s), config.health.rendezvous_s, key)
         claim = on_rank0(lambda: claim)
-        on_rank0(lambda: move(run_dir, Writer.RANK_0, State.PREPARED))
         begun = True  # what state.json says from here on was said in this attempt
         if (others := peers.current()) is not None:
             if place.rank == 0:
@@ -217,7 +218,8 @@ def run(
     if place.rank == 0:
         if how in (End.PREEMPTED, End.TIME_LIMIT) and place.launcher == "slurm" and is_cancelled(os.environ):
             goes_on("state.json", lambda: claim.end(Writer.RANK_0, End.STOPPED, "cancelled"))
-        history.close(run_dir)
+        if claim.holds():
+            history.close(run_dir)
         if not ENDS[how].again:
             owner.release(claim)
         notify.tell_from_rank(run_dir)
@@ -264,6 +266,7 @@ def consolidate_and_evaluate(config: RunConfig, place: Rendezvous, claim: Claim)
         export(config.run_dir, model_dir, overwrite=True)
 
     on_rank0(publish)
+    on_rank0(claim.check)
     evaluate(run_subject(config, model_dir), config.evaluate, rank=place.rank, world_size=place.world_size)
     dist.barrier()
     if place.rank == 0:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,10 +63,13 @@ class Alive:
 
 
 @contextmanager
-def alone(run_dir: Path, purpose: str, *, timeout_s: float = 60.0) -> Iterator[bool]:
+def alone(run_dir: Path, purpose: str, *, timeout_s: float = 60.0, make: bool = True) -> Iterator[bool]:
     """While entered, no other process starts or cancels this run; waits for one that does. Yields False where the file
-    system has no locks."""
-    run_dir.mkdir(parents=True, exist_ok=True)
+    system has no locks. make: the run folder, if it is not there; else that is a UserError."""
+    if make:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    elif not run_dir.is_dir():
+        raise UserError("the run folder was removed", str(run_dir), "bigchem submit CONFIG starts the run anew")
     with exclusive(run_dir / LOCK, f"{purpose} {run_dir}", timeout_s=timeout_s) as held:
         yield held
 
@@ -90,7 +94,8 @@ def process_lives(run_dir: Path, process: Process) -> tuple[bool | None, str | N
     """
     here, locked = Process.here(), ownership.life_is_locked(run_dir)
     if process.boot and (process.boot, process.namespace) == (here.boot, here.namespace):
-        return ownership.started(process.pid) == process.started, None
+        # Other users' processes may be hidden.
+        return ownership.started(process.pid) == process.started or bool(locked), None
     if locked:
         return True, None
     if locked is False and process.boot and process.boot == here.boot:
@@ -145,12 +150,12 @@ def is_restart(run_dir: Path, before: Owner, me: Owner) -> bool:
         same = before.on_slurm and before.job == me.job and before.cluster in (None, me.cluster)
     else:
         same = me.launch != "" and before.launch == me.launch
-    if not same or before.process is None or me.restart > before.restart:
+    if not same or before.process is None or (me.on_slurm and me.restart > before.restart):
         return same
     lives, _ = process_lives(run_dir, before.process)
-    if lives is None and me.on_slurm:  # on another node of the job
-        return bool(before.launch) and client.step_lives(before.launch) is False
-    return lives is False
+    if lives is not None or me.launch == before.launch:
+        return lives is False or (lives is None and me.round > before.round)
+    return bool(before.launch) and client.step_lives(before.launch) is False  # on another node of the job
 
 
 def record(run_dir: Path, owner: Owner) -> None:
@@ -179,8 +184,13 @@ def refuse_unknown(run_dir: Path, owner: Owner | None, found: Alive) -> None:
     raise UserError(
         f"cannot tell whether {owner} still runs: {found.why}",
         str(run_dir),
-        f"ask again later; if you know that it is gone, remove {run_dir / ownership.FILE}",
+        f"ask again later; if you know that it is gone, remove {_record(run_dir)}",
     )
+
+
+def _record(run_dir: Path) -> Path:
+    file = run_dir / ownership.FILE
+    return file if file.exists() else run_dir / ownership.OLDER
 
 
 def submitted(executor: str, job: str, **more: Any) -> Owner:
@@ -194,10 +204,11 @@ def submitted(executor: str, job: str, **more: Any) -> Owner:
 def of_this_process(env: Mapping[str, str], world_size: int) -> Owner:
     """The record of rank 0, wherever it was started."""
     process, controller = Process.here(), env.get("SUBMITIT_LOCAL_JOB_ID")
+    again = int(env.get("TORCHELASTIC_RESTART_COUNT", "0"))
     if env.get("SUBMITIT_EXECUTOR") == "local" and controller:
         return _owner("local", controller, process=Process.of(int(controller)), world_size=world_size)
     if "SLURM_JOB_ID" in env:
-        step = f"{env['SLURM_JOB_ID']}.{env['SLURM_STEP_ID']}" if "SLURM_STEP_ID" in env else ""
+        step = f"{job_id(env)}.{env['SLURM_STEP_ID']}" if "SLURM_STEP_ID" in env else ""
         restart, cluster = int(env.get("SLURM_RESTART_COUNT", "0")), client.cluster_name(env)
         return _owner(
             *("here", job_id(env)),
@@ -206,11 +217,11 @@ def of_this_process(env: Mapping[str, str], world_size: int) -> Owner:
             launch=step,
             process=process,
             world_size=world_size,
+            round=again,
         )
     launch = env.get("TORCHELASTIC_RUN_ID", "none")
-    restart = int(env.get("TORCHELASTIC_RESTART_COUNT", "0"))
     launch = "" if launch == "none" else f"torchrun {launch}"
-    return _owner("here", str(process.pid), restart=restart, launch=launch, process=process, world_size=world_size)
+    return _owner("here", str(process.pid), round=again, launch=launch, process=process, world_size=world_size)
 
 
 def job_id(env: Mapping[str, str]) -> str:
@@ -236,6 +247,18 @@ def is_jobs(has_run: Owner, env: Mapping[str, str]) -> bool:
     """Whether the run belongs to the Slurm job whose environment this is."""
     cluster = env.get("SLURM_CLUSTER_NAME")
     return job_id(env) in jobs_of(has_run) and (cluster is None or has_run.cluster in (None, cluster))
+
+
+def await_submitter(run_dir: Path, env: Mapping[str, str], timeout_s: float) -> None:
+    """Waits until the process that submits this Slurm job has recorded it: a sweep's may be busy with other runs, and
+    the ranks' time to meet must not run meanwhile."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and run_dir.is_dir():
+        with suppress(UserError):
+            has_run = ownership.read(run_dir)
+            if has_run is not None and is_jobs(has_run, env):
+                return
+        time.sleep(0.5)
 
 
 def release(held: Claim) -> None:
@@ -274,20 +297,30 @@ def _owner(executor: str, job: str, **more: Any) -> Owner:
 
 
 def _job_alive(run_dir: Path, owner: Owner, queue: squeue.Queue, cluster: str | None) -> Alive:
-    if owner.cluster is not None and cluster is not None and cluster != owner.cluster:
+    elsewhere = None not in (cluster, owner.cluster) and cluster != owner.cluster
+    if owner.released is not None and owner.evaluation is None and (owner.executor == "here" or elsewhere):
+        return Alive(id=owner.job)  # the job itself may go on for a while
+    if elsewhere:
         return Alive(None, why=f"this machine speaks to cluster {cluster}: ask on {owner.cluster}", id=owner.job)
     if queue.trouble:
         return Alive(None, why=queue.trouble, id=owner.job)
     found = [_on_slurm(job, queue.jobs[job]) for job in jobs_of(owner) if job in queue.jobs]
+    if not found and owner.released is None and owner.user not in (getpass.getuser(), "?") and os.geteuid():
+        return Alive(None, why=f"Slurm may hide the jobs of others: ask {owner.user}", id=owner.job)
     job = next((one for one in found if one.lives), found[0] if found else Alive(id=owner.job))
-    if not job.lives or job.waits or owner.executor == "slurm":
+    persons = owner.executor == "here" and owner.process is not None and (job.restarts or 0) <= owner.restart
+    return _with_process(run_dir, owner, job) if persons and not job.waits else job
+
+
+def _with_process(run_dir: Path, owner: Owner, job: Alive) -> Alive:
+    """What the process that a person started in a job says beside the job: neither ends with the other."""
+    if owner.process is None:
         return job
-    if owner.released is not None:  # a person's own job may go on when the run is over
-        return replace(job, lives=False)
-    if owner.process is not None and (job.restarts or 0) <= owner.restart:
-        lives, _ = process_lives(run_dir, owner.process)
-        if lives is False:
-            return replace(job, lives=False, why="its process is gone, though its job is not")
+    lives, _ = process_lives(run_dir, owner.process)
+    if lives and not job.lives:
+        return replace(job, lives=True, why="its job is gone, its process is not", nodes=owner.process.host)
+    if lives is False and job.lives:
+        return replace(job, lives=False, why="its process is gone, though its job is not")
     return job
 
 

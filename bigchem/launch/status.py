@@ -14,7 +14,7 @@ from bigchem.launch import history
 from bigchem.launch.owner import Alive, cancelled_by, look
 from bigchem.launch.usage import Used, efficiency, used
 from bigchem.train import checkpoint, ownership
-from bigchem.train.lifecycle import Job, State, is_active, shown
+from bigchem.train.lifecycle import Job, State, goes_on, is_active, shown
 from bigchem.train.ownership import Owner
 from bigchem.train.state import read_state
 
@@ -93,7 +93,7 @@ def _status(run_dir: Path, owner: Owner | None, alive: Alive) -> RunStatus:
         eta_s=_eta(row, steps) if name == "running" else None,
         checkpoint=None if newest is None else newest.name,
         checkpoint_age_s=None if newest is None else now - newest.stat().st_mtime,
-        restarts=_restarts(len(ended), alive),
+        restarts=_restarts(len(ended), alive, over=not history.opened(run_dir) and not goes_on(state)),
         nodes=alive.nodes,
         job=alive.id or (None if owner is None else owner.job),
         reason=reason,
@@ -139,11 +139,12 @@ def _state_and_reason(state: dict[str, Any], alive: Alive, cancelled: str | None
     return name, reason
 
 
-def _restarts(ended: int, job: Alive) -> int | None:
-    """Attempts that have ended, but for the last one of a run that is over; without their history, what Slurm says."""
+def _restarts(ended: int, job: Alive, *, over: bool) -> int | None:
+    """Attempts that have ended, but for the last one of a run that is over, or that is only evaluated now; without
+    their history, what Slurm says."""
     if not ended:
         return job.restarts
-    return ended if job.lives else ended - 1
+    return ended - 1 if over or not job.lives else ended
 
 
 def all_runs(named: Sequence[Path]) -> list[RunStatus]:

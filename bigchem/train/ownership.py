@@ -7,12 +7,13 @@ other's run.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +25,7 @@ from bigchem.train.lifecycle import End, State, Writer
 
 FILE = "owner.json"
 LIFE = "owner.alive"
+OLDER = "submission.json"
 _life: dict[Path, IO[bytes]] = {}
 """Files whose lock this process holds until it gives a run up, or ends."""
 LOOK_S = 2.0
@@ -64,7 +66,8 @@ class Owner:
     executor: slurm, local (submitit's), or here (a person started it; cluster and job may be set all the same). job: of
     Slurm, or a pid. restart: how often Slurm, or torchrun, had started it before. launch: names what torchrun starts.
     process: rank 0's, or the local executor's; None until a Slurm job has begun. released: when it gave the run up.
-    evaluation, world_size, code, output: of the submission.
+    evaluation, world_size, code, output: of the submission. round: how often torchrun had started it before, within
+    this start of a job. folder, inode: of the run folder, so that a copy of it is not taken for the run.
     """
 
     token: str
@@ -81,6 +84,9 @@ class Owner:
     world_size: int | None = None
     code: str | None = None
     output: str | None = None
+    round: int = 0
+    folder: str = ""
+    inode: int = 0
 
     @property
     def on_slurm(self) -> bool:
@@ -105,26 +111,46 @@ def read(run_dir: Path) -> Owner | None:
     try:
         table = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return None
+        return _of_older_version(run_dir / OLDER)
     except ValueError as error:
         raise UserError(f"not an owner record: {error}", str(file), "if nothing trains this run, remove it") from None
-    return parsed(table, str(file))
+    owner = parsed(table, str(file))
+    return None if owner.folder and _is_copy(run_dir, owner) else owner
 
 
 def parsed(table: Any, where: str) -> Owner:
     """A record from its JSON."""
-    known = {field.name for field in fields(Owner)}
+
+    def known(kind: type, given: Any) -> dict[str, Any]:
+        """Without what a later version may have added."""
+        return {field.name: given[field.name] for field in fields(kind) if field.name in given}
+
     try:
         process = table.get("process")
-        given = {name: value for name, value in table.items() if name in known}
-        return Owner(**{**given, "process": Process(**process) if process else None})
+        return Owner(**{**known(Owner, table), "process": Process(**known(Process, process)) if process else None})
     except (AttributeError, TypeError) as error:
         raise UserError(f"not an owner record: {error}", where, "if nothing trains this run, remove it") from None
 
 
 def write(run_dir: Path, owner: Owner) -> None:
     """Replaces the record. Only whoever holds the run's lock does so."""
-    strict.write_atomically(run_dir / FILE, json.dumps(asdict(owner), indent=1))
+    owner = replace(owner, folder=str(run_dir.resolve()), inode=run_dir.stat().st_ino)
+    strict.write_atomically(run_dir / FILE, json.dumps(asdict(owner), indent=1), make_folder=False)
+
+
+def _is_copy(run_dir: Path, owner: Owner) -> bool:
+    """Whether the record came with a copy of another run folder; one that was moved, or that is mounted elsewhere, is
+    the same folder."""
+    return str(run_dir.resolve()) != owner.folder and run_dir.stat().st_ino != owner.inode
+
+
+def _of_older_version(file: Path) -> Owner | None:
+    """What a version before owner.json recorded: too little to know a process by."""
+    try:
+        table = json.loads(file.read_text(encoding="utf-8"))
+        return Owner("", table["executor"], str(table["job"]), "?", float(table.get("time", 0.0)))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 @dataclass(frozen=True)
@@ -199,7 +225,8 @@ def lock_life(run_dir: Path) -> None:
 def unlock_life(run_dir: Path) -> None:
     """Gives that lock back."""
     if run_dir in _life:
-        _life.pop(run_dir).close()
+        with _life.pop(run_dir) as file, suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_UN)  # now, even if a child process has inherited the file
 
 
 def life_is_locked(run_dir: Path) -> bool | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bigchem import strict
+from bigchem.errors import UserError
 from bigchem.train.lifecycle import ENDS, End, State, Writer, may_write
 
 PROGRESS = ("step", "steps", "early")
@@ -20,6 +21,10 @@ def read_state(run_dir: Path) -> dict[str, Any]:
         table: dict[str, Any] = json.loads((run_dir / "state.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return {"state": State.NEW}
+    if not isinstance(table, dict) or table.get("state") not in list(State):
+        raise UserError(
+            "not a state that this version knows", str(run_dir / "state.json"), "use the bigchem that wrote it"
+        )
     return table
 
 
