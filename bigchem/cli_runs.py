@@ -191,9 +191,12 @@ def requeue(
 
     from bigchem.errors import UserError
     from bigchem.launch.after import settle
+    from bigchem.train.lifecycle import EXIT_AGAIN
 
     if "SLURM_JOB_ID" not in os.environ:
         raise UserError("this is no Slurm job", "bigchem requeue", "`bigchem resume RUN` starts a run again")
+    if not (run / "config.toml").is_file() and code != EXIT_AGAIN:  # it is made when the ranks have met
+        raise UserError("no run folder: it has no config.toml", str(run), "name the run that the line before trains")
     settle(run, code, max_requeues, os.environ)
     raise typer.Exit(code)
 

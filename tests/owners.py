@@ -14,9 +14,10 @@ def owned(run_dir: Path, job: str = "7", executor: str = "slurm", **more: Any) -
     run_dir.mkdir(parents=True, exist_ok=True)
     process = None if executor == "slurm" else Process.of(int(job))
     fields = {"token": f"token {job}", "user": "ada", "time": 1000.0, "process": process, **more}
-    owner = Owner(executor=executor, job=job, **fields)
-    ownership.write(run_dir, owner)
-    return owner
+    ownership.write(run_dir, Owner(executor=executor, job=job, **fields))
+    written = ownership.read(run_dir)
+    assert written is not None
+    return written
 
 
 def job_of(run_dir: Path) -> str:

@@ -43,10 +43,6 @@ def settle(run_dir: Path, code: int, max_requeues: int, env: Mapping[str, str], 
 
     code: srun's exit code, the largest of its tasks'. env: the batch script's. errors: the file with what srun printed.
     """
-    if not (run_dir / "config.toml").is_file() and code != EXIT_AGAIN:
-        raise UserError(
-            "no run folder: it has no config.toml", str(run_dir), "name the run that the line before trains"
-        )
     job, restart = owner.job_id(env), int(env.get("SLURM_RESTART_COUNT", "0"))
     has_run = ownership.read(run_dir)
     if has_run is None or not owner.is_jobs(has_run, env):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from owners import owned
 
-from bigchem.launch import after, history
+from bigchem.launch import after, history, squeue
 from bigchem.launch.history import Attempt, ended, refusal
 from bigchem.launch.owner import mark_cancelled
 from bigchem.launch.slurm.nodes import Exclusion
@@ -221,3 +221,32 @@ def test_a_node_that_failed_two_attempts_is_excluded_if_others_are_left(
     )
     assert note in read_state(tmp_path)["reason"]
     assert note in json.loads((tmp_path / "events.jsonl").read_text())["detail"]
+
+
+@pytest.mark.parametrize(("code", "again"), [(75, True), (2, False)])
+def test_a_first_start_whose_ranks_have_not_met_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scontrol: Path, code: int, again: bool
+) -> None:
+    """No rank has claimed the run yet: of a batch script of one's own."""
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(after.owner.squeue, "ask", lambda jobs: squeue.Queue())
+    assert after.settle(tmp_path / "run", code, 20, SLURM) == again
+    assert scontrol.exists() == again
+
+
+@pytest.mark.parametrize(
+    ("line", "final"),
+    [
+        ("srun: error: Unable to create step for job 7: Requested node configuration is not available", True),
+        ("srun: fatal: SLURM_MEM_PER_CPU, SLURM_MEM_PER_GPU, and SLURM_MEM_PER_NODE are mutually exclusive.", True),
+        ("srun: error: node1: task 0: Exited with exit code 2", False),
+        ("srun: error: Task launch for StepId=7.0 failed on node n1: Communication connection failure", False),
+        ("srun: error: Unable to confirm allocation for job 7: Socket timed out on send/recv operation", False),
+        ("srun: error: Unable to create step for job 7: Job/step already completing or completed", False),
+    ],
+)
+def test_what_srun_says_before_any_rank_begins_is_final_unless_it_may_pass(
+    tmp_path: Path, line: str, final: bool
+) -> None:
+    (tmp_path / "said").write_text(f"srun: error: of an earlier start\nbigchem: start 1\n{line}\n")
+    assert after.launch_error(tmp_path / "said") == (line if final else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,7 +88,7 @@ def test_of_two_that_start_in_the_same_instant_one_wins(
         at = time.time() + 2.0
         both = [starter(run_dir, at) for _ in range(2)]
         try:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120
             while all(p.poll() is None for p in both) and time.monotonic() < deadline:
                 time.sleep(0.05)
             assert {p.poll() for p in both} == {None, 2}
@@ -144,7 +145,7 @@ def test_the_same_command_goes_on_after_its_container_was_restarted(tmp_path: Pa
         assert record.job == "1"
         assert run_status(run_dir).active  # though no process 1 of this namespace is meant
         refused = starter(run_dir, launcher=inside)
-        assert refused.wait(timeout=30) == 2
+        assert refused.wait(timeout=120) == 2
         end(process)
     assert run_status(run_dir).state == "lost"
 
@@ -284,6 +285,94 @@ def test_a_record_comes_back_as_it_was_written_and_a_torn_one_is_refused(tmp_pat
         (tmp_path / ownership.FILE).write_text(text)
         with pytest.raises(UserError, match="not an owner record"):
             ownership.read(tmp_path)
+
+
+def test_a_copy_of_a_run_folder_has_no_owner_and_one_that_was_moved_keeps_it(tmp_path: Path) -> None:
+    run_dir = running(tmp_path / "run")
+    process = starter(run_dir)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "claimed\n"
+    try:
+        shutil.copytree(run_dir, tmp_path / "copy")
+        assert run_status(tmp_path / "copy").active is False
+        assert "nothing to cancel" in cancel(tmp_path / "copy", now=True)
+        assert process.poll() is None
+        run_dir.rename(tmp_path / "moved")
+        assert run_status(tmp_path / "moved").active
+    finally:
+        end(process)
+
+
+def test_a_process_in_the_shell_of_an_allocation_outlives_it_and_is_what_cancel_signals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = running(tmp_path / "run")
+    queue_of(monkeypatch, "green")  # the allocation is over
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        owned(run_dir, "7", "here", cluster="green", process=Process.of(process.pid))
+        status = run_status(run_dir)
+        assert (status.active, status.job) == (True, "7")
+        with pytest.raises(UserError, match="the run is running as job 7"):
+            take(run_dir)
+        assert "was ended" in cancel(run_dir, now=True)
+        assert process.wait(timeout=10) == -signal.SIGKILL
+    finally:
+        process.kill()
+
+
+def test_a_living_run_is_not_taken_over_by_another_torchrun_of_the_same_id(tmp_path: Path) -> None:
+    """torch's documentation gives every job --rdzv-id=100."""
+    run_dir = running(tmp_path / "run")
+    mine = {"TORCHELASTIC_RUN_ID": "100"}
+    take(run_dir, mine)
+    with pytest.raises(UserError, match="the run is running"):
+        take(run_dir, {**mine, "TORCHELASTIC_RESTART_COUNT": "1"})
+    ownership.unlock_life(run_dir)
+
+
+def test_within_a_job_torchrun_may_move_rank_0_to_another_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = running(tmp_path / "run")
+    queue_of(monkeypatch, "green", _7=squeue.Job("RUNNING"))
+    far = replace(Process.here(), host="gpu2", boot="another")
+    owned(run_dir, "7", "here", cluster="green", launch="7.0", process=far)
+    with pytest.raises(UserError, match="the run is running"):
+        take(run_dir, STEP)
+    assert take(run_dir, {**STEP, "TORCHELASTIC_RESTART_COUNT": "1"}).holds()
+    ownership.unlock_life(run_dir)
+
+
+def test_a_step_of_an_array_bears_the_name_that_squeue_shows() -> None:
+    task = {**STEP, "SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "3"}
+    assert owner.of_this_process(task, 1).launch == "5_3.0"
+
+
+def test_a_released_run_may_go_on_at_another_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = running(tmp_path / "run")
+    owned(run_dir, "7", cluster="green", released=5.0)
+    queue_of(monkeypatch, "blue")
+    assert take(run_dir).holds()
+    ownership.unlock_life(run_dir)
+
+
+def test_a_job_of_another_user_that_slurm_does_not_show_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = running(tmp_path / "run")
+    owned(run_dir, "7", cluster="green", user="somebody")
+    queue_of(monkeypatch, "green")
+    monkeypatch.setattr(owner.os, "geteuid", lambda: 1000)
+    status = run_status(run_dir)
+    assert (status.active, "ask somebody" in str(status.reason)) == (None, True)
+
+
+def test_a_job_that_an_older_version_submitted_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = running(tmp_path / "run")
+    (run_dir / "submission.json").write_text('{"executor": "slurm", "job": "7", "host": "login", "time": 1.0}')
+    queue_of(monkeypatch, "green", _7=squeue.Job("RUNNING"))
+    assert run_status(run_dir).active
+    with pytest.raises(UserError, match="the run is running as job 7"):
+        take(run_dir)
 
 
 def test_a_cancellation_is_meant_for_the_job_that_it_was_given_for(tmp_path: Path) -> None:

@@ -54,6 +54,8 @@ def test_a_run_is_submitted_seen_cancelled_and_resumed(
     assert heads == sorted(heads, key=itemgetter(0))
     status = until(run, lambda row: row.active is False)
     assert (status.state, status.checkpoint) == ("cancelled", f"step_{status.step:08d}")
+    # What waits for its success (--after) does not begin.
+    assert "ExitCode=3:0" in testbed.call("scontrol", "show", "job", str(status.job))
     held = PROFILE.model_copy(update={"sbatch": {"hold": True}})
     resumed = resume(run, held, [f"train.steps={status.step + 3}"])
     assert resumed.job is not None

@@ -102,14 +102,14 @@ def test_a_call_of_this_attempt_is_followed_and_what_earlier_ones_left_is_remove
     with old.watchdog:
         old.watchdog._called.touch()
         (tmp_path / "health" / "rank3.json").write_text("{}")
-    alone = Alone(tmp_path, 1.0, monkeypatch)
+    alone = Alone(tmp_path, 4.0, monkeypatch)
     with alone.watchdog as watchdog:
         assert not list((tmp_path / "health").iterdir())
         watchdog.beat("data", 7)
         old.watchdog._called.touch()  # as a network file system may still show it
         assert not alone.found.wait(0.5)
         watchdog._called.touch()
-        assert alone.found.wait(0.6)
+        assert alone.found.wait(2.5)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # leaving, here, ends the thread
