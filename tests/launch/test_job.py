@@ -26,6 +26,7 @@ from bigchem.launch.evaluate import Request, evaluate_here
 from bigchem.launch.rendezvous import Rendezvous
 from bigchem.launch.roll import AbsentError
 from bigchem.launch.status import run_status
+from bigchem.train import peers
 from bigchem.train.ownership import Claim
 from bigchem.train.state import read_state, write_state
 
@@ -124,10 +125,13 @@ def test_a_rank_lost_in_a_new_attempt_is_not_taken_for_that_of_the_last(
     monkeypatch.setattr(job, "start", lambda *arguments: torch.device("cpu"))
     monkeypatch.setattr(job, where, _loses_a_peer)
     monkeypatch.setattr(ends, "leave", sys.exit)
+    monkeypatch.setattr(peers, "leave", sys.exit)
     monkeypatch.setattr(ends, "WORD_S", 0.0)
     before = read_state(extended.run_dir)
     try:
         write_state(extended.run_dir, "failed", step=6, steps=6, reason="rank 3 lost its connection", end="lost rank")
+        if where == "_run":  # the ranks have met, so that rank 0 has begun the attempt
+            write_state(extended.run_dir, "prepared", step=6, steps=6)
         with pytest.raises(SystemExit):
             job.run(
                 extended.run_dir,
