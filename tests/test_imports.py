@@ -17,7 +17,7 @@ FLOORS = [
     {"train", "evaluate"},
     {"data", "plan"},
     {"model", "config"},
-    {"tasks", "errors", "strict", "shipped", "progress", "program", "environment"},
+    {"tasks", "errors", "strict", "shipped", "progress", "program", "environment", "records", "jsonl", "printable"},
 ]
 """From the top down. A module may import from its own floor and from those below.
 

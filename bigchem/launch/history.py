@@ -8,17 +8,21 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from bigchem import strict
+from pydantic import Field
+
+from bigchem import jsonl, records, strict
 from bigchem.errors import UserError
 from bigchem.launch.slurm import nodes
 from bigchem.launch.slurm.said import error_file, since_start
+from bigchem.records import Count, Moment, RecordError
 from bigchem.train.checkpoint import newest_readable
 from bigchem.train.lifecycle import ENDS, End, State, end_of
-from bigchem.train.rows import goes_on
+from bigchem.train.rows import ends_whole, goes_on
 from bigchem.train.state import read_state
 
+FILE = "history.jsonl"
 SAME_STEP = 3
 """So many attempts of one job that fail after the same step are the run's own fault: none of them came further."""
 
@@ -32,23 +36,25 @@ class Attempt:
     end: see lifecycle.End. failed_nodes: those to blame for it, separated by commas, as far as that is known.
     """
 
-    attempt: int
+    attempt: Count
     job: str
-    restart: int
+    restart: Count
     nodes: str
-    ranks: int
-    from_step: int
-    time: float
-    to_step: int = 0
+    ranks: Count
+    from_step: Count
+    time: Moment
+    to_step: Count = 0
     end: str = ""
     why: str = ""
-    seconds: float = 0.0
+    seconds: Annotated[float, Field(ge=-1e11, le=1e11)] = 0.0
     failed_nodes: str = ""
 
 
 def begin(run_dir: Path, job: str, restart: int, nodes: str, ranks: int) -> None:
     """An attempt begins: rank 0 calls it. One that has left no word of its end is closed as vanished."""
     close(run_dir, after=False)
+    if (damage := look_at_opened(run_dir)[1]) is not None:
+        records.say_set_aside(_open_file(run_dir), damage)
     newest = newest_readable(run_dir / "checkpoints")
     number = 1 + len(read(run_dir))
     step = 0 if newest is None else newest[1].step
@@ -67,10 +73,17 @@ def close(run_dir: Path, *, after: bool = True, code: int = 0, said: Path | None
 
 def opened(run_dir: Path) -> list[Attempt]:
     """The attempt that has begun and not ended, or none."""
+    return look_at_opened(run_dir)[0]
+
+
+def look_at_opened(run_dir: Path) -> tuple[list[Attempt], str | None]:
+    """What `opened` gives, and what is damaged in its file, if anything is."""
     try:
-        return [Attempt(**json.loads(_open_file(run_dir).read_text(encoding="utf-8")))]
-    except (OSError, ValueError, TypeError):
-        return []
+        return [_attempt(records.load(_open_file(run_dir)))], None
+    except RecordError as error:
+        return [], f"attempt.json is damaged: {error.what}"
+    except OSError:
+        return [], None
 
 
 def _close(run_dir: Path, begun: Attempt, *, after: bool, code: int, said: Path | None) -> Attempt:
@@ -109,16 +122,31 @@ def ended(begun: Attempt, state: dict[str, Any], now: float, *, after: bool, cod
 
 
 def read(run_dir: Path) -> list[Attempt]:
-    """The attempts that have ended."""
+    """The attempts that have ended, as far as their rows are whole."""
+    return look_at(run_dir)[0]
+
+
+def look_at(run_dir: Path) -> tuple[list[Attempt], str | None]:
+    """What `read` gives, and what is damaged in the file, if anything is. It stays as it is: rows are only added."""
+    rows, bad = list[Attempt](), list[str]()
     try:
-        lines = (run_dir / "history.jsonl").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    rows = []
-    for line in lines:
-        with suppress(ValueError, TypeError):  # a line that a full disk or a kill tore
-            rows.append(Attempt(**json.loads(line)))
-    return rows
+        for line in jsonl.lines(run_dir / FILE):
+            try:
+                rows.append(_attempt(line.row) if line.row is not None else _bad(line.why))
+            except RecordError as error:
+                bad.append(f"line {line.number}: {error.what}")
+    except OSError as error:
+        return rows, f"{FILE} cannot be read: {error.strerror}"
+    return rows, f"{FILE}: {jsonl.told(bad)}" if bad else None
+
+
+def _attempt(table: Any) -> Attempt:
+    row = records.as_kind(Attempt, table, "")
+    return row if row.end in ("", *End) else _bad(f"unknown end {records.quoted(row.end)}")
+
+
+def _bad(why: str) -> Attempt:
+    raise RecordError(why)
 
 
 def refusal(rows: Sequence[Attempt], restart: int, max_requeues: int) -> str | None:
@@ -144,10 +172,11 @@ def _exit(code: int) -> str:
 
 def _append(run_dir: Path, row: Attempt) -> None:
     def write() -> None:
-        with (run_dir / "history.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(row)) + "\n")
+        after_torn = "" if ends_whole(run_dir / FILE) else "\n"
+        with (run_dir / FILE).open("a", encoding="utf-8") as file:
+            file.write(after_torn + json.dumps(asdict(row)) + "\n")
 
-    goes_on("history.jsonl", write)
+    goes_on(FILE, write)
 
 
 def _open_file(run_dir: Path) -> Path:

@@ -17,11 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bigchem import strict
+from bigchem import records, strict
 from bigchem.data.locks import exclusive
 from bigchem.errors import UserError
 from bigchem.launch import squeue
 from bigchem.launch.slurm import client
+from bigchem.printable import printable
+from bigchem.records import RecordError
 from bigchem.train import lifecycle, ownership
 from bigchem.train.ownership import Claim, Owner, Process
 from bigchem.train.state import read_state
@@ -113,12 +115,32 @@ def jobs_of(owner: Owner | None) -> list[str]:
 
 
 def look(run_dirs: Sequence[Path]) -> list[tuple[Owner | None, Alive]]:
-    """Each run's owner, and whether it lives. Slurm is asked once for all."""
-    owners = [ownership.read(run_dir) for run_dir in run_dirs]
-    jobs = [job for owner in owners for job in jobs_of(owner)]
-    queue = squeue.ask(jobs)
-    cluster = client.cluster_name() if any(owner and owner.cluster for owner in owners) else None
-    return [(owner, alive(run_dir, owner, queue, cluster)) for run_dir, owner in zip(run_dirs, owners, strict=True)]
+    """Each run's owner, and whether it lives. Slurm is asked once for all. UserError if a record cannot be read."""
+    found = []
+    for one in look_at_many(run_dirs):
+        if isinstance(one, Exception):
+            raise one
+        found.append(one)
+    return found
+
+
+def look_at_many(run_dirs: Sequence[Path]) -> list[tuple[Owner | None, Alive] | UserError | OSError]:
+    """The same; where a run's record cannot be read, the error, so that the others are still told."""
+    owners = [_owner_or_error(run_dir) for run_dir in run_dirs]
+    known = [owner for owner in owners if isinstance(owner, Owner)]
+    queue = squeue.ask([job for owner in known for job in jobs_of(owner)])
+    cluster = client.cluster_name() if any(owner.cluster for owner in known) else None
+    return [
+        owner if isinstance(owner, Exception) else (owner, alive(run_dir, owner, queue, cluster))
+        for run_dir, owner in zip(run_dirs, owners, strict=True)
+    ]
+
+
+def _owner_or_error(run_dir: Path) -> Owner | UserError | OSError | None:
+    try:
+        return ownership.read(run_dir)
+    except (UserError, OSError) as error:
+        return error
 
 
 def claim(run_dir: Path, me: Owner, *, held: bool) -> Claim:
@@ -284,12 +306,12 @@ def unmark_cancelled(run_dir: Path) -> None:
 def cancelled_by(run_dir: Path, owner: Owner | None) -> str | None:
     """Who cancelled the job that has the run; None if nobody has, or an earlier job was meant."""
     try:
-        table = json.loads((run_dir / CANCEL).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        table = records.load_object(run_dir / CANCEL)
+    except (OSError, RecordError):
         return None
     if owner is None or (table.get("job"), table.get("cluster")) != (owner.job, owner.cluster):
         return None
-    return str(table.get("by")) if table.get("time", 0) >= owner.time else None
+    return printable(table.get("by")) if (records.number(table.get("time")) or 0.0) >= owner.time else None
 
 
 def _owner(executor: str, job: str, **more: Any) -> Owner:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bigchem import jsonl, records
 from bigchem.errors import UserError
 from bigchem.launch import history
-from bigchem.launch.owner import Alive, cancelled_by, look
+from bigchem.launch.owner import Alive, cancelled_by, look_at_many
 from bigchem.launch.usage import Used, efficiency, used
+from bigchem.printable import printable
+from bigchem.records import RecordError
 from bigchem.train import checkpoint, ownership
 from bigchem.train.lifecycle import Job, State, goes_on, is_active, shown
 from bigchem.train.ownership import Owner
-from bigchem.train.state import read_state
+from bigchem.train.state import look_at_state
+
+LONGEST_S = 1e10
+"""Of an estimate that is shown: three centuries."""
+UNREADABLE = "unreadable"
+"""Shown of a run whose records cannot be read at all."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,8 @@ class RunStatus:
     seconds since the run itself has said its state. early: it ended before its last step because validation said so;
     reason says how. starts_at: when Slurm expects a waiting job to start, in seconds since 1970. seconds, hours: that
     its attempts lasted; hours are times their ranks, and hours_of says of what: GPU, or process. efficiency: share of
-    the seconds that was training; see usage.py.
+    the seconds that was training; see usage.py. damage: files of the folder that a power cut or a person has damaged;
+    the rest of the row holds without them.
     """
 
     run: str
@@ -52,6 +61,7 @@ class RunStatus:
     hours: float = 0.0
     hours_of: str = "process"
     efficiency: float | None = None
+    damage: str | None = None
 
     def is_done(self, steps: int) -> bool:
         """Whether the run is finished and evaluated, after so many steps or early."""
@@ -59,13 +69,31 @@ class RunStatus:
 
 
 def run_status(run_dir: Path) -> RunStatus:
-    """The status of one run folder; state `new` where there is none."""
-    return statuses([run_dir])[0]
+    """The status of one run folder; state `new` where there is none. UserError if its records cannot be read."""
+    (found,) = look_at_many([run_dir])
+    if isinstance(found, Exception):
+        raise found
+    return _status(run_dir, *found)
 
 
 def statuses(run_dirs: Sequence[Path]) -> list[RunStatus]:
-    """The status of each run folder."""
-    return [_status(run_dir, *found) for run_dir, found in zip(run_dirs, look(run_dirs), strict=True)]
+    """The status of each run folder; `unreadable`, with the reason, where the records of one cannot be read."""
+    rows = []
+    for run_dir, found in zip(run_dirs, look_at_many(run_dirs), strict=True):
+        try:
+            if isinstance(found, Exception):
+                raise found
+            rows.append(_status(run_dir, *found))
+        except (UserError, OSError) as error:
+            rows.append(RunStatus(printable(run_dir.name), UNREADABLE, None, reason=printable(_one_line(error))))
+    return rows
+
+
+def _one_line(error: UserError | OSError) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}"
+    where = f"{error.where}: " if error.where else ""
+    return f"{where}{error.what}" + (f"; {error.hint}" if error.hint else "")
 
 
 def pause_s(run_dir: Path) -> float:
@@ -75,28 +103,28 @@ def pause_s(run_dir: Path) -> float:
 
 
 def _status(run_dir: Path, owner: Owner | None, alive: Alive) -> RunStatus:
-    state = read_state(run_dir)
+    state, torn = look_at_state(run_dir)
     name, reason = _state_and_reason(state, alive, cancelled_by(run_dir, owner))
     row = last_row(run_dir / "metrics.jsonl")
     newest = checkpoint.latest(run_dir / "checkpoints")
     now, steps = time.time(), int(state.get("steps", 0))
-    ended = history.read(run_dir)
-    spent = _used(run_dir, ended, now if alive.job is Job.RUNS else float(state.get("time", 0)))
+    (ended, torn_history), (opened, torn_attempt) = history.look_at(run_dir), history.look_at_opened(run_dir)
+    spent = _used(opened, ended, now if alive.job is Job.RUNS else float(state.get("time", 0)))
     return RunStatus(
-        run=run_dir.name,
+        run=printable(run_dir.name),
         state=name,
         active=is_active(state, alive.job),
-        step=int(state.get("step", row.get("step", 0))),
+        step=int(state.get("step", row.get("step", 0.0))),
         steps=steps,
         loss=row.get("loss"),
         tokens_per_s=row.get("tokens_per_s"),
         eta_s=_eta(row, steps) if name == "running" else None,
         checkpoint=None if newest is None else newest.name,
         checkpoint_age_s=None if newest is None else now - newest.stat().st_mtime,
-        restarts=_restarts(len(ended), alive, over=not history.opened(run_dir) and not goes_on(state)),
-        nodes=alive.nodes,
+        restarts=_restarts(len(ended), alive, over=not opened and not goes_on(state)),
+        nodes=None if alive.nodes is None else printable(alive.nodes),
         job=alive.id or (None if owner is None else owner.job),
-        reason=reason,
+        reason=None if reason is None else printable(reason),
         told_s=now - state["time"] if "time" in state else None,
         early="early" in state,
         starts_at=alive.starts if alive.waits else None,
@@ -104,20 +132,21 @@ def _status(run_dir: Path, owner: Owner | None, alive: Alive) -> RunStatus:
         hours=round(spent.hours, 4),
         hours_of=_hours_of(run_dir),
         efficiency=efficiency(row.get("training_s"), spent.seconds),
+        damage="; ".join(filter(None, (torn, torn_history, torn_attempt))) or None,
     )
 
 
-def _used(run_dir: Path, ended: Sequence[history.Attempt], until: float) -> Used:
+def _used(opened: Sequence[history.Attempt], ended: Sequence[history.Attempt], until: float) -> Used:
     """What the run has used until then. An attempt whose row was written, and whose file stayed, is counted once."""
     known = {row.attempt for row in ended}
-    return used([*ended, *(row for row in history.opened(run_dir) if row.attempt not in known)], until)
+    return used([*ended, *(row for row in opened if row.attempt not in known)], until)
 
 
 def _hours_of(run_dir: Path) -> str:
     """What a rank of the run is: a GPU, or a process."""
     try:
-        device = str(json.loads((run_dir / "model.json").read_text(encoding="utf-8"))["device"])
-    except (OSError, ValueError, KeyError, TypeError):
+        device = records.load_object(run_dir / "model.json").get("device", "cpu")
+    except (OSError, RecordError):
         return "process"
     return "process" if device == "cpu" else "GPU"
 
@@ -160,25 +189,16 @@ def all_runs(named: Sequence[Path]) -> list[RunStatus]:
     return statuses(found)
 
 
-def last_row(path: Path) -> dict[str, Any]:
-    """The last whole line of metrics.jsonl, read from the file's end."""
-    if not path.is_file():
-        return {}
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 8192))
-        lines = file.read().decode(errors="replace").splitlines()
-    for line in reversed(lines):
-        try:
-            row: dict[str, Any] = json.loads(line)
-            return row
-        except json.JSONDecodeError:
-            continue
-    return {}
+def last_row(path: Path) -> dict[str, float]:
+    """The numbers in the last whole row of metrics.jsonl, read from the file's end."""
+    row = jsonl.last(path, {"step": int})
+    return {name: found for name, value in row.items() if (found := records.number(value)) is not None}
 
 
-def _eta(row: dict[str, Any], steps: int) -> float | None:
+def _eta(row: dict[str, float], steps: int) -> float | None:
     """Seconds left, at the last row's speed and the run's mean tokens per step."""
     try:
-        return float((steps - row["step"]) * row["tokens"] / row["step"] / row["tokens_per_s"])
+        left = (steps - row["step"]) * row["tokens"] / row["step"] / row["tokens_per_s"]
     except (KeyError, ZeroDivisionError):
         return None
+    return left if math.isfinite(left) and left < LONGEST_S else None

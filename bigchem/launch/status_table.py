@@ -15,6 +15,7 @@ from rich.table import Table
 
 from bigchem.launch.status import RunStatus
 from bigchem.launch.usage import Left, left_of_all
+from bigchem.printable import markup, printable
 from bigchem.progress import duration
 
 Cell = Callable[[RunStatus], str]
@@ -27,14 +28,14 @@ def table(rows: Sequence[RunStatus]) -> Table:
     for name in COLUMNS:
         made.add_column(name, overflow="fold", no_wrap=name not in ("checkpoint", "nodes", "reason"))
     for row in rows:
-        made.add_row(*(cell(row) for cell in COLUMNS.values()))
+        made.add_row(*(markup(cell(row)) for cell in COLUMNS.values()))
     return made
 
 
 def to_markdown(rows: Sequence[RunStatus]) -> str:
     """The same as a table in Markdown."""
     lines = [list(COLUMNS), ["---"] * len(COLUMNS)]
-    lines += [[cell(row).replace("|", "\\|") for cell in COLUMNS.values()] for row in rows]
+    lines += [[_in_markdown(cell(row)) for cell in COLUMNS.values()] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -116,6 +117,11 @@ def summary_lines(found: Summary) -> str:
     )
 
 
+def _in_markdown(text: str) -> str:
+    """A cell in which nothing is read as HTML or as the end of the cell."""
+    return printable(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+
+
 def _left(row: RunStatus, typical: Sequence[float]) -> Left:
     seconds = row.eta_s
     if seconds is None and typical and row.steps:
@@ -159,5 +165,5 @@ COLUMNS: Mapping[str, Cell] = {
     "restarts": lambda row: "-" if row.restarts is None else str(row.restarts),
     "nodes": lambda row: row.nodes or "-",
     "job": lambda row: row.job or "-",
-    "reason": lambda row: row.reason or "",
+    "reason": lambda row: "; ".join(filter(None, (row.reason, row.damage))),
 }

@@ -22,7 +22,7 @@ from bigchem.launch.runfolder import absolute, folders_of, preflight, prepare
 from bigchem.launch.scratch import use_scratch
 from bigchem.launch.slurm.options import OneShot
 from bigchem.launch.snapshot import snapshot
-from bigchem.launch.status import RunStatus, statuses
+from bigchem.launch.status import UNREADABLE, RunStatus, statuses
 from bigchem.launch.submit import Submitted, job_of, nothing_to_do, submit, wait
 
 POLL_S = 2.0
@@ -127,7 +127,7 @@ def wait_for_all(run_dirs: Sequence[Path], say: Say) -> None:
             if told.get(row.run) != (row.state, row.step):
                 told[row.run] = (row.state, row.step)
                 say(row)
-        if all(row.active is False for row in rows):
+        if all(row.active is False or row.state == UNREADABLE for row in rows):
             break
         time.sleep(POLL_S)
     _raise_failed([(row.run, row.reason) for row in rows if row.state not in ("finished", "trained")], len(rows), "")

@@ -4,19 +4,18 @@ A run that was killed and resumed, on any number of ranks, has the ledger of an 
 step, over all ranks together.
 
 Where a disk is full, training goes on and rows wait for room. Until they are written an empty file
-rank<N>.lacks_from_<step> says so, and `read` refuses.
+rank<N>.lacks_from_<step> says so, and `read` refuses; it does the same for rows that a power cut has damaged.
 """
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from pathlib import Path
 
+from bigchem import jsonl
 from bigchem.config import RunConfig
 from bigchem.data.loader import LoadedStep, Loader
 from bigchem.errors import UserError
-from bigchem.train import rows
 from bigchem.train.ranks import on_rank0
 from bigchem.train.rows import Rows
 
@@ -47,24 +46,35 @@ class Ledger:
 
 
 def cut_back(folder: Path, step: int) -> None:
-    """Removes what lies after `step` steps from all ranks' files, also those of a former larger world, and a line that
-    a kill tore."""
+    """Removes what lies after `step` steps from all ranks' files, also those of a former larger world, and damaged
+    lines. Where one of these may have been of a step up to `step`, the file's mark says from which on rows are missing.
+    """
     folder.mkdir(exist_ok=True)
     for mark in folder.glob("rank*.lacks_from_*"):
-        if int(mark.name.rpartition("_")[2]) > step:
+        number = mark.name.rpartition("_")[2]
+        if number.isdecimal() and int(number) > step:
             mark.unlink()
     for path in folder.glob("rank*.jsonl"):
-        rows.cut_back(path, step)
+        before, needs = 0, {"step": int, "keys": list}
+        for line in jsonl.lines(path, needs):
+            if line.row is None:
+                break
+            before = line.row["step"]
+        if jsonl.mend(path, lambda row: row["step"] <= step, needs) and before < step:
+            path.with_suffix(f".lacks_from_{before + 1}").touch()
 
 
 def read(run_dir: Path) -> dict[int, list[str]]:
-    """Keys of each step over all ranks, sorted, by the step's number from 1. UserError where rows are missing, as the
-    disk was full."""
+    """Keys of each step over all ranks, sorted, by the step's number from 1. UserError where rows are missing or
+    damaged: a comparison with it would be wrong."""
     if marks := sorted(path.name for path in (run_dir / "ledger").glob("rank*.lacks_from_*")):
-        raise UserError(f"incomplete, the disk was full: {', '.join(marks)}", str(run_dir / "ledger"))
+        what = f"incomplete, the disk was full or a power cut has damaged it: {', '.join(marks)}"
+        raise UserError(what, str(run_dir / "ledger"), "compare runs by their metrics, or train the run anew")
     found: dict[int, list[str]] = {}
     for path in sorted((run_dir / "ledger").glob("rank*.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            found.setdefault(row["step"], []).extend(row["keys"])
+        contents = jsonl.read(path, {"step": int, "keys": list})
+        if contents.damage is not None:
+            raise UserError(contents.damage, str(path), "`bigchem resume` cuts off what lies after the last checkpoint")
+        for row in contents.rows:
+            found.setdefault(row["step"], []).extend(map(str, row["keys"]))
     return {step: sorted(keys) for step, keys in sorted(found.items())}

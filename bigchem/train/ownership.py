@@ -13,19 +13,25 @@ import os
 import platform
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
-from bigchem import strict
+from pydantic import Field
+
+from bigchem import records, strict
 from bigchem.data.locks import NoLocksError, lock
 from bigchem.errors import UserError
+from bigchem.printable import printable
+from bigchem.records import Count, Moment, RecordError
 from bigchem.train import state as states
 from bigchem.train.lifecycle import End, State, Writer
 
 FILE = "owner.json"
 LIFE = "owner.alive"
 OLDER = "submission.json"
+JobId = Annotated[str, Field(pattern=r"^\w[\w.+-]*$", max_length=100)]
+"""Of Slurm, or a process's number: nothing that a program of Slurm's would take for an option."""
 _life: dict[Path, IO[bytes]] = {}
 """Files whose lock this process holds until it gives a run up, or ends."""
 LOOK_S = 2.0
@@ -45,8 +51,8 @@ class Process:
     host: str
     boot: str
     namespace: str
-    pid: int
-    started: int
+    pid: Annotated[int, Field(ge=0, lt=1 << 31)]
+    started: Count
 
     @classmethod
     def of(cls, pid: int) -> Process:
@@ -72,19 +78,19 @@ class Owner:
 
     token: str
     executor: str
-    job: str
+    job: JobId
     user: str
-    time: float
+    time: Moment
     cluster: str | None = None
-    restart: int = 0
+    restart: Count = 0
     launch: str = ""
     process: Process | None = None
-    released: float | None = None
-    evaluation: str | None = None
-    world_size: int | None = None
+    released: Moment | None = None
+    evaluation: JobId | None = None
+    world_size: Count | None = None
     code: str | None = None
     output: str | None = None
-    round: int = 0
+    round: Count = 0
     folder: str = ""
     inode: int = 0
 
@@ -95,8 +101,8 @@ class Owner:
 
     def __str__(self) -> str:
         if self.on_slurm:
-            return f"job {self.job}" + (f" of cluster {self.cluster}" if self.cluster else "")
-        host = f" on {self.process.host}" if self.process else ""
+            return f"job {self.job}" + (f" of cluster {printable(self.cluster)}" if self.cluster else "")
+        host = f" on {printable(self.process.host)}" if self.process else ""
         return f"process {self.job}{host}"
 
 
@@ -109,27 +115,25 @@ def read(run_dir: Path) -> Owner | None:
     training."""
     file = run_dir / FILE
     try:
-        table = json.loads(file.read_text(encoding="utf-8"))
+        table = records.load(file)
     except FileNotFoundError:
         return _of_older_version(run_dir / OLDER)
-    except ValueError as error:
-        raise UserError(f"not an owner record: {error}", str(file), "if nothing trains this run, remove it") from None
+    except RecordError as error:
+        raise _no_record(error, file) from None
     owner = parsed(table, str(file))
     return None if owner.folder and _is_copy(run_dir, owner) else owner
 
 
 def parsed(table: Any, where: str) -> Owner:
-    """A record from its JSON."""
-
-    def known(kind: type, given: Any) -> dict[str, Any]:
-        """Without what a later version may have added."""
-        return {field.name: given[field.name] for field in fields(kind) if field.name in given}
-
+    """A record from its JSON, without what a later version may have added. RecordError if it is none."""
     try:
-        process = table.get("process")
-        return Owner(**{**known(Owner, table), "process": Process(**known(Process, process)) if process else None})
-    except (AttributeError, TypeError) as error:
-        raise UserError(f"not an owner record: {error}", where, "if nothing trains this run, remove it") from None
+        return records.as_kind(Owner, table, where)
+    except RecordError as error:
+        raise _no_record(error, where) from None
+
+
+def _no_record(error: RecordError, where: str | Path) -> RecordError:
+    return RecordError(f"not an owner record: {error.what}", str(where), "if nothing trains this run, remove it")
 
 
 def write(run_dir: Path, owner: Owner) -> None:
@@ -147,9 +151,10 @@ def _is_copy(run_dir: Path, owner: Owner) -> bool:
 def _of_older_version(file: Path) -> Owner | None:
     """What a version before owner.json recorded: too little to know a process by."""
     try:
-        table = json.loads(file.read_text(encoding="utf-8"))
-        return Owner("", table["executor"], str(table["job"]), "?", float(table.get("time", 0.0)))
-    except (OSError, ValueError, TypeError, KeyError):
+        table = records.load_object(file)
+        older = {"token": "", "executor": table["executor"], "job": str(table["job"]), "user": "?"}
+        return records.as_kind(Owner, {**older, "time": table.get("time", 0.0)}, str(file))
+    except (OSError, RecordError, KeyError):
         return None
 
 

@@ -1,16 +1,18 @@
-"""Files that a run writes beside its checkpoints, on a disk that may be full: that is told, and training goes on."""
+"""Files that a run writes beside its checkpoints, on a disk that may be full: that is told, and training goes on.
+
+JSON Lines are read, and mended after a power cut, by bigchem/jsonl.py.
+"""
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-from bigchem import strict
 
 KEPT = 1 << 24
 """Bytes of rows that wait for room; those beyond are lost."""
@@ -32,20 +34,12 @@ def goes_on(what: str, write: Callable[[], object]) -> bool:
     return True
 
 
-def cut_back(path: Path, step: int) -> None:
-    """Removes rows of steps after `step` from a JSONL file, and a line that a kill tore."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    if len(kept) < len(lines):
-        strict.write_atomically(path, "".join(kept))
-
-
 class Rows:
     """Appends rows to a JSONL file. What the disk does not take is kept, and tried again with the next row: no row is
     torn. complete: the file has all rows. lost: some were too many to keep."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._waiting = path, b""
+        self._path, self._waiting, self._looked = path, b"", False
         self.lost = False
 
     @property
@@ -61,9 +55,24 @@ class Rows:
         return goes_on(f"{self._path.parent.name}/{self._path.name}", self._write)
 
     def _write(self) -> None:
+        if not self._looked and self._waiting:
+            self._waiting = (b"" if ends_whole(self._path) else b"\n") + self._waiting
+            self._looked = True
         with self._path.open("ab", buffering=0) as file:  # unbuffered: it says how much of a row there was room for
             while self._waiting:
                 self._waiting = self._waiting[file.write(self._waiting) :]
+
+
+def ends_whole(path: Path) -> bool:
+    """Whether a file is empty, absent, or ends with a whole line. After a torn one a row needs a line of its own."""
+    if not path.is_file():
+        return True
+    try:
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"
+    except OSError:  # an empty file has no last byte
+        return True
 
 
 class Log(io.TextIOBase):

@@ -10,12 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from bigchem import jsonl
 from bigchem.config import RunConfig
 from bigchem.progress import LiveLine, Tee, duration
 from bigchem.train.board import Board
 from bigchem.train.lifecycle import State, Writer
 from bigchem.train.ownership import Claim
-from bigchem.train.rows import Rows, cut_back, goes_on
+from bigchem.train.rows import Rows, goes_on
 
 if TYPE_CHECKING:
     from bigchem.train.engine import StepLoss
@@ -190,8 +191,8 @@ def _validation_fields(validated: Validated) -> dict[str, float]:
 
 
 def _rows(path: Path, step: int) -> Rows:
-    """A JSONL file without the rows after `step` that an interrupted run left."""
+    """A JSONL file without the rows after `step` that an interrupted run left, and without damaged lines."""
     if path.is_file():
-        cut_back(path, step)
+        jsonl.mend(path, lambda row: row["step"] <= step, {"step": int})
     path.touch()
     return Rows(path)

@@ -3,6 +3,7 @@ tests/slurm."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 from owners import owned
 from quickest import quickest
+from rich.console import Console
 from runs import config_of
 
 from bigchem import strict
@@ -25,7 +27,7 @@ from bigchem.launch.cluster import ClusterProfile, load_profile
 from bigchem.launch.history import Attempt
 from bigchem.launch.owner import Alive
 from bigchem.launch.status import _state_and_reason, all_runs, run_status
-from bigchem.launch.status_table import to_markdown
+from bigchem.launch.status_table import table, to_markdown
 from bigchem.launch.submit import resume, submit
 
 ANSWER = "{job:<40}|{state:<20}|{reason:<80}|{nodes:<500}|{restarts:<10}|{starts:<25}|"
@@ -139,6 +141,52 @@ def test_a_job_that_slurm_has_forgotten_is_gone(tmp_path: Path, monkeypatch: pyt
     run = make_run(tmp_path / "gone", "7")
     program(tmp_path, "squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", monkeypatch)
     assert (run_status(run).state, run_status(run).active) == ("lost", False)
+
+
+DAMAGE = {
+    "state.json": b"\0" * 200,
+    "owner.json": b'{"token": "x", "exec',
+    "history.jsonl": b'{"attempt": "many"}\n\0\0\0',
+    "attempt.json": b"\xff\xfe{}",
+    "metrics.jsonl": b'{"step": 4, "loss": "[red]x", "tokens_per_s": 0}\n\0\0\0\0{"st',
+    "model.json": b"[]",
+    "cancel.json": b'{"job": "7", "time": "yesterday"}',
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_hundred_runs_are_shown_though_one_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for number in range(100):
+        make_run(tmp_path / f"r{number:03d}", f"{1000 + number}")
+    (tmp_path / "r042" / name).write_bytes(DAMAGE[name])
+    answers = "\n".join(line(str(1000 + number), "RUNNING", nodes="gpu01") for number in range(100))
+    program(tmp_path, "squeue", f"echo '{answers}'", monkeypatch)
+    rows = all_runs([tmp_path])
+    assert sum(row.state == "running" for row in rows) >= 99
+    hurt = rows[42]
+    assert hurt.run == "r042"
+    if name == "owner.json":
+        assert (hurt.state, hurt.active) == ("unreadable", None)
+        assert "not JSON" in str(hurt.reason)
+    elif name in ("state.json", "history.jsonl", "attempt.json"):
+        assert name in str(hurt.damage)
+    shown = to_markdown(rows)
+    assert shown.count("\n") == 102
+
+
+def test_what_runs_say_of_themselves_is_no_markup_and_moves_no_cursor(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "[bold]x", "7", executor="local")
+    told = {"state": "failed", "time": 1.0, "reason": "[link=http://x]\x1b[2J<b>|\n[/]", "end": "error"}
+    (run / "state.json").write_text(json.dumps(told))
+    rows = all_runs([run])
+    console = Console(width=400, file=io.StringIO(), force_terminal=True)
+    console.print(table(rows))
+    assert "[bold]x" in console.file.getvalue()
+    assert "[link=http://x]" in console.file.getvalue()
+    assert "\x1b[2J" not in console.file.getvalue()
+    assert "&lt;b>\\| [/]" in to_markdown(rows)
 
 
 AGAIN = {"end": "preempted", "reason": "USR2"}

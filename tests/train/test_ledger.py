@@ -22,6 +22,22 @@ def test_a_resumed_run_cuts_the_files_of_all_ranks_also_of_a_larger_world(tmp_pa
     assert read(tmp_path) == {1: ["a1", "b1", "c1"], 2: ["a2", "b2", "c2"]}
 
 
+def test_a_power_cut_in_the_ledger_is_not_read_as_a_whole_one(tmp_path: Path) -> None:
+    folder = tmp_path / "ledger"
+    folder.mkdir()
+    rows = [f'{{"step": {step}, "keys": ["a{step}"]}}\n'.encode() for step in range(1, 6)]
+    damaged = b"".join([*rows[:2], b"\0" * 40 + b"\n", *rows[3:]])
+    (folder / "rank0.jsonl").write_bytes(damaged)
+    with pytest.raises(UserError, match=r"rank0\.jsonl: damaged, left out: line 3: NUL bytes"):
+        read(tmp_path)
+    cut_back(folder, 4)
+    assert (folder / "rank0.jsonl.damaged").read_bytes() == damaged
+    with pytest.raises(UserError, match=r"incomplete.*rank0\.lacks_from_3"):
+        read(tmp_path)
+    cut_back(folder, 2)
+    assert read(tmp_path) == {1: ["a1"], 2: ["a2"]}
+
+
 class Step:
     """Stands for a loader and for what it loaded: one example, whose key is the step's number."""
 
@@ -45,7 +61,7 @@ def test_a_ledger_on_a_full_disk_says_so_and_catches_up(
     for number in (1, 2):
         kept.add(number, Step(number), Step(number))
     assert capsys.readouterr().out.count("cannot write ledger/rank1.jsonl: No space left on device") == 1
-    with pytest.raises(UserError, match=r"the disk was full: rank1\.lacks_from_1"):
+    with pytest.raises(UserError, match=r"the disk was full.*: rank1\.lacks_from_1"):
         read(config.run_dir)
     file.unlink()
     kept.add(3, Step(3), Step(3))
