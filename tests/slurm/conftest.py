@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from disruptions import profile_of, run_of
 
+from bigchem.config import RunConfig
+from bigchem.launch.submit import submit, wait
 from slurm.testbed.bed import Bed, missing
 from slurm.testbed.conf import free_port
 
@@ -28,3 +32,14 @@ def testbed(slurm_bed: Bed, monkeypatch: pytest.MonkeyPatch) -> Bed:
     for name, value in slurm_bed.environment().items():
         monkeypatch.setenv(name, value)
     return slurm_bed
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(slurm_bed: Bed, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """The run that nothing happens to: one process, as neither ledger nor loss depend on how many there are."""
+    config = run_of(small_data, tmp_path_factory.mktemp("calm"), "calm")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in slurm_bed.environment().items():
+            patch.setenv(name, value)
+        assert wait(submit(config, profile_of(nodes=1, tasks_per_node=1)), lambda row: None).state == "trained"
+    return config

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import owners
 import pytest
 from runs import config_of, losses
 from test_build import files_of
+from waiting import until
 
 from bigchem.config import RunConfig
 from bigchem.data.build import build
@@ -29,15 +28,7 @@ from bigchem.train import ownership
 from slurm.testbed.bed import Bed
 
 QUIET = Progress(quiet=True)
-TIMEOUT = 120
 ONE = load_profile("testbed").model_copy(update={"nodes": 1, "tasks_per_node": 1})
-
-
-def until(true: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
 
 
 def sweep_of(small_data: Path, runs: Path, profile: ClusterProfile, count: int, steps: int) -> list[SweepRun]:

@@ -7,14 +7,14 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from disruptions import survived
 from owners import job_of
 from runs import config_of, losses
-from test_survival import survived
+from waiting import until
 
 from bigchem import strict
 from bigchem.config import RunConfig
@@ -31,13 +31,6 @@ from slurm.testbed.conf import free_port
 
 TIMEOUT = 300
 COOKBOOK = Path(__file__).parents[2] / "slurm" / "README.md"
-
-
-def until(true: Callable[[], object], what: object) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not true():
-        assert time.monotonic() < deadline, what() if callable(what) else what
-        time.sleep(0.2)
 
 
 def sbatch(

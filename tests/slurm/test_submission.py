@@ -8,11 +8,11 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from runs import config_of
+from waiting import until_run
 
 from bigchem import strict
 from bigchem.cli_cluster import asked
@@ -29,16 +29,8 @@ from slurm.testbed.bed import Bed
 ONE = load_profile("testbed").model_copy(update={"nodes": 1, "tasks_per_node": 1})
 
 
-def until(run: Path, true: Callable[[RunStatus], bool]) -> RunStatus:
-    deadline = time.monotonic() + 120
-    while not true(status := run_status(run)):
-        assert time.monotonic() < deadline, status
-        time.sleep(0.3)
-    return status
-
-
 def over(run: Path) -> RunStatus:
-    return until(run, lambda row: row.active is False)
+    return until_run(run, lambda row: row.active is False)
 
 
 def held_job(bed: Bed, script: str = "exit 0") -> str:
@@ -131,9 +123,9 @@ def test_a_run_begins_after_another_that_was_started_again_in_between(
     submit(first, ONE)
     profile, once = asked(after=[str(first.run_dir)], set_cluster=["nodes=1", "tasks_per_node=1"]).of("testbed")
     submit(second, profile, options=once)
-    until(first.run_dir, lambda row: row.step >= 3)
+    until_run(first.run_dir, lambda row: row.step >= 3)
     testbed.call("scancel", "--signal=USR2", str(run_status(first.run_dir).job))
-    until(first.run_dir, lambda row: row.restarts == 1 and row.state == "running")
+    until_run(first.run_dir, lambda row: row.restarts == 1 and row.state == "running")
     assert run_status(second.run_dir).reason == "Dependency"
     assert over(first.run_dir).state == "trained"
     assert over(second.run_dir).state == "trained"
@@ -153,7 +145,7 @@ def test_what_waits_for_a_job_that_fails_is_cancelled_and_begins_all_the_same_wh
         assert run_status(config.run_dir).state == "queued"
     testbed.call("scontrol", "release", failing)
     assert "CANCELLED (DependencyNeverSatisfied)" in str(over(strict_run.run_dir).reason)
-    assert until(any_run.run_dir, lambda row: row.reason == "JobHeldUser").state == "queued"
+    assert until_run(any_run.run_dir, lambda row: row.reason == "JobHeldUser").state == "queued"
     with pytest.raises(UserError, match=r"it is lost .*what is to come after it would never begin"):
         asked(after=[str(strict_run.run_dir)]).of("testbed")
     testbed.call("scancel", str(run_status(any_run.run_dir).job))

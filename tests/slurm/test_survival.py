@@ -3,155 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
-from runs import config_of, losses
+from disruptions import EVERY, assert_same, kill_rank, messages, opened, profile_of, run_of, steps_of, survived, trains
+from runs import config_of
+from waiting import until
 
 from bigchem.config import RunConfig
-from bigchem.launch import elastic, history
+from bigchem.launch import history
 from bigchem.launch.cancel import cancel
-from bigchem.launch.cluster import ClusterProfile, load_profile
 from bigchem.launch.status import run_status
 from bigchem.launch.submit import submit, wait
-from bigchem.train import ledger
 from bigchem.train.state import read_state
 from slurm.testbed.bed import Bed
-
-TIMEOUT = 240
-EVERY = 5
-"""Steps between checkpoints."""
-
-
-@dataclass(frozen=True)
-class Survived:
-    """A disruption. own_s: from it to the next step, without what Slurm let the job wait. lost: steps done twice."""
-
-    what: str
-    own_s: float
-    slurm_s: float
-    lost: int
-
-    def __str__(self) -> str:
-        took = f"training again after {self.own_s:.1f} s and Slurm's {self.slurm_s:.1f} s"
-        return f"{self.what}: {took}, {self.lost} steps lost"
-
-
-def run_of(small_data: Path, tmp_path: Path, name: str, steps: int = 40) -> RunConfig:
-    """A run whose messages to people go into a file: see `messages`."""
-    return config_of(
-        *(tmp_path / "runs", small_data, name),
-        notify={"command": ["sh", "-c", f"cat >>'{tmp_path}/told.jsonl'; echo >>'{tmp_path}/told.jsonl'"]},
-        train={"steps": steps, "ledger": True},
-        checkpoint={"every": EVERY, "keep": 2},
-        data={"global_tokens": 3000},
-    )
-
-
-def messages(tmp_path: Path) -> list[tuple[str, str]]:
-    """Event and state of each message that was sent."""
-    file = tmp_path / "told.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    return [(row["event"], row["state"]) for row in rows]
-
-
-def profile_of(**fields: Any) -> ClusterProfile:
-    return ClusterProfile.model_validate({**load_profile("testbed").model_dump(), **fields})
-
-
-def until(true: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-
-
-def steps_of(config: RunConfig) -> list[tuple[int, float]]:
-    """Number and time of each step that metrics.jsonl holds."""
-    file = config.run_dir / "metrics.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")] if file.is_file() else []
-    return [(row["step"], row["time"]) for row in rows]
-
-
-def opened(config: RunConfig) -> dict[str, Any]:
-    """The attempt that has begun and not ended."""
-    try:
-        row: dict[str, Any] = json.loads((config.run_dir / "attempt.json").read_text())
-    except FileNotFoundError:
-        return {"attempt": 0, "time": 0.0}
-    return row
-
-
-def trains(config: RunConfig, attempt: int, step: int) -> None:
-    """Waits until the attempt of that number trains, and is past a step."""
-
-    def true() -> bool:
-        begun = opened(config)
-        return begun["attempt"] == attempt and any(n >= step and t > begun["time"] for n, t in steps_of(config))
-
-    until(true, f"attempt {attempt} does not train: {run_status(config.run_dir)}")
-
-
-def rank_pid(config: RunConfig, rank: int) -> int | None:
-    """The process of a rank; node and rank are in its environment."""
-    for folder in Path("/proc").iterdir():
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0") if folder.name.isdigit() else []
-            if b"submitit.core._submit" not in words or f"{config.run_dir}/submitit/%j".encode() not in words:
-                continue
-            if words[0].endswith(b"srun"):  # it has the rank's words, and the batch script's SLURM_PROCID=0
-                continue
-            if f"SLURM_PROCID={rank}".encode() in (folder / "environ").read_bytes().split(b"\0"):
-                return int(folder.name)
-        except OSError:
-            continue
-    return None
-
-
-def kill_rank(config: RunConfig, rank: int) -> None:
-    until(lambda: rank_pid(config, rank), f"no process of rank {rank}")
-    os.kill(int(rank_pid(config, rank) or 0), signal.SIGKILL)
-
-
-def survived(bed: Bed, config: RunConfig, attempt: int, what: str, disrupt: Callable[[], object]) -> Survived:
-    """Disrupts attempt number `attempt` in the middle, and waits until the next one trains."""
-    newest = history.read(config.run_dir)
-    begun = newest[-1].to_step if newest else 0
-    trains(config, attempt, begun + EVERY + 3)
-    at = time.time()
-    disrupt()
-    trains(config, attempt + 1, 1)
-    row = history.read(config.run_dir)[-1]
-    now = opened(config)
-    again = next(t for _, t in steps_of(config) if t > now["time"])
-    started = bed.call("squeue", "--noheader", "--format=%S", "--jobs", now["job"]).strip()
-    slurm_s = max(0.0, time.mktime(time.strptime(started, "%Y-%m-%dT%H:%M:%S")) - (row.time + row.seconds))
-    return Survived(what, again - at - slurm_s, slurm_s, row.to_step - now["from_step"])
-
-
-@pytest.fixture(scope="session")
-def uninterrupted(slurm_bed: Bed, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    """The run that nothing happens to: one process, as neither ledger nor loss depend on how many there are."""
-    config = run_of(small_data, tmp_path_factory.mktemp("calm"), "calm")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in slurm_bed.environment().items():
-            patch.setenv(name, value)
-        assert wait(submit(config, profile_of(nodes=1, tasks_per_node=1)), lambda row: None).state == "trained"
-    return config
-
-
-def assert_same(config: RunConfig, calm: RunConfig) -> None:
-    """Ledger and loss are those of the run that nothing happened to."""
-    assert run_status(config.run_dir).state == "trained"
-    assert ledger.read(config.run_dir) == ledger.read(calm.run_dir)
-    assert losses(config) == pytest.approx(losses(calm), rel=1e-4)
 
 
 def test_a_run_outlives_a_signal_a_killed_rank_and_a_preemption(
@@ -354,67 +221,3 @@ def test_a_preemption_that_sends_sigterm_is_no_persons_stop(
     assert_same(config, uninterrupted)
     assert told.lost == 0
     assert "SIGTERM" in history.read(config.run_dir)[0].why
-
-
-@pytest.mark.slow
-def test_a_run_whose_node_stays_away_goes_on_with_fewer_by_itself(
-    testbed: Bed, small_data: Path, tmp_path: Path, uninterrupted: RunConfig
-) -> None:
-    """Nobody intervenes: the job waits a minute for two nodes, then its watcher lets it start on one; and the watcher
-    is gone when the run is over."""
-    config = run_of(small_data, tmp_path, "shrunk")
-    submitted = submit(config, profile_of(nodes=1, nodes_max=2, elastic_after_min=1))
-    watcher = elastic.read(config.run_dir)
-    assert watcher is not None
-    assert watcher.job == str(submitted.job.job_id)
-    try:
-        trains(config, 1, EVERY + 3)
-        at = time.time()
-        testbed.kill_node("node2")
-        assert wait(submitted, lambda row: print(f"{time.time() - at:.0f} s: {row.state}")).state == "trained"
-        until(lambda: not testbed.call("squeue", "-h", "-o", "%i %T").strip(), "a job is left behind")
-    finally:
-        testbed.start_node("node2")
-        until(lambda: "idle 2" in testbed.call("sinfo", "-h", "-p", "test", "-o", "%T %D"), "node2 does not come back")
-    assert_same(config, uninterrupted)
-    assert [(row.job, row.ranks, row.nodes, row.failed_nodes) for row in history.read(config.run_dir)] == [
-        *((watcher.job, 4, "node[1-2]", "node2"), (watcher.job, 2, "node1", ""))
-    ]
-    told = [json.loads(line) for line in (config.run_dir / "events.jsonl").read_text().splitlines()]
-    assert "waited for 2 nodes for 1 min" in next(row["detail"] for row in told if row["kind"] == "nodes")
-    assert elastic.read(config.run_dir) is None
-
-
-@pytest.mark.slow
-def test_a_node_that_failed_two_attempts_is_left_out_of_the_third(
-    testbed: Bed, small_data: Path, tmp_path: Path, uninterrupted: RunConfig
-) -> None:
-    """A rank that is killed twice on node1; node2 is left for the job."""
-    config = run_of(small_data, tmp_path, "unlucky")
-    submitted = submit(config, profile_of(nodes=1, tasks_per_node=1))
-    for attempt, step in ((1, 1), (2, EVERY + 2)):
-        trains(config, attempt, step)
-        kill_rank(config, 0)
-    until(lambda: "node1 failed 2 attempts: it is excluded" in str(read_state(config.run_dir).get("reason")), "no word")
-    job = str(submitted.job.job_id)
-    until(lambda: "ExcNodeList=node1" in testbed.call("scontrol", "show", "job", job), "node1 is not excluded")
-    wait(submitted, lambda row: None)
-    assert_same(config, uninterrupted)
-    assert [(row.nodes, row.end, row.failed_nodes) for row in history.read(config.run_dir)] == [
-        *(("node1", "killed", "node1"), ("node1", "killed", "node1"), ("node2", "trained", ""))
-    ]
-    told = [json.loads(line) for line in (config.run_dir / "events.jsonl").read_text().splitlines()]
-    assert [row["detail"] for row in told if row["kind"] == "bad nodes"] == ["node1 failed 2 attempts: it is excluded"]
-
-
-def test_cancelling_a_run_that_waits_takes_its_watcher_along(testbed: Bed, small_data: Path, tmp_path: Path) -> None:
-    config = run_of(small_data, tmp_path, "given-up")
-    testbed.call("scontrol", "update", "partition=test", "state=DOWN")
-    try:
-        submit(config, profile_of(nodes=1, nodes_max=2, elastic_after_min=1))
-        queued = testbed.call("squeue", "-h", "-o", "%j").split()
-        assert sorted(queued) == ["given-up", "given-up-elastic"]
-        cancel(config.run_dir)
-        assert not testbed.call("squeue", "-h", "-o", "%j").split()
-    finally:
-        testbed.call("scontrol", "update", "partition=test", "state=UP")

@@ -5,31 +5,22 @@ from __future__ import annotations
 import io
 import os
 import signal
-import time
-from collections.abc import Callable
 from operator import itemgetter
 from pathlib import Path
 
 import pytest
 from runs import config_of
+from waiting import until_run
 
 from bigchem.errors import UserError
 from bigchem.launch import logs, squeue
 from bigchem.launch.cancel import cancel
 from bigchem.launch.cluster import ClusterProfile, load_profile
-from bigchem.launch.status import RunStatus, run_status
+from bigchem.launch.status import run_status
 from bigchem.launch.submit import resume, submit
 from slurm.testbed.bed import Bed
 
 PROFILE = load_profile("testbed").model_copy(update={"tasks_per_node": 1})
-
-
-def until(run: Path, true: Callable[[RunStatus], bool]) -> RunStatus:
-    deadline = time.monotonic() + 120
-    while not true(status := run_status(run)):
-        assert time.monotonic() < deadline, status
-        time.sleep(0.3)
-    return status
 
 
 @pytest.mark.slow
@@ -39,7 +30,7 @@ def test_a_run_is_submitted_seen_cancelled_and_resumed(
     config = config_of(tmp_path, small_data, "seen", train={"steps": 3000}, checkpoint={"every": 5000})
     run = config.run_dir
     submit(config, PROFILE)
-    status = until(run, lambda row: row.state == "running" and row.step >= 3)
+    status = until_run(run, lambda row: row.state == "running" and row.step >= 3)
     assert (status.active, status.nodes, status.restarts) == (True, "node[1-2]", 0)
     assert f"already running as job {status.job}" in submit(config, PROFILE).note
     with_controller_stopped(testbed, run, monkeypatch)
@@ -52,19 +43,19 @@ def test_a_run_is_submitted_seen_cancelled_and_resumed(
     heads = [line.split()[:2] for line in merged.getvalue().decode().splitlines()]
     assert {rank for _, rank in heads} == {str(rank) for rank in range(PROFILE.world_size)}
     assert heads == sorted(heads, key=itemgetter(0))
-    status = until(run, lambda row: row.active is False)
+    status = until_run(run, lambda row: row.active is False)
     assert (status.state, status.checkpoint) == ("cancelled", f"step_{status.step:08d}")
     # What waits for its success (--after) does not begin.
     assert "ExitCode=3:0" in testbed.call("scontrol", "show", "job", str(status.job))
     held = PROFILE.model_copy(update={"sbatch": {"hold": True}})
     resumed = resume(run, held, [f"train.steps={status.step + 3}"])
     assert resumed.job is not None
-    waiting = until(run, lambda row: row.state == "queued")
+    waiting = until_run(run, lambda row: row.state == "queued")
     assert waiting.reason == "JobHeldUser"
     assert "was ended" in cancel(run)  # it has nothing to save
-    assert until(run, lambda row: row.active is False).state == "cancelled"
+    assert until_run(run, lambda row: row.active is False).state == "cancelled"
     resume(run, PROFILE)
-    assert until(run, lambda row: row.active is False).state == "trained"
+    assert until_run(run, lambda row: row.active is False).state == "trained"
     assert (run / "logs" / "rank0.log").read_text().count("from step") == 1
 
 
