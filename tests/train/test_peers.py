@@ -40,7 +40,7 @@ def rank(number: int, ranks: int, port: int, folder: Path, case: Callable[[int],
     from bigchem.launch.rendezvous import Rendezvous
 
     blocking.install()
-    start(Rendezvous(number, ranks, number, "127.0.0.1", port, "test"))
+    start(Rendezvous(number, ranks, number, "127.0.0.1", port, "test"), key="the tests' own secret")
     value = torch.ones(2)
     dist.all_reduce(value)
     assert (dist.get_backend(), value.tolist()) == ("blocking", [ranks, ranks])
@@ -94,7 +94,7 @@ def test_ranks_that_stand_in_a_collective_follow_the_one_that_fails_with_its_rea
     tmp_path: Path, case: Callable[[int], None], who: int
 ) -> None:
     found = ends(case, tmp_path)
-    assert [end.code for end in found] == [7, 7, 7]
+    assert [end.code for end in found] == [7, 7, 7], found
     assert max(end.after_s for end in found) < 5
     for number, end in enumerate(found):
         told = f"rank {who} ({os.uname().nodename}) failed: KeyError: 'x': this rank leaves"
