@@ -15,7 +15,7 @@ FLOORS = [
     {"sweep"},
     {"launch", "export"},
     {"train", "evaluate"},
-    {"data", "plan"},
+    {"data", "plan", "ds_config"},
     {"model", "config"},
     {"tasks", "errors", "strict", "shipped", "progress", "program", "environment", "records", "jsonl", "printable"},
 ]
@@ -58,7 +58,7 @@ LIGHT = [
     ),
     *("launch.planning", "launch.calibration", "launch.locally"),
     *("launch.build", "launch.sweeps", "sweep.grid", "sweep.outcome"),
-    *("train.checkpoint", "train.ds_config", "train.best", "train.board"),
+    *("train.checkpoint", "ds_config", "ds_config.by_deepspeed", "train.best", "train.board"),
 ]
 """What `--help`, `status` and `submit --dry-run` need: quick only without torch."""
 

@@ -110,6 +110,8 @@ def main(
         tables().print(table.table(rows))
         for name, reason in facts["left_out"].items():
             print(f"left out: {name}: {reason}")
+        for note in facts["notes"]:
+            print(f"{planned.config.train.ds_config}: {note}")
         print(f"{'recommended: ' if best else ''}{why}\n{planning.told(facts)}")
         print(
             f"{gpus} x {kind.device_name} a node, {nodes} node{'s' if nodes > 1 else ''}; GPU: with {on_top} (assumed)"

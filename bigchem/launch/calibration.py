@@ -59,11 +59,11 @@ def _refuse_more_than_there_are(ranks: int) -> None:
 
 def _measured(planned: Planned, ds_config: str, sizes: list[int]) -> list[dict[str, Any]]:
     """What each rank runs."""
+    from bigchem.ds_config import ds_config_for, offloads
     from bigchem.launch.extensions import load_cpu_adam
     from bigchem.launch.group import finish, start
     from bigchem.launch.rendezvous import rendezvous
     from bigchem.train import calibrate
-    from bigchem.train.ds_config import ds_config_for, offloads
 
     place = rendezvous(os.environ, os.getpid())
     device = start(place)

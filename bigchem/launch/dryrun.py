@@ -15,7 +15,7 @@ from bigchem.launch.snapshot import planned
 
 
 def dry_run(config: RunConfig, profile: ClusterProfile, options: OneShot | None = None) -> dict[str, Any]:
-    """As plain data: run_dir, config, profile, sbatch (None through the local executor), verdict.
+    """As plain data: run_dir, config, profile, sbatch (None through the local executor), deepspeed, verdict.
 
     options: of this submission. Where Slurm picks the nodes from a range, verdicts are for the fewest: each GPU holds
     most then.
@@ -23,8 +23,7 @@ def dry_run(config: RunConfig, profile: ClusterProfile, options: OneShot | None 
     UserError for what submitting would refuse before it asks Slurm.
     """
     config = absolute(config)
-    for ranks in profile.world_sizes:
-        preflight(config, ranks)
+    notes = {note: None for ranks in profile.world_sizes for note in preflight(config, ranks)}
     text = None
     if profile.executor == "slurm":
         code = planned(config.run_dir / "code")
@@ -35,6 +34,7 @@ def dry_run(config: RunConfig, profile: ClusterProfile, options: OneShot | None 
         "config": config.model_dump(mode="json", exclude_none=True),
         "profile": profile.model_dump(mode="json", exclude_none=True),
         "sbatch": text,
+        "deepspeed": {"file": config.train.ds_config, "notes": list(notes)},
         "verdict": verdict.as_json(verdict.judge(config, profile)),
     }
 
@@ -47,5 +47,7 @@ def as_text(config: RunConfig, profile: ClusterProfile, options: OneShot | None 
         parts += [f"# {profile.tasks_per_node} processes through submitit's local executor", ""]
     else:
         parts += ["# sbatch", found["sbatch"]]
+    if found["deepspeed"]["notes"]:
+        parts += [f"# {found['deepspeed']['file']}", *found["deepspeed"]["notes"], ""]
     parts += ["# verdict", *(f"{n:<12} {v['verdict']:<8} {v['told']}" for n, v in found["verdict"].items())]
     return "\n".join(parts)

@@ -139,7 +139,7 @@ def run_here(config: RunConfig) -> End:
     if "SLURM_JOB_ID" in os.environ and _was_cancelled(config.run_dir, os.environ):
         print(f"{config.run_dir}: this job was cancelled before Slurm started it again: nothing to do")
         return End.STOPPED
-    preflight(config, place.world_size)
+    preflight(config, place.world_size, ask_deepspeed=False)  # the engine will
     recorder.arm(config.run_dir)
     try:
         key = rendezvous_key(config.run_dir, place)
@@ -237,8 +237,8 @@ def _was_cancelled(run_dir: Path, env: Mapping[str, str]) -> bool:
 
 
 def _run(config: RunConfig, device: torch.device, place: Rendezvous, claim: Claim, requeue: Requeue) -> End:
+    from bigchem.ds_config import ds_config_for, offloads
     from bigchem.launch.examination import before_step_1
-    from bigchem.train.ds_config import ds_config_for, offloads
     from bigchem.train.loop import train
 
     before_step_1(place, device, config.run_dir)

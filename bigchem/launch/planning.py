@@ -17,6 +17,7 @@ from bigchem import shipped, strict
 from bigchem.config import RunConfig
 from bigchem.data.plan import Plan, open_data
 from bigchem.data.tokenizer import Tokenizer
+from bigchem.ds_config import completed, ds_config_for
 from bigchem.errors import UserError
 from bigchem.model import hub, presets
 from bigchem.model.presets import Shape, num_parameters
@@ -25,7 +26,6 @@ from bigchem.plan.choices import Choice, Workload
 from bigchem.plan.states import checkpoint_bytes
 from bigchem.plan.worst import longest_example, setup_of
 from bigchem.progress import amount
-from bigchem.train.ds_config import ds_config_for
 
 OFFERED = ("zero0", "zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")
 """Shipped configurations that are looked at. Not zero3_nvme, whose speed is the disk's: it can be named in the run."""
@@ -37,13 +37,14 @@ measured (t5-small, -base and -large)."""
 @dataclass(frozen=True)
 class Planned:
     """A run to plan. lengths: where they are from, in words. left_out: configurations that the run cannot use, and
-    why. tables: `zero_optimization` of the others, by name. default_micro_tokens: the run's own."""
+    why. tables: `zero_optimization` of the others, by name. notes: on the run's own, see ds_config.completed."""
 
     work: Workload
     config: RunConfig
     lengths: str
     left_out: dict[str, str]
     tables: dict[str, dict[str, object]]
+    notes: tuple[str, ...] = ()
 
     def micro_tokens(self, given: Sequence[int], world_size: int) -> list[int]:
         """Sizes of micro-batches to look at: those given, or half, once, twice and four times the run's own, as far as
@@ -71,19 +72,21 @@ def planned(name: str, overrides: Sequence[str], world_size: int) -> Planned:
         config = strict.load(RunConfig, shipped.find("recipes", name, ".toml", also=presets.PRESETS), tuple(overrides))
     shape, longest, typical, lengths = _lengths(config, name in presets.PRESETS)
     tables, left_out = {}, {}
+    notes: tuple[str, ...] = ()
     for ds_config in dict.fromkeys((*OFFERED, config.train.ds_config)):
         train = config.train.model_copy(update={"ds_config": ds_config})
         try:
-            made = ds_config_for(config.model_copy(update={"train": train}), world_size)
+            made = completed(config.model_copy(update={"train": train}), world_size)
         except UserError as error:
             if ds_config not in OFFERED:
                 raise
             left_out[ds_config] = error.what
             continue
-        tables[ds_config] = made.get("zero_optimization", {})
+        tables[ds_config] = made.table.get("zero_optimization", {})
+        notes = made.notes if ds_config == config.train.ds_config else notes
     setup = setup_of(config, {}, world_size, "cuda")
     work = Workload(shape, setup, longest, typical, config.data.global_tokens)
-    return Planned(work, config, lengths, left_out, tables)
+    return Planned(work, config, lengths, left_out, tables, notes)
 
 
 def _table(preset: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -204,6 +207,7 @@ def facts(planned: Planned, choice: Choice) -> dict[str, Any]:
         "global_tokens": data.global_tokens,
         "storage_bytes": storage(shape, choice),
         "left_out": planned.left_out,
+        "notes": list(planned.notes),
     }
 
 

@@ -12,10 +12,11 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 import bigchem
-from bigchem import strict
+from bigchem import ds_config, strict
 from bigchem.config import RunConfig
 from bigchem.data.plan import Plan, open_data
 from bigchem.data.remote import is_url
+from bigchem.ds_config.by_deepspeed import refuse_what_it_refuses
 from bigchem.errors import UserError
 from bigchem.launch import history
 from bigchem.model import hub, presets
@@ -24,7 +25,6 @@ from bigchem.train import notify
 from bigchem.train.best import validated_tasks
 from bigchem.train.board import check_wandb
 from bigchem.train.checkpoint import latest, newest_readable
-from bigchem.train.ds_config import ds_config_for
 from bigchem.train.state import read_state, write_state
 
 GIT_TIMEOUT_S = 10
@@ -80,8 +80,12 @@ def prepare(config: RunConfig) -> Path:
     return run_dir
 
 
-def preflight(config: RunConfig, world_size: int) -> None:
-    """Raises here what would otherwise fail inside the job: data, tasks, caps, preset, DeepSpeed configuration."""
+def preflight(config: RunConfig, world_size: int, *, ask_deepspeed: bool = True) -> tuple[str, ...]:
+    """Raises here what would otherwise fail inside the job: data, tasks, caps, preset, DeepSpeed configuration. Lines
+    about what is not as its DeepSpeed file says, but no mistake.
+
+    ask_deepspeed: have DeepSpeed's own classes look at a file that is not shipped: seconds, in another process.
+    """
     data = open_data(config.data)
     Plan(data, config.data, config.seed).check_steps(config.train.steps)
     presets.shape(config.model.preset)
@@ -90,7 +94,10 @@ def preflight(config: RunConfig, world_size: int) -> None:
         raise UserError(
             "model.init_from holds no config.json", named, "give a Hugging Face folder or a name at the hub"
         )
-    ds_config_for(config, world_size)
+    deepspeed = ds_config.completed(config, world_size)
+    notes = deepspeed.notes
+    if ask_deepspeed and (unknown := refuse_what_it_refuses(deepspeed)):
+        notes = (*notes, unknown)
     for task in TASKS.keys() & config.data.mixture.keys() if config.evaluate.at_end else ():
         data.split(config.evaluate.split, task)
     if config.validation.every:
@@ -101,6 +108,7 @@ def preflight(config: RunConfig, world_size: int) -> None:
     if newest is not None:
         path, manifest = newest
         manifest.refuse_unless(path, data.index.fingerprint, config.train.precision, config.optimizer.kind)
+    return notes
 
 
 def refuse_another(config: RunConfig) -> None:

@@ -16,6 +16,7 @@ from bigchem.data.batches import HEADROOM
 from bigchem.data.plan import Plan, open_data
 from bigchem.data.shards import Data
 from bigchem.data.tokenizer import Tokenizer
+from bigchem.ds_config import ds_config_for
 from bigchem.launch.cluster import ClusterProfile
 from bigchem.launch.status import last_row
 from bigchem.model import hub, presets
@@ -27,7 +28,6 @@ from bigchem.plan.worst import longest_batch, setup_of
 from bigchem.progress import amount, duration
 from bigchem.train import ownership
 from bigchem.train.checkpoint import disk_room
-from bigchem.train.ds_config import ds_config_for
 
 TIGHT = 0.9
 """Share of host memory above which what is not counted may not fit: Python, libraries, the page cache's minimum."""

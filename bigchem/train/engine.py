@@ -17,16 +17,18 @@ import deepspeed
 import torch
 import torch.distributed as dist
 
+from bigchem import ds_config
 from bigchem.config import RunConfig
 from bigchem.data.loader import LoadedStep
+from bigchem.ds_config import zero_stage
 from bigchem.errors import UserError
 from bigchem.model.t5 import PackedBatch, PackedT5
 from bigchem.tasks import TRAINABLE_NAMES
 from bigchem.train import elastic
 from bigchem.train.checkpoint import Manifest
-from bigchem.train.ds_config import ds_config_for, zero_stage
 from bigchem.train.files import Files
 from bigchem.train.optimizer import Rates, build_optimizer
+from bigchem.train.ranks import say
 from bigchem.train.signals import Wish
 from bigchem.train.zero_files import GROUP_NAMES, ZeroFiles
 
@@ -63,7 +65,10 @@ class Engine:
     def __init__(self, model: PackedT5, config: RunConfig, device: torch.device) -> None:
         self.config, self.device = config, device
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
-        self.ds_config = ds_config_for(config, self.world_size)
+        completed = ds_config.completed(config, self.world_size)
+        self.ds_config = completed.table
+        for note in completed.notes:
+            say(f"{config.train.ds_config}: {note}")
         self.zero_stage = zero_stage(self.ds_config)
         if self.zero_stage == 3:
             for parameter in model.external_parameters:

@@ -14,8 +14,8 @@ import torch
 import torch.distributed as dist
 
 from bigchem.config import OptimizerConfig
+from bigchem.ds_config import offloads
 from bigchem.model.parameters import group_names
-from bigchem.train.ds_config import offloads
 
 SMALLEST_SCALE = 1e-3
 """Least RMS of a parameter that its learning rate is scaled by, so that one that starts at zero can move."""

@@ -21,7 +21,7 @@ from zero_plan import app
 
 from bigchem import program, strict
 from bigchem.config import RunConfig
-from bigchem.train.ds_config import ds_config_for
+from bigchem.ds_config import ds_config_for
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "tools" / "zero_plan.py"

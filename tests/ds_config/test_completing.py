@@ -7,8 +7,8 @@ import pytest
 
 from bigchem import shipped
 from bigchem.config import RunConfig
+from bigchem.ds_config import ds_config_for, zero_stage
 from bigchem.errors import UserError
-from bigchem.train.ds_config import ds_config_for, zero_stage
 
 SHIPPED = sorted(p.stem for p in shipped.folder("ds_configs").glob("*.json"))
 

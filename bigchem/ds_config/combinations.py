@@ -1,0 +1,54 @@
+"""Values of a DeepSpeed file that are right alone and cannot run together, or on so many processes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bigchem.config import RunConfig
+from bigchem.ds_config.findings import Findings
+
+ZERO = "zero_optimization"
+
+
+def check(table: Mapping[str, Any], config: RunConfig, world_size: int, found: Findings) -> None:
+    """Adds what cannot run. table: as `checked` gives it."""
+    if found.stage is None:
+        return
+    zero = table.get(ZERO, {})
+    _offload(zero, found.stage, found)
+    hpz = zero.get("zero_hpz_partition_size", 1)
+    if world_size % hpz:
+        found.mistake(f"{ZERO}.zero_hpz_partition_size", f"{hpz} does not divide the run's {world_size} processes")
+    _optimizer(zero, config, found.stage, found)
+
+
+def _offload(zero: Mapping[str, Any], stage: int, found: Findings) -> None:
+    for name, stages in (("offload_optimizer", (1, 2, 3)), ("offload_param", (3,))):
+        table = zero.get(name, {})
+        device = table.get("device", "none")
+        if device == "none":
+            continue
+        key, known = f"{ZERO}.{name}", " to ".join(str(s) for s in (stages[0], stages[-1]))
+        if stage not in stages:
+            found.mistake(key, f"needs stage {known if len(stages) > 1 else stages[0]}, not {stage}")
+        elif device == "nvme" and stage != 3:
+            found.mistake(f"{key}.device", f'"nvme" needs stage 3, not {stage}')
+        if device == "nvme" and "nvme_path" not in table:
+            found.mistake(f"{key}.nvme_path", "is missing: a folder on a fast local disk")
+
+
+def _optimizer(zero: Mapping[str, Any], config: RunConfig, stage: int, found: Findings) -> None:
+    kind = config.optimizer.kind
+    if kind == "adafactor" and stage > 0:
+        found.mistake(
+            f"{ZERO}.stage",
+            f"optimizer.kind = 'adafactor' needs whole matrices, and ZeRO-{stage} gives it flat pieces of them: "
+            "train.ds_config = 'zero0', or optimizer.kind = 'adamw_rms', which scales its rates in the same way",
+        )
+    if kind == "adamw_rms" and zero.get("offload_param", {}).get("device") == "nvme":
+        found.mistake(
+            f"{ZERO}.offload_param",
+            "optimizer.kind = 'adamw_rms' looks at every weight before a step, and these are on NVMe: "
+            "optimizer.kind = 'adamw', or offload_param to the CPU",
+        )

@@ -1,0 +1,52 @@
+"""What is found in a DeepSpeed file: mistakes, which are refused in one message, and what has no effect. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bigchem.errors import UserError
+
+MOST_LINES = 40
+
+
+@dataclass
+class Findings:
+    """Keys with their section, and what is to be said of each. autos: values "auto" and what they become. ignored: what
+    DeepSpeed does not get. unused: keys without effect at the file's ZeRO stage."""
+
+    mistakes: list[tuple[str, str]] = field(default_factory=list)
+    ignored: list[tuple[str, str]] = field(default_factory=list)
+    autos: list[tuple[str, str]] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    stage: int | None = None
+
+    def mistake(self, key: str, what: str) -> None:
+        """Something that is refused."""
+        self.mistakes.append((_short(key), what))
+
+    def refuse(self, where: str) -> None:
+        """UserError with all mistakes, and with what would be ignored, if there is a mistake."""
+        if not self.mistakes:
+            return
+        lines = [f"{key}: {what}" for key, what in self.mistakes]
+        ignored = self._ignored()
+        if len(lines) == 1 and not ignored:
+            raise UserError(lines[0], where)
+        count = f"{len(lines)} mistakes" if len(lines) > 1 else "a mistake"
+        more = [f"... and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
+        raise UserError("\n  ".join([count, *lines[:MOST_LINES], *more, *ignored[:MOST_LINES]]), where)
+
+    def notes(self) -> tuple[str, ...]:
+        """Lines about what is not as it is written in the file, but no mistake."""
+        return (*(f"auto: {key} becomes {what}" for key, what in self.autos), *self._ignored())
+
+    def _ignored(self) -> Sequence[str]:
+        lines = [f"ignored: {key}: {what}" for key, what in self.ignored]
+        if self.unused:
+            lines.append(f"without effect at ZeRO-{self.stage}: {', '.join(self.unused)}")
+        return lines
+
+
+def _short(key: str) -> str:
+    return key if len(key) <= 80 else key[:77] + "..."
