@@ -19,12 +19,12 @@ from bigchem import shipped
 from bigchem.data.audit_tally import Limits, Side, Tally, tally
 from bigchem.data.index import SPLITS
 from bigchem.data.parse import CHUNK, chunked
+from bigchem.data.reading.lines import open_text
 from bigchem.data.recipe import BuildConfig, load_recipe
 from bigchem.data.remote import is_url
 from bigchem.data.shards import Data
 from bigchem.data.sources import read_rows
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
-from bigchem.data.sources.files import open_text
 from bigchem.data.sources.rows import is_unicode
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.data.workers import in_order, pool

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from bigchem.data.index import SPLITS
 from bigchem.data.leakage import Identities, hash64, identities
+from bigchem.data.reading.paths import listed
 from bigchem.data.recipe import BuildConfig
 from bigchem.data.sources import read_rows, reader
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
@@ -216,8 +217,10 @@ def chunked(source: SourceConfig, limit: int | None) -> Iterator[list[Record]]:
 
 
 def _name(source: SourceConfig) -> str:
-    file = "/".join(Path(source.path).parts[-2:]) if source.path else source.hub or ""
-    return f"{source.format} {file}".strip()
+    names = listed(source.path)
+    file = "/".join(Path(names[0]).parts[-2:]) if names else source.hub or ""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{source.format} {file}{more}".strip()
 
 
 def _chunk_path(folder: Path, source: int, number: int) -> Path:
@@ -240,7 +243,7 @@ def _counts(source: SourceConfig, chunks: list[Chunk], max_rejected: float) -> d
         "repaired_backslashes": sum(chunk.repaired for chunk in chunks),
     }
     first = next((rejected for chunk in chunks for rejected in chunk.rejected), None)
-    _check_counts(source.path or _name(source), count, max_rejected, first)
+    _check_counts(" ".join(listed(source.path)) or _name(source), count, max_rejected, first)
     return {"source": _name(source), "split": source.split, **count}
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bigchem import strict
+from bigchem.data.reading.paths import expand
 from bigchem.data.remote import is_url
 from bigchem.data.sources import reader
 from bigchem.data.sources.base import SourceConfig
@@ -64,7 +65,7 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> BuildConfig:
     for number, source in enumerate(config.sources):
         _check_tasks(source, f"{path}: sources.{number}")
     sources = tuple(
-        s.model_copy(update={"path": _resolve(root, s.path), "target_path": _resolve(root, s.target_path)})
+        s.model_copy(update={"path": _resolved(root, s.path), "target_path": _resolved(root, s.target_path)})
         for s in config.sources
     )
     tokenizer = config.tokenizer.model_copy(update={"t5": _resolve_tokenizer(root, config.tokenizer.t5)})
@@ -74,11 +75,11 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> BuildConfig:
 def recipe_hash(config: BuildConfig) -> str:
     """Hash of a recipe, of the vocabulary it names, and of the size and time of every local file that it names or that
     is in a folder it names."""
-    digest = hashlib.sha256(config.model_dump_json().encode())
+    digest = hashlib.sha256(config.model_dump_json(exclude_defaults=True).encode())
     if config.tokenizer.t5 is not None:
         digest.update(config.tokenizer.make(()).fingerprint.encode())
-    for name in (n for source in config.sources for n in (source.path, source.target_path)):
-        if name is not None and not is_url(name):
+    for named in (n for source in config.sources for n in (source.path, source.target_path) if n is not None):
+        for name in (name for name in expand(named) if not is_url(name)):
             for file in [Path(name), *sorted(Path(name).rglob("*"))]:
                 if file.is_file():
                     stat = file.stat()
@@ -94,6 +95,12 @@ def _check_tasks(source: SourceConfig, where: str) -> None:
             raise UserError(
                 f"format '{source.format}' gives no rows for task '{task}'", where, f"it gives {' '.join(chosen.tasks)}"
             )
+
+
+def _resolved(root: Path | str, path: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+    if isinstance(path, tuple):
+        return tuple(filter(None, (_resolve(root, name) for name in path)))
+    return _resolve(root, path)
 
 
 def _resolve(root: Path | str, name: str | None) -> str | None:

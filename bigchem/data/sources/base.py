@@ -15,8 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, Protocol, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from bigchem.data.reading.delimited import Quoting
+from bigchem.data.reading.lines import check_encoding
+from bigchem.errors import nearest
 from bigchem.strict import Positive, Section
 from bigchem.tasks import TASK_NAMES
 
@@ -32,9 +35,16 @@ LAYOUTS: dict[frozenset[str], tuple[str, ...]] = {
 }
 """The tasks that columns of these roles can give rows for."""
 
-_REACTIONS = ("rsmi", "mapped_reactions", "reaction_csv", "csv", "tsv", "jsonl", "datasets")
+NAMED_COLUMNS = ("csv", "tsv", "jsonl", "datasets")
+"""Formats whose columns `columns` names."""
+_REACTIONS = ("rsmi", "mapped_reactions", "reaction_csv", *NAMED_COLUMNS)
+_LINES = ("text_lines", "smiles_lines")
+_FILES = ("chebi20", "rsmi", "mapped_reactions", "reaction_csv", "parallel_text", "csv", "tsv", "jsonl", *_LINES)
 _ONLY_FOR: dict[str, tuple[str, ...]] = {
     "target_path": ("parallel_text",),
+    "encoding": _FILES,
+    "quoting": ("csv", "tsv", "chebi20", "rsmi", "reaction_csv"),
+    **dict.fromkeys(("task_names", "where"), NAMED_COLUMNS),
     "chunk_chars": ("text_lines", "csv", "tsv", "jsonl", "datasets"),
     "reagents": _REACTIONS,
     "products": _REACTIONS,
@@ -43,8 +53,6 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("hub", "config_name", "hub_split"), ("datasets",)),
 }
 """Formats to which a field means something; to all others it is refused."""
-NAMED_COLUMNS = ("csv", "tsv", "jsonl", "datasets")
-"""Formats whose columns `columns` names."""
 
 
 @dataclass(frozen=True)
@@ -91,16 +99,26 @@ class SourceConfig(Section):
     """A reader's name: see bigchem/data/sources/__init__.py."""
     split: Literal["train", "valid", "test"]
     """Which split the rows go to."""
-    path: str | None = None
-    """The file, plain or .gz, relative to the TOML, or a URL (parallel text: the source side)."""
-    target_path: str | None = None
-    """parallel_text: the target side."""
+    path: str | tuple[str, ...] | None = None
+    """The file, or several: a list, or a pattern such as `parts/*.csv`. Plain, .gz, .bz2, .xz, .zst or .zip; relative
+    to the TOML, or a URL (parallel text: the source side)."""
+    target_path: str | tuple[str, ...] | None = None
+    """parallel_text: the target side; as many files as `path` names, in their order."""
+    encoding: Annotated[str, AfterValidator(check_encoding)] | None = None
+    """Of the files, where it is not UTF-8: utf-16, latin-1, cp1252, ..."""
+    quoting: Quoting | None = None
+    """Tables: `standard`, where fields that hold a separator, a quote or a line end stand in quotes, as csv and pandas
+    write them; `none`, where a quote is a character. Default: csv standard, the others by what is in them."""
     tasks: tuple[str, ...] = ()
     """Which tasks to make rows for; empty: all that the format can give."""
     limit: Positive | None = None
     """Read only the first records."""
     columns: dict[Role, str] = Field(default_factory=dict)
     """csv, tsv, jsonl, datasets: the column of each role; empty: source, target and, if there is one, task."""
+    task_names: dict[str, str] = Field(default_factory=dict)
+    """Tasks by what the task column calls them: {forward_synthesis = "forward"}; "" leaves such rows out."""
+    where: dict[str, str | tuple[str, ...]] = Field(default_factory=dict)
+    """Only records whose columns have these values: {split = "train"}, or a list of values. Others are counted."""
     hub: str | None = None
     """datasets: owner/name on the Hugging Face hub, streamed, in place of a path."""
     config_name: str | None = None
@@ -129,9 +147,19 @@ class SourceConfig(Section):
                 raise ValueError(f"{name} is for {', '.join(_ONLY_FOR[name])}; to '{self.format}' it means nothing")
         if self.hub and self.path:
             raise ValueError("give path or hub, not both")
+        if self.format == "parallel_text" and len(self.tasks) > 1:
+            raise ValueError("parallel_text is of one task; for another, add a source (with its paths swapped)")
         if self.columns:
             self._check_columns()
+        self._check_task_names()
         return self
+
+    def _check_task_names(self) -> None:
+        for name, task in self.task_names.items():
+            if task and task not in TASK_NAMES:
+                raise ValueError(f"task_names maps '{name}' to '{task}'; {nearest(task, list(TASK_NAMES))}")
+        if self.task_names and self.columns and "task" not in self.columns:
+            raise ValueError("task_names needs a task column: columns = {source = ..., target = ..., task = ...}")
 
     def _check_columns(self) -> None:
         if self.format not in NAMED_COLUMNS:

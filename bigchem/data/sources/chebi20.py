@@ -1,17 +1,17 @@
 """ChEBI-20: molecules and their descriptions, as MolT5 published them (github.com/blender-nlp/MolT5, ChEBI-20_data).
 
-`CID<tab>SMILES<tab>description` with a header, no quoting: a quote is a character, and a tab after the second one
-belongs to the description. SMILES are kept as written, not canonicalised: published numbers are for these strings.
+`CID<tab>SMILES<tab>description` with a header; a tab after the second one belongs to the description. In the published
+files a quote is a character; a copy that pandas wrote is quoted, which is recognised. SMILES are kept as written, not
+canonicalised: published numbers are for these strings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 from bigchem.data.sources.base import Record, Row, SourceConfig
 from bigchem.data.sources.columns import named_rows
-from bigchem.data.sources.files import column_records, tabs
+from bigchem.data.sources.files import TABS, column_records
 from bigchem.data.sources.rows import checked_fields
 
 
@@ -22,7 +22,7 @@ class Chebi20:
 
     def records(self, source: SourceConfig) -> Iterator[Record]:
         """Fields: SMILES, description."""
-        return column_records(source, partial(tabs, splits=2), ("SMILES", "description"))
+        return column_records(source, TABS._replace(splits=2), ("SMILES", "description"))
 
     def rows(self, record: Record, source: SourceConfig) -> list[Row]:
         """RowError if RDKit cannot read the SMILES."""

@@ -1,7 +1,7 @@
 """Rows from named fields: what the columns of any table become, and what the fixed layouts are told in terms of.
 
-- source + target: one row. Its task is the task column's; else the prompt that the source starts with; else the one
-  task that the source's `tasks` names. The task's prompt is stripped, whatever said it.
+- source + target: one row. Its task is the task column's, by the source's `task_names`; else the prompt that the source
+  starts with; else the one task that `tasks` names. The task's prompt is stripped, whatever said it.
 - smiles + text: captioning and generation.
 - reaction: forward and retrosynthesis (bigchem.data.sources.reactions).
 - text alone, smiles alone: unlabelled rows, text_spans and smiles_spans.
@@ -30,12 +30,25 @@ def optional_columns(source: SourceConfig) -> tuple[str, ...]:
     return () if source.columns else ("task",)
 
 
+def record_columns(source: SourceConfig) -> tuple[str, ...]:
+    """All columns that a record of the source needs: those of its roles, then those of its `where`."""
+    return (*column_names(source).values(), *source.where)
+
+
 def record_rows(record: Record, source: SourceConfig) -> list[Row]:
-    """The rows of a record whose fields are the columns of `column_names`, in its order."""
+    """The rows of a record whose fields are the columns of `record_columns`; none where `where` leaves it out."""
     roles = column_names(source)
     if not record.fields:
         raise RowError("wrong number of columns, or a quote that is not closed")
-    return named_rows(dict(zip(roles, checked_fields(record, len(roles), longest(source)), strict=True)), source)
+    fields = checked_fields(record, len(roles) + len(source.where), longest(source))
+    if not chosen(dict(zip(source.where, fields[len(roles) :], strict=True)), source):
+        return []
+    return named_rows(dict(zip(roles, fields, strict=False)), source)
+
+
+def chosen(values: Mapping[str, str], source: SourceConfig) -> bool:
+    """Whether a record, with these values in the columns of the source's `where`, is one that it asks for."""
+    return all(values[name] in ((value,) if isinstance(value, str) else value) for name, value in source.where.items())
 
 
 def named_rows(fields: Mapping[Role, str], source: SourceConfig) -> list[Row]:
@@ -43,7 +56,8 @@ def named_rows(fields: Mapping[Role, str], source: SourceConfig) -> list[Row]:
     if "reaction" in fields:
         rows = reaction_rows(fields["reaction"], source)
     elif "source" in fields:
-        rows = [_labelled(fields, source)]
+        task = _task(fields, source)
+        rows = [labelled_row(task, fields["source"], fields["target"])] if task else []
     elif "smiles" not in fields:
         rows = text_spans(fields["text"], source.chunk_chars)
     elif "text" not in fields:
@@ -55,10 +69,10 @@ def named_rows(fields: Mapping[Role, str], source: SourceConfig) -> list[Row]:
     return wanted(source, rows)
 
 
-def _labelled(fields: Mapping[Role, str], source: SourceConfig) -> Row:
-    """RowError if a side that should be SMILES cannot be read by RDKit."""
-    task = TASKS[_task(fields, source)]
-    row = make_row(task.name, fields["source"].removeprefix(task.prompt), fields["target"])
+def labelled_row(name: str, source: str, target: str) -> Row:
+    """The row of a task. RowError if a side that should be SMILES cannot be read by RDKit."""
+    task = TASKS[name]
+    row = make_row(name, source.removeprefix(task.prompt), target)
     for domain, text in ((task.source_domain, row.source), (task.target_domain, row.target)):
         if domain == "chemistry":
             parse(dotted(text))
@@ -66,10 +80,12 @@ def _labelled(fields: Mapping[Role, str], source: SourceConfig) -> Row:
 
 
 def _task(fields: Mapping[Role, str], source: SourceConfig) -> str:
+    """ "" for a task that the source leaves out."""
     if name := fields.get("task"):
-        if name not in TASK_NAMES:
-            raise RowError(f"unknown task {name[:40]!r}")
-        return name
+        found = source.task_names.get(name, name)
+        if found and found not in TASK_NAMES:
+            raise RowError(f"unknown task {name[:40]!r}: say what it is in `task_names`")
+        return found
     for task in TASKS.values():
         if fields["source"].startswith(task.prompt):
             return task.name

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
+from bigchem.data.reading.json_records import MISSING, lookup
+from bigchem.data.reading.opening import one_line
+from bigchem.data.reading.paths import expand, listed
 from bigchem.data.remote import is_url
 from bigchem.data.sources.base import Record, Row, SourceConfig
-from bigchem.data.sources.columns import column_names, optional_columns, record_rows
-from bigchem.data.sources.files import column_place, one_line
+from bigchem.data.sources.columns import optional_columns, record_columns, record_rows
+from bigchem.data.sources.files import column_place
 from bigchem.errors import UserError
 from bigchem.tasks import TRAINABLE_NAMES
 
@@ -46,13 +50,16 @@ class Datasets:
 def _where(source: SourceConfig) -> str:
     if source.hub is not None:
         return source.hub
-    if source.path is None:
+    if not source.path:
         raise UserError(
             "format 'datasets' needs a file, a folder or a dataset", "sources", "add path = ... or hub = ..."
         )
-    if not is_url(source.path) and not Path(source.path).exists():
-        raise UserError("no such file or folder", source.path, "check `path` in the recipe, or use hub = 'owner/name'")
-    return source.path
+    if isinstance(source.path, tuple) and len(source.path) > 1:
+        raise UserError(f"{len(source.path)} paths", "sources", "format 'datasets' takes one: a pattern, or a folder")
+    (path,) = listed(source.path)
+    if not is_url(path) and not Path(path).exists() and not has_magic(path):
+        raise UserError("no such file or folder", path, "check `path` in the recipe, or use hub = 'owner/name'")
+    return path
 
 
 def _hint(source: SourceConfig) -> str:
@@ -66,10 +73,19 @@ def _records(source: SourceConfig, where: str) -> Iterator[Record]:
     line = 0
     for batch in dataset.iter(batch_size=_BATCH):
         count = len(next(iter(batch.values())))
-        texts = [[_text(value, name, where) for value in batch[name]] if name else [""] * count for name in names]
+        texts = [
+            [_text(_value(value, column, name), name, where) for value in batch[column]] if name else [""] * count
+            for column, name in names
+        ]
         for fields in zip(*texts, strict=True):
             line += 1
             yield Record(where, line, fields)
+
+
+def _value(value: Any, column: str, name: str) -> Any:
+    """What stands in a column, or inside it where the name goes on behind it."""
+    found = value if name == column else lookup(value, name[len(column) + 1 :])
+    return None if found is MISSING else found
 
 
 def _text(value: Any, name: str, where: str) -> str:
@@ -80,39 +96,44 @@ def _text(value: Any, name: str, where: str) -> str:
     return value
 
 
-def _selected(source: SourceConfig, where: str) -> tuple[Any, list[str]]:
-    """The dataset with the wanted columns alone, and their names in the order of the roles; "" for an optional one
-    that is not there. Parquet files are told, so that other columns are not even read."""
+def _selected(source: SourceConfig, where: str) -> tuple[Any, list[tuple[str, str]]]:
+    """The dataset with the wanted columns alone, and for each wanted name the column that it is, or is inside of; both
+    "" for an optional one that is not there. Parquet files are told, so that other columns are not even read."""
     import datasets
 
-    if source.config_name and source.hub is None and not (Path(where).is_dir() and not _saved(source)):
+    if source.config_name and source.hub is None and not (Path(where).is_dir() and not _saved(where)):
         raise UserError("holds one configuration", where, "leave config_name out")
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(logging.CRITICAL)  # what goes wrong is raised too
-    builder = None if _saved(source) else _builder(source)
+    saved = source.hub is None and _saved(where)
+    builder = None if saved else _builder(source, where)
     dataset = _from_disk(source, where) if builder is None else builder.as_streaming_dataset(split=source.hub_split)
     there = dataset.column_names or list(next(iter(dataset), {}))
-    optional = optional_columns(source)
-    columns = column_names(source).values()
-    names = ["" if column_place(where, there, c, c in optional) is None else c for c in columns]
-    chosen = [*dict.fromkeys(filter(None, names))]
+    names = [_column(where, there, name, name in optional_columns(source)) for name in record_columns(source)]
+    chosen = [*dict.fromkeys(column for column, _ in names if column)]
     if builder is not None and hasattr(builder.config, "columns"):
         builder.config.columns = chosen
         dataset = builder.as_streaming_dataset(split=source.hub_split)
     return dataset.select_columns(chosen), names
 
 
-def _saved(source: SourceConfig) -> bool:
+def _column(where: str, there: Sequence[str], name: str, optional: bool) -> tuple[str, str]:
+    """The column of a name, which may go on inside it (`a.b`), and the name."""
+    outer = name.split(".", maxsplit=1)[0]
+    if name not in there and outer in there:
+        return outer, name
+    return ("", "") if column_place(where, there, name, optional) is None else (name, name)
+
+
+def _saved(path: str) -> bool:
     """Whether it is a folder written by save_to_disk."""
-    if source.path is None or is_url(source.path):
-        return False
-    return any((Path(source.path) / name).is_file() for name in ("state.json", "dataset_dict.json"))
+    return not is_url(path) and any((Path(path) / name).is_file() for name in ("state.json", "dataset_dict.json"))
 
 
 def _from_disk(source: SourceConfig, where: str) -> Any:
     import datasets
 
-    found = datasets.load_from_disk(source.path)
+    found = datasets.load_from_disk(where)
     if isinstance(found, datasets.DatasetDict):
         if source.hub_split not in found:
             raise UserError(f"no split '{source.hub_split}'; there are: {', '.join(found)}", where, "set hub_split")
@@ -122,15 +143,15 @@ def _from_disk(source: SourceConfig, where: str) -> Any:
     return found
 
 
-def _builder(source: SourceConfig) -> Any:
+def _builder(source: SourceConfig, path: str) -> Any:
     import datasets
 
     if source.hub is not None:
         return datasets.load_dataset_builder(source.hub, source.config_name)
-    path = str(source.path)
     if Path(path).is_dir():
         return datasets.load_dataset_builder(path, source.config_name)
     suffix = Path(path.removesuffix(".gz")).suffix.removeprefix(".")
     if suffix not in _BUILDERS:
         raise UserError("cannot tell what kind of file it is", path, f"its name should end in: {' '.join(_BUILDERS)}")
-    return datasets.load_dataset_builder(_BUILDERS[suffix], data_files=path)
+    files = expand(path) if not is_url(path) else path
+    return datasets.load_dataset_builder(_BUILDERS[suffix], data_files=files)

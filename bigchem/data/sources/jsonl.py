@@ -1,13 +1,17 @@
-"""JSON lines: `source` and `target`, Text+Chem T5's published layout, or keys that the recipe's `columns` names."""
+"""JSON lines and arrays: `source` and `target`, Text+Chem T5's published layout, or keys that `columns` names.
+
+`a.b` is the key b inside of a, unless there is a key of that name; `a.0` the first element of a list.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 
+from bigchem.data.reading.json_records import MISSING, json_texts, lookup
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
-from bigchem.data.sources.columns import column_names, named_rows, optional_columns
-from bigchem.data.sources.files import line_records
+from bigchem.data.sources.columns import chosen, column_names, named_rows, optional_columns
+from bigchem.data.sources.files import source_files
 from bigchem.data.sources.rows import check_texts, checked_fields, longest
 from bigchem.tasks import TRAINABLE_NAMES
 
@@ -18,16 +22,22 @@ class Jsonl:
     tasks: tuple[str, ...] = TRAINABLE_NAMES
 
     def records(self, source: SourceConfig) -> Iterator[Record]:
-        """Fields: the line."""
-        return line_records(source)
+        """Fields: the text of the object."""
+        for path in source_files(source):
+            for line, text in json_texts(path, longest(source), source.encoding):
+                yield Record(path, line, (text,))
 
     def rows(self, record: Record, source: SourceConfig) -> list[Row]:
-        """As bigchem.data.sources.columns says for the keys."""
+        """As bigchem.data.sources.columns says for the keys; none where `where` leaves the object out."""
         most = longest(source)
         entry = _entry(checked_fields(record, 1, most)[0])
+        if not chosen({name: _plain(lookup(entry, name)) for name in source.where}, source):
+            return []
         optional = optional_columns(source)
         fields = {
-            role: _text(entry, key) for role, key in column_names(source).items() if key in entry or key not in optional
+            role: _text(entry, key)
+            for role, key in column_names(source).items()
+            if key not in optional or lookup(entry, key) is not MISSING
         }
         check_texts(fields.values(), most)
         return named_rows(fields, source)
@@ -44,8 +54,13 @@ def _entry(line: str) -> dict[str, object]:
 
 
 def _text(entry: dict[str, object], key: str) -> str:
-    text = entry.get(key)
+    text = lookup(entry, key)
     if isinstance(text, str):
         return text
-    there = f"is {json.dumps(text)[:40]}" if key in entry else f"there are: {', '.join(entry)[:60]}"
+    there = f"there are: {', '.join(entry)[:60]}" if text is MISSING else f"is {json.dumps(text)[:40]}"
     raise RowError(f"no text under '{key}'; {there}")
+
+
+def _plain(value: object) -> str:
+    """A value as `where` writes it."""
+    return value if isinstance(value, str) else "" if value in (None, MISSING) else json.dumps(value)

@@ -1,35 +1,47 @@
-"""Two text files, line by line: procedures and their actions, as paragraph2actions and OpenNMT have them."""
+"""Two text files, line by line: procedures and their actions, as paragraph2actions has them, or the src and tgt files
+of any task, as OpenNMT has them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bigchem.data.reading.lines import open_text
+from bigchem.data.reading.paths import expand
 from bigchem.data.sources.base import Record, Row, SourceConfig
-from bigchem.data.sources.files import open_text, source_path
-from bigchem.data.sources.rows import checked_fields, make_row, wanted
+from bigchem.data.sources.columns import labelled_row
+from bigchem.data.sources.files import source_files
+from bigchem.data.sources.rows import checked_fields
 from bigchem.errors import UserError
+from bigchem.tasks import TASK_NAMES
 
 
 class ParallelText:
-    """`path` has the procedures, `target_path` the actions; line n of one belongs to line n of the other."""
+    """`path` has the sources, `target_path` the targets; line n of one belongs to line n of the other.
 
-    tasks: tuple[str, ...] = ("actions",)
+    The task is the one that `tasks` names, or actions. For retrosynthesis from the files of forward prediction, `path`
+    is the tgt file and `target_path` the src file.
+    """
+
+    tasks: tuple[str, ...] = TASK_NAMES
 
     def records(self, source: SourceConfig) -> Iterator[Record]:
         """Fields: source line, target line. UserError if the files differ in length: every pair could be wrong."""
-        path, target_path = source_path(source), source.target_path
-        if target_path is None:
-            raise UserError("parallel_text needs two files", path, "add target_path = ... to this [[sources]] table")
-        lines, target_lines = (sum(1 for _ in open_text(file)) for file in (path, target_path))
-        if lines != target_lines:
-            raise UserError(
-                f"{lines} lines, but {target_lines} in {target_path}", path, "the two files must be parallel"
-            )
-        pairs = zip(open_text(path), open_text(target_path), strict=True)
-        for number, pair in enumerate(pairs, start=1):
-            yield Record(path, number, pair)
+        paths = source_files(source)
+        if not source.target_path:
+            raise UserError("parallel_text needs two files", paths[0], "add target_path = ... to the [[sources]] table")
+        targets = expand(source.target_path)
+        if len(paths) != len(targets):
+            raise UserError(f"{len(paths)} files, but {len(targets)} in target_path", paths[0], "name them in pairs")
+        for path, target in zip(paths, targets, strict=True):
+            lengths = [sum(1 for _ in open_text(file, encoding=source.encoding)) for file in (path, target)]
+            if lengths[0] != lengths[1]:
+                raise UserError(f"{lengths[0]} lines, but {lengths[1]} in {target}", path, "the two must be parallel")
+        for path, target in zip(paths, targets, strict=True):
+            pairs = zip(*(open_text(file, encoding=source.encoding) for file in (path, target)), strict=True)
+            for number, (text, wanted) in enumerate(pairs, start=1):
+                yield Record(path, number, (text, wanted))
 
     def rows(self, record: Record, source: SourceConfig) -> list[Row]:
-        """One row."""
-        text, actions = checked_fields(record, 2)
-        return wanted(source, [make_row("actions", text, actions)])
+        """One row. RowError if a side that should be SMILES cannot be read by RDKit."""
+        text, target = checked_fields(record, 2)
+        return [labelled_row(source.tasks[0] if source.tasks else "actions", text, target)]

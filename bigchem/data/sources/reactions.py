@@ -18,7 +18,7 @@ import re
 from collections.abc import Collection, Iterator
 
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig, dotted
-from bigchem.data.sources.files import column_records, commas, line_records, tabs
+from bigchem.data.sources.files import COMMAS, TABS, column_records, line_records
 from bigchem.data.sources.molecules import atom_maps, canonical, has_carbon, without_maps
 from bigchem.data.sources.rows import checked_fields, wanted
 
@@ -43,7 +43,7 @@ class Rsmi(_Reactions):
 
     def records(self, source: SourceConfig) -> Iterator[Record]:
         """Fields: reaction."""
-        return column_records(source, tabs, ("ReactionSmiles",))
+        return column_records(source, TABS, ("ReactionSmiles",))
 
 
 class ReactionCsv(_Reactions):
@@ -51,7 +51,7 @@ class ReactionCsv(_Reactions):
 
     def records(self, source: SourceConfig) -> Iterator[Record]:
         """Fields: reaction."""
-        return column_records(source, commas, ("reactants>reagents>production",))
+        return column_records(source, COMMAS, ("reactants>reagents>production",))
 
 
 class MappedReactions(_Reactions):

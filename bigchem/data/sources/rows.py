@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from bigchem.data.reading.lines import ENCODING_HINT, MAX_LINE
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig, dotted, one_compound
 from bigchem.data.sources.molecules import parse
 from bigchem.tasks import TRAINABLE
 
-MAX_LINE = 100_000
-"""Longest record in characters. Real rows end near 3,000; a longer line is a file that is not text."""
 MAX_DOCUMENT = 1_000_000
 """Longest unlabelled document in characters: a book has about 500,000."""
 
@@ -34,9 +33,9 @@ def check_texts(texts: Iterable[str], most: int = MAX_LINE) -> None:
         if len(text) > most:
             raise RowError(f"longer than {most} characters")
         if "\0" in text:
-            raise RowError("NUL byte")
+            raise RowError("NUL byte: no text, or UTF-16, which `encoding` names")
         if not is_unicode(text):
-            raise RowError("not valid Unicode")
+            raise RowError(f"not valid Unicode: {ENCODING_HINT}")
 
 
 def wanted(source: SourceConfig, rows: list[Row]) -> list[Row]:

@@ -1,0 +1,188 @@
+"""The records of CSV and TSV files, quoted or not.
+
+A quoted file is one that Python's csv, pandas, polars or a spreadsheet wrote (RFC 4180): a field that holds the
+separator, a quote or a line end stands in quotes, and its quotes are doubled. In a file that is not quoted a quote is a
+character like any other, as in ChEBI-20. CSV is quoted. TSV comes both ways, and is told by its records:
+
+- a header with a name in quotes, or a field that stands in quotes and needs them, well formed: quoted;
+- a quote inside a field that does not stand in quotes, or a field in quotes that is ill formed: not quoted;
+- a field in quotes that needs none: not quoted, unless an earlier record says that the file is.
+
+Records without quotes read the same either way. Where two records disagree, or one can be read both ways, the file is
+refused with the option that decides.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import deque
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from bigchem.errors import UserError
+
+Quoting = Literal["standard", "none"]
+"""standard: RFC 4180. none: a quote is a character."""
+Fields = tuple[int, list[str]]
+"""Number of the first line of a record, and its fields."""
+
+
+class Layout(NamedTuple):
+    """How a table is written. splits: the last field keeps the separators after so many; -1: all split. quoting: None:
+    by its records, or standard where the separator is a comma."""
+
+    separator: str
+    splits: int = -1
+    quoting: Quoting | None = None
+
+
+def table_records(lines: Iterator[str], layout: Layout, most: int, where: str) -> Iterator[Fields]:
+    """The records of a table, header first, without blank lines.
+
+    most: longest record in characters; a longer line is a record of one field. UserError, naming `where`, for a file
+    that is quoted in one line and not in another.
+    """
+    if layout.quoting == "none":
+        return _plain(lines, layout, most)
+    if layout.quoting == "standard" or layout.separator == ",":
+        return _quoted(_Lines(lines), layout, most)
+    return _recognised(_Lines(lines), layout, most, where)
+
+
+class _Lines:
+    """Numbered lines, of which some can be given back."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._numbered = enumerate(lines, start=1)
+        self._ahead: deque[tuple[int, str]] = deque()
+
+    def following(self) -> tuple[int, str] | None:
+        return self._ahead.popleft() if self._ahead else next(self._numbered, None)
+
+    def back(self, lines: list[tuple[int, str]]) -> None:
+        self._ahead.extendleft(reversed(lines))
+
+    def closed(self, first: str, most: int) -> list[str] | None:
+        """The first line and those after it up to where its open quote is closed; None, and nothing taken, if that
+        takes more than `most` characters."""
+        taken: list[tuple[int, str]] = []
+        size, opened = len(first), first.count('"') % 2
+        while opened and size <= most and (more := self.following()) is not None:
+            taken.append(more)
+            size += len(more[1]) + 1
+            opened ^= more[1].count('"') % 2
+        if opened:
+            self.back(taken)
+            return None
+        return [first, *(line for _, line in taken)]
+
+
+def _split(line: str, layout: Layout, most: int) -> list[str]:
+    return [line] if len(line) > most else line.split(layout.separator, layout.splits)
+
+
+def _plain(lines: Iterator[str], layout: Layout, most: int) -> Iterator[Fields]:
+    for number, line in enumerate(lines, start=1):
+        if line and not line.isspace():
+            yield number, _split(line, layout, most)
+
+
+def _quoted(lines: _Lines, layout: Layout, most: int) -> Iterator[Fields]:
+    """A quote that nothing closes within `most` characters costs its own line alone, which becomes one field."""
+    while (first := lines.following()) is not None:
+        number, line = first
+        if '"' not in line:
+            if line and not line.isspace():
+                yield number, _split(line, layout, most)
+        else:
+            taken = lines.closed(line, most) or [line]
+            text = "\n".join(taken)
+            yield number, _strict_fields(text, layout.separator) or [text]
+
+
+def _strict_fields(text: str, separator: str) -> list[str] | None:
+    """The fields of a quoted record; None for one that csv refuses."""
+    try:
+        return next(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
+    except csv.Error:
+        return None
+
+
+class _Verdict(NamedTuple):
+    """What a line says of its file."""
+
+    quoting: Quoting
+    line: int
+
+
+def _recognised(lines: _Lines, layout: Layout, most: int, where: str) -> Iterator[Fields]:
+    verdict: _Verdict | None = None
+    width = 0
+    while (first := lines.following()) is not None:
+        number, line = first
+        if '"' not in line:
+            if line and not line.isspace():
+                fields = _split(line, layout, most)
+                width = width or len(fields)
+                yield number, fields
+            continue
+        said, fields = _judged(lines, first, width, verdict, layout, most, where)
+        if said is not None and verdict is not None and said != verdict.quoting:
+            raise _undecided(
+                f"line {verdict.line} is {_WORDS[verdict.quoting]}, line {number} is {_WORDS[said]}", where
+            )
+        verdict = verdict or (_Verdict(said, number) if said else None)
+        width = width or len(fields)
+        yield number, fields
+
+
+_WORDS = {"standard": "quoted", "none": "not quoted"}
+
+
+def _undecided(what: str, where: str) -> UserError:
+    hint = "set quoting = 'standard' where quotes are doubled inside quotes, 'none' where a quote is a character"
+    return UserError(f"is it quoted? {what}", where, hint)
+
+
+def _judged(
+    lines: _Lines, first: tuple[int, str], width: int, verdict: _Verdict | None, layout: Layout, most: int, where: str
+) -> tuple[Quoting | None, list[str]]:
+    """What a record with a quote in it says, and its fields. width: of the header, 0 for the header itself."""
+    number, line = first
+    plain = _split(line, layout, most)
+    known = None if verdict is None else verdict.quoting
+    if not any(field.startswith('"') for field in plain):
+        return "none", plain
+    # A quote that is left open is looked for only where the file may be quoted.
+    taken = [line] if known == "none" else lines.closed(line, most) or [line]
+    text = "\n".join(taken)
+    fields = _well_formed(text, layout.separator)
+    if fields is None or (width and len(fields) != width):
+        if len(taken) > 1:
+            lines.back(list(enumerate(taken[1:], start=number + 1)))
+        return _ill_formed(fields, plain, width, known, layout)
+    if len(taken) > 1 and all(len(_split(one, layout, most)) == width for one in taken):
+        raise _undecided(f"lines {number} to {number + len(taken) - 1} read as one record and as {len(taken)}", where)
+    needed = any(sign in field for field in fields for sign in ('"', "\n", "\r", layout.separator))
+    if needed or not width:
+        return "standard", fields
+    return (None, fields) if known == "standard" else ("none", plain)
+
+
+def _ill_formed(
+    fields: list[str] | None, plain: list[str], width: int, known: Quoting | None, layout: Layout
+) -> tuple[Quoting | None, list[str]]:
+    """Of a record that is not quoted as it should be, or has another number of fields than the header."""
+    if fields is not None and len(plain) != width:
+        return None, fields if known == "standard" else plain
+    return "none", plain
+
+
+def _well_formed(text: str, separator: str) -> list[str] | None:
+    """The fields of a record in which quotes stand only around fields and, doubled, inside them; None for another."""
+    field = rf'(?:"(?:[^"]++|"")*+"|[^"{re.escape(separator)}]*+)'
+    if re.fullmatch(rf"{field}(?:{re.escape(separator)}{field})*+", text) is None:
+        return None
+    return _strict_fields(text, separator)

@@ -1,0 +1,85 @@
+"""The text of a file or URL, and its lines."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from itertools import chain
+
+from bigchem.data.reading.opening import byte_chunks, one_line
+from bigchem.errors import UserError
+
+MAX_LINE = 100_000
+"""Longest record in characters. Real rows end near 3,000; a longer line is a file that is not text."""
+
+ENCODING_HINT = "where the file is not UTF-8, set `encoding` (latin-1, cp1252, utf-16, ...)"
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def check_encoding(name: str) -> str:
+    """The name of an encoding of text; ValueError for another."""
+    try:
+        "a".encode(name)
+    except LookupError:
+        raise ValueError(f"unknown encoding '{name}': utf-8, utf-16, latin-1, cp1252, ...") from None
+    return name
+
+
+def text_chunks(path: str, encoding: str | None = None) -> Iterator[str]:
+    """The text of a file or URL in chunks that are not empty, without a byte order mark.
+
+    encoding: default UTF-8, of which bytes that are not become lone surrogates, by which rows are refused. UserError
+    for UTF-16 and UTF-32, by their byte order marks, where no encoding is given, and for bytes that are not text in the
+    encoding that is.
+    """
+    chunks = byte_chunks(path)
+    head = next(chunks, b"")
+    found = next((name for mark, name in _BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
+    if encoding is None and found is not None:
+        raise UserError(f"not UTF-8 but {found.upper()}, by its byte order mark", path, f"set encoding = '{found}'")
+    name = "utf-8" if encoding is None else encoding
+    utf8 = codecs.lookup(name).name == "utf-8"
+    decoder = codecs.getincrementaldecoder(name)("surrogateescape" if utf8 else "strict")
+    first = True
+    try:
+        for chunk in chain([head], chunks, [None]):
+            text = decoder.decode(b"", final=True) if chunk is None else decoder.decode(chunk)
+            if first and text:
+                text, first = text.removeprefix("\ufeff"), False  # Excel writes one
+            if text:
+                yield text
+    except UnicodeError as error:
+        raise UserError(f"not {encoding}: {one_line(error)}", path, "set another `encoding`") from None
+
+
+def open_text(path: str, most: int = MAX_LINE, encoding: str | None = None) -> Iterator[str]:
+    """The lines of a file or URL without their line ends: text_chunks, then lines_of."""
+    return lines_of(text_chunks(path, encoding), most)
+
+
+def lines_of(chunks: Iterator[str], most: int) -> Iterator[str]:
+    """The lines of a text that comes in chunks.
+
+    Lines end at \\n or \\r\\n, or at \\r where the first chunk has \\r and no \\n: captions hold characters that
+    str.splitlines would split at. A line of more than `most` characters is cut to `most` + 2 at most, so that one
+    without an end needs no memory.
+    """
+    head = next(chunks, "")
+    end = "\r" if "\r" in head and "\n" not in head else "\n"
+    rest = ""
+    for chunk in chain([head], chunks):
+        parts = chunk.split(end)
+        if len(parts) == 1:
+            rest = (rest + chunk)[: most + 2]
+            continue
+        parts[0] = rest + parts[0]
+        rest = parts.pop()[: most + 2]
+        for line in parts:
+            yield line[: most + 2].rstrip("\r\n")
+    if rest:
+        yield rest.rstrip("\r\n")

@@ -1,0 +1,59 @@
+"""What `path` names: one file, several, or a pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from glob import has_magic
+from pathlib import Path
+
+from bigchem.data.reading.opening import one_line
+from bigchem.data.remote import install_hint, is_url
+from bigchem.errors import UserError
+
+
+def listed(path: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The paths that a recipe names, patterns as they are."""
+    return (path,) if isinstance(path, str) else tuple(path or ())
+
+
+def expand(path: str | Sequence[str]) -> list[str]:
+    """The files that a path, a pattern (`*`, `?`, `[...]`, `**`; in URLs only `*`) or a list of these names.
+
+    Files of a pattern are in the order of their names. A name that is that of a file is no pattern. UserError for a
+    pattern that no file matches and for a file that is named twice.
+    """
+    found = [file for one in listed(path) for file in _matches(one)]
+    twice = next((file for file in found if found.count(file) > 1), None) if len(found) > 1 else None
+    if twice is not None:
+        raise UserError("named twice: its rows would count twice", twice, "name each file once in `path`")
+    return found
+
+
+def pattern_folder(path: str) -> Path:
+    """The deepest folder that is sure to hold what a local path or pattern names."""
+    return next(folder for folder in Path(path).parents if not has_magic(str(folder)))
+
+
+def _matches(path: str) -> Iterator[str]:
+    if is_url(path):
+        files = sorted(_remote_matches(path)) if "*" in path else [path]
+    elif has_magic(path) and not Path(path).exists():
+        folder = pattern_folder(path)
+        files = sorted(str(file) for file in folder.glob(str(Path(path).relative_to(folder))) if file.is_file())
+    else:
+        files = [path]
+    if not files:
+        raise UserError("no file matches", path, "check the pattern in `path`, or add --set root=FOLDER")
+    yield from files
+
+
+def _remote_matches(url: str) -> list[str]:
+    from fsspec.core import url_to_fs  # heavy, and local files do without
+
+    try:
+        system, pattern = url_to_fs(url)
+        return [system.unstrip_protocol(name) for name in system.glob(pattern) if system.isfile(name)]
+    except ImportError as error:
+        raise UserError(f"cannot open: {one_line(error)}", url, install_hint(url)) from error
+    except Exception as error:  # every protocol raises errors of its own library
+        raise UserError(f"cannot list: {one_line(error)}", url, "name the files one by one") from error
