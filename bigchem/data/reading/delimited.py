@@ -58,6 +58,18 @@ class _Lines:
         self._numbered = enumerate(lines, start=1)
         self._ahead: deque[tuple[int, str]] = deque()
 
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        more = True
+        while more or self._ahead:
+            while self._ahead:
+                yield self._ahead.popleft()
+            more = False
+            for numbered in self._numbered:
+                yield numbered
+                if self._ahead:
+                    more = True
+                    break
+
     def following(self) -> tuple[int, str] | None:
         return self._ahead.popleft() if self._ahead else next(self._numbered, None)
 
@@ -91,8 +103,7 @@ def _plain(lines: Iterator[str], layout: Layout, most: int) -> Iterator[Fields]:
 
 def _quoted(lines: _Lines, layout: Layout, most: int) -> Iterator[Fields]:
     """A quote that nothing closes within `most` characters costs its own line alone, which becomes one field."""
-    while (first := lines.following()) is not None:
-        number, line = first
+    for number, line in lines:
         if '"' not in line:
             if line and not line.isspace():
                 yield number, _split(line, layout, most)
@@ -119,16 +130,15 @@ class _Verdict(NamedTuple):
 
 def _recognised(lines: _Lines, layout: Layout, most: int, where: str) -> Iterator[Fields]:
     verdict: _Verdict | None = None
-    width = 0
-    while (first := lines.following()) is not None:
-        number, line = first
+    width, (separator, splits, _) = 0, layout
+    for number, line in lines:
         if '"' not in line:
             if line and not line.isspace():
-                fields = _split(line, layout, most)
+                fields = line.split(separator, splits) if len(line) <= most else [line]
                 width = width or len(fields)
                 yield number, fields
             continue
-        said, fields = _judged(lines, first, width, verdict, layout, most, where)
+        said, fields = _judged(lines, (number, line), width, verdict, layout, most, where)
         if said is not None and verdict is not None and said != verdict.quoting:
             raise _undecided(
                 f"line {verdict.line} is {_WORDS[verdict.quoting]}, line {number} is {_WORDS[said]}", where

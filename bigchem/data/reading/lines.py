@@ -79,7 +79,8 @@ def lines_of(chunks: Iterator[str], most: int) -> Iterator[str]:
             continue
         parts[0] = rest + parts[0]
         rest = parts.pop()[: most + 2]
-        for line in parts:
-            yield line[: most + 2].rstrip("\r\n")
+        if "\r" in chunk or "\r" in parts[0] or len(max(parts, key=len)) > most:
+            parts = [line[: most + 2].rstrip("\r\n") for line in parts]
+        yield from parts
     if rest:
         yield rest.rstrip("\r\n")
