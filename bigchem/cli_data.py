@@ -174,13 +174,15 @@ def data_verify(
     else:
         from rich.table import Table
 
+        from bigchem.printable import markup
+
         verdict = "all sound" if report.ok else f"{len(report.damage):,} damaged"
         print(f"{data}: {report.files:,} files, {report.bytes:,} bytes, {report.rows:,} rows: {verdict}")
         if report.damage:
             table = Table("file", "damage", "of", "rows")
             for found in report.damage:
                 rows = "" if found.rows is None else f"{found.rows[0]:,} to {found.rows[1]:,}"
-                table.add_row(found.path, found.what, found.of or "", rows)
+                table.add_row(markup(found.path), markup(found.what), markup(found.of or ""), rows)
             tables().print(table)
     if not report.ok:
         files = len({found.path for found in report.damage})

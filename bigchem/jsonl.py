@@ -22,6 +22,7 @@ NAMED = 3
 
 Needs = Mapping[str, type]
 """Keys that each row has to have, with the type of their values; int counts as float."""
+NOTHING: Needs = {}
 
 
 class Line(NamedTuple):
@@ -55,7 +56,7 @@ def told(bad: list[str]) -> str:
     return f"{len(bad)} damaged lines left out: {'; '.join(bad[:NAMED])}{more}"
 
 
-def read(path: Path, needs: Needs = {}) -> Contents:  # noqa: B006 - never changed
+def read(path: Path, needs: Needs = NOTHING) -> Contents:
     """All of a file; nothing where there is none. OSError if it cannot be read."""
     rows, bad = [], []
     for line in lines(path, needs):
@@ -66,7 +67,7 @@ def read(path: Path, needs: Needs = {}) -> Contents:  # noqa: B006 - never chang
     return Contents(rows, bad)
 
 
-def last(path: Path, needs: Needs = {}) -> dict[str, Any]:  # noqa: B006
+def last(path: Path, needs: Needs = NOTHING) -> dict[str, Any]:
     """The last whole row, read from the file's end; {} where there is none, or no file."""
     try:
         size = path.stat().st_size
@@ -87,7 +88,7 @@ def last(path: Path, needs: Needs = {}) -> dict[str, Any]:  # noqa: B006
             length *= 8
 
 
-def lines(path: Path, needs: Needs = {}) -> Iterator[Line]:  # noqa: B006
+def lines(path: Path, needs: Needs = NOTHING) -> Iterator[Line]:
     """The lines of a file that are not blank, one at a time; none where there is no file."""
     try:
         file = path.open("rb")
@@ -122,7 +123,7 @@ def parsed(number: int, raw: bytes, needs: Needs) -> Line | None:
     return Line(number, raw, row)
 
 
-def mend(path: Path, wanted: Callable[[dict[str, Any]], bool], needs: Needs = {}) -> list[Line]:  # noqa: B006
+def mend(path: Path, wanted: Callable[[dict[str, Any]], bool], needs: Needs = NOTHING) -> list[Line]:
     """Leaves only the whole rows that are wanted in a file; its damaged lines. A file with such is copied aside first,
     and a line on stdout says so."""
     kept, bad = bytearray(), []
@@ -136,6 +137,18 @@ def mend(path: Path, wanted: Callable[[dict[str, Any]], bool], needs: Needs = {}
     if bad or len(kept) != path.stat().st_size:
         strict.write_atomically(path, bytes(kept))
     return bad
+
+
+def ends_whole(path: Path) -> bool:
+    """Whether a file is empty, absent, or ends with a whole line. After a torn one a row needs a line of its own."""
+    if not path.is_file():
+        return True
+    try:
+        with path.open("rb") as file:
+            file.seek(-1, 2)
+            return file.read(1) == b"\n"
+    except OSError:  # an empty file has no last byte
+        return True
 
 
 def _is(value: object, kind: type) -> bool:

@@ -9,6 +9,7 @@ import typer
 
 from bigchem.environment import own_programs_first
 from bigchem.errors import UserError, full_disk
+from bigchem.printable import printable_lines
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a field: --set train.steps=300 (repeatable).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -30,6 +31,5 @@ def run(app: typer.Typer) -> None:
         told = full_disk(error) or error
         if isinstance(told, OSError):
             told = UserError(told.strerror or repr(told), told.filename)
-        text = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in str(told))  # rows may hold anything
-        print(f"error: {text}", file=sys.stderr)
+        print(f"error: {printable_lines(str(told))}", file=sys.stderr)  # rows may hold anything
         sys.exit(2)

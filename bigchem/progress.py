@@ -14,6 +14,8 @@ from rich.file_proxy import FileProxy
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from bigchem.printable import markup, printable_lines
+
 PLAIN_EVERY_S = 10.0
 """Seconds between two lines where there is no terminal."""
 LIVE_EVERY_S = 0.2
@@ -50,7 +52,7 @@ class Bar:
         self._progress, self._label, self.total, self._rich = progress, label, total, rich
         self.done = 0
         self._said = time.monotonic()
-        self._task = None if rich is None else rich.add_task(label, total=total)
+        self._task = None if rich is None else rich.add_task(markup(label), total=total)
 
     def advance(self, amount: int = 1) -> None:
         """Counts work done."""
@@ -71,7 +73,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(printable_lines(text), markup=False, soft_wrap=True)
 
     @contextmanager
     def bar(self, label: str, total: int | None) -> Iterator[Bar]:

@@ -17,14 +17,12 @@ from typing import Annotated, Any, NoReturn, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from bigchem.errors import UserError
-from bigchem.printable import printable
+from bigchem.strict import SHOWN, quoted
 
 MOST_BYTES = 1 << 24
 """Of a small file: an index of a thousand shards has a fifth of it."""
 MOST_DIGITS = 300
 """Of an integer: any such fits into a float."""
-SHOWN = 80
-"""Characters of a wrong value that a message quotes."""
 
 Count = Annotated[int, Field(ge=0, le=10**15)]
 """Steps, ranks, process ids."""
@@ -98,12 +96,6 @@ def as_kind(kind: type[T], value: Any, where: str, *, hint: str | None = None) -
         allowed = first["msg"].removeprefix("Input should be ")
         raise RecordError(f"'{field}' = {quoted(first['input'])}: should be {allowed}", where, hint) from None
     return found
-
-
-def quoted(value: object) -> str:
-    """A value as a message quotes it: one line, and not a long one."""
-    text = repr(value[: 2 * SHOWN]) if isinstance(value, str | bytes) else repr(value)
-    return printable(text, most=SHOWN)
 
 
 def number(value: object) -> float | None:

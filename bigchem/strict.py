@@ -20,7 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from bigchem.errors import UserError, nearest
+from bigchem.printable import printable
 
+MOST_BYTES = 1 << 20
+"""Of a TOML file that a person writes."""
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -34,6 +37,8 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
+SHOWN = 80
+"""Characters of a wrong value that a message quotes."""
 S = TypeVar("S", bound=Section)
 
 
@@ -49,11 +54,20 @@ def read_table(path: str | Path) -> dict[str, Any]:
     """A TOML file as it is."""
     file = Path(path)
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        with file.open("rb") as opened:
+            content = opened.read(MOST_BYTES + 1)
     except FileNotFoundError:
         raise UserError("no such file", str(file)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+    except IsADirectoryError as error:
         raise UserError(f"not a TOML file: {error}", str(file)) from None
+    if len(content) > MOST_BYTES:
+        raise UserError(f"not a TOML file of ours: longer than {MOST_BYTES:,} bytes", str(file))
+    try:
+        return tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
+    except RecursionError:
+        raise UserError("not a TOML file of ours: nested too deeply", str(file)) from None
+    except ValueError as error:  # of TOML, of UTF-8, or of an integer of thousands of digits
+        raise UserError(f"not a TOML file: {printable(error, most=200)}", str(file)) from None
 
 
 def apply_override(table: dict[str, Any], override: str) -> None:
@@ -175,7 +189,13 @@ def take_place(partial: Path, path: Path) -> None:
 
 
 def _dotted(error: ErrorDetails) -> str:
-    return ".".join(str(part) for part in error["loc"])
+    return ".".join(printable(part, most=SHOWN) for part in error["loc"])
+
+
+def quoted(value: object) -> str:
+    """A value as a message quotes it: one line, and not a long one."""
+    text = repr(value[: 2 * SHOWN]) if isinstance(value, str | bytes) else repr(value)
+    return printable(text, most=SHOWN)
 
 
 def _explain(kind: type[Section], error: ErrorDetails) -> tuple[str, str | None]:
@@ -189,7 +209,7 @@ def _explain(kind: type[Section], error: ErrorDetails) -> tuple[str, str | None]
     allowed = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"[{field}] {allowed}" if field else allowed, None
-    return f"'{field}' = {error['input']!r}: should be {allowed}", _doc(kind, error["loc"])
+    return f"'{field}' = {quoted(error['input'])}: should be {allowed}", _doc(kind, error["loc"])
 
 
 def _section_at(kind: type[Section], loc: tuple[int | str, ...]) -> type[Section] | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
+from bigchem.printable import markup
 from bigchem.progress import tables
 
 SHOWN = 100
@@ -24,17 +24,17 @@ def print_audit(found: list[dict[str, Any]]) -> None:
     for name in ("p50", "p90", "p99", "max", "too long"):
         table.add_column(name, justify="right")
     for row in found:
-        table.add_row(*([row["data"]] if several else []), *_cells(row))
+        table.add_row(*([markup(row["data"])] if several else []), *_cells(row))
     console = tables()
     console.print(table)
     for row in found:
         where = " ".join(row[name] for name in ("data", "split", "task", "side") if row[name])
         for lost in row["lost"]:
-            console.print(escape(f"lost: {where}: at {lost['at']}: {lost['expected']!r} became {lost['found']!r}"))
+            console.print(markup(f"lost: {where}: at {lost['at']}: {lost['expected']!r} became {lost['found']!r}"))
         for long in row["longest"]:
             text = long["text"]
             shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} characters)"
-            console.print(escape(f"longest: {where}: {long['tokens']} tokens: {shown!r}"))
+            console.print(markup(f"longest: {where}: {long['tokens']} tokens: {shown!r}"))
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -18,11 +18,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
+from bigchem import records
 from bigchem.errors import UserError
+from bigchem.printable import printable
+from bigchem.records import Count, Moment, RecordError
 
 POLL_S = 0.1
 TELL_AFTER_S, TELL_EVERY_S = 2.0, 15.0
@@ -40,14 +43,15 @@ class Holder:
     """Who holds a lock. purpose: what for, as a verb in the third person ("compiles cpu_adam"). since: Unix time."""
 
     host: str
-    pid: int
-    since: float
+    pid: Count
+    since: Moment
     purpose: str
 
     def __str__(self) -> str:
         seconds = max(0.0, time.time() - self.since)
         stopped = ", and is stopped" if self._is_stopped() else ""
-        return f"pid {self.pid} on {self.host}, which {self.purpose} (for {seconds:.0f} s so far{stopped})"
+        told = f"pid {self.pid} on {self.host}, which {self.purpose} (for {seconds:.0f} s so far{stopped})"
+        return printable(told)
 
     def _is_stopped(self) -> bool:
         """By SIGSTOP or Ctrl-Z, as far as can be seen: it goes on with SIGCONT only."""
@@ -95,9 +99,8 @@ def holder(path: Path) -> Holder | None:
     """Who holds the lock of `exclusive`, as its file says; None if the file is absent or names nobody. A process that
     was killed leaves its name, though not its lock."""
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-        return Holder(**{field.name: table[field.name] for field in fields(Holder)})
-    except (OSError, ValueError, KeyError, TypeError):
+        return records.as_kind(Holder, records.load(path), str(path))
+    except (OSError, RecordError):
         return None
 
 

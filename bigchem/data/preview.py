@@ -15,6 +15,7 @@ from bigchem.data.mixture import check_end
 from bigchem.data.plan import Plan, flops_cost, keys_of, open_data
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
+from bigchem.printable import markup
 from bigchem.progress import Progress
 from bigchem.tasks import TRAINABLE_NAMES
 
@@ -104,7 +105,7 @@ class Preview:
 def table(previews: list[StepPreview], plan: Plan, world_size: int) -> Table:
     """A row for each step, and one for all of them with the mixture asked for beside the realised one."""
     names = [TRAINABLE_NAMES[task] for task in plan.rows]
-    shown = Table(title=f"on {world_size} rank{'s' if world_size > 1 else ''}", caption=plan.describe())
+    shown = Table(title=f"on {world_size} rank{'s' if world_size > 1 else ''}", caption=markup(plan.describe()))
     for column in ("step", "examples", "first", "accum", "tokens", "target", "fill", "imbalance", *names):
         shown.add_column(column, justify="right")
     totals: Counter[int] = Counter()

@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from bigchem.data.index import SPLITS, Index
+from bigchem.printable import markup
 from bigchem.progress import tables
 
 
@@ -31,7 +32,7 @@ def _sources(sources: list[dict[str, Any]]) -> Table:
     table = _table("sources", "source", "split", "records", "rejected", "rows", "backslashes repaired")
     for source in sources:
         counts = (source[name] for name in ("records", "rejected", "rows", "repaired_backslashes"))
-        table.add_row(source["source"], source["split"], *(f"{count:,}" for count in counts))
+        table.add_row(markup(source["source"]), source["split"], *(f"{count:,}" for count in counts))
     return table
 
 

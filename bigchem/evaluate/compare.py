@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.markup import escape
 from rich.table import Table
 
 from bigchem.errors import UserError
@@ -16,6 +15,7 @@ from bigchem.evaluate.intervals import Statistic, percentiles, resampled
 from bigchem.evaluate.pairs import Pairs, UnavailableError
 from bigchem.evaluate.protocol import Outcome, outcomes
 from bigchem.evaluate.score import Predictions, predictions_of
+from bigchem.printable import markup
 
 Verdict = Literal["better", "worse", "open", "n/a"]
 """Of the second file: its interval excludes 0 on the better or on the worse side, holds 0, or there is none."""
@@ -67,7 +67,7 @@ def table(differences: list[Difference], first: str, second: str) -> Table:
     """The differences for a terminal. first, second: what the columns of the two files are called."""
     out = Table("task", "metric")
     for name in (first, second, "difference", "95 % interval"):
-        out.add_column(escape(name), justify="right")
+        out.add_column(markup(name), justify="right")
     for name in ("second is", "n", "definition", "note"):
         out.add_column(name)
     for d in differences:
@@ -76,7 +76,7 @@ def table(differences: list[Difference], first: str, second: str) -> Table:
             "n/a" if value is None else f"{value:{sign}.4f}"
             for value, sign in ((d.first, ""), (d.second, ""), (d.difference, "+"))
         ]
-        out.add_row(d.task, d.metric, *values, interval, d.verdict, str(d.n), d.definition, escape(d.note))
+        out.add_row(d.task, d.metric, *values, interval, d.verdict, str(d.n), d.definition, markup(d.note))
     return out
 
 

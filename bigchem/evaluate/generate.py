@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bigchem import jsonl
 from bigchem.config import EvaluateConfig
 from bigchem.data.columns import Int32Array, Lengths
 from bigchem.data.loader import pack
@@ -20,6 +21,8 @@ from bigchem.data.tokenizer import EOS, PAD, Tokenizer
 from bigchem.model.pretrained import check_folder, load_pretrained
 from bigchem.progress import Progress
 
+PREDICTED = {"row": int, "source": str, "target": str, "predictions": list}
+"""Keys of each line of a task's predictions."""
 FIRST_TOKENS = 32
 """Tokens of a beam search's first round: 64 took a tenth longer on the public test splits."""
 
@@ -177,7 +180,7 @@ def predict(
 ) -> None:
     """Appends predictions of a part's rows to `out` (JSON lines); batches that are there already are skipped, and one
     that is there in part is done again as a whole: its last lines count."""
-    done = {line["row"] for line in read_lines(out)}
+    done = {line["row"] for line in read_lines(out, PREDICTED)}
     todo = [batch for batch in part.batches.values() if not done.issuperset(batch)]
     if not todo:
         return
@@ -214,13 +217,12 @@ def token_loss(model_dir: Path, task_rows: Rows, part: Part, device: torch.devic
     return found
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a JSON-lines file; a last line that was cut off by a kill is removed from the file."""
+def read_lines(path: Path, needs: jsonl.Needs = jsonl.NOTHING) -> list[dict[str, Any]]:
+    """The whole lines of a JSON-lines file; none where there is none. Lines that a kill or a power cut has damaged are
+    taken out, so that they are made again: the file as it was stays beside it."""
     if not path.is_file():
         return []
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    return [json.loads(line) for line in whole.splitlines()]
+    contents = jsonl.read(path, needs)
+    if contents.bad or not jsonl.ends_whole(path):
+        jsonl.mend(path, lambda row: True, needs)
+    return contents.rows

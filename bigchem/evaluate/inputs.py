@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from bigchem.errors import UserError
 from bigchem.evaluate.predictor import Prediction
+from bigchem.printable import markup
 
 
 def read_inputs(given: Sequence[str], stdin: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -49,9 +49,9 @@ def table(records: Sequence[dict[str, Any]], predicted: Sequence[list[Prediction
     for record, predictions in zip(records, predicted, strict=True):
         for rank, one in enumerate(predictions, 1):
             mark = {True: "valid", False: "invalid", None: ""}[one.valid]
-            cells = (escape(record["source"]) if rank == 1 else "", str(rank), f"{one.log_probability:.2f}")
+            cells = (markup(record["source"]) if rank == 1 else "", str(rank), f"{one.log_probability:.2f}")
             last = rank == len(predictions)
-            out.add_row(*cells, f"{one.score:.3f}", mark, escape(one.text), end_section=last)
+            out.add_row(*cells, f"{one.score:.3f}", mark, markup(one.text), end_section=last)
     return out
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bigchem import strict
+from bigchem import records, strict
 from bigchem.config import EvaluateConfig
 from bigchem.data.shards import Data
 from bigchem.errors import UserError, unknown
@@ -124,5 +124,4 @@ def markdown(metrics: Sequence[dict[str, Any]], captions: bool = False) -> str:
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError("no results as given to compare with", str(path), "evaluate without --probe first")
-    table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return table
+    return records.load_object(path, hint="evaluate again without --probe")

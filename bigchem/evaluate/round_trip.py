@@ -11,6 +11,8 @@ from bigchem.config import EvaluateConfig
 from bigchem.evaluate.generate import read_lines
 from bigchem.progress import Progress
 
+ROUND_TRIP = {"source": str, "prediction": str}
+"""Keys of each line of the file."""
 _AT_ONCE = 256
 """Inputs between two writings of the file: a kill loses no more."""
 
@@ -23,7 +25,7 @@ def products(
     They are kept in file, if there is one, which has to be of this model and these settings, and are not predicted
     again. Equal texts are predicted once.
     """
-    known = {} if file is None else {line["source"]: line["prediction"] for line in read_lines(file)}
+    known = {} if file is None else {line["source"]: line["prediction"] for line in read_lines(file, ROUND_TRIP)}
     todo = [text for text in dict.fromkeys(reactants) if text not in known]
     if todo:
         from bigchem.evaluate.predictor import Predictor

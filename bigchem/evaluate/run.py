@@ -13,24 +13,34 @@ import torch
 import torch.distributed as dist
 
 import bigchem
-from bigchem import strict
+from bigchem import records, strict
 from bigchem.config import EvaluateConfig, RunConfig
 from bigchem.data.plan import open_data
 from bigchem.data.shards import Data
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
-from bigchem.evaluate.generate import Part, part_of, predict, read_lines, sources_cut, token_loss
+from bigchem.evaluate.generate import PREDICTED, Part, part_of, predict, read_lines, sources_cut, token_loss
 from bigchem.evaluate.protocol import Score, score_task
 from bigchem.evaluate.published import beside
 from bigchem.evaluate.respelled import Respelled
-from bigchem.evaluate.round_trip import products
+from bigchem.evaluate.round_trip import ROUND_TRIP, products
 from bigchem.model import presets
 from bigchem.progress import Progress
+from bigchem.records import Count, RecordError
 from bigchem.tasks import TASK_NAMES
 from bigchem.train.checkpoint import PROOF
 
 SCHEMA = 1
 AGAIN = "give the same command again"
+CONSOLIDATE = "tools/consolidate.py makes the folder anew"
+
+
+@dataclass(frozen=True)
+class _Proof:
+    """What results take of the file by which an exported model says where it is from."""
+
+    step: Count
+    tokens: Count
 
 
 @dataclass(frozen=True)
@@ -50,14 +60,15 @@ class Subject:
 def run_subject(config: RunConfig, model_dir: Path, data: str | None = None, out: Path | None = None) -> Subject:
     """A run's consolidated model on the tasks that it was trained on, into RUN/results unless said otherwise."""
     opened = open_data(config.data if data is None else config.data.model_copy(update={"path": data}))
-    proof = json.loads((model_dir / PROOF).read_text(encoding="utf-8"))
+    file = model_dir / PROOF
+    proof = records.as_kind(_Proof, records.load(file, hint=CONSOLIDATE), str(file), hint=CONSOLIDATE)
     about = {
         "run": config.name,
         "preset": config.model.preset,
         "mixture": config.data.mixture,
         "seed": config.seed,
-        "step": proof["step"],
-        "tokens": proof["tokens"],
+        "step": proof.step,
+        "tokens": proof.tokens,
     }
     rows = opened.index.rows(config.evaluate.split)
     tasks = tuple(t for t in TASK_NAMES if t in config.data.mixture and t in rows)
@@ -197,11 +208,11 @@ def _begun(subject: Subject) -> dict[str, Any] | None:
     """Of which model, data and settings the predictions are that are there."""
     file = subject.out / "predictions" / "identity.json"
     try:
-        table: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        table = records.load_object(file)
         table["model"]
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError):
+    except (RecordError, KeyError):
         hint = f"remove {file.parent}, and predict again"
         raise UserError("damaged: does not say what the predictions beside it are of", str(file), hint) from None
     return table
@@ -219,12 +230,22 @@ def _losses(subject: Subject, task: str, part: int, parts: int) -> Path:
     return subject.out / "predictions" / f"{task}.rank{part}of{parts}.loss.json"
 
 
+def _losses_of(file: Path) -> dict[int, tuple[float, int]]:
+    """Of each batch, the summed loss and its tokens; UserError for a damaged file."""
+    hint = f"remove it, and {AGAIN}"
+    found = records.as_kind(dict[str, tuple[float, int]], records.load(file, hint=hint), str(file), hint=hint)
+    if not all(number.isdecimal() for number in found):
+        raise RecordError("a batch without a number", str(file), hint)
+    return {int(number): loss for number, loss in found.items()}
+
+
 def _score(subject: Subject, task: str, config: EvaluateConfig) -> list[Score]:
     predictions = subject.out / "predictions"
-    lines = {line["row"]: line for part in predictions.glob(f"{task}.rank*.jsonl") for line in read_lines(part)}
+    parts = predictions.glob(f"{task}.rank*.jsonl")
+    lines = {line["row"]: line for part in parts for line in read_lines(part, PREDICTED)}
     losses: dict[int, tuple[float, int]] = {}
     for file in predictions.glob(f"{task}.rank*.loss.json"):
-        losses |= {int(number): loss for number, loss in json.loads(file.read_text(encoding="utf-8")).items()}
+        losses |= _losses_of(file)
     whole = _part(subject, config, task, 0, 1).batches
     rows = [row for batch in whole.values() for row in batch]
     if missing := [row for row in rows if row not in lines] or whole.keys() - losses.keys():
@@ -253,7 +274,7 @@ def _products(subject: Subject, config: EvaluateConfig, task: str, best: list[st
     file = subject.out / "predictions" / f"round_trip.{sha256}.jsonl"
     if subject.forward_model is not None:
         return products(subject.forward_model, best, config, file, Progress())
-    known = {line["source"]: line["prediction"] for line in read_lines(file)}
+    known = {line["source"]: line["prediction"] for line in read_lines(file, ROUND_TRIP)}
     return [known[text] for text in best] if known.keys() >= set(best) else None
 
 
@@ -262,8 +283,8 @@ def _forward_model(subject: Subject) -> str | None:
     if subject.forward_model is not None:
         return model_hash(subject.forward_model)
     try:
-        told = json.loads((subject.out / "results.json").read_text(encoding="utf-8"))["forward_model"]
-    except (OSError, ValueError, KeyError, TypeError):
+        told = records.load_object(subject.out / "results.json").get("forward_model")
+    except (OSError, RecordError):
         return None
     return None if told is None else str(told)
 

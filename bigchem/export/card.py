@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bigchem import jsonl, records
+from bigchem.printable import printable
+from bigchem.records import RecordError
 from bigchem.tasks import TASKS
 from bigchem.train.checkpoint import Manifest
 
@@ -14,6 +17,20 @@ library_name: transformers
 tags: [t5, chemistry, bigchem]
 ---
 """
+
+
+@dataclass(frozen=True)
+class _Scored:
+    task: str
+    metric: str
+    value: float | None
+
+
+@dataclass(frozen=True)
+class _Results:
+    step: int
+    split: str
+    metrics: list[_Scored]
 
 
 def card(proof: str, name: str, manifest: Manifest, run_dir: Path) -> str:
@@ -40,12 +57,12 @@ def card(proof: str, name: str, manifest: Manifest, run_dir: Path) -> str:
 def _metrics(manifest: Manifest, run_dir: Path) -> str:
     """What the run folder says of this very step: losses, and scores where it was evaluated before."""
     row = _row(run_dir / "metrics.jsonl", manifest.step)
-    losses = {key: value for key, value in row.items() if key.split("/")[0] in ("loss", "valid_loss")}
-    lines = [f"| {_told(key)} | {value:.4f} |" for key, value in losses.items()]
-    results = _table(run_dir / "results" / "results.json")
-    if results.get("step") == manifest.step:
-        scores = [score for score in results["metrics"] if score["value"] is not None]
-        lines += [f"| {s['task']}, {s['metric']} ({results['split']}) | {s['value']:.4g} |" for s in scores]
+    losses = {key: records.number(value) for key, value in row.items() if key.split("/")[0] in ("loss", "valid_loss")}
+    lines = [f"| {_told(key)} | {value:.4f} |" for key, value in losses.items() if value is not None]
+    results = _results(run_dir / "results" / "results.json")
+    if results is not None and results.step == manifest.step:
+        scores = [score for score in results.metrics if score.value is not None]
+        lines += [f"| {s.task}, {s.metric} ({results.split}) | {s.value:.4g} |" for s in scores]
     if not lines:
         return "None were recorded at this step."
     return "\n".join(["| | at this step |", "|---|---|", *lines])
@@ -54,17 +71,21 @@ def _metrics(manifest: Manifest, run_dir: Path) -> str:
 def _told(key: str) -> str:
     name, _, task = key.partition("/")
     kind = "validation loss" if name == "valid_loss" else "training loss"
-    return f"{kind}, {task}" if task else kind
+    return f"{kind}, {printable(task)}" if task else kind
 
 
 def _row(path: Path, step: int) -> dict[str, Any]:
     """The last row of a step: after a restart a step may have been done again."""
-    if not path.is_file():
-        return {}
-    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}"))
-    return next((row for row in reversed(list(rows)) if row["step"] == step), {})
+    found: dict[str, Any] = {}
+    for line in jsonl.lines(path, {"step": int}):
+        if line.row is not None and line.row["step"] == step:
+            found = line.row
+    return found
 
 
-def _table(path: Path) -> dict[str, Any]:
-    table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return table
+def _results(path: Path) -> _Results | None:
+    """What the card takes of results.json; None where there is none, or it is damaged: the card does without."""
+    try:
+        return records.as_kind(_Results, records.load(path), str(path))
+    except (OSError, RecordError):
+        return None

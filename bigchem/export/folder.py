@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
+from bigchem import records
 from bigchem.errors import UserError
 from bigchem.export.consolidate import export
+from bigchem.records import RecordError
 from bigchem.train.best import chosen
 from bigchem.train.checkpoint import PROOF, Manifest
 
@@ -17,9 +17,12 @@ def is_newest(model_dir: Path, run_dir: Path) -> bool:
     found = chosen(run_dir / "checkpoints")
     if found is None or not (model_dir / PROOF).is_file():
         return False
-    proof: dict[str, Any] = json.loads((model_dir / PROOF).read_text(encoding="utf-8"))
-    own = proof.get("dtype") == "fp32" and proof["ema_loss"] is None and not proof.get("averaged")
-    return bool(own and proof["step"] == Manifest.read(found).step)
+    try:
+        proof = records.load_object(model_dir / PROOF)
+    except RecordError:  # torn: it is made anew
+        return False
+    own = proof.get("dtype") == "fp32" and proof.get("ema_loss") is None and not proof.get("averaged")
+    return bool(own and proof.get("step") == Manifest.read(found).step)
 
 
 def model_folder(path: Path) -> Path:

@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bigchem import strict
+from bigchem import records, strict
 from bigchem.data.locks import exclusive
 from bigchem.errors import UserError
+from bigchem.records import RecordError
 from bigchem.train.checkpoint import sha256_of
 
 RECORD = "unfinished.json"
@@ -71,11 +72,11 @@ def unfinished(path: Path, identity: Mapping[str, Any]) -> Iterator[Unfinished]:
 def _record(path: Path, identity: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
     """The whole files that a record lists; none if it is of another identity, or is no record."""
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-        if table["identity"] != identity:
+        table = records.load_object(path)
+        if table.get("identity") != identity:
             return {}
-        return {name: (size, sha256) for name, (size, sha256) in table["files"].items()}
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return records.as_kind(dict[str, tuple[int, str]], table.get("files"), str(path))
+    except (FileNotFoundError, RecordError):
         return {}
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bigchem import strict
+from bigchem import records, strict
 from bigchem.errors import UserError
 from bigchem.launch import squeue
 from bigchem.launch.cluster import ClusterProfile
@@ -22,6 +22,7 @@ from bigchem.launch.executors import handed_over, make_executor
 from bigchem.launch.scratch import use_scratch
 from bigchem.launch.slurm.options import OneShot, depending
 from bigchem.launch.snapshot import snapshot
+from bigchem.train.ownership import JobId
 
 POLL_S = 1.0
 LOCAL_POLL_S = 0.05
@@ -144,13 +145,14 @@ def hand_over(
 
 def refuse_active(folder: Path, what: str) -> None:
     """UserError if jobs that `hand_over` has started are on their way, or if that cannot be known."""
+    file, hint = folder / "submission.json", "`squeue --me` shows what runs; if nothing of this does, remove the file"
     try:
-        jobs = json.loads((folder / "submission.json").read_text(encoding="utf-8"))["jobs"]
+        table = records.load_object(file, hint=hint)
     except FileNotFoundError:
         return
+    jobs = records.as_kind(list[JobId], table.get("jobs"), str(file), hint=hint)
     queue = squeue.ask(jobs)
     if queue.trouble:
-        file = folder / "submission.json"
         raise UserError(
             f"cannot tell whether its jobs still run: {queue.trouble}", what, f"ask again, or remove {file}"
         )

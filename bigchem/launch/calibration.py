@@ -12,6 +12,7 @@ from rich.table import Table
 from bigchem.errors import UserError
 from bigchem.launch.locally import on_ranks
 from bigchem.launch.planning import Planned
+from bigchem.printable import markup
 from bigchem.progress import Progress, amount, tables
 
 TIMEOUT_MIN = 60
@@ -92,8 +93,8 @@ def table(rows: list[dict[str, Any]]) -> Table:
             continue
         difference = "" if not told else "0" if told == seen else f"{100 * (seen / told - 1):+.1f} %"
         made.add_row(
-            row["model"],
-            row["ds_config"],
+            markup(row["model"]),
+            markup(row["ds_config"]),
             f"{row['micro_tokens']:,}",
             "yes" if row["checkpoint_activations"] else "no",
             row["item"],

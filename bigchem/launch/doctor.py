@@ -20,6 +20,7 @@ from bigchem.launch.findings import Check
 from bigchem.launch.locally import on_ranks
 from bigchem.launch.runfolder import absolute, preflight
 from bigchem.launch.verdict import judge
+from bigchem.printable import markup
 
 ALL_REDUCE_TIMEOUT_S = 180
 """Starting processes that import torch and DeepSpeed takes most of it, on a slow file system or a busy machine."""
@@ -57,7 +58,8 @@ def table(checks: list[Check]) -> Table:
     made = Table("check", "verdict", "found", "next", box=None)
     colours = {"ok": "green", "warn": "yellow", "fail": "red"}
     for check in checks:
-        made.add_row(check.name, f"[{colours[check.verdict]}]{check.verdict}[/]", check.found, check.next)
+        verdict = f"[{colours[check.verdict]}]{check.verdict}[/]"
+        made.add_row(markup(check.name), verdict, markup(check.found), markup(check.next))
     return made
 
 

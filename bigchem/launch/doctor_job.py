@@ -27,6 +27,7 @@ from bigchem.launch.roll import AbsentError, spans
 from bigchem.launch.secret import rendezvous_key
 from bigchem.launch.slurm.options import OneShot
 from bigchem.launch.snapshot import snapshot
+from bigchem.printable import markup
 
 LONGEST_MIN = 10
 """Of the job: short ones start sooner."""
@@ -151,5 +152,5 @@ def rank_table(report: Report) -> Table:
     for r in report["ranks"]:
         seen = "-" if r["seen_s"] is None else f"{r['seen_s']:.2f} s"
         cells = (r["rank"], r["host"], r["local_rank"], r["device"], spans(r["cores"]), r["threads"])
-        made.add_row(*map(str, cells), f"{r['gemm'] / 1e12:.3g}", f"{r['skew_s']:+.3f} s", seen)
+        made.add_row(*map(markup, cells), f"{r['gemm'] / 1e12:.3g}", f"{r['skew_s']:+.3f} s", seen)
     return made

@@ -18,12 +18,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bigchem import strict
+from bigchem import records, strict
 from bigchem.errors import UserError
 from bigchem.launch import owner, squeue
 from bigchem.launch.cluster import ClusterProfile
 from bigchem.launch.slurm import client, nodes
+from bigchem.records import RecordError
 from bigchem.train import ownership
+from bigchem.train.ownership import JobId
 from bigchem.train.rows import Rows
 from bigchem.train.state import read_state
 
@@ -42,8 +44,8 @@ NOT_NODES = ("Held", "held", "Dependency", "BeginTime")
 class Watcher:
     """elastic.json: the job that watches, and the job that it watches."""
 
-    watcher: str
-    job: str
+    watcher: JobId
+    job: JobId
     cluster: str | None = None
 
 
@@ -129,8 +131,8 @@ def options(profile: ClusterProfile, name: str, log: Path) -> list[str]:
 def read(run_dir: Path) -> Watcher | None:
     """The run's watcher; None if it has none."""
     try:
-        return Watcher(**json.loads((run_dir / FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return records.as_kind(Watcher, records.load(run_dir / FILE), "")
+    except (OSError, RecordError):
         return None
 
 

@@ -19,7 +19,7 @@ from bigchem.launch.slurm.said import error_file, since_start
 from bigchem.records import Count, Moment, RecordError
 from bigchem.train.checkpoint import newest_readable
 from bigchem.train.lifecycle import ENDS, End, State, end_of
-from bigchem.train.rows import ends_whole, goes_on
+from bigchem.train.rows import goes_on
 from bigchem.train.state import read_state
 
 FILE = "history.jsonl"
@@ -142,7 +142,7 @@ def look_at(run_dir: Path) -> tuple[list[Attempt], str | None]:
 
 def _attempt(table: Any) -> Attempt:
     row = records.as_kind(Attempt, table, "")
-    return row if row.end in ("", *End) else _bad(f"unknown end {records.quoted(row.end)}")
+    return row if row.end in ("", *End) else _bad(f"unknown end {strict.quoted(row.end)}")
 
 
 def _bad(why: str) -> Attempt:
@@ -172,7 +172,7 @@ def _exit(code: int) -> str:
 
 def _append(run_dir: Path, row: Attempt) -> None:
     def write() -> None:
-        after_torn = "" if ends_whole(run_dir / FILE) else "\n"
+        after_torn = "" if jsonl.ends_whole(run_dir / FILE) else "\n"
         with (run_dir / FILE).open("a", encoding="utf-8") as file:
             file.write(after_torn + json.dumps(asdict(row)) + "\n")
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bigchem import shipped, strict
+from bigchem import records, shipped, strict
 from bigchem.config import RunConfig
 from bigchem.data.plan import Plan, open_data
 from bigchem.data.tokenizer import Tokenizer
@@ -26,6 +26,7 @@ from bigchem.plan.choices import Choice, Workload
 from bigchem.plan.states import checkpoint_bytes
 from bigchem.plan.worst import longest_example, setup_of
 from bigchem.progress import amount
+from bigchem.records import RecordError
 
 OFFERED = ("zero0", "zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")
 """Shipped configurations that are looked at. Not zero3_nvme, whose speed is the disk's: it can be named in the run."""
@@ -188,8 +189,8 @@ def _refuse_another(path: Path) -> None:
         raise UserError("no such folder", str(path.parent), "make it first")
     if path.exists():
         try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            there = records.load(path)
+        except (OSError, RecordError):
             there = None
         if not isinstance(there, dict) or there.keys() != {"zero_optimization"}:
             raise UserError("is there, and was not written here", str(path), "choose another name")

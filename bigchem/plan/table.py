@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from bigchem.plan.choices import Choice
+from bigchem.printable import markup
 from bigchem.progress import amount
 
 COLOURS = {"ok": "green", "tight": "yellow", "no": "red"}
@@ -50,14 +51,14 @@ def table(rows: list[dict[str, Any]]) -> Table:
     for one in rows:
         made.add_row(
             ">" if one["recommended"] else "",
-            one["ds_config"],
+            markup(one["ds_config"]),
             f"{one['micro_tokens']:,}",
             "yes" if one["checkpoint_activations"] else "no",
             amount(one["gpu_bytes"]),
             f"[{COLOURS[one['verdict']]}]{one['verdict']}[/]",
             speed(one["tokens_per_s"]),
             amount(one["host_bytes_per_node"]) if one["host_bytes_per_node"] else "",
-            one["why"],
+            markup(one["why"]),
             style="bold" if one["recommended"] else None,
         )
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from bigchem.launch.sweeps import SweepRun
 from bigchem.model import presets
 from bigchem.strict import Section
 
+MOST_RUNS = 10_000
 OWNED = ("name", "seed", "model.preset")
 
 Overrides = dict[str, Any]
@@ -84,6 +86,10 @@ def expand(grid: GridConfig) -> list[RunConfig]:
     axes = _check(grid)
     base = strict.load(RunConfig, shipped.find("recipes", grid.base, ".toml")).model_dump()
     runs: dict[str, RunConfig] = {}
+    count = math.prod([len(grid.sizes), len(grid.mixtures), len(grid.seeds), *(len(axis.values) for axis in axes)])
+    if count > MOST_RUNS:
+        what = f"{count:,} runs: sizes, mixtures, axes and seeds multiply, and at most {MOST_RUNS:,} are allowed"
+        raise UserError(what, f"sweep {grid.name}", "make sweeps of its parts")
     points = product(grid.sizes, grid.mixtures.items(), product(*(axis.values for axis in axes)), grid.seeds)
     for size, (mixture_name, mixture), values, seed in points:
         table = _copied(base)
@@ -172,7 +178,7 @@ def _check(grid: GridConfig) -> list[Axis]:
 
 def _in_name(value: Any) -> str:
     """A value in the name of a run: 0.0003, true, cosine; what a folder's name cannot hold is a dash."""
-    text = value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")
 
 

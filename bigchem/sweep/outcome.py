@@ -12,6 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from bigchem.launch.status import RunStatus
+from bigchem.printable import markup
 from bigchem.sweep.cells import Key, chosen_metrics, headlines
 from bigchem.sweep.records import Score
 from bigchem.sweep.results import read_json
@@ -45,11 +46,11 @@ def table(outcomes: Sequence[Outcome], metrics: Sequence[str] = ()) -> Table:
     made = Table("run", box=None)
     keys = _keys(outcomes, metrics)
     for task, metric in keys:
-        made.add_column(f"{task}\n{metric}", no_wrap=True)
+        made.add_column(f"{task}\n{markup(metric)}", no_wrap=True)
     made.add_column("missing", overflow="fold")
     for found in outcomes:
         known = {(score.task, score.metric): score for score in found.scores}
-        made.add_row(found.status.run, *(_cell(known.get(key)) for key in keys), found.missing or "")
+        made.add_row(markup(found.status.run), *(_cell(known.get(key)) for key in keys), markup(found.missing or ""))
     return made
 
 

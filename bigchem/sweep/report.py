@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bigchem.printable import markup
 from bigchem.progress import Progress
 from bigchem.strict import write_atomically
 from bigchem.sweep.analysis import Analysis, analyse, check
@@ -93,7 +94,7 @@ def terminal_table(analysis: Analysis) -> Table:
     for task, metric in listed:
         for index, row in enumerate(paired_rows(analysis, [(task, metric)])):
             values = ("–" if row[regime] is None else f"{row[regime].value:.3f}" for regime in REGIMES)
-            name = "" if index else f"{task} {metric}"
+            name = "" if index else markup(f"{task} {metric}")
             table.add_row(name, size_name(row["parameters"]), *values, estimate_text(row["gain"], signed=True))
     return table
 

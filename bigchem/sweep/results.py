@@ -6,18 +6,19 @@ cannot be compared (other data, split, decoding, definition or mixture) are refu
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, FiniteFloat
+from pydantic import ConfigDict, Field
 
+from bigchem import records
 from bigchem.errors import UserError
 from bigchem.progress import Progress
-from bigchem.strict import Section, validate
+from bigchem.records import Count
+from bigchem.strict import Section, quoted, validate
 from bigchem.sweep.records import REGIMES, Results, Run, Score
-from bigchem.sweep.score_table import estimate_of, read_table
+from bigchem.sweep.score_table import MOST_BYTES, Name, Number, Parameters, Seed, Words, estimate_of, read_table
 from bigchem.tasks import check_labelled, task_id
 
 GIVE = "give results.json, a score table (.csv, .json), or a folder of runs"
@@ -30,33 +31,33 @@ class _Part(Section):
 
 
 class _Model(_Part):
-    preset: str
-    parameters: Annotated[int, Field(gt=0)]
-    sha256: str
+    preset: Name
+    parameters: Parameters
+    sha256: Name
 
 
 class _Metric(_Part):
-    task: str
-    metric: str
-    value: FiniteFloat | None
-    low: FiniteFloat | None
-    high: FiniteFloat | None
-    definition: str
-    note: str = ""
+    task: Name
+    metric: Name
+    value: Number | None
+    low: Number | None
+    high: Number | None
+    definition: Words
+    note: Words = ""
 
 
 class _File(_Part):
     version: Literal[1] = Field(alias="schema")
-    run: str
+    run: Name
     model: _Model
-    mixture: Annotated[dict[str, Annotated[float, Field(ge=0)]], Field(min_length=1)]
-    seed: int
-    step: int
-    tokens: int
-    data_fingerprint: str
-    split: str
-    decoding: dict[str, Any]
-    protocol: str
+    mixture: Annotated[dict[str, Annotated[float, Field(ge=0, le=1e9)]], Field(min_length=1)]
+    seed: Seed
+    step: Count
+    tokens: Count
+    data_fingerprint: Name
+    split: Name
+    decoding: Annotated[dict[Name, Any], Field(max_length=100)]
+    protocol: Words
     metrics: list[_Metric]
 
 
@@ -68,7 +69,7 @@ def load(paths: Iterable[str | Path], allow_mixed: bool = False, progress: Progr
     scores: list[Score] = []
     paths = list(paths)
     for file in find(paths):
-        table = file.suffix == ".csv" or isinstance(_parsed(file), list)
+        table = file.suffix == ".csv" or isinstance(records.load(file, most=MOST_BYTES, hint=GIVE), list)
         scores += read_table(file, progress or Progress(quiet=True)) if table else read_json(file)
     scores, notes = _newest_steps(scores)
     scores, more = _trained_tasks(scores)
@@ -120,7 +121,7 @@ def _probed(file: Path, folder: Path) -> bool:
 
 def read_json(file: Path) -> list[Score]:
     """The scores of one results.json; UserError if it is none."""
-    table = _parsed(file)
+    table = records.load(file, most=MOST_BYTES, hint=GIVE)
     if not isinstance(table, dict):
         raise UserError("not a results.json: its top level is not an object", str(file))
     read = validate(_File, table, str(file))
@@ -143,18 +144,11 @@ def read_json(file: Path) -> list[Score]:
         tokens=read.tokens,
         fingerprint=read.data_fingerprint,
         split=read.split,
-        decoding=", ".join(f"{key}={value}" for key, value in sorted(read.decoding.items())),
+        decoding=", ".join(f"{key}={quoted(value)}" for key, value in sorted(read.decoding.items())),
         protocol=read.protocol,
         predictions={task: str(path) for task in shares if (path := _predictions(file, task)).is_file()},
     )
     return [_score(run, metric, f"{file}: metrics[{number}]") for number, metric in enumerate(read.metrics)]
-
-
-def _parsed(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"not a JSON file: {error}", str(file)) from None
 
 
 def _predictions(file: Path, task: str) -> Path:

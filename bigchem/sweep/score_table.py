@@ -6,15 +6,16 @@ A row states a metric, or names a file of predictions, which is scored by the pr
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, FiniteFloat
+from pydantic import AfterValidator, BeforeValidator, Field
 
+from bigchem import records
 from bigchem.errors import UserError, unknown
+from bigchem.printable import printable
 from bigchem.progress import Progress
 from bigchem.strict import Section, validate
 from bigchem.sweep.fit import Estimate
@@ -27,6 +28,13 @@ COLUMNS = (*WRITTEN, "mixture", "definition", "predictions")
 """All columns that may occur, in any order."""
 RESAMPLES = 1000
 """Of the examples, for the intervals of predictions."""
+MOST_BYTES = 1 << 26
+"""Of a table: half a million rows."""
+Name = Annotated[str, Field(max_length=300), AfterValidator(printable)]
+Words = Annotated[str, Field(max_length=10_000), AfterValidator(printable)]
+"""Texts that tables and pages show."""
+Number = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 def _whole(given: object) -> object:
@@ -40,19 +48,22 @@ def _whole(given: object) -> object:
     return int(number) if number.is_integer() else given
 
 
+Parameters = Annotated[int, BeforeValidator(_whole), Field(gt=0, le=10**18)]
+
+
 class _Row(Section):
-    parameters: Annotated[int, BeforeValidator(_whole), Field(gt=0)]
-    task: str
+    parameters: Parameters
+    task: Name
     regime: Regime | None = None
-    mixture: str | None = None
-    metric: str | None = None
-    value: FiniteFloat | None = None
-    low: FiniteFloat | None = None
-    high: FiniteFloat | None = None
-    seed: int = 0
-    run: str | None = None
-    definition: str | None = None
-    predictions: str | None = None
+    mixture: Name | None = None
+    metric: Name | None = None
+    value: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
+    seed: Seed = 0
+    run: Name | None = None
+    definition: Words | None = None
+    predictions: Annotated[str, Field(min_length=1, max_length=4000)] | None = None
 
 
 def read_table(file: Path, progress: Progress) -> list[Score]:
@@ -84,6 +95,8 @@ def read_table(file: Path, progress: Progress) -> list[Score]:
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[str, _Row]]:
+    if file.stat().st_size > MOST_BYTES:
+        raise UserError(f"longer than {MOST_BYTES:,} bytes, which no table of scores is", str(file))
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines)
@@ -111,7 +124,7 @@ def _check_columns(found: Sequence[str], where: str) -> None:
 
 
 def _json_rows(file: Path) -> Iterator[tuple[str, _Row]]:
-    for number, row in enumerate(json.loads(file.read_text(encoding="utf-8"))):
+    for number, row in enumerate(records.load(file, most=MOST_BYTES)):
         where = f"{file}[{number}]"
         if not isinstance(row, dict):
             raise UserError("not a JSON object", where, f"its keys are {', '.join(COLUMNS)}")

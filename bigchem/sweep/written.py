@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bigchem import records
 from bigchem.errors import UserError
+from bigchem.records import as_kind
 from bigchem.strict import replace_folder
 
 LIST = ".written.json"
@@ -30,7 +32,9 @@ def check_written(folder: Path) -> None:
     if not folder.is_dir():
         raise UserError("is no folder", str(folder), "choose another")
     listed = folder / LIST
-    known = {LIST, *json.loads(listed.read_text(encoding="utf-8"))} if listed.is_file() else set()
+    hint = "choose another folder, or remove this one"
+    names = as_kind(list[str], records.load(listed, hint=hint), str(listed), hint=hint) if listed.is_file() else None
+    known = set() if names is None else {LIST, *names}
     if others := [file for file in _files(folder) if file not in known]:
         raise UserError(
             f"would be replaced, and holds what was not written here: {others[0]}", str(folder), "choose another folder"

@@ -24,12 +24,15 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from bigchem import strict
+from bigchem import records, strict
 from bigchem.config import CheckpointConfig
 from bigchem.errors import UserError
 from bigchem.progress import amount
+from bigchem.records import RecordError
 
 FORMAT = 2
+MOST_BYTES = 1 << 28
+"""Of a manifest: a checkpoint of ten thousand ranks has a hundredth of it."""
 PARTIAL, DAMAGED, REPLACED, DOOMED = ".partial", ".damaged", ".replaced", ".doomed"
 PROOF = "bigchem.json"
 """Name of the file in an exported model's folder that says which checkpoint it is, and proves it."""
@@ -77,7 +80,7 @@ class Manifest:
         UserError if another version wrote it."""
         file = checkpoint / "manifest.json"
         try:
-            table = json.loads(file.read_text(encoding="utf-8"))
+            table = records.load_object(file, most=MOST_BYTES)
             if table.pop("format") != FORMAT:
                 raise UserError("written by another version", str(file))
             manifest = TypeAdapter(Manifest).validate_json(json.dumps(table), strict=True)
@@ -87,6 +90,8 @@ class Manifest:
             raise DamagedError("no checkpoint here: manifest.json is missing", str(checkpoint)) from None
         except OSError as error:
             raise DamagedError(f"manifest.json cannot be read: {error.strerror or error}", str(checkpoint)) from None
+        except RecordError as error:
+            raise DamagedError(f"not a manifest: {error.what}", str(file)) from None
         except ValidationError as error:
             first = error.errors()[0]
             told = ": ".join(map(str, (*first["loc"], first["msg"])))

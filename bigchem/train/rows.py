@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from bigchem import jsonl
 
 KEPT = 1 << 24
 """Bytes of rows that wait for room; those beyond are lost."""
@@ -56,23 +57,11 @@ class Rows:
 
     def _write(self) -> None:
         if not self._looked and self._waiting:
-            self._waiting = (b"" if ends_whole(self._path) else b"\n") + self._waiting
+            self._waiting = (b"" if jsonl.ends_whole(self._path) else b"\n") + self._waiting
             self._looked = True
         with self._path.open("ab", buffering=0) as file:  # unbuffered: it says how much of a row there was room for
             while self._waiting:
                 self._waiting = self._waiting[file.write(self._waiting) :]
-
-
-def ends_whole(path: Path) -> bool:
-    """Whether a file is empty, absent, or ends with a whole line. After a torn one a row needs a line of its own."""
-    if not path.is_file():
-        return True
-    try:
-        with path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
-    except OSError:  # an empty file has no last byte
-        return True
 
 
 class Log(io.TextIOBase):

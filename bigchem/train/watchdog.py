@@ -30,7 +30,8 @@ from types import FrameType, TracebackType
 from typing import NoReturn
 
 import bigchem
-from bigchem import strict
+from bigchem import records, strict
+from bigchem.records import RecordError
 from bigchem.train import events, notify, peers, recorder
 from bigchem.train.device_beats import DeviceBeats
 from bigchem.train.leave import answered, code_after, leave
@@ -231,8 +232,11 @@ def place(frame: FrameType | None) -> str:
 def read_records(folder: Path, world_size: int) -> list[Record]:
     """The records that ranks have written."""
     paths = [folder / f"rank{rank}.json" for rank in range(world_size)]
-    tables = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
-    return [Record(**{**table, "device": table["device"] and tuple(table["device"])}) for table in tables]
+    found = []
+    for path in paths:
+        with suppress(OSError, RecordError):  # a rank that could not write its record is one without
+            found.append(records.as_kind(Record, records.load(path), str(path)))
+    return found
 
 
 def verdict(records: Sequence[Record], world_size: int) -> str:
