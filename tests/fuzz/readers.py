@@ -1,0 +1,238 @@
+"""Every reader of what others hand over, and of what a run has left in its folder, with a file that it reads.
+
+One more reader is one more line of READERS.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bigchem import strict
+from bigchem.config import RunConfig
+from bigchem.data.index import Index
+from bigchem.data.locks import holder
+from bigchem.evaluate.generate import PREDICTED, read_lines
+from bigchem.evaluate.run import _losses_of
+from bigchem.export.card import _metrics
+from bigchem.export.folder import is_newest
+from bigchem.launch import arrays, elastic, history, owner
+from bigchem.launch.cluster import ClusterProfile
+from bigchem.launch.history import Attempt
+from bigchem.launch.status import statuses
+from bigchem.launch.status_table import summary, summary_lines, table, to_csv, to_json, to_markdown
+from bigchem.sweep import grid
+from bigchem.sweep.results import load
+from bigchem.sweep.written import check_written
+from bigchem.train import ledger, ownership, state
+from bigchem.train.checkpoint import Manifest
+from bigchem.train.ownership import Owner, Process
+from bigchem.train.tracking import _rows
+from bigchem.train.watchdog import Record, read_records, verdict
+
+
+@dataclass(frozen=True)
+class Reader:
+    """read: gets the path of a file whose content was damaged, and returns anything, or raises UserError. beside: other
+    files in its folder, by name. exists: the sound file is read without an error."""
+
+    name: str
+    file: str
+    content: bytes
+    read: Callable[[Path], object]
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def _json(table: Any) -> bytes:
+    return json.dumps(table, indent=1).encode()
+
+
+def _lines(*tables: Any) -> bytes:
+    return b"".join(json.dumps(table).encode() + b"\n" for table in tables)
+
+
+ATTEMPT = asdict(Attempt(1, "7", 0, "gpu01", 4, 0, 1000.0, 20, "preempted", "USR2", 60.0, "gpu01"))
+OWNER = asdict(Owner("t", "here", "7", "ada", 1000.0, process=Process("host", "boot", "pid:[1]", 7, 5), world_size=4))
+STATE = {"state": "failed", "time": 1000.0, "step": 20, "steps": 60, "end": "error", "reason": "ValueError: no"}
+METRICS = [{"step": s, "time": 1.0, "tokens": 9, "loss": 2.5, "loss/forward": 2.5, "tokens_per_s": 3.0} for s in (1, 2)]
+SAMPLES = [{"step": s, "task": "forward", "source": "CC", "reference": "C", "prediction": "C"} for s in (1, 2)]
+RUN = {
+    "config.toml": b'name = "run"\n',
+    "state.json": _json(STATE),
+    "owner.json": _json(OWNER),
+    "attempt.json": _json(ATTEMPT),
+    "history.jsonl": _lines(ATTEMPT, {**ATTEMPT, "attempt": 2}),
+    "metrics.jsonl": _lines(*METRICS),
+    "model.json": _json({"device": "NVIDIA H100", "parameters": 5}),
+    "cancel.json": _json({"job": "7", "cluster": None, "by": "ada", "time": 1e9}),
+}
+"""The files of a run folder that `bigchem status` reads."""
+CONFIG = b"""name = "tiny"
+seed = 1
+[model]
+preset = "sweep-1m"
+dropout = 0.1
+[data]
+path = "data/demo"
+mixture = {forward = 1.0, captioning = 2.5}
+micro_tokens = 4096
+[train]
+steps = 300
+precision = "fp32"
+[schedule]
+warmup_steps = 10
+[notify]
+command = ["mail", "me"]
+on = ["failure"]
+"""
+CLUSTER = b"""executor = "slurm"
+partition = "gpu"
+nodes = 2
+nodes_max = 4
+gpus_per_node = 8
+tasks_per_node = 8
+time_min = 600
+setup = ["module load cuda"]
+[env]
+NCCL_DEBUG = "WARN"
+[sbatch]
+mail-type = "END"
+"""
+SWEEP = b"""name = "demo"
+base = "demo"
+sizes = ["sweep-1m", "sweep-4m"]
+seeds = [0, 1]
+[mixtures.together]
+weights = {forward = 1.0, captioning = 1.0}
+set = {"train.steps" = 20}
+[mixtures.alone]
+weights = {forward = 1.0}
+[axes]
+"optimizer.lr" = [0.001, 0.0003]
+[per_size.sweep-1m]
+"train.log_every" = 5
+"""
+SCORES = b"""parameters,task,regime,metric,value,low,high,seed,run
+1000000,forward,together,top1,0.5,0.4,0.6,0,a
+2.5e8,forward,alone,top1,0.6,,,1,b
+"""
+TABLE = [{"parameters": 5, "task": "forward", "regime": "alone", "metric": "top1", "value": 0.5, "run": "a"}]
+METRIC = {"task": "forward", "metric": "top1", "value": 0.5, "low": 0.4, "high": 0.6, "definition": "d", "note": ""}
+RESULTS = {
+    "schema": 1,
+    "run": "a",
+    "model": {"preset": "base", "parameters": 5, "sha256": "0"},
+    "mixture": {"forward": 1.0},
+    "seed": 0,
+    "step": 2,
+    "tokens": 9,
+    "data_fingerprint": "f",
+    "split": "test",
+    "decoding": {"num_beams": 5},
+    "protocol": "bigchem 1",
+    "metrics": [METRIC],
+}
+MANIFEST = {
+    "format": 2,
+    "step": 2,
+    "position": 8,
+    "tokens": 90,
+    "world_size": 1,
+    "zero_stage": 1,
+    "precision": "fp32",
+    "optimizer": "adamw",
+    "data_fingerprint": "f",
+    "model": {"vocab_size": 100},
+    "probe": {"sources": [[1, 2]], "targets": [[3, 1]], "loss": 2.5},
+    "state": {"health": {"streak": 0}},
+    "files": {"a.pt": [3, "0" * 64]},
+}
+SHA = "0" * 64
+INDEX = Index("t", {"train": {}}, {}, "r", {"sources": []})
+PREDICTIONS = [{"row": n, "key": "k", "source": "CC", "target": "C", "predictions": ["C", "CC"]} for n in (0, 1)]
+WATCHED = asdict(Record(0, 5, "forward", 9, 1.5, "host", 7, "loop.py:3", ("backward", 3)))
+PROOF = {"step": 2, "tokens": 90, "dtype": "fp32", "ema_loss": None, "averaged": []}
+
+
+def shown(file: Path) -> str:
+    """All that `bigchem status` makes of a run folder."""
+    rows = statuses([file.parent])
+    out = io.StringIO()
+    Console(file=out, width=200).print(table(rows), summary_lines(summary(rows)))
+    said = out.getvalue() + to_markdown(rows) + to_csv(rows) + json.dumps(to_json(rows), allow_nan=False)
+    said.encode()
+    return said
+
+
+def _moved(file: Path) -> None:
+    state.move(file.parent, state.Writer.STARTER, state.State.PREPARED)
+
+
+def _attempts(file: Path) -> None:
+    rows = history.read(file.parent)
+    history.refusal(rows, 3, 20)
+    history.begin(file.parent, "8", 0, "gpu02", 4)
+    history.close(file.parent)
+
+
+def _cut_ledger(file: Path) -> None:
+    ledger.cut_back(file.parent, 1)
+    ledger.read(file.parent.parent)
+
+
+def _hang(file: Path) -> None:
+    if records := read_records(file.parent, 1):
+        verdict(records, 1)
+
+
+STATUS = [
+    Reader(f"status, {name}", name, content, shown, RUN) for name, content in RUN.items() if name != "config.toml"
+]
+READERS = [
+    *STATUS,
+    Reader("state", "state.json", RUN["state.json"], _moved),
+    Reader("owner", "owner.json", RUN["owner.json"], lambda f: str(ownership.read(f.parent))),
+    Reader("owner of an older version", "submission.json", _json({"executor": "slurm", "job": 7, "time": 1.0}),
+           lambda f: str(ownership.read(f.parent))),
+    Reader("cancel mark", "cancel.json", RUN["cancel.json"],
+           lambda f: owner.cancelled_by(f.parent, ownership.parsed(OWNER, ""))),
+    Reader("history", "history.jsonl", RUN["history.jsonl"], _attempts, {"state.json": RUN["state.json"]}),
+    Reader("open attempt", "attempt.json", RUN["attempt.json"], _attempts, {"state.json": RUN["state.json"]}),
+    Reader("metrics, resumed", "metrics.jsonl", RUN["metrics.jsonl"], lambda f: _rows(f, 1)),
+    Reader("samples, resumed", "samples.jsonl", _lines(*SAMPLES), lambda f: _rows(f, 1)),
+    Reader("ledger", "ledger/rank0.jsonl", _lines({"step": 1, "keys": ["a"]}, {"step": 2, "keys": ["b"]}), _cut_ledger),
+    Reader("watcher", "elastic.json", _json({"watcher": "8", "job": "7", "cluster": None}),
+           lambda f: elastic.read(f.parent)),
+    Reader("submitted array", "submission.json", _json({"jobs": []}), lambda f: arrays.refuse_active(f.parent, "x")),
+    Reader("record of a hang", "health/rank0.json", _json(WATCHED), _hang),
+    Reader("resolved configuration", "config.toml", CONFIG, lambda f: strict.load(RunConfig, f)),
+    Reader("cluster profile", "cluster.toml", CLUSTER, lambda f: strict.load(ClusterProfile, f)),
+    Reader("sweep", "sweep.toml", SWEEP, lambda f: grid.load_runs(str(f))),
+    Reader("score table, CSV", "scores.csv", SCORES, lambda f: load([f], allow_mixed=True)),
+    Reader("score table, JSON", "scores.json", _json(TABLE), lambda f: load([f], allow_mixed=True)),
+    Reader("results", "results.json", _json(RESULTS), lambda f: load([f])),
+    Reader("results, in a card", "results/results.json", _json(RESULTS),
+           lambda f: _metrics(Manifest(**{k: v for k, v in MANIFEST.items() if k != "format"}), f.parent.parent)),  # type: ignore[arg-type]
+    Reader("metrics, in a card", "metrics.jsonl", RUN["metrics.jsonl"],
+           lambda f: _metrics(Manifest(**{k: v for k, v in MANIFEST.items() if k != "format"}), f.parent)),  # type: ignore[arg-type]
+    Reader("manifest", "step_00000002/manifest.json", _json(MANIFEST), lambda f: Manifest.read(f.parent)),
+    Reader("proof of a model", "model/bigchem.json", _json(PROOF),
+           lambda f: is_newest(f.parent, f.parent.parent),
+           {"checkpoints/step_00000002/manifest.json": _json(MANIFEST)}),
+    Reader("index of data", "index.json", INDEX.to_json().encode(),
+           lambda f: Index.from_json(f.read_text(errors="replace"), str(f))),
+    Reader("predictions", "forward.rank0.jsonl", _lines(*PREDICTIONS), lambda f: read_lines(f, PREDICTED)),
+    Reader("losses", "forward.rank0of1.loss.json", _json({"0": [2.5, 3], "1": [1.5, 4]}), _losses_of),
+    Reader("list of written files", "figures/.written.json", _json(["a.svg"]), lambda f: check_written(f.parent)),
+    Reader("lock", "lock", _json({"host": "h", "pid": 7, "since": 1.0, "purpose": "builds"}),
+           lambda f: str(holder(f))),
+]  # fmt: skip
