@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from bigchem import records
 from bigchem.errors import UserError
 from bigchem.tasks import TRAINABLE_NAMES
 
@@ -106,7 +107,7 @@ class Index:
     def from_json(text: str, where: str) -> Index:
         """Reads index.json; UserError if it is not one, or if its fingerprint does not match its contents."""
         try:
-            table = json.loads(text)
+            table = records.parse(text.encode(), where, hint=AGAIN)
             if table["format"] != FORMAT:
                 raise UserError(f"index format {table['format']}, expected {FORMAT}", where, AGAIN)
             shards = {

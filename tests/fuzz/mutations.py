@@ -16,7 +16,7 @@ ODD: list[Any] = [
 ]
 """Values that take the place of any value."""
 RAW = [
-    *(b"NaN", b"Infinity", b"-Infinity", b"1e999", b"9" * 5000, b'"\\ud800"', b"[" * 3000, b"{}", b"nul", b"0x10"),
+    *(b"NaN", b"Infinity", b"-Infinity", b"1e999", b"9" * 5000, b'"\\ud800"', b"[" * 100_000, b"{}", b"nul", b"0x10"),
     *(b'"', b"'", b",", b":", b"\\", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b"\n\n", b"#", b"=", b"1979-05-27"),
 ]
 """Bytes that take the place of any word."""
