@@ -113,7 +113,7 @@ sizes = ["sweep-1m", "sweep-4m"]
 seeds = [0, 1]
 [mixtures.together]
 weights = {forward = 1.0, captioning = 1.0}
-set = {"train.steps" = 20}
+set = {"train.steps" = 200}
 [mixtures.alone]
 weights = {forward = 1.0}
 [axes]
