@@ -91,7 +91,7 @@ def evaluate(
 @app.command()
 def score(
     task: AnyTask,
-    file: Annotated[Path | None, typer.Argument(help="MolT5's TSV, JSONL or CSV; plain or .gz.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="MolT5's TSV, CSV, JSONL or JSON; plain or compressed.")] = None,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(metavar="A B", help="Differences, B - A, of two files instead.")
     ] = None,
@@ -100,6 +100,15 @@ def score(
     ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for 95 % intervals; 0: none.")] = 1000,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="ROLE=NAME (repeatable): of source, target, prediction (prediction_* for the k best), key."),
+    ] = None,
+    separator: Annotated[
+        str | None, typer.Option(help="Between candidates in one column: ';' for one; none: there is one candidate.")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of the file, if not UTF-8: latin-1, utf-16, ...")] = None,
+    quoting: Annotated[str | None, typer.Option(help="Of a table: standard or none; default: as it looks.")] = None,
     as_json: Json = False,
 ) -> None:
     """Score a file of predictions by the published protocol, or compare two of the same examples.
@@ -112,10 +121,13 @@ def score(
     Example: bigchem score --task captioning --compare old.jsonl new.jsonl
 
     Example: bigchem score reactants.jsonl --task retrosynthesis --forward-model runs/base
+
+    Example: bigchem score beams.csv --task forward --column target=product --column "prediction=beam_*"
     """
     from bigchem.errors import UserError
     from bigchem.evaluate import compare as comparing
     from bigchem.evaluate import score as scoring
+    from bigchem.evaluate.predictions import ReadAs
     from bigchem.progress import tables
     from bigchem.tasks import check_labelled
 
@@ -123,19 +135,20 @@ def score(
     if (file is None) == (compare is None):
         raise UserError("takes one FILE, or --compare A B", "score", "bigchem score --help has an example of each")
     processes = workers or os.cpu_count() or 1
+    how = ReadAs.of(column or (), separator, encoding, quoting)
     if compare is not None:
         if forward_model is not None:
             raise UserError("goes with one FILE, not with --compare", "--forward-model", "score each file by itself")
-        found = comparing.compare_files(task, *compare, bootstrap=bootstrap, workers=processes)
+        found = comparing.compare_files(task, *compare, how=how, bootstrap=bootstrap, workers=processes)
         shown, listed = comparing.table(found, *map(str, compare)), comparing.to_json(found)
     else:
         if forward_model is not None:
             from bigchem.export import model_folder
 
-            scoring.check_round_trip(task, file or Path())
+            scoring.check_round_trip(task, file or Path(), how)
             forward_model = model_folder(forward_model)
         scores = scoring.score_file(
-            task, file or Path(), forward_model=forward_model, bootstrap=bootstrap, workers=processes
+            task, file or Path(), how, forward_model=forward_model, bootstrap=bootstrap, workers=processes
         )
         shown, listed = scoring.table(scores), scoring.to_json(scores)
     if as_json:

@@ -16,7 +16,7 @@ from bigchem.errors import UserError
 from bigchem.evaluate import text
 from bigchem.evaluate.definitions import PROTOCOL
 from bigchem.evaluate.pairs import Pairs
-from bigchem.evaluate.score import read_predictions
+from bigchem.evaluate.predictions import read_examples
 
 Values = dict[str, float]
 
@@ -89,8 +89,8 @@ def plain_captioning(references: list[str], predictions: list[str]) -> Values:
 
 def ours(task: str, names: set[str], file: Path, workers: int) -> Values:
     """bigchem score's values of these metrics."""
-    sources, references, predictions = read_predictions(file)
-    pairs = Pairs(sources, references, predictions, None, workers)
+    read = read_examples(file)
+    pairs = Pairs(read.sources, read.single(str(file)), read.predictions, None, workers)
     found = {metric.name: metric.compute(pairs) for metric in PROTOCOL[task] if metric.name in names}
     return {name: one if isinstance(one, float) else one.value for name, one in found.items()}
 
@@ -108,8 +108,8 @@ def main(task: str, file: Path, processes: int) -> None:
     if processes:
         values = ours(task, names, file, processes)
     else:
-        _, references, predictions = read_predictions(file)
-        values = plain(references, [ranked[0] for ranked in predictions])
+        read = read_examples(file)
+        values = plain(read.single(str(file)), [ranked[0] for ranked in read.predictions])
     print(json.dumps([time.perf_counter() - begun, values]))
 
 

@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 from rich.table import Table
 
-from bigchem.errors import UserError
+from bigchem.evaluate.align import aligned
 from bigchem.evaluate.definitions import Metric
 from bigchem.evaluate.intervals import Statistic, percentiles, resampled
 from bigchem.evaluate.pairs import Pairs, UnavailableError
+from bigchem.evaluate.predictions import AS_IT_LOOKS, ReadAs
 from bigchem.evaluate.protocol import Outcome, outcomes
-from bigchem.evaluate.score import Predictions, predictions_of
+from bigchem.evaluate.score import examples_of
 from bigchem.printable import markup
 
 Verdict = Literal["better", "worse", "open", "n/a"]
@@ -42,23 +43,32 @@ class Difference:
 
 
 def compare_files(
-    task: str, first: Path, second: Path, *, bootstrap: int = 1000, seed: int = 0, workers: int = 1
+    task: str,
+    first: Path,
+    second: Path,
+    *,
+    how: ReadAs = AS_IT_LOOKS,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    workers: int = 1,
 ) -> list[Difference]:
     """Differences, second - first, of every metric that both files have, with paired-bootstrap intervals.
 
     The same resamples of the examples are drawn for both files (Koehn 2004), so what makes an example hard for both
-    cancels. UserError unless both files hold the same examples, source and reference, in the same order.
+    cancels. UserError unless both files hold the same examples, in whatever order: see aligned.
     """
-    read = [predictions_of(task, path) for path in (first, second)]
-    _check_same(read[0], read[1], first, second)
-    one, two = (
-        dict(zip(*found, strict=True)) for found in (outcomes(task, Pairs(*side, workers=workers)) for side in read)
-    )
+    one_side, other_side = (examples_of(task, path, how) for path in (first, second))
+    read = [one_side, aligned(one_side, other_side, first, second)]
+    pairs_of = [
+        Pairs(side.sources, side.single(str(path)), side.predictions, workers=workers)
+        for side, path in zip(read, (first, second), strict=True)
+    ]
+    one, two = (dict(zip(*found, strict=True)) for found in (outcomes(task, pairs) for pairs in pairs_of))
     shared = [metric for metric in one if metric in two]
     pairs = [(one[metric], two[metric]) for metric in shared]
     limits = _limits(pairs, bootstrap, seed)
     return [
-        _difference(task, metric, *pair, limit, len(read[0][0]))
+        _difference(task, metric, *pair, limit, len(one_side.sources))
         for metric, pair, limit in zip(shared, pairs, limits, strict=True)
     ]
 
@@ -83,18 +93,6 @@ def table(differences: list[Difference], first: str, second: str) -> Table:
 def to_json(differences: list[Difference]) -> list[dict[str, Any]]:
     """The differences as JSON values, one object each, keys as in Difference, with `excludes_zero`."""
     return [{**asdict(d), "excludes_zero": d.verdict in ("better", "worse")} for d in differences]
-
-
-def _check_same(one: Predictions, two: Predictions, first: Path, second: Path) -> None:
-    hint = "paired differences need the same examples in the same order"
-    if len(one[0]) != len(two[0]):
-        raise UserError(f"{len(two[0])} examples, {first} has {len(one[0])}", str(second), hint)
-    for number, (source, reference, other_source, other) in enumerate(zip(*one[:2], *two[:2], strict=True), 1):
-        if (source, reference) != (other_source, other):
-            name, a, b = ("source", source, other_source) if source != other_source else ("target", reference, other)
-            raise UserError(
-                f"example {number} is another one: its {name} is {b[:60]!r}, in {first} {a[:60]!r}", str(second), hint
-            )
 
 
 def _limits(pairs: list[tuple[Outcome, Outcome]], resamples: int, seed: int) -> list[tuple[float, float]]:

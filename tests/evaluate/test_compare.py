@@ -8,6 +8,7 @@ import pytest
 
 from bigchem.errors import UserError
 from bigchem.evaluate.compare import compare_files, table, to_json
+from bigchem.evaluate.predictions import ReadAs
 from bigchem.evaluate.score import score_file
 from bigchem.progress import tables
 
@@ -84,13 +85,37 @@ def test_the_interval_of_a_difference_covers_it_nineteen_times_in_twenty(tmp_pat
     ("other", "message"),
     [
         ({"predictions": ["CC"]}, r"b.jsonl: 1 examples, .*a.jsonl has 2"),
-        ({"predictions": ["CC"] * 2, "targets": ["CCO", "CN"]}, "example 2 is another one: its target is 'CN'"),
+        ({"predictions": ["CC"] * 2, "targets": ["CCO", "CN"]}, "1 are not here: .* number 2, with source 's1'"),
+        ({"predictions": ["CC"] * 3}, r"b.jsonl: 3 examples, .*a.jsonl has 2; all of those are here"),
     ],
 )
 def test_other_examples_are_refused(tmp_path, other, message):
     a, b = written(tmp_path / "a.jsonl", ["CC"] * 2), written(tmp_path / "b.jsonl", **other)
     with pytest.raises(UserError, match=message):
         compare_files("forward", a, b)
+
+
+def test_rows_in_another_order_are_joined_by_source_and_target_or_by_a_key(tmp_path, capsys):
+    rows = [
+        {"id": number, "source": f"s{number // 2}", "target": target, "prediction": made}
+        for number, (target, made) in enumerate([("CC", "CC"), ("CO", "C"), ("CN", "CN"), ("CCO", "C")])
+    ]
+    first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    first.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    second.write_text("".join(json.dumps(row) + "\n" for row in rows[::-1]))
+    same = {d.metric: d.difference for d in compare_files("forward", first, second, bootstrap=0)}
+    assert same["top1"] == 0
+    assert "read in the order of" in capsys.readouterr().err
+    for row in rows:
+        row["source"] += " spelled otherwise"
+    second.write_text("".join(json.dumps(row) + "\n" for row in rows[::-1]))
+    with pytest.raises(UserError, match=r"4 are not here.*\nnext: .*--column key=NAME"):
+        compare_files("forward", first, second)
+    assert compare_files("forward", first, second, how=ReadAs({"key": "id"}), bootstrap=0)[0].difference == 0
+    rows[0]["target"] = "N"
+    second.write_text("".join(json.dumps(row) + "\n" for row in rows[::-1]))
+    with pytest.raises(UserError, match=r"example 1 \(key '0'\) is another one: its target is 'N'"):
+        compare_files("forward", first, second, how=ReadAs({"key": "id"}))
 
 
 def test_what_is_not_available_has_its_remedy_and_no_verdict(tmp_path, monkeypatch):

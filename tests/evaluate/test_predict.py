@@ -21,8 +21,8 @@ from bigchem.data.tokenizer import PAD, Tokenizer
 from bigchem.errors import UserError
 from bigchem.evaluate.generate import part_of, predict, read_lines
 from bigchem.evaluate.inputs import read_inputs, table, to_json
+from bigchem.evaluate.predictions import read_examples
 from bigchem.evaluate.predictor import Prediction, Predictor
-from bigchem.evaluate.score import read_predictions
 from bigchem.progress import Progress, tables
 from bigchem.tasks import TASKS
 
@@ -121,7 +121,7 @@ def test_the_table_marks_molecules_and_shows_brackets_as_they_are() -> None:
 def test_its_json_lines_are_what_score_reads(tmp_path: Path) -> None:
     ranked = [Prediction("CC", -1.5, -0.5, True), Prediction("é", -2.0, -1.0, False)]
     (tmp_path / "p.jsonl").write_text(to_json({"source": "s", "target": "t", "id": 7}, ranked) + "\n")
-    assert read_predictions(tmp_path / "p.jsonl") == (["s"], ["t"], [["CC", "é"]])
+    assert read_examples(tmp_path / "p.jsonl")[:3] == (["s"], [["t"]], [["CC", "é"]])
     line = json.loads((tmp_path / "p.jsonl").read_text())
     assert (line["id"], line["log_probabilities"], line["scores"]) == (7, [-1.5, -2.0], [-0.5, -1.0])
     assert line["valid"] == [True, False]

@@ -9,11 +9,18 @@ from rich.console import Console
 
 from bigchem.errors import UserError
 from bigchem.evaluate.compare import compare_files
+from bigchem.evaluate.predictions import ReadAs, read_examples
 from bigchem.evaluate.protocol import Score
-from bigchem.evaluate.score import read_predictions, score_file, table, to_json
+from bigchem.evaluate.score import score_file, table, to_json
 
 MOLT5 = 'SMILES\tground truth\toutput\nCC\t"a\u2028b\tb"c\nCO\td, e\t\n'
 READ = (["CC", "CO"], ['"a\u2028b', "d, e"], [['b"c'], [""]])
+
+
+def read_predictions(path, **how):
+    """Sources, the one reference of each, and predictions."""
+    read = read_examples(path, ReadAs(**how))
+    return read.sources, read.single(str(path)), read.predictions
 
 
 def written(tmp_path, name, content):
@@ -64,12 +71,14 @@ def test_jsonl_holds_one_prediction_or_a_list(tmp_path):
         ("p.csv", "SMILES,ground truth,output\nCC,a,b,c\n", "p.csv:2: 4 fields"),
         ("p.jsonl", '{"source": "s", "target": "t", "prediction": "p"}\nx\n', "p.jsonl:2: not JSON"),
         ("p.jsonl", "[1]\n", "p.jsonl:1: not a JSON object"),
-        ("p.jsonl", '{"source": 1, "target": "t", "prediction": "p"}\n', "p.jsonl:1: 'source' and 'target'"),
-        ("p.jsonl", '{"source": "s", "target": "t", "predictions": []}\n', "p.jsonl:1: 'predictions'"),
-        ("p.jsonl", '{"source": "s", "target": "t", "prediction": null}\n', "p.jsonl:1: 'predictions'"),
+        ("p.jsonl", '{"source": 1, "target": "t", "prediction": "p"}\n', "p.jsonl:1: 'source' has to be"),
+        ("p.jsonl", '{"source": "s", "target": "t", "predictions": [1]}\n', "p.jsonl:1: 'predictions'"),
+        ("p.jsonl", '{"source": "s", "target": [], "prediction": "p"}\n', "p.jsonl:1: 'source' has to be"),
         ("p.jsonl", '{"source": "s", "target": "t"}\n', "p.jsonl:1: 'predictions'"),
         ("p.jsonl", "\n", "p.jsonl: no predictions"),
-        ("p.json", "{}", "p.json: unknown kind of file '.json'"),
+        ("p.xlsx", "{}", "p.xlsx: unknown kind of file '.xlsx'"),
+        ("p.json", "[{}, 1]", "p.json:1: 'source' has to be"),
+        ("p.csv", "source,target,output,prediction\n", "p.csv:1: 'output' or 'prediction'?"),
     ],
 )
 def test_wrong_files_are_told_with_file_and_line(tmp_path, name, content, message):
@@ -90,6 +99,76 @@ def test_missing_and_truncated_files_are_told(tmp_path):
     path.write_bytes(b"SMILES")
     with pytest.raises(UserError, match="cannot read"):
         read_predictions(path)
+
+
+KBEST = "original_smiles,target_smiles,prediction_0,log_likelihood_0,prediction_1,log_likelihood_1\n"
+
+
+def test_numbered_columns_are_the_k_best_and_short_lists_end_where_they_do(tmp_path):
+    path = written(tmp_path, "p.csv", KBEST + "s,t,a,-1,b,-2\ns,t,?,-1,c,-2\ns,t,a,-1,,\ns,t,,,b,-2\ns,t,,,,\n")
+    read = read_examples(path)
+    assert read.predictions == [["a", "b"], ["?", "c"], ["a"], ["", "b"], [""]]
+    assert read.counts == {"predictions that are null or empty, and count as wrong": 1}
+    path = written(tmp_path, "q.tsv", "in\tout\tbeam2\tbeam1\tbeam10\ns\tt\tb\ta\tz\n")
+    named = {"source": "in", "target": "out"}
+    with pytest.raises(UserError, match="no column 'output'"):
+        read_predictions(path, columns=named)
+    assert read_predictions(path, columns={**named, "prediction": "beam1"})[2] == [["a"]]
+    path = written(tmp_path, "q.tsv", "in\tout\tbeam2\tbeam1\ns\tt\tb\ta\n")
+    assert read_predictions(path, columns={**named, "prediction": "beam*"})[2] == [["a", "b"]]
+    assert read_predictions(path, columns=named)[2] == [["a", "b"]]
+
+
+def test_several_candidates_in_one_column_are_split_where_asked_and_refused_where_not(tmp_path):
+    path = written(tmp_path, "p.csv", "source,target,output\nx,CCO,CC;CCO\ny,CC,C ; CC\n")
+    scores = {score.metric: score.value for score in score_file("forward", path, ReadAs(separator=";"))}
+    assert (scores["top1"], scores["top2"]) == (0, 1)
+    with pytest.raises(UserError, match=r"2 of 2 predictions hold ';'.*\nnext: --separator ';'"):
+        score_file("forward", path)
+    assert score_file("forward", path, ReadAs(separator="none"))[0].value == 0
+    lists = written(tmp_path, "q.csv", """source,target,predictions\nx,CCO,"['CC', 'CCO']"\ny,CC,"[""C"", ""CC""]"\n""")
+    assert read_predictions(lists)[2] == [["CC", "CCO"], ["C", "CC"]]
+
+
+def test_null_predictions_are_counted_and_wrong(tmp_path, capsys):
+    rows = [{"source": "s", "target": "CC", "prediction": one} for one in (None, "", "CC")]
+    rows += [{"source": "s", "target": "CC", "predictions": []}, {"source": "s", "target": "CC", "predictions": [None]}]
+    path = written(tmp_path, "p.json", json.dumps(rows))
+    assert next(score.value for score in score_file("forward", path) if score.metric == "top1") == 0.2
+    assert "p.json: 4 predictions that are null or empty, and count as wrong" in capsys.readouterr().err
+
+
+def test_quoting_encoding_and_nested_keys_are_as_the_data_readers_have_them(tmp_path):
+    pandas = 'SMILES\tground truth\toutput\nCC\t"The ""l"" form\nor not"\tc\n'
+    assert read_predictions(written(tmp_path, "p.txt", pandas))[1] == ['The "l" form\nor not']
+    assert read_predictions(written(tmp_path, "p.txt.gz", pandas.encode("utf-16")), encoding="utf-16")[2] == [["c"]]
+    with pytest.raises(UserError, match="4: not UTF-8\nnext: name the encoding: --encoding"):
+        read_predictions(written(tmp_path, "p.txt", MOLT5.encode() + b"CC\t\xe9\tb\n"))
+    assert read_predictions(
+        written(
+            tmp_path,
+            "p.txt",
+            pandas.replace("or", "a\tb\tc"),
+        ),
+        quoting="standard",
+    )
+    nested = written(tmp_path, "p.jsonl", '{"q": {"text": "s"}, "a": ["t"], "made": [{"smiles": "C"}]}')
+    named = {"source": "q.text", "target": "a.0", "prediction": "made.0.smiles"}
+    assert read_predictions(nested, columns=named) == (["s"], ["t"], [["C"]])
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "message"),
+    [
+        (["nosuch=a"], {}, "--column: no role 'nosuch'"),
+        (["source"], {}, "--column: no name for 'source'"),
+        ([], {"encoding": "nosuch"}, "--encoding: unknown encoding"),
+        ([], {"quoting": "double"}, "--quoting: 'double' is none"),
+    ],
+)
+def test_wrong_options_are_refused(columns, options, message):
+    with pytest.raises(UserError, match=message):
+        ReadAs.of(columns, None, options.get("encoding"), options.get("quoting"))
 
 
 def test_score_file_reads_and_scores(tmp_path):
