@@ -74,8 +74,8 @@ def test_quotes_of_text_stay(lines):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (['O\tThe "d" form', 'C\t"an ""l"" form"'], "line 2 is not quoted, line 3 is quoted"),
-        (['O\t"an ""l"" form"', 'C\tThe "d" form'], "line 2 is quoted, line 3 is not quoted"),
+        (['O\t"d" form', 'C\t"an ""l"" form"'], "line 2 is not quoted, line 3 is quoted"),
+        (['O\t"an ""l"" form"', 'C\t"d" form'], "line 2 is quoted, line 3 is not quoted"),
         (['O\t"open', 'C\tclosed"'], "lines 2 to 3 read as one record and as 2"),
     ],
 )
@@ -85,6 +85,13 @@ def test_a_file_that_is_quoted_here_and_not_there_is_refused(lines, message):
     assert message in str(refused.value)
     assert refused.value.hint is not None
     assert "quoting = 'standard'" in refused.value.hint
+
+
+def test_columns_that_other_programs_wrote_may_be_quoted_otherwise():
+    lines = ['O\tThe "d" form\tx', 'C\t"The ""d"" form"\tThe "d" form', 'N\t"or\n""not"""\tx', 'S\t"a ""b"""\t5" pipe']
+    expected = [["O", 'The "d" form', "x"], ["C", 'The "d" form', 'The "d" form']]
+    expected += [["N", 'or\n"not"', "x"], ["S", 'a "b"', '5" pipe']]
+    assert fields("\n".join(["a\tb\tc", *lines]))[1:] == expected
 
 
 def test_a_header_in_quotes_is_that_of_a_quoted_file():

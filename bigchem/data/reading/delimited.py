@@ -4,19 +4,17 @@ A quoted file is one that Python's csv, pandas, polars or a spreadsheet wrote (R
 separator, a quote or a line end stands in quotes, and its quotes are doubled. In a file that is not quoted a quote is a
 character like any other, as in ChEBI-20. CSV is quoted. TSV comes both ways, and is told by its records:
 
-- a header with a name in quotes, or a field that stands in quotes and needs them, well formed: quoted;
-- a quote inside a field that does not stand in quotes, or a field in quotes that is ill formed: not quoted;
-- a field in quotes that needs none: not quoted, unless an earlier record says that the file is.
+- a header with a name in quotes, or a field that stands in quotes and needs them: quoted;
+- a field that begins with a quote and is ill formed, or stands in quotes and needs none: not quoted.
 
-Records without quotes read the same either way. Where two records disagree, or one can be read both ways, the file is
-refused with the option that decides.
+Records of which no field begins with a quote read the same either way. Where two others disagree, or one can be read
+both ways, the file is refused with the option that decides.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import re
 from collections import deque
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -108,9 +106,11 @@ def _quoted(lines: _Lines, layout: Layout, most: int) -> Iterator[Fields]:
             if line and not line.isspace():
                 yield number, _split(line, layout, most)
         else:
-            taken = lines.closed(line, most) or [line]
-            text = "\n".join(taken)
-            yield number, _strict_fields(text, layout.separator) or [text]
+            fields = _strict_fields(line, layout.separator)
+            if fields is None:
+                text = "\n".join(lines.closed(line, most) or [line])
+                fields = _strict_fields(text, layout.separator) or [text]
+            yield number, fields
 
 
 def _strict_fields(text: str, separator: str) -> list[str] | None:
@@ -131,8 +131,9 @@ class _Verdict(NamedTuple):
 def _recognised(lines: _Lines, layout: Layout, most: int, where: str) -> Iterator[Fields]:
     verdict: _Verdict | None = None
     width, (separator, splits, _) = 0, layout
+    opening = f'{separator}"'
     for number, line in lines:
-        if '"' not in line:
+        if '"' not in line or not (line.startswith('"') or opening in line):
             if line and not line.isspace():
                 fields = line.split(separator, splits) if len(line) <= most else [line]
                 width = width or len(fields)
@@ -163,22 +164,27 @@ def _judged(
     number, line = first
     plain = _split(line, layout, most)
     known = None if verdict is None else verdict.quoting
-    if not any(field.startswith('"') for field in plain):
-        return "none", plain
-    # A quote that is left open is looked for only where the file may be quoted.
-    taken = [line] if known == "none" else lines.closed(line, most) or [line]
-    text = "\n".join(taken)
-    fields = _well_formed(text, layout.separator)
+    taken, fields = [line], _strict_fields(line, layout.separator)
+    if fields is None and known != "none":  # a quote that is left open, which a line further down may close
+        taken = lines.closed(line, most) or [line]
+        fields = _strict_fields("\n".join(taken), layout.separator)
     if fields is None or (width and len(fields) != width):
         if len(taken) > 1:
             lines.back(list(enumerate(taken[1:], start=number + 1)))
         return _ill_formed(fields, plain, width, known, layout)
     if len(taken) > 1 and all(len(_split(one, layout, most)) == width for one in taken):
         raise _undecided(f"lines {number} to {number + len(taken) - 1} read as one record and as {len(taken)}", where)
-    needed = any(sign in field for field in fields for sign in ('"', "\n", "\r", layout.separator))
-    if needed or not width:
+    if not width or any(_needs_quotes(field, "\n".join(taken), layout.separator) for field in fields):
         return "standard", fields
     return (None, fields) if known == "standard" else ("none", plain)
+
+
+def _needs_quotes(field: str, text: str, separator: str) -> bool:
+    """Whether a field of a record stands in quotes that it could not do without."""
+    if '"' in field:
+        doubled = field.replace('"', '""')
+        return f'"{doubled}"' in text
+    return any(sign in field for sign in ("\n", "\r", separator))
 
 
 def _ill_formed(
@@ -188,11 +194,3 @@ def _ill_formed(
     if fields is not None and len(plain) != width:
         return None, fields if known == "standard" else plain
     return "none", plain
-
-
-def _well_formed(text: str, separator: str) -> list[str] | None:
-    """The fields of a record in which quotes stand only around fields and, doubled, inside them; None for another."""
-    field = rf'(?:"(?:[^"]++|"")*+"|[^"{re.escape(separator)}]*+)'
-    if re.fullmatch(rf"{field}(?:{re.escape(separator)}{field})*+", text) is None:
-        return None
-    return _strict_fields(text, separator)
