@@ -17,7 +17,19 @@ FLOORS = [
     {"train", "evaluate"},
     {"data", "plan", "ds_config"},
     {"model", "config"},
-    {"tasks", "errors", "strict", "shipped", "progress", "program", "environment", "records", "jsonl", "printable"},
+    {
+        "tasks",
+        "errors",
+        "strict",
+        "shipped",
+        "progress",
+        "program",
+        "environment",
+        "records",
+        "jsonl",
+        "printable",
+        "masking",
+    },
 ]
 """From the top down. A module may import from its own floor and from those below.
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bigchem.errors import UserError
-from bigchem.launch import elastic, history, owner
+from bigchem.launch import elastic, history, owner, pickles
 from bigchem.launch.slurm import client, nodes, said
 from bigchem.launch.slurm.nodes import Exclusion
 from bigchem.train import notify, ownership
@@ -173,10 +173,10 @@ def _exclude(job: str, shunned: Exclusion) -> None:
 def main(folder: str, code: int) -> int:
     """Settles the job that this batch script belongs to; srun's exit code, so that Slurm records it. folder: of
     submitit, which holds what was submitted."""
-    from submitit.core.utils import DelayedSubmission, JobPaths
+    from submitit.core.utils import JobPaths
 
     paths = JobPaths(folder, owner.job_id(os.environ))
-    job = DelayedSubmission.load(paths.submitted_pickle).function
+    job = pickles.submitted(folder, owner.job_id(os.environ))
     if not settle(Path(job.run_dir), code, job.max_requeues, os.environ, paths.stderr):
         elastic.stop(Path(job.run_dir))
     notify.tell(Path(job.run_dir))

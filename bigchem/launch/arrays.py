@@ -16,12 +16,12 @@ from typing import Any
 
 from bigchem import records, strict
 from bigchem.errors import UserError
-from bigchem.launch import squeue
+from bigchem.launch import pickles, squeue
 from bigchem.launch.cluster import ClusterProfile
 from bigchem.launch.executors import handed_over, make_executor
 from bigchem.launch.scratch import use_scratch
 from bigchem.launch.slurm.options import OneShot, depending
-from bigchem.launch.snapshot import snapshot
+from bigchem.launch.snapshot import check_own, snapshot
 from bigchem.train.ownership import JobId
 
 POLL_S = 1.0
@@ -43,6 +43,7 @@ class Task:
         if self.scratch is not None:
             use_scratch(self.scratch)
         try:
+            check_own()
             self.function(*self.arguments)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)  # into the task's log
@@ -235,11 +236,9 @@ def _in_words(handed: Handed, queue: squeue.Queue) -> str:
 
 def _failure(job: Any, queue: squeue.Queue) -> str | None:
     """Why a job that is over has given no result, in words; None if it has."""
-    from submitit.core.utils import pickle_load
-
     file = job.paths.result_pickle
     if file.is_file():
-        outcome, told = pickle_load(file)
+        outcome, told = pickles.result(file)
         if outcome == "success":
             return None
         lines = [line for line in str(told).splitlines() if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", line)]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
+import tomli_w
 from pydantic import Field, model_validator
 
 from bigchem import shipped, strict
+from bigchem.errors import UserError
 from bigchem.launch.slurm import options
 from bigchem.launch.slurm.options import OneShot
+from bigchem.masking import MASK, mask_values
 from bigchem.strict import Positive, Section
 
 SLURM_ONLY = (
@@ -194,7 +199,27 @@ def load_profile(
         changed |= {"gpus_per_node": gpus_per_node, "tasks_per_node": max(1, gpus_per_node)}
     for field, value in changed.items():
         strict.put(table, field, value, str(path))
+    _fill_in(table, str(path))
     return strict.validate(ClusterProfile, table, str(path))
+
+
+def recorded(profile: ClusterProfile) -> str:
+    """The profile as TOML for a run folder, secrets masked; `load_profile` has those of [env] from the environment."""
+    return tomli_w.dumps(mask_values(profile.model_dump(mode="json", exclude_none=True)))
+
+
+def _fill_in(table: dict[str, Any], where: str) -> None:
+    """Puts the environment's values where `recorded` has masked variables. UserError where it has none, and for what is
+    masked elsewhere: "***" would be taken for the value."""
+    for field, value in strict.flat(table).items():
+        if MASK not in json.dumps(value, default=str):
+            continue
+        section, _, name = field.partition(".")
+        given = os.environ.get(name) if section == "env" else None
+        if given is None:
+            hint = f"export {name}, or give the profile itself: --cluster PROFILE" if section == "env" else None
+            raise UserError(f"{field} is a secret, which is not recorded", where, hint or "give --cluster PROFILE")
+        table["env"][name] = given
 
 
 def for_submission(name: str, changes: Mapping[str, Any]) -> tuple[ClusterProfile, OneShot]:

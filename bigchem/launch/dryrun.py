@@ -12,6 +12,7 @@ from bigchem.launch.executors import sbatch_text
 from bigchem.launch.runfolder import absolute, folders_of, preflight
 from bigchem.launch.slurm.options import OneShot
 from bigchem.launch.snapshot import planned
+from bigchem.masking import mask, mask_values
 
 
 def dry_run(config: RunConfig, profile: ClusterProfile, options: OneShot | None = None) -> dict[str, Any]:
@@ -31,9 +32,9 @@ def dry_run(config: RunConfig, profile: ClusterProfile, options: OneShot | None 
         text = sbatch_text(profile, folder, config.name, code, mounts, options)
     return {
         "run_dir": str(config.run_dir),
-        "config": config.model_dump(mode="json", exclude_none=True),
-        "profile": profile.model_dump(mode="json", exclude_none=True),
-        "sbatch": text,
+        "config": mask_values(config.model_dump(mode="json", exclude_none=True)),
+        "profile": mask_values(profile.model_dump(mode="json", exclude_none=True)),
+        "sbatch": None if text is None else mask(text),
         "deepspeed": {"file": config.train.ds_config, "notes": list(notes)},
         "verdict": verdict.as_json(verdict.judge(config, profile)),
     }
@@ -42,7 +43,7 @@ def dry_run(config: RunConfig, profile: ClusterProfile, options: OneShot | None 
 def as_text(config: RunConfig, profile: ClusterProfile, options: OneShot | None = None) -> str:
     """The same to be read: the configuration as TOML, the batch script, and the verdicts, which come last."""
     found = dry_run(config, profile, options)
-    parts = [f"# {found['run_dir']}/config.toml", strict.dump(absolute(config))]
+    parts = [f"# {found['run_dir']}/config.toml", mask(strict.dump(absolute(config)))]
     if found["sbatch"] is None:
         parts += [f"# {profile.tasks_per_node} processes through submitit's local executor", ""]
     else:

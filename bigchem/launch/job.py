@@ -23,6 +23,7 @@ from bigchem.launch.rendezvous import Rendezvous, rendezvous
 from bigchem.launch.roll import AbsentError
 from bigchem.launch.scratch import use_scratch
 from bigchem.launch.secret import rendezvous_key
+from bigchem.launch.snapshot import check_own
 from bigchem.progress import Tee
 from bigchem.train import notify, ownership, peers, recorder
 from bigchem.train.clock import LIMIT_SIGNAL
@@ -64,6 +65,8 @@ class Job:
             if self.scratch is not None:
                 use_scratch(self.scratch)
             place = rendezvous(os.environ, os.getpid())
+            if place.rank == 0:
+                check_own()
         except UserError as error:
             ends.failed(owner.of_job(run_dir, os.environ), int(os.environ.get("SLURM_PROCID", "0")), error)
             raise

@@ -19,6 +19,7 @@ from bigchem.data.remote import is_url
 from bigchem.ds_config.by_deepspeed import refuse_what_it_refuses
 from bigchem.errors import UserError
 from bigchem.launch import history
+from bigchem.masking import mask, mask_words
 from bigchem.model import hub, presets
 from bigchem.tasks import TASKS
 from bigchem.train import notify
@@ -28,6 +29,8 @@ from bigchem.train.checkpoint import latest, newest_readable
 from bigchem.train.state import read_state, write_state
 
 GIT_TIMEOUT_S = 10
+MOST_DIFF = 1 << 20
+"""Characters of a diff that are recorded."""
 FREE = ("data.path", "data.check", "data.cache", "data.cache_gb", "data.micro_tokens", "model.attention")
 """May change between attempts: the fingerprint says which data it is, and the others change no result but rounding."""
 
@@ -138,24 +141,35 @@ def _differences(before: RunConfig, now: RunConfig) -> list[str]:
     return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
 
 
-def git_state(folder: Path) -> str:
-    """Commit, status and diff of the code, or a line that says there is no repository."""
+def git_state(package: Path) -> str:
+    """Commit, status and diff of bigchem's own checkout, secrets masked; or a line that says that there is none.
+
+    A package that is installed somewhere inside another repository, as in the environment of a person's project, says
+    nothing of that one. Programs that a repository's configuration names for its diffs are not run.
+    """
 
     def git(*args: str) -> str:
-        command = ["git", "-C", str(folder), *args]
-        return subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=True).stdout
+        command = ["git", "-C", str(package), *args]
+        return subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=GIT_TIMEOUT_S, check=True
+        ).stdout
 
     try:
-        return f"commit {git('rev-parse', 'HEAD')}\n{git('status', '--short')}\n{git('diff', 'HEAD')}"
+        git("ls-files", "--error-unmatch", "__init__.py")
+        if Path(git("rev-parse", "--show-toplevel").strip()).resolve() != package.resolve().parent:
+            return f"not a checkout of bigchem's; bigchem {bigchem.__version__}\n"
+        diff = git("diff", "--no-ext-diff", "--no-textconv", "--no-color", "HEAD")
+        cut = "" if len(diff) <= MOST_DIFF else f"\n... and {len(diff) - MOST_DIFF:,} characters more\n"
+        return mask(f"commit {git('rev-parse', 'HEAD')}\n{git('status', '--short')}\n{diff[:MOST_DIFF]}{cut}")
     except (OSError, subprocess.SubprocessError):
-        return f"not a git repository; bigchem {bigchem.__version__}\n"
+        return f"not a checkout of bigchem's; bigchem {bigchem.__version__}\n"
 
 
 def environment() -> dict[str, object]:
-    """Python, machine and the versions of everything installed."""
+    """Python, machine and the versions of everything installed; none of the environment's variables."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "argv": sys.argv,
+        "argv": mask_words(sys.argv),
         "python": sys.version,
         "host": platform.node(),
         "platform": platform.platform(),

@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from bigchem.launch import pickles
 from bigchem.launch.owner import job_id, of_job
 from bigchem.train.lifecycle import End, Writer
 
@@ -13,11 +14,9 @@ from bigchem.train.lifecycle import End, Writer
 def main(folder: str, code: int, line: str) -> None:
     """Says so in the run folder. folder: of submitit, which holds what was submitted; a task of a build or an
     evaluation has no run folder, and its log says it already."""
-    from submitit.core.utils import DelayedSubmission, JobPaths
-
     from bigchem.launch.job import Job
 
-    job = DelayedSubmission.load(JobPaths(folder, job_id(os.environ)).submitted_pickle).function
+    job = pickles.submitted(folder, job_id(os.environ))
     if isinstance(job, Job):
         reason = f"setup failed (exit code {code}): {line}"
         of_job(Path(job.run_dir), os.environ).end(Writer.BATCH, End.NOT_LAUNCHED, reason)

@@ -13,7 +13,7 @@ from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
 from bigchem.launch import elastic, owner
-from bigchem.launch.cluster import ClusterProfile
+from bigchem.launch.cluster import ClusterProfile, load_profile, recorded
 from bigchem.launch.executors import handed_over, host_python, make_executor
 from bigchem.launch.job import Job
 from bigchem.launch.runfolder import absolute, changes, folders_of, preflight, prepare, refuse_another
@@ -48,7 +48,7 @@ def submit(config: RunConfig, profile: ClusterProfile, options: OneShot | None =
             return Submitted(config.run_dir, None, note)
         changed = changes(config)
         run_dir = prepare(config)
-        strict.write_atomically(run_dir / "cluster.toml", strict.dump(profile))
+        strict.write_atomically(run_dir / "cluster.toml", recorded(profile))
         code = snapshot(run_dir / "code")
         folder = run_dir / "submitit" / "%j"
         executor = make_executor(profile, folder, config.name, code, folders_of(config), options)
@@ -88,7 +88,7 @@ def resume(
             hint = "`sbatch` that script again; or say --cluster PROFILE, and bigchem submits it"
             raise UserError(f"{has_run} was your own batch script, which bigchem does not have", str(run_dir), hint)
         raise UserError("it was not submitted, so it has no cluster profile", str(run_dir), "say --cluster PROFILE")
-    return submit(config, cluster or strict.load(ClusterProfile, kept), options)
+    return submit(config, cluster or load_profile(str(kept)), options)
 
 
 def nothing_to_do(config: RunConfig, status: RunStatus | None = None) -> str | None:

@@ -16,7 +16,7 @@ from bigchem.config import RunConfig
 from bigchem.errors import UserError
 from bigchem.launch import owner
 from bigchem.launch.arrays import array_id, submit_array, task_executor
-from bigchem.launch.cluster import ClusterProfile
+from bigchem.launch.cluster import ClusterProfile, recorded
 from bigchem.launch.executors import make_executor
 from bigchem.launch.runfolder import absolute, folders_of, preflight, prepare
 from bigchem.launch.scratch import use_scratch
@@ -197,7 +197,7 @@ def _submit_array(runs: Sequence[SweepRun], name: str, options: OneShot) -> None
     code = snapshot(folder.parent / "code")
     for run in runs:
         prepare(run.config)
-        strict.write_atomically(run.config.run_dir / "cluster.toml", strict.dump(profile))
+        strict.write_atomically(run.config.run_dir / "cluster.toml", recorded(profile))
     executor = make_executor(profile, folder, name, code, _mounts(runs), options)
     jobs = submit_array(executor, [job_of(run.config, profile) for run in runs], profile.max_concurrent)
     known = {"world_size": profile.world_size, "code": code.name, "output": str(folder)}

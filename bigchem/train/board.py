@@ -10,6 +10,7 @@ from uuid import uuid4
 from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.errors import UserError
+from bigchem.masking import mask, mask_values
 from bigchem.train.metrics import board_name
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Board:
         writer = self._writer._get_file_writer()
         for summary in hparams(fields, dict.fromkeys(("loss/all", "validation/loss"), 0.0)):
             writer.add_summary(summary)
-        self._writer.add_text("configuration", f"```toml\n{strict.dump(config)}```", step)
+        self._writer.add_text("configuration", f"```toml\n{mask(strict.dump(config))}```", step)
         self._wandb = None if config.train.wandb is None else _wandb_run(config, config.train.wandb)
 
     def show(self, step: int, row: Mapping[str, float], samples: list[Sample]) -> None:
@@ -69,7 +70,8 @@ def _wandb_run(config: RunConfig, project: str) -> Any:
 
 
 def _resolved(config: RunConfig) -> dict[str, Any]:
-    return strict.flat(config.model_dump(mode="json", exclude_none=True))
+    found: dict[str, Any] = mask_values(strict.flat(config.model_dump(mode="json", exclude_none=True)))
+    return found
 
 
 def _as_table(samples: list[Sample]) -> str:

@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bigchem.launch.snapshot import planned, snapshot
+import pytest
+
+from bigchem.errors import UserError
+from bigchem.launch import snapshot as module
+from bigchem.launch.snapshot import check_own, is_intact, planned, snapshot
 
 SAY = "import bigchem, bigchem.shipped as s; print(bigchem.__file__); print(s.find('ds_configs', 'zero2', '.json'))"
 AGAIN = "import sys; from pathlib import Path; from bigchem.launch.snapshot import planned; print(planned(Path()))"
@@ -42,3 +46,23 @@ def test_the_same_source_is_copied_once_and_another_beside_it(tmp_path: Path) ->
         file.write("# edited, as a checkout is\n")
     (second,) = python(AGAIN, first, tmp_path)
     assert second != first.name
+
+
+def test_an_altered_snapshot_is_set_aside_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = snapshot(tmp_path / "code")
+    (made / "bigchem" / "__pycache__").mkdir(exist_ok=True)
+    (made / "bigchem" / "__pycache__" / "x.pyc").write_bytes(b"x")
+    assert is_intact(made)
+    monkeypatch.setattr(module.bigchem, "__file__", str(made / "bigchem" / "__init__.py"))
+    check_own()
+    (made / "bigchem" / "strict.py").write_bytes(b"\0" * 100)
+    assert not is_intact(made)
+    with pytest.raises(UserError, match="the snapshot of the code was altered"):
+        check_own()
+    monkeypatch.undo()
+    assert snapshot(tmp_path / "code") == made
+    assert is_intact(made)
+    assert (tmp_path / "code" / f"{made.name}.altered" / "bigchem" / "strict.py").read_bytes() == b"\0" * 100
+    assert "was altered since it was made" in capsys.readouterr().out
