@@ -16,6 +16,7 @@ FLOORS = [
     {"launch", "export"},
     {"train", "evaluate"},
     {"data", "plan", "ds_config"},
+    {"chemistry"},
     {"model", "config"},
     {
         "tasks",
@@ -36,7 +37,7 @@ FLOORS = [
 evaluate reads train's checkpoints, launch uses export: their floors are shared.
 """
 PURE = [
-    *("data.mixture", "data.order", "data.batches", "data.spans", "data.ragged", "data.smiles_tokens"),
+    *("data.mixture", "data.order", "data.batches", "data.spans", "data.ragged", "chemistry"),
     *("model.presets", "model.flops", "sweep.tables", "tasks"),
     *("launch.rendezvous", "launch.findings", "launch.diagnosis", "launch.slurm.options", "launch.slurm.remedies"),
     *(

@@ -14,10 +14,8 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from rdkit import Chem
 
-from bigchem.data.sources.base import RowError, dotted
-from bigchem.data.sources.molecules import parse
+from bigchem.chemistry import NotationError, comparable, dotted, inchi_key, parse
 
 HashArray = npt.NDArray[np.uint64]
 BoolArray = npt.NDArray[np.bool_]
@@ -31,12 +29,13 @@ class Identity:
     """What makes two spellings one molecule.
 
     exact: the standard InChIKey, the same for every spelling and tautomer, another for another stereoisomer. skeleton:
-    its part without stereochemistry. Where there is no InChI (dummy atoms, more than 1,023 atoms): canonical SMILES
-    with and without stereochemistry.
+    its part without stereochemistry. Where there is no InChI (dummy atoms): canonical SMILES with and without
+    stereochemistry, dative bonds drawn as charges.
     """
 
     exact: str
     skeleton: str
+    has_inchi: bool = True
 
 
 @lru_cache(maxsize=1 << 14)
@@ -46,12 +45,12 @@ def identities(molecule: str) -> tuple[Identity, ...]:
     for compound in molecule.split("."):
         try:
             read = parse(dotted(compound))
-        except RowError:
+        except NotationError:
             continue
-        if key := Chem.MolToInchiKey(read):
+        if key := inchi_key(read):
             found.append(Identity(key, key[:SKELETON]))
         else:
-            found.append(Identity(*(Chem.MolToSmiles(read, isomericSmiles=stereo) for stereo in (True, False))))
+            found.append(Identity(comparable(read), comparable(read, stereo=False), has_inchi=False))
     return tuple(found)
 
 

@@ -19,12 +19,12 @@ from random import random
 import numpy as np
 import torch
 
+from bigchem.chemistry.tokens import atom_starts
 from bigchem.config import DataConfig
 from bigchem.data.batches import Step
 from bigchem.data.plan import Cost, Plan, keys_of
 from bigchem.data.ragged import IntArray, within
 from bigchem.data.shards import Data, Gathered
-from bigchem.data.smiles_tokens import atom_starts
 from bigchem.data.spans import BoolArray, row_keys
 from bigchem.data.tokenizer import EOS, Tokenizer
 from bigchem.errors import StorageError

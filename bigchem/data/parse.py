@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -35,6 +37,11 @@ from bigchem.tasks import task_id
 CHUNK = 1000
 """Records of a chunk: a second's work or so, which is what a kill costs."""
 
+_REASONS = 12
+"""Reasons of rejection that a report lists."""
+_QUOTED = re.compile(r":? *'.*'|:? there are: .*", re.DOTALL)
+"""What a reason says of the record itself."""
+
 _SCHEMA = pa.schema(
     [
         ("task", pa.int8()),
@@ -59,14 +66,16 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Chunk:
-    """What is known of a chunk file without reading its rows. seconds: of work, by what was done; empty if the chunk
-    was there already."""
+    """What is known of a chunk file without reading its rows. repairs: rows by what was done to their texts.
+    without_inchi: rows with a molecule that has no InChI. seconds: of work, by what was done; empty if the chunk was
+    there already."""
 
     path: Path
     split: str
     records: int
     rows: int
-    repaired: int
+    repairs: Counter[str]
+    without_inchi: int
     rejected: list[Rejected]
     seconds: dict[str, float]
 
@@ -240,11 +249,19 @@ def _counts(source: SourceConfig, chunks: list[Chunk], max_rejected: float) -> d
         "records": sum(chunk.records for chunk in chunks),
         "rejected": sum(len(chunk.rejected) for chunk in chunks),
         "rows": sum(chunk.rows for chunk in chunks),
-        "repaired_backslashes": sum(chunk.repaired for chunk in chunks),
+        "repairs": dict(sum((chunk.repairs for chunk in chunks), Counter())),
+        "reasons": _reasons(rejected for chunk in chunks for rejected in chunk.rejected),
+        "without_inchi": sum(chunk.without_inchi for chunk in chunks),
     }
     first = next((rejected for chunk in chunks for rejected in chunk.rejected), None)
     _check_counts(" ".join(listed(source.path)) or _name(source), count, max_rejected, first)
     return {"source": _name(source), "split": source.split, **count}
+
+
+def _reasons(rejected: Iterable[Rejected]) -> dict[str, int]:
+    """The commonest reasons and how often each was given, what differs from record to record left out."""
+    found = Counter(_QUOTED.sub("", one.reason).strip() for one in rejected)
+    return dict(found.most_common(_REASONS))
 
 
 def _parse_chunk(records: list[Record], source: SourceConfig, path: Path) -> Chunk:
@@ -259,11 +276,13 @@ def _parse_chunk(records: list[Record], source: SourceConfig, path: Path) -> Chu
         except RowError as error:
             rejected.append(Rejected(record.file, record.line, str(error)))
     parsed = time.perf_counter()
-    about = Identities.of([identities(row.molecule) if row.molecule is not None else () for row in rows])
+    found = [identities(row.molecule) if row.molecule is not None else () for row in rows]
+    about = Identities.of(found)
     identified = time.perf_counter()
     facts = {
         "records": len(records),
-        "repaired": sum(row.repaired for row in rows),
+        "repairs": Counter(repair for row in rows for repair in row.repairs),
+        "without_inchi": sum(not all(one.has_inchi for one in row) for row in found),
         "rejected": [asdict(r) for r in rejected],
     }
     _write(path, rows, about, facts)
@@ -293,7 +312,8 @@ def _chunk_of(path: Path, source: SourceConfig, seconds: dict[str, float]) -> Ch
     table = _open(path)
     facts = json.loads(table.schema.metadata[b"facts"])
     rejected = [Rejected(**found) for found in facts["rejected"]]
-    return Chunk(path, source.split, facts["records"], table.num_rows, facts["repaired"], rejected, seconds)
+    noted = (Counter(facts["repairs"]), facts["without_inchi"])
+    return Chunk(path, source.split, facts["records"], table.num_rows, *noted, rejected, seconds)
 
 
 def _open(path: Path) -> pa.Table:
@@ -315,7 +335,7 @@ def _flat(table: pa.Table, name: str) -> npt.NDArray[np.uint64]:
     return values
 
 
-def _check_counts(where: str, count: dict[str, int], limit: float, first: Rejected | None) -> None:
+def _check_counts(where: str, count: dict[str, Any], limit: float, first: Rejected | None) -> None:
     records, rejected = count["records"], count["rejected"]
     if not count["rows"]:
         why = "the file is empty" if not records else f"of {records} records none has a task that is asked for"

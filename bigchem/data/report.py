@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
+from bigchem.chemistry import REPAIRS
 from bigchem.data.index import SPLITS, Index
 from bigchem.printable import markup
 from bigchem.progress import tables
@@ -14,7 +15,8 @@ from bigchem.progress import tables
 def print_report(index: Index) -> None:
     """Prints an index's rows and its report."""
     console = tables()
-    for table in (_rows(index), _sources(index.report["sources"]), _leaks(index.report["leaked"])):
+    sources = index.report["sources"]
+    for table in (_rows(index), _sources(sources), _noticed(sources), _leaks(index.report["leaked"])):
         if table.row_count:
             console.print(table)
 
@@ -29,10 +31,23 @@ def _rows(index: Index) -> Table:
 
 
 def _sources(sources: list[dict[str, Any]]) -> Table:
-    table = _table("sources", "source", "split", "records", "rejected", "rows", "backslashes repaired")
+    table = _table("sources", "source", "split", "records", "rejected", "rows")
     for source in sources:
-        counts = (source[name] for name in ("records", "rejected", "rows", "repaired_backslashes"))
+        counts = (source[name] for name in ("records", "rejected", "rows"))
         table.add_row(markup(source["source"]), source["split"], *(f"{count:,}" for count in counts))
+    return table
+
+
+def _noticed(sources: list[dict[str, Any]]) -> Table:
+    """What was repaired in each source, why records were rejected, and which rows have no InChI."""
+    table = _table("repaired, rejected or noticed", "source", "split", "what", "count")
+    for source in sources:
+        noticed = {f"rows: {REPAIRS.get(name, name)}": count for name, count in source.get("repairs", {}).items()}
+        noticed |= {f"rejected: {reason}": count for reason, count in source.get("reasons", {}).items()}
+        if without := source.get("without_inchi"):
+            noticed["rows: no InChI; told apart by canonical SMILES"] = without
+        for what, count in noticed.items():
+            table.add_row(markup(source["source"]), source["split"], markup(what), f"{count:,}")
     return table
 
 
@@ -51,6 +66,6 @@ def _leaks(leaked: dict[str, dict[str, Any]]) -> Table:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:
-        words = column in ("task", "source", "split", "training task", "held out")
+        words = column in ("task", "source", "split", "training task", "held out", "what")
         table.add_column(column, justify="left" if words else "right")
     return table

@@ -13,7 +13,7 @@ unk 2; embedding rows padded to a multiple of 64. What happens to a text:
   (U+2581) itself, which from a trained vocabulary comes back as a space.
 - **Names of special tokens** (`</s>`, `<extra_id_0>`) in a text are these tokens, as in T5.
 - **SMILES** are split by the vocabulary alone (smiles = "pieces"), as in T5, or words that are SMILES are first split
-  at atoms (smiles = "atoms": smiles_tokens.atoms_of_words), so that no token holds parts of two. Ids of other words
+  at atoms (smiles = "atoms": chemistry.tokens.atoms_of_words), so that no token holds parts of two. Ids of other words
   are the same both ways.
 
 Rows of the public corpora, as the readers give them, that come back exactly, of
@@ -50,8 +50,8 @@ from tokenizers import Regex, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, Unigram
 from tokenizers.trainers import BpeTrainer
 
+from bigchem.chemistry.tokens import atoms_of_words
 from bigchem.data import escapes
-from bigchem.data.smiles_tokens import atoms_of_words
 from bigchem.data.tokenizer_file import fetched, read
 from bigchem.errors import UserError
 from bigchem.strict import write_atomically

@@ -53,6 +53,22 @@ def _misses(parses: Floats) -> str:
     return f"{count} references do not parse and count as misses" if count else ""
 
 
+def _without_inchi(molecules: dict[str, Floats]) -> str:
+    """The note about pairs that InChI says nothing of."""
+    count = int(molecules["without_inchi"].sum())
+    return f"{count} pairs have no InChI and were compared by canonical SMILES" if count else ""
+
+
+def _crowded(molecules: dict[str, Floats]) -> str:
+    """The note about pairs that have no fingerprints."""
+    count = int(molecules["crowded"].sum())
+    return f"{count} pairs are left out: a molecule with too many rings or bonds at one place" if count else ""
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(filter(None, notes))
+
+
 def _rouge(column: int, name: str) -> Metric:
     meaning = f"Mean {name} F of the raw texts (package rouge_score, no stemming)."
     return Metric(name, f"{name}/molt5-v1", meaning, lambda pairs: mean_of(pairs.rouge[:, column]))
@@ -60,18 +76,20 @@ def _rouge(column: int, name: str) -> Metric:
 
 def _tanimoto(name: str, fingerprint: str) -> Metric:
     meaning = f"Mean Tanimoto similarity of {fingerprint} over the pairs that both parse."
-    return Metric(name, f"{name}/molt5-v1", meaning, lambda pairs: mean_of(pairs.molecules[name]))
+    return Metric(
+        name, f"{name}/molt5-v1", meaning, lambda pairs: mean_of(pairs.molecules[name], _crowded(pairs.molecules))
+    )
 
 
 def _top(k: int, column: str = "rank") -> Metric:
     meaning = (
-        f"Share of references among the first {k} predictions, as RDKit canonical SMILES without atom maps; "
-        "~ counts as a dot."
+        f"Share of references among the first {k} predictions, as RDKit canonical SMILES (at a fixed point, atom maps "
+        "removed before parsing, dative bonds drawn as charges); ~ counts as a dot."
     )
     name = f"top{k}{column.removeprefix('rank')}"
     return Metric(
         name,
-        f"{name}/canonical-v1",
+        f"{name}/canonical-v2",
         meaning if column == "rank" else f"top{k} with stereochemistry removed from both sides.",
         lambda pairs: _share(pairs.ranks[column] < k, _misses(pairs.ranks["parses"])),
         needs=k,
@@ -89,8 +107,10 @@ def _near(percent: int) -> Metric:
 
 
 def _validity(column: Callable[[Pairs], Floats]) -> Metric:
-    meaning = "Share of best predictions that RDKit parses; the empty string does not count as a molecule."
-    return Metric("validity", "validity/rdkit-v1", meaning, lambda pairs: mean_of(column(pairs)))
+    meaning = (
+        "Share of best predictions that RDKit parses, without white space in them; the empty string is no molecule."
+    )
+    return Metric("validity", "validity/rdkit-v2", meaning, lambda pairs: mean_of(column(pairs)))
 
 
 def _round_trip(name: str, column: str, meaning: str) -> Metric:
@@ -158,9 +178,10 @@ _GENERATION = (
     ),
     Metric(
         "exact",
-        "exact/inchi-v1",
-        "Share of predictions with the reference's InChI (its canonical SMILES where neither has an InChI).",
-        lambda p: mean_of(p.molecules["exact"], _misses(p.molecules["parses"])),
+        "exact/inchi-v2",
+        "Share of predictions with the reference's InChI, dative bonds drawn as charges (its canonical SMILES where "
+        "neither has an InChI).",
+        lambda p: mean_of(p.molecules["exact"], _joined(_misses(p.molecules["parses"]), _without_inchi(p.molecules))),
     ),
     Metric(
         "levenshtein",
@@ -190,7 +211,7 @@ _REACTION = (
     _validity(lambda p: p.ranks["valid"]),
     Metric(
         "invalid",
-        "invalid/k-best-v1",
+        "invalid/k-best-v2",
         "Mean share of an example's k predictions, not only the best, that RDKit does not parse.",
         lambda p: mean_of(p.ranks["invalid"]),
         higher_is_better=False,

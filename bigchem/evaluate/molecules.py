@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
-from rdkit import Chem, DataStructs, rdBase
+from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator, rdMolDescriptors
+
+from bigchem.chemistry import crowded, same_molecule, try_parse
 
 Floats = NDArray[np.float64]
 
@@ -19,15 +21,10 @@ CHEMNET_LENGTH = 350
 """Places of ChemNet's input, the end mark's included. Where a SMILES is longer, the package pads all of that side to
 it, and the distance becomes one between paddings (docs/decisions.md): longer ones are cut."""
 
-COLUMNS = ("parses", "valid", "exact", "maccs", "rdk", "morgan")
-"""The columns of compare: whether the reference parses, whether the prediction does, and so on."""
-
-
-def parse(smiles: str) -> Chem.Mol | None:
-    """The molecule, or None. So the empty string, which is a molecule of no atoms to RDKit: no output is no answer."""
-    with rdBase.BlockLogs():
-        molecule = Chem.MolFromSmiles(smiles)
-    return molecule if molecule is not None and molecule.GetNumAtoms() else None
+COLUMNS = ("parses", "valid", "exact", "without_inchi", "crowded", "maccs", "rdk", "morgan")
+"""The columns of compare: whether the reference parses, whether the prediction does, whether they are one molecule;
+whether neither has an InChI, so that their canonical SMILES were compared; whether one is too crowded for fingerprints
+(chemistry.crowded); and three similarities."""
 
 
 def levenshtein(references: Sequence[str], predictions: Sequence[str]) -> Floats:
@@ -40,17 +37,6 @@ def compare(references: Sequence[str], predictions: Sequence[str]) -> Floats:
     return np.array([_compare(*pair) for pair in zip(references, predictions, strict=True)]).reshape(-1, len(COLUMNS))
 
 
-def same(first: Chem.Mol, second: Chem.Mol) -> bool:
-    """Whether two molecules have one InChI; where InChI can be had of neither, one canonical SMILES."""
-    if first.GetNumHeavyAtoms() != second.GetNumHeavyAtoms():  # so neither name can agree; InChI is slow
-        return False
-    with rdBase.BlockLogs():
-        names = [Chem.MolToInchi(molecule) for molecule in (first, second)]
-    if not any(names):
-        names = [Chem.MolToSmiles(molecule) for molecule in (first, second)]
-    return bool(names[0] == names[1])
-
-
 def frechet_distance(references: Sequence[str], predictions: Sequence[str]) -> float:
     """Fréchet ChemNet distance (package fcd) between all references and all predictions that parse; NaN for under two.
 
@@ -59,20 +45,25 @@ def frechet_distance(references: Sequence[str], predictions: Sequence[str]) -> f
     from fcd import get_fcd
 
     wanted, predicted = (
-        [Chem.MolToSmiles(molecule)[: CHEMNET_LENGTH - 1] for molecule in map(parse, side) if molecule is not None]
+        [Chem.MolToSmiles(molecule)[: CHEMNET_LENGTH - 1] for molecule in map(try_parse, side) if molecule is not None]
         for side in (references, predictions)
     )
     return float(get_fcd(wanted, predicted)) if min(len(wanted), len(predicted)) >= 2 else float("nan")
 
 
 def _compare(reference: str, prediction: str) -> tuple[float, ...]:
-    wanted = parse(reference)
-    predicted = wanted if prediction == reference else parse(prediction)
+    wanted = try_parse(reference)
+    predicted = wanted if prediction == reference else try_parse(prediction)
+    none = (np.nan, np.nan, np.nan)
     if wanted is None or predicted is None:
-        return (wanted is not None, predicted is not None, 0.0, np.nan, np.nan, np.nan)
+        return (wanted is not None, predicted is not None, 0.0, 0.0, 0.0, *none)
+    same = same_molecule(wanted, predicted)
+    if crowded(wanted) or (predicted is not wanted and crowded(predicted)):
+        return (1.0, 1.0, same.same, not same.by_inchi, 1.0, *none)
     first = _fingerprints(wanted)
     second = first if predicted is wanted else _fingerprints(predicted)
-    return (1.0, 1.0, same(wanted, predicted), *map(DataStructs.TanimotoSimilarity, first, second))
+    similarities = map(DataStructs.TanimotoSimilarity, first, second)
+    return (1.0, 1.0, same.same, not same.by_inchi, 0.0, *similarities)
 
 
 def _fingerprints(molecule: Chem.Mol) -> tuple[Any, Any, Any]:

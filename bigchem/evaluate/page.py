@@ -11,10 +11,9 @@ from typing import Any
 
 from rdkit.Chem.Draw import rdMolDraw2D
 
+from bigchem.chemistry import dotted, try_parse
 from bigchem.config import EvaluateConfig
-from bigchem.data.sources.base import dotted
 from bigchem.errors import UserError
-from bigchem.evaluate.molecules import parse
 from bigchem.evaluate.predictor import Prediction, Predictor
 from bigchem.progress import Progress
 from bigchem.tasks import TASK_NAMES, TASKS
@@ -36,7 +35,7 @@ _COPY = (
 
 def drawing(smiles: str, width: int = 260, height: int = 180) -> str:
     """An SVG of a molecule, or of several with `.` or `~` between; empty where RDKit does not parse it."""
-    molecule = parse(dotted(smiles))
+    molecule = try_parse(dotted(smiles))
     if molecule is None:
         return ""
     drawer = rdMolDraw2D.MolDraw2DSVG(width, height)

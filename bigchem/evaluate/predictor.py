@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from bigchem.chemistry import dotted, try_parse
 from bigchem.config import EvaluateConfig
-from bigchem.data.sources.base import dotted
 from bigchem.data.tokenizer import EOS, Tokenizer
 from bigchem.errors import UserError
 from bigchem.evaluate.generate import batches_of, beam_search, load_generator, padded
-from bigchem.evaluate.molecules import parse
 from bigchem.progress import Progress
 from bigchem.tasks import TASKS, check_labelled
 
@@ -110,4 +109,4 @@ def log_probabilities(model: Any, ids: torch.Tensor, output: torch.Tensor) -> tu
 
 
 def _valid(task: str, text: str) -> bool | None:
-    return parse(dotted(text)) is not None if TASKS[task].target_domain == "chemistry" else None
+    return try_parse(dotted(text)) is not None if TASKS[task].target_domain == "chemistry" else None

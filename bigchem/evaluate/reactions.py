@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from rdkit import Chem
 
-from bigchem.data.sources.base import dotted
-from bigchem.evaluate.molecules import parse
+from bigchem.chemistry import comparable, dotted, try_parse, without_maps
 
 Floats = NDArray[np.float64]
 
@@ -19,18 +17,15 @@ that does not, and two ranks."""
 
 
 def canonical(smiles: str) -> tuple[str, str] | None:
-    """Canonical SMILES with and without stereochemistry, atom maps dropped; None where it does not parse.
+    """Canonical SMILES with and without stereochemistry, by chemistry.comparable; None where it does not parse.
 
     `~`, which joins the fragments of one compound in bigchem's and the paper's reactions, counts as a dot.
     """
-    molecule = parse(dotted(smiles))
+    text = without_maps(dotted(smiles))
+    molecule = try_parse(text)
     if molecule is None:
         return None
-    for atom in molecule.GetAtoms():
-        atom.SetAtomMapNum(0)
-    with_stereo = Chem.MolToSmiles(molecule)
-    Chem.RemoveStereochemistry(molecule)
-    return with_stereo, Chem.MolToSmiles(molecule)
+    return comparable(molecule, written=text), comparable(molecule, stereo=False)
 
 
 def ranks(references: Sequence[str], predictions: Sequence[Sequence[str]]) -> Floats:

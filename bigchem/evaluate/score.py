@@ -9,8 +9,8 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from bigchem.chemistry import dotted, try_parse
 from bigchem.errors import UserError
-from bigchem.evaluate.molecules import parse
 from bigchem.evaluate.predictions import AS_IT_LOOKS, Examples, ReadAs, read_examples
 from bigchem.evaluate.protocol import Score, score_task
 from bigchem.progress import Progress
@@ -55,7 +55,7 @@ def examples_of(task: str, path: str | Path, how: ReadAs = AS_IT_LOOKS) -> Examp
     check_labelled(task, "task")
     read = read_examples(path, how)
     first = [reference for several in read.references for reference in several if reference][:_LOOKED_AT]
-    if TASKS[task].target_domain == "chemistry" and first and not any(map(parse, first)):
+    if TASKS[task].target_domain == "chemistry" and first and not any(try_parse(dotted(text)) for text in first):
         what = f"no target is a molecule, of the first {len(first)}; the first is '{first[0][:40]}'"
         raise UserError(what, str(path), f"is this a file of {task}?")
     joined = sum(";" in ranked[0] and "|" not in ranked[0] for ranked in read.predictions)

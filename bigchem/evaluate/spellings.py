@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from rdkit import Chem
 
-from bigchem.evaluate.molecules import parse
+from bigchem.chemistry import try_parse
 
 _JOINTS = re.compile(r"([.~])")
 """What stands between molecules in bigchem's notation, with the fragments of one compound joined by ~."""
@@ -19,7 +19,7 @@ def respell(smiles: str, spelling: str, seed: int) -> str | None:
     not by itself. random depends on the seed and the text, on nothing else."""
     parts = _JOINTS.split(smiles)
     for place in range(0, len(parts), 2):
-        molecule = parse(parts[place])
+        molecule = try_parse(parts[place])
         if molecule is None:
             return None
         parts[place] = SPELLINGS[spelling](molecule, zlib.crc32(f"{seed}/{place}/{smiles}".encode()) >> 1)

@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 from reading import config, published, read, write
 
+from bigchem.chemistry import canonical, dotted
 from bigchem.data.sources.augment import spellings
-from bigchem.data.sources.base import Row, dotted
-from bigchem.data.sources.molecules import canonical
+from bigchem.data.sources.base import Row
 
 SALT = "C[C@H](N)C(=O)[O-]~[Na+]"
-REACTION = Row("forward", f"OC(C)c1ccccc1.{SALT}.BrBr", "CC(=O)c1ccccc1", "CC(=O)c1ccccc1", repaired=True)
+REACTION = Row("forward", f"OC(C)c1ccccc1.{SALT}.BrBr", "CC(=O)c1ccccc1", "CC(=O)c1ccccc1", repairs=("backslashes",))
 
 
 def compounds(side: str) -> list[str]:
@@ -29,7 +29,7 @@ def test_reaction_keeps_its_compounds_and_its_salts_in_other_words_and_order():
     assert all(sum("~" in compound for compound in source.split(".")) == 1 for source in sources)
     assert len({tuple(map(len, source.split("."))) for source in sources}) > 1
     assert {replace(row, source="") for row in found} == {replace(REACTION, source="")}
-    assert not any(row.repaired for row in found)
+    assert not any(row.repairs for row in found)
 
 
 def test_captioned_salt_is_one_compound_and_keeps_its_way_of_joining():

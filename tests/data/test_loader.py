@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from bigchem.chemistry.tokens import atom_starts
 from bigchem.config import DataConfig, SpansConfig
 from bigchem.data import loader as loader_module
 from bigchem.data.batches import Step
 from bigchem.data.loader import LoadedStep, Loader, pack
 from bigchem.data.shards import Data
-from bigchem.data.smiles_tokens import atom_starts
 from bigchem.data.tokenizer import EOS, Tokenizer
 from bigchem.errors import UserError
 from bigchem.tasks import task_id

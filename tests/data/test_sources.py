@@ -19,8 +19,8 @@ def test_unknown_format_is_told_with_the_nearest_one():
 
 def test_key_is_pinned_and_is_of_the_texts_alone():
     assert Row("forward", "CO.Cl", "COC").key == "b03bf4e75e06b43c"
-    assert Row("forward", "CO.Cl", "COC", "COC", repaired=True).key == "b03bf4e75e06b43c"
-    assert Row("forward", "CO.Cl", "COC", repaired=True) == Row("forward", "CO.Cl", "COC")
+    assert Row("forward", "CO.Cl", "COC", "COC", repairs=("backslashes",)).key == "b03bf4e75e06b43c"
+    assert Row("forward", "CO.Cl", "COC", repairs=("backslashes",)) == Row("forward", "CO.Cl", "COC")
 
 
 def test_chebi20_gives_both_directions_and_repairs_doubled_backslashes(tmp_path):
@@ -29,24 +29,25 @@ def test_chebi20_gives_both_directions_and_repairs_doubled_backslashes(tmp_path)
     text = 'The molecule is "trans\tor not", \\\\ kept.'
     assert rows == [Row("captioning", "F/C=C\\F", text, "F/C=C\\F"), Row("generation", text, "F/C=C\\F", "F/C=C\\F")]
     assert reasons == []
-    assert [row.repaired for row in rows] == [True, True]
+    assert [row.repairs for row in rows] == [("backslashes",)] * 2
     only, _ = read(config("chebi20", file, tasks=["generation"]))
     assert only == rows[1:]
 
 
 def test_chebi20_molecule_is_one_compound_whatever_fragments_it_has(tmp_path):
     rows, _ = read(config("chebi20", write(tmp_path, "c.txt", CHEBI20, "1\t[Na+].[Cl-]\tSalt.")))
-    assert [(row.source, row.molecule, row.repaired) for row in rows] == [
-        ("[Na+].[Cl-]", "[Na+]~[Cl-]", False),
-        ("Salt.", "[Na+]~[Cl-]", False),
+    assert [(row.source, row.molecule, row.repairs) for row in rows] == [
+        ("[Na+].[Cl-]", "[Na+]~[Cl-]", ()),
+        ("Salt.", "[Na+]~[Cl-]", ()),
     ]
 
 
 def test_chebi20_refuses_unreadable_smiles_short_lines_and_empty_texts(tmp_path):
-    file = write(tmp_path, "c.txt", CHEBI20, "1\tC(C\ta", "2\tCC", "", "3\tCC\t ", "4\tC\tmethane", "5\tC C\ta")
+    file = write(tmp_path, "c.txt", CHEBI20, "1\tC(C\ta", "2\tCC", "", "3\tCC\t ", "4\tC\tmethane", "5\tCCO ethanol\ta")
     rows, reasons = read(config("chebi20", file))
     assert len(rows) == 2
-    assert reasons == ["RDKit cannot read 'C(C'", "wrong number of columns", "empty text", "a space in SMILES"]
+    told = ["RDKit cannot read 'C(C'", "wrong number of columns", "empty text", "a space in SMILES: 'CCO ethanol'"]
+    assert reasons == told
 
 
 def test_parallel_text_needs_equally_long_files(tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_files import REAL_DATA
 
-from bigchem.data.smiles_tokens import atom_starts
+from bigchem.chemistry.tokens import atom_starts
 from bigchem.data.spans import Spans, row_keys
 from bigchem.data.tokenizer import Tokenizer
 

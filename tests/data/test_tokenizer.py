@@ -17,8 +17,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from real_files import REAL_DATA
 
+from bigchem.chemistry.tokens import atom_starts
 from bigchem.data.escapes import ESCAPE, ESCAPED
-from bigchem.data.smiles_tokens import atom_starts
 from bigchem.data.sources import reader
 from bigchem.data.sources.base import SourceConfig
 from bigchem.data.tokenizer import CHEMISTRY, EOS, PAD, SPECIAL, UNK, Smiles, Tokenizer

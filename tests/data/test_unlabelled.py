@@ -39,10 +39,10 @@ def test_word_longer_than_a_piece_is_refused(text):
 def test_smiles_lines_take_the_first_field_skip_a_header_and_refuse_what_is_no_molecule(tmp_path):
     file = write(tmp_path, "a.smi", "SMILES Name", "OCC\tethanol", "[Na+].[Cl-]", "", "F/C=C\\\\F", "C1CC x", "smiles")
     rows, reasons = read(config("smiles_lines", file))
-    assert [(row.task, row.source, row.target, row.molecule, row.repaired) for row in rows] == [
-        ("smiles_spans", "OCC", "", "OCC", False),
-        ("smiles_spans", "[Na+].[Cl-]", "", "[Na+]~[Cl-]", False),
-        ("smiles_spans", "F/C=C\\F", "", "F/C=C\\F", True),
+    assert [(row.task, row.source, row.target, row.molecule, row.repairs) for row in rows] == [
+        ("smiles_spans", "OCC", "", "OCC", ("name",)),
+        ("smiles_spans", "[Na+].[Cl-]", "", "[Na+]~[Cl-]", ()),
+        ("smiles_spans", "F/C=C\\F", "", "F/C=C\\F", ("backslashes",)),
     ]
     assert reasons == ["RDKit cannot read 'C1CC'", "RDKit cannot read 'smiles'"]
     assert read(config("smiles_lines", write(tmp_path, "b.smi", "CCO", "C")))[0][0].source == "CCO"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from rdkit import Chem
 
+from bigchem.chemistry import dotted
 from bigchem.config import EvaluateConfig
 from bigchem.data.shards import Data
-from bigchem.data.sources.base import dotted
 from bigchem.errors import UserError
 from bigchem.evaluate import generate
 from bigchem.evaluate.probe import parse_spellings, probe

@@ -8,8 +8,9 @@ import pytest
 from rdkit import Chem
 from real_files import REAL_DATA
 
+from bigchem.chemistry import try_parse
 from bigchem.evaluate.definitions import HIGHER_IS_BETTER
-from bigchem.evaluate.molecules import frechet_distance, parse
+from bigchem.evaluate.molecules import frechet_distance
 from bigchem.evaluate.published import PUBLISHED as PUBLISHED_TABLE
 from bigchem.evaluate.score import score_file
 
@@ -58,6 +59,7 @@ def test_the_frechet_distance_of_published_predictions_is_that_of_one_padding():
     with gzip.open(PUBLISHED / "molt5-small-caption2smiles.txt.gz", "rt", encoding="utf-8", newline="\n") as file:
         rows = [line.rstrip("\n").split("\t") for line in file][1:]
     references, predictions = [row[1] for row in rows], [row[2] for row in rows]
-    whole = [[Chem.MolToSmiles(m) for s in side if (m := parse(s)) is not None] for side in (references, predictions)]
+    parsed = [[m for m in map(try_parse, side) if m is not None] for side in (references, predictions)]
+    whole = [[Chem.MolToSmiles(molecule) for molecule in side] for side in parsed]
     assert fcd.get_fcd(*whole) == pytest.approx(8.4565, abs=1e-3)
     assert frechet_distance(references, predictions) == pytest.approx(1.3624, abs=1e-3)

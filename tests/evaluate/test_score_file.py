@@ -193,7 +193,7 @@ def test_a_file_of_another_task_is_refused(tmp_path):
 
 def test_table_and_json_show_every_score():
     scores = [
-        Score("generation", "exact", 0.25, 0.125, 0.5, 8, "exact/inchi-v1"),
+        Score("generation", "exact", 0.25, 0.125, 0.5, 8, "exact/inchi-v2"),
         Score("generation", "fcd", None, None, None, 0, "fcd/x", "pip install 'bigchem[fcd]'"),
     ]
     out = io.StringIO()

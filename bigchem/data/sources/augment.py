@@ -12,8 +12,8 @@ from random import Random
 
 from rdkit import Chem
 
-from bigchem.data.sources.base import Row, RowError, dotted
-from bigchem.data.sources.molecules import parse
+from bigchem.chemistry import NotationError, dotted, parse
+from bigchem.data.sources.base import Row
 from bigchem.tasks import TRAINABLE
 
 _TRIES = 4
@@ -31,7 +31,7 @@ def spellings(row: Row, count: int) -> list[Row]:
     several = row.task in ("forward", "retrosynthesis")
     try:
         compounds = [_Compound(text) for text in (row.source.split(".") if several else [row.source])]
-    except RowError:  # a ring bond across a dot, which RDKit reads only in one piece
+    except NotationError:  # a ring bond across a dot, which RDKit reads only in one piece
         return []
     found = {row.source: None}
     for _ in range(_TRIES * count):
@@ -39,7 +39,7 @@ def spellings(row: Row, count: int) -> list[Row]:
             break
         rng.shuffle(compounds)
         found.setdefault(".".join(compound.spelled(rng) for compound in compounds))
-    return [replace(row, source=source, repaired=False, question=row.source) for source in [*found][1:]]
+    return [replace(row, source=source, repairs=(), question=row.source) for source in [*found][1:]]
 
 
 class _Compound:

@@ -60,16 +60,16 @@ class Row:
     """One example, without the task's prompt.
 
     task: a name of bigchem.tasks.TRAINABLE. target: "" for unlabelled rows. molecule: what the example is about (the
-    captioned molecule, the product), in bigchem's notation, for the leakage check; None where there is none. repaired:
-    doubled backslashes were made single ones, see rows.make_row. question: the source as it was, where this is another
-    spelling of it.
+    captioned molecule, the product), in bigchem's notation, for the leakage check; None where there is none. repairs:
+    what was done to its texts, keys of bigchem.chemistry.REPAIRS. question: the source as it was, where this is
+    another spelling of it.
     """
 
     task: str
     source: str
     target: str
     molecule: str | None = None
-    repaired: bool = field(default=False, compare=False)
+    repairs: tuple[str, ...] = field(default=(), compare=False)
     question: str | None = field(default=None, compare=False)
 
     @property
@@ -187,13 +187,3 @@ class Reader(Protocol):
 
     def rows(self, record: Record, source: SourceConfig) -> list[Row]:
         """The rows of one record, for the tasks that the source asks for. RowError if it cannot be parsed."""
-
-
-def dotted(smiles: str) -> str:
-    """SMILES proper from bigchem's: `~` joins the fragments of one compound here, but is the any-bond in SMILES."""
-    return smiles.replace("~", ".")
-
-
-def one_compound(smiles: str) -> str:
-    """bigchem's SMILES from SMILES proper that is one compound, whatever fragments it has."""
-    return smiles.replace(".", "~")

@@ -10,9 +10,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from bigchem.data.sources.base import Record, Role, Row, RowError, SourceConfig, dotted
-from bigchem.data.sources.molecules import parse
+from bigchem.data.sources.base import Record, Role, Row, RowError, SourceConfig
 from bigchem.data.sources.reactions import reaction_rows
 from bigchem.data.sources.rows import checked_fields, longest, make_row, smiles_span, text_spans, wanted
 from bigchem.tasks import TASK_NAMES, TASKS
@@ -64,19 +64,14 @@ def named_rows(fields: Mapping[Role, str], source: SourceConfig) -> list[Row]:
         rows = [smiles_span(fields["smiles"])]
     else:
         smiles, text = fields["smiles"], fields["text"]
-        rows = [make_row("captioning", smiles, text), make_row("generation", text, smiles)]
-        parse(dotted(rows[0].source))
+        row = make_row("captioning", smiles, text)
+        rows = [row, replace(row, task="generation", source=row.target, target=row.source)]
     return wanted(source, rows)
 
 
 def labelled_row(name: str, source: str, target: str) -> Row:
-    """The row of a task. RowError if a side that should be SMILES cannot be read by RDKit."""
-    task = TASKS[name]
-    row = make_row(name, source.removeprefix(task.prompt), target)
-    for domain, text in ((task.source_domain, row.source), (task.target_domain, row.target)):
-        if domain == "chemistry":
-            parse(dotted(text))
-    return row
+    """The row of a task. RowError if a side is not what its domain may look like."""
+    return make_row(name, source.removeprefix(TASKS[name].prompt), target)
 
 
 def _task(fields: Mapping[Role, str], source: SourceConfig) -> str:

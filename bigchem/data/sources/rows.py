@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from bigchem.chemistry import (
+    NOTHING_REACTS,
+    NotationError,
+    Reading,
+    atom_maps,
+    canonical,
+    dotted,
+    one_compound,
+    read,
+    without_maps,
+)
 from bigchem.data.reading.lines import ENCODING_HINT, MAX_LINE
-from bigchem.data.sources.base import Record, Row, RowError, SourceConfig, dotted, one_compound
-from bigchem.data.sources.molecules import parse
+from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
 from bigchem.tasks import TRAINABLE
 
 MAX_DOCUMENT = 1_000_000
@@ -44,24 +54,31 @@ def wanted(source: SourceConfig, rows: list[Row]) -> list[Row]:
 
 
 def make_row(task: str, source: str, target: str) -> Row:
-    """A row of one of the five tasks, its molecule filled in. Whitespace around the texts is dropped.
+    """A row of one of the five tasks, its molecule filled in, its texts read by bigchem.chemistry.
 
-    In SMILES, doubled backslashes become one: the ChEBI-20 files were escaped once too often, and `\\\\` means nothing.
-    RowError for an empty side and for text that is not Unicode: a file in another encoding, or surrogates in JSON.
+    Atom maps of reactions are removed: they would tell the product. RowError for a text that is not what its domain may
+    look like, for text that is not Unicode (a file in another encoding, or surrogates in JSON), and for a product that
+    stands among the reactants.
     """
-    source, source_repaired = _mended(source, TRAINABLE[task].source_domain)
-    target, target_repaired = _mended(target, TRAINABLE[task].target_domain)
-    molecule = {"captioning": source, "retrosynthesis": source, "generation": target, "forward": target}.get(task)
-    if molecule is not None and TRAINABLE[task].cross_domain:
+    about = TRAINABLE[task]
+    sides = [_read(source, about.source_domain), _read(target, about.target_domain)]
+    if about.source_domain == about.target_domain == "chemistry":
+        sides = [_unmapped(side) for side in sides]
+        reactants, product = (side.text for side in (sides if task == "forward" else sides[::-1]))
+        if _stands_among(product, reactants):
+            raise RowError(NOTHING_REACTS)
+    left, right = (side.text for side in sides)
+    molecule = {"captioning": left, "retrosynthesis": left, "generation": right, "forward": right}.get(task)
+    if molecule is not None and about.cross_domain:
         molecule = one_compound(molecule)
-    return Row(task, source, target, molecule, source_repaired or target_repaired)
+    repairs = tuple(dict.fromkeys(repair for side in sides for repair in side.repairs))
+    return Row(task, left, right, molecule, repairs)
 
 
-def smiles_span(smiles: str) -> Row:
-    """The unlabelled row of a molecule. RowError if RDKit cannot read it."""
-    smiles, repaired = _mended(smiles, "chemistry")
-    parse(dotted(smiles))
-    return Row("smiles_spans", smiles, "", one_compound(smiles), repaired)
+def smiles_span(smiles: str, names: bool = False) -> Row:
+    """The unlabelled row of a molecule. names: a name may follow it. RowError if it is no SMILES."""
+    span = _read(smiles, "chemistry", names)
+    return Row("smiles_spans", span.text, "", one_compound(span.text), span.repairs)
 
 
 def text_spans(document: str, most: int) -> list[Row]:
@@ -69,7 +86,11 @@ def text_spans(document: str, most: int) -> list[Row]:
 
     RowError for a longer word: what has no spaces is no text, and half a word teaches nothing.
     """
-    text, _ = _mended(document, "text")
+    text = document.strip()
+    if not text:
+        raise RowError("empty text")
+    if not is_unicode(text):
+        raise RowError("not valid Unicode")
     rows, start = [], 0
     while len(text) - start > most:
         end = next((i for i in range(start + most, start, -1) if text[i].isspace()), None)
@@ -87,14 +108,26 @@ def is_unicode(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
-def _mended(text: str, domain: str) -> tuple[str, bool]:
-    text = text.strip()
-    if not text:
-        raise RowError("empty text")
+def _read(text: str, domain: str, names: bool = False) -> Reading:
     if not is_unicode(text):
         raise RowError("not valid Unicode")
-    if domain == "text":
-        return text, False
-    if len(text.split(maxsplit=1)) > 1:
-        raise RowError("a space in SMILES")  # RDKit would take what follows for a name
-    return text.replace("\\\\", "\\"), "\\\\" in text
+    try:
+        return read(text, domain, names=names)
+    except NotationError as error:
+        raise RowError(str(error)) from None
+
+
+def _unmapped(side: Reading) -> Reading:
+    if not atom_maps(side.text):
+        return side
+    return Reading(without_maps(side.text), (*side.repairs, "maps"))
+
+
+def _stands_among(product: str, reactants: str) -> bool:
+    compounds = reactants.split(".")
+    if product in compounds:
+        return True
+    try:
+        return canonical(dotted(product)) in [canonical(dotted(compound)) for compound in compounds]
+    except NotationError:  # a ring bond across a dot, which RDKit reads only in one piece
+        return False

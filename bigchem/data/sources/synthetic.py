@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
-from bigchem.data.sources.base import Record, Row, SourceConfig, one_compound
+from bigchem.chemistry import one_compound
+from bigchem.data.sources.base import Record, Row, SourceConfig
 from bigchem.data.sources.synthetic_captions import caption
 from bigchem.data.sources.synthetic_molecules import molecule
 from bigchem.data.sources.synthetic_procedures import procedure

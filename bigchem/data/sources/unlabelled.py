@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from bigchem.data.sources.base import Record, Row, SourceConfig
 from bigchem.data.sources.columns import named_rows
 from bigchem.data.sources.files import line_records
-from bigchem.data.sources.rows import checked_fields, longest
+from bigchem.data.sources.rows import checked_fields, longest, smiles_span, wanted
 
 
 class TextLines:
@@ -26,18 +26,17 @@ class TextLines:
 
 
 class SmilesLines:
-    """One molecule a line (.smi): SMILES, then whatever may follow after whitespace. SMILES are kept as written."""
+    """One molecule a line (.smi): SMILES, then a name or CXSMILES after white space. SMILES stay as written."""
 
     tasks: tuple[str, ...] = ("smiles_spans",)
 
     def records(self, source: SourceConfig) -> Iterator[Record]:
-        """Fields: the SMILES. A first line that begins with the word smiles is a header and skipped."""
+        """Fields: the line. A first line that begins with the word smiles is a header and skipped."""
         for record in line_records(source):
-            (smiles, *_) = record.fields[0].split(maxsplit=1)
-            if record.line > 1 or smiles.lower() != "smiles":
-                yield Record(record.file, record.line, (smiles,))
+            if record.line > 1 or record.fields[0].split(maxsplit=1)[0].lower() != "smiles":
+                yield record
 
     def rows(self, record: Record, source: SourceConfig) -> list[Row]:
         """RowError if RDKit cannot read the SMILES."""
         (smiles,) = checked_fields(record, 1)
-        return named_rows({"smiles": smiles}, source)
+        return wanted(source, [smiles_span(smiles, names=True)])

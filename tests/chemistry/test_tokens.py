@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigchem.data.smiles_tokens import atom_starts
+from bigchem.chemistry.tokens import atom_starts
 
 
 def tokens(smiles: str) -> list[str]:

@@ -1,0 +1,197 @@
+"""Molecules as RDKit reads them: guarded, quiet, and with one canonical form for all drawings of one molecule."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from rdkit import Chem, rdBase
+
+from bigchem.chemistry.notation import (
+    MAX_ATOMS,
+    STRIPPED,
+    NotationError,
+    Reading,
+    check_size,
+    is_selfies,
+    smiles_of,
+    without_maps,
+)
+
+rdBase.DisableLog("rdApp.*")
+
+_STRICT: Any = Chem.SmilesParserParams()
+_STRICT.parseName = False
+_STRICT.allowCXSMILES = False
+
+_ROUNDS = 8
+"""Readings after which a canonical form that neither stays nor comes back is taken as it is. None was met."""
+MAX_RING_CROWDING = 120
+"""RDKit's MACCS keys take over 25 s for a cube in five dimensions, 32 atoms; see crowded. Fullerenes have 0."""
+MAX_CROWDING = 300
+"""RDKit's path fingerprint counts branched paths: 12 s for four neighbouring atoms of 16 neighbours each."""
+
+
+def dotted(smiles: str) -> str:
+    """SMILES proper from bigchem's: `~` joins the fragments of one compound here, but is the any-bond in SMILES."""
+    return smiles.replace("~", ".")
+
+
+def one_compound(smiles: str) -> str:
+    """bigchem's SMILES from SMILES proper that is one compound, whatever fragments it has."""
+    return smiles.replace(".", "~")
+
+
+def parse(smiles: str) -> Chem.Mol:
+    """RDKit's molecule, atom maps aside. NotationError for white space, for what is too large for RDKit, for what
+    RDKit cannot read, and for the empty string, which is a molecule of no atoms to RDKit."""
+    check_size(smiles)
+    if not smiles.isprintable() or len(smiles.split()) > 1:
+        raise NotationError(f"a space in SMILES: '{smiles[:60]}'")
+    molecule = Chem.MolFromSmiles(without_maps(smiles), _STRICT)
+    if molecule is None or not molecule.GetNumAtoms():
+        raise NotationError(f"RDKit cannot read '{smiles[:60]}'")
+    return molecule
+
+
+def try_parse(smiles: str) -> Chem.Mol | None:
+    """`parse`, or None where that raises."""
+    try:
+        return parse(smiles)
+    except NotationError:
+        return None
+
+
+def read_smiles(text: str, *, names: bool = False, strip: Collection[str] = STRIPPED) -> Reading:
+    """SMILES from a text that should be SMILES, by the rule of notation.py. NotationError where it is none.
+
+    Doubled backslashes become single: the ChEBI-20 files were escaped once too often, and `\\\\` means nothing.
+    """
+    reading = smiles_of(text, names=names, strip=strip)
+    smiles, repairs = reading.text, reading.repairs
+    if smiles.startswith("InChI="):
+        return Reading(_from_inchi(smiles), (*repairs, "inchi"))
+    if is_selfies(smiles):
+        return Reading(_from_selfies(smiles), (*repairs, "selfies"))
+    if "\\\\" in smiles:
+        return Reading(smiles.replace("\\\\", "\\"), (*repairs, "backslashes"))
+    return reading
+
+
+@lru_cache(maxsize=1 << 16)
+def canonical(smiles: str) -> str:
+    """RDKit's canonical isomeric SMILES, by `fixed_point`. Cached: reagents come again and again."""
+    return fixed_point(parse(smiles), smiles)
+
+
+def fixed_point(molecule: Chem.Mol, written: str = "") -> str:
+    """RDKit's canonical SMILES of a molecule that is read again until it stays.
+
+    RDKit writes some molecules in turn in two ways, each the canonical form of the other; of such a circle the first
+    in the order of characters is taken. written: the text that the molecule was read from; if it is canonical already
+    nothing is read again.
+    """
+    found = [written, str(Chem.MolToSmiles(molecule))]
+    for _ in range(_ROUNDS):
+        if found[-1] in found[:-1]:
+            return min(found[found.index(found[-1]) : -1])
+        again = Chem.MolFromSmiles(found[-1], _STRICT)
+        if again is None:  # RDKit does not read everything that it writes
+            break
+        found.append(str(Chem.MolToSmiles(again)))
+    return found[1]
+
+
+def charged(molecule: Chem.Mol) -> Chem.Mol:
+    """The molecule with a plain bond between charges for every dative bond: L->M becomes [L+][M-], as complexes are
+    often drawn. InChI refuses arrows, and two drawings of one complex meet in this form."""
+    arrows = [bond for bond in molecule.GetBonds() if bond.GetBondType() == Chem.BondType.DATIVE]
+    if not arrows:
+        return molecule
+    drawn = Chem.RWMol(molecule)
+    for place in [arrow.GetIdx() for arrow in arrows]:
+        bond = drawn.GetBondWithIdx(place)
+        for atom, charge in ((bond.GetBeginAtom(), 1), (bond.GetEndAtom(), -1)):
+            atom.SetNumExplicitHs(atom.GetTotalNumHs())
+            atom.SetNoImplicit(True)
+            atom.SetFormalCharge(atom.GetFormalCharge() + charge)
+        bond.SetBondType(Chem.BondType.SINGLE)
+    drawn.UpdatePropertyCache(strict=False)
+    return drawn.GetMol()
+
+
+def comparable(molecule: Chem.Mol, stereo: bool = True, written: str = "") -> str:
+    """Canonical SMILES in which drawings with arrows and with charges are one; without stereochemistry if asked."""
+    drawn = charged(molecule)
+    if stereo:
+        return fixed_point(drawn, written)
+    flat = Chem.Mol(drawn)
+    Chem.RemoveStereochemistry(flat)
+    return fixed_point(flat)
+
+
+def inchi_key(molecule: Chem.Mol) -> str:
+    """The standard InChIKey, arrows drawn as charges; "" where there is none (dummy atoms, more than 1,023 atoms)."""
+    with rdBase.BlockLogs():
+        return str(Chem.MolToInchiKey(molecule) or Chem.MolToInchiKey(charged(molecule)))
+
+
+class Same(NamedTuple):
+    """same: whether two molecules are one. by_inchi: InChI says so; else neither has one, and their canonical SMILES
+    were compared."""
+
+    same: bool
+    by_inchi: bool
+
+
+def same_molecule(first: Chem.Mol, second: Chem.Mol) -> Same:
+    """Whether two molecules have one InChI; where InChI can be had of neither, one canonical SMILES."""
+    if first.GetNumHeavyAtoms() != second.GetNumHeavyAtoms():  # so neither name can agree; InChI is slow
+        return Same(False, True)
+    keys = (inchi_key(first), inchi_key(second))
+    if any(keys):
+        return Same(keys[0] == keys[1], True)
+    return Same(comparable(first) == comparable(second), False)
+
+
+def crowded(molecule: Chem.Mol) -> bool:
+    """Whether fingerprints of the molecule could take minutes: too many atoms in more than three rings, or with more
+    than four neighbours."""
+    rings = molecule.GetRingInfo()
+    rings_over = neighbours_over = 0
+    for atom in molecule.GetAtoms():
+        rings_over += max(0, rings.NumAtomRings(atom.GetIdx()) - 3)
+        neighbours_over += max(0, atom.GetDegree() - 4) ** 2
+    return rings_over > MAX_RING_CROWDING or neighbours_over > MAX_CROWDING
+
+
+def has_carbon(smiles: str) -> bool:
+    """Whether there is a carbon atom in it."""
+    return any(atom.GetAtomicNum() == 6 for atom in parse(smiles).GetAtoms())
+
+
+def _from_inchi(text: str) -> str:
+    check_size(text)
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromInchi(text)
+    if molecule is None or not 0 < molecule.GetNumAtoms() <= MAX_ATOMS:
+        raise NotationError(f"RDKit cannot read the InChI '{text[:60]}'")
+    return fixed_point(molecule)
+
+
+def _from_selfies(text: str) -> str:
+    try:
+        import selfies
+    except ImportError:
+        raise NotationError(
+            f"SELFIES, not SMILES: '{text[:60]}' (pip install 'bigchem[selfies]' to decode them)"
+        ) from None
+    check_size(text)
+    try:
+        smiles = str(selfies.decoder(text))
+    except selfies.DecoderError:
+        smiles = ""
+    if not smiles:
+        raise NotationError(f"the package selfies cannot decode '{text[:60]}'")
+    return smiles
