@@ -54,10 +54,13 @@ class Blocking(dist.ProcessGroup):
         return c10d._world.pg_names[self]
 
     def shutdown(self) -> None:
-        """As ncclCommAbort and ncclCommDestroy: a peer that does not come is waited for."""
-        self._store.add("shutdown", 1)
-        while self._store.add("shutdown", 0) < self._ranks:
-            time.sleep(0.01)
+        """As ncclCommAbort and ncclCommDestroy: a peer that does not come is waited for, also when the store is gone."""
+        try:
+            self._store.add("shutdown", 1)
+            while self._store.add("shutdown", 0) < self._ranks:
+                time.sleep(0.01)
+        except dist.DistError:
+            block()
 
 
 class Work(c10d.Work):

@@ -142,7 +142,7 @@ def one_destroys_the_group_alone(number: int) -> None:
 def test_the_stand_in_waits_for_peers_that_never_come_where_a_group_is_taken_down(tmp_path: Path) -> None:
     """What finish() on an error path would do under NCCL: only the end of the store, with rank 0, ends it."""
     found = ends(one_destroys_the_group_alone, tmp_path)
-    assert [end.code for end in found] == [5, 75, 75]
+    assert [end.code for end in found] == [5, 75, 75], found
 
 
 def all_end_well(number: int) -> None:
