@@ -54,7 +54,7 @@ class Blocking(dist.ProcessGroup):
         return c10d._world.pg_names[self]
 
     def shutdown(self) -> None:
-        """As ncclCommAbort and ncclCommDestroy: a peer that does not come is waited for, also when the store is gone."""
+        """As ncclCommAbort and ncclCommDestroy: a peer that does not come is waited for, with the store or without."""
         try:
             self._store.add("shutdown", 1)
             while self._store.add("shutdown", 0) < self._ranks:
