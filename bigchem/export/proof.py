@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from bigchem.errors import UserError
 from bigchem.export.shards import INDEX, SINGLE
 from bigchem.train.checkpoint import Manifest
+from bigchem.train.probe import agree
 from bigchem.train.zero_files import ZeroFiles
 
-TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 2e-2}
-"""Largest relative difference between the engine's probe loss, in the run's precision, and transformers' in fp32."""
 TOKENS = 128
 """Target tokens of a forward pass, padding included: 16 MB of logits with T5's vocabulary, twice that with the loss."""
 
@@ -63,8 +62,7 @@ def proven(
 def check_loss(loss: float, manifest: Manifest, where: Path, *, rounded: bool = False) -> None:
     """UserError if it is not the loss that the engine recorded. rounded: the weights were, to bf16."""
     recorded = manifest.probe["loss"]
-    tolerance = TOLERANCE["bf16" if rounded else manifest.precision]
-    if not abs(loss - recorded) <= tolerance * max(1.0, abs(recorded)):  # so that NaN fails
+    if not agree(loss, recorded, "bf16" if rounded else manifest.precision):
         raise UserError(
             f"these weights give the probe batch a loss of {loss:.6f}, the engine recorded {recorded:.6f}",
             str(where),

@@ -19,7 +19,7 @@ from bigchem.train.checkpoint import Manifest
 from bigchem.train.copying import Copies
 from bigchem.train.engine import Engine
 from bigchem.train.ownership import Claim
-from bigchem.train.probe import Probe
+from bigchem.train.probe import Probe, agree
 from bigchem.train.ranks import gathered, on_rank0, ranks, say
 
 
@@ -217,6 +217,7 @@ class Saver:
     def _load(self, newest: Path, manifest: Manifest) -> tuple[Done, dict[str, Any]]:
         begun = time.monotonic()
         converted = self._engine.load(newest, manifest)
+        self._prove(newest, manifest)
         if converted:
             engine, precision = self._engine, self._config.train.precision
             saved, now = (manifest.precision, precision) if manifest.precision != precision else ("", "")
@@ -227,6 +228,19 @@ class Saver:
             )
         self.newest = manifest.step
         return Done(manifest.step, manifest.position, manifest.tokens), manifest.state
+
+    def _prove(self, newest: Path, manifest: Manifest) -> None:
+        """UserError unless the loaded weights give the probe the loss that the engine recorded when it saved."""
+        engine, recorded, precision = self._engine, manifest.probe["loss"], self._config.train.precision
+        loss = engine.evaluate(Probe.recorded(manifest.probe).batch()).mean
+        if not agree(loss, recorded, precision, manifest.precision):
+            saved = f"{ranks(manifest.world_size)} at ZeRO-{manifest.zero_stage}"
+            raise UserError(
+                f"loaded by {ranks(engine.world_size)} at ZeRO-{engine.zero_stage}, its weights give the probe batch "
+                f"a loss of {loss:.6f}; the engine recorded {recorded:.6f} when {saved} saved it",
+                str(newest),
+                f"nothing was trained: resume on {saved} with the code and the DeepSpeed file that saved it; report it",
+            )
 
 
 def _line(error: BaseException) -> str:
