@@ -22,6 +22,8 @@ FLOORS = [
         "tasks",
         "errors",
         "strict",
+        "jsonfile",
+        "kinds",
         "shipped",
         "progress",
         "program",
@@ -71,7 +73,16 @@ LIGHT = [
     ),
     *("launch.planning", "launch.calibration", "launch.locally"),
     *("launch.build", "launch.sweeps", "sweep.grid", "sweep.outcome"),
-    *("train.checkpoint", "ds_config", "ds_config.by_deepspeed", "train.best", "train.board"),
+    *(
+        "train.checkpoint",
+        "train.initial",
+        "model.hf_config",
+        "model.weight_files",
+        "ds_config",
+        "ds_config.by_deepspeed",
+        "train.best",
+        "train.board",
+    ),
 ]
 """What `--help`, `status` and `submit --dry-run` need: quick only without torch."""
 

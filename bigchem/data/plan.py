@@ -25,7 +25,7 @@ from bigchem.data.shards import OPEN_REMOTE, Data, TaskRows
 from bigchem.data.spans import Spans
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
-from bigchem.model import flops, hub, presets
+from bigchem.model import flops, hf_config, hub, presets
 from bigchem.tasks import SPAN_TASKS, TRAINABLE_NAMES, task_id
 
 SCAN = 1 << 20
@@ -212,7 +212,7 @@ def flops_cost(model: ModelConfig, vocab_size: int) -> Cost:
     if model.init_from is None:
         shape = presets.shape(model.preset, vocab_size)
     else:
-        shape = presets.read_shape(hub.fetched(model.init_from, weights=False))
+        shape = hf_config.read_shape(hub.fetched(model.init_from, weights=False))
     return lambda lengths: flops.forward_flops_each(shape, lengths[:, 0], lengths[:, 1])
 
 

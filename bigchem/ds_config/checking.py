@@ -9,8 +9,8 @@ from typing import Any
 from bigchem.ds_config.findings import Findings
 from bigchem.ds_config.key import Key, Use
 from bigchem.ds_config.keys import ALIASES, REMARKS, TOP
-from bigchem.ds_config.kinds import WrongError
-from bigchem.ds_config.loading import shown
+from bigchem.jsonfile import shown
+from bigchem.kinds import WrongError
 
 
 def checked(table: Mapping[str, Any], found: Findings) -> dict[str, Any]:

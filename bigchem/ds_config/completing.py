@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bigchem import shipped
+from bigchem import jsonfile, shipped
 from bigchem.config import RunConfig
-from bigchem.ds_config import checking, combinations, loading, owned
+from bigchem.ds_config import checking, combinations, owned
 from bigchem.ds_config.findings import Findings
 
 
@@ -33,7 +33,7 @@ def completed(config: RunConfig, world_size: int) -> Completed:
     cannot run or read back, and what contradicts the run configuration.
     """
     path = shipped.find("ds_configs", config.train.ds_config, ".json")
-    written, found = loading.read(path), Findings()
+    written, found = jsonfile.read(path, '{"zero_optimization": {"stage": 2}}'), Findings()
     owned.blocks(written, config, found)
     table = checking.checked(written, found)
     owned.complete(table, config, world_size, found)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bigchem.ds_config.key import REMOVED, SHARDED, Key, block, ignored, refused, used
-from bigchem.ds_config.kinds import boolean, number, one_of, whole
 from bigchem.ds_config.zero_keys import QUANTIZED, ZERO, ZERO_ALIASES
+from bigchem.kinds import boolean, number, one_of, whole
 
 MASTERS = "checkpoints would have no fp32 weights"
 

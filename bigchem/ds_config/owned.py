@@ -11,7 +11,7 @@ from bigchem.data.batches import accumulation
 from bigchem.ds_config.findings import Findings
 from bigchem.ds_config.key import Use
 from bigchem.ds_config.keys import FP16, OWNED
-from bigchem.ds_config.loading import kind_of, shown
+from bigchem.jsonfile import kind_of, shown
 
 Blocks = Mapping[str, tuple[str, Any]]
 """Of a block's parameters that the run configuration has: its field, and the value there."""

@@ -6,7 +6,7 @@ A test compares the table with DeepSpeed's own classes; another trains with each
 from __future__ import annotations
 
 from bigchem.ds_config.key import FLAT, REMOVED, SHARDED, WHOLE, block, ignored, refused, used
-from bigchem.ds_config.kinds import MOST, anything, boolean, number, one_of, text, whole
+from bigchem.kinds import MOST, anything, boolean, number, one_of, text, whole
 
 EXPORTS = "tools/consolidate.py writes the weights, whatever it says"
 LAYOUT = "bigchem's checkpoints could not be exported or resumed with it"

@@ -100,11 +100,11 @@ def load_generator(model_dir: Path, device: torch.device) -> Any:
     where a file of the folder is missing or damaged.
     """
     check_folder(model_dir)
-    from transformers import T5ForConditionalGeneration
+    from transformers import AutoModelForSeq2SeqLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    model = T5ForConditionalGeneration.from_pretrained(model_dir, dtype=torch.float32).eval().to(device)
+    model = AutoModelForSeq2SeqLM.from_pretrained(model_dir, dtype=torch.float32).eval().to(device)
     model._reorder_cache = _reorder
     return model
 

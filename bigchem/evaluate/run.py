@@ -24,7 +24,7 @@ from bigchem.evaluate.protocol import Score, score_task
 from bigchem.evaluate.published import beside
 from bigchem.evaluate.respelled import Respelled
 from bigchem.evaluate.round_trip import ROUND_TRIP, products
-from bigchem.model import presets
+from bigchem.model import hf_config, presets
 from bigchem.progress import Progress
 from bigchem.records import Count, RecordError
 from bigchem.tasks import TASK_NAMES
@@ -292,7 +292,7 @@ def _forward_model(subject: Subject) -> str | None:
 def _results(
     subject: Subject, config: EvaluateConfig, sha256: str, scores: list[Score], cut: dict[str, int]
 ) -> dict[str, Any]:
-    shape = presets.read_shape(subject.model_dir)
+    shape = hf_config.read_shape(subject.model_dir)
     about = dict(subject.about)
     model = {"preset": about.pop("preset", None), "parameters": presets.num_parameters(shape), "sha256": sha256}
     identity = _identity(subject, config, sha256)

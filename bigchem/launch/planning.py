@@ -19,7 +19,7 @@ from bigchem.data.plan import Plan, open_data
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.ds_config import completed, ds_config_for
 from bigchem.errors import UserError
-from bigchem.model import hub, presets
+from bigchem.model import hf_config, hub, presets
 from bigchem.model.presets import Shape, num_parameters
 from bigchem.plan.buffers import REDUCE_BUCKET
 from bigchem.plan.choices import Choice, Workload
@@ -126,7 +126,7 @@ def _shape(config: RunConfig, vocab_size: int | None) -> Shape:
             "bigchem submit fetches it; or plan with a preset of its size",
         )
         raise UserError(f"the shape of {config.model.init_from} is known once it is fetched", where, hint)
-    return presets.read_shape(folder)
+    return hf_config.read_shape(folder)
 
 
 def storage(shape: Shape, choice: Choice) -> dict[str, int]:

@@ -26,6 +26,7 @@ from bigchem.train import notify
 from bigchem.train.best import validated_tasks
 from bigchem.train.board import check_wandb
 from bigchem.train.checkpoint import latest, newest_readable
+from bigchem.train.initial import check_initial
 from bigchem.train.state import read_state, write_state
 
 GIT_TIMEOUT_S = 10
@@ -70,11 +71,13 @@ def prepare(config: RunConfig) -> Path:
     """Makes or reopens the folder of a run; fields that may change between attempts are taken from the new one."""
     config = absolute(config)
     refuse_another(config)
+    data = open_data(config.data)
     if config.model.init_from is not None:
-        hub.fetched(config.model.init_from)  # once, and before the queue: compute nodes often have no internet
+        # Fetched once, and before the queue: compute nodes often have no internet.
+        check_initial(hub.fetched(config.model.init_from), data)
     run_dir = config.run_dir
     run_dir.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(open_data(config.data).tokenizer_dir, run_dir / "tokenizer", dirs_exist_ok=True)
+    shutil.copytree(data.tokenizer_dir, run_dir / "tokenizer", dirs_exist_ok=True)
     strict.write_atomically(run_dir / "config.toml", strict.dump(config))
     strict.write_atomically(run_dir / "git.txt", git_state(Path(bigchem.__file__).parent))
     strict.write_atomically(run_dir / "environment.json", json.dumps(environment(), indent=1))
@@ -93,10 +96,8 @@ def preflight(config: RunConfig, world_size: int, *, ask_deepspeed: bool = True)
     Plan(data, config.data, config.seed).check_steps(config.train.steps)
     presets.shape(config.model.preset)
     named = config.model.init_from
-    if named is not None and hub.is_path(named) and not (hub.fetched(named) / "config.json").is_file():
-        raise UserError(
-            "model.init_from holds no config.json", named, "give a Hugging Face folder or a name at the hub"
-        )
+    if named is not None and hub.is_path(named):  # others are looked at when they are fetched
+        check_initial(hub.fetched(named), data)
     deepspeed = ds_config.completed(config, world_size)
     notes = deepspeed.notes
     if ask_deepspeed and (unknown := refuse_what_it_refuses(deepspeed)):

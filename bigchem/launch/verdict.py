@@ -19,7 +19,7 @@ from bigchem.data.tokenizer import Tokenizer
 from bigchem.ds_config import ds_config_for
 from bigchem.launch.cluster import ClusterProfile
 from bigchem.launch.status import last_row
-from bigchem.model import hub, presets
+from bigchem.model import hf_config, hub, presets
 from bigchem.model.presets import Shape, num_parameters
 from bigchem.plan.choices import fits
 from bigchem.plan.memory import CONTEXT, Memory, memory
@@ -59,7 +59,7 @@ def shape_of(config: RunConfig, data: Data) -> Shape | None:
     if config.model.init_from is None:
         return presets.shape(config.model.preset, Tokenizer.load(data.tokenizer_dir).vocab_size)
     folder = hub.known(config.model.init_from)
-    return None if folder is None else presets.read_shape(folder)
+    return None if folder is None else hf_config.read_shape(folder)
 
 
 def _memory(config: RunConfig, profile: ClusterProfile, plan: Plan, shape: Shape) -> list[Judged]:

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from bigchem import strict
-from bigchem.errors import UserError, unknown
+from bigchem.errors import unknown
 
 
 @dataclass(frozen=True)
 class Shape:
     """Everything that fixes the parameters of a T5.
 
-    gated: gated GELU feed-forward (v1.1), else ReLU (v1.0). tied: the output projection is the embedding matrix and the
-    decoder's output is scaled by d_model ** -0.5 (v1.0); untied models have an lm_head and no scaling (v1.1).
+    gated: gated feed-forward (v1.1), else plain (v1.0). activation: in it: relu (v1.0), gelu_new, GELU's approximation
+    by tanh (v1.1), or silu (UL2); empty: relu or, gated, gelu_new. tied: the output projection is the embedding matrix
+    and the decoder's output is scaled by d_model ** -0.5 (v1.0); untied models have an lm_head and no scaling (v1.1).
     """
 
     vocab_size: int
@@ -32,6 +33,10 @@ class Shape:
     relative_attention_num_buckets: int = 32
     relative_attention_max_distance: int = 128
     layer_norm_epsilon: float = 1e-6
+    activation: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "activation", self.activation or ("gelu_new" if self.gated else "relu"))
 
     @property
     def inner_dim(self) -> int:
@@ -90,13 +95,10 @@ def num_parameters(shape: Shape) -> int:
     return embeddings + layers + relative_bias + final_norms
 
 
-_FEED_FORWARD = {
-    "relu": {"dense_act_fn": "relu", "is_gated_act": False},
-    "gated-gelu": {"dense_act_fn": "gelu_new", "is_gated_act": True},
-}
-"""feed_forward_proj, and what newer configurations say of it besides."""
+FEED_FORWARD = {"relu": (False, "relu"), "gated-gelu": (True, "gelu_new"), "gated-silu": (True, "silu")}
+"""feed_forward_proj: whether it is gated, and its activation."""
 
-_CONFIG_FIELDS = tuple(field.name for field in fields(Shape) if field.name not in ("gated", "tied"))
+_CONFIG_FIELDS = tuple(field.name for field in fields(Shape) if field.name not in ("gated", "tied", "activation"))
 
 
 MAX_NEW_TOKENS = 512
@@ -110,7 +112,7 @@ def to_hf_config(shape: Shape, dropout: float) -> dict[str, Any]:
         "model_type": "t5",
         "is_encoder_decoder": True,
         **{name: getattr(shape, name) for name in _CONFIG_FIELDS},
-        "feed_forward_proj": "gated-gelu" if shape.gated else "relu",
+        "feed_forward_proj": next(n for n, known in FEED_FORWARD.items() if known == (shape.gated, shape.activation)),
         "tie_word_embeddings": shape.tied,
         "dropout_rate": dropout,
         "decoder_start_token_id": 0,
@@ -125,45 +127,3 @@ def write_configs(hf_config: Mapping[str, Any], dtype: str, folder: Path) -> Non
     ids = {key: hf_config[key] for key in ("decoder_start_token_id", "eos_token_id", "pad_token_id")}
     generation = {**ids, "max_new_tokens": MAX_NEW_TOKENS}
     strict.write_atomically(folder / "generation_config.json", json.dumps(generation, indent=1))
-
-
-def from_hf_config(config: dict[str, Any], where: str | None = None) -> Shape:
-    """The shape that a T5's config.json describes; keys left out have transformers' defaults.
-
-    Raises UserError for another architecture or feed-forward.
-    """
-    if config.get("model_type") != "t5":
-        raise UserError(f"model_type is {config.get('model_type')!r}, not 't5'", where, "use a T5 checkpoint")
-    feed_forward = config.get("feed_forward_proj", "relu")
-    if feed_forward not in _FEED_FORWARD:
-        raise UserError(f"feed_forward_proj is {feed_forward!r}", where, f"known: {', '.join(_FEED_FORWARD)}")
-    for key, implied in _FEED_FORWARD[feed_forward].items():
-        if config.get(key, implied) != implied:
-            what = f"feed_forward_proj is {feed_forward!r}, but {key} is {config[key]!r}"
-            raise UserError(what, where, f"expected {implied!r}")
-    missing = [
-        name for name in ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads") if name not in config
-    ]
-    if missing:
-        raise UserError(f"no {', '.join(missing)} in the configuration", where, "use the checkpoint's own config.json")
-    known = {name: config[name] for name in _CONFIG_FIELDS if config.get(name) is not None}
-    return Shape(
-        **{"num_decoder_layers": config["num_layers"], **known},
-        gated=feed_forward == "gated-gelu",
-        # transformers 5 writes tie_word_embeddings = true for every T5, and keeps the truth in scale_decoder_outputs.
-        tied=config.get("scale_decoder_outputs", config.get("tie_word_embeddings")) is not False,
-    )
-
-
-def read_shape(folder: Path) -> Shape:
-    """The shape of a Hugging Face folder's model; UserError if it holds no T5's config.json."""
-    file = folder / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError("no config.json", str(folder), "give a folder written by save_pretrained") from None
-    except ValueError as error:
-        raise UserError(f"not JSON: {error}", str(file), "fetch or copy the folder again") from None
-    if not isinstance(config, dict):
-        raise UserError("not a model's configuration", str(file), "fetch or copy the folder again")
-    return from_hf_config(config, str(file))

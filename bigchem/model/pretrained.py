@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,12 +15,20 @@ from torch import Tensor
 from bigchem import strict
 from bigchem.errors import UserError
 from bigchem.model import hub
-from bigchem.model.presets import read_shape, to_hf_config, write_configs
+from bigchem.model.hf_config import read_shape
+from bigchem.model.presets import Shape, to_hf_config, write_configs
 from bigchem.model.t5 import PackedT5
+from bigchem.model.weight_files import (
+    COPIES,
+    HEAD,
+    UNUSED,
+    check_weights,
+    missing_is_told,
+    refuse_others,
+    weight_files,
+    without_copies,
+)
 from bigchem.tasks import TRAINABLE_NAMES
-
-_FILES = ("model.safetensors", "pytorch_model.bin")
-"""Weights in one file, in order of preference; in several, FILE.index.json names them."""
 
 
 def load_pretrained(
@@ -32,8 +39,9 @@ def load_pretrained(
     checkpoint_activations: bool = False,
     num_tasks: int = len(TRAINABLE_NAMES),
 ) -> PackedT5:
-    """A model with the shape and the weights (as fp32) of a T5, v1.1, Flan or MolT5: a Hugging Face folder, or a name
-    at the hub (google-t5/t5-small), see hub.fetched.
+    """A model with the shape and the weights (as fp32) of a T5, v1.1, Flan, MolT5, UL2 or mT5: a Hugging Face folder,
+    or a name at the hub (google-t5/t5-small), see hub.fetched. A head that is not scaled and not there begins as a copy
+    of the embedding, which transformers 5 ties it to.
 
     fp32 weights stay in the page cache until they are written to; others are converted one by one. So the peak is one
     copy. UserError if it cannot be had, is no T5, or if files are missing, damaged or do not fit config.json.
@@ -44,12 +52,9 @@ def load_pretrained(
         model = PackedT5(shape, dropout, backends, checkpoint_activations=checkpoint_activations, num_tasks=num_tasks)
     weights = {name: tensor.float() for name, tensor in weights_of(folder)}
     _drop_copies(weights, shape.tied, str(folder))
-    expected = {name: tuple(parameter.shape) for name, parameter in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    for key in sorted(expected.keys() | found.keys()):
-        if expected.get(key) != found.get(key):
-            what = f"{key} has shape {found.get(key, 'none')}, config.json asks for {expected.get(key, 'none')}"
-            raise UserError(what, str(folder), "config.json and weights must be of one checkpoint")
+    if not shape.tied and "shared.weight" in weights:
+        weights.setdefault(HEAD, weights["shared.weight"].clone())  # as transformers 5 ties what it does not scale
+    refuse_others({name: tuple(tensor.shape) for name, tensor in weights.items()}, shape, str(folder))
     model.load_state_dict(weights, assign=True)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
@@ -75,49 +80,33 @@ def write_weights(weights: Mapping[str, Tensor], hf_config: Mapping[str, Any], f
 
 def weights_of(folder: Path) -> Iterator[tuple[str, Tensor]]:
     """Names and tensors of a folder, file by file, mapped rather than read where the format allows it."""
-    for path in _weight_files(folder):
+    for path in weight_files(folder):
         with _told(path):
             yield from _read(path)
 
 
 def check_folder(folder: Path) -> None:
-    """UserError unless config.json is a T5's and all files of weights are there; of safetensors, unless each is as long
-    as it says. Weights are not read."""
-    read_shape(folder)
-    for path in _weight_files(folder):
-        with _told(path):
-            if path.suffix == ".safetensors":
-                with safe_open(path, framework="pt"):
-                    pass
-            elif not path.is_file():
-                raise FileNotFoundError
+    """UserError unless config.json is a T5's and the files of weights are there and, as far as they say, hold such a
+    model. Weights are not read."""
+    check_weights(folder, read_shape(folder))
+
+
+def check_pickles(folder: Path, shape: Shape) -> None:
+    """UserError unless the pickles of a folder hold a model of this shape. They are mapped; those of before torch 1.6
+    cannot be, and are not looked at."""
+    paths = weight_files(folder)
+    if all(zipfile.is_zipfile(path) for path in paths):
+        found = {name: tuple(tensor.shape) for path in paths for name, tensor in _read(path)}
+        refuse_others(without_copies(found, shape), shape, str(folder))
 
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
     try:
-        yield
-    except FileNotFoundError:
-        raise UserError(f"{path.name} is missing", str(path.parent), "fetch or copy the folder again") from None
+        with missing_is_told(path):
+            yield
     except SafetensorError as error:
         raise UserError(f"cannot read {path.name}: {error}", str(path.parent), "fetch or copy it again") from None
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    for single in _FILES:
-        index = folder / f"{single}.index.json"
-        if index.is_file():
-            try:
-                names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise UserError(f"not an index of weights: {error!r}", str(index)) from None
-            if any(Path(name).name != name for name in names):
-                raise UserError("names files outside of its folder", str(index), "do not use this model")
-            return [folder / name for name in names]
-        if (folder / single).is_file():
-            return [folder / single]
-    hint = "convert other formats with transformers: from_pretrained, then save_pretrained"
-    raise UserError(f"holds no weights: none of {', '.join(_FILES)}, whole or with an index", str(folder), hint)
 
 
 def _read(path: Path) -> Iterator[tuple[str, Tensor]]:
@@ -141,8 +130,8 @@ def _read(path: Path) -> Iterator[tuple[str, Tensor]]:
 
 def _drop_copies(weights: dict[str, Tensor], tied: bool, where: str) -> None:
     """Removes the names under which checkpoints repeat the shared embedding, and a table that T5 never used."""
-    weights.pop("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight", None)
-    for name in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", *(("lm_head.weight",) if tied else ())):
+    weights.pop(UNUSED, None)
+    for name in (*COPIES, *((HEAD,) if tied else ())):
         copy = weights.pop(name, None)
         weights.setdefault("shared.weight", copy) if copy is not None else None
         if copy is not None and not torch.equal(copy, weights["shared.weight"]):

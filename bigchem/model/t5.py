@@ -6,8 +6,9 @@ plain copies. Hidden states are [tokens, d_model]; who belongs to which sequence
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -25,6 +26,11 @@ from bigchem.model.presets import Shape
 from bigchem.model.relative_bias import relative_bias
 from bigchem.tasks import TRAINABLE_NAMES
 
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu_new": partial(F.gelu, approximate="tanh"),
+    "silu": F.silu,
+}
 START_ID = 0
 """The decoder's first input token: T5 starts with the padding token."""
 
@@ -141,12 +147,12 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """ReLU (v1.0) or gated GELU (v1.1: the tanh approximation)."""
+    """ReLU (v1.0), gated GELU (v1.1: the tanh approximation) or gated SiLU (UL2)."""
 
     def __init__(self, shape: Shape, dropout: float) -> None:
         super().__init__()
         d, d_ff = shape.d_model, shape.d_ff
-        self.gated = shape.gated
+        self.gated, self.activation = shape.gated, ACTIVATIONS[shape.activation]
         if shape.gated:
             self.wi_0 = Linear(d, d_ff, std=d**-0.5)
             self.wi_1 = Linear(d, d_ff, std=d**-0.5)
@@ -156,7 +162,7 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = F.gelu(self.wi_0(x), approximate="tanh") * self.wi_1(x) if self.gated else F.relu(self.wi(x))
+        hidden = self.activation(self.wi_0(x)) * self.wi_1(x) if self.gated else self.activation(self.wi(x))
         projected: Tensor = self.wo(self.dropout(hidden))
         return projected
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,11 +12,11 @@ from bigchem import strict
 from bigchem.config import RunConfig
 from bigchem.data.shards import Data
 from bigchem.data.tokenizer import Tokenizer
-from bigchem.errors import UserError
-from bigchem.model import attention, flops, hub, presets
+from bigchem.model import attention, flops, hf_config, hub, presets
 from bigchem.model.functional import Objective
 from bigchem.model.pretrained import load_pretrained
 from bigchem.model.t5 import PackedT5
+from bigchem.train.initial import check_rows, check_vocabulary
 from bigchem.train.ranks import on_rank0, say
 
 
@@ -39,7 +37,9 @@ def build(config: RunConfig, data: Data, device: torch.device) -> PackedT5:
     vocab_size = Tokenizer.load(data.tokenizer_dir).vocab_size
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.train.precision]
     init_from = config.model.init_from
-    shape = presets.shape(config.model.preset, vocab_size) if init_from is None else presets.read_shape(Path(init_from))
+    shape = (
+        presets.shape(config.model.preset, vocab_size) if init_from is None else hf_config.read_shape(Path(init_from))
+    )
     setting = attention.Setting(device, dtype, shape.d_kv)
     backends = attention.choose_backends(config.model.attention, setting)
     say(attention.describe(backends, setting))
@@ -49,32 +49,12 @@ def build(config: RunConfig, data: Data, device: torch.device) -> PackedT5:
     else:
         folder = Path(init_from)
         check_vocabulary(folder, data)
+        check_rows(shape, vocab_size, init_from)
         model = load_pretrained(folder, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
     if config.train.compile:
         model.compile_blocks()
     model.objective = Objective(config.train.z_loss, config.train.label_smoothing)
-    if model.shape.vocab_size < vocab_size:
-        raise UserError(
-            f"the model has {model.shape.vocab_size} embedding rows, the data's tokenizer needs {vocab_size}",
-            config.model.init_from,
-            "build the data with the tokenizer of this model",
-        )
     return model
-
-
-def check_vocabulary(folder: Path, data: Data) -> None:
-    """UserError if the weights in `folder` belong to other token ids than the data's.
-
-    T5's own vocabulary is the data's without the chemistry in its free rows: those rows are learned.
-    """
-    known = []
-    for load in (Tokenizer.load, Tokenizer.from_t5, partial(Tokenizer.from_t5, smiles="atoms")):
-        with suppress(UserError):
-            known.append(load(str(folder.resolve())).fingerprint)
-    if known and data.index.tokenizer not in known:
-        raise UserError(
-            "the weights belong to another tokenizer than the data's", str(folder), "build the data with tokenizer.t5"
-        )
 
 
 def record(config: RunConfig, model: PackedT5, device: torch.device) -> None:

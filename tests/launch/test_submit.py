@@ -28,6 +28,7 @@ from bigchem.launch.status import RunStatus, all_runs, run_status
 from bigchem.launch.status_table import to_json
 from bigchem.launch.submit import resume, submit, wait
 from bigchem.launch.sweeps import SweepRun, submit_sweep
+from bigchem.model.presets import shape, to_hf_config
 
 LOCAL = load_profile("local")
 BIGCHEM = [sys.executable, "-m", "bigchem.cli"]
@@ -145,24 +146,27 @@ def _children(pid: int) -> list[int]:
     return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _empty_model(tmp_path: Path) -> Path:
-    """A folder that passes the checks before the queue, and that no model can be loaded from."""
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "config.json").write_text("{}")
-    return tmp_path / "empty"
+def _broken_model(tmp_path: Path) -> Path:
+    """A folder that passes the checks before the queue, and that no model can be loaded from: a pickle of before torch
+    1.6 is not looked into."""
+    folder = tmp_path / "broken-model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(to_hf_config(shape("t5-small"), dropout=0.0)))
+    (folder / "pytorch_model.bin").write_bytes(b"no pickle")
+    return folder
 
 
 def test_a_run_that_fails_says_why(small_data: Path, tmp_path: Path) -> None:
-    config = config_of(tmp_path, small_data, "broken", model={"init_from": str(_empty_model(tmp_path))})
+    config = config_of(tmp_path, small_data, "broken", model={"init_from": str(_broken_model(tmp_path))})
     submitted = submit(config, LOCAL)
-    with pytest.raises(UserError, match="empty"):
+    with pytest.raises(UserError, match=r"pytorch_model\.bin"):
         wait(submitted, lambda row: None)
     assert run_status(config.run_dir).state == "failed"
 
 
 @pytest.mark.slow
 def test_a_failing_run_does_not_keep_the_others_of_a_sweep_from_running(small_data: Path, tmp_path: Path) -> None:
-    bad = config_of(tmp_path, small_data, "bad", model={"init_from": str(_empty_model(tmp_path))})
+    bad = config_of(tmp_path, small_data, "bad", model={"init_from": str(_broken_model(tmp_path))})
     good = config_of(tmp_path, small_data, "good")
     with pytest.raises(UserError, match="1 of 2 runs failed: bad"):
         submit_sweep([SweepRun(bad, LOCAL), SweepRun(good, LOCAL)], "x", lambda row: None)
@@ -181,15 +185,23 @@ def test_a_run_whose_process_is_gone_is_lost(small_data: Path, tmp_path: Path) -
 
 
 def test_what_would_fail_in_the_job_fails_before_the_queue(small_data: Path, tmp_path: Path) -> None:
+    config = json.dumps(to_hf_config(shape("t5-small"), dropout=0.0))
+    for name, text in [("alone", config), ("wide", config.replace('"d_model": 512', '"d_model": "512"'))]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(text)
+    (tmp_path / "typo.json").write_text('{"zero_optimisation": {"stage": 3}}')
     for section, fields, told in [
         ("data", {"path": str(tmp_path)}, "no data here"),
         ("model", {"init_from": str(tmp_path / "none")}, "no such folder"),
         ("model", {"preset": "t5-smal"}, "did you mean 't5-small'"),
+        ("model", {"init_from": str(tmp_path / "alone")}, "holds no weights"),
+        ("model", {"init_from": str(tmp_path / "wide")}, "d_model"),
         ("train", {"ds_config": "zero9"}, "did you mean 'zero"),
+        ("train", {"ds_config": str(tmp_path / "typo.json")}, "did you mean 'zero_optimization'"),
     ]:
-        config = config_of(tmp_path / "runs", small_data, "bad", **{section: fields})
+        run = config_of(tmp_path / "runs", small_data, "bad", **{section: fields})
         with pytest.raises(UserError, match=told):
-            submit(config, LOCAL)
+            submit(run, LOCAL)
     assert not (tmp_path / "runs").exists()
 
 

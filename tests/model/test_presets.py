@@ -5,7 +5,8 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
 from bigchem.errors import UserError
-from bigchem.model.presets import PRESETS, Shape, from_hf_config, num_parameters, shape, to_hf_config
+from bigchem.model.hf_config import from_hf_config
+from bigchem.model.presets import PRESETS, Shape, num_parameters, shape, to_hf_config
 
 
 def transformers_parameters(config: dict) -> int:
@@ -119,9 +120,9 @@ def test_published_configurations_are_the_presets(name: str) -> None:
     ("change", "message"),
     [
         ({"model_type": "bart"}, "not 't5'"),
-        ({"feed_forward_proj": "gated-silu"}, "gated-silu"),
-        ({"dense_act_fn": "gelu"}, "but dense_act_fn is 'gelu'"),
-        ({"is_gated_act": True}, "but is_gated_act is True"),
+        ({"feed_forward_proj": "gated-tanh"}, "gated-tanh"),
+        ({"dense_act_fn": "gelu"}, 'but dense_act_fn is "gelu"'),
+        ({"is_gated_act": True}, "but is_gated_act is true"),
         ({"d_ff": None}, "d_ff"),
     ],
 )

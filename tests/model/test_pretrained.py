@@ -143,7 +143,7 @@ def test_an_index_that_is_none_is_refused(index: str, told: str, tmp_path: Path)
 def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path) -> None:
     for content in (b"{", b"[]", b"\xff\xfe"):
         (tmp_path / "config.json").write_bytes(content)
-        with pytest.raises(UserError, match=r"not JSON|not a model's configuration"):
+        with pytest.raises(UserError, match=r"not JSON|not a configuration"):
             load_pretrained(tmp_path)
 
 

@@ -20,7 +20,8 @@ from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
 from bigchem.export import export
 from bigchem.model.attention import KINDS
-from bigchem.model.presets import from_hf_config, num_parameters
+from bigchem.model.hf_config import from_hf_config
+from bigchem.model.presets import num_parameters
 from bigchem.model.pretrained import save_pretrained
 from bigchem.train.checkpoint import Manifest
 from bigchem.train.zero_files import ZeroFiles

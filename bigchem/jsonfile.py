@@ -1,4 +1,4 @@
-"""A DeepSpeed file from the disk: strict JSON, bounded. Pure."""
+"""A configuration of somebody else's from the disk: strict JSON, bounded. Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ MOST_BYTES = 1 << 20
 """Real files have a few kilobytes."""
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The file's table. UserError unless it is JSON with an object at its top, finite numbers, no key twice in one
-    object, and at most MOST_BYTES long."""
+def read(path: Path, example: str) -> dict[str, Any]:
+    """The file's table. example: of one, for who has another thing. UserError unless it is JSON with an object at its
+    top, finite numbers, no key twice in one object, and at most MOST_BYTES long."""
     where = str(path)
     try:
         with path.open("rb") as file:
@@ -23,7 +23,7 @@ def read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror or error}", where) from None
     if len(raw) > MOST_BYTES:
-        raise UserError(f"has more than {MOST_BYTES:,} bytes: no DeepSpeed configuration", where)
+        raise UserError(f"has more than {MOST_BYTES:,} bytes: no configuration", where)
     try:
         table = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
@@ -34,8 +34,8 @@ def read(path: Path) -> dict[str, Any]:
     except ValueError as error:  # UnicodeDecodeError, numbers with thousands of digits, and the hooks' own
         raise UserError(f"not JSON: {error}", where) from None
     if not isinstance(table, dict):
-        hint = 'write {"zero_optimization": {"stage": 2}}'
-        raise UserError(f"not a configuration: the top of the file is {kind_of(table)}, not an object", where, hint)
+        what = f"not a configuration: the top of the file is {kind_of(table)}, not an object"
+        raise UserError(what, where, f"an example is {example}")
     return table
 
 

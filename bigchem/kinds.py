@@ -1,7 +1,7 @@
-"""What a value of a DeepSpeed file may be. Pure.
+"""What a value of somebody else's JSON, DeepSpeed's or Hugging Face's, may be. Pure.
 
-DeepSpeed's own classes convert: "true" becomes true, 1 becomes true, "3" becomes 3. Here a value is what JSON says, but
-for whole numbers, which may be written as 2e8.
+Their own classes convert: "true" becomes true, 1 becomes true, "3" becomes 3. Here a value is what JSON says, but for
+whole numbers, which may be written as 2e8.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from bigchem.ds_config.loading import kind_of, shown
+from bigchem.jsonfile import kind_of, shown
 
 Kind = Callable[[Any], Any]
-"""From a value to the value that DeepSpeed gets; WrongError with a reason if it is none."""
+"""From a value as JSON has it to the value that it means; WrongError with a reason if it is none."""
 
 MOST = 2**63 - 1
 MOST_NUMBER = 1e100
