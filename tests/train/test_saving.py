@@ -258,3 +258,32 @@ def test_a_file_that_rank_0_does_not_see_costs_the_checkpoint(
     assert told in capsys.readouterr().out
     with pytest.raises(UserError, match=r"on_another_node\.pt"):
         saver.save(Done(2), {}, final=True)
+
+
+def test_a_resume_from_other_weights_than_were_saved_is_stopped_with_both_losses(
+    small_data: Path, tmp_path: Path
+) -> None:
+    """DeepSpeed's round_robin_gradients, which bigchem refuses, deals parameters to ranks in an order of its own."""
+    config = config_of(tmp_path, small_data, "dealt", train={"steps": 3})
+    run_ranks(_in_round_robin, 2, config)
+    [text] = run_ranks(told, 1, config.model_copy(update={"train": config.train.model_copy(update={"steps": 6})}))
+    assert "loaded by 1 rank at ZeRO-2, its weights give the probe batch a loss of" in text
+    assert "the engine recorded" in text
+    assert len(losses(config)) == 3
+
+
+def _in_round_robin(config: RunConfig) -> None:
+    """Trains with a key that no file may have."""
+    from bigchem.ds_config import completing
+
+    complete = completing.completed
+
+    def completed(config: RunConfig, world_size: int) -> completing.Completed:
+        found = complete(config, world_size)
+        found.table["zero_optimization"]["round_robin_gradients"] = True
+        return found
+
+    from bigchem import ds_config
+
+    ds_config.completed = completed
+    train_here(config)
