@@ -4,6 +4,8 @@ batch."""
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,17 +122,19 @@ def padded(sources: list[list[int]], device: torch.device) -> torch.Tensor:
 
 
 @torch.no_grad()
-def beam_search(model: Any, ids: torch.Tensor, config: EvaluateConfig) -> torch.Tensor:
+def beam_search(model: Any, ids: torch.Tensor, config: EvaluateConfig, deadline: float = math.inf) -> torch.Tensor:
     """transformers' beam search (greedy for one beam) from ids [sources, longest]: [sources * num_return, tokens], of
     each source its num_return best, best first; the start token is in front, what follows an end token means nothing.
 
     A batch of transformers' decodes until its last row is over, and most rows are over long before. So all are decoded
     for a few tokens, and those that are not over begin again, without the others, with three times as many.
+
+    deadline: of time.monotonic(), after which the next token raises TimeoutError.
     """
     found = ids.new_full((len(ids), config.num_return, 1 + config.max_new_tokens), PAD)
     left, longest = torch.arange(len(ids), device=ids.device), 1
     for limit in rounds(config.max_new_tokens):
-        made = decoded(model, ids[left], config.num_beams, limit)
+        made = decoded(model, ids[left], config.num_beams, limit, deadline)
         # A row is over when no beam that still runs is better than the worst of those that have ended, as many as there
         # are beams: what transformers itself asks. At the limit it counts those that run as ended, so that they show.
         over = (made == EOS).any(dim=-1).all(dim=-1)
@@ -156,8 +160,17 @@ def rounds(max_new_tokens: int) -> list[int]:
     return [*limits, max_new_tokens]
 
 
-def decoded(model: Any, ids: torch.Tensor, num_beams: int, max_new_tokens: int) -> torch.Tensor:
+def decoded(
+    model: Any, ids: torch.Tensor, num_beams: int, max_new_tokens: int, deadline: float = math.inf
+) -> torch.Tensor:
     """transformers' generate: all beams of each source, best first, [sources, num_beams, tokens]."""
+
+    def in_time(tokens: torch.Tensor, scores: Any, **more: Any) -> torch.Tensor:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the prediction takes too long")
+        return torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
+
+    watched = {} if math.isinf(deadline) else {"stopping_criteria": [in_time]}
     output: torch.Tensor = model.generate(
         input_ids=ids,
         attention_mask=(ids != PAD).long(),
@@ -165,6 +178,7 @@ def decoded(model: Any, ids: torch.Tensor, num_beams: int, max_new_tokens: int) 
         num_return_sequences=num_beams,
         max_new_tokens=max_new_tokens,
         do_sample=False,
+        **watched,
     )
     return output.view(len(ids), num_beams, -1)
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,12 +53,18 @@ class Predictor:
         self._model: Any = load_generator(model_dir, self.device)
 
     def predict(
-        self, task: str, texts: Sequence[str], config: EvaluateConfig, progress: Progress | None = None
+        self,
+        task: str,
+        texts: Sequence[str],
+        config: EvaluateConfig,
+        progress: Progress | None = None,
+        deadline: float = math.inf,
     ) -> list[list[Prediction]]:
         """For each text, without the task's prompt, its config.num_return best outputs, best first.
 
         Texts are taken in batches of similar length; predictions come in the order of the texts. UserError for a task
-        that is not one of the five.
+        that is not one of the five. Threads may call this at the same time. deadline: of time.monotonic(), after which
+        it raises TimeoutError.
         """
         check_labelled(task)
         progress = progress or Progress(quiet=True)
@@ -68,7 +75,7 @@ class Predictor:
         with progress.bar(f"predicting {task}", len(texts)) as bar:
             for batch in batches_of(longest_first, lengths, config.batch_tokens):
                 ids = padded([sources[i] for i in batch], self.device)
-                output = beam_search(self._model, ids, config)
+                output = beam_search(self._model, ids, config, deadline)
                 sums, counts = log_probabilities(self._model, ids.repeat_interleave(config.num_return, 0), output)
                 texts_made = self._tokenizer.decode_batch(output.tolist())
                 predictions = [

@@ -9,25 +9,23 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from browser import needs_browser, window
 from typer.testing import CliRunner
 
 from bigchem.cli import app
+from bigchem.config import EvaluateConfig
 from bigchem.errors import UserError
 from bigchem.evaluate import page
+from bigchem.evaluate.drawing import UNREAD, Artist, Drawing
 from bigchem.evaluate.predictor import Prediction, Predictor
 from bigchem.tasks import TASK_NAMES
-
-
-def test_a_molecule_is_drawn_and_what_is_none_is_not() -> None:
-    assert page.drawing("CC(=O)[O-]~[Na+]").startswith("<svg")
-    assert "<path" in page.drawing("CCO")
-    assert page.drawing("C(") == page.drawing("") == ""
 
 
 def test_predictions_are_text_never_markup() -> None:
@@ -38,21 +36,100 @@ def test_predictions_are_text_never_markup() -> None:
 
 
 def test_molecules_are_drawn_and_marked() -> None:
-    made = page.listing("generation", [Prediction("CCO", -1.5, -0.5, True), Prediction("C(", -2.0, -1.0, False)])
+    predictions = [Prediction("CCO", -1.5, -0.5, True), Prediction("C(", -2.0, -1.0, False)]
+    made = page.listing("generation", predictions, [Drawing("<svg></svg>"), Drawing("", UNREAD)])
     assert made.count("<svg") == 1
     assert made.count('class="copy"') == 2
     assert "log p -1.50, -0.500 per token, valid SMILES" in made
     assert "not a valid SMILES" in made
 
 
-def test_every_task_has_an_example_with_an_answer(model_dir: Path) -> None:
+def test_every_task_has_an_example_with_an_answer(model_dir: Path, artist: Artist) -> None:
     assert [task for task, _ in page.EXAMPLES] == list(TASK_NAMES)
     predictor = Predictor(model_dir)
-    given, made = page.answer(predictor, "captioning", page.EXAMPLES[0][1], beams=1, shown=1)
+    given, made = page.answer(predictor, artist, "captioning", page.EXAMPLES[0][1], beams=1, shown=1)
     assert "<svg" in given
     assert made.count("<li") == 1
-    assert "does not read" in page.answer(predictor, "forward", "not SMILES", beams=1, shown=1)[0]
-    assert "Give an input" in page.answer(predictor, "forward", " ", beams=1, shown=1)[1]
+    assert "does not read" in page.answer(predictor, artist, "forward", "not SMILES", beams=1, shown=1)[0]
+    assert "Give an input" in page.answer(predictor, artist, "forward", " ", beams=1, shown=1)[1]
+
+
+@pytest.fixture(scope="module")
+def artist() -> Iterator[Artist]:
+    made = Artist()
+    yield made
+    made.close()
+
+
+class Echo:
+    """Stands for a model: gives the input back, slowly or not at all."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error, self.asked = error, list[tuple[int, int]]()
+
+    def predict(self, task: str, texts: list[str], config: EvaluateConfig, deadline: float) -> list[list[Prediction]]:
+        self.asked.append((config.num_beams, config.num_return))
+        if self.error is not None:
+            raise self.error
+        return [[Prediction(texts[0], -1.0, -0.5, True)] * config.num_return]
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "told"),
+    [
+        ("captioning", "C" * 4001, "4,001 characters: at most 4,000"),
+        ("captioning", "C" * 3000, "This is too large: "),
+        ("nothing", "CCO", "Give an input"),
+        ("captioning", None, "Give an input"),
+    ],
+)
+def test_what_is_too_large_is_refused_before_the_model(artist: Artist, task: str, text: Any, told: str) -> None:
+    echo = Echo()
+    assert told in page.answer(echo, artist, task, text, 1, 1)[1]  # type: ignore[arg-type]
+    assert echo.asked == []
+
+
+@pytest.mark.parametrize(
+    ("beams", "shown", "asked"),
+    [(10**9, 10**9, (20, 10)), (float("nan"), -1, (1, 1)), ("x", None, (1, 1)), (2.0, 3.0, (3, 3)), (True, 1, (1, 1))],
+)
+def test_numbers_out_of_range_are_brought_into_it(
+    artist: Artist, beams: Any, shown: Any, asked: tuple[int, int]
+) -> None:
+    echo = Echo()
+    page.answer(echo, artist, "actions", "stirred", beams, shown)  # type: ignore[arg-type]
+    assert echo.asked == [asked]
+
+
+def test_an_error_names_no_folder_and_a_late_answer_is_told(artist: Artist, capsys: pytest.CaptureFixture[str]) -> None:
+    failing = Echo(OSError(2, "No such file or directory", "/home/ada/model"))
+    made = page.answer(failing, artist, "actions", "stirred", 1, 1)[1]  # type: ignore[arg-type]
+    assert made == "<p>The prediction has failed; the server&#x27;s log says why.</p>"
+    assert "/home/ada/model" in capsys.readouterr().err
+    late = page.answer(Echo(TimeoutError()), artist, "actions", "stirred", 1, 1)[1]  # type: ignore[arg-type]
+    assert "No answer within 120 s" in late
+
+
+def test_the_page_calls_a_model_by_name_and_not_by_its_place(tmp_path: Path) -> None:
+    assert page.name_of(tmp_path / "runs" / "base" / "model") == "base"
+    assert page.name_of(tmp_path / "mine") == "mine"
+
+
+def test_a_prediction_ends_at_its_deadline(model_dir: Path) -> None:
+    predictor = Predictor(model_dir)
+    config = EvaluateConfig(num_beams=2, num_return=1, max_new_tokens=8)
+    assert predictor.predict("captioning", ["CCO"], config, deadline=time.monotonic() + 60)
+    with pytest.raises(TimeoutError):
+        predictor.predict("captioning", ["CCO"], config, deadline=time.monotonic() - 1)
+
+
+def test_requests_at_the_same_time_have_their_own_answers(model_dir: Path) -> None:
+    predictor, config = Predictor(model_dir), EvaluateConfig(num_beams=2, num_return=2, max_new_tokens=8)
+    texts = ["CCO", "C" * 60, "c1ccccc1", "CC(=O)O"]
+    alone = [predictor.predict("captioning", [text], config)[0] for text in texts]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda text: predictor.predict("captioning", [text], config)[0], texts))
+    assert [[one.text for one in found] for found in together] == [[one.text for one in found] for found in alone]
 
 
 def test_what_serve_needs_is_looked_at_before_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,140 @@
+"""Drawings of molecules that strangers give, made by a process of its own.
+
+A molecule that takes too long, or that ends the process, costs its drawing and nothing else. RDKit holds Python's lock
+while it works, so a thread would not do.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+MOST_ATOMS = 300
+"""Heavy atoms of what is drawn: beyond, a drawing of this size shows nothing."""
+MOST_CHARACTERS = 2000
+"""Of a SMILES that is drawn."""
+EACH_S, ALL_S = 3.0, 8.0
+"""That a drawing, and all of one request, may take."""
+START_S = 60.0
+"""That the process may take until it answers at all: it imports RDKit."""
+MOST_MEMORY = 4 << 30
+SIZE = (260, 180)
+
+UNREAD = "RDKit does not read this as SMILES."
+LARGE = f"More than {MOST_ATOMS} atoms or {MOST_CHARACTERS:,} characters: not drawn."
+LATE = "It would take too long to draw this."
+
+
+class Drawing(NamedTuple):
+    """An SVG; or none, and a sentence that says why."""
+
+    svg: str
+    why: str = ""
+
+
+def drawn(smiles: str) -> Drawing:
+    """A molecule, or several with `.` or `~` between, drawn in this process. Names and extensions behind a blank are no
+    SMILES."""
+    from rdkit.Chem.Draw import rdMolDraw2D
+
+    from bigchem.chemistry import dotted, try_parse
+
+    if len(smiles) > MOST_CHARACTERS:
+        return Drawing("", LARGE)
+    molecule = try_parse(dotted(smiles))
+    if molecule is None:
+        return Drawing("", UNREAD)
+    if molecule.GetNumAtoms() > MOST_ATOMS:
+        return Drawing("", LARGE)
+    drawer = rdMolDraw2D.MolDraw2DSVG(*SIZE)
+    rdMolDraw2D.PrepareAndDrawMolecule(drawer, molecule)
+    drawer.FinishDrawing()
+    svg: str = drawer.GetDrawingText()
+    return Drawing(svg[svg.index("<svg") :])
+
+
+class Artist:
+    """Draws in a process of its own, which is started when it is needed. Any thread may ask; they take turns."""
+
+    def __init__(self, each_s: float = EACH_S, all_s: float = ALL_S) -> None:
+        self._each_s, self._all_s = each_s, all_s
+        self._lock = threading.Lock()
+        self._process: Any = None
+        self._to: Connection | None = None
+
+    def draw(self, texts: Sequence[str]) -> list[Drawing]:
+        """A drawing of each text, in their order."""
+        with self._lock:
+            deadline, made = time.monotonic() + self._all_s, []
+            for text in texts:
+                if len(text) > MOST_CHARACTERS:
+                    made.append(Drawing("", LARGE))
+                elif (to := self._ready()) is None or (left := deadline - time.monotonic()) <= 0:
+                    made.append(Drawing("", LATE))
+                else:
+                    made.append(self._one(to, text, min(left, self._each_s)))
+            return made
+
+    def close(self) -> None:
+        """Ends the process."""
+        with self._lock:
+            self._end()
+
+    def _ready(self) -> Connection | None:
+        """The process's end of the pipe; None if it does not come up."""
+        if self._process is not None and self._process.is_alive():
+            return self._to
+        self._end()
+        context = multiprocessing.get_context("spawn")
+        self._to, its = context.Pipe()
+        self._process = context.Process(target=_draw_for, args=(its,), name="bigchem-drawing", daemon=True)
+        self._process.start()
+        its.close()
+        if self._answer(self._to, START_S) is None:
+            self._end()
+        return self._to
+
+    def _one(self, to: Connection, text: str, within_s: float) -> Drawing:
+        answer = None
+        with suppress(OSError):
+            to.send(text)
+            answer = self._answer(to, within_s)
+        if answer is None:
+            self._end()
+        return answer or Drawing("", LATE)
+
+    @staticmethod
+    def _answer(to: Connection, within_s: float) -> Drawing | None:
+        with suppress(EOFError, OSError):
+            if to.poll(within_s):
+                return Drawing(*to.recv())
+        return None
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+        if self._to is not None:
+            self._to.close()
+        self._process = self._to = None
+
+
+def _draw_for(asker: Connection) -> None:
+    """What the process does until nobody asks any more."""
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+    drawn("C")
+    asker.send(Drawing(""))
+    with suppress(EOFError, OSError, KeyboardInterrupt):
+        while True:
+            text = asker.recv()
+            try:
+                made = drawn(text)
+            except Exception:  # RDKit raises several kinds for what it cannot draw
+                made = Drawing("", UNREAD)
+            asker.send(tuple(made))
