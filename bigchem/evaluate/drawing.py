@@ -27,7 +27,7 @@ MOST_MEMORY = 4 << 30
 SIZE = (260, 180)
 
 UNREAD = "RDKit does not read this as SMILES."
-LARGE = f"More than {MOST_ATOMS} atoms or {MOST_CHARACTERS:,} characters: not drawn."
+LARGE = f"More than {MOST_ATOMS} atoms or {MOST_CHARACTERS:,} characters of SMILES."
 LATE = "It would take too long to draw this."
 
 

@@ -156,7 +156,7 @@ def serve(model_dir: Path, host: str, port: int, progress: Progress) -> None:
     """Serves the page until interrupted; its address is told when the model is loaded."""
     page = build(Predictor(model_dir))
     progress.say(f"{model_dir}: http://{host}:{port}, until interrupted")
-    page.launch(server_name=host, server_port=port, share=False, quiet=True, max_file_size="1kb")
+    page.launch(server_name=host, server_port=port, share=False, quiet=True, max_file_size=1)
 
 
 def _gradio() -> Any:
