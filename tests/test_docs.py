@@ -16,7 +16,7 @@ from bigchem.cli import app
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
-    ROOT / "README.md",
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "ds_configs/README.md",
     ROOT / "slurm/README.md",
