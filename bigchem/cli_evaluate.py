@@ -6,12 +6,15 @@ import json
 import os
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bigchem.cli_cluster import Asked, cluster_options
 from bigchem.program import Json, Set
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 app = typer.Typer()
 
@@ -98,7 +101,15 @@ def score(
     forward_model: Annotated[
         Path | None, typer.Option(help="A model's or run's folder, for the round trip of retrosynthesis.")
     ] = None,
-    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for 95 % intervals; 0: none.")] = 1000,
+    train_set: Annotated[
+        Path | None,
+        typer.Option(help="For the novelty of generation: a data folder, or a file of SMILES, one a line or a column."),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(help="CSV of reactions with a column `class`, such as USPTO-50k's: results by class as well."),
+    ] = None,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for 95 % intervals; 0: no intervals.")] = 1000,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
     column: Annotated[
         list[str] | None,
@@ -120,14 +131,24 @@ def score(
 
     Example: bigchem score --task captioning --compare old.jsonl new.jsonl
 
+    A file of ChEBI-20's test split stands beside published numbers, as printed and re-scored.
+
     Example: bigchem score reactants.jsonl --task retrosynthesis --forward-model runs/base
 
     Example: bigchem score beams.csv --task forward --column target=product --column "prediction=beam_*"
+
+    Example: bigchem score reactants.jsonl --task retrosynthesis --classes uspto_50k/test.csv
+
+    Example: bigchem score molecules.jsonl --task generation --train-set chebi20/train.txt
     """
+    from rich.console import Group
+
     from bigchem.errors import UserError
     from bigchem.evaluate import compare as comparing
     from bigchem.evaluate import score as scoring
+    from bigchem.evaluate import shown as showing
     from bigchem.evaluate.predictions import ReadAs
+    from bigchem.evaluate.published import EXAMPLES, beside
     from bigchem.progress import tables
     from bigchem.tasks import check_labelled
 
@@ -136,25 +157,40 @@ def score(
         raise UserError("takes one FILE, or --compare A B", "score", "bigchem score --help has an example of each")
     processes = workers or os.cpu_count() or 1
     how = ReadAs.of(column or (), separator, encoding, quoting)
+    below = ""
     if compare is not None:
-        if forward_model is not None:
-            raise UserError("goes with one FILE, not with --compare", "--forward-model", "score each file by itself")
+        given = {"--forward-model": forward_model, "--train-set": train_set, "--classes": classes}
+        if alone := [option for option, value in given.items() if value is not None]:
+            raise UserError("goes with one FILE, not with --compare", alone[0], "score each file by itself")
         found = comparing.compare_files(task, *compare, how=how, bootstrap=bootstrap, workers=processes)
-        shown, listed = comparing.table(found, *map(str, compare)), comparing.to_json(found)
+        shown: Group | Table = comparing.table(found, *map(str, compare))
+        listed = comparing.to_json(found)
     else:
+        predictions = file or Path()
         if forward_model is not None:
             from bigchem.export import model_folder
 
-            scoring.check_round_trip(task, file or Path(), how)
+            scoring.check_round_trip(task, predictions, how)
             forward_model = model_folder(forward_model)
         scores = scoring.score_file(
-            task, file or Path(), how, forward_model=forward_model, bootstrap=bootstrap, workers=processes
+            task,
+            predictions,
+            how,
+            forward_model=forward_model,
+            training=train_set,
+            classes=classes,
+            bootstrap=bootstrap,
+            workers=processes,
         )
-        shown, listed = scoring.table(scores), scoring.to_json(scores)
+        shown = Group(*filter(None, (showing.table(scores), showing.class_table(scores))))
+        listed = showing.to_json(scores)
+        if max(score.n for score in scores) == EXAMPLES:
+            below = beside(scores, predictions.name)
     if as_json:
         print(json.dumps(listed, indent=1))
     else:
         tables().print(shown)
+        print(below, end="")
 
 
 @app.command()

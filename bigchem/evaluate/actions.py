@@ -34,10 +34,19 @@ def tokens(text: str) -> list[str]:
     return text.split()
 
 
-def exact(references: Sequence[str], predictions: Sequence[str]) -> Floats:
-    """1 where the two texts are the same but for white space around them: [pairs]."""
+def padded(text: str) -> list[str]:
+    """tokens, with empty ones behind where there are fewer than the four that BLEU-4 needs of a text.
+
+    Vaucher et al. (2020): BLEU gives nothing for a text of three words, be it right or wrong.
+    """
+    found = tokens(text)
+    return found + [""] * (4 - len(found))
+
+
+def exact(references: Sequence[str], predictions: Sequence[str]) -> NDArray[np.bool_]:
+    """Whether the two texts are the same but for white space around them: [pairs]."""
     pairs = zip(references, predictions, strict=True)
-    return np.array([reference.strip() == prediction.strip() for reference, prediction in pairs], dtype=np.float64)
+    return np.array([reference.strip() == prediction.strip() for reference, prediction in pairs], dtype=np.bool_)
 
 
 def similarity(references: Sequence[str], predictions: Sequence[str]) -> Floats:

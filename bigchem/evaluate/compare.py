@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bigchem.evaluate.align import aligned
 from bigchem.evaluate.definitions import Metric
-from bigchem.evaluate.intervals import Statistic, percentiles, resampled
+from bigchem.evaluate.intervals import ENOUGH, Interval, Statistic, paired_intervals
 from bigchem.evaluate.pairs import Pairs, UnavailableError
 from bigchem.evaluate.predictions import AS_IT_LOOKS, ReadAs
 from bigchem.evaluate.protocol import Outcome, outcomes
@@ -64,7 +64,7 @@ def compare_files(
         for side, path in zip(read, (first, second), strict=True)
     ]
     one, two = (dict(zip(*found, strict=True)) for found in (outcomes(task, pairs) for pairs in pairs_of))
-    shared = [metric for metric in one if metric in two]
+    shared = list(one)
     pairs = [(one[metric], two[metric]) for metric in shared]
     limits = _limits(pairs, bootstrap, seed)
     return [
@@ -80,7 +80,17 @@ def table(differences: list[Difference], first: str, second: str) -> Table:
         out.add_column(markup(name), justify="right")
     for name in ("second is", "n", "definition", "note"):
         out.add_column(name)
+    alike: dict[str, list[str]] = {}
     for d in differences:
+        if d.first is d.second is None:
+            alike.setdefault(d.note, []).append(d.metric)
+    for d in differences:
+        together = alike.get(d.note, []) if d.first is d.second is None else []
+        if len(together) > 1:
+            if d.metric == together[0]:
+                note = f"{d.note}: {', '.join(together)}"
+                out.add_row(d.task, f"{len(together)} metrics", *["n/a"] * 3, "", d.verdict, "0", "", markup(note))
+            continue
         interval = "" if d.low is None else f"{d.low:+.4f} .. {d.high:+.4f}"
         values = [
             "n/a" if value is None else f"{value:{sign}.4f}"
@@ -95,28 +105,25 @@ def to_json(differences: list[Difference]) -> list[dict[str, Any]]:
     return [{**asdict(d), "excludes_zero": d.verdict in ("better", "worse")} for d in differences]
 
 
-def _limits(pairs: list[tuple[Outcome, Outcome]], resamples: int, seed: int) -> list[tuple[float, float]]:
-    """The interval of each difference; NaN where one side is no sum over examples."""
-    none = (math.nan, math.nan)
-    drawn = [(a, b) for a, b in pairs if isinstance(a, Statistic) and isinstance(b, Statistic)]
-    if not drawn or not resamples:
-        return [none] * len(pairs)
-    first = resampled([a for a, _ in drawn], resamples, seed)
-    second = resampled([b for _, b in drawn], resamples, seed)
-    found = iter([percentiles(b - a) for a, b in zip(first, second, strict=True)])
-    return [next(found) if isinstance(a, Statistic) and isinstance(b, Statistic) else none for a, b in pairs]
+def _limits(pairs: list[tuple[Outcome, Outcome]], resamples: int, seed: int) -> list[Interval]:
+    """The interval of each difference; none where one side is no sum over examples."""
+    if not resamples:
+        return [Interval()] * len(pairs)
+    sums = [(a, b) for a, b in pairs if isinstance(a, Statistic) and isinstance(b, Statistic)]
+    found = iter(paired_intervals(sums, resamples, seed))
+    return [next(found) if isinstance(a, Statistic) and isinstance(b, Statistic) else Interval() for a, b in pairs]
 
 
-def _difference(
-    task: str, metric: Metric, one: Outcome, two: Outcome, limit: tuple[float, float], examples: int
-) -> Difference:
+def _difference(task: str, metric: Metric, one: Outcome, two: Outcome, limit: Interval, examples: int) -> Difference:
     missing = next((side for side in (one, two) if isinstance(side, UnavailableError)), None)
     first, second = (_value(side) for side in (one, two))
     note = str(missing) if missing else ""
     if first is None or second is None:
-        note = note or "undefined: no prediction counts"
+        note = note or metric.undefined
         return Difference(task, metric.name, first, second, None, None, None, "n/a", examples, metric.definition, note)
-    low, high = (None if math.isnan(end) else end for end in limit)
+    low, high = (None if math.isnan(end) else end for end in (limit.low, limit.high))
+    if limit.method == "too few":
+        note = f"too few for an interval: under {ENOUGH} examples count"
     verdict: Verdict = "n/a"
     if low is not None and high is not None:
         verdict = "open" if low <= 0 <= high else "better" if (low > 0) == metric.higher_is_better else "worse"

@@ -7,15 +7,15 @@ number needs a new id. What a metric needs and cannot find makes it n/a with the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bigchem.evaluate import actions, molecules, text
-from bigchem.evaluate.intervals import Statistic, mean_of, ratio_of
+from bigchem.evaluate import actions, groups, molecules, text
+from bigchem.evaluate.intervals import Statistic, mean_of, ratio_of, share_of
 from bigchem.evaluate.pairs import Pairs, UnavailableError
 
 Floats = NDArray[np.float64]
@@ -26,8 +26,9 @@ class Metric:
     """An entry of the protocol.
 
     name: its one name in every table. definition: pinned id. meaning: the definition in words. compute: raises
-    UnavailableError with a remedy; a bare number (no interval) where the metric is no sum over examples. needs: scored
-    only where every k-best list is at least this long. applies: scored only where this holds.
+    UnavailableError with a remedy; a bare number (no interval) where the metric is no sum over examples. needs: n/a
+    unless some k-best list is at least this long. undefined: the note where nothing counts. by_class: also stands for
+    each class of examples.
     """
 
     name: str
@@ -36,15 +37,12 @@ class Metric:
     compute: Callable[[Pairs], Statistic | float]
     higher_is_better: bool = True
     needs: int = 1
-    applies: Callable[[Pairs], bool] = lambda _: True
+    undefined: str = "undefined: no prediction counts"
+    by_class: bool = False
 
 
 def _bleu(counts: Floats, order: int) -> Statistic:
-    return Statistic(counts, partial(text.bleu, order=order), len(counts))
-
-
-def _share(hits: NDArray[np.bool_], note: str = "") -> Statistic:
-    return mean_of(hits.astype(np.float64), note)
+    return Statistic(counts, partial(text.bleu, order=order), np.ones(len(counts), dtype=np.bool_))
 
 
 def _misses(parses: Floats) -> str:
@@ -53,15 +51,15 @@ def _misses(parses: Floats) -> str:
     return f"{count} references do not parse and count as misses" if count else ""
 
 
-def _without_inchi(molecules: dict[str, Floats]) -> str:
+def _without_inchi(columns: dict[str, Floats]) -> str:
     """The note about pairs that InChI says nothing of."""
-    count = int(molecules["without_inchi"].sum())
+    count = int(columns["without_inchi"].sum())
     return f"{count} pairs have no InChI and were compared by canonical SMILES" if count else ""
 
 
-def _crowded(molecules: dict[str, Floats]) -> str:
+def _crowded(columns: dict[str, Floats]) -> str:
     """The note about pairs that have no fingerprints."""
-    count = int(molecules["crowded"].sum())
+    count = int(columns["crowded"].sum())
     return f"{count} pairs are left out: a molecule with too many rings or bonds at one place" if count else ""
 
 
@@ -69,30 +67,64 @@ def _joined(*notes: str) -> str:
     return "; ".join(filter(None, notes))
 
 
+def _similarity(values: Floats, note: str = "") -> Statistic:
+    """The mean of similarities in [0, 1]; NaN: of no prediction."""
+    return mean_of(values, note, "fraction")
+
+
 def _rouge(column: int, name: str) -> Metric:
     meaning = f"Mean {name} F of the raw texts (package rouge_score, no stemming)."
-    return Metric(name, f"{name}/molt5-v1", meaning, lambda pairs: mean_of(pairs.rouge[:, column]))
+    return Metric(name, f"{name}/molt5-v1", meaning, lambda pairs: _similarity(pairs.rouge[:, column]))
 
 
-def _tanimoto(name: str, fingerprint: str) -> Metric:
-    meaning = f"Mean Tanimoto similarity of {fingerprint} over the pairs that both parse."
+_FINGERPRINTS = {
+    "maccs": "MACCS keys",
+    "rdk": "RDKit path fingerprints (2048 bits, paths of 1 to 7 bonds)",
+    "morgan": "Morgan fingerprints (radius 2, counts)",
+}
+
+
+def _tanimoto(name: str) -> Metric:
+    meaning = f"Mean Tanimoto similarity of {_FINGERPRINTS[name]} over the pairs that both parse."
     return Metric(
-        name, f"{name}/molt5-v1", meaning, lambda pairs: mean_of(pairs.molecules[name], _crowded(pairs.molecules))
+        name, f"{name}/molt5-v1", meaning, lambda pairs: _similarity(pairs.molecules[name], _crowded(pairs.molecules))
     )
+
+
+def _tanimoto_of_reactions(name: str) -> Metric:
+    meaning = (
+        f"Mean Tanimoto similarity of {_FINGERPRINTS[name]} over the pairs that both parse, all fragments of a side as "
+        "one molecule, without atom maps; ~ counts as a dot, and a hit of top1 has 1."
+    )
+    return Metric(
+        name,
+        f"{name}/fragments-v1",
+        meaning,
+        lambda pairs: _similarity(pairs.similarities[name], _crowded(pairs.similarities)),
+    )
+
+
+_RANKED = {
+    "rank": "as RDKit canonical SMILES (at a fixed point, atom maps removed before parsing, dative bonds drawn as "
+    "charges); ~ counts as a dot",
+    "rank_nostereo": "with stereochemistry removed from both sides",
+    "rank_maxfrag": "by the largest fragment alone, that with most heavy atoms (MaxFrag, Tetko et al. 2020)",
+}
 
 
 def _top(k: int, column: str = "rank") -> Metric:
     meaning = (
-        f"Share of references among the first {k} predictions, as RDKit canonical SMILES (at a fixed point, atom maps "
-        "removed before parsing, dative bonds drawn as charges); ~ counts as a dot."
+        f"Share of references among the first {k} predictions, {_RANKED[column]}. A list with fewer predictions has no "
+        "further hits."
     )
     name = f"top{k}{column.removeprefix('rank')}"
     return Metric(
         name,
         f"{name}/canonical-v2",
-        meaning if column == "rank" else f"top{k} with stereochemistry removed from both sides.",
-        lambda pairs: _share(pairs.ranks[column] < k, _misses(pairs.ranks["parses"])),
+        meaning,
+        lambda pairs: share_of(pairs.ranks[column] < k, _joined(_misses(pairs.ranks["parses"]), pairs.shorter_than(k))),
         needs=k,
+        by_class=column != "rank_nostereo",
     )
 
 
@@ -102,7 +134,7 @@ def _near(percent: int) -> Metric:
         "space around the texts aside."
     )
     return Metric(
-        f"lev{percent}", f"lev{percent}/vaucher-v1", meaning, lambda pairs: _share(pairs.similarity >= percent / 100)
+        f"lev{percent}", f"lev{percent}/vaucher-v1", meaning, lambda pairs: share_of(pairs.similarity >= percent / 100)
     )
 
 
@@ -110,11 +142,13 @@ def _validity(column: Callable[[Pairs], Floats]) -> Metric:
     meaning = (
         "Share of best predictions that RDKit parses, without white space in them; the empty string is no molecule."
     )
-    return Metric("validity", "validity/rdkit-v2", meaning, lambda pairs: mean_of(column(pairs)))
+    return Metric("validity", "validity/rdkit-v2", meaning, lambda pairs: share_of(column(pairs) == 1), by_class=True)
 
 
 def _round_trip(name: str, column: str, meaning: str) -> Metric:
-    return Metric(name, f"{name}/forward-model-v1", meaning, lambda pairs: _share(pairs.round_trip[column] < 1))
+    return Metric(
+        name, f"{name}/forward-model-v1", meaning, lambda pairs: share_of(pairs.round_trip[column] < 1), by_class=True
+    )
 
 
 def _text2mol(script: str) -> Metric:
@@ -127,6 +161,12 @@ def _text2mol(script: str) -> Metric:
     return Metric("text2mol", "text2mol/molt5-v1", meaning, missing)
 
 
+def _of_references(pairs: Pairs) -> str:
+    """How often the references name groups in vain: they speak of parent compounds too."""
+    found = mean_of(pairs.reference_groups[:, 1])
+    return f"of the references themselves: {found.value:.4f}" if found.n else ""
+
+
 def _precision(name: str) -> Callable[[Pairs], Statistic]:
     return lambda pairs: ratio_of(pairs.action_matches[name][:, 0], pairs.action_matches[name][:, 1])
 
@@ -136,17 +176,14 @@ def _recall(name: str) -> Callable[[Pairs], Statistic]:
 
 
 def _per_action(name: str) -> tuple[Metric, Metric]:
-    """Precision and recall of one kind of action; scored where the references or the predictions have it."""
-
-    def applies(pairs: Pairs) -> bool:
-        return bool(pairs.action_matches[name][:, 1:].any())
-
+    """Precision and recall of one kind of action."""
     kind = f"of the action {name}: matched by kind within an example, whatever stands after it"
     precision = f"Share of predicted actions that are in the reference, {kind}."
     recall = f"Share of the reference's actions that are predicted, {kind}."
+    unpredicted, unasked = "no prediction has this action", "no reference has this action"
     return (
-        Metric(f"precision_{name}", f"precision_{name}/kind-v1", precision, _precision(name), applies=applies),
-        Metric(f"recall_{name}", f"recall_{name}/kind-v1", recall, _recall(name), applies=applies),
+        Metric(f"precision_{name}", f"precision_{name}/kind-v1", precision, _precision(name), undefined=unpredicted),
+        Metric(f"recall_{name}", f"recall_{name}/kind-v1", recall, _recall(name), undefined=unasked),
     )
 
 
@@ -163,36 +200,61 @@ _CAPTIONING = (
         "meteor",
         "meteor/molt5-v1",
         f"Mean METEOR (nltk: alpha .9, beta 3, gamma .5, Porter stems, WordNet 3.0) {_SUBWORD}.",
-        lambda p: mean_of(p.meteor),
+        lambda p: _similarity(p.meteor),
+    ),
+    Metric(
+        "bertscore",
+        "bertscore/roberta-large-17-v1",
+        "Mean BERTScore F (package bert_score: roberta-large, layer 17, no idf weights, not rescaled) of the raw "
+        "texts.",
+        lambda p: mean_of(p.bertscore),
+    ),
+    Metric(
+        "hallucinated_groups",
+        "hallucinated_groups/smarts-v1",
+        f"Mean number of functional groups, of a pinned list of {len(groups.GROUPS)}, that a caption names and its "
+        "molecule does not have.",
+        lambda p: mean_of(p.groups[:, 1], _of_references(p)),
+        higher_is_better=False,
+    ),
+    Metric(
+        "hallucinated_share",
+        "hallucinated_share/smarts-v1",
+        "Share of the functional groups that captions name, of the same list, that their molecules do not have.",
+        lambda p: ratio_of(p.groups[:, 1], p.groups[:, 0]),
+        higher_is_better=False,
+        undefined="no caption names a group of the list",
     ),
     _text2mol("text_text2mol_metric.py"),
     Metric("bleu2_words", "bleu2/words-v1", f"Corpus BLEU-2 {_WORD}.", lambda p: _bleu(p.word_counts, 2)),
     Metric("bleu4_words", "bleu4/words-v1", f"Corpus BLEU-4 {_WORD}.", lambda p: _bleu(p.word_counts, 4)),
 )
+_CHARACTER_BLEU = Metric(
+    "bleu",
+    "bleu/molt5-v1",
+    "Corpus BLEU-4 over the characters of the SMILES strings, no smoothing.",
+    lambda p: _bleu(p.character_counts, 4),
+)
+_LEVENSHTEIN = Metric(
+    "levenshtein",
+    "levenshtein/molt5-v1",
+    "Mean Levenshtein distance of the SMILES strings, in characters.",
+    lambda p: mean_of(molecules.levenshtein(p.references, p.best)),
+    higher_is_better=False,
+)
 _GENERATION = (
-    Metric(
-        "bleu",
-        "bleu/molt5-v1",
-        "Corpus BLEU-4 over the characters of the SMILES strings, no smoothing.",
-        lambda p: _bleu(p.character_counts, 4),
-    ),
+    _CHARACTER_BLEU,
     Metric(
         "exact",
         "exact/inchi-v2",
         "Share of predictions with the reference's InChI, dative bonds drawn as charges (its canonical SMILES where "
         "neither has an InChI).",
-        lambda p: mean_of(p.molecules["exact"], _joined(_misses(p.molecules["parses"]), _without_inchi(p.molecules))),
+        lambda p: share_of(
+            p.molecules["exact"] == 1, _joined(_misses(p.molecules["parses"]), _without_inchi(p.molecules))
+        ),
     ),
-    Metric(
-        "levenshtein",
-        "levenshtein/molt5-v1",
-        "Mean Levenshtein distance of the SMILES strings, in characters.",
-        lambda p: mean_of(molecules.levenshtein(p.references, p.best)),
-        higher_is_better=False,
-    ),
-    _tanimoto("maccs", "MACCS keys"),
-    _tanimoto("rdk", "RDKit path fingerprints (2048 bits, paths of 1 to 7 bonds)"),
-    _tanimoto("morgan", "Morgan fingerprints (radius 2, counts)"),
+    _LEVENSHTEIN,
+    *map(_tanimoto, _FINGERPRINTS),
     Metric(
         "fcd",
         "fcd/chemnet350-v1",
@@ -202,20 +264,54 @@ _GENERATION = (
         higher_is_better=False,
     ),
     _validity(lambda p: p.molecules["valid"]),
+    Metric(
+        "scaffold",
+        "scaffold/murcko-v1",
+        "Share of predictions with the reference's Bemis-Murcko scaffold, without stereochemistry, over the references "
+        "that have a ring; a prediction that does not parse is a miss.",
+        lambda p: replace(mean_of(p.molecules["scaffold"]), kind="share"),
+        undefined="no reference has a ring",
+    ),
+    Metric(
+        "uniqueness",
+        "uniqueness/canonical-v1",
+        "Different molecules by predictions that parse, as RDKit canonical SMILES.",
+        lambda p: _similarity(p.uniqueness),
+    ),
+    Metric(
+        "novelty",
+        "novelty/canonical-v1",
+        "Share of predictions that parse whose molecule is none of the training set's, as RDKit canonical SMILES.",
+        lambda p: replace(mean_of(p.novelty), kind="share"),
+    ),
     _text2mol("mol_text2mol_metric.py"),
 )
-_RANKS = (1, 2, 3, 5, 10)
+_RANKS = (1, 2, 3, 5, 10, 20, 50)
 _REACTION = (
     *(_top(k) for k in _RANKS),
     *(_top(k, "rank_nostereo") for k in _RANKS),
+    *(_top(k, "rank_maxfrag") for k in (1, 3, 5, 10)),
     _validity(lambda p: p.ranks["valid"]),
     Metric(
         "invalid",
         "invalid/k-best-v2",
         "Mean share of an example's k predictions, not only the best, that RDKit does not parse.",
-        lambda p: mean_of(p.ranks["invalid"]),
+        lambda p: _similarity(p.ranks["invalid"]),
         higher_is_better=False,
     ),
+    Metric(
+        "exact",
+        "exact/inchi-fragments-v1",
+        "Share of best predictions with the reference's InChI, of all fragments together and without atom maps (its "
+        "canonical SMILES where neither has an InChI); ~ counts as a dot.",
+        lambda p: share_of(
+            p.similarities["exact"] == 1, _joined(_misses(p.ranks["parses"]), _without_inchi(p.similarities))
+        ),
+        by_class=True,
+    ),
+    *map(_tanimoto_of_reactions, _FINGERPRINTS),
+    _CHARACTER_BLEU,
+    _LEVENSHTEIN,
 )
 _ROUND_TRIPS = (
     _round_trip(
@@ -224,6 +320,30 @@ _ROUND_TRIPS = (
         "Share of best predictions from which a forward model predicts the product, as RDKit canonical SMILES.",
     ),
     _round_trip("round_trip_nostereo", "rank_nostereo", "round_trip with stereochemistry removed from both sides."),
+    Metric(
+        "round_trip_all",
+        "round_trip_all/forward-model-v1",
+        "Mean share of an example's k predictions, not only the best, from which the forward model predicts the "
+        "product.",
+        lambda p: _similarity(p.ways_back[:, 1] / p.ways_back[:, 0]),
+        by_class=True,
+    ),
+    Metric(
+        "round_trip_coverage",
+        "round_trip_coverage/forward-model-v1",
+        "Share of products that the forward model predicts from at least one of the k predictions (Schwaller et al. "
+        "2020).",
+        lambda p: share_of(p.ways_back[:, 1] > 0),
+        by_class=True,
+    ),
+    Metric(
+        "round_trip_diversity",
+        "round_trip_diversity/forward-model-v1",
+        "Mean share of an example's k predictions that are different sets of reactants from which the forward model "
+        "predicts the product.",
+        lambda p: _similarity(p.ways_back[:, 2] / p.ways_back[:, 0]),
+        by_class=True,
+    ),
 )
 _ACTIONS = (
     Metric(
@@ -233,10 +353,17 @@ _ACTIONS = (
         lambda p: _bleu(p.action_counts, 2),
     ),
     Metric(
+        "bleu_modified",
+        "bleu_modified/vaucher-v1",
+        "Corpus BLEU-4 over the text split at white space, no smoothing, texts of fewer than four words filled up to "
+        "four (Vaucher et al. 2020).",
+        lambda p: _bleu(p.padded_action_counts, 4),
+    ),
+    Metric(
         "exact",
         "exact/text-v1",
         "Share of predictions that are the reference's text, white space around it aside.",
-        lambda p: mean_of(actions.exact(p.references, p.best)),
+        lambda p: share_of(actions.exact(p.references, p.best)),
     ),
     _near(90),
     _near(75),

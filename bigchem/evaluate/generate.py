@@ -48,6 +48,15 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
+class BatchLoss:
+    """total: summed cross-entropy of a batch. rows, tokens: of each of its rows, the same and the target tokens."""
+
+    total: float
+    rows: list[float]
+    tokens: list[int]
+
+
+@dataclass(frozen=True)
 class Part:
     """What one of several ranks or tasks does of a task's rows.
 
@@ -217,8 +226,8 @@ def predict(
 
 
 @torch.no_grad()
-def token_loss(model_dir: Path, task_rows: Rows, part: Part, device: torch.device) -> dict[int, tuple[float, int]]:
-    """(summed cross-entropy, target tokens) of each of a part's batches, by the packed model."""
+def token_loss(model_dir: Path, task_rows: Rows, part: Part, device: torch.device) -> dict[int, BatchLoss]:
+    """The loss of each of a part's batches, by the packed model."""
     if not part.batches:
         return {}
     model = load_pretrained(model_dir, dropout=0.0).eval().to(device)
@@ -226,8 +235,9 @@ def token_loss(model_dir: Path, task_rows: Rows, part: Part, device: torch.devic
     for number, batch in part.batches.items():
         sources = [np.array(part.source(task_rows, row)) for row in batch]
         targets = [task_rows.tokens(row)[1] for row in batch]
-        loss = model(pack(sources, targets, np.zeros(len(batch), dtype=np.int64)).to(device))
-        found[number] = (float(loss.total), int(loss.counts.sum()))
+        model.num_tasks = len(batch)  # so that the model's sums for each "task" are those of each row
+        loss = model(pack(sources, targets, np.arange(len(batch))).to(device))
+        found[number] = BatchLoss(float(loss.total), loss.per_task.tolist(), loss.counts.tolist())
     return found
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -12,8 +13,9 @@ from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator, rdMolDescriptors
+from rdkit.Chem.Scaffolds import MurckoScaffold
 
-from bigchem.chemistry import crowded, same_molecule, try_parse
+from bigchem.chemistry import comparable, crowded, same_molecule, try_parse
 
 Floats = NDArray[np.float64]
 
@@ -25,6 +27,11 @@ COLUMNS = ("parses", "valid", "exact", "without_inchi", "crowded", "maccs", "rdk
 """The columns of compare: whether the reference parses, whether the prediction does, whether they are one molecule;
 whether neither has an InChI, so that their canonical SMILES were compared; whether one is too crowded for fingerprints
 (chemistry.crowded); and three similarities."""
+GENERATED = (*COLUMNS, "scaffold", "name")
+"""The columns of compare_generated: also whether the prediction has the reference's scaffold, NaN where the reference
+has none, and the canonical SMILES of the prediction, None where it does not parse."""
+
+_ELEMENT = re.compile(r"Br|Cl|[BCNOPSFIbcnops]")
 
 
 def levenshtein(references: Sequence[str], predictions: Sequence[str]) -> Floats:
@@ -34,7 +41,39 @@ def levenshtein(references: Sequence[str], predictions: Sequence[str]) -> Floats
 
 def compare(references: Sequence[str], predictions: Sequence[str]) -> Floats:
     """Everything that needs RDKit, each molecule parsed once: [pairs, COLUMNS]. Similarities: NaN unless both parse."""
-    return np.array([_compare(*pair) for pair in zip(references, predictions, strict=True)]).reshape(-1, len(COLUMNS))
+    rows = [_compare(*_parsed(*pair)) for pair in zip(references, predictions, strict=True)]
+    return np.array(rows).reshape(-1, len(COLUMNS))
+
+
+def compare_generated(references: Sequence[str], predictions: Sequence[str]) -> NDArray[np.object_]:
+    """compare, and what generation is asked besides: [pairs, GENERATED]."""
+    rows = [_generated(*pair) for pair in zip(references, predictions, strict=True)]
+    return np.array(rows, dtype=object).reshape(-1, len(GENERATED))
+
+
+def scaffold(molecule: Chem.Mol) -> str:
+    """Canonical SMILES of the Bemis-Murcko scaffold, without stereochemistry; empty where there is no ring."""
+    if not molecule.GetRingInfo().NumRings():  # of a chain RDKit takes minutes to find none
+        return ""
+    return Chem.MolToSmiles(MurckoScaffold.GetScaffoldForMol(molecule), isomericSmiles=False)
+
+
+def known(names: Collection[str], training: Iterable[str]) -> set[str]:
+    """Those of the canonical SMILES `names`, by chemistry.comparable, that are molecules of the training set, however
+    it spells them.
+
+    A molecule of the training set is parsed only where its atoms are those of a name: a set of millions takes a minute.
+    """
+    wanted = {_atoms(name) for name in names}
+    alike = ((smiles, try_parse(smiles)) for smiles in training if _atoms(smiles) in wanted)
+    return {comparable(molecule, written=smiles) for smiles, molecule in alike if molecule is not None}.intersection(
+        names
+    )
+
+
+def _atoms(smiles: str) -> str:
+    """The letters of a molecule's elements in order, the same for every spelling: aromatic or not, however charged."""
+    return "".join(sorted(_ELEMENT.findall(smiles))).upper()
 
 
 def frechet_distance(references: Sequence[str], predictions: Sequence[str]) -> float:
@@ -51,9 +90,13 @@ def frechet_distance(references: Sequence[str], predictions: Sequence[str]) -> f
     return float(get_fcd(wanted, predicted)) if min(len(wanted), len(predicted)) >= 2 else float("nan")
 
 
-def _compare(reference: str, prediction: str) -> tuple[float, ...]:
+def _parsed(reference: str, prediction: str) -> tuple[Chem.Mol | None, Chem.Mol | None]:
+    """Both molecules; one object where the texts are one."""
     wanted = try_parse(reference)
-    predicted = wanted if prediction == reference else try_parse(prediction)
+    return wanted, wanted if prediction == reference else try_parse(prediction)
+
+
+def _compare(wanted: Chem.Mol | None, predicted: Chem.Mol | None) -> tuple[float, ...]:
     none = (np.nan, np.nan, np.nan)
     if wanted is None or predicted is None:
         return (wanted is not None, predicted is not None, 0.0, 0.0, 0.0, *none)
@@ -64,6 +107,15 @@ def _compare(reference: str, prediction: str) -> tuple[float, ...]:
     second = first if predicted is wanted else _fingerprints(predicted)
     similarities = map(DataStructs.TanimotoSimilarity, first, second)
     return (1.0, 1.0, same.same, not same.by_inchi, 0.0, *similarities)
+
+
+def _generated(reference: str, prediction: str) -> tuple[float | str | None, ...]:
+    wanted, predicted = _parsed(reference, prediction)
+    match = np.nan
+    if wanted is not None and (whole := scaffold(wanted)):
+        match = float(predicted is wanted or (predicted is not None and scaffold(predicted) == whole))
+    name = None if predicted is None else comparable(predicted, written=prediction)
+    return (*_compare(wanted, predicted), match, name)
 
 
 def _fingerprints(molecule: Chem.Mol) -> tuple[Any, Any, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bigchem.evaluate import actions, molecules, reactions, text
+from bigchem.evaluate import actions, bertscore, groups, molecules, reactions, text
 from bigchem.evaluate.pool import over_cores
 
 Floats = NDArray[np.float64]
@@ -25,20 +27,21 @@ class UnavailableError(Exception):
 class Pairs:
     """sources, references [examples]; predictions: per example the k-best list, best first, never empty.
 
-    products: what a forward model makes of each best prediction, if there is one. workers: processes for what is
-    expensive.
+    products: what a forward model makes of the first predictions of each, at least of the best, if there is one.
+    workers: processes for what is expensive. training: the molecules that the model was trained to generate, if known.
     """
 
     sources: list[str]
     references: list[str]
     predictions: list[list[str]]
-    products: list[str] | None = None
+    products: list[list[str]] | None = None
     workers: int = 1
+    training: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         lists = (self.sources, self.references, self.predictions, self.products)
         lengths = {len(one) for one in lists if one is not None}
-        if len(lengths) != 1 or 0 in lengths or not all(self.predictions):
+        if len(lengths) != 1 or 0 in lengths or not all(self.predictions) or not all(self.products or [True]):
             raise ValueError("sources, references and predictions need one length, and every example a prediction")
 
     @cached_property
@@ -47,9 +50,14 @@ class Pairs:
         return [ranked[0] for ranked in self.predictions]
 
     @cached_property
-    def shortest(self) -> int:
-        """Length of the shortest k-best list."""
-        return min(map(len, self.predictions))
+    def longest(self) -> int:
+        """Length of the longest k-best list."""
+        return max(map(len, self.predictions))
+
+    def shorter_than(self, k: int) -> str:
+        """The note about lists with fewer than k predictions; empty where there is none."""
+        short = sum(len(ranked) < k for ranked in self.predictions)
+        return f"lists of fewer than {k} predictions: {short} of {len(self.predictions)}" if short else ""
 
     @cached_property
     def subwords(self) -> tuple[list[list[str]], list[list[str]]]:
@@ -84,6 +92,12 @@ class Pairs:
         return text.bleu_counts(references, best, order=2)
 
     @cached_property
+    def padded_action_counts(self) -> Floats:
+        """bleu_counts up to order 4 over action texts of at least four tokens."""
+        references, best = ([actions.padded(one) for one in side] for side in (self.references, self.best))
+        return text.bleu_counts(references, best, order=4)
+
+    @cached_property
     def rouge(self) -> Floats:
         """The three columns of text.rouge."""
         return over_cores(text.rouge, self.references, self.best, self.workers, _SMALL_TEXT)
@@ -99,10 +113,52 @@ class Pairs:
         return over_cores(partial(text.meteor, nltk_data=folder), *self.subwords, self.workers, _SMALL_TEXT)
 
     @cached_property
+    def bertscore(self) -> Floats:
+        """BERTScore F of each pair of raw texts."""
+        remedy = "needs package bert_score and roberta-large: pip install 'bigchem[bertscore]', BIGCHEM_ROBERTA=FOLDER"
+        model = bertscore.find_roberta()
+        if model is None:
+            raise UnavailableError(remedy)
+        try:
+            return bertscore.bertscore(self.references, self.best, model)
+        except ImportError:
+            raise UnavailableError(remedy) from None
+
+    @cached_property
+    def groups(self) -> Floats:
+        """groups.counts of the best predictions against the molecules that they describe."""
+        return groups.counts(self.sources, self.best)
+
+    @cached_property
+    def reference_groups(self) -> Floats:
+        """groups.counts of the references."""
+        return groups.counts(self.sources, self.references)
+
+    @cached_property
+    def generated(self) -> dict[str, NDArray[np.object_]]:
+        """The columns of molecules.compare_generated."""
+        table = over_cores(molecules.compare_generated, self.references, self.best, self.workers)
+        return dict(zip(molecules.GENERATED, table.T, strict=True))
+
+    @cached_property
     def molecules(self) -> dict[str, Floats]:
-        """The columns of molecules.compare."""
-        table = over_cores(molecules.compare, self.references, self.best, self.workers)
-        return dict(zip(molecules.COLUMNS, table.T, strict=True))
+        """The columns of molecules.compare_generated that are numbers."""
+        return {name: column.astype(np.float64) for name, column in self.generated.items() if name != "name"}
+
+    @cached_property
+    def uniqueness(self) -> Floats:
+        """[examples] 1 / predictions that are this molecule; NaN where the prediction is none."""
+        times = Counter(self.generated["name"])
+        return np.array([np.nan if name is None else 1 / times[name] for name in self.generated["name"]])
+
+    @cached_property
+    def novelty(self) -> Floats:
+        """[examples] whether the training set lacks the prediction's molecule; NaN where the prediction is none."""
+        if self.training is None:
+            raise UnavailableError("needs the training set: add --train-set FILE, a molecule on each line")
+        names = self.generated["name"]
+        known = molecules.known(set(names) - {None}, self.training)
+        return np.array([np.nan if name is None else float(name not in known) for name in names])
 
     @cached_property
     def ranks(self) -> dict[str, Floats]:
@@ -111,13 +167,30 @@ class Pairs:
         return dict(zip(reactions.COLUMNS, table.T, strict=True))
 
     @cached_property
+    def similarities(self) -> dict[str, Floats]:
+        """The columns of reactions.similarities of the best predictions."""
+        table = over_cores(reactions.similarities, self.references, self.best, self.workers)
+        return dict(zip(reactions.SIMILARITIES, table.T, strict=True))
+
+    @cached_property
     def round_trip(self) -> dict[str, Floats]:
         """The columns of reactions.ranks, of the forward model's products against the sources."""
+        table = over_cores(reactions.ranks, self.sources, [made[:1] for made in self._made], self.workers)
+        return dict(zip(reactions.COLUMNS, table.T, strict=True))
+
+    @cached_property
+    def ways_back(self) -> Floats:
+        """reactions.ways_back of all predictions."""
+        tried = list(zip(self.predictions, self._made, strict=True))
+        if any(len(ranked) != len(made) for ranked, made in tried):
+            raise UnavailableError("needs the forward model's products of all k predictions: add --forward-model MODEL")
+        return over_cores(reactions.ways_back, self.sources, tried, self.workers)
+
+    @property
+    def _made(self) -> list[list[str]]:
         if self.products is None:
             raise UnavailableError("needs a forward model: add --forward-model MODEL, which may be the model itself")
-        made = [[product] for product in self.products]
-        table = over_cores(reactions.ranks, self.sources, made, self.workers)
-        return dict(zip(reactions.COLUMNS, table.T, strict=True))
+        return self.products
 
     @cached_property
     def action_matches(self) -> dict[str, Floats]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from bigchem.errors import unknown
 from bigchem.evaluate.definitions import PROTOCOL, Metric
-from bigchem.evaluate.intervals import Statistic, percentile_intervals
+from bigchem.evaluate.intervals import Interval, Method, Statistic, intervals
 from bigchem.evaluate.pairs import Pairs, UnavailableError
 
 
@@ -15,8 +18,9 @@ from bigchem.evaluate.pairs import Pairs, UnavailableError
 class Score:
     """One number of the protocol.
 
-    value: None where it is n/a; `note` then has the remedy. low, high: 95 % interval, None where none was asked for or
-    can be had. n: examples that count. definition: an id of definitions.DEFINITIONS.
+    value: None where it is n/a; `note` then has the reason and the remedy. low, high: 95 % interval, None where none
+    was asked for or can be had. n: examples that count. definition: an id of definitions.DEFINITIONS. interval: how
+    low and high were found. group: the class of examples that it is over, such as "class 3"; empty: all of them.
     """
 
     task: str
@@ -27,6 +31,8 @@ class Score:
     n: int
     definition: str
     note: str = ""
+    interval: Method = ""
+    group: str = ""
 
 
 def score_task(
@@ -35,23 +41,31 @@ def score_task(
     references: list[str],
     predictions: list[list[str]],
     *,
-    products: list[str] | None = None,
+    products: list[list[str]] | None = None,
+    training: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
     bootstrap: int = 0,
     seed: int = 0,
     workers: int = 1,
 ) -> list[Score]:
     """Scores k-best predictions (best first) of one task by every metric of the protocol.
 
-    products: what a forward model makes of each best prediction, for the round trip of retrosynthesis. bootstrap:
-    resamples of the examples for 95 % intervals, the same for all metrics; 0: none. workers: processes.
+    products: what a forward model makes of each example's first predictions, for the round trip of retrosynthesis.
+    training: the molecules that the model was trained to generate, for the novelty of generation. classes: of each
+    example, the class whose metrics stand apart behind those of all; empty: of no class. bootstrap: resamples of the
+    examples for 95 % intervals, the same for all metrics; 0: no intervals, Wilson's neither. workers: processes.
     UserError for an unknown task; ValueError for lists of unequal length, no examples or an empty k-best list.
     """
-    metrics, computed = outcomes(task, Pairs(sources, references, predictions, products, workers))
-    limits = _limits(computed, bootstrap, seed)
-    return [
-        _score(task, metric, outcome, limit, len(references))
-        for metric, outcome, limit in zip(metrics, computed, limits, strict=True)
-    ]
+    pairs = Pairs(sources, references, predictions, products, workers, training)
+    metrics, computed = outcomes(task, pairs)
+    scores = scored(task, metrics, computed, len(references), bootstrap, seed)
+    for name in sorted({one for one in classes or () if one}, key=_natural):
+        members = np.array([one == name for one in classes or ()])
+        both = ((m, o) for m, o in zip(metrics, computed, strict=True) if m.by_class)
+        chosen = {metric: outcome.of(members) for metric, outcome in both if isinstance(outcome, Statistic)}
+        listed = scored(task, list(chosen), list(chosen.values()), int(members.sum()), bootstrap, seed)
+        scores += [replace(score, group=f"class {name}") for score in listed]
+    return scores
 
 
 Outcome = Statistic | float | UnavailableError
@@ -59,37 +73,51 @@ Outcome = Statistic | float | UnavailableError
 
 
 def outcomes(task: str, pairs: Pairs) -> tuple[list[Metric], list[Outcome]]:
-    """The metrics of a task that these pairs can have, and what became of each. UserError for an
-    unknown task."""
+    """The metrics of a task, and what became of each over these pairs. UserError for an unknown task."""
     if task not in PROTOCOL:
         unknown("task", task, list(PROTOCOL))
-    metrics = [metric for metric in PROTOCOL[task] if metric.needs <= pairs.shortest and metric.applies(pairs)]
+    metrics = list(PROTOCOL[task])
     return metrics, [_attempt(metric, pairs) for metric in metrics]
+
+
+def scored(
+    task: str, metrics: Sequence[Metric], outcomes: Sequence[Outcome], examples: int, resamples: int, seed: int
+) -> list[Score]:
+    """The outcomes as scores, with intervals if there are resamples. examples: how many there are."""
+    statistics = [outcome for outcome in outcomes if isinstance(outcome, Statistic)]
+    found = iter(intervals(statistics, resamples, seed) if resamples else [])
+    return [
+        _score(task, metric, outcome, next(found, _NONE) if isinstance(outcome, Statistic) else _NONE, examples)
+        for metric, outcome in zip(metrics, outcomes, strict=True)
+    ]
+
+
+_NONE = Interval()
+
+
+def _natural(name: str) -> tuple[bool, int, str]:
+    """Order of classes: numbers by their size, then names."""
+    return (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)
 
 
 def _attempt(metric: Metric, pairs: Pairs) -> Outcome:
     try:
+        if metric.needs > pairs.longest:
+            raise UnavailableError(f"the longest list has {pairs.longest} prediction{'s' * (pairs.longest > 1)}")
         return metric.compute(pairs)
     except UnavailableError as missing:
         return missing
 
 
-def _limits(outcomes: list[Outcome], resamples: int, seed: int) -> list[tuple[float, float]]:
-    """An interval for each outcome, NaN where there is none."""
-    statistics = [outcome for outcome in outcomes if isinstance(outcome, Statistic)]
-    found = iter(percentile_intervals(statistics, resamples, seed) if resamples else [])
-    none = (math.nan, math.nan)
-    return [next(found, none) if isinstance(outcome, Statistic) else none for outcome in outcomes]
-
-
-def _score(task: str, metric: Metric, outcome: Outcome, limit: tuple[float, float], examples: int) -> Score:
+def _score(task: str, metric: Metric, outcome: Outcome, interval: Interval, examples: int) -> Score:
+    missing = Score(task, metric.name, None, None, None, 0, metric.definition)
     if isinstance(outcome, UnavailableError):
-        return Score(task, metric.name, None, None, None, 0, metric.definition, str(outcome))
+        return replace(missing, note=str(outcome))
     if isinstance(outcome, Statistic):
         value, n, note = outcome.value, outcome.n, outcome.note
     else:
         value, n, note = outcome, examples, ""
     if math.isnan(value):
-        return Score(task, metric.name, None, None, None, 0, metric.definition, "undefined: no prediction counts")
-    low, high = (None if math.isnan(end) else end for end in limit)
-    return Score(task, metric.name, value, low, high, n, metric.definition, note)
+        return replace(missing, note=metric.undefined)
+    low, high = (None if math.isnan(end) else end for end in (interval.low, interval.high))
+    return Score(task, metric.name, value, low, high, n, metric.definition, note, interval.method)

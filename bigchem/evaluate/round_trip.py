@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
 
 from bigchem.config import EvaluateConfig
@@ -18,15 +19,15 @@ _AT_ONCE = 256
 
 
 def products(
-    model_dir: Path, reactants: Sequence[str], config: EvaluateConfig, file: Path | None, progress: Progress
-) -> list[str]:
-    """The best prediction of a forward model for each text of reactants, by config's beams.
+    model_dir: Path, ranked: Sequence[Sequence[str]], config: EvaluateConfig, file: Path | None, progress: Progress
+) -> list[list[str]]:
+    """The best prediction of a forward model for every text of the lists of reactants, by config's beams.
 
     They are kept in file, if there is one, which has to be of this model and these settings, and are not predicted
     again. Equal texts are predicted once.
     """
     known = {} if file is None else {line["source"]: line["prediction"] for line in read_lines(file, ROUND_TRIP)}
-    todo = [text for text in dict.fromkeys(reactants) if text not in known]
+    todo = [text for text in dict.fromkeys(chain.from_iterable(ranked)) if text not in known]
     if todo:
         from bigchem.evaluate.predictor import Predictor
 
@@ -37,12 +38,12 @@ def products(
         with kept as out, progress.bar("forward model", len(todo)) as bar:
             for start in range(0, len(todo), _AT_ONCE):
                 part = todo[start : start + _AT_ONCE]
-                for text, ranked in zip(part, predictor.predict("forward", part, best, quiet), strict=True):
-                    known[text] = ranked[0].text
+                for text, found in zip(part, predictor.predict("forward", part, best, quiet), strict=True):
+                    known[text] = found[0].text
                     if out is not None:
-                        line = {"source": text, "prediction": ranked[0].text}
+                        line = {"source": text, "prediction": found[0].text}
                         out.write(json.dumps(line, ensure_ascii=False) + "\n")
                 if out is not None:
                     out.flush()
                 bar.advance(len(part))
-    return [known[text] for text in reactants]
+    return [[known[text] for text in one] for one in ranked]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -19,11 +23,23 @@ from bigchem.data.plan import open_data
 from bigchem.data.shards import Data
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
-from bigchem.evaluate.generate import PREDICTED, Part, part_of, predict, read_lines, sources_cut, token_loss
+from bigchem.evaluate.generate import (
+    PREDICTED,
+    BatchLoss,
+    Part,
+    part_of,
+    predict,
+    read_lines,
+    sources_cut,
+    token_loss,
+)
+from bigchem.evaluate.intervals import Interval, intervals, ratio_of
 from bigchem.evaluate.protocol import Score, score_task
 from bigchem.evaluate.published import beside
 from bigchem.evaluate.respelled import Respelled
 from bigchem.evaluate.round_trip import ROUND_TRIP, products
+from bigchem.evaluate.shown import markdown
+from bigchem.evaluate.training_set import molecules_of
 from bigchem.model import hf_config, presets
 from bigchem.progress import Progress
 from bigchem.records import Count, RecordError
@@ -126,7 +142,8 @@ def predict_part(subject: Subject, config: EvaluateConfig, part: int, parts: int
         own = _part(subject, config, task, part, parts)
         predict(subject.model_dir, rows, own, config, predictions / f"{task}.rank{part}.jsonl", device, progress)
         if not (file := _losses(subject, task, part, parts)).is_file():
-            strict.write_atomically(file, json.dumps(token_loss(subject.model_dir, rows, own, device)))
+            losses = token_loss(subject.model_dir, rows, own, device)
+            strict.write_atomically(file, json.dumps({number: asdict(loss) for number, loss in losses.items()}))
 
 
 def parts_left(subject: Subject, config: EvaluateConfig, parts: int) -> list[int]:
@@ -181,16 +198,6 @@ def model_hash(model_dir: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def markdown(scores: list[Score]) -> str:
-    """The scores as a Markdown table."""
-    lines = ["| task | metric | value | 95 % interval | n | definition |", "|---|---|---|---|---|---|"]
-    for s in scores:
-        value = "n/a" if s.value is None else f"{s.value:.4f}"
-        interval = "" if s.low is None or s.high is None else f"{s.low:.4f} - {s.high:.4f}"
-        lines.append(f"| {s.task} | {s.metric} | {value} | {interval} | {s.n} | {s.note or s.definition} |")
-    return "\n".join(lines) + "\n"
-
-
 def _identity(subject: Subject, config: EvaluateConfig, sha256: str) -> dict[str, Any]:
     decoding = {"num_beams": config.num_beams, "num_return": config.num_return, "max_new_tokens": config.max_new_tokens}
     return {
@@ -230,10 +237,10 @@ def _losses(subject: Subject, task: str, part: int, parts: int) -> Path:
     return subject.out / "predictions" / f"{task}.rank{part}of{parts}.loss.json"
 
 
-def _losses_of(file: Path) -> dict[int, tuple[float, int]]:
-    """Of each batch, the summed loss and its tokens; UserError for a damaged file."""
-    hint = f"remove it, and {AGAIN}"
-    found = records.as_kind(dict[str, tuple[float, int]], records.load(file, hint=hint), str(file), hint=hint)
+def _losses_of(file: Path) -> dict[int, BatchLoss]:
+    """The loss of each batch; UserError for a damaged file, or one of an older version."""
+    hint = f"remove it, and {AGAIN}: what is predicted stays"
+    found = records.as_kind(dict[str, BatchLoss], records.load(file, hint=hint), str(file), hint=hint)
     if not all(number.isdecimal() for number in found):
         raise RecordError("a batch without a number", str(file), hint)
     return {int(number): loss for number, loss in found.items()}
@@ -243,7 +250,7 @@ def _score(subject: Subject, task: str, config: EvaluateConfig) -> list[Score]:
     predictions = subject.out / "predictions"
     parts = predictions.glob(f"{task}.rank*.jsonl")
     lines = {line["row"]: line for part in parts for line in read_lines(part, PREDICTED)}
-    losses: dict[int, tuple[float, int]] = {}
+    losses: dict[int, BatchLoss] = {}
     for file in predictions.glob(f"{task}.rank*.loss.json"):
         losses |= _losses_of(file)
     whole = _part(subject, config, task, 0, 1).batches
@@ -253,29 +260,43 @@ def _score(subject: Subject, task: str, config: EvaluateConfig) -> list[Score]:
     listed = [lines[row] for row in sorted(rows)]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in listed)
     strict.write_atomically(predictions / f"{task}.jsonl", text)
+    ranked = [line["predictions"] for line in listed]
     scores = score_task(
         task,
         [line["source"] for line in listed],
         [line["target"] for line in listed],
-        [line["predictions"] for line in listed],
-        products=_products(subject, config, task, [line["predictions"][0] for line in listed]),
+        ranked,
+        products=_products(subject, config, task, ranked),
+        training=molecules_of(subject.data) if task == "generation" and isinstance(subject.data, Data) else None,
         bootstrap=config.bootstrap,
     )
-    total, count = sum(losses[n][0] for n in whole), sum(losses[n][1] for n in whole)
-    return [Score(task, "loss", total / count, None, None, count, "loss/token-mean-v1"), *scores]
+    return [loss_score(task, [losses[number] for number in whole], config.bootstrap), *scores]
 
 
-def _products(subject: Subject, config: EvaluateConfig, task: str, best: list[str]) -> list[str] | None:
-    """What the forward model makes of the best predictions of retrosynthesis; without one, what is kept of the one
-    that results.json names, if that is whole."""
+def loss_score(task: str, losses: Sequence[BatchLoss], bootstrap: int) -> Score:
+    """Mean cross-entropy of all target tokens; its interval by resampling rows, as for the metrics."""
+    rows = np.array([row for loss in losses for row in loss.rows])
+    tokens = np.array([count for loss in losses for count in loss.tokens])
+    found = intervals([ratio_of(rows, tokens, "number")], bootstrap, 0)[0] if bootstrap else Interval()
+    low, high = (None if math.isnan(end) else end for end in (found.low, found.high))
+    value, count = sum(loss.total for loss in losses) / tokens.sum(), int(tokens.sum())
+    return Score(task, "loss", float(value), low, high, count, "loss/token-mean-v1", interval=found.method)
+
+
+def _products(subject: Subject, config: EvaluateConfig, task: str, ranked: list[list[str]]) -> list[list[str]] | None:
+    """What the forward model makes of the predictions of retrosynthesis; without one, what is kept of the one that
+    results.json names, if that is whole: of all predictions, or of the best."""
     sha256 = _forward_model(subject)
     if task != "retrosynthesis" or sha256 is None:
         return None
     file = subject.out / "predictions" / f"round_trip.{sha256}.jsonl"
     if subject.forward_model is not None:
-        return products(subject.forward_model, best, config, file, Progress())
+        return products(subject.forward_model, ranked, config, file, Progress())
     known = {line["source"]: line["prediction"] for line in read_lines(file, ROUND_TRIP)}
-    return [known[text] for text in best] if known.keys() >= set(best) else None
+    for listed in (ranked, [one[:1] for one in ranked]):
+        if known.keys() >= set(chain.from_iterable(listed)):
+            return [[known[text] for text in one] for one in listed]
+    return None
 
 
 def _forward_model(subject: Subject) -> str | None:

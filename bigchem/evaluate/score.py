@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-from rich.markup import escape
-from rich.table import Table
 
 from bigchem.chemistry import dotted, try_parse
 from bigchem.errors import UserError
+from bigchem.evaluate.classes import classes_of
 from bigchem.evaluate.predictions import AS_IT_LOOKS, Examples, ReadAs, read_examples
 from bigchem.evaluate.protocol import Score, score_task
+from bigchem.evaluate.training_set import read_training_set
 from bigchem.progress import Progress
 from bigchem.tasks import TASKS, check_labelled
 
@@ -28,6 +25,8 @@ def score_file(
     how: ReadAs = AS_IT_LOOKS,
     *,
     forward_model: Path | None = None,
+    training: Path | None = None,
+    classes: Path | None = None,
     bootstrap: int = 0,
     seed: int = 0,
     workers: int = 1,
@@ -35,17 +34,29 @@ def score_file(
     """Scores a file of predictions: examples_of, then protocol.score_task.
 
     forward_model: a consolidated model's folder, for the round trip of retrosynthesis, by FORWARD_BEAMS beams.
-    UserError with any other task.
+    training: see read_training_set, for the novelty of generation. classes: see classes_of. UserError for one of them
+    with any other task.
     """
+    if training is not None and task != "generation":
+        raise UserError(f"goes with generation, not with {task}", "--train-set")
     if forward_model is not None:
         check_round_trip(task, path, how)
     read = examples_of(task, path, how)
     for what, count in read.counts.items():
         Progress().say(f"{path}: {count} {what}")
     sources, references, predictions = read.sources, read.single(str(path)), read.predictions
-    made = None if forward_model is None else _products(forward_model, [ranked[0] for ranked in predictions])
+    made = None if forward_model is None else _products(forward_model, predictions)
     return score_task(
-        task, sources, references, predictions, products=made, bootstrap=bootstrap, seed=seed, workers=workers
+        task,
+        sources,
+        references,
+        predictions,
+        products=made,
+        training=None if training is None else read_training_set(training),
+        classes=None if classes is None else classes_of(classes, task, sources, references),
+        bootstrap=bootstrap,
+        seed=seed,
+        workers=workers,
     )
 
 
@@ -72,39 +83,8 @@ def check_round_trip(task: str, path: str | Path, how: ReadAs = AS_IT_LOOKS) -> 
     examples_of(task, path, how)
 
 
-def _products(forward_model: Path, best: list[str]) -> list[str]:
+def _products(forward_model: Path, predictions: list[list[str]]) -> list[list[str]]:
     from bigchem.config import EvaluateConfig
     from bigchem.evaluate.round_trip import products
 
-    return products(forward_model, best, EvaluateConfig(num_beams=FORWARD_BEAMS), None, Progress())
-
-
-def table(scores: list[Score]) -> Table:
-    """The scores for a terminal, a section per task; a column for notes where there are any."""
-    out = Table("task", "metric")
-    for name in ("value", "95 % interval", "n"):
-        out.add_column(name, justify="right")
-    out.add_column("definition")
-    noted = any(score.note for score in scores)
-    if noted:
-        out.add_column("note")
-    for score, following in zip(scores, [*scores[1:], None], strict=True):
-        value = "n/a" if score.value is None else f"{score.value:.4f}"
-        interval = "" if score.low is None or score.high is None else f"{score.low:.4f} .. {score.high:.4f}"
-        last = following is None or following.task != score.task
-        out.add_row(
-            score.task,
-            score.metric,
-            value,
-            interval,
-            str(score.n),
-            score.definition,
-            *([escape(score.note)] if noted else []),
-            end_section=last,
-        )
-    return out
-
-
-def to_json(scores: list[Score]) -> list[dict[str, Any]]:
-    """The scores as JSON values, one object each, keys as in Score; n/a is null."""
-    return [asdict(score) for score in scores]
+    return products(forward_model, predictions, EvaluateConfig(num_beams=FORWARD_BEAMS), None, Progress())

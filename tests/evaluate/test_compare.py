@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from bigchem.errors import UserError
 from bigchem.evaluate.compare import compare_files, table, to_json
@@ -30,7 +31,11 @@ def by_metric(differences):
 def test_a_file_does_not_differ_from_itself(tmp_path):
     path = written(tmp_path / "a.jsonl", ["CCO", "CC"] * 20)
     found = compare_files("forward", path, path, bootstrap=50)
-    assert {(d.difference, d.low, d.high, d.verdict) for d in found} == {(0.0, 0.0, 0.0, "open")}
+    scored = [d for d in found if d.first is not None]
+    assert {(d.difference, d.verdict) for d in scored} == {(0.0, "open")}
+    assert {(d.low, d.high) for d in scored if d.metric == "morgan"} == {(0.0, 0.0)}
+    top = by_metric(found)["top1"]
+    assert top.low == -top.high < 0  # forty examples cannot exclude every difference
 
 
 def test_values_are_those_of_each_file_and_the_better_one_is_told(tmp_path):
@@ -45,7 +50,8 @@ def test_values_are_those_of_each_file_and_the_better_one_is_told(tmp_path):
     assert 0 < top.low < top.difference < top.high
     assert (top.verdict, top.n) == ("better", 200)
     assert by_metric(compare_files("forward", b, a, bootstrap=400))["top1"].verdict == "worse"
-    assert "top2" not in by_metric(compare_files("forward", a, b))  # one of the files has no second prediction
+    second = by_metric(compare_files("forward", a, b))["top2"]
+    assert (second.first, second.verdict, second.note) == (None, "n/a", "the longest list has 1 prediction")
 
 
 def test_a_metric_where_less_is_better_is_judged_so(tmp_path, monkeypatch):
@@ -68,6 +74,23 @@ def test_pairs_make_the_interval_as_narrow_as_theory_says(tmp_path):
     share = 40 / 1500
     half = 1.96 * (share * (1 - share) / 1500) ** 0.5
     assert (top.low, top.high) == pytest.approx((share - half, share + half), abs=0.15 * half)
+
+
+@pytest.mark.parametrize(("won", "verdict"), [(5, "open"), (6, "better")])
+def test_a_few_examples_that_differ_are_judged_as_mcnemars_exact_test_judges_them(tmp_path, won, verdict):
+    """p = .0625 of five that all differ to one side, .031 of six; a bootstrap calls four of them no chance."""
+    a = written(tmp_path / "a.jsonl", ["CC"] * 300)
+    b = written(tmp_path / "b.jsonl", ["CCO"] * won + ["CC"] * (300 - won))
+    top = by_metric(compare_files("forward", a, b, bootstrap=200))["top1"]
+    assert top.verdict == verdict
+    assert (scipy.stats.binomtest(won, won).pvalue < 0.05) == (verdict == "better")
+
+
+def test_too_few_examples_have_no_verdict(tmp_path):
+    a, b = written(tmp_path / "a.jsonl", ["CCN"]), written(tmp_path / "b.jsonl", ["CCC"])
+    found = by_metric(compare_files("forward", a, b, bootstrap=50))["morgan"]
+    assert (found.low, found.verdict) == (None, "n/a")
+    assert found.note == "too few for an interval: under 10 examples count"
 
 
 def test_the_interval_of_a_difference_covers_it_nineteen_times_in_twenty(tmp_path):

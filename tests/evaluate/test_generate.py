@@ -165,10 +165,21 @@ def test_a_killed_evaluation_given_again_has_the_results_of_an_undisturbed_one(
 def test_token_loss_is_transformers_loss(small_data: Path, model_dir: Path) -> None:
     rows = Data(small_data).split("test", "generation")
     losses = token_loss(model_dir, rows, part(rows, 0, batch_tokens=300), CPU).values()
-    total, count = sum(loss for loss, _ in losses), sum(count for _, count in losses)
+    total, count = sum(loss.total for loss in losses), sum(sum(loss.tokens) for loss in losses)
     pairs = [rows.tokens(row) for row in range(len(rows))]
     expected = transformers_loss(model_dir, [s.tolist() for s, _ in pairs], [t.tolist() for _, t in pairs])
     assert total / count == pytest.approx(expected, rel=1e-5)
+    assert [sum(loss.rows) for loss in losses] == pytest.approx([loss.total for loss in losses], rel=1e-5)
+
+
+def test_the_loss_of_each_row_is_its_own(small_data: Path, model_dir: Path) -> None:
+    rows = Data(small_data).split("test", "forward")
+    whole = part(rows, 3)
+    (loss,) = token_loss(model_dir, rows, whole, CPU).values()
+    (batch,) = whole.batches.values()
+    for row, total, count in zip(batch, loss.rows, loss.tokens, strict=True):
+        (alone,) = token_loss(model_dir, rows, Part({0: [row]}, 512), CPU).values()
+        assert (total, count) == (pytest.approx(alone.total, rel=1e-5), len(rows.tokens(row)[1]))
 
 
 def test_results_say_what_was_measured_and_a_changed_setting_starts_anew(

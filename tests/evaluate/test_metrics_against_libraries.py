@@ -51,6 +51,7 @@ def test_bleu_of_characters_and_of_actions_is_nltks(pairs: list[tuple[str, str]]
     for task, metric, weights, split in (
         ("generation", "bleu", (0.25,) * 4, list),
         ("actions", "bleu2", (0.5, 0.5), str.split),
+        ("actions", "bleu_modified", (0.25,) * 4, actions.padded),
     ):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -109,7 +110,9 @@ NASTY = ["", " ", "\t", "C(", "*", "*C*", "C" * 3000, "(" * 3000, "日本語 µ 
 def test_every_task_has_a_result_for_what_nobody_hopes_for(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fcd", None)  # a network takes seconds
     for references in (["CCO. STIR"] * len(NASTY), NASTY, NASTY[::-1]):
-        scores = score_task(task, NASTY, references, [[one, one] for one in NASTY], products=NASTY, bootstrap=5)
+        scores = score_task(
+            task, NASTY, references, [[one, one] for one in NASTY], products=[[one, one] for one in NASTY], bootstrap=5
+        )
         json.loads(json.dumps([one.value for one in scores], allow_nan=False))
         for one in scores:
             assert one.value is not None or one.note

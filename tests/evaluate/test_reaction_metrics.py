@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bigchem.evaluate import reactions
+from bigchem.evaluate import molecules, reactions
 
 
 def ranks(reference, predictions):
@@ -17,6 +17,7 @@ def test_rank_is_the_first_place_of_the_reference_in_any_spelling():
         "invalid": 0.25,
         "rank": 2,
         "rank_nostereo": 2,
+        "rank_maxfrag": 2,
     }
 
 
@@ -42,5 +43,24 @@ def test_order_of_reactants_and_atom_maps_do_not_count():
 
 @pytest.mark.parametrize("reference", ["", "C(", "*["])
 def test_a_reference_that_does_not_parse_is_a_miss(reference):
-    found = {"parses": 0, "valid": 0, "invalid": 0.5, "rank": np.inf, "rank_nostereo": np.inf}
+    found = {"parses": 0, "valid": 0, "invalid": 0.5, "rank": np.inf} | {
+        f"rank_{kind}": np.inf for kind in ("nostereo", "maxfrag")
+    }
     assert ranks(reference, [reference, "C"]) == found
+
+
+def test_the_largest_fragment_has_the_most_heavy_atoms():
+    assert reactions.largest("[2H]OC([2H])([2H])[2H].CCCl") == "CCCl"
+    assert reactions.largest("CCO.CCN") == reactions.largest("CCN.CCO") == "CCO"
+    assert reactions.largest("[Na+].[H][H]") == "[Na+]"
+    assert ranks("CCCCO.Cl", ["CCC", "Br.OCCCC"])["rank_maxfrag"] == 1
+
+
+def test_similarities_ignore_maps_and_are_those_of_all_fragments_together():
+    found = reactions.similarities(
+        ["[CH3:1][CH2:2]O.Cl", "CCO", "CC~[Na+]", "C("], ["CCO.Cl", "CCN", "CC.[Na+]", "C"]
+    ).tolist()
+    assert found[0] == found[2] == [1, 0, 0, 1, 1, 1]
+    assert found[1] == molecules.compare(["CCO"], ["CCN"])[0, 2:].tolist()
+    assert np.isnan(found[3][3:]).all()
+    assert found[3][0] == 0

@@ -11,7 +11,8 @@ from bigchem.errors import UserError
 from bigchem.evaluate.compare import compare_files
 from bigchem.evaluate.predictions import ReadAs, read_examples
 from bigchem.evaluate.protocol import Score
-from bigchem.evaluate.score import score_file, table, to_json
+from bigchem.evaluate.score import score_file
+from bigchem.evaluate.shown import class_table, markdown, table, to_json
 
 MOLT5 = 'SMILES\tground truth\toutput\nCC\t"a\u2028b\tb"c\nCO\td, e\t\n'
 READ = (["CC", "CO"], ['"a\u2028b', "d, e"], [['b"c'], [""]])
@@ -212,4 +213,30 @@ def test_table_and_json_show_every_score():
         "n": 0,
         "definition": "fcd/x",
         "note": "pip install 'bigchem[fcd]'",
+        "interval": "",
+        "group": "",
     }
+
+
+def test_metrics_that_are_missing_for_one_reason_share_a_row_that_names_them():
+    scores = [
+        Score("forward", "top1", 0.25, 0.125, 0.5, 8, "top1/x", interval="Wilson"),
+        *(
+            Score("forward", f"top{k}", None, None, None, 0, f"top{k}/x", "the longest list has 1 prediction")
+            for k in (2, 3)
+        ),
+        Score("forward", "maccs", 0.5, None, None, 3, "maccs/x", interval="too few"),
+        Score("forward", "fcd", None, None, None, 0, "fcd/x", "needs a|b"),
+        Score("forward", "top1", 1.0, 0.3, 1.0, 2, "top1/x", group="class 7"),
+    ]
+    lines = markdown(scores).splitlines()
+    assert lines[2:] == [
+        "| forward | top1 | 0.2500 | 0.1250 .. 0.5000 | 8 | top1/x |  |",
+        "| forward | 2 metrics | n/a |  | 0 |  | the longest list has 1 prediction: top2, top3 |",
+        "| forward | maccs | 0.5000 | too few | 3 | maccs/x |  |",
+        r"| forward | fcd | n/a |  | 0 | fcd/x | needs a\|b |",
+    ]
+    out = io.StringIO()
+    Console(width=200, file=out).print(class_table(scores))
+    assert "1.000 (0.3000 .. 1.0000), 2" in out.getvalue()
+    assert class_table(scores[:-1]) is None

@@ -1,0 +1,58 @@
+"""The molecules that a model was trained to generate: for novelty."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bigchem.chemistry import try_parse
+from bigchem.errors import UserError
+
+if TYPE_CHECKING:
+    from bigchem.data.shards import Data
+
+_SMILES = ("smiles", "canonical_smiles")
+_LOOKED_AT = 100
+
+
+def molecules_of(data: Data) -> list[str] | None:
+    """The molecules of the training split of generation; None where it has no such rows."""
+    if "generation" not in data.index.rows("train"):
+        return None
+    rows = data.split("train", "generation")
+    return [rows.text(row)[2] for row in range(len(rows))]
+
+
+def read_training_set(path: Path) -> list[str]:
+    """The molecules of a data folder, or of a text file, plain or .gz.
+
+    The file's column `smiles`, if its first line names one (tabs or commas between columns); else the first word of
+    each line. UserError where there are none, or where none of the first can be read.
+    """
+    if path.is_dir():
+        from bigchem.data.shards import Data
+
+        found = molecules_of(Data(path))
+        if not found:
+            raise UserError("no training rows of generation in these data", str(path))
+        return found
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+            lines = [line.rstrip("\r\n") for line in file if line.strip()]
+    except FileNotFoundError:
+        raise UserError("no such file or folder", str(path), "give SMILES, one a line, or a data folder") from None
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read: {error}", str(path), "give SMILES in UTF-8, one a line, plain or .gz") from None
+    separator = "\t" if lines and "\t" in lines[0] else ","
+    names = [name.strip().strip('"').lower() for name in lines[0].split(separator)] if lines else []
+    place = next((names.index(name) for name in _SMILES if name in names), None)
+    if place is None:
+        found = [re.split(r"[\s,]", line.strip(), maxsplit=1)[0] for line in lines]
+    else:
+        found = [fields[place] for line in lines[1:] if len(fields := line.split(separator)) > place]
+    if not any(map(try_parse, found[:_LOOKED_AT])):
+        what = f"no molecule among the first {len(found[:_LOOKED_AT])} lines"
+        raise UserError(what, str(path), "give SMILES, one a line, or a table with a column 'smiles'")
+    return found
