@@ -17,7 +17,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from bigchem import strict
 from bigchem.data.choose import Chosen, Place, choose, read_chosen, rows_of
 from bigchem.data.columns import write_lengths, write_shard
 from bigchem.data.index import Index, Shard, other_files
+from bigchem.data.lossy import Lossy, check_lossy, compared, summed
 from bigchem.data.parse import check_sources, parse_sources, texts
 from bigchem.data.recipe import BuildConfig, recipe_hash
 from bigchem.data.shards import Data, prompted
@@ -95,9 +96,10 @@ def _build(config: BuildConfig, work: Path, progress: Progress, processes: Proce
         for chunk in chunks:
             seconds.update(chunk.seconds)
         chosen = choose(config, work, chunks, sources, progress)
-    shards = _write_shards(chosen, work, progress, processes, workers, seconds)
+    shards, lossy = _write_shards(chosen, work, progress, processes, workers, seconds)
+    check_lossy(lossy, config.max_lossy)
     progress.say("workers' time: " + ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.most_common()))
-    return Index(chosen.tokenizer, shards, files=other_files(work / "data"), report=chosen.report)
+    return Index(chosen.tokenizer, shards, files=other_files(work / "data"), report={**chosen.report, "lossy": lossy})
 
 
 def _write_shards(
@@ -107,22 +109,23 @@ def _write_shards(
     processes: ProcessPoolExecutor,
     workers: int,
     seconds: Counter[str],
-) -> dict[str, dict[str, list[Shard]]]:
-    """Shards by split and task; writes the lengths of each task's rows too. seconds: added to, by what was done."""
+) -> tuple[dict[str, dict[str, list[Shard]]], dict[str, dict[str, Any]]]:
+    """Shards by split and task, and what lossy.summed says of them; writes the lengths of each task's rows too.
+    seconds: added to, by what was done."""
     shards: dict[str, dict[str, list[Shard]]] = {}
+    lossy = []
     lengths: dict[tuple[str, str], list[npt.NDArray[np.integer]]] = {}
     jobs = [(work, place) for place in chosen.shards]
     with progress.bar("writing shards", sum(place.rows for place in chosen.shards)) as bar:
-        for (_, place), (shard, own, took) in zip(
-            jobs, in_order(processes, make_shard, jobs, 2 * workers), strict=True
-        ):
-            shards.setdefault(place.split, {}).setdefault(place.task, []).append(shard)
-            lengths.setdefault((place.split, place.task), []).append(own)
-            seconds.update(took)
-            bar.advance(shard.rows)
+        for (_, place), made in zip(jobs, in_order(processes, make_shard, jobs, 2 * workers), strict=True):
+            shards.setdefault(place.split, {}).setdefault(place.task, []).append(made.shard)
+            lengths.setdefault((place.split, place.task), []).append(made.lengths)
+            lossy.append((place.task, made.lossy))
+            seconds.update(made.seconds)
+            bar.advance(made.shard.rows)
     for (split, task), parts in lengths.items():
         write_lengths(work / "data", split, task, np.concatenate(parts))
-    return shards
+    return shards, summed(lossy)
 
 
 def made_file(work: Path, place: Place) -> Path:
@@ -130,13 +133,24 @@ def made_file(work: Path, place: Place) -> Path:
     return work / "made" / f"{place.path}.npz"
 
 
-def make_shard(work: Path, place: Place) -> tuple[Shard, npt.NDArray[np.integer], dict[str, float]]:
-    """Tokenises and writes one shard; what it is, its lengths [rows, 2], seconds. What is there already is taken."""
+class Made(NamedTuple):
+    """A shard that is written. lengths: [rows, 2]. lossy: asdict(Lossy) by side. seconds: of work, by what was done."""
+
+    shard: Shard
+    lengths: npt.NDArray[np.integer]
+    lossy: dict[str, dict[str, Any]]
+    seconds: dict[str, float]
+
+
+def make_shard(work: Path, place: Place) -> Made:
+    """Tokenises and writes one shard. What is there already is taken."""
     path, task = place.path, place.task
     made = made_file(work, place)
     if made.is_file() and (work / "data" / path).is_file():
         with np.load(made) as facts:
-            return Shard(**json.loads(str(facts["shard"]))), facts["lengths"], {}
+            if "lossy" in facts.files:  # an older version wrote none
+                shard = Shard(**json.loads(str(facts["shard"])))
+                return Made(shard, facts["lengths"], json.loads(str(facts["lossy"])), {})
     begun = time.perf_counter()
     tokenizer = Tokenizer.load(work / "data" / "tokenizer")
     columns: dict[str, list[Any]] = {"key": [], "source": [], "target": [], "source_ids": [], "target_ids": []}
@@ -144,14 +158,20 @@ def make_shard(work: Path, place: Place) -> tuple[Shard, npt.NDArray[np.integer]
         columns["key"] += [f"{key:016x}" for key in table["key"].to_pylist()]
         columns["source"] += table["source"].to_pylist()
         columns["target"] += table["target"].to_pylist()
+    lossy = {"source": Lossy(), "target": Lossy()}
     for start in range(0, len(columns["key"]), ENCODE):
         sources, targets = (columns[side][start : start + ENCODE] for side in ("source", "target"))
-        columns["source_ids"] += tokenizer.encode_batch([prompted(task, source) for source in sources])
+        ids = tokenizer.encode_batch([prompted(task, source) for source in sources])
+        lossy["source"].add(compared(tokenizer, sources, ids, prompted(task, "")))
+        columns["source_ids"] += ids
         # The rows of a span task have no target of their own: it is made when they are read.
-        columns["target_ids"] += [[]] * len(targets) if task in SPAN_TASKS else tokenizer.encode_batch(targets)
+        ids = [[]] * len(targets) if task in SPAN_TASKS else tokenizer.encode_batch(targets)
+        lossy["target"].add(compared(tokenizer, targets, ids))
+        columns["target_ids"] += ids
     encoded = time.perf_counter()
     lengths = np.array([[len(s), len(t)] for s, t in zip(columns["source_ids"], columns["target_ids"], strict=True)])
     shard = write_shard(work / "data", path, columns)
+    noted = {side: asdict(counts) for side, counts in lossy.items() if side == "source" or task not in SPAN_TASKS}
     with strict.replace_atomically(made) as file:
-        np.savez(file, lengths=lengths, shard=json.dumps(asdict(shard)))
-    return shard, lengths, {"tokenising": encoded - begun, "writing": time.perf_counter() - encoded}
+        np.savez(file, lengths=lengths, shard=json.dumps(asdict(shard)), lossy=json.dumps(noted))
+    return Made(shard, lengths, noted, {"tokenising": encoded - begun, "writing": time.perf_counter() - encoded})

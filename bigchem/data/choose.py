@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from bigchem import strict
 from bigchem.data.index import SPLITS, shard_path
-from bigchem.data.leakage import Training, drop_leaked
+from bigchem.data.leakage import Training, all_leaked, drop_leaked
 from bigchem.data.parse import Chunk, ParsedRows, texts
 from bigchem.data.recipe import BuildConfig
 from bigchem.data.shards import prompted
@@ -63,8 +63,14 @@ def choose(
     report: dict[str, Any] = {"sources": sources}
     rows = _without_repeats(parsed, report)
     rows = _without_leaks(parsed, rows, config.keep_out, report)
+    if not rows["train"] and report["leaked"]:
+        told = "; ".join(all_leaked(task, leaks) for task, leaks in report["leaked"].items())
+        raise UserError(told, "keep_out", "is one file in two splits? else keep them by keep_out = 'none'")
     if not rows["train"]:
         raise UserError("the corpus is empty: no training rows", None, "give a source with split = 'train'")
+    for task, leaks in report["leaked"].items():
+        if task not in rows["train"]:
+            progress.say(all_leaked(task, leaks))
     if config.tokenizer.t5 is None:
         progress.say(f"training a tokenizer of {config.tokenizer.vocab_size} pieces")
     sentinels = SENTINELS if SPAN_TASKS.keys() & rows["train"].keys() else 0

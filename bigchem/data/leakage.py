@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -146,6 +147,15 @@ def drop_leaked(
         )
         report[task] = asdict(lost)
     return kept, report
+
+
+def all_leaked(task: str, leaks: Mapping[str, Any]) -> str:
+    """What is said of a task that lost all its training rows. leaks: of drop_leaked's report."""
+    held_out = leaks["by_held_out"].items()
+    sets = [f"{overlap['rows'] or overlap['skeleton_rows']:,} about molecules of {name}" for name, overlap in held_out]
+    if leaks["same_source"]:
+        sets.append(f"{leaks['same_source']:,} with the source of a held-out row of {task}")
+    return f"all {leaks['rows']:,} training rows of {task} are left out as leaks: {', '.join(sets)}"
 
 
 def _overlap(found: Identities, exact: HashArray, skeleton: HashArray) -> Overlap:

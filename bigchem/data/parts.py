@@ -79,8 +79,8 @@ class PartialBuild:
             workers = self.workers or cores()
             with pool(workers, str(self.out)) as processes, progress.bar(label, sum(p.rows for p in own)) as bar:
                 jobs = [(work, place) for place in own]
-                for shard, _, _ in in_order(processes, make_shard, jobs, 2 * workers):
-                    bar.advance(shard.rows)
+                for made in in_order(processes, make_shard, jobs, 2 * workers):
+                    bar.advance(made.shard.rows)
 
         self._in_folder(work_in)
 

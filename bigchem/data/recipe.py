@@ -52,6 +52,9 @@ class BuildConfig(Section):
     """Rows of a shard."""
     max_rejected: Fraction = 0.05
     """A source with a larger share of unreadable records stops the build."""
+    max_lossy: Fraction = 0.01
+    """A task and side of which a larger share of texts does not come back from the tokenizer stops the build. What was
+    built up to there stays: the same command with a higher limit goes on."""
     keep_out: Literal["exact", "skeleton", "none"] = "exact"
     """Training rows whose molecule is in a valid or test row of any task are left out: by the InChIKey (`exact`), by
     what it says but for stereochemistry, isotopes and protonation (`skeleton`), or not. Both are counted anyway."""
@@ -73,9 +76,9 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> BuildConfig:
 
 
 def recipe_hash(config: BuildConfig) -> str:
-    """Hash of a recipe, of the vocabulary it names, and of the size and time of every local file that it names or that
-    is in a folder it names."""
-    digest = hashlib.sha256(config.model_dump_json(exclude_defaults=True).encode())
+    """Hash of a recipe (but for limits that change nothing that is written), of the vocabulary it names, and of the
+    size and time of every local file that it names or that is in a folder it names."""
+    digest = hashlib.sha256(config.model_dump_json(exclude_defaults=True, exclude={"max_lossy"}).encode())
     if config.tokenizer.t5 is not None:
         digest.update(config.tokenizer.make(()).fingerprint.encode())
     for named in (n for source in config.sources for n in (source.path, source.target_path) if n is not None):

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from bigchem.chemistry import REPAIRS
 from bigchem.data.index import SPLITS, Index
+from bigchem.data.lossy import lossy_table
 from bigchem.printable import markup
 from bigchem.progress import tables
 
@@ -15,8 +16,8 @@ from bigchem.progress import tables
 def print_report(index: Index) -> None:
     """Prints an index's rows and its report."""
     console = tables()
-    sources = index.report["sources"]
-    for table in (_rows(index), _sources(sources), _noticed(sources), _leaks(index.report["leaked"])):
+    sources, lossy = index.report["sources"], lossy_table(index.report.get("lossy", {}))
+    for table in (_rows(index), _sources(sources), _noticed(sources), _leaks(index.report["leaked"]), lossy):
         if table.row_count:
             console.print(table)
 

@@ -26,6 +26,7 @@ from bigchem.data.columns import (
 )
 from bigchem.data.files import COPY, Cached, Files, Local
 from bigchem.data.index import Index, Shard, lengths_path
+from bigchem.data.leakage import all_leaked
 from bigchem.data.ragged import IntArray
 from bigchem.errors import UserError
 from bigchem.tasks import TRAINABLE
@@ -65,7 +66,9 @@ class Data:
         """The rows of one task in one split; UserError if there are none."""
         if task not in self.index.shards.get(split, {}):
             have = ", ".join(f"{s}: {' '.join(t) or '-'}" for s, t in self.index.shards.items())
-            raise UserError(f"no rows for task '{task}' in split '{split}'", str(self.path), f"there is {have}")
+            leaks = self.index.report.get("leaked", {}).get(task) if split == "train" else None
+            why = f": {all_leaked(task, leaks)}" if leaks else ""
+            raise UserError(f"no rows for task '{task}' in split '{split}'{why}", str(self.path), f"there is {have}")
         return TaskRows(self._files, self.index, split, task, self._open_remote)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 RECIPE = """shard_rows = 150
+max_lossy = 1.0
 [[sources]]
 format = "synthetic"
 split = "train"
