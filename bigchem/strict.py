@@ -192,10 +192,10 @@ def _dotted(error: ErrorDetails) -> str:
     return ".".join(printable(part, most=SHOWN) for part in error["loc"])
 
 
-def quoted(value: object) -> str:
-    """A value as a message quotes it: one line, and not a long one."""
-    text = repr(value[: 2 * SHOWN]) if isinstance(value, str | bytes) else repr(value)
-    return printable(text, most=SHOWN)
+def quoted(value: object, most: int = SHOWN) -> str:
+    """A value as a message quotes it: one line of at most so many characters."""
+    text = repr(value[: 2 * most]) if isinstance(value, str | bytes) else repr(value)
+    return printable(text, most=most)
 
 
 def _explain(kind: type[Section], error: ErrorDetails) -> tuple[str, str | None]:

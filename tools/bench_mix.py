@@ -30,10 +30,22 @@ def lengths_of_tasks(data: Path | None) -> dict[str, Rows]:
         pairs: dict[str, Any] = json.loads(BUILT_IN.read_text(encoding="utf-8"))
         return {task: np.asarray(found, dtype=np.int64) for task, found in pairs.items()}
     files = {task: data / "lengths" / f"train-{task}.npy" for task in TASK_NAMES}
-    found = {task: np.load(file).astype(np.int64) for task, file in files.items() if file.exists()}
+    found = {task: read_lengths(file) for task, file in files.items() if file.exists()}
     if not found:
         raise UserError("no lengths of training rows", str(data), "give a folder made by `bigchem data build`")
     return {task: np.minimum(rows, LONGEST) for task, rows in found.items()}
+
+
+def read_lengths(file: Path) -> Rows:
+    """[rows, 2] of a file of lengths; UserError for a file that is none, which is not read."""
+    try:
+        rows = np.load(file, mmap_mode="r")  # a header that states more than there is does not fill the memory
+        if rows.ndim != 2 or rows.shape[1] != 2 or rows.dtype.kind not in "iu":
+            raise ValueError(f"{rows.shape} {rows.dtype}")
+        found: Rows = rows.astype(np.int64)
+    except Exception as error:  # numpy's parser of headers raises several kinds
+        raise UserError(f"no lengths of rows: {str(error)[:200]}", str(file), "build or copy the data again") from None
+    return found
 
 
 def mixed(lengths: dict[str, Rows], tokens: int, seed: int) -> Rows:

@@ -66,8 +66,10 @@ def read_lengths(content: pa.Buffer, rows: int) -> Lengths:
         if shape != (rows, 2) or fortran or dtype not in (np.uint16, np.uint32):
             raise DamagedError(f"{shape} {dtype} lengths for {rows:,} rows")
         lengths: Lengths = np.frombuffer(content, dtype, 2 * rows, header.tell()).reshape(rows, 2)
-    except ValueError as error:
-        raise DamagedError(f"no lengths: {error}") from None
+    except DamagedError:
+        raise
+    except Exception as error:  # numpy's parser of headers raises several kinds
+        raise DamagedError(f"no lengths: {str(error)[:200]}") from None
     return lengths
 
 

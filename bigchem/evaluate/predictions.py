@@ -16,6 +16,7 @@ from bigchem.data.reading.lines import check_encoding, open_text
 from bigchem.data.reading.opening import without_compression
 from bigchem.data.sources.rows import is_unicode
 from bigchem.errors import UserError, nearest
+from bigchem.strict import quoted
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "source": ("SMILES", "description", "source", "original_smiles", "input", "src"),
@@ -169,11 +170,11 @@ def _places(header: list[str], how: ReadAs, where: str) -> tuple[int, list[int],
     for role, places in found.items():
         if not places:
             names = [how.columns[role]] if role in how.columns else COLUMNS[role]
-            hint = f"the header is {header}; name the column: --column {role}=NAME"
+            hint = f"the header is {quoted(header, most=400)}; name the column: --column {role}=NAME"
             raise UserError(f"no column {' or '.join(map(repr, names))}", where, hint)
     key = how.columns.get("key")
     if key is not None and key not in header:
-        raise UserError(f"no column '{key}'", where, f"the header is {header}")
+        raise UserError(f"no column '{key}'", where, f"the header is {quoted(header, most=400)}")
     (source, *_), target, ranked = found.values()
     return source, target, ranked, None if key is None else header.index(key)
 

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from bigchem import records
 from bigchem.errors import UserError
 from bigchem.model.parameters import parameter_shapes
 from bigchem.model.presets import Shape
+from bigchem.records import RecordError
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 """Weights in one file, in order of preference; in several, FILE.index.json names them."""
@@ -31,9 +33,13 @@ def weight_files(folder: Path) -> list[Path]:
         index = folder / f"{single}.index.json"
         if index.is_file():
             try:
-                names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise UserError(f"not an index of weights: {error!r}", str(index)) from None
+                table = records.load_object(index)
+                files = records.as_kind(dict[str, str], table.get("weight_map"), "weight_map")
+            except RecordError as error:
+                raise UserError(
+                    f"not an index of weights: {error.what}", str(index), "fetch or copy it again"
+                ) from None
+            names = sorted(set(files.values()))
             if any(Path(name).name != name for name in names):
                 raise UserError("names files outside of its folder", str(index), "do not use this model")
             return [folder / name for name in names]

@@ -52,7 +52,7 @@ def _torn(draw: st.DrawFn, content: bytes) -> bytes:
         "nul tail": content[:at] + b"\0" * (len(content) - at + 512),
         "nul page": b"\0" * at + content[at:],
         "twice": content[:at] + content,
-        "utf-16": content.decode().encode("utf-16"),
+        "utf-16": content.decode("latin-1").encode("utf-16"),
         "latin-1": content[:at] + "é µ".encode("latin-1") + content[at:],
         "crlf": content.replace(b"\n", b"\r\n"),
         "mark": b"\xef\xbb\xbf" + content,

@@ -8,18 +8,27 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+from bench_mix import lengths_of_tasks
 from rich.console import Console
 
 from bigchem import strict
 from bigchem.config import RunConfig
+from bigchem.data.columns import DamagedError, read_lengths
 from bigchem.data.index import Index
 from bigchem.data.locks import holder
+from bigchem.data.sources import read_rows, reader
+from bigchem.data.sources.base import RowError, SourceConfig
+from bigchem.errors import UserError
 from bigchem.evaluate.generate import PREDICTED, read_lines
 from bigchem.evaluate.run import _losses_of
+from bigchem.evaluate.score import examples_of
 from bigchem.export.card import _metrics
 from bigchem.export.folder import is_newest
 from bigchem.launch import arrays, elastic, history, owner
@@ -27,6 +36,9 @@ from bigchem.launch.cluster import ClusterProfile
 from bigchem.launch.history import Attempt
 from bigchem.launch.status import statuses
 from bigchem.launch.status_table import summary, summary_lines, table, to_csv, to_json, to_markdown
+from bigchem.model.hf_config import read_shape
+from bigchem.model.presets import shape, to_hf_config
+from bigchem.model.weight_files import weight_files
 from bigchem.sweep import grid
 from bigchem.sweep.results import load
 from bigchem.sweep.written import check_written
@@ -194,6 +206,37 @@ def _hang(file: Path) -> None:
         verdict(records, 1)
 
 
+def _source(name: str, **fields: object) -> Callable[[Path], object]:
+    """Reads a file as a source of data, rows and rejected records alike."""
+
+    def read_all(file: Path) -> None:
+        source = SourceConfig.model_validate({"format": name, "split": "train", "path": str(file), **fields})
+        for record in reader(name).records(source):
+            with suppress(RowError):
+                read_rows(record, source)
+
+    return read_all
+
+
+def _data_lengths(file: Path) -> None:
+    try:
+        read_lengths(pa.py_buffer(file.read_bytes()), 4)
+    except DamagedError as error:  # told with the file's name by who calls this
+        raise UserError(str(error)) from None
+
+
+def _npy(rows: list[list[int]]) -> bytes:
+    out = io.BytesIO()
+    np.save(out, np.array(rows, dtype=np.uint16))
+    return out.getvalue()
+
+
+CAPTION = "The molecule is ethanol."
+ROW = {"task": "captioning", "source": "CCO", "target": CAPTION}
+SCORED = {"source": "CCO", "target": "CC", "predictions": ["CC", "C"]}
+T5 = to_hf_config(shape("sweep-1m"), 0.1)
+
+
 STATUS = [
     Reader(f"status, {name}", name, content, shown, RUN) for name, content in RUN.items() if name != "config.toml"
 ]
@@ -235,4 +278,19 @@ READERS = [
     Reader("list of written files", "figures/.written.json", _json(["a.svg"]), lambda f: check_written(f.parent)),
     Reader("lock", "lock", _json({"host": "h", "pid": 7, "since": 1.0, "purpose": "builds"}),
            lambda f: str(holder(f))),
+    Reader("lengths of rows", "lengths/train-forward.npy", _npy([[1, 2]] * 4), _data_lengths),
+    Reader("lengths, for a benchmark", "lengths/train-forward.npy", _npy([[1, 2]] * 4),
+           lambda f: lengths_of_tasks(f.parent.parent)),
+    Reader("source, JSON Lines", "rows.jsonl", _lines(ROW, ROW), _source("jsonl")),
+    Reader("source, CSV", "rows.csv", f"task,source,target\ncaptioning,CCO,{CAPTION}\n".encode(), _source("csv")),
+    Reader("source, reactions", "rows.rsmi", b"ReactionSmiles\tId\nCCO.CC(=O)Cl>>CCOC(C)=O\t1\n", _source("rsmi")),
+    Reader("source, lines of SMILES", "rows.smi", b"CCO\nc1ccccc1 benzene\n", _source("smiles_lines")),
+    Reader("predictions to score, JSON Lines", "p.jsonl", _lines(SCORED, SCORED), lambda f: examples_of("forward", f)),
+    Reader("predictions to score, CSV", "p.csv", b"source,target,prediction\nCCO,CC,C\nCCO,CC,\n",
+           lambda f: examples_of("forward", f)),
+    Reader("predictions to score, TSV", "p.txt", b"SMILES\tground truth\toutput\nCCO\ta\tb\n",
+           lambda f: examples_of("captioning", f)),
+    Reader("configuration of a model", "config.json", _json(T5), lambda f: read_shape(f.parent)),
+    Reader("index of weights", "model.safetensors.index.json", _json({"weight_map": {"a": "b.safetensors"}}),
+           lambda f: weight_files(f.parent)),
 ]  # fmt: skip

@@ -17,7 +17,7 @@ from readers import READERS, Reader
 
 from bigchem.errors import UserError
 
-QUICK, THOROUGH = 12, 120
+QUICK, THOROUGH = 9, 120
 """Mutated inputs of each reader; THOROUGH of all readers together are more than 3,000."""
 MOST_MEMORY = 1 << 29
 MOST_S = 20
