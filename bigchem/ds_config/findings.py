@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from bigchem.errors import UserError
 
 MOST_LINES = 40
+NEXT = "mend the file: ds_configs/README.md says what may be in it"
 
 
 @dataclass
@@ -32,10 +33,10 @@ class Findings:
         lines = [f"{key}: {what}" for key, what in self.mistakes]
         ignored = self._ignored()
         if len(lines) == 1 and not ignored:
-            raise UserError(lines[0], where)
+            raise UserError(lines[0], where, NEXT)
         count = f"{len(lines)} mistakes" if len(lines) > 1 else "a mistake"
         more = [f"... and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
-        raise UserError("\n  ".join([count, *lines[:MOST_LINES], *more, *ignored[:MOST_LINES]]), where)
+        raise UserError("\n  ".join([count, *lines[:MOST_LINES], *more, *ignored[:MOST_LINES]]), where, NEXT)
 
     def notes(self) -> tuple[str, ...]:
         """Lines about what is not as it is written in the file, but no mistake."""
@@ -49,4 +50,5 @@ class Findings:
 
 
 def _short(key: str) -> str:
+    key = "".join(c if c.isprintable() else "?" for c in key)
     return key if len(key) <= 80 else key[:77] + "..."
