@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -120,6 +121,10 @@ def score(
     ] = None,
     encoding: Annotated[str | None, typer.Option(help="Of the file, if not UTF-8: latin-1, utf-16, ...")] = None,
     quoting: Annotated[str | None, typer.Option(help="Of a table: standard or none; default: as it looks.")] = None,
+    strip: Annotated[
+        str | None,
+        typer.Option(help="Around a text: special, tags, fences, prose, all, none; default: special,tags."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score a file of predictions by the published protocol, or compare two of the same examples.
@@ -156,7 +161,7 @@ def score(
     if (file is None) == (compare is None):
         raise UserError("takes one FILE, or --compare A B", "score", "bigchem score --help has an example of each")
     processes = workers or os.cpu_count() or 1
-    how = ReadAs.of(column or (), separator, encoding, quoting)
+    how = ReadAs.of(column or (), separator, encoding, quoting, strip)
     below = ""
     if compare is not None:
         given = {"--forward-model": forward_model, "--train-set": train_set, "--classes": classes}
@@ -207,8 +212,9 @@ def predict(
 ) -> None:
     """Predict for inputs of one's own: the k best, with the logarithm of their probability, SMILES checked by RDKit.
 
-    The task's prompt is added. Stdin has an input on each line, text or a JSON object, of which other fields are kept:
-    with a "target" in them, the output of --json is what `bigchem score` reads.
+    The task's prompt is added. SMILES are repaired as in data, which is said, and refused where RDKit cannot read them.
+    Stdin has an input on each line, text or a JSON object, of which other fields are kept: with a "target" in them, the
+    output of --json is what `bigchem score` reads.
 
     Example: bigchem predict runs/demo/1m-together-s0 --task captioning "CC(=O)O" -k 3
 
@@ -237,7 +243,8 @@ def predict(
     from bigchem.export import model_folder
 
     predictor, progress = Predictor(model_folder(model)), Progress()
-    records = reading.read_inputs(inputs, sys.stdin)
+    noticed: Counter[str] = Counter()
+    records = reading.read_inputs(inputs, sys.stdin, task, noticed)
     while chunk := list(islice(records, 1000)):
         predicted = predictor.predict(task, [record["source"] for record in chunk], config, progress)
         if as_json:
@@ -245,6 +252,8 @@ def predict(
                 print(reading.to_json(record, predictions), flush=True)
         else:
             tables().print(reading.table(chunk, predicted))
+    for what, count in noticed.items():
+        progress.say(f"{count} inputs: {what}")
 
 
 @app.command()

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,12 +24,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bigchem.data.index import SPLITS
-from bigchem.data.leakage import Identities, hash64, identities
+from bigchem.data.leakage import Identities, Identity, hash64, identities
 from bigchem.data.reading.paths import listed
 from bigchem.data.recipe import BuildConfig
 from bigchem.data.sources import read_rows, reader
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
-from bigchem.data.workers import in_order
+from bigchem.data.workers import at_hand, in_order, naming_what_was_at_hand
 from bigchem.errors import UserError
 from bigchem.progress import Progress
 from bigchem.strict import replace_atomically, write_atomically
@@ -39,7 +40,7 @@ CHUNK = 1000
 
 _REASONS = 12
 """Reasons of rejection that a report lists."""
-_QUOTED = re.compile(r":? *'.*'|:? there are: .*", re.DOTALL)
+_QUOTED = re.compile(r":? '.*'( \(pip.*)?$|:? there are: .*", re.DOTALL)
 """What a reason says of the record itself."""
 
 _SCHEMA = pa.schema(
@@ -124,8 +125,8 @@ def parse_sources(
     report = []
     for number, source in enumerate(config.sources):
         own: list[Chunk] = []
-        with progress.bar(f"reading {_name(source)}", None) as bar:
-            for chunk in in_order(pool, _parse_chunk, _jobs(config, number, folder), 4 * workers):
+        with progress.bar(f"reading {_name(source)}", None) as bar, naming_what_was_at_hand() as desk:
+            for chunk in in_order(pool, partial(_parse_chunk, desk), _jobs(config, number, folder), 4 * workers):
                 own.append(chunk)
                 bar.advance(chunk.records)
         report.append(_counts(source, own, config.max_rejected))
@@ -141,8 +142,9 @@ def parse_part(
     counts = []
     for number, source in enumerate(config.sources):
         dealt = _Dealt(_jobs(config, number, folder), part)
-        with progress.bar(f"reading {_name(source)}, part {part.number + 1} of {part.of}", None) as bar:
-            for chunk in in_order(pool, _parse_chunk, dealt, 4 * workers):
+        label = f"reading {_name(source)}, part {part.number + 1} of {part.of}"
+        with progress.bar(label, None) as bar, naming_what_was_at_hand() as desk:
+            for chunk in in_order(pool, partial(_parse_chunk, desk), dealt, 4 * workers):
                 bar.advance(chunk.records)
         counts.append(dealt.seen)
     write_atomically(part.file(folder), json.dumps(counts))
@@ -264,19 +266,26 @@ def _reasons(rejected: Iterable[Rejected]) -> dict[str, int]:
     return dict(found.most_common(_REASONS))
 
 
-def _parse_chunk(records: list[Record], source: SourceConfig, path: Path) -> Chunk:
+def _parse_chunk(desk: Path, records: list[Record], source: SourceConfig, path: Path) -> Chunk:
     if path.is_file():
         return _chunk_of(path, source, {})
     begun = time.perf_counter()
     rows: list[Row] = []
+    of: list[Record] = []
     rejected: list[Rejected] = []
-    for record in records:
-        try:
-            rows += read_rows(record, source)
-        except RowError as error:
-            rejected.append(Rejected(record.file, record.line, str(error)))
-    parsed = time.perf_counter()
-    found = [identities(row.molecule) if row.molecule is not None else () for row in rows]
+    with at_hand(desk) as note:
+        for record in records:
+            note(record.file, record.line)
+            try:
+                rows += read_rows(record, source)
+            except RowError as error:
+                rejected.append(Rejected(record.file, record.line, str(error)))
+            of += [record] * (len(rows) - len(of))
+        parsed = time.perf_counter()
+        found: list[tuple[Identity, ...]] = []
+        for row, record in zip(rows, of, strict=True):
+            note(record.file, record.line)
+            found.append(identities(row.molecule) if row.molecule is not None else ())
     about = Identities.of(found)
     identified = time.perf_counter()
     facts = {

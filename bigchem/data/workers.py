@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from bigchem.errors import UserError
@@ -43,6 +45,47 @@ def pool(
         except BaseException:
             processes.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+@contextmanager
+def naming_what_was_at_hand() -> Iterator[Path]:
+    """A folder for `at_hand`. Where a worker dies meanwhile, UserError names the records that workers had."""
+    with tempfile.TemporaryDirectory(prefix="bigchem-", ignore_cleanup_errors=True) as desk:
+        try:
+            yield Path(desk)
+        except BrokenProcessPool:
+            records = sorted(file.read_text(encoding="utf-8") for file in Path(desk).iterdir())
+            listed = [f"{place}:{int(line)}" for line, _, place in (record.partition(" ") for record in records)]
+            if not listed:
+                raise
+            raise UserError(
+                f"a worker process died, at {'one of the records ' if len(listed) > 1 else ''}{', '.join(listed)}",
+                listed[0].rpartition(":")[0],
+                "leave that record out, or give fewer --workers if memory was short; a build goes on where it was",
+            ) from None
+
+
+@contextmanager
+def at_hand(desk: Path) -> Iterator[Callable[[str, int], None]]:
+    """In a worker: what to call with the file and the line of each record before it is touched. A note of the last one
+    is in `desk` until the block ends, and stays where the process dies."""
+    name = desk / f"{os.getpid()}-{threading.get_ident()}"
+    descriptor = os.open(name, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600)
+    places: list[str] = []
+
+    def note(place: str, line: int) -> None:
+        if [place] != places:
+            places[:] = [place]
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{line:015d} {place}".encode("utf-8", "replace"), 0)
+        else:
+            os.pwrite(descriptor, b"%015d" % line, 0)
+
+    try:
+        yield note
+    finally:
+        os.close(descriptor)
+        name.unlink(missing_ok=True)
 
 
 def in_order(

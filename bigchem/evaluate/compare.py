@@ -15,7 +15,7 @@ from bigchem.evaluate.intervals import ENOUGH, Interval, Statistic, paired_inter
 from bigchem.evaluate.pairs import Pairs, UnavailableError
 from bigchem.evaluate.predictions import AS_IT_LOOKS, ReadAs
 from bigchem.evaluate.protocol import Outcome, outcomes
-from bigchem.evaluate.score import examples_of
+from bigchem.evaluate.score import examples_of, say_counts
 from bigchem.printable import markup
 
 Verdict = Literal["better", "worse", "open", "n/a"]
@@ -58,6 +58,8 @@ def compare_files(
     cancels. UserError unless both files hold the same examples, in whatever order: see aligned.
     """
     one_side, other_side = (examples_of(task, path, how) for path in (first, second))
+    for side, path in ((one_side, first), (other_side, second)):
+        say_counts(side, path)
     read = [one_side, aligned(one_side, other_side, first, second)]
     pairs_of = [
         Pairs(side.sources, side.single(str(path)), side.predictions, workers=workers)

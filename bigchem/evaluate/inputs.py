@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.table import Table
 
+from bigchem.chemistry import REPAIRS, NotationError, read
+from bigchem.data.reading.opening import one_line
 from bigchem.errors import UserError
 from bigchem.evaluate.predictor import Prediction
 from bigchem.printable import markup
+from bigchem.tasks import TASKS
+
+_JSON = re.compile(r'\{\s*["}]')
+"""How a JSON object begins, and hardly any text of chemistry: `{4-[...]phenyl}` is a source."""
+_TAKES = {"chemistry": "SMILES: correct this one, or leave it out", "text": "a text"}
 
 
-def read_inputs(given: Sequence[str], stdin: Iterable[str]) -> Iterator[dict[str, Any]]:
+def read_inputs(
+    given: Sequence[str], stdin: Iterable[str], task: str, noticed: Counter[str] | None = None
+) -> Iterator[dict[str, Any]]:
     """One record with a `source` for each input; an argument `-` stands for the lines of stdin.
 
-    An input that begins with `{` is a JSON object with a "source", whose other fields are kept; any other is a source
-    itself. Empty lines are left out. UserError with the line for what is neither.
+    An input that begins with `{"` is a JSON object with a "source", whose other fields are kept; any other is a source
+    itself. Empty lines are left out. Sources are read by chemistry.read, a name behind SMILES cut; what was done is
+    added to `noticed`. UserError with the line for a source that is not what the task's input may look like.
     """
+    noticed = Counter() if noticed is None else noticed
     for argument in given:
         if argument != "-":
-            yield _record(argument, f"input {argument[:40]!r}")
+            yield _record(argument, f"input {argument[:40]!r}", task, noticed)
             continue
         for number, line in enumerate(stdin, 1):
-            if text := line.rstrip("\r\n"):
-                yield _record(text, f"stdin:{number}")
+            if text := line.strip():
+                yield _record(text, f"stdin:{number}", task, noticed)
 
 
 def to_json(record: dict[str, Any], predictions: list[Prediction]) -> str:
@@ -55,14 +68,24 @@ def table(records: Sequence[dict[str, Any]], predicted: Sequence[list[Prediction
     return out
 
 
-def _record(text: str, where: str) -> dict[str, Any]:
-    if not text.startswith("{"):
+def _record(text: str, where: str, task: str, noticed: Counter[str]) -> dict[str, Any]:
+    record = _object(text, where)
+    try:
+        reading = read(record["source"], TASKS[task].source_domain, names=True)
+    except NotationError as error:
+        raise UserError(f"{error}", where, f"{task} takes {_TAKES[TASKS[task].source_domain]}") from None
+    noticed.update(REPAIRS[name] for name in reading.repairs)
+    return {**record, "source": reading.text}
+
+
+def _object(text: str, where: str) -> dict[str, Any]:
+    if not _JSON.match(text):
         return {"source": text}
     hint = 'write {"source": "..."}, or the source itself'
     try:
         record = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"not JSON: {error}", where, hint) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"not JSON: {one_line(error)}", where, hint) from None
     if not isinstance(record.get("source"), str):
         raise UserError("'source' has to be a string", where, hint)
     return dict(record)

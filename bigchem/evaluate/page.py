@@ -15,10 +15,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from bigchem.chemistry import NotationError, check_size
+from bigchem.chemistry import REPAIRS, NotationError, read
 from bigchem.config import EvaluateConfig
 from bigchem.errors import UserError
-from bigchem.evaluate.drawing import UNREAD, Artist, Drawing
+from bigchem.evaluate.drawing import Artist, Drawing
 from bigchem.evaluate.predictor import Prediction, Predictor
 from bigchem.printable import printable
 from bigchem.progress import Progress
@@ -72,20 +72,21 @@ def answer(predictor: Predictor, artist: Artist, task: str, text: str, beams: fl
         return "", _paragraph("Give an input, or choose an example.")
     if len(text) > MOST_CHARACTERS:
         return "", _paragraph(f"{len(text):,} characters: at most {MOST_CHARACTERS:,} are read.")
-    given = ""
-    if TASKS[task].source_domain == "chemistry":
-        try:
-            check_size(text)
-        except NotationError as error:
-            return "", _paragraph(f"This is too large: {error}")
-        (own,) = artist.draw([text])
-        given = own.svg or _paragraph(UNREAD.replace("this", "this input") if own.why == UNREAD else own.why)
+    chemistry = TASKS[task].source_domain == "chemistry"
+    try:
+        reading = read(text, TASKS[task].source_domain, names=True)
+    except NotationError as error:
+        return "", _paragraph(f"{'Not SMILES' if chemistry else 'Not a text'}: {error}.")
+    given = "".join(_paragraph(f"{REPAIRS[name]}: {reading.text}") for name in reading.repairs)
+    if chemistry:
+        (own,) = artist.draw([reading.text])
+        given += own.svg or _paragraph(own.why)
     most = _between(shown, MOST_SHOWN)
     config = EvaluateConfig(
         num_beams=max(_between(beams, MOST_BEAMS), most), num_return=most, max_new_tokens=MOST_TOKENS
     )
     try:
-        (predictions,) = predictor.predict(task, [text], config, deadline=time.monotonic() + LIMIT_S)
+        (predictions,) = predictor.predict(task, [reading.text], config, deadline=time.monotonic() + LIMIT_S)
     except TimeoutError:
         return given, _paragraph(f"No answer within {LIMIT_S:.0f} s: try fewer beams, or a shorter input.")
     except Exception:  # what it says may name folders: it is for whoever serves

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+from bigchem.chemistry import STRIP, STRIPPED
 from bigchem.data.reading.delimited import Layout, Quoting, table_records
 from bigchem.data.reading.json_records import MISSING, json_texts, lookup
 from bigchem.data.reading.lines import check_encoding, open_text
@@ -57,16 +58,23 @@ class ReadAs:
 
     columns: names by role (source, target, prediction, key); in that of prediction a * stands for the numbers of the k
     best; in JSON `a.b` is b inside of a. separator: between the candidates in one column. encoding, quoting: as in
-    SourceConfig.
+    SourceConfig. strip: what is taken off around a text, of chemistry.STRIP.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     separator: str | None = None
     encoding: str | None = None
     quoting: Quoting | None = None
+    strip: frozenset[str] = STRIPPED
 
     @staticmethod
-    def of(columns: Sequence[str], separator: str | None, encoding: str | None, quoting: str | None) -> ReadAs:
+    def of(
+        columns: Sequence[str],
+        separator: str | None,
+        encoding: str | None,
+        quoting: str | None,
+        strip: str | None = None,
+    ) -> ReadAs:
         """From the options of a command; columns: ROLE=NAME each. UserError for one that is none."""
         named = dict(one.partition("=")[::2] for one in columns)
         for role, name in named.items():
@@ -80,7 +88,7 @@ class ReadAs:
             encoding = None if encoding is None else check_encoding(encoding)
         except ValueError as error:
             raise UserError(str(error), "--encoding") from None
-        return ReadAs(named, separator, encoding, quoting)  # type: ignore[arg-type]
+        return ReadAs(named, separator, encoding, quoting, _strip(strip))  # type: ignore[arg-type]
 
 
 AS_IT_LOOKS = ReadAs()
@@ -118,6 +126,16 @@ def read_examples(path: str | Path, how: ReadAs = AS_IT_LOOKS) -> Examples:
         keys or None,
         counts,
     )
+
+
+def _strip(text: str | None) -> frozenset[str]:
+    """From `special,tags`, `all` or `none`; None: STRIPPED."""
+    if text is None:
+        return STRIPPED
+    words = {word.strip() for word in text.split(",")}
+    for word in words - {*STRIP, "all", "none"}:
+        raise UserError(f"nothing is called '{word}'", "--strip", nearest(word, [*STRIP, "all", "none"]))
+    return frozenset(STRIP) if "all" in words else frozenset(words - {"none"})
 
 
 class _Row(NamedTuple):

@@ -23,6 +23,7 @@ from bigchem.data.plan import open_data
 from bigchem.data.shards import Data
 from bigchem.data.tokenizer import Tokenizer
 from bigchem.errors import UserError
+from bigchem.evaluate.answers import as_scored
 from bigchem.evaluate.generate import (
     PREDICTED,
     BatchLoss,
@@ -34,6 +35,7 @@ from bigchem.evaluate.generate import (
     token_loss,
 )
 from bigchem.evaluate.intervals import Interval, intervals, ratio_of
+from bigchem.evaluate.predictions import Examples
 from bigchem.evaluate.protocol import Score, score_task
 from bigchem.evaluate.published import beside
 from bigchem.evaluate.respelled import Respelled
@@ -162,15 +164,16 @@ def score_parts(subject: Subject, config: EvaluateConfig) -> Path:
         raise UserError("predictions are of another model, or of other settings", str(subject.out), AGAIN)
     whole = {path.stem for path in (subject.out / "predictions").glob("*.jsonl")}
     tasks = [task for task in TASK_NAMES if task in subject.tasks or task in whole]
-    scores = [score for task in tasks for score in _score(subject, task, config)]
+    texts: dict[str, dict[str, int]] = {}
+    scores = [score for task in tasks for score in _score(subject, task, config, texts)]
     cut = {
         task: sources_cut(subject.data.split(config.split, task), config.max_rows, subject.max_source_tokens)
         for task in tasks
     }
     name = str(subject.about.get("run", subject.model_dir.name))
-    strict.write_atomically(subject.out / "table.md", markdown(scores) + "\n" + beside(scores, name))
+    strict.write_atomically(subject.out / "table.md", markdown(scores) + _noticed(texts) + "\n" + beside(scores, name))
     results = subject.out / "results.json"
-    strict.write_atomically(results, json.dumps(_results(subject, config, sha256, scores, cut), indent=1))
+    strict.write_atomically(results, json.dumps(_results(subject, config, sha256, scores, cut, texts), indent=1))
     return results
 
 
@@ -246,7 +249,14 @@ def _losses_of(file: Path) -> dict[int, BatchLoss]:
     return {int(number): loss for number, loss in found.items()}
 
 
-def _score(subject: Subject, task: str, config: EvaluateConfig) -> list[Score]:
+def _noticed(texts: dict[str, dict[str, int]]) -> str:
+    """Lines for what was read in another way than it is written."""
+    found = [f"- {task}: {count} {what}" for task, counts in texts.items() for what, count in counts.items()]
+    return "\n" + "\n".join(found) + "\n" if found else ""
+
+
+def _score(subject: Subject, task: str, config: EvaluateConfig, texts: dict[str, dict[str, int]]) -> list[Score]:
+    """texts: takes what of the task's texts was read in another way than it is written."""
     predictions = subject.out / "predictions"
     parts = predictions.glob(f"{task}.rank*.jsonl")
     lines = {line["row"]: line for part in parts for line in read_lines(part, PREDICTED)}
@@ -260,13 +270,23 @@ def _score(subject: Subject, task: str, config: EvaluateConfig) -> list[Score]:
     listed = [lines[row] for row in sorted(rows)]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in listed)
     strict.write_atomically(predictions / f"{task}.jsonl", text)
-    ranked = [line["predictions"] for line in listed]
+    read = as_scored(
+        task,
+        Examples(
+            [line["source"] for line in listed],
+            [[line["target"]] for line in listed],
+            [line["predictions"] for line in listed],
+            None,
+            {},
+        ),
+    )
+    texts[task] = read.counts
     scores = score_task(
         task,
-        [line["source"] for line in listed],
-        [line["target"] for line in listed],
-        ranked,
-        products=_products(subject, config, task, ranked),
+        read.sources,
+        read.single(str(predictions)),
+        read.predictions,
+        products=_products(subject, config, task, read.predictions),
         training=molecules_of(subject.data) if task == "generation" and isinstance(subject.data, Data) else None,
         bootstrap=config.bootstrap,
     )
@@ -311,7 +331,12 @@ def _forward_model(subject: Subject) -> str | None:
 
 
 def _results(
-    subject: Subject, config: EvaluateConfig, sha256: str, scores: list[Score], cut: dict[str, int]
+    subject: Subject,
+    config: EvaluateConfig,
+    sha256: str,
+    scores: list[Score],
+    cut: dict[str, int],
+    texts: dict[str, dict[str, int]],
 ) -> dict[str, Any]:
     shape = hf_config.read_shape(subject.model_dir)
     about = dict(subject.about)
@@ -327,6 +352,7 @@ def _results(
         "decoding": identity["decoding"],
         "max_source_tokens": subject.max_source_tokens,
         "sources_cut": cut,
+        "texts": texts,
         "forward_model": _forward_model(subject) if asked else None,
         "protocol": f"bigchem {bigchem.__version__}",
         "metrics": [asdict(score) for score in scores],

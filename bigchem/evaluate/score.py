@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bigchem.chemistry import dotted, try_parse
 from bigchem.errors import UserError
+from bigchem.evaluate.answers import as_scored
 from bigchem.evaluate.classes import classes_of
 from bigchem.evaluate.predictions import AS_IT_LOOKS, Examples, ReadAs, read_examples
 from bigchem.evaluate.protocol import Score, score_task
@@ -42,11 +43,10 @@ def score_file(
     if forward_model is not None:
         check_round_trip(task, path, how)
     read = examples_of(task, path, how)
-    for what, count in read.counts.items():
-        Progress().say(f"{path}: {count} {what}")
+    say_counts(read, path)
     sources, references, predictions = read.sources, read.single(str(path)), read.predictions
     made = None if forward_model is None else _products(forward_model, predictions)
-    return score_task(
+    scores = score_task(
         task,
         sources,
         references,
@@ -58,13 +58,32 @@ def score_file(
         seed=seed,
         workers=workers,
     )
+    return [*scores, *counted(task, read)]
+
+
+READING = "reading/count-v1"
+"""Definition of the rows of `counted`."""
+
+
+def counted(task: str, read: Examples) -> list[Score]:
+    """Rows for what was read in another way than it is written, one for each kind: how often, and what."""
+    return [
+        Score(task, "reading", float(count), None, None, len(read.sources), READING, what)
+        for what, count in read.counts.items()
+    ]
+
+
+def say_counts(read: Examples, path: str | Path) -> None:
+    """Says what was read in another way than it is written."""
+    for what, count in read.counts.items():
+        Progress().say(f"{path}: {count} {what}")
 
 
 def examples_of(task: str, path: str | Path, how: ReadAs = AS_IT_LOOKS) -> Examples:
-    """read_examples of a file of this task. UserError where references have to be molecules and none is: a file of
-    another task, most likely; where most predictions are several in one; or for no task."""
+    """read_examples of a file of this task, as_scored. UserError where references have to be molecules and none is: a
+    file of another task, most likely; where most predictions are several in one; or for no task."""
     check_labelled(task, "task")
-    read = read_examples(path, how)
+    read = as_scored(task, read_examples(path, how), how.strip)
     first = [reference for several in read.references for reference in several if reference][:_LOOKED_AT]
     if TASKS[task].target_domain == "chemistry" and first and not any(try_parse(dotted(text)) for text in first):
         what = f"no target is a molecule, of the first {len(first)}; the first is '{first[0][:40]}'"

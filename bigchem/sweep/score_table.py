@@ -163,7 +163,7 @@ def estimate_of(value: float | None, low: float | None, high: float | None, wher
 
 
 def _predicted(run: Run, row: _Row, where: str, file: Path, progress: Progress) -> list[Score]:
-    from bigchem.evaluate.score import score_file
+    from bigchem.evaluate.score import READING, score_file
 
     stated = [name for name in ("metric", "value", "low", "high", "definition") if getattr(row, name) is not None]
     if stated:
@@ -175,5 +175,7 @@ def _predicted(run: Run, row: _Row, where: str, file: Path, progress: Progress) 
         found = score_file(row.task, file, bootstrap=RESAMPLES, workers=os.cpu_count() or 1)
         bar.advance()
     return [
-        Score(run, row.task, s.metric, estimate_of(s.value, s.low, s.high, where), s.definition, s.note) for s in found
+        Score(run, row.task, s.metric, estimate_of(s.value, s.low, s.high, where), s.definition, s.note)
+        for s in found
+        if s.definition != READING
     ]

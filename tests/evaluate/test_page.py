@@ -50,7 +50,9 @@ def test_every_task_has_an_example_with_an_answer(model_dir: Path, artist: Artis
     given, made = page.answer(predictor, artist, "captioning", page.EXAMPLES[0][1], beams=1, shown=1)
     assert "<svg" in given
     assert made.count("<li") == 1
-    assert "does not read" in page.answer(predictor, artist, "forward", "not SMILES", beams=1, shown=1)[0]
+    assert "Not SMILES: RDKit" in page.answer(predictor, artist, "forward", "c1ccnc1", beams=1, shown=1)[1]
+    noted = page.answer(predictor, artist, "captioning", "CCO ethanol", beams=1, shown=1)[0]
+    assert "a name behind the SMILES cut: CCO" in noted
     assert "Give an input" in page.answer(predictor, artist, "forward", " ", beams=1, shown=1)[1]
 
 
@@ -78,7 +80,7 @@ class Echo:
     ("task", "text", "told"),
     [
         ("captioning", "C" * 4001, "4,001 characters: at most 4,000"),
-        ("captioning", "C" * 3000, "This is too large: "),
+        ("captioning", "C" * 3000, "Not SMILES: more than 1,000 atoms"),
         ("nothing", "CCO", "Give an input"),
         ("captioning", None, "Give an input"),
     ],

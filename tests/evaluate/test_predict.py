@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 from transformers import T5ForConditionalGeneration
 from typer.testing import CliRunner
 
+from bigchem.chemistry import REPAIRS
 from bigchem.cli import app
 from bigchem.config import EvaluateConfig
 from bigchem.data.shards import Data
@@ -98,16 +100,35 @@ def test_a_damaged_model_and_too_few_beams_are_told_with_what_to_do(model_dir: P
 
 
 def test_inputs_are_arguments_lines_and_json_lines() -> None:
-    lines = ["CCO\n", "\n", '{"source": "{}", "target": "t", "id": 7}\r\n']
-    assert list(read_inputs(["N", "-"], lines)) == [
+    lines = ["CCO\n", "\n", '{"source": "CN", "target": "t", "id": 7}\r\n']
+    assert list(read_inputs(["N", "-"], lines, "captioning")) == [
         {"source": "N"},
         {"source": "CCO"},
-        {"source": "{}", "target": "t", "id": 7},
+        {"source": "CN", "target": "t", "id": 7},
     ]
     with pytest.raises(UserError, match="stdin:2: not JSON"):
-        list(read_inputs(["-"], ["C", "{"]))
+        list(read_inputs(["-"], ["C", '{"source": '], "captioning"))
     with pytest.raises(UserError, match="'source' has to be a string"):
-        list(read_inputs(['{"source": 1}'], []))
+        list(read_inputs(['{"source": 1}'], [], "captioning"))
+
+
+@pytest.mark.parametrize("text", ["", " ", "c1ccnc1", "ethanol", "C?C", "CC>>CC"])
+def test_what_is_no_molecule_is_refused_before_it_is_predicted(text: str) -> None:
+    with pytest.raises(UserError, match="next: captioning takes SMILES"):
+        list(read_inputs([text], [], "captioning"))
+
+
+def test_inputs_are_repaired_as_data_are_and_the_repairs_counted() -> None:
+    noticed: Counter[str] = Counter()
+    lines = ["CCO ethanol", "CCO |$a;b;c$|", r"F/C=C\\F", "C C O"]
+    read = list(read_inputs(["-"], lines, "captioning", noticed))
+    assert [record["source"] for record in read] == ["CCO", "CCO", r"F/C=C\F", "CCO"]
+    assert sorted(noticed) == sorted(REPAIRS[name] for name in ("name", "extension", "backslashes", "joined"))
+
+
+def test_a_text_may_begin_with_a_brace() -> None:
+    text = "{4-[(E)-styryl]phenyl}methanol was added."
+    assert list(read_inputs([text], [], "actions")) == [{"source": text}]
 
 
 def test_the_table_marks_molecules_and_shows_brackets_as_they_are() -> None:
