@@ -108,17 +108,22 @@ def _changed(subject: Subject, split: str) -> dict[str, dict[str, int]]:
 
 
 def markdown(metrics: Sequence[dict[str, Any]], captions: bool = False) -> str:
-    """A row per metric, a column per spelling, as given first. captions: the published probe is told below."""
+    """A row per metric, a column per spelling, as given first; n is of the molecules as given. What is n/a everywhere
+    is named below. captions: the published probe is told below."""
     names = list(dict.fromkeys(metric["spelling"] for metric in metrics))
     values = {(m["task"], m["metric"], m["spelling"]): m["value"] for m in metrics}
-    head = f"| task | metric | {' | '.join(names)} |\n|---|---|{'---|' * len(names)}\n"
-    rows = []
+    counts = {(m["task"], m["metric"]): m["n"] for m in reversed(metrics)}
+    head = f"| task | metric | n | {' | '.join(names)} |\n|---|---|---|{'---|' * len(names)}\n"
+    rows, missing = [], []
     for task, metric in dict.fromkeys((m["task"], m["metric"]) for m in metrics):
         found = [values.get((task, metric, name)) for name in names]
-        if any(value is not None for value in found):
-            cells = " | ".join("n/a" if value is None else f"{value:.4f}" for value in found)
-            rows.append(f"| {task} | {metric} | {cells} |\n")
-    return head + "".join(rows) + (f"\n{_MOLREFLECT}\n" if captions else "")
+        if all(value is None for value in found):
+            missing.append(f"{task} {metric}")
+            continue
+        shown = " | ".join("n/a" if value is None else f"{value:.4f}" for value in found)
+        rows.append(f"| {task} | {metric} | {counts[task, metric]:,} | {shown} |\n")
+    absent = f"\nn/a, table.md says why: {', '.join(missing)}.\n" if missing else ""
+    return head + "".join(rows) + absent + (f"\n{_MOLREFLECT}\n" if captions else "")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class _Scored:
     task: str
     metric: str
     value: float | None
+    n: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ def _metrics(manifest: Manifest, run_dir: Path) -> str:
     results = _results(run_dir / "results" / "results.json")
     if results is not None and results.step == manifest.step:
         scores = [score for score in results.metrics if score.value is not None]
-        lines += [f"| {s.task}, {s.metric} ({results.split}) | {s.value:.4g} |" for s in scores]
+        for s in scores:
+            examples = "" if s.n is None else f", n = {s.n:,}"
+            lines.append(f"| {s.task}, {s.metric} ({results.split}{examples}) | {s.value:.4g} |")
     if not lines:
         return "None were recorded at this step."
     return "\n".join(["| | at this step |", "|---|---|", *lines])

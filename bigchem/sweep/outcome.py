@@ -62,7 +62,14 @@ def to_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             "state": found.status.state,
             "missing": found.missing,
             "metrics": [
-                {"task": s.task, "metric": s.metric, **_numbers(s), "definition": s.definition, "note": s.note}
+                {
+                    "task": s.task,
+                    "metric": s.metric,
+                    **_numbers(s),
+                    "n": s.n,
+                    "definition": s.definition,
+                    "note": s.note,
+                }
                 for s in found.scores
             ],
         }

@@ -49,6 +49,8 @@ class Score:
     estimate: Estimate | None
     definition: str = ""
     note: str = ""
+    n: int | None = None
+    """Examples that count; of the loss, target tokens."""
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ class _Metric(_Part):
     high: Number | None
     definition: Words
     note: Words = ""
+    n: int | None = None
 
 
 class _File(_Part):
@@ -159,7 +160,7 @@ def _predictions(file: Path, task: str) -> Path:
 def _score(run: Run, read: _Metric, where: str) -> Score:
     check_labelled(read.task, f"{where}.task")
     estimate = estimate_of(read.value, read.low, read.high, where)
-    return Score(run, read.task, read.metric, estimate, read.definition, read.note)
+    return Score(run, read.task, read.metric, estimate, read.definition, read.note, read.n)
 
 
 def _newest_steps(scores: list[Score]) -> tuple[list[Score], list[str]]:

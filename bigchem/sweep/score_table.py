@@ -175,7 +175,7 @@ def _predicted(run: Run, row: _Row, where: str, file: Path, progress: Progress) 
         found = score_file(row.task, file, bootstrap=RESAMPLES, workers=os.cpu_count() or 1)
         bar.advance()
     return [
-        Score(run, row.task, s.metric, estimate_of(s.value, s.low, s.high, where), s.definition, s.note)
+        Score(run, row.task, s.metric, estimate_of(s.value, s.low, s.high, where), s.definition, s.note, s.n)
         for s in found
         if s.definition != READING
     ]

@@ -86,7 +86,8 @@ def test_a_probe_scores_each_spelling_beside_the_original_and_goes_on_where_it_w
         probe(subject, CONFIG, ("canonical",), progress=QUIET)
     evaluate(subject, CONFIG, progress=QUIET)
     shown = probe(subject, CONFIG, ("random", "kekule"), progress=QUIET).read_text()
-    assert "| task | metric | given | random | kekule |" in shown
+    assert "| task | metric | n | given | random | kekule |" in shown
+    assert "captioning text2mol" in shown.split("n/a, table.md says why: ")[1]
     assert "generation" not in shown  # its input is no molecule
     table = json.loads((tmp_path / "probe.json").read_text())
     losses = {m["spelling"]: m["value"] for m in table["metrics"] if m["metric"] == "loss"}

@@ -284,7 +284,10 @@ def test_the_tool_prints_json_and_the_card_says_what_the_model_is(
     (told / "metrics.jsonl").write_text(
         json.dumps(row | {"loss": 9.0}) + "\n" + json.dumps(row) + "\n" + '{"step": 9, "l'
     )
-    scores = [{"task": "forward", "metric": "top-1", "value": 0.75}, {"task": "forward", "metric": "x", "value": None}]
+    scores = [
+        {"task": "forward", "metric": "top-1", "value": 0.75, "n": 1200},
+        {"task": "forward", "metric": "x", "value": None},
+    ]
     (told / "results").mkdir()
     (told / "results" / "results.json").write_text(json.dumps({"step": 9, "split": "test", "metrics": scores}))
     monkeypatch.setattr(sys, "argv", ["consolidate", str(told), str(tmp_path / "out"), "--step", "latest", "--json"])
@@ -298,7 +301,7 @@ def test_the_tool_prints_json_and_the_card_says_what_the_model_is(
         "| training loss | 2.5000 |",
         "| training loss, forward | 2.2500 |",
         "| validation loss | 3.5000 |",
-        "| forward, top-1 (test) | 0.75 |",
+        "| forward, top-1 (test, n = 1,200) | 0.75 |",
         "`Caption the following SMILES: `",
         f"data `{'f' * 16}`",
         "trained by bigchem for 9 steps",

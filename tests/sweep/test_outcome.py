@@ -18,7 +18,16 @@ from bigchem.sweep.results import load
 
 def metric(name: str, value: float | None, task: str = "forward") -> dict[str, object]:
     low, high = (None, None) if value is None else (value - 0.01, value + 0.01)
-    return {"task": task, "metric": name, "value": value, "low": low, "high": high, "definition": "d", "note": ""}
+    return {
+        "task": task,
+        "metric": name,
+        "value": value,
+        "low": low,
+        "high": high,
+        "n": 9,
+        "definition": "d",
+        "note": "",
+    }
 
 
 def made(tmp_path: Path, name: str, metrics: list[dict[str, object]], step: int = 9) -> Path:
