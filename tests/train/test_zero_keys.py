@@ -37,7 +37,6 @@ VALUES: dict[str, dict[int, tuple[Any, ...]]] = {
     "stage3_use_all_reduce_for_fetch_params": {3: (True,)},
     "stage3_allgather_sequential": {3: (True,)},
     "ignore_unused_parameters": dict.fromkeys((1, 2), (False,)),
-    "parameter_alignment": dict.fromkeys((1, 2), (True,)),
     "zero_hpz_partition_size": {3: (2,)},
     "memory_efficient_linear": {3: (False,)},
     "log_trace_cache_warnings": {3: (True,)},
