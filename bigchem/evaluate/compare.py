@@ -61,10 +61,7 @@ def compare_files(
     for side, path in ((one_side, first), (other_side, second)):
         say_counts(side, path)
     read = [one_side, aligned(one_side, other_side, first, second)]
-    pairs_of = [
-        Pairs(side.sources, side.single(str(path)), side.predictions, workers=workers)
-        for side, path in zip(read, (first, second), strict=True)
-    ]
+    pairs_of = [Pairs(side.sources, side.references, side.predictions, workers=workers) for side in read]
     one, two = (dict(zip(*found, strict=True)) for found in (outcomes(task, pairs) for pairs in pairs_of))
     shared = list(one)
     pairs = [(one[metric], two[metric]) for metric in shared]

@@ -14,7 +14,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from bigchem.evaluate import actions, groups, molecules, text
+from bigchem.evaluate import actions, groups, text
 from bigchem.evaluate.intervals import Statistic, mean_of, ratio_of, share_of
 from bigchem.evaluate.pairs import Pairs, UnavailableError
 
@@ -239,7 +239,7 @@ _LEVENSHTEIN = Metric(
     "levenshtein",
     "levenshtein/molt5-v1",
     "Mean Levenshtein distance of the SMILES strings, in characters.",
-    lambda p: mean_of(molecules.levenshtein(p.references, p.best)),
+    lambda p: mean_of(p.distance),
     higher_is_better=False,
 )
 _GENERATION = (
@@ -363,7 +363,7 @@ _ACTIONS = (
         "exact",
         "exact/text-v1",
         "Share of predictions that are the reference's text, white space around it aside.",
-        lambda p: share_of(actions.exact(p.references, p.best)),
+        lambda p: share_of(p.same_text),
     ),
     _near(90),
     _near(75),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain, islice
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +17,14 @@ from bigchem.evaluate import actions, bertscore, groups, molecules, reactions, t
 from bigchem.evaluate.pool import over_cores
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
+Compare = Callable[[Sequence[str], Sequence[T]], NDArray[Any]]
+"""From references and predictions to a row for each pair."""
 
 _SMALL_TEXT = 20_000
 """Fewer texts than this are scored in one process: half a millisecond each; a worker takes a second to import nltk."""
+
+_ALWAYS_SMALL = sys.maxsize
 
 
 class UnavailableError(Exception):
@@ -25,24 +33,58 @@ class UnavailableError(Exception):
 
 @dataclass(frozen=True)
 class Pairs:
-    """sources, references [examples]; predictions: per example the k-best list, best first, never empty.
+    """sources, targets, predictions [examples]. targets: the reference, or several of which each is right. predictions:
+    the k-best list, best first, never empty.
 
     products: what a forward model makes of the first predictions of each, at least of the best, if there is one.
     workers: processes for what is expensive. training: the molecules that the model was trained to generate, if known.
     """
 
     sources: list[str]
-    references: list[str]
+    targets: Sequence[str | Sequence[str]]
     predictions: list[list[str]]
     products: list[list[str]] | None = None
     workers: int = 1
     training: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        lists = (self.sources, self.references, self.predictions, self.products)
+        lists = (self.sources, self.targets, self.predictions, self.products)
         lengths = {len(one) for one in lists if one is not None}
         if len(lengths) != 1 or 0 in lengths or not all(self.predictions) or not all(self.products or [True]):
-            raise ValueError("sources, references and predictions need one length, and every example a prediction")
+            raise ValueError("sources, targets and predictions need one length, and every example a prediction")
+
+    @cached_property
+    def options(self) -> list[list[str]]:
+        """All references of every example."""
+        return [[target] if isinstance(target, str) else list(target) for target in self.targets]
+
+    @cached_property
+    def several(self) -> bool:
+        """Whether an example has several references."""
+        return any(len(options) > 1 for options in self.options)
+
+    @property
+    def references(self) -> list[str]:
+        """The one reference of every example; UnavailableError where one has several: for metrics that know one."""
+        if self.several:
+            raise UnavailableError("not defined for several references of an example")
+        return [reference for (reference,) in self.options]
+
+    def _against_any(self, compare: Compare[T], predictions: Sequence[T], small: int | None = None) -> Floats:
+        """compare(reference, prediction) for every reference of each example: [references of all examples, columns]."""
+        if not self.several:
+            return over_cores(compare, self.references, list(predictions), self.workers, small)
+        times = [len(options) for options in self.options]
+        repeated = [one for one, count in zip(predictions, times, strict=True) for _ in range(count)]
+        return over_cores(compare, list(chain(*self.options)), repeated, self.workers, small)
+
+    def _best_of(self, values: Floats, least: bool = False) -> Floats:
+        """Of values of _against_any, for each example the best; NaN does not count."""
+        if not self.several:
+            return values
+        starts = np.cumsum([0, *(len(options) for options in self.options[:-1])])
+        best: Floats = (np.fmin if least else np.fmax).reduceat(values, starts)
+        return best
 
     @cached_property
     def best(self) -> list[str]:
@@ -61,46 +103,53 @@ class Pairs:
 
     @cached_property
     def subwords(self) -> tuple[list[list[str]], list[list[str]]]:
-        """SciBERT tokens of the references and of the best predictions."""
+        """SciBERT tokens of all references, one after another, and of the best predictions."""
         vocabulary = text.find_scibert()
         if vocabulary is None:
             raise UnavailableError(
                 "needs SciBERT's vocabulary: set BIGCHEM_SCIBERT to scibert_scivocab_uncased/vocab.txt"
             )
-        return text.subwords(self.references, vocabulary), text.subwords(self.best, vocabulary)
+        return text.subwords(list(chain(*self.options)), vocabulary), text.subwords(self.best, vocabulary)
 
     @cached_property
     def subword_counts(self) -> Floats:
         """bleu_counts up to order 4 over SciBERT tokens."""
-        return text.bleu_counts(*self.subwords, order=4)
+        return self._bleu_counts(*self.subwords, order=4)
 
     @cached_property
     def word_counts(self) -> Floats:
         """bleu_counts up to order 4 over plain words."""
-        references, best = ([text.words(one) for one in side] for side in (self.references, self.best))
-        return text.bleu_counts(references, best, order=4)
+        return self._bleu_counts(*self._tokens(text.words), order=4)
 
     @cached_property
     def character_counts(self) -> Floats:
         """bleu_counts up to order 4 over characters."""
-        return text.bleu_counts(self.references, self.best, order=4)
+        return self._bleu_counts(list(chain(*self.options)), self.best, order=4)
 
     @cached_property
     def action_counts(self) -> Floats:
         """bleu_counts up to order 2 over the tokens of action texts."""
-        references, best = ([actions.tokens(one) for one in side] for side in (self.references, self.best))
-        return text.bleu_counts(references, best, order=2)
+        return self._bleu_counts(*self._tokens(actions.tokens), order=2)
 
     @cached_property
     def padded_action_counts(self) -> Floats:
         """bleu_counts up to order 4 over action texts of at least four tokens."""
-        references, best = ([actions.padded(one) for one in side] for side in (self.references, self.best))
-        return text.bleu_counts(references, best, order=4)
+        return self._bleu_counts(*self._tokens(actions.padded), order=4)
+
+    def _tokens(self, split: Callable[[str], list[str]]) -> tuple[list[list[str]], list[list[str]]]:
+        """Tokens of all references, one after another, and of the best predictions."""
+        references, best = ([split(one) for one in side] for side in (chain(*self.options), self.best))
+        return references, best
+
+    def _bleu_counts(self, references: Sequence[Sequence[str]], best: Sequence[Sequence[str]], order: int) -> Floats:
+        """text.bleu_counts, each prediction against all references of its example."""
+        left = iter(references)
+        return text.bleu_counts([list(islice(left, len(options))) for options in self.options], best, order)
 
     @cached_property
     def rouge(self) -> Floats:
         """The three columns of text.rouge."""
-        return over_cores(text.rouge, self.references, self.best, self.workers, _SMALL_TEXT)
+        return self._best_of(self._against_any(text.rouge, self.best, _SMALL_TEXT))
 
     @cached_property
     def meteor(self) -> Floats:
@@ -110,7 +159,10 @@ class Pairs:
             raise UnavailableError(
                 "needs WordNet 3.0: set NLTK_DATA to a folder with corpora/wordnet (nltk.downloader wordnet)"
             )
-        return over_cores(partial(text.meteor, nltk_data=folder), *self.subwords, self.workers, _SMALL_TEXT)
+        references, best = self.subwords
+        repeated = [one for one, options in zip(best, self.options, strict=True) for _ in options]
+        meteor = partial(text.meteor, nltk_data=folder)
+        return self._best_of(over_cores(meteor, references, repeated, self.workers, _SMALL_TEXT))
 
     @cached_property
     def bertscore(self) -> Floats:
@@ -137,8 +189,13 @@ class Pairs:
     @cached_property
     def generated(self) -> dict[str, NDArray[np.object_]]:
         """The columns of molecules.compare_generated."""
-        table = over_cores(molecules.compare_generated, self.references, self.best, self.workers)
-        return dict(zip(molecules.GENERATED, table.T, strict=True))
+        table = self._against_any(molecules.compare_generated, self.best)
+        columns = dict(zip(molecules.GENERATED, table.T, strict=True))
+        if self.several:
+            first = np.cumsum([0, *(len(options) for options in self.options[:-1])])
+            best = {name: self._best_of(columns[name].astype(np.float64)) for name in columns if name != "name"}
+            columns = {**best, "name": columns["name"][first]}
+        return columns
 
     @cached_property
     def molecules(self) -> dict[str, Floats]:
@@ -163,14 +220,15 @@ class Pairs:
     @cached_property
     def ranks(self) -> dict[str, Floats]:
         """The columns of reactions.ranks."""
-        table = over_cores(reactions.ranks, self.references, self.predictions, self.workers)
-        return dict(zip(reactions.COLUMNS, table.T, strict=True))
+        table = self._against_any(reactions.ranks, self.predictions)
+        columns = zip(reactions.COLUMNS, table.T, strict=True)
+        return {name: self._best_of(column, least=name.startswith("rank")) for name, column in columns}
 
     @cached_property
     def similarities(self) -> dict[str, Floats]:
         """The columns of reactions.similarities of the best predictions."""
-        table = over_cores(reactions.similarities, self.references, self.best, self.workers)
-        return dict(zip(reactions.SIMILARITIES, table.T, strict=True))
+        table = self._against_any(reactions.similarities, self.best)
+        return {name: self._best_of(column) for name, column in zip(reactions.SIMILARITIES, table.T, strict=True)}
 
     @cached_property
     def round_trip(self) -> dict[str, Floats]:
@@ -200,7 +258,17 @@ class Pairs:
     @cached_property
     def similarity(self) -> Floats:
         """Levenshtein similarity of action texts."""
-        return actions.similarity(self.references, self.best)
+        return self._best_of(self._against_any(actions.similarity, self.best, _ALWAYS_SMALL))
+
+    @cached_property
+    def same_text(self) -> NDArray[np.bool_]:
+        """Whether the best prediction is the text of a reference, see actions.exact."""
+        return self._best_of(self._against_any(actions.exact, self.best, _ALWAYS_SMALL)).astype(np.bool_)
+
+    @cached_property
+    def distance(self) -> Floats:
+        """Levenshtein distance of the best prediction to the nearest reference, in characters."""
+        return self._best_of(self._against_any(molecules.levenshtein, self.best, _ALWAYS_SMALL), least=True)
 
     @property
     def frechet(self) -> float:

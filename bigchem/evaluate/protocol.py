@@ -38,7 +38,7 @@ class Score:
 def score_task(
     task: str,
     sources: list[str],
-    references: list[str],
+    references: Sequence[str | Sequence[str]],
     predictions: list[list[str]],
     *,
     products: list[list[str]] | None = None,
@@ -50,6 +50,7 @@ def score_task(
 ) -> list[Score]:
     """Scores k-best predictions (best first) of one task by every metric of the protocol.
 
+    references: of each example the one, or several of which each is right; metrics that know only one are then n/a.
     products: what a forward model makes of each example's first predictions, for the round trip of retrosynthesis.
     training: the molecules that the model was trained to generate, for the novelty of generation. classes: of each
     example, the class whose metrics stand apart behind those of all; empty: of no class. bootstrap: resamples of the
@@ -68,6 +69,8 @@ def score_task(
     return scores
 
 
+SEVERAL = "any of several references is right: the best of them counts, in BLEU the n-grams of all"
+"""The note where examples have several references."""
 Outcome = Statistic | float | UnavailableError
 """What became of a metric: sums, a bare number, or a remedy."""
 
@@ -104,9 +107,12 @@ def _attempt(metric: Metric, pairs: Pairs) -> Outcome:
     try:
         if metric.needs > pairs.longest:
             raise UnavailableError(f"the longest list has {pairs.longest} prediction{'s' * (pairs.longest > 1)}")
-        return metric.compute(pairs)
+        found = metric.compute(pairs)
     except UnavailableError as missing:
         return missing
+    if not pairs.several or not isinstance(found, Statistic):
+        return found
+    return replace(found, note="; ".join(filter(None, (found.note, SEVERAL))))
 
 
 def _score(task: str, metric: Metric, outcome: Outcome, interval: Interval, examples: int) -> Score:

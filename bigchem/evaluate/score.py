@@ -44,7 +44,7 @@ def score_file(
         check_round_trip(task, path, how)
     read = examples_of(task, path, how)
     say_counts(read, path)
-    sources, references, predictions = read.sources, read.single(str(path)), read.predictions
+    sources, references, predictions = read.sources, read.references, read.predictions
     made = None if forward_model is None else _products(forward_model, predictions)
     scores = score_task(
         task,
@@ -53,7 +53,7 @@ def score_file(
         predictions,
         products=made,
         training=None if training is None else read_training_set(training),
-        classes=None if classes is None else classes_of(classes, task, sources, references),
+        classes=None if classes is None else classes_of(classes, task, sources, [one for one, *_ in references]),
         bootstrap=bootstrap,
         seed=seed,
         workers=workers,

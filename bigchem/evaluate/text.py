@@ -6,7 +6,8 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, reduce
+from operator import or_
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -62,17 +63,22 @@ def subwords(texts: Sequence[str], vocabulary: Path) -> list[list[str]]:
     return [[token for token in one.tokens if token not in _SPECIAL] for one in encoded]
 
 
-def bleu_counts(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]], order: int) -> Floats:
-    """What each pair adds to corpus BLEU: [pairs, 2 + 2 * order].
+def bleu_counts(
+    references: Sequence[Sequence[Sequence[str]]], predictions: Sequence[Sequence[str]], order: int
+) -> Floats:
+    """What each prediction adds to corpus BLEU: [predictions, 2 + 2 * order]. references: one or several of each.
 
-    Columns: predicted length, reference length, then for n = 1 .. order the matched and the predicted n-grams. A
-    prediction without n-grams adds one predicted n-gram, as in nltk.
+    Columns: predicted length, reference length, then for n = 1 .. order the matched and the predicted n-grams. Of
+    several references the length nearest to the prediction's counts, and an n-gram as often as in that which has it
+    most. A prediction without n-grams adds one predicted n-gram, as in nltk.
     """
     rows = np.empty((len(references), 2 + 2 * order))
-    for row, reference, prediction in zip(rows, references, predictions, strict=True):
-        row[:2] = len(prediction), len(reference)
+    for row, options, prediction in zip(rows, references, predictions, strict=True):
+        nearest = min((abs(len(option) - len(prediction)), len(option)) for option in options)[1]
+        row[:2] = len(prediction), nearest
         for n in range(1, order + 1):
-            predicted, wanted = _ngrams(prediction, n), _ngrams(reference, n)
+            predicted = _ngrams(prediction, n)
+            wanted = reduce(or_, (_ngrams(option, n) for option in options))
             row[2 * n] = sum(min(count, wanted[ngram]) for ngram, count in predicted.items() if ngram in wanted)
             row[2 * n + 1] = max(1, len(prediction) - n + 1)
     return rows

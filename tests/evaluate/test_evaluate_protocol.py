@@ -7,7 +7,7 @@ import pytest
 from bigchem.errors import UserError
 from bigchem.evaluate import pool
 from bigchem.evaluate.definitions import DEFINITIONS, HIGHER_IS_BETTER, PROTOCOL
-from bigchem.evaluate.protocol import score_task
+from bigchem.evaluate.protocol import SEVERAL, Score, score_task
 from bigchem.tasks import TASKS
 
 CAPTIONS = ["The molecule is an alcohol.", "It is a conjugate base of an acid and a salt."]
@@ -267,3 +267,41 @@ def test_wrong_arguments_are_refused():
     for lists in ((["C"], ["C"], [[]]), (["C"], ["C", "C"], [["C"]]), ([], [], [])):
         with pytest.raises(ValueError, match="one length"):
             score_task("forward", *lists)
+
+
+def by_name(scores: list[Score]) -> dict[str, Score]:
+    return {score.metric: score for score in scores}
+
+
+def test_any_of_several_references_is_right() -> None:
+    targets = [["CCO", "CCN"], ["CC"], ["CN", "C[NH2+]C"]]
+    found = by_name(score_task("forward", ["C"] * 3, targets, [["NCC", "C"], ["CO", "CC"], ["C", "O"]]))
+    assert (found["top1"].value, found["top2"].value) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+    assert found["top1"].note.endswith(SEVERAL)
+    found = by_name(score_task("generation", ["x"] * 3, targets, [["OCC"], ["CC"], ["CNC"]]))
+    assert found["exact"].value == pytest.approx(2 / 3)
+    assert found["levenshtein"].value == pytest.approx((2 + 0 + 1) / 3)
+    assert found["fcd"].value is None
+    assert found["fcd"].note == "not defined for several references of an example"
+
+
+def test_text_metrics_take_the_best_of_several_references_and_bleu_their_n_grams() -> None:
+    from nltk.translate.bleu_score import corpus_bleu
+
+    targets = [["stir it for one hour", "wait for an hour now please"], ["filter it off"]]
+    made = [["stir for an hour now please ok"], ["filter all of it off"]]
+    found = by_name(score_task("captioning", ["C"] * 2, targets, made))
+    split = [[one.split() for one in several] for several in targets]
+    expected = corpus_bleu(split, [one.split() for (one,) in made], weights=(0.5, 0.5))
+    assert found["bleu2_words"].value == pytest.approx(expected)
+    each = [by_name(score_task("captioning", ["C"], [one], made[:1]))["rouge1"].value for one in targets[0]]
+    second = by_name(score_task("captioning", ["C"], ["filter it off"], made[1:]))["rouge1"].value
+    assert found["rouge1"].value == pytest.approx((max(each) + second) / 2)
+    actions = by_name(score_task("actions", ["x"], [["STIR.", "WAIT."]], [["WAIT."]]))
+    assert (actions["exact"].value, actions["lev90"].value, actions["precision"].value) == (1, 1, None)
+
+
+def test_one_reference_in_a_list_scores_as_the_reference_itself() -> None:
+    for task, reference, made in (("forward", "CCO", "OCC"), ("captioning", "an alcohol", "an acid")):
+        plain = score_task(task, ["C"] * 2, [reference] * 2, [[made]] * 2)
+        assert score_task(task, ["C"] * 2, [[reference]] * 2, [[made]] * 2) == plain

@@ -93,9 +93,9 @@ def test_intervals_shrink_with_the_number_of_examples():
 
 def test_resampled_bleu_is_bleu_of_the_resampled_pairs():
     references, predictions = ["CCO", "CCN", "CCCC"], ["CCO", "CCC", "CCNC"]
-    counts = text.bleu_counts(references, predictions, 2)
+    counts = text.bleu_counts([[one] for one in references], predictions, 2)
     drawn = np.random.default_rng(5).integers(3, size=3)
-    again = text.bleu_counts([references[i] for i in drawn], [predictions[i] for i in drawn], 2).sum(axis=0)
+    again = text.bleu_counts([[references[i]] for i in drawn], [predictions[i] for i in drawn], 2).sum(axis=0)
     assert intervals.resampled_sums(counts, 1, 5)[0] == pytest.approx(again)
 
 

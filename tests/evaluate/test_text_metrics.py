@@ -26,7 +26,7 @@ def nltk_bleu(references, predictions, order):
 
 
 def bleu(references, predictions, order):
-    return float(text.bleu(text.bleu_counts(references, predictions, 4).sum(axis=0), order))
+    return float(text.bleu(text.bleu_counts([[one] for one in references], predictions, 4).sum(axis=0), order))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -54,8 +54,17 @@ def test_bleu_by_hand():
     assert bleu([list("aa")], [list("aaa")], 2) == pytest.approx((2 / 3 * 1 / 2) ** 0.5)
 
 
+def test_bleu_of_several_references_is_nltks():
+    (first, second), (third, predictions) = random_corpus(5), random_corpus(6)
+    references = list(zip(first, second, third, strict=True))
+    ours = float(text.bleu(text.bleu_counts(references, predictions, 2).sum(axis=0), 2))
+    assert ours == pytest.approx(corpus_bleu(references, predictions, weights=(0.5, 0.5)))
+    assert 0 < ours < 1
+
+
 def test_bleu_folds_many_sums_at_once():
-    counts = text.bleu_counts(*random_corpus(3), 4)
+    references, predictions = random_corpus(3)
+    counts = text.bleu_counts([[one] for one in references], predictions, 4)
     sums = np.stack([counts.sum(axis=0), counts[:30].sum(axis=0)])
     assert text.bleu(sums, 4) == pytest.approx([float(text.bleu(row, 4)) for row in sums])
 
