@@ -7,6 +7,8 @@ import shutil
 from difflib import get_close_matches
 from typing import NoReturn
 
+from bigchem.printable import printable
+
 
 class UserError(Exception):
     """Something outside bigchem's code is wrong: an input, a configuration, the machine.
@@ -57,4 +59,5 @@ def nearest(name: str, known: list[str]) -> str:
 
 def unknown(kind: str, name: str, known: list[str], where: str | None = None) -> NoReturn:
     """Raises the UserError for a name that is not among the known ones."""
-    raise UserError(f"unknown {kind} '{name}'", where, nearest(name, known))
+    shown = printable(name, most=200)
+    raise UserError(f"unknown {kind} '{shown}'", where, nearest(shown, known))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bigchem.errors import UserError, nearest
+from bigchem.printable import printable
 
 _PACKAGE = Path(__file__).parent
 _FOLDERS = {
@@ -23,12 +24,20 @@ def folder(kind: str) -> Path:
 def find(kind: str, name: str, suffix: str, also: Iterable[str] = ()) -> Path:
     """A shipped file by its name, or any file by its path. UserError with the nearest name, of `also` too: names that
     the caller takes for something else than a file."""
-    if Path(name).is_file():
+    if _is_file(Path(name)):
         return Path(name)
+    shown = printable(name, most=200)
     if name.endswith(suffix) or "/" in name:
-        raise UserError("no such file", name)
+        raise UserError("no such file", shown)
     candidate = folder(kind) / f"{name}{suffix}"
-    if candidate.is_file():
+    if _is_file(candidate):
         return candidate
     known = [*also, *(p.name.removesuffix(suffix) for p in folder(kind).glob(f"*{suffix}"))]
-    raise UserError(f"no file '{name}', and no shipped one of that name", kind, nearest(name, known))
+    raise UserError(f"no file '{shown}', and no shipped one of that name", kind, nearest(name, known))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False

@@ -37,6 +37,8 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
+LONGEST_FIELD = 300
+"""Characters of a dotted field's name."""
 SHOWN = 80
 """Characters of a wrong value that a message quotes."""
 S = TypeVar("S", bound=Section)
@@ -63,11 +65,15 @@ def read_table(path: str | Path) -> dict[str, Any]:
     if len(content) > MOST_BYTES:
         raise UserError(f"not a TOML file of ours: longer than {MOST_BYTES:,} bytes", str(file))
     try:
-        return tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
+        table = tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
     except RecursionError:
         raise UserError("not a TOML file of ours: nested too deeply", str(file)) from None
     except ValueError as error:  # of TOML, of UTF-8, or of an integer of thousands of digits
         raise UserError(f"not a TOML file: {printable(error, most=200)}", str(file)) from None
+    for field in flat(table):
+        if len(field) > LONGEST_FIELD:
+            raise UserError(f"a field of {len(field):,} characters: {quoted(field)}", str(file))
+    return table
 
 
 def apply_override(table: dict[str, Any], override: str) -> None:

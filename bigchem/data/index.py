@@ -127,6 +127,8 @@ class Index:
 
 def _check(index: Index) -> None:
     """ValueError unless every path stays inside the folder and every hash is one: both become names of files here."""
+    if not isinstance(index.tokenizer, str) or not isinstance(index.recipe, str) or not isinstance(index.report, dict):
+        raise TypeError("tokenizer, recipe or report is of a wrong type")
     listed = [(s.path, s.file) for _, _, shards in index.tasks() for s in shards] + list(index.files.items())
     for name, file in listed:
         path = PurePosixPath(name)

@@ -153,7 +153,7 @@ def _check(grid: GridConfig) -> list[Axis]:
     for name in ("seed", "size"):
         values = getattr(grid, f"{name}s")
         if len(set(values)) < len(values):
-            raise UserError(f"a {name} stands twice in {name}s = {list(values)}", where)
+            raise UserError(f"a {name} stands twice in {name}s = {strict.quoted(list(values), most=300)}", where)
     for size in grid.sizes:
         presets.shape(size)
     axes = strict.flat(grid.axes)
@@ -168,9 +168,10 @@ def _check(grid: GridConfig) -> list[Axis]:
                 raise UserError(f"'{field}' is an axis, and {name} sets it too", where, "leave one of them out")
     for field, values in axes.items():
         if not isinstance(values, list) or not values:
-            raise UserError(f"axes: '{field}' = {values!r} is no list of values", where, f"write '{field}' = [...]")
+            what = f"axes: '{field}' = {strict.quoted(values)} is no list of values"
+            raise UserError(what, where, f"write '{field}' = [...]")
         if any(value in values[:i] for i, value in enumerate(values)):
-            raise UserError(f"a value stands twice in axes: '{field}' = {values}", where)
+            raise UserError(f"a value stands twice in axes: '{field}' = {strict.quoted(values, most=300)}", where)
     last = [field.rpartition(".")[2] for field in axes]
     labels = [word if last.count(word) == 1 else field for field, word in zip(axes, last, strict=True)]
     return [Axis(field, label, tuple(axes[field])) for field, label in zip(axes, labels, strict=True)]
