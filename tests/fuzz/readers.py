@@ -234,6 +234,7 @@ def _npy(rows: list[list[int]]) -> bytes:
 CAPTION = "The molecule is ethanol."
 ROW = {"task": "captioning", "source": "CCO", "target": CAPTION}
 SCORED = {"source": "CCO", "target": "CC", "predictions": ["CC", "C"]}
+LOSS = {"total": 2.5, "rows": [1.0, 1.5], "tokens": [3, 4]}
 T5 = to_hf_config(shape("sweep-1m"), 0.1)
 
 
@@ -274,7 +275,7 @@ READERS = [
     Reader("index of data", "index.json", INDEX.to_json().encode(),
            lambda f: Index.from_json(f.read_text(errors="replace"), str(f))),
     Reader("predictions", "forward.rank0.jsonl", _lines(*PREDICTIONS), lambda f: read_lines(f, PREDICTED)),
-    Reader("losses", "forward.rank0of1.loss.json", _json({"0": {"total": 2.5, "rows": [1.0, 1.5], "tokens": [3, 4]}}), _losses_of),
+    Reader("losses", "forward.rank0of1.loss.json", _json({"0": LOSS}), _losses_of),
     Reader("list of written files", "figures/.written.json", _json(["a.svg"]), lambda f: check_written(f.parent)),
     Reader("lock", "lock", _json({"host": "h", "pid": 7, "since": 1.0, "purpose": "builds"}),
            lambda f: str(holder(f))),
