@@ -85,9 +85,9 @@ _FINGERPRINTS = {
 
 
 def _tanimoto(name: str) -> Metric:
-    meaning = f"Mean Tanimoto similarity of {_FINGERPRINTS[name]} over the pairs that both parse."
+    meaning = f"Mean Tanimoto similarity of {_FINGERPRINTS[name]} over the pairs that are both valid."
     return Metric(
-        name, f"{name}/molt5-v1", meaning, lambda pairs: _similarity(pairs.molecules[name], _crowded(pairs.molecules))
+        name, f"{name}/molt5-v2", meaning, lambda pairs: _similarity(pairs.molecules[name], _crowded(pairs.molecules))
     )
 
 
@@ -100,7 +100,7 @@ def _tanimoto_of_reactions(name: str) -> Metric:
         name,
         f"{name}/fragments-v1",
         meaning,
-        lambda pairs: _similarity(pairs.similarities[name], _crowded(pairs.similarities)),
+        lambda pairs: _similarity(pairs.ranks[name], _crowded(pairs.ranks)),
     )
 
 
@@ -147,7 +147,7 @@ def _validity(column: Callable[[Pairs], Floats]) -> Metric:
 
 def _round_trip(name: str, column: str, meaning: str) -> Metric:
     return Metric(
-        name, f"{name}/forward-model-v1", meaning, lambda pairs: share_of(pairs.round_trip[column] < 1), by_class=True
+        name, f"{name}/forward-model-v2", meaning, lambda pairs: share_of(pairs.round_trip[column] < 1), by_class=True
     )
 
 
@@ -257,7 +257,7 @@ _GENERATION = (
     *map(_tanimoto, _FINGERPRINTS),
     Metric(
         "fcd",
-        "fcd/chemnet350-v1",
+        "fcd/chemnet350-v2",
         "Fréchet ChemNet distance (package fcd) between all references and all predictions that parse, as canonical "
         "SMILES cut at 349 characters, so that both sides are padded to the 350 that ChemNet was trained at.",
         lambda p: p.frechet,
@@ -304,9 +304,7 @@ _REACTION = (
         "exact/inchi-fragments-v1",
         "Share of best predictions with the reference's InChI, of all fragments together and without atom maps (its "
         "canonical SMILES where neither has an InChI); ~ counts as a dot.",
-        lambda p: share_of(
-            p.similarities["exact"] == 1, _joined(_misses(p.ranks["parses"]), _without_inchi(p.similarities))
-        ),
+        lambda p: share_of(p.ranks["exact"] == 1, _joined(_misses(p.ranks["parses"]), _without_inchi(p.ranks))),
         by_class=True,
     ),
     *map(_tanimoto_of_reactions, _FINGERPRINTS),

@@ -219,16 +219,10 @@ class Pairs:
 
     @cached_property
     def ranks(self) -> dict[str, Floats]:
-        """The columns of reactions.ranks."""
-        table = self._against_any(reactions.ranks, self.predictions)
-        columns = zip(reactions.COLUMNS, table.T, strict=True)
+        """The columns of reactions.ranks, and of similarities."""
+        table = self._against_any(partial(reactions.ranks, similar=True), self.predictions)
+        columns = zip((*reactions.COLUMNS, *reactions.SIMILARITIES), table.T, strict=True)
         return {name: self._best_of(column, least=name.startswith("rank")) for name, column in columns}
-
-    @cached_property
-    def similarities(self) -> dict[str, Floats]:
-        """The columns of reactions.similarities of the best predictions."""
-        table = self._against_any(reactions.similarities, self.best)
-        return {name: self._best_of(column) for name, column in zip(reactions.SIMILARITIES, table.T, strict=True)}
 
     @cached_property
     def round_trip(self) -> dict[str, Floats]:

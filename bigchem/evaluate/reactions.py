@@ -17,7 +17,8 @@ COLUMNS = ("parses", "valid", "invalid", "rank", "rank_nostereo", "rank_maxfrag"
 """The columns of ranks: whether the reference parses, whether the best prediction does, the share of the k predictions
 that does not, and three ranks."""
 SIMILARITIES = molecules.COLUMNS[2:]
-"""The columns of similarities: those of molecules.compare but for what ranks has."""
+"""The columns of molecules.compare but for what COLUMNS has, of the best prediction."""
+_STEREO = re.compile(r"[@/\\]")
 _ALIKE = {"exact": 1.0, "maccs": 1.0, "rdk": 1.0, "morgan": 1.0}
 _ATOM = re.compile(r"\[[^\]]*\]|Br|Cl|[BCNOPSFIbcnops*]")
 _HYDROGEN = re.compile(r"\[[0-9]*H[0-9]*[+-]*[0-9]*\]")
@@ -32,7 +33,9 @@ def canonical(smiles: str) -> tuple[str, str] | None:
     molecule = try_parse(text)
     if molecule is None:
         return None
-    return comparable(molecule, written=text), comparable(molecule, stereo=False)
+    whole = comparable(molecule, written=text)
+    # Most molecules have no stereochemistry, and writing and reading them again is most of the time.
+    return whole, comparable(molecule, stereo=False) if _STEREO.search(whole) else whole
 
 
 def largest(canonical_smiles: str) -> str:
@@ -40,29 +43,18 @@ def largest(canonical_smiles: str) -> str:
     return max(canonical_smiles.split("."), key=lambda fragment: (_heavy_atoms(fragment), len(fragment), fragment))
 
 
-def ranks(references: Sequence[str], predictions: Sequence[Sequence[str]]) -> Floats:
-    """[rows, COLUMNS]. A rank is the position (0: best) of the first prediction that is the reference.
+def ranks(references: Sequence[str], predictions: Sequence[Sequence[str]], similar: bool = False) -> Floats:
+    """[rows, COLUMNS], and SIMILARITIES behind if `similar`.
 
-    It is infinite where there is none. Predictions that are no SMILES or are repeated keep their places. rank_maxfrag
-    compares the largest fragments only.
+    A rank is the position (0: best) of the first prediction that is the reference. It is infinite where there is none.
+    Predictions that are no SMILES or are repeated keep their places. rank_maxfrag compares the largest fragments only.
+
+    Similarities are molecules.compare of the best prediction, of all fragments together. Fingerprints take ten times as
+    long as canonical SMILES: where these agree, the two are alike without any.
     """
-    return np.array([_ranks(*row) for row in zip(references, predictions, strict=True)]).reshape(-1, len(COLUMNS))
-
-
-def similarities(references: Sequence[str], predictions: Sequence[str]) -> Floats:
-    """molecules.compare of all fragments together, without atom maps, `~` as a dot: [pairs, SIMILARITIES].
-
-    Fingerprints take ten times as long as canonical SMILES, so they are made only where these differ.
-    """
-    rows = np.empty((len(references), len(SIMILARITIES)))
-    for row, sides in zip(rows, zip(references, predictions, strict=True), strict=True):
-        reference, prediction = (without_maps(dotted(side)) for side in sides)
-        names = canonical(reference), canonical(prediction)
-        if names[0] is not None and names[0] == names[1]:
-            row[:] = [_ALIKE.get(name, 0.0) for name in SIMILARITIES]
-        else:
-            row[:] = molecules.compare([reference], [prediction])[0, 2:]
-    return rows
+    columns = len(COLUMNS) + similar * len(SIMILARITIES)
+    rows = [_ranks(*row, similar) for row in zip(references, predictions, strict=True)]
+    return np.array(rows).reshape(-1, columns)
 
 
 def ways_back(sources: Sequence[str], tried: Sequence[tuple[Sequence[str], Sequence[str]]]) -> NDArray[np.float64]:
@@ -83,15 +75,23 @@ def ways_back(sources: Sequence[str], tried: Sequence[tuple[Sequence[str], Seque
     return rows
 
 
-def _ranks(reference: str, predictions: Sequence[str]) -> tuple[float, ...]:
+def _ranks(reference: str, predictions: Sequence[str], similar: bool) -> tuple[float, ...]:
     wanted = _forms(reference)
     predicted = [_forms(prediction) for prediction in predictions]
     valid = predicted[0] is not None
     invalid = predicted.count(None) / len(predicted)
+    more = _similarities(reference, predictions[0], wanted is not None and wanted == predicted[0]) if similar else ()
     if wanted is None:
-        return (0.0, valid, invalid, np.inf, np.inf, np.inf)
+        return (0.0, valid, invalid, np.inf, np.inf, np.inf, *more)
     hits = [[one is not None and one[i] == wanted[i] for one in predicted] for i in range(3)]
-    return (1.0, valid, invalid, *(hit.index(True) if True in hit else np.inf for hit in hits))
+    return (1.0, valid, invalid, *(hit.index(True) if True in hit else np.inf for hit in hits), *more)
+
+
+def _similarities(reference: str, prediction: str, alike: bool) -> tuple[float, ...]:
+    if alike:
+        return tuple(_ALIKE.get(name, 0.0) for name in SIMILARITIES)
+    sides = [[without_maps(dotted(side))] for side in (reference, prediction)]
+    return tuple(molecules.compare(*sides)[0, 2:])
 
 
 def _forms(smiles: str) -> tuple[str, str, str] | None:

@@ -40,10 +40,12 @@ def test_published_predictions_have_their_published_scores(task, file, vocabular
     if "lev" in published:
         published["levenshtein"] = published.pop("lev")
     scores = {score.metric: score for score in score_file(task, PUBLISHED / f"{file}.txt.gz", bootstrap=100)}
-    assert {name: scores[name].value for name in published} == pytest.approx(published, abs=1e-4, rel=0)
+    # One of the 3,300 molecules has a space in it: RDKit, and with it MolT5's scripts, reads what stands before.
+    close = 4e-4 if task == "generation" else 1e-4
+    assert {name: scores[name].value for name in published} == pytest.approx(published, abs=close, rel=0)
     assert all(scores[name].low < scores[name].value < scores[name].high for name in published)
     rescored = {row.model: row.values for row in published_rows()[task] if row.origin == "rescored"}
-    assert {name: scores[name].value for name in published} == pytest.approx(rescored["MolT5-small"], abs=1e-4, rel=0)
+    assert {name: scores[name].value for name in published} == pytest.approx(rescored["MolT5-small"], abs=close, rel=0)
     for metric in rescored["MolT5-small"]:
         ordered = [scores[metric].value, rescored["MolT5-large"][metric]]
         assert ordered == sorted(ordered, reverse=not HIGHER_IS_BETTER[metric])
