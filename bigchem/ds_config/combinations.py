@@ -20,7 +20,19 @@ def check(table: Mapping[str, Any], config: RunConfig, world_size: int, found: F
     hpz = zero.get("zero_hpz_partition_size", 1)
     if world_size % hpz:
         found.mistake(f"{ZERO}.zero_hpz_partition_size", f"{hpz} does not divide the run's {world_size} processes")
+    _types(table, config.train.precision, found)
     _optimizer(zero, config, found.stage, found)
+
+
+def _types(table: Mapping[str, Any], precision: str, found: Findings) -> None:
+    """Stage 3 stands still where gradients in fp32 are added up in fp16; T5's gradients overflow in it anyway."""
+    named = {
+        "data_types.grad_accum_dtype": table.get("data_types", {}).get("grad_accum_dtype"),
+        "communication_data_type": table.get("communication_data_type"),
+    }
+    for key, value in named.items():
+        if value == "fp16" and precision != "fp16":
+            found.mistake(key, f"\"fp16\", but train.precision = '{precision}': T5 overflows in fp16")
 
 
 def _offload(zero: Mapping[str, Any], stage: int, found: Findings) -> None:

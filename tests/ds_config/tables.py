@@ -70,6 +70,8 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "bf16 masters": (z2(bf16={"enabled": True, "bf16_master_weights_and_grads": True}), ("no fp32 weights",)),
     "no look at overflow": (z2(bf16={"enabled": True, "check_grad_overflow": False}), ("not finite",)),
     "fp16 in a bf16 run": (z2(fp16={"enabled": True, **SCALING}), ("fp16.enabled = true", "train.precision")),
+    "gradients in fp16": (z2(data_types={"grad_accum_dtype": "fp16"}), ("grad_accum_dtype", "overflows")),
+    "fp16 on the way": (z2(communication_data_type="fp16"), ("communication_data_type", "overflows")),
     "pipelines": (z2(pipeline={"stages": 4}), ("pipeline",)),
     "tensor parallelism": (z2(tensor_parallel={"autotp_size": 4}), ("tensor_parallel",)),
     "sequence parallelism": (z2(sequence_parallel_size=2), ("sequence_parallel_size",)),

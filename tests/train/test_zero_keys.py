@@ -89,6 +89,7 @@ def of_stage(stage: int, runs: Path, data: Path) -> dict[str, RunConfig]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_an_accepted_key_trains_exports_with_proof_and_resumes_on_one_rank(
     stage: int, small_data: Path, tmp_path: Path
