@@ -67,24 +67,27 @@ def read(path: Path, needs: Needs = NOTHING) -> Contents:
     return Contents(rows, bad)
 
 
-def last(path: Path, needs: Needs = NOTHING) -> dict[str, Any]:
-    """The last whole row, read from the file's end; {} where there is none, or no file."""
+def last(path: Path, needs: Needs = NOTHING) -> tuple[dict[str, Any], str | None]:
+    """The last whole row, read from the file's end, {} where there is none, or no file; and what is damaged behind it.
+    A last line without an end may be one that is being written."""
     try:
         size = path.stat().st_size
     except FileNotFoundError:
-        return {}
+        return {}, None
     length = BLOCK
     with path.open("rb") as file:
         while True:
             file.seek(max(0, size - length))
             block = file.read(length)
-            whole = block if length >= size else block[block.find(b"\n") + 1 :]
-            for raw in reversed(whole.split(b"\n")):
-                line = parsed(0, raw, needs)
+            whole, why = block if length >= size else block[block.find(b"\n") + 1 :], None
+            for number, raw in enumerate(reversed(whole.split(b"\n"))):
+                line = parsed(0, raw + b"\n", needs)
                 if line is not None and line.row is not None:
-                    return line.row
+                    return line.row, why
+                if line is not None and (number or b"\0" in raw):
+                    why = f"damaged at its end: {line.why}"
             if length >= min(size, MOST_BYTES):
-                return {}
+                return {}, why
             length *= 8
 
 

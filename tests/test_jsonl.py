@@ -31,7 +31,9 @@ def test_rows_before_and_after_damage_count(tmp_path: Path, name: str) -> None:
     found = jsonl.read(path, NEEDS)
     assert [row["step"] for row in found.rows] == [1, 2]
     assert told in str(found.damage)
-    assert jsonl.last(path, NEEDS)["step"] == 2
+    row, damage = jsonl.last(path, NEEDS)
+    assert row["step"] == 2
+    assert (damage is None) == (name == "a torn line")
     Rows(path).add({"step": 4})
     assert [row["step"] for row in jsonl.read(path, NEEDS).rows] == [1, 2, 4]
 
@@ -42,14 +44,14 @@ def test_blank_lines_and_a_missing_end_are_no_damage(tmp_path: Path) -> None:
     assert jsonl.read(path, NEEDS) == jsonl.Contents(
         [{"step": 1, "loss": 2.5}, {"step": 2, "loss": None}, {"step": 3}], []
     )
-    assert jsonl.last(tmp_path / "absent.jsonl") == {}
+    assert jsonl.last(tmp_path / "absent.jsonl") == ({}, None)
     assert jsonl.read(tmp_path / "absent.jsonl").rows == []
 
 
 def test_the_last_row_is_found_before_a_long_tail_of_nuls(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(GOOD + b"\0" * 1_000_000)
-    assert jsonl.last(path, NEEDS) == {"step": 2, "loss": None}
+    assert jsonl.last(path, NEEDS) == ({"step": 2, "loss": None}, "damaged at its end: NUL bytes")
 
 
 def test_a_mended_file_holds_whole_rows_and_the_damaged_one_stays(

@@ -105,7 +105,7 @@ def pause_s(run_dir: Path) -> float:
 def _status(run_dir: Path, owner: Owner | None, alive: Alive) -> RunStatus:
     state, torn = look_at_state(run_dir)
     name, reason = _state_and_reason(state, alive, cancelled_by(run_dir, owner))
-    row = last_row(run_dir / "metrics.jsonl")
+    row, torn_metrics = last_row(run_dir / "metrics.jsonl")
     newest = checkpoint.latest(run_dir / "checkpoints")
     now, steps = time.time(), int(state.get("steps", 0))
     (ended, torn_history), (opened, torn_attempt) = history.look_at(run_dir), history.look_at_opened(run_dir)
@@ -132,7 +132,7 @@ def _status(run_dir: Path, owner: Owner | None, alive: Alive) -> RunStatus:
         hours=round(spent.hours, 4),
         hours_of=_hours_of(run_dir),
         efficiency=efficiency(row.get("training_s"), spent.seconds),
-        damage="; ".join(filter(None, (torn, torn_history, torn_attempt))) or None,
+        damage="; ".join(filter(None, (torn, torn_history, torn_attempt, torn_metrics))) or None,
     )
 
 
@@ -189,10 +189,11 @@ def all_runs(named: Sequence[Path]) -> list[RunStatus]:
     return statuses(found)
 
 
-def last_row(path: Path) -> dict[str, float]:
-    """The numbers in the last whole row of metrics.jsonl, read from the file's end."""
-    row = jsonl.last(path, {"step": int})
-    return {name: found for name, value in row.items() if (found := records.number(value)) is not None}
+def last_row(path: Path) -> tuple[dict[str, float], str | None]:
+    """The numbers in the last whole row of metrics.jsonl, read from the file's end; and what is damaged behind it."""
+    row, damage = jsonl.last(path, {"step": int})
+    numbers = {name: found for name, value in row.items() if (found := records.number(value)) is not None}
+    return numbers, None if damage is None else f"{path.name} is {damage}"
 
 
 def _eta(row: dict[str, float], steps: int) -> float | None:

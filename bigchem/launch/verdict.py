@@ -122,7 +122,7 @@ def _fits(name: str, needed: int, room: int | None, words: str, field_name: str,
 def _time(config: RunConfig, profile: ClusterProfile, plan: Plan) -> Judged:
     steps, per_step = config.train.steps, config.data.global_tokens * (1 - HEADROOM)
     held = sum(rows.tokens() for rows in plan.rows.values())
-    row = last_row(config.run_dir / "metrics.jsonl")
+    row, _ = last_row(config.run_dir / "metrics.jsonl")
     left = max(0, steps - int(row.get("step", 0)))
     figures: dict[str, float] = {"steps": left, "tokens": left * per_step, "data_tokens": held}
     passes = f"the whole run reads the data {steps * per_step / held:,.1f} times"

@@ -170,7 +170,7 @@ def test_a_hundred_runs_are_shown_though_one_is_damaged(
     if name == "owner.json":
         assert (hurt.state, hurt.active) == ("unreadable", None)
         assert "not JSON" in str(hurt.reason)
-    elif name in ("state.json", "history.jsonl", "attempt.json"):
+    elif name in ("state.json", "history.jsonl", "attempt.json", "metrics.jsonl"):
         assert name in str(hurt.damage)
     shown = to_markdown(rows)
     assert shown.count("\n") == 102
