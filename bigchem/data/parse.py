@@ -68,8 +68,8 @@ class Rejected:
 @dataclass(frozen=True)
 class Chunk:
     """What is known of a chunk file without reading its rows. repairs: rows by what was done to their texts.
-    without_inchi: rows with a molecule that has no InChI. seconds: of work, by what was done; empty if the chunk was
-    there already."""
+    without_inchi: rows with a molecule that has no InChI. left_out: records that the source does not ask for. seconds:
+    of work, by what was done; empty if the chunk was there already."""
 
     path: Path
     split: str
@@ -77,6 +77,7 @@ class Chunk:
     rows: int
     repairs: Counter[str]
     without_inchi: int
+    left_out: int
     rejected: list[Rejected]
     seconds: dict[str, float]
 
@@ -254,6 +255,7 @@ def _counts(source: SourceConfig, chunks: list[Chunk], max_rejected: float) -> d
         "repairs": dict(sum((chunk.repairs for chunk in chunks), Counter())),
         "reasons": _reasons(rejected for chunk in chunks for rejected in chunk.rejected),
         "without_inchi": sum(chunk.without_inchi for chunk in chunks),
+        "left_out": sum(chunk.left_out for chunk in chunks),
     }
     first = next((rejected for chunk in chunks for rejected in chunk.rejected), None)
     _check_counts(" ".join(listed(source.path)) or _name(source), count, max_rejected, first)
@@ -293,6 +295,7 @@ def _parse_chunk(desk: Path, records: list[Record], source: SourceConfig, path: 
         "repairs": Counter(repair for row in rows for repair in row.repairs),
         "without_inchi": sum(not all(one.has_inchi for one in row) for row in found),
         "rejected": [asdict(r) for r in rejected],
+        "left_out": len(records) - len(rejected) - len({id(record) for record in of}),
     }
     _write(path, rows, about, facts)
     seconds = {"parsing": parsed - begun, "InChI": identified - parsed, "writing": time.perf_counter() - identified}
@@ -321,7 +324,7 @@ def _chunk_of(path: Path, source: SourceConfig, seconds: dict[str, float]) -> Ch
     table = _open(path)
     facts = json.loads(table.schema.metadata[b"facts"])
     rejected = [Rejected(**found) for found in facts["rejected"]]
-    noted = (Counter(facts["repairs"]), facts["without_inchi"])
+    noted = (Counter(facts["repairs"]), facts["without_inchi"], facts.get("left_out", 0))
     return Chunk(path, source.split, facts["records"], table.num_rows, *noted, rejected, seconds)
 
 
@@ -349,13 +352,19 @@ def _check_counts(where: str, count: dict[str, Any], limit: float, first: Reject
     if not count["rows"]:
         why = "the file is empty" if not records else f"of {records} records none has a task that is asked for"
         if first is not None:
-            why = f"not one readable record ({rejected} rejected); the first: line {first.line}: {first.reason}"
-        raise UserError(f"no rows: {why}", where, "is it of this format, and are `tasks` right?")
+            why = f"not one readable record ({rejected} rejected); the first: {_place(first, where)}: {first.reason}"
+        raise UserError(f"no rows: {why}", where, "is it of this format, and are `tasks`, `task_names`, `where` right?")
     share = rejected / records
     if first is not None and share > limit:
         told = f"{rejected} of {records} records are unreadable ({share:.1%})"
         raise UserError(
-            f"{told}; the first: line {first.line}: {first.reason}",
+            f"{told}; the first: {_place(first, where)}: {first.reason}",
             where,
             f"mend them, or allow more by max_rejected = {math.ceil(100 * share) / 100}",
         )
+
+
+def _place(rejected: Rejected, where: str) -> str:
+    """Its line, with the file where the source has several."""
+    line = f"line {rejected.line}"
+    return line if rejected.file == where else f"{rejected.file}: {line}"

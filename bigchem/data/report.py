@@ -47,6 +47,8 @@ def _noticed(sources: list[dict[str, Any]]) -> Table:
         noticed |= {f"rejected: {reason}": count for reason, count in source.get("reasons", {}).items()}
         if without := source.get("without_inchi"):
             noticed["rows: no InChI; told apart by canonical SMILES"] = without
+        if left_out := source.get("left_out"):
+            noticed["records: not asked for by tasks, task_names or where"] = left_out
         for what, count in noticed.items():
             table.add_row(markup(source["source"]), source["split"], markup(what), f"{count:,}")
     return table
