@@ -21,8 +21,10 @@ from bigchem.ds_config import completed, ds_config_for
 from bigchem.errors import UserError
 from bigchem.model import hf_config, hub, presets
 from bigchem.model.presets import Shape, num_parameters
+from bigchem.plan import gpu_file, hardware
 from bigchem.plan.buffers import REDUCE_BUCKET
 from bigchem.plan.choices import Choice, Workload
+from bigchem.plan.speed import Cluster
 from bigchem.plan.states import checkpoint_bytes
 from bigchem.plan.worst import longest_example, setup_of
 from bigchem.progress import amount
@@ -30,6 +32,9 @@ from bigchem.records import RecordError
 
 OFFERED = ("zero0", "zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")
 """Shipped configurations that are looked at. Not zero3_nvme, whose speed is the disk's: it can be named in the run."""
+BESIDE_ZERO = ("data_types", "communication_data_type", "aio", "timers")
+"""What a written configuration keeps of the one that it is of, beside `zero_optimization`."""
+WRITTEN = {"zero_optimization", *BESIDE_ZERO}
 CONSOLIDATION = 64_000_000
 """Bytes that consolidating holds beside the largest parameter: pieces, and the logits of the proof. 32 to 39 MB were
 measured (t5-small, -base and -large)."""
@@ -38,13 +43,13 @@ measured (t5-small, -base and -large)."""
 @dataclass(frozen=True)
 class Planned:
     """A run to plan. lengths: where they are from, in words. left_out: configurations that the run cannot use, and
-    why. tables: `zero_optimization` of the others, by name. notes: on the run's own, see ds_config.completed."""
+    why. tables: the others, completed, by name. notes: on the run's own, see ds_config.completed."""
 
     work: Workload
     config: RunConfig
     lengths: str
     left_out: dict[str, str]
-    tables: dict[str, dict[str, object]]
+    tables: dict[str, dict[str, Any]]
     notes: tuple[str, ...] = ()
 
     def micro_tokens(self, given: Sequence[int], world_size: int) -> list[int]:
@@ -66,13 +71,16 @@ class Planned:
 
 
 def planned(name: str, overrides: Sequence[str], world_size: int) -> Planned:
-    """The run `name`: a preset's (with the defaults of every field), a shipped configuration, or a TOML file."""
-    if name in presets.PRESETS:
-        config = strict.validate(RunConfig, _table(name, overrides), "--set")
+    """The run `name`: of a preset or of a Hugging Face folder (with the defaults of every field), a shipped
+    configuration, or a TOML file."""
+    model = _model(name)
+    if model is not None:
+        config = strict.validate(RunConfig, _table(model, overrides), "--set")
     else:
         config = strict.load(RunConfig, shipped.find("recipes", name, ".toml", also=presets.PRESETS), tuple(overrides))
-    shape, longest, typical, lengths = _lengths(config, name in presets.PRESETS)
-    tables, left_out = {}, {}
+    shape, longest, typical, lengths = _lengths(config, model is not None)
+    tables: dict[str, dict[str, Any]] = {}
+    left_out: dict[str, str] = {}
     notes: tuple[str, ...] = ()
     for ds_config in dict.fromkeys((*OFFERED, config.train.ds_config)):
         train = config.train.model_copy(update={"ds_config": ds_config})
@@ -83,26 +91,36 @@ def planned(name: str, overrides: Sequence[str], world_size: int) -> Planned:
                 raise
             left_out[ds_config] = error.what
             continue
-        tables[ds_config] = made.table.get("zero_optimization", {})
+        tables[ds_config] = made.table
         notes = made.notes if ds_config == config.train.ds_config else notes
     setup = setup_of(config, {}, world_size, "cuda")
     work = Workload(shape, setup, longest, typical, config.data.global_tokens)
     return Planned(work, config, lengths, left_out, tables, notes)
 
 
-def _table(preset: str, overrides: Sequence[str]) -> dict[str, Any]:
-    table: dict[str, Any] = {"name": preset, "model": {"preset": preset}}
+def _model(name: str) -> dict[str, str] | None:
+    """The [model] section of a name that stands for a model alone; None for one of a run configuration."""
+    if name in presets.PRESETS:
+        return {"preset": name}
+    path = Path(name)
+    folder = path.parent if path.name == "config.json" else path
+    is_shipped = (shipped.folder("recipes") / f"{name}.toml").is_file()
+    return {"init_from": str(folder)} if folder.is_dir() and not is_shipped else None
+
+
+def _table(model: dict[str, str], overrides: Sequence[str]) -> dict[str, Any]:
+    table: dict[str, Any] = {"name": "planned", "model": model}
     for override in overrides:
         strict.apply_override(table, override)
     return table
 
 
-def _lengths(config: RunConfig, preset: bool) -> tuple[Shape, NDArray[np.int64], NDArray[np.int64], str]:
+def _lengths(config: RunConfig, model_alone: bool) -> tuple[Shape, NDArray[np.int64], NDArray[np.int64], str]:
     """(shape, longest example, examples of a step, where they are from)."""
     caps = np.array([config.data.max_source_tokens, config.data.max_target_tokens], dtype=np.int64)
     limits = f"the limits of {caps[0]}+{caps[1]} tokens"
-    if preset:
-        return presets.shape(config.model.preset), caps, caps[None], f"{limits}: a preset has no data"
+    if model_alone:
+        return _shape(config, None), caps, caps[None], f"{limits}: a model alone has no data"
     try:
         data = open_data(config.data)
         plan = Plan(data, config.data, config.seed)
@@ -129,6 +147,25 @@ def _shape(config: RunConfig, vocab_size: int | None) -> Shape:
     return hf_config.read_shape(folder)
 
 
+def cluster(gpu: str, gpus: int, nodes: int, between: str | None) -> Cluster:
+    """Nodes of GPUs. gpu: a known one's name, or a TOML file (plan/gpu_file.py). between: as the user says it, for more
+    than one node. UserError for what is unknown, missing or of no use."""
+    own = None
+    if gpu.endswith(".toml"):
+        kind, own = gpu_file.load(Path(gpu))
+    else:
+        kind = hardware.gpu(gpu)
+    if nodes == 1:
+        if between is not None:
+            raise UserError("--interconnect is between nodes, and there is one", "--nodes")
+        return Cluster(kind, gpus)
+    if between is None and own is None:
+        raise UserError("how fast are nodes joined?", "--interconnect", f"known: {', '.join(hardware.INTERCONNECTS)}")
+    if between is not None:
+        own = hardware.interconnect(between, kind, gpus)
+    return Cluster(kind, gpus, nodes, own or 0.0)
+
+
 def storage(shape: Shape, choice: Choice) -> dict[str, int]:
     """Bytes on disk and in host memory that a run's checkpoints bring: one checkpoint; what a rank holds at a time
     while it converts one to another world size (a parameter's fp32 states); the consolidated model in fp32, and what
@@ -149,7 +186,7 @@ def fitted(zero: dict[str, object], shape: Shape) -> dict[str, object]:
     smaller = {}
     for name in ("reduce_bucket_size", "allgather_bucket_size"):
         size = zero.get(name, REDUCE_BUCKET)
-        if zero.get("stage") and isinstance(size, int) and size > most:
+        if zero.get("stage") and isinstance(size, (int, float)) and size > most:
             smaller[name] = most
     return {**zero, **smaller}
 
@@ -161,7 +198,8 @@ def write(choice: Choice, planned: Planned, path: Path) -> str:
     """
     _refuse_another(path)
     zero = fitted(dict(choice.setup.zero), planned.work.shape)
-    text = json.dumps({"zero_optimization": zero}, indent=2) + "\n"
+    table = planned.tables[choice.ds_config]
+    text = json.dumps({"zero_optimization": zero, **_beside_zero(table, planned.config)}, indent=2) + "\n"
     with tempfile.TemporaryDirectory() as folder:
         tried = Path(folder) / path.name
         tried.write_text(text, encoding="utf-8")
@@ -181,6 +219,14 @@ def write(choice: Choice, planned: Planned, path: Path) -> str:
     return f"wrote {path}; in the run: {' '.join(f'--set {one}' for one in sets)}{cut}"
 
 
+def _beside_zero(table: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """What a completed configuration says besides, but for what every run's says."""
+    found = {name: table[name] for name in BESIDE_ZERO if table.get(name)}
+    if config.train.precision == "bf16" and found.get("data_types") == {"grad_accum_dtype": "fp32"}:
+        del found["data_types"]
+    return found
+
+
 def _refuse_another(path: Path) -> None:
     """UserError where writing would destroy something, or no run could name the file."""
     if path.suffix != ".json":
@@ -192,7 +238,7 @@ def _refuse_another(path: Path) -> None:
             there = records.load(path)
         except (OSError, RecordError):
             there = None
-        if not isinstance(there, dict) or there.keys() != {"zero_optimization"}:
+        if not isinstance(there, dict) or not {"zero_optimization"} <= there.keys() <= WRITTEN:
             raise UserError("is there, and was not written here", str(path), "choose another name")
 
 

@@ -48,17 +48,20 @@ _PEAKS: tuple[tuple[str, dict[str, float]], ...] = (
     (r"NVIDIA H[12]00 NVL", {"bf16": 835, "fp16": 835, "tf32": 417.5, "fp32": 60}),
     (r"NVIDIA H200", {"bf16": 989.4, "fp16": 989.4, "tf32": 494.7, "fp32": 66.9}),
     (r"NVIDIA B200", {"bf16": 2250, "fp16": 2250, "tf32": 1125, "fp32": 75}),
+    (r"NVIDIA RTX A6000", {"bf16": 154.8, "fp16": 154.8, "tf32": 77.4, "fp32": 38.7}),
     (r"NVIDIA L40S", {"bf16": 362, "fp16": 362, "tf32": 183, "fp32": 91.6}),
     (r"NVIDIA A10", {"bf16": 125, "fp16": 125, "tf32": 62.5, "fp32": 31.2}),
     (r"NVIDIA GeForce RTX 4090", {"bf16": 165.2, "fp16": 165.2, "tf32": 82.6, "fp32": 82.6}),
     (r"Tesla V100-SXM\d.*", {"fp16": 125, "fp32": 15.7}),
     (r"Tesla V100-PCIE.*", {"fp16": 112, "fp32": 14}),
+    (r"AMD Instinct MI300X.*", {"bf16": 1307.4, "fp16": 1307.4, "tf32": 653.7, "fp32": 163.4}),
 )
 """Names as torch.cuda.get_device_name gives them, and 10^12 dense operations per second, accumulated in fp32.
 
 NVIDIA's data sheets of the A100 80GB, H100 PCIe, H100 NVL, H200, HGX B200 (an eighth of it), L40S, A10 and V100, and
-its white papers on Hopper (H100 SXM) and Ada (RTX 4090). Where only sparse figures are given, half of them. fp32 is the
-plain one; tf32 counts where torch is allowed to round fp32's products to it.
+its white papers on Hopper (H100 SXM), Ampere GA102 (RTX A6000) and Ada (RTX 4090); AMD's data sheet of the MI300X,
+whose fp32 is that of its matrix cores, and whose xf32 stands for tf32. Where only sparse figures are given, half of
+them. fp32 is the plain one; tf32 counts where torch is allowed to round fp32's products to it.
 """
 
 

@@ -10,7 +10,7 @@ from math import prod
 from bigchem.model.parameters import parameter_shapes
 from bigchem.model.presets import Shape, num_parameters
 from bigchem.plan.setup import Setup
-from bigchem.plan.states import groups, pieces
+from bigchem.plan.states import compact, cut_again, groups, pieces
 
 REDUCE_BUCKET = 500_000_000
 """DeepSpeed's default reduce_bucket_size, and the size of its all-reduce at stage 0, in elements."""
@@ -22,7 +22,7 @@ def resident(shape: Shape, setup: Setup) -> int:
     if setup.stage != 3:
         return 0
     bucket = _bucket(shape, setup) if setup.zero.get("contiguous_gradients", True) else 0
-    return setup.element * (bucket + gathered(shape, setup))
+    return setup.sent * bucket + setup.element * gathered(shape, setup)
 
 
 def _bucket(shape: Shape, setup: Setup) -> int:
@@ -49,48 +49,47 @@ def gathered(shape: Shape, setup: Setup) -> int:
 
 def persistent(shape: Shape, setup: Setup) -> int:
     """Elements of the small weights that stage 3 does not cut up again once they are gathered."""
-    threshold = setup.size("stage3_param_persistence_threshold", 100_000)
-    sizes = [prod(dims) for dims in parameter_shapes(shape).values()]
-    return min(
-        sum(size for size in sizes if size <= threshold), setup.size("stage3_model_persistence_threshold", 2**62)
-    )
+    return num_parameters(shape) - sum(cut_again(shape, setup))
 
 
 def backward(shape: Shape, setup: Setup) -> int:
     """Bytes in the backward pass only: buckets, and a copy of one that is reduced.
 
-    Stages 1 and 2 make contiguous buckets whole, however small the model, and with overlap_comm two of them. Stage 1
-    in bf16 has none: gradients stay where they are until the step.
+    Stages 1 and 2 make contiguous buckets whole, however small the model, and with overlap_comm two of them: of the
+    type that stage 1 adds gradients up in, or stage 2 computes them in. Stage 1 in bf16 has none where it adds up in
+    fp32: gradients stay where they are until the step.
     """
-    n, stage, element = num_parameters(shape), setup.stage, setup.element
-    if stage == 0 or (stage == 1 and setup.precision == "bf16" and not setup.offloaded("optimizer")):
+    n, stage = num_parameters(shape), setup.stage
+    if stage == 0 or setup.bf16_optimizer:
         return 0
     bucket = _bucket(shape, setup)
     copy = min(bucket, n)
     if stage == 3:
-        return element * copy
+        return setup.sent * copy
     whole = bucket if setup.zero.get("contiguous_gradients", True) or setup.offloaded("optimizer") else 0
-    again = _accumulated(shape, setup) if stage == 2 and setup.precision == "fp32" else 0
-    return element * ((2 if setup.zero.get("overlap_comm", False) else 1) * whole + copy) + again
+    again = _accumulated(shape, setup) if stage == 2 and not compact(setup) else 0
+    buckets = (2 if setup.zero.get("overlap_comm", False) else 1) * whole
+    return (setup.summed if stage == 1 else setup.element) * buckets + setup.sent * copy + again
 
 
 def step(shape: Shape, setup: Setup) -> int:
     """Bytes at the optimizer's step only, when activations are gone."""
     n, stage, bf16 = num_parameters(shape), setup.stage, setup.precision == "bf16"
+    fp32_sums = setup.summed == 4
     if setup.offloaded("optimizer"):
         return 0
     once = 4 * sum(pieces(shape, setup)) if setup.ema else 0  # the first step starts the running mean from a copy
-    flat = setup.element * min(n, REDUCE_BUCKET)  # the all-reduce's, of stages that reduce once a step
+    flat = setup.sent * min(n, REDUCE_BUCKET)  # the all-reduce's, of stages that reduce once a step
     if stage == 0:
         return max(flat, 4 * n if bf16 else 0) + once
-    if stage == 1 and bf16:
-        return 6 * min(n, REDUCE_BUCKET) + once  # fp32, and rounded for the way
+    if setup.bf16_optimizer:
+        return (4 + setup.sent) * min(n, REDUCE_BUCKET) + once  # fp32, and as it is sent
     largest = 4 * max(pieces(shape, setup))
     if stage == 3:
         return min(largest, 4 * setup.size("sub_group_size", 1_000_000_000)) + once
-    return (0 if bf16 else largest) + once
+    return (0 if setup.precision != "fp32" and fp32_sums else largest) + once
 
 
 def _accumulated(shape: Shape, setup: Setup) -> int:
     """Bytes of a second set of gradients of a rank's own parameters, before they are added to the first."""
-    return 4 * (sum(pieces(shape, setup)) + max(max(sizes) for sizes in groups(shape, setup)))
+    return setup.element * (sum(pieces(shape, setup)) + max(max(sizes) for sizes in groups(shape, setup)))

@@ -86,11 +86,12 @@ def choices(
     room: Room,
     assumed: Assumptions,
 ) -> list[Choice]:
-    """Every combination. tables: `zero_optimization` by the DeepSpeed configuration's name."""
+    """Every combination. tables: DeepSpeed configurations, completed (bigchem/ds_config), by name."""
     found = []
-    for name, zero in tables.items():
+    for name, table in tables.items():
         for checkpointed in (False, True):
-            setup = replace(work.setup, zero=zero, world_size=cluster.world_size, checkpoint_activations=checkpointed)
+            setup = replace(work.setup, world_size=cluster.world_size, checkpoint_activations=checkpointed)
+            setup = setup.with_ds_config(table)
             found += [_choice(name, work, setup, tokens, cluster, room, assumed) for tokens in micro_tokens]
     return found
 

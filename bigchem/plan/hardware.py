@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bigchem.errors import UserError, unknown
@@ -15,7 +16,8 @@ class Gpu:
 
     device_name: as torch gives it, by which model/flops.py knows its peak. memory: bytes. memory_bandwidth: bytes per
     second. link: bytes per second that it sends to others of its node, NVLink's half of the two-way figure, or PCIe's.
-    pcie: to the host, one way.
+    pcie: to the host, one way. watts: what it may draw at most (TDP); None: not known. peaks: dense operations per
+    second by precision, of a GPU that model/flops.py does not know.
     """
 
     device_name: str
@@ -23,28 +25,38 @@ class Gpu:
     memory_bandwidth: float
     link: float
     pcie: float
+    watts: float | None = None
+    peaks: Mapping[str, float] | None = None
 
     def peak(self, precision: str) -> float:
-        """Dense operations per second. fp32: on the tensor cores (tf32) is not assumed."""
+        """Dense operations per second; 0 where it is not known. fp32: on the tensor cores (tf32) is not assumed."""
+        if self.peaks is not None:
+            return self.peaks.get(precision, 0.0)
         return peak_flops(self.device_name, precision) or 0.0
 
 
-_GEN4, _GEN5 = 32e9, 64e9
-"""PCIe 4.0 and 5.0 x16, one way."""
+_GEN3, _GEN4, _GEN5 = 16e9, 32e9, 64e9
+"""PCIe 3.0, 4.0 and 5.0 x16, one way."""
 
 GPUS = {
-    "a100-40": Gpu("NVIDIA A100-SXM4-40GB", 40e9, 1555e9, 300e9, _GEN4),
-    "a100-80": Gpu("NVIDIA A100-SXM4-80GB", 80e9, 2039e9, 300e9, _GEN4),
-    "a10": Gpu("NVIDIA A10", 24e9, 600e9, _GEN4, _GEN4),
-    "l40s": Gpu("NVIDIA L40S", 48e9, 864e9, _GEN4, _GEN4),
-    "h100": Gpu("NVIDIA H100 80GB HBM3", 80e9, 3350e9, 450e9, _GEN5),
-    "h100-pcie": Gpu("NVIDIA H100 PCIe", 80e9, 2000e9, _GEN5, _GEN5),
-    "h200": Gpu("NVIDIA H200", 141e9, 4800e9, 450e9, _GEN5),
-    "b200": Gpu("NVIDIA B200", 180e9, 7700e9, 900e9, _GEN5),
-    "rtx4090": Gpu("NVIDIA GeForce RTX 4090", 24e9, 1008e9, _GEN4, _GEN4),
+    "v100-16": Gpu("Tesla V100-SXM2-16GB", 16e9, 900e9, 150e9, _GEN3, 300),
+    "v100-32": Gpu("Tesla V100-SXM2-32GB", 32e9, 900e9, 150e9, _GEN3, 300),
+    "a100-40": Gpu("NVIDIA A100-SXM4-40GB", 40e9, 1555e9, 300e9, _GEN4, 400),
+    "a100-80": Gpu("NVIDIA A100-SXM4-80GB", 80e9, 2039e9, 300e9, _GEN4, 400),
+    "a10": Gpu("NVIDIA A10", 24e9, 600e9, _GEN4, _GEN4, 150),
+    "a6000": Gpu("NVIDIA RTX A6000", 48e9, 768e9, _GEN4, _GEN4, 300),
+    "l40s": Gpu("NVIDIA L40S", 48e9, 864e9, _GEN4, _GEN4, 350),
+    "h100": Gpu("NVIDIA H100 80GB HBM3", 80e9, 3350e9, 450e9, _GEN5, 700),
+    "h100-pcie": Gpu("NVIDIA H100 PCIe", 80e9, 2000e9, _GEN5, _GEN5, 350),
+    "h200": Gpu("NVIDIA H200", 141e9, 4800e9, 450e9, _GEN5, 700),
+    "b200": Gpu("NVIDIA B200", 180e9, 7700e9, 900e9, _GEN5, 1000),
+    "mi300x": Gpu("AMD Instinct MI300X", 192e9, 5300e9, 448e9, _GEN5, 750),
+    "rtx4090": Gpu("NVIDIA GeForce RTX 4090", 24e9, 1008e9, _GEN4, _GEN4, 450),
 }
-"""NVIDIA's data sheets: A100 (SXM; NVLink 600 GB/s both ways), A10, L40S, H100 (SXM: 900 GB/s; PCIe), H200, DGX B200
-(an eighth of 1,440 GB and of 62 TB/s; NVLink 1.8 TB/s); Ada white paper (RTX 4090). Peaks: model/flops.py."""
+"""NVIDIA's data sheets: V100 (SXM2; NVLink 300 GB/s both ways), A100 (SXM; 600 GB/s), A10, RTX A6000 (its NVLink bridge
+joins two only, so PCIe), L40S, H100 (SXM: 900 GB/s; PCIe), H200, DGX B200 (an eighth of 1,440 GB and of 62 TB/s; NVLink
+1.8 TB/s); Ada white paper (RTX 4090). AMD's data sheet of the MI300X: seven Infinity Fabric links of 128 GB/s both
+ways. watts: "max TDP" or "max power consumption" of the same sheets. Peaks: model/flops.py."""
 
 INTERCONNECTS = {
     "ib-hdr": 25e9,
@@ -82,5 +94,5 @@ def read_bytes(text: str, where: str) -> float:
 def gpu(name: str) -> Gpu:
     """A GPU by its name in GPUS; UserError for another."""
     if name not in GPUS:
-        unknown("GPU", name, list(GPUS), "--gpu")
+        unknown("GPU", name, [*GPUS, "a .toml file"], "--gpu")
     return GPUS[name]

@@ -16,7 +16,7 @@ from bigchem.model.flops import training_flops
 from bigchem.model.presets import Shape
 from bigchem.plan.hardware import Gpu
 from bigchem.plan.setup import Setup
-from bigchem.plan.states import pieces
+from bigchem.plan.states import hpz_piece, pieces
 from bigchem.plan.traffic import Traffic, traffic
 
 KERNELS = 80, 120
@@ -102,22 +102,25 @@ def step_time(
     kernels = KERNELS[0] * shape.num_layers + KERNELS[1] * shape.num_decoder_layers
     compute = max(at_peak, count * again * kernels * assumed.launch)
     sent = traffic(shape, setup, count)
-    rates = [cluster.gpu.link] + ([cluster.between] if cluster.nodes > 1 else [])
-    communication = sent.sent / (assumed.link * min(rates))
-    exposed = _exposed(communication, sent, compute)
+    rate = assumed.link * (cluster.gpu.link if cluster.nodes == 1 else min(cluster.gpu.link, cluster.between))
+    inside = cluster.gpus % setup.hpz == 0  # hpZ's groups, which are of consecutive ranks, each within a node
+    near = assumed.link * cluster.gpu.link if inside else rate
+    passes = (sent.in_passes - sent.in_group) / rate + sent.in_group / near
+    backward, rest = sent.in_backward / rate, (sent.sent - sent.in_backward - sent.in_passes) / rate
+    communication = passes + backward + rest
+    exposed = rest + _exposed(passes, backward, compute)
     optimizer = _optimizer(shape, setup, cluster, assumed) + _fetching(shape, setup, cluster, assumed, count, compute)
     speed = tokens / (compute + exposed + optimizer)
-    leaving = sent.sent if cluster.nodes > 1 else 0.0
+    leaving = sent.sent - (sent.in_group if inside else 0.0) if cluster.nodes > 1 else 0.0
     return StepTime(count, compute, communication, exposed, optimizer, speed, sent, leaving)
 
 
-def _exposed(communication: float, sent: Traffic, compute: float) -> float:
+def _exposed(passes: float, backward: float, compute: float) -> float:
     """Seconds of communication that computing does not hide: what travels in the backward pass is hidden by its two
     thirds of the time, what is gathered ahead by both passes."""
-    backward, passes = communication * sent.in_backward, communication * sent.in_passes
     left = max(0.0, backward - compute * 2 / 3)
     hidden = backward - left
-    return communication - backward - passes + left + max(0.0, passes - (compute - hidden))
+    return left + max(0.0, passes - (compute - hidden))
 
 
 def _optimizer(shape: Shape, setup: Setup, cluster: Cluster, assumed: Assumptions) -> float:
@@ -132,5 +135,6 @@ def _fetching(shape: Shape, setup: Setup, cluster: Cluster, assumed: Assumptions
     """Seconds by which fetching offloaded weights, twice a micro-batch, outlasts the computing."""
     if not setup.offloaded("param"):
         return 0.0
-    fetched = 2 * count * setup.element * sum(pieces(shape, setup)) / (assumed.link * cluster.gpu.pcie)
+    own = hpz_piece(shape, setup) or sum(pieces(shape, setup))
+    fetched = 2 * count * setup.element * own / (assumed.link * cluster.gpu.pcie)
     return max(0.0, fetched - compute)

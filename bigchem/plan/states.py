@@ -20,13 +20,15 @@ ALIGNMENT = 2
 
 
 class States(NamedTuple):
-    """Bytes of one rank in one place. staging: copies through which states pass between host and device."""
+    """Bytes of one rank in one place. staging: copies through which states pass between host and device. hpz_weights:
+    hpZ's second copy of the weights."""
 
     weights: int
     gradients: int
     masters: int
     moments: int
     staging: int = 0
+    hpz_weights: int = 0
 
 
 def groups(shape: Shape, setup: Setup) -> list[list[int]]:
@@ -50,42 +52,70 @@ def pieces(shape: Shape, setup: Setup) -> list[int]:
 
 def states(shape: Shape, setup: Setup, rank: int | None = None) -> tuple[States, States]:
     """(on the device, in host memory or on NVMe) of a rank between two micro-batches of a step. rank: None: the one
-    that holds the most; only stage 2 in fp32 differs."""
+    that holds the most; only at stage 2 they differ, where gradients are added up in the weights' type."""
     n, own = num_parameters(shape), sum(pieces(shape, setup))
     flat = own if setup.stage == 0 else own * setup.world_size
     weights = setup.element * (own if setup.stage == 3 else n if setup.stage == 0 else flat)
+    again = setup.element * hpz_piece(shape, setup)
     masters = 0 if setup.stage == 0 and setup.precision == "fp32" else 4 * own
     moments = factored(shape) if setup.optimizer == "adafactor" else 8 * own
     moments += 4 * own if setup.ema else 0
     gradients = _gradients(shape, setup, rank)
     if not setup.offloaded("optimizer"):
-        return States(weights, gradients, masters, moments), States(0, 0, 0, 0)
+        return States(weights, gradients, masters, moments, hpz_weights=again), States(0, 0, 0, 0)
     if setup.stage == 3:
         # The pieces that are accumulated, and as many that the optimizer reads.
         away = setup.offloaded("param")
-        host = States(setup.element * own if away else 0, 8 * own, masters, moments)
-        return States(0 if away else weights, 0, 0, 0), host
+        read = (4 + setup.summed) * own
+        host = States(weights if away else 0, read, masters, moments, hpz_weights=again if away else 0)
+        return States(0 if away else weights, 0, 0, 0, hpz_weights=0 if away else again), host
     largest = max(max(sizes) for sizes in groups(shape, setup))
     # On its way to the device a piece is rounded in host memory, and a gradient passes a buffer on either side.
     device = States(weights, gradients, 0, 0, setup.element * largest)
     staging = setup.element * (own + largest)
-    if setup.precision == "fp32":  # accumulated in host memory, whole where two ranks share a parameter
+    if not compact(setup):  # accumulated in host memory, whole where two ranks share a parameter
         return device._replace(gradients=0), States(0, 4 * own + gradients, masters, moments, staging)
     return device, States(0, 4 * own, masters, moments, staging)
 
 
+def hpz_piece(shape: Shape, setup: Setup) -> int:
+    """Elements of hpZ's second copy on a rank: weights that are cut up again after use, padded for all ranks and cut
+    among those of a group. It is made when they are, and dropped by the optimizer's step."""
+    if setup.hpz == 1:
+        return 0
+    return sum(-(-size // setup.world_size) * setup.world_size // setup.hpz for size in cut_again(shape, setup))
+
+
+def cut_again(shape: Shape, setup: Setup) -> list[int]:
+    """Elements of each weight that stage 3 cuts up again after use. The small ones stay whole, in the model's order, as
+    long as they are few enough."""
+    threshold = setup.size("stage3_param_persistence_threshold", 100_000)
+    room = setup.size("stage3_model_persistence_threshold", 2**63)
+    found = []
+    for size in (prod(dims) for dims in parameter_shapes(shape).values()):
+        if size <= min(threshold, room):
+            room -= size
+        else:
+            found.append(size)
+    return found
+
+
 def _gradients(shape: Shape, setup: Setup, rank: int | None) -> int:
     """Bytes of what is kept of gradients while a step accumulates, wherever."""
-    n, own, fp32 = num_parameters(shape), sum(pieces(shape, setup)), setup.precision == "fp32"
-    if setup.stage == 0:
-        return setup.element * n
-    if setup.stage == 1:
-        # In bf16 the fp32 sum of all of them, and the bf16 gradients that are added to it.
-        return 4 * n if fp32 else 4 * own * setup.world_size + 2 * n
-    if setup.stage == 2 and fp32:
+    n, own = num_parameters(shape), sum(pieces(shape, setup))
+    if setup.bf16_optimizer:  # the fp32 sum of all of them, and the bf16 gradients that are added to it
+        return 4 * own * setup.world_size + 2 * n
+    if setup.stage < 2:
+        return setup.summed * n
+    if setup.stage == 2 and not compact(setup):
         ranks = range(setup.world_size) if rank is None else [rank]
-        return max(4 * _whole(shape, setup, r) for r in ranks)
-    return 4 * own
+        return max(setup.element * _whole(shape, setup, r) for r in ranks)
+    return setup.summed * own
+
+
+def compact(setup: Setup) -> bool:
+    """Whether stage 2 adds gradients up in one flat piece: in fp32, of another type."""
+    return setup.precision != "fp32" and setup.summed == 4
 
 
 def _whole(shape: Shape, setup: Setup, rank: int) -> int:

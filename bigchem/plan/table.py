@@ -7,14 +7,15 @@ from typing import Any
 from rich.table import Table
 
 from bigchem.plan.choices import Choice
+from bigchem.plan.cost import Cost
 from bigchem.printable import markup
 from bigchem.progress import amount
 
 COLOURS = {"ok": "green", "tight": "yellow", "no": "red"}
 
 
-def row(choice: Choice, *, recommended: bool) -> dict[str, Any]:
-    """One row as plain data: bytes, seconds, tokens per second."""
+def row(choice: Choice, cost: Cost, *, recommended: bool) -> dict[str, Any]:
+    """One row as plain data: bytes, seconds, tokens per second. cost: of the whole run."""
     time = choice.time
     return {
         "recommended": recommended,
@@ -40,6 +41,9 @@ def row(choice: Choice, *, recommended: bool) -> dict[str, Any]:
         "micro_batches": time.micro_batches,
         "sent_bytes_per_gpu": time.traffic.sent,
         "sent_bytes_between_nodes": time.between_nodes,
+        "run_hours": cost.hours,
+        "run_gpu_hours": cost.gpu_hours,
+        "run_kwh_upper_estimate": cost.kwh,
     }
 
 

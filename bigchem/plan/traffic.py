@@ -21,16 +21,21 @@ from bigchem.plan.states import pieces
 class Traffic:
     """Elements handed to the collectives in one optimizer step by a rank, and bytes that it sends for them.
 
-    all_reduced, reduce_scattered: of gradients; gathered: of weights, whole. in_backward: share of `sent` that travels
-    while the backward pass computes, if overlap_comm lets it; in_passes: share that is gathered ahead in both passes.
+    all_reduced, reduced (each to one rank), reduce_scattered: of gradients; gathered: of weights, whole;
+    gathered_in_group: those of them that come from hpZ's second copy. sent: bytes, and of them in_backward: those that
+    travel while the backward pass computes, if overlap_comm lets them; in_passes: those of weights that are gathered
+    ahead in both passes; in_group: those of in_passes that stay within hpZ's group of ranks.
     """
 
     all_reduced: int
+    reduced: int
     reduce_scattered: int
     gathered: int
+    gathered_in_group: int
     sent: float
     in_backward: float
     in_passes: float
+    in_group: float
 
 
 def traffic(shape: Shape, setup: Setup, micro_batches: int) -> Traffic:
@@ -39,24 +44,48 @@ def traffic(shape: Shape, setup: Setup, micro_batches: int) -> Traffic:
     A ring of W ranks sends 2 (W - 1) / W of an all-reduce's elements from each of them, and half of that for a
     reduce-scatter or an all-gather (Patarasuk and Yuan 2009).
     """
-    n, stage, ranks, bytes_each = num_parameters(shape), setup.stage, setup.world_size, setup.element
-    own, part = sum(pieces(shape, setup)), (setup.world_size - 1) / setup.world_size
+    n, stage, ranks = num_parameters(shape), setup.stage, setup.world_size
+    own, part = sum(pieces(shape, setup)), (ranks - 1) / ranks
     if stage == 3:
-        small = persistent(shape, setup)
-        whole = own * ranks
-        gathers = (n - small) * _gathers(shape, setup) * micro_batches + small
-        scatters = whole * micro_batches
-        sent = part * bytes_each * (gathers + scatters)
-        overlapping = bool(setup.zero.get("overlap_comm", False))
-        backward = part * bytes_each * scatters / sent if sent and overlapping else 0.0
-        ahead = part * bytes_each * gathers / sent if sent else 0.0
-        return Traffic(0, scatters, gathers, sent, backward, ahead)
-    reduced = n * (micro_batches if stage == 2 else 1)
+        return _of_stage_3(shape, setup, micro_batches)
+    elements = n * (micro_batches if stage == 2 else 1)
+    to_one = setup.reduces_to_one
     weights = own * ranks if stage > 0 else 0
-    sent = part * bytes_each * (2 * reduced + weights)
-    overlapping = stage == 2 and bool(setup.zero.get("overlap_comm", False))
+    gradients = (1 if to_one else 2) * part * setup.sent * elements
     return Traffic(
-        reduced, 0, weights, sent, 2 * part * bytes_each * reduced / sent if sent and overlapping else 0.0, 0.0
+        all_reduced=0 if to_one else elements,
+        reduced=elements if to_one else 0,
+        reduce_scattered=0,
+        gathered=weights,
+        gathered_in_group=0,
+        sent=gradients + part * setup.element * weights,
+        in_backward=gradients if stage == 2 and setup.zero.get("overlap_comm", False) else 0.0,
+        in_passes=0.0,
+        in_group=0.0,
+    )
+
+
+def _of_stage_3(shape: Shape, setup: Setup, micro_batches: int) -> Traffic:
+    """With hpZ a weight is gathered from all ranks once a step, and after that within its group."""
+    n, ranks, hpz = num_parameters(shape), setup.world_size, setup.hpz
+    part, small = (ranks - 1) / ranks, persistent(shape, setup)
+    scatters = sum(pieces(shape, setup)) * ranks * micro_batches
+    times = _gathers(shape, setup) * micro_batches
+    near = (n - small) * (times - 1) if hpz > 1 else 0
+    far = (n - small) * times + small - near
+    in_group = setup.element * near * (hpz - 1) / hpz
+    gathered_bytes = setup.element * part * far + in_group
+    gradients = part * setup.sent * scatters
+    return Traffic(
+        all_reduced=0,
+        reduced=0,
+        reduce_scattered=scatters,
+        gathered=far + near,
+        gathered_in_group=near,
+        sent=gradients + gathered_bytes,
+        in_backward=gradients if setup.zero.get("overlap_comm", False) else 0.0,
+        in_passes=gathered_bytes,
+        in_group=in_group,
     )
 
 

@@ -35,10 +35,10 @@ def filled(longest: IntArray, micro_tokens: int) -> IntArray:
 
 
 def setup_of(config: RunConfig, ds_config: Mapping[str, Any], world_size: int, device: str) -> Setup:
-    """What the memory's arithmetic needs to know of a run. ds_config: completed, see train/ds_config.py. device: "cpu"
-    or "cuda"."""
-    return Setup(
-        zero=ds_config.get("zero_optimization", {}),
+    """What the memory's arithmetic needs to know of a run. ds_config: completed (bigchem/ds_config). device: "cpu" or
+    "cuda"."""
+    setup = Setup(
+        zero={},
         world_size=world_size,
         precision=config.train.precision,
         optimizer=config.optimizer.kind,
@@ -47,3 +47,4 @@ def setup_of(config: RunConfig, ds_config: Mapping[str, Any], world_size: int, d
         checkpoint_activations=config.train.checkpoint_activations,
         device=device,
     )
+    return setup.with_ds_config(ds_config)

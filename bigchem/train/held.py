@@ -39,6 +39,7 @@ def held(engine: Engine) -> States:
         gradients=_bytes(gradients),
         masters=_bytes(masters),
         moments=_bytes(moments),
+        hpz_weights=_bytes([getattr(p, "ds_secondary_tensor", None) for p in parameters]),
         staging=_bytes([getattr(zero, name, None) for name in _STAGING]),
     )
 

@@ -78,7 +78,7 @@ def look(data: Path, runs: Path, kinds: list[tuple[str, str]], sections: dict[st
 def collectives() -> Iterator[Counter[str]]:
     """Elements by kind of collective that DeepSpeed hands to torch: whole, not a rank's part."""
     sent: Counter[str] = Counter()
-    names = ("all_reduce", "all_gather_into_tensor", "reduce_scatter_tensor")
+    names = ("all_reduce", "reduce", "all_gather_into_tensor", "reduce_scatter_tensor")
     kept = {name: getattr(TorchBackend, name) for name in names}
 
     def counted(name: str) -> Callable[..., Any]:
@@ -137,6 +137,56 @@ def check_traffic(found: Look) -> None:
     assert told.all_reduced <= sent["all_reduce"] <= told.all_reduced + FEW
     assert told.gathered <= sent["all_gather_into_tensor"] <= 1.01 * told.gathered  # and padding
     assert sent["reduce_scatter_tensor"] == told.reduce_scattered
+    assert sent["reduce"] == told.reduced
+
+
+def of_tables(folder: Path, tables: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, str]]:
+    """Kinds of (precision, DeepSpeed file)."""
+    kinds = []
+    for number, (precision, table) in enumerate(tables):
+        path = folder / f"table-{number}.json"
+        path.write_text(json.dumps(table))
+        kinds.append((str(path), precision))
+    return kinds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ranks", "group"), [(2, 2), (4, 2)])
+def test_hpzs_second_copy_and_what_is_gathered_for_it(small_data: Path, tmp_path: Path, ranks: int, group: int) -> None:
+    """Weights that stay whole have no second copy: none, the smallest, all, or as few as fit a limit."""
+    hpz = {"stage": 3, "zero_hpz_partition_size": group, "reduce_bucket_size": 5e4}
+    limits = [{"param": 0}, {"param": 1000}, {"param": 100_000}, {"param": 3000, "model": 10_000}]
+    zeros: list[dict[str, Any]] = [
+        {**hpz, **{f"stage3_{k}_persistence_threshold": v for k, v in limit.items()}} for limit in limits
+    ]
+    off = {"offload_param": {"device": "cpu"}, "offload_optimizer": {"device": "cpu"}}
+    zeros += [{**zeros[0], "stage3_prefetch_bucket_size": 0, "stage3_max_reuse_distance": 0}, {**zeros[0], **off}]
+    tables = [(precision, {"zero_optimization": zero}) for zero in zeros for precision in ("bf16", "fp32")]
+    found = run_ranks(look, ranks, small_data, tmp_path, of_tables(tmp_path, tables), {})
+    for of_rank in found:
+        for table, one in zip(tables, of_rank, strict=True):
+            assert one.planned == one.held, table
+            check_traffic(one)
+    copies = [one.held.hpz_weights for one in found[0][::2]]
+    assert copies[0] == copies[4] > copies[1] > copies[3] > copies[2] == 0
+
+
+@pytest.mark.slow
+def test_types_that_gradients_are_added_up_and_sent_in(small_data: Path, tmp_path: Path) -> None:
+    off = {"offload_optimizer": {"device": "cpu"}}
+    zeros = [{"stage": stage, **more} for stage in (1, 2, 3) for more in ({}, off)]
+    tables = [
+        (precision, {"zero_optimization": zero, "data_types": {"grad_accum_dtype": summed}})
+        for zero in zeros
+        for precision, summed in (("bf16", "bf16"), ("bf16", "fp32"), ("fp32", "bf16"))
+    ]
+    plain = {"use_multi_rank_bucket_allreduce": False}
+    tables += [("fp32", {"zero_optimization": {"stage": stage, **plain}}) for stage in (1, 2)]
+    tables += [("bf16", {"zero_optimization": {"stage": stage}, "communication_data_type": "fp32"}) for stage in (2, 3)]
+    for of_rank in run_ranks(look, 2, small_data, tmp_path, of_tables(tmp_path, tables), {}):
+        for table, one in zip(tables, of_rank, strict=True):
+            assert one.planned == one.held, table
+            check_traffic(one)
 
 
 @pytest.mark.slow

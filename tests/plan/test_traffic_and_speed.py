@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,14 @@ from hypothesis import strategies as st
 from bigchem.errors import UserError
 from bigchem.model.flops import training_flops
 from bigchem.model.presets import PRESETS, num_parameters
+from bigchem.plan import gpu_file
+from bigchem.plan.choices import Choice, Room, Workload, choices
+from bigchem.plan.cost import cost, steps_for
 from bigchem.plan.hardware import GPUS, INTERCONNECTS, gpu, interconnect, read_bytes
+from bigchem.plan.memory import memory
 from bigchem.plan.setup import Setup
 from bigchem.plan.speed import Assumptions, Cluster, StepTime, step_time
+from bigchem.plan.suggestion import suggestion
 from bigchem.plan.traffic import traffic
 
 BASE = PRESETS["t5-base"]
@@ -51,7 +58,9 @@ def test_accumulation_costs_stages_2_and_3_and_not_0_and_1() -> None:
 
 
 def time_of(cluster: Cluster, micro_tokens: int = 8192, assumed: Assumptions = ASSUMED, **fields: Any) -> StepTime:
-    setup = replace(Setup(zero={"stage": 2, "overlap_comm": True}, world_size=cluster.world_size), **fields)
+    precision = "bf16" if cluster.gpu.peak("bf16") else "fp32"
+    setup = Setup(zero={"stage": 2, "overlap_comm": True}, world_size=cluster.world_size, precision=precision)
+    setup = replace(setup, **fields)
     return step_time(BASE, setup, cluster, TYPICAL, micro_tokens, 2**20, assumed)
 
 
@@ -90,9 +99,117 @@ def test_what_costs_more_is_never_told_to_be_faster(name: str, gpus: int, stage:
 @pytest.mark.parametrize("name", sorted(GPUS))
 def test_every_gpu_has_a_peak_and_links_no_faster_than_its_memory(name: str) -> None:
     found = gpu(name)
-    assert found.peak("bf16") > 1e14
-    assert found.peak("bf16") > found.peak("fp32") > 0
+    assert found.peak("fp16") > 1e14
+    assert found.peak("bf16") == (0.0 if name.startswith("v100") else found.peak("fp16"))
+    assert found.peak("fp16") > found.peak("fp32") > 0
     assert found.pcie <= found.link < found.memory_bandwidth
+    assert found.watts is not None
+    assert 100 <= found.watts <= 1000
+
+
+GPU_FILE = """name = "Some GPU"
+memory_gb = 96
+memory_gb_per_s = 2000
+tflops_bf16 = 400
+tflops_fp32 = 50
+link_gb_per_s = 64
+"""
+
+
+def test_a_gpu_of_ones_own_is_read_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "some.toml"
+    path.write_text(GPU_FILE)
+    found, between = gpu_file.load(path)
+    assert (found.memory, found.link, found.pcie, found.watts, between) == (96e9, 64e9, 32e9, None, None)
+    assert [found.peak(precision) for precision in ("bf16", "fp16", "fp32")] == [4e14, 4e14, 5e13]
+    path.write_text(GPU_FILE.replace("tflops_bf16 = 400\n", "") + "watts = 350\nbetween_gb_per_s = 25\n")
+    found, between = gpu_file.load(path)
+    assert (found.peak("bf16"), found.watts, between) == (0.0, 350, 25e9)
+    for wrong, told in (("memory_gb = 0\n", "memory_gb"), ("memory = 3\n", "memory_gb")):
+        path.write_text(GPU_FILE.replace("memory_gb = 96\n", wrong))
+        with pytest.raises(UserError, match=told):
+            gpu_file.load(path)
+
+
+def test_hpz_gathers_across_nodes_once_a_step_and_then_within_the_node() -> None:
+    """Two nodes of eight, four micro-batches of two gatherings each: of eight gatherings seven stay inside."""
+    zero = {
+        "stage": 3,
+        "stage3_param_persistence_threshold": 0,
+        "stage3_max_reuse_distance": 0,
+        "stage3_prefetch_bucket_size": 0,
+    }
+    n = num_parameters(BASE)
+    plain, inside = (
+        traffic(BASE, Setup(zero={**zero, **more}, world_size=16), 4) for more in ({}, {"zero_hpz_partition_size": 8})
+    )
+    assert plain.gathered == inside.gathered == 8 * n
+    assert (plain.gathered_in_group, inside.gathered_in_group) == (0, 7 * n)
+    assert inside.in_group == 2 * 7 * n * 7 / 8
+    assert inside.sent - inside.in_group == pytest.approx(2 * 15 / 16 * (n + 4 * n), rel=1e-3)
+
+
+@given(group=st.sampled_from([2, 4, 8]), prefetched=st.booleans(), micro_tokens=st.sampled_from([8192, 32768]))
+def test_hpz_is_never_told_to_be_slower_and_crosses_nodes_less(group: int, prefetched: bool, micro_tokens: int) -> None:
+    cluster = Cluster(gpu("h100"), 8, 2, INTERCONNECTS["ethernet-100"])
+    zero = {"stage": 3, **({} if prefetched else {"stage3_prefetch_bucket_size": 0, "stage3_max_reuse_distance": 0})}
+    plain = time_of(cluster, micro_tokens, zero=zero)
+    hpz = time_of(cluster, micro_tokens, zero={**zero, "zero_hpz_partition_size": group})
+    assert hpz.tokens_per_s >= plain.tokens_per_s
+    assert (hpz.between_nodes < plain.between_nodes) == (plain.micro_batches > 1 or not prefetched)
+    across = time_of(replace(cluster, gpus=1, nodes=16), micro_tokens, zero={**zero, "zero_hpz_partition_size": group})
+    assert across.between_nodes == across.traffic.sent
+
+
+def test_hpz_holds_a_second_copy_in_the_plan_too() -> None:
+    lengths = np.full(2, 100)
+    zero = {"stage": 3, "stage3_param_persistence_threshold": 0}
+    plain, hpz = (
+        memory(BASE, Setup(zero={**zero, **more}, world_size=16), lengths, lengths)
+        for more in ({}, {"zero_hpz_partition_size": 8})
+    )
+    copy = hpz.device.hpz_weights
+    assert copy == pytest.approx(2 * num_parameters(BASE) / 8, rel=1e-5)
+    assert hpz.total == plain.total + copy
+    assert hpz.items["hpz_weights"] == copy
+
+
+def test_a_run_costs_its_hours_on_every_gpu_at_most_at_their_power() -> None:
+    cluster = Cluster(gpu("h100"), 4)
+    time = time_of(cluster)
+    found = cost(time, cluster, 1000)
+    assert found.hours == pytest.approx(1000 * time.total / 3600)
+    assert found.gpu_hours == 4 * found.hours
+    assert found.kwh == pytest.approx(0.7 * found.gpu_hours)
+    assert found.tokens == pytest.approx(1000 * 0.995 * 2**20, rel=1e-6)
+    assert steps_for(found.tokens, 2**20) == 1000
+    assert cost(time, replace(cluster, gpu=replace(cluster.gpu, watts=None)), 1000).kwh is None
+
+
+def choice(gpus: int, micro_tokens: int, global_tokens: int, **zero: object) -> Choice:
+    work = Workload(BASE, Setup(zero={}), np.array([300, 200]), TYPICAL, global_tokens)
+    between = INTERCONNECTS["ib-hdr"]
+    tables = {"some": {"zero_optimization": {"stage": 2, **zero}, "data_types": {"grad_accum_dtype": "fp32"}}}
+    cluster = Cluster(gpu("h100"), gpus // 2, 2, between)
+    return choices(work, tables, [micro_tokens], cluster, Room(80e9), ASSUMED)[0]
+
+
+def test_full_micro_batches_are_left_alone_and_others_filled() -> None:
+    full = suggestion(choice(4, 8192, 65_536), 65_536)
+    assert (full.global_tokens, full.micro_batches) == (65_536, 2)
+    assert "100 % full" in full.why
+    found = suggestion(choice(4, 8192, 70_000), 70_000)  # three micro-batches, of which the last would be nearly empty
+    assert (found.global_tokens, found.micro_batches) == (65_536, 2)
+    assert "70,000 would leave micro-batches 71 % full" in found.why
+
+
+def test_where_gpus_wait_the_accumulation_that_mends_it_is_named() -> None:
+    why = suggestion(choice(4, 8192, 32_768, stage=1), 32_768).why
+    count = int(re.findall(r"with ([\d,]+) micro-batches", why)[0])
+    assert f"global_tokens = {count * 4 * 8192:,}" in why
+    then = choice(4, 8192, count * 4 * 8192, stage=1).time
+    assert 0.09 < then.exposed / then.total <= 0.1
+    assert "micro-batches: " not in suggestion(choice(4, 8192, 32_768, stage=2), 32_768).why
 
 
 @pytest.mark.parametrize(

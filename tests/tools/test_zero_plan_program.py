@@ -22,6 +22,9 @@ from zero_plan import app
 from bigchem import program, strict
 from bigchem.config import RunConfig
 from bigchem.ds_config import ds_config_for
+from bigchem.launch import planning
+from bigchem.plan.choices import Room, choices
+from bigchem.plan.speed import Assumptions
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "tools" / "zero_plan.py"
@@ -95,7 +98,7 @@ def test_a_row_that_nearly_fills_the_gpu_is_recommended_only_where_no_other_fits
 
 def test_another_memory_than_the_cards_is_told_to_have_its_speed() -> None:
     assert (
-        "the speed is that of h100, which has 80 GB: --gpu a100-40 | " in call("t5-base", "--gpu-memory", "24GB").stdout
+        "the speed is that of h100, which has 80 GB: --gpu v100-16 | " in call("t5-base", "--gpu-memory", "24GB").stdout
     )
     assert "the speed is that of" not in call("t5-base", "--gpu", "a10").stdout
 
@@ -147,6 +150,9 @@ def test_a_configuration_that_the_run_cannot_use_is_left_out_with_the_reason() -
         (("t5-base", "--micro-tokens", "1000000"), "more than a step's"),
         (("t5-base", "--gpus", "4096", "--calibrate"), "4096 ranks are to be measured, this machine has"),
         (("t5-base", "--gpu-memory", "much"), "--gpu-memory"),
+        (("t5-base", "--gpu", "v100-32"), "v100-32 has no known peak in bf16"),
+        (("t5-base", "--steps", "10", "--tokens", "10"), "--steps, --tokens"),
+        (("t5-base", "--gpu", "none.toml"), "none.toml"),
         (("t5-base", "--micro-tokens", "100"), "do not hold the longest example of 1,024"),
         (("t5-base", "--set", "train.precison=bf16"), "precision"),
     ],
@@ -181,6 +187,101 @@ def test_it_needs_neither_torch_nor_time(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
+
+
+CONFIG_JSON = {
+    "model_type": "t5",
+    "d_model": 512,
+    "d_kv": 64,
+    "d_ff": 1024,
+    "num_layers": 8,
+    "num_heads": 6,
+    "vocab_size": 32128,
+    "feed_forward_proj": "gated-gelu",
+    "tie_word_embeddings": False,
+}
+
+
+def test_a_folder_of_hugging_face_is_planned_as_the_preset_of_its_shape(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(CONFIG_JSON))
+    preset = plan("t5-v1_1-small", "--gpus", "2")
+    for name in (str(tmp_path / "model"), str(tmp_path / "model" / "config.json")):
+        found = plan(name, "--gpus", "2")
+        assert found["parameters"] == preset["parameters"] == 76_961_152
+        assert found["rows"] == preset["rows"]
+        assert found["model"] == str(tmp_path / "model")
+    assert "no config.json" in call(str(tmp_path)).stderr
+    (tmp_path / "model" / "config.json").write_text(json.dumps({**CONFIG_JSON, "num_layers": "many"}))
+    done = call(str(tmp_path / "model"))
+    assert done.returncode == 2
+    assert "num_layers" in done.stderr
+
+
+def test_a_file_of_ones_own_is_counted_as_deepspeed_will_read_it(tmp_path: Path) -> None:
+    """Buckets as 5e7, hpZ, and the type that gradients are added up in; and all of it is in what is written."""
+    zero = {"stage": 3, "zero_hpz_partition_size": 4, "reduce_bucket_size": 5e7, "stage3_prefetch_bucket_size": 1e6}
+    table = {"zero_optimization": zero, "data_types": {"grad_accum_dtype": "bf16"}}
+    (tmp_path / "own.json").write_text(json.dumps(table))
+    words = ["t5-base", "--gpus", "4", "--nodes", "2", "--interconnect", "ib-hdr", "--micro-tokens", "4096"]
+    found = plan(*words, "--set", f"train.ds_config={tmp_path / 'own.json'}")
+    rows = {row["ds_config"]: row for row in found["rows"] if not row["checkpoint_activations"]}
+    own, shipped = rows[str(tmp_path / "own.json")], rows["zero3"]
+    assert own["items"]["hpz_weights"] > 0.9 * 2 * found["parameters"] / 4
+    assert own["items"]["gradients"] * 2 == shipped["items"]["gradients"]
+    assert own["sent_bytes_between_nodes"] < own["sent_bytes_per_gpu"]
+    assert shipped["sent_bytes_between_nodes"] == shipped["sent_bytes_per_gpu"]
+
+
+def test_what_is_written_keeps_what_a_file_of_ones_own_says_beside_zero(tmp_path: Path) -> None:
+    table = {
+        "zero_optimization": {"stage": 2, "reduce_bucket_size": 1e9},
+        "data_types": {"grad_accum_dtype": "bf16"},
+        "communication_data_type": "fp32",
+    }
+    (tmp_path / "own.json").write_text(json.dumps(table))
+    planned = planning.planned("t5-small", [f"train.ds_config={tmp_path / 'own.json'}"], 2)
+    cluster, room = planning.cluster("h100", 2, 1, None), Room(80e9)
+    found = choices(planned.work, planned.tables, [8192], cluster, room, Assumptions())
+    mine = next(choice for choice in found if choice.ds_config == str(tmp_path / "own.json"))
+    for _ in range(2):  # and a second time over what is there
+        planning.write(mine, planned, tmp_path / "written.json")
+    written = json.loads((tmp_path / "written.json").read_text())
+    assert written.pop("zero_optimization") == {
+        "stage": 2,
+        "reduce_bucket_size": 60_506_624,
+        "allgather_bucket_size": 60_506_624,
+    }
+    assert written == {name: table[name] for name in ("data_types", "communication_data_type")}
+
+
+def test_the_length_of_a_run_decides_its_hours_and_energy() -> None:
+    rows, long = (plan("t5-small", "--steps", steps)["rows"][0] for steps in ("1000", "3000"))
+    assert long["run_gpu_hours"] == pytest.approx(3 * rows["run_gpu_hours"])
+    assert long["run_gpu_hours"] == pytest.approx(8 * long["run_hours"])
+    assert long["run_kwh_upper_estimate"] == pytest.approx(0.7 * long["run_gpu_hours"])
+    found = plan("t5-small", "--tokens", str(10**9))
+    assert found["steps"] == 15_336
+    told = call("t5-small", "--tokens", str(10**9)).stdout
+    assert "the run: 15,336 steps, 1,000,0" in told
+    assert "GPUs alone, an upper estimate" in told
+    assert f"suggested: data.global_tokens={found['suggested']['global_tokens']}, " in told
+
+
+def test_a_gpu_of_ones_own_needs_a_file_and_brings_its_links(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    text = 'name = "Mine"\nmemory_gb = 30\nmemory_gb_per_s = 900\nlink_gb_per_s = 30\n'
+    text += "tflops_bf16 = 200\ntflops_fp32 = 20\n"
+    path.write_text(text)
+    found = plan("t5-base", "--gpu", str(path))
+    assert (found["gpu"], found["gpu_bytes"]) == ("Mine", 30e9)
+    assert found["rows"][0]["run_kwh_upper_estimate"] is None
+    assert "energy: the GPU's power is not known" in call("t5-base", "--gpu", str(path)).stdout
+    assert "how fast are nodes joined?" in call("t5-base", "--gpu", str(path), "--nodes", "2").stderr
+    path.write_text(text + "between_gb_per_s = 25\n")
+    assert plan("t5-base", "--gpu", str(path), "--nodes", "2")["nodes"] == 2
+    path.write_text(text.replace("memory_gb = 30\n", ""))
+    assert "memory_gb" in call("t5-base", "--gpu", str(path)).stderr
 
 
 def test_an_unknown_name_is_answered_with_presets_and_configurations() -> None:
