@@ -110,6 +110,9 @@ def score(
         Path | None,
         typer.Option(help="CSV of reactions with a column `class`, such as USPTO-50k's: results by class as well."),
     ] = None,
+    similarity: Annotated[
+        bool, typer.Option("--similarity", help="Also MACCS, RDK and Morgan similarities of reactions, which are slow.")
+    ] = False,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for 95 % intervals; 0: no intervals.")] = 1000,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
     column: Annotated[
@@ -167,7 +170,9 @@ def score(
         given = {"--forward-model": forward_model, "--train-set": train_set, "--classes": classes}
         if alone := [option for option, value in given.items() if value is not None]:
             raise UserError("goes with one FILE, not with --compare", alone[0], "score each file by itself")
-        found = comparing.compare_files(task, *compare, how=how, bootstrap=bootstrap, workers=processes)
+        found = comparing.compare_files(
+            task, *compare, how=how, similarity=similarity, bootstrap=bootstrap, workers=processes
+        )
         shown: Group | Table = comparing.table(found, *map(str, compare))
         listed = comparing.to_json(found)
     else:
@@ -184,6 +189,7 @@ def score(
             forward_model=forward_model,
             training=train_set,
             classes=classes,
+            similarity=similarity,
             bootstrap=bootstrap,
             workers=processes,
         )

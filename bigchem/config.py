@@ -275,6 +275,8 @@ class EvaluateConfig(Section):
     """Padded source tokens of one batch of predictions."""
     bootstrap: Annotated[int, Field(ge=0)] = 200
     """Resamples for the 95 % intervals; 0: no intervals."""
+    similarity: bool = False
+    """Also MACCS, RDK and Morgan similarities of reactions, which take longer than all their other metrics together."""
 
     @model_validator(mode="after")
     def _check(self) -> EvaluateConfig:

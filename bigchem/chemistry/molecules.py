@@ -33,6 +33,10 @@ MAX_CROWDING = 300
 """RDKit's path fingerprint counts branched paths: 12 s for four neighbouring atoms of 16 neighbours each."""
 
 
+_BUSY = Chem.MolFromSmarts("[!R0!R1!R2!R3,!D0!D1!D2!D3!D4]")
+"""An atom in more than three rings, or of more than four neighbours."""
+
+
 def dotted(smiles: str) -> str:
     """SMILES proper from bigchem's: `~` joins the fragments of one compound here, but is the any-bond in SMILES."""
     return smiles.replace("~", ".")
@@ -147,7 +151,8 @@ class Same(NamedTuple):
 
 def same_molecule(first: Chem.Mol, second: Chem.Mol) -> Same:
     """Whether two molecules have one InChI; where InChI can be had of neither, one canonical SMILES."""
-    if first.GetNumHeavyAtoms() != second.GetNumHeavyAtoms():  # so neither name can agree; InChI is slow
+    if first.GetNumHeavyAtoms() != second.GetNumHeavyAtoms() or _elements(first) != _elements(second):
+        # So neither name can agree, and InChI is slow.
         return Same(False, True)
     keys = (inchi_key(first), inchi_key(second))
     if any(keys):
@@ -155,9 +160,15 @@ def same_molecule(first: Chem.Mol, second: Chem.Mol) -> Same:
     return Same(comparable(first) == comparable(second), False)
 
 
+def _elements(molecule: Chem.Mol) -> list[int]:
+    return sorted(number for atom in molecule.GetAtoms() if (number := atom.GetAtomicNum()) > 1)
+
+
 def crowded(molecule: Chem.Mol) -> bool:
     """Whether fingerprints of the molecule could take minutes: too many atoms in more than three rings, or with more
     than four neighbours."""
+    if not molecule.HasSubstructMatch(_BUSY):  # of most molecules nothing is counted, and counting is slow
+        return False
     rings = molecule.GetRingInfo()
     rings_over = neighbours_over = 0
     for atom in molecule.GetAtoms():

@@ -48,6 +48,7 @@ def compare_files(
     second: Path,
     *,
     how: ReadAs = AS_IT_LOOKS,
+    similarity: bool = False,
     bootstrap: int = 1000,
     seed: int = 0,
     workers: int = 1,
@@ -61,7 +62,9 @@ def compare_files(
     for side, path in ((one_side, first), (other_side, second)):
         say_counts(side, path)
     read = [one_side, aligned(one_side, other_side, first, second)]
-    pairs_of = [Pairs(side.sources, side.references, side.predictions, workers=workers) for side in read]
+    pairs_of = [
+        Pairs(side.sources, side.references, side.predictions, workers=workers, similar=similarity) for side in read
+    ]
     one, two = (dict(zip(*found, strict=True)) for found in (outcomes(task, pairs) for pairs in pairs_of))
     shared = list(one)
     pairs = [(one[metric], two[metric]) for metric in shared]

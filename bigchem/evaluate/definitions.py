@@ -100,7 +100,7 @@ def _tanimoto_of_reactions(name: str) -> Metric:
         name,
         f"{name}/fragments-v1",
         meaning,
-        lambda pairs: _similarity(pairs.ranks[name], _crowded(pairs.ranks)),
+        lambda pairs: _similarity(pairs.similarities[name], _crowded(pairs.similarities)),
     )
 
 

@@ -23,10 +23,14 @@ CHEMNET_LENGTH = 350
 """Places of ChemNet's input, the end mark's included. Where a SMILES is longer, the package pads all of that side to
 it, and the distance becomes one between paddings (docs/decisions.md): longer ones are cut."""
 
-COLUMNS = ("parses", "valid", "exact", "without_inchi", "crowded", "maccs", "rdk", "morgan")
-"""The columns of compare: whether the reference parses, whether the prediction does, whether they are one molecule;
-whether neither has an InChI, so that their canonical SMILES were compared; whether one is too crowded for fingerprints
-(chemistry.crowded); and three similarities."""
+MATCH = ("exact", "without_inchi")
+"""The columns of match: whether two molecules are one; whether neither has an InChI, so that their canonical SMILES
+were compared."""
+SIMILARITIES = ("crowded", "maccs", "rdk", "morgan")
+"""The columns of similarities: whether one molecule is too crowded for fingerprints (chemistry.crowded), and three
+Tanimoto similarities, NaN where one is."""
+COLUMNS = ("parses", "valid", *MATCH, *SIMILARITIES)
+"""The columns of compare: whether the reference parses, whether the prediction does, and how they compare."""
 GENERATED = (*COLUMNS, "scaffold", "name")
 """The columns of compare_generated: also whether the prediction has the reference's scaffold, NaN where the reference
 has none, and the canonical SMILES of the prediction, None where it does not parse."""
@@ -49,6 +53,27 @@ def compare_generated(references: Sequence[str], predictions: Sequence[str]) -> 
     """compare, and what generation is asked besides: [pairs, GENERATED]."""
     rows = [_generated(*pair) for pair in zip(references, predictions, strict=True)]
     return np.array(rows, dtype=object).reshape(-1, len(GENERATED))
+
+
+NO_MATCH = (0.0, 0.0)
+"""match where one does not parse."""
+NO_SIMILARITIES = (0.0, np.nan, np.nan, np.nan)
+"""similarities where one does not parse."""
+
+
+def match(wanted: Chem.Mol, predicted: Chem.Mol) -> tuple[float, ...]:
+    """Whether two molecules are one: MATCH."""
+    same = same_molecule(wanted, predicted)
+    return (same.same, not same.by_inchi)
+
+
+def similarities(wanted: Chem.Mol, predicted: Chem.Mol) -> tuple[float, ...]:
+    """How alike two molecules are: SIMILARITIES."""
+    if crowded(wanted) or (predicted is not wanted and crowded(predicted)):
+        return (1.0, np.nan, np.nan, np.nan)
+    first = _fingerprints(wanted)
+    second = first if predicted is wanted else _fingerprints(predicted)
+    return (0.0, *map(DataStructs.TanimotoSimilarity, first, second))
 
 
 def scaffold(molecule: Chem.Mol) -> str:
@@ -97,16 +122,9 @@ def _parsed(reference: str, prediction: str) -> tuple[Chem.Mol | None, Chem.Mol 
 
 
 def _compare(wanted: Chem.Mol | None, predicted: Chem.Mol | None) -> tuple[float, ...]:
-    none = (np.nan, np.nan, np.nan)
     if wanted is None or predicted is None:
-        return (wanted is not None, predicted is not None, 0.0, 0.0, 0.0, *none)
-    same = same_molecule(wanted, predicted)
-    if crowded(wanted) or (predicted is not wanted and crowded(predicted)):
-        return (1.0, 1.0, same.same, not same.by_inchi, 1.0, *none)
-    first = _fingerprints(wanted)
-    second = first if predicted is wanted else _fingerprints(predicted)
-    similarities = map(DataStructs.TanimotoSimilarity, first, second)
-    return (1.0, 1.0, same.same, not same.by_inchi, 0.0, *similarities)
+        return (wanted is not None, predicted is not None, *NO_MATCH, *NO_SIMILARITIES)
+    return (1.0, 1.0, *match(wanted, predicted), *similarities(wanted, predicted))
 
 
 def _generated(reference: str, prediction: str) -> tuple[float | str | None, ...]:

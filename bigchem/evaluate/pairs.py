@@ -38,6 +38,7 @@ class Pairs:
 
     products: what a forward model makes of the first predictions of each, at least of the best, if there is one.
     workers: processes for what is expensive. training: the molecules that the model was trained to generate, if known.
+    similar: whether similarities of reactions are asked for.
     """
 
     sources: list[str]
@@ -46,6 +47,7 @@ class Pairs:
     products: list[list[str]] | None = None
     workers: int = 1
     training: Sequence[str] | None = None
+    similar: bool = False
 
     def __post_init__(self) -> None:
         lists = (self.sources, self.targets, self.predictions, self.products)
@@ -219,10 +221,18 @@ class Pairs:
 
     @cached_property
     def ranks(self) -> dict[str, Floats]:
-        """The columns of reactions.ranks, and of similarities."""
-        table = self._against_any(partial(reactions.ranks, similar=True), self.predictions)
-        columns = zip((*reactions.COLUMNS, *reactions.SIMILARITIES), table.T, strict=True)
+        """The columns of reactions.ranks, EXACT, and SIMILARITIES if `similar`."""
+        table = self._against_any(partial(reactions.ranks, exact=True, similar=self.similar), self.predictions)
+        names = (*reactions.COLUMNS, *reactions.EXACT, *(reactions.SIMILARITIES if self.similar else ()))
+        columns = zip(names, table.T, strict=True)
         return {name: self._best_of(column, least=name.startswith("rank")) for name, column in columns}
+
+    @property
+    def similarities(self) -> dict[str, Floats]:
+        """The columns of reactions.SIMILARITIES."""
+        if not self.similar:
+            raise UnavailableError("left out: takes longer than all else; add --similarity, or similarity = true")
+        return self.ranks
 
     @cached_property
     def round_trip(self) -> dict[str, Floats]:

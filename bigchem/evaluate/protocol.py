@@ -44,6 +44,7 @@ def score_task(
     products: list[list[str]] | None = None,
     training: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
+    similarity: bool = False,
     bootstrap: int = 0,
     seed: int = 0,
     workers: int = 1,
@@ -53,11 +54,12 @@ def score_task(
     references: of each example the one, or several of which each is right; metrics that know only one are then n/a.
     products: what a forward model makes of each example's first predictions, for the round trip of retrosynthesis.
     training: the molecules that the model was trained to generate, for the novelty of generation. classes: of each
-    example, the class whose metrics stand apart behind those of all; empty: of no class. bootstrap: resamples of the
+    example, the class whose metrics stand apart behind those of all; empty: of no class. similarity: also
+    fingerprints of reactions. bootstrap: resamples of the
     examples for 95 % intervals, the same for all metrics; 0: no intervals, Wilson's neither. workers: processes.
     UserError for an unknown task; ValueError for lists of unequal length, no examples or an empty k-best list.
     """
-    pairs = Pairs(sources, references, predictions, products, workers, training)
+    pairs = Pairs(sources, references, predictions, products, workers, training, similarity)
     metrics, computed = outcomes(task, pairs)
     scores = scored(task, metrics, computed, len(references), bootstrap, seed)
     for name in sorted({one for one in classes or () if one}, key=_natural):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from rdkit import Chem
 
 from bigchem.chemistry import comparable, dotted, try_parse, without_maps
 from bigchem.evaluate import molecules
@@ -16,10 +18,11 @@ Floats = NDArray[np.float64]
 COLUMNS = ("parses", "valid", "invalid", "rank", "rank_nostereo", "rank_maxfrag")
 """The columns of ranks: whether the reference parses, whether the best prediction does, the share of the k predictions
 that does not, and three ranks."""
-SIMILARITIES = molecules.COLUMNS[2:]
-"""The columns of molecules.compare but for what COLUMNS has, of the best prediction."""
+EXACT = molecules.MATCH
+SIMILARITIES = molecules.SIMILARITIES
 _STEREO = re.compile(r"[@/\\]")
-_ALIKE = {"exact": 1.0, "maccs": 1.0, "rdk": 1.0, "morgan": 1.0}
+_SAME, _ALIKE = (1.0, 0.0), (0.0, 1.0, 1.0, 1.0)
+"""EXACT and SIMILARITIES where canonical SMILES agree."""
 _ATOM = re.compile(r"\[[^\]]*\]|Br|Cl|[BCNOPSFIbcnops*]")
 _HYDROGEN = re.compile(r"\[[0-9]*H[0-9]*[+-]*[0-9]*\]")
 
@@ -29,13 +32,8 @@ def canonical(smiles: str) -> tuple[str, str] | None:
 
     `~`, which joins the fragments of one compound in bigchem's and the paper's reactions, counts as a dot.
     """
-    text = without_maps(dotted(smiles))
-    molecule = try_parse(text)
-    if molecule is None:
-        return None
-    whole = comparable(molecule, written=text)
-    # Most molecules have no stereochemistry, and writing and reading them again is most of the time.
-    return whole, comparable(molecule, stereo=False) if _STEREO.search(whole) else whole
+    side = _side(smiles)
+    return None if side is None else (side.whole, side.flat)
 
 
 def largest(canonical_smiles: str) -> str:
@@ -43,17 +41,19 @@ def largest(canonical_smiles: str) -> str:
     return max(canonical_smiles.split("."), key=lambda fragment: (_heavy_atoms(fragment), len(fragment), fragment))
 
 
-def ranks(references: Sequence[str], predictions: Sequence[Sequence[str]], similar: bool = False) -> Floats:
-    """[rows, COLUMNS], and SIMILARITIES behind if `similar`.
+def ranks(
+    references: Sequence[str], predictions: Sequence[Sequence[str]], exact: bool = False, similar: bool = False
+) -> Floats:
+    """[rows, COLUMNS], behind them EXACT if `exact`, and SIMILARITIES if `similar`.
 
     A rank is the position (0: best) of the first prediction that is the reference. It is infinite where there is none.
     Predictions that are no SMILES or are repeated keep their places. rank_maxfrag compares the largest fragments only.
 
-    Similarities are molecules.compare of the best prediction, of all fragments together. Fingerprints take ten times as
-    long as canonical SMILES: where these agree, the two are alike without any.
+    EXACT and SIMILARITIES are of the best prediction, of all fragments together. Neither InChI nor fingerprints are
+    computed where canonical SMILES agree: each takes longer than all else, fingerprints ten times.
     """
-    columns = len(COLUMNS) + similar * len(SIMILARITIES)
-    rows = [_ranks(*row, similar) for row in zip(references, predictions, strict=True)]
+    columns = len(COLUMNS) + exact * len(EXACT) + similar * len(SIMILARITIES)
+    rows = [_ranks(*row, exact, similar) for row in zip(references, predictions, strict=True)]
     return np.array(rows).reshape(-1, columns)
 
 
@@ -75,29 +75,45 @@ def ways_back(sources: Sequence[str], tried: Sequence[tuple[Sequence[str], Seque
     return rows
 
 
-def _ranks(reference: str, predictions: Sequence[str], similar: bool) -> tuple[float, ...]:
-    wanted = _forms(reference)
-    predicted = [_forms(prediction) for prediction in predictions]
-    valid = predicted[0] is not None
+class _Side(NamedTuple):
+    """A molecule, and what the ranks compare: canonical SMILES with and without stereochemistry, and the largest
+    fragment of the first."""
+
+    molecule: Chem.Mol
+    whole: str
+    flat: str
+    largest: str
+
+
+def _side(smiles: str) -> _Side | None:
+    text = without_maps(dotted(smiles))
+    molecule = try_parse(text)
+    if molecule is None:
+        return None
+    whole = comparable(molecule, written=text)
+    # Most molecules have no stereochemistry, and writing and reading them again is most of the time.
+    flat = comparable(molecule, stereo=False) if _STEREO.search(whole) else whole
+    return _Side(molecule, whole, flat, largest(whole))
+
+
+def _ranks(reference: str, predictions: Sequence[str], exact: bool, similar: bool) -> tuple[float, ...]:
+    wanted = _side(reference)
+    predicted = [wanted if prediction == reference else _side(prediction) for prediction in predictions]
+    best = predicted[0]
+    more: tuple[float, ...] = ()
+    if wanted is None or best is None:
+        more = exact * molecules.NO_MATCH + similar * molecules.NO_SIMILARITIES
+    elif wanted.whole == best.whole:
+        more = exact * _SAME + similar * _ALIKE
+    else:
+        more = (molecules.match(wanted.molecule, best.molecule) if exact else ()) + (
+            molecules.similarities(wanted.molecule, best.molecule) if similar else ()
+        )
     invalid = predicted.count(None) / len(predicted)
-    more = _similarities(reference, predictions[0], wanted is not None and wanted == predicted[0]) if similar else ()
     if wanted is None:
-        return (0.0, valid, invalid, np.inf, np.inf, np.inf, *more)
-    hits = [[one is not None and one[i] == wanted[i] for one in predicted] for i in range(3)]
-    return (1.0, valid, invalid, *(hit.index(True) if True in hit else np.inf for hit in hits), *more)
-
-
-def _similarities(reference: str, prediction: str, alike: bool) -> tuple[float, ...]:
-    if alike:
-        return tuple(_ALIKE.get(name, 0.0) for name in SIMILARITIES)
-    sides = [[without_maps(dotted(side))] for side in (reference, prediction)]
-    return tuple(molecules.compare(*sides)[0, 2:])
-
-
-def _forms(smiles: str) -> tuple[str, str, str] | None:
-    """What the ranks compare: canonical, and the largest fragment of the first."""
-    found = canonical(smiles)
-    return None if found is None else (*found, largest(found[0]))
+        return (0.0, best is not None, invalid, np.inf, np.inf, np.inf, *more)
+    hits = [[one is not None and one[i] == wanted[i] for one in predicted] for i in (1, 2, 3)]
+    return (1.0, best is not None, invalid, *(hit.index(True) if True in hit else np.inf for hit in hits), *more)
 
 
 def _heavy_atoms(fragment: str) -> int:

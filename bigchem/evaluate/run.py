@@ -288,6 +288,7 @@ def _score(subject: Subject, task: str, config: EvaluateConfig, texts: dict[str,
         read.predictions,
         products=_products(subject, config, task, read.predictions),
         training=molecules_of(subject.data) if task == "generation" and isinstance(subject.data, Data) else None,
+        similarity=config.similarity,
         bootstrap=config.bootstrap,
     )
     return [loss_score(task, [losses[number] for number in whole], config.bootstrap), *scores]

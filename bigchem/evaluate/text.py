@@ -77,10 +77,13 @@ def bleu_counts(
         nearest = min((abs(len(option) - len(prediction)), len(option)) for option in options)[1]
         row[:2] = len(prediction), nearest
         for n in range(1, order + 1):
+            row[2 * n + 1] = max(1, len(prediction) - n + 1)
+            if prediction in options:  # many of them, and counting is slow
+                row[2 * n] = max(0, len(prediction) - n + 1)
+                continue
             predicted = _ngrams(prediction, n)
             wanted = reduce(or_, (_ngrams(option, n) for option in options))
             row[2 * n] = sum(min(count, wanted[ngram]) for ngram, count in predicted.items() if ngram in wanted)
-            row[2 * n + 1] = max(1, len(prediction) - n + 1)
     return rows
 
 

@@ -30,7 +30,7 @@ def by_metric(differences):
 
 def test_a_file_does_not_differ_from_itself(tmp_path):
     path = written(tmp_path / "a.jsonl", ["CCO", "CC"] * 20)
-    found = compare_files("forward", path, path, bootstrap=50)
+    found = compare_files("forward", path, path, similarity=True, bootstrap=50)
     scored = [d for d in found if d.first is not None]
     assert {(d.difference, d.verdict) for d in scored} == {(0.0, "open")}
     assert {(d.low, d.high) for d in scored if d.metric == "morgan"} == {(0.0, 0.0)}
@@ -88,7 +88,7 @@ def test_a_few_examples_that_differ_are_judged_as_mcnemars_exact_test_judges_the
 
 def test_too_few_examples_have_no_verdict(tmp_path):
     a, b = written(tmp_path / "a.jsonl", ["CCN"]), written(tmp_path / "b.jsonl", ["CCC"])
-    found = by_metric(compare_files("forward", a, b, bootstrap=50))["morgan"]
+    found = by_metric(compare_files("forward", a, b, similarity=True, bootstrap=50))["morgan"]
     assert (found.low, found.verdict) == (None, "n/a")
     assert found.note == "too few for an interval: under 10 examples count"
 

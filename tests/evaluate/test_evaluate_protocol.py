@@ -135,11 +135,19 @@ def test_round_trips_of_all_predictions():
 def test_reactions_have_similarities_and_inchi_matches():
     references = ["CCO.CN", "[CH3:1][OH:2]", "Oc1ccccn1", "CC~[Na+]"]
     predictions = ["NC.OCC", "CO", "O=c1cccc[nH]1", "C("]
-    scores = score("forward", references, predictions)
+    scores = score("forward", references, predictions, similarity=True)
     assert (scores["top1"].value, scores["exact"].value) == (0.5, 0.75)  # tautomers have one InChI
     assert (scores["maccs"].n, scores["exact"].n, scores["bleu"].n) == (3, 4, 4)
     assert 2 / 3 < scores["morgan"].value < 1
     assert scores["levenshtein"].value == pytest.approx((4 + 12 + 6 + 7) / 4, abs=1.5)
+
+
+def test_similarities_of_reactions_are_left_out_unless_asked_for():
+    alone, asked = (score("forward", ["CCO", "CO"], ["CCN", "CO"], similarity=similar) for similar in (False, True))
+    assert {name for name in alone if alone[name] != asked[name]} == {"maccs", "rdk", "morgan"}
+    assert (alone["rdk"].value, alone["rdk"].n) == (None, 0)
+    assert "--similarity" in alone["rdk"].note
+    assert "similarity = true" in alone["rdk"].note
 
 
 def test_maxfrag_compares_the_largest_fragments():
@@ -184,7 +192,7 @@ def test_classes_stand_apart_behind_all():
 
 
 def test_few_examples_have_no_bootstrap_and_shares_have_wilsons():
-    few, enough = (score("forward", ["CCO"] * n, ["CCC"] * n, bootstrap=50) for n in (9, 10))
+    few, enough = (score("forward", ["CCO"] * n, ["CCC"] * n, similarity=True, bootstrap=50) for n in (9, 10))
     assert (few["morgan"].low, few["morgan"].interval) == (None, "too few")
     assert (few["top1"].low, few["top1"].interval) == (0.0, "Wilson")
     assert few["top1"].high == pytest.approx(0.2991, abs=1e-4)
@@ -244,11 +252,12 @@ def test_precision_and_recall_of_each_kind_of_action():
 def test_intervals_hold_the_value_and_repeat():
     references = SMILES * 30
     predictions = [one if i % 3 else "CCCO" for i, one in enumerate(references)]
-    scores = score("forward", references, predictions, bootstrap=200, seed=4)
+    how = {"similarity": True, "bootstrap": 200}
+    scores = score("forward", references, predictions, **how, seed=4)
     top = scores["top1"]
     assert 0.5 < top.low < top.value < top.high < 0.8
-    assert scores == score("forward", references, predictions, bootstrap=200, seed=4)
-    again = score("forward", references, predictions, bootstrap=200, seed=5)
+    assert scores == score("forward", references, predictions, **how, seed=4)
+    again = score("forward", references, predictions, **how, seed=5)
     assert scores["top1"] == again["top1"]
     assert scores["morgan"] != again["morgan"]
     assert score("forward", references, predictions)["top1"].low is None

@@ -111,7 +111,13 @@ def test_every_task_has_a_result_for_what_nobody_hopes_for(task: str, monkeypatc
     monkeypatch.setitem(sys.modules, "fcd", None)  # a network takes seconds
     for references in (["CCO. STIR"] * len(NASTY), NASTY, NASTY[::-1]):
         scores = score_task(
-            task, NASTY, references, [[one, one] for one in NASTY], products=[[one, one] for one in NASTY], bootstrap=5
+            task,
+            NASTY,
+            references,
+            [[one, one] for one in NASTY],
+            products=[[one, one] for one in NASTY],
+            similarity=True,
+            bootstrap=5,
         )
         json.loads(json.dumps([one.value for one in scores], allow_nan=False))
         for one in scores:

@@ -58,7 +58,10 @@ def test_the_largest_fragment_has_the_most_heavy_atoms():
 
 def test_similarities_ignore_maps_and_are_those_of_all_fragments_together():
     found = reactions.ranks(
-        ["[CH3:1][CH2:2]O.Cl", "CCO", "CC~[Na+]", "C("], [["CCO.Cl"], ["CCN"], ["CC.[Na+]"], ["C"]], similar=True
+        ["[CH3:1][CH2:2]O.Cl", "CCO", "CC~[Na+]", "C("],
+        [["CCO.Cl"], ["CCN"], ["CC.[Na+]"], ["C"]],
+        exact=True,
+        similar=True,
     )[:, len(reactions.COLUMNS) :].tolist()
     assert found[0] == found[2] == [1, 0, 0, 1, 1, 1]
     assert found[1] == molecules.compare(["CCO"], ["CCN"])[0, 2:].tolist()
