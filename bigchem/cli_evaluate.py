@@ -250,7 +250,7 @@ def predict(
 
     predictor, progress = Predictor(model_folder(model)), Progress()
     noticed: Counter[str] = Counter()
-    records = reading.read_inputs(inputs, sys.stdin, task, noticed)
+    records = reading.read_inputs(inputs, reading.lines_of(sys.stdin.buffer), task, noticed)
     while chunk := list(islice(records, 1000)):
         predicted = predictor.predict(task, [record["source"] for record in chunk], config, progress)
         if as_json:

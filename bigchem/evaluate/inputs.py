@@ -6,12 +6,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from io import TextIOWrapper
+from typing import Any, BinaryIO, TextIO
 
 from rich.table import Table
 
 from bigchem.chemistry import REPAIRS, NotationError, read
 from bigchem.data.reading.opening import one_line
+from bigchem.data.sources.rows import is_unicode
 from bigchem.errors import UserError
 from bigchem.evaluate.predictor import Prediction
 from bigchem.printable import markup
@@ -20,6 +22,11 @@ from bigchem.tasks import TASKS
 _JSON = re.compile(r'\{\s*["}]')
 """How a JSON object begins, and hardly any text of chemistry: `{4-[...]phenyl}` is a source."""
 _TAKES = {"chemistry": "SMILES: correct this one, or leave it out", "text": "a text"}
+
+
+def lines_of(stream: BinaryIO) -> TextIO:
+    """The lines of a stream in UTF-8. Bytes that are not stay in them, for read_inputs to name their line."""
+    return TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape")
 
 
 def read_inputs(
@@ -70,6 +77,8 @@ def table(records: Sequence[dict[str, Any]], predicted: Sequence[list[Prediction
 
 def _record(text: str, where: str, task: str, noticed: Counter[str]) -> dict[str, Any]:
     record = _object(text, where)
+    if not is_unicode(json.dumps(record, ensure_ascii=False)):
+        raise UserError("not UTF-8, or half of a character", where, "write it as UTF-8")
     try:
         reading = read(record["source"], TASKS[task].source_domain, names=True)
     except NotationError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ from bigchem.data.shards import Data
 from bigchem.data.tokenizer import PAD, Tokenizer
 from bigchem.errors import UserError
 from bigchem.evaluate.generate import part_of, predict, read_lines
-from bigchem.evaluate.inputs import read_inputs, table, to_json
+from bigchem.evaluate.inputs import lines_of, read_inputs, table, to_json
 from bigchem.evaluate.predictions import read_examples
 from bigchem.evaluate.predictor import Prediction, Predictor
 from bigchem.progress import Progress, tables
@@ -110,6 +111,21 @@ def test_inputs_are_arguments_lines_and_json_lines() -> None:
         list(read_inputs(["-"], ["C", '{"source": '], "captioning"))
     with pytest.raises(UserError, match="'source' has to be a string"):
         list(read_inputs(['{"source": 1}'], [], "captioning"))
+
+
+def test_a_number_of_thousands_of_digits_is_refused() -> None:
+    with pytest.raises(UserError, match="not JSON: Exceeds the limit"):
+        list(read_inputs(['{"source": "CCO", "id": ' + "9" * 5000 + "}"], [], "captioning"))
+
+
+@pytest.mark.parametrize("line", [b"CC\xffO", b'{"source": "CCO", "id": "\\ud800"}', b'{"source": "CC", "id": "\xe9"}'])
+@pytest.mark.parametrize("task", ["captioning", "generation"])
+def test_what_is_not_utf8_is_refused_by_its_line(line: bytes, task: str) -> None:
+    lines = lines_of(io.BytesIO(b"\xef\xbb\xbfCCO\n" + line))
+    records = read_inputs(["-"], lines, task)
+    assert next(records) == {"source": "CCO"}
+    with pytest.raises(UserError, match="stdin:2: not UTF-8"):
+        next(records)
 
 
 @pytest.mark.parametrize("text", ["", " ", "c1ccnc1", "ethanol", "C?C", "CC>>CC"])

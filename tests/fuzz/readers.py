@@ -25,8 +25,11 @@ from bigchem.data.index import Index
 from bigchem.data.locks import holder
 from bigchem.data.sources import read_rows, reader
 from bigchem.data.sources.base import RowError, SourceConfig
+from bigchem.ds_config import completed
 from bigchem.errors import UserError
+from bigchem.evaluate import inputs
 from bigchem.evaluate.generate import PREDICTED, read_lines
+from bigchem.evaluate.predictor import Prediction
 from bigchem.evaluate.run import _losses_of
 from bigchem.evaluate.score import examples_of
 from bigchem.export.card import _metrics
@@ -218,6 +221,21 @@ def _source(name: str, **fields: object) -> Callable[[Path], object]:
     return read_all
 
 
+def _inputs(task: str) -> Callable[[Path], object]:
+    """Reads a file as `predict` reads its stdin, and prints what it would print."""
+
+    def read_all(file: Path) -> None:
+        with file.open("rb") as stream:
+            for record in inputs.read_inputs(["-"], inputs.lines_of(stream), task):
+                inputs.to_json(record, [Prediction("CC", -1.0, -0.5, True)]).encode()
+
+    return read_all
+
+
+def _deepspeed(file: Path) -> None:
+    completed(RunConfig.model_validate({"train": {"ds_config": str(file)}}), 2)
+
+
 def _data_lengths(file: Path) -> None:
     try:
         read_lengths(pa.py_buffer(file.read_bytes()), 4)
@@ -235,6 +253,12 @@ CAPTION = "The molecule is ethanol."
 ROW = {"task": "captioning", "source": "CCO", "target": CAPTION}
 SCORED = {"source": "CCO", "target": "CC", "predictions": ["CC", "C"]}
 LOSS = {"total": 2.5, "rows": [1.0, 1.5], "tokens": [3, 4]}
+DEEPSPEED = {
+    "zero_optimization": {"stage": 2, "overlap_comm": True, "reduce_bucket_size": 5e8, "allgather_bucket_size": "auto"},
+    "bf16": {"enabled": "auto"},
+    "communication_data_type": "fp32",
+    "gradient_clipping": "auto",
+}
 T5 = to_hf_config(shape("sweep-1m"), 0.1)
 
 
@@ -291,6 +315,11 @@ READERS = [
            lambda f: examples_of("forward", f)),
     Reader("predictions to score, TSV", "p.txt", b"SMILES\tground truth\toutput\nCCO\ta\tb\n",
            lambda f: examples_of("captioning", f)),
+    Reader("inputs of predict, SMILES", "in.txt", _lines({"source": "CCO", "id": 7}) + b"c1ccccc1 benzene\n",
+           _inputs("captioning")),
+    Reader("inputs of predict, texts", "in.txt", _lines({"source": CAPTION, "id": "7"}) + b"It is an acid.\n",
+           _inputs("generation")),
+    Reader("DeepSpeed's configuration", "ds.json", _json(DEEPSPEED), _deepspeed),
     Reader("configuration of a model", "config.json", _json(T5), lambda f: read_shape(f.parent)),
     Reader("index of weights", "model.safetensors.index.json", _json({"weight_map": {"a": "b.safetensors"}}),
            lambda f: weight_files(f.parent)),
