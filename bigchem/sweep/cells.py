@@ -16,7 +16,8 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric of one task at one size in one regime. estimate is None where it is n/a; note says why."""
+    """One metric of one task at one size in one regime. estimate is None where it is n/a; note says why. n: examples
+    that count, in the run with fewest; None where no run says."""
 
     task: str
     metric: str
@@ -25,6 +26,7 @@ class Cell:
     seeds: dict[int, Estimate]
     estimate: Estimate | None
     note: str = ""
+    n: int | None = None
 
 
 def cells_of(scores: Sequence[Score]) -> tuple[Cell, ...]:
@@ -44,7 +46,9 @@ def cells_of(scores: Sequence[Score]) -> tuple[Cell, ...]:
         # More than one estimate a seed only where mixing was asked for.
         seeds = {seed: over_seeds(found) for seed, found in sorted(by_seed.items())}
         mean = over_seeds(list(seeds.values())) if seeds else None
-        cells.append(Cell(*key, seeds, mean, next((s.note for s in group if s.note), "")))
+        counts = [score.n for score in group if score.estimate is not None and score.n is not None]
+        note = next((score.note for score in group if score.note), "")
+        cells.append(Cell(*key, seeds, mean, note, min(counts, default=None)))
     return tuple(cells)
 
 

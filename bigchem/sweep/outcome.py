@@ -80,12 +80,12 @@ def to_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 def to_csv(outcomes: Sequence[Outcome]) -> str:
     """All metrics of all runs, a line each, as `sweep report` reads them."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, WRITTEN, lineterminator="\n")
+    writer = csv.DictWriter(text, (*WRITTEN, "n"), lineterminator="\n")
     writer.writeheader()
     for score in (score for found in outcomes for score in found.scores):
         run = score.run
         about = {"parameters": run.parameters, "regime": run.regime, "seed": run.seed, "run": run.name}
-        writer.writerow({**about, "task": score.task, "metric": score.metric, **_numbers(score)})
+        writer.writerow({**about, "task": score.task, "metric": score.metric, **_numbers(score), "n": score.n})
     return text.getvalue()
 
 
@@ -109,6 +109,5 @@ def _cell(score: Score | None) -> str:
     if score.estimate is None:
         return "n/a"
     found = score.estimate
-    if found.low is None or found.high is None:
-        return f"{found.value:.4f}"
-    return f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}]".replace("[", r"\[")
+    interval = "" if found.low is None or found.high is None else rf" \[{found.low:.4f}, {found.high:.4f}]"
+    return f"{found.value:.4f}{interval}" + ("" if score.n is None else f" n {score.n:,}")

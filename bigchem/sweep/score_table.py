@@ -23,8 +23,8 @@ from bigchem.sweep.records import Regime, Run, Score, higher_is_better
 from bigchem.tasks import check_labelled
 
 WRITTEN = ("parameters", "task", "regime", "metric", "value", "low", "high", "seed", "run")
-"""The columns of a table that bigchem writes."""
-COLUMNS = (*WRITTEN, "mixture", "definition", "predictions")
+"""The columns of a table, as most have them."""
+COLUMNS = (*WRITTEN, "n", "mixture", "definition", "predictions")
 """All columns that may occur, in any order."""
 RESAMPLES = 1000
 """Of the examples, for the intervals of predictions."""
@@ -60,6 +60,7 @@ class _Row(Section):
     value: Number | None = None
     low: Number | None = None
     high: Number | None = None
+    n: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=10**18)] | None = None
     seed: Seed = 0
     run: Name | None = None
     definition: Words | None = None
@@ -150,7 +151,8 @@ def _stated(run: Run, row: _Row, where: str) -> Score:
     if row.metric is None:
         raise UserError("neither 'metric' nor 'predictions'", where)
     higher_is_better(row.metric, f"{where}.metric")
-    return Score(run, row.task, row.metric, estimate_of(row.value, row.low, row.high, where), row.definition or "")
+    estimate = estimate_of(row.value, row.low, row.high, where)
+    return Score(run, row.task, row.metric, estimate, row.definition or "", n=row.n)
 
 
 def estimate_of(value: float | None, low: float | None, high: float | None, where: str) -> Estimate | None:
@@ -165,7 +167,7 @@ def estimate_of(value: float | None, low: float | None, high: float | None, wher
 def _predicted(run: Run, row: _Row, where: str, file: Path, progress: Progress) -> list[Score]:
     from bigchem.evaluate.score import READING, score_file
 
-    stated = [name for name in ("metric", "value", "low", "high", "definition") if getattr(row, name) is not None]
+    stated = [name for name in ("metric", "value", "low", "high", "n", "definition") if getattr(row, name) is not None]
     if stated:
         raise UserError(f"'{stated[0]}' beside 'predictions'", where, "they are scored: leave it out")
     if row.task in run.predictions:

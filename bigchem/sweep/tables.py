@@ -26,6 +26,7 @@ def metric_rows(analysis: Analysis) -> list[Row]:
             "regime": cell.regime,
             "parameters": cell.parameters,
             **numbers(cell.estimate),
+            "n": cell.n,
             "seeds": len(cell.seeds),
             "note": cell.note,
         }
@@ -113,7 +114,7 @@ def beyond_rows(analysis: Analysis) -> list[Row]:
 
 
 TABLES: Mapping[str, tuple[str, ...]] = {
-    "metrics": ("task", "metric", "regime", "parameters", "value", "low", "high", "seeds", "note"),
+    "metrics": ("task", "metric", "regime", "parameters", "value", "low", "high", "n", "seeds", "note"),
     "gain": (
         *("task", "kind", "metric", "parameters", "gain", "low", "high", "seeds", "paired"),
         *("slope", "slope_low", "slope_high", "sizes"),
@@ -166,7 +167,8 @@ def _compact(estimate: Estimate) -> str:
 
 
 def paired_rows(analysis: Analysis, keys: Iterable[Key]) -> list[Row]:
-    """Both regimes and the gain side by side: one row per task, metric and size."""
+    """Both regimes and the gain side by side: one row per task, metric and size. n: of the regime with
+    fewer."""
     gains = {(g.task, g.metric, g.parameters): g.estimate for g in analysis.gains}
     cells = {(c.task, c.metric, c.parameters, c.regime): c for c in analysis.cells}
     rows = []
@@ -182,6 +184,7 @@ def paired_rows(analysis: Analysis, keys: Iterable[Key]) -> list[Row]:
                     "together": together.estimate if together else None,
                     "alone": alone.estimate if alone else None,
                     "gain": gains.get((task, metric, size)),
+                    "n": min((cell.n for cell in found if cell.n is not None), default=None),
                     "seeds": max(len(cell.seeds) for cell in found),
                     "note": next((cell.note for cell in found if cell.note), ""),
                 }

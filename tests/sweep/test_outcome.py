@@ -72,15 +72,15 @@ def test_a_row_holds_headlines_with_their_intervals_and_what_is_missing(found: l
     rows = [" ".join(word.strip() for word in row) for row in text(found)]
     assert rows[0] == "forward"  # no caption has a metric with a value
     assert rows[1] == "run top1 missing"
-    assert rows[2] == "whole 0.2500 [0.2400, 0.2600]"
-    assert rows[3] == "old 0.7500 [0.7400, 0.7600] results are of step 3, the run is running at 6"
+    assert rows[2] == "whole 0.2500 [0.2400, 0.2600] n 9"
+    assert rows[3] == "old 0.7500 [0.7400, 0.7600] n 9 results are of step 3, the run is running at 6"
     assert rows[4] == "none - failed at 2/9: no memory"
 
 
 def test_other_metrics_can_be_asked_for(found: list[Outcome]) -> None:
     rows = [" ".join(word.strip() for word in row) for row in text(found, "forward:validity", "captioning:bleu4")]
     assert rows[1] == "run validity bleu4 missing"
-    assert rows[2] == "whole 0.5000 [0.4900, 0.5100] n/a"
+    assert rows[2] == "whole 0.5000 [0.4900, 0.5100] n 9 n/a"
     with pytest.raises(UserError, match="no results for 'forward:top2'"):
         table(found, ["forward:top2"])
 
@@ -88,10 +88,10 @@ def test_other_metrics_can_be_asked_for(found: list[Outcome]) -> None:
 def test_the_csv_is_what_the_report_reads(found: list[Outcome], tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text(to_csv(found[:1]))
     read = load([tmp_path / "x.csv"])
-    assert [(s.task, s.metric, s.estimate and s.estimate.value) for s in read.scores] == [
-        ("forward", "top1", 0.25),
-        ("forward", "validity", 0.5),
-        ("captioning", "bleu4", None),
+    assert [(s.task, s.metric, s.estimate and s.estimate.value, s.n) for s in read.scores] == [
+        ("forward", "top1", 0.25, 9),
+        ("forward", "validity", 0.5, 9),
+        ("captioning", "bleu4", None, 9),
     ]
     assert len(list(csv.DictReader(io.StringIO(to_csv(found))))) == 4
 

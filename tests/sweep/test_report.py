@@ -75,6 +75,7 @@ def test_the_pages_numbers_are_those_of_the_csv_files(out: Path, page: Page) -> 
     for row in metrics:
         value, text = page.rows[f"all|{row['task']}:{row['metric']}:{row['parameters']}"][columns[row["regime"]]]
         assert value == row["value"]
+        assert page.rows[f"all|{row['task']}:{row['metric']}:{row['parameters']}"][6][0] == row["n"]
         if value:
             assert text == f"{float(row['value']):.3f} [{float(row['low']):.3f}, {float(row['high']):.3f}]"
         else:
