@@ -93,9 +93,9 @@ def table(differences: list[Difference], first: str, second: str) -> Table:
                 note = f"{d.note}: {', '.join(together)}"
                 out.add_row(d.task, f"{len(together)} metrics", *["n/a"] * 3, "", d.verdict, "0", "", markup(note))
             continue
-        interval = "" if d.low is None else f"{d.low:+.4f} .. {d.high:+.4f}"
+        interval = "" if d.low is None else f"{d.low:+z.4f} .. {d.high:+z.4f}"
         values = [
-            "n/a" if value is None else f"{value:{sign}.4f}"
+            "n/a" if value is None else f"{value:{sign}z.4f}"
             for value, sign in ((d.first, ""), (d.second, ""), (d.difference, "+"))
         ]
         out.add_row(d.task, d.metric, *values, interval, d.verdict, str(d.n), d.definition, markup(d.note))

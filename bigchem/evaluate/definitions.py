@@ -45,22 +45,27 @@ def _bleu(counts: Floats, order: int) -> Statistic:
     return Statistic(counts, partial(text.bleu, order=order), np.ones(len(counts), dtype=np.bool_))
 
 
+def _counted(count: float, one: str, several: str) -> str:
+    """A note with a count in front; empty for none."""
+    return f"{int(count)} {one if count == 1 else several}" if count else ""
+
+
 def _misses(parses: Floats) -> str:
     """The note about references that are no SMILES."""
-    count = int((parses == 0).sum())
-    return f"{count} references do not parse and count as misses" if count else ""
+    several = "references do not parse and count as misses"
+    return _counted((parses == 0).sum(), "reference does not parse and counts as a miss", several)
 
 
 def _without_inchi(columns: dict[str, Floats]) -> str:
     """The note about pairs that InChI says nothing of."""
-    count = int(columns["without_inchi"].sum())
-    return f"{count} pairs have no InChI and were compared by canonical SMILES" if count else ""
+    told = "no InChI, compared by canonical SMILES"
+    return _counted(columns["without_inchi"].sum(), f"pair has {told}", f"pairs have {told}")
 
 
 def _crowded(columns: dict[str, Floats]) -> str:
     """The note about pairs that have no fingerprints."""
-    count = int(columns["crowded"].sum())
-    return f"{count} pairs are left out: a molecule with too many rings or bonds at one place" if count else ""
+    why = "left out: a molecule with too many rings or bonds at one place"
+    return _counted(columns["crowded"].sum(), f"pair is {why}", f"pairs are {why}")
 
 
 def _joined(*notes: str) -> str:

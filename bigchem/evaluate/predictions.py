@@ -117,7 +117,10 @@ def read_examples(path: str | Path, how: ReadAs = AS_IT_LOOKS) -> Examples:
     if not rows:
         raise UserError("no predictions", str(file))
     blank = sum(not any(row.predictions) for row in rows)
-    counts = {"predictions that are null or empty, and count as wrong": blank} if blank else {}
+    what = "prediction that is null or empty, and counts as wrong"
+    if blank != 1:
+        what = "predictions that are null or empty, and count as wrong"
+    counts = {what: blank} if blank else {}
     keys = [row.key for row in rows if row.key is not None]
     return Examples(
         [row.source for row in rows],

@@ -120,7 +120,7 @@ def markdown(metrics: Sequence[dict[str, Any]], captions: bool = False) -> str:
         if all(value is None for value in found):
             missing.append(f"{task} {metric}")
             continue
-        shown = " | ".join("n/a" if value is None else f"{value:.4f}" for value in found)
+        shown = " | ".join("n/a" if value is None else f"{value:z.4f}" for value in found)
         rows.append(f"| {task} | {metric} | {counts[task, metric]:,} | {shown} |\n")
     absent = f"\nn/a, table.md says why: {', '.join(missing)}.\n" if missing else ""
     return head + "".join(rows) + absent + (f"\n{_MOLREFLECT}\n" if captions else "")

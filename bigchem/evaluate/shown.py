@@ -76,7 +76,7 @@ def to_json(scores: Sequence[Score]) -> list[dict[str, Any]]:
 
 
 def _numbers(score: Score) -> list[str]:
-    value = "n/a" if score.value is None else f"{score.value:.4f}"
+    value = "n/a" if score.value is None else f"{score.value:z.4f}"
     return [score.task, score.metric, value, interval_text(score), str(score.n)]
 
 
@@ -84,11 +84,11 @@ def interval_text(score: Score) -> str:
     """`low .. high`, `too few`, or nothing."""
     if score.low is None or score.high is None:
         return "too few" if score.interval == "too few" else ""
-    return f"{score.low:.4f} .. {score.high:.4f}"
+    return f"{score.low:z.4f} .. {score.high:z.4f}"
 
 
 def _brief(score: Score) -> str:
     if score.value is None:
         return "n/a, 0"
     interval = interval_text(score)
-    return f"{score.value:.3f}{f' ({interval})' if interval else ''}, {score.n}"
+    return f"{score.value:z.3f}{f' ({interval})' if interval else ''}, {score.n}"

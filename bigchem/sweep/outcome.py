@@ -109,5 +109,5 @@ def _cell(score: Score | None) -> str:
     if score.estimate is None:
         return "n/a"
     found = score.estimate
-    interval = "" if found.low is None or found.high is None else rf" \[{found.low:.4f}, {found.high:.4f}]"
-    return f"{found.value:.4f}{interval}" + ("" if score.n is None else f" n {score.n:,}")
+    interval = "" if found.low is None or found.high is None else rf" \[{found.low:z.4f}, {found.high:z.4f}]"
+    return f"{found.value:z.4f}{interval}" + ("" if score.n is None else f" n {score.n:,}")

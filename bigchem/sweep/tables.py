@@ -197,7 +197,7 @@ def estimate_text(estimate: Estimate | None, signed: bool = False) -> str:
     if estimate is None:
         return "–"
     sign = "+" if signed else ""
-    text = f"{estimate.value:{sign}.3f}"
+    text = f"{estimate.value:{sign}z.3f}"
     if estimate.low is not None and estimate.high is not None:
-        text += f" [{estimate.low:{sign}.3f}, {estimate.high:{sign}.3f}]"
+        text += f" [{estimate.low:{sign}z.3f}, {estimate.high:{sign}z.3f}]"
     return text.replace("-", "−")

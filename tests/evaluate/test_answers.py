@@ -54,7 +54,7 @@ def test_two_drawings_of_a_complex_are_a_hit_and_pairs_without_inchi_are_said(tm
     assert value(scored(tmp_path, "forward", (arrows, [charges])), "top1") == 1
     found = scored(tmp_path, "generation", (arrows, [charges]), ("*CC*", ["C(*)C*"]))
     exact = next(score for score in found if score.metric == "exact")
-    assert (exact.value, exact.note) == (1.0, "1 pairs have no InChI and were compared by canonical SMILES")
+    assert (exact.value, exact.note) == (1.0, "1 pair has no InChI, compared by canonical SMILES")
 
 
 def test_a_chain_that_kills_rdkit_is_an_invalid_prediction(tmp_path: Path) -> None:

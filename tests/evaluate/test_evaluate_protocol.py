@@ -208,7 +208,7 @@ def test_invalid_counts_all_of_the_list():
 def test_references_that_do_not_parse_are_told():
     scores = score("forward", ["CCO", "C("], ["CCO", "C("])
     assert scores["top1"].value == 0.5
-    assert scores["top1"].note == "1 references do not parse and count as misses"
+    assert scores["top1"].note == "1 reference does not parse and counts as a miss"
     assert scores["validity"].note == ""
 
 

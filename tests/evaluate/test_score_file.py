@@ -109,7 +109,7 @@ def test_numbered_columns_are_the_k_best_and_short_lists_end_where_they_do(tmp_p
     path = written(tmp_path, "p.csv", KBEST + "s,t,a,-1,b,-2\ns,t,?,-1,c,-2\ns,t,a,-1,,\ns,t,,,b,-2\ns,t,,,,\n")
     read = read_examples(path)
     assert read.predictions == [["a", "b"], ["?", "c"], ["a"], ["", "b"], [""]]
-    assert read.counts == {"predictions that are null or empty, and count as wrong": 1}
+    assert read.counts == {"prediction that is null or empty, and counts as wrong": 1}
     path = written(tmp_path, "q.tsv", "in\tout\tbeam2\tbeam1\tbeam10\ns\tt\tb\ta\tz\n")
     named = {"source": "in", "target": "out"}
     with pytest.raises(UserError, match="no column 'output'"):
@@ -225,7 +225,7 @@ def test_metrics_that_are_missing_for_one_reason_share_a_row_that_names_them():
             Score("forward", f"top{k}", None, None, None, 0, f"top{k}/x", "the longest list has 1 prediction")
             for k in (2, 3)
         ),
-        Score("forward", "maccs", 0.5, None, None, 3, "maccs/x", interval="too few"),
+        Score("forward", "maccs", -1e-6, None, None, 3, "maccs/x", interval="too few"),
         Score("forward", "fcd", None, None, None, 0, "fcd/x", "needs a|b"),
         Score("forward", "top1", 1.0, 0.3, 1.0, 2, "top1/x", group="class 7"),
     ]
@@ -233,7 +233,7 @@ def test_metrics_that_are_missing_for_one_reason_share_a_row_that_names_them():
     assert lines[2:] == [
         "| forward | top1 | 0.2500 | 0.1250 .. 0.5000 | 8 | top1/x |  |",
         "| forward | 2 metrics | n/a |  | 0 |  | the longest list has 1 prediction: top2, top3 |",
-        "| forward | maccs | 0.5000 | too few | 3 | maccs/x |  |",
+        "| forward | maccs | 0.0000 | too few | 3 | maccs/x |  |",
         r"| forward | fcd | n/a |  | 0 | fcd/x | needs a\|b |",
     ]
     out = io.StringIO()
