@@ -26,7 +26,7 @@ with returned_when_freed() if sys.argv[1] == "returned" else nullcontext():
     before = held()
     blocks = [bytes([number]) * (4 * MB) for number in range(8)]
     above = b"8" * (2 * MB)
-    assert held() - before > 33 * MB
+    assert held() - before > 32 * MB  # the rest may find room in what is free
     del blocks
     print(held() - before)
 """

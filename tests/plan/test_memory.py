@@ -19,7 +19,7 @@ from bigchem.plan.memory import CONTEXT, FRAGMENTATION, Memory, memory
 from bigchem.plan.setup import Setup
 from bigchem.plan.states import states
 
-V1_0 = replace(V1_1, gated=False, tied=True)
+V1_0 = replace(V1_1, gated=False, tied=True, activation="relu")
 FP32 = Setup(zero={"stage": 0}, precision="fp32", device="cpu")
 
 

@@ -228,7 +228,7 @@ def test_stage_3_gathers_no_more_than_the_plan_says(small_data: Path, tmp_path: 
 
 
 def test_names_and_shapes_are_those_of_the_model_in_its_order() -> None:
-    for shape in (V1_1, replace(V1_1, gated=False, tied=True, num_decoder_layers=3)):
+    for shape in (V1_1, replace(V1_1, gated=False, activation="relu", tied=True, num_decoder_layers=3)):
         made = [(name, tuple(p.shape)) for name, p in build(shape).named_parameters()]
         assert list(parameter_shapes(shape).items()) == made
 
