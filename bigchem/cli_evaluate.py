@@ -128,6 +128,10 @@ def score(
         str | None,
         typer.Option(help="Around a text: special, tags, fences, prose, all, none; default: special,tags."),
     ] = None,
+    sources: Annotated[
+        Path | None, typer.Option(help="FILE has predictions alone, one a line or k lines each: their sources.")
+    ] = None,
+    references: Annotated[Path | None, typer.Option(help="With --sources: the references, line by line.")] = None,
     as_json: Json = False,
 ) -> None:
     """Score a file of predictions by the published protocol, or compare two of the same examples.
@@ -144,6 +148,8 @@ def score(
     Example: bigchem score reactants.jsonl --task retrosynthesis --forward-model runs/base
 
     Example: bigchem score beams.csv --task forward --column target=product --column "prediction=beam_*"
+
+    Example: bigchem score pred.txt --task forward --sources src-test.txt --references tgt-test.txt
 
     Example: bigchem score reactants.jsonl --task retrosynthesis --classes uspto_50k/test.csv
 
@@ -164,7 +170,7 @@ def score(
     if (file is None) == (compare is None):
         raise UserError("takes one FILE, or --compare A B", "score", "bigchem score --help has an example of each")
     processes = workers or os.cpu_count() or 1
-    how = ReadAs.of(column or (), separator, encoding, quoting, strip)
+    how = ReadAs.of(column or (), separator, encoding, quoting, strip, sources, references)
     below = ""
     if compare is not None:
         given = {"--forward-model": forward_model, "--train-set": train_set, "--classes": classes}

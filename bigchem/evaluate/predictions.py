@@ -17,6 +17,7 @@ from bigchem.data.reading.lines import check_encoding, open_text
 from bigchem.data.reading.opening import without_compression
 from bigchem.data.sources.rows import is_unicode
 from bigchem.errors import UserError, nearest
+from bigchem.evaluate.parallel import read_parallel
 from bigchem.strict import quoted
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -58,7 +59,8 @@ class ReadAs:
 
     columns: names by role (source, target, prediction, key); in that of prediction a * stands for the numbers of the k
     best; in JSON `a.b` is b inside of a. separator: between the candidates in one column. encoding, quoting: as in
-    SourceConfig. strip: what is taken off around a text, of chemistry.STRIP.
+    SourceConfig. strip: what is taken off around a text, of chemistry.STRIP. sources, references: files whose lines
+    belong to a file of predictions alone, see parallel.read_parallel.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -66,6 +68,8 @@ class ReadAs:
     encoding: str | None = None
     quoting: Quoting | None = None
     strip: frozenset[str] = STRIPPED
+    sources: Path | None = None
+    references: Path | None = None
 
     @staticmethod
     def of(
@@ -74,6 +78,8 @@ class ReadAs:
         encoding: str | None,
         quoting: str | None,
         strip: str | None = None,
+        sources: Path | None = None,
+        references: Path | None = None,
     ) -> ReadAs:
         """From the options of a command; columns: ROLE=NAME each. UserError for one that is none."""
         named = dict(one.partition("=")[::2] for one in columns)
@@ -88,7 +94,7 @@ class ReadAs:
             encoding = None if encoding is None else check_encoding(encoding)
         except ValueError as error:
             raise UserError(str(error), "--encoding") from None
-        return ReadAs(named, separator, encoding, quoting, _strip(strip))  # type: ignore[arg-type]
+        return ReadAs(named, separator, encoding, quoting, _strip(strip), sources, references)  # type: ignore[arg-type]
 
 
 AS_IT_LOOKS = ReadAs()
@@ -106,7 +112,9 @@ def read_examples(path: str | Path, how: ReadAs = AS_IT_LOOKS) -> Examples:
         what = "a folder, not a file" if file.is_dir() else "no such file"
         raise UserError(what, str(file), f"give a file of predictions: {_FORMATS}")
     kind = Path(without_compression(file.name)).suffix.lower()
-    if kind in (".txt", ".tsv", ".tab"):
+    if how.sources is not None or how.references is not None:
+        rows = list(_parallel(file, how))
+    elif kind in (".txt", ".tsv", ".tab"):
         rows = list(_table(str(file), Layout("\t", quoting=how.quoting), how))
     elif kind == ".csv":
         rows = list(_table(str(file), Layout(",", quoting=how.quoting), how))
@@ -129,6 +137,17 @@ def read_examples(path: str | Path, how: ReadAs = AS_IT_LOOKS) -> Examples:
         keys or None,
         counts,
     )
+
+
+def _parallel(file: Path, how: ReadAs) -> Iterator[_Row]:
+    if how.sources is None or how.references is None:
+        missing = "--sources" if how.sources is None else "--references"
+        raise UserError("--sources and --references go together", missing, f"add {missing} FILE, line by line")
+    found = read_parallel(file, how.sources, how.references, _LINE, how.encoding, how.separator)
+    for number, (source, reference, predictions) in enumerate(zip(*found, strict=True), 1):
+        for text in (source, reference, *predictions):
+            _checked(text, f"{file}, example {number}")
+        yield _Row(source, [reference], predictions, None)
 
 
 def _strip(text: str | None) -> frozenset[str]:

@@ -218,6 +218,34 @@ def test_table_and_json_show_every_score():
     }
 
 
+@pytest.mark.parametrize("predicted", ["C C O\nC N\nC O\nC C\n", "CCO\tCN\nCO\tCC\n"])
+def test_predictions_alone_belong_to_lines_of_other_files(tmp_path, predicted):
+    for name, text in (("src", "C . O\nC\n"), ("tgt", "C C O\nC C\n"), ("pred", predicted)):
+        (tmp_path / f"{name}.txt").write_text(text)
+    how = ReadAs(sources=tmp_path / "src.txt", references=tmp_path / "tgt.txt")
+    scores = {score.metric: score.value for score in score_file("forward", tmp_path / "pred.txt", how)}
+    assert (scores["top1"], scores["top2"]) == (0.5, 1)
+
+
+@pytest.mark.parametrize(
+    ("target", "predicted", "told"),
+    [
+        ("C\n", "C\nC\n", "1 lines, but 2 in"),
+        ("C\nC\n", "C\nC\nC\n", "3 lines for 2 sources"),
+        ("C\nC\n", "", "0 lines"),
+    ],
+)
+def test_files_of_other_lengths_are_refused(tmp_path, target, predicted, told):
+    for name, text in (("src", "C\nC\n"), ("tgt", target), ("pred", predicted)):
+        (tmp_path / f"{name}.txt").write_text(text)
+    with pytest.raises(UserError, match=told):
+        score_file(
+            "forward", tmp_path / "pred.txt", ReadAs(sources=tmp_path / "src.txt", references=tmp_path / "tgt.txt")
+        )
+    with pytest.raises(UserError, match="go together"):
+        score_file("forward", tmp_path / "pred.txt", ReadAs(sources=tmp_path / "src.txt"))
+
+
 def test_metrics_that_are_missing_for_one_reason_share_a_row_that_names_them():
     scores = [
         Score("forward", "top1", 0.25, 0.125, 0.5, 8, "top1/x", interval="Wilson"),
