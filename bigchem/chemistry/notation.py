@@ -37,6 +37,7 @@ REPAIRS: dict[str, str] = {
     "name": "a name behind the SMILES cut",
     "backslashes": "doubled backslashes made single",
     "maps": "atom maps removed",
+    "reagents": "reagents behind a > joined to the reactants",
     "selfies": "SELFIES decoded",
     "inchi": "InChI converted",
     "lost": "characters that an encoding or a tokenizer lost (<unk>, U+FFFD), left as they are",

@@ -50,6 +50,16 @@ def test_chebi20_refuses_unreadable_smiles_short_lines_and_empty_texts(tmp_path)
     assert reasons == told
 
 
+def test_parallel_reactions_may_have_reagents_apart(tmp_path):
+    source, target = tmp_path / "src.txt", tmp_path / "tgt.txt"
+    source.write_text("C C O . C C ( = O ) O > C l\nCCO.CC(=O)O>Cl\nC C O . C C ( = O ) O >\nN->[Pd]Cl.CO\n")
+    target.write_text("C C O C ( C ) = O\n" * 4)
+    rows, reasons = read(config("parallel_text", source, target_path=str(target), tasks=["forward"]))
+    assert not reasons
+    assert [sorted(row.source.split(".")) for row in rows[:3]] == [["CC(=O)O", "CCO", "Cl"]] * 2 + [["CC(=O)O", "CCO"]]
+    assert ["reagents" in row.repairs for row in rows] == [True, True, True, False]
+
+
 def test_parallel_text_needs_equally_long_files(tmp_path):
     source = write(tmp_path, "src.txt", "Stir.", "", "Filter.")
     target = write(tmp_path, "tgt.txt", "STIR.", "WAIT.", "FILTER.")

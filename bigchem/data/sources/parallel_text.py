@@ -3,7 +3,9 @@ of any task, as OpenNMT has them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from bigchem.data.reading.lines import open_text
 from bigchem.data.reading.paths import expand
@@ -14,12 +16,16 @@ from bigchem.data.sources.rows import checked_fields
 from bigchem.errors import UserError
 from bigchem.tasks import TASK_NAMES
 
+_SEPARATED = re.compile(r"\A([^<>]*)(?<!-)>([^<>]*)\Z")
+"""`reactants > reagents`; -> is a dative bond."""
+
 
 class ParallelText:
     """`path` has the sources, `target_path` the targets; line n of one belongs to line n of the other.
 
     The task is the one that `tasks` names, or actions. For retrosynthesis from the files of forward prediction, `path`
-    is the tgt file and `target_path` the src file.
+    is the tgt file and `target_path` the src file. Of reactions a line may be `reactants > reagents`, as Molecular
+    Transformer's separated setting has it: all of them become reactants, which is counted.
     """
 
     tasks: tuple[str, ...] = TASK_NAMES
@@ -44,4 +50,15 @@ class ParallelText:
     def rows(self, record: Record, source: SourceConfig) -> list[Row]:
         """One row. RowError if a side that should be SMILES cannot be read by RDKit."""
         text, target = checked_fields(record, 2)
-        return [labelled_row(source.tasks[0] if source.tasks else "actions", text, target)]
+        task = source.tasks[0] if source.tasks else "actions"
+        if task not in ("forward", "retrosynthesis"):
+            return [labelled_row(task, text, target)]
+        sides = [_SEPARATED.sub(_joined, side) for side in (text, target)]
+        row = labelled_row(task, *sides)
+        return [row if sides == [text, target] else replace(row, repairs=("reagents", *row.repairs))]
+
+
+def _joined(found: re.Match[str]) -> str:
+    reactants, reagents = found[1].strip(), found[2].strip()
+    spaced = " " in reactants or " " in reagents
+    return (" . " if spaced else ".").join(filter(None, (reactants, reagents)))
