@@ -52,8 +52,8 @@ def _counted(count: float, one: str, several: str) -> str:
 
 def _misses(parses: Floats) -> str:
     """The note about references that are no SMILES."""
-    several = "references do not parse and count as misses"
-    return _counted((parses == 0).sum(), "reference does not parse and counts as a miss", several)
+    one, several = "reference does not parse and counts as a miss", "references do not parse and count as misses"
+    return _counted((parses == 0).sum(), one, several)
 
 
 def _without_inchi(columns: dict[str, Floats]) -> str:
@@ -102,10 +102,7 @@ def _tanimoto_of_reactions(name: str) -> Metric:
         "one molecule, without atom maps; ~ counts as a dot, and a hit of top1 has 1."
     )
     return Metric(
-        name,
-        f"{name}/fragments-v1",
-        meaning,
-        lambda pairs: _similarity(pairs.similarities[name], _crowded(pairs.similarities)),
+        name, f"{name}/fragments-v1", meaning, lambda p: _similarity(p.similarities[name], _crowded(p.similarities))
     )
 
 
