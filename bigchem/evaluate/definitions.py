@@ -91,9 +91,7 @@ _FINGERPRINTS = {
 
 def _tanimoto(name: str) -> Metric:
     meaning = f"Mean Tanimoto similarity of {_FINGERPRINTS[name]} over the pairs that are both valid."
-    return Metric(
-        name, f"{name}/molt5-v2", meaning, lambda pairs: _similarity(pairs.molecules[name], _crowded(pairs.molecules))
-    )
+    return Metric(name, f"{name}/molt5-v2", meaning, lambda p: _similarity(p.molecules[name], _crowded(p.molecules)))
 
 
 def _tanimoto_of_reactions(name: str) -> Metric:
