@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +24,7 @@ NOT_MEASURED = {
     "steps": "steps",
     "tokens": "tokens",
     "write": "write",
+    "tune": "tune",
 }
 """Options that --calibrate has no use for, by parameter."""
 
@@ -60,6 +61,12 @@ def main(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Run a few steps here on --gpus ranks: told against seen.")
     ] = False,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLUSTER", help="Try the best rows as short runs on this cluster, and write the fastest's."
+        ),
+    ] = None,
     as_json: program.Json = False,
     overrides: program.Set = None,
 ) -> None:
@@ -74,41 +81,55 @@ def main(
     Example: python tools/zero_plan.py ./flan-t5-xl --gpus 4 --gpu my-gpu.toml --tokens 10000000000
 
     Example: python tools/zero_plan.py sweep-1m --gpus 2 --calibrate
+
+    Example: python tools/zero_plan.py run.toml --tune a100 --gpu a100-80 --write plan.json
     """
     from dataclasses import replace
 
-    from bigchem.errors import UserError
     from bigchem.launch import plan_report, planning
+    from bigchem.launch.cluster import load_profile
     from bigchem.plan.choices import Room
     from bigchem.plan.hardware import read_bytes
     from bigchem.plan.speed import Assumptions
 
+    profile = None
+    if tune is not None:
+        _refuse(context, "--tune", "takes them from the cluster profile", ("gpus", "nodes", "calibrate"))
+        profile = load_profile(tune)
+        gpus, nodes = profile.tasks_per_node, profile.nodes
     planned = planning.planned(config, overrides or (), gpus * nodes)
     sizes = planned.micro_tokens(micro_tokens or (), gpus * nodes)
     if calibrate:
-        given = [name for name in NOT_MEASURED if _is_given(context, name)]
-        if given:
-            names = ", ".join("--" + NOT_MEASURED[name] for name in given)
-            raise UserError("--calibrate measures this machine, whatever others have", names, "leave one of the two")
+        _refuse(context, "--calibrate", "measures this machine, whatever others have", NOT_MEASURED)
         from bigchem.launch import calibration
 
         calibration.show(planned, sizes, gpus, as_json=as_json)
         return
     cluster = planning.cluster(gpu, gpus, nodes, between)
+    of_profile = None if profile is None or profile.gpu_memory_gb is None else 1e9 * profile.gpu_memory_gb
     room = Room(
-        cluster.gpu.memory if gpu_memory is None else read_bytes(gpu_memory, "--gpu-memory"),
+        of_profile or cluster.gpu.memory if gpu_memory is None else read_bytes(gpu_memory, "--gpu-memory"),
         None if host_memory is None else read_bytes(host_memory, "--host-memory"),
     )
     length = plan_report.steps_of(planned, steps, tokens)
     report = plan_report.report(planned, sizes, cluster, room, replace(Assumptions(), mfu=mfu), length, gpu)
-    if as_json:
-        print(json.dumps(report.as_json(), indent=1))
+    if profile is not None:
+        from bigchem.launch import tune as tuning
+
+        tuning.show(planned, report.found, profile, write, as_json=as_json)
     else:
-        report.show()
-    if write is not None:
-        if report.best is None:
-            raise UserError(report.why, "--write", "more GPUs, or a smaller model")
-        print(planning.write(report.best, planned, write), file=sys.stderr if as_json else sys.stdout)
+        report.show(as_json=as_json)
+        if write is not None:
+            print(report.write(write), file=sys.stderr if as_json else sys.stdout)
+
+
+def _refuse(context: typer.Context, option: str, why: str, names: Collection[str]) -> None:
+    """UserError where options are given that have no meaning beside `option`."""
+    from bigchem.errors import UserError
+
+    if given := [name for name in names if _is_given(context, name)]:
+        named = ", ".join("--" + NOT_MEASURED.get(name, name) for name in given)
+        raise UserError(f"{option} {why}", named, "leave one of the two")
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

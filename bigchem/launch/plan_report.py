@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from bigchem.errors import UserError
@@ -72,8 +74,17 @@ class Report:
             "suggested": None if suggested is None else asdict(suggested),
         }
 
-    def show(self) -> None:
-        """Prints the table, and the lines below it."""
+    def write(self, path: Path) -> str:
+        """Writes the recommended row's DeepSpeed configuration; what to set in the run. UserError where none fits."""
+        if self.best is None:
+            raise UserError(self.why, "--write", "more GPUs, or a smaller model")
+        return planning.write(self.best, self.planned, path)
+
+    def show(self, *, as_json: bool) -> None:
+        """Prints the table and the lines below it, or all of it as JSON."""
+        if as_json:
+            print(json.dumps(self.as_json(), indent=1))
+            return
         tables().print(table.table(self.rows))
         facts, cluster, kind = self.facts, self.cluster, self.cluster.gpu
         for name, why in facts["left_out"].items():

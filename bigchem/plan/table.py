@@ -70,4 +70,9 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 def speed(tokens_per_s: float) -> str:
     """Two digits: more would promise more than the estimate holds."""
-    return f"{float(f'{tokens_per_s:.2g}'):,.0f}"
+    return f"{rounded(tokens_per_s):,.0f}"
+
+
+def rounded(tokens_per_s: float) -> float:
+    """A speed with two digits."""
+    return float(f"{tokens_per_s:.2g}")

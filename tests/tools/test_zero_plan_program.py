@@ -150,6 +150,9 @@ def test_a_configuration_that_the_run_cannot_use_is_left_out_with_the_reason() -
         (("t5-base", "--micro-tokens", "1000000"), "more than a step's"),
         (("t5-base", "--gpus", "4096", "--calibrate"), "4096 ranks are to be measured, this machine has"),
         (("t5-base", "--gpu-memory", "much"), "--gpu-memory"),
+        (("t5-base", "--tune", "local", "--gpus", "2", "--calibrate"), "error: --gpus, --calibrate: --tune takes"),
+        (("t5-base", "--tune", "locale"), "did you mean 'local'"),
+        (("t5-base", "--tune", "local", "--set", "data.path=none"), "none"),
         (("t5-base", "--gpu", "v100-32"), "v100-32 has no known peak in bf16"),
         (("t5-base", "--steps", "10", "--tokens", "10"), "--steps, --tokens"),
         (("t5-base", "--gpu", "none.toml"), "none.toml"),
@@ -353,6 +356,6 @@ def test_the_commands_of_its_page_run(tmp_path: Path) -> None:
     assert len(found) > 3
     for command in found:
         words = shlex.split(command, comments=True)[2:]
-        if "--calibrate" not in words:
+        if not {"--calibrate", "--tune"} & set(words):
             done = call(*words, cwd=tmp_path)
             assert done.returncode == 0, f"{command}\n{done.stderr}"
