@@ -15,6 +15,7 @@ from rich.table import Table
 
 from bigchem import jsonl, records
 from bigchem.config import RunConfig
+from bigchem.data.plan import open_data
 from bigchem.errors import UserError
 from bigchem.launch import planning
 from bigchem.launch.cluster import ClusterProfile
@@ -38,7 +39,7 @@ TRIED = 4
 @dataclass(frozen=True)
 class Tried:
     """A row of the plan and the short run of it. tokens_per_s: measured, real tokens of all processes; None where the
-    run did not get so far. reason: why not."""
+    run did not get to its end. reason: why not."""
 
     choice: Choice
     config: RunConfig
@@ -101,6 +102,7 @@ def tune(planned: Planned, rows: Sequence[Choice], profile: ClusterProfile, say:
     if len(profile.world_sizes) > 1:
         what = "a job's number of nodes is a range, so that speeds would not compare"
         raise UserError(what, "nodes_max", "--tune needs a profile with a fixed number of nodes")
+    open_data(planned.config.data)  # before any folder is made
     configs = [short_run(choice, planned) for choice in rows]
     for config in configs:  # a mistake of all of them, before what single runs may fail of
         refuse_another(absolute(config))
@@ -113,10 +115,9 @@ def tune(planned: Planned, rows: Sequence[Choice], profile: ClusterProfile, say:
         wait_for_all(folders, say)
     except UserError as error:  # of runs that failed, and one may well run out of memory; the others count
         failed = error
-    reasons = {row.run: row.reason for row in statuses(folders)}
     tried = [
-        Tried(choice, config, measured(config.run_dir), reasons.get(config.name))
-        for choice, config in zip(rows, configs, strict=True)
+        Tried(choice, config, measured(config.run_dir) if row.state in ("trained", "finished") else None, row.reason)
+        for choice, config, row in zip(rows, configs, statuses(folders), strict=True)
     ]
     if failed is not None and all(one.tokens_per_s is None for one in tried):
         raise failed

@@ -77,4 +77,4 @@ def test_a_mistake_of_all_runs_stops_before_any_is_submitted(planned: Planned, t
     lost = replace(planned, config=planned.config.model_copy(update={"data": data}))
     with pytest.raises(UserError, match="none"):
         tune(lost, best_rows(rows_of(planned)), profile, lambda row: None)
-    assert not list((Path(planned.config.runs) / "mine-tune").glob("*/config.toml"))
+    assert not (Path(planned.config.runs) / "mine-tune").exists()
