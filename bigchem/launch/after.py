@@ -21,7 +21,7 @@ from bigchem.launch import elastic, history, owner, pickles
 from bigchem.launch.slurm import client, nodes, said
 from bigchem.launch.slurm.nodes import Exclusion
 from bigchem.train import notify, ownership
-from bigchem.train.lifecycle import ENDS, EXIT_AGAIN, End, State, Writer, end_of
+from bigchem.train.lifecycle import ENDS, EXIT_AGAIN, EXIT_STOPPED, End, State, Writer, end_of
 from bigchem.train.ownership import Owner
 from bigchem.train.rows import goes_on
 from bigchem.train.state import end, move, read_state
@@ -171,8 +171,9 @@ def _exclude(job: str, shunned: Exclusion) -> None:
 
 
 def main(folder: str, code: int) -> int:
-    """Settles the job that this batch script belongs to; srun's exit code, so that Slurm records it. folder: of
-    submitit, which holds what was submitted."""
+    """Settles the job that this batch script belongs to; the exit code that Slurm records. That is srun's, but for a
+    cancelled run: there srun may end rank 1 as rank 0 leaves, and return 143. folder: of submitit, which holds what was
+    submitted."""
     from submitit.core.utils import JobPaths
 
     paths = JobPaths(folder, owner.job_id(os.environ))
@@ -180,7 +181,7 @@ def main(folder: str, code: int) -> int:
     if not settle(Path(job.run_dir), code, job.max_requeues, os.environ, paths.stderr):
         elastic.stop(Path(job.run_dir))
     notify.tell(Path(job.run_dir))
-    return code
+    return EXIT_STOPPED if code and end_of(read_state(Path(job.run_dir))) is End.STOPPED else code
 
 
 if __name__ == "__main__":
