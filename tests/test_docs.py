@@ -108,10 +108,10 @@ def test_every_configuration_field_is_in_its_page() -> None:
             assert f"`{name}`" in page
 
 
-def test_the_readmes_tree_names_every_module_folder() -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_the_tree_names_every_module_folder() -> None:
+    tree = (ROOT / "docs" / "architecture.md").read_text().split("## The tree")[1].split("\n## ")[0]
     for folder in sorted(p for p in (ROOT / "bigchem").iterdir() if p.is_dir() and (p / "__init__.py").is_file()):
-        assert f"{folder.name}/" in readme
+        assert f" {folder.name}/" in tree
 
 
 FOREIGN = ("Invalid partition name specified", "Invalid account or account/partition", "No module named", "srun: error")
