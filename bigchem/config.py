@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from bigchem.errors import nearest
-from bigchem.strict import Fraction, Positive, Section
+from bigchem.base.errors import nearest
+from bigchem.base.toml import Fraction, Positive, Section
 from bigchem.tasks import TASK_NAMES, TRAINABLE_NAMES
 
 

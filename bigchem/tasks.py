@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bigchem.errors import unknown
+from bigchem.base.errors import unknown
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder of the embedded corpus: 600 training rows, 50 test rows."""
-    from bigchem.data.build import build
-    from bigchem.data.recipe import BuildConfig
+    from bigchem.base.progress import Progress
+    from bigchem.data.build.pipeline import build
+    from bigchem.data.build.recipe import BuildConfig
     from bigchem.data.sources.base import SourceConfig
-    from bigchem.progress import Progress
 
     sources = (
         SourceConfig(format="synthetic", split="train", rows=600, seed=1),
@@ -51,10 +51,10 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def unlabelled(tmp_path_factory: pytest.TempPathFactory, corpus: list[Row]) -> Path:
     """A data folder of two unlabelled corpora, molecules and captions of the embedded one: 120 and 60 rows."""
-    from bigchem.data.build import build
-    from bigchem.data.recipe import BuildConfig
+    from bigchem.base.progress import Progress
+    from bigchem.data.build.pipeline import build
+    from bigchem.data.build.recipe import BuildConfig
     from bigchem.data.sources.base import SourceConfig
-    from bigchem.progress import Progress
 
     folder = tmp_path_factory.mktemp("unlabelled")
     captioned = [row for row in corpus if row.task == "captioning"]

@@ -16,10 +16,10 @@ from runs import config_of, losses
 from waiting import until
 
 from bigchem.config import RunConfig
-from bigchem.launch import history
-from bigchem.launch.cluster import ClusterProfile, load_profile
-from bigchem.launch.status import run_status
-from bigchem.train import ledger
+from bigchem.launch.cluster.profile import ClusterProfile, load_profile
+from bigchem.launch.runs import history
+from bigchem.launch.runs.status import run_status
+from bigchem.train.logging import ledger
 from slurm.testbed.bed import Bed
 
 EVERY = 5

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import queue
 import socket
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ def run_ranks(
     for process in processes:
         process.start()
     try:
-        found = dict(_take(results, timeout) for _ in processes)
+        found = _take(results, processes, timeout)
     finally:
         for process in processes:
             process.join(timeout=10)
@@ -44,11 +46,26 @@ def run_ranks(
     return [found[rank] for rank in range(world_size)]
 
 
-def _take(results: Any, timeout: float) -> tuple[int, Any]:
-    rank, value, error = results.get(timeout=timeout)
-    if error is not None:
-        raise AssertionError(f"rank {rank} failed:\n{error}")
-    return rank, value
+def _take(results: Any, processes: Sequence[Any], timeout: float) -> dict[int, Any]:
+    """Each rank's result. AssertionError, in words, for a rank that failed, died, or is not done in time."""
+    found: dict[int, Any] = {}
+    until = time.monotonic() + timeout
+    while len(found) < len(processes):
+        try:
+            rank, value, error = results.get(timeout=1)
+        except queue.Empty:
+            missing = [rank for rank in range(len(processes)) if rank not in found]
+            dead = {rank: processes[rank].exitcode for rank in missing if processes[rank].exitcode is not None}
+            if dead and results.empty():
+                raise AssertionError(f"ranks died without a result: {dead} (rank: exit code)") from None
+            if time.monotonic() > until:
+                load = os.getloadavg()[0]
+                raise AssertionError(f"ranks {missing} not done after {timeout:.0f} s (load {load:.1f})") from None
+            continue
+        if error is not None:
+            raise AssertionError(f"rank {rank} failed:\n{error}")
+        found[rank] = value
+    return found
 
 
 def _rank(
@@ -65,8 +82,8 @@ def _rank(
     os.dup2(log.fileno(), 2)
     os.environ.clear()
     os.environ.update(environment)
-    from bigchem.launch.group import finish, start
-    from bigchem.launch.rendezvous import Rendezvous
+    from bigchem.launch.rendezvous.environment import Rendezvous
+    from bigchem.launch.rendezvous.process_group import finish, start
 
     try:
         start(Rendezvous(rank, world_size, rank, "127.0.0.1", port, "test"), key="the tests' own secret")

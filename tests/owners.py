@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bigchem.train import ownership
-from bigchem.train.ownership import Owner, Process
+from bigchem.run import ownership
+from bigchem.run.ownership import Owner, Process
 
 
 def owned(run_dir: Path, job: str = "7", executor: str = "slurm", **more: Any) -> Owner:

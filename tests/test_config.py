@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from bigchem import shipped, strict
+from bigchem.base import atomic, resources, toml
+from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
-from bigchem.errors import UserError
 
 
 def load(tmp_path: Path, text: str, *overrides: str) -> RunConfig:
     file = tmp_path / "run.toml"
     file.write_text(text)
-    return strict.load(RunConfig, file, overrides)
+    return toml.load(RunConfig, file, overrides)
 
 
 def error(tmp_path: Path, text: str, *overrides: str) -> str:
@@ -86,20 +86,20 @@ def test_set_overrides_fields_and_is_checked_as_strictly(tmp_path: Path) -> None
 
 def test_the_resolved_configuration_can_be_fed_back(tmp_path: Path) -> None:
     config = load(tmp_path, "seed = 3\n[optimizer]\nlr = 1e-5\nbetas = [0.9, 0.95]\n[model]\ninit_from = 'x'")
-    (tmp_path / "again.toml").write_text(strict.dump(config))
-    assert strict.load(RunConfig, tmp_path / "again.toml") == config
+    (tmp_path / "again.toml").write_text(toml.dump(config))
+    assert toml.load(RunConfig, tmp_path / "again.toml") == config
 
 
 def test_a_file_that_is_missing_or_no_toml_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
-        strict.load(RunConfig, tmp_path / "none.toml")
+        toml.load(RunConfig, tmp_path / "none.toml")
     assert "not a TOML file" in error(tmp_path, "a = = b")
 
 
 def test_every_field_is_documented() -> None:
-    def walk(section: type[strict.Section]) -> None:
+    def walk(section: type[toml.Section]) -> None:
         for name, field in section.model_fields.items():
-            nested = isinstance(field.annotation, type) and issubclass(field.annotation, strict.Section)
+            nested = isinstance(field.annotation, type) and issubclass(field.annotation, toml.Section)
             if nested:
                 walk(field.annotation)
             else:
@@ -110,16 +110,16 @@ def test_every_field_is_documented() -> None:
 
 @pytest.mark.parametrize("recipe", ["demo", "small", "base", "large", "xl"])
 def test_shipped_run_configurations_load(recipe: str) -> None:
-    strict.load(RunConfig, shipped.find("recipes", recipe, ".toml"))
+    toml.load(RunConfig, resources.find("recipes", recipe, ".toml"))
 
 
 def test_an_unknown_shipped_file_is_refused_with_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'zero2'"):
-        shipped.find("ds_configs", "zero22", ".json")
+        resources.find("ds_configs", "zero22", ".json")
 
 
 def test_write_atomically_leaves_nothing_but_the_file(tmp_path: Path) -> None:
-    strict.write_atomically(tmp_path / "a" / "b.txt", "one")
-    strict.write_atomically(tmp_path / "a" / "b.txt", "two")
+    atomic.write_atomically(tmp_path / "a" / "b.txt", "one")
+    atomic.write_atomically(tmp_path / "a" / "b.txt", "two")
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["b.txt"]
     assert (tmp_path / "a" / "b.txt").read_text() == "two"

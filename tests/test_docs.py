@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 import typer.main
 
-from bigchem.cli import app
+from bigchem.cli.main import app
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -35,7 +37,6 @@ def commands(page: Path) -> list[str]:
 
 
 def test_the_quickstart_runs_from_top_to_bottom(tmp_path: Path) -> None:
-    (tmp_path / "tools").symlink_to(ROOT / "tools")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for language, text in FENCE.findall((ROOT / "docs" / "quickstart.md").read_text()):
         if language == "toml":
@@ -65,13 +66,13 @@ def known_options(words: list[str]) -> set[str] | None:
     """Options of the subcommand that the words name, or None if there is no such subcommand."""
     command = typer.main.get_command(app)
     for word in words:
-        subcommands = getattr(command, "commands", None)
-        if subcommands is None:
+        if not hasattr(command, "get_command"):
             break
-        if word not in subcommands:
+        command = command.get_command(typer.Context(command), word)
+        if command is None:
             return None
-        command = subcommands[word]
-    return {option for parameter in command.params for option in getattr(parameter, "opts", [])} | {"--help"}
+    options = (getattr(parameter, names, []) for parameter in command.params for names in ("opts", "secondary_opts"))
+    return {option for names in options for option in names} | {"--help"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -95,8 +96,8 @@ def test_links_lead_to_files(page: Path) -> None:
 
 
 def test_every_configuration_field_is_in_its_page() -> None:
+    from bigchem.base.toml import Section
     from bigchem.config import RunConfig
-    from bigchem.strict import Section
 
     page = (ROOT / "docs" / "configuration.md").read_text()
     for name, field in RunConfig.model_fields.items():
@@ -108,10 +109,26 @@ def test_every_configuration_field_is_in_its_page() -> None:
             assert f"`{name}`" in page
 
 
-def test_the_tree_names_every_module_folder() -> None:
-    tree = (ROOT / "docs" / "architecture.md").read_text().split("## The tree")[1].split("\n## ")[0]
-    for folder in sorted(p for p in (ROOT / "bigchem").iterdir() if p.is_dir() and (p / "__init__.py").is_file()):
-        assert f" {folder.name}/" in tree
+def tree() -> str:
+    """Every room of the package, in alphabetical order: the first paragraph of its docstring, and its modules."""
+    lines = []
+    for package in sorted((ROOT / "bigchem").rglob("__init__.py")):
+        depth = len(package.relative_to(ROOT).parents) - 2
+        modules = sorted(p.stem for p in package.parent.glob("*.py") if not p.stem.startswith("__"))
+        docstring = ast.get_docstring(ast.parse(package.read_text())) or ""
+        about = f"{docstring.split(chr(10) * 2)[0]} [{' '.join(modules)}]".replace("\n", " ")
+        lines += textwrap.wrap(
+            about,
+            118,
+            initial_indent=f"{'  ' * depth}{package.parent.name + '/':<{21 - 2 * depth}}",
+            subsequent_indent=" " * 21,
+        )
+    return "\n".join(lines)
+
+
+def test_the_tree_of_the_architecture_page_is_the_packages() -> None:
+    """Where this fails, `python tests/test_docs.py` prints the tree to paste."""
+    assert tree() in (ROOT / "docs" / "architecture.md").read_text()
 
 
 FOREIGN = ("Invalid partition name specified", "Invalid account or account/partition", "No module named", "srun: error")
@@ -127,3 +144,7 @@ def test_the_cookbooks_messages_are_those_of_the_code() -> None:
         if not message.startswith(FOREIGN):
             for piece in re.split(r"\.\.\.", message):
                 assert piece.strip(" ,:") in code, message
+
+
+if __name__ == "__main__":
+    print(tree())

@@ -10,11 +10,11 @@ from distributed import run_ranks
 from real_files import REAL_DATA
 from runs import config_of, train_here
 
-from bigchem import shipped
-from bigchem.data.build import build
-from bigchem.data.recipe import load_recipe
-from bigchem.data.shards import Data
-from bigchem.progress import Progress
+from bigchem.base import resources
+from bigchem.base.progress import Progress
+from bigchem.data.build.pipeline import build
+from bigchem.data.build.recipe import load_recipe
+from bigchem.data.storage.shards import Data
 from bigchem.tasks import TASK_NAMES
 
 STEPS = 100
@@ -24,7 +24,7 @@ STEPS = 100
 def slice_of_everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first 400 records of every public file, with T5's vocabulary."""
     overrides = (f"root={REAL_DATA}", "limit=400", f"tokenizer.t5={REAL_DATA.parent / 'vocab' / 't5'}")
-    config = load_recipe(shipped.find("recipes", "public-data", ".toml"), overrides)
+    config = load_recipe(resources.find("recipes", "public-data", ".toml"), overrides)
     out = tmp_path_factory.mktemp("real") / "data"
     build(config, out, Progress(quiet=True), workers=2)
     return out

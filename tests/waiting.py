@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bigchem.launch.status import RunStatus, run_status
+from bigchem.launch.runs.status import RunStatus, run_status
 
 
 def until(true: Callable[[], object], what: object, timeout_s: float = 300) -> None:

@@ -1,70 +1,14 @@
-"""ZeRO checkpoint -> Hugging Face folder: a thin program over bigchem.export."""
+"""`bigchem export`, from a checkout."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from bigchem import program
+from bigchem.cli import program
+from bigchem.cli.export import export
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-
-@app.command()
-def consolidate(
-    source: Annotated[Path, typer.Argument(help="A run folder, or one of its checkpoints.")],
-    out: Annotated[Path, typer.Argument(help="Folder to make; plain transformers loads it.")],
-    step: Annotated[
-        str | None,
-        typer.Option(help="N: after this step; best; latest. Default: the best where it is kept, else the latest."),
-    ] = None,
-    dtype: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
-    ema: Annotated[bool, typer.Option("--ema", help="The running mean of the weights (optimizer.ema).")] = False,
-    average: Annotated[int, typer.Option(min=1, help="The mean of the newest N checkpoints (up to --step).")] = 1,
-    shard_size: Annotated[str, typer.Option(help="Largest file, such as 5GB or 200MB.")] = "5GB",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=64, help="Threads that hash, then read. Default: one a core hashes, up to 8; one reads."
-        ),
-    ] = None,
-    hashes: Annotated[
-        bool, typer.Option("--hashes/--no-hashes", help="Check all files' hashes first; or read the weights only.")
-    ] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Merge the pieces of a checkpoint of any ZeRO stage into one model, and prove that its loss is the engine's.
-
-    One that was killed goes on when the command is given again.
-
-    Example: python tools/consolidate.py runs/demo/1m-together-s0 model --dtype bf16
-    """
-    from bigchem.errors import UserError
-    from bigchem.export import export
-    from bigchem.export.choose import read_which
-    from bigchem.progress import Progress
-
-    if dtype not in ("fp32", "bf16"):
-        raise UserError(f"unknown dtype '{dtype}'", "--dtype", "fp32 or bf16")
-    made = export(
-        source,
-        out,
-        step=None if step is None else read_which(step),
-        bf16=dtype == "bf16",
-        overwrite=overwrite,
-        ema=ema,
-        average=average,
-        shard_size=shard_size,
-        workers=workers,
-        hashes=hashes,
-        progress=Progress(quiet=as_json),
-    )
-    print(json.dumps({"model": str(made.model_dir), **made.proof()}) if as_json else made.told())
-
+app.command()(export)
 
 if __name__ == "__main__":
     program.run(app)

@@ -1,4 +1,7 @@
-"""What a text of each domain may look like: SMILES, reactions, natural language. The front door."""
+"""What a text of each domain may look like: SMILES, reactions, natural language. Every reader asks it.
+
+Imported from outside: this package, spellings, tokens.
+"""
 
 from bigchem.chemistry.domains import read, read_answer
 from bigchem.chemistry.molecules import (

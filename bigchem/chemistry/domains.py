@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from bigchem.chemistry.molecules import dotted, parse, read_smiles
-from bigchem.chemistry.notation import (
-    STRIPPED,
-    NotationError,
-    Reading,
-    is_lost,
-    read_text,
-    smiles_of,
-    strip_around,
-)
+from bigchem.chemistry.notation import STRIPPED, NotationError, Reading, is_lost, read_text, smiles_of, strip_around
 
 
 def read(text: str, domain: str, *, names: bool = False, strip: Collection[str] = STRIPPED) -> Reading:

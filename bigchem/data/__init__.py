@@ -1,1 +1,4 @@
-"""Rows, tokens, shards, the order of examples, and packed batches."""
+"""From sources to a rank's share of a step: rows, tokens, shards, the order of examples, packed micro-batches.
+
+Imported from outside: loader, ragged, step_plan.
+"""

@@ -19,16 +19,16 @@ from random import random
 import numpy as np
 import torch
 
+from bigchem.base.errors import StorageError
 from bigchem.chemistry.tokens import atom_starts
 from bigchem.config import DataConfig
-from bigchem.data.batches import Step
-from bigchem.data.plan import Cost, Plan, keys_of
-from bigchem.data.ragged import IntArray, within
-from bigchem.data.shards import Data, Gathered
-from bigchem.data.spans import BoolArray, row_keys
-from bigchem.data.tokenizer import EOS, Tokenizer
-from bigchem.errors import StorageError
-from bigchem.model.t5 import PackedBatch
+from bigchem.data.order.span_corruption import BoolArray, row_keys
+from bigchem.data.order.steps import Step
+from bigchem.data.ragged import IntArray, row_offsets
+from bigchem.data.step_plan import Cost, Plan, keys_of
+from bigchem.data.storage.shards import Data, Gathered
+from bigchem.data.text.tokenizer import EOS, Tokenizer
+from bigchem.model.packed_batch import PackedBatch
 from bigchem.tasks import SPAN_TASKS, TRAINABLE_NAMES
 
 PREFETCH = 2
@@ -232,6 +232,6 @@ def _cut(ids: np.ndarray, lens: IntArray, cap: int) -> tuple[np.ndarray, IntArra
     """Flat rows of at most `cap` tokens; those that are cut end with the end token all the same."""
     if not len(lens) or lens.max() <= cap:
         return ids, lens
-    place = within(lens)
+    place = row_offsets(lens)
     cut = np.where(place == cap - 1, EOS, ids)  # the last token of a row of `cap` tokens is the end token already
     return cut[place < cap], np.minimum(lens, cap)

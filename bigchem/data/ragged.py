@@ -8,12 +8,12 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int64]
 
 
-def within(counts: IntArray) -> IntArray:
+def row_offsets(counts: IntArray) -> IntArray:
     """Place of each element in its row: 0..counts[0]-1, 0..counts[1]-1, ... [sum(counts)]."""
-    return stretches(np.zeros(len(counts), dtype=np.int64), counts)
+    return row_ranges(np.zeros(len(counts), dtype=np.int64), counts)
 
 
-def stretches(starts: IntArray, counts: IntArray) -> IntArray:
+def row_ranges(starts: IntArray, counts: IntArray) -> IntArray:
     """start, start + 1, ..., start + count - 1 of every row [sum(counts)]."""
     before = np.cumsum(counts) - counts
     indices: IntArray = np.repeat(starts - before, counts) + np.arange(counts.sum())

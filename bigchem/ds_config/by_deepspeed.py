@@ -11,8 +11,8 @@ import subprocess
 import sys
 from functools import lru_cache
 
+from bigchem.base.errors import UserError
 from bigchem.ds_config.completing import Completed
-from bigchem.errors import UserError
 
 TIMEOUT_S = 120.0
 
@@ -30,7 +30,7 @@ json.dump(why, out)
 """
 
 
-def refuse_what_it_refuses(completed: Completed) -> str | None:
+def check_with_deepspeed(completed: Completed) -> str | None:
     """UserError for what DeepSpeed's classes do not take, of a file that is not shipped. A line where DeepSpeed cannot
     be asked on this machine, so that nothing is known; else None."""
     if completed.is_shipped:

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from bigchem.base.json_config import shown
+from bigchem.base.json_kinds import WrongError
 from bigchem.ds_config.findings import Findings
 from bigchem.ds_config.key import Key, Use
 from bigchem.ds_config.keys import ALIASES, REMARKS, TOP
-from bigchem.jsonfile import shown
-from bigchem.kinds import WrongError
 
 
 def checked(table: Mapping[str, Any], found: Findings) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bigchem import jsonfile, shipped
+from bigchem.base import json_config, resources
 from bigchem.config import RunConfig
 from bigchem.ds_config import checking, combinations, owned
 from bigchem.ds_config.findings import Findings
@@ -23,7 +23,7 @@ class Completed:
     @property
     def is_shipped(self) -> bool:
         """Whether the file is one of ours, which the tests check."""
-        return self.path.parent == shipped.folder("ds_configs")
+        return self.path.parent == resources.folder("ds_configs")
 
 
 def completed(config: RunConfig, world_size: int) -> Completed:
@@ -32,8 +32,8 @@ def completed(config: RunConfig, world_size: int) -> Completed:
     UserError that names every mistake in it: unknown keys, wrong values, what DeepSpeed has removed, what bigchem
     cannot run or read back, and what contradicts the run configuration.
     """
-    path = shipped.find("ds_configs", config.train.ds_config, ".json")
-    written, found = jsonfile.read(path, '{"zero_optimization": {"stage": 2}}'), Findings()
+    path = resources.find("ds_configs", config.train.ds_config, ".json")
+    written, found = json_config.read(path, '{"zero_optimization": {"stage": 2}}'), Findings()
     owned.blocks(written, config, found)
     table = checking.checked(written, found)
     owned.complete(table, config, world_size, found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
 
 MOST_LINES = 40
 NEXT = "mend the file: ds_configs/README.md says what may be in it"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from bigchem.kinds import Kind, anything
+from bigchem.base.json_kinds import Kind, anything
 
 ALL = frozenset({0, 1, 2, 3})
 SHARDED, FLAT, WHOLE = frozenset({1, 2, 3}), frozenset({1, 2}), frozenset({3})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bigchem.base.json_kinds import boolean, number, one_of, whole
 from bigchem.ds_config.key import REMOVED, SHARDED, Key, block, ignored, refused, used
 from bigchem.ds_config.zero_keys import QUANTIZED, ZERO, ZERO_ALIASES
-from bigchem.kinds import boolean, number, one_of, whole
 
 MASTERS = "checkpoints would have no fp32 weights"
 
@@ -87,7 +87,7 @@ TOP: Mapping[str, Key] = {
     "zero_allow_untested_optimizer": ignored("bigchem sets it", boolean, True),
     "zero_force_ds_cpu_optimizer": ignored("bigchem chooses the optimizer", boolean, True),
     "activation_checkpointing": ignored("use train.checkpoint_activations"),
-    "autotuning": ignored("use tools/zero_plan.py"),
+    "autotuning": ignored("use bigchem plan"),
     "data_efficiency": ignored("bigchem orders the data itself: [data]"),
     "steps_per_print": ignored(LOGS, number(0)),
     "wall_clock_breakdown": ignored(PROFILES, boolean, False),

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bigchem.base.json_config import kind_of, shown
 from bigchem.config import RunConfig
-from bigchem.data.batches import accumulation
+from bigchem.data.order.steps import accumulation
 from bigchem.ds_config.findings import Findings
 from bigchem.ds_config.key import Use
 from bigchem.ds_config.keys import FP16, OWNED
-from bigchem.jsonfile import kind_of, shown
 
 Blocks = Mapping[str, tuple[str, Any]]
 """Of a block's parameters that the run configuration has: its field, and the value there."""

@@ -5,10 +5,10 @@ A test compares the table with DeepSpeed's own classes; another trains with each
 
 from __future__ import annotations
 
+from bigchem.base.json_kinds import MOST, anything, boolean, number, one_of, text, whole
 from bigchem.ds_config.key import FLAT, REMOVED, SHARDED, WHOLE, block, ignored, refused, used
-from bigchem.kinds import MOST, anything, boolean, number, one_of, text, whole
 
-EXPORTS = "tools/consolidate.py writes the weights, whatever it says"
+EXPORTS = "bigchem export writes the weights, whatever it says"
 LAYOUT = "bigchem's checkpoints could not be exported or resumed with it"
 QUANTIZED = "the model would compute with other weights than it saves"
 

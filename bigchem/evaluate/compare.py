@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 from rich.table import Table
 
-from bigchem.evaluate.align import aligned
-from bigchem.evaluate.definitions import Metric
-from bigchem.evaluate.intervals import ENOUGH, Interval, Statistic, paired_intervals
-from bigchem.evaluate.pairs import Pairs, UnavailableError
-from bigchem.evaluate.predictions import AS_IT_LOOKS, ReadAs
-from bigchem.evaluate.protocol import Outcome, outcomes
-from bigchem.evaluate.score import examples_of, say_counts
-from bigchem.printable import markup
+from bigchem.base.printable import markup
+from bigchem.evaluate.metrics.intervals import ENOUGH, Interval, Statistic, paired_intervals
+from bigchem.evaluate.prediction_files.align import aligned
+from bigchem.evaluate.prediction_files.tables import AS_IT_LOOKS, ReadAs
+from bigchem.evaluate.protocol.definitions import Metric
+from bigchem.evaluate.protocol.pairs import Pairs, UnavailableError
+from bigchem.evaluate.protocol.score_task import Outcome, outcomes
+from bigchem.evaluate.score import examples_of, print_counts
 
 Verdict = Literal["better", "worse", "open", "n/a"]
 """Of the second file: its interval excludes 0 on the better or on the worse side, holds 0, or there is none."""
@@ -60,7 +60,7 @@ def compare_files(
     """
     one_side, other_side = (examples_of(task, path, how) for path in (first, second))
     for side, path in ((one_side, first), (other_side, second)):
-        say_counts(side, path)
+        print_counts(side, path)
     read = [one_side, aligned(one_side, other_side, first, second)]
     pairs_of = [
         Pairs(side.sources, side.references, side.predictions, workers=workers, similar=similarity) for side in read

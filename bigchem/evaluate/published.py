@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from bigchem.evaluate.protocol import Score
+from bigchem.evaluate.protocol.score_task import Score
 
 Origin = Literal["printed", "rescored"]
 _LABELS: dict[Origin, str] = {"printed": "as printed", "rescored": "released predictions, re-scored"}
@@ -56,7 +56,7 @@ def published() -> dict[str, tuple[Published, ...]]:
     }
 
 
-def beside(scores: Sequence[Score], name: str) -> str:
+def comparison_tables(scores: Sequence[Score], name: str) -> str:
     """Markdown: for each task with published numbers a table of them with a row of the scores, called `name`, below.
 
     Empty where no task has any.

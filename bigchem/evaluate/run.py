@@ -17,14 +17,15 @@ import torch
 import torch.distributed as dist
 
 import bigchem
-from bigchem import records, strict
+from bigchem.base import atomic, json_file, toml
+from bigchem.base.errors import UserError
+from bigchem.base.json_file import Count, RecordError
+from bigchem.base.progress import Progress
 from bigchem.config import EvaluateConfig, RunConfig
-from bigchem.data.plan import open_data
-from bigchem.data.shards import Data
-from bigchem.data.tokenizer import Tokenizer
-from bigchem.errors import UserError
-from bigchem.evaluate.answers import as_scored
-from bigchem.evaluate.generate import (
+from bigchem.data.step_plan import open_data
+from bigchem.data.storage.shards import Data
+from bigchem.data.text.tokenizer import Tokenizer
+from bigchem.evaluate.generation.generate import (
     PREDICTED,
     BatchLoss,
     Part,
@@ -34,23 +35,23 @@ from bigchem.evaluate.generate import (
     sources_cut,
     token_loss,
 )
-from bigchem.evaluate.intervals import Interval, intervals, ratio_of
-from bigchem.evaluate.predictions import Examples
-from bigchem.evaluate.protocol import Score, score_task
-from bigchem.evaluate.published import beside
-from bigchem.evaluate.respelled import Respelled
-from bigchem.evaluate.round_trip import ROUND_TRIP, products
-from bigchem.evaluate.shown import markdown
+from bigchem.evaluate.generation.respelled import Respelled
+from bigchem.evaluate.generation.round_trip import ROUND_TRIP, products
+from bigchem.evaluate.metrics.intervals import Interval, intervals, ratio_of
+from bigchem.evaluate.prediction_files.answers import as_scored
+from bigchem.evaluate.prediction_files.tables import Examples
+from bigchem.evaluate.protocol.score_task import Score, score_task
+from bigchem.evaluate.published import comparison_tables
+from bigchem.evaluate.score_tables import markdown
 from bigchem.evaluate.training_set import molecules_of
-from bigchem.model import hf_config, presets
-from bigchem.progress import Progress
-from bigchem.records import Count, RecordError
+from bigchem.model import presets
+from bigchem.model.weights import hf_config
 from bigchem.tasks import TASK_NAMES
-from bigchem.train.checkpoint import PROOF
+from bigchem.train.checkpoint.store import PROOF
 
 SCHEMA = 1
 AGAIN = "give the same command again"
-CONSOLIDATE = "tools/consolidate.py makes the folder anew"
+CONSOLIDATE = "bigchem export makes the folder anew"
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def run_subject(config: RunConfig, model_dir: Path, data: str | None = None, out
     """A run's consolidated model on the tasks that it was trained on, into RUN/results unless said otherwise."""
     opened = open_data(config.data if data is None else config.data.model_copy(update={"path": data}))
     file = model_dir / PROOF
-    proof = records.as_kind(_Proof, records.load(file, hint=CONSOLIDATE), str(file), hint=CONSOLIDATE)
+    proof = json_file.as_kind(_Proof, json_file.load(file, hint=CONSOLIDATE), str(file), hint=CONSOLIDATE)
     about = {
         "run": config.name,
         "preset": config.model.preset,
@@ -114,15 +115,15 @@ def begin(subject: Subject, config: EvaluateConfig) -> None:
         predictions = subject.out / "predictions"
         shutil.rmtree(predictions, ignore_errors=True)
         predictions.mkdir(parents=True)
-        strict.write_atomically(predictions / "identity.json", json.dumps(identity, indent=1))
+        atomic.write_atomically(predictions / "identity.json", json.dumps(identity, indent=1))
 
 
-def keep(subject: Subject, config: EvaluateConfig) -> None:
+def refuse_to_discard(subject: Subject, config: EvaluateConfig) -> None:
     """UserError where predictions of this very model would be removed because a person asks for other settings."""
     begun = _begun(subject)
     if begun is None or not any((subject.out / "predictions").glob("*.jsonl")):
         return
-    old, new = (strict.flat(table) for table in (begun, _identity(subject, config, begun["model"])))
+    old, new = (toml.flat(table) for table in (begun, _identity(subject, config, begun["model"])))
     differing = [name for name in new if old.get(name) != new[name]]
     if differing and begun["model"] == model_hash(subject.model_dir):
         told = ", ".join(f"{name.removeprefix('decoding.')}: {old.get(name)} -> {new[name]}" for name in differing)
@@ -145,7 +146,7 @@ def predict_part(subject: Subject, config: EvaluateConfig, part: int, parts: int
         predict(subject.model_dir, rows, own, config, predictions / f"{task}.rank{part}.jsonl", device, progress)
         if not (file := _losses(subject, task, part, parts)).is_file():
             losses = token_loss(subject.model_dir, rows, own, device)
-            strict.write_atomically(file, json.dumps({number: asdict(loss) for number, loss in losses.items()}))
+            atomic.write_atomically(file, json.dumps({number: asdict(loss) for number, loss in losses.items()}))
 
 
 def parts_left(subject: Subject, config: EvaluateConfig, parts: int) -> list[int]:
@@ -171,9 +172,11 @@ def score_parts(subject: Subject, config: EvaluateConfig) -> Path:
         for task in tasks
     }
     name = str(subject.about.get("run", subject.model_dir.name))
-    strict.write_atomically(subject.out / "table.md", markdown(scores) + _noticed(texts) + "\n" + beside(scores, name))
+    atomic.write_atomically(
+        subject.out / "table.md", markdown(scores) + _noticed(texts) + "\n" + comparison_tables(scores, name)
+    )
     results = subject.out / "results.json"
-    strict.write_atomically(results, json.dumps(_results(subject, config, sha256, scores, cut, texts), indent=1))
+    atomic.write_atomically(results, json.dumps(_results(subject, config, sha256, scores, cut, texts), indent=1))
     return results
 
 
@@ -195,7 +198,7 @@ def model_hash(model_dir: Path) -> str:
     digest = hashlib.sha256()
     for file in files:
         if not file.is_file():
-            raise UserError("no model here: config.json is missing", str(model_dir), "tools/consolidate.py makes one")
+            raise UserError("no model here: config.json is missing", str(model_dir), "bigchem export makes one")
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()[:16]
@@ -218,7 +221,7 @@ def _begun(subject: Subject) -> dict[str, Any] | None:
     """Of which model, data and settings the predictions are that are there."""
     file = subject.out / "predictions" / "identity.json"
     try:
-        table = records.load_object(file)
+        table = json_file.load_object(file)
         table["model"]
     except FileNotFoundError:
         return None
@@ -243,7 +246,7 @@ def _losses(subject: Subject, task: str, part: int, parts: int) -> Path:
 def _losses_of(file: Path) -> dict[int, BatchLoss]:
     """The loss of each batch; UserError for a damaged file, or one of an older version."""
     hint = f"remove it, and {AGAIN}: what is predicted stays"
-    found = records.as_kind(dict[str, BatchLoss], records.load(file, hint=hint), str(file), hint=hint)
+    found = json_file.as_kind(dict[str, BatchLoss], json_file.load(file, hint=hint), str(file), hint=hint)
     if not all(number.isdecimal() for number in found):
         raise RecordError("a batch without a number", str(file), hint)
     return {int(number): loss for number, loss in found.items()}
@@ -269,7 +272,7 @@ def _score(subject: Subject, task: str, config: EvaluateConfig, texts: dict[str,
         raise UserError(f"{task}: {len(missing)} of {len(rows)} predictions are missing", str(predictions), AGAIN)
     listed = [lines[row] for row in sorted(rows)]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in listed)
-    strict.write_atomically(predictions / f"{task}.jsonl", text)
+    atomic.write_atomically(predictions / f"{task}.jsonl", text)
     read = as_scored(
         task,
         Examples(
@@ -325,7 +328,7 @@ def _forward_model(subject: Subject) -> str | None:
     if subject.forward_model is not None:
         return model_hash(subject.forward_model)
     try:
-        told = records.load_object(subject.out / "results.json").get("forward_model")
+        told = json_file.load_object(subject.out / "results.json").get("forward_model")
     except (OSError, RecordError):
         return None
     return None if told is None else str(told)

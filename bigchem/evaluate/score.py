@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bigchem.base.errors import UserError
+from bigchem.base.progress import Progress
 from bigchem.chemistry import dotted, try_parse
-from bigchem.errors import UserError
-from bigchem.evaluate.answers import as_scored
-from bigchem.evaluate.classes import classes_of
-from bigchem.evaluate.predictions import AS_IT_LOOKS, Examples, ReadAs, read_examples
-from bigchem.evaluate.protocol import Score, score_task
+from bigchem.evaluate.prediction_files.answers import as_scored
+from bigchem.evaluate.prediction_files.tables import AS_IT_LOOKS, Examples, ReadAs, read_examples
+from bigchem.evaluate.protocol.score_task import Score, score_task
+from bigchem.evaluate.reaction_classes import classes_of
 from bigchem.evaluate.training_set import read_training_set
-from bigchem.progress import Progress
 from bigchem.tasks import TASKS, check_labelled
 
 FORWARD_BEAMS = 5
@@ -44,7 +44,7 @@ def score_file(
     if forward_model is not None:
         check_round_trip(task, path, how)
     read = examples_of(task, path, how)
-    say_counts(read, path)
+    print_counts(read, path)
     sources, references, predictions = read.sources, read.references, read.predictions
     made = None if forward_model is None else _products(forward_model, predictions)
     scores = score_task(
@@ -75,7 +75,7 @@ def counted(task: str, read: Examples) -> list[Score]:
     ]
 
 
-def say_counts(read: Examples, path: str | Path) -> None:
+def print_counts(read: Examples, path: str | Path) -> None:
     """Says what was read in another way than it is written."""
     for what, count in read.counts.items():
         Progress().say(f"{path}: {count} {what}")
@@ -106,6 +106,6 @@ def check_round_trip(task: str, path: str | Path, how: ReadAs = AS_IT_LOOKS) -> 
 
 def _products(forward_model: Path, predictions: list[list[str]]) -> list[list[str]]:
     from bigchem.config import EvaluateConfig
-    from bigchem.evaluate.round_trip import products
+    from bigchem.evaluate.generation.round_trip import products
 
     return products(forward_model, predictions, EvaluateConfig(num_beams=FORWARD_BEAMS), None, Progress())

@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bigchem.base.errors import UserError
 from bigchem.chemistry import try_parse
-from bigchem.errors import UserError
 
 if TYPE_CHECKING:
-    from bigchem.data.shards import Data
+    from bigchem.data.storage.shards import Data
 
 _SMILES = ("smiles", "canonical_smiles")
 _LOOKED_AT = 100
@@ -32,7 +32,7 @@ def read_training_set(path: Path) -> list[str]:
     each line. UserError where there are none, or where none of the first can be read.
     """
     if path.is_dir():
-        from bigchem.data.shards import Data
+        from bigchem.data.storage.shards import Data
 
         found = molecules_of(Data(path))
         if not found:

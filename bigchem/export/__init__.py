@@ -1,4 +1,7 @@
-"""ZeRO checkpoint -> Hugging Face folder, streaming and proven."""
+"""ZeRO checkpoint -> Hugging Face folder, streaming and proven.
+
+Imported from outside: this package, choose.
+"""
 
 from bigchem.export.choose import find_checkpoints
 from bigchem.export.consolidate import Exported, export

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bigchem import jsonl, records
-from bigchem.printable import printable
-from bigchem.records import RecordError
+from bigchem.base import json_file, jsonl
+from bigchem.base.json_file import RecordError
+from bigchem.base.printable import printable
 from bigchem.tasks import TASKS
-from bigchem.train.checkpoint import Manifest
+from bigchem.train.checkpoint.store import Manifest
 
 HEAD = """---
 library_name: transformers
@@ -58,7 +58,7 @@ def card(proof: str, name: str, manifest: Manifest, run_dir: Path) -> str:
 def _metrics(manifest: Manifest, run_dir: Path) -> str:
     """What the run folder says of this very step: losses, and scores where it was evaluated before."""
     row = _row(run_dir / "metrics.jsonl", manifest.step)
-    losses = {key: records.number(value) for key, value in row.items() if key.split("/")[0] in ("loss", "valid_loss")}
+    losses = {key: json_file.number(value) for key, value in row.items() if key.split("/")[0] in ("loss", "valid_loss")}
     lines = [f"| {_told(key)} | {value:.4f} |" for key, value in losses.items() if value is not None]
     results = _results(run_dir / "results" / "results.json")
     if results is not None and results.step == manifest.step:
@@ -89,6 +89,6 @@ def _row(path: Path, step: int) -> dict[str, Any]:
 def _results(path: Path) -> _Results | None:
     """What the card takes of results.json; None where there is none, or it is damaged: the card does without."""
     try:
-        return records.as_kind(_Results, records.load(path), str(path))
+        return json_file.as_kind(_Results, json_file.load(path), str(path))
     except (OSError, RecordError):
         return None

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
+from bigchem.base.progress import Bar, Progress
 from bigchem.export.weights import read_ahead
-from bigchem.progress import Bar, Progress
-from bigchem.train.checkpoint import Manifest
+from bigchem.train.checkpoint.store import Manifest
 
 
 def of_one_run(checkpoints: Sequence[Path]) -> list[Manifest]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, cast
 
-from bigchem.errors import UserError
-from bigchem.train.best import chosen, kept_step
-from bigchem.train.checkpoint import PARTIAL, Manifest, latest, published, step_name, step_of
+from bigchem.base.errors import UserError
+from bigchem.train.checkpoint.best import chosen, kept_step
+from bigchem.train.checkpoint.store import PARTIAL, Manifest, latest, published, step_name, step_of
 
 Which = int | Literal["best", "latest"] | None
 """A step; the best that the run keeps; the newest; None: the best where one is kept, else the newest."""

@@ -18,20 +18,20 @@ from typing import Any
 
 import torch
 
-from bigchem import strict
-from bigchem.errors import UserError
+from bigchem.base import atomic
+from bigchem.base.errors import UserError
+from bigchem.base.progress import Progress, amount
 from bigchem.export import shards
 from bigchem.export.card import card
 from bigchem.export.check import Meter, check_files, of_one_run
 from bigchem.export.choose import Which, find_checkpoints
-from bigchem.export.heap import returned_when_freed
-from bigchem.export.proof import proven
+from bigchem.export.heap import return_freed_memory
+from bigchem.export.proof import prove
 from bigchem.export.unfinished import Unfinished, unfinished
 from bigchem.export.weights import Weights
 from bigchem.model.presets import write_configs
-from bigchem.progress import Progress, amount
-from bigchem.train.checkpoint import PROOF, sha256_of
-from bigchem.train.zero_files import MASTER, ZeroFiles
+from bigchem.train.checkpoint.store import PROOF, sha256_of
+from bigchem.train.checkpoint.zero_layout import MASTER, ZeroFiles
 
 EMA = "ema"
 """Key of the running mean among the optimizer's states (train/optimizer.py)."""
@@ -132,13 +132,13 @@ def export(
         "what": [str(dtype), ema],
         "files": [part.file for part in parts],
     }
-    with returned_when_freed(), unfinished(out, identity) as partial:
+    with return_freed_memory(), unfinished(out, identity) as partial:
         _check_out(out, overwrite=overwrite)  # another process may have made it meanwhile
         _write(weights, dtype, parts, partial, workers or 1, progress)
         write_configs(manifests[-1].model, "bfloat16" if bf16 else "float32", partial.folder)
         shutil.copytree(tokenizer, partial.folder, dirs_exist_ok=True)
         progress.say("proving: transformers on the probe batch")
-        losses = proven(partial.folder, checkpoints, manifests, files, rounded=bf16, mean=ema or average > 1)
+        losses = prove(partial.folder, checkpoints, manifests, files, rounded=bf16, mean=ema or average > 1)
         made = Exported(
             out,
             checkpoints[-1],
@@ -152,8 +152,8 @@ def export(
             averaged=tuple(manifest.step for manifest in manifests) if average > 1 else (),
             files=partial.files,
         )
-        strict.write_atomically(partial.folder / "README.md", card(made.told(), out.name, manifests[-1], run_dir))
-        strict.write_atomically(partial.folder / PROOF, json.dumps(made.proof(), indent=1))
+        atomic.write_atomically(partial.folder / "README.md", card(made.told(), out.name, manifests[-1], run_dir))
+        atomic.write_atomically(partial.folder / PROOF, json.dumps(made.proof(), indent=1))
     return made
 
 
@@ -187,4 +187,4 @@ def _write(
             partial.finish(part.file, *shards.write_shard(partial.folder / part.file, shapes, dtype, pieces, meter))
     if len(parts) > 1:
         table = shards.index(parts, weights.shapes, dtype)
-        strict.write_atomically(partial.folder / shards.INDEX, json.dumps(table, indent=1))
+        atomic.write_atomically(partial.folder / shards.INDEX, json.dumps(table, indent=1))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bigchem import records
-from bigchem.errors import UserError
+from bigchem.base import json_file
+from bigchem.base.errors import UserError
+from bigchem.base.json_file import RecordError
 from bigchem.export.consolidate import export
-from bigchem.records import RecordError
-from bigchem.train.best import chosen
-from bigchem.train.checkpoint import PROOF, Manifest
+from bigchem.train.checkpoint.best import chosen
+from bigchem.train.checkpoint.store import PROOF, Manifest
 
 
 def is_newest(model_dir: Path, run_dir: Path) -> bool:
@@ -18,7 +18,7 @@ def is_newest(model_dir: Path, run_dir: Path) -> bool:
     if found is None or not (model_dir / PROOF).is_file():
         return False
     try:
-        proof = records.load_object(model_dir / PROOF)
+        proof = json_file.load_object(model_dir / PROOF)
     except RecordError:  # torn: it is made anew
         return False
     own = proof.get("dtype") == "fp32" and proof.get("ema_loss") is None and not proof.get("averaged")
@@ -32,7 +32,7 @@ def model_folder(path: Path) -> Path:
         if not is_newest(path / "model", path):
             export(path, path / "model", overwrite=True)
         return path / "model"
-    hint = "give a run folder, or one that tools/consolidate.py has made"
+    hint = "give a run folder, or one that bigchem export has made"
     if not path.is_dir():
         raise UserError("a file, not a folder" if path.exists() else "no such folder", str(path), hint)
     if not (path / "config.json").is_file():

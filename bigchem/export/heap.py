@@ -15,7 +15,7 @@ _GREATEST = 32 * 1024 * 1024
 
 
 @contextmanager
-def returned_when_freed() -> Iterator[None]:
+def return_freed_memory() -> Iterator[None]:
     """Blocks from 128 KiB on are mapped, so that they leave the process when freed. Other C libraries: nothing.
 
     glibc raises that size to that of every mapped block that is freed, up to 32 MiB; blocks of tens of megabytes, as

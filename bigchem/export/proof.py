@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
 from bigchem.export.shards import INDEX, SINGLE
-from bigchem.train.checkpoint import Manifest
-from bigchem.train.probe import agree
-from bigchem.train.zero_files import ZeroFiles
+from bigchem.train.checkpoint.probe import agree
+from bigchem.train.checkpoint.store import Manifest
+from bigchem.train.checkpoint.zero_layout import ZeroFiles
 
 TOKENS = 128
 """Target tokens of a forward pass, padding included: 16 MB of logits with T5's vocabulary, twice that with the loss."""
@@ -35,7 +35,7 @@ class Losses:
     checkpoint: float
 
 
-def proven(
+def prove(
     folder: Path,
     checkpoints: Sequence[Path],
     manifests: Sequence[Manifest],

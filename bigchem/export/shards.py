@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bigchem.errors import UserError
-from bigchem.train.hashed_file import HashedFile
+from bigchem.base.errors import UserError
+from bigchem.train.checkpoint.hashed_file import HashedFile
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}

@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bigchem import records, strict
-from bigchem.data.locks import exclusive
-from bigchem.errors import UserError
-from bigchem.records import RecordError
-from bigchem.train.checkpoint import sha256_of
+from bigchem.base import atomic, json_file
+from bigchem.base.errors import UserError
+from bigchem.base.file_lock import exclusive
+from bigchem.base.json_file import RecordError
+from bigchem.train.checkpoint.store import sha256_of
 
 RECORD = "unfinished.json"
 
@@ -45,7 +45,7 @@ class Unfinished:
 
     def _write(self) -> None:
         table = {"identity": self._identity, "files": self.files}
-        strict.write_atomically(self.folder / RECORD, json.dumps(table, indent=1))
+        atomic.write_atomically(self.folder / RECORD, json.dumps(table, indent=1))
 
 
 @contextmanager
@@ -66,16 +66,16 @@ def unfinished(path: Path, identity: Mapping[str, Any]) -> Iterator[Unfinished]:
             shutil.rmtree(partial, ignore_errors=True)
             raise
         (partial / RECORD).unlink()
-        strict.take_place(partial, path)
+        atomic.take_place(partial, path)
 
 
 def _record(path: Path, identity: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
     """The whole files that a record lists; none if it is of another identity, or is no record."""
     try:
-        table = records.load_object(path)
+        table = json_file.load_object(path)
         if table.get("identity") != identity:
             return {}
-        return records.as_kind(dict[str, tuple[int, str]], table.get("files"), str(path))
+        return json_file.as_kind(dict[str, tuple[int, str]], table.get("files"), str(path))
     except (FileNotFoundError, RecordError):
         return {}
 

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from bigchem.errors import UserError
-from bigchem.train.zero_files import MASTER, ZeroFiles
+from bigchem.base.errors import UserError
+from bigchem.train.checkpoint.zero_layout import MASTER, ZeroFiles
 
 PIECE = 1 << 20
 """Elements that are read at once: 4 MiB. What is held does not depend on the model."""

@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from bigchem.errors import UserError
-from bigchem.launch import elastic
-from bigchem.launch.owner import Alive, alone, look, mark_cancelled, unmark_cancelled
+from bigchem.base.errors import UserError
+from bigchem.launch import elastic_restart
+from bigchem.launch.runs.owner import Liveness, mark_cancelled, owners, start_lock, unmark_cancelled
+from bigchem.launch.runs.status import statuses
 from bigchem.launch.slurm import client
-from bigchem.launch.status import statuses
-from bigchem.train import lifecycle, ownership
-from bigchem.train.ownership import Owner, Process
-from bigchem.train.state import read_state
+from bigchem.run import lifecycle, ownership
+from bigchem.run.ownership import Owner, Process
+from bigchem.run.state import read_state
 
 TIMEOUT_S = 20.0
 
@@ -28,8 +28,8 @@ def cancel(run_dir: Path, *, now: bool = False) -> str:
     """
     if not (run_dir / "config.toml").is_file():
         raise UserError("no run folder: it has no config.toml", str(run_dir), "bigchem status lists runs")
-    with alone(run_dir, "cancels"):
-        ((owner, found),) = look([run_dir])
+    with start_lock(run_dir, "cancels"):
+        ((owner, found),) = owners([run_dir])
         state = read_state(run_dir)
         active = lifecycle.is_active(state, found.job)
         if active is None:
@@ -43,7 +43,7 @@ def cancel(run_dir: Path, *, now: bool = False) -> str:
             unmark_cancelled(run_dir)
             raise
     if not saves:  # else its batch script does
-        elastic.stop(run_dir)
+        elastic_restart.stop(run_dir)
     job = f"job {found.id or owner.job}"
     return f"{job} was told to save and stop" if saves else f"{job} was ended"
 
@@ -81,7 +81,7 @@ def _is_ours(owner: Owner) -> bool:
     return shell and owner.process is not None and _is_visible(owner.process)
 
 
-def _end_on_slurm(owner: Owner, found: Alive, now: bool) -> bool:
+def _end_on_slurm(owner: Owner, found: Liveness, now: bool) -> bool:
     """Whether the job will save first. A job that waits has nothing to save."""
     job = found.id or owner.job
     # To all ranks, see signals.py. Without a step, as under torchrun in a batch script, they are the script's children.

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bigchem.errors import UserError
-from bigchem.launch import squeue
-from bigchem.launch.owner import jobs_of
-from bigchem.launch.status import RunStatus, run_status
-from bigchem.train import ownership
+from bigchem.base.errors import UserError
+from bigchem.launch.runs.owner import jobs_of
+from bigchem.launch.runs.status import RunStatus, run_status
+from bigchem.launch.slurm import squeue
+from bigchem.run import ownership
 
 JOB_ID = r"\d+(_\d+)?"
 DONE = ("finished", "trained")

@@ -12,30 +12,32 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
-from bigchem import strict
+from bigchem.base import toml
+from bigchem.base.errors import UserError
+from bigchem.base.progress import Tee
 from bigchem.config import RunConfig
-from bigchem.errors import UserError
-from bigchem.launch import ends, history, owner
-from bigchem.launch.after import is_cancelled
-from bigchem.launch.extensions import load_cpu_adam
-from bigchem.launch.group import finish, start
-from bigchem.launch.rendezvous import Rendezvous, rendezvous
-from bigchem.launch.roll import AbsentError
-from bigchem.launch.scratch import use_scratch
-from bigchem.launch.secret import rendezvous_key
-from bigchem.launch.snapshot import check_own
-from bigchem.progress import Tee
-from bigchem.train import notify, ownership, peers, recorder
-from bigchem.train.clock import LIMIT_SIGNAL
-from bigchem.train.leave import leave, peer_lost
-from bigchem.train.lifecycle import ENDS, EXIT_AGAIN, End, State, Writer, exit_code
-from bigchem.train.ownership import Claim
-from bigchem.train.rows import Log, goes_on
+from bigchem.launch import early_exit
+from bigchem.launch.cluster.scratch import use_scratch
+from bigchem.launch.cluster.snapshot import check_own
+from bigchem.launch.rendezvous.environment import Rendezvous, rendezvous
+from bigchem.launch.rendezvous.extensions import load_cpu_adam
+from bigchem.launch.rendezvous.members import AbsentRankError
+from bigchem.launch.rendezvous.process_group import finish, start
+from bigchem.launch.rendezvous.secret import rendezvous_key
+from bigchem.launch.requeue import is_cancelled
+from bigchem.launch.runs import history, owner
+from bigchem.run import notify, ownership
+from bigchem.run.exit_codes import connection_lost, exit_now
+from bigchem.run.lifecycle import ENDS, EXIT_REQUEUE, End, State, Writer, exit_code
+from bigchem.run.log_files import Log, try_write
+from bigchem.run.ownership import Claim
+from bigchem.train.health import flight_recorder, peers
+from bigchem.train.health.time_limit import LIMIT_SIGNAL
 
 if TYPE_CHECKING:
     import torch
 
-    from bigchem.train.watchdog import Requeue
+    from bigchem.train.health.watchdog import Requeue
 
 SUBMITTER_S = 600.0
 """That a job waits for the process that submits it, and that holds the run's lock meanwhile: a sweep submits many."""
@@ -68,7 +70,9 @@ class Job:
             if place.rank == 0:
                 check_own()
         except UserError as error:
-            ends.failed(owner.of_job(run_dir, os.environ), int(os.environ.get("SLURM_PROCID", "0")), error)
+            early_exit.record_failure(
+                owner.of_job(run_dir, os.environ), int(os.environ.get("SLURM_PROCID", "0")), error
+            )
             raise
         self._say_when_it_ends(place)
         log_to(run_dir, place.rank, tee=False)
@@ -77,24 +81,24 @@ class Job:
             if _was_cancelled(run_dir, os.environ):
                 if place.rank == 0:
                     owner.of_job(run_dir, os.environ).end(Writer.RANK_0, End.STOPPED, "cancelled")
-                    leave(exit_code(End.STOPPED))
+                    exit_now(exit_code(End.STOPPED))
                 return End.STOPPED
-            ends.make_way_unless_training(run_dir, place.rank)
+            early_exit.exit_on_signal_unless_training(run_dir, place.rank)
 
         def requeue(lead: bool) -> int:
             try:
                 self._requeue(place)
             except SystemExit as told:
                 return int(told.code or 0) & 0xFF
-            return EXIT_AGAIN
+            return EXIT_REQUEUE
 
         provisional = owner.of_job(run_dir, os.environ)
-        with ends.together(lambda error: ends.failed(provisional, place.rank, error)):
+        with early_exit.exit_together(lambda error: early_exit.record_failure(provisional, place.rank, error)):
             claim = claimed(run_dir, place) if place.rank == 0 else provisional
             how = run(run_dir, place, claim, requeue=requeue)
         # One rank gives the job its exit code. srun ends the others then: they have nothing left to do.
         if place.rank == 0 and exit_code(how):
-            leave(requeue(True) if ENDS[how].again else exit_code(how))
+            exit_now(requeue(True) if ENDS[how].again else exit_code(how))
         return how
 
     def _say_when_it_ends(self, place: Rendezvous) -> None:
@@ -108,7 +112,7 @@ class Job:
 
     def _requeue(self, place: Rendezvous) -> None:
         """Asks submitit's local executor for another round, and exits: the exit code says so. On Slurm that is done
-        when all ranks have ended: see after.py."""
+        when all ranks have ended: see requeue.py."""
         if place.launcher == "submitit local":
             import submitit
 
@@ -128,33 +132,33 @@ def run_here(config: RunConfig) -> End:
 
     Rank 0 makes the run folder; the others learn from it whether that went well, and read the same configuration.
     """
-    from bigchem.launch.runfolder import absolute, changes, preflight, prepare
-    from bigchem.launch.status import run_status
-    from bigchem.train.ranks import on_rank0
-    from bigchem.train.watchdog import collective_timeout
+    from bigchem.launch.runs.prepare import absolute, changed_fields, preflight, prepare
+    from bigchem.launch.runs.status import run_status
+    from bigchem.train.collectives import on_rank0
+    from bigchem.train.health.watchdog import collective_timeout
 
     place = rendezvous(os.environ, os.getpid())
     config = absolute(config)
     before = run_status(config.run_dir)
-    if before.is_done(config.train.steps) and not changes(config):
+    if before.is_done(config.train.steps) and not changed_fields(config):
         print(f"{config.run_dir}: already finished: nothing to do")
         return End.FINISHED
     if "SLURM_JOB_ID" in os.environ and _was_cancelled(config.run_dir, os.environ):
         print(f"{config.run_dir}: this job was cancelled before Slurm started it again: nothing to do")
         return End.STOPPED
     preflight(config, place.world_size, ask_deepspeed=False)  # the engine will
-    recorder.arm(config.run_dir)
+    flight_recorder.arm(config.run_dir)
     try:
         key = rendezvous_key(config.run_dir, place)
         device = start(place, collective_timeout(config.health.hang_s), config.health.rendezvous_s, key)
-    except AbsentError as error:
+    except AbsentRankError as error:
         print(f"error: {error}", file=sys.stderr)
-        leave(EXIT_AGAIN)
+        exit_now(EXIT_REQUEUE)
 
     def take() -> Claim:
         return claimed(config.run_dir, place, lambda: prepare(config), make=True)
 
-    with ends.together():
+    with early_exit.exit_together():
         claim = on_rank0(take)
         log_to(config.run_dir, place.rank, tee=place.rank == 0)
         how = run(config.run_dir, place, claim, device)
@@ -171,7 +175,7 @@ def claimed(
     job = owner.job_id(os.environ) if "SLURM_JOB_ID" in os.environ else str(os.getpid())
     nodes = os.environ.get("SLURM_JOB_NODELIST", platform.node())
     restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-    with owner.alone(run_dir, "starts", timeout_s=SUBMITTER_S, make=make) as held:
+    with owner.start_lock(run_dir, "starts", timeout_s=SUBMITTER_S, make=make) as held:
         claim = owner.claim(run_dir, owner.of_this_process(os.environ, place.world_size), held=held)
         prepare()
         history.begin(run_dir, job, restart, nodes, place.world_size)  # while state.json has the last attempt's word
@@ -192,12 +196,12 @@ def run(
     with the exit code of its end. claim: rank 0's; what the others have is only good until they have met. requeue: see
     Watchdog.
     """
-    from bigchem.train.ranks import on_rank0
-    from bigchem.train.watchdog import collective_timeout
+    from bigchem.train.collectives import on_rank0
+    from bigchem.train.health.watchdog import collective_timeout
 
-    config = strict.load(RunConfig, run_dir / "config.toml")
-    recorder.arm(run_dir)
-    requeue = requeue or (lambda lead: EXIT_AGAIN)
+    config = toml.load(RunConfig, run_dir / "config.toml")
+    flight_recorder.arm(run_dir)
+    requeue = requeue or (lambda lead: EXIT_REQUEUE)
     begun = False
     try:
         if device is None:
@@ -207,25 +211,25 @@ def run(
         begun = True  # what state.json says from here on was said in this attempt
         if (others := peers.current()) is not None:
             if place.rank == 0:
-                others.on_notice = partial(ends.heard, claim)
-            others.on_loss = lambda cause: ends.bereft(claim, place.rank, cause, requeue, begun=True)
+                others.on_notice = partial(early_exit.record_notice, claim)
+            others.on_loss = lambda cause: early_exit.exit_lost_rank(claim, place.rank, cause, requeue, begun=True)
         how = _run(config, device, place, claim, requeue)
-    except AbsentError as error:
-        ends.unmet(claim, place.rank, error, requeue)
+    except AbsentRankError as error:
+        early_exit.exit_absent_rank(claim, place.rank, error, requeue)
     except KeyboardInterrupt:
-        ends.interrupted(claim, place.rank)
+        early_exit.exit_interrupted(claim, place.rank)
     except BaseException as error:
-        if not isinstance(error, UserError) and (words := peer_lost(error)):
-            ends.bereft(claim, place.rank, words, requeue, begun=begun)
-        ends.depart(error, ends.failed(claim, place.rank, error))
+        if not isinstance(error, UserError) and (words := connection_lost(error)):
+            early_exit.exit_lost_rank(claim, place.rank, words, requeue, begun=begun)
+        early_exit.exit_on_error(error, early_exit.record_failure(claim, place.rank, error))
     if place.rank == 0:
         if how in (End.PREEMPTED, End.TIME_LIMIT) and place.launcher == "slurm" and is_cancelled(os.environ):
-            goes_on("state.json", lambda: claim.end(Writer.RANK_0, End.STOPPED, "cancelled"))
+            try_write("state.json", lambda: claim.end(Writer.RANK_0, End.STOPPED, "cancelled"))
         if claim.holds():
             history.close(run_dir)
         if not ENDS[how].again:
             owner.release(claim)
-        notify.tell_from_rank(run_dir)
+        notify.send_from_rank(run_dir)
     finish()
     return how
 
@@ -241,7 +245,7 @@ def _was_cancelled(run_dir: Path, env: Mapping[str, str]) -> bool:
 
 def _run(config: RunConfig, device: torch.device, place: Rendezvous, claim: Claim, requeue: Requeue) -> End:
     from bigchem.ds_config import ds_config_for, offloads
-    from bigchem.launch.examination import before_step_1
+    from bigchem.launch.doctor.measure import before_step_1
     from bigchem.train.loop import train
 
     before_step_1(place, device, config.run_dir)
@@ -260,7 +264,7 @@ def consolidate_and_evaluate(config: RunConfig, place: Rendezvous, claim: Claim)
 
     from bigchem.evaluate.run import evaluate, run_subject
     from bigchem.export import export
-    from bigchem.train.ranks import on_rank0
+    from bigchem.train.collectives import on_rank0
 
     model_dir = config.run_dir / "model"
 

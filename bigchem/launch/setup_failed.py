@@ -6,9 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-from bigchem.launch import pickles
-from bigchem.launch.owner import job_id, of_job
-from bigchem.train.lifecycle import End, Writer
+from bigchem.launch.cluster import pickles
+from bigchem.launch.runs.owner import job_id, of_job
+from bigchem.run.lifecycle import End, Writer
 
 
 def main(folder: str, code: int, line: str) -> None:

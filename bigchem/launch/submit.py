@@ -9,18 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bigchem import strict
+from bigchem.base import atomic, toml
+from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
-from bigchem.errors import UserError
-from bigchem.launch import elastic, owner
-from bigchem.launch.cluster import ClusterProfile, load_profile, recorded
-from bigchem.launch.executors import handed_over, host_python, make_executor
+from bigchem.launch import elastic_restart
+from bigchem.launch.cluster.executors import host_python, make_executor, submit_call
+from bigchem.launch.cluster.profile import ClusterProfile, load_profile, recorded
+from bigchem.launch.cluster.snapshot import snapshot
 from bigchem.launch.job import Job
-from bigchem.launch.runfolder import absolute, changes, folders_of, preflight, prepare, refuse_another
+from bigchem.launch.runs import owner
+from bigchem.launch.runs.prepare import absolute, changed_fields, folders_of, preflight, prepare, refuse_changed_run
+from bigchem.launch.runs.status import RunStatus, pause_s, run_status
 from bigchem.launch.slurm.options import OneShot
-from bigchem.launch.snapshot import snapshot
-from bigchem.launch.status import RunStatus, pause_s, run_status
-from bigchem.train import ownership
+from bigchem.run import ownership
 
 
 @dataclass(frozen=True)
@@ -39,23 +40,23 @@ def submit(config: RunConfig, profile: ClusterProfile, options: OneShot | None =
     alone.
     """
     config = absolute(config)
-    if note := nothing_to_do(config):
+    if note := why_not_submit(config):
         return Submitted(config.run_dir, None, note)
     for ranks in profile.world_sizes:
         preflight(config, ranks)
-    with owner.alone(config.run_dir, "submits"):
-        if note := nothing_to_do(config):
+    with owner.start_lock(config.run_dir, "submits"):
+        if note := why_not_submit(config):
             return Submitted(config.run_dir, None, note)
-        changed = changes(config)
+        changed = changed_fields(config)
         run_dir = prepare(config)
-        strict.write_atomically(run_dir / "cluster.toml", recorded(profile))
+        atomic.write_atomically(run_dir / "cluster.toml", recorded(profile))
         code = snapshot(run_dir / "code")
         folder = run_dir / "submitit" / "%j"
         executor = make_executor(profile, folder, config.name, code, folders_of(config), options)
-        job = handed_over(lambda: executor.submit(job_of(config, profile)), str(run_dir))
+        job = submit_call(lambda: executor.submit(job_of(config, profile)), str(run_dir))
         known = {"world_size": profile.world_size, "code": code.name}
         owner.record(run_dir, owner.submitted(profile.executor, str(job.job_id), **known))
-        unwatched = elastic.watch(run_dir, profile, str(job.job_id), host_python(code))
+        unwatched = elastic_restart.watch(run_dir, profile, str(job.job_id), host_python(code))
     note = f"submitted as job {job.job_id}" + (f"; {unwatched}" if unwatched else "")
     return Submitted(run_dir, job, f"{note}; changed since the start: {', '.join(changed)}" if changed else note)
 
@@ -80,7 +81,7 @@ def resume(
     if not file.is_file():
         raise UserError("no run folder: it has no config.toml", str(run_dir), "bigchem submit CONFIG starts a run")
     here = run_dir.resolve()
-    config = strict.load(RunConfig, file, [*overrides, f"runs={json.dumps(str(here.parent))}", f"name={here.name}"])
+    config = toml.load(RunConfig, file, [*overrides, f"runs={json.dumps(str(here.parent))}", f"name={here.name}"])
     kept = run_dir / "cluster.toml"
     if cluster is None and not kept.is_file():
         has_run = ownership.read(run_dir)
@@ -91,16 +92,16 @@ def resume(
     return submit(config, cluster or load_profile(str(kept)), options)
 
 
-def nothing_to_do(config: RunConfig, status: RunStatus | None = None) -> str | None:
+def why_not_submit(config: RunConfig, status: RunStatus | None = None) -> str | None:
     """Why a run is not to be submitted, in words; None if it is. UserError if that cannot be known, or must not be."""
-    refuse_another(config)
+    refuse_changed_run(config)
     status = status or run_status(config.run_dir)
-    if status.is_done(config.train.steps) and not (status.early and changes(config)):
+    if status.is_done(config.train.steps) and not (status.early and changed_fields(config)):
         return "already finished: nothing to do"
     if status.active:
         return f"already {status.state} as job {status.job}: nothing to do"
     if status.active is None:
-        owner.refuse_living(config.run_dir)
+        owner.refuse_if_alive(config.run_dir)
     return None
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bigchem.errors import UserError, unknown
+from bigchem.base.errors import UserError, unknown
 from bigchem.model.functional import dropout, dropout_generator
 from bigchem.model.kernels.tiles import MAX_HEAD_DIM
 from bigchem.model.layout import Layout

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from bigchem import strict
-from bigchem.errors import unknown
+from bigchem.base import atomic
+from bigchem.base.errors import unknown
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def to_hf_config(shape: Shape, dropout: float) -> dict[str, Any]:
 
 def write_configs(hf_config: Mapping[str, Any], dtype: str, folder: Path) -> None:
     """Writes config.json and generation_config.json of a model whose weights are of type float32 or bfloat16."""
-    strict.write_atomically(folder / "config.json", json.dumps({**hf_config, "dtype": dtype}, indent=1))
+    atomic.write_atomically(folder / "config.json", json.dumps({**hf_config, "dtype": dtype}, indent=1))
     ids = {key: hf_config[key] for key in ("decoder_start_token_id", "eos_token_id", "pad_token_id")}
     generation = {**ids, "max_new_tokens": MAX_NEW_TOKENS}
-    strict.write_atomically(folder / "generation_config.json", json.dumps(generation, indent=1))
+    atomic.write_atomically(folder / "generation_config.json", json.dumps(generation, indent=1))

@@ -7,9 +7,8 @@ plain copies. Hidden states are [tokens, d_model]; who belongs to which sequence
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.fx.experimental._config
@@ -22,6 +21,7 @@ from bigchem.model.attention import KINDS, Setting, attention, prepare
 from bigchem.model.functional import Objective
 from bigchem.model.layout import Layout
 from bigchem.model.linear import linear
+from bigchem.model.packed_batch import PackedBatch
 from bigchem.model.presets import Shape
 from bigchem.model.relative_bias import relative_bias
 from bigchem.tasks import TRAINABLE_NAMES
@@ -33,30 +33,6 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 START_ID = 0
 """The decoder's first input token: T5 starts with the padding token."""
-
-
-@dataclass(frozen=True)
-class PackedBatch:
-    """B examples packed without padding.
-
-    source_ids int64 [Ts]; target_ids int64 [Tt]: labels, with the end token, -100 where nothing is learned;
-    *_cu_seqlens int32 [B + 1]: example i is rows cu[i]..cu[i + 1] (none for a zero-length one); max_*_len: longest
-    length in tokens; task_ids int64 [B].
-    """
-
-    source_ids: Tensor
-    target_ids: Tensor
-    source_cu_seqlens: Tensor
-    target_cu_seqlens: Tensor
-    max_source_len: int
-    max_target_len: int
-    task_ids: Tensor
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> PackedBatch:
-        """The same batch on another device."""
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        tensors = {n: v.to(device, non_blocking=non_blocking) for n, v in values.items() if isinstance(v, Tensor)}
-        return PackedBatch(**{**values, **tensors})
 
 
 class Loss(NamedTuple):

@@ -1,1 +1,4 @@
-"""Arithmetic of memory, before anything runs."""
+"""`bigchem plan`: what fits on which GPUs, why not, and how fast, before anything runs.
+
+Imported from outside: choices, from_config, report, table.
+"""

@@ -9,12 +9,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bigchem.base.progress import amount
 from bigchem.model.presets import Shape
-from bigchem.plan.memory import CONTEXT, Memory, memory
-from bigchem.plan.setup import Setup
-from bigchem.plan.speed import Assumptions, Cluster, StepTime, step_time
-from bigchem.plan.worst import filled
-from bigchem.progress import amount
+from bigchem.plan.memory.peak import CONTEXT, Memory, memory
+from bigchem.plan.memory.setup import MemorySetup
+from bigchem.plan.memory.worst_case import filled
+from bigchem.plan.speed.step_time import Assumptions, Cluster, StepTime, step_time
 
 Verdict = Literal["ok", "tight", "no"]
 NEAR = 0.9
@@ -32,7 +32,7 @@ class Workload:
     of a step. setup: precision, optimizer and the like; its stage and world size are replaced."""
 
     shape: Shape
-    setup: Setup
+    setup: MemorySetup
     longest: NDArray[np.int64]
     typical: NDArray[np.int64]
     global_tokens: int
@@ -53,7 +53,7 @@ class Choice:
 
     ds_config: str
     micro_tokens: int
-    setup: Setup
+    setup: MemorySetup
     memory: Memory
     time: StepTime
     verdict: Verdict
@@ -137,7 +137,7 @@ def describe(choice: Choice) -> str:
 
 
 def _choice(
-    name: str, work: Workload, setup: Setup, micro_tokens: int, cluster: Cluster, room: Room, assumed: Assumptions
+    name: str, work: Workload, setup: MemorySetup, micro_tokens: int, cluster: Cluster, room: Room, assumed: Assumptions
 ) -> Choice:
     lengths = filled(work.longest, micro_tokens)
     planned = memory(work.shape, setup, lengths[:, 0], lengths[:, 1])

@@ -42,7 +42,7 @@ def suggestion(choice: Choice, global_tokens: int) -> Suggestion:
     return Suggestion(tokens, count, f"{why}; {_waiting(choice, round_tokens, global_tokens)}")
 
 
-def told(found: Suggestion) -> str:
+def summary(found: Suggestion) -> str:
     """One line."""
     plural = "" if found.micro_batches == 1 else "es"
     return (

@@ -6,10 +6,10 @@ from typing import Any
 
 from rich.table import Table
 
+from bigchem.base.printable import markup
+from bigchem.base.progress import amount
 from bigchem.plan.choices import Choice
-from bigchem.plan.cost import Cost
-from bigchem.printable import markup
-from bigchem.progress import amount
+from bigchem.plan.speed.cost import Cost
 
 COLOURS = {"ok": "green", "tight": "yellow", "no": "red"}
 

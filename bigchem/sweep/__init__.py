@@ -1,1 +1,4 @@
-"""Sweeps over model size and mixture, and their analysis."""
+"""Sweeps over model size and mixture: `bigchem sweep`.
+
+Imported from outside: grid, outcome.
+"""

@@ -12,13 +12,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from bigchem import shipped, strict
+from bigchem.base import toml
+from bigchem.base.errors import UserError
+from bigchem.base.resources import find
+from bigchem.base.toml import Section
 from bigchem.config import RunConfig
-from bigchem.errors import UserError
-from bigchem.launch.cluster import ClusterProfile
-from bigchem.launch.sweeps import SweepRun
+from bigchem.launch.cluster.profile import ClusterProfile
+from bigchem.launch.workloads.sweep import SweepRun
 from bigchem.model import presets
-from bigchem.strict import Section
 
 MOST_RUNS = 10_000
 OWNED = ("name", "seed", "model.preset")
@@ -73,7 +74,7 @@ class Axis:
 
 def load_grid(name: str, overrides: tuple[str, ...] = ()) -> GridConfig:
     """A sweep, by its shipped name or path."""
-    return strict.load(GridConfig, shipped.find("recipes", name, ".toml"), overrides)
+    return toml.load(GridConfig, find("recipes", name, ".toml"), overrides)
 
 
 def load_runs(name: str, overrides: tuple[str, ...] = ()) -> list[RunConfig]:
@@ -84,7 +85,7 @@ def load_runs(name: str, overrides: tuple[str, ...] = ()) -> list[RunConfig]:
 def expand(grid: GridConfig) -> list[RunConfig]:
     """Every run of a sweep, small sizes first. Later overrides win: base_set, mixture, size."""
     axes = _check(grid)
-    base = strict.load(RunConfig, shipped.find("recipes", grid.base, ".toml")).model_dump()
+    base = toml.load(RunConfig, find("recipes", grid.base, ".toml")).model_dump()
     runs: dict[str, RunConfig] = {}
     count = math.prod([len(grid.sizes), len(grid.mixtures), len(grid.seeds), *(len(axis.values) for axis in axes)])
     if count > MOST_RUNS:
@@ -94,10 +95,10 @@ def expand(grid: GridConfig) -> list[RunConfig]:
     for size, (mixture_name, mixture), values, seed in points:
         table = _copied(base)
         for overrides in (grid.base_set, mixture.set, grid.per_size.get(size, {})):
-            for field, value in strict.flat(overrides).items():
-                strict.put(table, field, value, f"sweep {grid.name}")
+            for field, value in toml.flat(overrides).items():
+                toml.put(table, field, value, f"sweep {grid.name}")
         for axis, value in zip(axes, values, strict=True):
-            strict.put(table, axis.field, value, f"sweep {grid.name}")
+            toml.put(table, axis.field, value, f"sweep {grid.name}")
         words = [axis.label + _in_name(value) for axis, value in zip(axes, values, strict=True)]
         table["runs"] = f"{table['runs']}/{grid.name}"
         table["name"] = name = "-".join([size.removeprefix("sweep-"), mixture_name, *words, f"s{seed}"])
@@ -108,7 +109,7 @@ def expand(grid: GridConfig) -> list[RunConfig]:
             raise UserError(
                 f"two runs would be called '{name}'", f"sweep {grid.name}", "choose values that differ more"
             )
-        runs[name] = strict.validate(RunConfig, table, f"sweep {grid.name}: {name}")
+        runs[name] = toml.validate(RunConfig, table, f"sweep {grid.name}: {name}")
     return list(runs.values())
 
 
@@ -119,7 +120,7 @@ def sweep_runs(grid: GridConfig, profile: ClusterProfile, asked: Iterable[str] =
     """
     where, given = f"sweep {grid.name}", set(asked)
     for size, fields in grid.resources.items():
-        if both := sorted(given & strict.flat(fields).keys()):
+        if both := sorted(given & toml.flat(fields).keys()):
             hint = f"--set resources.{size}.{both[0]}=VALUE, or leave it out there"
             raise UserError(f"resources.{size} sets {both[0]} already", where, hint)
     profiles = {n: _with(profile, grid.resources.get(n, {}), f"{where}: resources.{n}") for n in grid.sizes}
@@ -137,9 +138,9 @@ def _with(profile: ClusterProfile, fields: Overrides, where: str) -> ClusterProf
         table["tasks_per_node"] = max(1, gpus)  # one process per GPU
     if "nodes" in fields:
         table["nodes_max"] = None
-    for field, value in strict.flat(fields).items():
-        strict.put(table, field, value, where)
-    return strict.validate(ClusterProfile, table, where)
+    for field, value in toml.flat(fields).items():
+        toml.put(table, field, value, where)
+    return toml.validate(ClusterProfile, table, where)
 
 
 def _check(grid: GridConfig) -> list[Axis]:
@@ -153,25 +154,25 @@ def _check(grid: GridConfig) -> list[Axis]:
     for name in ("seed", "size"):
         values = getattr(grid, f"{name}s")
         if len(set(values)) < len(values):
-            raise UserError(f"a {name} stands twice in {name}s = {strict.quoted(list(values), most=300)}", where)
+            raise UserError(f"a {name} stands twice in {name}s = {toml.quoted(list(values), most=300)}", where)
     for size in grid.sizes:
         presets.shape(size)
-    axes = strict.flat(grid.axes)
+    axes = toml.flat(grid.axes)
     overrides = {"base_set": grid.base_set}
     overrides |= {f"mixtures.{name}.set": mixture.set for name, mixture in grid.mixtures.items()}
     overrides |= {f"per_size.{name}": fields for name, fields in grid.per_size.items()}
     for name, fields in [*overrides.items(), ("axes", axes)]:
-        for field in strict.flat(fields):
+        for field in toml.flat(fields):
             if field in OWNED or field.startswith("data.mixture"):
                 raise UserError(f"'{field}' is set by the grid itself", where, "use sizes, mixtures or seeds")
             if field in axes and name != "axes":
                 raise UserError(f"'{field}' is an axis, and {name} sets it too", where, "leave one of them out")
     for field, values in axes.items():
         if not isinstance(values, list) or not values:
-            what = f"axes: '{field}' = {strict.quoted(values)} is no list of values"
+            what = f"axes: '{field}' = {toml.quoted(values)} is no list of values"
             raise UserError(what, where, f"write '{field}' = [...]")
         if any(value in values[:i] for i, value in enumerate(values)):
-            raise UserError(f"a value stands twice in axes: '{field}' = {strict.quoted(values, most=300)}", where)
+            raise UserError(f"a value stands twice in axes: '{field}' = {toml.quoted(values, most=300)}", where)
     last = [field.rpartition(".")[2] for field in axes]
     labels = [word if last.count(word) == 1 else field for field, word in zip(axes, last, strict=True)]
     return [Axis(field, label, tuple(axes[field])) for field, label in zip(axes, labels, strict=True)]

@@ -11,12 +11,12 @@ from typing import Any
 
 from rich.table import Table
 
-from bigchem.launch.status import RunStatus
-from bigchem.printable import markup
-from bigchem.sweep.cells import Key, chosen_metrics, headlines
-from bigchem.sweep.records import Score
-from bigchem.sweep.results import read_json
-from bigchem.sweep.score_table import WRITTEN
+from bigchem.base.printable import markup
+from bigchem.launch.runs.status import RunStatus
+from bigchem.sweep.analysis.aggregate import Key, chosen_metrics, headlines
+from bigchem.sweep.analysis.records import Score
+from bigchem.sweep.analysis.results import read_json
+from bigchem.sweep.analysis.score_table import WRITTEN
 from bigchem.tasks import TASKS
 
 

@@ -1,1 +1,4 @@
-"""Training under DeepSpeed: engine, loop, checkpoints, health."""
+"""Training under DeepSpeed, from a configuration to a published checkpoint. loop.py reads from top to bottom.
+
+Imported from outside: calibrate, collectives, engine, initial, loop, model_factory, saving, schedule.
+"""

@@ -16,11 +16,11 @@ from bigchem.data.ragged import IntArray
 from bigchem.model import attention
 from bigchem.model.presets import Shape
 from bigchem.model.t5 import PackedT5
-from bigchem.plan.states import States, states
-from bigchem.plan.worst import filled, setup_of
+from bigchem.plan.memory.states import States, states
+from bigchem.plan.memory.worst_case import filled, setup_of
 from bigchem.train import worst_case
 from bigchem.train.engine import Engine
-from bigchem.train.held import held
+from bigchem.train.held import measured_states
 
 STEPS = 3
 """Timed, after the worst-case batch, which pays for what is compiled and allocated once."""
@@ -57,7 +57,7 @@ def measure(case: Case, device: torch.device) -> list[dict[str, Any]]:
         engine.optimizer_step(0.0)
         seconds.append(time.monotonic() - begun)
     engine.accumulate(step.micro_batches[0])
-    seen = held(engine)
+    seen = measured_states(engine)
     setup = setup_of(config, engine.ds_config, engine.world_size, device.type)
     told = States(*map(sum, zip(*states(case.shape, setup, engine.rank), strict=True)))
     rows = [(name, getattr(told, name), getattr(seen, name)) for name in States._fields]

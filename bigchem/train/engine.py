@@ -18,21 +18,22 @@ import torch
 import torch.distributed as dist
 
 from bigchem import ds_config
+from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
 from bigchem.data.loader import LoadedStep
 from bigchem.ds_config import zero_stage
-from bigchem.errors import UserError
-from bigchem.model.t5 import PackedBatch, PackedT5
+from bigchem.model.packed_batch import PackedBatch
+from bigchem.model.t5 import PackedT5
 from bigchem.tasks import TRAINABLE_NAMES
-from bigchem.train import elastic
-from bigchem.train.checkpoint import Manifest
-from bigchem.train.files import Files
+from bigchem.train.checkpoint import reshard
+from bigchem.train.checkpoint.ds_checkpoint_engine import BigchemCheckpointEngine
+from bigchem.train.checkpoint.store import Manifest
+from bigchem.train.checkpoint.zero_layout import GROUP_NAMES, ZeroFiles
+from bigchem.train.collectives import say
+from bigchem.train.health.signals import StopRequest
 from bigchem.train.optimizer import Rates, build_optimizer
-from bigchem.train.ranks import say
-from bigchem.train.signals import Wish
-from bigchem.train.zero_files import GROUP_NAMES, ZeroFiles
 
-WISHES = 3
+STOP_COLUMNS = 3
 """Places at the end of a reduced row: whether any rank wants to stop, for a person, or because the run is another's."""
 
 
@@ -82,7 +83,7 @@ class Engine:
         self._optimizer.skip = True  # type: ignore[attr-defined]
         self._engine, *_ = deepspeed.initialize(model=model, optimizer=self._optimizer, config=self.ds_config)
         whole = self.zero_stage == 3 or (self.zero_stage == 0 and config.train.precision == "fp32")
-        self._files = Files([] if whole else names.values(), direct=config.checkpoint.direct_io)
+        self._files = BigchemCheckpointEngine([] if whole else names.values(), direct=config.checkpoint.direct_io)
         self._engine.checkpoint_engine = self._files
         self._engine._copy_recovery_script = lambda save_path: None  # it does not understand T5's tied embedding
 
@@ -111,19 +112,19 @@ class Engine:
         self,
         loaded: LoadedStep,
         seed: int,
-        wish: Callable[[], Wish] = lambda: Wish.GO_ON,
+        stop: Callable[[], StopRequest] = lambda: StopRequest.NONE,
         stopwatch: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - it holds nothing
         beat: Callable[[str], None] = lambda phase: None,
     ) -> StepLoss:
-        """Gradients of one step, and its loss reduced over ranks together with the wish to stop.
+        """Gradients of one step, and its loss reduced over ranks together with the request to stop.
 
         seed: of this step's dropout on this rank; a function of the position, so that a resumed run draws the same.
-        wish: asked when the gradients are there. stopwatch: runs during forward passes. beat: told each phase that
+        stop: asked when the gradients are there. stopwatch: runs during forward passes. beat: told each phase that
         begins.
         """
         torch.manual_seed(seed)
         self._engine.train()
-        totals = torch.zeros(2 * len(TRAINABLE_NAMES) + WISHES, dtype=torch.float64, device=self.device)
+        totals = torch.zeros(2 * len(TRAINABLE_NAMES) + STOP_COLUMNS, dtype=torch.float64, device=self.device)
         scale = self.world_size / loaded.step.target_tokens
         last = len(loaded.micro_batches) - 1
         for i, batch in enumerate(loaded.micro_batches):
@@ -133,13 +134,13 @@ class Engine:
                 loss = self._engine(batch.to(self.device))
             beat("backward")
             self._engine.backward(loss.total * scale, scale_wrt_gas=False)
-            totals[:-WISHES] += torch.cat(
+            totals[:-STOP_COLUMNS] += torch.cat(
                 [loss.per_task.double(), loss.counts.double()]
             )  # stays on the device: no wait
         beat("reduce")
-        wished = wish()
-        totals[-3], totals[-2] = wished is not Wish.GO_ON, wished is Wish.PERSON
-        totals[-1] = wished is Wish.DISOWNED
+        request = stop()
+        totals[-3], totals[-2] = request is not StopRequest.NONE, request is StopRequest.USER
+        totals[-1] = request is StopRequest.DISOWNED
         return self._reduce(totals)
 
     def accumulate(self, batch: PackedBatch) -> None:
@@ -185,11 +186,11 @@ class Engine:
         Each is summed by one rank alone, and their sums are added in their order: the same on any number of ranks.
         """
         self._engine.eval()
-        table = torch.zeros(len(share), self.world_size, 2 * len(TRAINABLE_NAMES) + WISHES, dtype=torch.float64)
+        table = torch.zeros(len(share), self.world_size, 2 * len(TRAINABLE_NAMES) + STOP_COLUMNS, dtype=torch.float64)
         table = table.to(self.device)
         for i, batch in enumerate(share):
             loss = self._engine(batch.to(self.device))
-            table[i, self.rank, :-WISHES] = torch.cat([loss.per_task.double(), loss.counts.double()])
+            table[i, self.rank, :-STOP_COLUMNS] = torch.cat([loss.per_task.double(), loss.counts.double()])
         dist.all_reduce(table)
         return self._totals(table.flatten(0, 1)[:number].cpu().sum(dim=0))
 
@@ -215,7 +216,7 @@ class Engine:
         """Lets go of DeepSpeed's hooks and buffers: for a process that makes another engine."""
         self._engine.destroy()
 
-    def save(self, folder: Path, tag: str) -> Files:
+    def save(self, folder: Path, tag: str) -> BigchemCheckpointEngine:
         """Writes this rank's files to folder/tag, with DeepSpeed's own names. What was written, or why not all was."""
         self._files.begin()
         names = {GROUP_NAMES: self._group_names}
@@ -228,7 +229,7 @@ class Engine:
         precision = self.config.train.precision
         same_ranks = manifest.world_size == self.world_size or self.zero_stage == 0  # stage 0 divides nothing
         if (manifest.zero_stage, manifest.precision) != (self.zero_stage, precision) or not same_ranks:
-            elastic.convert(self._engine, self.zero_stage, checkpoint, manifest)
+            reshard.convert(self._engine, self.zero_stage, checkpoint, manifest)
             return True
         groups = self._engine.optimizer.param_groups
         configured = [{key: value for key, value in group.items() if key != "params"} for group in groups]
@@ -237,9 +238,9 @@ class Engine:
             raise UserError("DeepSpeed could not load the checkpoint", str(checkpoint))
         for group, fields in zip(self._engine.optimizer.param_groups, configured, strict=True):
             group.update(fields)
-        elastic.place_steps(self._optimizer)  # by the configuration's `fused`, not the checkpoint's
+        reshard.place_steps(self._optimizer)  # by the configuration's `fused`, not the checkpoint's
         if self.zero_stage < 3:  # there no rank has them whole
-            elastic.restore_weights(self._engine, ZeroFiles(checkpoint, manifest))
+            reshard.restore_weights(self._engine, ZeroFiles(checkpoint, manifest))
         return False
 
     def _reduce(self, totals: torch.Tensor) -> StepLoss:
@@ -249,5 +250,5 @@ class Engine:
     @staticmethod
     def _totals(reduced: torch.Tensor) -> StepLoss:
         n = len(TRAINABLE_NAMES)
-        stop, by_person, disowned = (bool(flag > 0) for flag in reduced[-WISHES:])
+        stop, by_person, disowned = (bool(flag > 0) for flag in reduced[-STOP_COLUMNS:])
         return StepLoss(reduced[:n], reduced[n : 2 * n], stop, by_person, disowned)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from bigchem.plan.states import States
+from bigchem.plan.memory.states import States
 from bigchem.train.engine import Engine
 
 _GRADIENTS = [
@@ -24,7 +24,7 @@ _STAGING = [
 """Where DeepSpeed 0.19's optimizers keep them; each has some of these."""
 
 
-def held(engine: Engine) -> States:
+def measured_states(engine: Engine) -> States:
     """Bytes of this rank's states, on device and host together, each storage counted once. In the middle of a step:
     after the backward pass of a micro-batch that is not its last."""
     zero: Any = engine.zero_optimizer

@@ -6,12 +6,12 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from bigchem.data.shards import Data
-from bigchem.data.tokenizer import Tokenizer
-from bigchem.errors import UserError
-from bigchem.model.hf_config import read_shape
+from bigchem.base.errors import UserError
+from bigchem.data.storage.shards import Data
+from bigchem.data.text.tokenizer import Tokenizer
 from bigchem.model.presets import Shape
-from bigchem.model.weight_files import check_weights
+from bigchem.model.weights.files import check_weights
+from bigchem.model.weights.hf_config import read_shape
 
 
 def check_initial(folder: Path, data: Data) -> None:
@@ -19,7 +19,7 @@ def check_initial(folder: Path, data: Data) -> None:
     token ids."""
     shape = read_shape(folder)
     if not check_weights(folder, shape):
-        from bigchem.model.pretrained import check_pickles
+        from bigchem.model.weights.pretrained import check_pickles
 
         check_pickles(folder, shape)
     check_vocabulary(folder, data)

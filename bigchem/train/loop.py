@@ -12,37 +12,37 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from bigchem.base.errors import UserError
 from bigchem.config import NotifyConfig, RunConfig
 from bigchem.data.loader import LoadedStep, Loader
-from bigchem.data.plan import Cost, flops_cost, open_data
-from bigchem.data.shards import Data
-from bigchem.data.tokenizer import Tokenizer
-from bigchem.errors import UserError
+from bigchem.data.step_plan import Cost, flops_cost, open_data
+from bigchem.data.storage.shards import Data
+from bigchem.data.text.tokenizer import Tokenizer
 from bigchem.model import presets
 from bigchem.model.flops import training_flops
+from bigchem.run.lifecycle import EXIT_REQUEUE, End, State, Writer
+from bigchem.run.notify import StallNotifier
+from bigchem.run.ownership import Claim, OwnershipWatch
+from bigchem.run.state import progress, read_state, write_state
 from bigchem.train import schedule, worst_case
-from bigchem.train.best import Best
-from bigchem.train.clock import Clock, end_moves, is_limit_signal, job_end, validations
-from bigchem.train.device_beats import device_beats
+from bigchem.train.checkpoint.best import Best
+from bigchem.train.checkpoint.probe import Probe
+from bigchem.train.collectives import on_rank0, ranks, say
 from bigchem.train.engine import Engine, StepLoss
-from bigchem.train.events import go_back, keys_of, tell_end
-from bigchem.train.health import Bad, Health, RollBacks
-from bigchem.train.ledger import Ledger
-from bigchem.train.lifecycle import EXIT_AGAIN, End, State, Writer
-from bigchem.train.model import build, peak_flops, record, with_local_weights
-from bigchem.train.notify import Stall
-from bigchem.train.ownership import Claim, Lookout
-from bigchem.train.pace import Pace
-from bigchem.train.probe import Probe
-from bigchem.train.profile import Profiler
-from bigchem.train.ranks import on_rank0, ranks, say
-from bigchem.train.saving import Done, Saved, Saver
-from bigchem.train.signals import StopFlag, Wish
-from bigchem.train.state import progress, read_state, write_state
-from bigchem.train.stopwatch import Stopwatch
-from bigchem.train.tracking import Tracker
+from bigchem.train.health.device_progress import device_progress_of
+from bigchem.train.health.events import keys_of, report_end, skipped_step
+from bigchem.train.health.signals import StopFlag, StopRequest
+from bigchem.train.health.step_guard import BadStep, RollBacks, StepGuard
+from bigchem.train.health.stopwatch import Stopwatch
+from bigchem.train.health.stragglers import StragglerMonitor
+from bigchem.train.health.time_limit import TimeLimit, end_moves, is_limit_signal, job_end, validations
+from bigchem.train.health.watchdog import Requeue, Watchdog
+from bigchem.train.logging.ledger import Ledger
+from bigchem.train.logging.profiler import Profiler
+from bigchem.train.logging.tracker import Tracker
+from bigchem.train.model_factory import build, peak_flops, record, with_local_weights
+from bigchem.train.saving import Saver, SaveResult, TrainingPosition
 from bigchem.train.validation import Validation
-from bigchem.train.watchdog import Requeue, Watchdog
 
 
 @dataclass(frozen=True)
@@ -75,42 +75,42 @@ class Run:
     saver: Saver
     flag: StopFlag
     watchdog: Watchdog
-    clock: Clock
+    clock: TimeLimit
     roll_backs: RollBacks
     claim: Claim
-    lookout: Lookout
+    lookout: OwnershipWatch
 
-    def wish(self) -> Wish:
+    def stop_request(self) -> StopRequest:
         """What this rank wants: what a signal said, or on rank 0, whose clock counts for all, to be in time, and to
         leave a run that is another attempt's."""
         if self.engine.rank == 0 and self.lookout.lost(time.monotonic()):
-            return Wish.DISOWNED
-        if self.flag.wish is Wish.GO_ON and self.engine.rank == 0 and self.late():
-            return Wish.MAKE_WAY
-        return self.flag.wish
+            return StopRequest.DISOWNED
+        if self.flag.request is StopRequest.NONE and self.engine.rank == 0 and self.late():
+            return StopRequest.PREEMPTED
+        return self.flag.request
 
     def late(self) -> str | None:
-        """See Clock.late."""
+        """See TimeLimit.late."""
         return self.clock.late(time.time(), self.watchdog.clock.stopped_s)
 
 
 @dataclass(frozen=True)
-class Taken:
+class StepResult:
     """One step: its loss, learning rate and gradient norm. bad: why it was left out."""
 
     loss: StepLoss
     lr: float
     grad_norm: float
-    bad: Bad | None
+    bad: BadStep | None
 
 
 def train(
     config: RunConfig,
     device: torch.device,
-    requeue: Requeue = lambda lead: EXIT_AGAIN,
+    requeue: Requeue = lambda lead: EXIT_REQUEUE,
     claim: Claim | None = None,
 ) -> Outcome:
-    """Trains until the last step or a wish to stop. The process group is up; every rank calls this.
+    """Trains until the last step or a request to stop. The process group is up; every rank calls this.
 
     A run folder that holds a published checkpoint is resumed from its newest one. requeue: see Watchdog. claim: on the
     run; None where no launcher made one.
@@ -122,10 +122,10 @@ def train(
     with ExitStack() as stack:
         flag = stack.enter_context(StopFlag(tell=rank == 0))
         unwatched = stack.enter_context(ExitStack())  # left after the watchdog: the last copy may take hours
-        hang_s, beats = config.health.hang_s, device_beats(device)
-        look = Stall(config.run_dir, config.notify if rank == 0 else NotifyConfig()).look
+        hang_s, beats = config.health.hang_s, device_progress_of(device)
+        look = StallNotifier(config.run_dir, config.notify if rank == 0 else NotifyConfig()).look
         watchdog = stack.enter_context(Watchdog(config.run_dir, rank, world_size, hang_s, requeue, beats, claim, look))
-        clock = Clock(job_end(os.environ, time.time()), time.time(), moves=end_moves(os.environ))
+        clock = TimeLimit(job_end(os.environ, time.time()), time.time(), moves=end_moves(os.environ))
         watchdog.beat("download")
         config = with_local_weights(config)
         watchdog.beat("prepare")
@@ -146,7 +146,7 @@ def train(
         if advice := loader.plan.advice(data):
             say(advice)
         worst_case.check(engine, config, loader.plan, model.shape)
-        lookout = Lookout(claim)
+        lookout = OwnershipWatch(claim)
         run = Run(
             config, model.shape, data, cost, loader, engine, saver, flag, watchdog, clock, RollBacks(), claim, lookout
         )
@@ -162,10 +162,10 @@ def attempt(run: Run) -> Outcome | None:
     watchdog.beat("resume")
     done, state = saver.resume()
     say(f"from step {done.steps}, example {done.examples}" if done.steps else "from the start")
-    health = Health(config.health, state.get("health", {}))
+    health = StepGuard(config.health, state.get("health", {}))
     validation = Validation(config, engine, run.data, run.cost, Best.of(config, state))
     ledger = Ledger(config, rank, done.steps)
-    pace = Pace(config, engine.device)
+    pace = StragglerMonitor(config, engine.device)
     with ExitStack() as stack:
         peak = peak_flops(config.train.precision, engine.device)
         tracker = stack.enter_context(
@@ -191,9 +191,9 @@ def attempt(run: Run) -> Outcome | None:
             taken = take_step(run, health, loaded, done.steps, pace.stopwatch)
 
             watchdog.beat("log")
-            done = Done(done.steps + 1, loaded.step.stop, done.tokens + loaded.step.tokens)
+            done = TrainingPosition(done.steps + 1, loaded.step.stop, done.tokens + loaded.step.tokens)
             ledger.add(done.steps, loader, loaded)
-            if taken.bad and must_go_back(run, health, loaded, done.steps, taken.bad):
+            if taken.bad and must_roll_back(run, health, loaded, done.steps, taken.bad):
                 return None
             step_s = watchdog.clock() - begun
             watchdog.beat("profile")
@@ -222,28 +222,28 @@ def attempt(run: Run) -> Outcome | None:
     return conclude(run, done.steps, validation.over, by_person)
 
 
-def take_step(run: Run, health: Health, loaded: LoadedStep, number: int, stopwatch: Stopwatch) -> Taken:
+def take_step(run: Run, health: StepGuard, loaded: LoadedStep, number: int, stopwatch: Stopwatch) -> StepResult:
     """Forward, backward and the optimizer's step number `number` (from 0), unless loss or gradient are bad."""
     config, engine = run.config, run.engine
     run.clock.validations = validations(number + 1, config.validation.every, config.train.steps)
     seed = dropout_seed(config.seed, number, engine.rank)
-    loss = engine.forward_backward(loaded, seed, run.wish, stopwatch, run.watchdog.beat)
+    loss = engine.forward_backward(loaded, seed, run.stop_request, stopwatch, run.watchdog.beat)
     if loss.disowned:
         on_rank0(run.claim.check)  # raises everywhere, with the reason
     bad = health.judge_loss(loss.mean)
     lr = config.optimizer.lr * schedule.multiplier(config.schedule, number, config.train.steps)
     run.watchdog.beat("optimizer")
     grad_norm = engine.optimizer_step(lr, skip=bad is not None)
-    return Taken(loss, lr, grad_norm, health.judge_step(loss.mean, grad_norm, bad))
+    return StepResult(loss, lr, grad_norm, health.judge_step(loss.mean, grad_norm, bad))
 
 
-def must_go_back(run: Run, health: Health, loaded: LoadedStep, number: int, bad: Bad) -> bool:
+def must_roll_back(run: Run, health: StepGuard, loaded: LoadedStep, number: int, bad: BadStep) -> bool:
     """Tells that a step was left out; whether there were too many in a row. UserError if that cannot be mended."""
     keys = keys_of(run.loader, loaded.step)
-    return go_back(run.config, number, bad, health, run.roll_backs, run.saver.newest, keys)
+    return skipped_step(run.config, number, bad, health, run.roll_backs, run.saver.newest, keys)
 
 
-def save(run: Run, done: Done, state: dict[str, Any], *, final: bool) -> Saved:
+def save(run: Run, done: TrainingPosition, state: dict[str, Any], *, final: bool) -> SaveResult:
     """Publishes a checkpoint; the clock learns what that takes."""
     run.watchdog.beat("save")
     saved = run.saver.save(done, state, final=final)
@@ -271,7 +271,7 @@ def conclude(run: Run, done: int, early: str | None, by_person: bool) -> Outcome
         print(f"{early}; ended after step {done} of {steps}", flush=True)
     elif done < steps:
         reason = run.flag.received or run.late() or "another rank was told to"
-        tell_end(config.run_dir, done, newest, reason)
+        report_end(config.run_dir, done, newest, reason)
     run.claim.end(Writer.RANK_0, how, reason, step=newest, steps=steps, **words)
     return outcome
 

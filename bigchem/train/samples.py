@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from bigchem.data.batches import Step
 from bigchem.data.loader import Loader, pack
-from bigchem.data.shards import Data
-from bigchem.data.tokenizer import EOS, PAD, Tokenizer
+from bigchem.data.order.steps import Step
+from bigchem.data.storage.shards import Data
+from bigchem.data.text.tokenizer import EOS, PAD, Tokenizer
 from bigchem.tasks import TRAINABLE_NAMES
+from bigchem.train.checkpoint.probe import unpacked
 from bigchem.train.engine import Engine
-from bigchem.train.probe import unpacked
 
 MAX_TOKENS = 64
 """Longest prediction: each token costs a forward pass over all of them, for nothing is cached."""

@@ -1,4 +1,4 @@
-"""Saving a run and resuming it: between the engine, which writes and reads, and checkpoint.py, which publishes."""
+"""Saving a run and resuming it: between the engine, which writes, and checkpoint/store.py, which publishes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bigchem.base.errors import UserError
+from bigchem.base.progress import amount
 from bigchem.config import RunConfig
-from bigchem.errors import UserError
-from bigchem.progress import amount
-from bigchem.train import checkpoint, events
-from bigchem.train.best import kept_step
-from bigchem.train.checkpoint import Manifest
-from bigchem.train.copying import Copies
+from bigchem.run.ownership import Claim
+from bigchem.train.checkpoint import store
+from bigchem.train.checkpoint.best import kept_step
+from bigchem.train.checkpoint.mirror import Mirror
+from bigchem.train.checkpoint.probe import Probe, agree
+from bigchem.train.checkpoint.store import Manifest
+from bigchem.train.collectives import gathered, on_rank0, ranks, say
 from bigchem.train.engine import Engine
-from bigchem.train.ownership import Claim
-from bigchem.train.probe import Probe, agree
-from bigchem.train.ranks import gathered, on_rank0, ranks, say
+from bigchem.train.health import events
 
 
 @dataclass(frozen=True)
-class Done:
+class TrainingPosition:
     """How far a run is: optimizer steps, examples consumed by all ranks together, and their real tokens."""
 
     steps: int = 0
@@ -33,7 +34,7 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Saved:
+class SaveResult:
     """What a save cost: seconds that training stood still, and bytes on the disk. path: None where it failed."""
 
     seconds: float
@@ -61,12 +62,12 @@ class Saver:
         self._config, self._engine, self._probe = config, engine, probe
         self._data_fingerprint, self._hf_config = data_fingerprint, hf_config
         self._folder = config.run_dir / "checkpoints"
-        self._copies = Copies(config.checkpoint, config.name, self._told_copy)
+        self._copies = Mirror(config.checkpoint, config.name, self._told_copy)
         self._sweeper = ThreadPoolExecutor(1)
         self._swept = self._sweeper.submit(lambda: None)
         self.newest = 0
 
-    def save(self, done: Done, state: dict[str, Any], *, final: bool = False) -> Saved:
+    def save(self, done: TrainingPosition, state: dict[str, Any], *, final: bool = False) -> SaveResult:
         """Publishes a checkpoint. state: see Manifest.
 
         Where a rank cannot write, all ranks agree on it, what was written is removed and the run goes on. final: there
@@ -82,8 +83,8 @@ class Saver:
                 f"lower optimizer.lr; {self._last_good()}",
             )
         begun_writing = time.monotonic()
-        name = checkpoint.step_name(done.steps)
-        partial = self._folder / (name + checkpoint.PARTIAL)
+        name = store.step_name(done.steps)
+        partial = self._folder / (name + store.PARTIAL)
 
         def prepare() -> None:
             self._claim.check()
@@ -102,7 +103,7 @@ class Saver:
 
         def publish() -> None:
             self._claim.check()  # again: writing may have taken minutes
-            checkpoint.publish(self._folder, partial, manifest, written)
+            store.publish(self._folder, partial, manifest, written)
 
         if not failures:
             try:
@@ -112,18 +113,18 @@ class Saver:
         if failures:
             on_rank0(lambda: shutil.rmtree(partial, ignore_errors=True))
             self._tell_failure(done.steps, failures[0], final=final)
-            return Saved(time.monotonic() - begun, 0, None)
+            return SaveResult(time.monotonic() - begun, 0, None)
         self.newest = done.steps
         size = on_rank0(lambda: self._tidy(self._folder / name, kept_step(state)))
         now = time.monotonic()
         seconds, cost = now - begun, _cost(size, now - begun_writing)
         say(f"checkpoint after step {done.steps}: {cost}; training stood still for {seconds:.2f} s")
-        return Saved(seconds, size, self._folder / name)
+        return SaveResult(seconds, size, self._folder / name)
 
-    def resume(self) -> tuple[Done, dict[str, Any]]:
+    def resume(self) -> tuple[TrainingPosition, dict[str, Any]]:
         """Loads the newest checkpoint that is as its manifest says, if there is any: how far it is, and its state (see
         Manifest). Damaged ones are set aside. UserError if none is good, or if it belongs to another model or data."""
-        if lost := on_rank0(lambda: checkpoint.mend_latest(self._folder)):
+        if lost := on_rank0(lambda: store.repair_latest(self._folder)):
             line = f"`latest` names {lost}, which is not there: it now names the newest checkpoint"
             self._tell(0, "checkpoint damaged", "mended", line)
         while (newest := on_rank0(self._newest)) is not None:
@@ -138,25 +139,25 @@ class Saver:
                 if damage is None:
                     return self._load(newest, found)
                 found = damage
-            on_rank0(lambda path=newest: checkpoint.set_aside(path))  # type: ignore[misc]
+            on_rank0(lambda path=newest: store.set_aside(path))  # type: ignore[misc]
             before = on_rank0(self._newest)
             going = "none is left" if before is None else f"going on from {before.name}"
-            line = f"{newest.name}: {found}: {going}; it is kept as {newest.name}{checkpoint.DAMAGED}"
-            self._tell(checkpoint.step_of(newest), "checkpoint damaged", going, line)
-        if aside := on_rank0(lambda: checkpoint.damaged(self._folder)):
+            line = f"{newest.name}: {found}: {going}; it is kept as {newest.name}{store.DAMAGED}"
+            self._tell(store.step_of(newest), "checkpoint damaged", going, line)
+        if aside := on_rank0(lambda: store.damaged(self._folder)):
             raise UserError(
                 f"no checkpoint is good: {', '.join(path.name for path in aside)}",
                 str(self._folder),
                 "restore one from a copy under its old name; or remove them, to start from the beginning",
             )
-        return Done(), {}
+        return TrainingPosition(), {}
 
     def close(self) -> None:
         """Waits for the last copy and the last removal."""
         self._copies.close()
         self._sweeper.shutdown()
 
-    def _manifest(self, done: Done, probe_loss: float, state: dict[str, Any]) -> Manifest:
+    def _manifest(self, done: TrainingPosition, probe_loss: float, state: dict[str, Any]) -> Manifest:
         return Manifest(
             step=done.steps,
             position=done.examples,
@@ -176,8 +177,8 @@ class Saver:
         bytes are 0 then."""
         try:
             self._copies.add(new, best)
-            checkpoint.give_up(self._folder, self._config.checkpoint, best, held=self._copies.busy)
-            self._swept = self._sweeper.submit(checkpoint.sweep, self._folder)  # gigabytes take a while to remove
+            store.doom_superseded(self._folder, self._config.checkpoint, best, held=self._copies.busy)
+            self._swept = self._sweeper.submit(store.remove_doomed, self._folder)  # gigabytes take a while to remove
             return Manifest.read(new).bytes
         except (OSError, UserError) as error:
             print(f"{new.name} is published, tidying up after it failed: {_line(error)}; training goes on", flush=True)
@@ -206,15 +207,15 @@ class Saver:
         events.record(self._config.run_dir, self.newest, "copy failed", "training goes on", line)
 
     def _last_good(self) -> str:
-        return f"the last good one is {checkpoint.step_name(self.newest)}" if self.newest else "there is none before it"
+        return f"the last good one is {store.step_name(self.newest)}" if self.newest else "there is none before it"
 
     def _newest(self) -> Path | None:
-        found = checkpoint.folders(self._folder)
-        if found or checkpoint.damaged(self._folder):
+        found = store.folders(self._folder)
+        if found or store.damaged(self._folder):
             return found[-1] if found else None
         return self._copies.fetch(self._folder)
 
-    def _load(self, newest: Path, manifest: Manifest) -> tuple[Done, dict[str, Any]]:
+    def _load(self, newest: Path, manifest: Manifest) -> tuple[TrainingPosition, dict[str, Any]]:
         begun = time.monotonic()
         converted = self._engine.load(newest, manifest)
         self._prove(newest, manifest)
@@ -227,7 +228,7 @@ class Saver:
                 + f": converted in {time.monotonic() - begun:.1f} s"
             )
         self.newest = manifest.step
-        return Done(manifest.step, manifest.position, manifest.tokens), manifest.state
+        return TrainingPosition(manifest.step, manifest.position, manifest.tokens), manifest.state
 
     def _prove(self, newest: Path, manifest: Manifest) -> None:
         """UserError unless the loaded weights give the probe the loss that the engine recorded when it saved."""
@@ -250,7 +251,7 @@ def _line(error: BaseException) -> str:
 def _read(path: Path) -> Manifest | str:
     try:
         return Manifest.read(path)
-    except checkpoint.DamagedError as error:
+    except store.DamagedError as error:
         return error.what
 
 

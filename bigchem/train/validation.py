@@ -14,14 +14,14 @@ import numpy as np
 import torch.distributed as dist
 
 from bigchem.config import RunConfig
-from bigchem.data.batches import Step, deal
 from bigchem.data.loader import Loader, pack
-from bigchem.data.order import Flat
-from bigchem.data.plan import Cost
-from bigchem.data.shards import Data
-from bigchem.train.best import Best, validated_tasks
+from bigchem.data.order.examples import Flat
+from bigchem.data.order.steps import Step, deal
+from bigchem.data.step_plan import Cost
+from bigchem.data.storage.shards import Data
+from bigchem.train.checkpoint.best import Best, validated_tasks
+from bigchem.train.collectives import say
 from bigchem.train.engine import Engine
-from bigchem.train.ranks import say
 from bigchem.train.samples import Sample, Samples
 
 SEED = 0x5EED
@@ -29,7 +29,7 @@ SEED = 0x5EED
 
 
 @dataclass(frozen=True)
-class Validated:
+class ValidationResult:
     """What one validation found. loss: the mean over tasks. seconds: how long training stood still for it."""
 
     step: int
@@ -84,7 +84,7 @@ class Validation:
             f"best {best.value:.4f} at step {best.step}"
         )
 
-    def after(self, step: int) -> Validated | None:
+    def after(self, step: int) -> ValidationResult | None:
         """Validates if it is time to after `step` steps."""
         every = self._config.validation.every
         self.improved = False
@@ -97,7 +97,7 @@ class Validation:
         self._before, self.best = self.best, self.best.after(step, value)
         self.improved = self.best.keep and self.best.step == step
         samples = self._samples.predict(self._engine)
-        found = Validated(step, loss, by_task, samples, time.monotonic() - begun)
+        found = ValidationResult(step, loss, by_task, samples, time.monotonic() - begun)
         say(self._told(found, value))
         return found
 
@@ -106,7 +106,7 @@ class Validation:
         if self.improved and not published:
             self.best, self.improved = self._before, False
 
-    def _told(self, found: Validated, value: float) -> str:
+    def _told(self, found: ValidationResult, value: float) -> str:
         best = self.best
         tasks = "  ".join(f"{task} {loss:.4f}" for task, loss in found.by_task.items())
         new = best.step == found.step

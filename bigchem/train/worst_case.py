@@ -15,18 +15,18 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from bigchem.base.errors import UserError
+from bigchem.base.progress import amount
 from bigchem.config import RunConfig
-from bigchem.data.batches import Step, accumulation
 from bigchem.data.loader import LoadedStep, pack
-from bigchem.data.plan import Plan
+from bigchem.data.order.steps import Step, accumulation
 from bigchem.data.ragged import IntArray
-from bigchem.errors import UserError
+from bigchem.data.step_plan import Plan
 from bigchem.model.presets import Shape
-from bigchem.plan.memory import Memory, memory
-from bigchem.plan.worst import longest_batch, setup_of
-from bigchem.progress import amount
+from bigchem.plan.memory.peak import Memory, memory
+from bigchem.plan.memory.worst_case import longest_batch, setup_of
+from bigchem.train.collectives import say
 from bigchem.train.engine import Engine
-from bigchem.train.ranks import say
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Peak:
     """The most memory that the micro-batch took on any rank.
 
     peak: bytes; on a GPU all that was allocated, on a CPU what resident memory grew by. room: bytes of a GPU. plan: the
-    bytes that bigchem/plan/memory.py gives for the same.
+    bytes that bigchem/plan/memory/peak.py gives for the same.
     """
 
     lengths: IntArray

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from bigchem import program
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
+from bigchem.cli import program
 from slurm.testbed import conf
 from slurm.testbed.bed import Bed, missing
 

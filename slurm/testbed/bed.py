@@ -17,8 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bigchem import strict
-from bigchem.errors import UserError
+from bigchem.base import atomic
+from bigchem.base.errors import UserError
 from slurm.testbed import conf, node, sacct
 
 SOCKET = "/spool-node99/node99_10000000.4294967291"
@@ -146,7 +146,7 @@ class Bed:
             **{f"bin/{name}": self._wrapper(name) for name in LISTENERS if _which(name)},
         }
         for name, text in texts.items():
-            strict.write_atomically(self.folder / name, text)
+            atomic.write_atomically(self.folder / name, text)
         for program in (self.folder / "bin").iterdir():
             program.chmod(0o755)
 
@@ -201,7 +201,7 @@ class Bed:
                 start_new_session=True,
                 preexec_fn=node.die_with_parent if tied else None,  # noqa: PLW1509  two system calls, no lock
             )
-        strict.write_atomically(self.folder / "run" / f"{name}.pid", str(process.pid))
+        atomic.write_atomically(self.folder / "run" / f"{name}.pid", str(process.pid))
 
     def _running(self, name: str) -> int | None:
         """The pid of a daemon, if it runs: a process of that number that names this folder in its command."""

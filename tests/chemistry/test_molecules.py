@@ -9,7 +9,7 @@ import pytest
 from rdkit import Chem
 
 from bigchem.chemistry import canonical, comparable, crowded, inchi_key, parse, same_molecule
-from bigchem.evaluate.molecules import compare
+from bigchem.evaluate.metrics.molecules import compare
 
 ALTERNATING = (
     "O=C(C[C@]1(c2ccc(-c3ccc(F)cc3)cc2)C2CC3CC1CC(C2)[C@H]3O)N1CC(O)C1",

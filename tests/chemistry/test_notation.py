@@ -8,17 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigchem.chemistry import (
-    REPAIRS,
-    STRIP,
-    NotationError,
-    is_selfies,
-    joined,
-    parse,
-    read,
-    read_answer,
-    try_parse,
-)
+from bigchem.chemistry import REPAIRS, STRIP, NotationError, is_selfies, joined, parse, read, read_answer, try_parse
 from bigchem.chemistry.tokens import atom_starts
 
 

@@ -39,3 +39,8 @@ def published(*parts: str) -> str:
     if not file.is_file():
         pytest.skip(f"no {'/'.join(parts)}: set BIGCHEM_DATA")
     return str(file)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, by its path in it."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

@@ -7,7 +7,7 @@ from collections import Counter
 from rdkit import Chem
 
 from bigchem.data.sources.base import Row, SourceConfig
-from bigchem.data.sources.synthetic import Synthetic
+from bigchem.data.sources.synthetic.corpus import Synthetic
 
 ROWS = 3000
 

@@ -9,9 +9,9 @@ import pytest
 from datasets import Dataset
 from reading import config, read, write
 
-from bigchem import strict
+from bigchem.base import toml
+from bigchem.base.errors import UserError
 from bigchem.data.sources.base import Row, SourceConfig
-from bigchem.errors import UserError
 
 INSTRUCTIONS = [
     {"input": "[C][C][O]", "output": "An alcohol.", "metadata": {"task": "description", "split": "train"}},
@@ -64,7 +64,7 @@ def test_a_task_name_that_is_not_mapped_is_rejected_with_the_option(tmp_path: Pa
 )
 def test_options_that_mean_nothing_are_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        strict.validate(SourceConfig, {"split": "train", **fields}, "recipe.toml")
+        toml.validate(SourceConfig, {"split": "train", **fields}, "recipe.toml")
 
 
 def test_src_and_tgt_of_opennmt_are_reactions_both_ways(tmp_path: Path) -> None:

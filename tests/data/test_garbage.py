@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import config, read, write
 
+from bigchem.base.errors import UserError
 from bigchem.data.sources import READERS, read_rows, reader
 from bigchem.data.sources.base import Record, RowError, SourceConfig
-from bigchem.errors import UserError
 from bigchem.tasks import TRAINABLE_NAMES
 
 LINE_FORMATS = sorted(set(READERS) - {"synthetic", "datasets"})

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from bigchem.base.errors import UserError
 from bigchem.chemistry.tokens import atom_starts
 from bigchem.config import DataConfig, SpansConfig
 from bigchem.data import loader as loader_module
-from bigchem.data.batches import Step
 from bigchem.data.loader import LoadedStep, Loader, pack
-from bigchem.data.shards import Data
-from bigchem.data.tokenizer import EOS, Tokenizer
-from bigchem.errors import UserError
+from bigchem.data.order.steps import Step
+from bigchem.data.storage.shards import Data
+from bigchem.data.text.tokenizer import EOS, Tokenizer
 from bigchem.tasks import task_id
 
 CONFIG = DataConfig(global_tokens=2000, micro_tokens=1000, max_source_tokens=300, max_target_tokens=300)

@@ -116,7 +116,7 @@ ACCEPTED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("ignored: activation_checkpointing: use train.checkpoint_activations",),
     ),
     "activation checkpointing that is off": (z2(activation_checkpointing={"partition_activations": False}), ()),
-    "autotuning": (z2(autotuning={"enabled": True, "fast": False}), ("ignored: autotuning: use tools/zero_plan.py",)),
+    "autotuning": (z2(autotuning={"enabled": True, "fast": False}), ("ignored: autotuning: use bigchem plan",)),
     "random LTD": (z2(data_efficiency={"enabled": True, "seed": 1}), ("ignored: data_efficiency",)),
     "loggers": (
         z2(tensorboard={"enabled": True}, wandb={"enabled": False}, steps_per_print=10, wall_clock_breakdown=False),

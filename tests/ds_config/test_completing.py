@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from bigchem import shipped
+from bigchem.base import resources
+from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
 from bigchem.ds_config import ds_config_for, zero_stage
-from bigchem.errors import UserError
 
-SHIPPED = sorted(p.stem for p in shipped.folder("ds_configs").glob("*.json"))
+SHIPPED = sorted(p.stem for p in resources.folder("ds_configs").glob("*.json"))
 
 
 def run(ds_config: str, **train: object) -> RunConfig:
@@ -27,9 +27,9 @@ def test_deepspeed_accepts_every_shipped_file(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_files_hold_nothing_that_the_run_configuration_owns(name: str) -> None:
-    table = json.loads(shipped.find("ds_configs", name, ".json").read_text())
+    table = json.loads(resources.find("ds_configs", name, ".json").read_text())
     assert set(table) == {"zero_optimization"}
-    assert f"| {name} |" in (shipped.folder("ds_configs") / "README.md").read_text()
+    assert f"| {name} |" in (resources.folder("ds_configs") / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import ACCEPTED, REFUSED
 
+from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
 from bigchem.ds_config import Completed, completed
-from bigchem.ds_config.by_deepspeed import refuse_what_it_refuses
+from bigchem.ds_config.by_deepspeed import check_with_deepspeed
 from bigchem.ds_config.checking import checked
 from bigchem.ds_config.findings import Findings
 from bigchem.ds_config.keys import BF16, FP16, TOP
 from bigchem.ds_config.zero_keys import OFFLOAD_OPTIMIZER, OFFLOAD_PARAM, ZERO, ZERO_ALIASES
-from bigchem.errors import UserError
 
 
 def of(table: Any, folder: Path, world_size: int = 2) -> Completed:
@@ -126,11 +126,11 @@ def test_the_table_knows_every_section_that_deepspeed_has_removed() -> None:
 
 def test_deepspeed_itself_is_asked_about_a_file_of_ones_own_and_not_about_a_shipped_one(tmp_path: Path) -> None:
     found = of({"zero_optimization": {"stage": 2}}, tmp_path)
-    assert refuse_what_it_refuses(found) is None
+    assert check_with_deepspeed(found) is None
     with pytest.raises(UserError, match=r"DeepSpeed refuses it.*stage"):
-        refuse_what_it_refuses(Completed({**found.table, "zero_optimization": {"stage": 7}}, (), found.path))
+        check_with_deepspeed(Completed({**found.table, "zero_optimization": {"stage": 7}}, (), found.path))
     shipped = completed(RunConfig.model_validate({"train": {"ds_config": "zero3"}}), 2)
-    assert refuse_what_it_refuses(Completed({"nonsense": 1}, (), shipped.path)) is None
+    assert check_with_deepspeed(Completed({"nonsense": 1}, (), shipped.path)) is None
 
 
 VALUES = st.recursive(

@@ -14,7 +14,7 @@ def model_dir(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
-    from bigchem.data.tokenizer import Tokenizer
+    from bigchem.data.text.tokenizer import Tokenizer
     from bigchem.model.presets import shape, to_hf_config
 
     folder = tmp_path_factory.mktemp("model")

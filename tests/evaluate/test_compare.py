@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
+from bigchem.base.progress import tables
 from bigchem.evaluate.compare import compare_files, table, to_json
-from bigchem.evaluate.predictions import ReadAs
+from bigchem.evaluate.prediction_files.tables import ReadAs
 from bigchem.evaluate.score import score_file
-from bigchem.progress import tables
 
 
 def written(path, predictions, targets=None, k=1):
@@ -142,7 +142,7 @@ def test_rows_in_another_order_are_joined_by_source_and_target_or_by_a_key(tmp_p
 
 
 def test_what_is_not_available_has_its_remedy_and_no_verdict(tmp_path, monkeypatch):
-    monkeypatch.setattr("bigchem.evaluate.text.find_scibert", lambda: None)
+    monkeypatch.setattr("bigchem.evaluate.metrics.text.find_scibert", lambda: None)
     a = written(tmp_path / "a.jsonl", ["an acid"] * 3, ["an acid"] * 3)
     found = compare_files("captioning", a, a, bootstrap=0)
     bleu = by_metric(found)["bleu4"]

@@ -9,8 +9,8 @@ from rdkit import Chem
 from real_files import REAL_DATA
 
 from bigchem.chemistry import try_parse
-from bigchem.evaluate.definitions import HIGHER_IS_BETTER
-from bigchem.evaluate.molecules import frechet_distance
+from bigchem.evaluate.metrics.molecules import frechet_distance
+from bigchem.evaluate.protocol.definitions import HIGHER_IS_BETTER
 from bigchem.evaluate.published import published as published_rows
 from bigchem.evaluate.score import score_file
 

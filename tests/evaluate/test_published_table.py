@@ -5,9 +5,9 @@ import json
 import pytest
 from real_files import REAL_DATA
 
-from bigchem.evaluate.definitions import PROTOCOL
-from bigchem.evaluate.protocol import Score, score_task
-from bigchem.evaluate.published import beside, published
+from bigchem.evaluate.protocol.definitions import PROTOCOL
+from bigchem.evaluate.protocol.score_task import Score, score_task
+from bigchem.evaluate.published import comparison_tables, published
 
 RESCORED = REAL_DATA.parent / "published" / "rescored.json"
 
@@ -47,7 +47,7 @@ def test_ones_own_row_is_the_last_of_each_table():
         Score("captioning", "bleu2", None, None, None, 0, "x"),
         Score("captioning", "rouge1", 0.9, None, None, 1, "x", group="class 1"),
     ]
-    lines = beside(scores, "mine").splitlines()
+    lines = comparison_tables(scores, "mine").splitlines()
     assert lines[2].startswith("| model | n | bleu2 | bleu4 | rouge1 |")
     assert "| T5-base, as printed | 3,300 | 0.511 | 0.423 | 0.607 | 0.451 | 0.550 | 0.539 |" in lines
     assert lines[-3] == "| **mine** | 12 | - | - | 0.512 | - | - | - |"
@@ -55,4 +55,4 @@ def test_ones_own_row_is_the_last_of_each_table():
 
 
 def test_other_tasks_have_no_table():
-    assert beside(score_task("forward", ["C"], ["C"], [["C"]]), "mine") == ""
+    assert comparison_tables(score_task("forward", ["C"], ["C"], [["C"]]), "mine") == ""

@@ -6,10 +6,10 @@ import json
 import re
 from pathlib import Path
 
+from bigchem.base.progress import Progress
 from bigchem.config import EvaluateConfig
-from bigchem.data.shards import Data
+from bigchem.data.storage.shards import Data
 from bigchem.evaluate.run import Subject, evaluate
-from bigchem.progress import Progress
 
 PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
 

@@ -7,12 +7,12 @@ import json
 import pytest
 from rich.console import Console
 
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
 from bigchem.evaluate.compare import compare_files
-from bigchem.evaluate.predictions import ReadAs, read_examples
-from bigchem.evaluate.protocol import Score
+from bigchem.evaluate.prediction_files.tables import ReadAs, read_examples
+from bigchem.evaluate.protocol.score_task import Score
 from bigchem.evaluate.score import score_file
-from bigchem.evaluate.shown import class_table, markdown, table, to_json
+from bigchem.evaluate.score_tables import class_table, markdown, table, to_json
 
 MOLT5 = 'SMILES\tground truth\toutput\nCC\t"a\u2028b\tb"c\nCO\td, e\t\n'
 READ = (["CC", "CO"], ['"a\u2028b', "d, e"], [['b"c'], [""]])

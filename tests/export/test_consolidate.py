@@ -14,22 +14,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import consolidate
 import pytest
 import torch
 from made_checkpoints import copied, made_run, weights_after
 from small_models import V1_0, V1_1
 from transformers import T5ForConditionalGeneration
 
-from bigchem import program
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
+from bigchem.base.progress import Progress
+from bigchem.cli import program
+from bigchem.cli.main import app
 from bigchem.export import export, model_folder
 from bigchem.export.shards import INDEX
-from bigchem.launch import planning
 from bigchem.model.presets import PRESETS, num_parameters
-from bigchem.model.pretrained import load_pretrained, weights_of
-from bigchem.progress import Progress
-from bigchem.train.checkpoint import Manifest, step_name
+from bigchem.model.weights.pretrained import load_pretrained, weights_of
+from bigchem.plan import from_config
+from bigchem.train.checkpoint.store import Manifest, step_name
 
 ROOT = Path(__file__).parent.parent.parent
 SHAPE = replace(V1_1, vocab_size=97)
@@ -106,10 +106,10 @@ def test_the_pages_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (block,) = re.findall(r"^```console\n(.*?)^```", (ROOT / "docs" / "consolidation.md").read_text(), re.M | re.S)
     for command in block.splitlines():
         program_name, tool, *arguments = shlex.split(command)
-        assert (program_name, tool) == ("python", "tools/consolidate.py")
-        monkeypatch.setattr(sys, "argv", ["consolidate", *arguments])
+        assert (program_name, tool) == ("bigchem", "export")
+        monkeypatch.setattr(sys, "argv", ["bigchem", "export", *arguments])
         with pytest.raises(SystemExit) as stop:
-            program.run(consolidate.app)
+            program.run(app)
         assert stop.value.code == 0, command
         assert T5ForConditionalGeneration.from_pretrained(arguments[1])
 
@@ -245,9 +245,9 @@ def test_a_damaged_file_is_named_with_exit_code_2(
 ) -> None:
     damaged = copied(run, tmp_path / "run")
     damage(damaged / "checkpoints" / step_name(9) / OPTIMIZER_FILE)
-    monkeypatch.setattr(sys, "argv", ["consolidate", str(damaged), str(tmp_path / "out"), *options])
+    monkeypatch.setattr(sys, "argv", ["bigchem", "export", str(damaged), str(tmp_path / "out"), *options])
     with pytest.raises(SystemExit) as stop:
-        program.run(consolidate.app)
+        program.run(app)
     told = capsys.readouterr()
     assert stop.value.code == 2
     assert f"error: {damaged / 'checkpoints' / step_name(9)}: {OPTIMIZER_FILE}" in told.err
@@ -290,9 +290,11 @@ def test_the_tool_prints_json_and_the_card_says_what_the_model_is(
     ]
     (told / "results").mkdir()
     (told / "results" / "results.json").write_text(json.dumps({"step": 9, "split": "test", "metrics": scores}))
-    monkeypatch.setattr(sys, "argv", ["consolidate", str(told), str(tmp_path / "out"), "--step", "latest", "--json"])
+    monkeypatch.setattr(
+        sys, "argv", ["bigchem", "export", str(told), str(tmp_path / "out"), "--step", "latest", "--json"]
+    )
     with pytest.raises(SystemExit) as stop:
-        program.run(consolidate.app)
+        program.run(app)
     assert stop.value.code == 0
     table = json.loads(capsys.readouterr().out)
     assert (table["step"], table["averaged"], list(table["files"])) == (9, [], ["model.safetensors"])
@@ -380,5 +382,5 @@ def test_memory_stays_below_the_largest_parameter_and_a_shard(tmp_path: Path) ->
     command = [sys.executable, "-c", MEMORY, str(run), str(tmp_path / "out")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert int(done.stdout) < ceiling < 4 * num_parameters(shape)
-    assert int(done.stdout) < embedding + planning.CONSOLIDATION  # what the planner tells
+    assert int(done.stdout) < embedding + from_config.CONSOLIDATION  # what the planner tells
     shutil.rmtree(tmp_path)  # it is large

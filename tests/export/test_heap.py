@@ -12,7 +12,7 @@ KEPT = """
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from bigchem.export.heap import returned_when_freed
+from bigchem.export.heap import return_freed_memory
 
 MB = 2**20
 
@@ -20,7 +20,7 @@ def held():
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
     return int(line.split()[1]) * 1024
 
-with returned_when_freed() if sys.argv[1] == "returned" else nullcontext():
+with return_freed_memory() if sys.argv[1] == "returned" else nullcontext():
     for size in range(1, 9):
         bytearray(size * MB)
     before = held()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
 from bigchem.export.shards import INDEX, divide, index, read_size, write_shard
 
 TYPES = st.sampled_from([torch.float32, torch.bfloat16])

@@ -12,12 +12,12 @@ import torch
 from runs import transformers_loss
 from small_models import SOURCE_LENGTHS, TARGET_LENGTHS, V1_0, V1_1, build, sequences
 
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
 from bigchem.export import proof
 from bigchem.export.proof import check_loss, folder_loss, probe_loss
 from bigchem.model.presets import Shape, to_hf_config
-from bigchem.model.pretrained import save_pretrained
-from bigchem.train.checkpoint import Manifest
+from bigchem.model.weights.pretrained import save_pretrained
+from bigchem.train.checkpoint.store import Manifest
 
 PROBE: dict[str, Any] = {
     "sources": [ids.tolist() for ids in sequences(SOURCE_LENGTHS, 1)],

@@ -8,8 +8,8 @@ from threading import Thread
 
 import pytest
 
-from bigchem import strict
-from bigchem.errors import UserError
+from bigchem.base import atomic
+from bigchem.base.errors import UserError
 from bigchem.export.unfinished import Unfinished, unfinished
 
 
@@ -84,7 +84,7 @@ def test_an_older_folder_keeps_its_name_until_the_new_one_is_whole(tmp_path: Pat
 def test_a_second_one_waits_until_the_first_has_its_name(
     publishing: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, plainly = [], strict.take_place
+    seen, plainly = [], atomic.take_place
 
     def second() -> None:
         with unfinished(tmp_path / "out", {"of": 2}) as work:
@@ -102,7 +102,7 @@ def test_a_second_one_waits_until_the_first_has_its_name(
         plainly(partial, path)
 
     thread = Thread(target=second)
-    monkeypatch.setattr(strict, "take_place", publish)
+    monkeypatch.setattr(atomic, "take_place", publish)
     with unfinished(tmp_path / "out", {"of": 1}) as work:
         put(work, "first", b"")
         if not publishing:

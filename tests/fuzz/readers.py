@@ -15,41 +15,44 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from bench_mix import lengths_of_tasks
 from rich.console import Console
 
-from bigchem import strict
+from bigchem.base import toml
+from bigchem.base.errors import UserError
+from bigchem.base.file_lock import holder
+from bigchem.bench.model.mix import lengths_of_tasks
 from bigchem.config import RunConfig
-from bigchem.data.columns import DamagedError, read_lengths
-from bigchem.data.index import Index
-from bigchem.data.locks import holder
 from bigchem.data.sources import read_rows, reader
 from bigchem.data.sources.base import RowError, SourceConfig
+from bigchem.data.storage.columns import DamagedError, read_lengths
+from bigchem.data.storage.index import Index
 from bigchem.ds_config import completed
-from bigchem.errors import UserError
-from bigchem.evaluate import inputs
-from bigchem.evaluate.generate import PREDICTED, read_lines
-from bigchem.evaluate.predictor import Prediction
+from bigchem.evaluate.generation import inputs
+from bigchem.evaluate.generation.generate import PREDICTED, read_lines
+from bigchem.evaluate.generation.predictor import Prediction
 from bigchem.evaluate.run import _losses_of
 from bigchem.evaluate.score import examples_of
 from bigchem.export.card import _metrics
 from bigchem.export.folder import is_newest
-from bigchem.launch import arrays, elastic, history, owner
-from bigchem.launch.cluster import ClusterProfile
-from bigchem.launch.history import Attempt
-from bigchem.launch.status import statuses
-from bigchem.launch.status_table import summary, summary_lines, table, to_csv, to_json, to_markdown
-from bigchem.model.hf_config import read_shape
+from bigchem.launch import elastic_restart
+from bigchem.launch.cluster import arrays
+from bigchem.launch.cluster.profile import ClusterProfile
+from bigchem.launch.runs import history, owner
+from bigchem.launch.runs.history import Attempt
+from bigchem.launch.runs.status import statuses
+from bigchem.launch.runs.status_table import summary, summary_lines, table, to_csv, to_json, to_markdown
 from bigchem.model.presets import shape, to_hf_config
-from bigchem.model.weight_files import weight_files
+from bigchem.model.weights.files import weight_files
+from bigchem.model.weights.hf_config import read_shape
+from bigchem.run import ownership, state
+from bigchem.run.ownership import Owner, Process
 from bigchem.sweep import grid
-from bigchem.sweep.results import load
-from bigchem.sweep.written import check_written
-from bigchem.train import ledger, ownership, state
-from bigchem.train.checkpoint import Manifest
-from bigchem.train.ownership import Owner, Process
-from bigchem.train.tracking import _rows
-from bigchem.train.watchdog import Record, read_records, verdict
+from bigchem.sweep.analysis.results import load
+from bigchem.sweep.report.output_folder import check_written
+from bigchem.train.checkpoint.store import Manifest
+from bigchem.train.health.watchdog import Heartbeat, read_heartbeats, verdict
+from bigchem.train.logging import ledger
+from bigchem.train.logging.tracker import _rows
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,7 @@ MANIFEST = {
 SHA = "0" * 64
 INDEX = Index("t", {"train": {}}, {}, "r", {"sources": []})
 PREDICTIONS = [{"row": n, "key": "k", "source": "CC", "target": "C", "predictions": ["C", "CC"]} for n in (0, 1)]
-WATCHED = asdict(Record(0, 5, "forward", 9, 1.5, "host", 7, "loop.py:3", ("backward", 3)))
+WATCHED = asdict(Heartbeat(0, 5, "forward", 9, 1.5, "host", 7, "loop.py:3", ("backward", 3)))
 PROOF = {"step": 2, "tokens": 90, "dtype": "fp32", "ema_loss": None, "averaged": []}
 
 
@@ -194,7 +197,7 @@ def _moved(file: Path) -> None:
 
 def _attempts(file: Path) -> None:
     rows = history.read(file.parent)
-    history.refusal(rows, 3, 20)
+    history.why_not_requeue(rows, 3, 20)
     history.begin(file.parent, "8", 0, "gpu02", 4)
     history.close(file.parent)
 
@@ -205,7 +208,7 @@ def _cut_ledger(file: Path) -> None:
 
 
 def _hang(file: Path) -> None:
-    if records := read_records(file.parent, 1):
+    if records := read_heartbeats(file.parent, 1):
         verdict(records, 1)
 
 
@@ -279,11 +282,11 @@ READERS = [
     Reader("samples, resumed", "samples.jsonl", _lines(*SAMPLES), lambda f: _rows(f, 1)),
     Reader("ledger", "ledger/rank0.jsonl", _lines({"step": 1, "keys": ["a"]}, {"step": 2, "keys": ["b"]}), _cut_ledger),
     Reader("watcher", "elastic.json", _json({"watcher": "8", "job": "7", "cluster": None}),
-           lambda f: elastic.read(f.parent)),
+           lambda f: elastic_restart.read(f.parent)),
     Reader("submitted array", "submission.json", _json({"jobs": []}), lambda f: arrays.refuse_active(f.parent, "x")),
     Reader("record of a hang", "health/rank0.json", _json(WATCHED), _hang),
-    Reader("resolved configuration", "config.toml", CONFIG, lambda f: strict.load(RunConfig, f)),
-    Reader("cluster profile", "cluster.toml", CLUSTER, lambda f: strict.load(ClusterProfile, f)),
+    Reader("resolved configuration", "config.toml", CONFIG, lambda f: toml.load(RunConfig, f)),
+    Reader("cluster profile", "cluster.toml", CLUSTER, lambda f: toml.load(ClusterProfile, f)),
     Reader("sweep", "sweep.toml", SWEEP, lambda f: grid.load_runs(str(f))),
     Reader("score table, CSV", "scores.csv", SCORES, lambda f: load([f], allow_mixed=True)),
     Reader("score table, JSON", "scores.json", _json(TABLE), lambda f: load([f], allow_mixed=True)),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mutations import mutated
 from readers import READERS, Reader
 
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
 
 QUICK, THOROUGH = 9, 120
 """Mutated inputs of each reader; THOROUGH of all readers together are more than 3,000."""

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from owners import owned
 
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
 from bigchem.launch.cancel import cancel_all
-from bigchem.train.ownership import Process
+from bigchem.run.ownership import Process
 
 
 def run_of(folder: Path, state: str = "running") -> Path:

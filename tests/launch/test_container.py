@@ -11,19 +11,20 @@ from pathlib import Path
 import pytest
 from runs import config_of, losses
 
-from bigchem import strict
+from bigchem.base import toml
 from bigchem.config import RunConfig
-from bigchem.launch import history
-from bigchem.launch.status import run_status
-from bigchem.train import ledger, ownership
+from bigchem.launch.runs import history
+from bigchem.launch.runs.status import run_status
+from bigchem.run import ownership
+from bigchem.train.logging import ledger
 
 INSIDE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 """A namespace of processes stands in for a container."""
 
 
 def start(config: RunConfig, folder: Path) -> subprocess.Popen[bytes]:
-    (folder / f"{config.name}.toml").write_text(strict.dump(config))
-    words = [*INSIDE, sys.executable, "-m", "bigchem.cli", "train", str(folder / f"{config.name}.toml")]
+    (folder / f"{config.name}.toml").write_text(toml.dump(config))
+    words = [*INSIDE, sys.executable, "-m", "bigchem", "train", str(folder / f"{config.name}.toml")]
     with (folder / "out.txt").open("a") as out:
         return subprocess.Popen(words, stdout=out, stderr=out)
 

@@ -17,14 +17,14 @@ import pytest
 from faults import Fault, write
 from runs import config_of, losses
 
-from bigchem import strict
+from bigchem.base import toml
 from bigchem.config import RunConfig
-from bigchem.launch.cluster import load_profile
-from bigchem.launch.status import run_status
+from bigchem.launch.cluster.profile import load_profile
+from bigchem.launch.runs.status import run_status
 from bigchem.launch.submit import submit, wait
-from bigchem.train import ledger
-from bigchem.train.checkpoint import published
-from bigchem.train.state import read_state
+from bigchem.run.state import read_state
+from bigchem.train.checkpoint.store import published
+from bigchem.train.logging import ledger
 
 TESTS = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -33,7 +33,7 @@ TIMEOUT = 180
 
 
 def command(launcher: Sequence[str], config: RunConfig, faults: Sequence[Fault], folder: Path) -> list[str]:
-    (folder / "run.toml").write_text(strict.dump(config))
+    (folder / "run.toml").write_text(toml.dump(config))
     write(folder / "faults.json", faults)
     return [
         *launcher,

@@ -18,26 +18,26 @@ from owners import owned
 from runs import config_of
 from typer.testing import CliRunner
 
-from bigchem import strict
-from bigchem.cli import app
+from bigchem.base import toml
+from bigchem.cli.main import app
 from bigchem.config import RunConfig
 from bigchem.export import model_folder
-from bigchem.launch import ends, job
-from bigchem.launch.evaluate import Request, evaluate_here
-from bigchem.launch.rendezvous import Rendezvous
-from bigchem.launch.roll import AbsentError
-from bigchem.launch.status import run_status
-from bigchem.train import peers
-from bigchem.train.ownership import Claim
-from bigchem.train.state import read_state, write_state
+from bigchem.launch import early_exit, job
+from bigchem.launch.rendezvous.environment import Rendezvous
+from bigchem.launch.rendezvous.members import AbsentRankError
+from bigchem.launch.runs.status import run_status
+from bigchem.launch.workloads.evaluate import Request, evaluate_here
+from bigchem.run.ownership import Claim
+from bigchem.run.state import read_state, write_state
+from bigchem.train.health import peers
 
 BIN = Path(sys.executable).parent
 
 
 def torchrun(config: RunConfig, tmp_path: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    (tmp_path / "run.toml").write_text(strict.dump(config))
+    (tmp_path / "run.toml").write_text(toml.dump(config))
     sets = [word for override in overrides for word in ("--set", override)]
-    command = [BIN / "torchrun", "--standalone", "--nproc-per-node", "2", "-m", "bigchem.cli", "train"]
+    command = [BIN / "torchrun", "--standalone", "--nproc-per-node", "2", "-m", "bigchem", "train"]
     return subprocess.run(
         [*command, tmp_path / "run.toml", *sets], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
     )
@@ -122,13 +122,13 @@ def test_a_rank_lost_in_a_new_attempt_is_not_taken_for_that_of_the_last(
 ) -> None:
     """One process for all ranks: the group, and the end of the process, are stand-ins."""
     asked: list[bool] = []
-    monkeypatch.setattr("bigchem.train.ranks.on_rank0", lambda function: function())
+    monkeypatch.setattr("bigchem.train.collectives.on_rank0", lambda function: function())
     monkeypatch.setattr(job, "start", lambda *arguments: torch.device("cpu"))
     monkeypatch.setattr(job, where, _loses_a_peer)
-    monkeypatch.setattr(ends, "leave", sys.exit)
-    monkeypatch.setattr(peers, "leave", sys.exit)
-    monkeypatch.setattr(ends, "WORD_S", 0.0)
-    monkeypatch.setattr(ends, "_one", threading.Lock())  # it is held for good by a process that leaves
+    monkeypatch.setattr(early_exit, "exit_now", sys.exit)
+    monkeypatch.setattr(peers, "exit_now", sys.exit)
+    monkeypatch.setattr(early_exit, "WORD_S", 0.0)
+    monkeypatch.setattr(early_exit, "_one", threading.Lock())  # it is held for good by a process that leaves
     before = read_state(extended.run_dir)
     try:
         write_state(extended.run_dir, "failed", step=6, steps=6, reason="rank 3 lost its connection", end="lost rank")
@@ -154,11 +154,11 @@ def test_ranks_that_did_not_come_are_the_reason_and_the_job_is_started_again(
     extended: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def start(*arguments: object) -> NoReturn:
-        raise AbsentError("rank 3 of 4 (of node gpu02) did not come within 60 s", lead=True)
+        raise AbsentRankError("rank 3 of 4 (of node gpu02) did not come within 60 s", lead=True)
 
     asked: list[bool] = []
     monkeypatch.setattr(job, "start", start)
-    monkeypatch.setattr(ends, "leave", sys.exit)
+    monkeypatch.setattr(early_exit, "exit_now", sys.exit)
     before = read_state(extended.run_dir)
     try:
         with pytest.raises(SystemExit) as ended:
@@ -187,8 +187,9 @@ def test_an_error_of_rank_0_is_told_by_all_and_ends_them(extended: RunConfig, tm
 def test_a_signal_that_follows_a_failure_leaves_its_word(tmp_path: Path) -> None:
     """srun ends all ranks when one has failed: rank 0 must not say that the job is to be started again."""
     words = (
-        "import os, signal, sys; from pathlib import Path; from bigchem.launch.ends import make_way_unless_training;"
-        "make_way_unless_training(Path(sys.argv[1]), 0); os.kill(os.getpid(), signal.SIGTERM); signal.pause()"
+        "import os, signal, sys; from pathlib import Path;"
+        "from bigchem.launch.early_exit import exit_on_signal_unless_training;"
+        "exit_on_signal_unless_training(Path(sys.argv[1]), 0); os.kill(os.getpid(), signal.SIGTERM); signal.pause()"
     )
     codes = {}
     for name, word in {"failed": {"reason": "no such task", "end": "mistake"}, "prepared": {}}.items():

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bigchem.errors import UserError
-from bigchem.launch import pickles
-from bigchem.launch.cluster import ClusterProfile, load_profile, recorded
-from bigchem.launch.runfolder import environment, git_state
+from bigchem.base.errors import UserError
+from bigchem.launch.cluster import pickles
+from bigchem.launch.cluster.profile import ClusterProfile, load_profile, recorded
+from bigchem.launch.runs.prepare import environment, git_state
 
 WORD = "hf_" + "Zx" * 12
 

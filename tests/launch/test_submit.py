@@ -17,21 +17,21 @@ from owners import job_of, owned
 from runs import config_of
 from transformers import T5ForConditionalGeneration
 
-from bigchem import strict
+from bigchem.base import toml
+from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
-from bigchem.errors import UserError
-from bigchem.launch import executors
 from bigchem.launch.cancel import cancel
-from bigchem.launch.cluster import ClusterProfile, load_profile
-from bigchem.launch.snapshot import snapshot
-from bigchem.launch.status import RunStatus, all_runs, run_status
-from bigchem.launch.status_table import to_json
+from bigchem.launch.cluster import executors
+from bigchem.launch.cluster.profile import ClusterProfile, load_profile
+from bigchem.launch.cluster.snapshot import snapshot
+from bigchem.launch.runs.status import RunStatus, all_runs, run_status
+from bigchem.launch.runs.status_table import to_json
 from bigchem.launch.submit import resume, submit, wait
-from bigchem.launch.sweeps import SweepRun, submit_sweep
+from bigchem.launch.workloads.sweep import SweepRun, submit_sweep
 from bigchem.model.presets import shape, to_hf_config
 
 LOCAL = load_profile("local")
-BIGCHEM = [sys.executable, "-m", "bigchem.cli"]
+BIGCHEM = [sys.executable, "-m", "bigchem"]
 EVALUATE = {"at_end": True, "max_rows": 6, "max_new_tokens": 20, "bootstrap": 20}
 
 
@@ -97,7 +97,7 @@ def test_a_run_lives_through_a_requeue_an_edited_source_a_cancellation_and_a_res
     checkout = tmp_path / "checkout"
     shutil.copytree(snapshot(tmp_path / "copies"), checkout)
     config = config_of(tmp_path, small_data, "lived", train={"steps": 400}, checkpoint={"every": 1000})
-    (checkout / "run.toml").write_text(strict.dump(config))
+    (checkout / "run.toml").write_text(toml.dump(config))
     bigchem(checkout, "submit", "run.toml", "--set", "evaluate.at_end=false")
     pid = int(job_of(config.run_dir))
     follower = subprocess.Popen([*BIGCHEM, "logs", config.run_dir, "-f"], stdout=subprocess.PIPE, text=True)

@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from transformers import T5ForConditionalGeneration
 
 from bigchem.model.attention import KINDS
+from bigchem.model.packed_batch import PackedBatch
 from bigchem.model.presets import Shape, to_hf_config
-from bigchem.model.t5 import Loss, PackedBatch, PackedT5
+from bigchem.model.t5 import Loss, PackedT5
 
 V1_0 = Shape(61, 32, 16, 48, 2, 3, 2, gated=False, tied=True)
 V1_1 = Shape(61, 24, 8, 40, 2, 2, 4, gated=True, tied=False)

@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
 from bigchem.model.attention import KINDS, Setting, attention, choose_backends, describe
 from bigchem.model.layout import Layout
 from bigchem.model.padded import bucketing

@@ -15,8 +15,9 @@ pytest.importorskip("triton")
 
 from bigchem.model import attention
 from bigchem.model.layout import Layout
+from bigchem.model.packed_batch import PackedBatch
 from bigchem.model.presets import Shape
-from bigchem.model.t5 import Dropout, PackedBatch
+from bigchem.model.t5 import Dropout
 
 
 @torch.library.custom_op("bigchem_test::mix", mutates_args=())

@@ -4,8 +4,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bigchem.model.flops import forward_flops, peak_flops, training_flops
+from bigchem.model.packed_batch import PackedBatch
 from bigchem.model.presets import Shape, shape
-from bigchem.model.t5 import PackedBatch, PackedT5
+from bigchem.model.t5 import PackedT5
 
 
 def of_linear(x: torch.Size, weight: torch.Size, *_: object, out_shape: torch.Size) -> int:

@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
-from bigchem.errors import UserError
-from bigchem.model.hf_config import from_hf_config
+from bigchem.base.errors import UserError
 from bigchem.model.presets import PRESETS, Shape, num_parameters, shape, to_hf_config
+from bigchem.model.weights.hf_config import from_hf_config
 
 
 def transformers_parameters(config: dict) -> int:

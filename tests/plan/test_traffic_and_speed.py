@@ -12,18 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
 from bigchem.model.flops import training_flops
 from bigchem.model.presets import PRESETS, num_parameters
-from bigchem.plan import gpu_file
 from bigchem.plan.choices import Choice, Room, Workload, choices
-from bigchem.plan.cost import cost, steps_for
-from bigchem.plan.hardware import GPUS, INTERCONNECTS, gpu, interconnect, read_bytes
-from bigchem.plan.memory import memory
-from bigchem.plan.setup import Setup
-from bigchem.plan.speed import Assumptions, Cluster, StepTime, step_time
+from bigchem.plan.memory.peak import memory
+from bigchem.plan.memory.setup import MemorySetup
+from bigchem.plan.speed import gpu_file
+from bigchem.plan.speed.cost import cost, steps_for
+from bigchem.plan.speed.hardware import GPUS, INTERCONNECTS, gpu, interconnect, read_bytes
+from bigchem.plan.speed.step_time import Assumptions, Cluster, StepTime, step_time
+from bigchem.plan.speed.traffic import traffic
 from bigchem.plan.suggestion import suggestion
-from bigchem.plan.traffic import traffic
 
 BASE = PRESETS["t5-base"]
 ASSUMED = Assumptions()
@@ -32,7 +32,7 @@ TYPICAL = np.array([[300, 200], [100, 50]])
 
 def sent(stage: int, ranks: int, micro_batches: int = 1, **zero: object) -> float:
     """In bf16 elements of the model."""
-    setup = Setup(zero={"stage": stage, **zero}, world_size=ranks)
+    setup = MemorySetup(zero={"stage": stage, **zero}, world_size=ranks)
     return traffic(BASE, setup, micro_batches).sent / (2 * num_parameters(BASE))
 
 
@@ -59,7 +59,7 @@ def test_accumulation_costs_stages_2_and_3_and_not_0_and_1() -> None:
 
 def time_of(cluster: Cluster, micro_tokens: int = 8192, assumed: Assumptions = ASSUMED, **fields: Any) -> StepTime:
     precision = "bf16" if cluster.gpu.peak("bf16") else "fp32"
-    setup = Setup(zero={"stage": 2, "overlap_comm": True}, world_size=cluster.world_size, precision=precision)
+    setup = MemorySetup(zero={"stage": 2, "overlap_comm": True}, world_size=cluster.world_size, precision=precision)
     setup = replace(setup, **fields)
     return step_time(BASE, setup, cluster, TYPICAL, micro_tokens, 2**20, assumed)
 
@@ -141,7 +141,8 @@ def test_hpz_gathers_across_nodes_once_a_step_and_then_within_the_node() -> None
     }
     n = num_parameters(BASE)
     plain, inside = (
-        traffic(BASE, Setup(zero={**zero, **more}, world_size=16), 4) for more in ({}, {"zero_hpz_partition_size": 8})
+        traffic(BASE, MemorySetup(zero={**zero, **more}, world_size=16), 4)
+        for more in ({}, {"zero_hpz_partition_size": 8})
     )
     assert plain.gathered == inside.gathered == 8 * n
     assert (plain.gathered_in_group, inside.gathered_in_group) == (0, 7 * n)
@@ -165,7 +166,7 @@ def test_hpz_holds_a_second_copy_in_the_plan_too() -> None:
     lengths = np.full(2, 100)
     zero = {"stage": 3, "stage3_param_persistence_threshold": 0}
     plain, hpz = (
-        memory(BASE, Setup(zero={**zero, **more}, world_size=16), lengths, lengths)
+        memory(BASE, MemorySetup(zero={**zero, **more}, world_size=16), lengths, lengths)
         for more in ({}, {"zero_hpz_partition_size": 8})
     )
     copy = hpz.device.hpz_weights
@@ -187,7 +188,7 @@ def test_a_run_costs_its_hours_on_every_gpu_at_most_at_their_power() -> None:
 
 
 def choice(gpus: int, micro_tokens: int, global_tokens: int, **zero: object) -> Choice:
-    work = Workload(BASE, Setup(zero={}), np.array([300, 200]), TYPICAL, global_tokens)
+    work = Workload(BASE, MemorySetup(zero={}), np.array([300, 200]), TYPICAL, global_tokens)
     between = INTERCONNECTS["ib-hdr"]
     tables = {"some": {"zero_optimization": {"stage": 2, **zero}, "data_types": {"grad_accum_dtype": "fp32"}}}
     cluster = Cluster(gpu("h100"), gpus // 2, 2, between)

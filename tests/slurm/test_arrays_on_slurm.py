@@ -8,23 +8,23 @@ from pathlib import Path
 
 import owners
 import pytest
+from reading import files_of
 from runs import config_of, losses
-from test_build import files_of
 from waiting import until
 
+from bigchem.base.errors import UserError
+from bigchem.base.progress import Progress
 from bigchem.config import RunConfig
-from bigchem.data.build import build
-from bigchem.data.recipe import BuildConfig
+from bigchem.data.build.pipeline import build
+from bigchem.data.build.recipe import BuildConfig
 from bigchem.data.sources.base import SourceConfig
-from bigchem.errors import UserError
-from bigchem.launch import squeue
-from bigchem.launch.build import build_in_tasks
-from bigchem.launch.cluster import ClusterProfile, load_profile
-from bigchem.launch.evaluate import Request, evaluate_here, evaluate_in_tasks
-from bigchem.launch.status import RunStatus, run_status, statuses
-from bigchem.launch.sweeps import SweepRun, submit_sweep, wait_for_all
-from bigchem.progress import Progress
-from bigchem.train import ownership
+from bigchem.launch.cluster.profile import ClusterProfile, load_profile
+from bigchem.launch.runs.status import RunStatus, run_status, statuses
+from bigchem.launch.slurm import squeue
+from bigchem.launch.workloads.build import build_in_tasks
+from bigchem.launch.workloads.evaluate import Request, evaluate_here, evaluate_in_tasks
+from bigchem.launch.workloads.sweep import SweepRun, submit_sweep, wait_for_all
+from bigchem.run import ownership
 from slurm.testbed.bed import Bed
 
 QUIET = Progress(quiet=True)

@@ -14,15 +14,15 @@ from slurm.testbed.bed import Bed
 MEETING = """
 import os, sys, time
 from pathlib import Path
-from bigchem.launch.rendezvous import rendezvous
-from bigchem.launch.rollcall import call
-from bigchem.launch.secret import rendezvous_key
+from bigchem.launch.rendezvous.environment import rendezvous
+from bigchem.launch.rendezvous.meeting import meet
+from bigchem.launch.rendezvous.secret import rendezvous_key
 place = rendezvous(os.environ, os.getpid())
 if place.rank == 3:
     time.sleep(4)
     sys.exit()
 try:
-    print(call(place, 2.0, rendezvous_key(Path(sys.argv[1]), place)))
+    print(meet(place, 2.0, rendezvous_key(Path(sys.argv[1]), place)))
 except Exception as error:
     print(f"{type(error).__name__}: {error}")
 """
@@ -30,7 +30,17 @@ except Exception as error:
 
 @pytest.mark.slow
 def test_a_job_of_its_own_brings_back_what_its_nodes_found(testbed: Bed, tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "bigchem.cli", "doctor", "--cluster", "testbed", "--json", "--runs", str(tmp_path)]
+    words = [
+        sys.executable,
+        "-m",
+        "bigchem.cli.main",
+        "doctor",
+        "--cluster",
+        "testbed",
+        "--json",
+        "--runs",
+        str(tmp_path),
+    ]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
     assert done.stdout, done.stderr
     report = json.loads(done.stdout)
@@ -48,5 +58,5 @@ def test_a_rank_that_slurm_started_and_that_never_comes_is_named_with_its_node(t
     (tmp_path / "meet.py").write_text(MEETING)
     shape = ("--nodes=2", "--ntasks-per-node=2", "--label")
     told = testbed.call("srun", *shape, sys.executable, str(tmp_path / "meet.py"), str(tmp_path), timeout_s=30)
-    line = "AbsentError: rank 3 of 4 (of node node2) did not come within 2 s"
+    line = "AbsentRankError: rank 3 of 4 (of node node2) did not come within 2 s"
     assert sorted(told.splitlines()) == [f"{rank}: {line}" for rank in (0, 1, 2)]

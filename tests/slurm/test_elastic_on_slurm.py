@@ -11,10 +11,11 @@ from disruptions import EVERY, assert_same, kill_rank, profile_of, run_of, train
 from waiting import until
 
 from bigchem.config import RunConfig
-from bigchem.launch import elastic, history
+from bigchem.launch import elastic_restart
 from bigchem.launch.cancel import cancel
+from bigchem.launch.runs import history
 from bigchem.launch.submit import submit, wait
-from bigchem.train.state import read_state
+from bigchem.run.state import read_state
 from slurm.testbed.bed import Bed
 
 
@@ -26,7 +27,7 @@ def test_a_run_whose_node_stays_away_goes_on_with_fewer_by_itself(
     is gone when the run is over."""
     config = run_of(small_data, tmp_path, "shrunk")
     submitted = submit(config, profile_of(nodes=1, nodes_max=2, elastic_after_min=1))
-    watcher = elastic.read(config.run_dir)
+    watcher = elastic_restart.read(config.run_dir)
     assert watcher is not None
     assert watcher.job == str(submitted.job.job_id)
     try:
@@ -44,7 +45,7 @@ def test_a_run_whose_node_stays_away_goes_on_with_fewer_by_itself(
     ]
     told = [json.loads(line) for line in (config.run_dir / "events.jsonl").read_text().splitlines()]
     assert "waited for 2 nodes for 1 min" in next(row["detail"] for row in told if row["kind"] == "nodes")
-    assert elastic.read(config.run_dir) is None
+    assert elastic_restart.read(config.run_dir) is None
 
 
 @pytest.mark.slow

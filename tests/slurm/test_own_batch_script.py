@@ -16,16 +16,16 @@ from owners import job_of
 from runs import config_of, losses
 from waiting import until
 
-from bigchem import strict
+from bigchem.base import toml
+from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
-from bigchem.errors import UserError
-from bigchem.launch import history, logs
 from bigchem.launch.cancel import cancel
-from bigchem.launch.cluster import load_profile
+from bigchem.launch.cluster.profile import load_profile
+from bigchem.launch.runs import history, logs
+from bigchem.launch.runs.status import run_status
 from bigchem.launch.slurm import client
-from bigchem.launch.status import run_status
 from bigchem.launch.submit import resume, submit
-from bigchem.train import ownership
+from bigchem.run import ownership
 from slurm.testbed.bed import Bed
 from slurm.testbed.conf import free_port
 
@@ -37,7 +37,7 @@ def sbatch(
     config: RunConfig, folder: Path, *options: str, edit: tuple[str, str] = ("", "")
 ) -> subprocess.CompletedProcess[str]:
     """Submits the cookbook's own script, for a run and nodes of this size."""
-    (folder / "run.toml").write_text(strict.dump(config))
+    (folder / "run.toml").write_text(toml.dump(config))
     (script,) = re.findall(r"```bash\n(#!.*?)```", COOKBOOK.read_text(), re.DOTALL)
     script = script.replace("runs/base", str(config.run_dir)).replace("cpus-per-task=12", "cpus-per-task=1")
     (folder / "mine.sbatch").write_text(script.replace(*edit) if edit[0] else script)
@@ -113,7 +113,7 @@ def test_a_batch_script_that_calls_torchrun_is_seen_started_again_and_cancelled(
 ) -> None:
     config = config_of(tmp_path, small_data, "own", train={"steps": 5000}, checkpoint={"every": 5})
     run, torchrun = config.run_dir, f"{Path(sys.executable).parent}/torchrun --standalone --nproc-per-node 2"
-    edit = ("srun --kill-on-bad-exit=1 --cpus-per-task=1 bigchem", f"{torchrun} -m bigchem.cli")
+    edit = ("srun --kill-on-bad-exit=1 --cpus-per-task=1 bigchem", f"{torchrun} -m bigchem")
     job = sbatch(config, tmp_path, "--nodes=1", "--cpus-per-task=2", edit=edit).stdout.strip()
     said = lambda: (run_status(run), (tmp_path / f"{job}.out").read_text()[-2000:])  # noqa: E731
     until(lambda: run_status(run).step >= 7, said)

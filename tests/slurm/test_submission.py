@@ -14,15 +14,15 @@ import pytest
 from runs import config_of
 from waiting import until_run
 
-from bigchem import strict
-from bigchem.cli_cluster import asked
+from bigchem.base import toml
+from bigchem.base.errors import UserError
+from bigchem.cli.submission_options import asked
 from bigchem.config import RunConfig
-from bigchem.errors import UserError
-from bigchem.launch import squeue
-from bigchem.launch.arrays import Step, hand_over
-from bigchem.launch.cluster import ClusterProfile, load_profile
+from bigchem.launch.cluster.arrays import Step, submit_steps
+from bigchem.launch.cluster.profile import ClusterProfile, load_profile
+from bigchem.launch.runs.status import RunStatus, run_status
+from bigchem.launch.slurm import squeue
 from bigchem.launch.slurm.options import KNOWN, OneShot
-from bigchem.launch.status import RunStatus, run_status
 from bigchem.launch.submit import resume, submit
 from slurm.testbed.bed import Bed
 
@@ -45,9 +45,9 @@ def test_a_run_that_is_submitted_from_inside_an_allocation_inherits_nothing_of_i
 ) -> None:
     config, seen = config_of(tmp_path / "runs", small_data, "inside"), tmp_path / "seen"
     profile = ONE.model_copy(update={"setup": (f"env > {seen}",)})
-    (tmp_path / "run.toml").write_text(strict.dump(config))
-    (tmp_path / "mine.toml").write_text(strict.dump(profile))
-    words = [sys.executable, "-m", "bigchem.cli", "submit", str(tmp_path / "run.toml"), "--wait"]
+    (tmp_path / "run.toml").write_text(toml.dump(config))
+    (tmp_path / "mine.toml").write_text(toml.dump(profile))
+    words = [sys.executable, "-m", "bigchem", "submit", str(tmp_path / "run.toml"), "--wait"]
     allocation = ["salloc", "-n1", "-c1", "--mem-per-cpu=77", "srun", "--cpu-bind=none"]
     mine = {"SBATCH_ACCOUNT": "somebody", "SBATCH_MEM_PER_CPU": "88", "PMIX_RANK": "3", "RANK": "5"}
     done = subprocess.run(
@@ -156,7 +156,7 @@ def test_the_first_step_of_a_build_waits_for_other_jobs_and_the_next_for_the_fir
 ) -> None:
     other = held_job(testbed)
     options, steps = OneShot(after=(other,)), [Step("one", print, [(1,), (2,)]), Step("two", print, [(3,)])]
-    one, two = hand_over(steps, ONE, tmp_path / "jobs", "build", [tmp_path], options)
+    one, two = submit_steps(steps, ONE, tmp_path / "jobs", "build", [tmp_path], options)
     first, second = (str(handed.jobs[0].job_id).partition("_")[0] for handed in (one, two))
     shown = {
         job: testbed.call("squeue", "--noheader", "--Format=Dependency:80", "--jobs", job) for job in (first, second)

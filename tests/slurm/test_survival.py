@@ -13,11 +13,11 @@ from runs import config_of
 from waiting import until
 
 from bigchem.config import RunConfig
-from bigchem.launch import history
 from bigchem.launch.cancel import cancel
-from bigchem.launch.status import run_status
+from bigchem.launch.runs import history
+from bigchem.launch.runs.status import run_status
 from bigchem.launch.submit import submit, wait
-from bigchem.train.state import read_state
+from bigchem.run.state import read_state
 from slurm.testbed.bed import Bed
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
 from slurm.testbed.bed import Bed
 from slurm.testbed.conf import free_port
 

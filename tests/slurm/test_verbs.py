@@ -13,11 +13,12 @@ import pytest
 from runs import config_of
 from waiting import until_run
 
-from bigchem.errors import UserError
-from bigchem.launch import logs, squeue
+from bigchem.base.errors import UserError
 from bigchem.launch.cancel import cancel
-from bigchem.launch.cluster import ClusterProfile, load_profile
-from bigchem.launch.status import run_status
+from bigchem.launch.cluster.profile import ClusterProfile, load_profile
+from bigchem.launch.runs import logs
+from bigchem.launch.runs.status import run_status
+from bigchem.launch.slurm import squeue
 from bigchem.launch.submit import resume, submit
 from slurm.testbed.bed import Bed
 

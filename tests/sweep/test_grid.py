@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bigchem.errors import UserError
-from bigchem.launch.cluster import ClusterProfile, load_profile
-from bigchem.launch.sweeps import as_text
+from bigchem.base.errors import UserError
+from bigchem.launch.cluster.profile import ClusterProfile, load_profile
+from bigchem.launch.workloads.sweep import dry_run_text
 from bigchem.sweep.grid import load_grid, load_runs, sweep_runs
 
 GRID = """
@@ -139,7 +139,7 @@ def test_sizes_and_evaluations_have_resources_of_their_own(tmp_path: Path) -> No
 
 def test_a_dry_run_lists_an_array_for_each_shape_of_job(tmp_path: Path) -> None:
     (tmp_path / "g.toml").write_text(RESOURCES)
-    lines = as_text(sweep_runs(load_grid(str(tmp_path / "g.toml")), SLURM)).splitlines()
+    lines = dry_run_text(sweep_runs(load_grid(str(tmp_path / "g.toml")), SLURM)).splitlines()
     heads = [line for line in lines if line.startswith("#")]
     assert heads == [
         "# 4 runs of 1 x 4 processes, 4 GPUs a node, 1440 min, 3 at a time",

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bigchem.errors import UserError
-from bigchem.launch.status import RunStatus
+from bigchem.base.errors import UserError
+from bigchem.launch.runs.status import RunStatus
+from bigchem.sweep.analysis.results import load
 from bigchem.sweep.outcome import Outcome, outcome, table, to_csv, to_json
-from bigchem.sweep.results import load
 
 
 def metric(name: str, value: float | None, task: str = "forward") -> dict[str, object]:

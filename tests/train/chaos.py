@@ -17,9 +17,9 @@ from typing import Any
 
 from distributed import PRELOADED, free_port
 
+from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
-from bigchem.errors import UserError
-from bigchem.train.checkpoint import Manifest, published
+from bigchem.train.checkpoint.store import Manifest, published
 
 GRACE_S = 2.0
 """What the ranks that live have to end by themselves, before they are killed as any launcher does."""

@@ -13,12 +13,12 @@ from torch import distributed as dist
 
 from bigchem.config import RunConfig
 from bigchem.data.loader import Loader
-from bigchem.data.plan import open_data
+from bigchem.data.step_plan import open_data
 from bigchem.model.t5 import PackedT5
 from bigchem.train import schedule
-from bigchem.train.checkpoint import Manifest
+from bigchem.train.checkpoint.store import Manifest
 from bigchem.train.engine import Engine
-from bigchem.train.model import build
+from bigchem.train.model_factory import build
 
 CPU = torch.device("cpu")
 

@@ -17,10 +17,10 @@ from typing import Any
 import blocking
 import torch
 
+from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
-from bigchem.data.batches import Step
 from bigchem.data.loader import LoadedStep, Loader
-from bigchem.errors import UserError
+from bigchem.data.order.steps import Step
 from bigchem.train import loop
 from bigchem.train.engine import Engine, StepLoss
 
@@ -173,6 +173,6 @@ def train_with(config: RunConfig, faults: Sequence[Fault]) -> tuple[str, list[di
 if __name__ == "__main__":
     table = json.loads(Path(sys.argv.pop(1)).read_text())
     inject([Fault(**{**row, "steps": tuple(row["steps"])}) for row in table])
-    from bigchem.cli import main
+    from bigchem.cli.main import main
 
     main()

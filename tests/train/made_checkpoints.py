@@ -14,7 +14,7 @@ from torch import Tensor
 from bigchem.export.proof import probe_loss
 from bigchem.model.presets import Shape, to_hf_config
 from bigchem.model.t5 import PackedT5
-from bigchem.train.checkpoint import Manifest, publish, step_name
+from bigchem.train.checkpoint.store import Manifest, publish, step_name
 
 JUNK = -1.0
 """Where padding lies."""

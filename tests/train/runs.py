@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from bigchem.base.toml import validate
 from bigchem.config import RunConfig
-from bigchem.launch.runfolder import prepare
-from bigchem.strict import validate
-from bigchem.train.checkpoint import step_name
+from bigchem.launch.runs.prepare import prepare
+from bigchem.train.checkpoint.store import step_name
 from bigchem.train.loop import train
 
 
@@ -71,7 +71,7 @@ def transformers_greedy(model_dir: Path, source: str) -> str:
     """What transformers' own greedy decoding makes of a text, in as many tokens as samples have."""
     from transformers import AutoModelForSeq2SeqLM
 
-    from bigchem.data.tokenizer import EOS, Tokenizer
+    from bigchem.data.text.tokenizer import EOS, Tokenizer
     from bigchem.train.samples import MAX_TOKENS
 
     tokenizer = Tokenizer.load(model_dir)

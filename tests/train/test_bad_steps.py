@@ -14,8 +14,8 @@ from runs import config_of
 
 from bigchem.config import RunConfig
 from bigchem.data.loader import Loader
-from bigchem.data.plan import open_data
-from bigchem.train import ledger
+from bigchem.data.step_plan import open_data
+from bigchem.train.logging import ledger
 
 FAULTS = (
     Fault("gradient", 1, (2,), nan),

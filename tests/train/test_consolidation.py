@@ -18,13 +18,13 @@ from runs import config_of, losses, train_here
 from small_models import V1_0
 from transformers import T5Config, T5ForConditionalGeneration
 
+from bigchem.base.errors import UserError
+from bigchem.base.toml import dump
 from bigchem.config import RunConfig
-from bigchem.errors import UserError
 from bigchem.export import export
 from bigchem.model.presets import to_hf_config
-from bigchem.model.pretrained import load_pretrained, weights_of
-from bigchem.strict import dump
-from bigchem.train.saving import Done, Saved, Saver
+from bigchem.model.weights.pretrained import load_pretrained, weights_of
+from bigchem.train.saving import Saver, SaveResult, TrainingPosition
 
 STEPS = 2
 
@@ -33,7 +33,7 @@ def trained_and_noted(configs: list[RunConfig]) -> None:
     """Trains runs whose savers also note the engine's own fp32 weights, as DeepSpeed gathers them."""
     save = Saver.save
 
-    def noting(self: Saver, done: Done, state: dict[str, Any], *, final: bool = False) -> Saved:
+    def noting(self: Saver, done: TrainingPosition, state: dict[str, Any], *, final: bool = False) -> SaveResult:
         engine = self._engine
         plain = engine.zero_stage == 0 and engine.config.train.precision == "fp32"
         weights = {
@@ -99,7 +99,7 @@ def test_a_run_begins_with_a_model_that_was_divided_and_rounded(
     made = export(trained[3].run_dir, tmp_path / "model", bf16=True, shard_size="100KB")
     config = config_of(tmp_path, small_data, "on", train={"steps": 3})
     (tmp_path / "on.toml").write_text(dump(config))
-    train = [sys.executable, "-m", "bigchem.cli", "train", str(tmp_path / "on.toml")]
+    train = [sys.executable, "-m", "bigchem", "train", str(tmp_path / "on.toml")]
     subprocess.run([*train, "--init-from", str(made.model_dir)], check=True)
     assert losses(config)[0] < losses(trained[3])[-1] * 1.01
 

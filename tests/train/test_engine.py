@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 
 from bigchem.config import RunConfig
-from bigchem.train.checkpoint import Manifest
+from bigchem.train.checkpoint.store import Manifest
 from bigchem.train.engine import Engine
 
 
@@ -48,7 +48,7 @@ def test_a_resumed_optimizer_keeps_its_configuration_and_finds_its_counts_on_the
 
 
 def test_a_count_of_steps_is_not_lost_on_its_way() -> None:
-    from bigchem.train.elastic import place_steps
+    from bigchem.train.checkpoint.reshard import place_steps
 
     optimizer = adamw("cpu", lr=1.0, fused=True)
     (weight,) = optimizer.param_groups[0]["params"]

@@ -19,12 +19,12 @@ from torch import distributed as dist
 
 from bigchem.config import RunConfig
 from bigchem.data.loader import LoadedStep, Loader
-from bigchem.launch.runfolder import prepare
+from bigchem.launch.runs.prepare import prepare
 from bigchem.train import loop, schedule
-from bigchem.train.checkpoint import published
-from bigchem.train.clock import Clock
-from bigchem.train.ledger import Ledger
-from bigchem.train.saving import Saved, Saver
+from bigchem.train.checkpoint.store import published
+from bigchem.train.health.time_limit import TimeLimit
+from bigchem.train.logging.ledger import Ledger
+from bigchem.train.saving import Saver, SaveResult
 
 BAD, TOLD_TO_STOP, SPIKE = 3, 10, 11
 """Step numbers: one that is bad where a checkpoint is due, one in which rank 1 alone gets a signal, and one whose loss
@@ -33,13 +33,13 @@ is a spike, the first after the run was resumed."""
 
 def _watched(config: RunConfig) -> dict[str, Any]:
     """Trains until the signal, and once more to the end; what this rank saw."""
-    clocks: list[Clock] = []
+    clocks: list[TimeLimit] = []
     saves: list[float] = []
     watched: list[bool] = []
     add, save, close = Ledger.add, Saver.save, Saver.close
 
-    def clock(*arguments: Any, **more: Any) -> Clock:
-        clocks.append(Clock(*arguments, **more))
+    def clock(*arguments: Any, **more: Any) -> TimeLimit:
+        clocks.append(TimeLimit(*arguments, **more))
         return clocks[-1]
 
     def adds(self: Ledger, step: int, loader: Loader, loaded: LoadedStep) -> None:
@@ -47,7 +47,7 @@ def _watched(config: RunConfig) -> dict[str, Any]:
             os.kill(os.getpid(), signal.SIGUSR1)
         add(self, step, loader, loaded)
 
-    def saving(self: Saver, *arguments: Any, **more: Any) -> Saved:
+    def saving(self: Saver, *arguments: Any, **more: Any) -> SaveResult:
         saved = save(self, *arguments, **more)
         saves.append(saved.seconds)
         return saved
@@ -56,7 +56,7 @@ def _watched(config: RunConfig) -> dict[str, Any]:
         watched.append("bigchem-watchdog" in {thread.name for thread in threading.enumerate()})
         close(self)
 
-    loop.Clock, Ledger.add, Saver.save, Saver.close = clock, adds, saving, closing  # type: ignore[misc,assignment,method-assign]
+    loop.TimeLimit, Ledger.add, Saver.save, Saver.close = clock, adds, saving, closing  # type: ignore[misc,assignment,method-assign]
     inject([Fault("loss", 0, (BAD,), nan), Fault("loss", 1, (SPIKE,), 40.0)])
     if dist.get_rank() == 0:
         prepare(config)

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from runs import config_of
 from torch import distributed as dist
 
+from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
 from bigchem.ds_config import ds_config_for
-from bigchem.errors import UserError
 from bigchem.train.optimizer import SMALLEST_SCALE, _own_piece
 
 STAGES = (0, 2, 3)

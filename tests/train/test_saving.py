@@ -16,16 +16,16 @@ from distributed import run_ranks
 from runs import at_step, config_of, losses, train_all, train_here
 from torch import distributed as dist
 
+from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
-from bigchem.errors import UserError
-from bigchem.train import checkpoint
-from bigchem.train.checkpoint import Manifest, published
-from bigchem.train.files import Files
-from bigchem.train.saving import Done, Saver
+from bigchem.train.checkpoint import store
+from bigchem.train.checkpoint.ds_checkpoint_engine import BigchemCheckpointEngine
+from bigchem.train.checkpoint.store import Manifest, published
+from bigchem.train.saving import Saver, TrainingPosition
 
 if TYPE_CHECKING:
+    from bigchem.train.checkpoint.probe import Probe
     from bigchem.train.engine import Engine
-    from bigchem.train.probe import Probe
 
 FULL = Path("/dev/full")
 """Every write to it fails with ENOSPC, as on a full disk."""
@@ -51,16 +51,16 @@ def on_a_disk_that_fills(config: RunConfig) -> str:
     """Rank 1 cannot write after step 4, nor rank 0 after step 6."""
     from torch import distributed as dist
 
-    from bigchem.train.files import Files
+    from bigchem.train.checkpoint.ds_checkpoint_engine import BigchemCheckpointEngine
 
-    save, full = Files.save, {1: "step_00000004", 0: "step_00000006"}[dist.get_rank()]
+    save, full = BigchemCheckpointEngine.save, {1: "step_00000004", 0: "step_00000006"}[dist.get_rank()]
 
-    def save_or_not(self: Files, state_dict: dict[str, object], path: str) -> None:
+    def save_or_not(self: BigchemCheckpointEngine, state_dict: dict[str, object], path: str) -> None:
         if Path(path).parent.name.startswith(full):
             Path(path).symlink_to(FULL)
         save(self, state_dict, path)
 
-    Files.save = save_or_not  # type: ignore[method-assign]
+    BigchemCheckpointEngine.save = save_or_not  # type: ignore[method-assign]
     return told(config)
 
 
@@ -180,8 +180,8 @@ class OneFile:
     def evaluate(self, batch: object) -> SimpleNamespace:
         return SimpleNamespace(mean=1.0)
 
-    def save(self, folder: Path, tag: str) -> Files:
-        files = Files([])
+    def save(self, folder: Path, tag: str) -> BigchemCheckpointEngine:
+        files = BigchemCheckpointEngine([])
         files.makedirs(str(folder / tag))
         files.save({"module": {}}, str(folder / tag / "weights.pt"))
         return files
@@ -208,19 +208,20 @@ def failing(*args: object, **kwargs: object) -> None:
     raise OSError(errno.EIO, "Input/output error")
 
 
-@pytest.mark.parametrize("what", ["give_up", "sweep"])
+@pytest.mark.parametrize("what", ["doom_superseded", "remove_doomed"])
 def test_an_error_after_a_save_is_told_and_costs_no_checkpoint(
     saver: Saver, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
-    monkeypatch.setattr(checkpoint, what, failing)
+    monkeypatch.setattr(store, what, failing)
     for step in (1, 2):
-        saved = saver.save(Done(step), {})
+        saved = saver.save(TrainingPosition(step), {})
         assert saved.path is not None
         assert saver.newest == step
     text = capsys.readouterr().out
     told = {
-        "give_up": "step_00000001 is published, tidying up after it failed: Input/output error; training goes on",
-        "sweep": "old checkpoints cannot be removed: Input/output error; training goes on",
+        "doom_superseded": "step_00000001 is published, tidying up after it failed: Input/output error; "
+        "training goes on",
+        "remove_doomed": "old checkpoints cannot be removed: Input/output error; training goes on",
     }
     assert told[what] in text
     assert "checkpoint after step 2: " in text
@@ -230,12 +231,12 @@ def test_a_disk_that_does_not_give_a_file_back_leads_to_the_checkpoint_before(
     saver: Saver, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for step in (1, 2):
-        saver.save(Done(step), {})
-    hashed = checkpoint.sha256_of
+        saver.save(TrainingPosition(step), {})
+    hashed = store.sha256_of
     monkeypatch.setattr(
-        checkpoint, "sha256_of", lambda path, *told: failing() if "2" in path.parent.name else hashed(path, *told)
+        store, "sha256_of", lambda path, *told: failing() if "2" in path.parent.name else hashed(path, *told)
     )
-    assert saver.resume() == (Done(1), {})
+    assert saver.resume() == (TrainingPosition(1), {})
     told = "step_00000002: weights.pt cannot be read: Input/output error: going on from step_00000001"
     assert told in capsys.readouterr().out
 
@@ -245,19 +246,19 @@ def test_a_file_that_rank_0_does_not_see_costs_the_checkpoint(
 ) -> None:
     save = OneFile.save
 
-    def elsewhere(self: OneFile, folder: Path, tag: str) -> Files:
+    def elsewhere(self: OneFile, folder: Path, tag: str) -> BigchemCheckpointEngine:
         files = save(self, folder, tag)
         files.written[folder / tag / "on_another_node.pt"] = (3, "0" * 64)
         return files
 
     monkeypatch.setattr(OneFile, "save", elsewhere)
-    assert saver.save(Done(1), {}).path is None
+    assert saver.save(TrainingPosition(1), {}).path is None
     told = (
         "failed on rank 0: on_another_node.pt was written with 3 bytes, rank 0 does not see it; there is none before it"
     )
     assert told in capsys.readouterr().out
     with pytest.raises(UserError, match=r"on_another_node\.pt"):
-        saver.save(Done(2), {}, final=True)
+        saver.save(TrainingPosition(2), {}, final=True)
 
 
 def test_a_resume_from_other_weights_than_were_saved_is_stopped_with_both_losses(

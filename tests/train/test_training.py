@@ -15,16 +15,16 @@ from runs import config_of, losses, samples_of, train_here, transformers_greedy,
 from small_models import V1_1, build
 from transformers import T5ForConditionalGeneration
 
+from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
-from bigchem.data.tokenizer import Tokenizer
-from bigchem.errors import UserError
+from bigchem.data.text.tokenizer import Tokenizer
 from bigchem.export import export
 from bigchem.model.attention import KINDS
-from bigchem.model.hf_config import from_hf_config
 from bigchem.model.presets import num_parameters
-from bigchem.model.pretrained import save_pretrained
-from bigchem.train.checkpoint import Manifest
-from bigchem.train.zero_files import ZeroFiles
+from bigchem.model.weights.hf_config import from_hf_config
+from bigchem.model.weights.pretrained import save_pretrained
+from bigchem.train.checkpoint.store import Manifest
+from bigchem.train.checkpoint.zero_layout import ZeroFiles
 
 
 def test_every_zero_stage_has_the_same_loss_curve(trained: dict[int, RunConfig]) -> None:
@@ -177,10 +177,10 @@ def _on_data_of_its_own(config: RunConfig, other: str) -> str:
 
 def test_ranks_that_open_different_data_are_refused_all_of_them(small_data: Path, tmp_path: Path) -> None:
     """As where a folder is replaced while the ranks of a job start."""
-    from bigchem.data.build import build as build_data
-    from bigchem.data.recipe import BuildConfig
+    from bigchem.base.progress import Progress
+    from bigchem.data.build.pipeline import build as build_data
+    from bigchem.data.build.recipe import BuildConfig
     from bigchem.data.sources.base import SourceConfig
-    from bigchem.progress import Progress
 
     sources = (SourceConfig(format="synthetic", split="train", rows=300, seed=5),)
     build_data(BuildConfig(sources=sources), tmp_path / "other", Progress(quiet=True), workers=1)

@@ -12,20 +12,20 @@ from distributed import run_ranks
 from runs import config_of, samples_of, train_here, transformers_greedy
 
 from bigchem.config import RunConfig
-from bigchem.data.plan import flops_cost, open_data
-from bigchem.data.tokenizer import Tokenizer
+from bigchem.data.step_plan import flops_cost, open_data
+from bigchem.data.text.tokenizer import Tokenizer
 from bigchem.export import export
-from bigchem.launch.cluster import load_profile
-from bigchem.launch.status import run_status
+from bigchem.launch.cluster.profile import load_profile
+from bigchem.launch.runs.status import run_status
 from bigchem.launch.submit import submit
+from bigchem.run.state import progress, read_state, write_state
 from bigchem.tasks import TRAINABLE_NAMES
-from bigchem.train.best import Best, chosen
-from bigchem.train.checkpoint import Manifest, published
+from bigchem.train.checkpoint.best import Best, chosen
+from bigchem.train.checkpoint.ds_checkpoint_engine import BigchemCheckpointEngine
+from bigchem.train.checkpoint.store import Manifest, published
 from bigchem.train.engine import Engine, StepLoss
-from bigchem.train.files import Files
-from bigchem.train.health import Bad, Health
-from bigchem.train.model import build
-from bigchem.train.state import progress, read_state, write_state
+from bigchem.train.health.step_guard import BadStep, StepGuard
+from bigchem.train.model_factory import build
 from bigchem.train.validation import Validation
 
 VALIDATION = {"every": 1, "split": "test", "max_rows": 8, "samples": 1}
@@ -119,22 +119,22 @@ VALUES = {2: 3.0, 4: 2.0, 6: 5.0, 8: 4.0, 9: 4.5}
 def with_values(config: RunConfig, cannot_write: int | None, bad: tuple[int, ...]) -> str:
     """Trains with validations that find VALUES, a checkpoint that cannot be written, and losses that are not finite."""
     seen = iter(VALUES.values())
-    judge, write = Health.judge_loss, Files.save
+    judge, write = StepGuard.judge_loss, BigchemCheckpointEngine.save
     steps = iter(range(1, 100))
 
     def validate(self: Engine, share: Any, number: int) -> StepLoss:
         counts = torch.tensor([1.0] + [0.0] * (len(TRAINABLE_NAMES) - 1))
         return StepLoss(counts * next(seen), counts, stop=False, by_person=False)
 
-    def judge_loss(self: Health, loss: float) -> Bad | None:
+    def judge_loss(self: StepGuard, loss: float) -> BadStep | None:
         return judge(self, float("nan") if next(steps) in bad else loss)
 
-    def save(self: Files, state_dict: dict[str, Any], path: str) -> None:
+    def save(self: BigchemCheckpointEngine, state_dict: dict[str, Any], path: str) -> None:
         if Path(path).parent.name.startswith(f"step_{cannot_write or 0:08d}"):
             Path(path).symlink_to("/dev/full")
         write(self, state_dict, path)
 
-    Engine.validate, Health.judge_loss, Files.save = validate, judge_loss, save  # type: ignore[method-assign]
+    Engine.validate, StepGuard.judge_loss, BigchemCheckpointEngine.save = validate, judge_loss, save  # type: ignore[method-assign]
     train_here(config)
     checkpoints = config.run_dir / "checkpoints"
     there = " ".join(p.name for p in published(checkpoints))
@@ -143,11 +143,11 @@ def with_values(config: RunConfig, cannot_write: int | None, bad: tuple[int, ...
 
 def all_with_values(cases: list[tuple[RunConfig, int | None, tuple[int, ...]]]) -> list[str]:
     """`with_values` of several runs, one after another."""
-    patched = Engine.validate, Health.judge_loss, Files.save
+    patched = Engine.validate, StepGuard.judge_loss, BigchemCheckpointEngine.save
     told = []
     for case in cases:
         told.append(with_values(*case))
-        Engine.validate, Health.judge_loss, Files.save = patched  # type: ignore[method-assign]
+        Engine.validate, StepGuard.judge_loss, BigchemCheckpointEngine.save = patched  # type: ignore[method-assign]
     return told
 
 

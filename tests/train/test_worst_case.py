@@ -12,11 +12,11 @@ from distributed import run_ranks
 from engines import Training
 from runs import config_of
 
+from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
-from bigchem.data.plan import Plan, open_data
-from bigchem.errors import UserError
-from bigchem.launch.extensions import load_cpu_adam
-from bigchem.plan.worst import longest_batch
+from bigchem.data.step_plan import Plan, open_data
+from bigchem.launch.rendezvous.extensions import load_cpu_adam
+from bigchem.plan.memory.worst_case import longest_batch
 from bigchem.train import worst_case
 
 KINDS = [

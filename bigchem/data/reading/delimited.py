@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
 
 Quoting = Literal["standard", "none"]
 """standard: RFC 4180. none: a quote is a character."""

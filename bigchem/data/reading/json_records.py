@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
+from bigchem.base.errors import UserError
 from bigchem.data.reading.lines import MAX_LINE, lines_of, text_chunks
-from bigchem.errors import UserError
 
 MISSING = object()
 """What `lookup` finds where there is nothing."""

@@ -6,8 +6,8 @@ import codecs
 from collections.abc import Iterator
 from itertools import chain
 
+from bigchem.base.errors import UserError
 from bigchem.data.reading.opening import byte_chunks, one_line
-from bigchem.errors import UserError
 
 MAX_LINE = 100_000
 """Longest record in characters. Real rows end near 3,000; a longer line is a file that is not text."""

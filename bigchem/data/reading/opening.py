@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO, cast
 from urllib.parse import urlsplit
 
-from bigchem.data.remote import install_hint, is_url
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
+from bigchem.data.storage.remote import install_hint, is_url
 
 CHUNK = 1 << 18
 """Bytes read at a time."""

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from glob import has_magic
 from pathlib import Path
 
+from bigchem.base.errors import UserError
 from bigchem.data.reading.opening import one_line
-from bigchem.data.remote import install_hint, is_url
-from bigchem.errors import UserError
+from bigchem.data.storage.remote import install_hint, is_url
 
 
 def listed(path: str | Sequence[str] | None) -> tuple[str, ...]:

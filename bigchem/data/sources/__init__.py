@@ -1,7 +1,11 @@
-"""Public formats by name: what a build's `[[sources]] format = ...` can say."""
+"""Public formats by name: what a build's `[[sources]] format = ...` can say.
+
+Imported from outside: this package, base, rows.
+"""
 
 from __future__ import annotations
 
+from bigchem.base.errors import unknown
 from bigchem.data.sources.augment import spellings
 from bigchem.data.sources.base import Reader, Record, Row, SourceConfig
 from bigchem.data.sources.chebi20 import Chebi20
@@ -10,10 +14,9 @@ from bigchem.data.sources.hf_datasets import Datasets
 from bigchem.data.sources.jsonl import Jsonl
 from bigchem.data.sources.parallel_text import ParallelText
 from bigchem.data.sources.reactions import MappedReactions, ReactionCsv, Rsmi
-from bigchem.data.sources.synthetic import Synthetic
+from bigchem.data.sources.synthetic.corpus import Synthetic
 from bigchem.data.sources.tables import Table
 from bigchem.data.sources.unlabelled import SmilesLines, TextLines
-from bigchem.errors import unknown
 
 READERS: dict[str, Reader] = {
     "synthetic": Synthetic(),

@@ -17,10 +17,10 @@ from typing import Annotated, Literal, Protocol, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
+from bigchem.base.errors import nearest
+from bigchem.base.toml import Positive, Section
 from bigchem.data.reading.delimited import Quoting
 from bigchem.data.reading.lines import check_encoding
-from bigchem.errors import nearest
-from bigchem.strict import Positive, Section
 from bigchem.tasks import TASK_NAMES
 
 Role = Literal["source", "target", "task", "smiles", "text", "reaction"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
+from bigchem.base.errors import UserError
 from bigchem.data.reading.delimited import Layout, table_records
 from bigchem.data.reading.lines import open_text
 from bigchem.data.reading.paths import expand
 from bigchem.data.sources.base import Record, SourceConfig
 from bigchem.data.sources.rows import longest
-from bigchem.errors import UserError
 
 TABS = Layout("\t")
 COMMAS = Layout(",")

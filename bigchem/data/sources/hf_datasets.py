@@ -8,14 +8,14 @@ from glob import has_magic
 from pathlib import Path
 from typing import Any
 
+from bigchem.base.errors import UserError
 from bigchem.data.reading.json_records import MISSING, lookup
 from bigchem.data.reading.opening import one_line
 from bigchem.data.reading.paths import expand, listed
-from bigchem.data.remote import is_url
 from bigchem.data.sources.base import Record, Row, SourceConfig
 from bigchem.data.sources.columns import optional_columns, record_columns, record_rows
 from bigchem.data.sources.files import column_place
-from bigchem.errors import UserError
+from bigchem.data.storage.remote import is_url
 from bigchem.tasks import TRAINABLE_NAMES
 
 _BATCH = 1000

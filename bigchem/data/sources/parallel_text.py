@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from bigchem.base.errors import UserError
 from bigchem.data.reading.lines import open_text
 from bigchem.data.reading.paths import expand
 from bigchem.data.sources.base import Record, Row, SourceConfig
 from bigchem.data.sources.columns import labelled_row
 from bigchem.data.sources.files import source_files
 from bigchem.data.sources.rows import checked_fields
-from bigchem.errors import UserError
 from bigchem.tasks import TASK_NAMES
 
 _SEPARATED = re.compile(r"\A([^<>]*)(?<!-)>([^<>]*)\Z")

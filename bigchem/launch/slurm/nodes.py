@@ -10,8 +10,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bigchem.launch.rendezvous import expand_nodelist
-from bigchem.train.lifecycle import End
+from bigchem.launch.rendezvous.environment import expand_nodelist
+from bigchem.run.lifecycle import End
 
 LIMIT = 2
 """Attempts that a node may fail before the job does without it."""
@@ -73,7 +73,7 @@ def hosts_of(nodelist: str, ranks: int) -> list[str]:
     return [node for node in nodes for _ in range(each)]
 
 
-def worn(failures: Iterable[str], limit: int = LIMIT) -> list[str]:
+def repeatedly_failing(failures: Iterable[str], limit: int = LIMIT) -> list[str]:
     """Nodes that are named in at least so many attempts, sorted. failures: of each attempt, separated by commas."""
     counts: dict[str, int] = {}
     for text in failures:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
 
 Value = str | int
 """What an option is given. True, which is an int to Python, stands for an option without a value."""
@@ -114,7 +114,7 @@ SHORT = dict(pair.split("=") for pair in _SHORT.split())
 KNOWN = (*FIELDS, *REFUSED, *ONE_SHOT, *ALLOWED)
 
 
-def trouble(option: str, value: Value) -> str | None:  # noqa: PLR0911
+def why_not_allowed(option: str, value: Value) -> str | None:  # noqa: PLR0911
     """Why a profile may not give sbatch this option, in words; None if it may.
 
     Options that resemble no known one pass: sites add some (SPANK plugins), newer versions of Slurm too, and sbatch
@@ -169,10 +169,10 @@ class OneShot:
         if not self.after:
             return merged
         kind = "afterany" if self.after_any else "afterok"
-        return depending(merged, f"{kind}:{':'.join(self.after)}")
+        return with_dependency(merged, f"{kind}:{':'.join(self.after)}")
 
 
-def depending(options: Mapping[str, Value], dependency: str) -> dict[str, Value]:
+def with_dependency(options: Mapping[str, Value], dependency: str) -> dict[str, Value]:
     """Options of sbatch with one more dependency, which comes on top of those that are there."""
     before = options.get("dependency")
     if before is not None and "?" in str(before):  # "this or that", which Slurm does not mix with "and"

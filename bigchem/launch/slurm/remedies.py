@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
 
 DOWN = "Slurm does not answer: try again later; `sinfo` shows when it does"
 UNCONFIGURED = "Slurm finds no configuration here: submit on a login node, or set SLURM_CONF"

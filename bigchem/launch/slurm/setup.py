@@ -6,7 +6,7 @@ import shlex
 import subprocess
 from collections.abc import Sequence
 
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
 
 CHECK_S = 10.0
 

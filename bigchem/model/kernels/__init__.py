@@ -1,1 +1,4 @@
-"""Triton kernels: attention over packed sequences with a relative-position bias."""
+"""Triton kernels: attention over packed sequences with a relative-position bias.
+
+Imported from outside: aot, bias_gradient, tiles, varlen_attention.
+"""

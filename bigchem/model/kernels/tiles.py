@@ -1,7 +1,7 @@
 """Tile sizes of the attention kernels: a plain table, so that a choice can be read, compiled ahead of time and tested.
 
 Not an autotuner: ragged batches have a new longest length every step, and a search in the middle of a run would stall
-every rank of it. No entry may spill registers: `tools/kernel_report.py` compiles each one for each architecture and
+every rank of it. No entry may spill registers: `bigchem bench kernels` compiles each one for each architecture and
 reads the compiler's report, and a test reads it.
 """
 

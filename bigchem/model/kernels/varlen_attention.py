@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from triton import knobs
 
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
 from bigchem.model.kernels import backward as kernels_backward
 from bigchem.model.kernels import bias_gradient, tiles
 from bigchem.model.kernels.forward import forward as kernel_forward

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigchem.launch.rendezvous import Rendezvous
-from bigchem.launch.roll import absent
-from bigchem.launch.slurm import nodes, said
-from bigchem.train.watchdog import Record, verdict
+from bigchem.launch.rendezvous.environment import Rendezvous
+from bigchem.launch.rendezvous.members import absent_ranks
+from bigchem.launch.slurm import job_output, nodes
+from bigchem.train.health.watchdog import Heartbeat, verdict
 
 HOSTS = ("node1", "node1", "node2", "node2")
 KILLED = [
@@ -49,9 +49,9 @@ def test_a_job_of_one_node_blames_it() -> None:
 
 def test_the_roll_call_and_the_watchdog_name_nodes() -> None:
     place = Rendezvous(0, 4, 0, "node1", 20000, "slurm", nodes=HOSTS)
-    assert nodes.blamed("absent rank", absent(place, [0, 1], 60), [], HOSTS) == ["node2"]
+    assert nodes.blamed("absent rank", absent_ranks(place, [0, 1], 60), [], HOSTS) == ["node2"]
     records = [
-        Record(rank, 7, phase, beats, 90.0, HOSTS[rank], 100 + rank, "loop.py:1", None)
+        Heartbeat(rank, 7, phase, beats, 90.0, HOSTS[rank], 100 + rank, "loop.py:1", None)
         for rank, phase, beats in ((0, "gradients", 9), (1, "gradients", 9), (2, "gradients", 9), (3, "data", 8))
     ]
     assert nodes.blamed("hung", verdict(records, 4), [], HOSTS) == ["node2"]
@@ -60,10 +60,10 @@ def test_the_roll_call_and_the_watchdog_name_nodes() -> None:
 
 def test_each_start_of_a_job_has_its_own_lines() -> None:
     lines = [*KILLED, "bigchem: start 1", *NODE_FAIL, "bigchem: start 2", "fine"]
-    assert said.of_start(lines, 0) == KILLED
-    assert said.of_start(lines, 1)[1:] == NODE_FAIL
-    assert said.of_start(lines) == ["bigchem: start 2", "fine"]
-    assert said.of_start(lines, 7) == []
+    assert job_output.of_start(lines, 0) == KILLED
+    assert job_output.of_start(lines, 1)[1:] == NODE_FAIL
+    assert job_output.of_start(lines) == ["bigchem: start 2", "fine"]
+    assert job_output.of_start(lines, 7) == []
 
 
 names = st.sets(st.sampled_from([f"n{number}" for number in range(8)]))
@@ -85,7 +85,7 @@ def test_an_exclusion_keeps_what_a_person_excluded_and_leaves_enough_nodes(
 
 @given(failures=st.lists(names))
 def test_a_node_is_worn_out_by_two_attempts_whatever_else_failed_in_them(failures: list[set[str]]) -> None:
-    found = nodes.worn(",".join(sorted(one)) for one in failures)
+    found = nodes.repeatedly_failing(",".join(sorted(one)) for one in failures)
     assert found == sorted(n for n in set().union(*failures) if sum(n in one for one in failures) >= nodes.LIMIT)
 
 

@@ -4,11 +4,11 @@ from collections import Counter
 
 import pytest
 
-from bigchem.errors import UserError
-from bigchem.launch.cluster import ClusterProfile, for_submission
-from bigchem.launch.executors import ignored_settings
+from bigchem.base.errors import UserError
+from bigchem.launch.cluster.executors import ignored_settings
+from bigchem.launch.cluster.profile import ClusterProfile, for_submission
 from bigchem.launch.slurm import options
-from bigchem.launch.slurm.options import OneShot, depending, minutes, node_range, trouble
+from bigchem.launch.slurm.options import OneShot, minutes, node_range, why_not_allowed, with_dependency
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ def test_what_would_break_a_run_is_refused_with_what_to_use(option: str, told: s
 
 def test_what_slurm_or_a_site_adds_passes() -> None:
     for option, value in [("mail-type", "END"), ("gpu-mode", "x"), ("uenv", "y"), ("hold", True), ("nice", 10)]:
-        assert trouble(option, value) is None
-    assert trouble("distribution", "block:cyclic") is None
-    assert "node by node" in str(trouble("distribution", "cyclic"))
+        assert why_not_allowed(option, value) is None
+    assert why_not_allowed("distribution", "block:cyclic") is None
+    assert "node by node" in str(why_not_allowed("distribution", "cyclic"))
 
 
 def test_options_of_one_submission_are_kept_apart_from_the_profile() -> None:
@@ -100,7 +100,7 @@ def test_a_dependency_comes_on_top_of_the_profiles_and_never_waits_in_vain() -> 
     assert after.options({"dependency": "singleton"})["dependency"] == "singleton,afterok:12:13_4"
     assert after.begun().options({"nice": 1}) == {"nice": 1}
     with pytest.raises(UserError, match="cannot be joined"):
-        depending({"dependency": "afterok:1?afterok:2"}, "afterok:3")
+        with_dependency({"dependency": "afterok:1?afterok:2"}, "afterok:3")
 
 
 def test_settings_of_the_shell_that_jobs_do_not_follow_are_named_with_their_fields() -> None:

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
 from bigchem.launch.slurm.setup import check, guarded
 
 

@@ -8,7 +8,7 @@ import torch
 
 pytest.importorskip("triton")
 
-from bigchem.errors import UserError
+from bigchem.base.errors import UserError
 from bigchem.model.attention import Setting, attention, prepare
 from bigchem.model.kernels import varlen_attention as module
 from bigchem.model.kernels.tiles import Tile, Tiles

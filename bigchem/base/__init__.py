@@ -1,0 +1,6 @@
+"""What everything stands on: errors, strict TOML and JSON, atomic writes, file locks, progress. Imports nothing of
+bigchem above it.
+
+Imported from outside: atomic, environment, errors, file_lock, json_config, json_file, json_kinds, jsonl, masking,
+printable, progress, resources, toml.
+"""

@@ -1,0 +1,160 @@
+"""Small JSON files that others wrote, or that a power cut may have torn: read whole, bounded, and checked.
+
+Every record of a run folder, and every JSON file that a person hands over, is read here; JSON Lines, by jsonl.py.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from bigchem.base.errors import UserError
+from bigchem.base.toml import SHOWN, quoted
+
+MOST_BYTES = 1 << 24
+"""Of a small file: an index of a thousand shards has a fifth of it."""
+MOST_DIGITS = 300
+"""Of an integer: any such fits into a float."""
+
+Count = Annotated[int, Field(ge=0, le=10**15)]
+"""Steps, ranks, process ids."""
+Moment = Annotated[float, Field(ge=0, le=1e11)]
+"""Seconds since 1970 that a calendar can show."""
+
+T = TypeVar("T")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class RecordError(UserError):
+    """A file, or a line of one, is not the record that it should be: torn, or not one of ours."""
+
+
+def load(path: Path, *, most: int = MOST_BYTES, hint: str | None = None) -> Any:
+    """The value in a JSON file. RecordError if it is longer than `most` bytes, empty, not UTF-8, or not strict JSON;
+    OSError if it cannot be opened. hint: what to do next."""
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise RecordError(f"longer than {most:,} bytes, which no such file is", str(path), hint)
+    return parse(content, str(path), hint=hint)
+
+
+def load_object(path: Path, *, most: int = MOST_BYTES, hint: str | None = None) -> dict[str, Any]:
+    """As `load`; RecordError if the value is not an object."""
+    table = load(path, most=most, hint=hint)
+    if not isinstance(table, dict):
+        raise RecordError(f"not a JSON object but {_named(table)}", str(path), hint)
+    return table
+
+
+def parse(content: bytes, where: str, *, hint: str | None = None) -> Any:
+    """The value of JSON text. RecordError for what is not strict JSON: NaN, Infinity, a key twice, a lone surrogate,
+    numbers beyond what a float holds, lists in lists without end. where: of the text, for the message."""
+    if not content.strip(b"\0 \t\r\n"):
+        what = "empty" if not content.strip() else "nothing but NUL bytes, as a power cut leaves"
+        raise RecordError(what, where, hint)
+    try:
+        text = content.decode("utf-8-sig")
+        value = json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_short,
+            object_pairs_hook=_without_doubles,
+        )
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        raise RecordError(f"not UTF-8: {error.reason} at byte {error.start}", where, hint) from None
+    except UnicodeEncodeError:
+        raise RecordError("not JSON: half of a surrogate pair", where, hint) from None
+    except RecursionError:
+        raise RecordError("not JSON of ours: nested too deeply", where, hint) from None
+    except ValueError as error:
+        raise RecordError(f"not JSON: {error}", where, hint) from None
+    return value
+
+
+def as_kind(kind: type[T], value: Any, where: str, *, hint: str | None = None) -> T:
+    """A dataclass, or any other type that pydantic knows, from its JSON value; RecordError with the field, the value
+    and what is allowed. Keys that a later version may have added are left out."""
+    try:
+        found: T = _adapter(kind).validate_json(json.dumps(value), strict=True)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "missing":
+            raise RecordError(f"'{field}' is missing", where, hint) from None
+        allowed = first["msg"].removeprefix("Input should be ")
+        raise RecordError(f"'{field}' = {quoted(first['input'])}: should be {allowed}", where, hint) from None
+    return found
+
+
+def number(value: object) -> float | None:
+    """A finite number as it is; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < 1e300 and math.isfinite(value) else None
+
+
+def set_aside(path: Path) -> Path | None:
+    """Copies a damaged file beside itself, as NAME.damaged, so that nothing of it is lost when it is written anew; the
+    copy, or None where it cannot be made."""
+    aside, number = path.with_name(f"{path.name}.damaged"), 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged-{number}")
+    try:
+        shutil.copy2(path, aside)
+    except OSError:
+        return None
+    return aside
+
+
+def report_set_aside(path: Path, what: str) -> None:
+    """Sets a damaged file aside and says so, in one line on stdout."""
+    aside = set_aside(path)
+    kept = f"as it was: {aside.name}" if aside else "it could not be copied aside"
+    print(f"{path.parent.name}/{path.name}: {what}; {kept}", flush=True)
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON's")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:SHOWN]} is beyond what a float holds")
+    return value
+
+
+def _short(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"an integer of {len(text):,} digits")
+    return int(text)
+
+
+def _without_doubles(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {quoted(next(name for name in names if names.count(name) > 1))} stands twice")
+    return table
+
+
+def _named(value: object) -> str:
+    return {list: "a list", str: "a text", bool: "true or false", type(None): "null"}.get(type(value), "a number")

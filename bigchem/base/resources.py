@@ -1,0 +1,43 @@
+"""Files that ship with the project: DeepSpeed configurations, cluster profiles, recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from bigchem.base.errors import UserError, nearest
+from bigchem.base.printable import printable
+
+_PACKAGE = Path(__file__).parents[1]
+_FOLDERS = {
+    "ds_configs": (_PACKAGE.parent / "ds_configs", _PACKAGE / "_shipped" / "ds_configs"),
+    "clusters": (_PACKAGE.parent / "slurm" / "clusters", _PACKAGE / "_shipped" / "clusters"),
+    "recipes": (_PACKAGE / "recipes",),
+}
+
+
+def folder(kind: str) -> Path:
+    """The folder of a kind of shipped files: beside the package in a checkout, inside it once installed."""
+    return next((f for f in _FOLDERS[kind] if f.is_dir()), _FOLDERS[kind][0])
+
+
+def find(kind: str, name: str, suffix: str, also: Iterable[str] = ()) -> Path:
+    """A shipped file by its name, or any file by its path. UserError with the nearest name, of `also` too: names that
+    the caller takes for something else than a file."""
+    if _is_file(Path(name)):
+        return Path(name)
+    shown = printable(name, most=200)
+    if name.endswith(suffix) or "/" in name:
+        raise UserError("no such file", shown)
+    candidate = folder(kind) / f"{name}{suffix}"
+    if _is_file(candidate):
+        return candidate
+    known = [*also, *(p.name.removesuffix(suffix) for p in folder(kind).glob(f"*{suffix}"))]
+    raise UserError(f"no file '{shown}', and no shipped one of that name", kind, nearest(name, known))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False

@@ -1,0 +1,146 @@
+"""Saving beside dd, and resuming beside a cold start: `bigchem train` itself, on two CPU ranks at ZeRO-2 in fp32.
+
+Fresh weights of t5-base (223 M parameters, 2.7 GB a checkpoint). Steps are tiny, so that they cost little. Needs 12 GB
+of memory and 10 GB in the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import typer
+
+from bigchem.base.errors import UserError
+from bigchem.bench.common import Figure, print_figures
+from bigchem.cli import program
+
+BLOCK = 16 << 20
+EMBEDDING_ROWS = 32128
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    folder: Annotated[Path, typer.Option(help="Where to write: the disk that is measured.")] = Path(),
+    preset: Annotated[str, typer.Option(help="Shape of the model.")] = "t5-base",
+    saves: Annotated[int, typer.Option(min=1, help="Checkpoints, and times that dd writes as many bytes.")] = 4,
+    ranks: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    as_json: program.Json = False,
+) -> None:
+    """Measures checkpoints of a model of PRESET. Example: bigchem bench checkpoint --folder /scratch"""
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        figures = bench(Path(work), preset, saves, ranks)
+    print_figures(figures, as_json)
+
+
+def bench(work: Path, preset: str, saves: int, ranks: int) -> list[Figure]:
+    """A cold start that saves after every step, dd of as many bytes, and a resumed start that reads from the disk."""
+    prepare(work, preset)
+    cold = start(work, ranks, steps=saves)
+    log = (run_dir(work) / "logs" / "rank0.log").read_text()
+    told = re.findall(r"checkpoint after step \d+: \S+ .B in (\S+) s .* stood still for (\S+) s", log)
+    newest = max((run_dir(work) / "checkpoints").glob("step_*"))
+    size = sum(path.stat().st_size for path in newest.iterdir())
+    save, still = (median(size / max(float(seconds), 0.05) for seconds in column) for column in zip(*told, strict=True))
+    disks = {way: median(dd(work / "dd", size, way) for _ in told) for way in ("conv=fsync", "oflag=direct")}
+    for path in newest.iterdir():
+        forget(path)
+    resumed = start(work, ranks, steps=saves + 1)
+    return [
+        Figure(f"a checkpoint of {preset}, {ranks} ranks, ZeRO-2, fp32", size / 1e9, "GB"),
+        Figure(f"writing, hashing and publishing it, median of {saves}", save / 1e9, "GB/s"),
+        Figure("the same and the probe's loss: training stands still", still / 1e9, "GB/s"),
+        *(Figure(f"dd of as many bytes, {way}", disk / 1e9, "GB/s") for way, disk in disks.items()),
+        Figure("writing / the faster dd", save / max(disks.values()), "x", 0.8, True),
+        Figure("standing still / the faster dd", still / max(disks.values()), "x"),
+        Figure("cold start: launcher to end of first step", cold, "s"),
+        Figure("the same, resumed", resumed, "s"),
+        Figure("resumed / cold", resumed / cold, "x", 2),
+    ]
+
+
+def prepare(work: Path, preset: str) -> None:
+    """A small corpus, and a folder of fresh weights with all of T5's embedding rows."""
+    from bigchem.base.progress import Progress
+    from bigchem.data.build.pipeline import build
+    from bigchem.data.build.recipe import BuildConfig
+    from bigchem.data.sources.base import SourceConfig
+    from bigchem.model.presets import shape
+    from bigchem.model.t5 import PackedT5
+    from bigchem.model.weights.pretrained import save_pretrained
+
+    sources = (SourceConfig(format="synthetic", split="train", rows=600, seed=1),)
+    build(BuildConfig(sources=sources), work / "data", Progress(quiet=True), workers=1)
+    save_pretrained(PackedT5(shape(preset, EMBEDDING_ROWS)), work / "weights")
+
+
+def run_dir(work: Path) -> Path:
+    """The run's folder."""
+    return work / "runs" / "bench"
+
+
+def start(work: Path, ranks: int, steps: int) -> float:
+    """Trains to `steps` steps; seconds from the start of the launcher to the end of this start's first step."""
+    fields = {
+        "name": "bench",
+        "runs": str(work / "runs"),
+        "model.init_from": str(work / "weights"),
+        "data.path": str(work / "data"),
+        "data.global_tokens": 600 * ranks,
+        "data.micro_tokens": 600,
+        "data.max_source_tokens": 300,
+        "data.max_target_tokens": 300,
+        "train.steps": steps,
+        "train.precision": "fp32",
+        "train.ds_config": "zero2",
+        "train.log_every": 1,
+        "schedule.kind": "constant",
+        "schedule.warmup_steps": 0,
+        "checkpoint.every": 1,
+        "checkpoint.keep": 1,
+        "evaluate.at_end": "false",
+    }
+    (work / "empty.toml").touch()
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    command += ["-m", "bigchem", "train", str(work / "empty.toml")]
+    command += [part for key, value in fields.items() for part in ("--set", f"{key}={value}")]
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
+    begun = time.time()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"training failed: {(done.stdout + done.stderr)[-2000:]}", str(work))
+    return first_step(run_dir(work) / "metrics.jsonl", begun) - begun
+
+
+def first_step(metrics: Path, after: float) -> float:
+    """Time of the first row that was written after a moment."""
+    return min(t for line in metrics.read_text().splitlines() if (t := float(json.loads(line)["time"])) > after)
+
+
+def dd(path: Path, size: int, way: str) -> float:
+    """Bytes a second at which dd writes so many bytes until they are on the disk, through the page cache or past it."""
+    blocks = -(-size // BLOCK)
+    command = ["dd", "if=/dev/zero", f"of={path}", f"bs={BLOCK}", f"count={blocks}", *{way, "conv=fsync"}]
+    begun = time.monotonic()
+    subprocess.run(command, capture_output=True, check=True)
+    seconds = time.monotonic() - begun
+    path.unlink()
+    return blocks * BLOCK / seconds
+
+
+def forget(path: Path) -> None:
+    """Asks the kernel to drop a file from its cache, as after a reboot or on another node."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,205 @@
+"""What the benchmarks share: a figure beside its target, tables, turns, limits on time."""
+
+from __future__ import annotations
+
+import gc
+import json
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+
+from bigchem.base.errors import UserError
+from bigchem.base.progress import Progress, tables
+from bigchem.model.linear import matmul_t
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table. asked: the target that the project set itself, with its direction; None: none."""
+
+    name: str
+    value: float
+    unit: str
+    asked: float | None = None
+    at_least: bool = False
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the target is met."""
+        if self.asked is None:
+            return None
+        return self.value >= self.asked if self.at_least else self.value <= self.asked
+
+    def as_json(self) -> dict[str, Any]:
+        """Its fields and whether it holds."""
+        return {**asdict(self), "holds": self.holds}
+
+
+def print_figures(figures: list[Figure], as_json: bool = False) -> None:
+    """One line a figure, whether targets are met is yes or NO; or all of them as JSON."""
+    if as_json:
+        print(json.dumps([figure.as_json() for figure in figures], indent=1))
+        return
+    table = Table("what", "figure", "unit", "asked for", "holds")
+    for figure in figures:
+        asked = "" if figure.asked is None else f"{'>=' if figure.at_least else '<='} {figure.asked:g}"
+        holds = "" if figure.holds is None else "yes" if figure.holds else "NO"
+        table.add_row(figure.name, f"{figure.value:.4g}", figure.unit, asked, holds)
+    tables().print(table)
+
+
+@dataclass
+class Report:
+    """What a benchmark of the model found. rows: one dict a line of the wide table, with equal keys."""
+
+    machine: dict[str, str]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def skip(self, what: str, why: object, progress: Progress) -> None:
+        """Notes what could not run, with the first line of the reason."""
+        line = f"{what}: {(str(why).strip().splitlines() or [type(why).__name__])[0][:200]}"
+        if line not in self.skipped:
+            self.skipped.append(line)
+            progress.say(f"skipped {line}")
+
+    def show(self, as_json: bool) -> None:
+        """Prints all of it, as tables or as JSON."""
+        if as_json:
+            print(json.dumps({**asdict(self), "figures": [f.as_json() for f in self.figures]}, indent=1))
+            return
+        print(", ".join(f"{name} {value}" for name, value in self.machine.items()))
+        if self.rows:
+            table = Table(*self.rows[0])
+            for row in self.rows:
+                table.add_row(*(_cell(value) for value in row.values()))
+            tables().print(table)
+        if self.figures:
+            print_figures(self.figures)
+        for line in self.skipped:
+            print(f"skipped: {line}")
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return (
+        f"{value:,.0f}"
+        if isinstance(value, float) and abs(value) >= 1000
+        else (f"{value:.3g}" if isinstance(value, float) else str(value))
+    )
+
+
+def machine(device: torch.device) -> dict[str, str]:
+    """Date, device and versions, for the head of a table."""
+    cpu = f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+    head = {
+        "date": time.strftime("%Y-%m-%d"),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else cpu,
+        "python": platform.python_version(),
+    }
+    packages = ("torch", "triton", "transformers", "flash-attn", "liger-kernel")
+    return {**head, **{package: _version(package) for package in packages}}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def median_s(work: Callable[[], Any], repeat: int) -> float:
+    """Median seconds of a call."""
+    times = []
+    for _ in range(repeat):
+        begun = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begun)
+    return float(np.median(times))
+
+
+class OutOfTimeError(Exception):
+    """A contestant took longer than it was given."""
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Raises OutOfTimeError in the block when its time is over: compilers have no limit of their own."""
+
+    def stop(*_: object) -> None:
+        raise OutOfTimeError(f"took more than {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class Deadline:
+    """When the whole must be over."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds, not below zero."""
+        return max(0.0, self._end - time.monotonic())
+
+    def share(self, parts: float) -> Deadline:
+        """The end of the next of so many equal parts of what is left."""
+        return Deadline(self.left / max(1.0, parts))
+
+
+def pick_device(asked: str | None) -> torch.device:
+    """The device asked for, or CUDA where it is there. UserError if it is not."""
+    if asked not in (None, "cpu", "cuda"):
+        raise UserError(f"unknown device {asked!r}", "--device", "known: cpu, cuda")
+    there = torch.cuda.is_available()
+    if asked == "cuda" and not there:
+        raise UserError("no CUDA device here", "--device", "--device cpu")
+    return torch.device(asked or ("cuda" if there else "cpu"))
+
+
+def clock() -> float:
+    """Seconds, when everything that was started has ended."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations a second of a large matrix product in this dtype here: what a step is held against."""
+    size = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+
+    def product() -> None:
+        begun = clock()
+        matmul_t(a, b)
+        times.append(clock() - begun)
+
+    times: list[float] = []
+    for _ in range(10):
+        product()
+    return 2 * size**3 / min(times)
+
+
+def release(device: torch.device) -> None:
+    """Gives back the memory of what is no longer used."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

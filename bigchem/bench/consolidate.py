@@ -1,0 +1,205 @@
+"""Consolidation beside DeepSpeed's zero_to_fp32.py: time and peak memory on checkpoints of the same weights.
+
+The checkpoints are real: DeepSpeed engines in bf16 on four CPU ranks, at ZeRO-2 and ZeRO-3, save fresh weights; the
+moments are zeros, for no step is made. t5-base (223 M parameters) needs 5 GB of memory and 8 GB in the folder, t5-large
+(738 M) 14 GB and 20 GB. Both programs run in turn, as processes of their own, on files that the kernel was asked to
+drop from its cache.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from bigchem.base.errors import UserError
+from bigchem.base.progress import Progress
+from bigchem.bench.checkpoint import forget, prepare
+from bigchem.bench.common import Figure, print_figures
+from bigchem.cli import program
+from bigchem.launch.rendezvous.secret import new_key
+
+CASES = ("t5-base-zero2", "t5-base-zero3", "t5-large-zero2", "t5-large-zero3")
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    folder: Annotated[Path, typer.Option(help="Where to write: the disk that is measured.")] = Path(),
+    only: Annotated[str, typer.Option(help=f"Cases, by commas: {', '.join(CASES)}, or another PRESET-zeroN.")] = (
+        "t5-base-zero2,t5-base-zero3"
+    ),
+    ranks: Annotated[int, typer.Option(min=1, help="Processes that write a checkpoint.")] = 4,
+    turns: Annotated[int, typer.Option(min=1, help="Times that each program runs.")] = 3,
+    as_json: program.Json = False,
+) -> None:
+    """Measures `bigchem export` beside zero_to_fp32.py.
+
+    Example: bigchem bench consolidate --folder /scratch --only t5-large-zero3
+    """
+    progress, figures = Progress(), []
+    for case in only.split(","):
+        preset, _, stage = case.rpartition("-zero")
+        if not preset or not stage.isdigit():
+            raise UserError(f"'{case}' is no case", "--only", f"PRESET-zeroN, such as {CASES[0]}")
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            progress.say(f"{case}: {ranks} ranks write a checkpoint")
+            prepare(Path(work), preset)
+            figures += bench(Path(work), case, make(Path(work), int(stage), ranks), turns, progress)
+    print_figures(figures, as_json)
+
+
+def bench(work: Path, case: str, checkpoint: Path, turns: int, progress: Progress) -> list[Figure]:
+    """Both programs in turn; that their weights are equal; medians."""
+    export = [sys.executable, "-m", "bigchem", "export", str(checkpoint), str(work / "ours")]
+    theirs = [sys.executable, "-m", "deepspeed.utils.zero_to_fp32", str(checkpoint.parent), str(work / "theirs")]
+    ways = {
+        "zero_to_fp32.py": [*theirs, "-t", checkpoint.name],
+        "bigchem export": export,
+        "bigchem export --no-hashes": [*export, "--no-hashes"],
+    }
+    seen: dict[str, list[list[float]]] = {way: [] for way in ways}
+    for turn in range(turns):
+        for way, command in ways.items():
+            for name in ("theirs", "ours") if way == "zero_to_fp32.py" else ("ours",):
+                shutil.rmtree(work / name, ignore_errors=True)
+            for path in checkpoint.iterdir():
+                forget(path)
+            seen[way].append(measured(command))
+            seconds, busy, peak = seen[way][-1]
+            progress.say(f"{case}, turn {turn + 1}, {way}: {seconds:.1f} s ({busy:.1f} s busy), {peak / 1e9:.2f} GB")
+    refuse_unless_equal(work / "ours", work / "theirs")
+    size = sum(path.stat().st_size for path in checkpoint.iterdir())
+    found = {way: tuple(median(column) for column in zip(*rows, strict=True)) for way, rows in seen.items()}
+    figures = [Figure(f"{case}: the checkpoint", size / 1e9, "GB")]
+    for way, (seconds, busy, peak) in found.items():
+        figures += [
+            Figure(f"{case}: {way}", seconds, "s"),
+            Figure(f"{case}: {way}, processor time", busy, "s"),
+            Figure(f"{case}: {way}, peak memory", peak / 1e9, "GB"),
+        ]
+    base, ours = found["zero_to_fp32.py"], found["bigchem export"]
+    return [
+        *figures,
+        Figure(f"{case}: time, bigchem export / zero_to_fp32.py", ours[0] / base[0], "x"),
+        Figure(f"{case}: memory, zero_to_fp32.py / bigchem export", base[2] / ours[2], "x"),
+    ]
+
+
+_MEASURE = """
+import json, resource, subprocess, sys, time
+begun = time.monotonic()
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+told = [time.monotonic() - begun, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024.0]
+print(json.dumps([done.returncode, done.stderr[-2000:], told]))
+"""
+"""A program between: Linux counts what a parent held when it forked as its child's peak; this one holds little."""
+
+
+def measured(command: Sequence[str]) -> list[float]:
+    """Seconds, processor seconds, and bytes of peak resident memory of a program; UserError if it fails."""
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
+    between = [sys.executable, "-c", _MEASURE, *command]
+    told = subprocess.run(between, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+    status, errors, figures = json.loads(told)
+    if status:
+        raise UserError(f"failed: {errors}", " ".join(command))
+    return [float(figure) for figure in figures]
+
+
+def refuse_unless_equal(ours: Path, theirs: Path) -> None:
+    """UserError unless both hold the same weights, bit for bit."""
+    from bigchem.model.weights.pretrained import weights_of
+
+    expected = dict(weights_of(theirs))
+    for name, weight in weights_of(ours):
+        if not torch.equal(weight, expected.pop(name)):
+            raise UserError(f"{name} is not what zero_to_fp32.py made of it", str(ours))
+    if expected:
+        raise UserError(f"lacks {', '.join(expected)}", str(ours))
+
+
+def make(work: Path, stage: int, ranks: int) -> Path:
+    """A published checkpoint of the weights in work/weights, by so many ranks."""
+    from bigchem.base.toml import validate
+    from bigchem.config import RunConfig
+
+    table = {
+        "name": "bench",
+        "runs": str(work / "runs"),
+        "model": {"init_from": str(work / "weights"), "dropout": 0.0},
+        "data": {"path": str(work / "data"), "global_tokens": 1024 * ranks, "micro_tokens": 1024},
+        "train": {"steps": 1, "precision": "bf16", "ds_config": f"zero{stage}"},
+        "schedule": {"kind": "constant", "warmup_steps": 0},
+    }
+    config = validate(RunConfig, table, "bench")
+    context, port, key = multiprocessing.get_context("spawn"), _free_port(), new_key()
+    processes = [context.Process(target=_save, args=(config, rank, ranks, port, key)) for rank in range(ranks)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        raise UserError("a rank failed, see above", "bench_consolidate")
+    return next((config.run_dir / "checkpoints").glob("step_*"))
+
+
+def _save(config: Any, rank: int, ranks: int, port: int, key: str) -> None:
+    """A rank: an engine that saves."""
+    os.environ.update(DS_ACCELERATOR="cpu", OMP_NUM_THREADS="1")
+    torch.set_num_threads(1)
+    os.dup2(2, 1)  # what a run says is no result
+    from bigchem.data.loader import Loader
+    from bigchem.data.step_plan import open_data
+    from bigchem.launch.rendezvous.environment import Rendezvous
+    from bigchem.launch.rendezvous.process_group import finish, start
+    from bigchem.launch.runs.prepare import prepare as prepare_run
+    from bigchem.model.presets import to_hf_config
+    from bigchem.train.checkpoint.probe import Probe
+    from bigchem.train.collectives import on_rank0
+    from bigchem.train.engine import Engine
+    from bigchem.train.model_factory import build
+    from bigchem.train.saving import Saver, TrainingPosition
+
+    start(Rendezvous(rank, ranks, rank, "127.0.0.1", port, "bench"), key=key)
+    on_rank0(lambda: prepare_run(config))
+    data, device = open_data(config.data), torch.device("cpu")
+    model = build(config, data, device)
+    shape = model.shape
+    engine = Engine(model, config, device)
+    give_moments(engine)
+    probe = Probe.of(Loader(data, config.data, config.seed, rank, ranks))
+    saver = Saver(config, engine, probe, data.index.fingerprint, to_hf_config(shape, 0.0))
+    saver.save(TrainingPosition(1, 1, 1), {}, final=True)
+    saver.close()
+    finish()
+
+
+def give_moments(engine: Any) -> None:
+    """Zeros as AdamW's moments, which only its first step would make."""
+    zero = engine._engine.optimizer
+    name = "fp32_partitioned_groups_flat" if engine.zero_stage == 3 else "single_partition_of_fp32_groups"
+    for flat in getattr(zero, name):
+        moments = {key: torch.zeros_like(flat) for key in ("exp_avg", "exp_avg_sq")}
+        engine._optimizer.state[flat] = {"step": torch.tensor(1.0), **moments}
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port

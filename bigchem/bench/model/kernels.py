@@ -1,0 +1,73 @@
+"""What the compiler makes of the attention kernels: registers, stack, shared memory. Needs no GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from bigchem.base.errors import UserError
+from bigchem.base.progress import Progress, tables
+from bigchem.cli import program
+
+KINDS = {(False, True): "encoder", (True, True): "decoder", (False, False): "cross"}
+"""(causal, has a bias) -> kind of attention."""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def main(
+    arch: Annotated[list[int] | None, typer.Option(help="80 (A100), 90 (H100), ... (repeatable; both).")] = None,
+    head_dim: Annotated[list[int] | None, typer.Option(min=1, max=128, help="Repeatable; 64.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="bf16, fp16 or fp32 (repeatable; bf16).")] = None,
+    as_json: program.Json = False,
+) -> None:
+    """Compile every kernel with every tile of bigchem/model/kernels/tiles.py and read the compiler's report.
+
+    stack is where spilled registers go: it should be 0. Exits with 1 where it is not.
+
+    Example: bigchem bench kernels --arch 90 --head-dim 128
+    """
+    os.environ.pop("TRITON_INTERPRET", None)  # interpreted kernels cannot be compiled
+    try:
+        from bigchem.model.kernels import aot
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed", hint="pip install triton") from None
+
+    wrong = sorted(set(dtype or []) - {"bf16", "fp16", "fp32"})
+    if wrong:
+        raise UserError(f"unknown dtype {', '.join(wrong)}", "--dtype", "known: bf16, fp16, fp32")
+    if min(arch or [80]) < 80:
+        raise UserError(f"the kernels need 80 (A100) or later, not {min(arch or [80])}", "--arch")
+    progress, rows = Progress(), []
+    for capability in arch or [80, 90]:
+        for case in aot.cases(capability, tuple(head_dim or [64]), tuple(dtype or ["bf16"])):
+            report = aot.compile_case(case, capability)
+            rows.append((capability, case, report))
+            progress.say(f"sm_{capability} {case.kernel}: {report.registers} registers, {report.stack} bytes of stack")
+    if as_json:
+        print(json.dumps([{"arch": a, **asdict(case), **asdict(report)} for a, case, report in rows], indent=1))
+    else:
+        table = Table("kernel", "tile", "warps", "attention", "dropout", "registers", "stack", "shared", "products")
+        for capability, case, report in rows:
+            products = f"{report.wgmma} wgmma" if report.wgmma else f"{report.mma} mma"
+            table.add_row(
+                f"sm_{capability} {case.kernel} {case.head_dim} {case.dtype}",
+                f"{case.tile.block_m} x {case.tile.block_n}",
+                str(case.tile.num_warps),
+                KINDS[case.causal, case.reach > 0],
+                "yes" if case.dropout else "no",
+                str(report.registers),
+                str(report.stack),
+                f"{report.shared:,}",
+                products,
+            )
+        tables().print(table)
+    spilled = sum(report.stack > 0 for _, _, report in rows)
+    if spilled:
+        raise typer.Exit(1)

@@ -1,0 +1,236 @@
+"""Attention with T5's bias, ours and others': each prepares one call of forward and backward on given lengths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bigchem.bench.model.mix import Rows, grouped
+from bigchem.model.attention import Setting, attention, prepare
+from bigchem.model.layout import Layout
+from bigchem.model.relative_bias import reach
+
+
+@dataclass(frozen=True)
+class Case:
+    """lengths: queries and keys of each sequence, [sequences, 2]; kind: see bigchem.model.attention.KINDS."""
+
+    lengths: Rows
+    kind: str
+    heads: int
+    dim: int
+    dropout: float
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def causal(self) -> bool:
+        return self.kind == "decoder_self"
+
+    @property
+    def biased(self) -> bool:
+        return self.kind != "cross"
+
+    @property
+    def reach(self) -> int:
+        """Distances beyond it have one bias, in T5."""
+        return reach(not self.causal, 32, 128)
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(self.device, self.dtype, self.dim)
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing would be padded."""
+        return bool((self.lengths == self.lengths[0]).all())
+
+    @property
+    def flops(self) -> float:
+        """Of forward and backward, as bigchem.model.flops counts them."""
+        pairs = float((self.lengths[:, 0] * self.lengths[:, 1]).sum())
+        return 12 * self.heads * self.dim * pairs / (2 if self.causal else 1)
+
+    def leaf(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """A random input; of about unit scores, as T5's are after initialisation."""
+        x: Tensor = torch.randn(*shape, device=self.device, dtype=torch.float32) * self.dim**-0.25
+        return x.to(dtype or self.dtype).requires_grad_()
+
+
+Call = Callable[[], object]
+
+
+def backward(out: Tensor, leaves: Sequence[Tensor | None], grad: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of all leaves that are there."""
+    return torch.autograd.grad(out, [leaf for leaf in leaves if leaf is not None], grad)
+
+
+def layout_of(case: Case) -> Layout:
+    """The layout of the case's lengths."""
+    cu = [torch.from_numpy(np.append(0, n.cumsum()).astype(np.int32)).to(case.device) for n in case.lengths.T]
+    return Layout(cu[0], cu[1], *case.lengths.max(0).tolist())
+
+
+def packed_inputs(case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
+    """q, k, v, bias, the output's gradient."""
+    num_q, num_k = case.lengths.sum(0).tolist()
+    q, k, v = (case.leaf(n, case.heads, case.dim) for n in (num_q, num_k, num_k))
+    bias = case.leaf(case.heads, 2 * case.reach + 1, dtype=torch.float32) if case.biased else None
+    return q, k, v, bias, torch.randn_like(q)
+
+
+def run(case: Case, backend: str, layout: Layout, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """bigchem's attention."""
+    return attention(q, k, v, bias, layout, causal=case.causal, dropout_p=case.dropout, seed=0, backend=backend)
+
+
+def ours(case: Case, backend: str) -> Call:
+    """One of our backends. The layout is made before, once for all layers as in the model."""
+    q, k, v, bias, grad = packed_inputs(case)
+    layout = layout_of(case)
+    prepare(backend, layout, len(q), len(k), case.setting)
+    return lambda: backward(run(case, backend, layout, q, k, v, bias), (q, k, v, bias), grad)
+
+
+def exact(case: Case, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """The formula, in float64, sequence by sequence. Dropout has the mask of our kernels."""
+    outputs = []
+    (starts_q, starts_k) = (np.append(0, n.cumsum()) for n in case.lengths.T)
+    for i in range(len(case.lengths)):
+        rows_q, rows_k = slice(starts_q[i], starts_q[i + 1]), slice(starts_k[i], starts_k[i + 1])
+        sq, sk, sv = (x[rows].double().transpose(0, 1) for x, rows in ((q, rows_q), (k, rows_k), (v, rows_k)))
+        scores = sq @ sk.transpose(1, 2)
+        distance = torch.arange(sk.shape[1], device=q.device) - torch.arange(sq.shape[1], device=q.device)[:, None]
+        if bias is not None:
+            scores = scores + bias.double()[:, distance.clamp(-case.reach, case.reach) + case.reach]
+        if case.causal:
+            scores = scores.masked_fill(distance > 0, -math.inf)
+        probabilities = scores.softmax(-1)
+        if case.dropout > 0:
+            from bigchem.model.kernels.varlen_attention import dropout_mask
+
+            first, num_rows = int(starts_q[i]), sq.shape[1]
+            keep = dropout_mask(0, case.dropout, first, num_rows, case.heads, sk.shape[1], q.device)
+            probabilities = probabilities * keep / (1 - case.dropout)
+        outputs.append((probabilities @ sv).transpose(0, 1))
+    return torch.cat(outputs)
+
+
+def padded(case: Case, formula: Callable[..., Tensor]) -> Call:
+    """What transformers computes in a layer: padded batches of like lengths, the bias of the stack as a matrix that was
+    made before and wants its gradient, plus a mask."""
+    calls = []
+    budget = 2 * int(case.lengths.sum()) if case.equal else int(case.lengths.sum()) // 4
+    for rows in grouped(case.lengths, budget):
+        size, (num_q, num_k) = len(rows), rows.max(0).tolist()
+        q, k, v = (case.leaf(size, case.heads, n, case.dim) for n in (num_q, num_k, num_k))
+        bias = case.leaf(1, case.heads, num_q, num_k) if case.biased else None
+        holes = torch.from_numpy(np.arange(num_k) >= rows[:, 1:])[:, None, None].to(case.device)
+        if case.equal:  # transformers makes no padding mask where nothing is padded
+            holes = holes[:1]
+        if case.causal:
+            holes = holes | torch.ones(num_q, num_k, dtype=torch.bool, device=case.device).triu(1)
+        mask = torch.zeros(holes.shape, device=case.device, dtype=case.dtype)
+        mask.masked_fill_(holes, torch.finfo(case.dtype).min)
+        calls.append((q, k, v, bias, mask, torch.randn_like(q)))
+
+    def call() -> None:
+        for *leaves, mask, grad in calls:
+            backward(formula(*leaves, mask, case.dropout), leaves, grad)
+
+    return call
+
+
+def transformers_eager(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor, dropout: float) -> Tensor:
+    """transformers.models.t5.modeling_t5.eager_attention_forward."""
+    scores = q @ k.transpose(2, 3)
+    scores = scores + (mask if bias is None else bias + mask)
+    weights = scores.softmax(-1)
+    return F.dropout(weights, dropout) @ v
+
+
+def transformers_sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor, dropout: float) -> Tensor:
+    """transformers.integrations.sdpa_attention on T5: bias and mask as one matrix for every sequence."""
+    mask = mask if bias is None else bias + mask
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=1.0)
+
+
+def flash_without_bias(case: Case) -> Call:
+    """SDPA's flash kernel on equal lengths: less than T5 needs, the ceiling of what any kernel can reach."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    num_q, num_k = case.lengths[0].tolist()
+    q, k, v = (case.leaf(len(case.lengths), case.heads, n, case.dim) for n in (num_q, num_k, num_k))
+    grad = torch.randn_like(q)
+
+    def call() -> object:
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            out = F.scaled_dot_product_attention(q, k, v, dropout_p=case.dropout, is_causal=case.causal, scale=1.0)
+        return backward(out, (q, k, v), grad)
+
+    return call
+
+
+@cache
+def _compiled_flex() -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    # Past the limit, 8, dynamo would go on uncompiled, with a dense matrix, without a word.
+    torch._dynamo.config.recompile_limit = 64
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    return torch.compile(flex_attention, dynamic=False)
+
+
+def flex(case: Case) -> Call:
+    """FlexAttention on the packed rows: sequences told apart by a block mask, which is made before the call here and in
+    training anew for every batch; the bias gathered by distance in score_mod."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    q, k, v, bias, grad = packed_inputs(case)
+    sides = [np.repeat(np.arange(len(case.lengths)), n) for n in case.lengths.T]
+    of_q, of_k = (torch.from_numpy(side).to(case.device) for side in sides)
+
+    far = case.reach
+
+    def mask_mod(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        same = of_q[i] == of_k[j]
+        return same & (i >= j) if case.causal else same
+
+    def score_mod(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return score if bias is None else score + bias[h, (j - i).clamp(-far, far) + far]
+
+    block_mask = create_block_mask(mask_mod, None, None, len(q), len(k), device=str(case.device), _compile=True)
+    leaves = [x.detach().transpose(0, 1)[None].contiguous().requires_grad_() for x in (q, k, v)]
+    grad = grad.transpose(0, 1)[None].contiguous()
+    options = {"score_mod": score_mod, "block_mask": block_mask, "scale": 1.0}
+    return lambda: backward(_compiled_flex()(*leaves, **options), (*leaves, bias), grad)
+
+
+PEERS: dict[str, Callable[[Case], Call]] = {
+    "transformers sdpa, full bias": lambda case: padded(case, transformers_sdpa),
+    "transformers eager, full bias": lambda case: padded(case, transformers_eager),
+    "FlexAttention": flex,
+}
+"""They compute what we do."""
+CEILING = "SDPA flash without bias"
+
+
+def refusal(name: str, case: Case) -> str | None:
+    """Why a peer or the ceiling cannot take part in a case, or None."""
+    if name == CEILING and case.device.type != "cuda":
+        return "timed on CUDA only"
+    if name == CEILING and not case.equal:
+        return "it has equal lengths only"
+    if name == "FlexAttention" and case.dropout:
+        return "it has no dropout"
+    if name == "FlexAttention" and case.device.type != "cuda":
+        return "it has no backward pass on a CPU"
+    return None

@@ -1,0 +1,112 @@
+"""Which tile sizes are the fastest on this GPU: what bigchem/model/kernels/tiles.py should say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+
+from bigchem.base.errors import UserError
+from bigchem.base.progress import Progress
+from bigchem.bench.common import Deadline, Report, at_most, machine, pick_device, release
+from bigchem.bench.model.attention import timed
+from bigchem.bench.model.peers import Case, ours
+from bigchem.cli import program
+from bigchem.model.attention import BACKENDS
+from bigchem.model.kernels.tiles import KERNELS, Kernel, Tile, Tiles, all_tiles
+
+SIZES = {"forward": ((64, 32), (64, 64), (128, 64), (128, 128)),
+         "grad_queries": ((32, 32), (64, 32), (64, 64), (128, 64)),
+         "grad_keys": ((32, 32), (32, 64), (64, 64), (32, 128), (64, 128)),
+         "grad_short": ((32, 32), (64, 64))}  # fmt: skip
+"""(block_m, block_n) that are tried for each kernel."""
+
+
+def candidates(kernel: Kernel) -> Iterator[Tile]:
+    """What is tried, the others' tiles as they are in the table."""
+    for block_m, block_n in SIZES[kernel]:
+        for num_warps in (4, 8):
+            for num_stages in (1,) if kernel == "grad_short" else (2, 3):
+                for sequences in (1, 2, 4, 8) if kernel == "grad_short" else (1,):
+                    yield Tile(block_m, block_n, num_warps, num_stages, sequences)
+
+
+def milliseconds(case: Case, chosen: Tiles) -> float:
+    """Forward and backward with these tiles."""
+    from bigchem.model.kernels import varlen_attention
+
+    before = varlen_attention._tiles
+    varlen_attention._tiles = lambda *_: chosen
+    try:
+        calls = [ours(case, "triton") for _ in range(3)]
+        for call in calls:
+            call()
+        return timed({"": calls}, case.device, 0.1)[""][0]
+    finally:
+        varlen_attention._tiles = before
+
+
+def search(label: str, case: Case, deadline: Deadline, report: Report, progress: Progress) -> None:
+    """A line for each candidate of each kernel, the fastest first; the others' tiles are the table's."""
+    arch = 10 * torch.cuda.get_device_capability()[0] if case.device.type == "cuda" else 90
+    table = all_tiles(int(case.lengths.max()), case.dim, arch, fp32=case.dtype == torch.float32)
+    base = milliseconds(case, table)
+    for kernel in KERNELS:
+        if kernel == "grad_short" and case.lengths.min() > 64:
+            continue
+        found = []
+        for tile in candidates(kernel):
+            if deadline.left == 0:
+                report.skip(f"{label}, {kernel}", "no time left", progress)
+                break
+            try:
+                with at_most(30):
+                    found.append((milliseconds(case, table._replace(**{kernel: tile})), tile))
+            except Exception as failed:  # too much shared memory, say
+                report.skip(f"{label}, {kernel}, {tile}", failed, progress)
+        for ms, tile in sorted(found, key=lambda pair: pair[0])[:5]:
+            now = getattr(table, kernel)
+            line: dict[str, object] = {
+                "lengths": label,
+                "kind": case.kind,
+                "kernel": kernel,
+                "tile": f"{tile.block_m} x {tile.block_n}",
+            }
+            line |= {"warps": tile.num_warps, "stages": tile.num_stages, "sequences": tile.sequences}
+            report.rows.append({**line, "ms": ms, "over the table's": ms / base, "in the table": tile == now})
+        release(case.device)
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def main(
+    length: Annotated[list[int] | None, typer.Option(min=1, help="Equal lengths; repeatable; 64, 512, 2048.")] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Queries.")] = 16384,
+    heads: Annotated[int, typer.Option(min=1)] = 12,
+    head_dim: Annotated[int, typer.Option(min=1, max=128)] = 64,
+    dropout: Annotated[float, typer.Option(min=0.0, max=0.9)] = 0.1,
+    minutes: Annotated[float, typer.Option(help="When to end.")] = 7.0,
+    device: Annotated[str | None, typer.Option(help="cuda; cpu: the interpreter, a proof that this runs.")] = None,
+    as_json: program.Json = False,
+) -> None:
+    """Time attention with other tiles for one kernel at a time; the five fastest of each.
+
+    Example: bigchem bench tiles --length 512 --head-dim 128
+    """
+    where, progress, deadline = pick_device(device), Progress(), Deadline(60 * minutes)
+    dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
+    report = Report({**machine(where), "queries": str(tokens), "heads": f"{heads} x {head_dim}"})
+    settings = [(n, kind) for n in length or (64, 512, 2048) for kind in ("encoder_self", "decoder_self")]
+    for number, (n, kind) in enumerate(settings):
+        case = Case(np.full((max(1, tokens // n), 2), n), kind, heads, head_dim, dropout, where, dtype)
+        reason = BACKENDS["triton"].refusal(kind, case.setting)
+        if reason is not None:
+            hint = "to see that it runs: TRITON_INTERPRET=1, --device cpu, a few tokens"
+            raise UserError(f"the kernels cannot run: {reason}", "--device", hint)
+        search(f"{n} each", case, deadline.share(len(settings) - number), report, progress)
+    report.show(as_json)

@@ -1,0 +1,52 @@
+"""The plan's peak against the measured one, for three models at three micro-batch sizes: one call on one GPU."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from bigchem.cli import program
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+MODELS = ("t5-small", "t5-base", "t5-large")
+SIZES = (4096, 8192, 16384)
+
+
+@app.command()
+def main(
+    model: Annotated[list[str] | None, typer.Option(help="Presets; default: t5-small, t5-base, t5-large.")] = None,
+    micro_tokens: Annotated[
+        list[int] | None, typer.Option(min=1, help="Repeatable; default: 4096, 8192, 16384.")
+    ] = None,
+    ds_config: Annotated[list[str] | None, typer.Option(help="Repeatable; default: zero2.")] = None,
+    ranks: Annotated[int, typer.Option(min=1, help="Processes of this machine, one a GPU.")] = 1,
+    as_json: program.Json = False,
+    overrides: program.Set = None,
+) -> None:
+    """Measure what bigchem plan tells: states of each kind, the peak of a step, tokens per second.
+
+    On a GPU the peak is compared with the plan's, which should be within 10 %. On a CPU it is what resident memory grew
+    by, and says less. No data is needed: examples are as long as the limits.
+
+    Example: bigchem bench plan
+
+    Example: bigchem bench plan --model sweep-1m --micro-tokens 2048 --set train.precision=fp32
+    """
+    from bigchem.base.progress import Progress, tables
+    from bigchem.launch.workloads import calibrate
+    from bigchem.plan import from_config
+
+    rows, progress = [], Progress()
+    for name in model or MODELS:
+        planned = from_config.planned(name, overrides or (), ranks)
+        sizes = planned.micro_tokens(micro_tokens or SIZES, ranks)
+        for config in ds_config or ("zero2",):
+            progress.say(f"{name}, {config}: {', '.join(f'{size:,}' for size in sizes)} tokens on {ranks} ranks")
+            rows += calibrate.calibrate(planned, config, sizes, ranks)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        tables().print(calibrate.table(rows))

@@ -1,0 +1,56 @@
+"""`bigchem bench NAME`: measurements of the parts, each beside the straightforward way. Imported when asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+BENCHES = {
+    "attention": ("model.attention", "Attention against float64, then beside transformers' and FlexAttention."),
+    "checkpoint": ("checkpoint", "Saving beside dd, resuming beside a cold start."),
+    "consolidate": ("consolidate", "`bigchem export` beside DeepSpeed's zero_to_fp32.py."),
+    "data": ("data", "The data path beside Hugging Face datasets."),
+    "equivalence": ("equivalence", "One run at every ZeRO stage and several layouts: how far losses differ."),
+    "kernels": ("model.kernels", "Registers, stack and shared memory of the attention kernels, without a GPU."),
+    "loop": ("loop", "What the training loop adds to bare DeepSpeed steps."),
+    "metrics": ("metrics", "Scoring and beam search beside the straightforward way, outputs compared."),
+    "plan": ("plan", "Planned memory beside measured memory."),
+    "tiles": ("model.tiles", "Which tile sizes of the kernels are fastest on this GPU."),
+    "train-step": ("model.train_step", "A training step beside transformers' T5 on the same rows."),
+}
+"""By name: the module below bigchem.bench whose `app` it is, and what it measures."""
+
+
+class Benches(TyperGroup):
+    """A group whose commands are imported when they are called, not when they are listed."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*BENCHES]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in BENCHES:
+            return None
+        module = importlib.import_module(f"bigchem.bench.{BENCHES[cmd_name][0]}")
+        command = typer.main.get_command(module.app)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, what) for name, (_, what) in BENCHES.items()])
+
+
+app = typer.Typer(
+    cls=Benches, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+
+
+@app.callback()
+def bench() -> None:
+    """Measure a part of bigchem beside the straightforward way.
+
+    Example: bigchem bench equivalence --only 1rank
+    """

@@ -1,0 +1,229 @@
+"""The verbs of `bigchem data`: build, look at and verify training data. Nothing heavy is imported before a
+verb needs it."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bigchem.cli.program import Json, Set
+from bigchem.cli.submission_options import Asked, cluster_options
+
+SetRecipe = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a field of the recipe: --set root=raw (repeatable).")
+]
+
+app = typer.Typer(no_args_is_help=True, help="Build, look at and verify training data.")
+
+
+class Split(StrEnum):
+    """A split of the data."""
+
+    train = "train"
+    valid = "valid"
+    test = "test"
+
+
+@app.command("build")
+@cluster_options(shape=False)
+def data_build(
+    recipe: Annotated[
+        str, typer.Argument(help="TOML that names the sources; or a shipped one: demo-data, public-data.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    asked: Asked,
+    overrides: SetRecipe = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes (of each task); default: all cores.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace data built from another recipe.")] = False,
+    cluster: Annotated[
+        str | None, typer.Option(help="By tasks that this cluster profile describes; default: in this process.")
+    ] = None,
+    tasks: Annotated[int | None, typer.Option(min=1, help="With --cluster: how many parse and write.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="With --cluster: stay until it is published.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Read sources, leave out repeats and leaks, tokenise, write shards. Goes on where a killed build was.
+
+    With --cluster, arrays of tasks parse and write, and one publishes the index last, to the same bytes. Give the same
+    command again if tasks fail: only what is missing is done.
+
+    Example: bigchem data build demo-data data/demo
+
+    Example: bigchem data build public-data data/full --cluster h100 --tasks 16 --partition cpu --time 2:00:00
+    """
+    from bigchem.base import resources
+    from bigchem.base.errors import UserError
+    from bigchem.base.progress import Progress
+    from bigchem.data.build.pipeline import build
+    from bigchem.data.build.recipe import load_recipe
+    from bigchem.data.build.report import print_report
+    from bigchem.data.storage.shards import Data
+
+    config = load_recipe(resources.find("recipes", recipe, ".toml"), tuple(overrides or ()))
+    if cluster is None:
+        if tasks is not None or wait:
+            raise UserError(
+                "goes with --cluster", "--tasks" if tasks is not None else "--wait", "add --cluster PROFILE"
+            )
+        asked.refuse()
+        index = build(config, out, Progress(), workers=workers, overwrite=overwrite)
+    else:
+        from bigchem.launch.workloads.build import build_in_tasks
+
+        (profile, options), count, stay = asked.of(cluster), tasks or 1, wait or as_json
+        if not build_in_tasks(
+            *(config, out, profile, count, Progress()),
+            workers=workers,
+            overwrite=overwrite,
+            stay=stay,
+            options=options,
+        ):
+            return
+        index = Data(out).index
+    if as_json:
+        rows = {split: index.rows(split) for split in index.shards}
+        print(json.dumps({"data": str(out), "fingerprint": index.fingerprint, "rows": rows, **index.report}, indent=1))
+        return
+    print_report(index)
+    print(f"{out}: fingerprint {index.fingerprint}")
+
+
+@app.command("show")
+def data_show(
+    data: Annotated[str, typer.Argument(help="A folder made by `data build`, or its URL.")],
+    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
+    split: Annotated[Split, typer.Option(help="Which rows.")] = Split.train,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="Rows of each task.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """Show rows as text and tokens.
+
+    Example: bigchem data show data/demo --task forward -n 3
+    """
+    from bigchem.data.inspect.show import rows_of
+    from bigchem.tasks import task_id
+
+    if task is not None:
+        task_id(task, "--task")
+    found = rows_of(data, split.value, task, rows)
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False, indent=1))
+        return
+    for row in found:
+        print(f"{row['task']} #{row['row']} {row['key']}")
+        print(f"  source ({len(row['source_tokens'])} tokens): {row['source']}")
+        print(f"  target ({len(row['target_tokens'])} tokens): {row['target']}")
+
+
+@app.command("preview")
+def data_preview(
+    config: Annotated[str, typer.Argument(help="Run configuration (TOML), or a shipped one: demo, small, base, ...")],
+    start_step: Annotated[int, typer.Option(min=0, help="First step; steps count from 0.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="How many steps.")] = 10,
+    world_size: Annotated[int, typer.Option(min=1, help="Ranks that share a step.")] = 1,
+    grad_accum: Annotated[
+        int | None, typer.Option(min=1, help="Micro-batches of a rank; default: as many as a step needs.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each micro-batch.")] = False,
+    overrides: Set = None,
+) -> None:
+    """Show what each step of a run will hold, and which rank computes what. Needs neither torch nor a GPU.
+
+    Example: bigchem data preview demo --set data.path=data/demo --start-step 100 --steps 5 --world-size 8
+    """
+    from bigchem.base import resources, toml
+    from bigchem.base.progress import Progress, tables
+    from bigchem.config import RunConfig
+    from bigchem.data.inspect.preview import Preview, table
+
+    run = toml.load(RunConfig, resources.find("recipes", config, ".toml"), tuple(overrides or ()))
+    preview = Preview(run, world_size, grad_accum)
+    found = preview.steps(start_step, steps, Progress(), keys=as_json)
+    if not as_json:
+        tables().print(table(list(found), preview.plan, world_size))
+        return
+    for step in found:
+        for micro_batch in step.micro_batches:
+            print(json.dumps(vars(micro_batch)))
+
+
+@app.command("verify")
+def data_verify(
+    data: Annotated[str, typer.Argument(help="A folder made by `data build`, or its URL: s3://, https://, hf://.")],
+    as_json: Json = False,
+) -> None:
+    """Read all of the data and list every file that is missing, truncated or altered, with the rows it costs.
+
+    Exit code 2 if anything is. A URL is streamed, past the cache.
+
+    Example: bigchem data verify data/demo
+    """
+    from dataclasses import asdict
+
+    from bigchem.base.errors import UserError
+    from bigchem.base.progress import Progress, tables
+    from bigchem.data.storage.verify import verify
+
+    report = verify(data, Progress())
+    if as_json:
+        print(json.dumps({"ok": report.ok, **asdict(report)}, indent=1))
+    else:
+        from rich.table import Table
+
+        from bigchem.base.printable import markup
+
+        verdict = "all sound" if report.ok else f"{len(report.damage):,} damaged"
+        print(f"{data}: {report.files:,} files, {report.bytes:,} bytes, {report.rows:,} rows: {verdict}")
+        if report.damage:
+            table = Table("file", "damage", "of", "rows")
+            for found in report.damage:
+                rows = "" if found.rows is None else f"{found.rows[0]:,} to {found.rows[1]:,}"
+                table.add_row(markup(found.path), markup(found.what), markup(found.of or ""), rows)
+            tables().print(table)
+    if not report.ok:
+        files = len({found.path for found in report.damage})
+        raise UserError(
+            f"{files:,} of {report.files:,} files are damaged, which {report.rows_lost:,} of {report.rows:,} rows need",
+            data,
+            "copy these files again, or build the data again",
+        )
+
+
+@app.command("audit")
+def data_audit(
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Data folders or their URLs, recipes, or files of lines (.txt, .smi)."),
+    ],
+    tokenizer: Annotated[Path | None, typer.Option(help="Folder of another tokenizer.json, taken as it is.")] = None,
+    max_source_tokens: Annotated[int, typer.Option(min=1, help="Sources above this are counted as too long.")] = 512,
+    max_target_tokens: Annotated[int, typer.Option(min=1, help="Targets above this are counted as too long.")] = 512,
+    examples: Annotated[int, typer.Option(min=0, help="Examples of texts that are lost, and of the longest.")] = 3,
+    overrides: SetRecipe = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Count what the tokenizer loses, what it does not know, and how long texts get.
+
+    Example: bigchem data audit public-data --set root=raw --set tokenizer.t5=t5
+    """
+    from bigchem.base.errors import UserError
+    from bigchem.base.progress import Progress
+    from bigchem.data.inspect.audit import audit, is_recipe
+    from bigchem.data.inspect.audit_table import print_audit
+    from bigchem.data.text.tally import Limits
+
+    if overrides and not any(map(is_recipe, paths)):
+        raise UserError("overrides fields of a recipe, and there is none", "--set", "leave it out")
+    limits = Limits(max_source_tokens, max_target_tokens, examples)
+    progress, found = Progress(), []
+    for path in paths:
+        found += audit(path, progress, limits, tokenizer=tokenizer, overrides=tuple(overrides or ()), workers=workers)
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False, indent=1))
+    else:
+        print_audit(found)

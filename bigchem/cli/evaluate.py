@@ -1,0 +1,288 @@
+"""The verbs about predictions: evaluate, score, predict, serve. Nothing heavy is imported before a verb needs it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bigchem.cli.program import Json, Set
+from bigchem.cli.submission_options import Asked, cluster_options
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+app = typer.Typer()
+
+AnyTask = Annotated[str, typer.Option("--task", help="captioning, generation, forward, retrosynthesis or actions.")]
+
+
+@app.command()
+@cluster_options(shape=False)
+def evaluate(
+    subject: Annotated[Path, typer.Argument(help="A run folder, or a consolidated model's folder (then --data).")],
+    asked: Asked,
+    data: Annotated[str | None, typer.Option(help="Data folder or its URL; default: the run's own.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Only this task (repeatable).")] = None,
+    split: Annotated[str | None, typer.Option(help="valid or test; default: the run's own, else test.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where results go; default: RUN/results or MODEL/results.")] = None,
+    forward_model: Annotated[
+        Path | None,
+        typer.Option(help="A model's or run's folder, maybe the same, for the round trip of retrosynthesis."),
+    ] = None,
+    probe: Annotated[
+        str | None, typer.Option(help="Also with molecules respelled: canonical,random,kekule,explicit-h, or some.")
+    ] = None,
+    probe_seed: Annotated[int, typer.Option(min=0, help="Which random spellings --probe takes.")] = 0,
+    cluster: Annotated[
+        str | None, typer.Option(help="By tasks that this cluster profile describes; default: in this process.")
+    ] = None,
+    tasks: Annotated[int | None, typer.Option(min=1, help="With --cluster: how many tasks predict.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="With --cluster: stay until there are results.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print results.json instead of a table; waits for it.")
+    ] = False,
+    overrides: Set = None,
+) -> None:
+    """Predict and score. Settings are those of [evaluate]: --set num_beams=4, --set max_rows=100.
+
+    Tasks that are there already, of the same model and settings, stay in the results; predictions of the same model by
+    other settings are never replaced: give another --out.
+
+    With --cluster, an array of tasks predicts, N of them for each spelling too, and one scores, to the results of one
+    process. Give the same command again if tasks fail: what is predicted stays.
+
+    Example: bigchem evaluate runs/demo/1m-all-s0 --set num_beams=4 --out beams4
+
+    Example: bigchem evaluate model --data data/demo --split valid --json
+
+    Example: bigchem evaluate model --data data/demo --task captioning --probe canonical,random
+
+    Example: bigchem evaluate runs/base --cluster a100 --tasks 8 --after runs/base --time 1:00:00
+    """
+    if cluster is None:
+        asked.refuse()
+    from bigchem.base.errors import UserError
+    from bigchem.base.progress import Progress
+    from bigchem.evaluate.spelling_probe import parse_spellings
+    from bigchem.launch.workloads import evaluate as launch
+
+    if cluster is None and (tasks is not None or wait):
+        raise UserError("goes with --cluster", "--tasks" if tasks is not None else "--wait", "add --cluster PROFILE")
+    spellings = () if probe is None else parse_spellings(probe)
+    settings = (*(overrides or ()), *(() if split is None else (f"split={split}",)))
+    request = launch.Request(subject, data, tuple(task or ()), out, settings, forward_model, spellings, probe_seed)
+    if cluster is None:
+        results: Path | None = launch.evaluate_here(request)
+    else:
+        profile, options = asked.of(cluster)
+        stay = wait or as_json
+        results = launch.evaluate_in_tasks(request, profile, tasks or 1, Progress(), stay=stay, options=options)
+    if results is not None and as_json:
+        print(results.read_text(encoding="utf-8"))
+    elif results is not None:
+        print((results.parent / "table.md").read_text(encoding="utf-8"))
+        if spellings:
+            print((results.parent / "probe.md").read_text(encoding="utf-8"))
+        print(results)
+
+
+@app.command()
+def score(
+    task: AnyTask,
+    file: Annotated[Path | None, typer.Argument(help="MolT5's TSV, CSV, JSONL or JSON; plain or compressed.")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(metavar="A B", help="Differences, B - A, of two files instead.")
+    ] = None,
+    forward_model: Annotated[
+        Path | None, typer.Option(help="A model's or run's folder, for the round trip of retrosynthesis.")
+    ] = None,
+    train_set: Annotated[
+        Path | None,
+        typer.Option(help="For the novelty of generation: a data folder, or a file of SMILES, one a line or a column."),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(help="CSV of reactions with a column `class`, such as USPTO-50k's: results by class as well."),
+    ] = None,
+    similarity: Annotated[
+        bool, typer.Option("--similarity", help="Also MACCS, RDK and Morgan similarities of reactions, which are slow.")
+    ] = False,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for 95 % intervals; 0: no intervals.")] = 1000,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="ROLE=NAME (repeatable): of source, target, prediction (prediction_* for the k best), key."),
+    ] = None,
+    separator: Annotated[
+        str | None, typer.Option(help="Between candidates in one column: ';' for one; none: there is one candidate.")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of the file, if not UTF-8: latin-1, utf-16, ...")] = None,
+    quoting: Annotated[str | None, typer.Option(help="Of a table: standard or none; default: as it looks.")] = None,
+    strip: Annotated[
+        str | None,
+        typer.Option(help="Around a text: special, tags, fences, prose, all, none; default: special,tags."),
+    ] = None,
+    sources: Annotated[
+        Path | None, typer.Option(help="FILE has predictions alone, one a line or k lines each: their sources.")
+    ] = None,
+    references: Annotated[Path | None, typer.Option(help="With --sources: the references, line by line.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a file of predictions by the published protocol, or compare two of the same examples.
+
+    --compare draws the same examples for both files (paired bootstrap): a difference whose interval excludes 0 is no
+    chance of which examples were taken.
+
+    Example: bigchem score predictions/captioning.jsonl --task captioning
+
+    Example: bigchem score --task captioning --compare old.jsonl new.jsonl
+
+    A file of ChEBI-20's test split stands beside published numbers, as printed and re-scored.
+
+    Example: bigchem score reactants.jsonl --task retrosynthesis --forward-model runs/base
+
+    Example: bigchem score beams.csv --task forward --column target=product --column "prediction=beam_*"
+
+    Example: bigchem score pred.txt --task forward --sources src-test.txt --references tgt-test.txt
+
+    Example: bigchem score reactants.jsonl --task retrosynthesis --classes uspto_50k/test.csv
+
+    Example: bigchem score molecules.jsonl --task generation --train-set chebi20/train.txt
+    """
+    from rich.console import Group
+
+    from bigchem.base.errors import UserError
+    from bigchem.base.progress import tables
+    from bigchem.evaluate import compare as comparing
+    from bigchem.evaluate import score as scoring
+    from bigchem.evaluate import score_tables as showing
+    from bigchem.evaluate.prediction_files.tables import ReadAs
+    from bigchem.evaluate.published import EXAMPLES, comparison_tables
+    from bigchem.tasks import check_labelled
+
+    check_labelled(task, "--task")
+    if (file is None) == (compare is None):
+        raise UserError("takes one FILE, or --compare A B", "score", "bigchem score --help has an example of each")
+    processes = workers or os.cpu_count() or 1
+    how = ReadAs.of(column or (), separator, encoding, quoting, strip, sources, references)
+    below = ""
+    if compare is not None:
+        given = {"--forward-model": forward_model, "--train-set": train_set, "--classes": classes}
+        if alone := [option for option, value in given.items() if value is not None]:
+            raise UserError("goes with one FILE, not with --compare", alone[0], "score each file by itself")
+        found = comparing.compare_files(
+            task, *compare, how=how, similarity=similarity, bootstrap=bootstrap, workers=processes
+        )
+        shown: Group | Table = comparing.table(found, *map(str, compare))
+        listed = comparing.to_json(found)
+    else:
+        predictions = file or Path()
+        if forward_model is not None:
+            from bigchem.export import model_folder
+
+            scoring.check_round_trip(task, predictions, how)
+            forward_model = model_folder(forward_model)
+        scores = scoring.score_file(
+            task,
+            predictions,
+            how,
+            forward_model=forward_model,
+            training=train_set,
+            classes=classes,
+            similarity=similarity,
+            bootstrap=bootstrap,
+            workers=processes,
+        )
+        shown = Group(*filter(None, (showing.table(scores), showing.class_table(scores))))
+        listed = showing.to_json(scores)
+        if max(score.n for score in scores) == EXAMPLES:
+            below = comparison_tables(scores, predictions.name)
+    if as_json:
+        print(json.dumps(listed, indent=1))
+    else:
+        tables().print(shown)
+        print(below, end="")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A consolidated model's folder, or a run's.")],
+    task: AnyTask,
+    inputs: Annotated[
+        list[str] | None, typer.Argument(metavar="INPUT...", help='Texts or SMILES, {"source": ...}, or - for stdin.')
+    ] = None,
+    num_return: Annotated[int, typer.Option("--num-return", "-k", min=1, help="Predictions of each input.")] = 1,
+    num_beams: Annotated[int | None, typer.Option(min=1, help="Beams; default: 5, or as many as -k asks for.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest prediction, in tokens.")] = 512,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each input.")] = False,
+) -> None:
+    """Predict for inputs of one's own: the k best, with the logarithm of their probability, SMILES checked by RDKit.
+
+    The task's prompt is added. SMILES are repaired as in data, which is said, and refused where RDKit cannot read them.
+    Stdin has an input on each line, text or a JSON object, of which other fields are kept: with a "target" in them, the
+    output of --json is what `bigchem score` reads.
+
+    Example: bigchem predict runs/demo/1m-together-s0 --task captioning "CC(=O)O" -k 3
+
+    Example: bigchem predict model --task forward --json - < reactions.txt > predictions.jsonl
+    """
+    import sys
+
+    from bigchem.base.errors import UserError
+    from bigchem.base.progress import Progress, tables
+    from bigchem.base.toml import validate
+    from bigchem.config import EvaluateConfig
+    from bigchem.evaluate.generation import inputs as reading
+    from bigchem.tasks import check_labelled
+
+    check_labelled(task, "--task")
+    if not inputs:
+        raise UserError("no input", "predict", "give texts, or - to read them from stdin, one a line")
+    beams = num_beams or max(5, num_return)
+    if beams < num_return:
+        hint = f"--num-beams {num_return}, or leave it out"
+        raise UserError(f"{beams} beams cannot give -k {num_return} predictions", "--num-beams", hint)
+    settings = {"num_return": num_return, "num_beams": beams, "max_new_tokens": max_new_tokens}
+    config = validate(EvaluateConfig, settings, "predict")
+
+    from bigchem.evaluate.generation.predictor import Predictor
+    from bigchem.export import model_folder
+
+    predictor, progress = Predictor(model_folder(model)), Progress()
+    noticed: Counter[str] = Counter()
+    records = reading.read_inputs(inputs, reading.lines_of(sys.stdin.buffer), task, noticed)
+    while chunk := list(islice(records, 1000)):
+        predicted = predictor.predict(task, [record["source"] for record in chunk], config, progress)
+        if as_json:
+            for record, predictions in zip(chunk, predicted, strict=True):
+                print(reading.to_json(record, predictions), flush=True)
+        else:
+            tables().print(reading.table(chunk, predicted))
+    for what, count in noticed.items():
+        progress.say(f"{count} inputs: {what}")
+
+
+@app.command()
+def serve(
+    model: Annotated[Path, typer.Argument(help="A consolidated model's folder, or a run's.")],
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0: all, for anyone who can reach it.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 7860,
+) -> None:
+    """Serve a page: the five tasks, the k best, molecules drawn. Needs gradio: pip install 'bigchem[serve]'.
+
+    Example: bigchem serve runs/demo/1m-together-s0
+    """
+    from bigchem.base.progress import Progress
+    from bigchem.evaluate.serve import page
+    from bigchem.export import model_folder
+
+    page.check(host, port)
+    page.serve(model_folder(model), host, port, Progress())

@@ -1,0 +1,149 @@
+"""The command line: one subcommand per verb. Nothing heavy is imported before a verb needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bigchem.base.errors import UserError
+from bigchem.cli import bench, data, evaluate, program, runs, sweep
+from bigchem.cli.export import export
+from bigchem.cli.plan import plan
+from bigchem.cli.program import Json, Set
+from bigchem.cli.runs import run_config
+from bigchem.cli.submission_options import Asked, cluster_options
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+app.add_typer(data.app, name="data")
+app.add_typer(sweep.app, name="sweep")
+app.add_typer(runs.app)
+app.add_typer(evaluate.app)
+app.add_typer(bench.app, name="bench")
+app.command()(export)
+app.command()(plan)
+
+
+@app.callback()
+def main_options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
+) -> None:
+    """One T5 for chemistry and language: data, training, Slurm, evaluation, sweeps."""
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(help="Run configuration (TOML), or a shipped one: demo, small, base, ...")],
+    profile: Annotated[
+        str | None, typer.Option(metavar="START:STOP", help="Profile these steps into RUN/profile: train.profile.")
+    ] = None,
+    init_from: Annotated[
+        str | None, typer.Option(help="Weights to begin with, such as those of bigchem export: model.init_from.")
+    ] = None,
+    overrides: Set = None,
+) -> None:
+    """Train in this process, resuming what its run folder holds. Under torchrun or srun: one rank of the run.
+
+    Exits with 0 when finished, 2 after a mistake that is told, 3 when a person stopped the run, and 75 when it is to be
+    started again: preempted, out of time, hung, or another rank is gone. 1 is anything else.
+
+    Example: bigchem train demo --set data.path=data/demo --set train.steps=100
+    """
+    from bigchem.launch.job import run_here
+    from bigchem.run.lifecycle import exit_code
+
+    if profile is not None:
+        overrides = [*(overrides or ()), f"train.profile={json.dumps(profile)}"]
+    if init_from is not None:
+        overrides = [*(overrides or ()), f"model.init_from={json.dumps(init_from)}"]
+    raise typer.Exit(exit_code(run_here(run_config(config, overrides))))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for data, runs and report.")] = Path("demo"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Remove an earlier demo first.")] = False,
+) -> None:
+    """The whole path on the embedded corpus, on this machine: data, a sweep of six runs, one report. Under 6 minutes.
+
+    Example: bigchem demo --out demo
+    """
+    from bigchem.cli.demo import run_demo
+
+    run_demo(out, fresh=fresh)
+
+
+@app.command()
+@cluster_options(after=False)
+def doctor(
+    asked: Asked,
+    runs: Annotated[Path, typer.Option(help="Folder for runs, whose disk is checked.")] = Path("runs"),
+    processes: Annotated[int, typer.Option(min=0, help="Processes of the real all-reduce; 0: skip it.")] = 2,
+    job: Annotated[bool, typer.Option("--job", help="Examine the job that this process is a rank of.")] = False,
+    cluster: Annotated[str | None, typer.Option(help="Submit a job that examines its nodes, and wait for it.")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="A run configuration: does it fit here, or where --cluster goes?")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check this machine: versions, accelerator, compiler, disk, Slurm, and a real all-reduce between processes. With
+    --cluster, or inside a job with --job: its nodes, GPUs, network and shared folder. With --config: whether a run's
+    memory, time and disk fit as well. Exits with 2 if a check fails.
+
+    Example: bigchem doctor
+
+    Example: bigchem doctor --config demo
+
+    Example: bigchem doctor --cluster slurm/clusters/h100.toml --nodes 2
+
+    Example: torchrun --nproc-per-node 8 -m bigchem.cli.main doctor --job
+    """
+    from bigchem.launch.doctor import job as doctor_job
+    from bigchem.launch.doctor import machine as checks
+
+    if job and cluster is not None:
+        raise UserError("--job and --cluster do not go together", "doctor", "--job is for inside a job")
+    if cluster is None:
+        asked.refuse()
+    if job and config is not None:
+        raise UserError("--job and --config do not go together", "doctor", "ask on the login node, with --cluster")
+    fit = []
+    if config is not None:
+        from bigchem.cli.runs import run_config
+
+        fit = checks.of_run(run_config(config, None), asked.of(cluster or "local")[0])
+    report: dict[str, Any] | None = None
+    if cluster is not None:
+        profile, options = asked.of(cluster)
+        report = doctor_job.on_cluster(
+            profile, runs, lambda line: print(line, file=sys.stderr, flush=True), options=options
+        )
+    elif job:
+        report, lead = doctor_job.here(runs)
+        if not lead:  # rank 0 tells; a launcher that sees another end badly may end it before it has
+            return
+    found = [*(checks.examine(runs, processes) if report is None else doctor_job.checks_of(report)), *fit]
+    if as_json:
+        listed = [vars(check) for check in found]
+        print(json.dumps(listed if report is None else {**report, "checks": listed}, indent=1))
+    else:
+        from bigchem.base.progress import tables
+
+        if report is not None:
+            tables().print(doctor_job.rank_table(report), "")
+        tables().print(checks.table(found))
+    if any(check.verdict == "fail" for check in found):
+        raise typer.Exit(2)
+
+
+def main() -> None:
+    """Entry point of `bigchem`."""
+    program.run(app)

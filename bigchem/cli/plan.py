@@ -1,0 +1,134 @@
+"""`bigchem plan`: what fits on which GPUs, why not, and how fast."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bigchem.cli import program
+
+NOT_MEASURED = {
+    "gpu_memory": "gpu-memory",
+    "nodes": "nodes",
+    "between": "interconnect",
+    "gpu": "gpu",
+    "host_memory": "host-memory",
+    "mfu": "mfu",
+    "steps": "steps",
+    "tokens": "tokens",
+    "write": "write",
+    "tune": "tune",
+}
+"""Options that --calibrate has no use for, by parameter."""
+
+
+def plan(
+    context: typer.Context,
+    config: Annotated[
+        str,
+        typer.Argument(help="A run configuration (TOML), a shipped one, a model's preset, or a Hugging Face folder."),
+    ],
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs of a node, as gpus_per_node of a cluster profile.")] = 8,
+    gpu_memory: Annotated[str | None, typer.Option(help="Of one GPU: 80GB, 79.1GiB. Default: what --gpu has.")] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes; all GPUs: --gpus x --nodes.")] = 1,
+    between: Annotated[
+        str | None,
+        typer.Option("--interconnect", help="Between nodes: ib-hdr, ib-ndr-x8, ethernet-100, ..., or GB/s of a node."),
+    ] = None,
+    gpu: Annotated[
+        str,
+        typer.Option(
+            help="Whose speed: v100-16|v100-32|a100-40|a100-80|a10|a6000|l40s|h100|h100-pcie|h200|b200|mi300x|rtx4090, "
+            "or a TOML file that describes another."
+        ),
+    ] = "h100",
+    host_memory: Annotated[str | None, typer.Option(help="Of a node, for offload; default: not judged.")] = None,
+    micro_tokens: Annotated[
+        list[int] | None, typer.Option(min=1, help="Repeatable; default: half to four times the run's own.")
+    ] = None,
+    mfu: Annotated[float, typer.Option(min=0.01, max=1.0, help="Share of the peak, if you have measured it.")] = 0.35,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of the run, for its hours; default: train.steps.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Real tokens of the run, instead of --steps.")] = None,
+    write: Annotated[Path | None, typer.Option(help="Write the recommended DeepSpeed configuration here.")] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Run a few steps here on --gpus ranks: told against seen.")
+    ] = False,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLUSTER", help="Try the best rows as short runs on this cluster, and write the fastest's."
+        ),
+    ] = None,
+    as_json: program.Json = False,
+    overrides: program.Set = None,
+) -> None:
+    """Plan a run's memory and speed on GPUs by arithmetic: every ZeRO stage, micro-batch, offload, checkpointing.
+
+    GPU memory counts the assumed context and fragmentation. Speeds are estimates from stated assumptions, not measured.
+
+    Example: bigchem plan base --gpus 8 --gpu-memory 80GB
+
+    Example: bigchem plan t5-3b --gpus 8 --nodes 2 --interconnect ib-ndr-x8 --write plan.json
+
+    Example: bigchem plan ./flan-t5-xl --gpus 4 --gpu my-gpu.toml --tokens 10000000000
+
+    Example: bigchem plan sweep-1m --gpus 2 --calibrate
+
+    Example: bigchem plan run.toml --tune a100 --gpu a100-80 --write plan.json
+    """
+    from dataclasses import replace
+
+    from bigchem.launch.cluster.profile import load_profile
+    from bigchem.plan import from_config
+    from bigchem.plan import report as plan_report
+    from bigchem.plan.choices import Room
+    from bigchem.plan.speed.hardware import read_bytes
+    from bigchem.plan.speed.step_time import Assumptions
+
+    profile = None
+    if tune is not None:
+        _refuse(context, "--tune", "takes them from the cluster profile", ("gpus", "nodes", "calibrate"))
+        profile = load_profile(tune)
+        gpus, nodes = profile.tasks_per_node, profile.nodes
+    planned = from_config.planned(config, overrides or (), gpus * nodes)
+    sizes = planned.micro_tokens(micro_tokens or (), gpus * nodes)
+    if calibrate:
+        _refuse(context, "--calibrate", "measures this machine, whatever others have", NOT_MEASURED)
+        from bigchem.launch.workloads import calibrate as calibration
+
+        calibration.show(planned, sizes, gpus, as_json=as_json)
+        return
+    cluster = from_config.cluster(gpu, gpus, nodes, between)
+    of_profile = None if profile is None or profile.gpu_memory_gb is None else 1e9 * profile.gpu_memory_gb
+    room = Room(
+        of_profile or cluster.gpu.memory if gpu_memory is None else read_bytes(gpu_memory, "--gpu-memory"),
+        None if host_memory is None else read_bytes(host_memory, "--host-memory"),
+    )
+    length = plan_report.steps_of(planned, steps, tokens)
+    report = plan_report.report(planned, sizes, cluster, room, replace(Assumptions(), mfu=mfu), length, gpu)
+    if profile is not None:
+        from bigchem.launch.workloads import tune as tuning
+
+        tuning.show(planned, report.found, profile, write, as_json=as_json)
+    else:
+        report.show(as_json=as_json)
+        if write is not None:
+            print(report.write(write), file=sys.stderr if as_json else sys.stdout)
+
+
+def _refuse(context: typer.Context, option: str, why: str, names: Collection[str]) -> None:
+    """UserError where options are given that have no meaning beside `option`."""
+    from bigchem.base.errors import UserError
+
+    if given := [name for name in names if _is_given(context, name)]:
+        named = ", ".join("--" + NOT_MEASURED.get(name, name) for name in given)
+        raise UserError(f"{option} {why}", named, "leave one of the two")
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"

@@ -1,0 +1,35 @@
+"""What every command line of the project shares: users' errors in one to three lines, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from bigchem.base.environment import own_programs_first
+from bigchem.base.errors import UserError, full_disk
+from bigchem.base.printable import printable_lines
+
+Set = Annotated[list[str] | None, typer.Option("--set", help="Override a field: --set train.steps=300 (repeatable).")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def run(app: typer.Typer) -> None:
+    """Runs a command line. `--debug` anywhere shows tracebacks."""
+    own_programs_first()
+    debug = "--debug" in sys.argv
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    try:
+        app(args=arguments)
+    except BrokenPipeError:  # `bigchem status | head`
+        sys.stderr.close()
+        sys.exit(1)
+    except (UserError, OSError) as error:
+        if debug:
+            raise
+        told = full_disk(error) or error
+        if isinstance(told, OSError):
+            told = UserError(told.strerror or repr(told), told.filename)
+        print(f"error: {printable_lines(str(told))}", file=sys.stderr)  # rows may hold anything
+        sys.exit(2)

@@ -1,0 +1,246 @@
+"""The verbs over runs and their jobs: submit, status, logs, cancel, resume."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bigchem.cli.program import Json, Set
+from bigchem.cli.submission_options import Asked, cluster_options
+
+app = typer.Typer()
+
+Cluster = Annotated[str, typer.Option(help="A name in slurm/clusters/ or a path to a cluster profile.")]
+Run = Annotated[Path, typer.Argument(help="Run folder.")]
+Summary = Annotated[bool, typer.Option("--summary", help="Only sums: states, steps, GPU-hours, time left.")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print the table in Markdown, for a report.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV: every field of --json.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Stay until the run is over.")]
+
+
+@app.command()
+@cluster_options()
+def submit(
+    config: Annotated[str, typer.Argument(help="Run configuration (TOML), or a shipped one.")],
+    asked: Asked,
+    cluster: Cluster = "local",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show configuration, sbatch text and verdicts; write nothing.")
+    ] = False,
+    wait: Wait = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
+    overrides: Set = None,
+) -> None:
+    """Submit a run through submitit: to Slurm, or to processes on this machine.
+
+    A run that is on its way or finished is left alone. --dry-run says whether it fits into memory, how long it takes
+    where its speed has been measured, and what room its checkpoints need.
+
+    Example: bigchem submit base --cluster slurm/clusters/h100.toml --nodes 2-4 --time 8:00:00 --dry-run
+
+    Example: bigchem submit base --cluster h100 --after runs/small --set-cluster sbatch.mail-type=END
+    """
+    from bigchem.base.errors import UserError
+
+    if as_json and not dry_run:
+        raise UserError("--json goes with --dry-run", None, "`bigchem status RUN --json` tells of a submitted run")
+    read, (profile, options) = run_config(config, overrides), asked.of(cluster)
+    if dry_run:
+        from bigchem.launch.dry_run import dry_run as dry_run_of
+        from bigchem.launch.dry_run import dry_run_text
+
+        if as_json:
+            print(json.dumps(dry_run_of(read, profile, options), indent=1))
+        else:
+            print(dry_run_text(read, profile, options))
+        return
+    from bigchem.launch import submit as launch
+
+    _submitted(launch.submit(read, profile, options=options), wait)
+
+
+@app.command()
+@cluster_options()
+def resume(
+    run: Run,
+    asked: Asked,
+    cluster: Annotated[
+        str | None, typer.Option(help="Another cluster profile than the one it was submitted with.")
+    ] = None,
+    wait: Wait = False,
+    overrides: Set = None,
+) -> None:
+    """Submit a run again, with its folder's own configuration and cluster profile; it goes on where it was.
+
+    What an earlier submission changed in the profile stays changed, but for sbatch.begin, deadline, dependency, hold
+    and reservation, which were for that one alone.
+
+    Example: bigchem resume runs/base --set train.steps=60000
+
+    Example: bigchem resume runs/base --nodes 2 --qos long
+    """
+    from bigchem.launch import submit as launch
+
+    if cluster is None and (run / "cluster.toml").is_file():
+        cluster = str(run / "cluster.toml")
+    if cluster is None:
+        asked.refuse()
+    profile, options = (None, None) if cluster is None else asked.of(cluster)
+    _submitted(launch.resume(run, profile, tuple(overrides or ()), options=options), wait)
+
+
+@app.command()
+def status(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Run folders, or folders that hold run folders; default: runs.")
+    ] = None,
+    as_json: Json = False,
+    summary: Summary = False,
+    markdown: Markdown = False,
+    as_csv: Csv = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds, until interrupted.")] = False,
+) -> None:
+    """Show what runs are doing: state, step, loss, speed, time left, GPU-hours, last checkpoint, restarts, nodes.
+
+    Slurm is asked once for all of them. Where it does not answer, the folders do, and the table says how old that is.
+
+    Example: bigchem status runs --watch
+    """
+    from bigchem.launch.runs.status import all_runs
+
+    while True:
+        rows = all_runs(runs or [Path("runs")])
+        show_status(rows, as_json=as_json, summary=summary, markdown=markdown, as_csv=as_csv, clear=watch)
+        if not watch:
+            return
+        try:
+            time.sleep(2)
+        except KeyboardInterrupt:
+            return
+
+
+@app.command()
+def logs(
+    run: Run,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run is over.")] = False,
+    rank: Annotated[str, typer.Option(help="Whose log; `all`: those of all ranks, merged by time.")] = "0",
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Last lines to begin with.")] = 20,
+) -> None:
+    """Show a run's log. -f waits for a run that has none yet, and follows it across requeues until it is over.
+
+    With --rank all each line has the time when it was written, and its rank.
+
+    Example: bigchem logs runs/base -f
+    """
+    import sys
+
+    from bigchem.base.errors import UserError
+    from bigchem.launch.runs import logs as launch
+
+    if rank != "all" and not (rank.isascii() and rank.isdigit()):
+        raise UserError(f"no rank: {rank}", "--rank", "give a number from 0, or `all`")
+    whose = None if rank == "all" else int(rank)
+    try:
+        launch.show(run, sys.stdout.buffer, rank=whose, lines=lines, follow=follow)
+    except KeyboardInterrupt:
+        return
+
+
+@app.command()
+def cancel(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    now: Annotated[bool, typer.Option("--now", help="End the job at once; what is not saved is lost.")] = False,
+) -> None:
+    """Tell runs to save and stop. `bigchem resume` goes on with one later.
+
+    Example: bigchem cancel runs/base
+    """
+    from bigchem.base.errors import UserError
+    from bigchem.launch import cancel as launch
+
+    unreached: list[UserError] = []
+    for run in runs:
+        try:
+            print(f"{run}: {launch.cancel(run, now=now)}", flush=True)
+        except UserError as error:  # the others are cancelled all the same
+            unreached.append(error)
+    for other in unreached[1:]:
+        print(f"error: {other}", file=sys.stderr)
+    if unreached:
+        raise unreached[0]
+
+
+@app.command()
+def requeue(
+    run: Run,
+    code: Annotated[int, typer.Option(min=0, help="Exit code of srun or torchrun: $? on the line before.")],
+    max_requeues: Annotated[int, typer.Option(min=0, help="Times that Slurm may start the job again.")] = 20,
+) -> None:
+    """For your own batch script, as its last line: start the job again if the run is to go on.
+
+    Where ranks were killed, srun's exit code is 137 whatever the others return: the run folder knows more. Exits with
+    the same code. Jobs that `bigchem submit` makes do this by themselves.
+
+    Example: bigchem requeue runs/base --code $?
+    """
+    import os
+
+    from bigchem.base.errors import UserError
+    from bigchem.launch.requeue import settle
+    from bigchem.run.lifecycle import EXIT_REQUEUE
+
+    if "SLURM_JOB_ID" not in os.environ:
+        raise UserError("this is no Slurm job", "bigchem requeue", "`bigchem resume RUN` starts a run again")
+    if not (run / "config.toml").is_file() and code != EXIT_REQUEUE:  # it is made when the ranks have met
+        raise UserError("no run folder: it has no config.toml", str(run), "name the run that the line before trains")
+    settle(run, code, max_requeues, os.environ)
+    raise typer.Exit(code)
+
+
+def run_config(name: str, overrides: list[str] | None) -> Any:
+    """A run configuration by its shipped name or path."""
+    from bigchem.base import resources, toml
+    from bigchem.config import RunConfig
+
+    return toml.load(RunConfig, resources.find("recipes", name, ".toml"), tuple(overrides or ()))
+
+
+def show_status(rows: Any, *, as_json: bool, summary: bool, markdown: bool, as_csv: bool, clear: bool = False) -> None:
+    """Prints runs as asked. clear: a table takes the terminal's whole screen."""
+    from dataclasses import asdict
+
+    from bigchem.base.errors import UserError
+    from bigchem.base.progress import tables
+    from bigchem.launch.runs import status_table as shown
+
+    if as_json + markdown + as_csv > 1 or (summary and (markdown or as_csv)):
+        raise UserError("these forms exclude each other", None, "give one of --json, --markdown, --csv, --summary")
+    if as_json:
+        print(json.dumps(asdict(shown.summary(rows)) if summary else shown.to_json(rows), indent=1), flush=True)
+    elif markdown or as_csv:
+        print(shown.to_markdown(rows) if markdown else shown.to_csv(rows), end="", flush=True)
+    else:
+        console = tables()
+        if clear:
+            console.clear()
+        console.print(shown.summary_lines(shown.summary(rows)) if summary else shown.table(rows), highlight=False)
+
+
+def say_status(row: Any) -> None:
+    """A line on a run whose status has changed."""
+    loss = "" if row.loss is None else f"  loss {row.loss:.4f}"
+    reason = f"  {row.reason}" if row.reason else ""
+    print(f"{time.strftime('%H:%M:%S')}  {row.run}  {row.state}  {row.step}/{row.steps}{loss}{reason}", flush=True)
+
+
+def _submitted(submitted: Any, wait: bool) -> None:
+    from bigchem.launch import submit as launch
+
+    print(f"{submitted.run_dir}: {submitted.note}")
+    if wait:
+        launch.wait(submitted, say_status)

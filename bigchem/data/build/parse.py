@@ -1,0 +1,370 @@
+"""First half of a build: sources to parsed rows, a file for every chunk of records.
+
+A chunk file is written whole or not at all, so that a build that was killed reads on behind the last one. What becomes
+of a chunk depends on the recipe alone: not on the number of workers, nor on how often the build was interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from bigchem.base.atomic import replace_atomically, write_atomically
+from bigchem.base.errors import UserError
+from bigchem.base.progress import Progress
+from bigchem.data.build.leakage import Identities, Identity, hash64, identities
+from bigchem.data.build.recipe import BuildConfig
+from bigchem.data.build.workers import in_order, naming_the_current_record, noting_the_current_record
+from bigchem.data.reading.paths import listed
+from bigchem.data.sources import read_rows, reader
+from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
+from bigchem.data.storage.index import SPLITS
+from bigchem.tasks import task_id
+
+CHUNK = 1000
+"""Records of a chunk: a second's work or so, which is what a kill costs."""
+
+_REASONS = 12
+"""Reasons of rejection that a report lists."""
+_QUOTED = re.compile(r":? '.*'( \(pip.*)?$|:? there are: .*", re.DOTALL)
+"""What a reason says of the record itself."""
+
+_SCHEMA = pa.schema(
+    [
+        ("task", pa.int8()),
+        ("key", pa.uint64()),
+        ("question", pa.uint64()),
+        ("source", pa.string()),
+        ("target", pa.string()),
+        ("exact", pa.list_(pa.uint64())),
+        ("skeleton", pa.list_(pa.uint64())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A record that is no row, and why."""
+
+    file: str
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What is known of a chunk file without reading its rows. repairs: rows by what was done to their texts.
+    without_inchi: rows with a molecule that has no InChI. left_out: records that the source does not ask for. seconds:
+    of work, by what was done; empty if the chunk was there already."""
+
+    path: Path
+    split: str
+    records: int
+    rows: int
+    repairs: Counter[str]
+    without_inchi: int
+    left_out: int
+    rejected: list[Rejected]
+    seconds: dict[str, float]
+
+
+class Part(NamedTuple):
+    """One of several equal shares of a build's work: what is numbered n belongs to part n % of."""
+
+    number: int
+    of: int
+
+    def file(self, folder: Path) -> Path:
+        """What it leaves where it is parsed."""
+        return folder / f"part-{self.number}-of-{self.of}.json"
+
+
+class _Dealt:
+    """Those of some jobs that belong to a part. seen: how many there were in all."""
+
+    def __init__(self, jobs: Iterable[tuple[Any, ...]], part: Part) -> None:
+        self._jobs, self._part, self.seen = jobs, part, 0
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        for job in self._jobs:
+            self.seen += 1
+            if (self.seen - 1) % self._part.of == self._part.number:
+                yield job
+
+
+def check_sources(config: BuildConfig) -> None:
+    """UserError, before hours of parsing, for a source that is missing or lacks its columns, and where none is trained
+    on."""
+    if all(source.split != "train" for source in config.sources):
+        raise UserError("no training rows", "sources", "give a source with split = 'train'")
+    for source in config.sources:
+        next(iter(reader(source.format).records(source)), None)
+
+
+def parse_sources(
+    config: BuildConfig, folder: Path, progress: Progress, pool: ProcessPoolExecutor, workers: int
+) -> tuple[list[Chunk], list[dict[str, Any]]]:
+    """Parses all sources into chunk files under `folder`; the chunks in order, and counts for each source.
+
+    UserError for a source that is unreadable or has too many unreadable records.
+    """
+    chunks: list[Chunk] = []
+    report = []
+    for number, source in enumerate(config.sources):
+        own: list[Chunk] = []
+        with progress.bar(f"reading {_name(source)}", None) as bar, naming_the_current_record() as desk:
+            for chunk in in_order(pool, partial(_parse_chunk, desk), _jobs(config, number, folder), 4 * workers):
+                own.append(chunk)
+                bar.advance(chunk.records)
+        report.append(_counts(source, own, config.max_rejected))
+        chunks += own
+    return chunks, report
+
+
+def parse_part(
+    config: BuildConfig, folder: Path, progress: Progress, pool: ProcessPoolExecutor, workers: int, part: Part
+) -> None:
+    """Parses a part of the chunks of all sources; all are read, which is quick beside parsing. The part's own file
+    says last how many chunks each source has."""
+    counts = []
+    for number, source in enumerate(config.sources):
+        dealt = _Dealt(_jobs(config, number, folder), part)
+        label = f"reading {_name(source)}, part {part.number + 1} of {part.of}"
+        with progress.bar(label, None) as bar, naming_the_current_record() as desk:
+            for chunk in in_order(pool, partial(_parse_chunk, desk), dealt, 4 * workers):
+                bar.advance(chunk.records)
+        counts.append(dealt.seen)
+    write_atomically(part.file(folder), json.dumps(counts))
+
+
+def gathered(config: BuildConfig, folder: Path) -> tuple[list[Chunk], list[dict[str, Any]]]:
+    """What `parse_sources` returns, where all parts are parsed already."""
+    file = next(folder.glob("part-*.json"))
+    chunks: list[Chunk] = []
+    report = []
+    for number, count in enumerate(json.loads(file.read_text(encoding="utf-8"))):
+        source = config.sources[number]
+        own = [_chunk_of(_chunk_path(folder, number, n), source, {}) for n in range(count)]
+        report.append(_counts(source, own, config.max_rejected))
+        chunks += own
+    return chunks, report
+
+
+class ParsedRows:
+    """The rows of many chunk files: numbers in memory, texts in the files."""
+
+    def __init__(self, chunks: list[Chunk]) -> None:
+        self._chunks = chunks
+        self.task: npt.NDArray[np.int8] = _column(chunks, "task", np.int8)
+        self.key: npt.NDArray[np.uint64] = _column(chunks, "key", np.uint64)
+        self.question: npt.NDArray[np.uint64] = _column(chunks, "question", np.uint64)
+        rows = np.array([chunk.rows for chunk in chunks], dtype=np.int64)
+        self._ends = np.cumsum(rows)
+        self.split = np.repeat(np.array([SPLITS.index(chunk.split) for chunk in chunks], dtype=np.int8), rows)
+
+    def select(self, split: str, task: str) -> npt.NDArray[np.int64]:
+        """Rows of a split and task, in order, without those that are equal to an earlier one."""
+        chosen = self._all(split, task)
+        _, first = np.unique(self.key[chosen], return_index=True)
+        return chosen[np.sort(first)]
+
+    def asked(self, rows: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Whether each of the rows has the task and the source of one of the others."""
+        return np.isin(self.question[rows], self.question[others])
+
+    def count(self, split: str, task: str) -> int:
+        """Rows of a split and task, equal ones too."""
+        return len(self._all(split, task))
+
+    def identities(self, rows: npt.NDArray[np.int64]) -> Identities:
+        """Of the chosen rows (ascending), numbered from 0."""
+        lens, exact, skeleton = [], [], []
+        for path, inside in self.places(rows):
+            table = _open(path).select(["exact", "skeleton"]).take(inside)
+            lens.append(table["exact"].combine_chunks().value_lengths().to_numpy())
+            exact.append(_flat(table, "exact"))
+            skeleton.append(_flat(table, "skeleton"))
+        row = np.repeat(np.arange(len(rows)), np.concatenate([*lens, np.zeros(0, dtype=np.int64)]))
+        nothing = np.zeros(0, dtype=np.uint64)
+        return Identities(len(rows), row, np.concatenate([*exact, nothing]), np.concatenate([*skeleton, nothing]))
+
+    def places(self, rows: npt.NDArray[np.int64]) -> list[tuple[Path, npt.NDArray[np.int64]]]:
+        """Chunk files and the rows inside them that make up `rows` (ascending)."""
+        numbers = np.searchsorted(self._ends, rows, side="right")
+        used, first = np.unique(numbers, return_index=True)
+        parts = np.split(rows, first[1:])
+        starts = [int(self._ends[n]) - self._chunks[n].rows for n in used]
+        return [(self._chunks[n].path, part - start) for n, part, start in zip(used, parts, starts, strict=True)]
+
+    def _all(self, split: str, task: str) -> npt.NDArray[np.int64]:
+        return np.flatnonzero((self.split == SPLITS.index(split)) & (self.task == task_id(task)))
+
+
+def texts(places: list[tuple[Path, npt.NDArray[np.int64]]]) -> Iterator[pa.Table]:
+    """Tables with the columns key, source, target of the rows at some places; see ParsedRows.places."""
+    for path, inside in places:
+        yield _open(path).select(["key", "source", "target"]).take(inside)
+
+
+def chunked(source: SourceConfig, limit: int | None) -> Iterator[list[Record]]:
+    """The records of a source, as far as its own limit and this one let it be read, CHUNK at a time."""
+    limits = [n for n in (source.limit, limit) if n is not None]
+    records = islice(reader(source.format).records(source), min(limits, default=None))
+    while chunk := list(islice(records, CHUNK)):
+        yield chunk
+
+
+def _name(source: SourceConfig) -> str:
+    names = listed(source.path)
+    file = "/".join(Path(names[0]).parts[-2:]) if names else source.hub or ""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{source.format} {file}{more}".strip()
+
+
+def _chunk_path(folder: Path, source: int, number: int) -> Path:
+    return folder / f"{source:03d}-{number:06d}.arrow"
+
+
+def _jobs(config: BuildConfig, number: int, folder: Path) -> Iterator[tuple[Any, ...]]:
+    """What `_parse_chunk` takes, for every chunk of a source."""
+    source = config.sources[number]
+    for n, records in enumerate(chunked(source, config.limit)):
+        yield records, source, _chunk_path(folder, number, n)
+
+
+def _counts(source: SourceConfig, chunks: list[Chunk], max_rejected: float) -> dict[str, Any]:
+    """What the report says of a source; UserError if it has no rows, or too few that can be read."""
+    count = {
+        "records": sum(chunk.records for chunk in chunks),
+        "rejected": sum(len(chunk.rejected) for chunk in chunks),
+        "rows": sum(chunk.rows for chunk in chunks),
+        "repairs": dict(sum((chunk.repairs for chunk in chunks), Counter())),
+        "reasons": _reasons(rejected for chunk in chunks for rejected in chunk.rejected),
+        "without_inchi": sum(chunk.without_inchi for chunk in chunks),
+        "left_out": sum(chunk.left_out for chunk in chunks),
+    }
+    first = next((rejected for chunk in chunks for rejected in chunk.rejected), None)
+    _check_counts(" ".join(listed(source.path)) or _name(source), count, max_rejected, first)
+    return {"source": _name(source), "split": source.split, **count}
+
+
+def _reasons(rejected: Iterable[Rejected]) -> dict[str, int]:
+    """The commonest reasons and how often each was given, what differs from record to record left out."""
+    found = Counter(_QUOTED.sub("", one.reason).strip() for one in rejected)
+    return dict(found.most_common(_REASONS))
+
+
+def _parse_chunk(desk: Path, records: list[Record], source: SourceConfig, path: Path) -> Chunk:
+    if path.is_file():
+        return _chunk_of(path, source, {})
+    begun = time.perf_counter()
+    rows: list[Row] = []
+    of: list[Record] = []
+    rejected: list[Rejected] = []
+    with noting_the_current_record(desk) as note:
+        for record in records:
+            note(record.file, record.line)
+            try:
+                rows += read_rows(record, source)
+            except RowError as error:
+                rejected.append(Rejected(record.file, record.line, str(error)))
+            of += [record] * (len(rows) - len(of))
+        parsed = time.perf_counter()
+        found: list[tuple[Identity, ...]] = []
+        for row, record in zip(rows, of, strict=True):
+            note(record.file, record.line)
+            found.append(identities(row.molecule) if row.molecule is not None else ())
+    about = Identities.of(found)
+    identified = time.perf_counter()
+    facts = {
+        "records": len(records),
+        "repairs": Counter(repair for row in rows for repair in row.repairs),
+        "without_inchi": sum(not all(one.has_inchi for one in row) for row in found),
+        "rejected": [asdict(r) for r in rejected],
+        "left_out": len(records) - len(rejected) - len({id(record) for record in of}),
+    }
+    _write(path, rows, about, facts)
+    seconds = {"parsing": parsed - begun, "InChI": identified - parsed, "writing": time.perf_counter() - identified}
+    return _chunk_of(path, source, seconds)
+
+
+def _write(path: Path, rows: list[Row], identities: Identities, facts: dict[str, Any]) -> None:
+    offsets = np.searchsorted(identities.row, np.arange(len(rows) + 1))
+    columns = [
+        pa.array([task_id(row.task) for row in rows], pa.int8()),
+        pa.array([int(row.key, 16) for row in rows], pa.uint64()),
+        pa.array([hash64(f"{row.task}\x1f{row.question or row.source}") for row in rows], pa.uint64()),
+        pa.array([row.source for row in rows], pa.string()),
+        pa.array([row.target for row in rows], pa.string()),
+        *(
+            pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(hashes, pa.uint64()))
+            for hashes in (identities.exact, identities.skeleton)
+        ),
+    ]
+    table = pa.table(columns, schema=_SCHEMA.with_metadata({"facts": json.dumps(facts)}))
+    with replace_atomically(path) as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _chunk_of(path: Path, source: SourceConfig, seconds: dict[str, float]) -> Chunk:
+    table = _open(path)
+    facts = json.loads(table.schema.metadata[b"facts"])
+    rejected = [Rejected(**found) for found in facts["rejected"]]
+    noted = (Counter(facts["repairs"]), facts["without_inchi"], facts.get("left_out", 0))
+    return Chunk(path, source.split, facts["records"], table.num_rows, *noted, rejected, seconds)
+
+
+def _open(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as file:
+        return pa.ipc.open_stream(file).read_all()
+
+
+def _column(chunks: list[Chunk], name: str, dtype: type[np.generic]) -> Any:
+    column = np.empty(sum(chunk.rows for chunk in chunks), dtype=dtype)
+    start = 0
+    for chunk in chunks:  # copied out: a process may hold 65,530 mappings at a time (vm.max_map_count)
+        column[start : start + chunk.rows] = _open(chunk.path)[name].to_numpy()
+        start += chunk.rows
+    return column
+
+
+def _flat(table: pa.Table, name: str) -> npt.NDArray[np.uint64]:
+    values: npt.NDArray[np.uint64] = table[name].combine_chunks().flatten().to_numpy()
+    return values
+
+
+def _check_counts(where: str, count: dict[str, Any], limit: float, first: Rejected | None) -> None:
+    records, rejected = count["records"], count["rejected"]
+    if not count["rows"]:
+        why = "the file is empty" if not records else f"of {records} records none has a task that is asked for"
+        if first is not None:
+            why = f"not one readable record ({rejected} rejected); the first: {_place(first, where)}: {first.reason}"
+        raise UserError(f"no rows: {why}", where, "is it of this format, and are `tasks`, `task_names`, `where` right?")
+    share = rejected / records
+    if first is not None and share > limit:
+        told = f"{rejected} of {records} records are unreadable ({share:.1%})"
+        raise UserError(
+            f"{told}; the first: {_place(first, where)}: {first.reason}",
+            where,
+            f"mend them, or allow more by max_rejected = {math.ceil(100 * share) / 100}",
+        )
+
+
+def _place(rejected: Rejected, where: str) -> str:
+    """Its line, with the file where the source has several."""
+    line = f"line {rejected.line}"
+    return line if rejected.file == where else f"{rejected.file}: {line}"

@@ -1,0 +1,177 @@
+"""Sources -> rows -> tokens -> shards: what `bigchem data build` does.
+
+1. Sources are parsed in parallel, a file for every chunk of records (parse.py).
+2. Repeated and leaked rows are left out, by hashes, in this process; the tokenizer is taken or trained (choose.py).
+3. Shards are tokenised and written in parallel, one to a worker.
+
+All of it goes to a folder aside; the index is written last, and the folder renamed. A build that was killed goes on
+where it was: what a chunk or a shard holds depends on the recipe alone, so that the result is the same to the byte.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bigchem.base import atomic
+from bigchem.base.errors import UserError
+from bigchem.base.progress import Progress
+from bigchem.data.build.lossy import Lossy, check_lossy, count_lossy, sum_lossy
+from bigchem.data.build.parse import check_sources, parse_sources, texts
+from bigchem.data.build.recipe import BuildConfig, recipe_hash
+from bigchem.data.build.select import Chosen, Place, choose, read_chosen, rows_of
+from bigchem.data.build.work_folder import publish, refuse_foreign_folder, remove_leftovers, work_folder
+from bigchem.data.build.workers import in_order, pool
+from bigchem.data.storage.columns import write_lengths, write_shard
+from bigchem.data.storage.index import Index, Shard, other_files
+from bigchem.data.storage.shards import Data, prompted
+from bigchem.data.text.tokenizer import Tokenizer
+from bigchem.tasks import SPAN_TASKS
+
+ENCODE = 1000
+"""Rows tokenised at a time."""
+
+
+def build(
+    config: BuildConfig, out: Path, progress: Progress, *, workers: int | None = None, overwrite: bool = False
+) -> Index:
+    """Builds the data folder `out`. An equal build that is already there is left as it is and returned."""
+    out = out.resolve()  # a link to a folder on another disk stays a link
+    recipe = recipe_hash(config)
+    if is_built(out, recipe, progress, overwrite=overwrite):
+        return Data(out).index
+    workers = workers or os.cpu_count() or 1
+    with work_folder(out, recipe, progress) as work:
+        if not (work / "data" / "index.json").is_file():
+            try:
+                with pool(workers, str(out)) as processes:
+                    index = _build(config, work, progress, processes, workers)
+            except KeyboardInterrupt:
+                progress.say("interrupted: the same command goes on from here")
+                raise
+            atomic.write_atomically(work / "data" / "index.json", replace(index, recipe=recipe).to_json())
+        publish(work, out)
+    return Data(out).index
+
+
+def is_built(out: Path, recipe: str, progress: Progress, *, overwrite: bool) -> bool:
+    """Whether `out` is built from this recipe, and so is left as it is. UserError if it holds anything that a build
+    must not replace."""
+    refuse_foreign_folder(out)
+    if overwrite or not (out / "index.json").is_file():
+        return False
+    present = _recipe_of(out)
+    if present != recipe:
+        why = "this version cannot read it" if present is None else "built from another recipe"
+        raise UserError(f"holds data: {why}", str(out), "choose another folder, or --overwrite")
+    progress.say(f"{out} is already built from this recipe: nothing to do")
+    remove_leftovers(out)
+    return True
+
+
+def _recipe_of(out: Path) -> str | None:
+    """The recipe that a published folder states; None of one that this version cannot read."""
+    try:
+        return Data(out).index.recipe
+    except UserError:
+        return None
+
+
+def _build(config: BuildConfig, work: Path, progress: Progress, processes: ProcessPoolExecutor, workers: int) -> Index:
+    """Everything but the index, into `work`."""
+    seconds: Counter[str] = Counter()
+    chosen = read_chosen(work)
+    if chosen is None:
+        check_sources(config)
+        chunks, sources = parse_sources(config, work / "parsed", progress, processes, workers)
+        for chunk in chunks:
+            seconds.update(chunk.seconds)
+        chosen = choose(config, work, chunks, sources, progress)
+    shards, lossy = _write_shards(chosen, work, progress, processes, workers, seconds)
+    check_lossy(lossy, config.max_lossy)
+    progress.say("workers' time: " + ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.most_common()))
+    return Index(chosen.tokenizer, shards, files=other_files(work / "data"), report={**chosen.report, "lossy": lossy})
+
+
+def _write_shards(
+    chosen: Chosen,
+    work: Path,
+    progress: Progress,
+    processes: ProcessPoolExecutor,
+    workers: int,
+    seconds: Counter[str],
+) -> tuple[dict[str, dict[str, list[Shard]]], dict[str, dict[str, Any]]]:
+    """Shards by split and task, and what lossy.summed says of them; writes the lengths of each task's rows too.
+    seconds: added to, by what was done."""
+    shards: dict[str, dict[str, list[Shard]]] = {}
+    lossy = []
+    lengths: dict[tuple[str, str], list[npt.NDArray[np.integer]]] = {}
+    jobs = [(work, place) for place in chosen.shards]
+    with progress.bar("writing shards", sum(place.rows for place in chosen.shards)) as bar:
+        for (_, place), made in zip(jobs, in_order(processes, make_shard, jobs, 2 * workers), strict=True):
+            shards.setdefault(place.split, {}).setdefault(place.task, []).append(made.shard)
+            lengths.setdefault((place.split, place.task), []).append(made.lengths)
+            lossy.append((place.task, made.lossy))
+            seconds.update(made.seconds)
+            bar.advance(made.shard.rows)
+    for (split, task), parts in lengths.items():
+        write_lengths(work / "data", split, task, np.concatenate(parts))
+    return shards, sum_lossy(lossy)
+
+
+def made_file(work: Path, place: Place) -> Path:
+    """Written last of a shard: where it is, the shard is too."""
+    return work / "made" / f"{place.path}.npz"
+
+
+class Made(NamedTuple):
+    """A shard that is written. lengths: [rows, 2]. lossy: asdict(Lossy) by side. seconds: of work, by what was done."""
+
+    shard: Shard
+    lengths: npt.NDArray[np.integer]
+    lossy: dict[str, dict[str, Any]]
+    seconds: dict[str, float]
+
+
+def make_shard(work: Path, place: Place) -> Made:
+    """Tokenises and writes one shard. What is there already is taken."""
+    path, task = place.path, place.task
+    made = made_file(work, place)
+    if made.is_file() and (work / "data" / path).is_file():
+        with np.load(made) as facts:
+            if "lossy" in facts.files:  # an older version wrote none
+                shard = Shard(**json.loads(str(facts["shard"])))
+                return Made(shard, facts["lengths"], json.loads(str(facts["lossy"])), {})
+    begun = time.perf_counter()
+    tokenizer = Tokenizer.load(work / "data" / "tokenizer")
+    columns: dict[str, list[Any]] = {"key": [], "source": [], "target": [], "source_ids": [], "target_ids": []}
+    for table in texts(rows_of(work, place)):
+        columns["key"] += [f"{key:016x}" for key in table["key"].to_pylist()]
+        columns["source"] += table["source"].to_pylist()
+        columns["target"] += table["target"].to_pylist()
+    lossy = {"source": Lossy(), "target": Lossy()}
+    for start in range(0, len(columns["key"]), ENCODE):
+        sources, targets = (columns[side][start : start + ENCODE] for side in ("source", "target"))
+        ids = tokenizer.encode_batch([prompted(task, source) for source in sources])
+        lossy["source"].add(count_lossy(tokenizer, sources, ids, prompted(task, "")))
+        columns["source_ids"] += ids
+        # The rows of a span task have no target of their own: it is made when they are read.
+        ids = [[]] * len(targets) if task in SPAN_TASKS else tokenizer.encode_batch(targets)
+        lossy["target"].add(count_lossy(tokenizer, targets, ids))
+        columns["target_ids"] += ids
+    encoded = time.perf_counter()
+    lengths = np.array([[len(s), len(t)] for s, t in zip(columns["source_ids"], columns["target_ids"], strict=True)])
+    shard = write_shard(work / "data", path, columns)
+    noted = {side: asdict(counts) for side, counts in lossy.items() if side == "source" or task not in SPAN_TASKS}
+    with atomic.replace_atomically(made) as file:
+        np.savez(file, lengths=lengths, shard=json.dumps(asdict(shard)), lossy=json.dumps(noted))
+    return Made(shard, lengths, noted, {"tokenising": encoded - begun, "writing": time.perf_counter() - encoded})

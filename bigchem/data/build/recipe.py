@@ -1,0 +1,120 @@
+"""A data recipe: which sources go to which split, and how they are tokenised."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bigchem.base import toml
+from bigchem.base.errors import UserError
+from bigchem.base.toml import Fraction, Positive, Section
+from bigchem.data.reading.paths import expand
+from bigchem.data.sources import reader
+from bigchem.data.sources.base import SourceConfig
+from bigchem.data.storage.remote import is_url
+from bigchem.data.text.tokenizer import Smiles, Tokenizer
+from bigchem.tasks import task_id
+
+
+class TokenizerConfig(Section):
+    """Where the vocabulary comes from."""
+
+    t5: str | None = None
+    """Folder of T5's own tokenizer, or a model's name on the hub, to which the chemistry tokens are added. None:
+    trained from the corpus."""
+    vocab_size: Annotated[int, Field(ge=300)] = 512
+    """Embedding rows of a trained vocabulary."""
+    smiles: Smiles = "pieces"
+    """How a word that is SMILES is split: by the vocabulary alone, or at its atoms first."""
+
+    def make(self, texts: Iterable[str], sentinels: int = 0) -> Tokenizer:
+        """T5's, or one trained on the texts, which are read only for that, with sentinels for span corruption."""
+        if self.t5 is not None:
+            return Tokenizer.from_t5(self.t5, self.smiles)
+        return Tokenizer.train(texts, self.vocab_size, self.smiles, sentinels)
+
+
+class BuildConfig(Section):
+    """A data recipe: which sources go to which split, and how they are tokenised."""
+
+    sources: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
+    """One table per source."""
+    root: str = "."
+    """Folder that the paths start from; itself relative to the recipe's folder."""
+    limit: Positive | None = None
+    """Read only the first records of every source: a quick look at a large corpus."""
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    shard_rows: Positive = 50000
+    """Rows of a shard."""
+    max_rejected: Fraction = 0.05
+    """A source with a larger share of unreadable records stops the build."""
+    max_lossy: Fraction = 0.01
+    """A task and side of which a larger share of texts does not come back from the tokenizer stops the build. What was
+    built up to there stays: the same command with a higher limit goes on."""
+    keep_out: Literal["exact", "skeleton", "none"] = "exact"
+    """Training rows whose molecule is in a valid or test row of any task are left out: by the InChIKey (`exact`), by
+    what it says but for stereochemistry, isotopes and protonation (`skeleton`), or not. Both are counted anyway."""
+
+
+def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> BuildConfig:
+    """Reads a data recipe. Its `root` is relative to its own folder; one given by an override, to where we are."""
+    config = toml.load(BuildConfig, path, overrides)
+    here = any(override.startswith("root=") for override in overrides)
+    root = config.root if is_url(config.root) else (Path() if here else path.parent) / Path(config.root).expanduser()
+    for number, source in enumerate(config.sources):
+        _check_tasks(source, f"{path}: sources.{number}")
+    sources = tuple(
+        s.model_copy(update={"path": _resolved(root, s.path), "target_path": _resolved(root, s.target_path)})
+        for s in config.sources
+    )
+    tokenizer = config.tokenizer.model_copy(update={"t5": _resolve_tokenizer(root, config.tokenizer.t5)})
+    return config.model_copy(update={"sources": sources, "tokenizer": tokenizer, "root": str(root)})
+
+
+def recipe_hash(config: BuildConfig) -> str:
+    """Hash of a recipe (but for limits that change nothing that is written), of the vocabulary it names, and of the
+    size and time of every local file that it names or that is in a folder it names."""
+    digest = hashlib.sha256(config.model_dump_json(exclude_defaults=True, exclude={"max_lossy"}).encode())
+    if config.tokenizer.t5 is not None:
+        digest.update(config.tokenizer.make(()).fingerprint.encode())
+    for named in (n for source in config.sources for n in (source.path, source.target_path) if n is not None):
+        for name in (name for name in expand(named) if not is_url(name)):
+            for file in [Path(name), *sorted(Path(name).rglob("*"))]:
+                if file.is_file():
+                    stat = file.stat()
+                    digest.update(f"{file}/{stat.st_size}/{stat.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _check_tasks(source: SourceConfig, where: str) -> None:
+    chosen = reader(source.format, where)
+    for task in source.tasks:
+        task_id(task, where)
+        if task not in chosen.tasks:
+            raise UserError(
+                f"format '{source.format}' gives no rows for task '{task}'", where, f"it gives {' '.join(chosen.tasks)}"
+            )
+
+
+def _resolved(root: Path | str, path: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+    if isinstance(path, tuple):
+        return tuple(filter(None, (_resolve(root, name) for name in path)))
+    return _resolve(root, path)
+
+
+def _resolve(root: Path | str, name: str | None) -> str | None:
+    if name is None or is_url(name):
+        return name
+    if isinstance(root, str):
+        return f"{root.rstrip('/')}/{name}"
+    return str((root / Path(name).expanduser()).resolve())
+
+
+def _resolve_tokenizer(root: Path | str, name: str | None) -> str | None:
+    """A folder if there is one, else the name of a tokenizer on the hub."""
+    folder = _resolve(root, name)
+    return folder if folder is not None and Path(folder).is_dir() else name

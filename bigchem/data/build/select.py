@@ -1,0 +1,165 @@
+"""Middle of a build: parsed rows to the rows of each shard, and the tokenizer.
+
+Repeated and leaked rows are left out here, by hashes, in one process. What was chosen is kept in files, so that a build
+that was killed goes on behind it, and so that shards can be written anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bigchem.base import atomic
+from bigchem.base.errors import UserError
+from bigchem.base.progress import Progress
+from bigchem.data.build.leakage import Training, drop_leaked
+from bigchem.data.build.parse import Chunk, ParsedRows, texts
+from bigchem.data.build.recipe import BuildConfig
+from bigchem.data.storage.index import SPLITS, all_leaked, shard_path
+from bigchem.data.storage.shards import prompted
+from bigchem.tasks import SPAN_TASKS, TRAINABLE_NAMES
+
+SENTINELS = 100
+"""Of a trained vocabulary for span corruption: as many as T5 has."""
+
+Rows = dict[str, dict[str, npt.NDArray[np.int64]]]
+"""Numbers of parsed rows, by split and task."""
+
+
+class Place(NamedTuple):
+    """Which rows a shard holds: split, task, its number among the task's, how many."""
+
+    split: str
+    task: str
+    number: int
+    rows: int
+
+    @property
+    def path(self) -> str:
+        """Where the shard is, relative to the data folder."""
+        return shard_path(self.split, self.task, self.number)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a build writes. tokenizer: its fingerprint. shards: in the order of the index. report: counts so far."""
+
+    tokenizer: str
+    shards: tuple[Place, ...]
+    report: dict[str, Any]
+
+
+def choose(
+    config: BuildConfig, work: Path, chunks: list[Chunk], sources: list[dict[str, Any]], progress: Progress
+) -> Chosen:
+    """Chooses rows of all chunks, makes the tokenizer, and keeps both in `work`. UserError if nothing is left."""
+    parsed = ParsedRows(chunks)
+    report: dict[str, Any] = {"sources": sources}
+    rows = _without_repeats(parsed, report)
+    rows = _without_leaks(parsed, rows, config.keep_out, report)
+    if not rows["train"] and report["leaked"]:
+        told = "; ".join(all_leaked(task, leaks) for task, leaks in report["leaked"].items())
+        raise UserError(told, "keep_out", "is one file in two splits? else keep them by keep_out = 'none'")
+    if not rows["train"]:
+        raise UserError("the corpus is empty: no training rows", None, "give a source with split = 'train'")
+    for task, leaks in report["leaked"].items():
+        if task not in rows["train"]:
+            progress.say(all_leaked(task, leaks))
+    if config.tokenizer.t5 is None:
+        progress.say(f"training a tokenizer of {config.tokenizer.vocab_size} pieces")
+    sentinels = SENTINELS if SPAN_TASKS.keys() & rows["train"].keys() else 0
+    tokenizer = config.tokenizer.make(_training_texts(parsed, rows["train"]), sentinels)
+    tokenizer.save(work / "data" / "tokenizer")
+    with atomic.replace_atomically(work / "data" / "rejected.jsonl") as file:
+        for rejected in (r for chunk in chunks for r in chunk.rejected):
+            file.write((json.dumps(asdict(rejected), ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
+    shards = tuple(_kept_places(parsed, rows, work, config.shard_rows))
+    chosen = Chosen(tokenizer.fingerprint, shards, report)
+    atomic.write_atomically(work / "chosen" / "chosen.json", json.dumps(asdict(chosen)))
+    return chosen
+
+
+def read_chosen(work: Path) -> Chosen | None:
+    """What `choose` has kept; None where it has not come to its end."""
+    try:
+        table = json.loads((work / "chosen" / "chosen.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return Chosen(table["tokenizer"], tuple(Place(*place) for place in table["shards"]), table["report"])
+
+
+def rows_of(work: Path, place: Place) -> list[tuple[Path, npt.NDArray[np.int64]]]:
+    """Chunk files and the rows inside them that a shard holds."""
+    with np.load(_kept_file(work, place.path)) as kept:
+        inside = np.split(kept["inside"], np.cumsum(kept["counts"])[:-1])
+        return [(work / "parsed" / str(name), rows) for name, rows in zip(kept["names"], inside, strict=True)]
+
+
+def _kept_file(work: Path, path: str) -> Path:
+    return work / "chosen" / f"{path}.npz"
+
+
+def _kept_places(parsed: ParsedRows, rows: Rows, work: Path, shard_rows: int) -> Iterator[Place]:
+    """Every shard to write; which rows it holds is in a file of its own when it is told."""
+    for split, tasks in rows.items():
+        for task, chosen in tasks.items():
+            for start in range(0, len(chosen), shard_rows):
+                own = chosen[start : start + shard_rows]
+                place = Place(split, task, start // shard_rows, len(own))
+                found = parsed.places(own)
+                with atomic.replace_atomically(_kept_file(work, place.path)) as file:
+                    np.savez(
+                        file,
+                        names=np.array([path.name for path, _ in found]),
+                        counts=np.array([len(inside) for _, inside in found]),
+                        inside=np.concatenate([inside for _, inside in found]),
+                    )
+                yield place
+
+
+def _without_repeats(parsed: ParsedRows, report: dict[str, Any]) -> Rows:
+    """All rows but those that are equal to an earlier one of the same split and task."""
+    rows: Rows = {split: {} for split in SPLITS}
+    repeats: dict[str, int] = {}
+    for split in SPLITS:
+        for task in TRAINABLE_NAMES:
+            chosen = parsed.select(split, task)
+            if len(chosen):
+                rows[split][task] = chosen
+            if dropped := parsed.count(split, task) - len(chosen):
+                repeats[f"{split}/{task}"] = dropped
+    report["repeats"] = repeats
+    return rows
+
+
+def _without_leaks(parsed: ParsedRows, rows: Rows, keep_out: str, report: dict[str, Any]) -> Rows:
+    """Drops training rows with the source of a valid or test row of their task, or about a molecule of one of any
+    task."""
+    held_out = [(split, task, chosen) for split in ("valid", "test") for task, chosen in rows[split].items()]
+    train = {
+        task: Training(
+            parsed.identities(chosen),
+            parsed.asked(chosen, np.concatenate([chosen[:0], *(rows for _, of, rows in held_out if of == task)])),
+        )
+        for task, chosen in rows["train"].items()
+    }
+    about = {f"{split}/{task}": parsed.identities(chosen) for split, task, chosen in held_out}
+    kept, report["leaked"] = drop_leaked(train, about, keep_out)
+    left = {task: rows["train"][task][mask] for task, mask in kept.items() if mask.any()}
+    return {**rows, "train": left}
+
+
+def _training_texts(parsed: ParsedRows, train: dict[str, npt.NDArray[np.int64]]) -> Iterator[str]:
+    """Both sides of every training row, as the model sees them."""
+    for task, chosen in train.items():
+        for table in texts(parsed.places(chosen)):
+            for source, target in zip(table["source"].to_pylist(), table["target"].to_pylist(), strict=True):
+                yield prompted(task, source)
+                if target:
+                    yield target

@@ -1,0 +1,208 @@
+"""What a tokenizer does to a corpus: what does not come back, what is unknown, how long it gets.
+
+A corpus is a built data folder, a recipe (its sources are read, nothing is written) or a plain file of lines. Rows are
+counted as they come, equal ones too, so that nothing has to be remembered: memory does not grow with the corpus. Those
+of a recipe are the rows before the build leaves out repeats and leaks.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bigchem.base import resources
+from bigchem.base.errors import UserError
+from bigchem.base.progress import Progress
+from bigchem.data.build.parse import CHUNK, chunked
+from bigchem.data.build.recipe import BuildConfig, load_recipe
+from bigchem.data.build.workers import in_order, pool
+from bigchem.data.reading.lines import open_text
+from bigchem.data.sources import read_rows
+from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
+from bigchem.data.sources.rows import is_unicode
+from bigchem.data.storage.index import SPLITS
+from bigchem.data.storage.remote import is_url
+from bigchem.data.storage.shards import Data
+from bigchem.data.text.tally import Limits, Side, Tally, tally
+from bigchem.data.text.tokenizer import Tokenizer
+from bigchem.tasks import SPAN_TASKS, TRAINABLE, TRAINABLE_NAMES
+
+LINES = (".txt", ".smi", ".txt.gz", ".smi.gz")
+"""Plain files: a text in each line; of .smi, what stands before the first white space."""
+
+
+def audit(
+    path: str,
+    progress: Progress,
+    limits: Limits,
+    *,
+    tokenizer: Path | None = None,
+    overrides: tuple[str, ...] = (),
+    workers: int | None = None,
+) -> list[dict[str, Any]]:
+    """Figures of every split, task and side of a corpus, in the order of SPLITS and TRAINABLE.
+
+    tokenizer: a folder whose tokenizer.json is taken as it is. None: the data folder's own, or the recipe's; one that a
+    recipe trains is trained here, on the training rows as they are read.
+    UserError if the corpus is none of the three kinds, or if a plain file comes without a tokenizer.
+    """
+    workers = workers or os.cpu_count() or 1
+    found: dict[Side, Tally] = {}
+    rejected = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        jobs, folder = _corpus(path, tokenizer, overrides, Path(scratch))
+        Tokenizer.load(folder)  # a mistake in it is told once, and before workers start
+        with (
+            pool(workers, path, _start, folder, limits) as processes,
+            progress.bar(f"auditing {path}", None) as bar,
+        ):
+            for tallies, refused in in_order(processes, _examine, ((job,) for job in jobs), 4 * workers):
+                rejected += refused
+                for side, counted in tallies.items():
+                    found.setdefault(side, Tally()).add(counted, limits.examples)
+                    bar.advance(counted.lengths.total())
+    if rejected:
+        progress.say(f"{path}: {rejected} unreadable records, left out as in a build")
+    if not found:
+        raise UserError("not one text", path, "is it the right file?")
+    order = sorted(found, key=_place)
+    return [{"data": path, **side._asdict(), "limit": limits.of(side), **found[side].report()} for side in order]
+
+
+def _place(side: Side) -> tuple[int, int, str]:
+    return (*SPLITS, "").index(side.split), (*TRAINABLE_NAMES, "").index(side.task), side.side
+
+
+class _Records(NamedTuple):
+    """Records of a recipe's source, from which a worker makes the rows."""
+
+    split: str
+    source: SourceConfig
+    records: list[Record]
+
+
+class _Rows(NamedTuple):
+    """Rows as a data folder has them."""
+
+    split: str
+    rows: list[Row]
+
+
+class _Lines(NamedTuple):
+    """Lines of a plain file."""
+
+    lines: list[str]
+
+
+_Job = _Records | _Rows | _Lines
+
+
+def is_recipe(path: str) -> bool:
+    """Whether a path is audited as a recipe, by its own file or by a shipped one's name."""
+    return not (path.endswith(LINES) or is_url(path) or Path(path).is_dir())
+
+
+def _corpus(
+    path: str, tokenizer: Path | None, overrides: tuple[str, ...], scratch: Path
+) -> tuple[Iterable[_Job], Path]:
+    """The work on a corpus and the folder of its tokenizer."""
+    if path.endswith(LINES):
+        if tokenizer is None:
+            raise UserError("a plain file has no tokenizer of its own", path, "add --tokenizer FOLDER")
+        return _line_jobs(path), tokenizer
+    if is_url(path) or (Path(path) / "index.json").is_file():
+        data = Data(path)
+        return _data_jobs(data), tokenizer or data.tokenizer_dir
+    if Path(path).is_dir():
+        raise UserError("no data here: index.json is missing", path, "give a data folder, a recipe or a file of lines")
+    if Path(path).is_file() and not path.endswith(".toml"):
+        raise UserError(
+            "cannot be audited", path, f"give a data folder, a recipe (.toml), or lines ({' '.join(LINES)})"
+        )
+    config = load_recipe(resources.find("recipes", path, ".toml"), overrides)
+    if tokenizer is None:
+        config.tokenizer.make(_training_texts(config)).save(scratch)
+    return _recipe_jobs(config), tokenizer or scratch
+
+
+def _data_jobs(data: Data) -> Iterator[_Job]:
+    for split, tasks in data.index.shards.items():
+        for task in tasks:
+            rows = data.split(split, task)
+            for start in range(0, len(rows), CHUNK):
+                texts = (rows.text(row)[1:] for row in range(start, min(start + CHUNK, len(rows))))
+                yield _Rows(split, [Row(task, source, target) for source, target in texts])
+
+
+def _recipe_jobs(config: BuildConfig) -> Iterator[_Job]:
+    for source in config.sources:
+        for records in chunked(source, config.limit):
+            yield _Records(source.split, source, records)
+
+
+def _line_jobs(path: str) -> Iterator[_Job]:
+    whole = (line for line in open_text(path, most=sys.maxsize - 2) if line.strip())
+    lines = (line.split()[0] if ".smi" in Path(path).suffixes else line for line in whole)
+    while chunk := list(islice(lines, CHUNK)):
+        yield _Lines(chunk)
+
+
+def _training_texts(config: BuildConfig) -> Iterator[str]:
+    train = tuple(source for source in config.sources if source.split == "train")
+    for job in _recipe_jobs(config.model_copy(update={"sources": train})):
+        for side, text in _texts(job)[0]:
+            yield _prompt(side) + text
+
+
+def _prompt(side: Side) -> str:
+    return TRAINABLE[side.task].prompt if side.side == "source" else ""
+
+
+def _texts(job: _Job) -> tuple[list[tuple[Side, str]], int]:
+    """The texts of a job, and how many of its records cannot be read. Span tasks have no target."""
+    if isinstance(job, _Lines):
+        lines = [line for line in job.lines if is_unicode(line)]
+        return [(Side("", "", "line"), line) for line in lines], len(job.lines) - len(lines)
+    rows, rejected = (job.rows, 0) if isinstance(job, _Rows) else _parsed(job)
+    texts = []
+    for row in rows:
+        texts.append((Side(job.split, row.task, "source"), row.source))
+        if row.task not in SPAN_TASKS:
+            texts.append((Side(job.split, row.task, "target"), row.target))
+    return texts, rejected
+
+
+def _parsed(job: _Records) -> tuple[list[Row], int]:
+    rows, rejected = [], 0
+    for record in job.records:
+        try:
+            rows += read_rows(record, job.source)
+        except RowError:
+            rejected += 1
+    return rows, rejected
+
+
+_worker: tuple[Tokenizer, Limits]
+"""What a worker process has been started with."""
+
+
+def _start(folder: Path, limits: Limits) -> None:
+    global _worker
+    _worker = Tokenizer.load(folder), limits
+
+
+def _examine(job: _Job) -> tuple[dict[Side, Tally], int]:
+    tokenizer, limits = _worker
+    texts, rejected = _texts(job)
+    by_side: dict[Side, list[str]] = {}
+    for side, text in texts:
+        by_side.setdefault(side, []).append(text)
+    return {
+        side: tally(tokenizer, listed, _prompt(side), limits.of(side), limits.examples)
+        for side, listed in by_side.items()
+    }, rejected

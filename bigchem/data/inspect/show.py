@@ -1,0 +1,38 @@
+"""Rows of a data folder as a person wants to see them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bigchem.base.errors import UserError
+from bigchem.data.storage.shards import Data, prompted
+from bigchem.data.text.tokenizer import Tokenizer
+
+
+def rows_of(path: str | Path, split: str, task: str | None, count: int) -> list[dict[str, Any]]:
+    """The first rows of one task or of each: text with prompt, tokens, and whether they decode to the same text."""
+    data = Data(path)
+    tokenizer = Tokenizer.load(data.tokenizer_dir)
+    found = []
+    if not data.index.rows(split):
+        raise UserError(f"no rows in split '{split}'", str(path), f"there are {' '.join(data.index.shards)}")
+    for name in [task] if task else data.index.rows(split):
+        rows = data.split(split, name)
+        for row in range(min(count, len(rows))):
+            key, source, target = rows.text(row)
+            source_ids, target_ids = (ids.tolist() for ids in rows.tokens(row))
+            texts = [prompted(name, source), target]
+            found.append(
+                {
+                    "task": name,
+                    "row": row,
+                    "key": key,
+                    "source": texts[0],
+                    "target": texts[1],
+                    "source_tokens": source_ids,
+                    "target_tokens": target_ids,
+                    "round_trips": tokenizer.decode_batch([source_ids, target_ids]) == texts,
+                }
+            )
+    return found

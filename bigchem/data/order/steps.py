@@ -1,0 +1,255 @@
+"""From the order to packed micro-batches: which examples make a step, and who computes which. Pure.
+
+An optimizer step takes the next examples of the order up to `global_tokens`; ranks and accumulation never enter, so
+every world size sees the same steps. The step's examples are then dealt into `world_size * grad_accum_steps`
+micro-batches of at most `micro_tokens` tokens, balanced by cost, deterministically. Every rank computes the whole deal
+from lengths alone (milliseconds for thousands of ranks) and reads only its own rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bigchem.base.errors import UserError
+from bigchem.data.order.examples import Examples, Order
+from bigchem.data.order.mixture import check_end
+from bigchem.data.ragged import IntArray
+
+LengthsOf = Callable[[IntArray], IntArray]
+"""Rows of a task [n] to their source and target tokens [n, 2], as the model sees them."""
+
+HEADROOM = 0.005
+"""Share of global_tokens that a step leaves free. Examples do not pack into equal micro-batches without a gap: without
+it a step of exactly world_size * micro_tokens would need one more, nearly empty, micro-batch on every rank."""
+
+PARTNERS = 64
+"""Emptiest micro-batches that one that is over-full tries to exchange examples with."""
+BLOCK = 1 << 18
+"""Examples whose lengths are looked at at a time on the way to a far step."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The examples of one optimizer step, on all ranks.
+
+    start, stop: positions in the order. task_ids, rows, epochs: [n]. lengths: [n, 2] source and target tokens.
+    """
+
+    start: int
+    stop: int
+    task_ids: IntArray
+    rows: IntArray
+    epochs: IntArray
+    lengths: IntArray
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens, source and target."""
+        return int(self.lengths.sum())
+
+    @property
+    def target_tokens(self) -> int:
+        """What the step's loss is divided by."""
+        return int(self.lengths[:, 1].sum())
+
+
+class Steps:
+    """Cuts the order into steps.
+
+    lengths: of each trained task's rows, by task id.
+    """
+
+    def __init__(self, order: Order, lengths: Mapping[int, LengthsOf], global_tokens: int) -> None:
+        self.order, self._lengths, self.global_tokens = order, lengths, global_tokens
+        self._budget = int(global_tokens * (1 - HEADROOM))
+        self._ahead = 64
+
+    def at(self, position: int) -> Step:
+        """The step whose first example is at `position`: as many as fit, at least one. UserError past the end."""
+        while True:
+            examples, lengths = self._read(position, self._ahead)
+            total = np.cumsum(lengths.sum(axis=1))
+            if total[-1] > self._budget or len(total) < self._ahead:
+                break
+            self._ahead = 1 + int(self._ahead * max(1.1, 1.1 * self._budget / max(1, total[-1])))
+        n = max(1, int(np.searchsorted(total, self._budget, side="right")))
+        return Step(position, position + n, examples.task_ids[:n], examples.rows[:n], examples.epochs[:n], lengths[:n])
+
+    def position_of(self, step: int, said: Callable[[int], None] = lambda done: None) -> int:
+        """Position of the first example of optimizer step number `step` (from 0).
+
+        Where a step starts depends on the lengths of all examples before it, so that this reads through them, about
+        three million a second. said: called now and then with the steps passed.
+        """
+        position, done, ahead = 0, 0, self._ahead
+        while done < step:
+            count = max(ahead, min(BLOCK, ahead * (step - done)))
+            total = np.cumsum(self._read(position, count)[1].sum(axis=1))
+            cuts = self._cuts(total, step - done, whole=len(total) < count)
+            if not cuts:
+                ahead *= 2
+                continue
+            position, done = position + cuts[-1], done + len(cuts)
+            said(done)
+        return position
+
+    def _cuts(self, total: IntArray, most: int, whole: bool) -> list[int]:
+        """Ends of the steps that lie in a block, given its running sum of tokens. whole: nothing comes after it."""
+        cuts: list[int] = []
+        at, spent = 0, 0
+        while len(cuts) < most and at < len(total):
+            end = max(at + 1, int(np.searchsorted(total, spent + self._budget, side="right")))
+            if end >= len(total) and not whole:
+                break
+            cuts.append(end)
+            at, spent = end, int(total[end - 1])
+        return cuts
+
+    def _read(self, position: int, count: int) -> tuple[Examples, IntArray]:
+        check_end(self.order.mixture.end, position, "data.max_epochs")
+        examples = self.order.examples(position, position + count)
+        lengths = np.empty((len(examples.rows), 2), dtype=np.int64)
+        for task in self.order.task_ids.tolist():
+            chosen = np.flatnonzero(examples.task_ids == task)
+            lengths[chosen] = self._lengths[task](examples.rows[chosen])
+        return examples, lengths
+
+
+@dataclass(frozen=True)
+class Deal:
+    """Who computes which of a step's examples.
+
+    micro_batch: [n] its number, rank + world_size * accum_step.
+    """
+
+    micro_batch: IntArray
+    world_size: int
+    grad_accum_steps: int
+
+    def share(self, rank: int) -> list[IntArray]:
+        """The rank's micro-batches in order: indices into the step's examples, ascending. One may be empty, where
+        there are fewer examples than micro-batches."""
+        return [
+            np.flatnonzero(self.micro_batch == rank + self.world_size * accum) for accum in range(self.grad_accum_steps)
+        ]
+
+    def __iter__(self) -> Iterator[tuple[int, int, IntArray]]:
+        """(rank, accum_step, indices into the step's examples) of every micro-batch."""
+        order = np.argsort(self.micro_batch, kind="stable")
+        counts = np.bincount(self.micro_batch, minlength=self.world_size * self.grad_accum_steps)
+        for number, chosen in enumerate(np.split(order, np.cumsum(counts)[:-1])):
+            yield number % self.world_size, number // self.world_size, chosen
+
+
+def deal(
+    tokens: IntArray,
+    world_size: int,
+    micro_tokens: int,
+    global_tokens: int,
+    *,
+    cost: IntArray | None = None,
+    grad_accum_steps: int | None = None,
+) -> Deal:
+    """Deals a step's examples into micro-batches of at most micro_tokens tokens.
+
+    tokens: [n] of the step's examples, each at most micro_tokens. cost: [n] what is balanced; None: tokens.
+    grad_accum_steps: that many, UserError if they do not hold the step; None: the smallest number that holds
+    global_tokens, or one more where the examples do not pack that tightly. The same on all ranks.
+    """
+    if len(tokens) and tokens.max() > micro_tokens:
+        raise UserError(f"an example of {tokens.max()} tokens in micro-batches of {micro_tokens}", "data.micro_tokens")
+    cost = tokens if cost is None else cost
+    accum = accumulation(world_size, micro_tokens, global_tokens) if grad_accum_steps is None else grad_accum_steps
+    while True:
+        micro_batch = _in_rounds(tokens, cost, world_size * accum)
+        if _relieve(micro_batch, tokens, cost, world_size * accum, micro_tokens):
+            return Deal(micro_batch, world_size, accum)
+        if grad_accum_steps is not None:
+            raise UserError(
+                f"a step of {tokens.sum():,} tokens does not fit into {world_size} x {accum} micro-batches of "
+                f"{micro_tokens:,}",
+                "grad_accum_steps",
+                "take more accumulation steps or ranks, or raise data.micro_tokens",
+            )
+        accum += 1
+
+
+def accumulation(world_size: int, micro_tokens: int, global_tokens: int) -> int:
+    """Smallest grad_accum_steps with world_size * grad_accum_steps * micro_tokens >= global_tokens."""
+    return -(-global_tokens // (world_size * micro_tokens))
+
+
+def _in_rounds(tokens: IntArray, cost: IntArray, bins: int) -> IntArray:
+    """Micro-batch of each example [n]: examples of like tokens are dealt one to each bin, the costliest to the bin with
+    the least cost so far.
+
+    Costs of bins differ by at most one example's (by induction over rounds); as a round's examples have nearly equal
+    tokens, so do the bins. A round is a few sorts of `bins` numbers: 3 ms for 25,000 examples on 1,024 ranks.
+    """
+    micro_batch = np.empty(len(tokens), dtype=np.int64)
+    load = np.zeros(bins, dtype=cost.dtype)
+    order = np.argsort(-tokens, kind="stable")
+    for start in range(0, len(order), bins):
+        dealt = order[start : start + bins]
+        dealt = dealt[np.argsort(-cost[dealt], kind="stable")]
+        into = np.argsort(load, kind="stable")[: len(dealt)]
+        micro_batch[dealt] = into
+        load[into] += cost[dealt]
+    return micro_batch
+
+
+def _relieve(micro_batch: IntArray, tokens: IntArray, cost: IntArray, bins: int, micro_tokens: int) -> bool:
+    """Exchanges examples between the fullest bin and emptier ones until none holds more than micro_tokens; in place.
+
+    False where no exchange helps any more. Every exchange lowers the fullest bin, so that there is an end.
+    """
+    load = np.bincount(micro_batch, weights=tokens, minlength=bins).astype(np.int64)
+    spent = np.bincount(micro_batch, weights=cost, minlength=bins).astype(np.float64)
+    while load.max(initial=0) > micro_tokens:
+        full = int(np.argmax(load))
+        for other in np.argsort(load, kind="stable")[:PARTNERS].tolist():
+            if other != full and _exchange(micro_batch, tokens, cost, load, spent, (full, other), micro_tokens):
+                break
+        else:
+            return False
+    return True
+
+
+def _exchange(
+    micro_batch: IntArray,
+    tokens: IntArray,
+    cost: IntArray,
+    load: IntArray,
+    spent: npt.NDArray[np.float64],
+    pair: tuple[int, int],
+    micro_tokens: int,
+) -> bool:
+    """Moves an example from the first bin of the pair to the second, for a shorter one or for none; in place.
+
+    Of the exchanges that bring the first under micro_tokens and keep the second there, the one that brings their costs
+    nearest; else the largest that keeps the second there. False if there is none.
+    """
+    full, other = pair
+    excess, room = int(load[full]) - micro_tokens, micro_tokens - int(load[other])
+    givers, takers = np.flatnonzero(micro_batch == full), np.flatnonzero(micro_batch == other)
+    gap = tokens[givers][:, None] - np.append(tokens[takers], 0)[None, :]  # the last column gives nothing back
+    shift = cost[givers][:, None] - np.append(cost[takers], 0)[None, :]
+    fits = (gap > 0) & (gap <= room)
+    if not fits.any():
+        return False
+    enough = fits & (gap >= excess)
+    if enough.any():
+        unevenness = np.where(enough, np.abs(spent[full] - spent[other] - 2.0 * shift), np.inf)
+    else:
+        unevenness = np.where(fits, -gap, np.inf)
+    i, j = divmod(int(np.argmin(unevenness)), unevenness.shape[1])
+    micro_batch[givers[i]] = other
+    if j < len(takers):
+        micro_batch[takers[j]] = full
+    load[[full, other]] += np.array([-gap[i, j], gap[i, j]])
+    spent[[full, other]] += np.array([-shift[i, j], shift[i, j]])
+    return True

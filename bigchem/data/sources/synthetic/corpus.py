@@ -1,0 +1,50 @@
+"""The corpus that ships with the package: five tasks, endless, valid, learnable by a model of a million weights.
+
+Row number i of a corpus is a function of (seed, i): neither the process nor the order nor the number of rows asked for
+enters. Molecules are grown from building blocks, reactions are run by RDKit, captions state what RDKit finds, and
+procedures come from a grammar that writes the paragraph and its actions together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+from bigchem.chemistry import one_compound
+from bigchem.data.sources.base import Record, Row, SourceConfig
+from bigchem.data.sources.synthetic.captions import caption
+from bigchem.data.sources.synthetic.molecules import molecule
+from bigchem.data.sources.synthetic.procedures import procedure
+from bigchem.data.sources.synthetic.reactions import reaction
+from bigchem.tasks import TASK_NAMES
+
+
+class Synthetic:
+    """The reader of the synthetic corpus. Its rows go round the source's tasks in turn."""
+
+    tasks: tuple[str, ...] = TASK_NAMES
+
+    def records(self, source: SourceConfig) -> Iterator[Record]:
+        """One empty record for each row."""
+        return (Record("synthetic", line, ()) for line in range(1, source.rows + 1))
+
+    def rows(self, record: Record, source: SourceConfig) -> list[Row]:
+        """The one row of a record."""
+        tasks = source.tasks or self.tasks
+        # Random hashes a string seed with SHA-512: the same in every process and on every machine.
+        rng = Random(f"bigchem synthetic {source.seed} {record.line}")
+        return [_row(tasks[record.line % len(tasks)], rng)]
+
+
+def _row(task: str, rng: Random) -> Row:
+    if task == "actions":
+        return Row(task, *procedure(rng))
+    if task in ("captioning", "generation"):
+        smiles = molecule(rng)
+        text = caption(smiles)
+        sides = (smiles, text) if task == "captioning" else (text, smiles)
+        return Row(task, *sides, one_compound(smiles))
+    drawn = reaction(rng)
+    if task == "retrosynthesis":
+        return Row(task, drawn.product, drawn.side(with_reagents=False), drawn.product)
+    return Row(task, drawn.side(with_reagents=rng.random() < 0.5), drawn.product, drawn.product)

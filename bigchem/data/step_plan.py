@@ -1,0 +1,237 @@
+"""The plan of a run's data: which rows are trained on, which step holds which, and which rank computes which.
+
+Everything follows from the lengths in the data folder's index and the configuration; no row is read. Nesting, from the
+inside: `TrainingRows` numbers the rows of a task that are not over the caps, `Order` says which example comes when,
+`Steps` cuts the order into optimizer steps, `deal` shares a step out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bigchem.base.errors import UserError
+from bigchem.config import DataConfig, ModelConfig
+from bigchem.data.order.examples import Flat, Order, Permutation, Windowed
+from bigchem.data.order.mixture import Mixture, tempered
+from bigchem.data.order.row_subset import RowSubset
+from bigchem.data.order.span_corruption import Spans
+from bigchem.data.order.steps import HEADROOM, Deal, Step, Steps, deal
+from bigchem.data.ragged import IntArray
+from bigchem.data.storage.cache import Cache
+from bigchem.data.storage.remote import is_url
+from bigchem.data.storage.shards import OPEN_REMOTE, Data, TaskRows
+from bigchem.data.text.tokenizer import Tokenizer
+from bigchem.model import flops, presets
+from bigchem.model.weights import hf_config, hub
+from bigchem.tasks import SPAN_TASKS, TRAINABLE_NAMES, task_id
+
+SCAN = 1 << 20
+"""Rows whose lengths are looked at at a time, a multiple of kept.WORD: the largest index opens in a few megabytes."""
+
+Cost = Callable[[IntArray], IntArray]
+"""Source and target tokens of examples [n, 2] to what computing each costs [n]."""
+
+
+class TrainingRows:
+    """The rows of one task that a run trains on, numbered without gaps, and their lengths as the model sees them.
+
+    raw: [rows, 2] tokens as stored. longest: of source and target as stored. over_caps: whether longer rows are left
+    out or cut. spans: of a span task, whose rows are corrupted and whose shortest is two tokens.
+    """
+
+    def __init__(
+        self, raw: npt.NDArray[np.integer], longest: tuple[int, int], over_caps: str, spans: Spans | None
+    ) -> None:
+        self._raw, self._spans = raw, spans
+        self.longest = np.array(longest, dtype=np.int64)
+        self.cut = self.too_short = 0
+        shortest = 1 if spans is None else 3
+        masks = []
+        for start in range(0, len(raw), SCAN):
+            lengths = np.asarray(raw[start : start + SCAN])
+            kept = lengths[:, 0] >= shortest
+            self.too_short += int(np.count_nonzero(~kept))
+            fits = (lengths[:, 0] <= longest[0]) & (lengths[:, 1] <= longest[1])
+            if over_caps == "cut":
+                self.cut += int(np.count_nonzero(~fits))
+            else:
+                kept &= fits
+            masks.append(kept)
+        self._kept = RowSubset.of(masks)
+        self.size, self.num_left_out = self._kept.size, len(raw) - self._kept.size
+
+    def tokens(self) -> int:
+        """Source and target tokens of all of them together."""
+        kept, blocks = self._kept.mask(), range(0, len(self._raw), SCAN)
+        return sum(int(self._seen(self._raw[s : s + SCAN][kept[s : s + SCAN]]).sum()) for s in blocks)
+
+    def longest_seen(self) -> IntArray:
+        """[2] tokens of the longest source and of the longest target, as the model sees them; zeros without rows."""
+        kept, longest = self._kept.mask(), np.zeros(2, dtype=np.int64)
+        for start in range(0, len(self._raw), SCAN):
+            seen = self._seen(self._raw[start : start + SCAN][kept[start : start + SCAN]])
+            longest = np.maximum(longest, seen.max(axis=0, initial=0))
+        return longest
+
+    def left_out(self) -> str:
+        """How many rows are not trained on, and why."""
+        counts = {"too long": self.num_left_out - self.too_short, "too short for spans": self.too_short}
+        return ", ".join(f"{count:,} {why}" for why, count in counts.items() if count)
+
+    def stored(self, numbers: IntArray) -> IntArray:
+        """Rows of the data folder [n] by their numbers [n] here."""
+        return self._kept.stored(numbers)
+
+    def lengths(self, numbers: IntArray) -> IntArray:
+        """[n, 2] source and target tokens, as the model sees them."""
+        return self._seen(self._raw[self.stored(numbers)])
+
+    def per_shard(self, shard_rows: IntArray) -> IntArray:
+        """[shards] rows that are trained on in each shard."""
+        kept: IntArray = np.add.reduceat(self._kept.mask(), np.cumsum(shard_rows) - shard_rows, dtype=np.int64)
+        return kept
+
+    def _seen(self, raw: npt.NDArray[np.integer]) -> IntArray:
+        lengths = np.minimum(raw.astype(np.int64), self.longest)
+        return lengths if self._spans is None else self._spans.lengths(lengths[:, 0] - 1)
+
+
+class Plan:
+    """Steps of a run and their deals. UserError where a task has no rows, or none under the caps.
+
+    rows: TrainingRows by task id. cost: of examples, which micro-batches are balanced by; None: their tokens. split:
+    whose rows they are.
+    """
+
+    def __init__(
+        self, data: Data, config: DataConfig, seed: int, cost: Cost | None = None, *, split: str = "train"
+    ) -> None:
+        self._config, self._cost = config, cost
+        names = {task_id(name, "data.mixture"): name for name in config.mixture}
+        self.spans = _spans(data, config)
+        self.rows: dict[int, TrainingRows] = {}
+        permutations: dict[int, Permutation] = {}
+        for task, name in names.items():
+            stored = data.split(split, name)
+            rows = _training_rows(stored.lengths, config, self.spans if name in SPAN_TASKS else None)
+            if not rows.size:
+                raise UserError(
+                    f"no row of task '{name}' is left: {rows.left_out()}",
+                    str(data.path),
+                    "raise max_source_tokens and max_target_tokens in [data], or leave the task out",
+                )
+            self.rows[task] = rows
+            permutations[task] = (
+                Windowed(seed, task, rows.per_shard(stored.shard_rows), config.shuffle_window)
+                if config.shuffle_window
+                else Flat(seed, task, rows.size)
+            )
+        sizes = {task: rows.size for task, rows in self.rows.items()}
+        weights = {task: config.mixture[name] for task, name in names.items()}
+        if config.temperature is not None:
+            weights = tempered(weights, sizes, config.temperature)
+        self.mixture = Mixture(weights, sizes, config.max_epochs)
+        self.steps = Steps(
+            Order(permutations, self.mixture), {t: r.lengths for t, r in self.rows.items()}, config.global_tokens
+        )
+
+    def deal(self, step: Step, world_size: int, grad_accum_steps: int | None = None) -> Deal:
+        """Who computes which of the step's examples; see batches.deal."""
+        config = self._config
+        return deal(
+            step.lengths.sum(axis=1),
+            world_size,
+            config.micro_tokens,
+            config.global_tokens,
+            cost=None if self._cost is None else self._cost(step.lengths),
+            grad_accum_steps=grad_accum_steps,
+        )
+
+    def stored(self, step: Step) -> IntArray:
+        """[n] rows of the data folder, each within its task, of a step's examples."""
+        rows = np.empty_like(step.rows)
+        for task in np.unique(step.task_ids).tolist():
+            of_task = step.task_ids == task
+            rows[of_task] = self.rows[task].stored(step.rows[of_task])
+        return rows
+
+    def describe(self) -> str:
+        """One line on what is trained on."""
+        parts = []
+        for task, rows in self.rows.items():
+            words = f"{TRAINABLE_NAMES[task]} {100 * self.mixture.shares[task]:.3g} % from {rows.size:,} rows"
+            words += f", left out: {rows.left_out()}" if rows.num_left_out else ""
+            words += f", {rows.cut:,} cut" if rows.cut else ""
+            parts.append(words)
+        return "; ".join(parts)
+
+    def advice(self, data: Data) -> str | None:
+        """What to change where the data streams through a cache that does not hold it, and every step reads it all."""
+        used = sum(s.bytes for name in self._config.mixture for s in data.index.shards["train"][name])
+        held = int(self._config.cache_gb * 1e9)
+        if not is_url(self._config.path) or self._config.shuffle_window or used <= held:
+            return None
+        return (
+            f"every step reads from all {used / 1e9:.1f} GB of the training shards, and the cache holds "
+            f"{self._config.cache_gb:g} GB: set data.shuffle_window, or raise data.cache_gb"
+        )
+
+    def check_steps(self, steps: int) -> None:
+        """UserError if `max_epochs` ends the data before so many steps, but for what packing leaves free."""
+        if self.mixture.end is None:
+            return
+        tokens = self._config.max_epochs * sum(rows.tokens() for rows in self.rows.values())
+        enough = int(tokens / (self._config.global_tokens * (1 - HEADROOM)))
+        if steps > 1.002 * enough + 1:
+            raise UserError(
+                f"{steps:,} steps, but max_epochs = {self._config.max_epochs} leaves data for about {enough:,}",
+                "data.max_epochs",
+                "raise it (0: no limit), or train fewer steps",
+            )
+
+
+def keys_of(step: Step, rows: IntArray, stored: Mapping[int, TaskRows]) -> list[str]:
+    """Content keys of a step's examples, in order; rows: of the data folder, see Plan.stored. stored: by task id."""
+    return [stored[task].text(row)[0] for task, row in zip(step.task_ids.tolist(), rows.tolist(), strict=True)]
+
+
+def open_data(config: DataConfig) -> Data:
+    """The data folder that a run names, local or remote, with its cache."""
+    cache = None
+    if is_url(config.path):
+        cache = Cache(None if config.cache is None else Path(config.cache), int(config.cache_gb * 1e9))
+    # A window's shards and those of the next one, so that a border between them maps nothing twice.
+    return Data(config.path, check=config.check, cache=cache, open_remote=max(OPEN_REMOTE, 2 * config.shuffle_window))
+
+
+def flops_cost(model: ModelConfig, vocab_size: int) -> Cost:
+    """Cost of examples in operations of the model that a run names; UserError if there is no such model."""
+    if model.init_from is None:
+        shape = presets.shape(model.preset, vocab_size)
+    else:
+        shape = hf_config.read_shape(hub.fetched(model.init_from, weights=False))
+    return lambda lengths: flops.forward_flops_each(shape, lengths[:, 0], lengths[:, 1])
+
+
+def _spans(data: Data, config: DataConfig) -> Spans | None:
+    if not SPAN_TASKS.keys() & config.mixture.keys():
+        return None
+    sentinels = Tokenizer.load(data.tokenizer_dir).sentinels
+    if not sentinels:
+        raise UserError("the tokenizer has no sentinels for span corruption", str(data.path), "build the data again")
+    return Spans(config.spans.density, config.spans.mean_span, np.array(sentinels, dtype=np.int32))
+
+
+def _training_rows(raw: npt.NDArray[np.integer], config: DataConfig, spans: Spans | None) -> TrainingRows:
+    caps = (config.max_source_tokens, config.max_target_tokens)
+    if spans is not None:
+        tokens = np.arange(2, 2 * sum(caps))
+        fitting = tokens[(spans.lengths(tokens) <= caps).all(axis=1)]
+        if not len(fitting):
+            raise UserError("too low for span corruption, whose shortest sides have 3 tokens", "data.max_*_tokens")
+        caps = (int(fitting[-1]) + 1, 0)  # of rows as stored: their tokens and the end token
+    return TrainingRows(raw, caps, config.over_caps, spans)

@@ -1,0 +1,176 @@
+"""Reading a data folder, or one behind a URL: its tokenizer, its lengths, and any of its rows by number.
+
+What the files are is in index.py, what is in them in columns.py. Remote files come through a bounded local cache
+(cache.py); whatever is opened is memory-mapped.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from bigchem.base.errors import UserError
+from bigchem.data.ragged import IntArray
+from bigchem.data.storage import remote
+from bigchem.data.storage.cache import Cache
+from bigchem.data.storage.columns import Columns, DamagedError, Int32Array, Lengths, read_lengths
+from bigchem.data.storage.files import COPY, Cached, Files, Local
+from bigchem.data.storage.index import Index, Shard, all_leaked, lengths_path
+from bigchem.tasks import TRAINABLE
+
+OPEN_REMOTE = 16
+"""Shards of a remote task that stay mapped, unless Data is told otherwise: an evicted file takes its space until it is
+unmapped."""
+
+
+class Data:
+    """Published data, opened.
+
+    path: a folder, or the URL of one (s3://, https://, hf://, memory://, ... of fsspec). check: every file's sha256 is
+    compared when it is first opened, not only its size. cache: holds what a URL's files are fetched into, always
+    checked; default: `Cache()`. open_remote: shards of each remote task that stay mapped.
+    """
+
+    def __init__(
+        self, path: str | Path, *, check: bool = False, cache: Cache | None = None, open_remote: int = OPEN_REMOTE
+    ) -> None:
+        self._open_remote = open_remote
+        self._files: Local | Cached
+        if remote.is_url(path):
+            self.path: str | Path = str(path)
+            self._files = Cached(str(path), cache or Cache())
+        else:
+            self.path = Path(path)
+            self._files = Local(self.path, check=check)
+        self.index = self._files.index()
+
+    @property
+    def tokenizer_dir(self) -> Path:
+        """The tokenizer's folder, always a local one."""
+        return self._files.folder("tokenizer", self.index.under("tokenizer"))
+
+    def split(self, split: str, task: str) -> TaskRows:
+        """The rows of one task in one split; UserError if there are none."""
+        if task not in self.index.shards.get(split, {}):
+            have = ", ".join(f"{s}: {' '.join(t) or '-'}" for s, t in self.index.shards.items())
+            leaks = self.index.report.get("leaked", {}).get(task) if split == "train" else None
+            why = f": {all_leaked(task, leaks)}" if leaks else ""
+            raise UserError(f"no rows for task '{task}' in split '{split}'{why}", str(self.path), f"there is {have}")
+        return TaskRows(self._files, self.index, split, task, self._open_remote)
+
+
+class Gathered(NamedTuple):
+    """Token ids of B rows, one after another: source_ids [Ts], target_ids [Tt] int32; their lengths [B] int64."""
+
+    source_ids: Int32Array
+    source_lens: IntArray
+    target_ids: Int32Array
+    target_lens: IntArray
+
+
+class TaskRows:
+    """The rows of one task in one split, memory-mapped, in file order. Any number of threads may read."""
+
+    def __init__(self, files: Files, index: Index, split: str, task: str, open_remote: int = OPEN_REMOTE) -> None:
+        self._files, self._index = files, index
+        self.split, self.task = split, task
+        self.shards: Sequence[Shard] = index.shards[split][task]
+        self._ends: IntArray = np.cumsum(self.shard_rows)
+        self._most = len(self.shards) if isinstance(files, Local) else open_remote
+        self._open: OrderedDict[int, Columns] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    @property
+    def shard_rows(self) -> IntArray:
+        """[shards] rows of each shard, in order."""
+        return np.array([s.rows for s in self.shards], dtype=np.int64)
+
+    @cached_property
+    def lengths(self) -> Lengths:
+        """[rows, 2] source and target tokens, end tokens included: uint16, or uint32 where one is longer."""
+        name = lengths_path(self.split, self.task)
+        try:
+            return read_lengths(self._files.buffer(name, self._index.files[name]), len(self))
+        except DamagedError as error:
+            raise UserError(str(error), f"{self._files.where}/{name}", COPY) from None
+
+    def gather(self, rows: IntArray) -> Gathered:
+        """Token ids of rows [B], in the order asked for; a row may come more than once. IndexError beyond the rows."""
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)}")
+        lens = self.lengths[rows].astype(np.int64)
+        at = np.cumsum(lens, axis=0) - lens
+        source, target = (np.empty(total, dtype=np.int32) for total in lens.sum(axis=0))
+        numbers = np.searchsorted(self._ends, rows, side="right")
+        by_shard = np.argsort(numbers, kind="stable")
+        found, firsts = np.unique(numbers[by_shard], return_index=True)
+        for number, chosen in zip(found.tolist(), np.split(by_shard, firsts[1:]), strict=False):
+            columns, first = self._columns(number), self._first(number)
+            local = rows[chosen] - first
+            columns.source_ids.gather(local, lens[chosen, 0], source, at[chosen, 0])
+            columns.target_ids.gather(local, lens[chosen, 1], target, at[chosen, 1])
+        return Gathered(source, lens[:, 0], target, lens[:, 1])
+
+    def tokens(self, row: int) -> tuple[Int32Array, Int32Array]:
+        """Source and target token ids of a row, end tokens included."""
+        columns, i = self._locate(row)
+        return columns.source_ids[i], columns.target_ids[i]
+
+    def text(self, row: int) -> tuple[str, str, str]:
+        """Key, source without its prompt, and target of a row."""
+        columns, i = self._locate(row)
+        table = columns.table
+        return table["key"][i].as_py(), table["source"][i].as_py(), table["target"][i].as_py()
+
+    def _first(self, number: int) -> int:
+        return int(self._ends[number] - self.shards[number].rows)
+
+    def _locate(self, row: int) -> tuple[Columns, int]:
+        number = int(np.searchsorted(self._ends, row, side="right"))
+        return self._columns(number), row - self._first(number)
+
+    def _columns(self, number: int) -> Columns:
+        with self._lock:
+            if number in self._open:
+                self._open.move_to_end(number)
+                return self._open[number]
+        # Outside the lock, for it may take a download: two threads at worst map the same shard twice.
+        opened = self._map(number)
+        with self._lock:
+            self._open[number] = opened
+            while len(self._open) > self._most:
+                self._open.popitem(last=False)
+        return opened
+
+    def _map(self, number: int) -> Columns:
+        shard, first = self.shards[number], self._first(number)
+        lengths = self.lengths[first : first + shard.rows]
+        lost = costs(first, shard.rows, f"{self.split}/{self.task}")
+        try:
+            columns = Columns(self._files.buffer(shard.path, shard.file), shard.rows)
+            if not np.array_equal(columns.lengths, lengths):
+                raise DamagedError(f"other token counts than in {lengths_path(self.split, self.task)}")
+        except UserError as error:
+            raise type(error)(f"{error.what}: {lost}", error.where, error.hint) from None
+        except DamagedError as error:
+            raise UserError(f"{error}: {lost}", f"{self._files.where}/{shard.path}", COPY) from None
+        return columns
+
+
+def costs(first: int, rows: int, of: str) -> str:
+    """The rows that a damaged file costs, numbered from 0 within their task, in words."""
+    return f"costs rows {first:,} to {first + rows - 1:,} of {of}"
+
+
+def prompted(task: str, source: str) -> str:
+    """The text that the encoder sees: the task's prompt, then the source."""
+    return TRAINABLE[task].prompt + source

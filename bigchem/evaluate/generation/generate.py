@@ -1,0 +1,252 @@
+"""Predictions of a consolidated model on a split, by transformers' own generation. Resumable: a kill loses one
+batch."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bigchem.base import jsonl
+from bigchem.base.progress import Progress
+from bigchem.config import EvaluateConfig
+from bigchem.data.loader import pack
+from bigchem.data.storage.columns import Int32Array, Lengths
+from bigchem.data.text.tokenizer import EOS, PAD, Tokenizer
+from bigchem.model.weights.pretrained import check_folder, load_pretrained
+
+PREDICTED = {"row": int, "source": str, "target": str, "predictions": list}
+"""Keys of each line of a task's predictions."""
+FIRST_TOKENS = 32
+"""Tokens of a beam search's first round: 64 took a tenth longer on the public test splits."""
+
+
+class Rows(Protocol):
+    """What is predicted: bigchem.data.storage.shards.TaskRows, or rows made of them."""
+
+    task: str
+
+    def __len__(self) -> int: ...
+
+    @property
+    def lengths(self) -> Lengths:
+        """[rows, 2] source and target tokens, end tokens included."""
+
+    def tokens(self, row: int) -> tuple[Int32Array, Int32Array]:
+        """Source and target token ids of a row, end tokens included."""
+
+    def text(self, row: int) -> tuple[str, str, str]:
+        """Key, source without its prompt, and target of a row."""
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """total: summed cross-entropy of a batch. rows, tokens: of each of its rows, the same and the target tokens."""
+
+    total: float
+    rows: list[float]
+    tokens: list[int]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one of several ranks or tasks does of a task's rows.
+
+    batches: rows by number of their batch, which are the same however many share them: so are the sums in them, and
+    with them the predictions. max_source_tokens: sources are cut there.
+    """
+
+    batches: dict[int, list[int]]
+    max_source_tokens: int
+
+    def source(self, task_rows: Rows, row: int) -> list[int]:
+        """Token ids of a row's source, cut at max_source_tokens with its end token kept."""
+        ids: list[int] = task_rows.tokens(row)[0].tolist()
+        return ids if len(ids) <= self.max_source_tokens else [*ids[: self.max_source_tokens - 1], EOS]
+
+
+def part_of(task_rows: Rows, max_rows: int, max_source_tokens: int, batch_tokens: int, part: int, parts: int) -> Part:
+    """Part number `part` of `parts`: batches of rows, longest source first, are dealt in turn, so that every part has
+    about as much to do."""
+    count = min(len(task_rows), max_rows or len(task_rows))
+    lengths = np.minimum(task_rows.lengths[:count, 0].astype(np.int64), max_source_tokens)
+    by_length = np.argsort(-task_rows.lengths[:count, 0].astype(np.int64), kind="stable")
+    dealt = enumerate(batches_of([int(r) for r in by_length], lengths, batch_tokens))
+    return Part({number: rows for number, rows in dealt if number % parts == part % parts}, max_source_tokens)
+
+
+def sources_cut(task_rows: Rows, max_rows: int, max_source_tokens: int) -> int:
+    """How many of the rows that are predicted, by all, have their source cut."""
+    count = min(len(task_rows), max_rows or len(task_rows))
+    return int(np.count_nonzero(task_rows.lengths[:count, 0] > max_source_tokens))
+
+
+def batches_of(rows: list[int], lengths: npt.NDArray[np.int64], batch_tokens: int) -> Iterator[list[int]]:
+    """Rows in batches of at most `batch_tokens` padded source tokens; rows come longest first."""
+    batch: list[int] = []
+    width = 0
+    for row in rows:
+        if batch and width * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch = []
+        width = int(lengths[batch[0]]) if batch else int(lengths[row])
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def load_generator(model_dir: Path, device: torch.device) -> Any:
+    """transformers' T5 of a consolidated folder, in float32, for generation.
+
+    Beams of a source share the source: what cross-attention keeps of it is not copied each time that beams change
+    places, which was a fifth of the time (`_reorder_cache`: transformers' hook for models that know better). UserError
+    where a file of the folder is missing or damaged.
+    """
+    check_folder(model_dir)
+    from transformers import AutoModelForSeq2SeqLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    model = AutoModelForSeq2SeqLM.from_pretrained(model_dir, dtype=torch.float32).eval().to(device)
+    model._reorder_cache = _reorder
+    return model
+
+
+def _reorder(cache: Any, beams: torch.Tensor) -> Any:
+    cache.self_attention_cache.reorder_cache(beams)
+    return cache
+
+
+def padded(sources: list[list[int]], device: torch.device) -> torch.Tensor:
+    """Token ids of sources, padded at their ends: [sources, longest] int64."""
+    return torch.nn.utils.rnn.pad_sequence([torch.tensor(s) for s in sources], True, PAD).to(device)
+
+
+@torch.no_grad()
+def beam_search(model: Any, ids: torch.Tensor, config: EvaluateConfig, deadline: float = math.inf) -> torch.Tensor:
+    """transformers' beam search (greedy for one beam) from ids [sources, longest]: [sources * num_return, tokens], of
+    each source its num_return best, best first; the start token is in front, what follows an end token means nothing.
+
+    A batch of transformers' decodes until its last row is over, and most rows are over long before. So all are decoded
+    for a few tokens, and those that are not over begin again, without the others, with three times as many.
+
+    deadline: of time.monotonic(), after which the next token raises TimeoutError.
+    """
+    found = ids.new_full((len(ids), config.num_return, 1 + config.max_new_tokens), PAD)
+    left, longest = torch.arange(len(ids), device=ids.device), 1
+    for limit in rounds(config.max_new_tokens):
+        made = decoded(model, ids[left], config.num_beams, limit, deadline)
+        # A row is over when no beam that still runs is better than the worst of those that have ended, as many as there
+        # are beams: what transformers itself asks. At the limit it counts those that run as ended, so that they show.
+        over = (made == EOS).any(dim=-1).all(dim=-1)
+        if limit == config.max_new_tokens:
+            over[:] = True
+        if over.any():
+            longest = made.shape[-1]
+            found[left[over], :, :longest] = made[over, : config.num_return]
+        left = left[~over]
+        if not len(left):
+            break
+    return found[:, :, :longest].flatten(0, 1)
+
+
+def rounds(max_new_tokens: int) -> list[int]:
+    """Limits of beam_search's rounds: FIRST_TOKENS, three times as many each time up to half of the last, which is
+    max_new_tokens."""
+    limits = []
+    limit = FIRST_TOKENS
+    while 2 * limit <= max_new_tokens:
+        limits.append(limit)
+        limit *= 3
+    return [*limits, max_new_tokens]
+
+
+def decoded(
+    model: Any, ids: torch.Tensor, num_beams: int, max_new_tokens: int, deadline: float = math.inf
+) -> torch.Tensor:
+    """transformers' generate: all beams of each source, best first, [sources, num_beams, tokens]."""
+
+    def in_time(tokens: torch.Tensor, scores: Any, **more: Any) -> torch.Tensor:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the prediction takes too long")
+        return torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
+
+    watched = {} if math.isinf(deadline) else {"stopping_criteria": [in_time]}
+    output: torch.Tensor = model.generate(
+        input_ids=ids,
+        attention_mask=(ids != PAD).long(),
+        num_beams=num_beams,
+        num_return_sequences=num_beams,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        **watched,
+    )
+    return output.view(len(ids), num_beams, -1)
+
+
+def predict(
+    model_dir: Path,
+    task_rows: Rows,
+    part: Part,
+    config: EvaluateConfig,
+    out: Path,
+    device: torch.device,
+    progress: Progress,
+) -> None:
+    """Appends predictions of a part's rows to `out` (JSON lines); batches that are there already are skipped, and one
+    that is there in part is done again as a whole: its last lines count."""
+    done = {line["row"] for line in read_lines(out, PREDICTED)}
+    todo = [batch for batch in part.batches.values() if not done.issuperset(batch)]
+    if not todo:
+        return
+    tokenizer = Tokenizer.load(model_dir)
+    model = load_generator(model_dir, device)
+    with (
+        out.open("a", encoding="utf-8") as file,
+        progress.bar(f"predicting {task_rows.task}", sum(map(len, todo))) as bar,
+    ):
+        for batch in todo:
+            output = beam_search(model, padded([part.source(task_rows, row) for row in batch], device), config)
+            texts = tokenizer.decode_batch(output.tolist())
+            for i, row in enumerate(batch):
+                key, source, target = task_rows.text(row)
+                line = {"row": row, "key": key, "source": source, "target": target}
+                listed = texts[i * config.num_return : (i + 1) * config.num_return]
+                file.write(json.dumps({**line, "predictions": listed}, ensure_ascii=False) + "\n")
+            file.flush()
+            bar.advance(len(batch))
+
+
+@torch.no_grad()
+def token_loss(model_dir: Path, task_rows: Rows, part: Part, device: torch.device) -> dict[int, BatchLoss]:
+    """The loss of each of a part's batches, by the packed model."""
+    if not part.batches:
+        return {}
+    model = load_pretrained(model_dir, dropout=0.0).eval().to(device)
+    found = {}
+    for number, batch in part.batches.items():
+        sources = [np.array(part.source(task_rows, row)) for row in batch]
+        targets = [task_rows.tokens(row)[1] for row in batch]
+        model.num_tasks = len(batch)  # so that the model's sums for each "task" are those of each row
+        loss = model(pack(sources, targets, np.arange(len(batch))).to(device))
+        found[number] = BatchLoss(float(loss.total), loss.per_task.tolist(), loss.counts.tolist())
+    return found
+
+
+def read_lines(path: Path, needs: jsonl.Needs = jsonl.NOTHING) -> list[dict[str, Any]]:
+    """The whole lines of a JSON-lines file; none where there is none. Lines that a kill or a power cut has damaged are
+    taken out, so that they are made again: the file as it was stays beside it."""
+    if not path.is_file():
+        return []
+    contents = jsonl.read(path, needs)
+    if contents.bad or not jsonl.ends_with_newline(path):
+        jsonl.repair(path, lambda row: True, needs)
+    return contents.rows

@@ -1,0 +1,119 @@
+"""Predictions for inputs that a person gives: a loaded model, the task's prompt, the k best with their probabilities.
+
+`bigchem predict` and `bigchem serve` are made of it; `bigchem evaluate` predicts whole splits (generate.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bigchem.base.errors import UserError
+from bigchem.base.progress import Progress
+from bigchem.chemistry import dotted, try_parse
+from bigchem.config import EvaluateConfig
+from bigchem.data.text.tokenizer import EOS, Tokenizer
+from bigchem.evaluate.generation.generate import batches_of, beam_search, load_generator, padded
+from bigchem.tasks import TASKS, check_labelled
+
+_LOGITS = 1 << 26
+"""Logits held at once when outputs are judged: 256 MB of float32."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One output of a model.
+
+    log_probability: natural logarithm of the model's probability of the text, end token included, given the source.
+    score: the same per token, by which beam search ranks (transformers' sequences_scores). valid: whether RDKit parses
+    it; None where the task's output is no molecule.
+    """
+
+    text: str
+    log_probability: float
+    score: float
+    valid: bool | None
+
+
+class Predictor:
+    """A consolidated model, loaded once. max_source_tokens: longer sources are cut there, which is said."""
+
+    def __init__(self, model_dir: Path, *, max_source_tokens: int = 512) -> None:
+        if not (model_dir / "config.json").is_file():
+            raise UserError("no model here: config.json is missing", str(model_dir), "bigchem export makes one")
+        self.model_dir, self.max_source_tokens = model_dir, max_source_tokens
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._tokenizer = Tokenizer.load(model_dir)
+        self._model: Any = load_generator(model_dir, self.device)
+
+    def predict(
+        self,
+        task: str,
+        texts: Sequence[str],
+        config: EvaluateConfig,
+        progress: Progress | None = None,
+        deadline: float = math.inf,
+    ) -> list[list[Prediction]]:
+        """For each text, without the task's prompt, its config.num_return best outputs, best first.
+
+        Texts are taken in batches of similar length; predictions come in the order of the texts. UserError for a task
+        that is not one of the five. Threads may call this at the same time. deadline: of time.monotonic(), after which
+        it raises TimeoutError.
+        """
+        check_labelled(task)
+        progress = progress or Progress(quiet=True)
+        sources = self._sources(task, texts, progress)
+        lengths = np.array([len(source) for source in sources], dtype=np.int64)
+        longest_first = [int(i) for i in np.argsort(-lengths, kind="stable")]
+        found: list[list[Prediction]] = [[] for _ in texts]
+        with progress.bar(f"predicting {task}", len(texts)) as bar:
+            for batch in batches_of(longest_first, lengths, config.batch_tokens):
+                ids = padded([sources[i] for i in batch], self.device)
+                output = beam_search(self._model, ids, config, deadline)
+                sums, counts = log_probabilities(self._model, ids.repeat_interleave(config.num_return, 0), output)
+                texts_made = self._tokenizer.decode_batch(output.tolist())
+                predictions = [
+                    Prediction(text, total, total / count, _valid(task, text))
+                    for text, total, count in zip(texts_made, sums.tolist(), counts.tolist(), strict=True)
+                ]
+                for place, i in enumerate(batch):
+                    found[i] = predictions[place * config.num_return : (place + 1) * config.num_return]
+                bar.advance(len(batch))
+        return found
+
+    def _sources(self, task: str, texts: Sequence[str], progress: Progress) -> list[list[int]]:
+        encoded = self._tokenizer.encode_batch([TASKS[task].prompt + text for text in texts])
+        cap = self.max_source_tokens
+        long = [number for number, ids in enumerate(encoded, 1) if len(ids) > cap]
+        if long:
+            progress.say(f"inputs cut at {cap} tokens: {len(long)}, the first is number {long[0]}")
+        return [ids if len(ids) <= cap else [*ids[: cap - 1], EOS] for ids in encoded]
+
+
+@torch.no_grad()
+def log_probabilities(model: Any, ids: torch.Tensor, output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """log P(output | source) of each row, end token included and nothing after it, and its tokens: [rows] each.
+
+    ids [rows, source tokens]: padded sources. output [rows, tokens]: what beam_search gave for them, start token first.
+    """
+    step = max(1, _LOGITS // (output.shape[1] * model.config.vocab_size))
+    parts = []
+    for source, made in zip(ids.split(step), output.split(step), strict=True):
+        labels = made[:, 1:]
+        logits = model(input_ids=source, attention_mask=(source != 0).long(), decoder_input_ids=made[:, :-1]).logits
+        each = logits.float().log_softmax(-1).gather(-1, labels[..., None])[..., 0]
+        ends = (labels == EOS).cumsum(1)
+        counted = (ends == 0) | ((ends == 1) & (labels == EOS))
+        parts.append(torch.stack([(each * counted).sum(1), counted.sum(1)]))
+    sums, counts = torch.cat(parts, dim=1)
+    return sums, counts
+
+
+def _valid(task: str, text: str) -> bool | None:
+    return try_parse(dotted(text)) is not None if TASKS[task].target_domain == "chemistry" else None

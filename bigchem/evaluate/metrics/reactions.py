@@ -1,0 +1,120 @@
+"""Metrics of reactions: where in a k-best list the right molecules stand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rdkit import Chem
+
+from bigchem.chemistry import comparable, dotted, try_parse, without_maps
+from bigchem.evaluate.metrics import molecules
+
+Floats = NDArray[np.float64]
+
+COLUMNS = ("parses", "valid", "invalid", "rank", "rank_nostereo", "rank_maxfrag")
+"""The columns of ranks: whether the reference parses, whether the best prediction does, the share of the k predictions
+that does not, and three ranks."""
+EXACT = molecules.MATCH
+SIMILARITIES = molecules.SIMILARITIES
+_STEREO = re.compile(r"[@/\\]")
+_SAME, _ALIKE = (1.0, 0.0), (0.0, 1.0, 1.0, 1.0)
+"""EXACT and SIMILARITIES where canonical SMILES agree."""
+_ATOM = re.compile(r"\[[^\]]*\]|Br|Cl|[BCNOPSFIbcnops*]")
+_HYDROGEN = re.compile(r"\[[0-9]*H[0-9]*[+-]*[0-9]*\]")
+
+
+def canonical(smiles: str) -> tuple[str, str] | None:
+    """Canonical SMILES with and without stereochemistry, by chemistry.comparable; None where it does not parse.
+
+    `~`, which joins the fragments of one compound in bigchem's and the paper's reactions, counts as a dot.
+    """
+    side = _side(smiles)
+    return None if side is None else (side.whole, side.flat)
+
+
+def largest(canonical_smiles: str) -> str:
+    """The fragment with most heavy atoms; of several, the longest and then the last by its characters."""
+    return max(canonical_smiles.split("."), key=lambda fragment: (_heavy_atoms(fragment), len(fragment), fragment))
+
+
+def ranks(
+    references: Sequence[str], predictions: Sequence[Sequence[str]], exact: bool = False, similar: bool = False
+) -> Floats:
+    """[rows, COLUMNS], behind them EXACT if `exact`, and SIMILARITIES if `similar`.
+
+    A rank is the position (0: best) of the first prediction that is the reference. It is infinite where there is none.
+    Predictions that are no SMILES or are repeated keep their places. rank_maxfrag compares the largest fragments only.
+
+    EXACT and SIMILARITIES are of the best prediction, of all fragments together. Neither InChI nor fingerprints are
+    computed where canonical SMILES agree: each takes longer than all else, fingerprints ten times.
+    """
+    columns = len(COLUMNS) + exact * len(EXACT) + similar * len(SIMILARITIES)
+    rows = [_ranks(*row, exact, similar) for row in zip(references, predictions, strict=True)]
+    return np.array(rows).reshape(-1, columns)
+
+
+def round_trips(sources: Sequence[str], tried: Sequence[tuple[Sequence[str], Sequence[str]]]) -> NDArray[np.float64]:
+    """Round trips of k-best lists: [rows, 3]: predictions tried, those from which the source comes back, and different
+    sets of reactants among the latter.
+
+    tried: per row, predictions and what a forward model makes of each.
+    """
+    rows = np.zeros((len(sources), 3))
+    for row, source, (predictions, products) in zip(rows, sources, tried, strict=True):
+        wanted = canonical(source)
+        back = [
+            canonical(prediction)
+            for prediction, product in zip(predictions, products, strict=True)
+            if wanted is not None and (made := canonical(product)) is not None and made[0] == wanted[0]
+        ]
+        row[:] = len(predictions), len(back), len({one[0] for one in back if one is not None})
+    return rows
+
+
+class _Side(NamedTuple):
+    """A molecule, and what the ranks compare: canonical SMILES with and without stereochemistry, and the largest
+    fragment of the first."""
+
+    molecule: Chem.Mol
+    whole: str
+    flat: str
+    largest: str
+
+
+def _side(smiles: str) -> _Side | None:
+    text = without_maps(dotted(smiles))
+    molecule = try_parse(text)
+    if molecule is None:
+        return None
+    whole = comparable(molecule, written=text)
+    # Most molecules have no stereochemistry, and writing and reading them again is most of the time.
+    flat = comparable(molecule, stereo=False) if _STEREO.search(whole) else whole
+    return _Side(molecule, whole, flat, largest(whole))
+
+
+def _ranks(reference: str, predictions: Sequence[str], exact: bool, similar: bool) -> tuple[float, ...]:
+    wanted = _side(reference)
+    predicted = [wanted if prediction == reference else _side(prediction) for prediction in predictions]
+    best = predicted[0]
+    more: tuple[float, ...] = ()
+    if wanted is None or best is None:
+        more = exact * molecules.NO_MATCH + similar * molecules.NO_SIMILARITIES
+    elif wanted.whole == best.whole:
+        more = exact * _SAME + similar * _ALIKE
+    else:
+        more = (molecules.match(wanted.molecule, best.molecule) if exact else ()) + (
+            molecules.similarities(wanted.molecule, best.molecule) if similar else ()
+        )
+    invalid = predicted.count(None) / len(predicted)
+    if wanted is None:
+        return (0.0, best is not None, invalid, np.inf, np.inf, np.inf, *more)
+    hits = [[one is not None and one[i] == wanted[i] for one in predicted] for i in (1, 2, 3)]
+    return (1.0, best is not None, invalid, *(hit.index(True) if True in hit else np.inf for hit in hits), *more)
+
+
+def _heavy_atoms(fragment: str) -> int:
+    return sum(_HYDROGEN.fullmatch(atom) is None for atom in _ATOM.findall(fragment))

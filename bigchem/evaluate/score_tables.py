@@ -1,0 +1,94 @@
+"""Scores as tables: for a terminal, as Markdown, as JSON values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.table import Table
+
+from bigchem.base.printable import markup
+from bigchem.evaluate.protocol.score_task import Score
+
+HEADER = ("task", "metric", "value", "95 % interval", "n", "definition", "note")
+
+
+def table(scores: Sequence[Score]) -> Table:
+    """The scores of all examples for a terminal, a section per task; a column for notes where there are any."""
+    rows = rows_of(scores)
+    columns = len(HEADER) if any(row[-1] for row in rows) else len(HEADER) - 1
+    out = Table()
+    for name in HEADER[:columns]:
+        out.add_column(name, justify="right" if name in ("value", "95 % interval", "n") else "left")
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        last = following is None or following[0] != row[0]
+        out.add_row(*map(markup, row[:columns]), end_section=last)
+    return out
+
+
+def class_table(scores: Sequence[Score]) -> Table | None:
+    """A row for each class of examples, a column for each metric; None where there are no classes."""
+    groups = list(dict.fromkeys(score.group for score in scores if score.group))
+    if not groups:
+        return None
+    metrics = list(dict.fromkeys(score.metric for score in scores if score.group and score.value is not None))
+    found = {(score.group, score.metric): score for score in scores}
+    out = Table("class", *(f"{metric}, n" for metric in metrics))
+    for group in groups:
+        out.add_row(markup(group.removeprefix("class ")), *(_brief(found[group, metric]) for metric in metrics))
+    return out
+
+
+def markdown(scores: Sequence[Score]) -> str:
+    """The scores of all examples as a Markdown table."""
+    rows = [HEADER, ["---"] * len(HEADER), *rows_of(scores)]
+    return "".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |\n" for row in rows)
+
+
+def rows_of(scores: Sequence[Score]) -> list[list[str]]:
+    """The cells of HEADER for the scores of all examples, in their order.
+
+    Metrics of a task that are n/a for one reason share a row, which names them: ten of a list that is too short say
+    one thing.
+    """
+    rows = []
+    missing: dict[tuple[str, str], list[str]] = {}
+    for score in scores:
+        if score.group:
+            continue
+        if score.value is not None:
+            rows.append([*_numbers(score), score.definition, score.note])
+            continue
+        alike = missing.setdefault((score.task, score.note), [])
+        alike.append(score.metric)
+        if len(alike) == 1:
+            rows.append([*_numbers(score), score.definition, score.note])
+    for row in rows:
+        if len(alike := missing.get((row[0], row[-1]), [])) > 1 and row[2] == "n/a":
+            row[1], row[-2], row[-1] = f"{len(alike)} metrics", "", f"{row[-1]}: {', '.join(alike)}"
+    return rows
+
+
+def to_json(scores: Sequence[Score]) -> list[dict[str, Any]]:
+    """The scores as JSON values, one object each, keys as in Score; n/a is null."""
+    return [asdict(score) for score in scores]
+
+
+def _numbers(score: Score) -> list[str]:
+    value = "n/a" if score.value is None else f"{score.value:z.4f}"
+    return [score.task, score.metric, value, interval_text(score), str(score.n)]
+
+
+def interval_text(score: Score) -> str:
+    """`low .. high`, `too few`, or nothing."""
+    if score.low is None or score.high is None:
+        return "too few" if score.interval == "too few" else ""
+    return f"{score.low:z.4f} .. {score.high:z.4f}"
+
+
+def _brief(score: Score) -> str:
+    if score.value is None:
+        return "n/a, 0"
+    interval = interval_text(score)
+    return f"{score.value:z.3f}{f' ({interval})' if interval else ''}, {score.n}"

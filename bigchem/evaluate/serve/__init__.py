@@ -1,0 +1,4 @@
+"""The page of `bigchem serve`.
+
+Imported from outside: page.
+"""

@@ -1,0 +1,170 @@
+"""`bigchem serve`: a small web page (Gradio): five tasks, k-best lists, molecules drawn by RDKit.
+
+Whoever reaches the page may send anything: what a request costs is bounded, and what it shows names no folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from bigchem.base.errors import UserError
+from bigchem.base.printable import printable
+from bigchem.base.progress import Progress
+from bigchem.chemistry import REPAIRS, NotationError, read
+from bigchem.config import EvaluateConfig
+from bigchem.evaluate.generation.predictor import Prediction, Predictor
+from bigchem.evaluate.serve.drawing import Artist, Drawing
+from bigchem.tasks import TASK_NAMES, TASKS
+
+EXAMPLES = [
+    ["captioning", "CC(=O)Oc1ccccc1C(=O)O"],
+    ["generation", "The molecule is a primary alcohol that is ethanol in which one hydrogen is replaced by phenyl."],
+    ["forward", "CC(=O)Cl.NCc1ccccc1"],
+    ["retrosynthesis", "CC(=O)NCc1ccccc1"],
+    ["actions", "The mixture was stirred for 2 h, then washed with brine and dried over sodium sulfate."],
+]
+"""An input of each task, for a click."""
+MOST_CHARACTERS = 4000
+"""Of an input: a paragraph of a procedure has a tenth. The model sees its first 512 tokens."""
+MOST_BEAMS, MOST_SHOWN, MOST_TOKENS = 20, 10, 256
+LIMIT_S = 120.0
+"""That a prediction may take."""
+AT_ONCE, WAITING = 4, 32
+"""Requests that are served at a time, so that a slow one does not hold up the next; and that may wait."""
+_COPY = (
+    "navigator.clipboard.writeText(this.dataset.text).then(() => {this.textContent = 'copied'}, "
+    "() => {this.textContent = 'select and copy'})"
+)
+"""What a copy button does: the text is data of the button, never a part of the script."""
+
+
+def listing(task: str, predictions: Sequence[Prediction], drawings: Sequence[Drawing] = ()) -> str:
+    """HTML: the predictions, best first, with their log-probability, a copy button, and drawings of molecules."""
+    chemistry = TASKS[task].target_domain == "chemistry"
+    items = []
+    for number, one in enumerate(predictions):
+        text = escape(printable(one.text), quote=True)
+        told = f"log p {one.log_probability:.2f}, {one.score:.3f} per token"
+        if chemistry:
+            told += ", valid SMILES" if one.valid else ", not a valid SMILES"
+        button = f'<button class="copy" data-text="{escape(one.text, quote=True)}" onclick="{_COPY}">copy</button>'
+        figure = drawings[number].svg if number < len(drawings) else ""
+        shown = f'<code style="overflow-wrap: anywhere; white-space: pre-wrap">{text}</code>'
+        items.append(f'<li class="prediction">{shown} {button}<br><small>{told}</small><br>{figure}</li>')
+    return f"<ol>{''.join(items)}</ol>"
+
+
+def answer(predictor: Predictor, artist: Artist, task: str, text: str, beams: float, shown: float) -> tuple[str, str]:
+    """HTML of the input's drawing, where it is a molecule, and of the predictions for it; or of why there are none.
+
+    Whatever is asked: a longer input, one with more atoms, a task that is none, numbers out of their range.
+    """
+    text = text.strip() if isinstance(text, str) else ""
+    if not text or task not in TASK_NAMES:
+        return "", _paragraph("Give an input, or choose an example.")
+    if len(text) > MOST_CHARACTERS:
+        return "", _paragraph(f"{len(text):,} characters: at most {MOST_CHARACTERS:,} are read.")
+    chemistry = TASKS[task].source_domain == "chemistry"
+    try:
+        reading = read(text, TASKS[task].source_domain, names=True)
+    except NotationError as error:
+        return "", _paragraph(f"{'Not SMILES' if chemistry else 'Not a text'}: {error}.")
+    given = "".join(_paragraph(f"{REPAIRS[name]}: {reading.text}") for name in reading.repairs)
+    if chemistry:
+        (own,) = artist.draw([reading.text])
+        given += own.svg or _paragraph(own.why)
+    most = _between(shown, MOST_SHOWN)
+    config = EvaluateConfig(
+        num_beams=max(_between(beams, MOST_BEAMS), most), num_return=most, max_new_tokens=MOST_TOKENS
+    )
+    try:
+        (predictions,) = predictor.predict(task, [reading.text], config, deadline=time.monotonic() + LIMIT_S)
+    except TimeoutError:
+        return given, _paragraph(f"No answer within {LIMIT_S:.0f} s: try fewer beams, or a shorter input.")
+    except Exception:  # what it says may name folders: it is for whoever serves
+        traceback.print_exc(file=sys.stderr)
+        return given, _paragraph("The prediction has failed; the server's log says why.")
+    chemistry = TASKS[task].target_domain == "chemistry"
+    drawings = artist.draw([one.text for one in predictions]) if chemistry else []
+    return given, listing(task, predictions, drawings)
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{escape(text)}</p>"
+
+
+def _between(asked: object, most: int) -> int:
+    """A slider's number; 1 for what is none."""
+    if isinstance(asked, bool) or not isinstance(asked, int | float) or not 1 <= asked <= most:
+        return most if isinstance(asked, int | float) and asked > most else 1
+    return int(asked)
+
+
+def name_of(model_dir: Path) -> str:
+    """What the page calls a model: its folder's name, or its run's, and not where it lies."""
+    folder = model_dir.resolve()
+    return printable(folder.parent.name if folder.name == "model" else folder.name, most=80)
+
+
+def build(predictor: Predictor) -> Any:
+    """The page, a gradio.Blocks. UserError where gradio is not installed."""
+    gradio, artist = _gradio(), Artist()
+
+    def asked(task: str, text: str, beams: float, shown: float) -> tuple[str, str]:
+        return answer(predictor, artist, task, text, beams, shown)
+
+    with gradio.Blocks(title="bigchem", analytics_enabled=False) as page:
+        name = escape(name_of(predictor.model_dir))
+        gradio.HTML(f"<h1>bigchem</h1><p><code>{name}</code>. Predictions of a language model: check before use.</p>")
+        with gradio.Row():
+            with gradio.Column():
+                task = gradio.Dropdown(list(TASK_NAMES), value=TASK_NAMES[0], label="task")
+                text = gradio.Textbox(label="SMILES or text", lines=3, max_length=MOST_CHARACTERS, elem_id="source")
+                with gradio.Row():
+                    beams = gradio.Slider(1, MOST_BEAMS, value=5, step=1, label="beams")
+                    shown = gradio.Slider(1, MOST_SHOWN, value=3, step=1, label="predictions")
+                button = gradio.Button("predict", variant="primary", elem_id="predict")
+                gradio.Examples(EXAMPLES, [task, text])
+            with gradio.Column():
+                given = gradio.HTML(label="input", elem_id="given")
+                made = gradio.HTML(label="predictions", elem_id="made")
+        button.click(asked, [task, text, beams, shown], [given, made], concurrency_limit=AT_ONCE)
+    page.queue(max_size=WAITING)
+    return page
+
+
+def check(host: str, port: int) -> None:
+    """UserError, before a model is loaded, where gradio is not installed or the port cannot be had."""
+    _gradio()
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.create_server(address[:2], family=family):  # type: ignore[arg-type]
+            pass
+    except OSError as error:
+        hint = "choose another --port" if error.errno == errno.EADDRINUSE else "choose another --host or --port"
+        raise UserError(f"cannot listen: {error.strerror}", f"{host}:{port}", hint) from None
+
+
+def serve(model_dir: Path, host: str, port: int, progress: Progress) -> None:
+    """Serves the page until interrupted; its address is told when the model is loaded."""
+    page = build(Predictor(model_dir))
+    progress.say(f"{model_dir}: http://{host}:{port}, until interrupted")
+    page.launch(server_name=host, server_port=port, share=False, quiet=True, max_file_size=1)
+
+
+def _gradio() -> Any:
+    try:
+        import gradio
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError)
+        what = f"needs the optional package {error.name}" if missing else f"gradio cannot be imported: {error}"
+        raise UserError(what, "serve", "pip install 'bigchem[serve]'") from None
+    return gradio

@@ -1,0 +1,132 @@
+"""How much a model minds the spelling of its input: the same molecules, spelled otherwise, predicted and scored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bigchem.base import atomic, json_file
+from bigchem.base.errors import UserError, unknown
+from bigchem.base.progress import Progress
+from bigchem.chemistry.spellings import SPELLINGS
+from bigchem.config import EvaluateConfig
+from bigchem.data.storage.shards import Data
+from bigchem.evaluate.generation.respelled import Respelled, RespelledRows
+from bigchem.evaluate.run import Subject, evaluate
+from bigchem.tasks import TASKS
+
+SCHEMA = 1
+GIVEN = "given"
+"""The column of what the data has."""
+_MOLREFLECT = (
+    "METEOR of Text+Chem T5 augmented on ChEBI-20 by MolReFlect: .648 as given, .514 canonical, .546 kekule, .336 "
+    "explicit-h."
+)
+
+
+def parse_spellings(text: str) -> tuple[str, ...]:
+    """The spellings of a comma-separated list; UserError for an unknown one or for none."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in names:
+        if name not in SPELLINGS:
+            unknown("spelling", name, list(SPELLINGS), "--probe")
+    if not names:
+        raise UserError("no spelling", "--probe", f"known: {', '.join(SPELLINGS)}")
+    return names
+
+
+def respelled(subject: Subject, config: EvaluateConfig, spelling: str, seed: int) -> Subject:
+    """The tasks whose input is a molecule, with this spelling, into OUT/probe/SPELLING.
+
+    seed: of the spelling `random`. UserError if no task has molecules for input.
+    """
+    if not isinstance(subject.data, Data):
+        raise TypeError("a probe of a probe")
+    tasks = tuple(task for task in subject.tasks if TASKS[task].source_domain == "chemistry")
+    if not tasks:
+        raise UserError("no task whose input is a molecule", "--probe", f"there is {', '.join(subject.tasks)}")
+    data = Respelled(subject.data, spelling, seed, config.max_rows)
+    return replace(subject, data=data, tasks=tasks, out=subject.out / "probe" / spelling)
+
+
+def probe(
+    subject: Subject, config: EvaluateConfig, spellings: Sequence[str], *, seed: int = 0, progress: Progress
+) -> Path:
+    """Evaluates with each spelling as `evaluate` does and with its resuming, then compares; the path of probe.md.
+
+    UserError if no task has molecules for input, or if there are no results as given.
+    """
+    subjects = {spelling: respelled(subject, config, spelling, seed) for spelling in spellings}
+    _read(subject.out / "results.json")
+    for spelling, one in subjects.items():
+        for task, found in _changed(one, config.split).items():
+            told = f"{found['changed']} of {found['rows']} sources change, {found['unread']} unread"
+            progress.say(f"{task}, {spelling}: {told}")
+        evaluate(one, config, progress=progress)
+    return compare(subject, config, subjects, seed)
+
+
+def compare(subject: Subject, config: EvaluateConfig, subjects: Mapping[str, Subject], seed: int) -> Path:
+    """Writes OUT/probe.json and OUT/probe.md, the path of the latter, from the results as given and those of the
+    respelled subjects, which have to be there."""
+    given = _read(subject.out / "results.json")
+    results = {GIVEN: given} | {spelling: _read(one.out / "results.json") for spelling, one in subjects.items()}
+    tasks = {task for one in subjects.values() for task in one.tasks}
+    table = {
+        "schema": SCHEMA,
+        "model": given["model"],
+        "data_fingerprint": given["data_fingerprint"],
+        "split": given["split"],
+        "decoding": given["decoding"],
+        "seed": seed,
+        "sources": {spelling: _changed(one, config.split) for spelling, one in subjects.items()},
+        "metrics": [
+            {"spelling": name, **metric}
+            for name, one in results.items()
+            for metric in one["metrics"]
+            if metric["task"] in tasks
+        ],
+    }
+    atomic.write_atomically(subject.out / "probe.json", json.dumps(table, indent=1))
+    path = subject.out / "probe.md"
+    atomic.write_atomically(path, markdown(table["metrics"], "captioning" in tasks))
+    return path
+
+
+def _changed(subject: Subject, split: str) -> dict[str, dict[str, int]]:
+    """Of each task of a respelled subject: rows, those whose source is another text, and those that RDKit cannot
+    read."""
+    rows = {task: subject.data.split(split, task) for task in subject.tasks}
+    return {
+        task: {"rows": len(one), "changed": one.changed, "unread": one.unread}
+        for task, one in rows.items()
+        if isinstance(one, RespelledRows)
+    }
+
+
+def markdown(metrics: Sequence[dict[str, Any]], captions: bool = False) -> str:
+    """A row per metric, a column per spelling, as given first; n is of the molecules as given. What is n/a everywhere
+    is named below. captions: the published probe is told below."""
+    names = list(dict.fromkeys(metric["spelling"] for metric in metrics))
+    values = {(m["task"], m["metric"], m["spelling"]): m["value"] for m in metrics}
+    counts = {(m["task"], m["metric"]): m["n"] for m in reversed(metrics)}
+    head = f"| task | metric | n | {' | '.join(names)} |\n|---|---|---|{'---|' * len(names)}\n"
+    rows, missing = [], []
+    for task, metric in dict.fromkeys((m["task"], m["metric"]) for m in metrics):
+        found = [values.get((task, metric, name)) for name in names]
+        if all(value is None for value in found):
+            missing.append(f"{task} {metric}")
+            continue
+        shown = " | ".join("n/a" if value is None else f"{value:z.4f}" for value in found)
+        rows.append(f"| {task} | {metric} | {counts[task, metric]:,} | {shown} |\n")
+    absent = f"\nn/a, table.md says why: {', '.join(missing)}.\n" if missing else ""
+    return head + "".join(rows) + absent + (f"\n{_MOLREFLECT}\n" if captions else "")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError("no results as given to compare with", str(path), "evaluate without --probe first")
+    return json_file.load_object(path, hint="evaluate again without --probe")

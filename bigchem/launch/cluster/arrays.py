@@ -1,0 +1,248 @@
+"""Work in many tasks: on Slurm an array for each step, which begins when the one before has succeeded; elsewhere
+processes of this machine, some at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bigchem.base import atomic, json_file
+from bigchem.base.errors import UserError
+from bigchem.launch.cluster import pickles
+from bigchem.launch.cluster.executors import make_executor, submit_call
+from bigchem.launch.cluster.profile import ClusterProfile
+from bigchem.launch.cluster.scratch import use_scratch
+from bigchem.launch.cluster.snapshot import check_own, snapshot
+from bigchem.launch.slurm import squeue
+from bigchem.launch.slurm.options import OneShot, with_dependency
+from bigchem.run.ownership import JobId
+
+POLL_S = 1.0
+LOCAL_POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Task:
+    """What submitit pickles: a function of a module, and its arguments. Started again, it does what is left."""
+
+    function: Callable[..., object]
+    arguments: tuple[object, ...]
+    env: tuple[tuple[str, str], ...] = ()
+    scratch: str | None = None
+
+    def __call__(self) -> None:
+        """Runs it in this process."""
+        os.environ.update(self.env)
+        if self.scratch is not None:
+            use_scratch(self.scratch)
+        try:
+            check_own()
+            self.function(*self.arguments)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)  # into the task's log
+            raise
+
+    def checkpoint(self) -> object:
+        """submitit's hook for preemption and the time limit."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Tasks that may run at the same time: one function, called with each of some arguments."""
+
+    name: str
+    function: Callable[..., object]
+    arguments: Sequence[tuple[object, ...]]
+
+
+@dataclass(frozen=True)
+class SubmittedStep:
+    """A step that was handed over. jobs: submitit's, in the order of its arguments."""
+
+    step: Step
+    jobs: Sequence[Any]
+
+
+def one_process(profile: ClusterProfile, *, gpu: bool) -> ClusterProfile:
+    """The profile for tasks of one process each: with a process's share of a node and one GPU, if the profile has any;
+    or with all cores and memory of a node, and no GPU. A job for one GPU does not take a node for itself alone."""
+    ranks = profile.tasks_per_node
+    update: dict[str, Any]
+    if gpu:
+        update = {"mem_gb": None if profile.mem_gb is None else profile.mem_gb / ranks}
+        update |= {"gpus_per_node": min(1, profile.gpus_per_node)}
+    else:
+        mem = profile.mem_gb
+        if profile.mem_per_gpu_gb is not None:
+            mem = profile.mem_per_gpu_gb * profile.gpus_per_node
+        cores = None if profile.cpus_per_task is None else profile.cpus_per_task * ranks
+        update = {"mem_gb": mem, "cpus_per_task": cores, "gpus_per_node": 0}
+        update |= dict.fromkeys(("gpu_type", "gpu_memory_gb", "mem_per_gpu_gb"))
+    sbatch = {name: value for name, value in profile.sbatch.items() if name != "exclusive" or not gpu}
+    update |= {"nodes": 1, "nodes_max": None, "tasks_per_node": 1, "sbatch": sbatch}
+    return profile.model_copy(update=update)
+
+
+def task_executor(
+    profile: ClusterProfile,
+    folder: Path,
+    name: str,
+    code: Path,
+    mounts: Sequence[Path] = (),
+    options: OneShot | None = None,
+) -> Any:
+    """submitit's executor for what is no run: what a batch script does for a run after srun has nothing to do here."""
+    executor = make_executor(profile, folder, name, code, mounts, options)
+    if profile.executor == "slurm":
+        executor.update_parameters(teardown=None)
+    return executor
+
+
+def submit_array(executor: Any, calls: Sequence[object], limit: int | None, after: str | None = None) -> list[Any]:
+    """submitit's jobs of an array on Slurm. limit: tasks at a time. after: a dependency; the array is cancelled when it
+    can never be met."""
+    executor.update_parameters(array_parallelism=limit or len(calls))
+    if after is not None:
+        more = with_dependency(executor.parameters.get("additional_parameters", {}), after)
+        executor.update_parameters(additional_parameters=more)
+    jobs: list[Any] = submit_call(lambda: executor.submit_array(calls), str(executor.folder))
+    return jobs
+
+
+def array_id(jobs: Sequence[Any]) -> str:
+    """Slurm's id of all of an array's jobs."""
+    return str(jobs[0].job_id).partition("_")[0]
+
+
+def submit_steps(
+    steps: Sequence[Step],
+    profile: ClusterProfile,
+    folder: Path,
+    name: str,
+    mounts: Sequence[Path],
+    options: OneShot | None = None,
+) -> list[SubmittedStep]:
+    """Hands steps to Slurm, each after the one before; which jobs they are is kept in `folder`, for `refuse_active`.
+    options: of this submission; only the first step waits for other jobs."""
+    code, handed, once = snapshot(folder / "code"), list[SubmittedStep](), options or OneShot()
+    for step in steps:
+        executor = task_executor(profile, folder, f"{name}-{step.name}", code, mounts, once.begun() if handed else once)
+        after = f"afterok:{array_id(handed[-1].jobs)}" if handed else None
+        handed.append(SubmittedStep(step, submit_array(executor, _calls(step, profile), profile.max_concurrent, after)))
+        jobs = [str(job.job_id) for one in handed for job in one.jobs]
+        atomic.write_atomically(folder / "submission.json", json.dumps({"jobs": jobs}))
+    return handed
+
+
+def refuse_active(folder: Path, what: str) -> None:
+    """UserError if jobs that `hand_over` has started are on their way, or if that cannot be known."""
+    file, hint = folder / "submission.json", "`squeue --me` shows what runs; if nothing of this does, remove the file"
+    try:
+        table = json_file.load_object(file, hint=hint)
+    except FileNotFoundError:
+        return
+    jobs = json_file.as_kind(list[JobId], table.get("jobs"), str(file), hint=hint)
+    queue = squeue.ask(jobs)
+    if queue.trouble:
+        raise UserError(
+            f"cannot tell whether its jobs still run: {queue.trouble}", what, f"ask again, or remove {file}"
+        )
+    if active := [job for job in jobs if job in queue.jobs and not queue.jobs[job].gone]:
+        raise UserError(
+            f"{len(active)} of its jobs are on their way already, {active[0]} for one",
+            what,
+            f"wait for them, or `scancel {active[0].partition('_')[0]}`",
+        )
+
+
+def run_here(steps: Sequence[Step], profile: ClusterProfile, folder: Path, say: Callable[[str], None]) -> None:
+    """Runs steps in processes of this machine, at most max_concurrent at a time. UserError where tasks of a step fail:
+    the others of that step still end."""
+    code = snapshot(folder / "code")
+    for step in steps:
+        waiting, running, done = _calls(step, profile), list[Any](), list[Any]()
+        executor = task_executor(profile, folder, step.name, code)
+        try:
+            while waiting or running:
+                while waiting and len(running) < (profile.max_concurrent or 1):
+                    running.append(submit_call(partial(executor.submit, waiting.pop(0)), str(folder)))
+                    done.append(running[-1])
+                time.sleep(LOCAL_POLL_S)
+                running = [job for job in running if not job.done()]
+        except BaseException:
+            for job in running:
+                job.cancel()
+            raise
+        raise_failed(SubmittedStep(step, done), squeue.Queue())
+        say(f"{step.name}: {len(done)} of {len(done)} done")
+
+
+def wait(handed: Sequence[SubmittedStep], say: Callable[[str], None]) -> None:
+    """Waits until all jobs have left the queue, telling of what changes. UserError if any has failed."""
+    told = ""
+    while True:
+        queue = squeue.ask([str(job.job_id) for one in handed for job in one.jobs])
+        words = queue.trouble or ", ".join(_in_words(one, queue) for one in handed)
+        if words != told:
+            told = words
+            say(words)
+        if not queue.trouble and not any(_alive(job, queue) for one in handed for job in one.jobs):
+            break
+        time.sleep(POLL_S)
+    for one in handed:
+        raise_failed(one, queue)
+
+
+def raise_failed(handed: SubmittedStep, queue: squeue.Queue) -> None:
+    """UserError that names the tasks of a step that have failed, and why the first did."""
+    found = {number: _failure(job, queue) for number, job in enumerate(handed.jobs)}
+    failed = {number: why for number, why in found.items() if why is not None}
+    if failed:
+        first = next(iter(failed))
+        raise UserError(
+            f"{handed.step.name}: {len(failed)} of {len(found)} tasks failed: "
+            f"{', '.join(map(str, failed))}; the first: {failed[first]}",
+            str(handed.jobs[first].paths.stderr),
+            "the same command does again what is missing, and nothing else",
+        )
+
+
+def _calls(step: Step, profile: ClusterProfile) -> list[Task]:
+    return [Task(step.function, args, tuple(profile.env.items()), profile.scratch) for args in step.arguments]
+
+
+def _alive(job: Any, queue: squeue.Queue) -> bool:
+    found = queue.jobs.get(str(job.job_id))
+    return found is not None and not found.gone
+
+
+def _in_words(handed: SubmittedStep, queue: squeue.Queue) -> str:
+    jobs = [queue.jobs.get(str(job.job_id)) for job in handed.jobs]
+    waiting = sum(job is not None and job.waits for job in jobs)
+    ended = sum(job is None or job.gone for job in jobs)
+    parts = [f"{n} {word}" for n, word in ((waiting, "waiting"), (len(jobs) - waiting - ended, "running")) if n]
+    return f"{handed.step.name} {' and '.join(parts) if parts else 'over'}"
+
+
+def _failure(job: Any, queue: squeue.Queue) -> str | None:
+    """Why a job that is over has given no result, in words; None if it has."""
+    file = job.paths.result_pickle
+    if file.is_file():
+        outcome, told = pickles.result(file)
+        if outcome == "success":
+            return None
+        lines = [line for line in str(told).splitlines() if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", line)]
+        return lines[-1].removeprefix("bigchem.base.errors.UserError: ") if lines else str(told)
+    found = queue.jobs.get(str(job.job_id))
+    return f"{found.state} ({found.reason})" if found is not None else "gone without a word"

@@ -1,0 +1,54 @@
+"""A function on several processes of this machine, as ranks of a job: through submitit's local executor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+from bigchem.launch.rendezvous.secret import VARIABLE, new_key
+from bigchem.train.health import peers
+
+R = TypeVar("R")
+
+
+def on_ranks(function: Callable[..., R], processes: int, timeout_min: float, *args: object, gpus: bool) -> list[R]:
+    """function(*args) in each process, with the environment of a job's rank; results in rank order. gpus: one each.
+
+    SIGTERM, which submitit's controller of the processes lets pass, ends them too; Ctrl-C reaches it by itself.
+    """
+    import submitit
+
+    with tempfile.TemporaryDirectory() as folder:
+        executor = submitit.LocalExecutor(folder=folder)
+        executor.update_parameters(
+            timeout_min=timeout_min, tasks_per_node=processes, gpus_per_node=processes if gpus else 0
+        )
+        job = executor.submit(_with_key, new_key(), function, *args)
+        before = signal.signal(signal.SIGTERM, _leave)
+        try:
+            found: list[R] = job.results()
+        except SystemExit:
+            job.cancel()
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        return found
+
+
+def _with_key(key: str, function: Callable[..., R], *args: object) -> R:
+    """What each process runs. key: the secret that they share; the folder that it comes through is the caller's own."""
+    os.environ[VARIABLE] = key
+    try:
+        return function(*args)
+    except BaseException as error:  # submitit hands it to the caller, once the other ranks do not wait any more
+        if (others := peers.current()) is not None:
+            others.tell(f"{type(error).__name__}: {error}", 1)
+        raise
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)

@@ -1,0 +1,231 @@
+"""Cluster profiles: a TOML that says how jobs run somewhere. docs/clusters.md has every field."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import Field, model_validator
+
+from bigchem.base import resources, toml
+from bigchem.base.errors import UserError
+from bigchem.base.masking import MASK, mask_values
+from bigchem.base.toml import Positive, Section
+from bigchem.launch.slurm import options
+from bigchem.launch.slurm.options import OneShot
+
+SLURM_ONLY = (
+    *("partition", "account", "qos", "constraint", "gpu_type", "cpus_per_task", "mem_gb", "mem_per_gpu_gb"),
+    *("setup", "srun_args", "sbatch", "container", "elastic_after_min"),
+)
+GPU_ONLY = ("gpu_type", "gpu_memory_gb", "mem_per_gpu_gb")
+OUR_VARIABLES = ("PYTHONPATH", "PYTHONSAFEPATH", "SUBMITIT_EXECUTOR", "SUBMITIT_PREEMPT_SIGNAL", "BIGCHEM_JOB_END")
+"""Set by bigchem for the job: another value would run other code, or miss the signal."""
+
+
+class ContainerConfig(Section):
+    """The image that processes run in."""
+
+    kind: Literal["pyxis", "apptainer"] = "pyxis"
+    """`pyxis`: NVIDIA's plugin of srun (--container-image). `apptainer`: `apptainer exec`."""
+    image: str
+    """What the kind takes for an image: a .sqsh or .sif file, or docker://..."""
+    mounts: tuple[str, ...] = ()
+    """More folders to be seen inside, HOST:CONTAINER. The run's folder and its data are, under their own names."""
+    python: str = "python3"
+    """The image's Python; it has bigchem's dependencies. bigchem itself comes from the run folder."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ContainerConfig:
+        for mount in self.mounts:
+            if not re.fullmatch(r"/[^:,]*:/[^:,]*(:[a-z+]+)?", mount):
+                raise ValueError(f"mounts: cannot read '{mount}': write /HOST:/CONTAINER")
+        return self
+
+
+class ClusterProfile(Section):
+    """Where and how jobs run. Fields that only Slurm knows are refused for the local executor."""
+
+    executor: Literal["local", "slurm"]
+    """submitit's executor: `local` for processes of this machine."""
+    nodes: Positive = 1
+    """Nodes of a job; with nodes_max, the fewest."""
+    nodes_max: Positive | None = None
+    """The most nodes of a job: Slurm gives it from `nodes` to this many, as are free when it starts. None: exactly
+    `nodes`."""
+    tasks_per_node: Positive = 1
+    """Processes of a node: one per GPU, or on the CPU as many as there are cores to spare."""
+    gpus_per_node: Annotated[int, Field(ge=0)] = 0
+    """GPUs of a node; 0: the CPU."""
+    gpu_type: str | None = None
+    """Slurm's name for the type of GPU (`sinfo -o %G` shows it); None: any."""
+    gpu_memory_gb: Annotated[float, Field(gt=0)] | None = None
+    """Memory of a GPU (10^9 bytes), for the verdict of --dry-run; None: none is given."""
+    cpus_per_task: Positive | None = None
+    """Cores of a process, and so of a GPU; None: Slurm's default."""
+    mem_gb: Annotated[float, Field(gt=0)] | None = None
+    """Memory of a node (2^30 bytes); None: Slurm's default."""
+    mem_per_gpu_gb: Annotated[float, Field(gt=0)] | None = None
+    """Memory of a node for each of its GPUs (2^30 bytes), instead of mem_gb: goes with --gpus-per-node."""
+    time_min: Positive = 1440
+    """Time limit of a job, in minutes."""
+    signal: Literal["USR1", "USR2"] = "USR2"
+    """What tells a job to save and requeue: before its time limit and, where the cluster has
+    preempt_send_user_signal, when it is preempted."""
+    signal_delay_s: Positive = 120
+    """Seconds before the limit at which the signal comes."""
+    partition: str | None = None
+    """Slurm partition."""
+    account: str | None = None
+    """Slurm account."""
+    qos: str | None = None
+    """Slurm quality of service."""
+    constraint: str | None = None
+    """Slurm node features."""
+    sbatch: dict[str, str | int | Literal[True]] = Field(default_factory=dict)
+    """More options of sbatch, as in exclusive = true or reservation = "chem"."""
+    setup: tuple[str, ...] = ()
+    """Commands of bash that the batch script runs before the program, on the first node: modules, limits. One that
+    fails stops the job."""
+    srun_args: tuple[str, ...] = ()
+    """More arguments of srun."""
+    env: dict[str, str] = Field(default_factory=dict)
+    """Environment variables of every process: NCCL, network."""
+    scratch: str | None = None
+    """Folder on a node's own disk, made on each node, with variables ($SLURM_JOB_ID, $USER): TMPDIR, the caches of what
+    is compiled, and that of remote shards where the run names none. None: /tmp, and the home folder."""
+    container: ContainerConfig | None = None
+    """The image that processes run in; None: this very Python, which every node sees."""
+    max_concurrent: Positive | None = None
+    """Tasks at a time: of each array on Slurm, and of a sweep, a data build or an evaluation through the local
+    executor. None: on Slurm its own limits alone, on this machine one."""
+    max_requeues: Annotated[int, Field(ge=0)] = 20
+    """Times that a job may be started again before it has to be submitted again. 0: neither bigchem nor Slurm
+    requeues it."""
+    elastic_after_min: Positive | None = None
+    """Minutes that a job which is started again waits for as many nodes as it had; then it goes on with as many as are
+    free, from nodes to nodes_max. None: it waits until it has them."""
+    elastic_partition: str | None = None
+    """Slurm partition of the job of one core that looks every elastic_after_min; None: the job's own."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ClusterProfile:
+        if self.gpus_per_node and self.gpus_per_node != self.tasks_per_node:
+            raise ValueError(
+                f"tasks_per_node = {self.tasks_per_node}, gpus_per_node = {self.gpus_per_node}: one process per GPU"
+            )
+        for name in GPU_ONLY if not self.gpus_per_node else ():
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} = {getattr(self, name)}, but gpus_per_node = 0")
+        if self.mem_gb is not None and self.mem_per_gpu_gb is not None:
+            raise ValueError(f"mem_gb = {self.mem_gb:g} and mem_per_gpu_gb = {self.mem_per_gpu_gb:g}: give one of them")
+        if "mem-per-cpu" in self.sbatch and (self.mem_gb or self.mem_per_gpu_gb):
+            raise ValueError("sbatch.mem-per-cpu: mem_gb or mem_per_gpu_gb says so already: give one of them")
+        if self.signal_delay_s >= 60 * self.time_min:
+            raise ValueError(
+                f"signal_delay_s = {self.signal_delay_s}, but the job has {60 * self.time_min} s (time_min = "
+                f"{self.time_min}): it would be told to stop as it starts"
+            )
+        self._check_sizes()
+        self._check_texts()
+        if self.executor == "local":
+            given = [name for name in SLURM_ONLY if getattr(self, name) not in (None, (), {})]
+            if given:
+                raise ValueError(f"{given[0]} is known to Slurm only, the executor is local")
+            if self.most_nodes > 1:
+                raise ValueError(f"nodes = {self.most_nodes}: the local executor has one")
+        return self
+
+    def _check_sizes(self) -> None:
+        if self.nodes_max is not None and self.nodes_max < self.nodes:
+            raise ValueError(f"nodes_max = {self.nodes_max} is less than nodes = {self.nodes}")
+        if self.elastic_after_min is not None and self.nodes_max in (None, self.nodes):
+            raise ValueError("elastic_after_min: fewer nodes than which? give nodes, the fewest, and nodes_max")
+        if self.elastic_after_min is not None and not self.max_requeues:
+            raise ValueError("elastic_after_min, but max_requeues = 0: the job is never started again")
+        if self.elastic_partition is not None and self.elastic_after_min is None:
+            raise ValueError("elastic_partition, but no elastic_after_min: there is nothing to look for")
+
+    def _check_texts(self) -> None:
+        """What ends up in a line of the batch script."""
+        for name in ("gpu_type", "partition", "account", "qos", "constraint", "elastic_partition"):
+            if not re.fullmatch(r"\S+", getattr(self, name) or "-"):
+                raise ValueError(f"{name} = {getattr(self, name)!r}: one word, without spaces")
+        for option, value in self.sbatch.items():
+            if why_not := options.why_not_allowed(option, value):
+                raise ValueError(f"sbatch.{option}: {why_not}")
+        for name in self.env:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ValueError(f"env.{name}: not a name of a variable")
+            if name in OUR_VARIABLES or (name == "TMPDIR" and self.scratch is not None):
+                other = "signal" if name == "SUBMITIT_PREEMPT_SIGNAL" else "scratch" if name == "TMPDIR" else "bigchem"
+                raise ValueError(f"env.{name} is set by {other}")
+
+    @property
+    def world_size(self) -> int:
+        """Processes of a job; the fewest, where Slurm picks its nodes from a range."""
+        return self.nodes * self.tasks_per_node
+
+    @property
+    def most_nodes(self) -> int:
+        """Nodes of a job; the most, where Slurm picks from a range."""
+        return self.nodes_max or self.nodes
+
+    @property
+    def world_sizes(self) -> tuple[int, ...]:
+        """Processes of a job: the fewest and, where Slurm picks its nodes from a range, the most."""
+        return tuple(sorted({self.world_size, self.most_nodes * self.tasks_per_node}))
+
+
+def load_profile(
+    name: str,
+    *,
+    nodes: int | None = None,
+    gpus_per_node: int | None = None,
+    changes: Mapping[str, Any] = MappingProxyType({}),
+) -> ClusterProfile:
+    """A profile by name (slurm/clusters/) or path. nodes, gpus_per_node: instead of the profile's. changes: dotted
+    fields and what they are to be; None leaves one out."""
+    path = resources.find("clusters", name, ".toml")
+    table, changed = toml.read_table(path), dict(changes)
+    if nodes is not None:
+        changed |= {"nodes": nodes, "nodes_max": None}
+    if gpus_per_node is not None:
+        changed |= {"gpus_per_node": gpus_per_node, "tasks_per_node": max(1, gpus_per_node)}
+    for field, value in changed.items():
+        toml.put(table, field, value, str(path))
+    _fill_in(table, str(path))
+    return toml.validate(ClusterProfile, table, str(path))
+
+
+def recorded(profile: ClusterProfile) -> str:
+    """The profile as TOML for a run folder, secrets masked; `load_profile` has those of [env] from the environment."""
+    return tomli_w.dumps(mask_values(profile.model_dump(mode="json", exclude_none=True)))
+
+
+def _fill_in(table: dict[str, Any], where: str) -> None:
+    """Puts the environment's values where `recorded` has masked variables. UserError where it has none, and for what is
+    masked elsewhere: "***" would be taken for the value."""
+    for field, value in toml.flat(table).items():
+        if MASK not in json.dumps(value, default=str):
+            continue
+        section, _, name = field.partition(".")
+        given = os.environ.get(name) if section == "env" else None
+        if given is None:
+            hint = f"export {name}, or give the profile itself: --cluster PROFILE" if section == "env" else None
+            raise UserError(f"{field} is a secret, which is not recorded", where, hint or "give --cluster PROFILE")
+        table["env"][name] = given
+
+
+def for_submission(name: str, changes: Mapping[str, Any]) -> tuple[ClusterProfile, OneShot]:
+    """A profile with changes for one submission, and apart from it those of them that are not to be kept for the next
+    one: `changes` of sbatch.begin and the like (see options.ONE_SHOT)."""
+    once = {option: f"sbatch.{option}" for option in options.ONE_SHOT if f"sbatch.{option}" in changes}
+    whole = load_profile(name, changes=changes)  # checks the values too
+    kept = {field: value for field, value in changes.items() if field not in once.values()}
+    return load_profile(name, changes=kept), OneShot(sbatch={option: whole.sbatch[option] for option in once})

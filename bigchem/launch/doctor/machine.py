@@ -1,0 +1,188 @@
+"""`bigchem doctor`: what this machine has, and whether processes on it can really work together."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.table import Table
+
+from bigchem.base.printable import markup
+from bigchem.config import RunConfig
+from bigchem.launch.cluster.local import on_ranks
+from bigchem.launch.cluster.profile import ClusterProfile
+from bigchem.launch.doctor.facts import Check
+from bigchem.launch.fit_check import judge
+from bigchem.launch.runs.prepare import absolute, preflight
+
+ALL_REDUCE_TIMEOUT_S = 180
+"""Starting processes that import torch and DeepSpeed takes most of it, on a slow file system or a busy machine."""
+MIN_FREE_GB = 5
+
+
+def examine(runs: Path, processes: int) -> list[Check]:
+    """Every check, in order. processes: of the all-reduce; 0 leaves it out."""
+    checks: list[Callable[[], Check]] = [
+        _python,
+        _torch,
+        _deepspeed,
+        _compiler,
+        _flash_attn,
+        lambda: _disk(runs),
+        _slurm,
+        _accounting,
+    ]
+    if processes:
+        checks.append(lambda: _all_reduce(processes))
+    return [_guarded(check) for check in checks]
+
+
+def of_run(config: RunConfig, profile: ClusterProfile) -> list[Check]:
+    """Whether a run fits where it is to go: memory, time and disk, as `submit --dry-run` says. UserError for what
+    submitting would refuse."""
+    config = absolute(config)
+    preflight(config, profile.world_size)
+    verdicts = {"ok": "ok", "unknown": "ok", "tight": "warn", "no": "fail"}
+    return [Check(f"run: {j.name}", verdicts[j.verdict], j.told) for j in judge(config, profile)]
+
+
+def table(checks: list[Check]) -> Table:
+    """The checks for a terminal."""
+    made = Table("check", "verdict", "found", "next", box=None)
+    colours = {"ok": "green", "warn": "yellow", "fail": "red"}
+    for check in checks:
+        verdict = f"[{colours[check.verdict]}]{check.verdict}[/]"
+        made.add_row(markup(check.name), verdict, markup(check.found), markup(check.next))
+    return made
+
+
+def _guarded(check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except Exception as error:  # a check that breaks is a finding, not the end of the examination
+        name = getattr(check, "__name__", "check").strip("_")
+        return Check(name, "fail", f"{type(error).__name__}: {error}")
+
+
+def _python() -> Check:
+    return Check("python", "ok", f"{platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores")
+
+
+def _torch() -> Check:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Check("torch", "ok", f"{torch.__version__}, no GPU: training on the CPU")
+    names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+    return Check("torch", "ok", f"{torch.__version__}, {torch.cuda.device_count()} x {', '.join(sorted(names))}")
+
+
+def _deepspeed() -> Check:
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if _has_cuda() else "cpu")
+    deepspeed = importlib.import_module("deepspeed")
+    return Check("deepspeed", "ok", f"{deepspeed.__version__}, accelerator {os.environ['DS_ACCELERATOR']}")
+
+
+def _compiler() -> Check:
+    """What compiles DeepSpeed's CPU Adam when a run with offload starts for the first time. Other runs need neither."""
+    found = {name: shutil.which(name) for name in ("g++", "ninja")}
+    missing = [name for name, path in found.items() if path is None]
+    if missing:
+        next_ = f"install {' and '.join(missing)}, or do not offload the optimizer: its CPU Adam is compiled"
+        return Check("compiler", "warn", f"{' and '.join(missing)} not found", next_)
+    return Check("compiler", "ok", ", ".join(str(path) for path in found.values()))
+
+
+def _flash_attn() -> Check:
+    if not _has_cuda():
+        return Check("flash-attn", "ok", "not needed without a GPU")
+    try:
+        module = importlib.import_module("flash_attn")
+    except ImportError:
+        return Check("flash-attn", "warn", "not installed", "pip install 'bigchem[cuda]'")
+    return Check("flash-attn", "ok", str(module.__version__))
+
+
+def _disk(runs: Path) -> Check:
+    """Free space, and the time that a small fsync takes."""
+    folder = runs.resolve()
+    while not folder.is_dir():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / 1e9
+    begun = time.monotonic()
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"x" * 4096)
+        file.flush()
+        os.fsync(file.fileno())
+    found = f"{folder}: {free:.0f} GB free, fsync {1e3 * (time.monotonic() - begun):.1f} ms"
+    if free < MIN_FREE_GB:
+        return Check("disk", "warn", found, "checkpoints need room: 16 bytes a parameter, times `keep` plus one")
+    return Check("disk", "ok", found)
+
+
+def _slurm() -> Check:
+    if shutil.which("sbatch") is None:
+        return Check("slurm", "ok", "no sbatch here: --cluster local only")
+    try:
+        up = subprocess.run(["sinfo", "-h", "-o", "%P %D %T"], capture_output=True, text=True, timeout=5, check=False)
+    except subprocess.TimeoutExpired:
+        return Check("slurm", "warn", "sinfo does not answer within 5 s", "is the controller up?")
+    if up.returncode:
+        return Check("slurm", "warn", up.stderr.strip().splitlines()[-1], "is the controller up?")
+    return Check("slurm", "ok", ", ".join(up.stdout.splitlines()[:4]))
+
+
+def _accounting() -> Check:
+    """submitit's own waiting asks sacct only."""
+    if shutil.which("sbatch") is None:
+        return Check("sacct", "ok", "not needed without Slurm")
+    if shutil.which("sacct") is None:
+        return Check("sacct", "warn", "not on PATH", "bigchem asks squeue; submitit's own job.wait() never ends")
+    question = ["sacct", "-o", "JobID,State,NodeList", "--parsable2", "-j", "1"]  # submitit's
+    hint = "bigchem asks squeue; submitit's own job.wait() may never end"
+    try:
+        told = subprocess.run(question, capture_output=True, text=True, timeout=5, check=False)
+    except subprocess.TimeoutExpired:
+        return Check("sacct", "warn", "does not answer within 5 s", hint)
+    if told.returncode:
+        return Check("sacct", "warn", (told.stderr.strip().splitlines() or ["fails"])[-1], hint)
+    return Check("sacct", "ok", "answers")
+
+
+def all_reduce() -> str:
+    """What each process of the check runs: the training's own start, then a sum over ranks."""
+    import torch
+    import torch.distributed as dist
+
+    from bigchem.launch.rendezvous.environment import rendezvous
+    from bigchem.launch.rendezvous.process_group import finish, start
+
+    place = rendezvous(os.environ, os.getpid())
+    device = start(place)
+    value = torch.tensor([float(place.rank + 1)], device=device)
+    begun = time.monotonic()
+    dist.all_reduce(value)
+    seconds = time.monotonic() - begun
+    finish()
+    expected = place.world_size * (place.world_size + 1) / 2
+    if float(value) != expected:
+        raise ArithmeticError(f"the sum over ranks is {float(value)}, not {expected}")
+    return f"{place.world_size} processes on {device}, {1e3 * seconds:.1f} ms"
+
+
+def _all_reduce(processes: int) -> Check:
+    found = on_ranks(all_reduce, processes, ALL_REDUCE_TIMEOUT_S / 60, gpus=_has_cuda())
+    return Check("all-reduce", "ok", str(found[0]))
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())

@@ -1,0 +1,54 @@
+"""`bigchem submit --dry-run`: what submitting would do, and what can be said of it beforehand. Writes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bigchem.base import toml
+from bigchem.base.masking import mask, mask_values
+from bigchem.config import RunConfig
+from bigchem.launch import fit_check
+from bigchem.launch.cluster.executors import sbatch_text
+from bigchem.launch.cluster.profile import ClusterProfile
+from bigchem.launch.cluster.snapshot import planned
+from bigchem.launch.runs.prepare import absolute, folders_of, preflight
+from bigchem.launch.slurm.options import OneShot
+
+
+def dry_run(config: RunConfig, profile: ClusterProfile, options: OneShot | None = None) -> dict[str, Any]:
+    """As plain data: run_dir, config, profile, sbatch (None through the local executor), deepspeed, verdict.
+
+    options: of this submission. Where Slurm picks the nodes from a range, verdicts are for the fewest: each GPU holds
+    most then.
+
+    UserError for what submitting would refuse before it asks Slurm.
+    """
+    config = absolute(config)
+    notes = {note: None for ranks in profile.world_sizes for note in preflight(config, ranks)}
+    text = None
+    if profile.executor == "slurm":
+        code = planned(config.run_dir / "code")
+        folder, mounts = config.run_dir / "submitit" / "%j", folders_of(config)
+        text = sbatch_text(profile, folder, config.name, code, mounts, options)
+    return {
+        "run_dir": str(config.run_dir),
+        "config": mask_values(config.model_dump(mode="json", exclude_none=True)),
+        "profile": mask_values(profile.model_dump(mode="json", exclude_none=True)),
+        "sbatch": None if text is None else mask(text),
+        "deepspeed": {"file": config.train.ds_config, "notes": list(notes)},
+        "verdict": fit_check.as_json(fit_check.judge(config, profile)),
+    }
+
+
+def dry_run_text(config: RunConfig, profile: ClusterProfile, options: OneShot | None = None) -> str:
+    """The same to be read: the configuration as TOML, the batch script, and the verdicts, which come last."""
+    found = dry_run(config, profile, options)
+    parts = [f"# {found['run_dir']}/config.toml", mask(toml.dump(absolute(config)))]
+    if found["sbatch"] is None:
+        parts += [f"# {profile.tasks_per_node} processes through submitit's local executor", ""]
+    else:
+        parts += ["# sbatch", found["sbatch"]]
+    if found["deepspeed"]["notes"]:
+        parts += [f"# {found['deepspeed']['file']}", *found["deepspeed"]["notes"], ""]
+    parts += ["# verdict", *(f"{n:<12} {v['verdict']:<8} {v['told']}" for n, v in found["verdict"].items())]
+    return "\n".join(parts)

@@ -1,0 +1,136 @@
+"""DeepSpeed's compiled operations: one is left out, and CPU Adam is compiled once and found by all.
+
+    ~/.cache/bigchem/torch_extensions/KEY/cpu_adam.so      whole, or not there; nobody waits for one that is there
+                                         /cpu_adam.lock    held by the process that compiles it
+                                         /cpu_adam.*/      where it compiles
+
+Torch's own builds share one folder. There, a process that is killed leaves a file for which all others wait without end
+or a word, and a second version of ninja takes the first one's build for out of date and compiles it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bigchem.base.errors import UserError
+from bigchem.base.file_lock import exclusive
+
+BUILD_TIMEOUT_S = 1800.0
+"""For which a process waits for another's build. It takes a minute on two idle cores; on two that a dozen processes
+shared, more than ten."""
+
+
+def leave_out_shared_memory_op() -> None:
+    """Keeps DeepSpeed from compiling its all-reduce over shared memory when a process group starts on a CPU.
+
+    Only `inference_all_reduce` uses it, which tensor-parallel layers call. Training's collectives are gloo's.
+    """
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def load_cpu_adam() -> None:
+    """Loads DeepSpeed's optimizer for states offloaded to the CPU, and compiles it first where no process has yet.
+
+    UserError if it cannot be compiled, or if another process has been compiling it for BUILD_TIMEOUT_S.
+    """
+    from deepspeed.ops.op_builder import CPUAdamBuilder
+
+    try:
+        load(CPUAdamBuilder())
+    except UserError:
+        raise
+    except Exception as error:  # torch's builds raise several kinds
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        hint = "install g++, or do not offload"
+        raise UserError(f"DeepSpeed's CPU Adam cannot be compiled: {reason}", None, hint) from error
+
+
+def load(builder: Any) -> None:
+    """Loads the operation of one of DeepSpeed's builders, which is compiled first if this environment has no build."""
+    from deepspeed.git_version_info import installed_ops
+
+    if installed_ops.get(builder.name, False):  # compiled when DeepSpeed was installed
+        builder.load()
+        return
+    library = library_of(builder)
+    if not library.is_file():
+        _compile(builder, library)
+    if builder.name in builder._loaded_ops:
+        return
+    spec = importlib.util.spec_from_file_location(builder.name, library)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{library} is no extension module")
+    try:
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        raise UserError(f"cannot be loaded: {error}", str(library), "remove it, so that it is compiled anew") from error
+    builder._loaded_ops[builder.name] = module  # DeepSpeed looks here first: its own way calls ninja
+
+
+def library_of(builder: Any) -> Path:
+    """Where an operation's build is, or will be. The folder is named by what decides whether a build can be used: the
+    environment, the versions of Python, C library, torch and DeepSpeed, the sources, and the CPU, for whose instruction
+    set DeepSpeed compiles. Its flags follow from these."""
+    import deepspeed
+    import torch
+
+    digest = hashlib.sha256()
+    for word in (sys.prefix, sys.version, *platform.libc_ver(), torch.__version__, deepspeed.__version__, _cpu()):
+        digest.update(f"{word}\n".encode())
+    for source in builder.sources():
+        digest.update(Path(builder.deepspeed_src_path(source)).read_bytes())
+    home = Path.home() / ".cache" / "bigchem" / "torch_extensions"
+    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or home)
+    return root / digest.hexdigest()[:12] / f"{builder.name}.so"
+
+
+def _compile(builder: Any, library: Path) -> None:
+    """Compiles in a folder of this process; the result takes its name when it is whole."""
+    folder = library.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(library.with_suffix(".lock"), f"compiles {builder.name}", timeout_s=BUILD_TIMEOUT_S) as alone:
+        if library.is_file():  # the process that was waited for has made it
+            return
+        if alone:
+            for killed in folder.glob(f"{builder.name}.*/"):
+                shutil.rmtree(killed, ignore_errors=True)
+        print(f"compiling DeepSpeed's {builder.name}: about a minute, once per environment", flush=True)
+        with tempfile.TemporaryDirectory(prefix=f"{builder.name}.", dir=folder) as own, _torch_builds_in(own):
+            builder.load(verbose=False)
+            (Path(own) / builder.name / library.name).replace(library)
+
+
+@contextmanager
+def _torch_builds_in(folder: str) -> Iterator[None]:
+    before = os.environ.get("TORCH_EXTENSIONS_DIR")
+    os.environ["TORCH_EXTENSIONS_DIR"] = folder
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TORCH_EXTENSIONS_DIR"]
+        else:
+            os.environ["TORCH_EXTENSIONS_DIR"] = before
+
+
+def _cpu() -> str:
+    """The model and the instruction set of the CPU."""
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
+    except OSError:
+        return platform.processor()
+    kept = ("vendor_id", "model", "flags", "Features", "CPU implementer", "CPU part")
+    return "\n".join(line for line in first.splitlines() if line.startswith(kept))

@@ -1,0 +1,105 @@
+"""`bigchem plan --calibrate`: a few real steps on this machine's ranks, told against seen."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from bigchem.base.errors import UserError
+from bigchem.base.printable import markup
+from bigchem.base.progress import Progress, amount, tables
+from bigchem.launch.cluster.local import on_ranks
+from bigchem.plan.from_config import Planned
+
+TIMEOUT_MIN = 60
+
+
+def show(planned: Planned, sizes: Sequence[int], ranks: int, *, as_json: bool) -> None:
+    """Measures every DeepSpeed configuration of the plan with every size, and prints the table.
+
+    UserError for more ranks than this machine has GPUs, or cores where it has none.
+    """
+    _refuse_more_than_there_are(ranks)
+    progress, rows = Progress(), []
+    for ds_config in planned.tables:
+        progress.say(f"{ds_config}: {', '.join(f'{size:,}' for size in sizes)} tokens on {ranks} ranks")
+        rows += calibrate(planned, ds_config, sizes, ranks)
+    if as_json:
+        print(json.dumps({"ranks": ranks, "rows": rows}, indent=1))
+    else:
+        tables().print(table(rows))
+
+
+def calibrate(planned: Planned, ds_config: str, sizes: Sequence[int], ranks: int) -> list[dict[str, Any]]:
+    """What the plan says of one DeepSpeed configuration and what ranks of this machine show; see train/calibrate.py. On
+    GPUs where there are some. UserError for a configuration that the run cannot use."""
+    import torch
+
+    if ds_config not in planned.tables:
+        raise UserError(planned.left_out.get(ds_config, f"{ds_config} is not planned for"), "ds_config")
+    found = on_ranks(_measured, ranks, TIMEOUT_MIN, planned, ds_config, list(sizes), gpus=torch.cuda.is_available())
+    name = planned.config.model.init_from or planned.config.model.preset
+    return [{"model": name, **row} for row in found[0]]
+
+
+def _refuse_more_than_there_are(ranks: int) -> None:
+    import torch
+
+    on_gpus = torch.cuda.is_available()
+    there = torch.cuda.device_count() if on_gpus else len(os.sched_getaffinity(0))
+    if ranks > there:
+        what = f"{ranks} ranks are to be measured, this machine has {there} {'GPUs' if on_gpus else 'cores'}"
+        raise UserError(
+            what, "--gpus", f"--calibrate --gpus {there}; without --calibrate any number can be planned for"
+        )
+
+
+def _measured(planned: Planned, ds_config: str, sizes: list[int]) -> list[dict[str, Any]]:
+    """What each rank runs."""
+    from bigchem.ds_config import ds_config_for, offloads
+    from bigchem.launch.rendezvous.environment import rendezvous
+    from bigchem.launch.rendezvous.extensions import load_cpu_adam
+    from bigchem.launch.rendezvous.process_group import finish, start
+    from bigchem.train import calibrate
+
+    place = rendezvous(os.environ, os.getpid())
+    device = start(place)
+    rows = []
+    for size in sizes:
+        config = planned.config
+        train = config.train.model_copy(update={"ds_config": ds_config})
+        # One micro-batch a step on every rank: what is timed is that.
+        data = config.data.model_copy(update={"micro_tokens": size, "global_tokens": size * place.world_size})
+        config = config.model_copy(update={"train": train, "data": data})
+        if offloads(ds_config_for(config, place.world_size)):
+            load_cpu_adam()
+        rows += calibrate.measure(calibrate.Case(config, planned.work.shape, planned.work.longest), device)
+    finish()
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """For a terminal."""
+    made = Table("model", "ds_config", "micro_tokens", "checkpointing", "item", "told", "seen", "difference", box=None)
+    for column in (2, 5, 6, 7):
+        made.columns[column].justify = "right"
+    for row in rows:
+        bytes_, told, seen = row["told"] is not None, row["told"], row["seen"]
+        if not told and not seen:
+            continue
+        difference = "" if not told else "0" if told == seen else f"{100 * (seen / told - 1):+.1f} %"
+        made.add_row(
+            markup(row["model"]),
+            markup(row["ds_config"]),
+            f"{row['micro_tokens']:,}",
+            "yes" if row["checkpoint_activations"] else "no",
+            row["item"],
+            amount(told) if bytes_ else "",
+            amount(seen) if bytes_ else f"{seen:,.0f}",
+            difference,
+        )
+    return made

@@ -1,0 +1,253 @@
+"""Many runs at once: on Slurm an array for each shape of job, here some at a time. What is done is left alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+from bigchem.base import atomic, toml
+from bigchem.base.errors import UserError
+from bigchem.config import RunConfig
+from bigchem.launch.cluster.arrays import array_id, submit_array, task_executor
+from bigchem.launch.cluster.executors import make_executor
+from bigchem.launch.cluster.profile import ClusterProfile, recorded
+from bigchem.launch.cluster.scratch import use_scratch
+from bigchem.launch.cluster.snapshot import snapshot
+from bigchem.launch.runs import owner
+from bigchem.launch.runs.prepare import absolute, folders_of, preflight, prepare
+from bigchem.launch.runs.status import UNREADABLE, RunStatus, statuses
+from bigchem.launch.slurm.options import OneShot
+from bigchem.launch.submit import Submitted, job_of, submit, wait, why_not_submit
+
+POLL_S = 2.0
+Say = Callable[[RunStatus], None]
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """A run and where it runs. evaluation: where a job of its own evaluates it; None: its own job does."""
+
+    config: RunConfig
+    profile: ClusterProfile
+    evaluation: ClusterProfile | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """Consolidates and evaluates a run that is trained; on all its processes. What submitit pickles."""
+
+    run_dir: str
+    env: tuple[tuple[str, str], ...] = ()
+    scratch: str | None = None
+
+    def __call__(self) -> None:
+        """Runs it in this process, one of a job's."""
+        from bigchem.launch import early_exit
+        from bigchem.launch.job import consolidate_and_evaluate, log_to
+        from bigchem.launch.rendezvous.environment import rendezvous
+        from bigchem.launch.rendezvous.process_group import finish, start
+        from bigchem.launch.rendezvous.secret import rendezvous_key
+        from bigchem.run import notify
+        from bigchem.run.lifecycle import State, Writer
+        from bigchem.run.state import move, read_state
+
+        os.environ.update(self.env)
+        if self.scratch is not None:
+            use_scratch(self.scratch)
+        run_dir, place = Path(self.run_dir), rendezvous(os.environ, os.getpid())
+        log_to(run_dir, place.rank, tee=False)
+        before, claim = read_state(run_dir), owner.of_job(run_dir, os.environ)
+        if before["state"] != "trained":
+            print(f"the run is {before['state']}: nothing to evaluate", file=sys.stderr)
+            return
+
+        def record(error: BaseException) -> None:
+            told = f"not evaluated: {early_exit.reason_of(error)}"
+            move(run_dir, Writer.EVALUATION, State.TRAINED, end=before.get("end"), reason=told)
+            notify.send(run_dir, notify.RANK_WAIT_S)
+
+        with early_exit.exit_together(record):
+            start(place, key=rendezvous_key(run_dir, place))
+            consolidate_and_evaluate(toml.load(RunConfig, run_dir / "config.toml"), place, claim)
+            finish()
+        if place.rank == 0:
+            notify.send(run_dir)
+
+    def checkpoint(self) -> object:
+        """submitit's hook for preemption and the time limit: predictions go on where they were."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+
+def dry_run_text(runs: Sequence[SweepRun]) -> str:
+    """What submitting would do, whatever of it is done already. Writes nothing."""
+    lines = []
+    for alike in _shapes(runs):
+        profile = alike[0].profile
+        nodes = f"{profile.nodes}-{profile.nodes_max}" if profile.nodes_max else profile.nodes
+        box = f"{nodes} x {profile.tasks_per_node} processes, {profile.gpus_per_node} GPUs a node"
+        limit = profile.max_concurrent or (1 if profile.executor == "local" else len(alike))
+        lines.append(f"# {len(alike)} runs of {box}, {profile.time_min} min, {min(limit, len(alike))} at a time")
+        lines += [
+            f"{run.config.run_dir}  {run.config.model.preset}  {' '.join(run.config.data.mixture)}  "
+            f"{run.config.train.steps} steps"
+            for run in alike
+        ]
+        if (after := alike[0].evaluation) is not None and profile.executor == "slurm":
+            lines.append(f"# then each evaluated by {after.nodes} x {after.tasks_per_node} processes")
+    return "\n".join(lines)
+
+
+def submit_sweep(runs: Sequence[SweepRun], name: str, say: Say, options: OneShot | None = None) -> None:
+    """Submits every run that is neither done nor on its way, and tells the status of each. options: of this submission.
+
+    On Slurm returns when all are queued: as one array for all runs that need the same resources, and one of
+    evaluations that begin each when its run is trained. Elsewhere waits for all; a run that fails does not keep the
+    others from running, and the UserError at the end names those that did.
+    """
+    if any(run.profile.executor == "slurm" for run in runs):
+        _submit_arrays([_for_slurm(run) for run in runs], name, say, options or OneShot())
+    else:
+        _run_here(runs, say)
+
+
+def wait_for_all(run_dirs: Sequence[Path], say: Say) -> None:
+    """Waits until no run has a job, telling of what changes from now on. UserError if any is not done."""
+    told = {row.run: (row.state, row.step) for row in statuses(run_dirs)}
+    while True:
+        rows = statuses(run_dirs)
+        for row in rows:
+            if told.get(row.run) != (row.state, row.step):
+                told[row.run] = (row.state, row.step)
+                say(row)
+        if all(row.active is False or row.state == UNREADABLE for row in rows):
+            break
+        time.sleep(POLL_S)
+    _raise_failed([(row.run, row.reason) for row in rows if row.state not in ("finished", "trained")], len(rows), "")
+
+
+def _for_slurm(run: SweepRun) -> SweepRun:
+    config = absolute(run.config)
+    if run.evaluation is not None:
+        config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"at_end": False})})
+    return SweepRun(config, run.profile, run.evaluation)
+
+
+def _submit_arrays(runs: Sequence[SweepRun], name: str, say: Say, options: OneShot) -> None:
+    todo = [run for run, left in _left(runs) if left != "nothing"]
+    for run in todo:
+        for ranks in run.profile.world_sizes:  # all of them, before the first is submitted
+            preflight(run.config, ranks)
+    with ExitStack() as held:
+        for folder in sorted({run.config.run_dir for run in todo}):  # one order for everybody: none waits for ever
+            held.enter_context(owner.start_lock(folder, "submits"))
+        left = _left(todo)  # again, now that nobody else submits them
+        for group in _shapes([run for run, what in left if what == "training"]):
+            _submit_array(group, name, options)
+        if alike := [run for run, what in left if what == "evaluation"]:
+            jobs = _submit_evaluations(alike, name, None, options)
+            for run, job in zip(alike, jobs, strict=True):
+                owner.record(run.config.run_dir, owner.submitted("slurm", job, output=str(_folder(run))))
+    for row in statuses([run.config.run_dir for run in runs]):
+        say(row)
+
+
+def _left(runs: Sequence[SweepRun]) -> list[tuple[SweepRun, str]]:
+    """Each run with what is left of it: training (and what follows), evaluation, nothing."""
+    return [
+        (run, _left_of(run, status))
+        for run, status in zip(runs, statuses([run.config.run_dir for run in runs]), strict=True)
+    ]
+
+
+def _left_of(run: SweepRun, status: RunStatus) -> str:
+    trained = status.state == "trained" and (status.early or status.step >= run.config.train.steps)
+    if why_not_submit(run.config, status) is not None:
+        return "nothing"
+    if trained and run.evaluation is not None:
+        return "evaluation"
+    return "nothing" if trained and not run.config.evaluate.at_end else "training"
+
+
+def _shapes(runs: Sequence[SweepRun]) -> list[list[SweepRun]]:
+    """Runs of equal resources together, in the order in which they come first."""
+
+    def shape(run: SweepRun) -> str:
+        return toml.dump(run.profile)
+
+    order = list(dict.fromkeys(map(shape, runs)))
+    return [list(group) for _, group in groupby(sorted(runs, key=lambda run: order.index(shape(run))), shape)]
+
+
+def _folder(run: SweepRun) -> Path:
+    """Where submitit keeps an array's pickles and output: beside the run folders."""
+    return Path(run.config.runs) / "submitit"
+
+
+def _submit_array(runs: Sequence[SweepRun], name: str, options: OneShot) -> None:
+    """One array that trains the runs, and one that evaluates each when it is trained, if they have such."""
+    profile, folder = runs[0].profile, _folder(runs[0])
+    code = snapshot(folder.parent / "code")
+    for run in runs:
+        prepare(run.config)
+        atomic.write_atomically(run.config.run_dir / "cluster.toml", recorded(profile))
+    executor = make_executor(profile, folder, name, code, _mounts(runs), options)
+    jobs = submit_array(executor, [job_of(run.config, profile) for run in runs], profile.max_concurrent)
+    known = {"world_size": profile.world_size, "code": code.name, "output": str(folder)}
+    owners = [owner.submitted("slurm", str(job.job_id), **known) for job in jobs]
+    for run, one in zip(runs, owners, strict=True):
+        owner.record(run.config.run_dir, one)
+    if runs[0].evaluation is None:
+        return
+    evaluations = _submit_evaluations(runs, name, jobs, options.begun())
+    for run, one, evaluation in zip(runs, owners, evaluations, strict=True):
+        owner.record(run.config.run_dir, replace(one, evaluation=evaluation))
+
+
+def _submit_evaluations(
+    runs: Sequence[SweepRun], name: str, after: Sequence[object] | None, options: OneShot
+) -> list[str]:
+    """Slurm's ids of the jobs that evaluate the runs. after: the jobs that train them, one for one."""
+    profile, folder = runs[0].evaluation, _folder(runs[0])
+    if profile is None:
+        raise ValueError("runs without evaluations of their own")
+    code = snapshot(folder.parent / "code")
+    executor = task_executor(profile, folder, f"{name}-evaluate", code, _mounts(runs), options)
+    calls = [EvaluationJob(str(run.config.run_dir), tuple(profile.env.items()), profile.scratch) for run in runs]
+    kind = "afterok" if len(calls) == 1 else "aftercorr"  # an array of one is a plain job
+    depends = None if after is None else f"{kind}:{array_id(after)}"
+    return [str(job.job_id) for job in submit_array(executor, calls, profile.max_concurrent, depends)]
+
+
+def _mounts(runs: Sequence[SweepRun]) -> list[Path]:
+    return list(dict.fromkeys([_folder(runs[0]).parent, *(path for run in runs for path in folders_of(run.config))]))
+
+
+def _run_here(runs: Sequence[SweepRun], say: Say) -> None:
+    waiting, running, failed = list(runs), list[Submitted](), list[tuple[str, str | None]]()
+    where = ""
+    while waiting or running:
+        while waiting and len(running) < (waiting[0].profile.max_concurrent or 1):
+            run = waiting.pop(0)
+            running.append(submit(run.config, run.profile))
+        submitted = running.pop(0)
+        try:
+            wait(submitted, say)
+        except UserError as error:
+            failed.append((submitted.run_dir.name, error.what))
+            where = where or str(error.where)
+    _raise_failed(failed, len(runs), where)
+
+
+def _raise_failed(failed: Sequence[tuple[str, str | None]], of: int, where: str) -> None:
+    if failed:
+        names = ", ".join(name for name, _ in failed)
+        what = f"{len(failed)} of {of} runs failed: {names}; the first: {failed[0][1] or 'no reason was recorded'}"
+        raise UserError(what, where or None, "the same command does again what is missing, and nothing else")

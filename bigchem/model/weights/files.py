@@ -1,0 +1,122 @@
+"""Which files hold a Hugging Face folder's weights, and which tensors they say they hold. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from bigchem.base import json_file
+from bigchem.base.errors import UserError
+from bigchem.base.json_file import RecordError
+from bigchem.model.parameters import parameter_shapes
+from bigchem.model.presets import Shape
+
+FILES = ("model.safetensors", "pytorch_model.bin")
+"""Weights in one file, in order of preference; in several, FILE.index.json names them."""
+MOST_HEADER = 100_000_000
+"""Bytes of a safetensors header, as its format has it."""
+HEAD = "lm_head.weight"
+UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+"""A table that old checkpoints hold, and T5 never used."""
+COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+"""Names under which checkpoints repeat shared.weight."""
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold the weights. UserError if there are none, or their index is none or leads elsewhere."""
+    for single in FILES:
+        index = folder / f"{single}.index.json"
+        if index.is_file():
+            try:
+                table = json_file.load_object(index)
+                files = json_file.as_kind(dict[str, str], table.get("weight_map"), "weight_map")
+            except RecordError as error:
+                raise UserError(
+                    f"not an index of weights: {error.what}", str(index), "fetch or copy it again"
+                ) from None
+            names = sorted(set(files.values()))
+            if any(Path(name).name != name for name in names):
+                raise UserError("names files outside of its folder", str(index), "do not use this model")
+            return [folder / name for name in names]
+        if (folder / single).is_file():
+            return [folder / single]
+    hint = "convert other formats with transformers: from_pretrained, then save_pretrained"
+    raise UserError(f"holds no weights: none of {', '.join(FILES)}, whole or with an index", str(folder), hint)
+
+
+@contextmanager
+def require_file(path: Path) -> Iterator[None]:
+    """UserError for a file that is not there."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path.name} is missing", str(path.parent), "fetch or copy the folder again") from None
+
+
+def check_weights(folder: Path, shape: Shape) -> bool:
+    """UserError unless all files of weights are there and hold a model of this shape. Weights are not read; whether the
+    tensors could be compared: pickles do not say what they hold before they are loaded."""
+    found: Shapes = {}
+    comparable = True
+    for path in weight_files(folder):
+        with require_file(path):
+            if path.suffix == ".safetensors":
+                found |= safetensors_shapes(path)
+            elif path.stat().st_size == 0:
+                raise UserError(f"{path.name} is empty", str(folder), "fetch or copy the folder again")
+            else:
+                comparable = False
+    if comparable:
+        refuse_other_shapes(without_copies(found, shape), shape, str(folder))
+    return comparable
+
+
+def safetensors_shapes(path: Path) -> Shapes:
+    """Names and shapes of a safetensors file's tensors, by its header. UserError for one that is damaged or cut off."""
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > MOST_HEADER:
+                raise ValueError("its header is too long")
+            table = json.loads(file.read(length))
+        tensors = {name: entry for name, entry in table.items() if name != "__metadata__"}
+        end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+        if 8 + length + end != size:
+            raise ValueError(f"it has {size:,} bytes, its header says {8 + length + end:,}")
+        return {name: tuple(map(int, entry["shape"])) for name, entry in tensors.items()}
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        what = f"cannot read {path.name}: {error}"
+        raise UserError(what, str(path.parent), "fetch or copy it again") from None
+
+
+def without_copies(found: Mapping[str, tuple[int, ...]], shape: Shape) -> Shapes:
+    """Without the names under which checkpoints repeat the shared embedding, and with a head that is not there: it is
+    the embedding then."""
+    left = {name: dims for name, dims in found.items() if name != UNUSED}
+    for name in (*COPIES, *((HEAD,) if shape.tied else ())):
+        copy = left.pop(name, None)
+        if copy is not None:
+            left.setdefault("shared.weight", copy)
+    if not shape.tied and "shared.weight" in left:
+        left.setdefault(HEAD, left["shared.weight"])
+    return left
+
+
+def refuse_other_shapes(found: Mapping[str, tuple[int, ...]], shape: Shape, where: str) -> None:
+    """UserError unless the tensors are those of a model of this shape."""
+    expected = parameter_shapes(shape)
+    if found and not any(name.startswith("decoder.") for name in found):
+        what = "holds an encoder alone: no tensor of a decoder"
+        raise UserError(what, where, "take a checkpoint with both, as T5ForConditionalGeneration saves it")
+    differing = [name for name in sorted(expected.keys() | found.keys()) if expected.get(name) != found.get(name)]
+    if differing:
+        key = differing[0]
+        more = f" (and {len(differing) - 1} more differ)" if len(differing) > 1 else ""
+        what = f"{key} has shape {found.get(key, 'none')}, config.json asks for {expected.get(key, 'none')}{more}"
+        raise UserError(what, where, "config.json and weights must be of one checkpoint")

@@ -1,0 +1,160 @@
+"""The config.json of a Hugging Face folder: what it says of the function is read, or refused by its field. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bigchem.base import json_config
+from bigchem.base.errors import UserError
+from bigchem.base.json_config import shown
+from bigchem.base.json_kinds import Kind, WrongError, number, whole
+from bigchem.model.presets import FEED_FORWARD, Shape
+
+SERVED = "T5, T5 v1.1, Flan-T5, MolT5, UL2 and mT5 are read"
+TYPES: Mapping[str, str] = {"t5": "relu", "mt5": "gated-gelu"}
+"""model_type, and the feed_forward_proj that it stands for where the file gives none."""
+OTHERS = {
+    "umt5": "every layer has a relative-position bias of its own",
+    "t5gemma": "its layers are Gemma's",
+    "t5gemma2": "its layers are Gemma's",
+    "longt5": "its attention is local",
+    "switch_transformers": "its layers are mixtures of experts",
+}
+"""Why a kin of T5 is not read."""
+
+SIZES: Mapping[str, Kind] = {
+    "vocab_size": whole(3, 1 << 24),
+    "d_model": whole(1, 1 << 17),
+    "d_kv": whole(1, 1 << 14),
+    "d_ff": whole(1, 1 << 20),
+    "num_layers": whole(1, 1024),
+    "num_heads": whole(1, 4096),
+}
+OPTIONAL: Mapping[str, Kind] = {
+    "num_decoder_layers": whole(1, 1024),
+    "relative_attention_num_buckets": whole(4, 1 << 16),
+    "relative_attention_max_distance": whole(2, 1 << 24),
+    "layer_norm_epsilon": number(0.0, 1.0),
+}
+OTHER_NAMES = {
+    "hidden_size": "d_model",
+    "head_dim": "d_kv",
+    "num_hidden_layers": "num_layers",
+    "num_attention_heads": "num_heads",
+}
+_IDS = "bigchem's tokenizers and decoders have"
+FIXED: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "pad_token_id": ((0,), f"{_IDS} pad 0"),
+    "eos_token_id": ((1, [1]), f"{_IDS} the end token 1"),
+    "decoder_start_token_id": ((0,), f"{_IDS} 0 as the first input token"),
+    "is_encoder_decoder": ((True,), "the whole of an encoder and a decoder is read"),
+    "is_decoder": ((False,), "the whole of an encoder and a decoder is read"),
+    "pruned_heads": (({},), "all heads are computed"),
+    "chunk_size_feed_forward": ((0,), "feed-forward layers are computed whole"),
+    "quantization_config": ((), "weights are read as fp32: save the model without quantization"),
+    "forced_bos_token_id": ((), "no token is forced"),
+    "forced_eos_token_id": ((), "no token is forced"),
+}
+"""Fields that have these values or null, or stand for another function; and why."""
+
+
+def from_hf_config(config: Mapping[str, Any], where: str | None = None) -> Shape:
+    """The shape that a T5's config.json describes; keys left out have transformers' defaults.
+
+    UserError with every field that is wrong, or whose value is another function than bigchem's.
+    """
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind not in TYPES:
+        why = OTHERS.get(kind, "not one of T5's") if isinstance(kind, str) else "not one of T5's"
+        raise UserError(f"model_type is {shown(kind)}, not 't5' or 'mt5': {why}", where, SERVED)
+    mistakes: list[str] = []
+    missing = [name for name in SIZES if config.get(name) is None]
+    if missing:
+        mistakes.append(f"{', '.join(missing)}: missing")
+    sizes = _sizes(config, mistakes)
+    feed_forward = _feed_forward(config, kind, mistakes)
+    scaled = _scaled(config, kind, mistakes)
+    for name, (allowed, why) in FIXED.items():
+        value = config.get(name)
+        if value is not None and not any(type(value) is type(one) and value == one for one in allowed):
+            mistakes.append(f"{name} is {shown(value)}: {why}")
+    if mistakes:
+        raise UserError("; ".join(mistakes), where, f"use the checkpoint's own config.json; {SERVED}")
+    gated, activation = FEED_FORWARD[feed_forward]
+    layers = {"num_decoder_layers": sizes["num_layers"]}
+    return Shape(**{**layers, **sizes}, gated=gated, activation=activation, tied=scaled)
+
+
+def read_shape(folder: Path) -> Shape:
+    """The shape of a Hugging Face folder's model; UserError if it holds no T5's config.json, or generates from other
+    ids than ours."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise UserError("no config.json", str(folder), "give a folder written by save_pretrained")
+    shape = from_hf_config(json_config.read(file, '{"model_type": "t5", "d_model": 512, ...}'), str(file))
+    generation = folder / "generation_config.json"
+    if generation.is_file():
+        _check_generation(generation)
+    return shape
+
+
+def _check_generation(file: Path) -> None:
+    table = json_config.read(file, '{"decoder_start_token_id": 0}')
+    for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id", "forced_bos_token_id"):
+        allowed, why = FIXED[name]
+        value = table.get(name)
+        if value is not None and not any(type(value) is type(one) and value == one for one in allowed):
+            raise UserError(f"{name} is {shown(value)}: {why}", str(file), "use a checkpoint with T5's ids")
+
+
+def _sizes(config: Mapping[str, Any], mistakes: list[str]) -> dict[str, Any]:
+    sizes: dict[str, Any] = {}
+    for name, kind in {**SIZES, **OPTIONAL}.items():
+        if config.get(name) is not None:
+            _add(sizes, name, config[name], kind, mistakes)
+    for name, ours in OTHER_NAMES.items():
+        if name in config and ours in sizes and config[name] != sizes[ours]:
+            mistakes.append(f"{name} is {shown(config[name])}, but {ours} is {sizes[ours]}")
+    buckets = sizes.get("relative_attention_num_buckets", 32)
+    if sizes.get("relative_attention_max_distance", 128) <= buckets // 2:
+        mistakes.append(f"relative_attention_max_distance: more than half of the {buckets} buckets")
+    return sizes
+
+
+def _add(sizes: dict[str, Any], name: str, value: Any, kind: Kind, mistakes: list[str]) -> None:
+    try:
+        sizes[name] = kind(value)
+    except WrongError as error:
+        mistakes.append(f"{name} is {shown(value)}: it {error}")
+
+
+def _feed_forward(config: Mapping[str, Any], model_type: str, mistakes: list[str]) -> str:
+    name = config.get("feed_forward_proj")
+    name = TYPES[model_type] if name is None else name
+    if not isinstance(name, str) or name not in FEED_FORWARD:
+        mistakes.append(f"feed_forward_proj is {shown(name)}: known: {', '.join(FEED_FORWARD)}")
+        return "relu"
+    gated, activation = FEED_FORWARD[name]
+    for key, implied in (("is_gated_act", gated), ("dense_act_fn", activation)):
+        if config.get(key) is not None and config[key] != implied:
+            found = f"{key} is {shown(config[key])}: expected {shown(implied)}"
+            mistakes.append(f"feed_forward_proj is {shown(name)}, but {found}")
+    return name
+
+
+def _scaled(config: Mapping[str, Any], model_type: str, mistakes: list[str]) -> bool:
+    """Whether the decoder's output is scaled by d_model ** -0.5, as where the projection is the embedding.
+
+    transformers 5 writes tie_word_embeddings = true for every T5, and keeps the truth in scale_decoder_outputs; an mT5
+    is never scaled.
+    """
+    stated = {name: config.get(name) for name in ("scale_decoder_outputs", "tie_word_embeddings")}
+    for name, value in stated.items():
+        if value is not None and not isinstance(value, bool):
+            mistakes.append(f"{name} is {shown(value)}: should be true or false")
+    if model_type == "mt5":
+        return False
+    scale = stated["scale_decoder_outputs"]
+    return (stated["tie_word_embeddings"] if scale is None else scale) is not False

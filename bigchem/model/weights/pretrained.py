@@ -1,0 +1,138 @@
+"""Weights of a Hugging Face T5 into our model, and ours into a folder that transformers loads."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from bigchem.base import atomic
+from bigchem.base.errors import UserError
+from bigchem.model.presets import Shape, to_hf_config, write_configs
+from bigchem.model.t5 import PackedT5
+from bigchem.model.weights import hub
+from bigchem.model.weights.files import (
+    COPIES,
+    HEAD,
+    UNUSED,
+    check_weights,
+    refuse_other_shapes,
+    require_file,
+    weight_files,
+    without_copies,
+)
+from bigchem.model.weights.hf_config import read_shape
+from bigchem.tasks import TRAINABLE_NAMES
+
+
+def load_pretrained(
+    name: str | Path,
+    dropout: float = 0.1,
+    backends: Mapping[str, str] | None = None,
+    *,
+    checkpoint_activations: bool = False,
+    num_tasks: int = len(TRAINABLE_NAMES),
+) -> PackedT5:
+    """A model with the shape and the weights (as fp32) of a T5, v1.1, Flan, MolT5, UL2 or mT5: a Hugging Face folder,
+    or a name at the hub (google-t5/t5-small), see hub.fetched. A head that is not scaled and not there begins as a copy
+    of the embedding, which transformers 5 ties it to.
+
+    fp32 weights stay in the page cache until they are written to; others are converted one by one. So the peak is one
+    copy. UserError if it cannot be had, is no T5, or if files are missing, damaged or do not fit config.json.
+    """
+    folder = hub.fetched(str(name))
+    shape = read_shape(folder)
+    with torch.device("meta"):
+        model = PackedT5(shape, dropout, backends, checkpoint_activations=checkpoint_activations, num_tasks=num_tasks)
+    weights = {name: tensor.float() for name, tensor in weights_of(folder)}
+    _drop_copies(weights, shape.tied, str(folder))
+    if not shape.tied and "shared.weight" in weights:
+        weights.setdefault(HEAD, weights["shared.weight"].clone())  # as transformers 5 ties what it does not scale
+    refuse_other_shapes({name: tuple(tensor.shape) for name, tensor in weights.items()}, shape, str(folder))
+    model.load_state_dict(weights, assign=True)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    return model
+
+
+def save_pretrained(model: PackedT5, folder: str | Path) -> None:
+    """Writes the model in its dtype as a Hugging Face folder. UserError if something is there already."""
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError("exists already", str(folder), "choose another folder")
+    with atomic.replace_folder(folder) as partial:
+        write_weights(model.state_dict(), to_hf_config(model.shape, model.encoder.dropout.p), partial)
+
+
+def write_weights(weights: Mapping[str, Tensor], hf_config: Mapping[str, Any], folder: Path) -> None:
+    """Writes config.json, generation_config.json and the weights, of one dtype, as safetensors, sharded if large."""
+    from huggingface_hub import save_torch_state_dict
+
+    save_torch_state_dict({name: weight.detach().contiguous() for name, weight in weights.items()}, folder)
+    write_configs(hf_config, str(next(iter(weights.values())).dtype).removeprefix("torch."), folder)
+
+
+def weights_of(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Names and tensors of a folder, file by file, mapped rather than read where the format allows it."""
+    for path in weight_files(folder):
+        with _told(path):
+            yield from _read(path)
+
+
+def check_folder(folder: Path) -> None:
+    """UserError unless config.json is a T5's and the files of weights are there and, as far as they say, hold such a
+    model. Weights are not read."""
+    check_weights(folder, read_shape(folder))
+
+
+def check_pickles(folder: Path, shape: Shape) -> None:
+    """UserError unless the pickles of a folder hold a model of this shape. They are mapped; those of before torch 1.6
+    cannot be, and are not looked at."""
+    paths = weight_files(folder)
+    if all(zipfile.is_zipfile(path) for path in paths):
+        found = {name: tuple(tensor.shape) for path in paths for name, tensor in _read(path)}
+        refuse_other_shapes(without_copies(found, shape), shape, str(folder))
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        with require_file(path):
+            yield
+    except SafetensorError as error:
+        raise UserError(f"cannot read {path.name}: {error}", str(path.parent), "fetch or copy it again") from None
+
+
+def _read(path: Path) -> Iterator[tuple[str, Tensor]]:
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - not a mapping
+                yield key, file.get_tensor(key)
+        return
+    try:
+        # Checkpoints of before torch 1.6 (t5-11b's) are bare pickles, which cannot be mapped.
+        table = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        if not all(isinstance(value, Tensor) for value in table.values()):
+            raise TypeError("it holds more than tensors")
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch raises several kinds for damaged or hostile files
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        raise UserError(f"cannot load safely: {reason}", str(path), "use safetensors, or another source") from None
+    yield from table.items()
+
+
+def _drop_copies(weights: dict[str, Tensor], tied: bool, where: str) -> None:
+    """Removes the names under which checkpoints repeat the shared embedding, and a table that T5 never used."""
+    weights.pop(UNUSED, None)
+    for name in (*COPIES, *((HEAD,) if tied else ())):
+        copy = weights.pop(name, None)
+        weights.setdefault("shared.weight", copy) if copy is not None else None
+        if copy is not None and not torch.equal(copy, weights["shared.weight"]):
+            raise UserError(f"{name} differs from shared.weight", where, "config.json says that they are tied")

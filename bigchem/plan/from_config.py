@@ -1,0 +1,272 @@
+"""From a run configuration, or a model's preset, to a plan: lengths from the data where it can be opened, DeepSpeed's
+configurations that the run can use, and the file that the recommended one is written to. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigchem.base import atomic, json_file, resources, toml
+from bigchem.base.errors import UserError
+from bigchem.base.json_file import RecordError
+from bigchem.base.progress import amount
+from bigchem.config import RunConfig
+from bigchem.data.step_plan import Plan, open_data
+from bigchem.data.text.tokenizer import Tokenizer
+from bigchem.ds_config import completed, ds_config_for
+from bigchem.model import presets
+from bigchem.model.presets import Shape, num_parameters
+from bigchem.model.weights import hf_config, hub
+from bigchem.plan.choices import Choice, Workload
+from bigchem.plan.memory.buffers import REDUCE_BUCKET
+from bigchem.plan.memory.states import checkpoint_bytes
+from bigchem.plan.memory.worst_case import longest_example, setup_of
+from bigchem.plan.speed import gpu_file, hardware
+from bigchem.plan.speed.step_time import Cluster
+
+OFFERED = ("zero0", "zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")
+"""Shipped configurations that are looked at. Not zero3_nvme, whose speed is the disk's: it can be named in the run."""
+BESIDE_ZERO = ("data_types", "communication_data_type", "aio", "timers")
+"""What a written configuration keeps of the one that it is of, beside `zero_optimization`."""
+WRITTEN = {"zero_optimization", *BESIDE_ZERO}
+CONSOLIDATION = 64_000_000
+"""Bytes that consolidating holds beside the largest parameter: pieces, and the logits of the proof. 32 to 39 MB were
+measured (t5-small, -base and -large)."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run to plan. lengths: where they are from, in words. left_out: configurations that the run cannot use, and
+    why. tables: the others, completed, by name. notes: on the run's own, see ds_config.completed."""
+
+    work: Workload
+    config: RunConfig
+    lengths: str
+    left_out: dict[str, str]
+    tables: dict[str, dict[str, Any]]
+    notes: tuple[str, ...] = ()
+
+    def micro_tokens(self, given: Sequence[int], world_size: int) -> list[int]:
+        """Sizes of micro-batches to look at: those given, or half, once, twice and four times the run's own, as far as
+        a step fills them on all ranks. UserError for one that the longest example does not fit in, or that a run would
+        refuse."""
+        longest, data = int(self.work.longest.sum()), self.config.data
+        for tokens in given:
+            if tokens < longest:
+                raise UserError(f"{tokens:,} tokens do not hold the longest example of {longest:,}", "--micro-tokens")
+            if tokens > data.global_tokens:
+                what = f"{tokens:,} tokens are more than a step's {data.global_tokens:,}"
+                raise UserError(what, "--micro-tokens", f"--set data.global_tokens={tokens} plans for larger steps")
+        if given:
+            return sorted(set(given))
+        most = max(data.micro_tokens, data.global_tokens // world_size)
+        sizes = {data.micro_tokens * times // 2 for times in (1, 2, 4, 8)}
+        return sorted(size for size in sizes if longest <= size <= most)
+
+
+def planned(name: str, overrides: Sequence[str], world_size: int) -> Planned:
+    """The run `name`: of a preset or of a Hugging Face folder (with the defaults of every field), a shipped
+    configuration, or a TOML file."""
+    model = _model(name)
+    if model is not None:
+        config = toml.validate(RunConfig, _table(model, overrides), "--set")
+    else:
+        config = toml.load(RunConfig, resources.find("recipes", name, ".toml", also=presets.PRESETS), tuple(overrides))
+    shape, longest, typical, lengths = _lengths(config, model is not None)
+    tables: dict[str, dict[str, Any]] = {}
+    left_out: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+    for ds_config in dict.fromkeys((*OFFERED, config.train.ds_config)):
+        train = config.train.model_copy(update={"ds_config": ds_config})
+        try:
+            made = completed(config.model_copy(update={"train": train}), world_size)
+        except UserError as error:
+            if ds_config not in OFFERED:
+                raise
+            left_out[ds_config] = error.what
+            continue
+        tables[ds_config] = made.table
+        notes = made.notes if ds_config == config.train.ds_config else notes
+    setup = setup_of(config, {}, world_size, "cuda")
+    work = Workload(shape, setup, longest, typical, config.data.global_tokens)
+    return Planned(work, config, lengths, left_out, tables, notes)
+
+
+def _model(name: str) -> dict[str, str] | None:
+    """The [model] section of a name that stands for a model alone; None for one of a run configuration."""
+    if name in presets.PRESETS:
+        return {"preset": name}
+    path = Path(name)
+    folder = path.parent if path.name == "config.json" else path
+    is_shipped = (resources.folder("recipes") / f"{name}.toml").is_file()
+    return {"init_from": str(folder)} if folder.is_dir() and not is_shipped else None
+
+
+def _table(model: dict[str, str], overrides: Sequence[str]) -> dict[str, Any]:
+    table: dict[str, Any] = {"name": "planned", "model": model}
+    for override in overrides:
+        toml.apply_override(table, override)
+    return table
+
+
+def _lengths(config: RunConfig, model_alone: bool) -> tuple[Shape, NDArray[np.int64], NDArray[np.int64], str]:
+    """(shape, longest example, examples of a step, where they are from)."""
+    caps = np.array([config.data.max_source_tokens, config.data.max_target_tokens], dtype=np.int64)
+    limits = f"the limits of {caps[0]}+{caps[1]} tokens"
+    if model_alone:
+        return _shape(config, None), caps, caps[None], f"{limits}: a model alone has no data"
+    try:
+        data = open_data(config.data)
+        plan = Plan(data, config.data, config.seed)
+    except (UserError, OSError) as error:
+        why = error.what if isinstance(error, UserError) else error.strerror
+        return _shape(config, None), caps, caps[None], f"{limits}: no data at {config.data.path} ({why})"
+    longest = longest_example(plan)
+    typical = plan.steps.at(0).lengths
+    mean = typical.mean(axis=0)
+    told = f"the data's: longest {longest[0]}+{longest[1]}, mean of a step {mean[0]:.0f}+{mean[1]:.0f}"
+    return _shape(config, Tokenizer.load(data.tokenizer_dir).vocab_size), longest, typical, told
+
+
+def _shape(config: RunConfig, vocab_size: int | None) -> Shape:
+    if config.model.init_from is None:
+        return presets.shape(config.model.preset, vocab_size)
+    folder = hub.known(config.model.init_from)
+    if folder is None:
+        where, hint = (
+            "model.init_from",
+            "bigchem submit fetches it; or plan with a preset of its size",
+        )
+        raise UserError(f"the shape of {config.model.init_from} is known once it is fetched", where, hint)
+    return hf_config.read_shape(folder)
+
+
+def cluster(gpu: str, gpus: int, nodes: int, between: str | None) -> Cluster:
+    """Nodes of GPUs. gpu: a known one's name, or a TOML file (plan/speed/gpu_file.py). between: for more than one
+    node, as the user says it. UserError for what is unknown, missing or of no use."""
+    own = None
+    if gpu.endswith(".toml"):
+        kind, own = gpu_file.load(Path(gpu))
+    else:
+        kind = hardware.gpu(gpu)
+    if nodes == 1:
+        if between is not None:
+            raise UserError("--interconnect is between nodes, and there is one", "--nodes")
+        return Cluster(kind, gpus)
+    if between is None and own is None:
+        raise UserError("how fast are nodes joined?", "--interconnect", f"known: {', '.join(hardware.INTERCONNECTS)}")
+    if between is not None:
+        own = hardware.interconnect(between, kind, gpus)
+    return Cluster(kind, gpus, nodes, own or 0.0)
+
+
+def storage(shape: Shape, choice: Choice) -> dict[str, int]:
+    """Bytes on disk and in host memory that a run's checkpoints bring: one checkpoint; what a rank holds at a time
+    while it converts one to another world size (a parameter's fp32 states); the consolidated model in fp32, and what
+    consolidating holds at a time, whatever the size of its files, beside the interpreter and its libraries (0.5 GB)."""
+    largest = 4 * max(shape.vocab_size, shape.d_ff) * shape.d_model
+    model = 4 * num_parameters(shape)
+    return {
+        "checkpoint": checkpoint_bytes(shape, choice.setup),
+        "conversion_scratch_per_rank": 3 * largest,
+        "consolidated": model,
+        "consolidation_scratch": largest + CONSOLIDATION,
+    }
+
+
+def fitted(zero: dict[str, object], shape: Shape) -> dict[str, object]:
+    """The table with buckets no larger than the model: DeepSpeed allocates them whole. Even, as it wants them."""
+    most = num_parameters(shape) + num_parameters(shape) % 2
+    smaller = {}
+    for name in ("reduce_bucket_size", "allgather_bucket_size"):
+        size = zero.get(name, REDUCE_BUCKET)
+        if zero.get("stage") and isinstance(size, (int, float)) and size > most:
+            smaller[name] = most
+    return {**zero, **smaller}
+
+
+def write(choice: Choice, planned: Planned, path: Path) -> str:
+    """Writes a choice's DeepSpeed configuration, checked as every run's is, and says what to set in the run's.
+
+    UserError for a file that is there and is no such configuration.
+    """
+    _refuse_another(path)
+    zero = fitted(dict(choice.setup.zero), planned.work.shape)
+    table = planned.tables[choice.ds_config]
+    text = json.dumps({"zero_optimization": zero, **_beside_zero(table, planned.config)}, indent=2) + "\n"
+    with tempfile.TemporaryDirectory() as folder:
+        tried = Path(folder) / path.name
+        tried.write_text(text, encoding="utf-8")
+        train = planned.config.train.model_copy(update={"ds_config": str(tried)})
+        ds_config_for(planned.config.model_copy(update={"train": train}), choice.setup.world_size)
+    atomic.write_atomically(path, text)
+    cut = "".join(
+        f"\n{name} is {value:,}, not {choice.setup.zero.get(name, REDUCE_BUCKET):,}: the model is no larger"
+        for name, value in zero.items()
+        if value != choice.setup.zero.get(name)
+    )
+    sets = (
+        f"train.ds_config={path}",
+        f"data.micro_tokens={choice.micro_tokens}",
+        f"train.checkpoint_activations={'true' if choice.setup.checkpoint_activations else 'false'}",
+    )
+    return f"wrote {path}; in the run: {' '.join(f'--set {one}' for one in sets)}{cut}"
+
+
+def _beside_zero(table: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """What a completed configuration says besides, but for what every run's says."""
+    found = {name: table[name] for name in BESIDE_ZERO if table.get(name)}
+    if config.train.precision == "bf16" and found.get("data_types") == {"grad_accum_dtype": "fp32"}:
+        del found["data_types"]
+    return found
+
+
+def _refuse_another(path: Path) -> None:
+    """UserError where writing would destroy something, or no run could name the file."""
+    if path.suffix != ".json":
+        raise UserError("a DeepSpeed configuration is a .json", str(path), f"--write {path.with_suffix('.json')}")
+    if not path.parent.is_dir():
+        raise UserError("no such folder", str(path.parent), "make it first")
+    if path.exists():
+        try:
+            there = json_file.load(path)
+        except (OSError, RecordError):
+            there = None
+        if not isinstance(there, dict) or not {"zero_optimization"} <= there.keys() <= WRITTEN:
+            raise UserError("is there, and was not written here", str(path), "choose another name")
+
+
+def facts(planned: Planned, choice: Choice) -> dict[str, Any]:
+    """What is the same in all rows: model, lengths, step, storage."""
+    shape, data = planned.work.shape, planned.config.data
+    return {
+        "model": planned.config.model.init_from or planned.config.model.preset,
+        "parameters": num_parameters(shape),
+        "precision": planned.config.train.precision,
+        "optimizer": planned.config.optimizer.kind,
+        "lengths": planned.lengths,
+        "global_tokens": data.global_tokens,
+        "storage_bytes": storage(shape, choice),
+        "left_out": planned.left_out,
+        "notes": list(planned.notes),
+    }
+
+
+def summary(found: dict[str, Any]) -> str:
+    """The same in three lines."""
+    stored = found["storage_bytes"]
+    return (
+        f"{found['model']}: {found['parameters']:,} parameters, {found['precision']}, {found['optimizer']}; "
+        f"steps of {found['global_tokens']:,} tokens\n"
+        f"lengths: {found['lengths']}\n"
+        f"a checkpoint: {amount(stored['checkpoint'])}; converting it to other ranks: "
+        f"{amount(stored['conversion_scratch_per_rank'])} a rank; consolidated: {amount(stored['consolidated'])}, with "
+        f"{amount(stored['consolidation_scratch'])} of memory beside the interpreter's"
+    )

@@ -1,0 +1,152 @@
+"""Bytes that training takes on one rank, from shapes alone: what there is at each moment of a step, and its peak. Pure.
+
+States are those that DeepSpeed 0.19 allocates, to the byte (states.py); buffers follow its code (buffers.py),
+activations what autograd keeps (activations.py). `Memory.total` is what torch's allocator hands out at the peak; what a
+GPU needs besides, its context and what fragmentation wastes, is added by `footprint`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bigchem.model.presets import Shape
+from bigchem.plan.memory import buffers
+from bigchem.plan.memory.activations import activations, head_gradient, logits, workspaces
+from bigchem.plan.memory.setup import MemorySetup
+from bigchem.plan.memory.states import States, pieces, states
+
+CONTEXT = 1_000_000_000
+"""Bytes of a GPU that no allocator of torch hands out: the driver's context with its loaded kernels (some 0.5 GB on
+A100 and H100), NCCL's channels. An assumption: nvidia-smi less torch.cuda.memory_reserved() gives it on a machine."""
+FRAGMENTATION = 0.05
+"""Share of what is handed out that is reserved on top, between blocks. An assumption; micro-batches differ in every
+step, and none of their blocks fits exactly into another's. torch's expandable_segments lower it."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one rank, on the device but for `host`.
+
+    device, host: states where they are kept. rounding: host memory lost because torch rounds what it pins up to a power
+    of two (pytorch issue 150517). buffers: of ZeRO-3, all the time. workspaces: of libraries, all the time.
+    activations: what autograd keeps. logits: beside them when the loss is computed. head: beside them as the backward
+    pass begins. temporary: in the backward pass of the widest layer, with the gradient of tied embeddings. buckets: of
+    gradients, in the backward pass. step: at the optimizer's step alone.
+    """
+
+    device: States
+    host: States
+    rounding: int
+    buffers: int
+    workspaces: int
+    activations: int
+    logits: int
+    head: int
+    temporary: int
+    buckets: int
+    step: int
+
+    @property
+    def constant(self) -> dict[str, int]:
+        """Bytes on the device that are there at every moment, by item."""
+        return {**self.device._asdict(), "ZeRO-3 buffers": self.buffers, "workspaces": self.workspaces}
+
+    @property
+    def moments(self) -> dict[str, dict[str, int]]:
+        """Bytes on the device besides, by moment and item."""
+        kept = {"activations": self.activations}
+        return {
+            "loss": {**kept, "logits": self.logits},
+            "start of the backward pass": {**kept, "gradient of the head": self.head},
+            "backward pass": {**kept, "a layer's backward pass": self.temporary, "buckets": self.buckets},
+            "optimizer's step": {"the step's copies": self.step},
+        }
+
+    @property
+    def moment(self) -> str:
+        """The moment of the peak."""
+        return max(self.moments, key=lambda name: sum(self.moments[name].values()))
+
+    @property
+    def items(self) -> dict[str, int]:
+        """Bytes on the device at the peak, by item, the largest first."""
+        found = {**self.constant, **self.moments[self.moment]}
+        return dict(sorted(((k, v) for k, v in found.items() if v), key=lambda item: -item[1]))
+
+    @property
+    def batch(self) -> int:
+        """Bytes on the device that come and go within a step, at the peak."""
+        return sum(self.moments[self.moment].values())
+
+    @property
+    def total(self) -> int:
+        """Bytes on the device at the peak."""
+        return sum(self.constant.values()) + self.batch
+
+    @property
+    def footprint(self) -> int:
+        """The same with the assumed context and fragmentation."""
+        return int((1 + FRAGMENTATION) * self.total) + CONTEXT
+
+    @property
+    def growth(self) -> int:
+        """Bytes by which a process on the CPU grows in its first step, which does not yet make offloaded moments:
+        weights and masters are there before it."""
+        made = self.device.gradients + self.device.moments + self.host.gradients
+        return made + self.buffers + self.batch
+
+    @property
+    def on_host(self) -> int:
+        """Bytes in host memory."""
+        return sum(self.host) + self.rounding
+
+
+def memory(shape: Shape, setup: MemorySetup, source_lengths: ArrayLike, target_lengths: ArrayLike) -> Memory:
+    """What one rank holds while it computes a micro-batch of examples of these lengths in tokens."""
+    source = np.asarray(source_lengths, dtype=np.int64)
+    target = np.asarray(target_lengths, dtype=np.int64)
+    kept, temporary = activations(shape, setup, source, target)
+    device, host = states(shape, setup)
+    tied = setup.element * shape.vocab_size * shape.d_model if shape.tied else 0
+    return Memory(
+        device=device,
+        host=in_memory(host, shape, setup),
+        rounding=_rounding(host, setup),
+        buffers=buffers.resident(shape, setup),
+        workspaces=workspaces(setup),
+        activations=kept,
+        logits=logits(shape, setup, int(target.sum())),
+        head=head_gradient(shape, setup),
+        temporary=temporary + tied,
+        buckets=buffers.backward(shape, setup),
+        step=buffers.step(shape, setup),
+    )
+
+
+def in_memory(host: States, shape: Shape, setup: MemorySetup) -> States:
+    """What host memory holds of the states that are kept off the device. On NVMe: the buffers that they are swapped
+    through, as many as the configuration says, of the largest group's pieces; gradients stay in memory."""
+    if setup.offload("optimizer") == "nvme":
+        table = setup.zero["offload_optimizer"]
+        count = int(table.get("buffer_count", 4)) if isinstance(table, dict) else 4
+        largest = 4 * max(pieces(shape, setup))
+        host = host._replace(masters=0, moments=0, staging=host.staging + count * largest)
+    if setup.offload("param") == "nvme":
+        table = setup.zero["offload_param"]
+        fields = table if isinstance(table, dict) else {}
+        swapped = int(fields.get("buffer_count", 5)) * int(fields.get("buffer_size", 100_000_000))
+        host = host._replace(weights=0, staging=host.staging + setup.element * swapped)
+    return host
+
+
+def _rounding(host: States, setup: MemorySetup) -> int:
+    """Bytes by which pinned tensors, taken for one each of weights, gradients, masters and staging, are too large."""
+    pinned = []
+    if setup.device == "cuda" and setup.pinned("optimizer"):
+        pinned += [host.gradients, *(() if setup.stage == 3 else (host.masters, host.staging))]
+    if setup.device == "cuda" and setup.pinned("param"):
+        pinned.append(host.weights)
+    return sum((1 << (size - 1).bit_length()) - size for size in pinned if size)

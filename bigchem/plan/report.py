@@ -1,0 +1,131 @@
+"""What bigchem plan shows of a plan: its rows, the recommended one, what a run of it takes. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bigchem.base.errors import UserError
+from bigchem.base.progress import amount, tables
+from bigchem.plan import from_config, suggestion, table
+from bigchem.plan.choices import Choice, Room, choices, reason, recommended
+from bigchem.plan.from_config import Planned
+from bigchem.plan.memory.peak import CONTEXT, FRAGMENTATION
+from bigchem.plan.speed import cost, hardware
+from bigchem.plan.speed.step_time import Assumptions, Cluster
+from bigchem.plan.suggestion import Suggestion
+
+ON_TOP = f"{amount(CONTEXT)} of context and NCCL, {100 * FRAGMENTATION:.0f} % of fragmentation"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A plan of a run of `steps` optimizer steps on a cluster. found: all rows. best: the recommended one, if any fits.
+    gpu: the cluster's GPU as the user names it."""
+
+    planned: Planned
+    cluster: Cluster
+    room: Room
+    assumed: Assumptions
+    steps: int
+    found: list[Choice]
+    best: Choice | None
+    gpu: str
+
+    @property
+    def why(self) -> str:
+        """Why the recommended row is, or what comes nearest where nothing fits."""
+        return reason(self.best, self.found, self.room)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows as plain data."""
+        return [
+            table.row(one, cost.cost(one.time, self.cluster, self.steps), recommended=one is self.best)
+            for one in self.found
+        ]
+
+    @property
+    def suggested(self) -> Suggestion | None:
+        """A size of steps for the recommended row."""
+        return None if self.best is None else suggestion.suggestion(self.best, self.planned.work.global_tokens)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is the same in all rows."""
+        return from_config.facts(self.planned, self.best or self.found[0])
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        cluster, suggested = self.cluster, self.suggested
+        return {
+            **self.facts,
+            "gpus": cluster.gpus,
+            "nodes": cluster.nodes,
+            "gpu": cluster.gpu.device_name,
+            "gpu_bytes": self.room.gpu,
+            "steps": self.steps,
+            "assumptions": {"speed": self.assumed.told(), "memory": ON_TOP},
+            "rows": self.rows,
+            "recommended": self.why,
+            "suggested": None if suggested is None else asdict(suggested),
+        }
+
+    def write(self, path: Path) -> str:
+        """Writes the recommended row's DeepSpeed configuration; what to set in the run. UserError where none fits."""
+        if self.best is None:
+            raise UserError(self.why, "--write", "more GPUs, or a smaller model")
+        return from_config.write(self.best, self.planned, path)
+
+    def show(self, *, as_json: bool) -> None:
+        """Prints the table and the lines below it, or all of it as JSON."""
+        if as_json:
+            print(json.dumps(self.as_json(), indent=1))
+            return
+        tables().print(table.table(self.rows))
+        facts, cluster, kind = self.facts, self.cluster, self.cluster.gpu
+        for name, why in facts["left_out"].items():
+            print(f"left out: {name}: {why}")
+        for note in facts["notes"]:
+            print(f"{self.planned.config.train.ds_config}: {note}")
+        print(f"{'recommended: ' if self.best else ''}{self.why}")
+        if self.best is not None and self.suggested is not None:
+            print(f"suggested: {suggestion.summary(self.suggested)}")
+            print(f"the run: {cost.summary(cost.cost(self.best.time, cluster, self.steps), kind.watts)}")
+        print(from_config.summary(facts))
+        nodes = f"{cluster.nodes} node{'s' if cluster.nodes > 1 else ''}"
+        print(f"{cluster.gpus} x {kind.device_name} a node, {nodes}; GPU: with {ON_TOP} (assumed)")
+        print(f"tokens/s: an estimate, not measured: {self.assumed.told()}")
+        if abs(self.room.gpu - kind.memory) > 0.1 * kind.memory:
+            others = " | ".join(hardware.GPUS)
+            print(f"the speed is that of {self.gpu}, which has {amount(kind.memory)}: --gpu {others}")
+
+
+def report(
+    planned: Planned,
+    sizes: Sequence[int],
+    cluster: Cluster,
+    room: Room,
+    assumed: Assumptions,
+    steps: int,
+    gpu: str,
+) -> Report:
+    """Looks at every combination. UserError for a GPU that cannot compute in the run's precision."""
+    precision = planned.config.train.precision
+    if not cluster.gpu.peak(precision):
+        what = f"{gpu} has no known peak in {precision}"
+        raise UserError(what, "train.precision", "--set train.precision=fp32")
+    found = choices(planned.work, planned.tables, sizes, cluster, room, assumed)
+    return Report(planned, cluster, room, assumed, steps, found, recommended(found, room), gpu)
+
+
+def steps_of(planned: Planned, steps: int | None, tokens: int | None) -> int:
+    """Optimizer steps of the run: as many as are asked for, or as read so many real tokens; else the run's own."""
+    if steps is not None and tokens is not None:
+        raise UserError("the length of the run is given twice", "--steps, --tokens", "leave one of the two")
+    if tokens is not None:
+        return cost.steps_for(tokens, planned.work.global_tokens)
+    return steps or planned.config.train.steps

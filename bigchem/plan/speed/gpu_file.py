@@ -1,0 +1,55 @@
+"""A GPU that hardware.py does not list, from a small TOML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from bigchem.base import toml
+from bigchem.plan.speed.hardware import Gpu
+
+Amount = Annotated[float, Field(gt=0)]
+
+
+class GpuFile(toml.Section):
+    """A GPU's data sheet, in units of 10^9 and 10^12."""
+
+    name: str
+    """What tables and lines call it."""
+    memory_gb: Amount
+    """Its memory (10^9 bytes)."""
+    memory_gb_per_s: Amount
+    """How fast it reads its memory (10^9 bytes per second)."""
+    tflops_fp32: Amount
+    """Dense 10^12 operations per second in fp32."""
+    tflops_bf16: Amount | None = None
+    """The same in bf16; None: it has no units for it."""
+    tflops_fp16: Amount | None = None
+    """The same in fp16; None: as in bf16."""
+    link_gb_per_s: Amount
+    """What it sends to other GPUs of its node, one way (10^9 bytes per second)."""
+    pcie_gb_per_s: Amount = 32.0
+    """To the host, one way, which matters for offload. The default is PCIe 4.0."""
+    between_gb_per_s: Amount | None = None
+    """What a node sends to others (10^9 bytes per second), where --interconnect does not say so."""
+    watts: Amount | None = None
+    """The most that it draws (TDP); None: no energy is estimated."""
+
+
+def load(path: Path) -> tuple[Gpu, float | None]:
+    """The GPU, and bytes per second that a node sends to others where the file says so. UserError for a field that is
+    missing, unknown or wrong."""
+    read = toml.load(GpuFile, path)
+    peaks = {"fp32": read.tflops_fp32, "bf16": read.tflops_bf16, "fp16": read.tflops_fp16 or read.tflops_bf16}
+    found = Gpu(
+        device_name=read.name,
+        memory=1e9 * read.memory_gb,
+        memory_bandwidth=1e9 * read.memory_gb_per_s,
+        link=1e9 * read.link_gb_per_s,
+        pcie=1e9 * read.pcie_gb_per_s,
+        watts=read.watts,
+        peaks={precision: 1e12 * peak for precision, peak in peaks.items() if peak},
+    )
+    return found, None if read.between_gb_per_s is None else 1e9 * read.between_gb_per_s

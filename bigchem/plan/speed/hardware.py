@@ -1,0 +1,98 @@
+"""GPUs and the links between them: memory, bandwidths, and how a person names them. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bigchem.base.errors import UserError, unknown
+from bigchem.model.flops import peak_flops
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU by its data sheet.
+
+    device_name: as torch gives it, by which model/flops.py knows its peak. memory: bytes. memory_bandwidth: bytes per
+    second. link: bytes per second that it sends to others of its node, NVLink's half of the two-way figure, or PCIe's.
+    pcie: to the host, one way. watts: what it may draw at most (TDP); None: not known. peaks: dense operations per
+    second by precision, of a GPU that model/flops.py does not know.
+    """
+
+    device_name: str
+    memory: float
+    memory_bandwidth: float
+    link: float
+    pcie: float
+    watts: float | None = None
+    peaks: Mapping[str, float] | None = None
+
+    def peak(self, precision: str) -> float:
+        """Dense operations per second; 0 where it is not known. fp32: on the tensor cores (tf32) is not assumed."""
+        if self.peaks is not None:
+            return self.peaks.get(precision, 0.0)
+        return peak_flops(self.device_name, precision) or 0.0
+
+
+_GEN3, _GEN4, _GEN5 = 16e9, 32e9, 64e9
+"""PCIe 3.0, 4.0 and 5.0 x16, one way."""
+
+GPUS = {
+    "v100-16": Gpu("Tesla V100-SXM2-16GB", 16e9, 900e9, 150e9, _GEN3, 300),
+    "v100-32": Gpu("Tesla V100-SXM2-32GB", 32e9, 900e9, 150e9, _GEN3, 300),
+    "a100-40": Gpu("NVIDIA A100-SXM4-40GB", 40e9, 1555e9, 300e9, _GEN4, 400),
+    "a100-80": Gpu("NVIDIA A100-SXM4-80GB", 80e9, 2039e9, 300e9, _GEN4, 400),
+    "a10": Gpu("NVIDIA A10", 24e9, 600e9, _GEN4, _GEN4, 150),
+    "a6000": Gpu("NVIDIA RTX A6000", 48e9, 768e9, _GEN4, _GEN4, 300),
+    "l40s": Gpu("NVIDIA L40S", 48e9, 864e9, _GEN4, _GEN4, 350),
+    "h100": Gpu("NVIDIA H100 80GB HBM3", 80e9, 3350e9, 450e9, _GEN5, 700),
+    "h100-pcie": Gpu("NVIDIA H100 PCIe", 80e9, 2000e9, _GEN5, _GEN5, 350),
+    "h200": Gpu("NVIDIA H200", 141e9, 4800e9, 450e9, _GEN5, 700),
+    "b200": Gpu("NVIDIA B200", 180e9, 7700e9, 900e9, _GEN5, 1000),
+    "mi300x": Gpu("AMD Instinct MI300X", 192e9, 5300e9, 448e9, _GEN5, 750),
+    "rtx4090": Gpu("NVIDIA GeForce RTX 4090", 24e9, 1008e9, _GEN4, _GEN4, 450),
+}
+"""NVIDIA's data sheets: V100 (SXM2; NVLink 300 GB/s both ways), A100 (SXM; 600 GB/s), A10, RTX A6000 (its NVLink bridge
+joins two only, so PCIe), L40S, H100 (SXM: 900 GB/s; PCIe), H200, DGX B200 (an eighth of 1,440 GB and of 62 TB/s; NVLink
+1.8 TB/s); Ada white paper (RTX 4090). AMD's data sheet of the MI300X: seven Infinity Fabric links of 128 GB/s both
+ways. watts: "max TDP" or "max power consumption" of the same sheets. Peaks: model/flops.py."""
+
+INTERCONNECTS = {
+    "ib-hdr": 25e9,
+    "ib-hdr-x8": 200e9,
+    "ib-ndr": 50e9,
+    "ib-ndr-x8": 400e9,
+    "ethernet-10": 1.25e9,
+    "ethernet-25": 3.125e9,
+    "ethernet-100": 12.5e9,
+}
+"""Bytes per second that a node sends to others: line rates. InfiniBand HDR 200 Gbit/s and NDR 400 Gbit/s a port; x8: a
+port a GPU, as in DGX A100 and DGX H100."""
+
+
+def interconnect(given: str, gpu: Gpu, gpus: int) -> float:
+    """Bytes per second between nodes: a name of INTERCONNECTS, nvlink (nodes joined by NVLink switches), or GB/s."""
+    if given == "nvlink":
+        return gpu.link * gpus
+    if re.fullmatch(r"\d+(\.\d+)?", given) and float(given) > 0:
+        return float(given) * 1e9
+    if given not in INTERCONNECTS:
+        unknown("interconnect", given, [*INTERCONNECTS, "nvlink", "a number of GB/s"], "--interconnect")
+    return INTERCONNECTS[given]
+
+
+def read_bytes(text: str, where: str) -> float:
+    """80GB, 79.1GiB or 80 (GB): bytes. UserError for anything else."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(GB|GiB|TB|TiB|)\s*", text, re.IGNORECASE)
+    if found is None or float(found[1]) == 0:
+        raise UserError(f"cannot read '{text}'", where, "write 80GB (10^9 bytes) or 79.1GiB (2^30 bytes)")
+    units = {"": 1e9, "gb": 1e9, "gib": 2.0**30, "tb": 1e12, "tib": 2.0**40}
+    return float(found[1]) * units[found[2].lower()]
+
+
+def gpu(name: str) -> Gpu:
+    """A GPU by its name in GPUS; UserError for another."""
+    if name not in GPUS:
+        unknown("GPU", name, [*GPUS, "a .toml file"], "--gpu")
+    return GPUS[name]

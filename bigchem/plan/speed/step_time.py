@@ -1,0 +1,142 @@
+"""An estimate of a step's time on GPUs, from operations, bytes and stated assumptions. Pure.
+
+Nothing here was measured on a GPU. It is for comparing configurations and for orders of magnitude: `Assumptions` can be
+replaced by what a cluster shows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigchem.data.order.steps import HEADROOM, accumulation
+from bigchem.model.flops import training_flops
+from bigchem.model.presets import Shape
+from bigchem.plan.memory.setup import MemorySetup
+from bigchem.plan.memory.states import hpz_piece, pieces
+from bigchem.plan.speed.hardware import Gpu
+from bigchem.plan.speed.traffic import Traffic, traffic
+
+KERNELS = 80, 120
+"""Kernels of an encoder's and of a decoder's block, forward and backward, counted in model/t5.py: about 6 products and
+20 others a sublayer."""
+ADAM_BYTES = 28
+"""Read and written by AdamW for an element: weight, gradient, two moments in fp32; all but the gradient back."""
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """mfu: share of the peak that products reach, over forward and backward. link, memory: shares of the data sheets'
+    bandwidths. launch: seconds from kernel to kernel, which is what small micro-batches cost. host: bytes per second
+    that a node's processors read and write in AdamW."""
+
+    mfu: float = 0.35
+    link: float = 0.7
+    memory: float = 0.7
+    launch: float = 6e-6
+    host: float = 100e9
+
+    def told(self) -> str:
+        """One line."""
+        return (
+            f"MFU {100 * self.mfu:.0f} %, {100 * self.link:.0f} % of the links' and {100 * self.memory:.0f} % of the "
+            "memory's bandwidth, "
+            f"{1e6 * self.launch:.0f} us a kernel, AdamW on the host at {self.host / 1e9:.0f} GB/s a node"
+        )
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Nodes of `gpus` GPUs each. between: bytes per second that a node sends to others."""
+
+    gpu: Gpu
+    gpus: int = 1
+    nodes: int = 1
+    between: float = 0.0
+
+    @property
+    def world_size(self) -> int:
+        """GPUs in all."""
+        return self.gpus * self.nodes
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of one optimizer step. compute: forward and backward of all micro-batches. exposed: communication that
+    nothing hides. optimizer: its update, with offload the way to the host and back. tokens_per_s: real tokens, all
+    GPUs. between_nodes: bytes that leave a node: NCCL's rings cross its border once each, and together they carry what
+    a GPU sends."""
+
+    micro_batches: int
+    compute: float
+    communication: float
+    exposed: float
+    optimizer: float
+    tokens_per_s: float
+    traffic: Traffic
+    between_nodes: float
+
+    @property
+    def total(self) -> float:
+        """Seconds."""
+        return self.compute + self.exposed + self.optimizer
+
+
+def step_time(
+    shape: Shape,
+    setup: MemorySetup,
+    cluster: Cluster,
+    lengths: NDArray[np.int64],
+    micro_tokens: int,
+    global_tokens: int,
+    assumed: Assumptions,
+) -> StepTime:
+    """Of one step. lengths: [n, 2] of examples like those of a step; their operations a token are taken for all."""
+    count = accumulation(setup.world_size, micro_tokens, global_tokens)
+    tokens = global_tokens * (1 - HEADROOM)
+    operations = training_flops(shape, lengths[:, 0], lengths[:, 1]) * tokens / float(lengths.sum())
+    again = 4 / 3 if setup.checkpoint_activations else 1.0
+    at_peak = again * operations / (setup.world_size * cluster.gpu.peak(setup.precision) * assumed.mfu)
+    kernels = KERNELS[0] * shape.num_layers + KERNELS[1] * shape.num_decoder_layers
+    compute = max(at_peak, count * again * kernels * assumed.launch)
+    sent = traffic(shape, setup, count)
+    rate = assumed.link * (cluster.gpu.link if cluster.nodes == 1 else min(cluster.gpu.link, cluster.between))
+    inside = cluster.gpus % setup.hpz == 0  # hpZ's groups, which are of consecutive ranks, each within a node
+    near = assumed.link * cluster.gpu.link if inside else rate
+    passes = (sent.in_passes - sent.in_group) / rate + sent.in_group / near
+    backward, rest = sent.in_backward / rate, (sent.sent - sent.in_backward - sent.in_passes) / rate
+    communication = passes + backward + rest
+    exposed = rest + _exposed(passes, backward, compute)
+    optimizer = _optimizer(shape, setup, cluster, assumed) + _fetching(shape, setup, cluster, assumed, count, compute)
+    speed = tokens / (compute + exposed + optimizer)
+    leaving = sent.sent - (sent.in_group if inside else 0.0) if cluster.nodes > 1 else 0.0
+    return StepTime(count, compute, communication, exposed, optimizer, speed, sent, leaving)
+
+
+def _exposed(passes: float, backward: float, compute: float) -> float:
+    """Seconds of communication that computing does not hide: what travels in the backward pass is hidden by its two
+    thirds of the time, what is gathered ahead by both passes."""
+    left = max(0.0, backward - compute * 2 / 3)
+    hidden = backward - left
+    return left + max(0.0, passes - (compute - hidden))
+
+
+def _optimizer(shape: Shape, setup: MemorySetup, cluster: Cluster, assumed: Assumptions) -> float:
+    own = sum(pieces(shape, setup))
+    if not setup.offloaded("optimizer"):
+        return ADAM_BYTES * own / (assumed.memory * cluster.gpu.memory_bandwidth)
+    way = (4 + setup.element) * own / (assumed.link * cluster.gpu.pcie)
+    return way + ADAM_BYTES * own * cluster.gpus / assumed.host
+
+
+def _fetching(
+    shape: Shape, setup: MemorySetup, cluster: Cluster, assumed: Assumptions, count: int, compute: float
+) -> float:
+    """Seconds by which fetching offloaded weights, twice a micro-batch, outlasts the computing."""
+    if not setup.offloaded("param"):
+        return 0.0
+    own = hpz_piece(shape, setup) or sum(pieces(shape, setup))
+    fetched = 2 * count * setup.element * own / (assumed.link * cluster.gpu.pcie)
+    return max(0.0, fetched - compute)

@@ -1,0 +1,276 @@
+"""owner.json of a run folder: which job or process has the run. bigchem.launch.runs.owner decides who may become it.
+
+Each attempt writes a record with a token of its own, under a lock. Before rank 0 publishes anything it compares the
+token: a process that was taken for dead, or that another cluster has overtaken, ends instead of writing into the
+other's run.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+from pydantic import Field
+
+from bigchem.base import atomic, json_file
+from bigchem.base.errors import UserError
+from bigchem.base.file_lock import NoLocksError, lock
+from bigchem.base.json_file import Count, Moment, RecordError
+from bigchem.base.printable import printable
+from bigchem.run import state as states
+from bigchem.run.lifecycle import End, State, Writer
+
+FILE = "owner.json"
+LIFE = "owner.alive"
+OLDER = "submission.json"
+JobId = Annotated[str, Field(pattern=r"^\w[\w.+-]*$", max_length=100)]
+"""Of Slurm, or a process's number: nothing that a program of Slurm's would take for an option."""
+_life: dict[Path, IO[bytes]] = {}
+"""Files whose lock this process holds until it gives a run up, or ends."""
+LOOK_S = 2.0
+"""Seconds between two looks of a training run at its owner record."""
+PROBE_S = 2.0
+"""For which a look at that lock may be in its owner's way."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process of one machine, and no other that may get its number.
+
+    boot: id of the machine's present start, which its containers share. namespace: in which pid counts. started: in the
+    kernel's ticks since the boot. Empty and 0 where the system does not say (no /proc).
+    """
+
+    host: str
+    boot: str
+    namespace: str
+    pid: Annotated[int, Field(ge=0, lt=1 << 31)]
+    started: Count
+
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        """A process of this machine, as it is now."""
+        return cls(platform.node(), boot_id(), pid_namespace(), pid, started(pid) or 0)
+
+    @classmethod
+    def here(cls) -> Process:
+        """This process."""
+        return cls.of(os.getpid())
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who has a run.
+
+    executor: slurm, local (submitit's), or here (a person started it; cluster and job may be set all the same). job: of
+    Slurm, or a pid. restart: how often Slurm, or torchrun, had started it before. launch: names what torchrun starts.
+    process: rank 0's, or the local executor's; None until a Slurm job has begun. released: when it gave the run up.
+    evaluation, world_size, code, output: of the submission. round: how often torchrun had started it before, within
+    this start of a job. folder, inode: of the run folder, so that a copy of it is not taken for the run.
+    """
+
+    token: str
+    executor: str
+    job: JobId
+    user: str
+    time: Moment
+    cluster: str | None = None
+    restart: Count = 0
+    launch: str = ""
+    process: Process | None = None
+    released: Moment | None = None
+    evaluation: JobId | None = None
+    world_size: Count | None = None
+    code: str | None = None
+    output: str | None = None
+    round: Count = 0
+    folder: str = ""
+    inode: int = 0
+
+    @property
+    def on_slurm(self) -> bool:
+        """Whether a job of Slurm's has the run, submitted by bigchem or by a person's own sbatch."""
+        return self.executor == "slurm" or self.cluster is not None
+
+    def __str__(self) -> str:
+        if self.on_slurm:
+            return f"job {self.job}" + (f" of cluster {printable(self.cluster)}" if self.cluster else "")
+        host = f" on {printable(self.process.host)}" if self.process else ""
+        return f"process {self.job}{host}"
+
+
+class DisownedError(UserError):
+    """The run is no longer this attempt's."""
+
+
+def read(run_dir: Path) -> Owner | None:
+    """The run's owner; None if it never had one. UserError if the record cannot be read: whoever it is may be
+    training."""
+    file = run_dir / FILE
+    try:
+        table = json_file.load(file)
+    except FileNotFoundError:
+        return _of_older_version(run_dir / OLDER)
+    except RecordError as error:
+        raise _no_record(error, file) from None
+    owner = parsed(table, str(file))
+    return None if owner.folder and _is_copy(run_dir, owner) else owner
+
+
+def parsed(table: Any, where: str) -> Owner:
+    """A record from its JSON, without what a later version may have added. RecordError if it is none."""
+    try:
+        return json_file.as_kind(Owner, table, where)
+    except RecordError as error:
+        raise _no_record(error, where) from None
+
+
+def _no_record(error: RecordError, where: str | Path) -> RecordError:
+    return RecordError(f"not an owner record: {error.what}", str(where), "if nothing trains this run, remove it")
+
+
+def write(run_dir: Path, owner: Owner) -> None:
+    """Replaces the record. Only whoever holds the run's lock does so."""
+    owner = replace(owner, folder=str(run_dir.resolve()), inode=run_dir.stat().st_ino)
+    atomic.write_atomically(run_dir / FILE, json.dumps(asdict(owner), indent=1), make_folder=False)
+
+
+def _is_copy(run_dir: Path, owner: Owner) -> bool:
+    """Whether the record came with a copy of another run folder; one that was moved, or that is mounted elsewhere, is
+    the same folder."""
+    return str(run_dir.resolve()) != owner.folder and run_dir.stat().st_ino != owner.inode
+
+
+def _of_older_version(file: Path) -> Owner | None:
+    """What a version before owner.json recorded: too little to know a process by."""
+    try:
+        table = json_file.load_object(file)
+        older = {"token": "", "executor": table["executor"], "job": str(table["job"]), "user": "?"}
+        return json_file.as_kind(Owner, {**older, "time": table.get("time", 0.0)}, str(file))
+    except (OSError, RecordError, KeyError):
+        return None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An attempt's hold on a run. token: of its record; None for code that no launcher started: then nothing is
+    compared."""
+
+    run_dir: Path
+    token: str | None = None
+
+    def check(self) -> None:
+        """DisownedError if the run has another owner now, or no folder."""
+        if self.token is None:
+            return
+        if not self.run_dir.is_dir():
+            raise DisownedError("the run folder was removed", str(self.run_dir), "nothing is written any more")
+        owner = read(self.run_dir)
+        if owner is None:
+            hint = "nothing is written any more: start it again if that was a mistake"
+            raise DisownedError("the run's owner record was removed", str(self.run_dir / FILE), hint)
+        if owner.token != self.token:
+            since = time.strftime("%d %b %H:%M:%S", time.localtime(owner.time))
+            raise DisownedError(
+                f"the run was taken over by {owner} ({owner.user}, {since})",
+                str(self.run_dir),
+                "bigchem status shows it",
+            )
+
+    def holds(self) -> bool:
+        """Whether the run is still this attempt's; True where that cannot be read just now."""
+        try:
+            self.check()
+        except DisownedError:
+            return False
+        except (OSError, UserError):
+            return True
+        return True
+
+    def move(self, writer: Writer, state: State, **more: Any) -> bool:
+        """As state.move, if the run is still this attempt's."""
+        return self.holds() and states.move(self.run_dir, writer, state, **more)
+
+    def end(self, writer: Writer, how: End, reason: str = "", **more: Any) -> bool:
+        """As state.end, if the run is still this attempt's."""
+        return self.holds() and states.end(self.run_dir, writer, how, reason, **more)
+
+
+class OwnershipWatch:
+    """Looks now and then whether a claim still holds: a file is read, which on a network costs a while."""
+
+    def __init__(self, claim: Claim) -> None:
+        self._claim, self._next, self._lost = claim, 0.0, False
+
+    def lost(self, now: float) -> bool:
+        """Whether the run was seen to be another attempt's. now: a monotonic clock's seconds."""
+        if not self._lost and now >= self._next:
+            self._next = now + LOOK_S
+            self._lost = not self._claim.holds()
+        return self._lost
+
+
+def lock_liveness(run_dir: Path) -> None:
+    """Rank 0 holds a lock for as long as it lives: the kernel gives it back, however the process ends."""
+    unlock_liveness(run_dir)
+    with suppress(OSError, NoLocksError):
+        file = _life[run_dir] = (run_dir / LIFE).open("wb")
+        deadline = time.monotonic() + PROBE_S
+        while not lock(file, wait=False) and time.monotonic() < deadline:  # somebody looks whether it is held
+            time.sleep(0.01)
+
+
+def unlock_liveness(run_dir: Path) -> None:
+    """Gives that lock back."""
+    if run_dir in _life:
+        with _life.pop(run_dir) as file, suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_UN)  # now, even if a child process has inherited the file
+
+
+def liveness_is_locked(run_dir: Path) -> bool | None:
+    """Whether the run's rank 0 holds that lock; None where the file system cannot tell."""
+    try:
+        with (run_dir / LIFE).open("rb") as file:
+            return not lock(file, wait=False, shared=True)
+    except FileNotFoundError:
+        return False
+    except (OSError, NoLocksError):
+        return None
+
+
+def boot_id() -> str:
+    """The kernel's id of this start of the machine."""
+    return _text("/proc/sys/kernel/random/boot_id")
+
+
+def pid_namespace() -> str:
+    """The namespace in which this process's pids count: a container's, or the machine's."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def started(pid: int) -> int | None:
+    """When a process began, in the kernel's ticks since the boot; None if there is no such process, or only what is
+    left of one that its parent has not waited for."""
+    stat = _text(f"/proc/{pid}/stat")
+    try:
+        state, *rest = stat.rsplit(")", 1)[1].split()
+        return None if state in "ZX" else int(rest[18])  # field 22 of proc(5)
+    except (IndexError, ValueError):
+        return None
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,83 @@
+"""Scores by task, metric, regime and size, and the metrics that stand for tasks (PURE)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bigchem.base.errors import UserError
+from bigchem.sweep.analysis.fit import Estimate, over_seeds
+from bigchem.sweep.analysis.records import LOSS, REGIMES, Regime, Score
+from bigchem.tasks import TASK_NAMES, TASKS
+
+Key = tuple[str, str]
+"""(task, metric)."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one task at one size in one regime. estimate is None where it is n/a; note says why. n: examples
+    that count, in the run with fewest; None where no run says."""
+
+    task: str
+    metric: str
+    regime: Regime
+    parameters: int
+    seeds: dict[int, Estimate]
+    estimate: Estimate | None
+    note: str = ""
+    n: int | None = None
+
+
+def cells_of(scores: Sequence[Score]) -> tuple[Cell, ...]:
+    """The scores by task, metric, regime and size; all tasks in their order, sizes ascending."""
+    grouped: dict[tuple[str, str, Regime, int], list[Score]] = {}
+    for score in scores:
+        grouped.setdefault((score.task, score.metric, score.run.regime, score.run.parameters), []).append(score)
+    keys = list(dict.fromkeys((score.task, score.metric) for score in scores))
+    order = sorted(grouped, key=lambda k: (TASK_NAMES.index(k[0]), keys.index(k[:2]), REGIMES.index(k[2]), k[3]))
+    cells = []
+    for key in order:
+        group = grouped[key]
+        by_seed: dict[int, list[Estimate]] = {}
+        for score in group:
+            if score.estimate is not None:
+                by_seed.setdefault(score.run.seed, []).append(score.estimate)
+        # More than one estimate a seed only where mixing was asked for.
+        seeds = {seed: over_seeds(found) for seed, found in sorted(by_seed.items())}
+        mean = over_seeds(list(seeds.values())) if seeds else None
+        counts = [score.n for score in group if score.estimate is not None and score.n is not None]
+        note = next((score.note for score in group if score.note), "")
+        cells.append(Cell(*key, seeds, mean, note, min(counts, default=None)))
+    return tuple(cells)
+
+
+def headlines(cells: Sequence[Cell] | Sequence[Score]) -> dict[str, str]:
+    """Each task's headline metric; where that is n/a, a variant of it (bleu4 -> bleu4_words), then any with a value."""
+    found: dict[str, str] = {}
+    for name, task in TASKS.items():
+        known = list(dict.fromkeys(c.metric for c in cells if c.task == name and c.estimate is not None))
+        ranked = sorted(known, key=lambda m: (m != task.headline, not m.startswith(task.headline), m == LOSS))
+        if ranked:
+            found[name] = ranked[0]
+    return found
+
+
+def chosen_metrics(metrics: Sequence[str], keys: Sequence[Key]) -> tuple[Key, ...]:
+    """Metrics by their TASK:METRIC; UserError for one that is not among the keys."""
+    chosen = []
+    for text in metrics:
+        task, _, metric = text.partition(":")
+        if (task, metric) not in keys:
+            known = ", ".join(f"{t}:{m}" for t, m in keys)
+            raise UserError(f"no results for '{text}'", "--metric", f"write TASK:METRIC, one of {known}")
+        chosen.append((task, metric))
+    return tuple(dict.fromkeys(chosen))
+
+
+def size_name(parameters: float) -> str:
+    """0.2M, 1M, 5.2M, 248M, 1.2B: for reading; the exact number stands in the tables of runs."""
+    units = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+    unit, name = next(((u, n) for u, n in units if parameters >= (0.1 if n == "M" else 0.9995) * u), units[-1])
+    scaled = parameters / unit
+    return f"{scaled:.{3 if scaled >= 99.5 else 2}g}{name}"

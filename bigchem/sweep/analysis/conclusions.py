@@ -1,0 +1,190 @@
+"""What an analysis supports and what limits it, in sentences (PURE)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+from bigchem.sweep.analysis.aggregate import Cell, Key, size_name
+from bigchem.sweep.analysis.curves import Curve
+from bigchem.sweep.analysis.fit import MIN_SIZES_FOR_LINE, Estimate, Line
+from bigchem.sweep.analysis.gains import KINDS, Gain, Pool, contrast, kind_of
+from bigchem.sweep.analysis.records import REGIMES, Regime, Results, higher_is_better
+from bigchem.tasks import TASKS
+
+
+def claim(pools: Sequence[Pool]) -> str:
+    """Whether the benefit of sharing grows with model size, for tasks across domains and within one: what the data
+    support, in plain words."""
+    found = {pool.kind: pool for pool in pools if pool.of == "headline"}
+    if not found:
+        return "Nothing can be said about sharing: no task was trained both together and alone at one size."
+    trends = {kind: pool.trend.slope for kind, pool in found.items() if pool.trend is not None}
+    if not trends:
+        return (
+            f"Whether the gain of sharing grows with model size cannot be said: fewer than {MIN_SIZES_FOR_LINE} sizes "
+            "were trained both ways."
+        )
+    growth = {
+        1: "grows with model size for",
+        -1: "shrinks with model size for",
+        0: "shows no clear trend with size for",
+    }
+    said = [f"{growth[slope.sign]} {kind} tasks ({_joined(found[kind].tasks)})" for kind, slope in trends.items()]
+    text = f"The gain of sharing {', and '.join(said)}"
+    missing = [kind for kind in KINDS if kind not in trends]
+    if missing:
+        return f"{text}; for {missing[0]} tasks nothing can be said."
+    excess = contrast(pools)
+    if excess is None or not excess.sign:
+        return f"{text}; the data do not tell the two apart."
+    return f"{text}; its slope is {'larger' if excess.sign > 0 else 'smaller'} across domains than within one."
+
+
+def pool_sentences(pools: Sequence[Pool]) -> tuple[str, ...]:
+    """The mean gain of each kind with several tasks at the largest size that they share, and its slope."""
+    return tuple(_pool_sentence(p) for p in pools if p.gains and p.of == "headline" and len(p.tasks) > 1)
+
+
+def _pool_sentence(pool: Pool) -> str:
+    size = max(pool.gains)
+    tasks = f"{pool.kind} tasks ({_joined(pool.tasks)}), mean of headline metrics"
+    text = f"{tasks}: gain {signed(pool.gains[size])} at {size_name(size)}"
+    if pool.trend is None:
+        return f"{text}; too few sizes trained both ways for a slope."
+    return f"{text}; slope {signed(pool.trend.slope)} per decade of parameters over {pool.trend.sizes} sizes."
+
+
+def sentences(headline: dict[str, str], gains: Sequence[Gain], trends: dict[Key, Line]) -> tuple[str, ...]:
+    """What the data support of single tasks, first all of them in one sentence; nothing where no task has both ways."""
+    largest = {g.task: g for g in sorted(gains, key=lambda g: g.parameters) if headline.get(g.task) == g.metric}
+    if not largest:
+        return ()
+    sizes = {g.parameters for g in largest.values()}
+    place = size_name(*sizes) if len(sizes) == 1 else "the largest size that each task has both ways"
+    effect = ("helps {}", "hurts {}", "shows no clear effect on {}", "is without an interval to judge it by for {}")
+    first = f"At {place}, sharing {_verdicts({task: gain.estimate for task, gain in largest.items()}, effect)}"
+    slopes = {task: trends[task, metric].slope for task, metric in headline.items() if (task, metric) in trends}
+    if slopes:
+        growth = ("grows with size for {}", "shrinks with size for {}", "shows no clear trend with size for {}")
+        second = f"Its gain {_verdicts(slopes, growth)}."
+    else:
+        second = f"Fewer than {MIN_SIZES_FOR_LINE} sizes were trained both ways: how its gain grows cannot be said."
+    each = (_task_sentence(gain, trends.get((task, gain.metric))) for task, gain in largest.items())
+    return (f"{first}. {second}", *each)
+
+
+def _verdicts(estimates: dict[str, Estimate], phrases: tuple[str, ...]) -> str:
+    """The tasks whose interval lies above, below or across zero, or that have none, each group in its phrase; empty
+    groups unsaid."""
+    groups = ([task for task, e in estimates.items() if _verdict(e) == index] for index in range(len(phrases)))
+    return "; ".join(phrase.format(_joined(tasks)) for phrase, tasks in zip(phrases, groups, strict=True) if tasks)
+
+
+def _verdict(estimate: Estimate) -> int:
+    """0: above zero, 1: below, 2: not told from zero, 3: no interval."""
+    return 3 if estimate.margins is None else (2, 0, 1)[estimate.sign]
+
+
+def _compared(gains: Sequence[Gain]) -> str:
+    points = sum(len(gain.points) for gain in gains)
+    paired = sum(gain.paired for gain in gains)
+    if not paired:
+        return "Together and alone are compared as independent: intervals are too wide where test examples are shared."
+    return (
+        f"{paired} of {points} differences are by paired bootstrap over the same test examples; the others take both "
+        "sides as independent, so that their intervals are too wide rather than too narrow."
+    )
+
+
+def _joined(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def _task_sentence(gain: Gain, trend: Line | None) -> str:
+    verdicts = ("sharing helps", "sharing hurts", "no clear effect of sharing", "not to be judged without an interval")
+    verdict = verdicts[_verdict(gain.estimate)]
+    place = f"{gain.task} ({kind_of(gain.task)}): {verdict} at {size_name(gain.parameters)}"
+    text = f"{place}, gain {signed(gain.estimate)} {gain.metric}"
+    if trend is None:
+        return f"{text}; too few sizes trained both ways for a slope."
+    growth = {1: "the gain grows with size", -1: "the gain shrinks with size", 0: "its growth with size is open"}
+    return (
+        f"{text}; {growth[trend.slope.sign]}, {signed(trend.slope)} per decade of parameters over {trend.sizes} sizes."
+    )
+
+
+def signed(estimate: Estimate) -> str:
+    """+0.031 [+0.010, +0.052]: as many decimals as show two digits of the interval's half."""
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:+.3g} (no interval)".replace("-", "−")
+    half = (estimate.high - estimate.low) / 2
+    places = max(0, 1 - math.floor(math.log10(half))) if half > 0 else 4
+    value, low, high = (f"{number:+.{min(places, 6)}f}" for number in (estimate.value, estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]".replace("-", "−")
+
+
+def cautions(cells: Sequence[Cell], gains: Sequence[Gain], headline: dict[str, str], results: Results) -> list[str]:
+    """What limits the conclusions, in sentences."""
+    notes = ["Intervals are 95 %, each for one number alone: of twenty, one misses by chance."]
+    sizes = sorted({c.parameters for c in cells})
+    if len(sizes) < MIN_SIZES_FOR_LINE:
+        there = " and ".join(map(size_name, sizes))
+        notes.append(f"Only {len(sizes)} size{'s' * (len(sizes) != 1)} ({there}): too few for any fit; none is drawn.")
+    elif len(sizes) == MIN_SIZES_FOR_LINE:
+        notes.append(
+            "Three sizes are too few for a curve: only lines are fitted, and their slopes have one degree of freedom."
+        )
+    notes += _one_seed([c for c in cells if c.seeds])
+    if gains:
+        notes.append(_compared(gains))
+    there_is = {(c.task, c.regime, c.parameters) for c in cells if headline.get(c.task) == c.metric and c.estimate}
+    missing = []
+    for task, regime in itertools.product(headline, REGIMES):
+        absent = [size_name(size) for size in sizes if (task, regime, size) not in there_is]
+        if absent:
+            missing.append(f"{task} {regime} at {_joined(absent) if len(absent) < len(sizes) else 'every size'}")
+    if missing:
+        notes.append(f"Not measured, and left open: {'; '.join(missing)}.")
+    for task, metric in headline.items():
+        if metric != TASKS[task].headline:
+            notes.append(f"{task}: {TASKS[task].headline} is not available; {metric} stands for it.")
+    tokens = {r: {run.tokens for run in results.runs if run.regime == r and run.tokens} for r in REGIMES}
+    if all(tokens.values()) and tokens["together"] != tokens["alone"]:
+        spans = {r: " to ".join(f"{t:,}" for t in dict.fromkeys((min(tokens[r]), max(tokens[r])))) for r in REGIMES}
+        notes.append(
+            f"Trained tokens of a run: together {spans['together']} over all its tasks; alone {spans['alone']}."
+        )
+    return notes
+
+
+def impossible(
+    curves: Mapping[tuple[str, str, Regime], Curve], shown: Sequence[Key], sizes: Sequence[float]
+) -> list[str]:
+    """Where curves, read at these sizes, leave what their metrics can be: below 0, or above 1 for shares."""
+    notes = []
+    for (task, metric, regime), curve in curves.items():
+        most = 1.0 if higher_is_better(metric) else math.inf
+        for size in sizes if (task, metric) in shown else ():
+            value = float(curve(size))
+            if not 0.0 <= value <= most:
+                told = f"{value:.3g}".replace("-", "−")
+                notes.append(
+                    f"{task} {metric} {regime} read at {size_name(size)} is {told}, which it cannot be: the "
+                    f"{curve.shape} shape does not hold so far."
+                )
+    return notes
+
+
+def _one_seed(cells: Sequence[Cell]) -> list[str]:
+    """Where intervals hold no noise of training: a size, or these tasks at a size."""
+    single = [c for c in cells if len(c.seeds) == 1]
+    if len(single) == len(cells):
+        return ["One seed everywhere: no interval holds the noise of training."]
+    places = []
+    for size in sorted({c.parameters for c in single}):
+        of = dict.fromkeys(f"{c.task} {c.regime}" for c in single if c.parameters == size)
+        whole = all(len(c.seeds) == 1 for c in cells if c.parameters == size)
+        places.append(size_name(size) if whole else f"{size_name(size)} ({', '.join(of)})")
+    return [f"One seed at {_joined(places)}: intervals there hold no noise of training."] if places else []

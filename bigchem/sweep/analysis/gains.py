@@ -1,0 +1,150 @@
+"""The gain of sharing: together minus alone, by metric, task and size, and by kind of task (PURE)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bigchem.sweep.analysis.aggregate import Cell
+from bigchem.sweep.analysis.fit import Estimate, Line, difference, line, over_seeds
+from bigchem.sweep.analysis.records import LOSS, higher_is_better
+from bigchem.tasks import TASKS
+
+Kind = Literal["cross-domain", "single-domain"]
+KINDS: tuple[Kind, ...] = ("cross-domain", "single-domain")
+PairKey = tuple[str, str, int, int]
+"""(task, metric, parameters, seed)."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """together minus alone at one size, turned so that positive means: sharing helps.
+
+    points: one for each seed where both regimes have the same seeds, otherwise the one difference of means. seeds: of
+    the points; empty for means. paired: how many points compare predictions of the same examples.
+    """
+
+    task: str
+    metric: str
+    parameters: int
+    estimate: Estimate
+    points: tuple[Estimate, ...]
+    seeds: tuple[int, ...] = ()
+    paired: int = 0
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The mean gain of the tasks of one kind, each task counting once, at the sizes where all of them have one.
+
+    of: "headline" (metrics between 0 and 1) or "loss" (nats a token). gains: by size, over seeds. trend: of the gains,
+    with a point for each seed where all its tasks have the same.
+    """
+
+    kind: Kind
+    of: Literal["headline", "loss"]
+    tasks: tuple[str, ...]
+    gains: dict[int, Estimate]
+    trend: Line | None
+
+
+def kind_of(task: str) -> Kind:
+    """Whether a task translates between chemistry and text."""
+    return "cross-domain" if TASKS[task].cross_domain else "single-domain"
+
+
+def gains_of(cells: Iterable[Cell], paired: Mapping[PairKey, Estimate]) -> tuple[Gain, ...]:
+    """The gain of every metric at every size with both regimes.
+
+    paired: together - alone with the interval of a paired bootstrap; without one the two count as independent.
+    """
+    known = {(c.task, c.metric, c.parameters, c.regime): c for c in cells if c.estimate is not None}
+    found = []
+    for (task, metric, parameters, regime), together in known.items():
+        alone = known.get((task, metric, parameters, "alone"))
+        if regime == "together" and alone is not None:
+            found.append(_gain(together, alone, paired))
+    return tuple(found)
+
+
+def _gain(together: Cell, alone: Cell, paired: Mapping[PairKey, Estimate]) -> Gain:
+    task, metric, parameters = together.task, together.metric, together.parameters
+    turn = _same if higher_is_better(metric) else _turned
+    if together.seeds.keys() != alone.seeds.keys():
+        mean = turn(difference(over_seeds(list(together.seeds.values())), over_seeds(list(alone.seeds.values()))))
+        return Gain(task, metric, parameters, mean, (mean,))
+    seeds = tuple(together.seeds)
+    both = {seed: paired.get((task, metric, parameters, seed)) for seed in seeds}
+    points = tuple(turn(found or difference(together.seeds[s], alone.seeds[s])) for s, found in both.items())
+    count = sum(found is not None for found in both.values())
+    return Gain(task, metric, parameters, over_seeds(points), points, seeds, count)
+
+
+def _same(estimate: Estimate) -> Estimate:
+    return estimate
+
+
+def _turned(estimate: Estimate) -> Estimate:
+    ends = (None, None) if estimate.low is None or estimate.high is None else (-estimate.high, -estimate.low)
+    return Estimate(-estimate.value, *ends)
+
+
+def trend_of(gains: Sequence[Gain]) -> Line | None:
+    """The line of one metric's gains against log10(parameters); None for fewer than three sizes."""
+    points = [(gain.parameters, point) for gain in gains for point in gain.points]
+    return line([size for size, _ in points], [point for _, point in points])
+
+
+def pools_of(gains: Sequence[Gain], headline: Mapping[str, str]) -> tuple[Pool, ...]:
+    """The pools of both kinds, over headline metrics and over losses; those without a task are not there.
+
+    A headline that does not lie between 0 and 1 (an edit distance) is left out: it has no common unit with the others.
+    """
+    pools = []
+    for of in ("headline", "loss"):
+        for kind in KINDS:
+            by_task = {
+                task: {g.parameters: g for g in gains if (g.task, g.metric) == (task, metric)}
+                for task, metric in (headline.items() if of == "headline" else ((task, LOSS) for task in headline))
+                if kind_of(task) == kind and (of == "loss" or higher_is_better(metric))
+            }
+            members = {task: found for task, found in by_task.items() if found}
+            if members:
+                pools.append(_pool(kind, "loss" if of == "loss" else "headline", members))
+    return tuple(pools)
+
+
+def _pool(kind: Kind, of: Literal["headline", "loss"], members: Mapping[str, Mapping[int, Gain]]) -> Pool:
+    shared = sorted(set.intersection(*(set(found) for found in members.values())))
+    sizes, points, means = [], [], {}
+    for size in shared:
+        group = [found[size] for found in members.values()]
+        if len({gain.seeds for gain in group}) == 1:
+            here = [_mean([gain.points[i] for gain in group]) for i in range(len(group[0].points))]
+        else:
+            here = [_mean([gain.estimate for gain in group])]
+        sizes += [size] * len(here)
+        points += here
+        means[size] = over_seeds(here)
+    return Pool(kind, of, tuple(members), means, line(sizes, points))
+
+
+def _mean(estimates: Sequence[Estimate]) -> Estimate:
+    """Of estimates on different test sets: margins join in quadrature."""
+    value = sum(e.value for e in estimates) / len(estimates)
+    margins = [e.margins for e in estimates]
+    if any(m is None for m in margins):
+        return Estimate(value)
+    below, above = (math.hypot(*(m[side] for m in margins if m is not None)) / len(estimates) for side in (0, 1))
+    return Estimate(value, value - below, value + above)
+
+
+def contrast(pools: Sequence[Pool], of: Literal["headline", "loss"] = "headline") -> Estimate | None:
+    """By how much the slope of cross-domain tasks exceeds that of single-domain tasks; None without both.
+
+    The two count as independent: too wide an interval, as the luck of one mixed model is in both.
+    """
+    slopes = {pool.kind: pool.trend.slope for pool in pools if pool.of == of and pool.trend is not None}
+    return difference(slopes["cross-domain"], slopes["single-domain"]) if len(slopes) == len(KINDS) else None

@@ -1,0 +1,236 @@
+"""Result files -> one table of scores.
+
+Two formats: `results.json` as `bigchem evaluate` writes it, and score_table's for models trained elsewhere. Scores that
+cannot be compared (other data, split, decoding, definition or mixture) are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from bigchem.base import json_file
+from bigchem.base.errors import UserError
+from bigchem.base.json_file import Count
+from bigchem.base.progress import Progress
+from bigchem.base.toml import Section, quoted, validate
+from bigchem.sweep.analysis.records import REGIMES, Results, Run, Score
+from bigchem.sweep.analysis.score_table import (
+    MOST_BYTES,
+    Name,
+    Number,
+    Parameters,
+    Seed,
+    Words,
+    estimate_of,
+    read_table,
+)
+from bigchem.tasks import check_labelled, task_id
+
+GIVE = "give results.json, a score table (.csv, .json), or a folder of runs"
+
+
+class _Part(Section):
+    """Newer writers may add keys; types are not converted."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class _Model(_Part):
+    preset: Name
+    parameters: Parameters
+    sha256: Name
+
+
+class _Metric(_Part):
+    task: Name
+    metric: Name
+    value: Number | None
+    low: Number | None
+    high: Number | None
+    definition: Words
+    note: Words = ""
+    n: int | None = None
+
+
+class _File(_Part):
+    version: Literal[1] = Field(alias="schema")
+    run: Name
+    model: _Model
+    mixture: Annotated[dict[str, Annotated[float, Field(ge=0, le=1e9)]], Field(min_length=1)]
+    seed: Seed
+    step: Count
+    tokens: Count
+    data_fingerprint: Name
+    split: Name
+    decoding: Annotated[dict[Name, Any], Field(max_length=100)]
+    protocol: Words
+    metrics: list[_Metric]
+
+
+def load(paths: Iterable[str | Path], allow_mixed: bool = False, progress: Progress | None = None) -> Results:
+    """Reads result files, score tables and folders (every results.json under them).
+
+    UserError for what is missing, is not of the format, or cannot be compared; allow_mixed turns the last into notes.
+    """
+    scores: list[Score] = []
+    paths = list(paths)
+    for file in find(paths):
+        table = file.suffix == ".csv" or isinstance(json_file.load(file, most=MOST_BYTES, hint=GIVE), list)
+        scores += read_table(file, progress or Progress(quiet=True)) if table else read_json(file)
+    scores, notes = _newest_steps(scores)
+    scores, more = _trained_tasks(scores)
+    if not scores:
+        raise UserError("no scores of tasks that their models were trained on", ", ".join(map(str, paths)), GIVE)
+    problems = list(_mixed(scores))
+    if problems and not allow_mixed:
+        what, where, hint = problems[0]
+        raise UserError(what, where, f"{hint}, or --allow-mixed")
+    notes += more + [f"Mixed on request: {what}." for what, _, _ in problems]
+    unstamped = [s.run for s in scores if s.run.fingerprint is None]
+    if unstamped:
+        names = ", ".join(sorted({run.name for run in unstamped}))
+        notes.append(f"From score tables, without a data fingerprint, comparable on your word only: {names}.")
+    runs = {id(s.run): s.run for s in scores}.values()
+    ordered = sorted(runs, key=lambda run: (run.parameters, REGIMES.index(run.regime), run.name, run.seed))
+    return Results(tuple(ordered), tuple(scores), tuple(notes))
+
+
+def find(paths: Iterable[str | Path]) -> list[Path]:
+    """The result files behind paths, folders searched, each file once.
+
+    Those of probes, RESULTS/probe/SPELLING/results.json below a RESULTS/results.json, are no scores of a sweep.
+    """
+    found: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        below = (file for file in path.glob("**/results.json") if not _probed(file, path))
+        files = sorted(below) if path.is_dir() else [path]
+        if not files:
+            raise UserError("no results.json in this folder or under it", str(path), "run `bigchem evaluate` first")
+        for file in files:
+            if not file.is_file():
+                raise UserError(
+                    "no such file or folder",
+                    str(file),
+                    GIVE,
+                )
+            found.setdefault(file.resolve(), file)
+    if not found:
+        raise UserError("no result files given", hint=GIVE)
+    return list(found.values())
+
+
+def _probed(file: Path, folder: Path) -> bool:
+    """Whether a file below this folder is of a probe of a model whose results lie below it too."""
+    below = file.relative_to(folder).parts
+    return len(below) > 2 and below[-3] == "probe" and (file.parents[2] / "results.json").is_file()
+
+
+def read_json(file: Path) -> list[Score]:
+    """The scores of one results.json; UserError if it is none."""
+    table = json_file.load(file, most=MOST_BYTES, hint=GIVE)
+    if not isinstance(table, dict):
+        raise UserError("not a results.json: its top level is not an object", str(file))
+    read = validate(_File, table, str(file))
+    for task in read.mixture:
+        task_id(task, f"{file}: mixture")
+    total = sum(read.mixture.values())
+    if total == 0:
+        raise UserError("'mixture' trains no task: all its weights are 0", str(file))
+    shares = {task: weight / total for task, weight in read.mixture.items() if weight > 0}
+    run = Run(
+        name=read.run,
+        parameters=read.model.parameters,
+        regime="together" if len(shares) > 1 else "alone",
+        seed=read.seed,
+        source=str(file),
+        preset=read.model.preset,
+        sha256=read.model.sha256,
+        mixture=shares,
+        step=read.step,
+        tokens=read.tokens,
+        fingerprint=read.data_fingerprint,
+        split=read.split,
+        decoding=", ".join(f"{key}={quoted(value)}" for key, value in sorted(read.decoding.items())),
+        protocol=read.protocol,
+        predictions={task: str(path) for task in shares if (path := _predictions(file, task)).is_file()},
+    )
+    return [_score(run, metric, f"{file}: metrics[{number}]") for number, metric in enumerate(read.metrics)]
+
+
+def _predictions(file: Path, task: str) -> Path:
+    """Where `bigchem evaluate` writes a task's predictions, beside its results.json."""
+    return file.parent / "predictions" / f"{task}.jsonl"
+
+
+def _score(run: Run, read: _Metric, where: str) -> Score:
+    check_labelled(read.task, f"{where}.task")
+    estimate = estimate_of(read.value, read.low, read.high, where)
+    return Score(run, read.task, read.metric, estimate, read.definition, read.note, read.n)
+
+
+def _newest_steps(scores: list[Score]) -> tuple[list[Score], list[str]]:
+    """Of a run that was evaluated at several steps, the last one."""
+
+    def identity(run: Run) -> tuple[Any, ...]:
+        return run.name, run.parameters, run.seed, tuple(sorted(run.mixture)), run.split, run.regime
+
+    last: dict[tuple[Any, ...], int] = {}
+    for score in scores:
+        last[identity(score.run)] = max(score.run.step or 0, last.get(identity(score.run), 0))
+    kept = [s for s in scores if (s.run.step or 0) == last[identity(s.run)]]
+    older = len({s.run.source for s in scores} - {s.run.source for s in kept})
+    return kept, [f"Left out: {older} result files of earlier steps of the same runs."] if older else []
+
+
+def _trained_tasks(scores: list[Score]) -> tuple[list[Score], list[str]]:
+    """Only scores of tasks that the run was trained on: the others are neither together nor alone."""
+    kept = [s for s in scores if not s.run.mixture or s.task in s.run.mixture]
+    left_out = len(scores) - len(kept)
+    return kept, [f"Left out: {left_out} scores of tasks that their run was not trained on."] if left_out else []
+
+
+def _mixed(scores: Sequence[Score]) -> Iterator[tuple[str, str, str]]:
+    """What must not be averaged or compared without being asked for: (what, where, hint)."""
+    runs = {id(s.run): s.run for s in scores}.values()
+    apart = "analyse them apart"
+    yield from _differing("data fingerprints", ((run.fingerprint, run.source) for run in runs), apart)
+    yield from _differing("splits", ((run.split, run.source) for run in runs), apart)
+    yield from _differing("decodings", ((run.decoding, run.source) for run in runs), apart)
+    together = ((_shares(run.mixture), run.source) for run in runs if run.regime == "together")
+    yield from _differing("mixtures of the shared models", together, apart)
+    for task, metric in dict.fromkeys((s.task, s.metric) for s in scores):
+        given = ((s.definition, s.run.source) for s in scores if (s.task, s.metric) == (task, metric))
+        yield from _differing(f"definitions of {task} {metric}", given, "score them again with one version")
+    yield from _twice(scores)
+
+
+def _differing(name: str, given: Iterable[tuple[str | None, str]], hint: str) -> Iterator[tuple[str, str, str]]:
+    """given: (value, file). Empty values are unknown, not different."""
+    first: dict[str, str] = {}
+    for value, source in given:
+        if value:
+            first.setdefault(value, source)
+    if len(first) > 1:
+        values, sources = list(first), list(first.values())
+        yield f"different {name}: '{values[0]}' and '{values[1]}'", f"{sources[0]} and {sources[1]}", hint
+
+
+def _twice(scores: Sequence[Score]) -> Iterator[tuple[str, str, str]]:
+    """Two runs of one size, regime and seed: told once for each pair of runs."""
+    cells: dict[tuple[Any, ...], Run] = {}
+    told = set()
+    for score in scores:
+        run = score.run
+        other = cells.setdefault((score.task, score.metric, run.regime, run.parameters, run.seed), run)
+        if other is not run and (id(other), id(run)) not in told:
+            told.add((id(other), id(run)))
+            what = f"two runs of {run.parameters} parameters, {score.task} {run.regime}, seed {run.seed}"
+            yield what, f"{other.source} and {run.source}", "give one of them, or other seeds"
+
+
+def _shares(mixture: dict[str, float]) -> str:
+    return ", ".join(f"{task} {share:.3g}" for task, share in sorted(mixture.items()))

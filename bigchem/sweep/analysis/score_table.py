@@ -1,0 +1,183 @@
+"""Scores of models trained elsewhere: a CSV, or a JSON list of objects, with the columns of COLUMNS.
+
+A row states a metric, or names a file of predictions, which is scored by the protocol.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from bigchem.base import json_file
+from bigchem.base.errors import UserError, unknown
+from bigchem.base.printable import printable
+from bigchem.base.progress import Progress
+from bigchem.base.toml import Section, validate
+from bigchem.sweep.analysis.fit import Estimate
+from bigchem.sweep.analysis.records import Regime, Run, Score, higher_is_better
+from bigchem.tasks import check_labelled
+
+WRITTEN = ("parameters", "task", "regime", "metric", "value", "low", "high", "seed", "run")
+"""The columns of a table, as most have them."""
+COLUMNS = (*WRITTEN, "n", "mixture", "definition", "predictions")
+"""All columns that may occur, in any order."""
+RESAMPLES = 1000
+"""Of the examples, for the intervals of predictions."""
+MOST_BYTES = 1 << 26
+"""Of a table: half a million rows."""
+Name = Annotated[str, Field(max_length=300), AfterValidator(printable)]
+Words = Annotated[str, Field(max_length=10_000), AfterValidator(printable)]
+"""Texts that tables and pages show."""
+Number = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
+
+
+def _whole(given: object) -> object:
+    """2.5e8, as a spreadsheet writes it, as the whole number that it is; anything else as it is."""
+    if not isinstance(given, str | float) or str(given).isdigit():
+        return given
+    try:
+        number = float(given)
+    except ValueError:
+        return given
+    return int(number) if number.is_integer() else given
+
+
+Parameters = Annotated[int, BeforeValidator(_whole), Field(gt=0, le=10**18)]
+
+
+class _Row(Section):
+    parameters: Parameters
+    task: Name
+    regime: Regime | None = None
+    mixture: Name | None = None
+    metric: Name | None = None
+    value: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
+    n: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=10**18)] | None = None
+    seed: Seed = 0
+    run: Name | None = None
+    definition: Words | None = None
+    predictions: Annotated[str, Field(min_length=1, max_length=4000)] | None = None
+
+
+def read_table(file: Path, progress: Progress) -> list[Score]:
+    """The scores of a table; predictions that it names, relative to its folder, are scored. UserError with the line."""
+    runs: dict[tuple[Any, ...], Run] = {}
+    scores: dict[tuple[int, str, str], Score] = {}
+    for where, row in _csv_rows(file) if file.suffix == ".csv" else _json_rows(file):
+        check_labelled(row.task, f"{where}.task")
+        run = _run(row, where, str(file))
+        key = (run.name, run.parameters, run.regime, run.seed)
+        if row.mixture is not None and row.task not in run.mixture:
+            raise UserError(f"'{row.task}' is not in the mixture '{row.mixture}'", where)
+        known = runs.setdefault(key, run)
+        if known.mixture != run.mixture:
+            what = f"the run '{run.name}' has two mixtures, {_tasks(known)} and {_tasks(run)}"
+            raise UserError(what, where, "give each model a 'run' of its own")
+        found = (
+            [_stated(known, row, where)]
+            if row.predictions is None
+            else _predicted(known, row, where, file.parent / row.predictions, progress)
+        )
+        for score in found:
+            if scores.setdefault((id(known), score.task, score.metric), score) is not score:
+                what = f"{score.task} {score.metric} of the run '{known.name}' with seed {known.seed} is given twice"
+                raise UserError(what, where, "give each model a 'run' or a 'seed' of its own")
+    if not scores:
+        raise UserError("no scores", str(file))
+    return list(scores.values())
+
+
+def _csv_rows(file: Path) -> Iterator[tuple[str, _Row]]:
+    if file.stat().st_size > MOST_BYTES:
+        raise UserError(f"longer than {MOST_BYTES:,} bytes, which no table of scores is", str(file))
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.DictReader(lines)
+            _check_columns(reader.fieldnames or (), f"{file}:1")
+            for raw in reader:
+                where = f"{file}:{reader.line_num}"
+                if None in raw or None in raw.values():
+                    raise UserError(f"not {len(reader.fieldnames or ())} fields, as the first line", where)
+                given = {key: text.strip() for key, text in raw.items() if text.strip()}
+                yield where, validate(_Row, given, where, text=True)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"not a CSV file: {error}", str(file)) from None
+
+
+def _check_columns(found: Sequence[str], where: str) -> None:
+    for name in found:
+        if name not in COLUMNS:
+            unknown("column", name, list(COLUMNS), where)
+    missing = [name for name in ("parameters", "task") if name not in found]
+    if "regime" not in found and "mixture" not in found:
+        missing.append("regime")
+    if missing or len(set(found)) != len(found):
+        what = f"no column '{missing[0]}'" if missing else "a column twice"
+        raise UserError(what, where, f"such a line is {','.join(WRITTEN)}")
+
+
+def _json_rows(file: Path) -> Iterator[tuple[str, _Row]]:
+    for number, row in enumerate(json_file.load(file, most=MOST_BYTES)):
+        where = f"{file}[{number}]"
+        if not isinstance(row, dict):
+            raise UserError("not a JSON object", where, f"its keys are {', '.join(COLUMNS)}")
+        yield where, validate(_Row, row, where)
+
+
+def _run(row: _Row, where: str, source: str) -> Run:
+    if (row.regime is None) == (row.mixture is None):
+        raise UserError("neither or both of 'regime' and 'mixture'", where, "together, alone, or the tasks: a+b")
+    tasks = tuple(dict.fromkeys(row.mixture.split("+"))) if row.mixture is not None else ()
+    for task in tasks:
+        check_labelled(task, f"{where}.mixture")
+    regime: Regime = row.regime or ("together" if len(tasks) > 1 else "alone")
+    name = row.run or f"{row.parameters}-{'+'.join(sorted(tasks)) or regime}"
+    return Run(name, row.parameters, regime, row.seed, source, mixture=dict.fromkeys(tasks, 1 / max(1, len(tasks))))
+
+
+def _tasks(run: Run) -> str:
+    return "+".join(run.mixture) or "one that is not told"
+
+
+def _stated(run: Run, row: _Row, where: str) -> Score:
+    if row.metric is None:
+        raise UserError("neither 'metric' nor 'predictions'", where)
+    higher_is_better(row.metric, f"{where}.metric")
+    estimate = estimate_of(row.value, row.low, row.high, where)
+    return Score(run, row.task, row.metric, estimate, row.definition or "", n=row.n)
+
+
+def estimate_of(value: float | None, low: float | None, high: float | None, where: str) -> Estimate | None:
+    """None for a metric that is n/a; UserError for half an interval, or one that is upside down."""
+    if (low is None) != (high is None):
+        raise UserError("one end of an interval without the other", where, "give 'low' and 'high', or neither")
+    if low is not None and high is not None and low > high:
+        raise UserError(f"'low' = {low} is above 'high' = {high}", where)
+    return None if value is None else Estimate(value, low, high)
+
+
+def _predicted(run: Run, row: _Row, where: str, file: Path, progress: Progress) -> list[Score]:
+    from bigchem.evaluate.score import READING, score_file
+
+    stated = [name for name in ("metric", "value", "low", "high", "n", "definition") if getattr(row, name) is not None]
+    if stated:
+        raise UserError(f"'{stated[0]}' beside 'predictions'", where, "they are scored: leave it out")
+    if row.task in run.predictions:
+        raise UserError(f"predictions of {row.task} twice for '{run.name}'", where)
+    run.predictions[row.task] = str(file)
+    with progress.bar(f"scoring {file.name}", 1) as bar:
+        found = score_file(row.task, file, bootstrap=RESAMPLES, workers=os.cpu_count() or 1)
+        bar.advance()
+    return [
+        Score(run, row.task, s.metric, estimate_of(s.value, s.low, s.high, where), s.definition, s.note, s.n)
+        for s in found
+        if s.definition != READING
+    ]

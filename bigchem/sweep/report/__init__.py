@@ -1,0 +1,4 @@
+"""An analysis as one HTML page, CSV, figures, TensorBoard.
+
+Imported from outside: output_folder, tensorboard, write_report.
+"""

@@ -1,0 +1,172 @@
+"""What all figures share: colours, axes, and how a drawing becomes SVG that follows the page's colours, and PNG."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from bigchem.sweep.analysis.aggregate import size_name
+from bigchem.sweep.report.tables import Row, to_csv
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from bigchem.sweep.analysis.fit import Estimate
+
+# After Okabe and Ito, darkened until text in them has 4.5:1 on white: told apart with every common colour blindness;
+# markers and dashes differ as well.
+LIGHT = {
+    "ink": "#1f2430",
+    "muted": "#667085",
+    "blue": "#0072b2",
+    "orange": "#c14a00",
+    "green": "#00805c",
+    "violet": "#9c3d80",
+    "olive": "#6f6a00",
+}
+DARK = {
+    "ink": "#e6e8ee",
+    "muted": "#99a2b3",
+    "blue": "#56b4e9",
+    "orange": "#f0954a",
+    "green": "#35c79b",
+    "violet": "#e08fc4",
+    "olive": "#cfc84a",
+}
+STYLE = {
+    "font.size": 9,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "bigchem",
+    "text.color": LIGHT["ink"],
+    "axes.edgecolor": LIGHT["muted"],
+    "axes.labelcolor": LIGHT["ink"],
+    "axes.linewidth": 0.8,
+    "xtick.color": LIGHT["muted"],
+    "ytick.color": LIGHT["muted"],
+    "xtick.labelcolor": LIGHT["ink"],
+    "ytick.labelcolor": LIGHT["ink"],
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+POINT_COLUMNS = ("series", "what", "parameters", "value", "low", "high")
+"""Columns of a figure's CSV. what: point, seed or curve."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A drawn figure: its caption, and itself as SVG, PNG and the numbers in CSV. inline is the SVG for embedding (no
+    XML head, no URLs, ids of its own). of: the metric, or the kind of task."""
+
+    name: str
+    of: str
+    caption: str
+    svg: str
+    inline: str
+    png: bytes
+    csv: str
+
+
+def axes_of(title: str, subtitle: str) -> tuple[Figure, Axes]:
+    """An empty panel of the size that all have."""
+    figure = Figure(figsize=(4.2, 3.0), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", fontsize=min(10.0, 400 / len(title)), fontweight="bold", pad=18)
+    style: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 8.5}
+    axes.annotate(subtitle, (0, 1), (0, 5), color=LIGHT["muted"], **style)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.grid(axis="y", color=LIGHT["muted"], alpha=0.18, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.margins(y=0.16)
+    return figure, axes
+
+
+def points(axes: Axes, found: Sequence[tuple[float, Estimate]], colour: str, marker: str, size: float = 5) -> None:
+    """Values with their error bars."""
+    axes.plot([x for x, _ in found], [e.value for _, e in found], marker, color=colour, markersize=size)
+    barred = [(x, e.value, e.margins) for x, e in found if e.margins is not None]
+    if barred:
+        axes.errorbar(
+            [x for x, _, _ in barred],
+            [y for _, y, _ in barred],
+            yerr=np.array([m for _, _, m in barred]).T,
+            fmt="none",
+            color=colour,
+            elinewidth=1.2,
+            capsize=2.5,
+        )
+
+
+def sizes_axis(axes: Axes, sizes: Sequence[float], room: float) -> None:
+    """Ticks at the measured sizes, thinned where names would touch; room: share of the width at the right."""
+    low, high = min(sizes) / 1.25, max(sizes) * 1.25
+    high *= (high / low) ** (room / (1 - room))
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    ticks: list[float] = []
+    for size in sorted(set(sizes)):
+        if not ticks or np.log(size / ticks[-1]) > 0.13 * np.log(high / low):
+            ticks.append(size)
+    axes.set_xticks(ticks, [size_name(size) for size in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("parameters (log scale)")
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Names of series beside their last points, (x, y, name, colour), pushed apart where they would touch."""
+    low, high = axes.get_ylim()
+    apart = 0.085 * (high - low)
+    placed = sorted(ends, key=lambda end: end[1])
+    heights = [end[1] for end in placed]
+    for _ in range(50):
+        for i in range(1, len(heights)):
+            lack = apart - (heights[i] - heights[i - 1])
+            if lack > 1e-9:
+                heights[i - 1], heights[i] = heights[i - 1] - lack / 2, heights[i] + lack / 2
+    right = max((end[0] for end in ends), default=1.0)
+    for (_, _, name, colour), height in zip(placed, heights, strict=True):
+        style: dict[str, Any] = {"color": colour, "fontweight": "bold", "fontsize": 8.5, "va": "center"}
+        axes.annotate(name, (right, height), (9, 0), textcoords="offset points", annotation_clip=False, **style)
+
+
+def alt_text(found: Sequence[tuple[float, Estimate]]) -> str:
+    """The values in words, for those who do not see the figure."""
+    return ", ".join(f"{estimate.value:.4g} at {size_name(size)}" for size, estimate in found)
+
+
+def finish(figure: Figure, name: str, of: str, caption: str, description: str, rows: Sequence[Row]) -> Panel:
+    """The drawing as files and for the page. description: read aloud in its place."""
+    drawn, png = io.StringIO(), io.BytesIO()
+    figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
+    figure.set_layout_engine("none")  # the first drawing placed everything; placing it again takes half the time
+    figure.savefig(png, format="png", dpi=200, facecolor="white")
+    told = f'<title id="{name}-t">{html.escape(caption)}</title><desc id="{name}-d">{html.escape(description)}</desc>'
+    body = re.sub(r"<metadata>.*?</metadata>", "", drawn.getvalue(), flags=re.DOTALL)
+    body = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", body)
+    body = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, 'DejaVu Sans', sans-serif", body)
+    for colour, value in LIGHT.items():
+        body = body.replace(value, "currentColor" if colour == "ink" else f"var(--{colour})")
+    body = re.sub(r"<svg ", f'<svg role="img" aria-labelledby="{name}-t {name}-d" ', body, count=1)
+    alone = re.sub(r"(<svg [^>]*>)", rf"\g<1>{told}<style>{palette_css('svg')}</style>", body, count=1)
+    inline = re.sub(r"(<svg [^>]*>)", rf"\g<1>{told}", body[body.index("<svg ") :], count=1)
+    inline = re.sub(r' xmlns(:xlink)?="[^"]*"', "", inline).replace("xlink:href", "href")
+    inline = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\g<1>", inline, count=1)
+    inline = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\g<1>", inline, count=1)
+    return Panel(name, of, caption, alone, inline, png.getvalue(), to_csv(POINT_COLUMNS, rows))
+
+
+def palette_css(selector: str) -> str:
+    """The figures' colours as CSS variables, for light and for dark."""
+
+    def rule(palette: dict[str, str]) -> str:
+        variables = "".join(f"--{name}:{value};" for name, value in palette.items())
+        return f"{selector}{{{variables}color:var(--ink)}}"
+
+    return f"{rule(LIGHT)}@media (prefers-color-scheme:dark){{{rule(DARK)}}}"

@@ -1,0 +1,181 @@
+"""The report's figures, one small panel each: metrics, gains of sharing, and gains by kind of task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+
+from bigchem.sweep.analysis.aggregate import Cell, Key
+from bigchem.sweep.analysis.analyse import Analysis
+from bigchem.sweep.analysis.conclusions import signed
+from bigchem.sweep.analysis.fit import Estimate, Floats
+from bigchem.sweep.analysis.gains import Pool
+from bigchem.sweep.analysis.records import LOSS, REGIMES, Regime, higher_is_better
+from bigchem.sweep.report.drawing import LIGHT, STYLE, Panel, alt_text, axes_of, finish, label_ends, points, sizes_axis
+from bigchem.sweep.report.tables import Row, numbers
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from bigchem.sweep.analysis.curves import Curve
+
+_REGIME = {"together": (LIGHT["blue"], "o", "-"), "alone": (LIGHT["orange"], "s", (0, (4, 2)))}
+_TASK = {
+    "captioning": (LIGHT["blue"], "o"),
+    "generation": (LIGHT["orange"], "s"),
+    "forward": (LIGHT["green"], "D"),
+    "retrosynthesis": (LIGHT["violet"], "^"),
+    "actions": (LIGHT["olive"], "v"),
+}
+_DOTS = (0, (1, 1.6))
+
+
+def metric_panel(analysis: Analysis, key: Key) -> Panel:
+    """A metric against size, one series per regime, with the fitted curve and its band where there is one."""
+    drawn = {regime: cells for regime in REGIMES if (cells := analysis.cells_of(key, regime))}
+    direction = "higher is better" if higher_is_better(key[1]) else "lower is better"
+    rows: list[Row] = []
+    with mpl.rc_context(STYLE):
+        figure, axes = axes_of(f"{key[0]} · {key[1]}", direction)
+        for regime, cells in drawn.items():
+            rows += _series(axes, regime, cells, 0.985 if len(drawn) > 1 and regime == "together" else 1.0)
+        sizes = sorted({float(c.parameters) for cells in drawn.values() for c in cells})
+        wanted = [x for x in analysis.beyond if drawn and any((*key, r) in analysis.curves for r in drawn)]
+        ends = []
+        for regime, cells in drawn.items():
+            last = float(cells[-1].parameters), _value(cells[-1])
+            if curve := analysis.curves.get((*key, regime)):
+                rows += _curve(axes, regime, curve, cells, wanted)
+                if wanted and wanted[-1] > last[0]:
+                    last = wanted[-1], float(curve(wanted[-1]))
+            ends.append((*last, regime, _REGIME[regime][0]))
+        sizes_axis(axes, sizes + wanted, room=0.19)
+        if beyond := [x for x in wanted if x > sizes[-1]]:
+            axes.axvspan(sizes[-1] * 1.12, beyond[-1] * 1.25, color=LIGHT["muted"], alpha=0.09, linewidth=0)
+        label_ends(axes, ends)
+        told = "; ".join(f"{regime}: {alt_text(_points(cells))}" for regime, cells in drawn.items())
+        return finish(figure, f"{key[0]}-{key[1]}", key[1], f"{key[0]} {key[1]} against model size", told, rows)
+
+
+def gain_panel(analysis: Analysis, key: Key) -> Panel | None:
+    """The gain of sharing against size with its line; None where no size was trained both ways."""
+    found = [(float(gain.parameters), gain.estimate) for gain in analysis.gains_of(key)]
+    if not found:
+        return None
+    trend = analysis.trends.get(key)
+    subtitle = "too few sizes for a slope" if trend is None else f"slope {signed(trend.slope)} per decade"
+    rows = _point_rows("gain", found)
+    with mpl.rc_context(STYLE):
+        figure, axes = axes_of(f"{key[0]} · gain in {key[1]}", subtitle)
+        points(axes, found, LIGHT["green"], "D")
+        if trend is not None:
+            x = np.geomspace(found[0][0], found[-1][0], 60)
+            axes.plot(x, trend(x), color=LIGHT["green"], linewidth=1.4)
+            rows += _curve_rows("gain", x, trend(x))
+        sizes_axis(axes, [size for size, _ in found], room=0.14)
+        _zero(axes)
+        caption = f"{key[0]}: gain of sharing in {key[1]} against model size"
+        return finish(figure, f"{key[0]}-{key[1]}-gain", key[1], caption, f"{alt_text(found)}; {subtitle}", rows)
+
+
+def pool_panel(analysis: Analysis, pool: Pool) -> Panel:
+    """The gains of all tasks of one kind against size, and their mean with its line."""
+    metrics = analysis.headline if pool.of == "headline" else dict.fromkeys(pool.tasks, LOSS)
+    slope = "too few sizes for a slope" if pool.trend is None else f"slope {signed(pool.trend.slope)} per decade"
+    mean = [(float(size), gain) for size, gain in pool.gains.items()]
+    rows = _point_rows("mean", mean)
+    with mpl.rc_context(STYLE):
+        figure, axes = axes_of(f"{pool.kind} tasks · {pool.of} gain", f"mean: {slope}")
+        ends = []
+        for task in pool.tasks:
+            found = [(float(g.parameters), g.estimate) for g in analysis.gains_of((task, metrics[task]))]
+            colour, marker = _TASK[task]
+            sizes, heights = [size for size, _ in found], [e.value for _, e in found]
+            axes.plot(sizes, heights, marker=marker, color=colour, markersize=4, linewidth=0.9, alpha=0.85)
+            ends.append((sizes[-1], heights[-1], task, colour))
+            rows += _point_rows(task, found)
+        if mean:
+            points(axes, mean, LIGHT["ink"], "o", size=5.5)
+            ends.append((mean[-1][0], mean[-1][1].value, "mean", LIGHT["ink"]))
+        if pool.trend is not None:
+            x = np.geomspace(mean[0][0], mean[-1][0], 60)
+            axes.plot(x, pool.trend(x), color=LIGHT["ink"], linewidth=1.8)
+            rows += _curve_rows("mean", x, pool.trend(x))
+        sizes_axis(axes, sorted({row["parameters"] for row in rows if row["what"] == "point"}), room=0.26)
+        label_ends(axes, ends)
+        _zero(axes, words=False)
+        caption = f"gain of sharing ({pool.of}) of {pool.kind} tasks against model size"
+        name = f"{pool.kind}-gain" + ("-loss" if pool.of == "loss" else "")
+        return finish(figure, name, pool.of, caption, f"mean {alt_text(mean)}; {slope}", rows)
+
+
+def _series(axes: Axes, regime: Regime, cells: Sequence[Cell], shift: float) -> list[Row]:
+    """Means with intervals, and each seed as a small point where there are several."""
+    colour, marker, _ = _REGIME[regime]
+    found = _points(cells)
+    points(axes, [(size * shift, estimate) for size, estimate in found], colour, marker)
+    seeds = [(float(c.parameters), e) for c in cells if len(c.seeds) > 1 for e in c.seeds.values()]
+    if seeds:
+        axes.plot(
+            [x * shift for x, _ in seeds], [e.value for _, e in seeds], ".", color=colour, alpha=0.35, markersize=4
+        )
+    return _point_rows(regime, found) + _point_rows(regime, seeds, "seed")
+
+
+def _curve(axes: Axes, regime: Regime, curve: Curve, cells: Sequence[Cell], wanted: Sequence[float]) -> list[Row]:
+    """The curve and its band, dotted where nothing was measured. With one degree of freedom there is no band: it would
+    fill the figure. The axis is as high as points and curve need, and a band is cut at half as much again."""
+    colour, _, dash = _REGIME[regime]
+    ends = cells[0].parameters, cells[-1].parameters
+    x = np.geomspace(min([ends[0], *wanted]), max([ends[1], *wanted]), 121)
+    y, (low, high) = curve(x), curve.band(x)
+    measured = (x >= ends[0] * 0.999) & (x <= ends[1] * 1.001)
+    axes.plot(x[measured], y[measured], color=colour, linestyle=dash, linewidth=1.4)
+    if wanted:
+        axes.plot(x, y, color=colour, linestyle=_DOTS, linewidth=1.2)
+    if curve.freedom > 1 and not np.isnan(low).any():
+        bottom, top = axes.get_ylim()
+        reach = (top - bottom) / 2
+        axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+        axes.set_ylim(max(bottom - reach, min(bottom, low.min())), min(top + reach, max(top, high.max())))
+    return _curve_rows(regime, x, y, low, high)
+
+
+def _zero(axes: Axes, words: bool = True) -> None:
+    """The line of no effect; words: which side is which."""
+    axes.axhline(0.0, color=LIGHT["muted"], linewidth=1.0, linestyle=(0, (2, 2)))
+    for text, align, way in (("helps ↑", "bottom", 2), ("hurts ↓", "top", -2)) if words else ():
+        axes.annotate(
+            text,
+            (0.995, 0.0),
+            (0, way),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            va=align,
+            fontsize=8,
+            color=LIGHT["muted"],
+        )
+
+
+def _points(cells: Sequence[Cell]) -> list[tuple[float, Estimate]]:
+    return [(float(c.parameters), c.estimate) for c in cells if c.estimate is not None]
+
+
+def _value(cell: Cell) -> float:
+    return float("nan") if cell.estimate is None else cell.estimate.value
+
+
+def _point_rows(series: str, found: Sequence[tuple[float, Estimate]], what: str = "point") -> list[Row]:
+    return [{"series": series, "what": what, "parameters": int(x), **numbers(e)} for x, e in found]
+
+
+def _curve_rows(series: str, x: Floats, y: Floats, low: Floats | None = None, high: Floats | None = None) -> list[Row]:
+    ends = [[None if end is None or np.isnan(end[i]) else float(end[i]) for end in (low, high)] for i in range(len(x))]
+    return [
+        {"series": series, "what": "curve", "parameters": float(x[i]), "value": float(y[i]), "low": a, "high": b}
+        for i, (a, b) in enumerate(ends)
+    ]

@@ -1,0 +1,113 @@
+"""The report's page: its sections, and what its template is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bigchem.sweep.analysis.aggregate import Key, size_name
+from bigchem.sweep.analysis.analyse import Analysis
+from bigchem.sweep.analysis.fit import Estimate
+from bigchem.sweep.analysis.gains import contrast
+from bigchem.sweep.analysis.records import LOSS, Run, higher_is_better
+from bigchem.sweep.report.drawing import Panel, palette_css
+from bigchem.sweep.report.figures import gain_panel, metric_panel, pool_panel
+from bigchem.sweep.report.tables import Row, beyond_rows, estimate_text, fit_rows, paired_rows
+
+Section = tuple[str, str, list[Panel]]
+"""Heading, explanation, figures."""
+
+_POINTS = "Points are means over seeds, bars their 95 % intervals{seeds}; {fits}."
+_GAIN = "Together minus alone, turned so that up is better; the line is the least-squares slope, where there is one."
+_KINDS = (
+    "Together minus alone, turned so that up is better, by task; and the mean over the tasks of a kind with its 95 % "
+    "interval and line, at the sizes that all of them have."
+)
+
+
+def sections_of(analysis: Analysis) -> list[Section]:
+    """All figures, by what they show; sections without any are not there."""
+    seeds = ", small points single seeds" if any(len(cell.seeds) > 1 for cell in analysis.cells) else ""
+    fits = "lines are fits" if analysis.curves else "too few sizes for a fit"
+    if any(curve.freedom > 1 for curve in analysis.curves.values()):
+        fits += " with their 95 % bands"
+    if analysis.curves and analysis.beyond:
+        fits += ", dotted and shaded where nothing was measured"
+    told = _POINTS.format(seeds=seeds, fits=fits)
+    metrics = [key for key in analysis.shown if key[1] != LOSS]
+    losses = [key for key in analysis.shown if key[1] == LOSS]
+    sections = [
+        ("Gain of sharing by kind of task", _KINDS, list(_pools(analysis, "headline"))),
+        ("Metrics against model size", told, [metric_panel(analysis, key) for key in metrics]),
+        ("Gain of sharing against model size", _GAIN, list(_gains(analysis, metrics))),
+        (
+            "Loss against model size",
+            f"Mean token cross-entropy on the split. {told}",
+            [metric_panel(analysis, key) for key in losses],
+        ),
+        ("Gain of sharing in loss", _GAIN, [*_pools(analysis, "loss"), *_gains(analysis, losses)]),
+    ]
+    return [section for section in sections if section[2]]
+
+
+def _pools(analysis: Analysis, of: str) -> Iterator[Panel]:
+    """A kind with one task alone has that task's own figure."""
+    return (pool_panel(analysis, pool) for pool in analysis.pools if pool.of == of and len(pool.tasks) > 1)
+
+
+def _gains(analysis: Analysis, keys: Sequence[Key]) -> Iterator[Panel]:
+    return (panel for key in keys if (panel := gain_panel(analysis, key)) is not None)
+
+
+def to_html(analysis: Analysis, title: str, sections: Sequence[Section]) -> str:
+    """The page. It embeds its figures, and links to the files beside it."""
+    environment = Environment(
+        loader=PackageLoader("bigchem.sweep.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(size=size_name, estimate=estimate_text)
+    keys: list[Key] = list(dict.fromkeys((c.task, c.metric) for c in analysis.cells))
+    return environment.get_template("report.html.j2").render(
+        title=title,
+        analysis=analysis,
+        palette=palette_css(":root"),
+        sections=sections,
+        headline_rows=paired_rows(analysis, analysis.headline.items()),
+        all_rows=paired_rows(analysis, keys),
+        slopes=[(*key, analysis.trends[key]) for key in keys if key in analysis.trends],
+        contrasts={of: contrast(analysis.pools, of) for of in ("headline", "loss")},
+        fits=fit_rows(analysis),
+        beyond=[{**row, "estimate": Estimate(row["value"], row["low"], row["high"])} for row in beyond_rows(analysis)],
+        definitions=_definitions(analysis),
+        shared=_shared(analysis.results.runs),
+    )
+
+
+def _definitions(analysis: Analysis) -> list[Row]:
+    from bigchem.evaluate.protocol.definitions import DEFINITIONS
+
+    first: dict[Key, Row] = {}
+    for score in analysis.results.scores:
+        better = "higher" if higher_is_better(score.metric) else "lower"
+        row = first.setdefault(
+            (score.task, score.metric),
+            {"task": score.task, "metric": score.metric, "better": better, "definition": "", "meaning": "", "note": ""},
+        )
+        row["definition"] = row["definition"] or score.definition
+        row["meaning"] = DEFINITIONS.get(row["definition"], "")
+        row["note"] = row["note"] or score.note
+    return list(first.values())
+
+
+def _shared(runs: Sequence[Run]) -> Row:
+    """What all runs should have in common, every value that occurs."""
+    return {
+        "data fingerprint": sorted({run.fingerprint for run in runs if run.fingerprint}),
+        "split": sorted({run.split for run in runs if run.split}),
+        "decoding": sorted({run.decoding for run in runs if run.decoding}),
+        "protocol": sorted({run.protocol for run in runs if run.protocol}),
+    }

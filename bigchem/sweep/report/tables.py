@@ -1,0 +1,203 @@
+"""What an analysis holds, as rows of tables: for CSV files, the page and --json (PURE)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from bigchem.sweep.analysis.aggregate import Key
+from bigchem.sweep.analysis.analyse import Analysis
+from bigchem.sweep.analysis.curve_shapes import SHAPES
+from bigchem.sweep.analysis.fit import Estimate
+from bigchem.sweep.analysis.gains import contrast, kind_of
+from bigchem.sweep.analysis.records import REGIMES
+
+Row = dict[str, Any]
+
+
+def metric_rows(analysis: Analysis) -> list[Row]:
+    """One row per cell; value, low and high are None where unknown."""
+    return [
+        {
+            "task": cell.task,
+            "metric": cell.metric,
+            "regime": cell.regime,
+            "parameters": cell.parameters,
+            **numbers(cell.estimate),
+            "n": cell.n,
+            "seeds": len(cell.seeds),
+            "note": cell.note,
+        }
+        for cell in analysis.cells
+    ]
+
+
+def gain_rows(analysis: Analysis) -> list[Row]:
+    """One row per size trained both ways, with the slope of its task and metric per decade of parameters. paired: how
+    many of the seeds compare predictions of the same examples."""
+    rows = []
+    for gain in analysis.gains:
+        trend = analysis.trends.get((gain.task, gain.metric))
+        rows.append(
+            {
+                "task": gain.task,
+                "kind": kind_of(gain.task),
+                "metric": gain.metric,
+                "parameters": gain.parameters,
+                **numbers(gain.estimate, "gain"),
+                "seeds": len(gain.points),
+                "paired": gain.paired,
+                **numbers(trend.slope if trend else None, "slope", "slope_low", "slope_high"),
+                "sizes": trend.sizes if trend else None,
+            }
+        )
+    return rows
+
+
+def pool_rows(analysis: Analysis) -> list[Row]:
+    """One row per kind of task and size, with the slope of the kind and by how much cross-domain exceeds it."""
+    return [
+        {
+            "kind": pool.kind,
+            "of": pool.of,
+            "tasks": " ".join(pool.tasks),
+            "parameters": size,
+            **numbers(gain, "gain"),
+            **numbers(pool.trend.slope if pool.trend else None, "slope", "slope_low", "slope_high"),
+            "sizes": pool.trend.sizes if pool.trend else None,
+            **numbers(contrast(analysis.pools, pool.of), "cross_minus_single", "contrast_low", "contrast_high"),
+        }
+        for pool in analysis.pools
+        for size, gain in pool.gains.items()
+    ]
+
+
+def fit_rows(analysis: Analysis) -> list[Row]:
+    """One row per fitted curve: its shape, formula, parameters with intervals, and each shape's error on left-out
+    sizes, None where there were too few to try it."""
+    return [
+        {
+            "task": task,
+            "metric": metric,
+            "regime": regime,
+            "shape": curve.shape,
+            "formula": curve.formula,
+            "parameters": "; ".join(f"{name} {_compact(found)}" for name, found in curve.parameters.items()),
+            **{f"error_{shape}": curve.loo.get(shape) for shape in SHAPES},
+            "sizes": curve.sizes,
+        }
+        for (task, metric, regime), curve in analysis.curves.items()
+    ]
+
+
+def beyond_rows(analysis: Analysis) -> list[Row]:
+    """What the curves say at the sizes that were asked for, of the drawn metrics; measured: within a curve's sizes."""
+    rows = []
+    for (task, metric, regime), curve in analysis.curves.items():
+        sizes = [cell.parameters for cell in analysis.cells_of((task, metric), regime)]
+        rows += [
+            {
+                "task": task,
+                "metric": metric,
+                "regime": regime,
+                "parameters": parameters,
+                "measured": sizes[0] <= parameters <= sizes[-1],
+                "shape": curve.shape,
+                **numbers(curve.at(parameters)),
+            }
+            for parameters in analysis.beyond
+            if (task, metric) in analysis.shown
+        ]
+    return rows
+
+
+TABLES: Mapping[str, tuple[str, ...]] = {
+    "metrics": ("task", "metric", "regime", "parameters", "value", "low", "high", "n", "seeds", "note"),
+    "gain": (
+        *("task", "kind", "metric", "parameters", "gain", "low", "high", "seeds", "paired"),
+        *("slope", "slope_low", "slope_high", "sizes"),
+    ),
+    "kinds": (
+        *("kind", "of", "tasks", "parameters", "gain", "low", "high", "slope", "slope_low", "slope_high", "sizes"),
+        *("cross_minus_single", "contrast_low", "contrast_high"),
+    ),
+    "fits": (
+        *("task", "metric", "regime", "shape", "formula", "parameters"),
+        *(f"error_{shape}" for shape in SHAPES),
+        "sizes",
+    ),
+    "beyond": ("task", "metric", "regime", "parameters", "measured", "shape", "value", "low", "high"),
+}
+"""The CSV files and their columns."""
+
+
+def tables(analysis: Analysis) -> dict[str, list[Row]]:
+    """The rows of each of TABLES."""
+    return {
+        "metrics": metric_rows(analysis),
+        "gain": gain_rows(analysis),
+        "kinds": pool_rows(analysis),
+        "fits": fit_rows(analysis),
+        "beyond": beyond_rows(analysis),
+    }
+
+
+def numbers(estimate: Estimate | None, value: str = "value", low: str = "low", high: str = "high") -> Row:
+    """An estimate as three fields, None where unknown."""
+    if estimate is None:
+        return {value: None, low: None, high: None}
+    return {value: estimate.value, low: estimate.low, high: estimate.high}
+
+
+def to_csv(columns: Sequence[str], rows: Iterable[Row]) -> str:
+    """Rows as CSV with a header; None is an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _compact(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.3g}"
+    return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
+
+
+def paired_rows(analysis: Analysis, keys: Iterable[Key]) -> list[Row]:
+    """Both regimes and the gain side by side: one row per task, metric and size. n: of the regime with
+    fewer."""
+    gains = {(g.task, g.metric, g.parameters): g.estimate for g in analysis.gains}
+    cells = {(c.task, c.metric, c.parameters, c.regime): c for c in analysis.cells}
+    rows = []
+    for task, metric in keys:
+        for size in sorted({c.parameters for c in analysis.cells if (c.task, c.metric) == (task, metric)}):
+            together, alone = (cells.get((task, metric, size, regime)) for regime in REGIMES)
+            found = [cell for cell in (together, alone) if cell]
+            rows.append(
+                {
+                    "task": task,
+                    "metric": metric,
+                    "parameters": size,
+                    "together": together.estimate if together else None,
+                    "alone": alone.estimate if alone else None,
+                    "gain": gains.get((task, metric, size)),
+                    "n": min((cell.n for cell in found if cell.n is not None), default=None),
+                    "seeds": max(len(cell.seeds) for cell in found),
+                    "note": next((cell.note for cell in found if cell.note), ""),
+                }
+            )
+    return rows
+
+
+def estimate_text(estimate: Estimate | None, signed: bool = False) -> str:
+    """0.412 [0.380, 0.440], with a minus as long as the plus."""
+    if estimate is None:
+        return "–"
+    sign = "+" if signed else ""
+    text = f"{estimate.value:{sign}z.3f}"
+    if estimate.low is not None and estimate.high is not None:
+        text += f" [{estimate.low:{sign}z.3f}, {estimate.high:{sign}z.3f}]"
+    return text.replace("-", "−")

@@ -1,0 +1,104 @@
+"""A sweep's report: one HTML page that works offline, CSV tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bigchem.base.atomic import write_atomically
+from bigchem.base.printable import markup
+from bigchem.base.progress import Progress
+from bigchem.sweep.analysis.aggregate import size_name
+from bigchem.sweep.analysis.analyse import Analysis, analyse, check
+from bigchem.sweep.analysis.paired import paired_differences
+from bigchem.sweep.analysis.records import LOSS, REGIMES
+from bigchem.sweep.analysis.results import load
+from bigchem.sweep.report.output_folder import check_written, replace_written
+from bigchem.sweep.report.tables import TABLES, Row, estimate_text, paired_rows, tables, to_csv
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def study(
+    paths: Iterable[str | Path],
+    metrics: Sequence[str] = (),
+    *,
+    allow_mixed: bool = False,
+    independent: bool = False,
+    extrapolate: Sequence[float] = (),
+    beyond_a_decade: bool = False,
+    progress: Progress | None = None,
+) -> Analysis:
+    """Reads results (see results.load), compares the predictions that lie beside them, and analyses both.
+
+    independent: leave predictions unread; together and alone then count as independent.
+    """
+    told = progress or Progress(quiet=True)
+    results = load(paths, allow_mixed, told)
+    check(results, metrics, extrapolate, beyond_a_decade)  # before predictions are compared, which may take minutes
+    paired, notes = ({}, ()) if independent else paired_differences(results, told)
+    if notes:
+        results = replace(results, notes=(*results.notes, *notes))
+    return analyse(results, metrics, paired=paired, extrapolate=extrapolate, beyond_a_decade=beyond_a_decade)
+
+
+def check_place(out_dir: str | Path) -> None:
+    """UserError where write would refuse: to be told before an analysis that may take minutes."""
+    check_written(Path(out_dir) / "figures")
+
+
+def write(analysis: Analysis, out_dir: str | Path, title: str = "Scale sweep") -> Path:
+    """Writes report.html, the CSV files of tables.TABLES, and figures/*.svg, *.png and *.csv into out_dir; returns the
+    page's path. UserError if figures/ holds anything that no report wrote."""
+    from bigchem.sweep.report.page import sections_of, to_html
+
+    out = Path(out_dir)
+    sections = sections_of(analysis)
+    with replace_written(out / "figures") as figures:  # those of an earlier report would be taken for this one's
+        for panel in (panel for _, _, panels in sections for panel in panels):
+            (figures / f"{panel.name}.svg").write_text(panel.svg, encoding="utf-8")
+            (figures / f"{panel.name}.png").write_bytes(panel.png)
+            (figures / f"{panel.name}.csv").write_text(panel.csv, encoding="utf-8")
+    for name, rows in tables(analysis).items():
+        write_atomically(out / f"{name}.csv", to_csv(TABLES[name], rows))
+    page = out / "report.html"
+    write_atomically(page, to_html(analysis, title, sections))
+    return page
+
+
+def summary(analysis: Analysis, page: Path) -> Row:
+    """The analysis as plain data, for --json."""
+    return {
+        "report": str(page),
+        "claim": analysis.claim,
+        "sentences": list(analysis.sentences),
+        "notes": list(analysis.notes),
+        "headline": analysis.headline,
+        **tables(analysis),
+    }
+
+
+def terminal_table(analysis: Analysis) -> Table:
+    """Of each task, the loss and the drawn metrics: a row per size."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("metric", no_wrap=True)
+    for name in ("size", *REGIMES, "gain"):
+        table.add_column(name, justify="right", no_wrap=True)
+    listed = [(task, metric) for task in analysis.headline for metric in (LOSS, *_drawn(analysis, task))]
+    for task, metric in listed:
+        for index, row in enumerate(paired_rows(analysis, [(task, metric)])):
+            values = ("–" if row[regime] is None else f"{row[regime].value:.3f}" for regime in REGIMES)
+            name = "" if index else markup(f"{task} {metric}")
+            table.add_row(name, size_name(row["parameters"]), *values, estimate_text(row["gain"], signed=True))
+    return table
+
+
+def _drawn(analysis: Analysis, task: str) -> list[str]:
+    """The metrics, other than the loss, that are drawn for a task."""
+    return [metric for found, metric in analysis.shown if found == task and metric != LOSS]

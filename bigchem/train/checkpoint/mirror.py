@@ -1,0 +1,170 @@
+"""Copies of published checkpoints in a second folder or behind a URL, made by a thread while training goes on.
+
+A copy that failed is told and costs nothing but itself. What lies there is complete where it has a manifest.json: for a
+URL it is sent last and removed first; in a folder the whole checkpoint is renamed into place. What comes back is what
+the manifest lists, compared with it before it counts as a checkpoint.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from bigchem.base import atomic
+from bigchem.base.errors import UserError
+from bigchem.config import CheckpointConfig
+from bigchem.data.storage.remote import install_hint, is_url
+from bigchem.train.checkpoint.store import PARTIAL, DamagedError, Manifest, step_name, superseded
+
+MANIFEST = "manifest.json"
+
+
+class Mirror:
+    """The copies of one run's checkpoints. All methods but `close` are rank 0's. Without `checkpoint.copy_to` they do
+    nothing. failed: told, from the copying thread, the line of a copy that was not made."""
+
+    def __init__(self, config: CheckpointConfig, run: str, failed: Callable[[str], object] = lambda line: None) -> None:
+        self._config, self._failed = config, failed
+        self._to = None if config.copy_to is None else f"{config.copy_to.rstrip('/')}/{run}"
+        self._pool = ThreadPoolExecutor(1)
+        self._making: dict[Path, Future[None]] = {}
+
+    @property
+    def busy(self) -> list[Path]:
+        """Checkpoints that are being copied, or wait for it."""
+        return [path for path, future in self._making.items() if not future.done()]
+
+    def add(self, checkpoint: Path, best: int | None = None) -> None:
+        """Copies a checkpoint in the background. One that still waits for its turn is left out for the newer one."""
+        if self._to is None:
+            return
+        for path, future in self._making.items():
+            if future.cancel():
+                print(f"{path.name} is not copied: the copy before it is still being made", flush=True)
+        self._making = {path: future for path, future in self._making.items() if not future.done()}
+        self._making[checkpoint] = self._pool.submit(self._copy, self._to, checkpoint, best)
+
+    def fetch(self, checkpoints: Path) -> Path | None:
+        """Brings the newest good copy back into an empty folder of checkpoints; None if there is no copy.
+
+        UserError if that cannot be known, or if none is good: a run that began anew by mistake would replace its own
+        copies.
+        """
+        if self._to is None:
+            return None
+        try:
+            store = _Store(self._to)
+            steps = sorted(store.steps(), reverse=True)
+            for step in steps:
+                final = checkpoints / step_name(step)
+                partial = final.with_name(final.name + PARTIAL)
+                shutil.rmtree(partial, ignore_errors=True)
+                if (damage := store.get(step, partial)) is None:
+                    print(f"no checkpoint in {checkpoints}: {final.name} is brought back from {self._to}", flush=True)
+                    partial.rename(final)
+                    atomic.fsync(checkpoints)
+                    return final
+                print(f"the copy of {final.name} in {self._to} is not good: {damage}", flush=True)
+                shutil.rmtree(partial, ignore_errors=True)
+        except UserError:
+            raise
+        except Exception as error:  # every protocol raises errors of its own library
+            raise UserError(f"cannot read the copies: {_line(error)}", self._to, "mend it, or unset copy_to") from None
+        if steps:
+            raise UserError("no copy is good", self._to, "restore one; or remove them, to start from the beginning")
+        return None
+
+    def close(self) -> None:
+        """Waits for the copies under way."""
+        if self.busy:
+            print(f"waiting for the copy of {self.busy[-1].name} to {self._to}", flush=True)
+        self._pool.shutdown()
+
+    def _copy(self, to: str, checkpoint: Path, best: int | None) -> None:
+        try:
+            store = _Store(to)
+            store.put(checkpoint)
+            for step in superseded(store.steps(), self._config, best):
+                store.remove(step)
+        except Exception as error:  # whatever it is, training goes on
+            line = f"copy of {checkpoint.name} to {to} failed: {_line(error)}; training goes on"
+            print(line, flush=True)
+            self._failed(line)
+
+
+class _Store:
+    """The checkpoints in one folder or under one URL."""
+
+    def __init__(self, to: str) -> None:
+        from fsspec.core import url_to_fs
+
+        try:
+            self._fs, path = url_to_fs(to if is_url(to) else str(Path(to).expanduser().absolute()))
+        except ImportError as error:
+            raise UserError(f"cannot be opened: {error}", to, install_hint(to)) from None
+        self._root, self._local = PurePosixPath(path), not is_url(to)
+
+    def steps(self) -> list[int]:
+        """Steps of complete checkpoints."""
+        self._fs.invalidate_cache()
+        if not self._fs.exists(str(self._root)):
+            return []
+        names = [PurePosixPath(str(path).rstrip("/")).name for path in self._fs.ls(str(self._root), detail=False)]
+        steps = [int(name.removeprefix("step_")) for name in names if re.fullmatch(r"step_\d+", name)]
+        return [step for step in steps if self._fs.exists(str(self._at(step) / MANIFEST))]
+
+    def put(self, checkpoint: Path) -> None:
+        """Copies a checkpoint; an older one of its name is replaced."""
+        if self._local:
+            with atomic.replace_folder(Path(self._root) / checkpoint.name) as partial:
+                shutil.copytree(checkpoint, partial, dirs_exist_ok=True)
+            return
+        at = self._root / checkpoint.name
+        self._remove(at)
+        files = [path.relative_to(checkpoint) for path in checkpoint.rglob("*") if path.is_file()]
+        for name in sorted(files, key=lambda name: (str(name) == MANIFEST, name)):
+            self._fs.makedirs(str((at / name).parent), exist_ok=True)
+            self._fs.put_file(str(checkpoint / name), str(at / name))
+
+    def get(self, step: int, to: Path) -> str | None:
+        """Copies the files that a checkpoint's manifest lists back into a new folder; what is wrong with them. They are
+        on the disk when this returns."""
+        self._get_file(step, MANIFEST, to)
+        try:
+            manifest = Manifest.read(to)
+        except DamagedError as error:
+            return error.what
+        for name in manifest.files:
+            with suppress(FileNotFoundError):  # damage, told below
+                self._get_file(step, name, to)
+        for path in [*to.rglob("*"), to]:
+            atomic.fsync(path)
+        return manifest.damage(to)
+
+    def remove(self, step: int) -> None:
+        """Removes a checkpoint, its manifest first."""
+        self._remove(self._at(step))
+
+    def _remove(self, at: PurePosixPath) -> None:
+        self._fs.invalidate_cache()
+        if self._fs.exists(str(at / MANIFEST)):
+            self._fs.rm_file(str(at / MANIFEST))
+        if self._fs.exists(str(at)):
+            self._fs.rm(str(at), recursive=True)
+
+    def _get_file(self, step: int, name: str, to: Path) -> None:
+        path = to / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._fs.get_file(str(self._at(step) / name), str(path))
+
+    def _at(self, step: int) -> PurePosixPath:
+        return self._root / step_name(step)
+
+
+def _line(error: Any) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

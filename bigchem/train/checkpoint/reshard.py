@@ -1,0 +1,142 @@
+"""A checkpoint into an engine of another world size, ZeRO stage or precision.
+
+Every rank reads the pieces that it needs from the saved files, which are mapped, and sets its own fragments of the
+weights and the optimizer's states. Nothing is written, so nothing can be half converted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from deepspeed.ops.adam import DeepSpeedCPUAdam
+from torch import Tensor
+
+from bigchem.base.errors import UserError
+from bigchem.train.checkpoint.store import Manifest
+from bigchem.train.checkpoint.zero_layout import MASTER, ZeroFiles
+from bigchem.train.collectives import ranks
+
+COUNTERS = ("global_steps", "global_samples", "skipped_steps")
+"""What DeepSpeed's engine itself counts."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where this rank holds elements of a parameter: start .. start + numel of it lie at `offset` of `flat`, a tensor
+    that the optimizer steps."""
+
+    name: str
+    start: int
+    numel: int
+    flat: Tensor
+    offset: int
+
+    def put(self, target: Tensor, files: ZeroFiles, key: str) -> None:
+        """Fills the slot in `target`, which is laid out as `flat` is."""
+        piece = files.read(self.name, key, self.start, self.start + self.numel)
+        target.view(-1)[self.offset : self.offset + self.numel].copy_(piece)
+
+
+@torch.no_grad()
+def convert(engine: Any, stage: int, checkpoint: Path, manifest: Manifest) -> None:
+    """Sets a DeepSpeed engine to a checkpoint that was saved otherwise. Every rank calls this. UserError if it cannot.
+
+    Hyperparameters stay those that the engine was built with; moments, counts, weights and counters are the saved.
+    """
+    _refuse_what_cannot(engine, stage, checkpoint, manifest)
+    files = ZeroFiles(checkpoint, manifest)
+    if stage == 3:
+        engine.optimizer.checkpoint_event_prologue()  # all parameters back into pieces
+    for slot in _slots(engine, stage):
+        slot.put(slot.flat, files, MASTER)
+        _set_states(engine.basic_optimizer, slot, files, checkpoint)
+    if stage < 3:
+        restore_weights(engine, files)
+    else:
+        for i in range(len(engine.optimizer.fp16_groups)):
+            engine.optimizer._reassign_or_swap_out_partitioned_parameters(i)
+        engine.optimizer.checkpoint_event_epilogue()
+    for counter in COUNTERS:
+        setattr(engine, counter, files.shared[counter])
+
+
+@torch.no_grad()
+def restore_weights(engine: Any, files: ZeroFiles) -> None:
+    """Sets the whole weights that the model computes with from the masters, at a stage where every rank has them."""
+    for name, parameter in engine.module.named_parameters():
+        parameter.data.copy_(files.full(name))
+
+
+def _slots(engine: Any, stage: int) -> Iterator[Slot]:
+    optimizer, names = engine.optimizer, {id(p): name for name, p in engine.module.named_parameters()}
+    if stage == 0:
+        masters = getattr(optimizer, "fp32_groups", None)
+        for i, group in enumerate(optimizer.fp16_groups if masters else optimizer.param_groups):
+            parameters = group if masters else group["params"]
+            for j, parameter in enumerate(parameters):
+                flat = masters[i][j] if masters else parameter
+                yield Slot(names[id(parameter)], 0, parameter.numel(), flat, 0)
+        return
+    flats = "single_partition_of_fp32_groups"
+    if not hasattr(optimizer, flats):
+        flats = "fp32_groups_flat_partition"  # of BF16_Optimizer, which DeepSpeed takes for stage 1 in bf16
+    for parameter in engine.module.parameters():
+        name = names[id(parameter)]
+        if stage == 3:
+            group, offset, numel = optimizer.grad_position[optimizer.get_param_id(parameter)]
+            start = numel * optimizer._get_param_partition_rank(parameter)
+            kept = min(numel, max(0, parameter.ds_numel - start))  # the rest is padding
+            yield Slot(name, start, kept, optimizer.fp32_partitioned_groups_flat[group], offset)
+        elif (mapping := parameter._hp_mapping) is not None:
+            flat = getattr(optimizer, flats)[mapping.param_group_index]
+            address = mapping.hp_fragment_address
+            yield Slot(name, mapping.lp_fragment_address.start, address.numel, flat, address.start)
+
+
+def _set_states(optimizer: torch.optim.Optimizer, slot: Slot, files: ZeroFiles, checkpoint: Path) -> None:
+    state = optimizer.state[slot.flat]
+    for key in sorted(files.keys):
+        if key not in state:
+            state[key] = torch.zeros_like(slot.flat)
+        slot.put(state[key], files, key)
+    for key, value in files.scalars(slot.name).items():
+        if isinstance(value, Tensor) and value.numel() > 1:
+            raise UserError(
+                f"the optimizer's '{key}' has not one number per weight: it cannot be divided otherwise",
+                str(checkpoint),
+                "resume on as many ranks and at the stage of the checkpoint",
+            )
+        state[key] = _step(optimizer, slot.flat, float(value)) if key == "step" else value
+
+
+def place_steps(optimizer: torch.optim.Optimizer) -> None:
+    """Puts every count of steps where the optimizer wants it. torch's load_state_dict leaves it on the CPU if the
+    optimizer that saved it was not fused: a fused one on a GPU then fails at its first step."""
+    for flat, state in optimizer.state.items():
+        if "step" in state:
+            state["step"] = _step(optimizer, flat, float(state["step"]))
+
+
+def _step(optimizer: torch.optim.Optimizer, flat: Tensor, count: float) -> Tensor | int:
+    """A count of steps as the optimizer keeps it: DeepSpeed's as an integer, torch's fused ones on the device."""
+    if isinstance(optimizer, DeepSpeedCPUAdam):
+        return int(count)
+    device = flat.device if optimizer.param_groups[0].get("fused") else torch.device("cpu")
+    return torch.tensor(count, dtype=torch.float32, device=device)
+
+
+def _refuse_what_cannot(engine: Any, stage: int, checkpoint: Path, manifest: Manifest) -> None:
+    """States on NVMe are DeepSpeed's alone; fp16's loss scale is kept in another form by every stage."""
+    nvme = stage == 3 and (engine.zero_nvme_offload_optimizer() or engine.optimizer.params_in_nvme_and_cpu)
+    if nvme or manifest.precision == "fp16":
+        raise UserError(
+            f"saved by {ranks(manifest.world_size)} at ZeRO-{manifest.zero_stage}: cannot be converted "
+            + ("for states on NVMe" if nvme else "in fp16"),
+            str(checkpoint),
+            f"resume on {ranks(manifest.world_size)} at ZeRO-{manifest.zero_stage}"
+            + (", or with the states in memory (zero3, zero3_offload)" if nvme else ""),
+        )

@@ -1,0 +1,357 @@
+"""Checkpoints are published, not written.
+
+    step_00000300.partial/    all ranks write into it; when they have, rank 0 adds
+        manifest.json         files, sizes, hashes, world size, stage, position
+    step_00000300/            the same folder, renamed after an fsync of everything
+    step_00000200.damaged/    one that differed from its manifest: kept, never loaded
+    step_00000200.replaced/   an older attempt at the same step, until the new one has the name: else it is put back
+    step_00000100.doomed/     one that is being removed
+    latest                    the name of the newest
+
+A folder without a suffix is complete. Partial and doomed ones are never loaded, and are removed by the next save.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from bigchem.base import atomic, json_file
+from bigchem.base.errors import UserError
+from bigchem.base.json_file import RecordError
+from bigchem.base.progress import amount
+from bigchem.config import CheckpointConfig
+
+FORMAT = 2
+MOST_BYTES = 1 << 28
+"""Of a manifest: a checkpoint of ten thousand ranks has a hundredth of it."""
+PARTIAL, DAMAGED, REPLACED, DOOMED = ".partial", ".damaged", ".replaced", ".doomed"
+PROOF = "bigchem.json"
+"""Name of the file in an exported model's folder that says which checkpoint it is, and proves it."""
+_NAME = re.compile(r"step_\d{8,}")
+
+
+class DamagedError(UserError):
+    """A checkpoint's manifest is missing or cannot be read."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What manifest.json says of a checkpoint.
+
+    step: optimizer steps done. position: examples consumed. model: the Hugging Face configuration. probe: a loss that
+    the engine computed when it saved, for export to compare with. state: what the loop itself remembers, by who
+    remembers it ("health", "validation"), as JSON. files: {name: [bytes, sha256]}; ValueError for a name that leads out
+    of the checkpoint, as a copy that somebody tampered with could have.
+    """
+
+    step: int
+    position: int
+    tokens: int
+    world_size: int
+    zero_stage: int
+    precision: Literal["fp32", "bf16", "fp16"]
+    optimizer: str
+    data_fingerprint: str
+    model: dict[str, Any]
+    probe: dict[str, Any]
+    state: dict[str, dict[str, Any]] = field(default_factory=dict)
+    files: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    def __post_init__(self) -> None:
+        for name in self.files:
+            path = PurePosixPath(name)
+            if not path.parts or path.is_absolute() or ".." in path.parts:
+                raise ValueError(f"files: {name!r}")
+
+    @staticmethod
+    def read(checkpoint: Path) -> Manifest:
+        """The manifest of a published checkpoint; DamagedError if there is none, or it cannot be read or is not one,
+        UserError if another version wrote it."""
+        file = checkpoint / "manifest.json"
+        try:
+            table = json_file.load_object(file, most=MOST_BYTES)
+            if table.pop("format") != FORMAT:
+                raise UserError("written by another version", str(file))
+            manifest = TypeAdapter(Manifest).validate_json(json.dumps(table), strict=True)
+            manifest._check_probe()
+            return manifest
+        except FileNotFoundError:
+            raise DamagedError("no checkpoint here: manifest.json is missing", str(checkpoint)) from None
+        except OSError as error:
+            raise DamagedError(f"manifest.json cannot be read: {error.strerror or error}", str(checkpoint)) from None
+        except RecordError as error:
+            raise DamagedError(f"not a manifest: {error.what}", str(file)) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            told = ": ".join(map(str, (*first["loc"], first["msg"])))
+            raise DamagedError(f"not a manifest: {told}", str(file)) from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DamagedError(f"not a manifest: {error!r}", str(file)) from None
+
+    def _check_probe(self) -> None:
+        """Raises ValueError, KeyError or TypeError unless the probe is examples of the model's tokens, and a loss."""
+        sources, targets, vocabulary = self.probe["sources"], self.probe["targets"], self.model["vocab_size"]
+        rows = [*sources, *targets]
+        if not sources or len(sources) != len(targets) or not all(rows) or not isinstance(self.probe["loss"], float):
+            raise ValueError("probe")
+        if not all(isinstance(token, int) and 0 <= token < vocabulary for row in rows for token in row):
+            raise ValueError("probe: a token is outside of the vocabulary")
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(size for size, _ in self.files.values())
+
+    def refuse_unless(self, checkpoint: Path, fingerprint: str, precision: str, optimizer: str) -> None:
+        """UserError if the checkpoint cannot be resumed on such data, in such a precision, by such an optimizer."""
+        if self.data_fingerprint != fingerprint:
+            raise UserError(
+                f"trained on data {self.data_fingerprint}, the data now is {fingerprint}",
+                str(checkpoint),
+                "restore the data, or give the run another name",
+            )
+        if self.precision != precision and "fp16" in (self.precision, precision):
+            raise UserError(
+                f"saved in {self.precision}, this job has {precision}",
+                str(checkpoint),
+                "resume in the same precision, or give the run another name",
+            )
+        if self.optimizer != optimizer:
+            raise UserError(
+                f"saved by the optimizer {self.optimizer}, this job has {optimizer}",
+                str(checkpoint),
+                f"set optimizer.kind = '{self.optimizer}', or give the run another name",
+            )
+
+    def damage(
+        self,
+        checkpoint: Path,
+        share: int = 0,
+        shares: int = 1,
+        *,
+        told: Callable[[int], object] = lambda size: None,
+        hashes: bool = True,
+    ) -> str | None:
+        """What is wrong with the files, compared with their sizes and hashes; None if nothing is.
+
+        share of shares: only this part of the files is looked at, so that several processes do the whole together. A
+        file that cannot be read is damage too and no error, which one process alone would meet. told: called with the
+        bytes that were read since. hashes: else only sizes are compared.
+        """
+        loads = [0] * shares
+        for name, (size, sha256) in sorted(self.files.items(), key=lambda file: -file[1][0]):
+            mine = loads.index(min(loads))
+            loads[mine] += size
+            path = checkpoint / name
+            if mine != share:
+                continue
+            try:
+                if not path.is_file():
+                    return f"{name} is missing"
+                if path.stat().st_size != size or (hashes and sha256_of(path, told) != sha256):
+                    return f"{name} differs from its manifest"
+            except OSError as error:
+                return f"{name} cannot be read: {error.strerror or error}"
+        return None
+
+    def check_files(self, checkpoint: Path) -> None:
+        """UserError that names the first file that differs from the manifest."""
+        damage = self.damage(checkpoint)
+        if damage is not None:
+            raise UserError(damage, str(checkpoint), "take the checkpoint before it")
+
+
+def step_name(step: int) -> str:
+    """Folder name of the checkpoint after `step` steps."""
+    return f"step_{step:08d}"
+
+
+def folders(checkpoints: Path) -> list[Path]:
+    """Folders that have a complete checkpoint's name, oldest first."""
+    return sorted(p for p in checkpoints.glob("step_*") if _NAME.fullmatch(p.name) and p.is_dir())
+
+
+def published(checkpoints: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    return [p for p in folders(checkpoints) if (p / "manifest.json").is_file()]
+
+
+def latest(checkpoints: Path) -> Path | None:
+    """The newest complete checkpoint."""
+    found = published(checkpoints)
+    return found[-1] if found else None
+
+
+def newest_readable(checkpoints: Path) -> tuple[Path, Manifest] | None:
+    """The newest checkpoint whose manifest can be read: what a job will most likely resume from."""
+    for path in reversed(published(checkpoints)):
+        try:
+            return path, Manifest.read(path)
+        except DamagedError:
+            continue
+    return None
+
+
+def publish(
+    checkpoints: Path, partial: Path, manifest: Manifest, written: Mapping[Path, tuple[int, str]] | None = None
+) -> Path:
+    """Turns a folder that all ranks have written into a checkpoint. Rank 0 only, after a barrier.
+
+    written: sizes and hashes of files that are on the disk already; others are hashed and fsynced here. UserError if
+    one of them is not here as it was written: a folder that the ranks do not share. An error after the checkpoint has
+    its name is told and no more.
+    """
+    known = dict(written or {})
+    for path, (size, _) in known.items():
+        if (seen := _size(path)) != size:
+            raise UserError(
+                f"{path.name} was written with {size:,} bytes, rank 0 "
+                + ("does not see it" if seen is None else f"sees {seen:,}"),
+                str(partial),
+                "set `runs` to a folder that all nodes share",
+            )
+    for path in partial.rglob("*"):
+        if path not in known:
+            atomic.fsync(path)
+        if path not in known and path.is_file():
+            known[path] = (path.stat().st_size, sha256_of(path))
+    listed = {str(path.relative_to(partial)): known[path] for path in sorted(known)}
+    table = {"format": FORMAT, **asdict(manifest), "files": listed}
+    atomic.write_atomically(partial / "manifest.json", json.dumps(table, indent=1))  # fsyncs the folder as well
+    final = checkpoints / step_name(manifest.step)
+    _settle_replaced(checkpoints)
+    if final.exists():  # an older attempt at the same step
+        final.rename(final.with_name(final.name + REPLACED))
+    partial.rename(final)
+    try:
+        atomic.fsync(checkpoints)
+        atomic.write_atomically(checkpoints / "latest", final.name + "\n")
+        _settle_replaced(checkpoints)
+    except OSError as error:
+        print(f"{final.name} is published, `latest` is not: {error.strerror or error}", flush=True)
+    return final
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a file, None if it is not there. Opened, as NFS asks its server then and else may answer from memory."""
+    try:
+        with path.open("rb") as file:
+            return file.seek(0, 2)
+    except FileNotFoundError:
+        return None
+
+
+def _settle_replaced(checkpoints: Path) -> None:
+    """Dooms an older attempt whose name the new one has, and gives it back where a kill came before."""
+    for old in checkpoints.glob(f"step_*{REPLACED}"):
+        final = old.with_suffix("")
+        old.rename(_free(final, DOOMED) if final.exists() else final)
+
+
+def set_aside(checkpoint: Path) -> Path:
+    """Renames a damaged checkpoint, so that it counts no more; `latest` then names the one before it."""
+    aside = checkpoint.rename(_free(checkpoint, DAMAGED))
+    repair_latest(checkpoint.parent)
+    atomic.fsync(checkpoint.parent)
+    return aside
+
+
+def damaged(checkpoints: Path) -> list[Path]:
+    """Checkpoints that were set aside, oldest first."""
+    return sorted(p for p in checkpoints.glob(f"step_*{DAMAGED}*") if p.is_dir())
+
+
+def repair_latest(checkpoints: Path) -> str | None:
+    """Makes `latest` name the newest checkpoint; what it named if that is not there. One whose replacement a kill
+    prevented has its name again before."""
+    _settle_replaced(checkpoints)
+    file, newest = checkpoints / "latest", latest(checkpoints)
+    named = file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else None
+    if named == (None if newest is None else newest.name):
+        return None
+    if newest is None:
+        file.unlink()
+    else:
+        atomic.write_atomically(file, newest.name + "\n")
+    return named if named is None or not (named and (checkpoints / named).is_dir()) else None
+
+
+def superseded(steps: Collection[int], config: CheckpointConfig, best: int | None = None) -> list[int]:
+    """Which of the checkpoints' steps retention gives up: all but the newest `keep`, multiples of `keep_every`, and
+    `best`."""
+    older = sorted(steps)[: -config.keep]
+    return [s for s in older if not (config.keep_every and s % config.keep_every == 0) and s != best]
+
+
+def clean(checkpoints: Path, config: CheckpointConfig, best: int | None = None, held: Collection[Path] = ()) -> None:
+    """Removes partial and doomed checkpoints, and complete ones that retention gives up: `give_up` and `sweep`."""
+    doom_superseded(checkpoints, config, best, held)
+    remove_doomed(checkpoints)
+
+
+def doom_superseded(
+    checkpoints: Path, config: CheckpointConfig, best: int | None = None, held: Collection[Path] = ()
+) -> None:
+    """Dooms the complete checkpoints that retention gives up: renamed first, so that a kill while they are removed
+    leaves none that looks complete.
+
+    best: step of a checkpoint that is never removed. held: checkpoints that are being read, left for the next time.
+    """
+    by_step = {step_of(path): path for path in published(checkpoints)}
+    for step in superseded(by_step, config, best):
+        if by_step[step] not in held:
+            by_step[step].rename(_free(by_step[step], DOOMED))
+
+
+def remove_doomed(checkpoints: Path) -> None:
+    """Removes partial and doomed checkpoints."""
+    for suffix in (PARTIAL, DOOMED):
+        for path in checkpoints.glob(f"step_*{suffix}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step in a checkpoint's name."""
+    return int(checkpoint.name.removeprefix("step_"))
+
+
+def disk_room(checkpoints: Path) -> tuple[int, int]:
+    """(free bytes, bytes that the next checkpoint needs: the size of the newest; 0 if there is none)."""
+    newest = newest_readable(checkpoints)
+    there = next(p for p in (checkpoints, *checkpoints.parents) if p.exists())
+    return shutil.disk_usage(there).free, 0 if newest is None else newest[1].bytes
+
+
+def disk_warning(checkpoints: Path) -> str | None:
+    """A line where the next checkpoint does not fit any more, with the numbers."""
+    free, needed = disk_room(checkpoints)
+    if free >= needed:
+        return None
+    return f"disk nearly full: {amount(free)} free in {checkpoints}, the last checkpoint has {amount(needed)}"
+
+
+def sha256_of(path: Path, told: Callable[[int], object] = lambda size: None) -> str:
+    """Hash of a file. told: called with the bytes that were read since."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(1 << 20))
+    with path.open("rb", buffering=0) as file:
+        while size := file.readinto(buffer):
+            digest.update(buffer[:size])
+            told(size)
+    return digest.hexdigest()
+
+
+def _free(path: Path, suffix: str) -> Path:
+    """A name beside `path` that nothing has."""
+    names = (path.with_name(f"{path.name}{suffix}{i or ''}") for i in range(1000))
+    return next(name for name in names if not name.exists())

@@ -1,0 +1,198 @@
+"""Where a run's numbers go: metrics.jsonl, TensorBoard, Weights & Biases, and a line for a person. Rank 0 only."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from bigchem.base import jsonl
+from bigchem.base.progress import LiveLine, Tee, duration
+from bigchem.config import RunConfig
+from bigchem.run.lifecycle import State, Writer
+from bigchem.run.log_files import Rows, try_write
+from bigchem.run.ownership import Claim
+from bigchem.train.logging.tensorboard import Board
+
+if TYPE_CHECKING:
+    from bigchem.train.engine import StepLoss
+    from bigchem.train.samples import Sample
+    from bigchem.train.saving import TrainingPosition
+    from bigchem.train.validation import ValidationResult
+
+
+class Tracker:
+    """Writes a row of metrics every train.log_every steps, and at every validation.
+
+    A resumed run appends; rows past its step are cut off first. peak_flops: operations per second that all ranks'
+    devices together are built for; None where that is not known, and rows then have no `mfu`. claim: on the run; None
+    where no launcher made one. training_s: seconds of training that the checkpoint holds which the run goes on from.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        step: int,
+        *,
+        enabled: bool,
+        peak_flops: float | None,
+        claim: Claim | None = None,
+        training_s: float = 0.0,
+    ) -> None:
+        self._claim = claim or Claim(config.run_dir)
+        self._config, self._enabled, self._peak_flops = config, enabled, peak_flops
+        self._saving_s = 0.0
+        self._paused_s = 0.0
+        self._trained_s = training_s
+        self._restart()
+        self._open = ExitStack()
+        if not enabled:
+            return
+        self._running(step)
+        self._rows = _rows(config.run_dir / "metrics.jsonl", step)
+        self._samples = _rows(config.run_dir / "samples.jsonl", step)
+        self._board = Board(config, step)
+        self._open.push(self._close_board)
+        self._live = LiveLine.where_possible(config.train.steps)
+        if self._live is not None:
+            self._open.callback(self._live.close)
+        self._line = ""
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._open.__exit__(kind, error, at)
+        if self._enabled and self._live is not None and self._line and isinstance(sys.stdout, Tee):
+            print(self._line, file=sys.stdout.terminal)  # what the live line showed last; the log has it
+
+    def count(self, tokens: int, room: int, flops: float, wait_s: float) -> None:
+        """Counts a step. tokens: real ones on all ranks. room: what its micro-batches could have held. flops: its
+        operations. wait_s: seconds spent waiting for data."""
+        self._steps += 1
+        self._tokens += tokens
+        self._room += room
+        self._flops += flops
+        self._wait_s += wait_s
+
+    def saved(self, seconds: float) -> None:
+        """Counts seconds that training stood still for a checkpoint: no training time."""
+        self._saving_s += seconds
+
+    def paused(self, seconds: float) -> None:
+        """Counts seconds that training stood still for something else."""
+        self._paused_s += seconds
+
+    def state(self) -> dict[str, float]:
+        """What a checkpoint keeps for the next attempt, as the arguments of this class. Rank 0's counts."""
+        return {"training_s": self._trained_s + self._seconds()}
+
+    def log(
+        self,
+        done: TrainingPosition,
+        loss: StepLoss,
+        lr: float,
+        grad_norm: float,
+        validated: ValidationResult | None,
+        *,
+        left_out: bool = False,
+    ) -> None:
+        """Writes a row when it is time, where the step was validated, and where the run stops; shows the step on a
+        terminal. left_out: the step's gradients were dropped."""
+        if not self._enabled:
+            return
+        steps, valid_s = self._config.train.steps, 0.0 if validated is None else validated.seconds
+        seconds = self._seconds(valid_s)
+        speed = self._tokens / seconds
+        if self._live is not None:
+            left = duration((steps - done.steps) * seconds / self._steps)
+            self._live.show(done.steps, f"loss {loss.mean:.4f}  {speed:,.0f} tokens/s  eta {left}")
+        due = done.steps % self._config.train.log_every == 0 or done.steps in (1, steps)
+        if not due and validated is None and not loss.stop:
+            return
+        row: dict[str, float] = {
+            "step": done.steps,
+            "examples": done.examples,
+            "tokens": done.tokens,
+            "loss": loss.mean,
+            **{f"loss/{task}": value for task, value in loss.by_task().items()},
+            "lr": lr,
+            "grad_norm": grad_norm,
+            "tokens_per_s": speed,
+            "tflops": self._flops / seconds / 1e12,
+            **({} if self._peak_flops is None else {"mfu": self._flops / seconds / self._peak_flops}),
+            "step_s": seconds / self._steps,
+            "training_s": self._trained_s + seconds,
+            "checkpoint_s": self._saving_s,
+            "valid_s": valid_s,
+            "fill": self._tokens / self._room,
+            "data_wait": self._wait_s / seconds,
+            "memory": memory(),
+            **({} if validated is None else _validation_fields(validated)),
+            "time": time.time(),
+        }
+        self._write(row, [] if validated is None else validated.samples)
+        eta = (steps - done.steps) * seconds / self._steps
+        mfu = f"  mfu {row['mfu']:.1%}" if "mfu" in row else ""
+        self._say(
+            f"step {done.steps}/{steps}  loss {loss.mean:.4f}  lr {lr:.2e}  grad {grad_norm:.2f}  "
+            f"{speed:.0f} tokens/s{mfu}  eta {eta:.0f} s" + ("  left out" if left_out else "")
+        )
+        self._trained_s += seconds
+        self._saving_s = self._paused_s = 0.0
+        self._restart()
+
+    def _seconds(self, valid_s: float = 0.0) -> float:
+        """Training time since the last row."""
+        return max(1e-9, time.monotonic() - self._since - self._saving_s - self._paused_s - valid_s)
+
+    def _write(self, row: dict[str, float], samples: list[Sample]) -> None:
+        step = int(row["step"])
+        told = {name: value if math.isfinite(value) else None for name, value in row.items()}  # JSON has no NaN
+        self._rows.add(told)
+        self._samples.add(*({"step": step, **sample.as_json()} for sample in samples))
+        try_write("tensorboard/", lambda: self._board.show(step, row, samples))
+        try_write("state.json", lambda: self._running(step))
+
+    def _close_board(self, kind: type[BaseException] | None, *_: object) -> None:
+        try_write("tensorboard/", lambda: self._board.close(failed=kind is not None))
+
+    def _running(self, step: int) -> None:
+        self._claim.move(Writer.RANK_0, State.RUNNING, step=step, steps=self._config.train.steps)
+
+    def _say(self, line: str) -> None:
+        """A plain line: where the terminal has a live one, for the log alone."""
+        self._line = line
+        log = sys.stdout.log if self._live is not None and isinstance(sys.stdout, Tee) else sys.stdout
+        print(line, file=log, flush=True)
+
+    def _restart(self) -> None:
+        self._since, self._steps, self._tokens, self._room = time.monotonic(), 0, 0, 0
+        self._flops, self._wait_s = 0.0, 0.0
+
+
+def memory() -> float:
+    """Bytes: the most that this process has had allocated on its GPU; without one, the most resident."""
+    import torch
+
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated())
+    import resource
+
+    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _validation_fields(validated: ValidationResult) -> dict[str, float]:
+    return {"valid_loss": validated.loss, **{f"valid_loss/{task}": x for task, x in validated.by_task.items()}}
+
+
+def _rows(path: Path, step: int) -> Rows:
+    """A JSONL file without the rows after `step` that an interrupted run left, and without damaged lines."""
+    if path.is_file():
+        jsonl.repair(path, lambda row: row["step"] <= step, {"step": int})
+    path.touch()
+    return Rows(path)

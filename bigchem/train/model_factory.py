@@ -1,0 +1,90 @@
+"""The model of a run: built fresh or from published weights, and what the run folder says of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from bigchem.base import atomic
+from bigchem.config import RunConfig
+from bigchem.data.storage.shards import Data
+from bigchem.data.text.tokenizer import Tokenizer
+from bigchem.model import attention, flops, presets
+from bigchem.model.functional import Objective
+from bigchem.model.t5 import PackedT5
+from bigchem.model.weights import hf_config, hub
+from bigchem.model.weights.pretrained import load_pretrained
+from bigchem.train.collectives import on_rank0, say
+from bigchem.train.initial import check_rows, check_vocabulary
+
+
+def with_local_weights(config: RunConfig) -> RunConfig:
+    """The configuration with `model.init_from` as a folder: a hub's name is fetched by rank 0, before the others."""
+    name = config.model.init_from
+    if name is None:
+        return config
+    folder = on_rank0(lambda: hub.fetched(name))
+    if not folder.is_dir():  # on a node with a cache of its own
+        folder = hub.fetched(name)
+    return config.model_copy(update={"model": config.model.model_copy(update={"init_from": str(folder)})})
+
+
+def build(config: RunConfig, data: Data, device: torch.device) -> PackedT5:
+    """The model, with the same fresh weights on every rank, or the weights of `model.init_from`."""
+    torch.manual_seed(config.seed)
+    vocab_size = Tokenizer.load(data.tokenizer_dir).vocab_size
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.train.precision]
+    init_from = config.model.init_from
+    shape = (
+        presets.shape(config.model.preset, vocab_size) if init_from is None else hf_config.read_shape(Path(init_from))
+    )
+    setting = attention.Setting(device, dtype, shape.d_kv)
+    backends = attention.choose_backends(config.model.attention, setting)
+    say(attention.describe(backends, setting))
+    dropout, checkpointed = config.model.dropout, config.train.checkpoint_activations
+    if init_from is None:
+        model = PackedT5(shape, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
+    else:
+        folder = Path(init_from)
+        check_vocabulary(folder, data)
+        check_rows(shape, vocab_size, init_from)
+        model = load_pretrained(folder, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
+    if config.train.compile:
+        model.compile_blocks()
+    model.objective = Objective(config.train.z_loss, config.train.label_smoothing)
+    return model
+
+
+def record(config: RunConfig, model: PackedT5, device: torch.device) -> None:
+    """Writes model.json: what this attempt trains and with which attention, which another device may choose otherwise.
+
+    train_flops_per_token: operations of forward and backward at 128 source and 128 target tokens.
+    """
+    table = {
+        "preset": config.model.preset if config.model.init_from is None else None,
+        "init_from": config.model.init_from,
+        "parameters": presets.num_parameters(model.shape),
+        "attention": model.backends,
+        "compiled": config.train.compile,
+        "precision": config.train.precision,
+        "device": _device_name(device),
+        "ranks": dist.get_world_size(),
+        "train_flops_per_token": flops.training_flops(model.shape, [128], [128]) / 256,
+        "config": presets.to_hf_config(model.shape, config.model.dropout),
+    }
+    atomic.write_atomically(config.run_dir / "model.json", json.dumps(table, indent=1))
+
+
+def peak_flops(precision: str, device: torch.device) -> float | None:
+    """Operations per second that the devices of all ranks, taken to be equal, are built for; None: not known."""
+    if precision == "fp32" and torch.get_float32_matmul_precision() != "highest":
+        precision = "tf32"
+    peak = flops.peak_flops(_device_name(device), precision)
+    return None if peak is None else peak * dist.get_world_size()
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,0 +1,116 @@
+"""The benchmarks of the model run on a CPU, on small numbers: they prove equality first, then time."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bigchem.bench.model.mix import LONGEST, lengths_of_tasks, mixed
+from bigchem.bench.model.peers import (
+    Case,
+    backward,
+    exact,
+    packed_inputs,
+    padded,
+    transformers_eager,
+    transformers_sdpa,
+)
+from bigchem.bench.model.pieces import Sizes, pieces
+from bigchem.bench.model.train_step import FIXED, GROUPED, OURS, WAYS, turns_of
+
+ROOT = Path(__file__).parents[2]
+
+
+def report(program: str, *arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bigchem", "bench", program, "--json", "--device", "cpu", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.slow
+def test_training_steps_are_equal_before_they_are_timed() -> None:
+    arguments = ("--preset", "sweep-0.2m", "--dropout", "0", "--dropout", "0.1", "--tokens", "600", "--turns", "2")
+    found = report("train-step", *arguments)
+    assert found["skipped"] == []
+    assert [row["who"] for row in found["rows"]] == 2 * list(WAYS)
+    padding = {row["who"]: row["padding %"] for row in found["rows"]}
+    assert padding[OURS] == 0 < padding[GROUPED] < padding[FIXED]
+    assert all(row["real tokens/s"] > 0 and row["turns"] == 2 and row["peak GiB"] is None for row in found["rows"])
+    figures = {figure["name"]: figure for figure in found["figures"]}
+    errors = [figure for name, figure in figures.items() if "largest error" in name]
+    assert len(errors) == 1
+    assert errors[0]["holds"], errors
+    ratios = [figure for figure in figures.values() if figure["unit"] == "x real tokens/s"]
+    assert [figure["asked"] for figure in ratios] == [1.5, 5, 1.5, 5]
+
+
+@pytest.mark.slow
+def test_attention_is_right_before_it_is_timed() -> None:
+    found = report("attention", "--tokens", "200", "--heads", "2", "--length", "40", "--no-pieces")
+    errors = [figure for figure in found["figures"] if figure["unit"] == "relative"]
+    assert {figure["name"].split(", ")[0] for figure in errors} == {"encoder_self", "decoder_self", "cross"}
+    assert all(figure["holds"] for figure in errors), errors
+    assert {row["lengths"] for row in found["rows"]} == {"real mix", "40 each"}
+    assert len(found["rows"]) == 2 * 3 * 2 * 3  # lengths, kinds, dropout, who
+    assert all(row["ms"] > 0 for row in found["rows"])
+    told = "\n".join(found["skipped"])
+    for reason in ("no GPU here", "flashT5", "FlexAttention: it has no backward pass on a CPU", "SDPA flash"):
+        assert reason in told
+
+
+@pytest.mark.slow  # a minute, in the interpreter
+def test_tiles_are_tried_one_kernel_at_a_time_also_in_the_interpreter() -> None:
+    found = report("tiles", "--length", "3", "--tokens", "3", "--heads", "1", "--head-dim", "16")
+    assert {row["kernel"] for row in found["rows"]} == {"forward", "grad_queries", "grad_keys", "grad_short"}
+    assert all(row["ms"] > 0 for row in found["rows"])
+    assert not found["skipped"]
+
+
+def test_the_rows_of_a_turn_are_the_same_for_ours_and_the_peer() -> None:
+    turns = turns_of(mixed(lengths_of_tasks(None), 50 * 2048, seed=0), 2048, turns=3, per_turn=2)
+    for ours, theirs, fixed in zip(turns[OURS], turns[GROUPED], turns[FIXED], strict=True):
+        rows = [sorted(tuple(row) for batch in turn.micro for row in batch.tolist()) for turn in (ours, theirs, fixed)]
+        assert rows[0] == rows[1]
+        assert set(rows[2]) <= set(rows[0])
+        assert ours.tokens == ours.padded == sum(map(sum, rows[0]))
+        assert fixed.padded == 2 * LONGEST * len(rows[0])
+        assert fixed.part == len(rows[2]) / len(rows[0])
+
+
+@pytest.mark.parametrize("kind", ["encoder_self", "decoder_self", "cross"])
+def test_peers_compute_the_same_attention(kind: str) -> None:
+    """On one sequence, where what is padded and what is packed look alike."""
+    case = Case(np.array([[7, 7]]), kind, 2, 8, 0.0, torch.device("cpu"), torch.float64)
+    q, k, v, bias, grad = packed_inputs(case)
+    by_distance = (torch.arange(7) - torch.arange(7)[:, None]) + case.reach
+    mask = torch.zeros(7, 7, dtype=torch.float64)
+    if case.causal:
+        mask = mask.masked_fill(torch.ones(7, 7, dtype=torch.bool).triu(1), -math.inf)
+    for formula in (transformers_eager, transformers_sdpa):
+        matrix = None if bias is None else bias.double()[:, by_distance][None]
+        want = exact(case, q, k, v, bias)
+        got = formula(*(x.transpose(0, 1)[None] for x in (q, k, v)), matrix, mask[None, None], 0.0)[0].transpose(0, 1)
+        # transformers' softmax is fp32 whatever its inputs are
+        torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-5)
+        for a, b in zip(*(backward(x, (q, k, v, bias), grad) for x in (got, want)), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+        padded(case, formula)()
+
+
+def test_every_piece_that_needs_no_compiler_runs() -> None:
+    names = []
+    for piece, who, prepare in pieces(Sizes(12, 8, 16, 50), torch.device("cpu"), torch.float32):
+        if "compiled" not in who and who != "Liger's":
+            prepare()()
+            names.append(piece)
+    assert set(names) == {"rms_norm", "gated GELU", "residual + dropout", "cross-entropy"}

@@ -1,0 +1,56 @@
+"""The kernels are compiled for GPUs that are not here: what the compiler reports must hold no spilled register."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+pytest.importorskip("triton")
+
+PROGRAM = [sys.executable, "-m", "bigchem", "bench", "kernels"]
+SHARED = {80: 99 * 1024, 90: 227 * 1024}
+"""Shared memory of a program. 8.6 and 8.9, which use the tiles of 8.0, have less of it than 8.0."""
+
+
+def reports(*options: str) -> list[dict[str, Any]]:
+    done = subprocess.run([*PROGRAM, "--json", *options], capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stderr[-3000:]
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    assert done.returncode == any(report["stack"] for report in found)
+    return found
+
+
+def check(found: list[dict[str, Any]]) -> None:
+    for report in found:
+        assert report["stack"] == 0, f"spills: {report}"
+        assert report["shared"] <= SHARED[report["arch"]], f"too much shared memory: {report}"
+        if report["dtype"] != "fp32":
+            assert report["mma"] + report["wgmma"] > 0, f"does not use the matrix units: {report}"
+
+
+def test_no_kernel_of_t5_base_spills_registers() -> None:
+    found = reports()
+    check(found)
+    kernels = {"forward", "grad_queries", "grad_keys", "grad_short"}
+    assert {(r["arch"], r["kernel"]) for r in found} == {(arch, kernel) for arch in SHARED for kernel in kernels}
+    for arch in SHARED:  # encoder, decoder and cross-attention, without and with dropout
+        kinds = {(r["causal"], r["reach"] > 0, r["dropout"]) for r in found if r["arch"] == arch}
+        assert len(kinds) == 6
+    assert all(r["wgmma"] > 0 for r in found if r["arch"] == 90)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
+def test_no_kernel_spills_registers(dtype: str) -> None:
+    dims = [word for dim in (16, 32, 64, 128) for word in ("--head-dim", str(dim))]
+    check(reports("--dtype", dtype, *dims))
+
+
+def test_an_unknown_dtype_is_refused() -> None:
+    done = subprocess.run([*PROGRAM, "--dtype", "int8"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "known: bf16, fp16, fp32" in done.stderr

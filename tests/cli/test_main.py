@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer.main
+from runs import config_of
+
+from bigchem.base import toml
+from bigchem.cli.main import app
+
+BIGCHEM = Path(sys.executable).with_name("bigchem")
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+def bigchem(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([BIGCHEM, *arguments], capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+
+
+def leaves(command: object, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], object]]:
+    children = getattr(command, "commands", None)
+    if children is None:
+        return [(path, command)]
+    return [leaf for name, child in children.items() for leaf in leaves(child, (*path, name))]
+
+
+LEAVES = leaves(typer.main.get_command(app))
+
+
+def test_all_verbs_are_there() -> None:
+    verbs = {" ".join(path) for path, _ in LEAVES}
+    assert {"data build", "data preview", "train", "submit", "status", "evaluate", "score", "demo", "doctor"} <= verbs
+    assert {"sweep submit", "sweep status", "sweep report"} <= verbs
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=lambda leaf: " ".join(leaf[0]) if isinstance(leaf, tuple) else None)
+def test_every_verb_has_help_with_an_example(leaf: tuple[tuple[str, ...], object]) -> None:
+    path, command = leaf
+    assert f"Example: bigchem {' '.join(path)}" in str(command.help)  # type: ignore[attr-defined]
+
+
+def test_help_is_quick() -> None:
+    best = min(_seconds(["--help"]) for _ in range(3))
+    assert best < 0.5
+
+
+def _seconds(arguments: list[str]) -> float:
+    begun = time.monotonic()
+    assert bigchem(*arguments).returncode == 0
+    return time.monotonic() - begun
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["train", "none.toml"], "none.toml: no such file"),
+        (["train", "demo", "--set", "train.stpes=3"], "did you mean 'steps'?"),
+        (["train", "demo", "--set", "data.path=nowhere"], "no data here"),
+        (["submit", "demo", "--cluster", "loocal"], "did you mean 'local'?"),
+        (["submit", "demo", "--set", "data.path=nowhere"], "no data here"),
+        (["data", "build", "demo-dta", "out"], "did you mean 'demo-data'?"),
+        (["data", "show", "nowhere"], "no data here"),
+        (["data", "show", "nowhere", "--task", "captoining"], "did you mean 'captioning'?"),
+        (["data", "preview", "demo", "--set", "data.path=nowhere"], "no data here"),
+        (["data", "verify", "nowhere"], "no data here"),
+        (["data", "audit", "nowhere"], "no file 'nowhere'"),
+        (["status", "nowhere"], "no such folder"),
+        (["evaluate", "nowhere"], "no such folder"),
+        (["score", "none.jsonl", "--task", "captioning"], "none.jsonl"),
+        (["score", "none.jsonl", "--task", "captoining"], "did you mean 'captioning'?"),
+        (["score", "--task", "captioning"], "takes one FILE, or --compare A B"),
+        (["predict", "nowhere", "--task", "forward", "CCO"], "no such folder"),
+        (["predict", "nowhere", "--task", "forward"], "no input"),
+        (["sweep", "submit", "none"], "no file 'none'"),
+        (["sweep", "report", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_told_in_three_lines_with_exit_code_2(arguments: list[str], told: str, tmp_path: Path) -> None:
+    done = bigchem(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 3
+    assert not any(tmp_path.iterdir())
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = bigchem("--debug", "status", "nowhere", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["nowhere", "out"], ["nowhere", "out", "--dtype", "fp7"]])
+def test_export_tells_mistakes_the_same_way(arguments: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bigchem", "export", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_doctor_finds_this_machine_and_a_run_fit_and_really_sums_over_processes(
+    small_data: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(toml.dump(config_of(tmp_path, small_data, "fit")))
+    done = bigchem("doctor", "--json", "--runs", str(tmp_path), "--config", str(config))
+    checks = {check["name"]: check for check in json.loads(done.stdout)}
+    assert done.returncode == 0, checks
+    assert checks["all-reduce"]["verdict"] == "ok"
+    assert "2 processes" in checks["all-reduce"]["found"]
+    assert {name: checks[f"run: {name}"]["verdict"] for name in ("host memory", "time", "disk")} == {
+        "host memory": "ok",
+        "time": "ok",
+        "disk": "ok",
+    }

@@ -1,0 +1,77 @@
+"""Options of the verbs that submit: what they make of a profile, and the examples of their help."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from test_main import LEAVES, bigchem
+
+from bigchem.base.errors import UserError
+from bigchem.cli.submission_options import asked
+from bigchem.launch.cluster.profile import load_profile
+
+
+def test_every_option_changes_the_profile_and_the_others_stay() -> None:
+    before = load_profile("h100")
+    profile, once = asked("2-4", 4, "4:00:00", ["scratch=/s"], qos="long", partition="p", account="a").of("h100")
+    changed = {"nodes": 2, "nodes_max": 4, "gpus_per_node": 4, "tasks_per_node": 4, "time_min": 240}
+    changed |= {"scratch": "/s", "qos": "long", "partition": "p", "account": "a"}
+    assert profile == before.model_copy(update=changed)
+    assert not once
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["submit", "demo", "--cluster", "h100", "--time", "4h"], "--time: cannot read '4h'"),
+        (["submit", "demo", "--cluster", "h100", "--nodes", "4-2"], "--nodes: cannot read '4-2'"),
+        (["submit", "demo", "--cluster", "h100", "--set-cluster", "qso=x"], "did you mean 'qos'?"),
+        (["submit", "demo", "--cluster", "h100", "--set-cluster", "x"], "--set-cluster sbatch.mail-type=END"),
+        (["submit", "demo", "--cluster", "h100", "--after", "nowhere"], "neither a run folder nor the id"),
+        (["submit", "demo", "--cluster", "h100", "--after-any"], "--after-any goes with --after"),
+        (["submit", "demo", "--after", "12"], "only Slurm begins one job after another"),
+        (["submit", "demo", "--partition", "gpu"], "partition is known to Slurm only"),
+        (["data", "build", "demo-data", "out", "--time", "10"], "add --cluster PROFILE"),
+        (["evaluate", "nowhere", "--after", "12"], "add --cluster PROFILE"),
+        (["doctor", "--nodes", "2"], "add --cluster PROFILE"),
+        (["sweep", "submit", "demo-sweep", "--cluster=h100", "--set", "resources.sweep-1m.time_min=9", "--time=5"],
+         "resources.sweep-1m sets time_min already"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told(arguments: list[str], told: str, tmp_path: Path) -> None:
+    done = bigchem(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert told in done.stderr, done.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def dry_examples() -> list[str]:
+    pieces = [part for _, command in LEAVES for part in str(getattr(command, "help", "")).split("Example: ")[1:]]
+    lines = [" ".join(piece.split("\n\n")[0].split()) for piece in pieces]
+    return [line for line in lines if line.endswith("--dry-run")]
+
+
+def test_the_dry_runs_of_the_help_run(small_data: Path, tmp_path: Path) -> None:
+    examples = dry_examples()
+    assert len(examples) >= 3
+    for example in examples:
+        words = [word.replace("slurm/clusters/h100.toml", "h100") for word in shlex.split(example)[1:]]
+        section = "base_set." if words[0] == "sweep" else ""
+        fields = ["--set", f"{section}data.path={small_data}", "--set", f"{section}validation.every=0"]
+        done = bigchem(*words, *fields, cwd=tmp_path)
+        assert done.returncode == 0, f"{example}\n{done.stderr}"
+        assert "--nodes 2-4" not in example or "#SBATCH --nodes=2-4\n" in done.stdout
+        assert not any(tmp_path.iterdir())
+
+
+def test_after_a_run_is_nothing_where_it_is_finished_and_refused_where_it_failed(tmp_path: Path) -> None:
+    for name, state in (("done", "finished"), ("bad", "failed")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.toml").touch()
+        (tmp_path / name / "state.json").write_text(f'{{"state": "{state}", "step": 5, "steps": 5, "time": 0.0}}')
+    assert asked(after=[str(tmp_path / "done")]).of("h100")[1].after == ()
+    with pytest.raises(UserError, match="it is failed: what is to come after it would never begin"):
+        asked(after=[str(tmp_path / "bad")]).of("h100")
+    assert asked(after=[str(tmp_path / "bad")], after_any=True).of("h100")[1].after == ()

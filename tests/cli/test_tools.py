@@ -1,0 +1,30 @@
+"""tools/: thin fronts of the verbs, for a checkout."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOLS = sorted((Path(__file__).parents[2] / "tools").glob("*.py"))
+VERBS = {
+    "bench.py": ["bench"],
+    "consolidate.py": ["export"],
+    "scale_sweep.py": ["sweep", "report"],
+    "zero_plan.py": ["plan"],
+}
+
+
+def usage(*words: str | Path) -> tuple[int, str]:
+    """Exit code of `--help`, and what it prints below the line that names the program."""
+    done = subprocess.run([sys.executable, *words, "--help"], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout.split("\n", 2)[-1]
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda path: path.name)
+def test_a_tool_is_the_verb_of_the_package(tool: Path) -> None:
+    assert usage(tool) == usage("-m", "bigchem", *VERBS[tool.name])
+    assert usage(tool)[0] == 0
+    assert len(tool.read_text().splitlines()) < 20

@@ -1,0 +1,99 @@
+"""Readers of the fixed layouts that need no module of their own here: what they make of their files."""
+
+from __future__ import annotations
+
+import pytest
+from reading import config, published, read, write
+
+from bigchem.base.errors import UserError
+from bigchem.data.sources import reader
+from bigchem.data.sources.base import Row
+
+CHEBI20 = "CID\tSMILES\tdescription"
+
+
+def test_unknown_format_is_told_with_the_nearest_one():
+    with pytest.raises(UserError, match="did you mean 'chebi20'"):
+        reader("chebi_20", "recipe.toml: sources.0")
+
+
+def test_key_is_pinned_and_is_of_the_texts_alone():
+    assert Row("forward", "CO.Cl", "COC").key == "b03bf4e75e06b43c"
+    assert Row("forward", "CO.Cl", "COC", "COC", repairs=("backslashes",)).key == "b03bf4e75e06b43c"
+    assert Row("forward", "CO.Cl", "COC", repairs=("backslashes",)) == Row("forward", "CO.Cl", "COC")
+
+
+def test_chebi20_gives_both_directions_and_repairs_doubled_backslashes(tmp_path):
+    file = write(tmp_path, "c.txt", CHEBI20, 'C1\tF/C=C\\\\F\tThe molecule is "trans\tor not", \\\\ kept.')
+    rows, reasons = read(config("chebi20", file))
+    text = 'The molecule is "trans\tor not", \\\\ kept.'
+    assert rows == [Row("captioning", "F/C=C\\F", text, "F/C=C\\F"), Row("generation", text, "F/C=C\\F", "F/C=C\\F")]
+    assert reasons == []
+    assert [row.repairs for row in rows] == [("backslashes",)] * 2
+    only, _ = read(config("chebi20", file, tasks=["generation"]))
+    assert only == rows[1:]
+
+
+def test_chebi20_molecule_is_one_compound_whatever_fragments_it_has(tmp_path):
+    rows, _ = read(config("chebi20", write(tmp_path, "c.txt", CHEBI20, "1\t[Na+].[Cl-]\tSalt.")))
+    assert [(row.source, row.molecule, row.repairs) for row in rows] == [
+        ("[Na+].[Cl-]", "[Na+]~[Cl-]", ()),
+        ("Salt.", "[Na+]~[Cl-]", ()),
+    ]
+
+
+def test_chebi20_refuses_unreadable_smiles_short_lines_and_empty_texts(tmp_path):
+    file = write(tmp_path, "c.txt", CHEBI20, "1\tC(C\ta", "2\tCC", "", "3\tCC\t ", "4\tC\tmethane", "5\tCCO ethanol\ta")
+    rows, reasons = read(config("chebi20", file))
+    assert len(rows) == 2
+    told = ["RDKit cannot read 'C(C'", "wrong number of columns", "empty text", "a space in SMILES: 'CCO ethanol'"]
+    assert reasons == told
+
+
+def test_parallel_reactions_may_have_reagents_apart(tmp_path):
+    source, target = tmp_path / "src.txt", tmp_path / "tgt.txt"
+    source.write_text("C C O . C C ( = O ) O > C l\nCCO.CC(=O)O>Cl\nC C O . C C ( = O ) O >\nN->[Pd]Cl.CO\n")
+    target.write_text("C C O C ( C ) = O\n" * 4)
+    rows, reasons = read(config("parallel_text", source, target_path=str(target), tasks=["forward"]))
+    assert not reasons
+    assert [sorted(row.source.split(".")) for row in rows[:3]] == [["CC(=O)O", "CCO", "Cl"]] * 2 + [["CC(=O)O", "CCO"]]
+    assert ["reagents" in row.repairs for row in rows] == [True, True, True, False]
+
+
+def test_parallel_text_needs_equally_long_files(tmp_path):
+    source = write(tmp_path, "src.txt", "Stir.", "", "Filter.")
+    target = write(tmp_path, "tgt.txt", "STIR.", "WAIT.", "FILTER.")
+    rows, reasons = read(config("parallel_text", source, target_path=str(target)))
+    assert rows == [Row("actions", "Stir.", "STIR."), Row("actions", "Filter.", "FILTER.")]
+    assert reasons == ["empty text"]
+    target = write(tmp_path, "short.txt", "STIR.")
+    with pytest.raises(UserError, match=r"src.txt: 3 lines, but 1 in .*short.txt"):
+        read(config("parallel_text", source, target_path=str(target)))
+    with pytest.raises(UserError, match="target_path"):
+        read(config("parallel_text", source))
+
+
+@pytest.mark.data
+def test_every_chebi20_row_is_read_and_no_backslash_stays_doubled():
+    found = {split: read(config("chebi20", published("chebi20", f"{split}.txt"))) for split in ("validation", "test")}
+    assert {split: (len(rows), reasons) for split, (rows, reasons) in found.items()} == {
+        "validation": (6602, []),
+        "test": (6600, []),
+    }
+    smiles = [r.source for rows, _ in found.values() for r in rows if r.task == "captioning"]
+    assert sum("\\" in s for s in smiles) == 986
+    assert not any("\\\\" in s for s in smiles)
+
+
+@pytest.mark.data
+def test_published_procedures_are_read():
+    sentences = config(
+        "parallel_text",
+        published("lowe_actions", "src-test.txt.gz"),
+        target_path=published("lowe_actions", "tgt-test.txt.gz"),
+    )
+    paragraphs = config("jsonl", published("lowe_actions", "paragraph-test.jsonl.gz"), tasks=["actions"])
+    for source, count in ((sentences, 1500), (paragraphs, 1000)):
+        rows, reasons = read(source)
+        assert (len(rows), reasons) == (count, [])
+        assert {row.task for row in rows} == {"actions"}

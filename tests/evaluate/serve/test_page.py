@@ -1,0 +1,224 @@
+"""The page of `bigchem serve`: drawings, safe HTML, and a real click in a real browser where there is one."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from browser import needs_browser, window
+from typer.testing import CliRunner
+
+from bigchem.base.errors import UserError
+from bigchem.cli.main import app
+from bigchem.config import EvaluateConfig
+from bigchem.evaluate.generation.predictor import Prediction, Predictor
+from bigchem.evaluate.serve import page
+from bigchem.evaluate.serve.drawing import UNREAD, Artist, Drawing
+from bigchem.tasks import TASK_NAMES
+
+
+def test_predictions_are_text_never_markup() -> None:
+    made = page.listing("captioning", [Prediction('<script>"&', -1.5, -0.5, None)])
+    assert "<script>" not in made
+    assert 'data-text="&lt;script&gt;&quot;&amp;"' in made
+    assert "<svg" not in made
+
+
+def test_molecules_are_drawn_and_marked() -> None:
+    predictions = [Prediction("CCO", -1.5, -0.5, True), Prediction("C(", -2.0, -1.0, False)]
+    made = page.listing("generation", predictions, [Drawing("<svg></svg>"), Drawing("", UNREAD)])
+    assert made.count("<svg") == 1
+    assert made.count('class="copy"') == 2
+    assert "log p -1.50, -0.500 per token, valid SMILES" in made
+    assert "not a valid SMILES" in made
+
+
+def test_every_task_has_an_example_with_an_answer(model_dir: Path, artist: Artist) -> None:
+    assert [task for task, _ in page.EXAMPLES] == list(TASK_NAMES)
+    predictor = Predictor(model_dir)
+    given, made = page.answer(predictor, artist, "captioning", page.EXAMPLES[0][1], beams=1, shown=1)
+    assert "<svg" in given
+    assert made.count("<li") == 1
+    assert "Not SMILES: RDKit" in page.answer(predictor, artist, "forward", "c1ccnc1", beams=1, shown=1)[1]
+    noted = page.answer(predictor, artist, "captioning", "CCO ethanol", beams=1, shown=1)[0]
+    assert "a name behind the SMILES cut: CCO" in noted
+    assert "Give an input" in page.answer(predictor, artist, "forward", " ", beams=1, shown=1)[1]
+
+
+@pytest.fixture(scope="module")
+def artist() -> Iterator[Artist]:
+    made = Artist()
+    yield made
+    made.close()
+
+
+class Echo:
+    """Stands for a model: gives the input back, slowly or not at all."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error, self.asked = error, list[tuple[int, int]]()
+
+    def predict(self, task: str, texts: list[str], config: EvaluateConfig, deadline: float) -> list[list[Prediction]]:
+        self.asked.append((config.num_beams, config.num_return))
+        if self.error is not None:
+            raise self.error
+        return [[Prediction(texts[0], -1.0, -0.5, True)] * config.num_return]
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "told"),
+    [
+        ("captioning", "C" * 4001, "4,001 characters: at most 4,000"),
+        ("captioning", "C" * 3000, "Not SMILES: more than 1,000 atoms"),
+        ("nothing", "CCO", "Give an input"),
+        ("captioning", None, "Give an input"),
+    ],
+)
+def test_what_is_too_large_is_refused_before_the_model(artist: Artist, task: str, text: Any, told: str) -> None:
+    echo = Echo()
+    assert told in page.answer(echo, artist, task, text, 1, 1)[1]  # type: ignore[arg-type]
+    assert echo.asked == []
+
+
+@pytest.mark.parametrize(
+    ("beams", "shown", "asked"),
+    [(10**9, 10**9, (20, 10)), (float("nan"), -1, (1, 1)), ("x", None, (1, 1)), (2.0, 3.0, (3, 3)), (True, 1, (1, 1))],
+)
+def test_numbers_out_of_range_are_brought_into_it(
+    artist: Artist, beams: Any, shown: Any, asked: tuple[int, int]
+) -> None:
+    echo = Echo()
+    page.answer(echo, artist, "actions", "stirred", beams, shown)  # type: ignore[arg-type]
+    assert echo.asked == [asked]
+
+
+def test_an_error_names_no_folder_and_a_late_answer_is_told(artist: Artist, capsys: pytest.CaptureFixture[str]) -> None:
+    failing = Echo(OSError(2, "No such file or directory", "/home/ada/model"))
+    made = page.answer(failing, artist, "actions", "stirred", 1, 1)[1]  # type: ignore[arg-type]
+    assert made == "<p>The prediction has failed; the server&#x27;s log says why.</p>"
+    assert "/home/ada/model" in capsys.readouterr().err
+    late = page.answer(Echo(TimeoutError()), artist, "actions", "stirred", 1, 1)[1]  # type: ignore[arg-type]
+    assert "No answer within 120 s" in late
+
+
+def test_the_page_calls_a_model_by_name_and_not_by_its_place(tmp_path: Path) -> None:
+    assert page.name_of(tmp_path / "runs" / "base" / "model") == "base"
+    assert page.name_of(tmp_path / "mine") == "mine"
+
+
+def test_a_prediction_ends_at_its_deadline(model_dir: Path) -> None:
+    predictor = Predictor(model_dir)
+    config = EvaluateConfig(num_beams=2, num_return=1, max_new_tokens=8)
+    assert predictor.predict("captioning", ["CCO"], config, deadline=time.monotonic() + 60)
+    with pytest.raises(TimeoutError):
+        predictor.predict("captioning", ["CCO"], config, deadline=time.monotonic() - 1)
+
+
+def test_requests_at_the_same_time_have_their_own_answers(model_dir: Path) -> None:
+    predictor, config = Predictor(model_dir), EvaluateConfig(num_beams=2, num_return=2, max_new_tokens=8)
+    texts = ["CCO", "C" * 60, "c1ccccc1", "CC(=O)O"]
+    alone = [predictor.predict("captioning", [text], config)[0] for text in texts]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda text: predictor.predict("captioning", [text], config)[0], texts))
+    assert [[one.text for one in found] for found in together] == [[one.text for one in found] for found in alone]
+
+
+def test_what_serve_needs_is_looked_at_before_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gradio with all that it imports, then the port."""
+    command = ["serve", str(tmp_path / "no model"), "--port"]
+    monkeypatch.delitem(sys.modules, "gradio", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "gradio.py").write_text("import absent_dependency")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match="needs the optional package absent_dependency\nnext: pip install"):
+            CliRunner().invoke(app, [*command, str(port)], catch_exceptions=False)
+        monkeypatch.setitem(sys.modules, "gradio", None)
+        with pytest.raises(UserError, match="needs the optional package gradio\nnext: pip install"):
+            CliRunner().invoke(app, [*command, str(port)], catch_exceptions=False)
+        monkeypatch.setitem(sys.modules, "gradio", ModuleType("gradio"))
+        with pytest.raises(UserError, match=rf"127.0.0.1:{port}: cannot listen: .*\nnext: choose another --port"):
+            CliRunner().invoke(app, [*command, str(port)], catch_exceptions=False)
+    with pytest.raises(UserError, match="no model: no such folder"):
+        CliRunner().invoke(app, [*command, str(port)], catch_exceptions=False)
+
+
+@pytest.fixture
+def served(model_dir: Path) -> Iterator[str]:
+    """The address of the page, served by the command."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "bigchem", "serve", str(model_dir), "--port", str(port)]
+    process = subprocess.Popen(command, env={**os.environ, "GRADIO_ANALYTICS_ENABLED": "False"})
+    try:
+        address, until = f"http://127.0.0.1:{port}", time.monotonic() + 90
+        while True:
+            try:
+                with urllib.request.urlopen(address, timeout=5):
+                    break
+            except OSError:
+                assert process.poll() is None, "bigchem serve has ended"
+                assert time.monotonic() < until, "bigchem serve does not answer"
+                time.sleep(0.5)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+CLIPBOARD = ["clipboard-read", "clipboard-write"]
+
+
+@needs_browser
+def test_a_click_on_copy_copies_the_text_as_it_is() -> None:
+    text = """C("<script>'&`x${1}\\n"""
+    made = page.listing("captioning", [Prediction("first", -1, -1, None), Prediction(text, -1.5, -0.5, None)])
+    with window(permissions=CLIPBOARD) as opened:
+        # A page of this machine: browsers let no other plain page copy.
+        opened.route("**/*", lambda route: route.fulfill(body=f"<meta charset=utf-8>{made}", content_type="text/html"))
+        opened.goto("http://localhost/")
+        assert opened.locator("li code").nth(1).inner_text() == text
+        opened.locator("button.copy").nth(1).click()
+        opened.get_by_text("copied", exact=True).wait_for()
+        assert opened.evaluate("navigator.clipboard.readText()") == text
+        assert opened.locator("button.copy").first.inner_text() == "copy"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("gradio") is None, reason="gradio is not installed: pip install 'bigchem[serve]'")
+@needs_browser
+def test_a_click_in_a_browser_draws_the_molecule(served: str, tmp_path: Path) -> None:
+    """An example is chosen, predicted, drawn, listed and copied. BIGCHEM_SCREENSHOT: where a picture is kept."""
+    from playwright.sync_api import expect
+
+    picture = Path(os.environ.get("BIGCHEM_SCREENSHOT", tmp_path / "page.png"))
+    with window(permissions=CLIPBOARD) as opened:
+        opened.goto(served)
+        opened.get_by_text("CC(=O)Oc1ccccc1C(=O)O", exact=True).first.click()
+        expect(opened.locator("#source textarea")).to_have_value("CC(=O)Oc1ccccc1C(=O)O", timeout=30_000)
+        opened.locator("#predict").click()
+        expect(opened.locator("#made li.prediction")).to_have_count(3, timeout=60_000)
+        svg = opened.locator("#given svg")
+        expect(svg).to_be_visible()
+        box = svg.bounding_box()
+        assert box is not None
+        assert box["width"] > 100
+        assert svg.locator("path").count() > 5
+        opened.screenshot(path=picture)
+        opened.locator("#made button.copy").first.click()
+        expect(opened.locator("#made button.copy").first).to_have_text("copied")
+        best = opened.locator("#made code").first.inner_text()
+        assert opened.evaluate("navigator.clipboard.readText()").strip() == best.strip()
+    assert picture.stat().st_size > 10_000

@@ -1,0 +1,84 @@
+"""Classes of reactions from a table, and the training set from a file."""
+
+import gzip
+
+import pytest
+
+from bigchem.base.errors import UserError
+from bigchem.evaluate.reaction_classes import classes_of
+from bigchem.evaluate.score import score_file
+from bigchem.evaluate.training_set import read_training_set
+
+TABLE = "class,reactants>reagents>production\n1,CCO.CN>>CCNC\n2,CCl.CN>O>CNC\n3,CBr.CN>>CNC\n"
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "test.csv"
+    path.write_text(TABLE)
+    return path
+
+
+def test_reactions_are_found_however_they_are_spelled(table, tmp_path):
+    packed = tmp_path / "test.csv.gz"
+    packed.write_bytes(gzip.compress(TABLE.encode()))
+    for file in (table, packed):
+        sources, references = ["C(C)NC", "N(C)C", "CNC", "CNC", "C"], ["NC.OCC", "NC.[Cl:1][CH3:2]", "CBr.NC", "N", "C"]
+        assert classes_of(file, "retrosynthesis", sources, references) == ["1", "2", "3", "", ""]
+        assert classes_of(file, "forward", references, sources) == ["1", "2", "3", "", ""]
+    # Other reactants: by the product, if that has one class only.
+    assert classes_of(table, "forward", ["CCO.CN.O"], ["CCNC"]) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a,b\n1,2\n", "no column of classes"),
+        ("class,b\n1,2\n", "no column of reactions"),
+        ("class,reaction\n1,CC\n", r"test\.csv:2: not a reaction: 'CC'"),
+        ("class,reaction\n1,C>>CC\n", "none of the 1 examples"),
+    ],
+)
+def test_other_tables_are_refused(tmp_path, content, message):
+    path = tmp_path / "test.csv"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        classes_of(path, "forward", ["O"], ["N"])
+    with pytest.raises(UserError, match="goes with forward and retrosynthesis"):
+        classes_of(path, "generation", ["O"], ["N"])
+    with pytest.raises(UserError, match="no such file"):
+        classes_of(tmp_path / "absent.csv", "forward", ["O"], ["N"])
+
+
+def test_a_file_is_scored_by_class(table, tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("source,target,prediction\nCCNC,CCO.CN,OCC.CN\nCNC,CBr.CN,C\n")
+    scores = score_file("retrosynthesis", path, classes=table)
+    assert {s.group: s.value for s in scores if s.metric == "top1"} == {"": 0.5, "class 1": 1.0, "class 3": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.smi", "CCO ethanol\nCC\tethane\n\nC(\n"),
+        ("a.txt", "CID\tSMILES\tdescription\n1\tCCO\ta\n2\tCC\tb, c\n3\tC(\td\n"),
+        ("a.csv", "id,smiles\n1,CCO\n2,CC\n3,C(\n"),
+    ],
+)
+def test_a_training_set_is_the_first_word_of_each_line_or_a_column(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_text(content)
+    assert read_training_set(path) == ["CCO", "CC", "C("]
+
+
+def test_what_holds_no_molecules_is_refused(tmp_path):
+    path = tmp_path / "a.txt"
+    for content in ("", "a caption\n"):
+        path.write_text(content)
+        with pytest.raises(UserError, match="no molecule among the first"):
+            read_training_set(path)
+    with pytest.raises(UserError, match="no such file"):
+        read_training_set(tmp_path / "absent")
+    path.write_text("source,target,prediction\na,CC,CC\n")
+    with pytest.raises(UserError, match="--train-set: goes with generation"):
+        score_file("forward", path, training=path)

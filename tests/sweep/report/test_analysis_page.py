@@ -1,0 +1,95 @@
+"""docs/analysis.md: its commands run, and its tables of MolT5 are the published ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from planted_sweep import SIZES, results_of, write_result
+from real_files import REAL_DATA
+from typer.testing import CliRunner
+
+from bigchem.evaluate.published import published
+from bigchem.model.presets import num_parameters, shape
+from bigchem.sweep.analysis.results import load
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "analysis.md").read_text()
+FENCES = re.findall(r"^```console\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+COMMANDS = [command for text in FENCES for command in text.splitlines()]
+PUBLISHED_FILES = REAL_DATA.parent / "published"
+VOCABULARIES = REAL_DATA.parent / "vocab"
+
+
+def call(command: str) -> str:
+    """A command of the page, in this process."""
+    from bigchem.cli.main import app
+
+    words = shlex.split(command)
+    assert words[0] == "bigchem"
+    done = CliRunner().invoke(app, words[1:])
+    assert done.exit_code == 0, f"{command}\n{done.output}\n{done.exception!r}"
+    return done.stdout
+
+
+def test_the_pages_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    for size in SIZES:
+        for mixture in (("captioning", "generation"), ("captioning",), ("generation",)):
+            write_result(tmp_path / "runs" / "demo", results_of(size, mixture))
+    commands = [command for command in COMMANDS if "published/" not in command]
+    assert len(commands) == 4
+    told = [call(command) for command in commands]
+    assert "The gain of sharing grows with model size for cross-domain tasks" in told[1]
+    assert json.loads(told[2])["headline"]["generation"] == "levenshtein"
+    assert (tmp_path / "board" / "together").is_dir()
+    beyond = (tmp_path / "molt5" / "beyond.csv").read_text()
+    assert "captioning,bleu4,alone,3000000000.0,False,linear,0.5" in beyond
+
+
+def test_the_tables_of_molt5_are_the_published_scores() -> None:
+    read = load([ROOT / "docs" / "tables" / name for name in ("molt5-small.csv", "molt5-base-large.csv")])
+    found = {(s.run.name, s.task, s.metric): s.estimate.value for s in read.scores if s.estimate is not None}
+    assert found == {
+        (row.model, task, metric): value
+        for task, rows in published().items()
+        for row in rows
+        for metric, value in row.values.items()
+        if row.model.startswith("MolT5-") and row.origin == "printed"
+    }
+    for run in read.runs:
+        size = run.name.removeprefix("MolT5-")
+        assert run.parameters == num_parameters(shape(f"t5-v1_1-{size}", 32128))
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.skipif(not PUBLISHED_FILES.is_dir() or not VOCABULARIES.is_dir(), reason="no published predictions")
+def test_molt5_is_drawn_from_its_published_predictions_and_scores(tmp_path: Path) -> None:
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    shutil.copytree(PUBLISHED_FILES, tmp_path / "published")
+    (table,) = re.findall(r"^```csv\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    (tmp_path / "published" / "molt5-small.csv").write_text(table)
+    with tarfile.open(VOCABULARIES / "nltk_wordnet.tgz") as archive:
+        archive.extractall(tmp_path / "nltk", filter="data")
+    environment = {"BIGCHEM_SCIBERT": str(VOCABULARIES / "scibert"), "NLTK_DATA": str(tmp_path / "nltk")}
+    (command,) = [command for command in COMMANDS if "published/" in command]
+    words = [sys.executable, "-m", *shlex.split(command), "--json"]
+    done = subprocess.run(
+        words, cwd=tmp_path, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    bleu = {r["parameters"]: r["value"] for r in told["metrics"] if (r["task"], r["metric"]) == ("captioning", "bleu4")}
+    assert bleu == pytest.approx({76_961_152: 0.4449, 247_577_856: 0.457, 783_150_080: 0.508}, abs=1e-4)
+    assert len([r for r in told["fits"] if r["metric"] == "exact"]) == 1
+    assert (tmp_path / "molt5" / "figures" / "generation-exact.svg").is_file()

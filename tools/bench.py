@@ -1,0 +1,9 @@
+"""`bigchem bench`, from a checkout."""
+
+from __future__ import annotations
+
+from bigchem.cli import program
+from bigchem.cli.bench import app
+
+if __name__ == "__main__":
+    program.run(app)
