@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP)  ## Make .venv with all that is needed
 
-demo: $(STAMP)  ## The whole path on the embedded corpus: six runs and a report, under 6 minutes
+demo: $(STAMP)  ## The whole path on the embedded corpus: six runs and a report, about 6 minutes
 	$(BIN)/bigchem demo --out demo
 
 # A file stays with one worker, so that what its tests share is made once; long files come before the end.

@@ -72,7 +72,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for data, runs and report.")] = Path("demo"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove an earlier demo first.")] = False,
 ) -> None:
-    """The whole path on the embedded corpus, on this machine: data, a sweep of six runs, one report. Under 6 minutes.
+    """The whole path on the embedded corpus, on this machine: data, a sweep of six runs, one report. About 6 minutes.
 
     Example: bigchem demo --out demo
     """
