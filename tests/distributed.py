@@ -15,7 +15,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-PRELOADED = ["torch", "deepspeed", "transformers", "bigchem.train.loop", "bigchem.launch.job"]
+PRELOADED = [
+    *("torch", "deepspeed", "transformers", "bigchem.train.loop", "bigchem.launch.job"),
+    # What a rank imports on its way to the first step: 1.4 of its 2.8 s.
+    *("torch._dynamo", "torch.utils.tensorboard", "pandas", "fsspec.core", "deepspeed.runtime.zero.stage3"),
+]
 
 
 def run_ranks(

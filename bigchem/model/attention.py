@@ -6,7 +6,8 @@ import importlib.util
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -161,10 +162,18 @@ class Backend:
 BACKENDS: dict[str, Backend] = {
     "flash_attn": Backend(_flash_attn, _flash_attn_refusal),
     "triton": Backend(_triton, _triton_refusal),
-    "torch": Backend(torch.compiler.disable(padded_attention), _never),
-    "eager": Backend(torch.compiler.disable(_eager), _never),
+    "torch": Backend(padded_attention, _never),
+    "eager": Backend(_eager, _never),
 }
 """In the order of `auto`'s preference."""
+
+
+@cache
+def keep_out_of_graphs() -> None:
+    """Excludes from compiled graphs the backends that Dynamo cannot trace. To be called before blocks are compiled, not
+    at import: `torch.compiler.disable` loads Dynamo, which takes 1.1 s."""
+    for name in ("torch", "eager"):
+        BACKENDS[name] = replace(BACKENDS[name], run=torch.compiler.disable(BACKENDS[name].run))
 
 
 def choose_backends(requested: str, setting: Setting) -> dict[str, str]:

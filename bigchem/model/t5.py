@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bigchem.model import functional
-from bigchem.model.attention import KINDS, Setting, attention, prepare
+from bigchem.model.attention import KINDS, Setting, attention, keep_out_of_graphs, prepare
 from bigchem.model.functional import Objective
 from bigchem.model.layout import Layout
 from bigchem.model.linear import linear
@@ -258,6 +258,7 @@ class PackedT5(nn.Module):
         """Has blocks compiled in training: one graph for those of the encoder, one for those of the decoder, over any
         number of tokens and sequences (docs/decisions.md says why sizes are not static). Changes a setting of torch's
         for the whole process."""
+        keep_out_of_graphs()
         # Sizes that are equal in the first batch, by chance, would be taken for the same ever after.
         torch.fx.experimental._config.use_duck_shape = False
         compiled = torch.compile(_run, dynamic=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -149,3 +151,10 @@ def test_compiled_blocks_with_dropout_are_finite_and_checkpointing_changes_nothi
     for name, grad in found[0].items():
         assert grad.isfinite().all()
         torch.testing.assert_close(found[1][name], grad, msg=name)
+
+
+def test_a_model_that_is_not_compiled_needs_no_dynamo() -> None:
+    """Which takes longer to import than all of bigchem: `predict` and `serve` do without."""
+    code = "import sys, bigchem.model.t5; print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bigchem.base.environment import own_programs_first
 from bigchem.launch.rendezvous import meeting
 from bigchem.launch.rendezvous.environment import Rendezvous, device_index, threads_of
-from bigchem.launch.rendezvous.extensions import leave_out_shared_memory_op
+from bigchem.launch.rendezvous.extensions import leave_muon_uncompiled, leave_out_shared_memory_op
 from bigchem.launch.rendezvous.listener import own_address
 from bigchem.launch.rendezvous.members import CARD, AbsentRankError, RankCard, Roster, absent_ranks, card_of
 from bigchem.launch.rendezvous.secret import given_key
@@ -58,6 +58,7 @@ def start(
     c10d.default_pg_timeout = c10d.default_pg_nccl_timeout = timeout  # type: ignore[attr-defined]
     _quiet()
     device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+    leave_muon_uncompiled()
     if not on_gpu:
         leave_out_shared_memory_op()
     words = dist.PrefixStore(f"peers {place.key}", store)  # type: ignore[attr-defined]

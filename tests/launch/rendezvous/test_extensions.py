@@ -203,3 +203,14 @@ def test_an_offloaded_run_starts_from_a_shell_without_ninja_and_its_build_serves
     assert again.returncode == 0, again.stderr[-3000:]
     assert "compiling" not in again.stdout
     assert library.stat() == built
+
+
+def test_deepspeeds_muon_is_imported_without_inductor_and_torch_compile_is_as_before() -> None:
+    code = (
+        "import sys, torch; from bigchem.launch.rendezvous.extensions import leave_muon_uncompiled\n"
+        "before = torch.compile; leave_muon_uncompiled(); assert torch.compile is before\n"
+        "import deepspeed.runtime.zero.muon.muon_optimizer\n"
+        "print(*({'torch._dynamo', 'torch._inductor.compile_fx'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[-2] == ""
