@@ -1,4 +1,4 @@
-"""From a configuration to running processes, and what becomes of them.
+"""Starts runs from a configuration, and tracks, requeues and cancels them.
 
 Imported from outside: cancel, dependencies, dry_run, job, requeue, submit.
 """

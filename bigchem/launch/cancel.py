@@ -1,4 +1,4 @@
-"""Stopping runs: saved and stopped, as by Ctrl-C in a terminal, or at once."""
+"""Cancels runs: they save and stop, as after Ctrl-C in a terminal, or end at once."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ TIMEOUT_S = 20.0
 
 
 def cancel(run_dir: Path, *, now: bool = False) -> str:
-    """Tells a run to save and stop, and does not wait for it; a note of what was done.
+    """Tells a run to save and stop, without waiting for it; returns a note of what was done.
 
-    now: its job is ended, whatever is not saved is lost. UserError where the job cannot be reached.
+    now: end its job at once; unsaved work is lost. UserError if the job cannot be reached.
     """
     if not (run_dir / "config.toml").is_file():
         raise UserError("no run folder: it has no config.toml", str(run_dir), "bigchem status lists runs")
@@ -36,7 +36,7 @@ def cancel(run_dir: Path, *, now: bool = False) -> str:
             raise UserError(f"cannot reach {owner}: {found.why}", str(run_dir), "try again later")
         if not active or owner is None:
             return f"{lifecycle.shown(state, found.job)}: nothing to cancel"
-        mark_cancelled(run_dir, owner)  # before: what ends now is not to be started again
+        mark_cancelled(run_dir, owner)  # first: what ends now must not be restarted
         try:
             saves = _end_here(run_dir, owner, now) if _is_ours(owner) else _end_on_slurm(owner, found, now)
         except BaseException:
@@ -45,13 +45,13 @@ def cancel(run_dir: Path, *, now: bool = False) -> str:
     if not saves:  # else its batch script does
         elastic_restart.stop(run_dir)
     job = f"job {found.id or owner.job}"
-    return f"{job} was told to save and stop" if saves else f"{job} was ended"
+    return f"{job} was told to save and stop" if saves else f"{job} was terminated"
 
 
 def cancel_all(run_dirs: Sequence[Path], say: Callable[[str], object], *, now: bool = False) -> None:
-    """Cancels those of some runs that are on their way; a line for each of them, and one for the rest.
+    """Cancels those of the runs that are active; reports a line for each of them, and one for the rest.
 
-    UserError at the end if any could not be reached: the others have been cancelled all the same.
+    UserError at the end if any could not be reached; the others are cancelled anyway.
     """
     rows = statuses(run_dirs)
     left, unreached = Counter[str](), list[UserError]()
@@ -73,8 +73,8 @@ def cancel_all(run_dirs: Sequence[Path], say: Callable[[str], object], *, now: b
 
 
 def _is_ours(owner: Owner) -> bool:
-    """Whether its process is to be signalled, and no job: also where a person started it in the shell of an allocation,
-    which Slurm does not know as the job's."""
+    """Whether to signal its process rather than a job. That includes a process that a user started in the shell of an
+    allocation, which Slurm does not count as the job's."""
     if not owner.on_slurm:
         return True
     shell = owner.executor == "here" and not owner.launch
@@ -82,9 +82,9 @@ def _is_ours(owner: Owner) -> bool:
 
 
 def _end_on_slurm(owner: Owner, found: Liveness, now: bool) -> bool:
-    """Whether the job will save first. A job that waits has nothing to save."""
+    """Ends a Slurm job; returns whether it will save first. A pending job has nothing to save."""
     job = found.id or owner.job
-    # To all ranks, see signals.py. Without a step, as under torchrun in a batch script, they are the script's children.
+    # To all ranks, see health/signals.py. Without a step, as under torchrun in a batch script, they are its children.
     whole = [] if owner.executor == "slurm" or owner.launch else ["--full"]
     if not now and not found.waits and _scancel("--signal=INT", *whole, job) is None:
         return True
@@ -95,16 +95,16 @@ def _end_on_slurm(owner: Owner, found: Liveness, now: bool) -> bool:
 
 
 def _scancel(*arguments: str) -> str | None:
-    """Slurm's words if it did not do so."""
+    """Slurm's error message; None if it succeeded."""
     return client.ask("scancel", *arguments, timeout_s=TIMEOUT_S).trouble
 
 
 def _end_here(run_dir: Path, owner: Owner, now: bool) -> bool:
-    """The same for processes of this machine. Only those are signalled that are provably the run's."""
+    """The same for processes of this machine. Only those that are provably the run's are signalled."""
     process = owner.process
     if process is None or not _is_visible(process):
         host = "another container" if process is None else f"a container of {process.host}"
-        raise UserError(f"its process {owner.job} is in {host}", str(run_dir), "give the command there")
+        raise UserError(f"its process {owner.job} is in {host}", str(run_dir), "run the command there")
     if now:
         # The parent first: it would start its children again.
         for each in [process, *map(Process.of, _descendants(process.pid))]:
@@ -117,7 +117,7 @@ def _end_here(run_dir: Path, owner: Owner, now: bool) -> bool:
 
 
 def send(process: Process, number: signal.Signals) -> bool:
-    """Signals that very process, and never another one that has its number; whether it was there."""
+    """Signals exactly this process, never another one that reuses its pid; returns whether it existed."""
     try:
         handle = os.pidfd_open(process.pid)
     except ProcessLookupError:
@@ -130,7 +130,7 @@ def send(process: Process, number: signal.Signals) -> bool:
         with suppress(ProcessLookupError):
             if handle is None:
                 os.kill(process.pid, number)
-            else:  # it stays with the process whose start was just compared
+            else:  # the handle stays with the process whose start time was just compared
                 signal.pidfd_send_signal(handle, number)
         return True
     finally:

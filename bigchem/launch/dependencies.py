@@ -17,10 +17,10 @@ DONE = ("finished", "trained")
 
 
 def waited_for(names: Sequence[str], *, any_end: bool) -> tuple[str, ...]:
-    """Slurm's ids of the jobs that were named, by id or by run folder. What has ended well is nothing to wait for.
+    """Slurm's ids of jobs named by id or by run folder. Those that have succeeded are skipped.
 
-    any_end: whether it does not matter how they end. UserError for what has failed or has no job, unless it does not
-    matter, and for a job that Slurm does not know: it would take it for one that has ended.
+    any_end: how they end does not matter. UserError for a run that failed or has no job, unless any_end, and for a job
+    that Slurm does not know: Slurm would treat it as ended.
     """
     queue = squeue.ask([name for name in names if re.fullmatch(JOB_ID, name)])
     found = [
@@ -33,16 +33,16 @@ def waited_for(names: Sequence[str], *, any_end: bool) -> tuple[str, ...]:
 def _known(job: str, queue: squeue.Queue, *, any_end: bool) -> str | None:
     where = f"--after {job}"
     if queue.trouble:
-        raise UserError(f"cannot tell what has become of it: {queue.trouble}", where, "ask again later")
+        raise UserError(f"cannot tell its state: {queue.trouble}", where, "try again later")
     found = [queue.jobs[name] for name in queue.jobs if name == job or name.startswith(f"{job}_")]
     if not found:
-        raise UserError("Slurm does not know it, or no more", where, "if it has ended, leave --after out")
-    if not all(one.gone for one in found):
+        raise UserError("Slurm does not know it, or no longer", where, "if it has ended, omit --after")
+    if not all(task.gone for task in found):
         return job
-    failed = next((one for one in found if one.state != "COMPLETED"), None)
+    failed = next((task for task in found if task.state != "COMPLETED"), None)
     if failed is None or any_end:
         return None
-    raise UserError(f"it is {failed.state}: what is to come after it would never begin", where, "add --after-any")
+    raise UserError(f"it is {failed.state}: a job that waits for it would never start", where, "add --after-any")
 
 
 def _of_run(run_dir: Path, *, any_end: bool) -> str | None:
@@ -52,24 +52,24 @@ def _of_run(run_dir: Path, *, any_end: bool) -> str | None:
     if status.active:
         return _slurm_job(run_dir)
     if status.active is None:
-        raise UserError(f"cannot tell whether it still runs: {status.reason}", str(run_dir), "ask again later")
+        raise UserError(f"cannot tell whether it still runs: {status.reason}", str(run_dir), "try again later")
     if status.state in DONE or any_end:
         return None
     raise UserError(
-        f"it is {_words(status)}: what is to come after it would never begin",
+        f"it is {_state_of(status)}: a job that waits for it would never start",
         f"--after {run_dir}",
         f"`bigchem resume {run_dir}` first, or --after-any",
     )
 
 
 def _slurm_job(run_dir: Path) -> str:
-    """The job with which an active run ends: the one that evaluates it, where that is one of its own."""
+    """The last job of an active run: the one that evaluates it, if that is a separate job."""
     jobs = jobs_of(ownership.read(run_dir))
     if not jobs:
         hint = "`bigchem submit RUN --wait && ...` waits for it"
-        raise UserError("the run is no job of Slurm's", f"--after {run_dir}", hint)
+        raise UserError("the run is not a Slurm job", f"--after {run_dir}", hint)
     return jobs[-1]
 
 
-def _words(status: RunStatus) -> str:
+def _state_of(status: RunStatus) -> str:
     return f"{status.state} ({status.reason})" if status.reason else status.state

@@ -1,4 +1,4 @@
-"""`bigchem submit --dry-run`: what submitting would do, and what can be said of it beforehand. Writes nothing."""
+"""`bigchem submit --dry-run`: what submitting would do, and whether the run fits. Writes nothing."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ from bigchem.launch.slurm.options import OneShot
 
 
 def dry_run(config: RunConfig, profile: ClusterProfile, options: OneShot | None = None) -> dict[str, Any]:
-    """As plain data: run_dir, config, profile, sbatch (None through the local executor), deepspeed, verdict.
+    """As plain data: run_dir, config, profile, sbatch (None for the local executor), deepspeed, verdict.
 
-    options: of this submission. Where Slurm picks the nodes from a range, verdicts are for the fewest: each GPU holds
-    most then.
-
-    UserError for what submitting would refuse before it asks Slurm.
+    options: for this submission. If Slurm picks the nodes from a range, verdicts are for the fewest: then each GPU
+    holds most. UserError for what submitting would refuse before it asks Slurm.
     """
     config = absolute(config)
     notes = {note: None for ranks in profile.world_sizes for note in preflight(config, ranks)}
@@ -41,7 +39,7 @@ def dry_run(config: RunConfig, profile: ClusterProfile, options: OneShot | None 
 
 
 def dry_run_text(config: RunConfig, profile: ClusterProfile, options: OneShot | None = None) -> str:
-    """The same to be read: the configuration as TOML, the batch script, and the verdicts, which come last."""
+    """The same as text: the configuration in TOML, the batch script and, last, the verdicts."""
     found = dry_run(config, profile, options)
     parts = [f"# {found['run_dir']}/config.toml", mask(toml.dump(absolute(config)))]
     if found["sbatch"] is None:

@@ -1,6 +1,6 @@
-"""What can be said of a run before it is queued: whether it fits into memory, how long it takes, what room it needs.
+"""Checks a run before it is queued: whether it fits in memory, how long it takes, how much disk it needs.
 
-Arithmetic over the data's index, the configuration and the cluster profile; nothing is computed or written.
+Arithmetic over the data's index, the configuration and the cluster profile; nothing is run or written.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from bigchem.run import ownership
 from bigchem.train.checkpoint.store import disk_room
 
 TIGHT = 0.9
-"""Share of host memory above which what is not counted may not fit: Python, libraries, the page cache's minimum."""
+"""Share of host memory above which the uncounted may not fit: Python, libraries, the page cache's minimum."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One verdict. told: a line that says why. figures: what it follows from, in bytes, seconds, tokens, processes."""
+    """One verdict. message: one line of reasons. figures: its basis, in bytes, seconds, tokens, processes."""
 
     name: str
     verdict: Literal["ok", "tight", "no", "unknown"]
-    told: str
+    message: str
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -50,7 +50,7 @@ def judge(config: RunConfig, profile: ClusterProfile) -> list[Verdict]:
     plan = Plan(data, config.data, config.seed)
     shape = shape_of(config, data)
     if shape is None:
-        unknown = f"the shape of {config.model.init_from} is known once it is fetched"
+        unknown = f"the shape of {config.model.init_from} is unknown until it is fetched"
         return [
             Verdict("memory", "unknown", unknown),
             _time(config, profile, plan),
@@ -60,7 +60,7 @@ def judge(config: RunConfig, profile: ClusterProfile) -> list[Verdict]:
 
 
 def shape_of(config: RunConfig, data: Data) -> Shape | None:
-    """The model's shape; None for one at the hub that has not been fetched."""
+    """The model's shape; None for a hub model that has not been fetched."""
     if config.model.init_from is None:
         return presets.shape(config.model.preset, Tokenizer.load(data.tokenizer_dir).vocab_size)
     folder = hub.known(config.model.init_from)
@@ -78,33 +78,33 @@ def _memory(config: RunConfig, profile: ClusterProfile, plan: Plan, shape: Shape
         found.append(_on_gpu(planned, profile, batch))
     host = profile.tasks_per_node * (planned.on_host + (0 if profile.gpus_per_node else planned.total))
     if host:
-        what = "of states that are offloaded" if profile.gpus_per_node else batch
+        what = "for offloaded states" if profile.gpus_per_node else batch
         room = _node_memory(profile)
-        found.append(_fits("host memory", host, room, f"a node, {what}", "mem_gb", "raise it, or take more nodes"))
+        found.append(_fits("host memory", host, room, f"per node, {what}", "mem_gb", "raise it, or use more nodes"))
     return found
 
 
 def _on_gpu(planned: Memory, profile: ClusterProfile, batch: str) -> Verdict:
-    """By the same arithmetic as bigchem plan, with the context and the fragmentation that it assumes."""
+    """The same arithmetic as bigchem plan, with the context and the fragmentation that it assumes."""
     figures: dict[str, float] = {"needed": planned.footprint, "allocated": planned.total}
     if profile.gpu_memory_gb is None:
-        told = f"{amount(planned.footprint)} {batch}; the profile gives no gpu_memory_gb"
-        return Verdict("GPU memory", "unknown", told, figures)
+        message = f"{amount(planned.footprint)} {batch}; the profile gives no gpu_memory_gb"
+        return Verdict("GPU memory", "unknown", message, figures)
     figures["room"] = room = int(profile.gpu_memory_gb * 1e9)
     verdict = fits(planned, room)
-    told = f"{amount(planned.footprint)} of {amount(room)} {batch}"
+    message = f"{amount(planned.footprint)} of {amount(room)} {batch}"
     largest = ", ".join(f"{name} {amount(size)}" for name, size in list(planned.items.items())[:3])
-    advice = "lower data.micro_tokens, set train.checkpoint_activations, or take a higher ZeRO stage or offload"
-    words = {
+    advice = "lower data.micro_tokens, set train.checkpoint_activations, or use a higher ZeRO stage or offload"
+    detail = {
         "ok": "",
-        "tight": f": of which {amount(planned.footprint - planned.total - CONTEXT)} for fragmentation, as assumed",
+        "tight": f": of which {amount(planned.footprint - planned.total - CONTEXT)} assumed for fragmentation",
         "no": f": {largest}; {advice} (bigchem plan compares them)",
     }
-    return Verdict("GPU memory", verdict, told + words[verdict], figures)
+    return Verdict("GPU memory", verdict, message + detail[verdict], figures)
 
 
 def _node_memory(profile: ClusterProfile) -> int | None:
-    """Bytes of a node that a job may use, as far as the profile says; of this machine, where jobs run here."""
+    """Bytes of a node's memory that a job may use, if the profile says; this machine's for the local executor."""
     if profile.executor == "local":
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if profile.mem_per_gpu_gb is not None:
@@ -112,38 +112,38 @@ def _node_memory(profile: ClusterProfile) -> int | None:
     return None if profile.mem_gb is None else int(profile.mem_gb * 2**30)
 
 
-def _fits(name: str, needed: int, room: int | None, words: str, field_name: str, advice: str) -> Verdict:
+def _fits(name: str, needed: int, room: int | None, what: str, field_name: str, advice: str) -> Verdict:
     figures: dict[str, float] = {"needed": needed}
     if room is None:
-        return Verdict(name, "unknown", f"{amount(needed)} {words}; the profile gives no {field_name}", figures)
-    told, figures["room"] = f"{amount(needed)} of {amount(room)} {words}", room
+        return Verdict(name, "unknown", f"{amount(needed)} {what}; the profile gives no {field_name}", figures)
+    message, figures["room"] = f"{amount(needed)} of {amount(room)} {what}", room
     if needed > room:
-        return Verdict(name, "no", f"{told}: {advice}", figures)
+        return Verdict(name, "no", f"{message}: {advice}", figures)
     if needed > TIGHT * room:
-        return Verdict(name, "tight", f"{told}: Python and libraries come on top", figures)
-    return Verdict(name, "ok", told, figures)
+        return Verdict(name, "tight", f"{message}: Python and libraries come on top", figures)
+    return Verdict(name, "ok", message, figures)
 
 
 def _time(config: RunConfig, profile: ClusterProfile, plan: Plan) -> Verdict:
     steps, per_step = config.train.steps, config.data.global_tokens * (1 - HEADROOM)
-    held = sum(rows.tokens() for rows in plan.rows.values())
+    data_tokens = sum(rows.tokens() for rows in plan.rows.values())
     row, _ = last_row(config.run_dir / "metrics.jsonl")
     left = max(0, steps - int(row.get("step", 0)))
-    figures: dict[str, float] = {"steps": left, "tokens": left * per_step, "data_tokens": held}
-    passes = f"the whole run reads the data {steps * per_step / held:,.1f} times"
-    told = f"{left:,} steps, {left * per_step:,.0f} tokens; {passes}"
+    figures: dict[str, float] = {"steps": left, "tokens": left * per_step, "data_tokens": data_tokens}
+    passes = f"the whole run reads the data {steps * per_step / data_tokens:,.1f} times"
+    message = f"{left:,} steps, {left * per_step:,.0f} tokens; {passes}"
     speed = row.get("tokens_per_s")
     if not speed:
-        return Verdict("time", "unknown", f"{told}; no speed is known before its first steps", figures)
+        return Verdict("time", "unknown", f"{message}; its speed is unknown before its first steps", figures)
     owner = ownership.read(config.run_dir)
     before = None if owner is None else owner.world_size
     seconds, limit = left * per_step / speed, 60 * profile.time_min
     jobs = max(1, math.ceil(seconds / limit))
-    where = "" if before in (None, profile.world_size) else f" on {before} processes, not {profile.world_size},"
+    where = "" if before in (None, profile.world_size) else f" on {before} processes, not {profile.world_size}"
     figures |= {"tokens_per_s": speed, "seconds": seconds, "jobs": jobs}
-    told += f"; at {speed:,.0f} tokens/s, as measured{where} by now: {duration(seconds)}, in {jobs} job"
-    told += f"{'s' if jobs > 1 else ''} of at most {duration(limit)}"
-    return Verdict("time", "ok" if jobs <= profile.max_requeues + 1 else "no", told, figures)
+    message += f"; at {speed:,.0f} tokens/s, measured so far{where}: {duration(seconds)}, in {jobs} job"
+    message += f"{'s' if jobs > 1 else ''} of at most {duration(limit)}"
+    return Verdict("time", "ok" if jobs <= profile.max_requeues + 1 else "no", message, figures)
 
 
 def _disk(config: RunConfig, profile: ClusterProfile, shape: Shape) -> Verdict:
@@ -151,16 +151,16 @@ def _disk(config: RunConfig, profile: ClusterProfile, shape: Shape) -> Verdict:
     free, last = disk_room(config.run_dir / "checkpoints")
     each = last or checkpoint_bytes(shape, setup)
     rules = config.checkpoint
-    for_good = config.train.steps // rules.keep_every if rules.keep_every else 0
+    permanent = config.train.steps // rules.keep_every if rules.keep_every else 0
     best = 1 if config.validation.every and config.validation.keep_best else 0
-    count = rules.keep + best + for_good + 1  # and one that is being written
+    count = rules.keep + best + permanent + 1  # the one being written
     needed = count * each + (4 * num_parameters(shape) if config.evaluate.at_end else 0)
-    told = f"{amount(needed)} of {amount(free)} free: up to {count} checkpoints of {amount(each)}"
+    message = f"{amount(needed)} of {amount(free)} free: up to {count} checkpoints of {amount(each)}"
     figures = {"needed": needed, "free": free, "checkpoint": each, "checkpoints": count}
-    advice = ": lower checkpoint.keep, raise checkpoint.keep_every, or make room"
-    return Verdict("disk", "no" if needed > free else "ok", told + (advice if needed > free else ""), figures)
+    advice = ": lower checkpoint.keep, raise checkpoint.keep_every, or free some space"
+    return Verdict("disk", "no" if needed > free else "ok", message + (advice if needed > free else ""), figures)
 
 
 def as_json(found: list[Verdict]) -> dict[str, Any]:
     """Verdicts by name, as plain data."""
-    return {j.name: {"verdict": j.verdict, "told": j.told, **j.figures} for j in found}
+    return {v.name: {"verdict": v.verdict, "told": v.message, **v.figures} for v in found}

@@ -1,4 +1,4 @@
-"""What runs inside a job: train, consolidate, evaluate; and requeue when told to stop early."""
+"""What runs inside a job: train, consolidate, evaluate; requeue if stopped early."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ if TYPE_CHECKING:
     from bigchem.train.health.watchdog import Requeue
 
 SUBMITTER_S = 600.0
-"""That a job waits for the process that submits it, and that holds the run's lock meanwhile: a sweep submits many."""
+"""How long a job waits for the process that submits it, which holds the run's lock: a sweep submits many runs."""
 EARLY_S = 120.0
-"""By which Slurm may send the signal before a time limit sooner than it was asked to: it looks once a minute."""
+"""How much earlier than requested Slurm may send the signal before a time limit: it checks once a minute."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """The callable that submitit pickles: only a path, so that what runs is what the run folder says.
+    """The callable that submitit pickles. It holds only a path: what runs is what the run folder says.
 
-    time_s: that it may take. signal_delay_s: before that, Slurm sends its signal. scratch: see ClusterProfile.
+    time_s: time limit. signal_delay_s: Slurm sends its signal this long before it. scratch: see ClusterProfile.
     """
 
     run_dir: str
@@ -60,7 +60,7 @@ class Job:
     scratch: str | None = None
 
     def __call__(self) -> str:
-        """Runs the job in this process; how it ended."""
+        """Runs the job in this process; returns how it ended."""
         os.environ.update(self.env)
         run_dir = Path(self.run_dir)
         try:
@@ -74,7 +74,7 @@ class Job:
                 owner.of_job(run_dir, os.environ), int(os.environ.get("SLURM_PROCID", "0")), error
             )
             raise
-        self._say_when_it_ends(place)
+        self._set_time_limit(place)
         log_to(run_dir, place.rank, tee=False)
         if place.launcher == "slurm":
             owner.await_submitter(run_dir, os.environ, SUBMITTER_S)
@@ -88,21 +88,21 @@ class Job:
         def requeue(lead: bool) -> int:
             try:
                 self._requeue(place)
-            except SystemExit as told:
-                return int(told.code or 0) & 0xFF
+            except SystemExit as exiting:
+                return int(exiting.code or 0) & 0xFF
             return EXIT_REQUEUE
 
         provisional = owner.of_job(run_dir, os.environ)
         with early_exit.exit_together(lambda error: early_exit.record_failure(provisional, place.rank, error)):
             claim = claimed(run_dir, place) if place.rank == 0 else provisional
             how = run(run_dir, place, claim, requeue=requeue)
-        # One rank gives the job its exit code. srun ends the others then: they have nothing left to do.
+        # One rank sets the job's exit code. srun then ends the others, which have nothing left to do.
         if place.rank == 0 and exit_code(how):
             exit_now(requeue(True) if ENDS[how].again else exit_code(how))
         return how
 
-    def _say_when_it_ends(self, place: Rendezvous) -> None:
-        """For the clock, and to tell a time limit from a preemption; on Slurm the signal comes before the end."""
+    def _set_time_limit(self, place: Rendezvous) -> None:
+        """Sets the variables that time_limit.py reads. On Slurm they tell a time limit's signal from a preemption's."""
         if self.time_s is None:
             return
         if place.launcher == "slurm":
@@ -111,8 +111,8 @@ class Job:
             os.environ["BIGCHEM_JOB_END"] = str(time.time() + self.time_s)
 
     def _requeue(self, place: Rendezvous) -> None:
-        """Asks submitit's local executor for another round, and exits: the exit code says so. On Slurm that is done
-        when all ranks have ended: see requeue.py."""
+        """Asks submitit's local executor for another round, and exits with the code that says so. On Slurm this happens
+        after all ranks have ended: see requeue.py."""
         if place.launcher == "submitit local":
             import submitit
 
@@ -120,7 +120,7 @@ class Job:
             sys.exit(-1)
 
     def checkpoint(self) -> object:
-        """submitit's hook for a signal outside of training, where it is not on Slurm: run again from the last published
+        """submitit's hook for a signal outside training, except on Slurm: run again from the last published
         checkpoint."""
         import submitit
 
@@ -128,9 +128,9 @@ class Job:
 
 
 def run_here(config: RunConfig) -> End:
-    """Runs a job in this process, without a launcher or under torchrun or srun; how it ended.
+    """Runs a job in this process, without a launcher or under torchrun or srun; returns how it ended.
 
-    Rank 0 makes the run folder; the others learn from it whether that went well, and read the same configuration.
+    Rank 0 creates the run folder; the others learn whether that succeeded, and read the same configuration.
     """
     from bigchem.launch.runs.prepare import absolute, changed_fields, preflight, prepare
     from bigchem.launch.runs.status import run_status
@@ -144,7 +144,7 @@ def run_here(config: RunConfig) -> End:
         print(f"{config.run_dir}: already finished: nothing to do")
         return End.FINISHED
     if "SLURM_JOB_ID" in os.environ and _was_cancelled(config.run_dir, os.environ):
-        print(f"{config.run_dir}: this job was cancelled before Slurm started it again: nothing to do")
+        print(f"{config.run_dir}: this job was cancelled before Slurm restarted it: nothing to do")
         return End.STOPPED
     preflight(config, place.world_size, ask_deepspeed=False)  # the engine will
     flight_recorder.arm(config.run_dir)
@@ -170,15 +170,15 @@ def run_here(config: RunConfig) -> End:
 def claimed(
     run_dir: Path, place: Rendezvous, prepare: Callable[[], object] = lambda: None, *, make: bool = False
 ) -> Claim:
-    """Makes this attempt the run's owner and begins it; rank 0 calls it. prepare: what to do with the folder before
-    anybody else may. make: the folder, if it is not there."""
+    """Makes this attempt the run's owner and begins it; rank 0 calls it. prepare: called under the run's lock. make:
+    create the folder if it is missing."""
     job = owner.job_id(os.environ) if "SLURM_JOB_ID" in os.environ else str(os.getpid())
     nodes = os.environ.get("SLURM_JOB_NODELIST", platform.node())
     restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-    with owner.start_lock(run_dir, "starts", timeout_s=SUBMITTER_S, make=make) as held:
-        claim = owner.claim(run_dir, owner.of_this_process(os.environ, place.world_size), held=held)
+    with owner.start_lock(run_dir, "starts", timeout_s=SUBMITTER_S, make=make) as locked:
+        claim = owner.claim(run_dir, owner.of_this_process(os.environ, place.world_size), locked=locked)
         prepare()
-        history.begin(run_dir, job, restart, nodes, place.world_size)  # while state.json has the last attempt's word
+        history.begin(run_dir, job, restart, nodes, place.world_size)  # while state.json describes the last attempt
         claim.move(Writer.RANK_0, State.PREPARED)
     return claim
 
@@ -190,11 +190,11 @@ def run(
     device: torch.device | None = None,
     requeue: Requeue | None = None,
 ) -> End:
-    """Trains the run of a run folder and, when its last step is done, consolidates and evaluates it.
+    """Trains the run of a run folder and, after its last step, consolidates and evaluates it.
 
-    Returns how it ended, where all went well. On any error the rank says why, tells its peers, and leaves from here
-    with the exit code of its end. claim: rank 0's; what the others have is only good until they have met. requeue: see
-    Watchdog.
+    Returns how it ended if all went well. On an error the rank reports the reason, notifies its peers, and exits from
+    here with the exit code of that end. claim: rank 0's; the other ranks' are provisional until the ranks have met.
+    requeue: see Watchdog.
     """
     from bigchem.train.collectives import on_rank0
     from bigchem.train.health.watchdog import collective_timeout
@@ -208,7 +208,7 @@ def run(
             key = rendezvous_key(run_dir, place)
             device = start(place, collective_timeout(config.health.hang_s), config.health.rendezvous_s, key)
         claim = on_rank0(lambda: claim)
-        begun = True  # what state.json says from here on was said in this attempt
+        begun = True  # from here on state.json describes this attempt
         if (others := peers.current()) is not None:
             if place.rank == 0:
                 others.on_notice = partial(early_exit.record_notice, claim)
@@ -219,8 +219,8 @@ def run(
     except KeyboardInterrupt:
         early_exit.exit_interrupted(claim, place.rank)
     except BaseException as error:
-        if not isinstance(error, UserError) and (words := connection_lost(error)):
-            early_exit.exit_lost_rank(claim, place.rank, words, requeue, begun=begun)
+        if not isinstance(error, UserError) and (cause := connection_lost(error)):
+            early_exit.exit_lost_rank(claim, place.rank, cause, requeue, begun=begun)
         early_exit.exit_on_error(error, early_exit.record_failure(claim, place.rank, error))
     if place.rank == 0:
         if how in (End.PREEMPTED, End.TIME_LIMIT) and place.launcher == "slurm" and is_cancelled(os.environ):
@@ -235,12 +235,12 @@ def run(
 
 
 def _was_cancelled(run_dir: Path, env: Mapping[str, str]) -> bool:
-    """Whether a person has cancelled this very job: Slurm may start it again all the same, after a node failure. Within
-    one start, as in an interactive allocation, a person may start the run again."""
-    has_run = ownership.read(run_dir)
-    if has_run is None or not owner.is_jobs(has_run, env) or owner.cancelled_by(run_dir, has_run) is None:
+    """Whether a user has cancelled this very job: Slurm may still restart it after a node failure. Within one start, as
+    in an interactive allocation, the user may start the run again."""
+    current = ownership.read(run_dir)
+    if current is None or not owner.is_jobs(current, env) or owner.cancelled_by(run_dir, current) is None:
         return False
-    return has_run.executor == "slurm" or int(env.get("SLURM_RESTART_COUNT", "0")) > has_run.restart
+    return current.executor == "slurm" or int(env.get("SLURM_RESTART_COUNT", "0")) > current.restart
 
 
 def _run(config: RunConfig, device: torch.device, place: Rendezvous, claim: Claim, requeue: Requeue) -> End:
@@ -259,7 +259,7 @@ def _run(config: RunConfig, device: torch.device, place: Rendezvous, claim: Clai
 
 
 def consolidate_and_evaluate(config: RunConfig, place: Rendezvous, claim: Claim) -> None:
-    """What comes after a run's last step. Every rank calls this."""
+    """The work after a run's last step. Every rank calls this."""
     import torch.distributed as dist
 
     from bigchem.evaluate.run import evaluate, run_subject
@@ -281,12 +281,12 @@ def consolidate_and_evaluate(config: RunConfig, place: Rendezvous, claim: Claim)
 
 
 def log_to(run_dir: Path, rank: int, *, tee: bool) -> None:
-    """Sends this process's output to logs/rank<N>.log for the rest of its life; with tee, to the terminal as well."""
+    """Redirects this process's output to logs/rank<N>.log for good; with tee, to the terminal as well."""
     path = run_dir / "logs" / f"rank{rank}.log"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         log = cast(TextIO, Log(path))
-    except OSError as error:  # a full disk: what is said then goes where it went
+    except OSError as error:  # a full disk: the output is not redirected
         print(f"cannot write {path}: {error.strerror}", file=sys.stderr, flush=True)
         return
     sys.stdout = Tee(log, sys.stdout) if tee else log

@@ -1,4 +1,4 @@
-"""What the batch script runs where a setup line has failed: it says so in the run folder."""
+"""What the batch script runs when a setup line fails: it records that in the run folder."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from bigchem.run.lifecycle import End, Writer
 
 
 def main(folder: str, code: int, line: str) -> None:
-    """Says so in the run folder. folder: of submitit, which holds what was submitted; a task of a build or an
-    evaluation has no run folder, and its log says it already."""
+    """Records the failure in the run folder. folder: submitit's, with the submitted callable. A task of a build or an
+    evaluation has no run folder; its log has the failure already."""
     from bigchem.launch.job import Job
 
     job = pickles.submitted(folder, job_id(os.environ))

@@ -26,7 +26,7 @@ from bigchem.run import ownership
 
 @dataclass(frozen=True)
 class Submitted:
-    """A run that was handed to an executor. job: submitit's job; None where there was nothing to do."""
+    """A run handed to an executor. job: submitit's job; None if there was nothing to do."""
 
     run_dir: Path
     job: Any | None
@@ -34,10 +34,10 @@ class Submitted:
 
 
 def submit(config: RunConfig, profile: ClusterProfile, options: OneShot | None = None) -> Submitted:
-    """Submits one run. A run that is on its way or finished is left alone, and the note says so.
+    """Submits one run. If it is already active or finished, does nothing, and the note says so.
 
-    Of two that submit the same run at once, one does and the other finds it submitted. options: of this submission
-    alone.
+    If two processes submit the same run at once, one does and the other finds it submitted. options: for this
+    submission only.
     """
     config = absolute(config)
     if note := why_not_submit(config):
@@ -56,13 +56,13 @@ def submit(config: RunConfig, profile: ClusterProfile, options: OneShot | None =
         job = submit_call(lambda: executor.submit(job_of(config, profile)), str(run_dir))
         known = {"world_size": profile.world_size, "code": code.name}
         owner.record(run_dir, owner.submitted(profile.executor, str(job.job_id), **known))
-        unwatched = elastic_restart.watch(run_dir, profile, str(job.job_id), host_python(code))
-    note = f"submitted as job {job.job_id}" + (f"; {unwatched}" if unwatched else "")
+        not_watched = elastic_restart.watch(run_dir, profile, str(job.job_id), host_python(code))
+    note = f"submitted as job {job.job_id}" + (f"; {not_watched}" if not_watched else "")
     return Submitted(run_dir, job, f"{note}; changed since the start: {', '.join(changed)}" if changed else note)
 
 
 def job_of(config: RunConfig, profile: ClusterProfile) -> Job:
-    """What submitit is to run."""
+    """The callable for submitit."""
     env, delay_s = tuple(profile.env.items()), float(profile.signal_delay_s)
     return Job(str(config.run_dir), env, profile.max_requeues, 60.0 * profile.time_min, delay_s, profile.scratch)
 
@@ -73,27 +73,27 @@ def resume(
     overrides: Sequence[str] = (),
     options: OneShot | None = None,
 ) -> Submitted:
-    """Submits a run again, as its folder says. cluster: another profile than the one it was submitted with.
+    """Submits a run again from its folder. cluster: replaces the profile it was submitted with.
 
-    The folder may have been moved: it is the run's, whatever its configuration says.
+    The folder may have been moved: its path overrides `runs` and `name` in its configuration.
     """
     file = run_dir / "config.toml"
     if not file.is_file():
         raise UserError("no run folder: it has no config.toml", str(run_dir), "bigchem submit CONFIG starts a run")
     here = run_dir.resolve()
     config = toml.load(RunConfig, file, [*overrides, f"runs={json.dumps(str(here.parent))}", f"name={here.name}"])
-    kept = run_dir / "cluster.toml"
-    if cluster is None and not kept.is_file():
-        has_run = ownership.read(run_dir)
-        if has_run is not None and has_run.on_slurm:
-            hint = "`sbatch` that script again; or say --cluster PROFILE, and bigchem submits it"
-            raise UserError(f"{has_run} was your own batch script, which bigchem does not have", str(run_dir), hint)
-        raise UserError("it was not submitted, so it has no cluster profile", str(run_dir), "say --cluster PROFILE")
-    return submit(config, cluster or load_profile(str(kept)), options)
+    profile_file = run_dir / "cluster.toml"
+    if cluster is None and not profile_file.is_file():
+        current = ownership.read(run_dir)
+        if current is not None and current.on_slurm:
+            hint = "`sbatch` that script again, or pass --cluster PROFILE to have bigchem submit it"
+            raise UserError(f"{current} was your own batch script, which bigchem does not have", str(run_dir), hint)
+        raise UserError("it was not submitted, so it has no cluster profile", str(run_dir), "pass --cluster PROFILE")
+    return submit(config, cluster or load_profile(str(profile_file)), options)
 
 
 def why_not_submit(config: RunConfig, status: RunStatus | None = None) -> str | None:
-    """Why a run is not to be submitted, in words; None if it is. UserError if that cannot be known, or must not be."""
+    """Why not to submit a run; None if it should be submitted. UserError if that is unknown or forbidden."""
     refuse_changed_run(config)
     status = status or run_status(config.run_dir)
     if status.is_done(config.train.steps) and not (status.early and changed_fields(config)):
@@ -106,14 +106,14 @@ def why_not_submit(config: RunConfig, status: RunStatus | None = None) -> str | 
 
 
 def wait(submitted: Submitted, on_change: Callable[[RunStatus], None]) -> RunStatus:
-    """Waits until a submitted run is over, telling its status when it changes. UserError if it failed."""
-    told = None
+    """Waits until a submitted run is over, reporting changes of its status. UserError if it failed."""
+    reported = None
     while True:
         status = run_status(submitted.run_dir)
-        if (status.state, status.step) != told:
-            told = (status.state, status.step)
+        if (status.state, status.step) != reported:
+            reported = (status.state, status.step)
             on_change(status)
-        if status.active is False:  # None: that cannot be known just now
+        if status.active is False:  # None: unknown for now
             break
         time.sleep(pause_s(submitted.run_dir))
     if status.state not in ("finished", "trained"):

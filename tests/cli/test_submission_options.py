@@ -72,6 +72,6 @@ def test_after_a_run_is_nothing_where_it_is_finished_and_refused_where_it_failed
         (tmp_path / name / "config.toml").touch()
         (tmp_path / name / "state.json").write_text(f'{{"state": "{state}", "step": 5, "steps": 5, "time": 0.0}}')
     assert asked(after=[str(tmp_path / "done")]).of("h100")[1].after == ()
-    with pytest.raises(UserError, match="it is failed: what is to come after it would never begin"):
+    with pytest.raises(UserError, match="it is failed: a job that waits for it would never start"):
         asked(after=[str(tmp_path / "bad")]).of("h100")
     assert asked(after=[str(tmp_path / "bad")], after_any=True).of("h100")[1].after == ()

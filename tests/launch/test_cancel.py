@@ -42,9 +42,9 @@ def test_all_runs_of_a_sweep_that_are_on_their_way_are_cancelled(
         owned(run, str(job.pid), "here", time=time.time())
     said: list[str] = []
     cancel_all([done, *active, never], said.append, now=now)
-    told = "was ended" if now else "was told to save and stop"
+    note = "was terminated" if now else "was told to save and stop"
     assert said == [
-        *(f"{run}: job {job.pid} {told}" for run, job in zip(active, jobs, strict=True)),
+        *(f"{run}: job {job.pid} {note}" for run, job in zip(active, jobs, strict=True)),
         "nothing to cancel: 1 finished, 1 new",
     ]
     assert [job.wait(10) for job in jobs] == [-9, -9] if now else [-2, -2]

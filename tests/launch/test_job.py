@@ -127,7 +127,7 @@ def test_a_rank_lost_in_a_new_attempt_is_not_taken_for_that_of_the_last(
     monkeypatch.setattr(job, where, _loses_a_peer)
     monkeypatch.setattr(early_exit, "exit_now", sys.exit)
     monkeypatch.setattr(peers, "exit_now", sys.exit)
-    monkeypatch.setattr(early_exit, "WORD_S", 0.0)
+    monkeypatch.setattr(early_exit, "REASON_S", 0.0)
     monkeypatch.setattr(early_exit, "_one", threading.Lock())  # it is held for good by a process that leaves
     before = read_state(extended.run_dir)
     try:

@@ -181,7 +181,7 @@ def test_a_run_whose_process_is_gone_is_lost(small_data: Path, tmp_path: Path) -
     owned(run_dir, "4194305", "local")
     status = run_status(run_dir)
     assert (status.state, status.active) == ("lost", False)
-    assert "killed without a word" in str(status.reason)
+    assert "killed, or the machine restarted" in str(status.reason)
 
 
 def test_what_would_fail_in_the_job_fails_before_the_queue(small_data: Path, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_status_cancel_logs_and_resume_work_for_a_run_of_ones_own_batch_script(
     )
     assert run_status(run).job == job
     assert history.read(run)[0].end in ("lost rank", "killed")
-    assert f"job {job} is started again" in (tmp_path / f"{job}.out").read_text()
+    assert f"job {job} is requeued" in (tmp_path / f"{job}.out").read_text()
     assert "told to save and stop" in cancel(run)
     until(lambda: run_status(run).active is False, said)
     assert run_status(run).state == "cancelled"

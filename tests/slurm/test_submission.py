@@ -146,7 +146,7 @@ def test_what_waits_for_a_job_that_fails_is_cancelled_and_begins_all_the_same_wh
     testbed.call("scontrol", "release", failing)
     assert "CANCELLED (DependencyNeverSatisfied)" in str(over(strict_run.run_dir).reason)
     assert until_run(any_run.run_dir, lambda row: row.reason == "JobHeldUser").state == "queued"
-    with pytest.raises(UserError, match=r"it is lost .*what is to come after it would never begin"):
+    with pytest.raises(UserError, match=r"it is lost .*a job that waits for it would never start"):
         asked(after=[str(strict_run.run_dir)]).of("testbed")
     testbed.call("scancel", str(run_status(any_run.run_dir).job))
 

@@ -56,7 +56,7 @@ def test_a_run_is_submitted_seen_cancelled_and_resumed(
     assert resumed.job is not None
     waiting = until_run(run, lambda row: row.state == "queued")
     assert waiting.reason == "JobHeldUser"
-    assert "was ended" in cancel(run)  # it has nothing to save
+    assert "was terminated" in cancel(run)  # it has nothing to save
     assert until_run(run, lambda row: row.active is False).state == "cancelled"
     resume(run, PROFILE)
     assert until_run(run, lambda row: row.active is False).state == "trained"
@@ -90,4 +90,4 @@ def test_a_partition_that_is_not_there_is_told_in_slurms_words(testbed: Bed, sma
         "submitted as job"
         in submit(config, ClusterProfile(executor="slurm", partition="test", sbatch={"hold": True})).note
     )
-    assert "was ended" in cancel(config.run_dir)
+    assert "was terminated" in cancel(config.run_dir)

@@ -50,7 +50,7 @@ def of_run(config: RunConfig, profile: ClusterProfile) -> list[Check]:
     config = absolute(config)
     preflight(config, profile.world_size)
     verdicts = {"ok": "ok", "unknown": "ok", "tight": "warn", "no": "fail"}
-    return [Check(f"run: {j.name}", verdicts[j.verdict], j.told) for j in judge(config, profile)]
+    return [Check(f"run: {j.name}", verdicts[j.verdict], j.message) for j in judge(config, profile)]
 
 
 def table(checks: list[Check]) -> Table:

@@ -1,7 +1,7 @@
 """From a launcher's environment to the five variables that torch.distributed and DeepSpeed need. Pure.
 
-Understood: torchrun (the five variables themselves), submitit's local executor, a Slurm step (srun, and so submitit on
-Slurm, array tasks, containers that have no scontrol), and nothing at all: one process.
+Supported: torchrun (the five variables themselves), submitit's local executor, a Slurm step (srun, and so submitit on
+Slurm, array tasks, containers without scontrol), and no launcher: one process.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from bigchem.base.errors import UserError
 
 FIRST_PORT, PORTS = 20000, 12000
-"""Ports below Linux's ephemeral range (32768 and up), so that nothing else is handed one by chance."""
+"""Ports below Linux's ephemeral range (32768 and up), which the kernel hands to no other program."""
 CANDIDATES, STRIDE = 8, 1009
-"""Ports that ranks try in turn, and how far apart they are; the stride has no divisor in common with PORTS."""
+"""Ports that ranks try in turn, and the distance between them, which is coprime with PORTS."""
 FIVE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
 class Rendezvous:
-    """Where this process stands among its peers, and where they meet.
+    """This process's place among the ranks, and where they meet.
 
-    master_port: the first that is tried. launcher: who said so. key: names this attempt of this job, and no other that
-    may listen on the same machine. nodes: of each rank, by its number; empty where the launcher does not say. agent:
-    master_port is served by torchrun itself.
+    master_port: the first to try. launcher: the source of these values. key: identifies this attempt of this job among
+    all that may listen on the same machine. nodes: the node of each rank; empty if the launcher does not say. agent:
+    torchrun itself serves master_port.
     """
 
     rank: int
@@ -39,13 +39,13 @@ class Rendezvous:
     agent: bool = False
 
     def variables(self, port: int | None = None) -> dict[str, str]:
-        """The five variables. port: where the ranks did meet."""
+        """The five variables. port: where the ranks met."""
         values = (self.rank, self.world_size, self.local_rank, self.master_addr, port or self.master_port)
         return dict(zip(FIVE, map(str, values), strict=True))
 
     def ports(self) -> tuple[int, ...]:
-        """Ports at which rank 0 may be met, in the order in which they are tried: one that somebody chose, or several,
-        as any port may be taken by a job that shares the node."""
+        """Ports of rank 0 in the order to try: one if it was chosen, else several, as another job on the node may have
+        taken any of them."""
         if self.launcher == "torchrun":
             return (self.master_port,)
         return tuple(
@@ -55,13 +55,13 @@ class Rendezvous:
 
 
 def rendezvous(env: Mapping[str, str], pid: int) -> Rendezvous:
-    """Reads an environment. pid: picks the port of a single process."""
+    """Reads an environment. pid: determines the port of a single process."""
     place = _read(env, pid)
     if not 0 <= place.rank < place.world_size:
         raise UserError(
-            f"rank {place.rank} of {place.world_size} processes, says {place.launcher}",
+            f"{place.launcher} says rank {place.rank} of {place.world_size} processes",
             "environment",
-            "start one step of one component: a heterogeneous job's steps do not count their processes together",
+            "start one step of one component: a heterogeneous job's components number their processes separately",
         )
     return place
 
@@ -86,8 +86,8 @@ def _read(env: Mapping[str, str], pid: int) -> Rendezvous:
 
 
 def _slurm(env: Mapping[str, str]) -> Rendezvous:
-    """A step's own list of nodes comes first: it may leave some of the job's out. MASTER_ADDR and MASTER_PORT are
-    taken where they are given, for nodes whose names do not resolve."""
+    """A step's own list of nodes comes first: it may be part of the job's. MASTER_ADDR and MASTER_PORT are used if
+    given, for nodes whose names do not resolve."""
     nodes = expand_nodelist(env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST", "localhost"))
     world_size = _number(env, "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in env else "SLURM_NTASKS")
     job, restarts = _number(env, "SLURM_JOB_ID"), int(env.get("SLURM_RESTART_COUNT", "0"))
@@ -104,8 +104,8 @@ def _slurm(env: Mapping[str, str]) -> Rendezvous:
 
 
 def _nodes_of_ranks(env: Mapping[str, str], nodes: list[str], world_size: int) -> tuple[str, ...]:
-    """Slurm's default fills node by node; of other distributions nothing is said. `2(x3),1`: three nodes of two tasks,
-    then one of one."""
+    """The node of each rank under Slurm's default distribution, node by node; empty for others. `2(x3),1`: three nodes
+    of two tasks, then one of one."""
     if re.split("[:,]", env.get("SLURM_DISTRIBUTION", "block"))[0] != "block":
         return ()
     counts: list[int] = []
@@ -121,7 +121,7 @@ def port_of(job_id: int, restarts: int) -> int:
 
 
 def device_index(local_rank: int, visible: int) -> int:
-    """Which of this process's visible GPUs is its own. With srun's --gpu-bind or --gpus-per-task each task sees one."""
+    """The index of this process's GPU among those visible. With srun's --gpu-bind or --gpus-per-task it sees one."""
     if visible == 1:
         return 0
     if local_rank >= visible:
@@ -134,14 +134,14 @@ def device_index(local_rank: int, visible: int) -> int:
 
 
 def threads_of(cores: frozenset[int], neighbours: list[frozenset[int]], granted: int | None) -> int:
-    """Threads of a process that may run on `cores`: those, divided by the processes of its node that may run on some of
-    them too. neighbours: cores of each process of the node, itself among them. granted: Slurm's cores per task."""
-    fair = len(cores) // max(1, sum(1 for other in neighbours if other & cores))
+    """Threads of a process that may run on `cores`: their number, divided by the processes of its node that share any
+    of them. neighbours: cores of each process of the node, including itself. granted: Slurm's cores per task."""
+    fair = len(cores) // max(1, sum(1 for neighbour in neighbours if neighbour & cores))
     return max(1, min(fair, granted or fair))
 
 
 def expand_nodelist(text: str) -> list[str]:
-    """Slurm's nodelists: `gpu[01-03,07],login` -> gpu01 gpu02 gpu03 gpu07 login. Several brackets multiply."""
+    """Expands a Slurm nodelist: `gpu[01-03,07],login` -> gpu01 gpu02 gpu03 gpu07 login. Several brackets multiply."""
     nodes: list[str] = []
     for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", text):
         names = [""]

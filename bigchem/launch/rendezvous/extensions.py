@@ -1,11 +1,11 @@
-"""DeepSpeed's compiled operations: one is left out, and CPU Adam is compiled once and found by all.
+"""DeepSpeed's compiled operations: one is disabled, and CPU Adam is compiled once and shared by all processes.
 
-    ~/.cache/bigchem/torch_extensions/KEY/cpu_adam.so      whole, or not there; nobody waits for one that is there
-                                         /cpu_adam.lock    held by the process that compiles it
+    ~/.cache/bigchem/torch_extensions/KEY/cpu_adam.so      complete, or absent
+                                         /cpu_adam.lock    locked by the process that compiles it
                                          /cpu_adam.*/      where it compiles
 
-Torch's own builds share one folder. There, a process that is killed leaves a file for which all others wait without end
-or a word, and a second version of ninja takes the first one's build for out of date and compiles it again.
+Torch's own builds share one folder. There, a killed process leaves a lock file for which all others wait silently and
+indefinitely, and a second version of ninja takes the first one's build for outdated and compiles it again.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from bigchem.base.errors import UserError
 from bigchem.base.file_lock import exclusive
 
 BUILD_TIMEOUT_S = 1800.0
-"""For which a process waits for another's build. It takes a minute on two idle cores; on two that a dozen processes
-shared, more than ten."""
+"""How long a process waits for another's build: a build takes a minute on two idle cores, and took more than ten on two
+that a dozen processes shared."""
 
 
 def leave_out_shared_memory_op() -> None:
-    """Keeps DeepSpeed from compiling its all-reduce over shared memory when a process group starts on a CPU.
+    """Stops DeepSpeed from compiling its all-reduce over shared memory when a process group starts on a CPU.
 
     Only `inference_all_reduce` uses it, which tensor-parallel layers call. Training's collectives are gloo's.
     """
@@ -62,7 +62,7 @@ def leave_muon_uncompiled() -> None:
 
 
 def load_cpu_adam() -> None:
-    """Loads DeepSpeed's optimizer for states offloaded to the CPU, and compiles it first where no process has yet.
+    """Loads DeepSpeed's optimizer for states offloaded to the CPU, after compiling it if no process has yet.
 
     UserError if it cannot be compiled, or if another process has been compiling it for BUILD_TIMEOUT_S.
     """
@@ -79,7 +79,7 @@ def load_cpu_adam() -> None:
 
 
 def load(builder: Any) -> None:
-    """Loads the operation of one of DeepSpeed's builders, which is compiled first if this environment has no build."""
+    """Loads the operation of a DeepSpeed builder, after compiling it if this environment has no build."""
     from deepspeed.git_version_info import installed_ops
 
     if installed_ops.get(builder.name, False):  # compiled when DeepSpeed was installed
@@ -92,19 +92,19 @@ def load(builder: Any) -> None:
         return
     spec = importlib.util.spec_from_file_location(builder.name, library)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{library} is no extension module")
+        raise ImportError(f"{library} is not an extension module")
     try:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     except ImportError as error:
-        raise UserError(f"cannot be loaded: {error}", str(library), "remove it, so that it is compiled anew") from error
-    builder._loaded_ops[builder.name] = module  # DeepSpeed looks here first: its own way calls ninja
+        raise UserError(f"cannot be loaded: {error}", str(library), "remove it, and it is compiled again") from error
+    builder._loaded_ops[builder.name] = module  # DeepSpeed checks here before it calls ninja
 
 
 def library_of(builder: Any) -> Path:
-    """Where an operation's build is, or will be. The folder is named by what decides whether a build can be used: the
-    environment, the versions of Python, C library, torch and DeepSpeed, the sources, and the CPU, for whose instruction
-    set DeepSpeed compiles. Its flags follow from these."""
+    """Where an operation's build is, or will be. The folder's name is a hash of what decides whether a build can be
+    used: the environment, the versions of Python, C library, torch and DeepSpeed, the sources, and the CPU, for whose
+    instruction set DeepSpeed compiles. Its flags follow from these."""
     import deepspeed
     import torch
 
@@ -119,11 +119,11 @@ def library_of(builder: Any) -> Path:
 
 
 def _compile(builder: Any, library: Path) -> None:
-    """Compiles in a folder of this process; the result takes its name when it is whole."""
+    """Compiles in this process's own folder; the result is renamed when complete."""
     folder = library.parent
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive(library.with_suffix(".lock"), f"compiles {builder.name}", timeout_s=BUILD_TIMEOUT_S) as alone:
-        if library.is_file():  # the process that was waited for has made it
+        if library.is_file():  # the process that held the lock has made it
             return
         if alone:
             for killed in folder.glob(f"{builder.name}.*/"):
@@ -153,5 +153,5 @@ def _cpu() -> str:
         first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
     except OSError:
         return platform.processor()
-    kept = ("vendor_id", "model", "flags", "Features", "CPU implementer", "CPU part")
-    return "\n".join(line for line in first.splitlines() if line.startswith(kept))
+    used = ("vendor_id", "model", "flags", "Features", "CPU implementer", "CPU part")
+    return "\n".join(line for line in first.splitlines() if line.startswith(used))

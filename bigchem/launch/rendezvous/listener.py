@@ -1,4 +1,4 @@
-"""Where rank 0 listens: on the address by which the others call it, and on no other interface."""
+"""Rank 0's listener: on the address by which the other ranks call it, and on no other interface."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bigchem.launch.rendezvous.environment import Rendezvous
 
 BACKLOG = 4096
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL)
-"""EINVAL: a link-local address of IPv6, whose interface a name does not tell."""
+"""EINVAL: a link-local IPv6 address, whose interface the name does not give."""
 
 
 def listen(place: Rendezvous) -> socket.socket:
-    """A listener on the first free one of rank 0's ports. UserError if all are taken."""
+    """A listener on the first free port of rank 0's. UserError if all are taken."""
     trouble: OSError | None = None
     for port in place.ports():
         for address in addresses(place):
@@ -26,9 +26,9 @@ def listen(place: Rendezvous) -> socket.socket:
             except OSError as error:
                 trouble = error
                 if error.errno not in NOT_HERE:
-                    break  # the others would find whoever holds the port on this address
+                    break  # the other ranks would reach whoever listens on this address
         else:
-            print(f"{place.master_addr} is no address of {platform.node()}: rank 0 listens on all", file=sys.stderr)
+            print(f"{place.master_addr} is not an address of {platform.node()}: rank 0 listens on all", file=sys.stderr)
             try:
                 return _server("", port)
             except OSError as error:
@@ -41,8 +41,8 @@ def listen(place: Rendezvous) -> socket.socket:
 
 
 def addresses(place: Rendezvous) -> list[str]:
-    """What MASTER_ADDR resolves to, IPv4 first. Many systems have 127.0.1.1 for their own name in /etc/hosts, which no
-    other host can call: then its other addresses, or `""`, all interfaces, if it has none."""
+    """The addresses that MASTER_ADDR resolves to, IPv4 first. Many systems list 127.0.1.1 for their own name in
+    /etc/hosts, which no other host can call: then the other addresses, or `""`, all interfaces, if there are none."""
     if place.world_size == 1:
         return ["127.0.0.1"]
     found = sorted(_resolved(place.master_addr), key=lambda address: ":" in address)
@@ -53,7 +53,7 @@ def addresses(place: Rendezvous) -> list[str]:
 
 
 def is_address(text: str) -> bool:
-    """Whether it is an IP address, and no name."""
+    """Whether it is an IP address, not a name."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -74,7 +74,7 @@ def _is_local(address: str) -> bool:
 
 
 def _alone(place: Rendezvous) -> bool:
-    """Whether all ranks are known to be on this machine: every node's name leads to itself."""
+    """Whether all ranks are known to be on this machine: every node's name resolves to loopback addresses."""
     return bool(place.nodes) and all(all(map(_is_local, _resolved(node) or ["0.0.0.0"])) for node in set(place.nodes))  # noqa: S104
 
 

@@ -1,15 +1,15 @@
-"""All ranks meet at rank 0 before anything else: who is missing is told by name, within a minute.
+"""All ranks meet at rank 0 before anything else; missing ranks are named within a minute.
 
-Rank 0 listens on the first free one of its ports; the others try them in turn, until one answers with the key of this
-attempt of this job. So a port that is taken, even by another job's rank 0, costs nothing. torch's own store would wait
-without end for a listener that says nothing, and its timeout names nobody. The listener is then handed to torch.
+Rank 0 listens on the first free port of its list; the others try the ports in turn until one answers with the key of
+this attempt of this job. So a port that is taken, even by another job's rank 0, costs nothing. torch's own store would
+wait indefinitely for a silent listener, and its timeout names nobody. The listener is then handed to torch.
 
-Both sides prove that they know the run's secret, and neither sends it:
+Both sides prove that they know the run's secret without sending it:
 
     rank 0   challenge
     rank     nonce  signature of challenge, nonce and card  card
     rank 0   signature of challenge and nonce
-    rank 0   signature of challenge, nonce and roll  roll               once all ranks are there
+    rank 0   signature of challenge, nonce and roster  roster           once all ranks are there
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from bigchem.launch.rendezvous.rank0 import CHALLENGE_BYTES, GREETING_S, Meeting
 from bigchem.launch.rendezvous.secret import SIGNATURE_BYTES, VARIABLE, Signer, new_key
 
 MARGIN_S = 30.0
-"""That a rank which has been greeted waits beyond its own time: rank 0 may have begun later."""
+"""How much longer than its own timeout a greeted rank waits: rank 0 may have started later."""
 
 
 @dataclass(frozen=True, config={"extra": "forbid", "strict": True})
-class _Told:
-    """Rank 0's last word: the roll, or why there is none."""
+class _Result:
+    """Rank 0's final message: the roster, or why there is none."""
 
     absent: str | None = None
     mistake: str | None = None
@@ -45,18 +45,17 @@ class _Told:
     cards: list[RankCard] | None = None
 
 
-TOLD = TypeAdapter(_Told)
+RESULT = TypeAdapter(_Result)
 
 
 def meet(place: Rendezvous, within_s: float, key: str | None = None) -> Roster:
-    """Waits until all ranks have come. key: the secret that they share.
+    """Waits until all ranks have come. key: their shared secret.
 
-    AbsentRankError, on every rank that came, if one has not within so many seconds; UserError where waiting longer
-    is no use.
+    AbsentRankError, on every rank that came, if one has not within `within_s`; UserError if waiting longer is no use.
     """
     if key is None and place.world_size > 1:
         raise UserError(
-            "the ranks share no secret by which they know each other",
+            "the ranks share no secret to authenticate each other",
             VARIABLE,
             f'export {VARIABLE}="$(openssl rand -hex 32)" before the launcher starts them',
         )
@@ -66,7 +65,7 @@ def meet(place: Rendezvous, within_s: float, key: str | None = None) -> Roster:
 
 
 def _join(place: Rendezvous, within_s: float, key: str) -> Roster:
-    """Every other rank's side."""
+    """The side of every rank but 0."""
     deadline = time.monotonic() + within_s
     seal, nonce = Signer(key, place.key), secrets.token_hex(16).encode()
     pause, trouble = 0.05, ""
@@ -80,7 +79,7 @@ def _join(place: Rendezvous, within_s: float, key: str) -> Roster:
                         continue
                     until = max(deadline, time.monotonic()) + MARGIN_S
                     line = _line(connection, place.world_size * CARD_BYTES, until)
-                    return _understood(place, _checked(line, seal, challenge, nonce))
+                    return _roster(place, _verified(line, seal, challenge, nonce))
             except socket.gaierror as error:
                 trouble = f"{place.master_addr} does not resolve: {error.strerror}"
                 break
@@ -95,7 +94,7 @@ def _join(place: Rendezvous, within_s: float, key: str) -> Roster:
 
 
 def _greet(place: Rendezvous, seal: Signer, nonce: bytes, connection: socket.socket) -> bytes | None:
-    """Proves to a listener that this is a rank of the run; its challenge if it proves to be rank 0, else None."""
+    """Proves to a listener that this is a rank of the run. Returns its challenge if it proves to be rank 0, else None."""
     until = time.monotonic() + GREETING_S
     challenge = _line(connection, CHALLENGE_BYTES, until)
     card = json.dumps(asdict(card_of(place))).encode()
@@ -105,36 +104,36 @@ def _greet(place: Rendezvous, seal: Signer, nonce: bytes, connection: socket.soc
 
 
 def _line(connection: socket.socket, longest: int, until: float) -> bytes:
-    """What comes up to a line's end, without it, or to so many bytes. TimeoutError at a time of the monotonic clock,
-    however little comes at once."""
-    said = bytearray()
-    while len(said) < longest and not said.endswith(b"\n"):
+    """Reads a line, without its end, of at most `longest` bytes. TimeoutError at `until` of the monotonic clock, however
+    slowly the bytes arrive."""
+    received = bytearray()
+    while len(received) < longest and not received.endswith(b"\n"):
         left = until - time.monotonic()
         if left <= 0:
             raise TimeoutError("no answer")
         connection.settimeout(left)
-        more = connection.recv(min(longest - len(said), 1 << 16))
+        more = connection.recv(min(longest - len(received), 1 << 16))
         if not more:
             break
-        said += more
-    return bytes(said.removesuffix(b"\n"))
+        received += more
+    return bytes(received.removesuffix(b"\n"))
 
 
-def _checked(line: bytes, seal: Signer, challenge: bytes, nonce: bytes) -> _Told:
-    """Rank 0's signed word; an empty one if the connection ended before it, or if somebody else speaks."""
+def _verified(line: bytes, seal: Signer, challenge: bytes, nonce: bytes) -> _Result:
+    """Rank 0's signed message; an empty one if the connection ended before it, or if the signature is wrong."""
     signature, _, body = line.partition(b" ")
-    return TOLD.validate_json(body) if seal.holds(signature, b"roll", challenge, nonce, body) else _Told()
+    return RESULT.validate_json(body) if seal.holds(signature, b"roster", challenge, nonce, body) else _Result()
 
 
-def _understood(place: Rendezvous, told: _Told) -> Roster:
-    if told.absent is not None:
-        raise AbsentRankError(told.absent, lead=False)
-    if told.mistake is not None:
-        raise UserError(told.mistake, "environment", "start all ranks by one launcher, once")
-    if told.port is None or told.cards is None:
-        gone = f"rank {place.rank}: rank 0 at {place.master_addr} went away before all ranks had come"
+def _roster(place: Rendezvous, result: _Result) -> Roster:
+    if result.absent is not None:
+        raise AbsentRankError(result.absent, lead=False)
+    if result.mistake is not None:
+        raise UserError(result.mistake, "environment", "start all ranks with one launcher, once")
+    if result.port is None or result.cards is None:
+        gone = f"rank {place.rank}: rank 0 at {place.master_addr} disconnected before all ranks had come"
         raise AbsentRankError(gone, lead=True)
-    return Roster(told.port, told.cards)
+    return Roster(result.port, result.cards)
 
 
 def _unreached(place: Rendezvous, within_s: float, trouble: str) -> Exception:
@@ -143,7 +142,7 @@ def _unreached(place: Rendezvous, within_s: float, trouble: str) -> Exception:
         return UserError(
             f"rank {place.rank} on {host}: {trouble}",
             "MASTER_ADDR",
-            "the node's name must be known inside the container too (/etc/hosts, DNS); or add to the cluster profile: "
+            "the node's name must resolve inside the container too (/etc/hosts, DNS); or add to the cluster profile: "
             "setup = ['export MASTER_ADDR=$(hostname -I | cut -d\" \" -f1)']",
         )
     found = f"did not find rank 0 at {place.master_addr} within {within_s:.0f} s"

@@ -1,4 +1,4 @@
-"""What the ranks of a job say of themselves when they meet, and who did not come."""
+"""What ranks report about themselves when they meet, and which did not come."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Core = Annotated[int, Field(ge=0, lt=1 << 16)]
 
 
 class AbsentRankError(ConnectionError):
-    """Not all ranks came. It may pass: a node that was slow, or is gone. lead: nobody else will tell the launcher."""
+    """Not all ranks came, which may be transient: a slow node, or a lost one. lead: this rank tells the launcher."""
 
-    def __init__(self, told: str, *, lead: bool) -> None:
-        super().__init__(told)
+    def __init__(self, message: str, *, lead: bool) -> None:
+        super().__init__(message)
         self.lead = lead
 
 
 @checked(frozen=True, config={"extra": "forbid", "strict": True})
 class RankCard:
-    """What a rank says of itself. cores: that it may run on. ValueError for anything but the types and bounds here."""
+    """What a rank reports about itself. cores: those it may run on. ValueError outside these types and bounds."""
 
     rank: Rank
     world_size: Rank
@@ -38,7 +38,7 @@ class RankCard:
 
 CARD = TypeAdapter(RankCard)
 CARD_BYTES = 1 << 16
-"""No card is longer: 8,192 cores of six characters, and a name."""
+"""Upper bound of a card: 8,192 cores of six characters, and a name."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class Roster:
 
 
 def card_of(place: Rendezvous) -> RankCard:
-    """This process's own."""
+    """This process's card."""
     host = os.environ.get("SLURMD_NODENAME") or platform.node()
     return RankCard(place.rank, place.world_size, host, sorted(os.sched_getaffinity(0)))
 
 
 def absent_ranks(place: Rendezvous, came: Collection[int], within_s: float) -> str:
-    """One line: which ranks did not come, and of which nodes. came: the others."""
+    """One line: which ranks did not come, and their nodes. came: the ranks that did."""
     missing = [rank for rank in range(place.world_size) if rank not in came]
     nodes = sorted({place.nodes[rank] for rank in missing}) if place.nodes else []
     where = f" (of {'node' if len(nodes) == 1 else 'nodes'} {', '.join(nodes)})" if nodes else ""
@@ -66,7 +66,7 @@ def absent_ranks(place: Rendezvous, came: Collection[int], within_s: float) -> s
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Sorted numbers in short: `3, 5-7`."""
+    """Sorted numbers, abbreviated: `3, 5-7`."""
     parts: list[list[int]] = []
     for number in numbers:
         if parts and number == parts[-1][-1] + 1:

@@ -1,7 +1,7 @@
-"""The secret that the ranks of a run share, and the lines that they sign with it.
+"""The secret that a run's ranks share, and the lines that they sign with it.
 
-Where the ranks of a job are is no secret on a cluster. So ranks prove to each other that they belong to one run: each
-can read a file that only the run's owner can read. The secret itself is never sent.
+On a cluster anyone can see where a job's ranks are. So ranks prove to each other that they belong to one run: each can
+read a file that only the run's owner can read. The secret itself is never sent.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from bigchem.base.errors import UserError
 from bigchem.launch.rendezvous.environment import Rendezvous
 
 VARIABLE = "BIGCHEM_RENDEZVOUS_KEY"
-"""Goes before the file: for launchers that hand a secret over, and for file systems that keep no permissions."""
+"""Overrides the file: for launchers that pass a secret, and for file systems without permissions."""
 FILE = "rendezvous.key"
 SHORTEST = 16
-"""Characters of a secret that somebody chose."""
+"""Minimum characters of a chosen secret."""
 SHOWS_S = 10.0
-"""In which a file that another node made shows on a network file system."""
+"""Time in which a file that another node wrote appears on a network file system."""
 SIGNATURE_BYTES = 65
-"""A signature and the end of its line."""
+"""A signature and its line end."""
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 def rendezvous_key(folder: Path, place: Rendezvous) -> str | None:
-    """The secret of the run in a folder: BIGCHEM_RENDEZVOUS_KEY, or what is in the folder's rendezvous.key, which the
-    first rank to ask makes. None where the ranks need none: there is one, or torchrun has a store for them.
+    """The secret of the run in a folder: BIGCHEM_RENDEZVOUS_KEY, or the content of the folder's rendezvous.key, which
+    the first rank to ask creates. None if none is needed: there is one rank, or torchrun serves the store.
 
-    UserError if others can read the file, or if it is another user's.
+    UserError if other users can read the file or own it.
     """
     if place.world_size == 1 or place.agent:
         return None
@@ -41,7 +41,7 @@ def rendezvous_key(folder: Path, place: Rendezvous) -> str | None:
 
 
 def given_key() -> str | None:
-    """The secret that the environment hands over, if it does."""
+    """The secret from the environment, if any."""
     key = os.environ.get(VARIABLE)
     if key is not None and len(key) < SHORTEST:
         raise UserError(f"shorter than {SHORTEST} characters", VARIABLE, "export it from `openssl rand -hex 32`")
@@ -54,17 +54,18 @@ def new_key() -> str:
 
 
 class Signer:
-    """Signs the lines of one meeting, with the run's secret and for one attempt of one job."""
+    """Signs the lines of one meeting with the run's secret, for one attempt of one job."""
 
     def __init__(self, secret: str, attempt: str) -> None:
         self._key = hmac.digest(secret.encode(), attempt.encode(errors="replace"), "sha256")
 
     def signature(self, *parts: bytes) -> bytes:
-        """Of parts without line breaks, in hexadecimal. The first says who speaks: no line passes for another's."""
+        """Hexadecimal signature of parts without line breaks. The first names the sender, so that no line can pass for
+        another side's."""
         return hmac.new(self._key, b"\n".join(parts), "sha256").hexdigest().encode()
 
     def holds(self, signature: bytes, *parts: bytes) -> bool:
-        """Whether it is the signature of these parts; takes as long whatever differs."""
+        """Whether it is the signature of these parts, in constant time."""
         return hmac.compare_digest(signature, self.signature(*parts))
 
 
@@ -72,16 +73,16 @@ def _of_file(path: Path) -> str:
     deadline = time.monotonic() + SHOWS_S
     while (key := _read(path)) is None:
         if time.monotonic() > deadline:
-            raise UserError("it is empty, or cannot be made", str(path), "remove it: the ranks make another")
+            raise UserError("it is empty, or cannot be created", str(path), "remove it: the ranks create another")
         if not path.exists():
             _make(path)
         else:
-            time.sleep(0.05)  # its maker is still writing
+            time.sleep(0.05)  # another rank is still writing it
     return key
 
 
 def _read(path: Path) -> str | None:
-    """The file's secret; None if there is no such file, or half of one."""
+    """The file's secret; None if the file is missing or incomplete."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -91,7 +92,7 @@ def _read(path: Path) -> str | None:
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise UserError("is no regular file", str(path), _hint())
+            raise UserError("is not a regular file", str(path), _hint())
         if found.st_uid != os.geteuid():
             raise UserError(f"belongs to another user, of id {found.st_uid}", str(path), _hint())
         if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
@@ -106,8 +107,8 @@ def _read(path: Path) -> str | None:
 
 
 def _make(path: Path) -> None:
-    """Makes the file whole, unless another rank is quicker: a link never replaces a file. Where the file system has no
-    hard links, the file shows before it is whole."""
+    """Creates the file atomically, unless another rank is quicker: a link never replaces a file. On a file system
+    without hard links, the file appears before it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     try:
@@ -124,7 +125,7 @@ def _make(path: Path) -> None:
     except FileExistsError:
         return
     except OSError as error:
-        raise UserError(f"cannot be made: {error.strerror}", str(path), _hint()) from None
+        raise UserError(f"cannot be created: {error.strerror}", str(path), _hint()) from None
 
 
 def _write_new(path: Path) -> None:
@@ -136,4 +137,4 @@ def _write_new(path: Path) -> None:
 
 
 def _hint() -> str:
-    return f"remove it, and the ranks make another; or hand a secret over in {VARIABLE}"
+    return f"remove it, and the ranks create another; or pass a secret in {VARIABLE}"

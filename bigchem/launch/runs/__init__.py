@@ -1,4 +1,4 @@
-"""Runs by their folders: prepared, owned, asked for their status, history and logs.
+"""Run folders: preparation, ownership, status, history and logs.
 
 Imported from outside: history, logs, owner, prepare, status, status_table.
 """

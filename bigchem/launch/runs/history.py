@@ -1,4 +1,4 @@
-"""history.jsonl of a run folder: a row for each attempt at the run, written when it has ended."""
+"""A run folder's history.jsonl: one row for each attempt at the run, written when it has ended."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from bigchem.train.checkpoint.store import newest_readable
 
 FILE = "history.jsonl"
 SAME_STEP = 3
-"""So many attempts of one job that fail after the same step are the run's own fault: none of them came further."""
+"""If this many attempts of one job fail after the same step, the run itself is at fault."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt at a run. time: when it began, in seconds since 1970. job: its id. restart: how often that job had
-    been started before. from_step: of the checkpoint that it began from, to_step: the last step it did; the steps lost
-    are to_step of one attempt less from_step of the next. seconds: that it lasted.
+    """One attempt at a run. time: its start, in seconds since 1970. restart: how often its job had been started before.
+    from_step: of the checkpoint it started from. to_step: its last step. An attempt's to_step minus the next one's
+    from_step is the number of steps lost. seconds: its duration.
 
-    end: see lifecycle.End. failed_nodes: those to blame for it, separated by commas, as far as that is known.
+    end: see lifecycle.End. failed_nodes: the nodes to blame, separated by commas, if known.
     """
 
     attempt: Count
@@ -51,7 +51,7 @@ class Attempt:
 
 
 def begin(run_dir: Path, job: str, restart: int, nodes: str, ranks: int) -> None:
-    """An attempt begins: rank 0 calls it. One that has left no word of its end is closed as vanished."""
+    """Records that an attempt begins; rank 0 calls it. An earlier one without a recorded end is closed as vanished."""
     close(run_dir, after=False)
     if (damage := read_open_with_damage(run_dir)[1]) is not None:
         json_file.report_set_aside(_open_file(run_dir), damage)
@@ -62,22 +62,22 @@ def begin(run_dir: Path, job: str, restart: int, nodes: str, ranks: int) -> None
     try_write("attempt.json", lambda: atomic.write_atomically(_open_file(run_dir), json.dumps(asdict(row))))
 
 
-def close(run_dir: Path, *, after: bool = True, code: int = 0, said: Path | None = None) -> Attempt | None:
-    """Writes the row of the attempt that is open, as state.json says how it ended; that row, or None if none is open.
-    after: its processes have just ended, with the exit code `code`, and the job still runs. said: the file with what
-    srun printed, if it is not where `submit` has it."""
+def close(run_dir: Path, *, after: bool = True, code: int = 0, output: Path | None = None) -> Attempt | None:
+    """Writes the row of the open attempt, with its end from state.json; returns it, or None if no attempt is open.
+    after: its processes have just ended, with the exit code `code`, and the job still runs. output: the file with
+    srun's errors, if it is not where `submit` puts it."""
     for begun in open_attempt(run_dir):
-        return _close(run_dir, begun, after=after, code=code, said=said)
+        return _close(run_dir, begun, after=after, code=code, output=output)
     return None
 
 
 def open_attempt(run_dir: Path) -> list[Attempt]:
-    """The attempt that has begun and not ended, or none."""
+    """The attempt that has begun and not ended, if any."""
     return read_open_with_damage(run_dir)[0]
 
 
 def read_open_with_damage(run_dir: Path) -> tuple[list[Attempt], str | None]:
-    """What `opened` gives, and what is damaged in its file, if anything is."""
+    """The same, and what is damaged in its file, if anything."""
     try:
         return [_attempt(json_file.load(_open_file(run_dir)))], None
     except RecordError as error:
@@ -86,30 +86,30 @@ def read_open_with_damage(run_dir: Path) -> tuple[list[Attempt], str | None]:
         return [], None
 
 
-def _close(run_dir: Path, begun: Attempt, *, after: bool, code: int, said: Path | None) -> Attempt:
+def _close(run_dir: Path, begun: Attempt, *, after: bool, code: int, output: Path | None) -> Attempt:
     rows = read(run_dir)
-    if rows and rows[-1].attempt == begun.attempt:  # written, and then killed before this file was gone
+    if rows and rows[-1].attempt == begun.attempt:  # killed after the row was written, before attempt.json was removed
         row = rows[-1]
     else:
         row = outcome_of(begun, read_state(run_dir), time.time(), after=after, code=code)
-        row = replace(row, failed_nodes=",".join(_blamed(run_dir, row, said)))
+        row = replace(row, failed_nodes=",".join(_blamed(run_dir, row, output)))
         _append(run_dir, row)
     with suppress(OSError):
         _open_file(run_dir).unlink()
     return row
 
 
-def _blamed(run_dir: Path, row: Attempt, said: Path | None) -> list[str]:
+def _blamed(run_dir: Path, row: Attempt, output: Path | None) -> list[str]:
     if row.end not in nodes.BLAMING:
         return []
-    lines = since_start(said or error_file(run_dir, row.job), row.restart)
-    with suppress(UserError):  # names of nodes in a form that is not Slurm's
+    lines = since_start(output or error_file(run_dir, row.job), row.restart)
+    with suppress(UserError):  # a nodelist that is not in Slurm's form
         return nodes.blamed(row.end, row.why, lines, nodes.hosts_of(row.nodes, row.ranks))
     return []
 
 
 def outcome_of(begun: Attempt, state: dict[str, Any], now: float, *, after: bool, code: int = 0) -> Attempt:
-    """How an attempt ended. state: what state.json says, of this attempt or an earlier one. Else see `close`. Pure."""
+    """How an attempt ended. state: from state.json, of this or an earlier attempt. The rest as in `close`. Pure."""
     own = state.get("time", 0.0) >= begun.time
     end, why = end_of(state) if own else None, str(state.get("reason") or state.get("early") or "") if own else ""
     if end is None and own and state["state"] in (State.TRAINED, State.FINISHED):
@@ -122,12 +122,12 @@ def outcome_of(begun: Attempt, state: dict[str, Any], now: float, *, after: bool
 
 
 def read(run_dir: Path) -> list[Attempt]:
-    """The attempts that have ended, as far as their rows are whole."""
+    """The attempts that have ended, without damaged rows."""
     return read_with_damage(run_dir)[0]
 
 
 def read_with_damage(run_dir: Path) -> tuple[list[Attempt], str | None]:
-    """What `read` gives, and what is damaged in the file, if anything is. It stays as it is: rows are only added."""
+    """The same, and what is damaged in the file, if anything. The file is not repaired: rows are only added."""
     rows, bad = list[Attempt](), list[str]()
     try:
         for line in jsonl.lines(run_dir / FILE):
@@ -150,15 +150,15 @@ def _bad(why: str) -> Attempt:
 
 
 def why_not_requeue(rows: Sequence[Attempt], restart: int, max_requeues: int) -> str | None:
-    """Why the job of the last attempt is not to be started again, or None. restart: as in Attempt. Pure."""
+    """Why not to requeue the job of the last attempt; None to requeue it. restart: as in Attempt. Pure."""
     if restart >= max_requeues:
-        return f"started again {restart} times already (max_requeues): submit it again to go on"
+        return f"restarted {restart} times already (max_requeues): submit it again to continue"
     last = rows[-SAME_STEP:]
     same = {(row.job, row.to_step) for row in last}
     if len(last) == SAME_STEP and len(same) == 1 and all(row.end in _COUNTED for row in last):
         ends = ", ".join(row.end for row in last)
-        told = f"{SAME_STEP} attempts in a row ended after step {last[-1].to_step} ({ends})"
-        return f"{told}: submit it again when the cause is mended"
+        what = f"{SAME_STEP} attempts in a row ended after step {last[-1].to_step} ({ends})"
+        return f"{what}: fix the cause, then submit it again"
     return None
 
 
@@ -166,7 +166,7 @@ _COUNTED = [end for end, rule in ENDS.items() if rule.counts]
 
 
 def _exit(code: int) -> str:
-    """In words; above 128 a shell, and so srun, names a signal."""
+    """The exit code; above 128 a shell, and so srun, means a signal."""
     return f"exit code {code}" + (f", signal {code - 128}" if code > 128 else "")
 
 

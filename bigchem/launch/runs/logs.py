@@ -1,4 +1,4 @@
-"""`bigchem logs`: the log of a rank, or of all, its end or as it grows, across requeues."""
+"""`bigchem logs`: the last lines of one rank's or all ranks' logs, or the logs as they grow, across requeues."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ POLL_S = 0.2
 
 
 def show(run_dir: Path, out: BinaryIO, *, rank: int | None = 0, lines: int = 20, follow: bool = False) -> None:
-    """Writes the last lines of a rank's log; rank None: of all ranks' logs, merged by time. follow: and what comes,
-    until the run is over; a run that has no log yet is waited for.
+    """Writes the last lines of a rank's log; rank None: of all ranks' logs, merged by time. follow: and new lines until
+    the run is over, waiting for a log if there is none yet.
 
-    A job that ended before its ranks had logs has left its words with submitit: then those are shown.
+    If a job ended before its ranks had logs, shows the output that submitit captured.
     """
     if not (run_dir / "config.toml").is_file():
         raise UserError("no run folder: it has no config.toml", str(run_dir), "bigchem status lists runs")
@@ -49,7 +49,7 @@ def _merged(run_dir: Path, out: BinaryIO, lines: int, *, follow: bool) -> None:
 
 
 def _wait_for_log(run_dir: Path, rank: int | None, *, follow: bool) -> bool:
-    """Whether there is a log, at once or, where it is followed, once the run has begun to write one."""
+    """Whether there is a log; with follow, once the run has begun to write one or is over."""
 
     def there() -> bool:
         return any((run_dir / "logs").glob("rank*.log" if rank is None else f"rank{rank}.log"))
@@ -57,18 +57,18 @@ def _wait_for_log(run_dir: Path, rank: int | None, *, follow: bool) -> bool:
     if there() or not follow:
         return there()
     status = run_status(run_dir)
-    if _goes_on(status):
+    if _may_run(status):
         _say(f"{status.run} is {status.state}: no log yet, waiting" + (f" ({status.reason})" if status.reason else ""))
-    while not there() and _goes_on(status):
+    while not there() and _may_run(status):
         time.sleep(pause_s(run_dir))
         status = run_status(run_dir)
     return there()
 
 
 def _until_over(run_dir: Path, copy: Callable[[bool], None]) -> None:
-    """Copies what comes until the run is over, and says how it ended. copy: called at last with True."""
+    """Copies new lines until the run is over, then reports how it ended. copy: its last call has True."""
     status, asked = run_status(run_dir), time.monotonic()
-    while _goes_on(status):
+    while _may_run(status):
         time.sleep(POLL_S)
         copy(False)
         if time.monotonic() - asked > pause_s(run_dir):
@@ -84,24 +84,24 @@ def _copy(file: BinaryIO, out: BinaryIO) -> None:
     out.flush()
 
 
-def _goes_on(status: RunStatus) -> bool:
-    """Where that cannot be known it may."""
+def _may_run(status: RunStatus) -> bool:
+    """Whether the run may still be active."""
     return status.active is not False
 
 
 def _refuse_rank(run_dir: Path, rank: int) -> None:
-    """A rank that the run has not; one of its ranks may have a log later than the others."""
+    """UserError for a rank that the run does not have. Its ranks' logs need not all exist yet."""
     folder = run_dir / "logs"
     logs = [int(p.stem.removeprefix("rank")) for p in folder.glob("rank*.log")]
     ranks = max(
         (owner.world_size or 0 if (owner := ownership.read(run_dir)) else 0), *(1 + number for number in logs), 0
     )
     if ranks and rank >= ranks:
-        raise UserError(f"no log of rank {rank}", str(folder), f"there are those of ranks 0 to {ranks - 1}")
+        raise UserError(f"no log of rank {rank}", str(folder), f"the run has ranks 0 to {ranks - 1}")
 
 
 def _job_output(run_dir: Path, status: RunStatus, rank: int, out: BinaryIO, lines: int) -> None:
-    """What a job has said outside of its ranks' logs."""
+    """Shows a job's output outside its ranks' logs."""
     owner = ownership.read(run_dir)
     folder = Path(owner.output) if owner and owner.output else run_dir / "submitit" / str(status.job)
     files = [p for task in (rank, 0) for p in sorted(folder.glob(f"{status.job}_{task}_log.*")) if p.stat().st_size]

@@ -1,7 +1,7 @@
-"""`bigchem logs --rank all`: the logs of all ranks as one, in the order in which their lines were written.
+"""`bigchem logs --rank all`: the logs of all ranks merged in the order in which their lines were written.
 
-A rank's log has an index beside it (run/log_files.py, Log) that says when its lines began. Lines of two ranks are
-in order as far as the clocks of their nodes agree.
+An index beside each rank's log (run/log_files.py, Log) has the time of its lines. Lines of two ranks are in order as far
+as the clocks of their nodes agree.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ BLOCK = 65536
 
 
 class Line(NamedTuple):
-    """A line of a rank's log. time: when it was written, in seconds since 1970; 0 where nothing says so."""
+    """A line of a rank's log. time: when it was written, in seconds since 1970; 0 if unknown."""
 
     time: float
     rank: int
     text: bytes
 
     def shown(self, width: int) -> bytes:
-        """The line with its local time and rank. width: of the highest rank, in digits."""
+        """The line with its local time and rank. width: digits of the highest rank."""
         seconds, milliseconds = divmod(round(self.time * 1000), 1000)
         when = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds)) + f".{milliseconds:03d}"
         head = f"{when if self.time else '-':23}  {self.rank:>{width}}  ".encode()
@@ -35,7 +35,7 @@ class Line(NamedTuple):
 
 @dataclass
 class Reader:
-    """Reads a rank's log from its beginning, or its end, as it grows."""
+    """Reads a rank's log as it grows, from its beginning or end."""
 
     path: Path
     rank: int
@@ -45,7 +45,7 @@ class Reader:
     _times_at: int = 0
 
     def last(self, lines: int, *, whole: bool = False) -> list[Line]:
-        """The last `lines` lines; `grown` continues after them. whole: leave a last line that has no end yet."""
+        """The last `lines` lines; `grown` continues after them. whole: leave an incomplete last line for later."""
         with self.path.open("rb") as file:
             self.at = start_of(file, lines)
         self._times_at = _index_before(self.path.with_suffix(".times"), self.at)
@@ -53,8 +53,8 @@ class Reader:
         return self._read(self.seen, whole=whole)
 
     def grown(self, *, whole: bool = True) -> list[Line]:
-        """Lines that were there at the last look: what this look finds may be without its time still. Opens no file
-        where there is nothing new. whole: leave a line that has no end yet."""
+        """New lines that already existed at the last call: newer ones may not be in the index yet. Opens no file if
+        there is nothing new. whole: leave an incomplete line for later."""
         try:
             size = self.path.stat().st_size
         except FileNotFoundError:
@@ -91,29 +91,29 @@ class Reader:
 
 
 class Merged:
-    """All ranks' logs of a folder. Ranks whose logs come later are taken in."""
+    """All ranks' logs of a folder, including those that appear later."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._readers = folder, dict[int, Reader]()
-        self._waiting, self._looked = list[Line](), 0.0
+        self._waiting, self._last_call = list[Line](), 0.0
 
     def last(self, lines: int, *, follow: bool = False) -> Iterator[bytes]:
-        """The last `lines` lines of all ranks. follow: `grown` comes next, and shows lines that have no end yet."""
+        """The last `lines` lines of all ranks. follow: leave incomplete lines to `grown`, which is called next."""
         now = time.time()
         found = _in_order(line for reader in self._all() for line in reader.last(lines, whole=follow))
-        self._looked = now
+        self._last_call = now
         return self._shown(found[len(found) - min(lines, len(found)) :])
 
     def grown(self, *, over: bool = False) -> Iterator[bytes]:
-        """What has been written up to the last look; over: up to now.
+        """The lines written up to the last call; over: up to now.
 
-        Those that are later than the last look wait for the next one, when the other ranks' have been read too.
+        Later lines wait for the next call, when the other ranks' have been read too.
         """
         now = time.time()
         self._waiting += [line for reader in self._all() for line in reader.grown(whole=not over)]
-        ready = _in_order(line for line in self._waiting if over or line.time < self._looked)
-        self._waiting = [line for line in self._waiting if not over and line.time >= self._looked]
-        self._looked = now
+        ready = _in_order(line for line in self._waiting if over or line.time < self._last_call)
+        self._waiting = [line for line in self._waiting if not over and line.time >= self._last_call]
+        self._last_call = now
         return self._shown(ready)
 
     def _all(self) -> Iterable[Reader]:
@@ -128,12 +128,12 @@ class Merged:
 
 
 def _in_order(lines: Iterable[Line]) -> list[Line]:
-    """By time; those of one rank and one time, as of a traceback, stay as they are."""
+    """Sorts by time, then rank; lines of one rank and time, as in a traceback, keep their order."""
     return sorted(lines, key=itemgetter(0, 1))
 
 
 def start_of(file: BinaryIO, lines: int) -> int:
-    """Where the last so many lines of a file begin. Reads from its end."""
+    """The offset of a file's last `lines` lines. Reads from its end."""
     end = file.seek(0, 2)
     found, at = b"", end
     while at > 0 and found.count(b"\n") <= lines:
@@ -142,12 +142,11 @@ def start_of(file: BinaryIO, lines: int) -> int:
         found = file.read(end - at)
     if lines <= 0:
         return end
-    kept = found.splitlines(keepends=True)[-lines:]
-    return end - sum(map(len, kept))
+    return end - sum(map(len, found.splitlines(keepends=True)[-lines:]))
 
 
 def _index_before(path: Path, offset: int) -> int:
-    """Where to read an index from, so that it says when the line at this offset was written. Reads from its end."""
+    """Where to start reading an index to find the time of the line at this offset. Reads from its end."""
     try:
         with path.open("rb") as file:
             block = file.seek(0, 2)

@@ -1,7 +1,7 @@
-"""Who may start a run: one owner at a time, told apart across processes, containers, jobs and clusters.
+"""Who may start a run: one owner at a time, across processes, containers, jobs and clusters.
 
-Every starter (submit, resume, train, a rank 0 that Slurm has requeued) takes the run's lock, asks whether the recorded
-owner lives, and replaces the record with its own. `status` and `cancel` read the same record.
+Every starter (submit, resume, train, a requeued rank 0) takes the run's lock, checks whether the recorded owner is
+alive, and replaces the record with its own. `status` and `cancel` read the same record.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from bigchem.run.state import read_state
 LOCK = "owner.lock"
 CANCEL = "cancel.json"
 SETTLE_S = 1.0
-"""On a file system without locks: how long a starter waits before it looks whether another one wrote after it."""
+"""On a file system without locks: how long a starter waits before it checks whether another one wrote after it."""
 
 
 @dataclass(frozen=True)
 class Liveness:
-    """What is known of a run's owner.
+    """What is known about a run's owner.
 
-    lives: queued or running; None where that cannot be known, and why says why not. why: else, why it waits or how it
-    ended, in Slurm's words. nodes: Slurm's list, or a host. id: on Slurm, which of the run's jobs. starts: when Slurm
-    has started it, or expects to, in seconds since 1970.
+    lives: queued or running; None if unknown, and why says the reason. why: otherwise, why it waits or how it ended, in
+    Slurm's words. nodes: Slurm's list, or a host. id: on Slurm, which of the run's jobs. starts: when Slurm started it,
+    or expects to, in seconds since 1970.
     """
 
     lives: bool | None = False
@@ -53,7 +53,7 @@ class Liveness:
 
     @property
     def job(self) -> lifecycle.Job:
-        """The same as a word of the state table."""
+        """The same as a value of the state table."""
         if not self.owned:
             return lifecycle.Job.NONE
         if self.lives is None:
@@ -65,18 +65,18 @@ class Liveness:
 
 @contextmanager
 def start_lock(run_dir: Path, purpose: str, *, timeout_s: float = 60.0, make: bool = True) -> Iterator[bool]:
-    """While entered, no other process starts or cancels this run; waits for one that does. Yields False where the file
-    system has no locks. make: the run folder, if it is not there; else that is a UserError."""
+    """Locks the run against other processes that start or cancel it, and waits for one that does. Yields False if the
+    file system has no locks. make: create the run folder if it is missing; else a missing one is a UserError."""
     if make:
         run_dir.mkdir(parents=True, exist_ok=True)
     elif not run_dir.is_dir():
-        raise UserError("the run folder was removed", str(run_dir), "bigchem submit CONFIG starts the run anew")
-    with exclusive(run_dir / LOCK, f"{purpose} {run_dir}", timeout_s=timeout_s) as held:
-        yield held
+        raise UserError("the run folder was removed", str(run_dir), "bigchem submit CONFIG starts the run again")
+    with exclusive(run_dir / LOCK, f"{purpose} {run_dir}", timeout_s=timeout_s) as locked:
+        yield locked
 
 
 def liveness(run_dir: Path, owner: Owner | None, queue: squeue.Queue, cluster: str | None) -> Liveness:
-    """Whether an owner lives. queue: of the jobs that `jobs_of` names. cluster: that this process speaks to."""
+    """Whether an owner is alive. queue: of the jobs in `jobs_of`. cluster: the one this process talks to."""
     if owner is None:
         return Liveness(owned=False)
     if owner.on_slurm:
@@ -88,10 +88,10 @@ def liveness(run_dir: Path, owner: Owner | None, queue: squeue.Queue, cluster: s
 
 
 def process_liveness(run_dir: Path, process: Process) -> tuple[bool | None, str | None]:
-    """Whether the very process that started the run lives; None where this machine cannot know, and why not.
+    """Whether exactly the process that started the run is alive; None if this machine cannot know, and why.
 
-    In another container of this machine the pid says nothing, but the lock does that rank 0 holds. On another machine a
-    held lock proves life; a free one proves nothing, as not every network file system shares its locks.
+    In another container of this machine the pid says nothing, but rank 0's lock does. On another machine, if the lock is
+    taken the process is alive; if it is free, that proves nothing: not every network file system shares its locks.
     """
     here, locked = Process.here(), ownership.liveness_is_locked(run_dir)
     if process.boot and (process.boot, process.namespace) == (here.boot, here.namespace):
@@ -107,24 +107,24 @@ def process_liveness(run_dir: Path, process: Process) -> tuple[bool | None, str 
 
 
 def jobs_of(owner: Owner | None) -> list[str]:
-    """Slurm's ids of a run's jobs: the one that trains it and, where there is one, the one that then evaluates it."""
+    """Slurm's ids of a run's jobs: the one that trains it and, if separate, the one that evaluates it."""
     if owner is None or not owner.on_slurm:
         return []
     return [owner.job, *([owner.evaluation] if owner.evaluation else [])]
 
 
 def owners(run_dirs: Sequence[Path]) -> list[tuple[Owner | None, Liveness]]:
-    """Each run's owner, and whether it lives. Slurm is asked once for all. UserError if a record cannot be read."""
+    """Each run's owner, and whether it is alive, by one call of Slurm. UserError if a record cannot be read."""
     found = []
-    for one in owners_or_errors(run_dirs):
-        if isinstance(one, Exception):
-            raise one
-        found.append(one)
+    for result in owners_or_errors(run_dirs):
+        if isinstance(result, Exception):
+            raise result
+        found.append(result)
     return found
 
 
 def owners_or_errors(run_dirs: Sequence[Path]) -> list[tuple[Owner | None, Liveness] | UserError | OSError]:
-    """The same; where a run's record cannot be read, the error, so that the others are still told."""
+    """The same, with the error in place of a run whose record cannot be read."""
     owners = [_owner_or_error(run_dir) for run_dir in run_dirs]
     known = [owner for owner in owners if isinstance(owner, Owner)]
     queue = squeue.ask([job for owner in known for job in jobs_of(owner)])
@@ -142,10 +142,10 @@ def _owner_or_error(run_dir: Path) -> Owner | UserError | OSError | None:
         return error
 
 
-def claim(run_dir: Path, me: Owner, *, held: bool) -> Claim:
-    """Makes `me` the run's owner. The caller is inside `alone`, which has yielded held.
+def claim(run_dir: Path, me: Owner, *, locked: bool) -> Claim:
+    """Makes `me` the run's owner. The caller holds `start_lock`, which yielded `locked`.
 
-    UserError if another owner lives, or may live. A restart of the owner's own job takes over what its record knows.
+    UserError if another owner is, or may be, alive. A restart of the owner's own job inherits its record's fields.
     """
     before = ownership.read(run_dir)
     if before is not None and is_restart(run_dir, before, me):
@@ -156,15 +156,15 @@ def claim(run_dir: Path, me: Owner, *, held: bool) -> Claim:
     ownership.write(run_dir, me)
     ownership.lock_liveness(run_dir)
     made = Claim(run_dir, me.token)
-    if not held:
+    if not locked:
         time.sleep(SETTLE_S)
         made.check()
     return made
 
 
 def is_restart(run_dir: Path, before: Owner, me: Owner) -> bool:
-    """Whether `me` is a later start of the job that owns the run, so that the earlier start is over: Slurm and torchrun
-    run a job once at a time. Within one start of a job, a second process has to wait for the end of the first."""
+    """Whether `me` is a later start of the job that owns the run. Then the earlier start is over: Slurm and torchrun run
+    a job once at a time. Within one start of a job, a second process has to wait until the first has ended."""
     if me.executor == "local":
         return before.process == me.process
     if me.on_slurm:
@@ -180,8 +180,8 @@ def is_restart(run_dir: Path, before: Owner, me: Owner) -> bool:
 
 
 def record(run_dir: Path, owner: Owner) -> None:
-    """Records a job that was just submitted; the caller is inside `alone`. A job that has begun meanwhile, where the
-    file system has no locks, keeps its token."""
+    """Records a job that was just submitted; the caller holds `start_lock`. If the file system has no locks, a job that
+    has already begun keeps its token."""
     before = ownership.read(run_dir)
     if before is not None and (before.job, before.cluster) == (owner.job, owner.cluster) and before.process is not None:
         owner = replace(owner, token=before.token, process=before.process, restart=before.restart, launch=before.launch)
@@ -189,7 +189,7 @@ def record(run_dir: Path, owner: Owner) -> None:
 
 
 def refuse_if_alive(run_dir: Path) -> None:
-    """UserError if the run's owner lives, or may live."""
+    """UserError if the run's owner is, or may be, alive."""
     ((owner, found),) = owners([run_dir])
     state = read_state(run_dir)
     active = lifecycle.is_active(state, found.job)
@@ -201,11 +201,11 @@ def refuse_if_alive(run_dir: Path) -> None:
 
 
 def refuse_unknown(run_dir: Path, owner: Owner | None, found: Liveness) -> None:
-    """Raises the UserError for an owner of whom nothing can be known."""
+    """Raises the UserError for an owner whose state is unknown."""
     raise UserError(
         f"cannot tell whether {owner} still runs: {found.why}",
         str(run_dir),
-        f"ask again later; if you know that it is gone, remove {_record(run_dir)}",
+        f"try again later; if you know that it is gone, remove {_record(run_dir)}",
     )
 
 
@@ -246,64 +246,63 @@ def of_this_process(env: Mapping[str, str], world_size: int) -> Owner:
 
 
 def job_id(env: Mapping[str, str]) -> str:
-    """A job's id, or that of a task of an array: by SLURM_JOB_ID alone all of the array would be meant, for one of its
-    tasks."""
+    """A job's id; for an array's task, that of the task: for one of its tasks, SLURM_JOB_ID names the whole array."""
     array = env.get("SLURM_ARRAY_JOB_ID")
     return f"{array}_{env['SLURM_ARRAY_TASK_ID']}" if array else env["SLURM_JOB_ID"]
 
 
 def of_job(run_dir: Path, env: Mapping[str, str]) -> Claim:
-    """The claim of this process's job, for what it has to say before rank 0 has made one, or where rank 0 is not to be
-    heard. It never holds where the run is another job's."""
+    """A claim for this process's job, for reports before rank 0 has claimed the run or without it. It does not hold if
+    the run belongs to another job."""
     try:
-        has_run = ownership.read(run_dir)
+        current = ownership.read(run_dir)
     except UserError:
-        has_run = None
-    if has_run is None or "SLURM_JOB_ID" not in env:
+        current = None
+    if current is None or "SLURM_JOB_ID" not in env:
         return Claim(run_dir)
-    return Claim(run_dir, has_run.token if is_jobs(has_run, env) else "another job's")
+    return Claim(run_dir, current.token if is_jobs(current, env) else "another job's")
 
 
-def is_jobs(has_run: Owner, env: Mapping[str, str]) -> bool:
+def is_jobs(current: Owner, env: Mapping[str, str]) -> bool:
     """Whether the run belongs to the Slurm job whose environment this is."""
     cluster = env.get("SLURM_CLUSTER_NAME")
-    return job_id(env) in jobs_of(has_run) and (cluster is None or has_run.cluster in (None, cluster))
+    return job_id(env) in jobs_of(current) and (cluster is None or current.cluster in (None, cluster))
 
 
 def await_submitter(run_dir: Path, env: Mapping[str, str], timeout_s: float) -> None:
-    """Waits until the process that submits this Slurm job has recorded it: a sweep's may be busy with other runs, and
-    the ranks' time to meet must not run meanwhile."""
+    """Waits until the submitting process has recorded this Slurm job: a sweep's may be busy with other runs, which must
+    not use up the ranks' time to meet."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and run_dir.is_dir():
         with suppress(UserError):
-            has_run = ownership.read(run_dir)
-            if has_run is not None and is_jobs(has_run, env):
+            current = ownership.read(run_dir)
+            if current is not None and is_jobs(current, env):
                 return
         time.sleep(0.5)
 
 
-def release(held: Claim) -> None:
-    """The attempt has ended and is not started again: the run is free, though its job or process may still go on."""
-    ownership.unlock_liveness(held.run_dir)
+def release(claim: Claim) -> None:
+    """Frees the run after an attempt that is not restarted, though its job or process may still continue."""
+    ownership.unlock_liveness(claim.run_dir)
     with suppress(OSError, UserError):
-        owner = ownership.read(held.run_dir)
-        if owner is not None and owner.token == held.token:
-            ownership.write(held.run_dir, replace(owner, released=time.time()))
+        owner = ownership.read(claim.run_dir)
+        if owner is not None and owner.token == claim.token:
+            ownership.write(claim.run_dir, replace(owner, released=time.time()))
 
 
 def mark_cancelled(run_dir: Path, owner: Owner) -> None:
-    """Records that a person cancelled what this owner does: it is not started again."""
+    """Records that the user cancelled this owner's job: it is not restarted."""
     table = {"job": owner.job, "cluster": owner.cluster, "by": getpass.getuser(), "time": time.time()}
     atomic.write_atomically(run_dir / CANCEL, json.dumps(table, indent=1))
 
 
 def unmark_cancelled(run_dir: Path) -> None:
-    """Takes the mark back: the job could not be reached."""
+    """Removes the mark because the job could not be reached."""
     (run_dir / CANCEL).unlink(missing_ok=True)
 
 
 def cancelled_by(run_dir: Path, owner: Owner | None) -> str | None:
-    """Who cancelled the job that has the run; None if nobody has, or an earlier job was meant."""
+    """Who cancelled the job that owns the run; None if nobody did, or an earlier job was cancelled."""
     try:
         table = json_file.load_object(run_dir / CANCEL)
     except (OSError, RecordError):
@@ -320,28 +319,28 @@ def _owner(executor: str, job: str, **more: Any) -> Owner:
 def _job_alive(run_dir: Path, owner: Owner, queue: squeue.Queue, cluster: str | None) -> Liveness:
     elsewhere = None not in (cluster, owner.cluster) and cluster != owner.cluster
     if owner.released is not None and owner.evaluation is None and (owner.executor == "here" or elsewhere):
-        return Liveness(id=owner.job)  # the job itself may go on for a while
+        return Liveness(id=owner.job)  # the job itself may continue for a while
     if elsewhere:
-        return Liveness(None, why=f"this machine speaks to cluster {cluster}: ask on {owner.cluster}", id=owner.job)
+        return Liveness(None, why=f"this machine talks to cluster {cluster}: ask on {owner.cluster}", id=owner.job)
     if queue.trouble:
         return Liveness(None, why=queue.trouble, id=owner.job)
     found = [_on_slurm(job, queue.jobs[job]) for job in jobs_of(owner) if job in queue.jobs]
     if not found and owner.released is None and owner.user not in (getpass.getuser(), "?") and os.geteuid():
-        return Liveness(None, why=f"Slurm may hide the jobs of others: ask {owner.user}", id=owner.job)
-    job = next((one for one in found if one.lives), found[0] if found else Liveness(id=owner.job))
-    persons = owner.executor == "here" and owner.process is not None and (job.restarts or 0) <= owner.restart
-    return _with_process(run_dir, owner, job) if persons and not job.waits else job
+        return Liveness(None, why=f"Slurm may hide other users' jobs: ask {owner.user}", id=owner.job)
+    job = next((alive for alive in found if alive.lives), found[0] if found else Liveness(id=owner.job))
+    by_user = owner.executor == "here" and owner.process is not None and (job.restarts or 0) <= owner.restart
+    return _with_process(run_dir, owner, job) if by_user and not job.waits else job
 
 
 def _with_process(run_dir: Path, owner: Owner, job: Liveness) -> Liveness:
-    """What the process that a person started in a job says beside the job: neither ends with the other."""
+    """Combines the liveness of a job and of the process that a user started in it: neither ends with the other."""
     if owner.process is None:
         return job
     lives, _ = process_liveness(run_dir, owner.process)
     if lives and not job.lives:
-        return replace(job, lives=True, why="its job is gone, its process is not", nodes=owner.process.host)
+        return replace(job, lives=True, why="its job is gone, but its process is not", nodes=owner.process.host)
     if lives is False and job.lives:
-        return replace(job, lives=False, why="its process is gone, though its job is not")
+        return replace(job, lives=False, why="its process is gone, but its job is not")
     return job
 
 

@@ -1,4 +1,4 @@
-"""What a run folder holds before its job starts: the resolved configuration, the state of the code, the environment."""
+"""A run folder's content before its job starts: the resolved configuration, the state of the code, the environment."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from bigchem.train.initial import check_initial
 from bigchem.train.logging.tensorboard import check_wandb
 
 GIT_TIMEOUT_S = 10
-MOST_DIFF = 1 << 20
+DIFF_LIMIT = 1 << 20
 """Characters of a diff that are recorded."""
 FREE = ("data.path", "data.check", "data.cache", "data.cache_gb", "data.micro_tokens", "model.attention")
-"""May change between attempts: the fingerprint says which data it is, and the others change no result but rounding."""
+"""May change between attempts: the fingerprint identifies the data, and the others change results by rounding only."""
 
 
 def absolute(config: RunConfig) -> RunConfig:
-    """The configuration with absolute folders: a job may run from anywhere."""
+    """The configuration with absolute paths: a job may run from anywhere."""
     data: dict[str, object] = {}
     if not is_url(config.data.path):
         data["path"] = _absolute(config.data.path)
@@ -61,7 +61,7 @@ def _absolute(folder: str) -> str:
 
 
 def folders_of(config: RunConfig) -> list[Path]:
-    """Folders that a job reads and writes: what a container has to show. The configuration is `absolute`."""
+    """Folders that a job reads and writes, and a container must mount. The configuration is `absolute`."""
     named = [config.data.path, config.checkpoint.copy_to]
     folders = [config.run_dir, *(Path(name) for name in named if name is not None and not is_url(name))]
     if config.model.init_from is not None:
@@ -70,7 +70,7 @@ def folders_of(config: RunConfig) -> list[Path]:
 
 
 def prepare(config: RunConfig) -> Path:
-    """Makes or reopens the folder of a run; fields that may change between attempts are taken from the new one."""
+    """Creates or reopens a run's folder; fields that may change between attempts take their new values."""
     config = absolute(config)
     refuse_changed_run(config)
     data = open_data(config.data)
@@ -83,22 +83,22 @@ def prepare(config: RunConfig) -> Path:
     atomic.write_atomically(run_dir / "config.toml", toml.dump(config))
     atomic.write_atomically(run_dir / "git.txt", git_state(Path(bigchem.__file__).parent))
     atomic.write_atomically(run_dir / "environment.json", json.dumps(environment(), indent=1))
-    history.close(run_dir, after=False)  # while state.json still has the last attempt's own word
+    history.close(run_dir, after=False)  # while state.json still describes the last attempt
     write_state(run_dir, "prepared", step=read_state(run_dir).get("step", 0), steps=config.train.steps)
     return run_dir
 
 
 def preflight(config: RunConfig, world_size: int, *, ask_deepspeed: bool = True) -> tuple[str, ...]:
-    """Raises here what would otherwise fail inside the job: data, tasks, caps, preset, DeepSpeed configuration. Lines
-    about what is not as its DeepSpeed file says, but no mistake.
+    """Raises what would otherwise fail inside the job: data, tasks, caps, preset, DeepSpeed configuration. Returns notes
+    on legitimate deviations from the DeepSpeed file.
 
-    ask_deepspeed: have DeepSpeed's own classes look at a file that is not shipped: seconds, in another process.
+    ask_deepspeed: have DeepSpeed's own classes check a file that is not shipped: seconds, in another process.
     """
     data = open_data(config.data)
     Plan(data, config.data, config.seed).check_steps(config.train.steps)
     presets.shape(config.model.preset)
     named = config.model.init_from
-    if named is not None and hub.is_path(named):  # others are looked at when they are fetched
+    if named is not None and hub.is_path(named):  # others are checked when they are fetched
         check_initial(hub.fetched(named), data)
     deepspeed = ds_config.completed(config, world_size)
     notes = deepspeed.notes
@@ -118,7 +118,7 @@ def preflight(config: RunConfig, world_size: int, *, ask_deepspeed: bool = True)
 
 
 def refuse_changed_run(config: RunConfig) -> None:
-    """UserError if the run has a checkpoint of another model, other data or another seed, or of a later step."""
+    """UserError if the run has a checkpoint of another model, data or seed, or of a later step."""
     file = config.run_dir / "config.toml"
     changed = [n for n in changed_fields(config) if n.split(".")[0] in ("model", "data", "seed") and n not in FREE]
     if changed:
@@ -132,7 +132,7 @@ def refuse_changed_run(config: RunConfig) -> None:
 
 
 def changed_fields(config: RunConfig) -> list[str]:
-    """Fields in which the configuration differs from the one that the run's checkpoints were made with."""
+    """Fields in which the configuration differs from the one of the run's checkpoints."""
     file = config.run_dir / "config.toml"
     if latest(config.run_dir / "checkpoints") is None or not file.is_file():
         return []
@@ -145,10 +145,10 @@ def _differences(before: RunConfig, now: RunConfig) -> list[str]:
 
 
 def git_state(package: Path) -> str:
-    """Commit, status and diff of bigchem's own checkout, secrets masked; or a line that says that there is none.
+    """Commit, status and diff of bigchem's own checkout, secrets masked; or one line if there is none.
 
-    A package that is installed somewhere inside another repository, as in the environment of a person's project, says
-    nothing of that one. Programs that a repository's configuration names for its diffs are not run.
+    A package installed inside another repository, as in a project's virtual environment, reports nothing about that
+    repository. Diff programs that a repository's configuration names are not run.
     """
 
     def git(*args: str) -> str:
@@ -160,16 +160,16 @@ def git_state(package: Path) -> str:
     try:
         git("ls-files", "--error-unmatch", "__init__.py")
         if Path(git("rev-parse", "--show-toplevel").strip()).resolve() != package.resolve().parent:
-            return f"not a checkout of bigchem's; bigchem {bigchem.__version__}\n"
+            return f"not a checkout of bigchem; bigchem {bigchem.__version__}\n"
         diff = git("diff", "--no-ext-diff", "--no-textconv", "--no-color", "HEAD")
-        cut = "" if len(diff) <= MOST_DIFF else f"\n... and {len(diff) - MOST_DIFF:,} characters more\n"
-        return mask(f"commit {git('rev-parse', 'HEAD')}\n{git('status', '--short')}\n{diff[:MOST_DIFF]}{cut}")
+        cut = "" if len(diff) <= DIFF_LIMIT else f"\n... and {len(diff) - DIFF_LIMIT:,} more characters\n"
+        return mask(f"commit {git('rev-parse', 'HEAD')}\n{git('status', '--short')}\n{diff[:DIFF_LIMIT]}{cut}")
     except (OSError, subprocess.SubprocessError):
-        return f"not a checkout of bigchem's; bigchem {bigchem.__version__}\n"
+        return f"not a checkout of bigchem; bigchem {bigchem.__version__}\n"
 
 
 def environment() -> dict[str, object]:
-    """Python, machine and the versions of everything installed; none of the environment's variables."""
+    """Python, machine and the versions of all packages; no environment variables."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "argv": mask_words(sys.argv),

@@ -1,4 +1,4 @@
-"""What runs are doing, read from their folders and, for Slurm jobs, from one call of squeue for all of them."""
+"""The status of runs, from their folders and, for Slurm jobs, from one call of squeue for all of them."""
 
 from __future__ import annotations
 
@@ -22,23 +22,22 @@ from bigchem.run.ownership import Owner
 from bigchem.run.state import look_at_state
 from bigchem.train.checkpoint import store
 
-LONGEST_S = 1e10
-"""Of an estimate that is shown: three centuries."""
+ETA_LIMIT_S = 1e10
+"""Longest estimate that is shown: three centuries."""
 UNREADABLE = "unreadable"
-"""Shown of a run whose records cannot be read at all."""
+"""State of a run whose records cannot be read at all."""
 
 
 @dataclass(frozen=True)
 class RunStatus:
     """One row of `bigchem status`.
 
-    active: a job is queued or running; None where that cannot be known, and reason says why. checkpoint_age_s: seconds
-    since it was published. restarts: how often the run was started again. nodes: Slurm's list, or a host. told_s:
-    seconds since the run itself has said its state. early: it ended before its last step because validation said so;
-    reason says how. starts_at: when Slurm expects a waiting job to start, in seconds since 1970. seconds, hours: that
-    its attempts lasted; hours are times their ranks, and hours_of says of what: GPU, or process. efficiency: share of
-    the seconds that was training; see usage.py. damage: files of the folder that a power cut or a person has damaged;
-    the rest of the row holds without them.
+    active: a job is queued or running; None if unknown, and reason says why. checkpoint_age_s: seconds since it was
+    published. restarts: how often the run was restarted. nodes: Slurm's list, or a host. told_s: seconds since the run
+    itself reported its state. early: validation ended it before its last step; reason says how. starts_at: when Slurm
+    expects a pending job to start, in seconds since 1970. seconds, hours: duration of its attempts; hours are times
+    their ranks, which hours_of names: GPU, or process. efficiency: share of the seconds spent in training; see usage.py.
+    damage: damaged files of the folder; the rest of the row is valid without them.
     """
 
     run: str
@@ -70,7 +69,7 @@ class RunStatus:
 
 
 def run_status(run_dir: Path) -> RunStatus:
-    """The status of one run folder; state `new` where there is none. UserError if its records cannot be read."""
+    """The status of one run folder; state `new` if there is none. UserError if its records cannot be read."""
     (found,) = owners_or_errors([run_dir])
     if isinstance(found, Exception):
         raise found
@@ -78,7 +77,7 @@ def run_status(run_dir: Path) -> RunStatus:
 
 
 def statuses(run_dirs: Sequence[Path]) -> list[RunStatus]:
-    """The status of each run folder; `unreadable`, with the reason, where the records of one cannot be read."""
+    """The status of each run folder; `unreadable`, with the reason, if its records cannot be read."""
     rows = []
     for run_dir, found in zip(run_dirs, owners_or_errors(run_dirs), strict=True):
         try:
@@ -98,7 +97,7 @@ def _one_line(error: UserError | OSError) -> str:
 
 
 def pause_s(run_dir: Path) -> float:
-    """Seconds between two looks at a run that is waited for: slurmctld answers everybody's questions."""
+    """Seconds between two checks while waiting for a run: slurmctld serves all users."""
     owner = ownership.read(run_dir)
     return 5.0 if owner is not None and owner.on_slurm else 0.5
 
@@ -141,13 +140,13 @@ def _status(run_dir: Path, owner: Owner | None, alive: Liveness) -> RunStatus:
 
 
 def _used(opened: Sequence[history.Attempt], ended: Sequence[history.Attempt], until: float) -> Used:
-    """What the run has used until then. An attempt whose row was written, and whose file stayed, is counted once."""
+    """What the run has used until then. An attempt with both a row and a remaining attempt.json is counted once."""
     known = {row.attempt for row in ended}
     return used([*ended, *(row for row in opened if row.attempt not in known)], until)
 
 
 def _hours_of(run_dir: Path) -> str:
-    """What a rank of the run is: a GPU, or a process."""
+    """What the run's ranks are: GPUs, or processes."""
     try:
         device = json_file.load_object(run_dir / "model.json").get("device", "cpu")
     except (OSError, RecordError):
@@ -156,11 +155,11 @@ def _hours_of(run_dir: Path) -> str:
 
 
 def _state_and_reason(state: dict[str, Any], alive: Liveness, cancelled: str | None) -> tuple[str, str | None]:
-    """The state that is shown, and why. cancelled: by whom."""
-    said, reason = state["state"], state.get("reason") or state.get("early")
+    """The state to show, and why. cancelled: by whom."""
+    recorded, reason = state["state"], state.get("reason") or state.get("early")
     name = shown(state, alive.job, cancelled=cancelled is not None)
-    if alive.job is Job.UNKNOWN and said != State.FINISHED:
-        return name, f"{alive.why}; {said} is what the run last said"
+    if alive.job is Job.UNKNOWN and recorded != State.FINISHED:
+        return name, f"{alive.why}; the run last reported {recorded}"
     if name == "queued":
         return name, alive.why or reason
     if name == "stopping" and cancelled is not None:
@@ -168,20 +167,20 @@ def _state_and_reason(state: dict[str, Any], alive: Liveness, cancelled: str | N
     if name == "cancelled":
         return name, f"by {cancelled}"
     if name == "lost":
-        return name, f"its job is gone: {alive.why or 'killed without a word, or the machine restarted'}"
+        return name, f"its job is gone: {alive.why or 'killed, or the machine restarted'}"
     return name, reason
 
 
 def _restarts(ended: int, job: Liveness, *, over: bool) -> int | None:
-    """Attempts that have ended, but for the last one of a run that is over, or that is only evaluated now; without
-    their history, what Slurm says."""
+    """Attempts that have ended, except the last one of a run that is over or only being evaluated; without a history,
+    Slurm's count."""
     if not ended:
         return job.restarts
     return ended - 1 if over or not job.lives else ended
 
 
 def all_runs(named: Sequence[Path]) -> list[RunStatus]:
-    """Run folders, and all under folders that hold some."""
+    """The status of the given run folders, and of all run folders in the other folders given."""
     found: list[Path] = []
     for path in named:
         if not path.is_dir():
@@ -194,7 +193,7 @@ def all_runs(named: Sequence[Path]) -> list[RunStatus]:
 
 
 def last_row(path: Path) -> tuple[dict[str, float], str | None]:
-    """The numbers in the last whole row of metrics.jsonl, read from the file's end; and what is damaged behind it."""
+    """The numbers in the last complete row of metrics.jsonl, read from the file's end; and any damage after it."""
     row, damage = jsonl.last(path, {"step": int})
     numbers = {name: found for name, value in row.items() if (found := json_file.number(value)) is not None}
     return numbers, None if damage is None else f"{path.name} is {damage}"
@@ -206,4 +205,4 @@ def _eta(row: dict[str, float], steps: int) -> float | None:
         left = (steps - row["step"]) * row["tokens"] / row["step"] / row["tokens_per_s"]
     except (KeyError, ZeroDivisionError):
         return None
-    return left if math.isfinite(left) and left < LONGEST_S else None
+    return left if math.isfinite(left) and left < ETA_LIMIT_S else None

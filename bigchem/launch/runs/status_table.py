@@ -55,10 +55,10 @@ def to_json(rows: Sequence[RunStatus]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Summary:
-    """Many runs in one. done: finished, or trained where no evaluation follows. on_their_way: queued, or running.
+    """A summary of many runs. done: finished, or trained if no evaluation follows. on_their_way: queued, or running.
 
     progress: share of all runs' steps that are done. hours: of GPUs, or on a CPU of processes; see usage.py.
-    efficiency: over all runs' time. eta_s: until all that are on their way are done, if as many run at a time as now.
+    efficiency: over all runs' time. eta_s: until all active runs are done, if as many run at a time as now.
     """
 
     runs: int
@@ -72,12 +72,12 @@ class Summary:
 
     @property
     def stranded(self) -> int:
-        """Runs that are not done, and that nothing goes on with."""
+        """Runs that are neither done nor active."""
         return self.runs - self.done - self.on_their_way
 
 
 def summary(rows: Sequence[RunStatus]) -> Summary:
-    """Sums runs up. One that waits is taken to need as long as the runs that have begun do at the median."""
+    """Summarizes runs. A waiting run is assumed to take the median time of those that have begun."""
     done = [row for row in rows if row.is_done(row.steps) or row.state == "trained"]
     active = [row for row in rows if row.active and row not in done]
     steps, measured = sum(row.steps for row in rows), [row for row in rows if row.efficiency is not None]
@@ -99,14 +99,14 @@ def summary(rows: Sequence[RunStatus]) -> Summary:
 
 
 def summary_lines(found: Summary) -> str:
-    """The summary for a person."""
+    """The summary as text."""
     states = ", ".join(f"{count} {state}" for state, count in found.states.items())
     hours = ", ".join(f"{value:,.1f} {name}-hours" for name, value in found.hours.items()) or "nothing yet"
     share = "" if found.efficiency is None else f", {found.efficiency:.0%} of the time in training"
     eta = "unknown" if found.eta_s is None else duration(found.eta_s)
     if not found.on_their_way:
-        eta = "nothing is on its way"
-    stranded = f"; {found.stranded} neither done nor on the way" if found.stranded else ""
+        eta = "nothing queued or running"
+    stranded = f"; {found.stranded} neither done nor active" if found.stranded else ""
     return "\n".join(
         [
             f"{found.runs} runs   {states}",
@@ -118,7 +118,7 @@ def summary_lines(found: Summary) -> str:
 
 
 def _in_markdown(text: str) -> str:
-    """A cell in which nothing is read as HTML or as the end of the cell."""
+    """A cell, escaped so that nothing is read as HTML or as the end of the cell."""
     return printable(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
@@ -137,7 +137,7 @@ def _state(row: RunStatus) -> str:
 
 
 def _clock(at: float) -> str:
-    """The local time, with the day where it is more than a day away."""
+    """The local time, with the day if it is more than a day away."""
     return time.strftime("%H:%M" if at - time.time() < DAY_S else "%d %b %H:%M", time.localtime(at))
 
 

@@ -45,7 +45,7 @@ def test_where_master_addr_is_not_of_this_host_all_are_open_and_it_is_said(
         assert own_address(server) == "127.0.0.1"
         with socket.create_connection(("127.0.0.2", place.master_port), timeout=5):
             pass
-    assert f"{ABSENT} is no address of" in capsys.readouterr().err
+    assert f"{ABSENT} is not an address of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,8 @@ import json, sys
 from bigchem.launch.rendezvous.environment import Rendezvous
 from bigchem.launch.rendezvous.meeting import meet
 try:
-    roll = meet(Rendezvous(**json.loads(sys.argv[1])), float(sys.argv[2]), sys.argv[3])
-    print(json.dumps({"port": roll.port, "ranks": [card.rank for card in roll.cards]}))
+    roster = meet(Rendezvous(**json.loads(sys.argv[1])), float(sys.argv[2]), sys.argv[3])
+    print(json.dumps({"port": roster.port, "ranks": [card.rank for card in roster.cards]}))
 except Exception as error:
     print(json.dumps({"error": type(error).__name__, "told": str(error)}))
 """
@@ -166,13 +166,13 @@ def test_ranks_of_two_minds_are_a_user_error(place: Rendezvous, other: dict[str,
 
 
 def test_one_process_meets_itself_and_the_listener_stays_open() -> None:
-    roll = meet(rendezvous({}, 4242), 1)
-    assert roll.listener is not None
-    with socket.create_connection(("127.0.0.1", roll.port), timeout=1):
+    roster = meet(rendezvous({}, 4242), 1)
+    assert roster.listener is not None
+    with socket.create_connection(("127.0.0.1", roster.port), timeout=1):
         pass
-    roll.listener.close()
-    assert [card.rank for card in roll.cards] == [0]
-    assert roll.cards[0].cores
+    roster.listener.close()
+    assert [card.rank for card in roster.cards] == [0]
+    assert roster.cards[0].cores
 
 
 def test_a_run_whose_other_rank_never_comes_names_it_and_asks_to_be_started_again(

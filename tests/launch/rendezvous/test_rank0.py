@@ -61,16 +61,16 @@ class Meeting:
                 time.sleep(0.005)
 
     def completes(self) -> bool:
-        """Whether the true ranks are let in, and all have the same roll."""
+        """Whether the true ranks are let in, and all have the same roster."""
         threads = [self._thread, *(self._join(rank, self.found) for rank in range(1, self.place.world_size))]
         for thread in threads:
             thread.join(20)
-        rolls = [found for found in self.found if isinstance(found, Roster)]
-        for roll in rolls:
-            if roll.listener is not None:
-                roll.listener.close()
+        rosters = [found for found in self.found if isinstance(found, Roster)]
+        for roster in rosters:
+            if roster.listener is not None:
+                roster.listener.close()
         ranks = list(range(self.place.world_size))
-        return len(rolls) == len(ranks) and all([card.rank for card in roll.cards] == ranks for roll in rolls)
+        return len(rosters) == len(ranks) and all([card.rank for card in roster.cards] == ranks for roster in rosters)
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def test_the_node_of_each_rank_is_known_where_slurm_says_it(env: dict[str, str],
 
 
 def test_a_rank_beyond_the_number_of_processes_is_a_user_error() -> None:
-    with pytest.raises(UserError, match="rank 3 of 2 processes"):
+    with pytest.raises(UserError, match="says rank 3 of 2 processes"):
         rendezvous({**SLURM, "SLURM_STEP_NUM_TASKS": "2"}, pid=1)
 
 

@@ -99,7 +99,7 @@ def test_a_signature_is_of_a_speaker_an_attempt_and_every_part() -> None:
     seal = Signer("k" * 32, "slurm 7.0 0")
     signature = seal.signature(b"rank", b"challenge", b"nonce", b"card")
     assert seal.holds(signature, b"rank", b"challenge", b"nonce", b"card")
-    for parts in ((b"roll", b"challenge", b"nonce", b"card"), (b"rank", b"challenge", b"nonce", b"cord"), (b"rank",)):
+    for parts in ((b"roster", b"challenge", b"nonce", b"card"), (b"rank", b"challenge", b"nonce", b"cord"), (b"rank",)):
         assert not seal.holds(signature, *parts)
     assert not Signer("k" * 32, "slurm 7.0 1").holds(signature, b"rank", b"challenge", b"nonce", b"card")
     assert not seal.holds(b"\xff\xc3\xa9", b"rank")

@@ -62,7 +62,7 @@ def failing(*steps: int, job: str = "7", end: str = "killed") -> list[Attempt]:
         (failing(14, 15, 15), 2, None),  # it gets on
         (failing(14, 14, 14, end="vanished"), 2, None),  # Slurm's doing
         ([*failing(14, 14, job="6"), *failing(14)], 0, None),  # submitted again since: a person has looked at it
-        (failing(14), 20, "started again 20 times already"),
+        (failing(14), 20, "restarted 20 times already"),
     ],
 )
 def test_what_is_not_started_again(rows: list[Attempt], restart: int, refused: str | None) -> None:
@@ -114,7 +114,7 @@ def test_processes_that_died_without_a_word_are_started_again_until_it_is_no_use
         requeue.settle(tmp_path, 137, 20, {**SLURM, "SLURM_RESTART_COUNT": str(restart)})
         state = read_state(tmp_path)
         assert (state["state"], state["end"], is_restarted(state)) == ("failed", "killed", restart < 2)
-        assert "after step 14 without a word (exit code 137)" in state["reason"]
+        assert "after step 14 without giving a reason (exit code 137)" in state["reason"]
     assert scontrol.read_text() == "requeue 7" * 2
     assert "3 attempts in a row ended after step 14" in state["reason"]
     assert json.loads((tmp_path / "history.jsonl").read_text().splitlines()[2])["why"] == "exit code 137, signal 9"
@@ -158,7 +158,7 @@ def test_a_controller_that_does_not_answer_is_named_in_the_state(tmp_path: Path,
     state = read_state(tmp_path)
     assert (state["state"], state["step"], is_restarted(state)) == ("stopped", 9, False)
     assert "Unable to contact slurm controller" in state["reason"]
-    assert "submit it again to go on" in state["reason"]
+    assert "submit it again to continue" in state["reason"]
 
 
 def test_an_attempt_that_a_full_disk_did_not_note_is_judged_all_the_same(
@@ -191,7 +191,7 @@ def test_a_job_cancelled_while_slurm_does_not_answer_is_not_started_again(tmp_pa
     history.begin(tmp_path, "7", 0, "node1", 4)
     write_state(tmp_path, "stopped", step=9, reason="SIGUSR2", end="preempted")
     mark_cancelled(tmp_path, owned(tmp_path))
-    assert requeue._requeued(tmp_path, "7", Exclusion()) == "it was cancelled"
+    assert requeue._requeue(tmp_path, "7", Exclusion()) == "it was cancelled"
     assert not scontrol.exists()
 
 

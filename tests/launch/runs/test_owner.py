@@ -39,8 +39,8 @@ until = float(sys.argv[2])
 while time.time() < until: pass
 run_dir = Path(sys.argv[1])
 try:
-    with owner.start_lock(run_dir, "starts") as held:
-        owner.claim(run_dir, owner.of_this_process({}, 1), held=held)
+    with owner.start_lock(run_dir, "starts") as locked:
+        owner.claim(run_dir, owner.of_this_process({}, 1), locked=locked)
         (run_dir / "config.toml").write_text("")
 except UserError:
     sys.exit(2)
@@ -51,8 +51,8 @@ time.sleep(60)
 
 def take(run_dir: Path, env: dict[str, str] | None = None, **more: Any) -> Claim:
     me = replace(owner.of_this_process(env or {}, 1), **more)
-    with owner.start_lock(run_dir, "starts") as held:
-        return owner.claim(run_dir, me, held=held)
+    with owner.start_lock(run_dir, "starts") as locked:
+        return owner.claim(run_dir, me, locked=locked)
 
 
 def running(run_dir: Path) -> Path:
@@ -180,7 +180,7 @@ def test_a_job_of_another_cluster_is_unknown_here_and_not_gone(tmp_path: Path, m
     queue_of(monkeypatch, "blue")
     status = run_status(run_dir)
     assert (status.state, status.active) == ("running", None)
-    assert "this machine speaks to cluster blue: ask on green" in str(status.reason)
+    assert "this machine talks to cluster blue: ask on green" in str(status.reason)
     with pytest.raises(UserError, match="cannot tell whether job 7 of cluster green still runs"):
         take(run_dir)
     queue_of(monkeypatch, "green")
@@ -315,7 +315,7 @@ def test_a_process_in_the_shell_of_an_allocation_outlives_it_and_is_what_cancel_
         assert (status.active, status.job) == (True, "7")
         with pytest.raises(UserError, match="the run is running as job 7"):
             take(run_dir)
-        assert "was ended" in cancel(run_dir, now=True)
+        assert "was terminated" in cancel(run_dir, now=True)
         assert process.wait(timeout=10) == -signal.SIGKILL
     finally:
         process.kill()
@@ -392,5 +392,5 @@ def test_a_file_system_without_locks_is_said_and_the_record_is_looked_at_again(
     monkeypatch.setattr(owner, "SETTLE_S", 0.0)
     monkeypatch.setattr(owner.time, "sleep", lambda seconds: owned(tmp_path, "8", cluster="green"))
     with pytest.raises(DisownedError, match="taken over by job 8"):
-        owner.claim(tmp_path, owner.of_this_process({}, 1), held=False)
+        owner.claim(tmp_path, owner.of_this_process({}, 1), locked=False)
     assert not isinstance(file_lock.NoLocksError("x"), DisownedError)

@@ -131,7 +131,7 @@ def test_a_controller_that_is_down_gives_what_the_folder_says_and_how_old_that_i
     row = run_status(config.run_dir)
     assert (row.state, row.active, row.step) == ("running", None, 250)
     assert told in str(row.reason)
-    assert "running is what the run last said" in str(row.reason)
+    assert "the run last reported running" in str(row.reason)
     assert 90 <= (row.told_s or 0) < 150
     with pytest.raises(UserError, match="cannot tell whether job 7 still runs"):
         submit(config, load_profile("local"))
@@ -210,7 +210,7 @@ LOST = {"end": "lost rank", "reason": "r"}
             {"state": "running"},
             None,
             Liveness(None, why="down"),
-            ("running", "down; running is what the run last said"),
+            ("running", "down; the run last reported running"),
         ),
         ({"state": "running"}, "ada", Liveness(True), ("stopping", "cancelled by ada")),
         ({"state": "stopped"}, "ada", Liveness(False), ("cancelled", "by ada")),

@@ -66,11 +66,11 @@ def test_a_summary_adds_runs_up() -> None:
     assert found.eta_s == 600 + 1000  # the one that waits takes as long as those that have begun
     assert summary_lines(found).splitlines() == [
         "4 runs   1 finished, 1 running, 1 queued, 1 failed",
-        "done      1 of 4, 50% of all steps; 1 neither done nor on the way",
+        "done      1 of 4, 50% of all steps; 1 neither done nor active",
         "used      3.0 GPU-hours, 80% of the time in training",
         "time left 0:26:40",
     ]
-    assert "nothing is on its way" in summary_lines(summary(ROWS[:1]))
+    assert "nothing queued or running" in summary_lines(summary(ROWS[:1]))
     assert summary([]).efficiency is None
 
 
