@@ -92,7 +92,7 @@ def widened(profile: ClusterProfile, job: Mapping[str, str]) -> list[str]:
     tasks = profile.nodes * profile.tasks_per_node
     each = job.get("CPUs/Task", "")
     cpus = int(each) if each.isdigit() else profile.cpus_per_task or 1
-    return [f"NumNodes={profile.nodes}-{profile.most_nodes}", f"NumTasks={tasks}", f"NumCPUs={tasks * cpus}"]
+    return [f"NumNodes={profile.nodes}-{profile.max_nodes}", f"NumTasks={tasks}", f"NumCPUs={tasks * cpus}"]
 
 
 def watch(run_dir: Path, profile: ClusterProfile, job: str, python: str) -> str | None:
@@ -181,7 +181,7 @@ def _job_facts(job: str) -> dict[str, str] | None:
 def _widen(run_dir: Path, profile: ClusterProfile, me: Watcher, job: Mapping[str, str]) -> None:
     _ask("scontrol", "update", f"JobId={me.job}", *widened(profile, job))
     had, waited = job.get("NumNodes", "its"), f"{profile.elastic_after_min} min ({job.get('Reason', 'no reason given')})"
-    action = f"it continues with {profile.nodes} to {profile.most_nodes}, as many as are free"
+    action = f"it continues with {profile.nodes} to {profile.max_nodes}, as many as are free"
     report(run_dir, "nodes", action, f"waited for {had} nodes for {waited}")
 
 

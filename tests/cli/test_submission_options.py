@@ -32,7 +32,7 @@ def test_every_option_changes_the_profile_and_the_others_stay() -> None:
         (["submit", "demo", "--cluster", "h100", "--after", "nowhere"], "neither a run folder nor the id"),
         (["submit", "demo", "--cluster", "h100", "--after-any"], "--after-any goes with --after"),
         (["submit", "demo", "--after", "12"], "only Slurm begins one job after another"),
-        (["submit", "demo", "--partition", "gpu"], "partition is known to Slurm only"),
+        (["submit", "demo", "--partition", "gpu"], "partition is for Slurm only"),
         (["data", "build", "demo-data", "out", "--time", "10"], "add --cluster PROFILE"),
         (["evaluate", "nowhere", "--after", "12"], "add --cluster PROFILE"),
         (["doctor", "--nodes", "2"], "add --cluster PROFILE"),

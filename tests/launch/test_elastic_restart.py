@@ -100,7 +100,7 @@ def test_a_watcher_asks_for_one_core_in_the_jobs_queue_or_in_another_partition(t
     [
         ({"nodes_max": None}, "give nodes, the fewest, and nodes_max"),
         ({"nodes": 2}, "give nodes, the fewest, and nodes_max"),
-        ({"max_requeues": 0}, "never started again"),
+        ({"max_requeues": 0}, "never restarted"),
         ({"elastic_after_min": None, "elastic_partition": "cpu"}, "no elastic_after_min"),
     ],
 )

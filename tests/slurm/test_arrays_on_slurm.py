@@ -123,7 +123,7 @@ def test_a_data_build_of_which_a_task_is_lost_ends_in_the_bytes_of_one_process(t
     config, out = BuildConfig(sources=sources, shard_rows=150), tmp_path / "data"
     assert not build_in_tasks(config, out, ONE, 3, QUIET)
     jobs = tmp_path / ".data.jobs"
-    with pytest.raises(UserError, match="8 of its jobs are on their way already"):
+    with pytest.raises(UserError, match="8 of its jobs are already queued or running"):
         build_in_tasks(config, out, ONE, 3, QUIET)
     parse, _ = sorted(jobs.glob("*_1_submitted.pkl"))  # and write
     subprocess.run(["scancel", parse.name.removesuffix("_submitted.pkl")], check=True, timeout=10)

@@ -60,7 +60,7 @@ def test_a_run_that_is_submitted_from_inside_an_allocation_inherits_nothing_of_i
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert run_status(config.run_dir).state == "trained"
-    assert "not used, as jobs follow the cluster profile only: SBATCH_ACCOUNT (its field: account)" in done.stderr
+    assert "ignored, as jobs follow the cluster profile only: SBATCH_ACCOUNT (its field: account)" in done.stderr
     names = {line.partition("=")[0]: line.partition("=")[2] for line in seen.read_text().splitlines()}
     leaked = {
         "SLURM_MEM_PER_CPU",

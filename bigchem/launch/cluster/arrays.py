@@ -1,5 +1,5 @@
-"""Work in many tasks: on Slurm an array for each step, which begins when the one before has succeeded; elsewhere
-processes of this machine, some at a time."""
+"""Work in many tasks: on Slurm one job array per step, which starts when the previous one has succeeded; elsewhere
+processes of this machine, a few at a time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LOCAL_POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Task:
-    """What submitit pickles: a function of a module, and its arguments. Started again, it does what is left."""
+    """What submitit pickles: a module's function and its arguments. If restarted, the function does what is left."""
 
     function: Callable[..., object]
     arguments: tuple[object, ...]
@@ -59,7 +59,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Step:
-    """Tasks that may run at the same time: one function, called with each of some arguments."""
+    """Tasks that may run at the same time: one function, called with each of the arguments."""
 
     name: str
     function: Callable[..., object]
@@ -68,15 +68,15 @@ class Step:
 
 @dataclass(frozen=True)
 class SubmittedStep:
-    """A step that was handed over. jobs: submitit's, in the order of its arguments."""
+    """A submitted step. jobs: submitit's, in the order of its arguments."""
 
     step: Step
     jobs: Sequence[Any]
 
 
 def one_process(profile: ClusterProfile, *, gpu: bool) -> ClusterProfile:
-    """The profile for tasks of one process each: with a process's share of a node and one GPU, if the profile has any;
-    or with all cores and memory of a node, and no GPU. A job for one GPU does not take a node for itself alone."""
+    """The profile for tasks of one process each. gpu: with a process's share of a node, and one GPU if the profile has
+    any; else with all cores and memory of a node, and no GPU. A job for one GPU drops `exclusive`."""
     ranks = profile.tasks_per_node
     update: dict[str, Any]
     if gpu:
@@ -102,7 +102,7 @@ def task_executor(
     mounts: Sequence[Path] = (),
     options: OneShot | None = None,
 ) -> Any:
-    """submitit's executor for what is no run: what a batch script does for a run after srun has nothing to do here."""
+    """submitit's executor for jobs that are not runs, without the requeue line at the end of the batch script."""
     executor = make_executor(profile, folder, name, code, mounts, options)
     if profile.executor == "slurm":
         executor.update_parameters(teardown=None)
@@ -110,8 +110,8 @@ def task_executor(
 
 
 def submit_array(executor: Any, calls: Sequence[object], limit: int | None, after: str | None = None) -> list[Any]:
-    """submitit's jobs of an array on Slurm. limit: tasks at a time. after: a dependency; the array is cancelled when it
-    can never be met."""
+    """Submits an array to Slurm; returns submitit's jobs. limit: tasks at a time. after: a dependency; the array is
+    cancelled if it can never be met."""
     executor.update_parameters(array_parallelism=limit or len(calls))
     if after is not None:
         more = with_dependency(executor.parameters.get("additional_parameters", {}), after)
@@ -133,21 +133,21 @@ def submit_steps(
     mounts: Sequence[Path],
     options: OneShot | None = None,
 ) -> list[SubmittedStep]:
-    """Hands steps to Slurm, each after the one before; which jobs they are is kept in `folder`, for `refuse_active`.
-    options: of this submission; only the first step waits for other jobs."""
-    code, handed, once = snapshot(folder / "code"), list[SubmittedStep](), options or OneShot()
+    """Submits steps to Slurm, each depending on the previous one, and records their jobs in `folder` for
+    `refuse_active`. options: for this submission; only the first step waits for other jobs."""
+    code, done, once = snapshot(folder / "code"), list[SubmittedStep](), options or OneShot()
     for step in steps:
-        executor = task_executor(profile, folder, f"{name}-{step.name}", code, mounts, once.begun() if handed else once)
-        after = f"afterok:{array_id(handed[-1].jobs)}" if handed else None
-        handed.append(SubmittedStep(step, submit_array(executor, _calls(step, profile), profile.max_concurrent, after)))
-        jobs = [str(job.job_id) for one in handed for job in one.jobs]
+        executor = task_executor(profile, folder, f"{name}-{step.name}", code, mounts, once.begun() if done else once)
+        after = f"afterok:{array_id(done[-1].jobs)}" if done else None
+        done.append(SubmittedStep(step, submit_array(executor, _calls(step, profile), profile.max_concurrent, after)))
+        jobs = [str(job.job_id) for submitted in done for job in submitted.jobs]
         atomic.write_atomically(folder / "submission.json", json.dumps({"jobs": jobs}))
-    return handed
+    return done
 
 
 def refuse_active(folder: Path, what: str) -> None:
-    """UserError if jobs that `hand_over` has started are on their way, or if that cannot be known."""
-    file, hint = folder / "submission.json", "`squeue --me` shows what runs; if nothing of this does, remove the file"
+    """UserError if jobs that `submit_steps` submitted are active, or if that is unknown."""
+    file, hint = folder / "submission.json", "`squeue --me` shows your jobs; if none of these runs, remove the file"
     try:
         table = json_file.load_object(file, hint=hint)
     except FileNotFoundError:
@@ -156,19 +156,19 @@ def refuse_active(folder: Path, what: str) -> None:
     queue = squeue.ask(jobs)
     if queue.trouble:
         raise UserError(
-            f"cannot tell whether its jobs still run: {queue.trouble}", what, f"ask again, or remove {file}"
+            f"cannot tell whether its jobs still run: {queue.trouble}", what, f"try again later, or remove {file}"
         )
     if active := [job for job in jobs if job in queue.jobs and not queue.jobs[job].gone]:
         raise UserError(
-            f"{len(active)} of its jobs are on their way already, {active[0]} for one",
+            f"{len(active)} of its jobs are already queued or running, such as {active[0]}",
             what,
             f"wait for them, or `scancel {active[0].partition('_')[0]}`",
         )
 
 
 def run_here(steps: Sequence[Step], profile: ClusterProfile, folder: Path, say: Callable[[str], None]) -> None:
-    """Runs steps in processes of this machine, at most max_concurrent at a time. UserError where tasks of a step fail:
-    the others of that step still end."""
+    """Runs steps in processes of this machine, at most max_concurrent at a time. UserError if tasks of a step fail, once
+    the step's other tasks have ended."""
     code = snapshot(folder / "code")
     for step in steps:
         waiting, running, done = _calls(step, profile), list[Any](), list[Any]()
@@ -188,33 +188,33 @@ def run_here(steps: Sequence[Step], profile: ClusterProfile, folder: Path, say: 
         say(f"{step.name}: {len(done)} of {len(done)} done")
 
 
-def wait(handed: Sequence[SubmittedStep], say: Callable[[str], None]) -> None:
-    """Waits until all jobs have left the queue, telling of what changes. UserError if any has failed."""
-    told = ""
+def wait(submitted: Sequence[SubmittedStep], say: Callable[[str], None]) -> None:
+    """Waits until all jobs have left the queue, reporting changes. UserError if any has failed."""
+    reported = ""
     while True:
-        queue = squeue.ask([str(job.job_id) for one in handed for job in one.jobs])
-        words = queue.trouble or ", ".join(_in_words(one, queue) for one in handed)
-        if words != told:
-            told = words
-            say(words)
-        if not queue.trouble and not any(_alive(job, queue) for one in handed for job in one.jobs):
+        queue = squeue.ask([str(job.job_id) for step in submitted for job in step.jobs])
+        progress = queue.trouble or ", ".join(_progress(step, queue) for step in submitted)
+        if progress != reported:
+            reported = progress
+            say(progress)
+        if not queue.trouble and not any(_alive(job, queue) for step in submitted for job in step.jobs):
             break
         time.sleep(POLL_S)
-    for one in handed:
-        raise_failed(one, queue)
+    for step in submitted:
+        raise_failed(step, queue)
 
 
-def raise_failed(handed: SubmittedStep, queue: squeue.Queue) -> None:
-    """UserError that names the tasks of a step that have failed, and why the first did."""
-    found = {number: _failure(job, queue) for number, job in enumerate(handed.jobs)}
+def raise_failed(submitted: SubmittedStep, queue: squeue.Queue) -> None:
+    """Raises a UserError that names a step's failed tasks, if any, and why the first failed."""
+    found = {number: _failure(job, queue) for number, job in enumerate(submitted.jobs)}
     failed = {number: why for number, why in found.items() if why is not None}
     if failed:
         first = next(iter(failed))
         raise UserError(
-            f"{handed.step.name}: {len(failed)} of {len(found)} tasks failed: "
+            f"{submitted.step.name}: {len(failed)} of {len(found)} tasks failed: "
             f"{', '.join(map(str, failed))}; the first: {failed[first]}",
-            str(handed.jobs[first].paths.stderr),
-            "the same command does again what is missing, and nothing else",
+            str(submitted.jobs[first].paths.stderr),
+            "the same command again does only what is missing",
         )
 
 
@@ -227,22 +227,22 @@ def _alive(job: Any, queue: squeue.Queue) -> bool:
     return found is not None and not found.gone
 
 
-def _in_words(handed: SubmittedStep, queue: squeue.Queue) -> str:
-    jobs = [queue.jobs.get(str(job.job_id)) for job in handed.jobs]
+def _progress(submitted: SubmittedStep, queue: squeue.Queue) -> str:
+    jobs = [queue.jobs.get(str(job.job_id)) for job in submitted.jobs]
     waiting = sum(job is not None and job.waits for job in jobs)
     ended = sum(job is None or job.gone for job in jobs)
     parts = [f"{n} {word}" for n, word in ((waiting, "waiting"), (len(jobs) - waiting - ended, "running")) if n]
-    return f"{handed.step.name} {' and '.join(parts) if parts else 'over'}"
+    return f"{submitted.step.name} {' and '.join(parts) if parts else 'over'}"
 
 
 def _failure(job: Any, queue: squeue.Queue) -> str | None:
-    """Why a job that is over has given no result, in words; None if it has."""
+    """Why a job that is over has no result; None if it has one."""
     file = job.paths.result_pickle
     if file.is_file():
-        outcome, told = pickles.result(file)
+        outcome, value = pickles.result(file)
         if outcome == "success":
             return None
-        lines = [line for line in str(told).splitlines() if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", line)]
-        return lines[-1].removeprefix("bigchem.base.errors.UserError: ") if lines else str(told)
+        lines = [line for line in str(value).splitlines() if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", line)]
+        return lines[-1].removeprefix("bigchem.base.errors.UserError: ") if lines else str(value)
     found = queue.jobs.get(str(job.job_id))
-    return f"{found.state} ({found.reason})" if found is not None else "gone without a word"
+    return f"{found.state} ({found.reason})" if found is not None else "gone without a result"

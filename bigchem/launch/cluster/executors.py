@@ -1,4 +1,4 @@
-"""From a cluster profile to submitit's executors: what sbatch and srun are told."""
+"""From a cluster profile to submitit's executors, and so to the options of sbatch and srun."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bigchem.launch.slurm.options import OneShot
 T = TypeVar("T")
 
 SBATCH_TIMEOUT_S = 60
-"""Without slurmctld sbatch tries for minutes."""
+"""Without slurmctld, sbatch retries for minutes."""
 
 
 def make_executor(
@@ -36,8 +36,8 @@ def make_executor(
 ) -> Any:
     """submitit's executor for a profile.
 
-    folder: where submitit keeps its pickles and logs. code: a snapshot that the job runs (see snapshot.py); None: what
-    is installed. mounts: folders that a container has to show under their own names. options: of this submission.
+    folder: submitit's, for pickles and logs. code: the snapshot that the job runs (see snapshot.py); None: the installed
+    package. mounts: folders to mount in a container at their own paths. options: for this submission.
     """
     import submitit
 
@@ -46,7 +46,7 @@ def make_executor(
 
         setup.check(profile.setup)
 
-        for program in ("sbatch", "srun"):  # submitit takes a machine without srun for no cluster
+        for program in ("sbatch", "srun"):  # without srun, submitit assumes there is no Slurm
             if shutil.which(program) is None:
                 raise UserError(
                     f"{program} is not on PATH: this is no Slurm login node", name, "or use --cluster local"
@@ -57,9 +57,9 @@ def make_executor(
         return executor
     if options:
         what = (
-            "--after is for Slurm" if options.after else f"sbatch.{next(iter(options.sbatch))} is known to Slurm only"
+            "--after is for Slurm" if options.after else f"sbatch.{next(iter(options.sbatch))} is for Slurm only"
         )
-        raise UserError(f"{what}, the executor is local", name, "`bigchem submit FIRST --wait && bigchem submit NEXT`")
+        raise UserError(f"{what}, but the executor is local", name, "`bigchem submit FIRST --wait && bigchem submit NEXT`")
     python = shlex.join([*_with_code(code), sys.executable])
     executor = submitit.LocalExecutor(folder=folder, max_num_timeout=profile.max_requeues, python=python)
     executor.update_parameters(
@@ -72,16 +72,16 @@ def make_executor(
 
 
 def slurm_executor() -> Any:
-    """submitit's class for Slurm, whose sbatch ends where the controller does not answer."""
+    """submitit's class for Slurm, with a timeout for sbatch in case the controller does not answer."""
     import submitit
 
-    class SlurmExecutor(submitit.SlurmExecutor):  # submitit takes a cluster's name from that of the class
+    class SlurmExecutor(submitit.SlurmExecutor):  # submitit derives the cluster's name from the class's
         def _make_submission_command(self, submission_file_path: Path) -> list[str]:
             command: list[str] = super()._make_submission_command(submission_file_path)
             return ["timeout", str(SBATCH_TIMEOUT_S), *command]
 
         def _internal_process_submissions(self, delayed_submissions: Sequence[Any]) -> list[Any]:
-            """As submitit's, which makes an executor of its own class for arrays."""
+            """Like submitit's, which would create an executor of its own class for arrays."""
             if len(delayed_submissions) == 1:
                 jobs: list[Any] = super()._internal_process_submissions(delayed_submissions)
                 return jobs
@@ -119,7 +119,7 @@ def slurm_parameters(
     more |= (options or OneShot()).options(profile.sbatch)
     if profile.nodes_max is not None:
         more["nodes"] = f"{profile.nodes}-{profile.nodes_max}"
-    if profile.signal != "USR2":  # submitit reads its own when it is imported
+    if profile.signal != "USR2":  # submitit reads its variable at import
         more["signal"] = f"{profile.signal}@{profile.signal_delay_s}"
     report = f"{host_python(code)} -m bigchem.launch.setup_failed {shlex.quote(str(folder))}"
     start = f'echo "{START}${{SLURM_RESTART_COUNT:-0}}" >&2'
@@ -158,7 +158,7 @@ def sbatch_text(
     mounts: Sequence[Path] = (),
     options: OneShot | None = None,
 ) -> str:
-    """The sbatch script that submitting would write, without Slurm."""
+    """The sbatch script that submitting would write. Needs no Slurm."""
     from submitit.slurm.slurm import _make_sbatch_string
 
     setup.check(profile.setup)
@@ -169,10 +169,10 @@ def sbatch_text(
 
 
 def submit_call(submission: Callable[[], T], where: str) -> T:
-    """What a call of submitit's returns; UserError with Slurm's own words if it does not take the job.
+    """Calls submitit; UserError with Slurm's own message if it refuses the job.
 
-    The job inherits nothing of a job in which this process may run. Options that the shell sets for sbatch and srun
-    are not followed, and a line on stderr says which.
+    The job inherits nothing from a job in which this process may run. Options that the shell sets for sbatch and srun
+    are ignored, with a line on stderr that names them.
     """
     from submitit.core.utils import FailedJobError
 
@@ -182,66 +182,66 @@ def submit_call(submission: Callable[[], T], where: str) -> T:
         with clean_environment(), redirect_stderr(io.StringIO()):  # submitit prints what the error will say
             return submission()
     except FailedJobError as error:
-        told = str(error).strip()
-        if not told:  # `timeout` ends it without a word
-            hint = f"{remedies.DOWN}; `squeue --me` shows whether the job was taken all the same"
+        output = str(error).strip()
+        if not output:  # `timeout` has killed it
+            hint = f"{remedies.DOWN}; `squeue --me` shows whether the job was queued anyway"
             raise UserError(f"sbatch has not answered for {SBATCH_TIMEOUT_S} s", where, hint) from None
-        raise remedies.refusal(told, where) from None
+        raise remedies.refusal(output, where) from None
 
 
 def ignored_settings(names: Iterable[str]) -> str | None:
-    """A line on the shell's settings for sbatch and srun, which jobs do not follow; None if there are none."""
+    """A line that names the shell's settings for sbatch and srun, which jobs ignore; None if there are none."""
     found = [(name, sbatch_options.field_of_variable(name)) for name in sbatch_options.ignored(names)]
     if not found:
         return None
-    told = ", ".join(f"{name} (its field: {field})" if field else name for name, field in found)
-    return f"not used, as jobs follow the cluster profile only: {told}"
+    names = ", ".join(f"{name} (its field: {field})" if field else name for name, field in found)
+    return f"ignored, as jobs follow the cluster profile only: {names}"
 
 
 def requeue_line(folder: Path, code: Path | None) -> str:
-    """The batch script's last line: with srun's exit code, it starts the job again or says why not. It runs outside of
-    any container."""
+    """The batch script's last line: given srun's exit code, it requeues the job or reports why not. It runs outside any
+    container."""
     return f"{host_python(code)} -m bigchem.launch.requeue {shlex.quote(str(folder))} $?"
 
 
 def slurm_python(profile: ClusterProfile, code: Path | None, mounts: Sequence[Path] = ()) -> str:
-    """The words, in shell, that start Python in a job on Slurm."""
-    box = profile.container
-    if box is None:
+    """The shell words that start Python in a Slurm job."""
+    container = profile.container
+    if container is None:
         return host_python(code)
-    if box.kind == "pyxis":
-        return shlex.join([*_with_code(code), box.python])
+    if container.kind == "pyxis":
+        return shlex.join([*_with_code(code), container.python])
     binds = [word for mount in _mounts(profile, mounts) for word in ("--bind", mount)]
     nvidia = ["--nv"] if profile.gpus_per_node else []
-    return shlex.join(["apptainer", "exec", *nvidia, *binds, box.image, *_with_code(code), box.python])
+    return shlex.join(["apptainer", "exec", *nvidia, *binds, container.image, *_with_code(code), container.python])
 
 
 def host_python(code: Path | None) -> str:
-    """The same outside of any container."""
+    """The same outside any container."""
     if code is None:
         return shlex.quote(sys.executable)
-    path = shlex.quote(f"PYTHONPATH={code}")  # what modules have put there comes after the snapshot
+    path = shlex.quote(f"PYTHONPATH={code}")  # what modules put there comes after the snapshot
     return f'env PYTHONSAFEPATH=1 {path}"${{PYTHONPATH:+:$PYTHONPATH}}" {shlex.quote(sys.executable)}'
 
 
 def _srun(profile: ClusterProfile) -> list[str]:
-    """No rank waits for one that is gone. From Slurm 22.05 on srun does not take --cpus-per-task from sbatch: without
-    its own, each process would be bound to one core."""
+    """srun's options: no rank waits for one that is gone. Since Slurm 22.05, srun does not take --cpus-per-task from
+    sbatch; without its own, each process would be bound to one core."""
     cores = [] if profile.cpus_per_task is None else [f"--cpus-per-task={profile.cpus_per_task}"]
     return ["--kill-on-bad-exit=1", *cores]
 
 
 def _with_code(code: Path | None) -> list[str]:
-    """The snapshot comes first on Python's path. `python -m` would put the working folder before it, which may be a
-    checkout that has been edited: PYTHONSAFEPATH keeps it out."""
+    """Puts the snapshot first on Python's path. `python -m` would put the working folder before it, which may be an
+    edited checkout: PYTHONSAFEPATH keeps it out."""
     return [] if code is None else ["env", "PYTHONSAFEPATH=1", f"PYTHONPATH={code}"]
 
 
 def _pyxis(profile: ClusterProfile, mounts: Sequence[Path]) -> list[str]:
-    box = profile.container
-    if box is None or box.kind != "pyxis":
+    container = profile.container
+    if container is None or container.kind != "pyxis":
         return []
-    return [f"--container-image={box.image}", f"--container-mounts={','.join(_mounts(profile, mounts))}"]
+    return [f"--container-image={container.image}", f"--container-mounts={','.join(_mounts(profile, mounts))}"]
 
 
 def _mounts(profile: ClusterProfile, mounts: Sequence[Path]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A function on several processes of this machine, as ranks of a job: through submitit's local executor."""
+"""Runs a function on several processes of this machine, as ranks of a job, through submitit's local executor."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ R = TypeVar("R")
 
 
 def on_ranks(function: Callable[..., R], processes: int, timeout_min: float, *args: object, gpus: bool) -> list[R]:
-    """function(*args) in each process, with the environment of a job's rank; results in rank order. gpus: one each.
+    """Runs function(*args) in each process, with the environment of a job's rank; returns results in rank order. gpus:
+    one each.
 
-    SIGTERM, which submitit's controller of the processes lets pass, ends them too; Ctrl-C reaches it by itself.
+    SIGTERM, on which submitit's controller does not act, ends the processes too; Ctrl-C reaches them by itself.
     """
     import submitit
 
@@ -28,7 +29,7 @@ def on_ranks(function: Callable[..., R], processes: int, timeout_min: float, *ar
             timeout_min=timeout_min, tasks_per_node=processes, gpus_per_node=processes if gpus else 0
         )
         job = executor.submit(_with_key, new_key(), function, *args)
-        before = signal.signal(signal.SIGTERM, _leave)
+        before = signal.signal(signal.SIGTERM, _exit)
         try:
             found: list[R] = job.results()
         except SystemExit:
@@ -40,15 +41,15 @@ def on_ranks(function: Callable[..., R], processes: int, timeout_min: float, *ar
 
 
 def _with_key(key: str, function: Callable[..., R], *args: object) -> R:
-    """What each process runs. key: the secret that they share; the folder that it comes through is the caller's own."""
+    """What each process runs. key: their shared secret, passed through a folder that only the caller can read."""
     os.environ[VARIABLE] = key
     try:
         return function(*args)
-    except BaseException as error:  # submitit hands it to the caller, once the other ranks do not wait any more
+    except BaseException as error:  # submitit passes it to the caller once the other ranks no longer wait
         if (others := peers.current()) is not None:
             others.tell(f"{type(error).__name__}: {error}", 1)
         raise
 
 
-def _leave(number: int, frame: object) -> NoReturn:
+def _exit(number: int, frame: object) -> NoReturn:
     sys.exit(128 + number)

@@ -1,4 +1,4 @@
-"""submitit's pickles: reading one runs code, so one is read only in a folder that nobody else owns."""
+"""submitit's pickles. Reading one runs code, so it must be in a folder that no other user owns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bigchem.base.errors import UserError
 
 
 def result(file: Path) -> tuple[str, Any]:
-    """What a task has left: ("success", its value) or ("error", a traceback). UserError if it is another user's."""
+    """A task's result: ("success", its value) or ("error", a traceback). UserError if it is another user's."""
     from submitit.core.utils import pickle_load
 
     refuse_others(file)
@@ -31,5 +31,5 @@ def refuse_others(file: Path) -> None:
     """UserError unless a file and its folder belong to this user, or to root."""
     for path in (file, file.parent):
         if path.stat().st_uid not in (os.geteuid(), 0):
-            hint = "copy what you need of it into a folder of your own; a pickle can hold any program"
+            hint = "copy what you need into a folder of your own; a pickle can run any code"
             raise UserError("belongs to another user, so its pickles are not read", str(path), hint)

@@ -1,4 +1,4 @@
-"""Cluster profiles: a TOML that says how jobs run somewhere. docs/clusters.md has every field."""
+"""Cluster profiles: TOML files that say how jobs run on a cluster. docs/clusters.md lists every field."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class ContainerConfig(Section):
     """The image that processes run in."""
 
     kind: Literal["pyxis", "apptainer"] = "pyxis"
-    """`pyxis`: NVIDIA's plugin of srun (--container-image). `apptainer`: `apptainer exec`."""
+    """`pyxis`: NVIDIA's plugin for srun (--container-image). `apptainer`: `apptainer exec`."""
     image: str
-    """What the kind takes for an image: a .sqsh or .sif file, or docker://..."""
+    """An image of that kind: a .sqsh or .sif file, or docker://..."""
     mounts: tuple[str, ...] = ()
-    """More folders to be seen inside, HOST:CONTAINER. The run's folder and its data are, under their own names."""
+    """More folders to mount, HOST:CONTAINER. The run's folder and its data are mounted at their own paths."""
     python: str = "python3"
-    """The image's Python; it has bigchem's dependencies. bigchem itself comes from the run folder."""
+    """The image's Python, with bigchem's dependencies. bigchem itself comes from the run folder."""
 
     @model_validator(mode="after")
     def _check(self) -> ContainerConfig:
@@ -49,36 +49,36 @@ class ContainerConfig(Section):
 
 
 class ClusterProfile(Section):
-    """Where and how jobs run. Fields that only Slurm knows are refused for the local executor."""
+    """Where and how jobs run. Fields for Slurm only are refused for the local executor."""
 
     executor: Literal["local", "slurm"]
-    """submitit's executor: `local` for processes of this machine."""
+    """submitit's executor. `local`: processes on this machine."""
     nodes: Positive = 1
-    """Nodes of a job; with nodes_max, the fewest."""
+    """Nodes per job; with nodes_max, the fewest."""
     nodes_max: Positive | None = None
-    """The most nodes of a job: Slurm gives it from `nodes` to this many, as are free when it starts. None: exactly
-    `nodes`."""
+    """The most nodes per job: Slurm allocates from `nodes` to this many, depending on how many are free at the start.
+    None: exactly `nodes`."""
     tasks_per_node: Positive = 1
-    """Processes of a node: one per GPU, or on the CPU as many as there are cores to spare."""
+    """Processes per node: one per GPU; on the CPU, up to the number of spare cores."""
     gpus_per_node: Annotated[int, Field(ge=0)] = 0
-    """GPUs of a node; 0: the CPU."""
+    """GPUs per node; 0: train on the CPU."""
     gpu_type: str | None = None
-    """Slurm's name for the type of GPU (`sinfo -o %G` shows it); None: any."""
+    """Slurm's name for the GPU type (`sinfo -o %G` shows it); None: any."""
     gpu_memory_gb: Annotated[float, Field(gt=0)] | None = None
-    """Memory of a GPU (10^9 bytes), for the verdict of --dry-run; None: none is given."""
+    """Memory of one GPU (10^9 bytes), for the verdict of --dry-run; None: no verdict."""
     cpus_per_task: Positive | None = None
-    """Cores of a process, and so of a GPU; None: Slurm's default."""
+    """Cores per process, hence per GPU; None: Slurm's default."""
     mem_gb: Annotated[float, Field(gt=0)] | None = None
-    """Memory of a node (2^30 bytes); None: Slurm's default."""
+    """Memory per node (2^30 bytes); None: Slurm's default."""
     mem_per_gpu_gb: Annotated[float, Field(gt=0)] | None = None
-    """Memory of a node for each of its GPUs (2^30 bytes), instead of mem_gb: goes with --gpus-per-node."""
+    """Host memory per GPU (2^30 bytes), instead of mem_gb: scales with --gpus-per-node."""
     time_min: Positive = 1440
     """Time limit of a job, in minutes."""
     signal: Literal["USR1", "USR2"] = "USR2"
-    """What tells a job to save and requeue: before its time limit and, where the cluster has
-    preempt_send_user_signal, when it is preempted."""
+    """Signal that tells a job to save and requeue: before its time limit and, if the cluster has
+    preempt_send_user_signal, on preemption."""
     signal_delay_s: Positive = 120
-    """Seconds before the limit at which the signal comes."""
+    """Seconds before the time limit at which the signal is sent."""
     partition: str | None = None
     """Slurm partition."""
     account: str | None = None
@@ -88,30 +88,30 @@ class ClusterProfile(Section):
     constraint: str | None = None
     """Slurm node features."""
     sbatch: dict[str, str | int | Literal[True]] = Field(default_factory=dict)
-    """More options of sbatch, as in exclusive = true or reservation = "chem"."""
+    """Other sbatch options, such as exclusive = true or reservation = "chem"."""
     setup: tuple[str, ...] = ()
-    """Commands of bash that the batch script runs before the program, on the first node: modules, limits. One that
-    fails stops the job."""
+    """Bash commands that the batch script runs before the program, on the first node: modules, limits. One that fails
+    stops the job."""
     srun_args: tuple[str, ...] = ()
-    """More arguments of srun."""
+    """More arguments for srun."""
     env: dict[str, str] = Field(default_factory=dict)
     """Environment variables of every process: NCCL, network."""
     scratch: str | None = None
-    """Folder on a node's own disk, made on each node, with variables ($SLURM_JOB_ID, $USER): TMPDIR, the caches of what
-    is compiled, and that of remote shards where the run names none. None: /tmp, and the home folder."""
+    """Folder on each node's own disk, created by the job; may contain variables ($SLURM_JOB_ID, $USER). Holds TMPDIR,
+    compilation caches and, if the run names no cache, that of remote shards. None: /tmp, and the home folder."""
     container: ContainerConfig | None = None
-    """The image that processes run in; None: this very Python, which every node sees."""
+    """The image that processes run in; None: the Python that submits, which every node must see."""
     max_concurrent: Positive | None = None
-    """Tasks at a time: of each array on Slurm, and of a sweep, a data build or an evaluation through the local
-    executor. None: on Slurm its own limits alone, on this machine one."""
+    """Tasks at a time: of each array on Slurm; of a sweep, data build or evaluation with the local executor. None: on
+    Slurm only its own limits, locally one."""
     max_requeues: Annotated[int, Field(ge=0)] = 20
-    """Times that a job may be started again before it has to be submitted again. 0: neither bigchem nor Slurm
-    requeues it."""
+    """How often a job may be restarted before it has to be submitted again. 0: neither bigchem nor Slurm requeues
+    it."""
     elastic_after_min: Positive | None = None
-    """Minutes that a job which is started again waits for as many nodes as it had; then it goes on with as many as are
-    free, from nodes to nodes_max. None: it waits until it has them."""
+    """Minutes that a restarted job waits for as many nodes as it had; then it continues with as many as are free, from
+    nodes to nodes_max. None: it waits indefinitely."""
     elastic_partition: str | None = None
-    """Slurm partition of the job of one core that looks every elastic_after_min; None: the job's own."""
+    """Slurm partition of the one-core job that checks every elastic_after_min; None: the job's own."""
 
     @model_validator(mode="after")
     def _check(self) -> ClusterProfile:
@@ -125,7 +125,7 @@ class ClusterProfile(Section):
         if self.mem_gb is not None and self.mem_per_gpu_gb is not None:
             raise ValueError(f"mem_gb = {self.mem_gb:g} and mem_per_gpu_gb = {self.mem_per_gpu_gb:g}: give one of them")
         if "mem-per-cpu" in self.sbatch and (self.mem_gb or self.mem_per_gpu_gb):
-            raise ValueError("sbatch.mem-per-cpu: mem_gb or mem_per_gpu_gb says so already: give one of them")
+            raise ValueError("sbatch.mem-per-cpu: mem_gb or mem_per_gpu_gb is set already: give one of them")
         if self.signal_delay_s >= 60 * self.time_min:
             raise ValueError(
                 f"signal_delay_s = {self.signal_delay_s}, but the job has {60 * self.time_min} s (time_min = "
@@ -136,23 +136,23 @@ class ClusterProfile(Section):
         if self.executor == "local":
             given = [name for name in SLURM_ONLY if getattr(self, name) not in (None, (), {})]
             if given:
-                raise ValueError(f"{given[0]} is known to Slurm only, the executor is local")
-            if self.most_nodes > 1:
-                raise ValueError(f"nodes = {self.most_nodes}: the local executor has one")
+                raise ValueError(f"{given[0]} is for Slurm only, but the executor is local")
+            if self.max_nodes > 1:
+                raise ValueError(f"nodes = {self.max_nodes}: the local executor has one")
         return self
 
     def _check_sizes(self) -> None:
         if self.nodes_max is not None and self.nodes_max < self.nodes:
             raise ValueError(f"nodes_max = {self.nodes_max} is less than nodes = {self.nodes}")
         if self.elastic_after_min is not None and self.nodes_max in (None, self.nodes):
-            raise ValueError("elastic_after_min: fewer nodes than which? give nodes, the fewest, and nodes_max")
+            raise ValueError("elastic_after_min needs a range: give nodes, the fewest, and nodes_max above it")
         if self.elastic_after_min is not None and not self.max_requeues:
-            raise ValueError("elastic_after_min, but max_requeues = 0: the job is never started again")
+            raise ValueError("elastic_after_min, but max_requeues = 0: the job is never restarted")
         if self.elastic_partition is not None and self.elastic_after_min is None:
-            raise ValueError("elastic_partition, but no elastic_after_min: there is nothing to look for")
+            raise ValueError("elastic_partition, but no elastic_after_min: there is nothing to check")
 
     def _check_texts(self) -> None:
-        """What ends up in a line of the batch script."""
+        """Checks the values that end up in lines of the batch script."""
         for name in ("gpu_type", "partition", "account", "qos", "constraint", "elastic_partition"):
             if not re.fullmatch(r"\S+", getattr(self, name) or "-"):
                 raise ValueError(f"{name} = {getattr(self, name)!r}: one word, without spaces")
@@ -161,25 +161,25 @@ class ClusterProfile(Section):
                 raise ValueError(f"sbatch.{option}: {why_not}")
         for name in self.env:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-                raise ValueError(f"env.{name}: not a name of a variable")
+                raise ValueError(f"env.{name}: not a variable name")
             if name in OUR_VARIABLES or (name == "TMPDIR" and self.scratch is not None):
-                other = "signal" if name == "SUBMITIT_PREEMPT_SIGNAL" else "scratch" if name == "TMPDIR" else "bigchem"
-                raise ValueError(f"env.{name} is set by {other}")
+                owner = "signal" if name == "SUBMITIT_PREEMPT_SIGNAL" else "scratch" if name == "TMPDIR" else "bigchem"
+                raise ValueError(f"env.{name} is set by {owner}")
 
     @property
     def world_size(self) -> int:
-        """Processes of a job; the fewest, where Slurm picks its nodes from a range."""
+        """Processes of a job; the fewest, if Slurm picks its nodes from a range."""
         return self.nodes * self.tasks_per_node
 
     @property
-    def most_nodes(self) -> int:
-        """Nodes of a job; the most, where Slurm picks from a range."""
+    def max_nodes(self) -> int:
+        """Nodes of a job; the most, if Slurm picks from a range."""
         return self.nodes_max or self.nodes
 
     @property
     def world_sizes(self) -> tuple[int, ...]:
-        """Processes of a job: the fewest and, where Slurm picks its nodes from a range, the most."""
-        return tuple(sorted({self.world_size, self.most_nodes * self.tasks_per_node}))
+        """Processes of a job: the fewest and, if Slurm picks its nodes from a range, the most."""
+        return tuple(sorted({self.world_size, self.max_nodes * self.tasks_per_node}))
 
 
 def load_profile(
@@ -189,8 +189,8 @@ def load_profile(
     gpus_per_node: int | None = None,
     changes: Mapping[str, Any] = MappingProxyType({}),
 ) -> ClusterProfile:
-    """A profile by name (slurm/clusters/) or path. nodes, gpus_per_node: instead of the profile's. changes: dotted
-    fields and what they are to be; None leaves one out."""
+    """A profile by name (slurm/clusters/) or path. nodes, gpus_per_node: override the profile's. changes: new values by
+    dotted field; None removes it."""
     path = resources.find("clusters", name, ".toml")
     table, changed = toml.read_table(path), dict(changes)
     if nodes is not None:
@@ -204,13 +204,13 @@ def load_profile(
 
 
 def recorded(profile: ClusterProfile) -> str:
-    """The profile as TOML for a run folder, secrets masked; `load_profile` has those of [env] from the environment."""
+    """The profile as TOML for a run folder, secrets masked; `load_profile` reads those of [env] from the environment."""
     return tomli_w.dumps(mask_values(profile.model_dump(mode="json", exclude_none=True)))
 
 
 def _fill_in(table: dict[str, Any], where: str) -> None:
-    """Puts the environment's values where `recorded` has masked variables. UserError where it has none, and for what is
-    masked elsewhere: "***" would be taken for the value."""
+    """Replaces variables that `recorded` has masked by the environment's. UserError if one is missing, and for any other
+    masked field: "***" would be taken for its value."""
     for field, value in toml.flat(table).items():
         if MASK not in json.dumps(value, default=str):
             continue
@@ -223,9 +223,9 @@ def _fill_in(table: dict[str, Any], where: str) -> None:
 
 
 def for_submission(name: str, changes: Mapping[str, Any]) -> tuple[ClusterProfile, OneShot]:
-    """A profile with changes for one submission, and apart from it those of them that are not to be kept for the next
-    one: `changes` of sbatch.begin and the like (see options.ONE_SHOT)."""
+    """A profile with changes, and separately those changes that apply to this submission only: sbatch.begin and the
+    like (see options.ONE_SHOT)."""
     once = {option: f"sbatch.{option}" for option in options.ONE_SHOT if f"sbatch.{option}" in changes}
     whole = load_profile(name, changes=changes)  # checks the values too
-    kept = {field: value for field, value in changes.items() if field not in once.values()}
-    return load_profile(name, changes=kept), OneShot(sbatch={option: whole.sbatch[option] for option in once})
+    lasting = {field: value for field, value in changes.items() if field not in once.values()}
+    return load_profile(name, changes=lasting), OneShot(sbatch={option: whole.sbatch[option] for option in once})

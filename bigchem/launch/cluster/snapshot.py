@@ -1,7 +1,7 @@
 """A copy of bigchem's source in the run folder, which the run's jobs execute: edits after submission change nothing.
 
-Snapshots are named by what they hold and stay: a queued or requeued job keeps its own, and each shows what an attempt
-ran. One takes about a megabyte.
+Snapshots are named by a hash of their content and never removed: a queued or requeued job keeps its own, and each shows
+what an attempt ran. One takes about a megabyte.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ _NAME = re.compile("[0-9a-f]{12}")
 
 
 def snapshot(folder: Path) -> Path:
-    """Copies the package, unless the same is there already; the folder to put on Python's path. One that is there and
-    is not what its name says is set aside: it is not run.
+    """Copies the package, unless the same copy exists; returns the folder to put on Python's path. An existing copy that
+    does not match its name is set aside and not run.
 
-    folder: that holds snapshots, RUN/code. Works from a checkout and from an installed wheel.
+    folder: of the snapshots, RUN/code. Works from a checkout and from an installed wheel.
     """
     files = _files()
     path = folder / name_of(files)
     if path.is_dir() and not is_intact(path):
         aside = path.rename(_free(path.with_name(f"{path.name}.altered")))
-        print(f"{path} was altered since it was made: set aside as {aside.name}, and made anew", flush=True)
+        print(f"{path} was altered since it was made: set aside as {aside.name}, and copied again", flush=True)
     if not path.is_dir():
         with atomic.replace_folder(path) as partial:
             for relative, content in files.items():
@@ -37,7 +37,7 @@ def snapshot(folder: Path) -> Path:
 
 
 def is_intact(path: Path) -> bool:
-    """Whether a snapshot holds what its name says."""
+    """Whether a snapshot's content matches its name."""
     try:
         return name_of(_files_in({Path("bigchem"): path / "bigchem"})) == path.name
     except OSError:
@@ -45,8 +45,8 @@ def is_intact(path: Path) -> bool:
 
 
 def check_own() -> None:
-    """UserError if this process runs from a snapshot that was altered since it was made: what it would do is not what
-    was submitted. Python has read some of it by then: this is against accidents, see docs/security.md."""
+    """UserError if this process runs from a snapshot that was altered since it was made, and so is not what was
+    submitted. Python has read some of it by then: this guards against accidents, see docs/security.md."""
     path = Path(bigchem.__file__).parent.parent
     if path.parent.name == "code" and _NAME.fullmatch(path.name) and not is_intact(path):
         hint = "`bigchem resume RUN` takes a new one; the altered one stays beside it"
@@ -67,7 +67,7 @@ def planned(folder: Path) -> Path:
 
 
 def name_of(files: dict[str, bytes]) -> str:
-    """Twelve hexadecimal digits that follow from names and contents."""
+    """Twelve hexadecimal digits of a hash of names and contents."""
     digest = hashlib.sha256()
     for relative, content in sorted(files.items()):
         digest.update(f"{relative}\0{len(content)}\0".encode())
@@ -76,7 +76,7 @@ def name_of(files: dict[str, bytes]) -> str:
 
 
 def _files() -> dict[str, bytes]:
-    """Path in the snapshot -> content. What ships beside the package in a checkout goes where a wheel has it."""
+    """Path in the snapshot -> content. Files beside the package in a checkout go where a wheel has them."""
     package = Path(bigchem.__file__).parent
     roots = {Path("bigchem"): package}
     if not (package / "_shipped").is_dir():
@@ -85,7 +85,7 @@ def _files() -> dict[str, bytes]:
 
 
 def _files_in(roots: dict[Path, Path]) -> dict[str, bytes]:
-    """Files in folders, by the name that their folder is to have. Of what Python makes beside them, nothing."""
+    """Files in folders, by their folder's name in the snapshot; without Python's caches and hidden files."""
     return {
         str(name / file.relative_to(root)): file.read_bytes()
         for name, root in roots.items()

@@ -78,7 +78,7 @@ class Reader:
         return lines
 
     def _read_times(self) -> None:
-        """The index as far as it has come. A line that a full disk or a kill tore is left out."""
+        """Reads new entries of the index, skipping any that a full disk or a kill cut short."""
         with suppress(FileNotFoundError), self.path.with_suffix(".times").open("rb") as file:
             file.seek(self._times_at)
             text = file.read()

@@ -54,8 +54,8 @@ def test_nodes_and_gpus_override_the_profile() -> None:
     ("text", "told"),
     [
         ('executor = "local"\nnodes = 2', "nodes = 2: the local executor has one"),
-        ('executor = "local"\npartition = "gpu"', "partition is known to Slurm only"),
-        ('executor = "local"\nmem_gb = 4', "mem_gb is known to Slurm only"),
+        ('executor = "local"\npartition = "gpu"', "partition is for Slurm only"),
+        ('executor = "local"\nmem_gb = 4', "mem_gb is for Slurm only"),
         ('executor = "slurm"\ngpus_per_node = 3\ntasks_per_node = 2', "one process per GPU"),
         ('executor = "pbs"', "'local' or 'slurm'"),
         ('executor = "slurm"\ngpu_type = "h100"', "gpu_type = h100, but gpus_per_node = 0"),
@@ -70,12 +70,12 @@ def test_nodes_and_gpus_override_the_profile() -> None:
         ('executor = "slurm"\nsbatch = {comment = "a\\nb"}', "its value is more than one line"),
         ('executor = "slurm"\nnodes = 3\nnodes_max = 2', "nodes_max = 2 is less than nodes = 3"),
         ('executor = "slurm"\nmem_gb = 4\nsbatch = {mem-per-cpu = 4}', "sbatch.mem-per-cpu: mem_gb"),
-        ('executor = "slurm"\n[env]\n"A B" = "c"', "env.A B: not a name of a variable"),
+        ('executor = "slurm"\n[env]\n"A B" = "c"', "env.A B: not a variable name"),
         ('executor = "slurm"\n[env]\nPYTHONPATH = "c"', "env.PYTHONPATH is set by bigchem"),
         ('executor = "slurm"\nscratch = "/s"\n[env]\nTMPDIR = "c"', "env.TMPDIR is set by scratch"),
         ('executor = "slurm"\n[container]\nimage = "i"\nmounts = ["/a"]', "cannot read '/a'"),
         ('executor = "slurm"\n[container]\nkind = "pyxis"', "'container.image' is missing"),
-        ('executor = "local"\n[container]\nimage = "i"', "container is known to Slurm only"),
+        ('executor = "local"\n[container]\nimage = "i"', "container is for Slurm only"),
         ('executor = "slurm"\npartiton = "gpu"', "did you mean 'partition'"),
     ],
 )
@@ -108,7 +108,7 @@ def test_scratch_holds_temporary_files_and_caches(tmp_path: Path, monkeypatch: p
     assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "job-7" / "triton")
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "before"  # somebody has chosen it
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot make scratch"):
+    with pytest.raises(UserError, match="cannot create scratch"):
         use_scratch(str(tmp_path / "file" / "below"))
 
 

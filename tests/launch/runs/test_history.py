@@ -181,10 +181,10 @@ def test_an_attempt_that_a_full_disk_did_not_note_is_judged_all_the_same(
 
 
 def test_a_mistake_told_before_the_attempt_began_is_not_tried_again(tmp_path: Path, scontrol: Path) -> None:
-    write_state(tmp_path, "failed", step=0, reason="scratch cannot be made", end="mistake")
+    write_state(tmp_path, "failed", step=0, reason="cannot create scratch", end="mistake")
     requeue.settle(tmp_path, 1, 20, SLURM)
     assert not scontrol.exists()
-    assert read_state(tmp_path)["reason"] == "scratch cannot be made"
+    assert read_state(tmp_path)["reason"] == "cannot create scratch"
 
 
 def test_a_job_cancelled_while_slurm_does_not_answer_is_not_started_again(tmp_path: Path, scontrol: Path) -> None:

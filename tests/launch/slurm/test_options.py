@@ -110,6 +110,6 @@ def test_settings_of_the_shell_that_jobs_do_not_follow_are_named_with_their_fiel
 
 
 def test_options_of_slurm_are_refused_where_jobs_are_processes() -> None:
-    with pytest.raises(UserError, match="sbatch is known to Slurm only"):
+    with pytest.raises(UserError, match="sbatch is for Slurm only"):
         for_submission("local", {"sbatch.begin": "now"})
     assert ClusterProfile(executor="slurm", nodes=2, nodes_max=4, tasks_per_node=3).world_sizes == (6, 12)
