@@ -1,1 +1,1 @@
-"""What goes with Slurm: cluster profiles (clusters/) and a Slurm on one machine to try them on (testbed/)."""
+"""For Slurm: cluster profiles (clusters/), and a Slurm on one machine to try them on (testbed/)."""

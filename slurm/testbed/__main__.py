@@ -13,9 +13,9 @@ from bigchem.cli import program
 from slurm.testbed import conf
 from slurm.testbed.bed import Bed, missing
 
-HELP = """A real Slurm on one machine, to try clusters without one.
+HELP = """A real Slurm on one machine, to try things without a cluster.
 
-Nodes with four CPUs and two GPUs that are not there, a partition `test`, and one, `high`, that preempts it. Needs the
+Nodes with four CPUs and two fake GPUs each, a partition `test`, and a partition `high` that preempts it. Needs the
 programs of slurmctld, slurmd and slurm-client; neither root nor a database.
 
 \b
@@ -26,7 +26,7 @@ programs of slurmctld, slurmd and slurm-client; neither root nor a database.
     python -m slurm.testbed stop
 """
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=HELP)
-Folder = Annotated[Path, typer.Option("--folder", help="All of the testbed; two of them may run side by side.")]
+Folder = Annotated[Path, typer.Option("--folder", help="The testbed's folder; several may run side by side.")]
 HERE = Path(".slurm-testbed")
 Name = Annotated[str, typer.Argument(help="A node, such as node1.")]
 
@@ -34,22 +34,22 @@ Name = Annotated[str, typer.Argument(help="A node, such as node1.")]
 @app.command()
 def start(
     folder: Folder = HERE,
-    nodes: Annotated[int, typer.Option(min=1, max=64, help="How many: node1, node2, ...")] = 2,
-    port: Annotated[int | None, typer.Option(help="The first of nodes + 1 ports; chosen freely if not given.")] = None,
+    nodes: Annotated[int, typer.Option(min=1, max=64, help="Number of nodes: node1, node2, ...")] = 2,
+    port: Annotated[int | None, typer.Option(help="The first of nodes + 1 ports; chosen for you by default.")] = None,
 ) -> None:
-    """Starts a testbed, without the jobs of an earlier one. Example: python -m slurm.testbed start --nodes 3"""
+    """Starts a testbed, without jobs of an earlier one. Example: python -m slurm.testbed start --nodes 3"""
     if (why_not := missing()) is not None:
         raise UserError("no testbed can run here", why_not)
     names = tuple(f"node{number}" for number in range(1, nodes + 1))
     bed = Bed(folder.resolve(), names, conf.free_port(nodes) if port is None else port)
     bed.start()
     print(bed.status())
-    print(f"\nThis makes a shell speak to it:\n  export SLURM_CONF={bed.folder}/slurm.conf PATH={bed.folder}/bin:$PATH")
+    print(f"\nTo use it from a shell:\n  export SLURM_CONF={bed.folder}/slurm.conf PATH={bed.folder}/bin:$PATH")
 
 
 @app.command()
 def stop(folder: Folder = HERE) -> None:
-    """Ends a testbed with all its jobs; its logs stay. Example: python -m slurm.testbed stop"""
+    """Stops a testbed and all its jobs; its logs stay. Example: python -m slurm.testbed stop"""
     Bed.at(folder.resolve()).stop()
 
 
@@ -61,7 +61,7 @@ def status(folder: Folder = HERE) -> None:
 
 @app.command()
 def kill_node(name: Name, folder: Folder = HERE) -> None:
-    """Kills a node with all that runs on it. Example: python -m slurm.testbed kill-node node2"""
+    """Kills a node and everything on it. Example: python -m slurm.testbed kill-node node2"""
     Bed.at(folder.resolve()).kill_node(name)
 
 
@@ -75,7 +75,7 @@ def start_node(name: Name, folder: Folder = HERE) -> None:
 def run(
     command: Annotated[list[str], typer.Argument(help="A program and its arguments.")], folder: Folder = HERE
 ) -> None:
-    """Runs a program that speaks to the testbed. Example: python -m slurm.testbed run srun -N2 hostname"""
+    """Runs a program against the testbed. Example: python -m slurm.testbed run srun -N2 hostname"""
     env = {**os.environ, **Bed.at(folder.resolve()).environment()}
     try:
         os.execvpe(command[0], command, env)  # noqa: S606  its exit code and signals are those of this program

@@ -1,4 +1,4 @@
-"""Starts, stops and damages a testbed."""
+"""Starts and stops a testbed, and kills its nodes."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from bigchem.base.errors import UserError
 from slurm.testbed import conf, node, sacct
 
 SOCKET = "/spool-node99/node99_10000000.4294967291"
-"""The longest path below a testbed's folder of a Unix socket, which may have 107 bytes in all."""
+"""The longest path of a Unix socket below a testbed's folder; the whole path may have 107 bytes."""
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sinfo", "squeue", "sbatch", "srun", "scontrol", "scancel", "unshare")
 LISTENERS = ("srun", "salloc")
-"""Of the clients: they listen as long as their job runs."""
+"""The clients that listen as long as their job runs."""
 START_S, STOP_S, CALL_S = 30.0, 10.0, 5.0
 ADMIN = os.pathsep.join(["/usr/sbin", "/sbin"])
-"""Where distributions put the daemons, and users do not look."""
+"""Where distributions put the daemons; rarely on users' PATH."""
 
 
 def missing() -> str | None:
-    """Why no testbed can run here, in one line; None: it can."""
+    """Why no testbed can run here, in one line; None if it can."""
     lacking = [name for name in PROGRAMS if _which(name) is None]
     if lacking:
         return f"{' '.join(lacking)}: not installed (Debian: apt-get install slurmctld slurmd slurm-client munge)"
@@ -51,7 +51,7 @@ def _which(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class Bed:
-    """A folder that holds all of a testbed: its configuration, state, logs and the pids of its daemons."""
+    """A testbed's folder: its configuration, state, logs and the pids of its daemons."""
 
     folder: Path
     nodes: tuple[str, ...]
@@ -59,7 +59,7 @@ class Bed:
 
     @classmethod
     def at(cls, folder: Path) -> Bed:
-        """The testbed that was made in a folder."""
+        """The testbed in a folder."""
         try:
             table = json.loads((folder / "testbed.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -67,12 +67,12 @@ class Bed:
         return cls(folder, tuple(table["nodes"]), table["port"])
 
     def environment(self) -> dict[str, str]:
-        """Variables with which Slurm's programs, and submitit, speak to this testbed."""
+        """Variables by which Slurm's programs, and so submitit, use this testbed."""
         path = os.pathsep.join([str(self.folder / "bin"), os.environ.get("PATH", os.defpath)])
         return {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": path}
 
     def call(self, *command: str, timeout_s: float = CALL_S) -> str:
-        """Output of a program of Slurm's, such as `squeue`. UserError with its own words if it fails or hangs."""
+        """Output of a Slurm program such as `squeue`. UserError with its own message if it fails or hangs."""
         env = {**os.environ, **self.environment()}
         try:
             done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout_s, check=False)
@@ -83,9 +83,9 @@ class Bed:
         return done.stdout
 
     def start(self, *, tied: bool = False) -> None:
-        """Starts it without a past, and waits until all nodes are idle. tied: it ends with the process that calls."""
+        """Starts it without earlier state, and waits until all nodes are idle. tied: it ends with the calling process."""
         if self._running("slurmctld"):
-            raise UserError("the testbed runs already", str(self.folder), "python -m slurm.testbed stop")
+            raise UserError("the testbed is already running", str(self.folder), "python -m slurm.testbed stop")
         if len(str(self.folder) + SOCKET) > 107:
             raise UserError(
                 f"the path is longer than {107 - len(SOCKET)} characters", str(self.folder), "--folder /tmp/bed"
@@ -112,7 +112,7 @@ class Bed:
             time.sleep(0.02)
 
     def _start_munge(self, *, tied: bool) -> None:
-        """Starts a munged with a key of its own. --force: it would have its socket open to all users."""
+        """Starts a munged with its own key. --force: it insists on a socket open to all users otherwise."""
         socket = conf.munge_socket(self.folder)
         files = {"key-file": "key", "pid-file": "pid", "seed-file": "seed", "log-file": "log"}
         shutil.rmtree(socket.parent, ignore_errors=True)
@@ -125,7 +125,7 @@ class Bed:
         self._await("munged", socket.is_socket)
 
     def _named(self, name: str, *namespaces: str) -> list[str]:
-        """The command in front of a program's that is to have a host's name of its own."""
+        """The command prefix that gives a program its own hostname."""
         hosts = str(self.folder / "hosts") if namespaces else ""
         return [*_unshared(*namespaces), sys.executable, "-S", str(node.__file__), name, hosts]
 
@@ -151,7 +151,7 @@ class Bed:
             program.chmod(0o755)
 
     def _wrapper(self, program: str) -> str:
-        """A script that has a client listen on 127.0.0.1 only. On a node it does so by itself."""
+        """A script that makes a client listen on 127.0.0.1 only. On a node it does so anyway."""
         real = shlex.quote(str(_which(program)))
         named = shlex.join(self._named("localhost"))
         return f'#!/bin/sh\n[ -n "$SLURMD_NODENAME" ] && exec {real} "$@"\nexec {named} {real} "$@"\n'
@@ -164,12 +164,12 @@ class Bed:
         return False
 
     def stop(self) -> None:
-        """Ends everything at once, jobs too; nothing is left running. Its logs stay."""
+        """Kills everything at once, including jobs. Its logs stay."""
         for name in (*self.nodes, "slurmctld", "munged"):
             self._kill(name)
 
     def kill_node(self, name: str) -> None:
-        """SIGKILL to a node and all that runs on it, as when its power fails."""
+        """Sends SIGKILL to a node and everything on it, as if its power failed."""
         self._check(name)
         self._kill(name)
 
@@ -177,12 +177,12 @@ class Bed:
         """Starts a node (again)."""
         self._check(name)
         if self._running(name):
-            raise UserError(f"{name} runs already", str(self.folder))
+            raise UserError(f"{name} is already running", str(self.folder))
         daemon = [str(_which("slurmd")), "-D", "-N", name, "-f", str(self.folder / "slurm.conf")]
         self._launch(name, [*self._named(name, "--mount", *node.OWN_PROCESSES), *daemon], tied=tied)
 
     def status(self) -> str:
-        """Its nodes and jobs in Slurm's words, or that it is stopped."""
+        """Its nodes and jobs as Slurm lists them, or that it is stopped."""
         if not self._running("slurmctld"):
             return f"{self.folder}: stopped"
         return f"{self.folder}: running\n{self.call('sinfo', '-N', '-l')}{self.call('squeue')}".rstrip()
@@ -204,7 +204,7 @@ class Bed:
         atomic.write_atomically(self.folder / "run" / f"{name}.pid", str(process.pid))
 
     def _running(self, name: str) -> int | None:
-        """The pid of a daemon, if it runs: a process of that number that names this folder in its command."""
+        """The pid of a daemon, if it runs: its command line must name this folder."""
         with suppress(OSError, ValueError):
             pid = int((self.folder / "run" / f"{name}.pid").read_text())
             if f"{self.folder}/".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():

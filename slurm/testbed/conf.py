@@ -1,4 +1,4 @@
-"""The files that a testbed's Slurm reads. Pure but for `free_port`."""
+"""The configuration files of a testbed's Slurm. Pure except `free_port`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 CPUS, MEMORY_MB, GPUS = 4, 4000, 2
-"""What each node says it has (slurmd's config_overrides believes it), however many there are on one machine."""
+"""What each node claims to have (slurmd accepts it with config_overrides), however many nodes share the machine."""
 PORTS = range(17000, 20000)
 """Below bigchem's rendezvous ports (20000 and up) and Linux's ephemeral ones (32768 and up)."""
 FIRST_JOBS = 6_000_000
 
 
 def free_port(nodes: int) -> int:
-    """The first of `nodes` + 1 ports that nobody listens on: the controller's, then one per node."""
+    """The first of `nodes` + 1 free ports in a row: the controller's, then one per node."""
     for _ in range(100):
         first = random.choice(PORTS)
         if all(_is_free(port) for port in range(first, first + nodes + 1)):
@@ -35,13 +35,13 @@ def _is_free(port: int) -> bool:
 
 
 def first_job() -> int:
-    """Where job ids begin. A Slurm without a past begins at 1, where submitit finds the results of an older testbed's
-    jobs, and two testbeds side by side would choose the same rendezvous ports."""
+    """The first job id. A fresh Slurm starts at 1: submitit would find the results of an older testbed's jobs, and two
+    testbeds side by side would choose the same rendezvous ports."""
     return 1000 + random.randrange(FIRST_JOBS // 1000) * 1000
 
 
 def cluster_name(folder: Path) -> str:
-    """Another one for each testbed: a run knows its cluster by name."""
+    """A different name for each testbed: a run identifies its cluster by name."""
     return f"testbed-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
 
 
@@ -56,17 +56,17 @@ def hosts(nodes: Sequence[str]) -> str:
 
 
 def gres_conf(folder: Path, nodes: Sequence[str]) -> str:
-    """The GPUs: plain files, as Slurm asks only that they exist where no cgroup guards them."""
+    """The GPUs: plain files, as Slurm only requires that they exist when no cgroup guards them."""
     return f"NodeName={','.join(nodes)} AutoDetect=off Name=gpu File={folder}/dev/nvidia[0-{GPUS - 1}]\n"
 
 
 def slurm_conf(folder: Path, nodes: Sequence[str], port: int, user: str) -> str:
-    """slurm.conf. user: who runs everything.
+    """slurm.conf. user: runs everything.
 
-    Other users cannot speak to it, as munged has a key of its own and its socket lies in a folder of mode 0700. Other
-    hosts cannot: NoInAddrAny has every program listen on the address of its host's name, which is 127.0.0.1 (node.py).
-    cred_expire=5: with Slurm's 120 s a requeued job would wait two minutes before it starts again. Partitions: `test`,
-    the default, gives way to `high`; preemption sends the job's own signal, then waits GraceTime.
+    Other users cannot connect: munged has its own key, and its socket is in a folder of mode 0700. Neither can other
+    hosts: with NoInAddrAny every program listens on its hostname's address, which is 127.0.0.1 (node.py).
+    cred_expire=5: with Slurm's 120 s, a requeued job would wait two minutes before it restarts. Partitions: `high`
+    preempts the default, `test`; preemption sends the job's own signal, then waits GraceTime.
     """
     lines = [
         f"ClusterName={cluster_name(folder)}",

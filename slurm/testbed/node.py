@@ -1,9 +1,9 @@
-"""Gives a program of Slurm's names of its own: `unshare` starts this file in new namespaces.
+"""Gives a Slurm program its own hostname: `unshare` starts this file in new namespaces.
 
-Slurm's programs listen on the address of their host's name. Here that is a node's name or `localhost`, and 127.0.0.1,
-so nothing listens where other hosts could call. The namespace of mounts gives a node an /etc/hosts of its own, so that
-nodes find each other and the machine's file stays as it is. A node has a namespace of processes too, and this file is
-its first: one SIGKILL takes it down with all that runs on it.
+Slurm's programs listen on their hostname's address. Here that is a node's name or `localhost`, and 127.0.0.1, so other
+hosts cannot connect. The mount namespace gives a node its own /etc/hosts, so that nodes find each other and the
+machine's file stays unchanged. A node also has a process namespace with this file as its first process: one SIGKILL
+ends it and everything on it.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ OWN_PROCESSES = ["--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
 
 
 def unshared(*more: str, as_root: bool) -> list[str]:
-    """The command in front of this file's. more: namespaces beside that of names. as_root: else a namespace of users
-    gives the right to make the others."""
+    """The command prefix of this file. more: namespaces besides the one for hostnames. as_root: no user namespace is
+    needed to create the others."""
     return ["unshare", *([] if as_root else ["--user", "--map-current-user", "--keep-caps"]), "--uts", *more]
 
 
 def die_with_parent() -> None:
-    """Run in a child: the kernel kills it when the process that started it ends in any way."""
+    """Run in a child: the kernel kills it when its parent ends in any way."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
 
 
 def mount(source: str, target: str) -> None:
-    """Shows a file at another path, in this namespace."""
+    """Bind-mounts a file at another path in this namespace."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(source.encode(), target.encode(), None, MS_BIND, None):
         raise OSError(ctypes.get_errno(), f"mount of {source}")
 
 
 def be_first(command: list[str]) -> int:
-    """Runs a daemon as the first process of a namespace, which inherits the others' orphans and has to wait for them;
-    the daemon's exit code."""
+    """Runs a daemon as a namespace's first process, which inherits orphans and has to wait for them; returns the
+    daemon's exit code."""
     daemon = os.spawnv(os.P_NOWAIT, command[0], command)  # noqa: S606
     while True:
         pid, status = os.wait()
@@ -49,7 +49,7 @@ def be_first(command: list[str]) -> int:
 
 
 def main(name: str, hosts: str, command: list[str]) -> int:
-    """Runs a command with a host's name of its own. hosts: its /etc/hosts; empty: the machine's."""
+    """Runs a command with its own hostname. hosts: its /etc/hosts; empty: the machine's."""
     if hosts:
         mount(hosts, "/etc/hosts")
     socket.sethostname(name)

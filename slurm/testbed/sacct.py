@@ -1,4 +1,4 @@
-"""A stand-in for sacct, which needs a database: it answers from the controller, for the one call that submitit makes.
+"""A stand-in for sacct, which needs a database: it answers submitit's one call from the controller.
 
 It is on the PATH of `python -m slurm.testbed run` only. The controller forgets jobs after an hour (MinJobAge).
 """
@@ -21,9 +21,9 @@ def main(arguments: Sequence[str]) -> int:
     jobs = ",".join(arguments[4::2])
     print(FIELDS.replace(",", "|"))
     command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%N", "--jobs", jobs]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    print(told.stdout, end="")
-    return 0  # as sacct does for jobs that it does not know
+    result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    print(result.stdout, end="")
+    return 0  # like sacct for unknown jobs
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ def test_a_configuration_that_the_run_cannot_use_is_left_out_with_the_reason() -
             "error: --nodes, --write: --calibrate measures",
         ),
         (("t5-base", "--micro-tokens", "1000000"), "more than a step's"),
-        (("t5-base", "--gpus", "4096", "--calibrate"), "4096 ranks are to be measured, this machine has"),
+        (("t5-base", "--gpus", "4096", "--calibrate"), "cannot measure 4096 ranks: this machine has"),
         (("t5-base", "--gpu-memory", "much"), "--gpu-memory"),
         (("t5-base", "--tune", "local", "--gpus", "2", "--calibrate"), "error: --gpus, --calibrate: --tune takes"),
         (("t5-base", "--tune", "locale"), "did you mean 'local'"),

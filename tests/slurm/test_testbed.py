@@ -53,7 +53,7 @@ def test_the_commands_start_a_second_one_beside_it_and_stop_it_whole(testbed: Be
         assert "node1" in told.stdout
         assert f"export SLURM_CONF={folder}/slurm.conf" in told.stdout
         again = command("start")
-        assert (again.returncode, "runs already" in again.stderr) == (2, True)
+        assert (again.returncode, "is already running" in again.stderr) == (2, True)
         assert command("run", "sh", "-c", "squeue; exit 7").returncode == 7
         assert command("run", "sbatch", "--output=/dev/null", f"--wrap={nap}").returncode == 0
         deadline = time.monotonic() + 20

@@ -1,4 +1,4 @@
-"""`bigchem doctor`: what a machine or a job's nodes have, measured and judged.
+"""`bigchem doctor`: checks and measurements of a machine or a job's nodes.
 
 Imported from outside: job, machine, measure.
 """

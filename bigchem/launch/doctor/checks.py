@@ -1,4 +1,4 @@
-"""What is wrong with the machines of a job, from what its ranks have found. Pure."""
+"""Judges a job's machines from its ranks' measurements. Pure."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from statistics import median
 from bigchem.launch.doctor.facts import Check, Rank, Shared, by_host, extent, grouped, hosts_of, named, rate
 
 SLOW, BROKEN = 0.85, 0.5
-"""Shares of the median speed below which a rank is told, and below which a GPU fails: equal GPUs differ by a few per
-cent. Ranks on CPUs share their cores with others: they are told below the second only."""
-LEAST_BUS_GBPS = 10.0
-"""Between GPUs: a network of 100 Gb/s gives 12, PCIe 4.0 about 20, NVLink hundreds."""
-MOST_SKEW_S = 1.0
+"""Shares of the median speed below which a rank is a warning, and below which a GPU fails: equal GPUs differ by a few
+per cent. Ranks on CPUs share their cores with others: they are a warning only below the second."""
+MIN_BUS_GBPS = 10.0
+"""Between GPUs: a 100 Gb/s network gives 12, PCIe 4.0 about 20, NVLink hundreds."""
+MAX_SKEW_S = 1.0
 SLOW_FOLDER_S = 2.0
-LEAST_SHM_GB = 1.0
-"""NCCL and torch's workers share memory there; Docker gives 64 MB unless it is asked for more."""
+MIN_SHM_GB = 1.0
+"""NCCL and torch's workers share memory there; Docker gives 64 MB by default."""
 SHM = "/dev/shm"  # noqa: S108 - the name of a check
-LEAST_LOCKED = 1 << 30
+MIN_LOCKED = 1 << 30
 
 
 def judge(ranks: Sequence[Rank], shared: Shared) -> list[Check]:
@@ -40,11 +40,11 @@ def judge(ranks: Sequence[Rank], shared: Shared) -> list[Check]:
 
 def _hosts(ranks: Sequence[Rank]) -> Check:
     hosts = by_host(ranks)
-    told = "; ".join(f"{host}: {named(found)}" for host, found in list(hosts.items())[:8])
+    shown = "; ".join(f"{host}: {named(found)}" for host, found in list(hosts.items())[:8])
     more = f"; {len(hosts) - 8} more" if len(hosts) > 8 else ""
     uneven = len({len(found) for found in hosts.values()}) > 1
-    hint = "nodes have different numbers of ranks: is that meant?" if uneven else ""
-    return Check("hosts", "warn" if uneven else "ok", f"{told}{more}", hint)
+    hint = "nodes have different numbers of ranks: is that intended?" if uneven else ""
+    return Check("hosts", "warn" if uneven else "ok", f"{shown}{more}", hint)
 
 
 def _versions(ranks: Sequence[Rank]) -> Check:
@@ -55,9 +55,9 @@ def _versions(ranks: Sequence[Rank]) -> Check:
         )
     name = differing[0]
     groups = grouped((r.versions.get(name, "none"), r) for r in ranks)
-    told = "; ".join(f"{version}: {named(found)}" for version, found in groups.items())
+    shown = "; ".join(f"{version}: {named(found)}" for version, found in groups.items())
     return Check(
-        "versions", "fail", f"{name} differs: {told}", "one environment, on a file system that all nodes share"
+        "versions", "fail", f"{name} differs: {shown}", "use one environment, on a file system that all nodes share"
     )
 
 
@@ -78,7 +78,7 @@ def _folder(ranks: Sequence[Rank], folder: str) -> Check:
 def _clocks(ranks: Sequence[Rank]) -> Check:
     farthest = max(ranks, key=lambda r: abs(r.skew_s))
     found = f"within {abs(farthest.skew_s):.3f} s of rank 0's"
-    if abs(farthest.skew_s) > MOST_SKEW_S:
+    if abs(farthest.skew_s) > MAX_SKEW_S:
         what = f"{farthest.host} is {farthest.skew_s:+.1f} s from {ranks[0].host}"
         return Check("clocks", "warn", what, "ages and times in logs are wrong: run chrony or ntpd on the nodes")
     return Check("clocks", "ok", found)
@@ -89,10 +89,10 @@ def _cores(ranks: Sequence[Rank]) -> Check:
         r
         for found in by_host(ranks).values()
         for r in found
-        if any(other is not r and set(other.cores) & set(r.cores) for other in found)
+        if any(neighbour is not r and set(neighbour.cores) & set(r.cores) for neighbour in found)
     ]
     counts, threads = [len(r.cores) for r in ranks], [r.threads for r in ranks]
-    found = f"{extent(counts)} a rank, threads {extent(threads)}"
+    found = f"{extent(counts)} per rank, threads {extent(threads)}"
     alone = [r for r in ranks if r.on_gpu and len(r.cores) == 1]
     if alone:
         hint = "set cpus_per_task in the cluster profile; by hand: srun --cpus-per-task"
@@ -106,14 +106,14 @@ def _cores(ranks: Sequence[Rank]) -> Check:
 def _gemm(ranks: Sequence[Rank]) -> Check:
     typical, on_gpu = median(r.gemm for r in ranks), ranks[0].on_gpu
     slowest = min(ranks, key=lambda r: r.gemm)
-    found = f"{rate(typical)} a rank, slowest {rate(slowest.gemm)} (rank {slowest.rank})"
+    found = f"{rate(typical)} per rank, slowest {rate(slowest.gemm)} (rank {slowest.rank})"
     slow = [r for r in ranks if r.gemm < (SLOW if on_gpu else BROKEN) * typical]
     if not slow:
         return Check("gemm", "ok", found)
     verdict = "fail" if on_gpu and slowest.gemm < BROKEN * typical else "warn"
     share = round(100 * (1 - slowest.gemm / typical))
     what = f"{found}: {named(slow)} on {hosts_of(slow)} up to {share} % under the median"
-    return Check("gemm", verdict, what, "all wait for the slowest: leave its node out (sbatch --exclude)")
+    return Check("gemm", verdict, what, "all ranks wait for the slowest: exclude its node (sbatch --exclude)")
 
 
 def _all_reduce(ranks: Sequence[Rank], shared: Shared) -> Check:
@@ -122,8 +122,8 @@ def _all_reduce(ranks: Sequence[Rank], shared: Shared) -> Check:
     if not shared.bus:
         return Check("all-reduce", "ok", "one rank")
     found = ", ".join(f"{size / 1e6:.3g} MB: {speed / 1e9:.3g} GB/s" for size, speed in shared.bus.items())
-    if ranks[0].on_gpu and max(shared.bus.values()) < LEAST_BUS_GBPS * 1e9:
-        hint = "NCCL_DEBUG=INFO says what NCCL uses: look for NET/IB or P2P, and for NET/Socket"
+    if ranks[0].on_gpu and max(shared.bus.values()) < MIN_BUS_GBPS * 1e9:
+        hint = "NCCL_DEBUG=INFO shows what NCCL uses: NET/IB or P2P, or the slow NET/Socket"
         return Check("all-reduce", "warn", f"{found} (bus)", hint)
     return Check("all-reduce", "ok", f"{found} (bus)")
 
@@ -131,7 +131,7 @@ def _all_reduce(ranks: Sequence[Rank], shared: Shared) -> Check:
 def _shm(ranks: Sequence[Rank]) -> Check:
     least = min(ranks, key=lambda r: r.shm)
     free = f"{least.shm / 1e9:.2g} GB free"
-    if least.shm < LEAST_SHM_GB * 1e9:
+    if least.shm < MIN_SHM_GB * 1e9:
         return Check(SHM, "warn", f"{free} on {least.host}", "give the container more: --shm-size=8g")
     return Check(SHM, "ok", f"{free} or more")
 
@@ -140,7 +140,7 @@ def _locked(ranks: Sequence[Rank]) -> Check:
     devices = sorted({device for r in ranks for device in r.infiniband})
     if not devices:
         return Check("ulimit -l", "ok", "no InfiniBand here")
-    limited = [r for r in ranks if r.infiniband and r.locked is not None and r.locked < LEAST_LOCKED]
+    limited = [r for r in ranks if r.infiniband and r.locked is not None and r.locked < MIN_LOCKED]
     if limited:
         what = f"{(limited[0].locked or 0) // 1024} kB on {hosts_of(limited)}, with InfiniBand ({', '.join(devices)})"
         return Check("ulimit -l", "fail", what, "setup = ['ulimit -l unlimited'], or have the nodes' slurmd set it")
@@ -152,16 +152,16 @@ def _gpus(ranks: Sequence[Rank]) -> Check:
     if not known:
         if not ranks[0].on_gpu:
             return Check("gpus", "ok", "none")
-        return Check("gpus", "warn", "nvidia-smi says nothing", "memory errors and throttling stay unknown")
+        return Check("gpus", "warn", "nvidia-smi does not answer", "memory errors and throttling are unknown")
     erring = [r for r in known if r.gpu and r.gpu.ecc_errors]
     if erring:
         what = f"uncorrected memory errors: {named(erring)} on {hosts_of(erring)}"
-        return Check("gpus", "fail", what, "results may be wrong: leave the node out and have the GPU reset")
+        return Check("gpus", "fail", what, "results may be wrong: exclude the node and have the GPU reset")
     slowed = [r for r in known if r.gpu and r.gpu.slowed]
     hottest = max(r.gpu.celsius or 0 for r in known if r.gpu)
     if slowed and slowed[0].gpu:
         what = f"{named(slowed)} on {hosts_of(slowed)} slowed: {', '.join(slowed[0].gpu.slowed)}; {hottest} C"
-        return Check("gpus", "warn", what, "cooling or power: tell the cluster's people")
+        return Check("gpus", "warn", what, "cooling or power: tell your administrators")
     return Check(
         "gpus", "ok", f"{', '.join(sorted({r.device for r in ranks}))}: no memory errors, not slowed, {hottest} C"
     )
@@ -170,22 +170,21 @@ def _gpus(ranks: Sequence[Rank]) -> Check:
 def _nccl(ranks: Sequence[Rank]) -> Check:
     first = ranks[0].nccl
     shown = " ".join(f"{name}={value}" for name, value in sorted(first.items())) or "no NCCL_ variables"
-    others = [r for r in ranks if dict(r.nccl) != dict(first)]
-    if others:
-        return Check("nccl", "warn", f"{shown}; other values on {named(others)}", "set them in the profile's [env]")
+    differing = [r for r in ranks if dict(r.nccl) != dict(first)]
+    if differing:
+        return Check("nccl", "warn", f"{shown}; other values on {named(differing)}", "set them in the profile's [env]")
     for r in ranks:
         if missing := absent_interface(r.nccl.get("NCCL_SOCKET_IFNAME", ""), r.interfaces):
             what = f"NCCL_SOCKET_IFNAME names {missing}, {r.host} has {', '.join(r.interfaces)}"
-            return Check("nccl", "fail", what, "mend NCCL_SOCKET_IFNAME in the profile's [env]")
+            return Check("nccl", "fail", what, "fix NCCL_SOCKET_IFNAME in the profile's [env]")
     off = [name for name in ("NCCL_P2P_DISABLE", "NCCL_IB_DISABLE", "NCCL_SHM_DISABLE") if first.get(name) == "1"]
     if off and ranks[0].on_gpu:
-        return Check("nccl", "warn", shown, f"{off[0]}=1 makes NCCL take a slower way: is that meant?")
+        return Check("nccl", "warn", shown, f"{off[0]}=1 makes NCCL use a slower path: is that intended?")
     return Check("nccl", "ok", shown)
 
 
 def absent_interface(wanted: str, interfaces: Sequence[str]) -> str | None:
-    """A value of NCCL_SOCKET_IFNAME that names no interface: prefixes, `=` for exact names, `^` for what is not to be
-    taken."""
+    """A value of NCCL_SOCKET_IFNAME if it matches no interface: prefixes, `=` for exact names, `^` for exclusions."""
     if not wanted or wanted.startswith("^"):
         return None
     exact = wanted.startswith("=")

@@ -1,4 +1,4 @@
-"""What the ranks of a job have found out about their machines: facts, and how they are named. Pure."""
+"""The facts that ranks collect about their machines, and how to print them. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SLOWDOWNS = {
     "clocks_throttle_reasons.hw_power_brake_slowdown": "power brake",
     "clocks_throttle_reasons.sw_thermal_slowdown": "hot",
 }
-"""nvidia-smi's fields, and words for them. That a power cap holds clocks down (sw_power_cap) is everyday."""
+"""nvidia-smi's fields, and what they mean. Without sw_power_cap: clocks held down by a power cap are normal."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Gpu:
-    """What nvidia-smi says of a GPU. slowed: why its clocks are held down, in nvidia-smi's words."""
+    """nvidia-smi's report on a GPU. slowed: why its clocks are held down, as in SLOWDOWNS."""
 
     ecc_errors: int
     slowed: tuple[str, ...]
@@ -37,11 +37,11 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Rank:
-    """What one rank has found.
+    """One rank's measurements.
 
-    gemm: operations per second. skew_s: of its clock against rank 0's. seen_s: until it saw what rank 0 wrote; None:
-    never. shm: free bytes of /dev/shm. locked: bytes that it may lock, None without a limit. versions: of what has to
-    be the same everywhere. nccl: variables that begin with NCCL_. interfaces: names of the network's.
+    gemm: operations per second. skew_s: its clock minus rank 0's. seen_s: until it saw rank 0's file; None: never. shm:
+    free bytes of /dev/shm. locked: bytes that it may lock; None: no limit. versions: of what must be the same on all
+    ranks. nccl: variables that begin with NCCL_. interfaces: names of the network interfaces.
     """
 
     rank: int
@@ -63,15 +63,15 @@ class Rank:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether it computes on one."""
+        """Whether it computes on a GPU."""
         return self.device != "cpu"
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What all ranks have measured together. where: the five variables and who set them, of rank 0. folder: the one
-    that rank 0 wrote to. bus: bus bandwidth in bytes per second of an all-reduce, by bytes; empty for one rank. wrong:
-    its sum was not what it had to be."""
+    """What all ranks measured together. where: rank 0's five variables and who set them. folder: the one that rank 0
+    wrote to. bus: bus bandwidth of an all-reduce in bytes per second, by bytes; empty for one rank. wrong: its sum was
+    wrong."""
 
     where: str
     folder: str
@@ -80,12 +80,12 @@ class Shared:
 
 
 def gpu_of(line: str) -> Gpu | None:
-    """A row of nvidia-smi: uncorrected errors, temperature, then `Active` or not for each of SLOWDOWNS."""
+    """Parses a row of nvidia-smi: uncorrected errors, temperature, then `Active` or not for each of SLOWDOWNS."""
     cells = [cell.strip() for cell in line.split(",")]
     if len(cells) != 2 + len(SLOWDOWNS):
         return None
     errors, celsius = (int(cell) if re.fullmatch(r"\d+", cell) else None for cell in cells[:2])
-    slowed = tuple(words for words, cell in zip(SLOWDOWNS.values(), cells[2:], strict=True) if cell == "Active")
+    slowed = tuple(meaning for meaning, cell in zip(SLOWDOWNS.values(), cells[2:], strict=True) if cell == "Active")
     return Gpu(errors or 0, slowed, celsius)
 
 
@@ -95,7 +95,7 @@ def by_host(ranks: Sequence[Rank]) -> dict[str, list[Rank]]:
 
 
 def grouped(pairs: Iterable[tuple[str, Rank]]) -> dict[str, list[Rank]]:
-    """Ranks by a key, in the order in which keys come."""
+    """Ranks by key, in the order of the keys' first appearance."""
     found: dict[str, list[Rank]] = {}
     for key, rank in pairs:
         found.setdefault(key, []).append(rank)
@@ -118,5 +118,5 @@ def extent(numbers: Sequence[int]) -> str:
 
 
 def rate(flops: float) -> str:
-    """Operations per second, in words."""
+    """Operations per second, with a unit."""
     return f"{flops / 1e12:.3g} TFLOP/s" if flops >= 1e12 else f"{flops / 1e9:.3g} GFLOP/s"

@@ -1,4 +1,4 @@
-"""`bigchem doctor --job` on this job's ranks, and `bigchem doctor --cluster P`: the same as a job of its own."""
+"""`bigchem doctor --job` on this job's ranks, and `bigchem doctor --cluster P`: the same as a separate job."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ from bigchem.launch.rendezvous.secret import rendezvous_key
 from bigchem.launch.slurm import squeue
 from bigchem.launch.slurm.options import OneShot
 
-LONGEST_MIN = 10
-"""Of the job: short ones start sooner."""
+TIME_LIMIT_MIN = 10
+"""The job's time limit: short jobs start sooner."""
 POLL_S = 0.5
 GRACE_S = 10.0
-"""For a report to show on a network file system, when its job has ended."""
+"""Time for a report to appear on a network file system after its job has ended."""
 Report = dict[str, Any]
 
 
 def here(folder: Path, record: Callable[[BaseException], object] = lambda error: None) -> tuple[Report, bool]:
-    """Examines the job that this process is a rank of, under torchrun, srun or submitit; the report, on every rank, and
-    whether this is rank 0. folder: one that all nodes should share. record: see ends.together."""
+    """Examines this process's job, under torchrun, srun or submitit. Returns the report, on every rank, and whether this
+    is rank 0. folder: one that all nodes should share. record: see early_exit.exit_together."""
     from bigchem.launch import early_exit
     from bigchem.launch.doctor.measure import examine_job
     from bigchem.launch.rendezvous.process_group import finish, start
 
     place = rendezvous(os.environ, os.getpid())
     try:
-        with redirect_stdout(sys.stderr):  # where an operation is being compiled, it says so
+        with redirect_stdout(sys.stderr):  # compiling an operation prints a line
             device = start(place, key=rendezvous_key(folder / ".doctor", place))
     except AbsentRankError as error:
         raise UserError(str(error), "rendezvous", "see the output of those ranks, and `sinfo -R` on Slurm") from None
@@ -58,13 +58,13 @@ def here(folder: Path, record: Callable[[BaseException], object] = lambda error:
 
 @dataclass(frozen=True)
 class Visit:
-    """What submitit pickles."""
+    """The callable that submitit pickles."""
 
     folder: str
     env: tuple[tuple[str, str], ...]
 
     def __call__(self) -> None:
-        """Examines, and writes report.json, or error.txt for a mistake that a user can mend."""
+        """Examines, and writes report.json, or error.txt for a user error."""
         os.environ.update(self.env)
         folder = Path(self.folder)
 
@@ -84,12 +84,12 @@ class Visit:
 def on_cluster(
     profile: ClusterProfile, runs: Path, on_change: Callable[[str], None], *, options: OneShot | None = None
 ) -> Report:
-    """Submits an examination as a job, waits for it, and gives its report. Interrupted, it cancels the job.
+    """Submits an examination as a job, waits for it, and returns its report. If interrupted, cancels the job.
 
-    runs: the folder that holds run folders; the job's own is made in it, and removed if all went well. options: of this
+    runs: the parent of run folders; the job's own folder is created in it, and removed on success. options: for this
     submission. UserError if the job ended without a report.
     """
-    short = profile.model_copy(update={"time_min": min(profile.time_min, LONGEST_MIN)})
+    short = profile.model_copy(update={"time_min": min(profile.time_min, TIME_LIMIT_MIN)})
     folder = runs.expanduser().resolve() / ".doctor" / time.strftime("%Y%m%d-%H%M%S")
     folder.mkdir(parents=True)
     code = snapshot(folder / "code")
@@ -108,7 +108,7 @@ def on_cluster(
 
 
 def _wait(job: Any, folder: Path, *, slurm: bool, on_change: Callable[[str], None]) -> Report:
-    told, gone_since = "", None
+    reported, gone_since = "", None
     while True:
         for _ in range(4):
             if (folder / "report.json").is_file():
@@ -118,16 +118,16 @@ def _wait(job: Any, folder: Path, *, slurm: bool, on_change: Callable[[str], Non
                 raise UserError((folder / "error.txt").read_text(encoding="utf-8"), None, f"logs: {folder}")
             time.sleep(POLL_S)
         state = _state(str(job.job_id)) if slurm else ("RUNNING" if not job.done() else None)
-        if state and state != told:
-            told = state
+        if state and state != reported:
+            reported = state
             on_change(f"job {job.job_id}: {state}")
         gone_since = None if state else gone_since or time.monotonic()
         if gone_since and time.monotonic() - gone_since > GRACE_S:
-            raise UserError(f"job {job.job_id} ended without a report", str(folder), _last_words(folder))
+            raise UserError(f"job {job.job_id} ended without a report", str(folder), _last_line(folder))
 
 
 def _state(job: str) -> str | None:
-    """What squeue says of a job; None once it is gone."""
+    """A job's state in squeue; None once it is gone."""
     queue = squeue.ask([job])
     if queue.trouble is not None:
         return queue.trouble
@@ -135,7 +135,7 @@ def _state(job: str) -> str | None:
     return None if found is None or found.gone else " ".join(filter(None, (found.state, found.reason)))
 
 
-def _last_words(folder: Path) -> str:
+def _last_line(folder: Path) -> str:
     logs = sorted((folder / "submitit").glob("*.err"), key=lambda path: path.stat().st_mtime)
     lines = [line for log in logs for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     return f"the last line of its logs: {lines[-1]}" if lines else "it has written no logs: was it cancelled?"
@@ -147,7 +147,7 @@ def checks_of(report: Report) -> list[Check]:
 
 
 def rank_table(report: Report) -> Table:
-    """Who is where, a row a rank."""
+    """One row per rank: where it is, and what it measured."""
     made = Table("rank", "host", "local", "device", "cores", "threads", "TFLOP/s", "clock", "folder", box=None)
     for r in report["ranks"]:
         seen = "-" if r["seen_s"] is None else f"{r['seen_s']:.2f} s"

@@ -1,4 +1,4 @@
-"""`bigchem doctor`: what this machine has, and whether processes on it can really work together."""
+"""`bigchem doctor`: what this machine has, and whether processes on it can actually communicate."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from bigchem.launch.fit_check import judge
 from bigchem.launch.runs.prepare import absolute, preflight
 
 ALL_REDUCE_TIMEOUT_S = 180
-"""Starting processes that import torch and DeepSpeed takes most of it, on a slow file system or a busy machine."""
+"""Mostly for importing torch and DeepSpeed on a slow file system or a busy machine."""
 MIN_FREE_GB = 5
 
 
 def examine(runs: Path, processes: int) -> list[Check]:
-    """Every check, in order. processes: of the all-reduce; 0 leaves it out."""
+    """Every check, in order. processes: of the all-reduce; 0: skip it."""
     checks: list[Callable[[], Check]] = [
         _python,
         _torch,
@@ -45,8 +45,8 @@ def examine(runs: Path, processes: int) -> list[Check]:
 
 
 def of_run(config: RunConfig, profile: ClusterProfile) -> list[Check]:
-    """Whether a run fits where it is to go: memory, time and disk, as `submit --dry-run` says. UserError for what
-    submitting would refuse."""
+    """Whether a run fits on the cluster: memory, time and disk, as in `submit --dry-run`. UserError for what submitting
+    would refuse."""
     config = absolute(config)
     preflight(config, profile.world_size)
     verdicts = {"ok": "ok", "unknown": "ok", "tight": "warn", "no": "fail"}
@@ -54,7 +54,7 @@ def of_run(config: RunConfig, profile: ClusterProfile) -> list[Check]:
 
 
 def table(checks: list[Check]) -> Table:
-    """The checks for a terminal."""
+    """The checks as a table for the terminal."""
     made = Table("check", "verdict", "found", "next", box=None)
     colours = {"ok": "green", "warn": "yellow", "fail": "red"}
     for check in checks:
@@ -66,7 +66,7 @@ def table(checks: list[Check]) -> Table:
 def _guarded(check: Callable[[], Check]) -> Check:
     try:
         return check()
-    except Exception as error:  # a check that breaks is a finding, not the end of the examination
+    except Exception as error:  # a check that raises is a finding; the others still run
         name = getattr(check, "__name__", "check").strip("_")
         return Check(name, "fail", f"{type(error).__name__}: {error}")
 
@@ -91,7 +91,7 @@ def _deepspeed() -> Check:
 
 
 def _compiler() -> Check:
-    """What compiles DeepSpeed's CPU Adam when a run with offload starts for the first time. Other runs need neither."""
+    """The tools that compile DeepSpeed's CPU Adam when a run with offload first starts. Other runs need neither."""
     found = {name: shutil.which(name) for name in ("g++", "ninja")}
     missing = [name for name, path in found.items() if path is None]
     if missing:
@@ -111,7 +111,7 @@ def _flash_attn() -> Check:
 
 
 def _disk(runs: Path) -> Check:
-    """Free space, and the time that a small fsync takes."""
+    """Free space, and the time of a small fsync."""
     folder = runs.resolve()
     while not folder.is_dir():
         folder = folder.parent
@@ -123,7 +123,7 @@ def _disk(runs: Path) -> Check:
         os.fsync(file.fileno())
     found = f"{folder}: {free:.0f} GB free, fsync {1e3 * (time.monotonic() - begun):.1f} ms"
     if free < MIN_FREE_GB:
-        return Check("disk", "warn", found, "checkpoints need room: 16 bytes a parameter, times `keep` plus one")
+        return Check("disk", "warn", found, "checkpoints need 16 bytes per parameter, times `keep` plus one")
     return Check("disk", "ok", found)
 
 
@@ -140,7 +140,7 @@ def _slurm() -> Check:
 
 
 def _accounting() -> Check:
-    """submitit's own waiting asks sacct only."""
+    """Checks sacct, the only program that submitit's own job.wait() calls."""
     if shutil.which("sbatch") is None:
         return Check("sacct", "ok", "not needed without Slurm")
     if shutil.which("sacct") is None:
@@ -148,16 +148,16 @@ def _accounting() -> Check:
     question = ["sacct", "-o", "JobID,State,NodeList", "--parsable2", "-j", "1"]  # submitit's
     hint = "bigchem asks squeue; submitit's own job.wait() may never end"
     try:
-        told = subprocess.run(question, capture_output=True, text=True, timeout=5, check=False)
+        result = subprocess.run(question, capture_output=True, text=True, timeout=5, check=False)
     except subprocess.TimeoutExpired:
         return Check("sacct", "warn", "does not answer within 5 s", hint)
-    if told.returncode:
-        return Check("sacct", "warn", (told.stderr.strip().splitlines() or ["fails"])[-1], hint)
+    if result.returncode:
+        return Check("sacct", "warn", (result.stderr.strip().splitlines() or ["fails"])[-1], hint)
     return Check("sacct", "ok", "answers")
 
 
 def all_reduce() -> str:
-    """What each process of the check runs: the training's own start, then a sum over ranks."""
+    """What each process of the check runs: the same start as training, then a sum over ranks."""
     import torch
     import torch.distributed as dist
 

@@ -1,4 +1,4 @@
-"""What `bigchem doctor --job` measures, together, on all ranks of a job; and its short form before step 1."""
+"""What `bigchem doctor --job` measures on all ranks of a job together, and its short form before step 1."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from bigchem.launch.rendezvous.members import card_of
 from bigchem.train.collectives import gathered, on_rank0, say
 
 NVIDIA_SMI_TIMEOUT_S = 20
-MUST_HOLD = ("versions", "shared folder")
-"""Checks without which a run does not begin: its ranks would not do the same, or not in the same place."""
+REQUIRED = ("versions", "shared folder")
+"""Checks that must pass before a run begins: else its ranks would run different code, or in different folders."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured. sides: of the square matrices on a CPU and on a GPU. gemm_s: time spent on products. sizes:
-    bytes of the all-reduce on a CPU and on a GPU. folder_s: patience with the file system. smi: ask nvidia-smi."""
+    """How much to measure. sides: of the square matrices, on a CPU and a GPU. gemm_s: time spent on products. sizes:
+    bytes of the all-reduce, on a CPU and a GPU. folder_s: timeout for the file system. smi: call nvidia-smi."""
 
     sides: tuple[int, int]
     gemm_s: float
@@ -51,8 +51,8 @@ SHORT = Effort((512, 4096), 0.05, ((1 << 20,), (1 << 26,)), 30.0, smi=False)
 def examine_job(
     place: Rendezvous, device: torch.device, folder: Path, effort: Effort = FULL
 ) -> tuple[list[Check], list[Rank]]:
-    """Measures and judges. The group is up, and every rank calls it; every rank gets the same. folder: has to be there
-    for all of them."""
+    """Measures and judges. Every rank calls it with the process group up, and gets the same result. folder: one that all
+    ranks must see."""
     on_gpu = device.type == "cuda"
     bus, wrong = _all_reduce(effort.sizes[on_gpu], device)
     seen = _seen(folder, effort.folder_s)
@@ -85,13 +85,13 @@ def examine_job(
     checks = judge(ranks, Shared(f"{five}, from {place.launcher}", str(folder), bus, wrong))
     if not effort.smi:
         checks = [check for check in checks if check.name != "gpus"]
-    told: list[Check] = on_rank0(lambda: checks)  # rank 0's variables, not each its own
-    return told, ranks
+    agreed: list[Check] = on_rank0(lambda: checks)  # rank 0's variables, not each its own
+    return agreed, ranks
 
 
 def before_step_1(place: Rendezvous, device: torch.device, run_dir: Path) -> None:
-    """The short form: a line from rank 0, one more for each check that is not ok. UserError where ranks run different
-    code, or have different folders under the run's name."""
+    """The short form: one line from rank 0, and one for each check that is not ok. UserError if ranks run different
+    code, or see different folders under the run's name."""
     begun = time.monotonic()
     checks, _ = examine_job(place, device, run_dir, SHORT)
     found = {check.name: check.found for check in checks}
@@ -104,7 +104,7 @@ def before_step_1(place: Rendezvous, device: torch.device, run_dir: Path) -> Non
                 + (f"; next: {check.next}" if check.next else "")
             )
     for check in checks:
-        if check.verdict == "fail" and check.name in MUST_HOLD:
+        if check.verdict == "fail" and check.name in REQUIRED:
             raise UserError(check.found, check.name, check.next)
 
 
@@ -115,7 +115,7 @@ def _all_reduce(sizes: tuple[int, ...], device: torch.device) -> tuple[dict[int,
     bus: dict[int, float] = {}
     for size in sizes if n > 1 else ():
         value = torch.full((size // 4,), float(dist.get_rank() + 1), device=device)
-        dist.all_reduce(value)  # connects, and is checked
+        dist.all_reduce(value)  # untimed: it connects, and its sum is checked
         wrong |= bool((value != n * (n + 1) / 2).any())
         value.zero_()
         times = []
@@ -132,7 +132,7 @@ def _all_reduce(sizes: tuple[int, ...], device: torch.device) -> tuple[dict[int,
 
 def _gemm(side: int, seconds: float, device: torch.device) -> float:
     """Operations per second of a product of square matrices: bf16 on a GPU, fp32 on a CPU; the median of at least five.
-    Random numbers, as a GPU draws less power, and so runs faster, on equal ones; of a generator of their own."""
+    The numbers are random, as a GPU draws less power, and so runs faster, on equal ones; from a separate generator."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     generator = torch.Generator(device=device).manual_seed(0)
     a = torch.randn(side, side, device=device, dtype=dtype, generator=generator)
@@ -152,19 +152,19 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _seen(folder: Path, patience_s: float) -> float | None:
-    """Seconds until this rank saw a file that rank 0 had written; None: not in time."""
+def _seen(folder: Path, timeout_s: float) -> float | None:
+    """Seconds until this rank saw a file that rank 0 had written; None: not within timeout_s."""
 
     def write() -> tuple[str, str]:
         folder.mkdir(parents=True, exist_ok=True)
-        name, token = f".seen-{secrets.token_hex(4)}", secrets.token_hex(16)  # a new name: none that is remembered
+        name, token = f".seen-{secrets.token_hex(4)}", secrets.token_hex(16)  # a new name: it is in no client's cache
         (folder / name).write_text(token, encoding="ascii")
         return name, token
 
     name, token = on_rank0(write)
     begun = time.monotonic()
     seen = None
-    while seen is None and time.monotonic() - begun < patience_s:
+    while seen is None and time.monotonic() - begun < timeout_s:
         with suppress(OSError):
             if (folder / name).read_text(encoding="ascii") == token:
                 seen = time.monotonic() - begun
@@ -205,7 +205,7 @@ def _gpu(device: torch.device) -> Gpu | None:
     uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
     command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits", "-i", uuid]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=NVIDIA_SMI_TIMEOUT_S, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=NVIDIA_SMI_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return gpu_of(told.stdout.strip()) if told.returncode == 0 else None
+    return gpu_of(result.stdout.strip()) if result.returncode == 0 else None

@@ -1,4 +1,4 @@
-"""How bigchem calls Slurm's programs: without the variables of a surrounding job, and never without a timeout.
+"""Calls Slurm's programs without the variables of a surrounding job, and always with a timeout.
 
 sbatch, srun and salloc read options from variables too, and sbatch hands its whole environment to the job. Inside an
 salloc, `SLURM_MEM_PER_CPU` made srun refuse the new job's step, and `SLURM_CPU_BIND` bound it to the wrong cores.
@@ -16,24 +16,24 @@ from functools import cache
 TIMEOUT_S = 5.0
 """Clients hang for minutes when slurmctld is down."""
 INHERITED = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SALLOC_", "SUBMITIT_", "PMI_", "PMIX_", "PMI2_")
-"""Prefixes of variables that belong to a surrounding job, or that set options behind a profile's back."""
+"""Prefixes of variables that belong to a surrounding job, or that would set options the profile does not have."""
 RANKS = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-"""Variables that torchrun sets for its workers: a new job has ranks of its own."""
-KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_CLUSTERS")
-"""Variables by which a shell chooses the cluster that it speaks to: every call has to choose the same one."""
+"""Variables that torchrun sets for its workers: a new job has its own ranks."""
+PASSED_ON = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_CLUSTERS")
+"""Variables by which a shell chooses its cluster: every call has to choose the same one."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a program said. trouble: why it gave no usable answer, in one line; None if it ended well."""
+    """A program's output. trouble: why it is unusable, in one line; None if the program succeeded."""
 
     out: str = ""
     trouble: str | None = None
 
 
 def is_inherited(name: str) -> bool:
-    """Whether a variable must not reach Slurm's programs, nor the jobs that they start."""
-    return name not in KEPT and (name.startswith(INHERITED) or name in RANKS)
+    """Whether a variable must not reach Slurm's programs and the jobs that they start."""
+    return name not in PASSED_ON and (name.startswith(INHERITED) or name in RANKS)
 
 
 def clean(env: Mapping[str, str]) -> dict[str, str]:
@@ -43,16 +43,16 @@ def clean(env: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def clean_environment() -> Iterator[None]:
-    """While entered, this process's own environment is clean: for submitit, which calls sbatch with what it finds."""
-    taken = {name: os.environ.pop(name) for name in list(os.environ) if is_inherited(name)}
+    """Cleans this process's own environment while entered: submitit passes it to sbatch."""
+    removed = {name: os.environ.pop(name) for name in list(os.environ) if is_inherited(name)}
     try:
         yield
     finally:
-        os.environ.update(taken)
+        os.environ.update(removed)
 
 
 def ask(*command: str, timeout_s: float = TIMEOUT_S) -> Answer:
-    """Calls a program of Slurm's and returns what it printed."""
+    """Calls a Slurm program and returns its output."""
     try:
         done = subprocess.run(
             command,
@@ -83,17 +83,17 @@ def _named(conf: str | None) -> str | None:
 
 
 def cluster_name(env: Mapping[str, str] = os.environ) -> str | None:
-    """The name of the cluster that this process speaks to; None where Slurm is not installed or does not answer."""
+    """The name of the cluster that this process talks to; None if Slurm is not installed or does not answer."""
     if name := env.get("SLURM_CLUSTER_NAME"):
         return name
     found = _named(env.get("SLURM_CONF"))
-    if found is None:  # it may answer the next time
+    if found is None:  # it may answer next time
         _named.cache_clear()
     return found
 
 
 def step_lives(step: str) -> bool | None:
-    """Whether a step (`12.0`) of a job is running; None where Slurm does not say."""
+    """Whether a job's step (`12.0`) is running; None if Slurm does not say."""
     answer = ask("squeue", "--steps", "--noheader", "--format=%i", "--jobs", step.partition(".")[0])
     if answer.trouble is not None:
         return False if "Invalid job id" in answer.trouble else None

@@ -1,4 +1,4 @@
-"""What srun and the batch script of a job printed, start by start."""
+"""The output of a job's batch script and srun, by start."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 START = "bigchem: start "
 """The batch script's first line, followed by the restart's number: each start appends to the same file."""
 TAIL = 65536
-"""Bytes that are read, from the file's end."""
+"""Bytes read from the end of the file."""
 
 
 def error_file(run_dir: Path, job: str) -> Path:
-    """Where a job that `submit` started has its batch script's errors."""
+    """The batch script's stderr of a job that `submit` submitted."""
     return run_dir / "submitit" / job / f"{job}_0_log.err"
 
 
 def since_start(file: Path | None, restart: int | None = None) -> list[str]:
-    """The lines of one start; of the last one if no number is given. None of them if the file cannot be read."""
+    """The lines of one start; of the last one if no number is given. Empty if the file cannot be read."""
     lines: list[str] = []
     if file is None:
         return lines
@@ -28,7 +28,7 @@ def since_start(file: Path | None, restart: int | None = None) -> list[str]:
 
 
 def of_start(lines: list[str], restart: int | None = None) -> list[str]:
-    """The same from a file's lines. Pure."""
+    """The same, from a file's lines. Pure."""
     starts = [number for number, line in enumerate(lines) if line.startswith(START)]
     if restart is None:
         return lines[starts[-1] if starts else 0 :]

@@ -1,7 +1,7 @@
-"""Which node a failed attempt is to be blamed on, and which nodes the next one does without. Pure.
+"""Which node is to blame for a failed attempt, and which nodes the next attempt excludes. Pure.
 
-A node is blamed when a rank on it died of a signal, stood still, or did not come, and when Slurm lost the node. What
-all nodes of an attempt share (the network, the file system, the program) is no node's fault.
+A node is blamed if a rank on it died of a signal, hung, or did not come, or if Slurm lost the node. Failures of what
+all nodes share (the network, the file system, the program) are no node's fault.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ from bigchem.launch.rendezvous.environment import expand_nodelist
 from bigchem.run.lifecycle import End
 
 LIMIT = 2
-"""Attempts that a node may fail before the job does without it."""
+"""Failed attempts after which a job excludes a node."""
 BLAMING = (End.LOST_RANK, End.ABSENT_RANK, End.HUNG, End.KILLED, End.VANISHED)
 """Ends that may be a node's fault."""
 GONE = ("down", "drain", "fail", "error", "unk", "maint", "no_respond", "powering_down", "reboot", "inval", "futur")
-"""How the states begin in which a node starts no job; so does any whose name ends with `*`: it does not answer."""
+"""Prefixes of the states in which a node starts no job. Nor does it if its state ends with `*`: it does not respond."""
 
 _LOST_NODE = re.compile(r"srun: error: Node failure on (\S+)")
 _TASKS = re.compile(r"srun: error: (\S+): tasks? ([\d,-]+): (.+)")
 _ENDED = re.compile(r"srun: (launch/slurm: _step_signal: |Force )?Terminat")
-"""From here on srun itself ends the other tasks."""
+"""From this line on, srun itself ends the other tasks."""
 _BY_SIGNAL = re.compile(
     r"Killed|Segmentation|Abort|Bus error|Illegal|Floating|Trace|Out Of Memory|Exited with exit code 13[1-9]"
 )
-"""Not SIGTERM and SIGUSR2, which somebody sends on purpose. A container's shell exits with 128 and the signal."""
+"""Without SIGTERM and SIGUSR2, which are sent on purpose. A container's shell exits with 128 plus the signal."""
 _ABSENT = re.compile(r"\(of nodes? ([^)]*)\) did not come")
 _STANDS = re.compile(r"rank (\d+) \(([^,()]+), pid \d+\) stands in")
 _DEAD = re.compile(r"(?:rank (\d+)|each of \d+ ranks \(([\d ]+)(?: \.\.\.)?\)) left no record")
 
 
-def blamed(end: str, why: str, said: Sequence[str], hosts: Sequence[str]) -> list[str]:
-    """The nodes that failed an attempt, sorted; none where that is not known.
+def blamed(end: str, why: str, output: Sequence[str], hosts: Sequence[str]) -> list[str]:
+    """The nodes to blame for a failed attempt, sorted; empty if unknown.
 
-    end, why: as in history.Attempt. said: what srun printed. hosts: the node of each rank; empty if not known.
+    end, why: as in history.Attempt. output: srun's lines. hosts: the node of each rank; empty if unknown.
     """
     if end not in BLAMING:
         return []
-    found = {*_by_reason(why, hosts), *_by_srun(said)}
+    found = {*_by_reason(why, hosts), *_by_srun(output)}
     nodes = set(hosts)
     return [] if len(nodes) > 1 and nodes <= found else sorted(found)
 
 
-def _by_srun(said: Sequence[str]) -> set[str]:
+def _by_srun(output: Sequence[str]) -> set[str]:
     found: set[str] = set()
     own = True
-    for line in said:
+    for line in output:
         own = own and _ENDED.match(line) is None
         if lost := _LOST_NODE.match(line):
             found |= set(expand_nodelist(lost[1].rstrip(".,")))
@@ -65,7 +65,7 @@ def _by_reason(why: str, hosts: Sequence[str]) -> set[str]:
 
 
 def hosts_of(nodelist: str, ranks: int) -> list[str]:
-    """The node of each rank, where ranks fill node by node, as many on each. Empty if they do not come out even."""
+    """The node of each rank if ranks fill node by node, equally many on each. Empty if they do not divide evenly."""
     nodes = expand_nodelist(nodelist) if nodelist and ranks else []
     if not nodes or ranks % len(nodes):
         return []
@@ -74,7 +74,7 @@ def hosts_of(nodelist: str, ranks: int) -> list[str]:
 
 
 def repeatedly_failing(failures: Iterable[str], limit: int = LIMIT) -> list[str]:
-    """Nodes that are named in at least so many attempts, sorted. failures: of each attempt, separated by commas."""
+    """Nodes named in at least `limit` attempts, sorted. failures: each attempt's nodes, separated by commas."""
     counts: dict[str, int] = {}
     for text in failures:
         for node in {name for name in text.split(",") if name}:
@@ -84,31 +84,31 @@ def repeatedly_failing(failures: Iterable[str], limit: int = LIMIT) -> list[str]
 
 @dataclass(frozen=True)
 class Exclusion:
-    """What to do about nodes. nodes: the job's whole list to exclude, or empty: leave it as it is. note: in words."""
+    """What to do about bad nodes. nodes: the job's complete exclude list; empty: leave it as it is. note: for the log."""
 
     nodes: tuple[str, ...] = ()
     note: str = ""
 
 
 def exclusion(bad: Collection[str], already: Collection[str], usable: Collection[str], needed: int) -> Exclusion:
-    """Adds bad nodes to those that a job excludes already, unless too few would be left for it to start.
+    """Adds bad nodes to those that a job already excludes, unless too few would be left for it to start.
 
-    usable: nodes that could run the job. needed: how many it takes at least.
+    usable: nodes that could run the job. needed: the fewest it can run on.
     """
     new = sorted(set(bad) - set(already))
     if not new:
         return Exclusion()
     left = set(usable) - set(already) - set(new)
-    names, one = ", ".join(new), len(new) == 1
+    names, single = ", ".join(new), len(new) == 1
     failed = f"{names} failed {LIMIT} attempts"
     if len(left) < needed:
-        return Exclusion(note=f"{failed}: not excluded, as the job needs {needed}, and {len(left)} would be left")
-    return Exclusion(tuple(sorted({*already, *new})), f"{failed}: {'it is' if one else 'they are'} excluded")
+        return Exclusion(note=f"{failed}: not excluded, as the job needs {needed} and only {len(left)} would be left")
+    return Exclusion(tuple(sorted({*already, *new})), f"{failed}: {'it is' if single else 'they are'} excluded")
 
 
 def usable(sinfo: str, features: str = "") -> list[str] | None:
-    """Nodes that could run a job, of lines `name|state|features|partition`; None for a constraint that is not a list
-    of features that a node must have (`a&b`)."""
+    """Nodes that could run a job, from lines `name|state|features|partition`; None for a constraint other than a list of
+    required features (`a&b`)."""
     wanted = [] if features in ("", "(null)") else features.split("&")
     if any(not re.fullmatch(r"[\w.:-]+", word) for word in wanted):
         return None
@@ -122,10 +122,10 @@ def usable(sinfo: str, features: str = "") -> list[str] | None:
     )
 
 
-def facts(told: str) -> dict[str, str]:
-    """The words `Name=value` of `scontrol --oneliner show job`; the first of a name counts."""
+def facts(output: str) -> dict[str, str]:
+    """The words `Name=value` of `scontrol --oneliner show job`; the first of each name counts."""
     found: dict[str, str] = {}
-    for word in told.split():
+    for word in output.split():
         name, equals, value = word.partition("=")
         if equals:
             found.setdefault(name, value)
@@ -133,12 +133,12 @@ def facts(told: str) -> dict[str, str]:
 
 
 def excluded(job: Mapping[str, str]) -> list[str]:
-    """The nodes that a job excludes, of its facts."""
+    """The nodes that a job excludes, from its facts."""
     text = job.get("ExcNodeList", "(null)")
     return [] if text in ("(null)", "") else expand_nodelist(text)
 
 
 def fewest(job: Mapping[str, str]) -> int:
-    """The nodes that a job needs at least, of its facts: `2`, or `1-2`."""
+    """The fewest nodes that a job needs, from its facts: `2`, or `1-2`."""
     found = re.match(r"\d+", job.get("NumNodes", ""))
     return int(found[0]) if found else 1

@@ -1,5 +1,5 @@
-"""Every option of sbatch: which field of a profile sets it, which ones bigchem cannot work with, which last for one
-submission. And the options of one submission themselves. Pure.
+"""sbatch's options: which profile field sets each, which bigchem cannot work with, which apply to one submission only.
+And the options of one submission themselves. Pure.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from bigchem.base.errors import UserError
 
 Value = str | int
-"""What an option is given. True, which is an int to Python, stands for an option without a value."""
+"""An option's value. True, an int in Python, stands for an option without a value."""
 
 FIELDS = {
     "account": "account",
@@ -43,11 +43,11 @@ FIELDS = {
     "time": "time_min",
     "tres-per-task": "gpus_per_node and cpus_per_task",
 }
-"""Options that a profile has a field for."""
+"""Options with a field in the profile."""
 
 _LOGS = "the logs are in RUN/logs and RUN/submitit, where `bigchem logs` looks for them"
-_ANSWER = "bigchem reads the job's id from what sbatch prints"
-_CLUSTERS = "submit on that cluster's login node, or `export SLURM_CLUSTERS`, which every call of bigchem then follows"
+_ANSWER = "bigchem reads the job's id from sbatch's output"
+_CLUSTERS = "submit on that cluster's login node, or `export SLURM_CLUSTERS`, which all of bigchem's calls then follow"
 _ENVIRONMENT = "use [env] and setup; a job gets the shell's environment without the variables of a surrounding job"
 _USER = "the run folder belongs to the user who submits"
 REFUSED = {
@@ -62,7 +62,7 @@ REFUSED = {
     "help": "it submits nothing",
     "input": "the job reads nothing from it",
     "job-name": "the job has the run's name: --set name=NAME",
-    "no-kill": "a job that has lost a node is to end and be started again",
+    "no-kill": "a job that loses a node must end and be requeued",
     "open-mode": _LOGS,
     "output": _LOGS,
     "parsable": _ANSWER,
@@ -74,7 +74,7 @@ REFUSED = {
     "wait": "`bigchem submit --wait` waits",
     "wrap": "bigchem writes the script",
 }
-"""Options that break what bigchem does, each with what to do instead."""
+"""Options that would break a run, each with what to do instead."""
 
 ONE_SHOT = ("begin", "deadline", "dependency", "hold", "reservation")
 """Options that `--set-cluster` sets for one submission: `resume` does not repeat them."""
@@ -100,7 +100,7 @@ ALLOWED = (
     *("thread-spec", "threads-per-core", "time-min", "tmp", "tres-bind", "use-min-nodes", "verbose"),
     *("wait-all-nodes", "wckey"),
 )
-"""Options that Slurm is given as they are."""
+"""Options passed to Slurm unchanged."""
 
 _SHORT = (
     "a=array A=account b=begin B=extra-node-info c=cpus-per-task C=constraint d=dependency D=chdir "
@@ -109,17 +109,16 @@ _SHORT = (
     "S=core-spec t=time v=verbose V=version w=nodelist W=wait x=exclude"
 )
 SHORT = dict(pair.split("=") for pair in _SHORT.split())
-"""One-letter names; a batch script is given the long ones only."""
+"""One-letter names; batch scripts use the long ones only."""
 
 KNOWN = (*FIELDS, *REFUSED, *ONE_SHOT, *ALLOWED)
 
 
 def why_not_allowed(option: str, value: Value) -> str | None:  # noqa: PLR0911
-    """Why a profile may not give sbatch this option, in words; None if it may.
+    """Why a profile may not pass this option to sbatch; None if it may.
 
-    Options that resemble no known one pass: sites add some (SPANK plugins), newer versions of Slurm too, and sbatch
-    itself refuses those that it does not know. Abbreviations and slips of known ones do not pass, as sbatch would
-    expand `arr` to `array`.
+    Options unlike any known one pass: sites (SPANK plugins) and newer Slurm versions add some, and sbatch itself refuses
+    those it does not know. Abbreviations and typos of known ones do not pass: sbatch would expand `arr` to `array`.
     """
     name = option.replace("_", "-").lstrip("-")
     name = SHORT.get(name, name)
@@ -132,13 +131,13 @@ def why_not_allowed(option: str, value: Value) -> str | None:  # noqa: PLR0911
     if name != option or not re.fullmatch(r"[a-z][a-z-]*", option):
         return f"write '{name}'" if name in KNOWN else "write the option without its dashes"
     if name not in KNOWN:
-        return _slip(name)
+        return _typo(name)
     if name == "distribution" and re.split("[:,]", str(value))[0] not in ("block", "*"):
-        return "ranks are to fill node by node: block, block:block, block:cyclic"
+        return "ranks must fill node by node: block, block:block, block:cyclic"
     return None
 
 
-def _slip(name: str) -> str | None:
+def _typo(name: str) -> str | None:
     begun = [known for known in KNOWN if known.startswith(name)]
     near = begun or get_close_matches(name, KNOWN, n=1, cutoff=0.8)
     return f"sbatch has no such option: did you mean '{near[0]}'?" if near else None
@@ -148,7 +147,7 @@ def _slip(name: str) -> str | None:
 class OneShot:
     """Options of one submission, which `resume` does not repeat.
 
-    after: Slurm's ids of jobs to wait for. after_any: also where they fail. sbatch: options of ONE_SHOT.
+    after: Slurm's ids of jobs to wait for. after_any: even if they fail. sbatch: options of ONE_SHOT.
     """
 
     after: tuple[str, ...] = ()
@@ -159,13 +158,13 @@ class OneShot:
         return bool(self.after or self.sbatch)
 
     def begun(self) -> OneShot:
-        """The same for jobs that wait for one of this submission's own: those need not wait for others as well."""
+        """The same for jobs that wait for one of this submission's own: they need not wait for other jobs too."""
         return replace(self, after=())
 
-    def options(self, kept: Mapping[str, Value]) -> dict[str, Value]:
-        """Options of sbatch: those of a profile, with these over them. A job whose dependency can never be met is
-        cancelled instead of waiting for ever."""
-        merged = {**kept, **self.sbatch}
+    def options(self, profile: Mapping[str, Value]) -> dict[str, Value]:
+        """sbatch's options: a profile's, overridden by these. A job whose dependency can never be met is cancelled
+        instead of waiting indefinitely."""
+        merged = {**profile, **self.sbatch}
         if not self.after:
             return merged
         kind = "afterany" if self.after_any else "afterok"
@@ -173,10 +172,10 @@ class OneShot:
 
 
 def with_dependency(options: Mapping[str, Value], dependency: str) -> dict[str, Value]:
-    """Options of sbatch with one more dependency, which comes on top of those that are there."""
+    """sbatch's options with one more dependency, in addition to existing ones."""
     before = options.get("dependency")
     if before is not None and "?" in str(before):  # "this or that", which Slurm does not mix with "and"
-        raise UserError(f"'{before}' cannot be joined with {dependency}", "sbatch.dependency", "separate by commas")
+        raise UserError(f"'{before}' cannot be joined with {dependency}", "sbatch.dependency", "separate them by commas")
     joined = dependency if before is None else f"{before},{dependency}"
     return {**options, "dependency": joined, "kill-on-invalid-dep": options.get("kill-on-invalid-dep", "yes")}
 
@@ -186,11 +185,11 @@ TIMES = {
     r"(?P<h>\d+):(?P<m>\d+):(?P<s>\d+)": "HOURS:MINUTES:SECONDS",
     r"(?P<d>\d+)-(?P<h>\d+)(:(?P<m>\d+)(:(?P<s>\d+))?)?": "DAYS-HOURS[:MINUTES[:SECONDS]]",
 }
-"""Slurm's ways to write a time."""
+"""Slurm's formats for a time."""
 
 
 def minutes(text: str) -> int:
-    """A time limit as Slurm writes it, in minutes. Seconds begin another minute, as they do for Slurm."""
+    """A time limit in Slurm's format, in minutes. Seconds round up to a minute, as in Slurm."""
     for pattern in TIMES:
         if found := re.fullmatch(pattern, text):
             parts = {name: int(value or 0) for name, value in found.groupdict().items()}
@@ -200,7 +199,7 @@ def minutes(text: str) -> int:
 
 
 def node_range(text: str) -> tuple[int, int | None]:
-    """`2` or `2-4`: the fewest nodes, and the most where they differ."""
+    """`2` or `2-4`: the fewest nodes, and the most if they differ."""
     found = re.fullmatch(r"([1-9]\d*)(?:-([1-9]\d*))?", text)
     if found is None or (found[2] and int(found[2]) < int(found[1])):
         raise UserError(f"cannot read '{text}'", "--nodes", "write a number, or a range from which Slurm picks: 2-4")
@@ -209,12 +208,12 @@ def node_range(text: str) -> tuple[int, int | None]:
 
 
 def ignored(names: Iterable[str]) -> list[str]:
-    """Variables that set options for sbatch and srun in a person's shell, which jobs do not follow."""
+    """Variables of the shell that set options for sbatch and srun, which jobs ignore."""
     given = sorted(name for name in names if name.startswith(("SBATCH_", "SRUN_")))
     return [n for n in given if n != "SRUN_DEBUG" and not n.startswith(("SBATCH_CPU_BIND", "SBATCH_MEM_BIND"))]
 
 
 def field_of_variable(name: str) -> str | None:
-    """The field of a profile that says what a variable such as SBATCH_ACCOUNT would."""
+    """The profile's field for what a variable such as SBATCH_ACCOUNT sets."""
     word = name.partition("_")[2].lower().replace("_", "-")
     return FIELDS.get("time" if word == "timelimit" else word)

@@ -1,4 +1,4 @@
-"""What sbatch says when it does not take a job, and what to do about it. Pure."""
+"""sbatch's error messages, and what to do about them. Pure."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from bigchem.base.errors import UserError
 
 DOWN = "Slurm does not answer: try again later; `sinfo` shows when it does"
 UNCONFIGURED = "Slurm finds no configuration here: submit on a login node, or set SLURM_CONF"
-OTHERWISE = "`bigchem submit --dry-run` shows what sbatch was given"
+OTHERWISE = "`bigchem submit --dry-run` shows sbatch's options"
 _TIME = "time_min in the profile, or --time: `sinfo -o '%P %l'` shows each partition's limit"
 _GPUS = "gpus_per_node and gpu_type in the profile: `sinfo -o '%P %G'` lists GPUs"
-_QUEUED = "you have as many jobs queued as you may: wait for some, or choose another qos in the profile"
+_QUEUED = "you have as many jobs queued as allowed: wait for some, or choose another qos in the profile"
 REMEDIES = (
     ("unable to contact slurm controller", DOWN),
     ("socket timed out", DOWN),
@@ -35,26 +35,26 @@ REMEDIES = (
     (
         "node configuration is not available",
         "no nodes have what the profile asks for: nodes, gpus_per_node, gpu_type, cpus_per_task, memory, constraint; "
-        "`sinfo -o '%P %D %c %m %G %f'` shows what there is",
+        "`sinfo -o '%P %D %c %m %G %f'` shows what is available",
     ),
     ("reservation", "sbatch.reservation in the profile: `scontrol show reservation` lists them"),
-    ("dependency", "--after names a job that Slurm does not know, or that can no longer end so"),
+    ("dependency", "--after names a job that Slurm does not know, or whose end can no longer satisfy it"),
     ("unrecognized option", "remove it from [sbatch] in the profile: this Slurm does not know it"),
     ("license", "sbatch.licenses in the profile: `scontrol show licenses` lists them"),
     ("partition", "partition in the profile, or --partition: `sinfo -s` lists them"),
 )
-"""What sbatch's words hold, in small letters, and what to do; the first that fits is taken."""
+"""Parts of sbatch's messages, in lower case, and what to do; the first match counts."""
 
 
-def refusal(told: str, where: str) -> UserError:
-    """The error for what sbatch printed when it refused a job: its first line, and the summary that it ends with."""
-    lines = [line.partition("error: ")[2] or line.partition("fatal: ")[2] for line in told.splitlines()]
-    lines = [line.strip() for line in lines if line.strip()] or told.strip().splitlines() or ["sbatch failed"]
+def refusal(output: str, where: str) -> UserError:
+    """The error for sbatch's output when it refused a job: the first line, and the summary in the last."""
+    lines = [line.partition("error: ")[2] or line.partition("fatal: ")[2] for line in output.splitlines()]
+    lines = [line.strip() for line in lines if line.strip()] or output.strip().splitlines() or ["sbatch failed"]
     first, last = (line.removeprefix("Batch job submission failed: ") for line in (lines[0], lines[-1]))
-    return UserError(first if last in first else f"{first} ({last})", where, remedy(told))
+    return UserError(first if last in first else f"{first} ({last})", where, remedy(output))
 
 
-def remedy(told: str) -> str:
-    """What to do about what sbatch printed."""
-    small = told.lower()
-    return next((what for words, what in REMEDIES if words in small), OTHERWISE)
+def remedy(output: str) -> str:
+    """What to do about sbatch's output."""
+    lower = output.lower()
+    return next((what for part, what in REMEDIES if part in lower), OTHERWISE)

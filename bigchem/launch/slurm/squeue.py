@@ -1,4 +1,4 @@
-"""What Slurm says of jobs: one call of squeue for all, with a timeout, as clients hang when slurmctld is down."""
+"""The state of jobs, by one call of squeue for all. It has a timeout: clients hang when slurmctld is down."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ FIELDS = ("JobArrayID:40", "State:20", "Reason:80", "NodeList:500", "RestartCnt:
 GONE = ("CANCELLED", "COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY", "REVOKED")
 """States of jobs that have ended; Slurm remembers them for a while (MinJobAge, five minutes by default).
 
-PREEMPTED is not among them: such a job is on its way back into the queue, or is soon FAILED or CANCELLED.
+PREEMPTED is not among them: such a job is being requeued, or will soon be FAILED or CANCELLED.
 """
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job as squeue shows it. state: PENDING, RUNNING, CANCELLED, ... reason: why it waits or ended, in Slurm's word.
-    nodes: Slurm's list, as gpu[01-04]. restarts: how often Slurm has started it again. starts: when it has started, or
-    is expected to, in seconds since 1970."""
+    """A job as squeue shows it. state: PENDING, RUNNING, CANCELLED, ... reason: why it waits or ended, in Slurm's words.
+    nodes: Slurm's list, as gpu[01-04]. restarts: how often Slurm has restarted it. starts: when it started or is
+    expected to, in seconds since 1970."""
 
     state: str
     reason: str | None = None
@@ -42,7 +42,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Queue:
-    """What is known of jobs. trouble: why nothing is, in words."""
+    """What is known about jobs. trouble: why nothing is."""
 
     jobs: dict[str, Job] = field(default_factory=dict)
     trouble: str | None = None
@@ -55,19 +55,19 @@ def ask(jobs: Collection[str]) -> Queue:
     wanted = ",".join(sorted(set(jobs)))
     command = ["squeue", "--noheader", "--array", "--states=all", f"--Format={'|,'.join(FIELDS)}|", "--jobs", wanted]
     answer = client.ask(*command, timeout_s=TIMEOUT_S)
-    if answer.trouble and "Invalid job id" not in answer.trouble:  # said where it remembers none of them
+    if answer.trouble and "Invalid job id" not in answer.trouble:  # printed if it remembers none of them
         return Queue(trouble=answer.trouble)
     return Queue(parsed(answer.out))
 
 
 def parsed(text: str) -> dict[str, Job]:
-    """Lines of FIELDS, each followed by a bar."""
+    """Parses lines of FIELDS, each followed by a bar."""
     found = {}
     for line in text.splitlines():
-        words = [word.strip() for word in line.split("|")]
-        if len(words) <= len(FIELDS):
+        cells = [word.strip() for word in line.split("|")]
+        if len(cells) <= len(FIELDS):
             continue
-        job, state, reason, nodes, restarts, starts = words[: len(FIELDS)]
+        job, state, reason, nodes, restarts, starts = cells[: len(FIELDS)]
         known = None if reason in ("None", "") else reason
         restarted = int(restarts) if restarts.isdigit() else 0
         found[job] = Job(state, known, nodes or None, restarted, _seconds(starts))

@@ -1,4 +1,4 @@
-"""What runs in many jobs or short runs: data builds, evaluations, sweeps, tuning, calibration.
+"""Work in many jobs or short runs: data builds, evaluations, sweeps, tuning, calibration.
 
 Imported from outside: build, calibrate, evaluate, sweep, tune.
 """

@@ -1,4 +1,4 @@
-"""`bigchem data build --cluster`: a data folder built by tasks."""
+"""`bigchem data build --cluster`: builds a data folder in tasks."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def build_in_tasks(
     stay: bool = False,
     options: OneShot | None = None,
 ) -> bool:
-    """Builds `out` by so many tasks; whether it is built now. On Slurm the tasks are queued, and stay says whether to
-    wait for them. options: of this submission.
+    """Builds `out` in so many tasks; returns whether it is built now. On Slurm the tasks are queued; stay: wait for them.
+    options: for this submission.
 
-    A task gets all cores of a node of the profile. What an earlier command has done is not done again. UserError, with
-    the tasks and the first one's reason, if any fail.
+    A task gets all cores of one of the profile's nodes. Work that an earlier command has done is not repeated. If tasks
+    fail, the UserError names them and the first one's reason.
     """
     out, folder = out.resolve(), jobs_folder(out.resolve())
     if profile.executor == "slurm":
@@ -45,12 +45,12 @@ def build_in_tasks(
     if profile.executor == "local":
         run_here(steps, profile, folder, progress.say)
     else:
-        handed = submit_steps(steps, profile, folder, out.name, _mounts(config, out), options)
-        for one in handed:
-            progress.say(f"{one.step.name}: {len(one.jobs)} tasks, from job {one.jobs[0].job_id} on; logs in {folder}")
+        submitted = submit_steps(steps, profile, folder, out.name, _mounts(config, out), options)
+        for s in submitted:
+            progress.say(f"{s.step.name}: {len(s.jobs)} tasks, from job {s.jobs[0].job_id} on; logs in {folder}")
         if not stay:
             return False
-        wait(handed, progress.say)
+        wait(submitted, progress.say)
     remove_leftovers(out)
     return True
 
@@ -86,7 +86,7 @@ def _steps(build: PartialBuild, left: RemainingParts, tasks: int) -> list[Step]:
 
 
 def _mounts(config: BuildConfig, out: Path) -> list[Path]:
-    """Folders that a container has to show."""
+    """Folders that a container must mount."""
     named = [name for source in config.sources for path in (source.path, source.target_path) for name in listed(path)]
     t5 = config.tokenizer.t5
     vocabulary = [Path(t5)] if t5 is not None and Path(t5).is_dir() else []

@@ -1,4 +1,4 @@
-"""`bigchem plan --calibrate`: a few real steps on this machine's ranks, told against seen."""
+"""`bigchem plan --calibrate`: a few real steps on this machine's ranks, predicted against measured."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ TIMEOUT_MIN = 60
 def show(planned: Planned, sizes: Sequence[int], ranks: int, *, as_json: bool) -> None:
     """Measures every DeepSpeed configuration of the plan with every size, and prints the table.
 
-    UserError for more ranks than this machine has GPUs, or cores where it has none.
+    UserError for more ranks than this machine has GPUs, or cores if it has no GPU.
     """
-    _refuse_more_than_there_are(ranks)
+    _refuse_more_than_available(ranks)
     progress, rows = Progress(), []
     for ds_config in planned.tables:
         progress.say(f"{ds_config}: {', '.join(f'{size:,}' for size in sizes)} tokens on {ranks} ranks")
@@ -35,8 +35,8 @@ def show(planned: Planned, sizes: Sequence[int], ranks: int, *, as_json: bool) -
 
 
 def calibrate(planned: Planned, ds_config: str, sizes: Sequence[int], ranks: int) -> list[dict[str, Any]]:
-    """What the plan says of one DeepSpeed configuration and what ranks of this machine show; see train/calibrate.py. On
-    GPUs where there are some. UserError for a configuration that the run cannot use."""
+    """Predictions and measurements for one DeepSpeed configuration, on this machine's GPUs if it has any; see
+    train/calibrate.py. UserError for a configuration that the run cannot use."""
     import torch
 
     if ds_config not in planned.tables:
@@ -46,15 +46,15 @@ def calibrate(planned: Planned, ds_config: str, sizes: Sequence[int], ranks: int
     return [{"model": name, **row} for row in found[0]]
 
 
-def _refuse_more_than_there_are(ranks: int) -> None:
+def _refuse_more_than_available(ranks: int) -> None:
     import torch
 
     on_gpus = torch.cuda.is_available()
-    there = torch.cuda.device_count() if on_gpus else len(os.sched_getaffinity(0))
-    if ranks > there:
-        what = f"{ranks} ranks are to be measured, this machine has {there} {'GPUs' if on_gpus else 'cores'}"
+    available = torch.cuda.device_count() if on_gpus else len(os.sched_getaffinity(0))
+    if ranks > available:
+        what = f"cannot measure {ranks} ranks: this machine has {available} {'GPUs' if on_gpus else 'cores'}"
         raise UserError(
-            what, "--gpus", f"--calibrate --gpus {there}; without --calibrate any number can be planned for"
+            what, "--gpus", f"--calibrate --gpus {available}; without --calibrate you can plan for any number"
         )
 
 
@@ -72,7 +72,7 @@ def _measured(planned: Planned, ds_config: str, sizes: list[int]) -> list[dict[s
     for size in sizes:
         config = planned.config
         train = config.train.model_copy(update={"ds_config": ds_config})
-        # One micro-batch a step on every rank: what is timed is that.
+        # One micro-batch per step on every rank: that is what is timed.
         data = config.data.model_copy(update={"micro_tokens": size, "global_tokens": size * place.world_size})
         config = config.model_copy(update={"train": train, "data": data})
         if offloads(ds_config_for(config, place.world_size)):
@@ -84,22 +84,24 @@ def _measured(planned: Planned, ds_config: str, sizes: list[int]) -> list[dict[s
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """For a terminal."""
-    made = Table("model", "ds_config", "micro_tokens", "checkpointing", "item", "told", "seen", "difference", box=None)
+    names = ("model", "ds_config", "micro_tokens", "checkpointing", "item", "predicted", "measured", "difference")
+    made = Table(*names, box=None)
     for column in (2, 5, 6, 7):
         made.columns[column].justify = "right"
     for row in rows:
-        bytes_, told, seen = row["told"] is not None, row["told"], row["seen"]
-        if not told and not seen:
+        predicted, measured = row["told"], row["seen"]
+        in_bytes = predicted is not None
+        if not predicted and not measured:
             continue
-        difference = "" if not told else "0" if told == seen else f"{100 * (seen / told - 1):+.1f} %"
+        change = "0" if predicted == measured else f"{100 * (measured / predicted - 1):+.1f} %" if predicted else ""
         made.add_row(
             markup(row["model"]),
             markup(row["ds_config"]),
             f"{row['micro_tokens']:,}",
             "yes" if row["checkpoint_activations"] else "no",
             row["item"],
-            amount(told) if bytes_ else "",
-            amount(seen) if bytes_ else f"{seen:,.0f}",
-            difference,
+            amount(predicted) if in_bytes else "",
+            amount(measured) if in_bytes else f"{measured:,.0f}",
+            change,
         )
     return made

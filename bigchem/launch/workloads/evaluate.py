@@ -1,4 +1,4 @@
-"""`bigchem evaluate`: a run, or a consolidated model on any data; here, or by tasks of a cluster."""
+"""`bigchem evaluate`: evaluates a run, or a consolidated model on any data, here or in tasks on a cluster."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from bigchem.tasks import TASK_NAMES, check_labelled
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be evaluated. path: a run folder, or a model's, for which `data` has to be given. tasks: of the data;
-    empty for all. overrides: of [evaluate]. forward_model: a run folder or a model's, for the round trip of
-    retrosynthesis. spellings, probe_seed: of the probe; none: no probe."""
+    """What to evaluate. path: a run folder, or a model folder, which needs `data`. tasks: of the data; empty: all.
+    overrides: of [evaluate]. forward_model: a run folder or model folder, for retrosynthesis round trips. spellings,
+    probe_seed: of the probe; without spellings there is none."""
 
     path: Path
     data: str | None = None
@@ -57,19 +57,19 @@ class Request:
         return self.out or self.path / "results"
 
     def consolidate(self) -> None:
-        """Makes a run's model, and the forward model's, if it is not of the newest checkpoint."""
+        """Consolidates the run and the forward model, if their models are not from the newest checkpoint."""
         if self.is_run:
             model_folder(self.path)
         if self.forward_model is not None:
             model_folder(self.forward_model)
 
     def subject(self) -> tuple[Subject, EvaluateConfig]:
-        """What `evaluate` takes; a run is consolidated."""
+        """The arguments of `evaluate`; a run must be consolidated."""
         if self.is_run:
             config = toml.load(RunConfig, self.path / "config.toml", [f"evaluate.{o}" for o in self.overrides])
             return self._only(run_subject(config, self.path / "model", self.data, self.results)), config.evaluate
         if self.data is None:
-            raise UserError("a model's folder does not say which data to use", str(self.path), "add --data FOLDER")
+            raise UserError("a model folder does not say which data to use", str(self.path), "add --data FOLDER")
         settings: dict[str, object] = {}
         for override in self.overrides:
             toml.apply_override(settings, override)
@@ -81,13 +81,13 @@ class Request:
         return self._only(Subject(self.path, opened, tasks, self.results, 512, about)), evaluation
 
     def subjects(self) -> tuple[dict[str, Subject], EvaluateConfig]:
-        """What `evaluate` takes: under "" as given, and of each spelling."""
+        """The same for each spelling; "": the inputs as given."""
         given, config = self.subject()
         spelled = {spelling: respelled(given, config, spelling, self.probe_seed) for spelling in self.spellings}
         return {"": given} | spelled, config
 
     def absolute(self) -> Request:
-        """The same for a process that runs elsewhere."""
+        """The same with absolute paths, for a process that runs elsewhere."""
         data = self.data if self.data is None or is_url(self.data) else str(Path(self.data).resolve())
         forward = self.forward_model and self.forward_model.resolve()
         out = self.out and self.out.resolve()
@@ -99,11 +99,11 @@ class Request:
 
 
 def evaluate_here(request: Request) -> Path:
-    """Evaluates a run folder (consolidated first if it is not yet) or a model folder; the path of results.json, beside
-    which a probe has its probe.md."""
+    """Evaluates a run folder (consolidated first if needed) or a model folder; returns the path of results.json. A probe
+    writes probe.md beside it."""
     _checked(request).consolidate()
     subjects, config = request.subjects()
-    _keep(subjects, config)
+    _refuse_to_discard(subjects, config)
     results = evaluate(subjects[""], config)
     if request.spellings:
         probe(subjects[""], config, request.spellings, seed=request.probe_seed, progress=Progress())
@@ -119,11 +119,11 @@ def evaluate_in_tasks(
     stay: bool = False,
     options: OneShot | None = None,
 ) -> Path | None:
-    """Evaluates by so many tasks; the path of results.json, or None where tasks on Slurm are queued that stay does not
-    ask to be waited for. options: of this submission.
+    """Evaluates in so many tasks; returns the path of results.json, or None if the tasks are queued on Slurm and stay
+    does not say to wait for them. options: for this submission.
 
-    A task has one process, and one GPU if the profile has any. What an earlier command has predicted is not predicted
-    again. UserError, with the tasks and the first one's reason, if any fail.
+    A task has one process, and one GPU if the profile has any. Predictions of an earlier command are reused. If tasks
+    fail, the UserError names them and the first one's reason.
     """
     request = _checked(request).absolute()
     folder = request.results / "jobs"
@@ -134,33 +134,33 @@ def evaluate_in_tasks(
     if profile.executor == "local":
         run_here(steps, profile, folder, progress.say)
     else:
-        handed = submit_steps(steps, profile, folder, request.path.name, _mounts(request), options)
-        for one in handed:
-            progress.say(f"{one.step.name}: {len(one.jobs)} tasks, from job {one.jobs[0].job_id} on; logs in {folder}")
+        submitted = submit_steps(steps, profile, folder, request.path.name, _mounts(request), options)
+        for s in submitted:
+            progress.say(f"{s.step.name}: {len(s.jobs)} tasks, from job {s.jobs[0].job_id} on; logs in {folder}")
         if not stay:
             return None
-        wait(handed, progress.say)
+        wait(submitted, progress.say)
     return request.results / "results.json"
 
 
 def prepare(request: Request) -> None:
-    """A task: consolidates, and begins the folders of predictions."""
+    """A task: consolidates, and creates the prediction folders."""
     request.consolidate()
     subjects, config = request.subjects()
-    _keep(subjects, config)
+    _refuse_to_discard(subjects, config)
     for subject in subjects.values():
         check(subject, config)
         begin(subject, config)
 
 
 def predict(request: Request, spelling: str, number: int, of: int) -> None:
-    """A task: one of several parts, as given ("") or of a spelling."""
+    """A task: predicts one of several parts, as given ("") or for a spelling."""
     subjects, config = request.subjects()
     predict_part(subjects[spelling], config, number, of, Progress())
 
 
 def score(request: Request) -> None:
-    """A task: puts the parts together, and compares the spellings."""
+    """A task: scores the parts together, and compares the spellings."""
     subjects, config = request.subjects()
     for subject in subjects.values():
         score_parts(subject, config)
@@ -175,22 +175,22 @@ def _checked(request: Request) -> Request:
     if not request.is_run:
         model_folder(request.path)
         if request.data is None:
-            request.subject()  # which refuses it
+            request.subject()  # raises
     return request
 
 
-def _keep(subjects: dict[str, Subject], config: EvaluateConfig) -> None:
-    """Refuses what would remove predictions, before any is."""
+def _refuse_to_discard(subjects: dict[str, Subject], config: EvaluateConfig) -> None:
+    """UserError if predictions would be removed, before any are."""
     for subject in subjects.values():
         refuse_to_discard(subject, config)
 
 
 def _steps(request: Request, tasks: int) -> list[Step]:
-    """What is left to do: of a model that is consolidated already, only the parts that are missing."""
+    """The steps left to do; if the model is already consolidated, only the missing parts."""
     every = [(spelling, number) for spelling in ("", *request.spellings) for number in range(tasks)]
     if not request.is_run or is_newest(request.path / "model", request.path):
         subjects, config = request.subjects()
-        _keep(subjects, config)
+        _refuse_to_discard(subjects, config)
         missing = {spelling: parts_left(subject, config, tasks) for spelling, subject in subjects.items()}
         every = [(spelling, number) for spelling, number in every if number in missing[spelling]]
     steps = [
@@ -202,7 +202,7 @@ def _steps(request: Request, tasks: int) -> list[Step]:
 
 
 def _mounts(request: Request) -> list[Path]:
-    """Folders that a container has to show."""
+    """Folders that a container must mount."""
     found = [request.path, request.results, *([request.forward_model] if request.forward_model else [])]
     if request.is_run:
         found += folders_of(absolute(toml.load(RunConfig, request.path / "config.toml")))

@@ -1,4 +1,4 @@
-"""Many runs at once: on Slurm an array for each shape of job, here some at a time. What is done is left alone."""
+"""Submits many runs: on Slurm one array for each shape of job, here a few at a time. Skips runs that are done."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Say = Callable[[RunStatus], None]
 
 @dataclass(frozen=True)
 class SweepRun:
-    """A run and where it runs. evaluation: where a job of its own evaluates it; None: its own job does."""
+    """A run and its profile. evaluation: the profile of a separate evaluation job; None: the run's own job evaluates."""
 
     config: RunConfig
     profile: ClusterProfile
@@ -40,14 +40,14 @@ class SweepRun:
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """Consolidates and evaluates a run that is trained; on all its processes. What submitit pickles."""
+    """Consolidates and evaluates a trained run on all processes of the job. What submitit pickles."""
 
     run_dir: str
     env: tuple[tuple[str, str], ...] = ()
     scratch: str | None = None
 
     def __call__(self) -> None:
-        """Runs it in this process, one of a job's."""
+        """Runs it in this process of the job."""
         from bigchem.launch import early_exit
         from bigchem.launch.job import consolidate_and_evaluate, log_to
         from bigchem.launch.rendezvous.environment import rendezvous
@@ -68,8 +68,8 @@ class EvaluationJob:
             return
 
         def record(error: BaseException) -> None:
-            told = f"not evaluated: {early_exit.reason_of(error)}"
-            move(run_dir, Writer.EVALUATION, State.TRAINED, end=before.get("end"), reason=told)
+            reason = f"not evaluated: {early_exit.reason_of(error)}"
+            move(run_dir, Writer.EVALUATION, State.TRAINED, end=before.get("end"), reason=reason)
             notify.send(run_dir, notify.RANK_WAIT_S)
 
         with early_exit.exit_together(record):
@@ -80,14 +80,14 @@ class EvaluationJob:
             notify.send(run_dir)
 
     def checkpoint(self) -> object:
-        """submitit's hook for preemption and the time limit: predictions go on where they were."""
+        """submitit's hook for preemption and the time limit: predictions resume where they stopped."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self)
 
 
 def dry_run_text(runs: Sequence[SweepRun]) -> str:
-    """What submitting would do, whatever of it is done already. Writes nothing."""
+    """What submitting would do if nothing were done yet. Writes nothing."""
     lines = []
     for alike in _shapes(runs):
         profile = alike[0].profile
@@ -106,11 +106,11 @@ def dry_run_text(runs: Sequence[SweepRun]) -> str:
 
 
 def submit_sweep(runs: Sequence[SweepRun], name: str, say: Say, options: OneShot | None = None) -> None:
-    """Submits every run that is neither done nor on its way, and tells the status of each. options: of this submission.
+    """Submits every run that is neither done nor active, and reports the status of each. options: for this submission.
 
-    On Slurm returns when all are queued: as one array for all runs that need the same resources, and one of
-    evaluations that begin each when its run is trained. Elsewhere waits for all; a run that fails does not keep the
-    others from running, and the UserError at the end names those that did.
+    On Slurm, returns once all are queued: one array for all runs that need the same resources, and one array of
+    evaluations, each of which starts when its run is trained. Elsewhere, waits for all; a run that fails does not stop
+    the others, and the UserError at the end names the failed ones.
     """
     if any(run.profile.executor == "slurm" for run in runs):
         _submit_arrays([_for_slurm(run) for run in runs], name, say, options or OneShot())
@@ -119,13 +119,13 @@ def submit_sweep(runs: Sequence[SweepRun], name: str, say: Say, options: OneShot
 
 
 def wait_for_all(run_dirs: Sequence[Path], say: Say) -> None:
-    """Waits until no run has a job, telling of what changes from now on. UserError if any is not done."""
-    told = {row.run: (row.state, row.step) for row in statuses(run_dirs)}
+    """Waits until no run has a job, reporting changes from now on. UserError if any is not done."""
+    reported = {row.run: (row.state, row.step) for row in statuses(run_dirs)}
     while True:
         rows = statuses(run_dirs)
         for row in rows:
-            if told.get(row.run) != (row.state, row.step):
-                told[row.run] = (row.state, row.step)
+            if reported.get(row.run) != (row.state, row.step):
+                reported[row.run] = (row.state, row.step)
                 say(row)
         if all(row.active is False or row.state == UNREADABLE for row in rows):
             break
@@ -145,10 +145,10 @@ def _submit_arrays(runs: Sequence[SweepRun], name: str, say: Say, options: OneSh
     for run in todo:
         for ranks in run.profile.world_sizes:  # all of them, before the first is submitted
             preflight(run.config, ranks)
-    with ExitStack() as held:
-        for folder in sorted({run.config.run_dir for run in todo}):  # one order for everybody: none waits for ever
-            held.enter_context(owner.start_lock(folder, "submits"))
-        left = _left(todo)  # again, now that nobody else submits them
+    with ExitStack() as locks:
+        for folder in sorted({run.config.run_dir for run in todo}):  # always in this order: no deadlock
+            locks.enter_context(owner.start_lock(folder, "submits"))
+        left = _left(todo)  # again, now that no other process can submit them
         for group in _shapes([run for run, what in left if what == "training"]):
             _submit_array(group, name, options)
         if alike := [run for run, what in left if what == "evaluation"]:
@@ -160,7 +160,7 @@ def _submit_arrays(runs: Sequence[SweepRun], name: str, say: Say, options: OneSh
 
 
 def _left(runs: Sequence[SweepRun]) -> list[tuple[SweepRun, str]]:
-    """Each run with what is left of it: training (and what follows), evaluation, nothing."""
+    """Each run with what is left to do: training (and what follows), evaluation, nothing."""
     return [
         (run, _left_of(run, status))
         for run, status in zip(runs, statuses([run.config.run_dir for run in runs]), strict=True)
@@ -177,7 +177,7 @@ def _left_of(run: SweepRun, status: RunStatus) -> str:
 
 
 def _shapes(runs: Sequence[SweepRun]) -> list[list[SweepRun]]:
-    """Runs of equal resources together, in the order in which they come first."""
+    """Groups runs by equal resources, in the order of first appearance."""
 
     def shape(run: SweepRun) -> str:
         return toml.dump(run.profile)
@@ -187,12 +187,12 @@ def _shapes(runs: Sequence[SweepRun]) -> list[list[SweepRun]]:
 
 
 def _folder(run: SweepRun) -> Path:
-    """Where submitit keeps an array's pickles and output: beside the run folders."""
+    """submitit's folder for an array's pickles and output, beside the run folders."""
     return Path(run.config.runs) / "submitit"
 
 
 def _submit_array(runs: Sequence[SweepRun], name: str, options: OneShot) -> None:
-    """One array that trains the runs, and one that evaluates each when it is trained, if they have such."""
+    """Submits one array that trains the runs and, if they are evaluated separately, one that evaluates them."""
     profile, folder = runs[0].profile, _folder(runs[0])
     code = snapshot(folder.parent / "code")
     for run in runs:
@@ -202,22 +202,22 @@ def _submit_array(runs: Sequence[SweepRun], name: str, options: OneShot) -> None
     jobs = submit_array(executor, [job_of(run.config, profile) for run in runs], profile.max_concurrent)
     known = {"world_size": profile.world_size, "code": code.name, "output": str(folder)}
     owners = [owner.submitted("slurm", str(job.job_id), **known) for job in jobs]
-    for run, one in zip(runs, owners, strict=True):
-        owner.record(run.config.run_dir, one)
+    for run, run_owner in zip(runs, owners, strict=True):
+        owner.record(run.config.run_dir, run_owner)
     if runs[0].evaluation is None:
         return
     evaluations = _submit_evaluations(runs, name, jobs, options.begun())
-    for run, one, evaluation in zip(runs, owners, evaluations, strict=True):
-        owner.record(run.config.run_dir, replace(one, evaluation=evaluation))
+    for run, run_owner, evaluation in zip(runs, owners, evaluations, strict=True):
+        owner.record(run.config.run_dir, replace(run_owner, evaluation=evaluation))
 
 
 def _submit_evaluations(
     runs: Sequence[SweepRun], name: str, after: Sequence[object] | None, options: OneShot
 ) -> list[str]:
-    """Slurm's ids of the jobs that evaluate the runs. after: the jobs that train them, one for one."""
+    """Submits jobs that evaluate the runs; returns Slurm's ids. after: the jobs that train them, in the same order."""
     profile, folder = runs[0].evaluation, _folder(runs[0])
     if profile is None:
-        raise ValueError("runs without evaluations of their own")
+        raise ValueError("the runs have no separate evaluation")
     code = snapshot(folder.parent / "code")
     executor = task_executor(profile, folder, f"{name}-evaluate", code, _mounts(runs), options)
     calls = [EvaluationJob(str(run.config.run_dir), tuple(profile.env.items()), profile.scratch) for run in runs]
@@ -250,4 +250,4 @@ def _raise_failed(failed: Sequence[tuple[str, str | None]], of: int, where: str)
     if failed:
         names = ", ".join(name for name, _ in failed)
         what = f"{len(failed)} of {of} runs failed: {names}; the first: {failed[0][1] or 'no reason was recorded'}"
-        raise UserError(what, where or None, "the same command does again what is missing, and nothing else")
+        raise UserError(what, where or None, "the same command again does only what is missing")

@@ -1,4 +1,4 @@
-"""`bigchem plan CONFIG --tune CLUSTER`: the best rows of a plan as short runs on the cluster, and the fastest."""
+"""`bigchem plan CONFIG --tune CLUSTER`: tries the best rows of a plan in short runs on the cluster."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from bigchem.plan.table import rounded, speed
 STEPS = 20
 """Optimizer steps of each run."""
 WARM = 5
-"""First steps that are not counted: they compile kernels, and fill caches."""
+"""First steps, not counted: they compile kernels and fill caches."""
 TRIED = 4
-"""Rows of the plan that are tried."""
+"""Number of the plan's rows to try."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A row of the plan and the short run of it. tokens_per_s: measured, real tokens of all processes; None where the
-    run did not get to its end. reason: why not."""
+    """A row of the plan and its short run. tokens_per_s: measured, real tokens of all processes; None if the run did not
+    finish. reason: why not."""
 
     choice: Choice
     config: RunConfig
@@ -48,11 +48,11 @@ class Trial:
 
 
 def best_rows(found: Sequence[Choice], count: int = TRIED) -> list[Choice]:
-    """The rows to try: those that fit, the fastest by the plan first. Of rows whose printed speeds are equal, the
-    simplest. UserError where none fits."""
+    """The rows to try: those that fit, the fastest by the plan first; among equal printed speeds, the simplest first.
+    UserError if none fits."""
     fitting = [choice for choice in found if choice.verdict == "ok"]
     if not fitting:
-        raise UserError("nothing in the plan fits, so there is nothing to try", "--tune", "look at the plan without it")
+        raise UserError("nothing in the plan fits, so there is nothing to try", "--tune", "see the plan without it")
 
     def order(choice: Choice) -> tuple[float, tuple[bool, bool, int, int]]:
         return -rounded(choice.time.tokens_per_s), choice.simplicity
@@ -61,8 +61,8 @@ def best_rows(found: Sequence[Choice], count: int = TRIED) -> list[Choice]:
 
 
 def short_run(choice: Choice, planned: Planned) -> RunConfig:
-    """The run of a row: the planned one, shorter, in a folder of the tuning's own, with the row's DeepSpeed file, which
-    it writes. It is not evaluated."""
+    """A row's run: the planned one, shorter, without evaluation, in a separate folder, with the row's DeepSpeed file,
+    which this writes."""
     config = planned.config
     folder = folder_of(config)
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,19 +92,19 @@ def short_run(choice: Choice, planned: Planned) -> RunConfig:
 
 
 def folder_of(config: RunConfig) -> Path:
-    """Where a run's tuning is: beside its own folder."""
+    """The folder of a run's tuning, beside the run's."""
     return Path(config.runs) / f"{config.name}-tune"
 
 
 def tune(planned: Planned, rows: Sequence[Choice], profile: ClusterProfile, say: Say) -> list[Trial]:
-    """Submits a short run of each row, waits for all of them, and measures; the fastest first. What was measured before
-    is not run again. UserError where none got through."""
+    """Submits a short run of each row, waits for all, and returns their speeds, the fastest first. Rows measured before
+    are not run again. UserError if none finished."""
     if len(profile.world_sizes) > 1:
-        what = "a job's number of nodes is a range, so that speeds would not compare"
+        what = "the number of nodes is a range, so speeds would not be comparable"
         raise UserError(what, "nodes_max", "--tune needs a profile with a fixed number of nodes")
     open_data(planned.config.data)  # before any folder is made
     configs = [short_run(choice, planned) for choice in rows]
-    for config in configs:  # a mistake of all of them, before what single runs may fail of
+    for config in configs:  # errors that concern all of them, before single runs may fail
         refuse_changed_run(absolute(config))
         preflight(absolute(config), profile.world_size)
     runs = [SweepRun(config, profile) for config in configs]
@@ -113,20 +113,19 @@ def tune(planned: Planned, rows: Sequence[Choice], profile: ClusterProfile, say:
     try:
         submit_sweep(runs, f"{planned.config.name}-tune", say)
         wait_for_all(folders, say)
-    except UserError as error:  # of runs that failed, and one may well run out of memory; the others count
+    except UserError as error:  # some runs failed: one may run out of memory, the others still count
         failed = error
     tried = [
         Trial(choice, config, measured(config.run_dir) if row.state in ("trained", "finished") else None, row.reason)
         for choice, config, row in zip(rows, configs, statuses(folders), strict=True)
     ]
-    if failed is not None and all(one.tokens_per_s is None for one in tried):
+    if failed is not None and all(trial.tokens_per_s is None for trial in tried):
         raise failed
-    return sorted(tried, key=lambda one: -(one.tokens_per_s or 0.0))
+    return sorted(tried, key=lambda trial: -(trial.tokens_per_s or 0.0))
 
 
 def measured(run_dir: Path) -> float | None:
-    """Median of the real tokens per second, of all processes, after the first steps; None for a run that has not
-    finished them."""
+    """Median real tokens per second of all processes after the first steps; None for a run that has not finished."""
     rows = jsonl.read(run_dir / "metrics.jsonl", {"step": int}).rows
     speeds = [s for row in rows if row["step"] > WARM and (s := json_file.number(row.get("tokens_per_s"))) is not None]
     return median(speeds) if len(speeds) >= STEPS - WARM else None
@@ -137,15 +136,15 @@ def table(tried: Sequence[Trial], world_size: int) -> Table:
     made = Table("", "ds_config", "micro_tokens", "checkpointing", "tokens/s/GPU", "planned", "", box=None)
     for column in (2, 4, 5):
         made.columns[column].justify = "right"
-    for number, one in enumerate(tried):
+    for number, trial in enumerate(tried):
         made.add_row(
             ">" if number == 0 else "",
-            markup(one.choice.ds_config),
-            f"{one.choice.micro_tokens:,}",
-            "yes" if one.choice.setup.checkpoint_activations else "no",
-            "" if one.tokens_per_s is None else f"{one.tokens_per_s / world_size:,.0f}",
-            speed(one.choice.time.tokens_per_s / world_size),
-            "" if one.tokens_per_s is not None else markup(f"failed: {one.reason or 'no reason was recorded'}"),
+            markup(trial.choice.ds_config),
+            f"{trial.choice.micro_tokens:,}",
+            "yes" if trial.choice.setup.checkpoint_activations else "no",
+            "" if trial.tokens_per_s is None else f"{trial.tokens_per_s / world_size:,.0f}",
+            speed(trial.choice.time.tokens_per_s / world_size),
+            "" if trial.tokens_per_s is not None else markup(f"failed: {trial.reason or 'no reason was recorded'}"),
         )
     return made
 
@@ -154,23 +153,23 @@ def rows_of(tried: Sequence[Trial], world_size: int) -> list[dict[str, Any]]:
     """The same as plain data."""
     return [
         {
-            "ds_config": one.choice.ds_config,
-            "micro_tokens": one.choice.micro_tokens,
-            "checkpoint_activations": one.choice.setup.checkpoint_activations,
-            "tokens_per_s_per_gpu": None if one.tokens_per_s is None else one.tokens_per_s / world_size,
-            "planned_tokens_per_s_per_gpu": one.choice.time.tokens_per_s / world_size,
-            "run": str(one.config.run_dir),
-            "reason": one.reason if one.tokens_per_s is None else None,
+            "ds_config": trial.choice.ds_config,
+            "micro_tokens": trial.choice.micro_tokens,
+            "checkpoint_activations": trial.choice.setup.checkpoint_activations,
+            "tokens_per_s_per_gpu": None if trial.tokens_per_s is None else trial.tokens_per_s / world_size,
+            "planned_tokens_per_s_per_gpu": trial.choice.time.tokens_per_s / world_size,
+            "run": str(trial.config.run_dir),
+            "reason": trial.reason if trial.tokens_per_s is None else None,
         }
-        for one in tried
+        for trial in tried
     ]
 
 
 def show(
     planned: Planned, found: Sequence[Choice], profile: ClusterProfile, write: Path | None, *, as_json: bool
 ) -> None:
-    """Tries the best of the rows that were found, prints what they showed, and writes the fastest one's DeepSpeed
-    configuration, where the user says or beside the short runs."""
+    """Tries the plan's best rows, prints their speeds, and writes the fastest one's DeepSpeed configuration to `write`,
+    or beside the short runs."""
     tried = tune(planned, best_rows(found), profile, _say)
     path = write or folder_of(planned.config) / "best.json"
     written = from_config.write(tried[0].choice, planned, path)
@@ -182,16 +181,16 @@ def show(
         f"{profile.nodes} x {profile.tasks_per_node} {'GPUs' if profile.gpus_per_node else 'processes on the CPU'}"
     )
     print(f"tokens/s/GPU: the median of steps {WARM + 1} to {STEPS}, on {processes}; planned: an estimate")
-    print(f"{written}\nthe short runs are in {folder_of(planned.config)}: remove it when you like")
+    print(f"{written}\nthe short runs are in {folder_of(planned.config)}: remove it when you are done")
 
 
 def _say(row: RunStatus) -> None:
-    """On stderr: stdout is the result's."""
+    """On stderr: stdout has the result."""
     reason = f"  {row.reason}" if row.reason else ""
     print(f"{row.run}  {row.state}  {row.step}/{row.steps}{reason}", file=sys.stderr, flush=True)
 
 
 def _name(choice: Choice) -> str:
-    """Of a row's run and DeepSpeed file."""
+    """The name of a row's run and DeepSpeed file."""
     name = re.sub(r"[^A-Za-z0-9._-]", "-", Path(choice.ds_config).stem).lstrip("._-") or "own"
     return f"{name}-{choice.micro_tokens}{'-checkpointed' if choice.setup.checkpoint_activations else ''}"

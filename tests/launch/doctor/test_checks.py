@@ -52,19 +52,19 @@ def check(name: str, found: list[Rank], shared: Shared = SHARED) -> Check:
 def test_healthy_nodes_pass_every_check_with_figures() -> None:
     checks = judge(ranks(), SHARED)
     assert {c.verdict for c in checks} == {"ok"}
-    told = {c.name: c.found for c in checks}
-    assert told["hosts"] == "gpu01: ranks 0-3; gpu02: ranks 4-7"
-    assert told["gemm"] == "604 TFLOP/s a rank, slowest 600 TFLOP/s (rank 0)"
-    assert told["all-reduce"] == "1.05 MB: 60 GB/s, 537 MB: 380 GB/s (bus)"
-    assert told["gpus"] == "NVIDIA H100: no memory errors, not slowed, 41 C"
-    assert told["cores"] == "12 a rank, threads 12; none shared"
+    shown = {c.name: c.found for c in checks}
+    assert shown["hosts"] == "gpu01: ranks 0-3; gpu02: ranks 4-7"
+    assert shown["gemm"] == "604 TFLOP/s per rank, slowest 600 TFLOP/s (rank 0)"
+    assert shown["all-reduce"] == "1.05 MB: 60 GB/s, 537 MB: 380 GB/s (bus)"
+    assert shown["gpus"] == "NVIDIA H100: no memory errors, not slowed, 41 C"
+    assert shown["cores"] == "12 per rank, threads 12; none shared"
 
 
 EVERY = range(8)
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "verdict", "told"),
+    ("name", "changes", "verdict", "shown"),
     [
         ("hosts", {"host": {7: "gpu03"}}, "warn", "gpu02: ranks 4-6; gpu03: rank 7"),
         ("versions", {"versions": {5: {**VERSIONS, "code": "ffff"}}}, "fail", "code differs: 1234abcd: ranks 0-4, 6-7"),
@@ -83,31 +83,31 @@ EVERY = range(8)
         ("ulimit -l", {"locked": dict.fromkeys(EVERY, 65536), "infiniband": dict.fromkeys(EVERY, ())}, "ok", "no Inf"),
         ("gpus", {"gpu": {3: Gpu(2, (), 40)}}, "fail", "uncorrected memory errors: rank 3 on gpu01"),
         ("gpus", {"gpu": {3: Gpu(0, ("too hot",), 91)}}, "warn", "rank 3 on gpu01 slowed: too hot; 91 C"),
-        ("gpus", {"gpu": dict.fromkeys(EVERY)}, "warn", "nvidia-smi says nothing"),
+        ("gpus", {"gpu": dict.fromkeys(EVERY)}, "warn", "nvidia-smi does not answer"),
         ("nccl", {"nccl": {7: {}}}, "warn", "NCCL_DEBUG=WARN; other values on rank 7"),
         ("nccl", {"nccl": {r: {"NCCL_SOCKET_IFNAME": "eno"} for r in EVERY}}, "fail", "gpu01 has lo, eth0, ib0"),
         ("nccl", {"nccl": {r: {"NCCL_IB_DISABLE": "1"} for r in EVERY}}, "warn", "NCCL_IB_DISABLE=1"),
     ],
 )
 def test_what_is_wrong_is_told_with_rank_host_and_figure(
-    name: str, changes: dict[str, dict[int, Any]], verdict: str, told: str
+    name: str, changes: dict[str, dict[int, Any]], verdict: str, shown: str
 ) -> None:
     found = check(name, ranks(**changes))
-    assert (found.verdict, told in found.found) == (verdict, True), found
+    assert (found.verdict, shown in found.found) == (verdict, True), found
     assert verdict == "ok" or found.next
 
 
 @pytest.mark.parametrize(
-    ("shared", "verdict", "told"),
+    ("shared", "verdict", "shown"),
     [
         (replace(SHARED, bus={1 << 29: 2.5e9}), "warn", "537 MB: 2.5 GB/s"),
         (replace(SHARED, wrong=True), "fail", "the sum over ranks is wrong"),
         (replace(SHARED, bus={}), "ok", "one rank"),
     ],
 )
-def test_the_network_is_judged_by_what_it_gives(shared: Shared, verdict: str, told: str) -> None:
+def test_the_network_is_judged_by_what_it_gives(shared: Shared, verdict: str, shown: str) -> None:
     found = check("all-reduce", ranks(), shared)
-    assert (found.verdict, told in found.found) == (verdict, True)
+    assert (found.verdict, shown in found.found) == (verdict, True)
 
 
 def test_on_cpus_speeds_are_told_and_only_half_the_speed_is_an_outlier() -> None:

@@ -92,7 +92,7 @@ def test_a_node_is_worn_out_by_two_attempts_whatever_else_failed_in_them(failure
 def test_an_exclusion_says_whom_and_why_not() -> None:
     assert nodes.exclusion(["node2"], [], ["node1", "node2"], 1).note == "node2 failed 2 attempts: it is excluded"
     assert nodes.exclusion(["node2"], [], ["node1", "node2"], 2).note == (
-        "node2 failed 2 attempts: not excluded, as the job needs 2, and 1 would be left"
+        "node2 failed 2 attempts: not excluded, as the job needs 2 and only 1 would be left"
     )
 
 

@@ -57,7 +57,7 @@ def test_every_option_is_classified_once() -> None:
         ("n", "that is nodes and tasks_per_node of the profile"),
         ("ntasks", "that is nodes and tasks_per_node of the profile"),
         ("gpus_per_task", "that is gpus_per_node of the profile"),
-        ("parsable", "reads the job's id from what sbatch prints"),
+        ("parsable", "reads the job's id from sbatch's output"),
         ("wait", "`bigchem submit --wait` waits"),
         ("test-only", "--dry-run shows the script"),
         ("export", r"use \[env\] and setup"),

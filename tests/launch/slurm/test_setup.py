@@ -33,5 +33,5 @@ def test_commands_inside_of_what_a_line_sources_may_fail() -> None:
 
 def test_a_line_that_is_no_whole_command_is_refused_before_it_is_submitted() -> None:
     check(["module load cuda", "# remark", "if true; then\n  true\nfi"])
-    with pytest.raises(UserError, match=r"(?s)setup: 'if true; then' is no whole command.*into one string"):
+    with pytest.raises(UserError, match=r"(?s)setup: 'if true; then' is not a complete command.*into one string"):
         check(["if true; then", "  true", "fi"])
