@@ -142,7 +142,7 @@ def fewest_nodes(run_dir: Path) -> int | None:
 
 
 def stop(run_dir: Path) -> None:
-    """Cancels the watcher of a run that is over or submitted again. One that cannot be reached ends at its next check."""
+    """Cancels the watcher of a run that is over or resubmitted. One that cannot be reached ends at its next check."""
     watcher = read(run_dir)
     if watcher is None:
         return
@@ -180,7 +180,7 @@ def _job_facts(job: str) -> dict[str, str] | None:
 
 def _widen(run_dir: Path, profile: ClusterProfile, me: Watcher, job: Mapping[str, str]) -> None:
     _ask("scontrol", "update", f"JobId={me.job}", *widened(profile, job))
-    had, waited = job.get("NumNodes", "its"), f"{profile.elastic_after_min} min ({job.get('Reason', 'no reason given')})"
+    had, waited = job.get("NumNodes", "its"), f"{profile.elastic_after_min} min ({job.get('Reason', 'no reason')})"
     action = f"it continues with {profile.nodes} to {profile.max_nodes}, as many as are free"
     report(run_dir, "nodes", action, f"waited for {had} nodes for {waited}")
 

@@ -83,7 +83,7 @@ class Bed:
         return done.stdout
 
     def start(self, *, tied: bool = False) -> None:
-        """Starts it without earlier state, and waits until all nodes are idle. tied: it ends with the calling process."""
+        """Starts it without old state, and waits until all nodes are idle. tied: it ends with the calling process."""
         if self._running("slurmctld"):
             raise UserError("the testbed is already running", str(self.folder), "python -m slurm.testbed stop")
         if len(str(self.folder) + SOCKET) > 107:

@@ -167,8 +167,8 @@ def refuse_active(folder: Path, what: str) -> None:
 
 
 def run_here(steps: Sequence[Step], profile: ClusterProfile, folder: Path, say: Callable[[str], None]) -> None:
-    """Runs steps in processes of this machine, at most max_concurrent at a time. UserError if tasks of a step fail, once
-    the step's other tasks have ended."""
+    """Runs steps in processes of this machine, at most max_concurrent at a time. UserError if tasks of a step fail,
+    once the step's other tasks have ended."""
     code = snapshot(folder / "code")
     for step in steps:
         waiting, running, done = _calls(step, profile), list[Any](), list[Any]()

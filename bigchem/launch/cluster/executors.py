@@ -36,8 +36,8 @@ def make_executor(
 ) -> Any:
     """submitit's executor for a profile.
 
-    folder: submitit's, for pickles and logs. code: the snapshot that the job runs (see snapshot.py); None: the installed
-    package. mounts: folders to mount in a container at their own paths. options: for this submission.
+    folder: submitit's, for pickles and logs. code: the snapshot that the job runs (see snapshot.py); None: the
+    installed package. mounts: folders to mount in a container at their own paths. options: for this submission.
     """
     import submitit
 
@@ -59,7 +59,8 @@ def make_executor(
         what = (
             "--after is for Slurm" if options.after else f"sbatch.{next(iter(options.sbatch))} is for Slurm only"
         )
-        raise UserError(f"{what}, but the executor is local", name, "`bigchem submit FIRST --wait && bigchem submit NEXT`")
+        hint = "`bigchem submit FIRST --wait && bigchem submit NEXT`"
+        raise UserError(f"{what}, but the executor is local", name, hint)
     python = shlex.join([*_with_code(code), sys.executable])
     executor = submitit.LocalExecutor(folder=folder, max_num_timeout=profile.max_requeues, python=python)
     executor.update_parameters(

@@ -204,13 +204,13 @@ def load_profile(
 
 
 def recorded(profile: ClusterProfile) -> str:
-    """The profile as TOML for a run folder, secrets masked; `load_profile` reads those of [env] from the environment."""
+    """The profile as TOML for a run folder, secrets masked; `load_profile` takes those of [env] from the environment."""
     return tomli_w.dumps(mask_values(profile.model_dump(mode="json", exclude_none=True)))
 
 
 def _fill_in(table: dict[str, Any], where: str) -> None:
-    """Replaces variables that `recorded` has masked by the environment's. UserError if one is missing, and for any other
-    masked field: "***" would be taken for its value."""
+    """Replaces variables that `recorded` has masked by the environment's. UserError if one is missing, and for any
+    other masked field: "***" would be taken for its value."""
     for field, value in toml.flat(table).items():
         if MASK not in json.dumps(value, default=str):
             continue

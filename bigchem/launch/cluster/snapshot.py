@@ -18,8 +18,8 @@ _NAME = re.compile("[0-9a-f]{12}")
 
 
 def snapshot(folder: Path) -> Path:
-    """Copies the package, unless the same copy exists; returns the folder to put on Python's path. An existing copy that
-    does not match its name is set aside and not run.
+    """Copies the package, unless the same copy exists; returns the folder to put on Python's path. An existing copy
+    that does not match its name is set aside and not run.
 
     folder: of the snapshots, RUN/code. Works from a checkout and from an installed wheel.
     """

@@ -38,8 +38,8 @@ Report = dict[str, Any]
 
 
 def here(folder: Path, record: Callable[[BaseException], object] = lambda error: None) -> tuple[Report, bool]:
-    """Examines this process's job, under torchrun, srun or submitit. Returns the report, on every rank, and whether this
-    is rank 0. folder: one that all nodes should share. record: see early_exit.exit_together."""
+    """Examines this process's job, under torchrun, srun or submitit. Returns the report, on every rank, and whether
+    this is rank 0. folder: one that all nodes should share. record: see early_exit.exit_together."""
     from bigchem.launch import early_exit
     from bigchem.launch.doctor.measure import examine_job
     from bigchem.launch.rendezvous.process_group import finish, start

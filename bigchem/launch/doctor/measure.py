@@ -51,8 +51,8 @@ SHORT = Effort((512, 4096), 0.05, ((1 << 20,), (1 << 26,)), 30.0, smi=False)
 def examine_job(
     place: Rendezvous, device: torch.device, folder: Path, effort: Effort = FULL
 ) -> tuple[list[Check], list[Rank]]:
-    """Measures and judges. Every rank calls it with the process group up, and gets the same result. folder: one that all
-    ranks must see."""
+    """Measures and judges. Every rank calls it with the process group up, and gets the same result. folder: one that
+    all ranks must see."""
     on_gpu = device.type == "cuda"
     bus, wrong = _all_reduce(effort.sizes[on_gpu], device)
     seen = _seen(folder, effort.folder_s)

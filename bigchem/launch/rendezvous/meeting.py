@@ -94,7 +94,7 @@ def _join(place: Rendezvous, within_s: float, key: str) -> Roster:
 
 
 def _greet(place: Rendezvous, seal: Signer, nonce: bytes, connection: socket.socket) -> bytes | None:
-    """Proves to a listener that this is a rank of the run. Returns its challenge if it proves to be rank 0, else None."""
+    """Proves to a listener that this is a rank of the run; returns its challenge if it proves to be rank 0, or None."""
     until = time.monotonic() + GREETING_S
     challenge = _line(connection, CHALLENGE_BYTES, until)
     card = json.dumps(asdict(card_of(place))).encode()
@@ -104,8 +104,8 @@ def _greet(place: Rendezvous, seal: Signer, nonce: bytes, connection: socket.soc
 
 
 def _line(connection: socket.socket, longest: int, until: float) -> bytes:
-    """Reads a line, without its end, of at most `longest` bytes. TimeoutError at `until` of the monotonic clock, however
-    slowly the bytes arrive."""
+    """Reads a line, without its end, of at most `longest` bytes. TimeoutError at `until` of the monotonic clock,
+    however slowly the bytes arrive."""
     received = bytearray()
     while len(received) < longest and not received.endswith(b"\n"):
         left = until - time.monotonic()

@@ -62,7 +62,8 @@ def start(
     if not on_gpu:
         leave_out_shared_memory_op()
     notices = dist.PrefixStore(f"peers {place.key}", store)  # type: ignore[attr-defined]
-    peers.join(notices, place.rank, place.world_size, cards[place.rank].host, serves=roster is not None and place.rank == 0)
+    serves = roster is not None and place.rank == 0
+    peers.join(notices, place.rank, place.world_size, cards[place.rank].host, serves=serves)
     # As DeepSpeed would, but it takes no store; the device lets NCCL split groups instead of creating each one.
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",

@@ -1,7 +1,7 @@
 """`bigchem logs --rank all`: the logs of all ranks merged in the order in which their lines were written.
 
-An index beside each rank's log (run/log_files.py, Log) has the time of its lines. Lines of two ranks are in order as far
-as the clocks of their nodes agree.
+An index beside each rank's log (run/log_files.py, Log) has the time of its lines. Lines of two ranks are in order as
+far as the clocks of their nodes agree.
 """
 
 from __future__ import annotations

@@ -90,8 +90,8 @@ def liveness(run_dir: Path, owner: Owner | None, queue: squeue.Queue, cluster: s
 def process_liveness(run_dir: Path, process: Process) -> tuple[bool | None, str | None]:
     """Whether exactly the process that started the run is alive; None if this machine cannot know, and why.
 
-    In another container of this machine the pid says nothing, but rank 0's lock does. On another machine, if the lock is
-    taken the process is alive; if it is free, that proves nothing: not every network file system shares its locks.
+    In another container of this machine the pid says nothing, but rank 0's lock does. On another machine, if the lock
+    is taken the process is alive; if it is free, that proves nothing: not every network file system shares its locks.
     """
     here, locked = Process.here(), ownership.liveness_is_locked(run_dir)
     if process.boot and (process.boot, process.namespace) == (here.boot, here.namespace):
@@ -163,8 +163,8 @@ def claim(run_dir: Path, me: Owner, *, locked: bool) -> Claim:
 
 
 def is_restart(run_dir: Path, before: Owner, me: Owner) -> bool:
-    """Whether `me` is a later start of the job that owns the run. Then the earlier start is over: Slurm and torchrun run
-    a job once at a time. Within one start of a job, a second process has to wait until the first has ended."""
+    """Whether `me` is a later start of the job that owns the run. Then the earlier start is over: Slurm and torchrun
+    run a job once at a time. Within one start of a job, a second process has to wait until the first has ended."""
     if me.executor == "local":
         return before.process == me.process
     if me.on_slurm:

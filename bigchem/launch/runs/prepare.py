@@ -89,8 +89,8 @@ def prepare(config: RunConfig) -> Path:
 
 
 def preflight(config: RunConfig, world_size: int, *, ask_deepspeed: bool = True) -> tuple[str, ...]:
-    """Raises what would otherwise fail inside the job: data, tasks, caps, preset, DeepSpeed configuration. Returns notes
-    on legitimate deviations from the DeepSpeed file.
+    """Raises what would otherwise fail inside the job: data, tasks, caps, preset, DeepSpeed configuration. Returns
+    notes on legitimate deviations from the DeepSpeed file.
 
     ask_deepspeed: have DeepSpeed's own classes check a file that is not shipped: seconds, in another process.
     """

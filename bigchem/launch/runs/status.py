@@ -36,8 +36,8 @@ class RunStatus:
     published. restarts: how often the run was restarted. nodes: Slurm's list, or a host. told_s: seconds since the run
     itself reported its state. early: validation ended it before its last step; reason says how. starts_at: when Slurm
     expects a pending job to start, in seconds since 1970. seconds, hours: duration of its attempts; hours are times
-    their ranks, which hours_of names: GPU, or process. efficiency: share of the seconds spent in training; see usage.py.
-    damage: damaged files of the folder; the rest of the row is valid without them.
+    their ranks, which hours_of names: GPU, or process. efficiency: share of the seconds spent in training; see
+    usage.py. damage: damaged files of the folder; the rest of the row is valid without them.
     """
 
     run: str

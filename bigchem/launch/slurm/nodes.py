@@ -84,7 +84,7 @@ def repeatedly_failing(failures: Iterable[str], limit: int = LIMIT) -> list[str]
 
 @dataclass(frozen=True)
 class Exclusion:
-    """What to do about bad nodes. nodes: the job's complete exclude list; empty: leave it as it is. note: for the log."""
+    """What to do about bad nodes. nodes: the job's complete exclude list; empty: leave it unchanged. note: for logs."""
 
     nodes: tuple[str, ...] = ()
     note: str = ""
@@ -107,8 +107,8 @@ def exclusion(bad: Collection[str], already: Collection[str], usable: Collection
 
 
 def usable(sinfo: str, features: str = "") -> list[str] | None:
-    """Nodes that could run a job, from lines `name|state|features|partition`; None for a constraint other than a list of
-    required features (`a&b`)."""
+    """Nodes that could run a job, from lines `name|state|features|partition`; None for a constraint other than a list
+    of required features (`a&b`)."""
     wanted = [] if features in ("", "(null)") else features.split("&")
     if any(not re.fullmatch(r"[\w.:-]+", word) for word in wanted):
         return None

@@ -117,8 +117,9 @@ KNOWN = (*FIELDS, *REFUSED, *ONE_SHOT, *ALLOWED)
 def why_not_allowed(option: str, value: Value) -> str | None:  # noqa: PLR0911
     """Why a profile may not pass this option to sbatch; None if it may.
 
-    Options unlike any known one pass: sites (SPANK plugins) and newer Slurm versions add some, and sbatch itself refuses
-    those it does not know. Abbreviations and typos of known ones do not pass: sbatch would expand `arr` to `array`.
+    Options unlike any known one pass: sites (SPANK plugins) and newer Slurm versions add some, and sbatch itself
+    refuses those it does not know. Abbreviations and typos of known ones do not pass: sbatch would expand `arr` to
+    `array`.
     """
     name = option.replace("_", "-").lstrip("-")
     name = SHORT.get(name, name)
@@ -175,7 +176,7 @@ def with_dependency(options: Mapping[str, Value], dependency: str) -> dict[str, 
     """sbatch's options with one more dependency, in addition to existing ones."""
     before = options.get("dependency")
     if before is not None and "?" in str(before):  # "this or that", which Slurm does not mix with "and"
-        raise UserError(f"'{before}' cannot be joined with {dependency}", "sbatch.dependency", "separate them by commas")
+        raise UserError(f"'{before}' cannot be joined with {dependency}", "sbatch.dependency", "separate with commas")
     joined = dependency if before is None else f"{before},{dependency}"
     return {**options, "dependency": joined, "kill-on-invalid-dep": options.get("kill-on-invalid-dep", "yes")}
 

@@ -19,8 +19,8 @@ PREEMPTED is not among them: such a job is being requeued, or will soon be FAILE
 
 @dataclass(frozen=True)
 class Job:
-    """A job as squeue shows it. state: PENDING, RUNNING, CANCELLED, ... reason: why it waits or ended, in Slurm's words.
-    nodes: Slurm's list, as gpu[01-04]. restarts: how often Slurm has restarted it. starts: when it started or is
+    """A job as squeue shows it. state: PENDING, RUNNING, CANCELLED, ... reason: why it waits or ended, in Slurm's
+    words. nodes: Slurm's list, as gpu[01-04]. restarts: how often Slurm has restarted it. starts: when it started or is
     expected to, in seconds since 1970."""
 
     state: str

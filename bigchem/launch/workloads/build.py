@@ -28,8 +28,8 @@ def build_in_tasks(
     stay: bool = False,
     options: OneShot | None = None,
 ) -> bool:
-    """Builds `out` in so many tasks; returns whether it is built now. On Slurm the tasks are queued; stay: wait for them.
-    options: for this submission.
+    """Builds `out` in so many tasks; returns whether it is built now. On Slurm the tasks are queued; stay: wait for
+    them. options: for this submission.
 
     A task gets all cores of one of the profile's nodes. Work that an earlier command has done is not repeated. If tasks
     fail, the UserError names them and the first one's reason.

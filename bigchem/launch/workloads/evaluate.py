@@ -99,8 +99,8 @@ class Request:
 
 
 def evaluate_here(request: Request) -> Path:
-    """Evaluates a run folder (consolidated first if needed) or a model folder; returns the path of results.json. A probe
-    writes probe.md beside it."""
+    """Evaluates a run folder (consolidated first if needed) or a model folder; returns the path of results.json. A
+    probe writes probe.md beside it."""
     _checked(request).consolidate()
     subjects, config = request.subjects()
     _refuse_to_discard(subjects, config)

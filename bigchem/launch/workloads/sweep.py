@@ -31,7 +31,7 @@ Say = Callable[[RunStatus], None]
 
 @dataclass(frozen=True)
 class SweepRun:
-    """A run and its profile. evaluation: the profile of a separate evaluation job; None: the run's own job evaluates."""
+    """A run and its profile. evaluation: the profile of a separate evaluation job; None: the training job evaluates."""
 
     config: RunConfig
     profile: ClusterProfile

@@ -38,8 +38,8 @@ TRIED = 4
 
 @dataclass(frozen=True)
 class Trial:
-    """A row of the plan and its short run. tokens_per_s: measured, real tokens of all processes; None if the run did not
-    finish. reason: why not."""
+    """A row of the plan and its short run. tokens_per_s: measured, real tokens of all processes; None if the run did
+    not finish. reason: why not."""
 
     choice: Choice
     config: RunConfig
