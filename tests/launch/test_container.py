@@ -1,4 +1,4 @@
-"""A whole program in a container that is restarted: its processes have the numbers that they had before."""
+"""A whole program in a restarted container: its processes have the same pids as before."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bigchem.run import ownership
 from bigchem.train.logging import ledger
 
 INSIDE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
-"""A namespace of processes stands in for a container."""
+"""A process namespace stands in for a container."""
 
 
 def start(config: RunConfig, folder: Path) -> subprocess.Popen[bytes]:

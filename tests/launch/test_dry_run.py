@@ -51,8 +51,8 @@ def test_a_dry_run_shows_configuration_script_and_verdicts_and_writes_nothing(
 def test_the_command_is_quick_and_gives_json(config: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text(toml.dump(config))
     words = [sys.executable, "-m", "bigchem", "submit", str(tmp_path / "run.toml"), "--dry-run", "--json"]
-    told, seconds = quickest([*words, "--cluster", "h100"])
-    assert json.loads(told)["verdict"].keys() == {"GPU memory", "time", "disk"}
+    output, seconds = quickest([*words, "--cluster", "h100"])
+    assert json.loads(output)["verdict"].keys() == {"GPU memory", "time", "disk"}
     assert seconds < 1.5
 
 

@@ -1,4 +1,4 @@
-"""When a job that waits goes on with fewer nodes. The whole of it runs on the testbed: tests/slurm/test_survival.py."""
+"""When a pending job continues with fewer nodes. tests/slurm/test_elastic_on_slurm.py does it on the testbed."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def waiting(since_s: float, tasks: int = 4, reason: str = "Resources") -> dict[s
     ("job", "found"),
     [
         (waiting(700), Decision(widen=True, again_s=600)),
-        (waiting(200), Decision(widen=False, again_s=400)),  # until it has waited as long as it may
+        (waiting(200), Decision(widen=False, again_s=400)),  # until it has waited long enough
         (waiting(599), Decision(widen=False, again_s=elastic_restart.SOON_S)),
-        (waiting(700, tasks=2), Decision(widen=False, again_s=600)),  # it may have fewer already
+        (waiting(700, tasks=2), Decision(widen=False, again_s=600)),  # it accepts fewer already
         (waiting(700, reason="JobHeldUser"), Decision(widen=False, again_s=60)),
         (waiting(700, reason="BeginTime"), Decision(widen=False, again_s=60)),
         ({**waiting(700), "JobState": "RUNNING"}, Decision(widen=False, again_s=600)),
@@ -96,7 +96,7 @@ def test_a_watcher_asks_for_one_core_in_the_jobs_queue_or_in_another_partition(t
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({"nodes_max": None}, "give nodes, the fewest, and nodes_max"),
         ({"nodes": 2}, "give nodes, the fewest, and nodes_max"),
@@ -104,8 +104,8 @@ def test_a_watcher_asks_for_one_core_in_the_jobs_queue_or_in_another_partition(t
         ({"elastic_after_min": None, "elastic_partition": "cpu"}, "no elastic_after_min"),
     ],
 )
-def test_a_profile_that_could_never_shrink_is_refused(fields: dict[str, object], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_a_profile_that_could_never_shrink_is_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         profile_of(**fields)
 
 

@@ -1,4 +1,4 @@
-"""Whole programs that something happens to: signals, a kill, a hang; under every launcher."""
+"""Faults in whole programs: signals, a kill, a hang; under every launcher."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def alive(folder: Path) -> list[str]:
 
 
 def processes_of(folder: Path) -> list[int]:
-    """Processes of the program, its launcher and its ranks, which are groups of their own."""
+    """Processes of the program, its launcher and its ranks, which have their own process groups."""
     listed = subprocess.run(["ps", "-eww", "-o", "pid=,args="], capture_output=True, text=True, check=True)
     return [int(line.split()[0]) for line in listed.stdout.splitlines() if str(folder / "run.toml") in line]
 
@@ -97,9 +97,9 @@ def test_a_signal_ends_the_program_with_its_exit_code(
         time.sleep(1)
     assert process.wait(timeout=TIMEOUT) == code
     assert [path.name for path in published(config.run_dir / "checkpoints")] == saved
-    told = (tmp_path / "out.txt").read_text()
-    assert "Traceback" not in told
-    assert ("interrupted: nothing saved" in told) == (presses == 2)
+    output = (tmp_path / "out.txt").read_text()
+    assert "Traceback" not in output
+    assert ("interrupted: nothing saved" in output) == (presses == 2)
     assert run_status(config.run_dir).state == "stopped"
 
 
@@ -132,7 +132,7 @@ def test_a_hang_on_one_rank_names_it_and_its_phase_and_ends_all(small_data: Path
 
 @pytest.mark.slow
 def test_a_run_that_is_stopped_for_longer_than_a_hang_goes_on(small_data: Path, tmp_path: Path) -> None:
-    """As by scontrol suspend: all processes, for longer than hang_s, in the middle of a step."""
+    """Like scontrol suspend: all processes, for longer than hang_s, in the middle of a step."""
     config = config_of(tmp_path / "runs", small_data, "run", health={"hang_s": 8.0})
     waits = Fault("wait", 0, (4,), flag=str(tmp_path / "waits"))
     process = started(command(TORCHRUN, config, [waits], tmp_path), tmp_path)
@@ -156,9 +156,9 @@ def test_a_killed_rank_is_told_by_its_peer_and_nothing_is_left_running(small_dat
     config = config_of(tmp_path / "runs", small_data, "run")
     process = started(command(TORCHRUN, config, [Fault("kill", 1, (5,))], tmp_path), tmp_path)
     assert process.wait(timeout=TIMEOUT) == 1
-    told = (tmp_path / "out.txt").read_text()
-    assert "exitcode  : -9" in told
-    assert "exitcode  : 75" in told
+    output = (tmp_path / "out.txt").read_text()
+    assert "exitcode  : -9" in output
+    assert "exitcode  : 75" in output
     assert "rank 0 lost its connection to another rank after step 4" in str(run_status(config.run_dir).reason)
     assert "Traceback" not in (config.run_dir / "logs" / "rank0.log").read_text()
     assert not alive(tmp_path)
@@ -188,7 +188,7 @@ def test_a_rank_that_fails_alone_ends_all_where_collectives_and_destroy_block_as
     begun = time.monotonic()
     assert [first, ranks[1 - who].wait(timeout=TIMEOUT)] == [code, code]
     took_s = time.monotonic() - begun
-    print(f"the other rank left {took_s:.1f} s later")
+    print(f"the other rank exited {took_s:.1f} s later")
     assert took_s < 15
     assert reason in str(run_status(config.run_dir).reason)
     logs = [(config.run_dir / "logs" / f"rank{r}.log").read_text() for r in range(2)]
@@ -203,10 +203,10 @@ def test_a_run_whose_folder_is_removed_says_so_and_leaves_no_half_of_it(small_da
     wait_for(config, 2)
     shutil.rmtree(config.run_dir)
     assert process.wait(timeout=TIMEOUT) == 2
-    told = (tmp_path / "out.txt").read_text()
-    assert "the run folder was removed" in told
-    assert str(config.run_dir) in told
-    assert "Traceback" not in told
+    output = (tmp_path / "out.txt").read_text()
+    assert "the run folder was removed" in output
+    assert str(config.run_dir) in output
+    assert "Traceback" not in output
     assert not config.run_dir.exists()
 
 

@@ -48,8 +48,8 @@ def extended(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunC
     """Two ranks: three steps with an evaluation, then, with the field changed, three more without."""
     tmp_path = tmp_path_factory.mktemp("torchrun")
     evaluate = {"at_end": True, "max_rows": 3, "max_new_tokens": 8, "bootstrap": 0}
-    told = {"command": ["tee", "-a", str(tmp_path / "told.jsonl")]}
-    config = config_of(tmp_path / "runs", small_data, "extended", train={"steps": 3}, evaluate=evaluate, notify=told)
+    command = {"command": ["tee", "-a", str(tmp_path / "messages.jsonl")]}
+    config = config_of(tmp_path / "runs", small_data, "extended", train={"steps": 3}, evaluate=evaluate, notify=command)
     for overrides in ([], ["train.steps=6", "evaluate.at_end=false"]):
         done = torchrun(config, tmp_path, *overrides)
         assert done.returncode == 0, done.stderr[-3000:]
@@ -57,7 +57,7 @@ def extended(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunC
 
 
 def test_each_end_is_told_once(extended: RunConfig) -> None:
-    text = (extended.run_dir.parents[1] / "told.jsonl").read_text().replace("}{", "}\n{")
+    text = (extended.run_dir.parents[1] / "messages.jsonl").read_text().replace("}{", "}\n{")
     rows = [json.loads(line) for line in text.splitlines()]
     assert [(row["event"], row["state"], row["step"]) for row in rows] == [
         ("end", "finished", 3),
@@ -94,7 +94,7 @@ def test_a_run_folder_stands_for_its_model(extended: RunConfig, tmp_path: Path) 
     asked = ["score", predictions, "--task", "retrosynthesis", "--forward-model", str(run), "--json"]
     scored = {one["metric"]: one for one in json.loads(CliRunner().invoke(app, asked).stdout)}
     assert scored["round_trip"]["n"] == 2
-    shutil.rmtree(run / "model")  # nothing is consolidated for what is refused
+    shutil.rmtree(run / "model")  # nothing is consolidated if the command is refused
     refused = CliRunner().invoke(app, ["score", predictions, "--task", "forward", "--forward-model", str(run)])
     assert "goes with retrosynthesis, not with forward" in str(refused.exception)
     assert not (run / "model").exists()
@@ -128,7 +128,7 @@ def test_a_rank_lost_in_a_new_attempt_is_not_taken_for_that_of_the_last(
     monkeypatch.setattr(early_exit, "exit_now", sys.exit)
     monkeypatch.setattr(peers, "exit_now", sys.exit)
     monkeypatch.setattr(early_exit, "REASON_S", 0.0)
-    monkeypatch.setattr(early_exit, "_one", threading.Lock())  # it is held for good by a process that leaves
+    monkeypatch.setattr(early_exit, "_exit_lock", threading.Lock())  # an exiting process never releases it
     before = read_state(extended.run_dir)
     try:
         write_state(extended.run_dir, "failed", step=6, steps=6, reason="rank 3 lost its connection", end="lost rank")
@@ -185,7 +185,7 @@ def test_an_error_of_rank_0_is_told_by_all_and_ends_them(extended: RunConfig, tm
 
 
 def test_a_signal_that_follows_a_failure_leaves_its_word(tmp_path: Path) -> None:
-    """srun ends all ranks when one has failed: rank 0 must not say that the job is to be started again."""
+    """srun ends all ranks when one has failed: rank 0 must not ask for a restart."""
     words = (
         "import os, signal, sys; from pathlib import Path;"
         "from bigchem.launch.early_exit import exit_on_signal_unless_training;"

@@ -1,4 +1,4 @@
-"""What a run folder records of its surroundings holds no secrets, and no code of others is run from it."""
+"""A run folder's records contain no secrets, and no other user's code is run from it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def git(folder: Path, *words: str) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A repository with a package in it, committed, and a change that holds a secret."""
+    """A repository with a committed package, and a change that contains a secret."""
     package = tmp_path / "checkout" / "bigchem"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("x = 1\n")
@@ -37,10 +37,10 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_the_state_of_the_own_checkout_is_recorded_without_secrets(checkout: Path) -> None:
-    told = git_state(checkout)
-    assert told.startswith("commit ")
-    assert "+x = 2" in told
-    assert WORD not in told
+    state = git_state(checkout)
+    assert state.startswith("commit ")
+    assert "+x = 2" in state
+    assert WORD not in state
 
 
 def test_a_package_inside_another_repository_says_nothing_of_that_one(checkout: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_package_inside_another_repository_says_nothing_of_that_one(checkout: 
     inside.mkdir(parents=True)
     (inside / "__init__.py").write_text("")
     assert "not a checkout" in git_state(inside)
-    git(checkout.parent, "add", "-A", "-f")  # not even where somebody has committed it there
+    git(checkout.parent, "add", "-A", "-f")  # not even if it is committed there
     git(checkout.parent, "commit", "-q", "-m", "second")
     assert "not a checkout" in git_state(inside)
 

@@ -93,7 +93,7 @@ def test_status_tells_state_step_loss_and_checkpoint(finished: RunConfig) -> Non
 def test_a_run_lives_through_a_requeue_an_edited_source_a_cancellation_and_a_resume(
     small_data: Path, tmp_path: Path
 ) -> None:
-    """Submitted from a checkout that is broken afterwards: what runs is the copy made when it was submitted."""
+    """Submitted from a checkout that is broken afterwards: the job runs the copy made at submission."""
     checkout = tmp_path / "checkout"
     shutil.copytree(snapshot(tmp_path / "copies"), checkout)
     config = config_of(tmp_path, small_data, "lived", train={"steps": 400}, checkpoint={"every": 1000})
@@ -114,9 +114,9 @@ def test_a_run_lives_through_a_requeue_an_edited_source_a_cancellation_and_a_res
     status = run_status(config.run_dir)
     assert (status.state, status.checkpoint) == ("cancelled", f"step_{status.step:08d}")
     assert "nothing to cancel" in cancel(config.run_dir)
-    told, _ = follower.communicate(timeout=20)
-    assert told.splitlines() == log.read_text().splitlines()  # of both attempts
-    assert told.count("from the start") == 1
+    output, _ = follower.communicate(timeout=20)
+    assert output.splitlines() == log.read_text().splitlines()  # of both attempts
+    assert output.count("from the start") == 1
     resumed = resume(config.run_dir, None, [f"train.steps={status.step + 2}"])
     assert "changed since the start: train.steps" in resumed.note
     assert wait(resumed, lambda row: None).state == "trained"
@@ -147,8 +147,8 @@ def _children(pid: int) -> list[int]:
 
 
 def _broken_model(tmp_path: Path) -> Path:
-    """A folder that passes the checks before the queue, and that no model can be loaded from: a pickle of before torch
-    1.6 is not looked into."""
+    """A folder that passes the checks before the queue, but has no loadable model: pickles from before torch 1.6 are
+    not inspected."""
     folder = tmp_path / "broken-model"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(to_hf_config(shape("t5-small"), dropout=0.0)))
@@ -190,7 +190,7 @@ def test_what_would_fail_in_the_job_fails_before_the_queue(small_data: Path, tmp
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(text)
     (tmp_path / "typo.json").write_text('{"zero_optimisation": {"stage": 3}}')
-    for section, fields, told in [
+    for section, fields, message in [
         ("data", {"path": str(tmp_path)}, "no data here"),
         ("model", {"init_from": str(tmp_path / "none")}, "no such folder"),
         ("model", {"preset": "t5-smal"}, "did you mean 't5-small'"),
@@ -200,7 +200,7 @@ def test_what_would_fail_in_the_job_fails_before_the_queue(small_data: Path, tmp
         ("train", {"ds_config": str(tmp_path / "typo.json")}, "did you mean 'zero_optimization'"),
     ]:
         run = config_of(tmp_path / "runs", small_data, "bad", **{section: fields})
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             submit(run, LOCAL)
     assert not (tmp_path / "runs").exists()
 
@@ -208,7 +208,7 @@ def test_what_would_fail_in_the_job_fails_before_the_queue(small_data: Path, tmp
 def test_a_job_that_slurm_refuses_is_told_in_its_words(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """sbatch and srun are stand-ins here: what is tested is how a refusal is told."""
+    """sbatch and srun are stand-ins here: this tests how a refusal is reported."""
     (tmp_path / "bin").mkdir()
     for name in ("sbatch", "srun"):
         program = tmp_path / "bin" / name

@@ -1,4 +1,4 @@
-"""A real Slurm for the tests of this folder: one per worker, in a folder and on ports of its own."""
+"""A real Slurm for the tests of this folder: one per worker, with its own folder and ports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from slurm.testbed.conf import free_port
 
 @pytest.fixture(scope="session")
 def slurm_bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
-    """A testbed of two nodes that ends with this process, however it ends. Tests use `testbed`, which speaks to it."""
+    """A testbed of two nodes that ends with this process, however it ends. Tests use `testbed`, connected to it."""
     if (why_not := missing()) is not None:
         pytest.skip(f"no Slurm testbed: {why_not}")
     nodes = ("node1", "node2")
@@ -28,7 +28,7 @@ def slurm_bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
 
 @pytest.fixture
 def testbed(slurm_bed: Bed, monkeypatch: pytest.MonkeyPatch) -> Bed:
-    """The testbed, and this process's environment speaking to it: submit and squeue work."""
+    """The testbed, with this process's environment set for it: submit and squeue work."""
     for name, value in slurm_bed.environment().items():
         monkeypatch.setenv(name, value)
     return slurm_bed
@@ -36,7 +36,7 @@ def testbed(slurm_bed: Bed, monkeypatch: pytest.MonkeyPatch) -> Bed:
 
 @pytest.fixture(scope="session")
 def uninterrupted(slurm_bed: Bed, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    """The run that nothing happens to: one process, as neither ledger nor loss depend on how many there are."""
+    """The undisturbed run: one process, as neither ledger nor loss depends on the number of processes."""
     config = run_of(small_data, tmp_path_factory.mktemp("calm"), "calm")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in slurm_bed.environment().items():

@@ -1,4 +1,4 @@
-"""Arrays on a real Slurm: sweeps, data builds, evaluations; tasks that fail or are started again."""
+"""Arrays on a real Slurm: sweeps, data builds, evaluations; tasks that fail or are restarted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def sweep_of(small_data: Path, runs: Path, profile: ClusterProfile, count: int, 
 
 
 def block(config: RunConfig) -> Path:
-    """What has to go before the run can be trained."""
+    """What must be removed before the run can be trained."""
     file = config.run_dir / "checkpoints"
     file.parent.mkdir(parents=True)
     file.touch()
@@ -49,7 +49,7 @@ def block(config: RunConfig) -> Path:
 
 
 def silent(row: RunStatus) -> None:
-    """Tells nobody."""
+    """Prints nothing."""
 
 
 def job_of(config: RunConfig) -> str:
@@ -60,7 +60,7 @@ def job_of(config: RunConfig) -> str:
 def test_six_runs_are_an_array_of_which_only_the_failed_one_is_submitted_again(
     testbed: Bed, small_data: Path, tmp_path: Path
 ) -> None:
-    """A file in the way of one run's folder stands for all that can go wrong on a node."""
+    """A file in place of one run's folder stands for anything that can go wrong on a node."""
     profile = ONE.model_copy(update={"max_concurrent": 4})
     runs = sweep_of(small_data, tmp_path / "runs", profile, 6, 3)
     configs = [run.config for run in runs]
@@ -98,10 +98,10 @@ def test_each_run_is_evaluated_when_it_is_trained_though_its_task_was_started_ag
     assert [run_status(c.run_dir).state for c in configs] == ["failed", "finished", "finished"]
     assert all((config.run_dir / "results" / "results.json").is_file() for config in configs[1:])
     begun = [(config.run_dir / "logs" / "rank0.log").read_text() for config in configs[1:]]
-    assert [log.count("from step") for log in begun] == [0, 1]  # the others of its array were left alone
+    assert [log.count("from step") for log in begun] == [0, 1]  # the rest of its array was not restarted
     assert [len(losses(config)) for config in configs[1:]] == [40, 40]
     left = squeue.ask([str(getattr(ownership.read(configs[0].run_dir), "evaluation", None))])
-    assert all(job.gone for job in left.jobs.values())  # it could never have begun
+    assert all(job.gone for job in left.jobs.values())  # it could never have started
     blocked.unlink()
     shutil.rmtree(configs[1].run_dir / "results")
     (configs[1].run_dir / "state.json").write_text('{"state": "trained", "step": 40, "steps": 40, "time": 0.0}')
@@ -131,11 +131,11 @@ def test_a_data_build_of_which_a_task_is_lost_ends_in_the_bytes_of_one_process(t
     assert not out.exists()
     parsed = {path: path.stat().st_mtime_ns for path in (tmp_path / ".data.partial" / "parsed").glob("*")}
     assert len(parsed) == 5  # two of three parts, with three of four chunks
-    told: list[str] = []
+    lines: list[str] = []
     progress = Progress(quiet=True)
-    progress.say = told.append  # type: ignore[method-assign]
+    progress.say = lines.append  # type: ignore[method-assign]
     assert build_in_tasks(config, out, ONE, 3, progress, stay=True)
-    assert next(line for line in told if "logs in" in line).startswith("parse: 1 tasks")
+    assert next(line for line in lines if "logs in" in line).startswith("parse: 1 tasks")
     build(config, tmp_path / "one", QUIET, workers=1)
     assert files_of(out) == files_of(tmp_path / "one")
     assert not jobs.exists()

@@ -57,6 +57,6 @@ def test_a_job_of_its_own_brings_back_what_its_nodes_found(testbed: Bed, tmp_pat
 def test_a_rank_that_slurm_started_and_that_never_comes_is_named_with_its_node(testbed: Bed, tmp_path: Path) -> None:
     (tmp_path / "meet.py").write_text(MEETING)
     shape = ("--nodes=2", "--ntasks-per-node=2", "--label")
-    told = testbed.call("srun", *shape, sys.executable, str(tmp_path / "meet.py"), str(tmp_path), timeout_s=30)
+    output = testbed.call("srun", *shape, sys.executable, str(tmp_path / "meet.py"), str(tmp_path), timeout_s=30)
     line = "AbsentRankError: rank 3 of 4 (of node node2) did not come within 2 s"
-    assert sorted(told.splitlines()) == [f"{rank}: {line}" for rank in (0, 1, 2)]
+    assert sorted(output.splitlines()) == [f"{rank}: {line}" for rank in (0, 1, 2)]

@@ -1,4 +1,4 @@
-"""Runs that go on with other nodes by themselves, on a real Slurm: fewer, or without a node that fails."""
+"""Runs that continue by themselves on other nodes, on a real Slurm: on fewer, or without a failing node."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_a_run_whose_node_stays_away_goes_on_with_fewer_by_itself(
     assert [(row.job, row.ranks, row.nodes, row.failed_nodes) for row in history.read(config.run_dir)] == [
         *((watcher.job, 4, "node[1-2]", "node2"), (watcher.job, 2, "node1", ""))
     ]
-    told = [json.loads(line) for line in (config.run_dir / "events.jsonl").read_text().splitlines()]
-    assert "waited for 2 nodes for 1 min" in next(row["detail"] for row in told if row["kind"] == "nodes")
+    events = [json.loads(line) for line in (config.run_dir / "events.jsonl").read_text().splitlines()]
+    assert "waited for 2 nodes for 1 min" in next(row["detail"] for row in events if row["kind"] == "nodes")
     assert elastic_restart.read(config.run_dir) is None
 
 
@@ -52,7 +52,7 @@ def test_a_run_whose_node_stays_away_goes_on_with_fewer_by_itself(
 def test_a_node_that_failed_two_attempts_is_left_out_of_the_third(
     testbed: Bed, small_data: Path, tmp_path: Path, uninterrupted: RunConfig
 ) -> None:
-    """A rank that is killed twice on node1; node2 is left for the job."""
+    """A rank is killed twice on node1; node2 is left for the job."""
     config = run_of(small_data, tmp_path, "unlucky")
     submitted = submit(config, profile_of(nodes=1, tasks_per_node=1))
     for attempt, step in ((1, 1), (2, EVERY + 2)):
@@ -66,8 +66,8 @@ def test_a_node_that_failed_two_attempts_is_left_out_of_the_third(
     assert [(row.nodes, row.end, row.failed_nodes) for row in history.read(config.run_dir)] == [
         *(("node1", "killed", "node1"), ("node1", "killed", "node1"), ("node2", "trained", ""))
     ]
-    told = [json.loads(line) for line in (config.run_dir / "events.jsonl").read_text().splitlines()]
-    assert [row["detail"] for row in told if row["kind"] == "bad nodes"] == ["node1 failed 2 attempts: it is excluded"]
+    events = [json.loads(line) for line in (config.run_dir / "events.jsonl").read_text().splitlines()]
+    assert [row["detail"] for row in events if row["kind"] == "bad nodes"] == ["node1 failed 2 attempts: it is excluded"]
 
 
 def test_cancelling_a_run_that_waits_takes_its_watcher_along(testbed: Bed, small_data: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A run that a person's own sbatch starts, and a second cluster on the same file system. Both on a real Slurm."""
+"""A run started by the user's own sbatch, and a second cluster on the same file system. Both on a real Slurm."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def sbatch(
 
 
 def kill_a_rank(job: str, rank: str) -> None:
-    """SIGKILL to a rank of a job of one's own, as the out-of-memory killer sends it."""
+    """SIGKILL to a rank of the user's own job, as from the out-of-memory killer."""
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue
@@ -75,8 +75,8 @@ def test_status_cancel_logs_and_resume_work_for_a_run_of_ones_own_batch_script(
     config = config_of(tmp_path, small_data, "own", train={"steps": 5000}, checkpoint={"every": 5})
     run = config.run_dir
     job = sbatch(config, tmp_path).stdout.strip()
-    said = lambda: (run_status(run), (tmp_path / f"{job}.out").read_text()[-2000:])  # noqa: E731
-    until(lambda: run_status(run).step >= 7, said)
+    report = lambda: (run_status(run), (tmp_path / f"{job}.out").read_text()[-2000:])  # noqa: E731
+    until(lambda: run_status(run).step >= 7, report)
     status = run_status(run)
     assert (status.state, status.job, status.nodes, status.active) == ("running", job, "node[1-2]", True)
     assert f"already running as job {job}" in submit(config, load_profile("testbed")).note
@@ -94,7 +94,7 @@ def test_status_cancel_logs_and_resume_work_for_a_run_of_ones_own_batch_script(
     assert history.read(run)[0].end in ("lost rank", "killed")
     assert f"job {job} is requeued" in (tmp_path / f"{job}.out").read_text()
     assert "told to save and stop" in cancel(run)
-    until(lambda: run_status(run).active is False, said)
+    until(lambda: run_status(run).active is False, report)
     assert run_status(run).state == "cancelled"
     out = io.BytesIO()
     logs.show(run, out)
@@ -103,7 +103,7 @@ def test_status_cancel_logs_and_resume_work_for_a_run_of_ones_own_batch_script(
         resume(run, None)
     one = load_profile("testbed").model_copy(update={"nodes": 1, "tasks_per_node": 1})
     resume(run, one, [f"train.steps={run_status(run).step + 2}"])
-    until(lambda: run_status(run).active is False, said)
+    until(lambda: run_status(run).active is False, report)
     assert run_status(run).state == "trained"
 
 
@@ -115,13 +115,13 @@ def test_a_batch_script_that_calls_torchrun_is_seen_started_again_and_cancelled(
     run, torchrun = config.run_dir, f"{Path(sys.executable).parent}/torchrun --standalone --nproc-per-node 2"
     edit = ("srun --kill-on-bad-exit=1 --cpus-per-task=1 bigchem", f"{torchrun} -m bigchem")
     job = sbatch(config, tmp_path, "--nodes=1", "--cpus-per-task=2", edit=edit).stdout.strip()
-    said = lambda: (run_status(run), (tmp_path / f"{job}.out").read_text()[-2000:])  # noqa: E731
-    until(lambda: run_status(run).step >= 7, said)
+    report = lambda: (run_status(run), (tmp_path / f"{job}.out").read_text()[-2000:])  # noqa: E731
+    until(lambda: run_status(run).step >= 7, report)
     assert (run_status(run).state, run_status(run).job) == ("running", job)
     print(survived(testbed, config, 1, "SIGKILL of a worker of torchrun", lambda: kill_a_rank(job, "LOCAL_RANK=1")))
     assert [(row.job, row.end) for row in history.read(run)] == [(job, "lost rank")]
     assert "told to save and stop" in cancel(run)
-    until(lambda: run_status(run).active is False, said)
+    until(lambda: run_status(run).active is False, report)
     assert run_status(run).state == "cancelled"
     assert run_status(run).checkpoint == f"step_{run_status(run).step:08d}"
 
@@ -144,7 +144,7 @@ def speak_to(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_clusters_on_one_file_system_do_not_train_one_run(
     testbed: Bed, other: Bed, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And where a person says that the first is gone though it is not, it ends when it sees the second."""
+    """If the user wrongly declares the first gone, it ends when it sees the second."""
     config = config_of(
         *(tmp_path, small_data, "shared"), train={"steps": 120, "ledger": True}, checkpoint={"every": 5, "keep": 2}
     )

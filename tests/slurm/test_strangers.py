@@ -47,7 +47,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def submitted(conf_file: Path, *before: str) -> subprocess.CompletedProcess[str]:
-    """What sbatch says of a job."""
+    """sbatch's message about a job."""
     words = [*before, "sbatch", "--output=/dev/null", "--chdir=/", "--wrap=true"]
     env = {**os.environ, "SLURM_CONF": str(conf_file)}
     return subprocess.run(words, env=env, capture_output=True, text=True, timeout=30, check=False, cwd="/")
@@ -60,7 +60,7 @@ def jobs(bed: Bed) -> str:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="no setpriv")
 def test_another_user_of_this_machine_is_refused(testbed: Bed, shared: Path) -> None:
-    """Even one who has a copy of its configuration."""
+    """Even a user with a copy of its configuration."""
     before = jobs(testbed)
     shutil.copy(testbed.folder / "slurm.conf", shared)
     done = submitted(shared / "slurm.conf", *AS_NOBODY)
@@ -130,9 +130,9 @@ def listening(bed: Bed) -> dict[int, str]:
     ports = {}
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+            text = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
             name = (process / "comm").read_text().strip()
-            if f"{bed.folder}/".encode() in told and re.match("slurm|srun", name):
+            if f"{bed.folder}/".encode() in text and re.match("slurm|srun", name):
                 held = [str(fd.readlink()) for fd in (process / "fd").iterdir()]
                 ports.update(found[inode] for inode in held if inode in found)
     return ports
@@ -148,7 +148,7 @@ def test_all_that_listens_does_so_on_127_0_0_1(testbed: Bed) -> None:
 
 @contextmanager
 def another_host() -> Iterator[list[str]]:
-    """A namespace of networks at the other end of a cable; the command in front of what is to run there."""
+    """A network namespace at the other end of a cable; the command prefix that runs a program there."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("another host is made by root with iproute2")
     near, far = f"bed{os.getpid() % 10**6}a", f"bed{os.getpid() % 10**6}b"
@@ -178,7 +178,7 @@ def test_another_host_is_refused(testbed: Bed) -> None:
     with another_host() as inside, socket.create_server((HERE, 0)) as open_to_all, steps(testbed):
         ports = [open_to_all.getsockname()[1], *listening(testbed)]
         words = [*inside, sys.executable, "-S", "-c", TRY, HERE, *map(str, ports)]
-        told = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
-    assert told[0] == f"{ports[0]} connected"
+        output = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
+    assert output[0] == f"{ports[0]} connected"
     assert len(ports) > 6
-    assert told[1:] == [f"{port} ConnectionRefusedError" for port in ports[1:]]
+    assert output[1:] == [f"{port} ConnectionRefusedError" for port in ports[1:]]

@@ -34,9 +34,9 @@ def over(run: Path) -> RunStatus:
 
 
 def held_job(bed: Bed, script: str = "exit 0") -> str:
-    """A job of a person's own, which waits until it is released."""
-    told = bed.call("sbatch", "--hold", "--parsable", "--output=/dev/null", f"--wrap={script}")
-    return told.strip()
+    """A user's own job, held until it is released."""
+    output = bed.call("sbatch", "--hold", "--parsable", "--output=/dev/null", f"--wrap={script}")
+    return output.strip()
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_a_run_that_is_submitted_from_inside_an_allocation_inherits_nothing_of_i
         *mine,
     }
     assert leaked & names.keys() == set()
-    assert names["SLURM_JOB_NAME"] == "inside"  # what the new job has is its own
+    assert names["SLURM_JOB_NAME"] == "inside"  # the new job's own
 
 
 @pytest.mark.slow
@@ -179,22 +179,22 @@ def test_a_controller_that_is_down_is_told_as_that(
 
 
 def test_every_long_option_of_this_slurms_sbatch_is_classified(testbed: Bed) -> None:
-    told = set(re.findall(r"^ .{0,6}--([a-z-]+)", testbed.call("sbatch", "--help"), re.MULTILINE))
-    assert len(told) > 80
-    assert told <= set(KNOWN)
+    options = set(re.findall(r"^ .{0,6}--([a-z-]+)", testbed.call("sbatch", "--help"), re.MULTILINE))
+    assert len(options) > 80
+    assert options <= set(KNOWN)
 
 
 def test_slurms_own_words_come_with_the_remedy_that_fits(testbed: Bed, small_data: Path, tmp_path: Path) -> None:
     config = config_of(tmp_path, small_data, "refused")
 
-    def told(**fields: object) -> UserError:
+    def refusal(**fields: object) -> UserError:
         with pytest.raises(UserError) as raised:
             submit(config, ClusterProfile.model_validate({"executor": "slurm", **fields}))
         return raised.value
 
-    assert "partition in the profile" in str(told(partition="gpuu").hint)
-    assert "nodes have what the profile asks for" in str(told(gpus_per_node=8, tasks_per_node=8).hint)
-    assert "unrecognized option" in told(sbatch={"no-such-thing": 1}).what
-    assert "[sbatch]" in str(told(sbatch={"no-such-thing": 1}).hint)
+    assert "partition in the profile" in str(refusal(partition="gpuu").hint)
+    assert "nodes have what the profile asks for" in str(refusal(gpus_per_node=8, tasks_per_node=8).hint)
+    assert "unrecognized option" in refusal(sbatch={"no-such-thing": 1}).what
+    assert "[sbatch]" in str(refusal(sbatch={"no-such-thing": 1}).hint)
     with pytest.raises(UserError, match="Slurm does not know it"):
         asked(after=["99999999"]).of("testbed")

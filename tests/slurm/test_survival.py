@@ -1,4 +1,4 @@
-"""Runs on a real Slurm that something happens to: each goes on by itself, and ends as if nothing had been."""
+"""Faults on a real Slurm: each run recovers by itself and ends as if undisturbed."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def test_a_run_outlives_a_signal_a_killed_rank_and_a_preemption(
     def preempt() -> None:
         testbed.call("srun", "-p", "high", "-N2", "-n8", "true", timeout_s=60)
 
-    told = [
+    survivals = [
         survived(testbed, config, 1, "scancel --signal=USR2", lambda: testbed.call("scancel", "--signal=USR2", job)),
         survived(testbed, config, 2, "SIGKILL of rank 3", lambda: kill_rank(config, 3)),
         survived(testbed, config, 3, "preemption by another partition", preempt),
     ]
     wait(submitted, lambda row: None)
-    print(*told, sep="\n")
+    print(*survivals, sep="\n")
     assert_same(config, uninterrupted)
     assert [row.end for row in history.read(config.run_dir)] == ["preempted", "lost rank", "preempted", "trained"]
     assert [row.failed_nodes for row in history.read(config.run_dir)] == ["", "node2", "", ""]
-    assert told[0].lost == told[2].lost == 0
-    assert 0 < told[1].lost < EVERY + 1
-    until(lambda: messages(tmp_path), "nobody is told of its end")
+    assert survivals[0].lost == survivals[2].lost == 0
+    assert 0 < survivals[1].lost < EVERY + 1
+    until(lambda: messages(tmp_path), "no notification of its end")
     assert messages(tmp_path) == [("end", "trained")]  # and of none of its requeues
     status = run_status(config.run_dir)
     trained_s = json.loads((config.run_dir / "metrics.jsonl").read_text().splitlines()[-1])["training_s"]
@@ -64,7 +64,7 @@ def test_a_job_that_dies_at_the_same_step_three_times_is_not_started_again(
     until(lambda: read_state(config.run_dir)["state"] == "failed", "it does not fail")
     until(lambda: not run_status(config.run_dir).active, "its job does not end")
     assert "3 attempts in a row ended after step 0 (killed, killed, killed)" in str(run_status(config.run_dir).reason)
-    until(lambda: messages(tmp_path), "nobody is told of its failure")
+    until(lambda: messages(tmp_path), "no notification of its failure")
     assert messages(tmp_path) == [("failure", "failed")]
     assert f"JobId={submitted.job.job_id}" in testbed.call("scontrol", "show", "job", str(submitted.job.job_id))
 
@@ -117,7 +117,7 @@ def test_a_job_whose_srun_fails_before_any_rank_begins_is_not_started_again_and_
     assert "Requested node configuration is not available" in str(run_status(config.run_dir).reason)
     until(lambda: run_status(config.run_dir).active is False, "its job does not end")
     assert [row.end for row in history.read(config.run_dir)] == ["not launched"]
-    until(lambda: messages(tmp_path) == [("failure", "failed")], "nobody is told of its failure")
+    until(lambda: messages(tmp_path) == [("failure", "failed")], "no notification of its failure")
 
 
 def test_a_job_that_waits_says_when_it_is_expected_to_start(testbed: Bed, small_data: Path, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_run_outlives_its_nodes_and_goes_on_with_fewer(
         jobs.append(submit(config, profile_of(nodes=1)))
 
     try:
-        told = [
+        survivals = [
             survived(testbed, config, 1, "kill -9 of the first node", power_cut),
             survived(testbed, config, 2, "kill -9 of the second node", shrink),
         ]
@@ -174,9 +174,9 @@ def test_a_run_outlives_its_nodes_and_goes_on_with_fewer(
     finally:
         testbed.start_node("node2")
         until(lambda: "idle 2" in testbed.call("sinfo", "-h", "-p", "test", "-o", "%T %D"), "node2 does not come back")
-    print(*told, sep="\n")
+    print(*survivals, sep="\n")
     assert_same(config, uninterrupted)
-    assert all(one.lost < EVERY + 1 for one in told)
+    assert all(one.lost < EVERY + 1 for one in survivals)
     rows = history.read(config.run_dir)
     assert [(row.end, row.ranks, row.nodes) for row in rows] == [
         *(("lost rank", 4, "node[1-2]"), ("lost rank", 4, "node[1-2]"), ("trained", 2, "node1"))
@@ -186,7 +186,7 @@ def test_a_run_outlives_its_nodes_and_goes_on_with_fewer(
 @pytest.mark.slow
 def test_a_run_outlives_its_time_limit(testbed: Bed, small_data: Path, tmp_path: Path) -> None:
     """A limit of one minute, and more work than fits into it. Slurm's signal may come a minute before it is due: every
-    attempt is told to make way, by that or by its clock."""
+    attempt is told to stop, by that or by its time limit."""
     config, calm = (run_of(small_data, tmp_path, name, steps=450) for name in ("long", "calm"))
     beside = submit(calm, profile_of(nodes=1, tasks_per_node=1))
     limited = submit(config, profile_of(nodes=1, tasks_per_node=1, time_min=1, signal_delay_s=10))
@@ -212,12 +212,12 @@ def test_a_preemption_that_sends_sigterm_is_no_persons_stop(
         config = run_of(small_data, tmp_path, "termed")
         submitted = submit(config, profile_of())
         preempt = ["srun", "-p", "high", "-N2", "-n8", "true"]
-        told = survived(testbed, config, 1, "preemption with SIGTERM", lambda: testbed.call(*preempt, timeout_s=60))
+        survival = survived(testbed, config, 1, "preemption with SIGTERM", lambda: testbed.call(*preempt, timeout_s=60))
         wait(submitted, lambda row: None)
     finally:
         conf.write_text(before)
         testbed.call("scontrol", "reconfigure")
-    print(told)
+    print(survival)
     assert_same(config, uninterrupted)
-    assert told.lost == 0
+    assert survival.lost == 0
     assert "SIGTERM" in history.read(config.run_dir)[0].why

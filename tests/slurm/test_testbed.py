@@ -1,4 +1,4 @@
-"""The testbed itself: a real Slurm whose nodes are apart, which is stopped whole, and stands beside another."""
+"""The testbed itself: its nodes are separate, it stops completely, and two run side by side."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from slurm.testbed.conf import free_port
 
 @pytest.fixture
 def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of a short name: the sockets below it have long ones."""
+    """A folder with a short name: the sockets below it have long ones."""
     return tmp_path_factory.mktemp("b")
 
 
 def test_nodes_have_names_gpus_and_find_each_other(testbed: Bed) -> None:
     asked = "echo $(hostname) $CUDA_VISIBLE_DEVICES $(getent hosts node1 node2 | wc -l)"
-    told = testbed.call("srun", "--nodes=2", "--gpus-per-node=2", "--label", "sh", "-c", asked, timeout_s=20)
-    assert sorted(told.splitlines()) == ["0: node1 0,1 2", "1: node2 0,1 2"]
+    output = testbed.call("srun", "--nodes=2", "--gpus-per-node=2", "--label", "sh", "-c", asked, timeout_s=20)
+    assert sorted(output.splitlines()) == ["0: node1 0,1 2", "1: node2 0,1 2"]
 
 
 def test_submitit_learns_from_the_stand_in_how_a_job_ended(testbed: Bed) -> None:
     job = testbed.call("sbatch", "--parsable", "--output=/dev/null", "--wrap=exit 3").strip()
     question = ["sacct", "-o", "JobID,State,NodeList", "--parsable2", "-j", job]
     deadline = time.monotonic() + 20
-    while "FAILED" not in (told := testbed.call(*question)):
-        assert time.monotonic() < deadline, told
+    while "FAILED" not in (output := testbed.call(*question)):
+        assert time.monotonic() < deadline, output
         time.sleep(0.1)
-    assert told.splitlines() in (["JobID|State|NodeList", f"{job}|FAILED|{name}"] for name in testbed.nodes)
+    assert output.splitlines() in (["JobID|State|NodeList", f"{job}|FAILED|{name}"] for name in testbed.nodes)
     assert testbed.call(*question[:-1], "1") == "JobID|State|NodeList\n"  # a job it never had
     with pytest.raises(UserError, match="only knows"):
         testbed.call("sacct", "--format=Elapsed")
@@ -47,11 +47,11 @@ def test_the_commands_start_a_second_one_beside_it_and_stop_it_whole(testbed: Be
         line = [sys.executable, "-m", "slurm.testbed", words[0], "--folder", str(folder), *words[1:]]
         return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
 
-    told = command("start", "--nodes", "1")
-    assert told.returncode == 0, told.stderr
+    result = command("start", "--nodes", "1")
+    assert result.returncode == 0, result.stderr
     try:
-        assert "node1" in told.stdout
-        assert f"export SLURM_CONF={folder}/slurm.conf" in told.stdout
+        assert "node1" in result.stdout
+        assert f"export SLURM_CONF={folder}/slurm.conf" in result.stdout
         again = command("start")
         assert (again.returncode, "is already running" in again.stderr) == (2, True)
         assert command("run", "sh", "-c", "squeue; exit 7").returncode == 7
@@ -91,7 +91,7 @@ def test_a_tied_one_ends_with_its_process(testbed: Bed, short: Path) -> None:
 
 
 def test_it_runs_without_root(testbed: Bed, short: Path) -> None:
-    """Where the tests run as root: as nobody of a namespace of users, who may do what any user may."""
+    """If the tests run as root: as an unprivileged user of a user namespace."""
     nobody = ["unshare", "--user", "--map-user=65534", "--map-group=65534"] if os.geteuid() == 0 else []
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
@@ -101,9 +101,9 @@ def test_it_runs_without_root(testbed: Bed, short: Path) -> None:
     started = command("start")
     assert started.returncode == 0, started.stderr
     try:
-        told = command("run", "srun", "--nodes=2", "sh", "-c", "echo $(hostname) $(id -u)")
+        result = command("run", "srun", "--nodes=2", "sh", "-c", "echo $(hostname) $(id -u)")
     finally:
         assert command("stop").returncode == 0
     me = os.geteuid() or 65534
-    assert sorted(told.stdout.splitlines()) == [f"node1 {me}", f"node2 {me}"], told.stderr
+    assert sorted(result.stdout.splitlines()) == [f"node1 {me}", f"node2 {me}"], result.stderr
     assert not running(str(short / "slurm.conf"))

@@ -48,7 +48,7 @@ def test_a_run_is_submitted_seen_cancelled_and_resumed(
     assert heads == sorted(heads, key=itemgetter(0))
     status = until_run(run, lambda row: row.active is False)
     assert (status.state, status.checkpoint) == ("cancelled", f"step_{status.step:08d}")
-    # What waits for its success (--after) does not begin.
+    # A job that waits for its success (--after) does not start.
     shown = testbed.call("scontrol", "show", "job", str(status.job))
     assert "ExitCode=3:0" in shown, [word for word in shown.split() if "Code" in word or "State" in word]
     held = PROFILE.model_copy(update={"sbatch": {"hold": True}})
@@ -64,7 +64,7 @@ def test_a_run_is_submitted_seen_cancelled_and_resumed(
 
 
 def with_controller_stopped(bed: Bed, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is then told is what the folder says, and how old it is; nothing is submitted or cancelled."""
+    """Then status reports what the folder says and how old that is; nothing is submitted or cancelled."""
     pid = bed._running("slurmctld")
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)

@@ -204,7 +204,7 @@ def load_profile(
 
 
 def recorded(profile: ClusterProfile) -> str:
-    """The profile as TOML for a run folder, secrets masked; `load_profile` takes those of [env] from the environment."""
+    """The profile as TOML for a run folder, secrets masked. `load_profile` takes [env]'s from the environment."""
     return tomli_w.dumps(mask_values(profile.model_dump(mode="json", exclude_none=True)))
 
 

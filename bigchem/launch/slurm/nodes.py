@@ -102,7 +102,7 @@ def exclusion(bad: Collection[str], already: Collection[str], usable: Collection
     names, single = ", ".join(new), len(new) == 1
     failed = f"{names} failed {LIMIT} attempts"
     if len(left) < needed:
-        return Exclusion(note=f"{failed}: not excluded, as the job needs {needed} and only {len(left)} would be left")
+        return Exclusion(note=f"{failed}: not excluded, as the job needs {needed} and {len(left)} would be left")
     return Exclusion(tuple(sorted({*already, *new})), f"{failed}: {'it is' if single else 'they are'} excluded")
 
 

@@ -47,7 +47,7 @@ def test_a_task_gets_a_process_or_a_node() -> None:
 
 
 def test_a_task_that_fails_is_named_and_done_again_alone(tmp_path: Path) -> None:
-    """A folder in the way of one chunk's file stands for all that can go wrong on a node."""
+    """A folder in place of one chunk's file stands for anything that can go wrong on a node."""
     sources = (
         SourceConfig(format="synthetic", split="train", rows=1200, seed=1),
         SourceConfig(format="synthetic", split="test", rows=40, seed=2),
@@ -56,9 +56,9 @@ def test_a_task_that_fails_is_named_and_done_again_alone(tmp_path: Path) -> None
     begin(config, out, QUIET, 2, overwrite=False)
     parsed = tmp_path / ".data.partial" / "parsed"
     (parsed / "000-000001.arrow").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"parse: 1 of 2 tasks failed: 1; the first: IsADirectoryError") as told:
+    with pytest.raises(UserError, match=r"parse: 1 of 2 tasks failed: 1; the first: IsADirectoryError") as error:
         build_in_tasks(config, out, LOCAL, 2, QUIET, workers=1)
-    assert "IsADirectoryError" in Path(str(told.value.where)).read_text()
+    assert "IsADirectoryError" in Path(str(error.value.where)).read_text()
     before = {path: path.stat().st_mtime_ns for path in parsed.glob("*-000000.arrow")}
     assert len(before) == 2
     (parsed / "000-000001.arrow").rmdir()
@@ -128,7 +128,7 @@ def test_tasks_predict_and_score_what_one_process_does(small_data: Path, model_d
 def test_only_what_is_left_of_a_run_is_submitted(
     tmp_path: Path, state: str, step: int, active: bool, own: bool, at_end: bool, left: str
 ) -> None:
-    """own: whether evaluations are jobs of their own."""
+    """own: whether evaluations are separate jobs."""
     config = config_of(tmp_path, tmp_path, "x", evaluate={"at_end": at_end})
     run = SweepRun(config, LOCAL, GPUS if own else None)
     assert _left_of(run, RunStatus("x", state, active, step, 6)) == left

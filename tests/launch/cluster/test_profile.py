@@ -32,7 +32,7 @@ def test_the_sbatch_text_of_every_shipped_profile_is_the_golden_one(path: Path) 
 
 @pytest.mark.parametrize("kind", ["pyxis", "apptainer"])
 def test_the_sbatch_text_of_a_container_is_the_golden_one(kind: str) -> None:
-    """Neither has been run: there is no image here. What is compared is what their manuals ask for."""
+    """Neither has been run: there is no image here. The scripts are compared with the manuals."""
     container = {"kind": kind, "image": "/images/bigchem.sqsh", "mounts": ["/scratch:/scratch:rw"]}
     table = {**load_profile("a100").model_dump(exclude_none=True), "container": container, "signal": "USR1"}
     table |= {"sbatch": {"exclusive": True, "reservation": "chem"}, "max_requeues": 0, "nodes_max": 3}
@@ -51,7 +51,7 @@ def test_nodes_and_gpus_override_the_profile() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ('executor = "local"\nnodes = 2', "nodes = 2: the local executor has one"),
         ('executor = "local"\npartition = "gpu"', "partition is for Slurm only"),
@@ -79,9 +79,9 @@ def test_nodes_and_gpus_override_the_profile() -> None:
         ('executor = "slurm"\npartiton = "gpu"', "did you mean 'partition'"),
     ],
 )
-def test_mistakes_in_a_profile_are_told(tmp_path: Path, text: str, told: str) -> None:
+def test_mistakes_in_a_profile_are_told(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "mine.toml").write_text(text)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         load_profile(str(tmp_path / "mine.toml"))
 
 
@@ -106,7 +106,7 @@ def test_scratch_holds_temporary_files_and_caches(tmp_path: Path, monkeypatch: p
         assert Path(file.name).parent == tmp_path / "job-7"
     assert os.environ["BIGCHEM_CACHE"] == str(tmp_path / "job-7" / "shards")
     assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "job-7" / "triton")
-    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "before"  # somebody has chosen it
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "before"  # the user has chosen it
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot create scratch"):
         use_scratch(str(tmp_path / "file" / "below"))
@@ -125,7 +125,7 @@ def test_every_field_of_a_profile_is_in_its_page_with_its_default() -> None:
 
 
 def default_of(field: FieldInfo) -> str:
-    """As the page writes it."""
+    """In the page's notation."""
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)

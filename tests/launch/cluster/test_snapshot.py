@@ -28,7 +28,7 @@ def python(code: str, path: Path, cwd: Path) -> list[str]:
 
 def test_a_snapshot_is_whole_and_runs_whatever_the_working_folder_holds(tmp_path: Path) -> None:
     made = snapshot(tmp_path / "code")
-    (tmp_path / "bigchem.py").write_text("raise SystemExit('the working folder is not to be looked at')")
+    (tmp_path / "bigchem.py").write_text("raise SystemExit('the working folder must not be searched')")
     package, ds_config = python(SAY, made, tmp_path)
     assert package == str(made / "bigchem" / "__init__.py")
     assert ds_config == str(made / "bigchem" / "_shipped" / "ds_configs" / "zero2.json")
@@ -36,7 +36,7 @@ def test_a_snapshot_is_whole_and_runs_whatever_the_working_folder_holds(tmp_path
 
 
 def test_a_snapshot_of_an_installed_package_is_the_one_of_its_checkout(tmp_path: Path) -> None:
-    """A snapshot is laid out as a wheel is installed: what ships is inside the package."""
+    """A snapshot has an installed wheel's layout: the shipped files are inside the package."""
     made = snapshot(tmp_path / "code")
     assert python(AGAIN, made, tmp_path) == [made.name]
 

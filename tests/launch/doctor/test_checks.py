@@ -1,4 +1,4 @@
-"""Verdicts on what ranks have found, without any machine."""
+"""Verdicts on ranks' measurements, without any machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two ranks that examine their machine, as processes of their own."""
+"""Two ranks, as separate processes, examine their machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DeepSpeed's compiled operations: which are left out, and how the others are built once and found by all."""
+"""DeepSpeed's compiled operations: one is disabled, and the others are built once and shared by all processes."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ with exclusive(Path(sys.argv[1]), "compiles " + Path(sys.argv[1]).stem):
 
 @contextmanager
 def stopped_compiler(library: Path) -> Iterator[int]:
-    """A process that holds an operation's lock, as while it compiles, and is stopped; its id."""
+    """A stopped process that holds an operation's lock, as if compiling; its pid."""
     library.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-c", HOLD, library.with_suffix(".lock")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -123,9 +123,9 @@ def test_a_stopped_compiler_is_named_to_those_who_wait_and_the_wait_ends_with_wh
     monkeypatch.setattr(extensions, "BUILD_TIMEOUT_S", 3.0)
     builder = TinyBuilder("tiny", builds)
     with stopped_compiler(library_of(builder)) as pid:
-        with pytest.raises(UserError, match=rf"waited 3 s for pid {pid} on .*, which compiles tiny") as told:
+        with pytest.raises(UserError, match=rf"waited 3 s for pid {pid} on .*, which compiles tiny") as error:
             load(builder)
-        assert f"kill -9 {pid}" in str(told.value.hint)
+        assert f"kill -9 {pid}" in str(error.value.hint)
         assert f"waiting for pid {pid} on " in capsys.readouterr().err
 
 
@@ -179,8 +179,8 @@ LOAD_AGAIN += "import torch; DeepSpeedCPUAdam([torch.nn.Parameter(torch.ones(8))
 def test_an_offloaded_run_starts_from_a_shell_without_ninja_and_its_build_serves_without_a_compiler(
     small_data: Path, tmp_path: Path
 ) -> None:
-    """The second process has neither ninja nor g++, and builds DeepSpeed's optimizer all the same: were the build not
-    found where DeepSpeed looks first, it would call them."""
+    """The second process has neither ninja nor g++, and loads DeepSpeed's optimizer anyway: if it did not find the
+    build where DeepSpeed checks first, it would call them."""
     train = {"steps": 3, "ds_config": "zero2_offload"}
     config = config_of(tmp_path / "runs", small_data, "offloaded", train=train, evaluate={"at_end": False})
     (tmp_path / "run.toml").write_text(toml.dump(config))

@@ -1,4 +1,4 @@
-"""Where rank 0 listens: on the address that the others call, and nowhere else if that can be known."""
+"""Where rank 0 listens: on the address that the other ranks call, and on no other if that is known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bigchem.launch.rendezvous.environment import Rendezvous
 from bigchem.launch.rendezvous.listener import addresses, listen, own_address
 
 ABSENT = "198.18.99.9"
-"""Of a network for measurements (RFC 2544): no address of this machine."""
+"""An address reserved for benchmarks (RFC 2544), not of this machine."""
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def place() -> Rendezvous:
 
 
 def test_other_interfaces_are_closed(place: Rendezvous) -> None:
-    """127.0.0.2 is another interface's address in small: of this machine, and not the one that was said."""
+    """127.0.0.2 stands for another interface: an address of this machine, but not the given one."""
     with listen(place) as server:
         with socket.create_connection(("127.0.0.1", place.master_port), timeout=5):
             pass

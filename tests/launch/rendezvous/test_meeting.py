@@ -32,7 +32,7 @@ try:
     roster = meet(Rendezvous(**json.loads(sys.argv[1])), float(sys.argv[2]), sys.argv[3])
     print(json.dumps({"port": roster.port, "ranks": [card.rank for card in roster.cards]}))
 except Exception as error:
-    print(json.dumps({"error": type(error).__name__, "told": str(error)}))
+    print(json.dumps({"error": type(error).__name__, "message": str(error)}))
 """
 KEY = "the secret that the ranks share"
 
@@ -47,8 +47,8 @@ def process(place: Rendezvous, within_s: float, key: str = KEY) -> subprocess.Po
     return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
 
 
-def told(places: list[Rendezvous], within_s: float) -> list[dict[str, object]]:
-    """What each of several processes makes of the meeting."""
+def outcomes(places: list[Rendezvous], within_s: float) -> list[dict[str, object]]:
+    """The outcome of the meeting in each of several processes."""
     processes = [process(place, within_s) for place in places]
     return [json.loads(p.communicate(timeout=60)[0]) for p in processes]
 
@@ -74,15 +74,15 @@ def in_thread(
 
 
 def test_all_ranks_come_in_any_order(place: Rendezvous) -> None:
-    for found in told(of_ranks(place, 2, 1, 0), 20):
+    for found in outcomes(of_ranks(place, 2, 1, 0), 20):
         assert found == {"port": place.master_port, "ranks": [0, 1, 2]}
 
 
 def test_a_rank_that_never_comes_is_named_with_its_node_by_all_that_did(place: Rendezvous) -> None:
     begun = time.monotonic()
-    for found in told(of_ranks(place, 0, 1), 1.5):
+    for found in outcomes(of_ranks(place, 0, 1), 1.5):
         assert found["error"] == "AbsentRankError"
-        assert found["told"] == "rank 2 of 3 (of node gpu02) did not come within 2 s"
+        assert found["message"] == "rank 2 of 3 (of node gpu02) did not come within 2 s"
     assert time.monotonic() - begun < 10
 
 
@@ -96,10 +96,10 @@ def test_a_rank_that_dies_while_others_are_awaited_counts_as_absent(place: Rende
 
 
 def test_without_rank_0_the_others_say_where_they_looked(place: Rendezvous) -> None:
-    (found,) = told(of_ranks(place, 1), 0.5)
+    (found,) = outcomes(of_ranks(place, 1), 0.5)
     assert found["error"] == "AbsentRankError"
-    assert "did not find rank 0 at 127.0.0.1 within" in str(found["told"])
-    assert "refused" in str(found["told"])
+    assert "did not find rank 0 at 127.0.0.1 within" in str(found["message"])
+    assert "refused" in str(found["message"])
 
 
 def test_a_host_that_does_not_resolve_is_named_with_what_to_do(place: Rendezvous) -> None:
@@ -110,7 +110,7 @@ def test_a_host_that_does_not_resolve_is_named_with_what_to_do(place: Rendezvous
 
 @pytest.fixture(params=["silent", "speaks", "another job"])
 def taken(place: Rendezvous, request: pytest.FixtureRequest) -> Iterator[None]:
-    """The first port is somebody else's: a listener without a word, a web server, rank 0 of another job."""
+    """Another program has the first port: a silent listener, a web server, another job's rank 0."""
     if request.param == "another job":
         other = replace(place, world_size=2, key="slurm 6.0 0")
         thread, _ = in_thread(other)
@@ -140,7 +140,7 @@ def taken(place: Rendezvous, request: pytest.FixtureRequest) -> Iterator[None]:
 def test_a_taken_port_is_passed_over_by_all_ranks(place: Rendezvous) -> None:
     time.sleep(0.2)
     begun = time.monotonic()
-    for found in told(of_ranks(place, 0, 1, 2), 20):
+    for found in outcomes(of_ranks(place, 0, 1, 2), 20):
         assert found == {"port": place.ports()[1], "ranks": [0, 1, 2]}
     assert time.monotonic() - begun < 10
 

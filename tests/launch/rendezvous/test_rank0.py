@@ -1,4 +1,4 @@
-"""Who is let in to the ranks' meeting: callers without the run's secret cost rank 0 nothing, whatever they send."""
+"""Who is admitted to the ranks' meeting: callers without the run's secret cannot harm rank 0, whatever they send."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Meeting:
                 time.sleep(0.005)
 
     def completes(self) -> bool:
-        """Whether the true ranks are let in, and all have the same roster."""
+        """Whether the true ranks are admitted, and all have the same roster."""
         threads = [self._thread, *(self._join(rank, self.found) for rank in range(1, self.place.world_size))]
         for thread in threads:
             thread.join(20)
@@ -75,14 +75,14 @@ class Meeting:
 
 @pytest.fixture
 def held() -> Iterator[Meeting]:
-    """A meeting of two, which has to come about whatever the test has done to it."""
+    """A meeting of two ranks, which must succeed whatever the test does to it."""
     held = Meeting()
     yield held
     assert held.completes(), held.found
 
 
 def answer_to(held: Meeting, said: bytes, *, and_hang_up: bool = True) -> bytes:
-    """All that rank 0 says to somebody who sends this, up to the end of the connection."""
+    """Everything that rank 0 sends to a caller that sends this, until the connection ends."""
     with held.stranger() as caller:
         heard = b""
         with suppress(ConnectionError):
@@ -100,7 +100,7 @@ def signed(challenge: bytes, card: bytes, key: str = KEY, attempt: str = ATTEMPT
 
 
 def words() -> st.SearchStrategy[bytes]:
-    """Bytes as they come, and lines that are nearly right."""
+    """Arbitrary bytes, and nearly correct lines."""
     card = st.one_of(st.binary(max_size=200), st.just(json.dumps(GOOD).encode()), st.just(DEEP), st.just(b"9" * 5000))
     tag = st.one_of(st.binary(max_size=80), st.just(Signer("x" * 20, ATTEMPT).signature(b"rank")), st.just(b"f" * 64))
     return st.one_of(
@@ -176,7 +176,7 @@ def test_a_malformed_card_costs_its_rank_the_connection_even_if_it_is_signed(hel
 
 
 def test_a_line_without_end_is_cut_off(held: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bigchem.launch.rendezvous.rank0.GREETING_S", 60.0)  # its length ends it: not the time
+    monkeypatch.setattr("bigchem.launch.rendezvous.rank0.GREETING_S", 60.0)  # its length ends it, not the timeout
     assert len(answer_to(held, b"x" * (4 * CARD_BYTES), and_hang_up=False)) <= CHALLENGE_BYTES
 
 
@@ -216,7 +216,7 @@ def test_of_too_many_callers_the_oldest_go(held: Meeting) -> None:
         callers[-1].setblocking(False)
         with pytest.raises(BlockingIOError):
             callers[-1].recv(1)
-        assert time.monotonic() - begun < GREETING_S  # they were pushed out: their time is not up
+        assert time.monotonic() - begun < GREETING_S  # they were dropped before their timeout
 
 
 SHORT_OF_FILES = """
@@ -244,25 +244,25 @@ def test_callers_beyond_the_limit_of_open_files_do_not_end_rank_0() -> None:
 
 
 def test_ranks_that_do_not_share_the_secret_are_told_what_to_look_at() -> None:
-    place, told = Rendezvous(0, 2, 0, "127.0.0.1", free_port(), "slurm", ATTEMPT), []
+    place, messages = Rendezvous(0, 2, 0, "127.0.0.1", free_port(), "slurm", ATTEMPT), []
 
     def wait() -> None:
         try:
             meet(place, 1.0, KEY)
         except AbsentRankError as error:
-            told.append(str(error))
+            messages.append(str(error))
 
     rank0 = threading.Thread(target=wait)
     rank0.start()
     with pytest.raises(AbsentRankError, match="did not find rank 0"):
         meet(replace(place, rank=1), 0.2, "the secret of another run")
     rank0.join()
-    assert "calls without this run's secret: " in told[0]
-    assert "do all nodes see the same rendezvous.key?" in told[0]
+    assert "calls without this run's secret: " in messages[0]
+    assert "do all nodes see the same rendezvous.key?" in messages[0]
 
 
 def test_a_listener_without_the_secret_cannot_pass_for_rank_0() -> None:
-    """It takes every rank's word, and answers as rank 0 would with a secret of its own."""
+    """It accepts every rank, and answers as rank 0 would with another secret."""
     place = Rendezvous(1, 2, 0, "127.0.0.1", free_port(), "torchrun", ATTEMPT)
     heard: list[bytes] = []
     with socket.create_server(("127.0.0.1", place.master_port)) as server:

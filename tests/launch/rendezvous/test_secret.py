@@ -1,4 +1,4 @@
-"""The file of the secret that a run's ranks share: one for all of them, and for nobody else."""
+"""The file with the secret that a run's ranks share: one for all of them, and for nobody else."""
 
 from __future__ import annotations
 

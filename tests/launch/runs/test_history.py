@@ -1,4 +1,4 @@
-"""The history of a run's attempts, and when a job is not started again. Pure but for the files."""
+"""The history of a run's attempts, and when a job is not requeued. Pure except for files."""
 
 from __future__ import annotations
 
@@ -59,15 +59,15 @@ def failing(*steps: int, job: str = "7", end: str = "killed") -> list[Attempt]:
     [
         (failing(14, 14), 1, None),
         (failing(14, 14, 14), 2, "3 attempts in a row ended after step 14"),
-        (failing(14, 15, 15), 2, None),  # it gets on
+        (failing(14, 15, 15), 2, None),  # it makes progress
         (failing(14, 14, 14, end="vanished"), 2, None),  # Slurm's doing
-        ([*failing(14, 14, job="6"), *failing(14)], 0, None),  # submitted again since: a person has looked at it
+        ([*failing(14, 14, job="6"), *failing(14)], 0, None),  # submitted again since, so the user has seen it
         (failing(14), 20, "restarted 20 times already"),
     ],
 )
 def test_what_is_not_started_again(rows: list[Attempt], restart: int, refused: str | None) -> None:
-    told = why_not_requeue(rows, restart, 20)
-    assert told is None if refused is None else refused in str(told)
+    message = why_not_requeue(rows, restart, 20)
+    assert message is None if refused is None else refused in str(message)
 
 
 def test_each_attempt_gets_one_row_though_it_left_no_word(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_each_attempt_gets_one_row_though_it_left_no_word(tmp_path: Path) -> Non
 
 @pytest.fixture
 def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A stand-in that writes down what it is asked, and fails where a file `down` lies beside it."""
+    """A stand-in that records its calls, and fails if there is a file `down` beside it."""
     program = tmp_path / "scontrol"
     text = (
         "import sys; from pathlib import Path; here = Path(__file__).parent\n"
@@ -122,7 +122,7 @@ def test_processes_that_died_without_a_word_are_started_again_until_it_is_no_use
 
 def test_processes_that_died_before_they_began_count_as_attempts(tmp_path: Path, scontrol: Path) -> None:
     history.begin(tmp_path, "7", 0, "node1", 4)
-    write_state(tmp_path, "running", step=14, steps=60)  # and its node went
+    write_state(tmp_path, "running", step=14, steps=60)  # and its node was lost
     for restart in range(1, 4):
         requeue.settle(tmp_path, 1, 20, {**SLURM, "SLURM_RESTART_COUNT": str(restart)})
     rows = history.read(tmp_path)
@@ -164,7 +164,7 @@ def test_a_controller_that_does_not_answer_is_named_in_the_state(tmp_path: Path,
 def test_an_attempt_that_a_full_disk_did_not_note_is_judged_all_the_same(
     tmp_path: Path, scontrol: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not by the row before it, which is of an attempt that a person stopped."""
+    """Not by the previous row, whose attempt the user stopped."""
     history.begin(tmp_path, "6", 0, "node1", 4)
     write_state(tmp_path, "stopped", step=4, reason="SIGINT", end="stopped")
     history.close(tmp_path)
@@ -219,7 +219,7 @@ def test_a_node_that_failed_two_attempts_is_excluded_if_others_are_left(
     asked = ["requeue 7", "requeue 7", *(["update JobId=7 ExcNodeList=gpu9,node1"] if spare else [])]
     assert scontrol.read_text().splitlines() == asked
     note = "node1 failed 2 attempts: " + (
-        "it is excluded" if spare else "not excluded, as the job needs 1, and 0 would be left"
+        "it is excluded" if spare else "not excluded, as the job needs 1 and 0 would be left"
     )
     assert note in read_state(tmp_path)["reason"]
     assert note in json.loads((tmp_path / "events.jsonl").read_text())["detail"]
@@ -229,7 +229,7 @@ def test_a_node_that_failed_two_attempts_is_excluded_if_others_are_left(
 def test_a_first_start_whose_ranks_have_not_met_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scontrol: Path, code: int, again: bool
 ) -> None:
-    """No rank has claimed the run yet: of a batch script of one's own."""
+    """No rank has claimed the run yet, in the user's own batch script."""
     (tmp_path / "run").mkdir()
     monkeypatch.setattr(requeue.owner.squeue, "ask", lambda jobs: squeue.Queue())
     assert requeue.settle(tmp_path / "run", code, 20, SLURM) == again

@@ -1,4 +1,4 @@
-"""`bigchem logs` beside a run that goes on. Its job is a sleeping process here; real ones are in test_submit.py."""
+"""`bigchem logs` during a run. Its job is a sleeping process here; real ones are in test_submit.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bigchem.launch.runs import logs
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
-    """A run folder whose job lives."""
+    """A run folder whose job is alive."""
     job = subprocess.Popen(["sleep", "60"])
     folder = tmp_path / "base"
     (folder / "logs").mkdir(parents=True)
@@ -70,9 +70,9 @@ def test_a_log_is_waited_for_followed_over_attempts_and_ends_with_the_run(
     follower.join(timeout=20)
     assert not follower.is_alive()
     assert out.getvalue().decode() == "step 1\nstep 2\nhalf a line\nthe last one\n"
-    told = capsys.readouterr().err
-    assert "base is running: no log yet, waiting" in told
-    assert told.endswith("base is finished, 3/9\n")
+    output = capsys.readouterr().err
+    assert "base is running: no log yet, waiting" in output
+    assert output.endswith("base is finished, 3/9\n")
 
 
 def test_the_last_lines_of_a_rank_are_shown(run: tuple[Path, subprocess.Popen[bytes]]) -> None:
@@ -83,9 +83,9 @@ def test_the_last_lines_of_a_rank_are_shown(run: tuple[Path, subprocess.Popen[by
         out = Out()
         logs.show(folder, out, rank=rank, lines=lines)
         assert out.getvalue() == shown
-    with pytest.raises(UserError, match="no log of rank 7") as told:
+    with pytest.raises(UserError, match="no log of rank 7") as error:
         logs.show(folder, Out(), rank=7)
-    assert "ranks 0 to 1" in str(told.value)
+    assert "ranks 0 to 1" in str(error.value)
 
 
 def test_a_job_that_ended_before_its_ranks_had_logs_is_heard(

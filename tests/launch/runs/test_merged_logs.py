@@ -1,4 +1,4 @@
-"""All ranks' logs as one, in the order in which their lines were written."""
+"""All ranks' logs merged, in the order in which their lines were written."""
 
 from __future__ import annotations
 
@@ -132,13 +132,13 @@ def test_a_run_is_followed_over_all_its_ranks_until_it_is_over(tmp_path: Path) -
     job.wait()
     follower.join(timeout=20)
     assert not follower.is_alive()
-    # A line begun before one look and ended after it comes with the next: ranks may be milliseconds out of order.
-    told = texts(out.getvalue().splitlines(), in_order=False)
+    # A line begun before one poll and ended after it comes with the next: ranks may be milliseconds out of order.
+    shown = texts(out.getvalue().splitlines(), in_order=False)
     for rank in range(4):
-        mine = [text for of, text in told if of == str(rank) and "says" in text]
+        mine = [text for of, text in shown if of == str(rank) and "says" in text]
         assert mine == [f"rank {rank} says {number}" for number in range(100)][-len(mine) :]
         assert len(mine) > 90  # the first lines may be older than the last five
-    assert told[-1] == ("2", "without an end")
+    assert shown[-1] == ("2", "without an end")
 
 
 def test_a_rank_is_a_number_or_all(tmp_path: Path) -> None:

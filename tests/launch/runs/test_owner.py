@@ -130,8 +130,8 @@ def test_a_reused_process_id_is_not_taken_for_the_run_and_never_signalled(tmp_pa
 
 
 def test_the_same_command_goes_on_after_its_container_was_restarted(tmp_path: Path) -> None:
-    """Both times it is process 1 of its namespace, on a host of the same name. The containers are namespaces that
-    `unshare` makes."""
+    """Both times it is process 1 of its namespace, on a host of the same name. Namespaces from `unshare` stand in for
+    containers."""
     inside = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
     if subprocess.run([*inside, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no namespaces here")
@@ -168,7 +168,7 @@ def test_a_process_of_another_machine_is_unknown_and_one_before_a_reboot_is_gone
 
 
 def queue_of(monkeypatch: pytest.MonkeyPatch, cluster: str, **jobs: squeue.Job) -> None:
-    """A stand-in for Slurm: what it says of jobs, and which cluster it is."""
+    """A stand-in for Slurm: its jobs, and its cluster name."""
     known = {name[1:]: job for name, job in jobs.items()}
     monkeypatch.setattr(squeue, "ask", lambda asked: squeue.Queue({j: known[j] for j in asked if j in known}))
     monkeypatch.setattr(client, "cluster_name", lambda env=None: (env or {}).get("SLURM_CLUSTER_NAME", cluster))
@@ -247,7 +247,7 @@ def test_an_attempt_that_lost_its_run_writes_nothing_and_says_to_whom(tmp_path: 
     claim.check()
     assert not lookout.lost(10.0)
     owned(run_dir, "8", cluster="blue", token=THEIRS)
-    assert not lookout.lost(11.0)  # it has just looked
+    assert not lookout.lost(11.0)  # it has just checked
     assert lookout.lost(12.5)
     with pytest.raises(DisownedError, match="taken over by job 8 of cluster blue"):
         claim.check()
@@ -257,10 +257,10 @@ def test_an_attempt_that_lost_its_run_writes_nothing_and_says_to_whom(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("gone", "told"), [("folder", "the run folder was removed"), ("file", "owner record was removed")]
+    ("gone", "message"), [("folder", "the run folder was removed"), ("file", "owner record was removed")]
 )
 def test_an_attempt_whose_folder_was_removed_says_so_and_does_not_make_it_again(
-    tmp_path: Path, gone: str, told: str
+    tmp_path: Path, gone: str, message: str
 ) -> None:
     run_dir = running(tmp_path / "run")
     owned(run_dir, "7", token=MINE)
@@ -269,7 +269,7 @@ def test_an_attempt_whose_folder_was_removed_says_so_and_does_not_make_it_again(
     else:
         (run_dir / ownership.FILE).unlink()
     claim = Claim(run_dir, MINE)
-    with pytest.raises(DisownedError, match=told):
+    with pytest.raises(DisownedError, match=message):
         claim.check()
     assert not claim.end(Writer.RANK_0, End.STOPPED)
     assert run_dir.exists() == (gone == "file")
@@ -388,7 +388,7 @@ def test_a_cancellation_is_meant_for_the_job_that_it_was_given_for(tmp_path: Pat
 def test_a_file_system_without_locks_is_said_and_the_record_is_looked_at_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another starter, which wrote after this one, has won. The other starter is a stand-in."""
+    """Another starter, which wrote later, has won. It is a stand-in."""
     monkeypatch.setattr(owner, "SETTLE_S", 0.0)
     monkeypatch.setattr(owner.time, "sleep", lambda seconds: owned(tmp_path, "8", cluster="green"))
     with pytest.raises(DisownedError, match="taken over by job 8"):

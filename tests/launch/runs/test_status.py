@@ -1,5 +1,5 @@
-"""What `bigchem status` makes of run folders and of squeue's answers. squeue is a stand-in here: a real one answers in
-tests/slurm."""
+"""What `bigchem status` makes of run folders and squeue's output. squeue is a stand-in here; tests/slurm has a real
+one."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def make_run(folder: Path, job: str, state: str = "running", **more: Any) -> Pat
     (folder / "checkpoints" / "step_00000200").mkdir(parents=True)
     (folder / "checkpoints" / "step_00000200" / "manifest.json").write_text("{}")
     (folder / "config.toml").write_text("")
-    told = {"state": state, "time": time.time() - 90, "step": 250, "steps": 1000}
-    (folder / "state.json").write_text(json.dumps(told))
+    table = {"state": state, "time": time.time() - 90, "step": 250, "steps": 1000}
+    (folder / "state.json").write_text(json.dumps(table))
     owned(folder, job, **more)
     row = {"step": 250, "tokens": 250_000, "loss": 2.5, "tokens_per_s": 500.0, "training_s": 2700.0}
     opened = Attempt(3, job, 1, "gpu01", 8, 0, time.time() - 1800)
@@ -107,14 +107,14 @@ def test_a_hundred_runs_are_told_in_a_second_by_one_call_of_squeue(
     (tmp_path / "answers").write_text(answers + "\n")
     calls = tmp_path / "calls"
     program(tmp_path, "squeue", f"echo x >>{calls}; cat {tmp_path / 'answers'}", monkeypatch)
-    told, seconds = quickest([sys.executable, "-m", "bigchem", "status", tmp_path / "runs"], times=2)
-    assert told.count("running") == 100
+    output, seconds = quickest([sys.executable, "-m", "bigchem", "status", tmp_path / "runs"], times=2)
+    assert output.count("running") == 100
     assert calls.read_text().count("x") == 2
     assert seconds < 1.5
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "reason"),
     [
         ("exit 1", "squeue ended with exit code 1"),
         ("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1", "Unable to contact"),
@@ -122,7 +122,7 @@ def test_a_hundred_runs_are_told_in_a_second_by_one_call_of_squeue(
     ],
 )
 def test_a_controller_that_is_down_gives_what_the_folder_says_and_how_old_that_is(
-    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, told: str
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, reason: str
 ) -> None:
     monkeypatch.setattr(squeue, "TIMEOUT_S", 0.2)
     config = config_of(tmp_path, small_data, "far")
@@ -130,7 +130,7 @@ def test_a_controller_that_is_down_gives_what_the_folder_says_and_how_old_that_i
     program(tmp_path, "squeue", answer, monkeypatch)
     row = run_status(config.run_dir)
     assert (row.state, row.active, row.step) == ("running", None, 250)
-    assert told in str(row.reason)
+    assert reason in str(row.reason)
     assert "the run last reported running" in str(row.reason)
     assert 90 <= (row.told_s or 0) < 150
     with pytest.raises(UserError, match="cannot tell whether job 7 still runs"):
@@ -178,8 +178,8 @@ def test_a_hundred_runs_are_shown_though_one_is_damaged(
 
 def test_what_runs_say_of_themselves_is_no_markup_and_moves_no_cursor(tmp_path: Path) -> None:
     run = make_run(tmp_path / "[bold]x", "7", executor="local")
-    told = {"state": "failed", "time": 1.0, "reason": "[link=http://x]\x1b[2J<b>|\n[/]", "end": "error"}
-    (run / "state.json").write_text(json.dumps(told))
+    table = {"state": "failed", "time": 1.0, "reason": "[link=http://x]\x1b[2J<b>|\n[/]", "end": "error"}
+    (run / "state.json").write_text(json.dumps(table))
     rows = all_runs([run])
     console = Console(width=400, file=io.StringIO(), force_terminal=True)
     console.print(table(rows))
@@ -261,7 +261,7 @@ def test_runs_and_folders_of_runs_can_be_named_together(tmp_path: Path) -> None:
 def test_of_two_submissions_at_once_one_is_made(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """sbatch is a stand-in that takes half a second: without the lock both would come to it."""
+    """sbatch is a stand-in that takes half a second: without the lock both would call it."""
     config = config_of(tmp_path / "runs", small_data, "twice")
     (tmp_path / "run.toml").write_text(toml.dump(config))
     calls = tmp_path / "calls"
@@ -271,8 +271,8 @@ def test_of_two_submissions_at_once_one_is_made(
     (tmp_path / "mine.toml").write_text('executor = "slurm"\n')
     words = [sys.executable, "-m", "bigchem", "submit", tmp_path / "run.toml", "--cluster", tmp_path / "mine.toml"]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    told = sorted(p.communicate(timeout=60)[0].split(": ", 1)[1].strip() for p in both)
-    assert told == ["already queued as job 7: nothing to do", "submitted as job 7"]
+    notes = sorted(p.communicate(timeout=60)[0].split(": ", 1)[1].strip() for p in both)
+    assert notes == ["already queued as job 7: nothing to do", "submitted as job 7"]
     assert calls.read_text().count("x") == 1
 
 

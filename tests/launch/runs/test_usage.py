@@ -1,4 +1,4 @@
-"""GPU-hours, efficiency and what is left, by hand-made attempts."""
+"""GPU-hours, efficiency and remaining time of hand-made attempts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_efficiency_is_the_share_of_training_in_the_attempts_time() -> None:
             70,
         ),  # from 10 to 40, and on to 70
         ([Remaining(False, 10), *[Remaining(True, 20)] * 3], 70),
-        ([Remaining(True, 20)], None),  # nothing says how many run at a time
+        ([Remaining(True, 20)], None),  # unknown how many run at a time
         ([Remaining(False, 10), Remaining(True, None)], None),
         ([], None),
     ],
@@ -63,7 +63,7 @@ def test_a_summary_adds_runs_up() -> None:
     assert (found.done, found.on_their_way, found.stranded, found.progress) == (1, 2, 1, 0.5)
     assert found.hours == {"GPU": 3.0}
     assert found.efficiency == pytest.approx((0.9 * 1000 + 0.6 * 500) / 1500)
-    assert found.eta_s == 600 + 1000  # the one that waits takes as long as those that have begun
+    assert found.eta_s == 600 + 1000  # the waiting run takes as long as those that have begun
     assert summary_lines(found).splitlines() == [
         "4 runs   1 finished, 1 running, 1 queued, 1 failed",
         "done      1 of 4, 50% of all steps; 1 neither done nor active",

@@ -1,4 +1,4 @@
-"""How Slurm's programs are called. The programs here are stand-ins: what is tested is what reaches them."""
+"""How Slurm's programs are called. The programs are stand-ins: the tests check what reaches them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which node is to blame for a failed attempt, and which the next one does without. What srun says was seen so."""
+"""Which node is to blame for a failed attempt, and which the next one excludes. srun's lines are real ones."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ NODE_FAIL = [
         ("vanished", NODE_FAIL, ["node2"]),
         ("killed", ["srun: error: gpu[03,07]: tasks 0,9: Segmentation fault (core dumped)"], ["gpu03", "gpu07"]),
         ("killed", ["srun: error: node1: task 0: Exited with exit code 137"], ["node1"]),  # a container's shell
-        ("lost rank", ["srun: error: node1: task 0: Exited with exit code 75"], []),  # it left by itself
+        ("lost rank", ["srun: error: node1: task 0: Exited with exit code 75"], []),  # it exited by itself
         ("preempted", ["srun: error: node2: tasks 2-3: Terminated"], []),
-        ("error", KILLED, []),  # a rank had said what is wrong with the run
+        ("error", KILLED, []),  # a rank had reported what is wrong with the run
         ("killed", ["srun: error: node1: task 0: Killed", "srun: error: node2: task 2: Killed"], []),  # all of them
         ("killed", [], []),
     ],
@@ -92,7 +92,7 @@ def test_a_node_is_worn_out_by_two_attempts_whatever_else_failed_in_them(failure
 def test_an_exclusion_says_whom_and_why_not() -> None:
     assert nodes.exclusion(["node2"], [], ["node1", "node2"], 1).note == "node2 failed 2 attempts: it is excluded"
     assert nodes.exclusion(["node2"], [], ["node1", "node2"], 2).note == (
-        "node2 failed 2 attempts: not excluded, as the job needs 2 and only 1 would be left"
+        "node2 failed 2 attempts: not excluded, as the job needs 2 and 1 would be left"
     )
 
 

@@ -47,7 +47,7 @@ def test_every_option_is_classified_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "told"),
+    ("option", "message"),
     [
         ("array", "`bigchem sweep submit` makes arrays"),
         ("job-name", "the run's name: --set name=NAME"),
@@ -71,8 +71,8 @@ def test_every_option_is_classified_once() -> None:
         ("reservaton", "did you mean 'reservation'"),
     ],
 )
-def test_what_would_break_a_run_is_refused_with_what_to_use(option: str, told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_what_would_break_a_run_is_refused_with_what_to_use(option: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         for_submission("a100", {f"sbatch.{option}": "x"})
 
 
@@ -105,8 +105,8 @@ def test_a_dependency_comes_on_top_of_the_profiles_and_never_waits_in_vain() -> 
 
 def test_settings_of_the_shell_that_jobs_do_not_follow_are_named_with_their_fields() -> None:
     assert ignored_settings({"SLURM_JOB_ID": "1", "SRUN_DEBUG": "3", "SBATCH_CPU_BIND": "none", "HOME": "/"}) is None
-    told = str(ignored_settings({"SBATCH_TIMELIMIT": "60", "SBATCH_PARTITION": "gpu", "SRUN_CPU_BIND": "x"}))
-    assert "SBATCH_PARTITION (its field: partition), SBATCH_TIMELIMIT (its field: time_min), SRUN_CPU_BIND" in told
+    message = str(ignored_settings({"SBATCH_TIMELIMIT": "60", "SBATCH_PARTITION": "gpu", "SRUN_CPU_BIND": "x"}))
+    assert "SBATCH_PARTITION (its field: partition), SBATCH_TIMELIMIT (its field: time_min), SRUN_CPU_BIND" in message
 
 
 def test_options_of_slurm_are_refused_where_jobs_are_processes() -> None:

@@ -30,8 +30,8 @@ def test_what_slurm_says_is_told_with_what_to_do(words: str, hint: str) -> None:
 
 
 def test_the_first_line_is_told_before_the_summary() -> None:
-    told = "sbatch: info\nsbatch: error: our cluster wants --account\nsbatch: error: Batch job submission failed: No"
-    assert refusal(told, "x").what == "our cluster wants --account (No)"
+    output = "sbatch: info\nsbatch: error: our cluster wants --account\nsbatch: error: Batch job submission failed: No"
+    assert refusal(output, "x").what == "our cluster wants --account (No)"
     twice = "sbatch: error: invalid partition specified: a\nsbatch: error: Batch job submission failed: Invalid name"
     assert refusal(twice, "x").what == "invalid partition specified: a (Invalid name)"
     assert refusal("sbatch: fatal: Could not establish a configuration source", "x").what.startswith("Could not")

@@ -11,7 +11,7 @@ from bigchem.launch.slurm.setup import check, guarded
 
 
 def bash(*lines: str) -> subprocess.CompletedProcess[str]:
-    """A batch script of these setup lines; what reports a failure prints what it is given."""
+    """A batch script with these setup lines; its failure report prints its arguments."""
     script = "\n".join([*guarded(lines, "printf 'reported <%s> <%s>\\n'"), "echo went on; false; echo to the end"])
     return subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=10, check=False)
 

@@ -1,4 +1,4 @@
-"""Which rows of a plan are tried as short runs, what these are, and what is read of them."""
+"""Which rows of a plan are tried as short runs, their configurations, and their results."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_fastest_rows_that_fit_are_tried(planned: Planned) -> None:
 
 
 def test_a_short_run_is_the_run_with_the_rows_settings(planned: Planned) -> None:
-    """And validates as a file of its own, whatever schedule the run has."""
+    """And validates as a separate file, whatever schedule the run has."""
     choice = next(c for c in rows_of(planned) if c.ds_config == "zero2" and c.setup.checkpoint_activations)
     config = short_run(choice, planned)
     assert config == toml.validate(RunConfig, json.loads(config.model_dump_json(exclude_none=True)), "short")
