@@ -41,7 +41,7 @@ _exit_lock = threading.Lock()
 def exit_together(record: Callable[[BaseException], object] = lambda error: None) -> Iterator[None]:
     """Wraps what a rank does while the process group is up. On an error the process reports it, notifies the other
     ranks, and exits at once with the exit code of its end: the others may be in a collective operation, and destroying
-    the group would wait for them. record: called with the error first."""
+    the group would wait for them. record: called with the error before that."""
     try:
         yield
     except BaseException as error:

@@ -73,7 +73,7 @@ def settle(run_dir: Path, code: int, max_requeues: int, env: Mapping[str, str], 
         exclusion = _exclusion(run_dir, job, rows)
         if exclusion.note:
             reason = f"{reason}; {exclusion.note}"
-            elastic_restart.report(run_dir, "bad nodes", "the run is started again", exclusion.note)
+            elastic_restart.report(run_dir, "bad nodes", "the run is requeued", exclusion.note)
         # Before the request: this process ends with the old job, and state.json then belongs to the new one.
         try_write("state.json", lambda: end(run_dir, Writer.BATCH, how, reason))
         print(f"{how}: {reason}: job {job} is requeued", file=sys.stderr, flush=True)
@@ -117,7 +117,7 @@ def is_cancelled(env: Mapping[str, str]) -> bool:
 
 
 def _exclusion(run_dir: Path, job: str, rows: Sequence[history.Attempt]) -> Exclusion:
-    """Which nodes to exclude because they failed attempts of this job. A job that a user submits has no such list."""
+    """Which nodes to exclude because they failed attempts of this job. A newly submitted job excludes none."""
     bad = nodes.repeatedly_failing(row.failed_nodes for row in rows if row.job == job)
     if not bad:
         return Exclusion()
