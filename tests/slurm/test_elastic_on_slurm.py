@@ -67,7 +67,9 @@ def test_a_node_that_failed_two_attempts_is_left_out_of_the_third(
         *(("node1", "killed", "node1"), ("node1", "killed", "node1"), ("node2", "trained", ""))
     ]
     events = [json.loads(line) for line in (config.run_dir / "events.jsonl").read_text().splitlines()]
-    assert [row["detail"] for row in events if row["kind"] == "bad nodes"] == ["node1 failed 2 attempts: it is excluded"]
+    assert [row["detail"] for row in events if row["kind"] == "bad nodes"] == [
+        "node1 failed 2 attempts: it is excluded"
+    ]
 
 
 def test_cancelling_a_run_that_waits_takes_its_watcher_along(testbed: Bed, small_data: Path, tmp_path: Path) -> None:

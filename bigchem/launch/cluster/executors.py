@@ -56,9 +56,7 @@ def make_executor(
         executor.update_parameters(**slurm_parameters(profile, folder, name, code, mounts, options))
         return executor
     if options:
-        what = (
-            "--after is for Slurm" if options.after else f"sbatch.{next(iter(options.sbatch))} is for Slurm only"
-        )
+        what = "--after is for Slurm" if options.after else f"sbatch.{next(iter(options.sbatch))} is for Slurm only"
         hint = "`bigchem submit FIRST --wait && bigchem submit NEXT`"
         raise UserError(f"{what}, but the executor is local", name, hint)
     python = shlex.join([*_with_code(code), sys.executable])

@@ -48,8 +48,8 @@ def make_run(folder: Path, job: str, state: str = "running", **more: Any) -> Pat
     (folder / "checkpoints" / "step_00000200").mkdir(parents=True)
     (folder / "checkpoints" / "step_00000200" / "manifest.json").write_text("{}")
     (folder / "config.toml").write_text("")
-    table = {"state": state, "time": time.time() - 90, "step": 250, "steps": 1000}
-    (folder / "state.json").write_text(json.dumps(table))
+    content = {"state": state, "time": time.time() - 90, "step": 250, "steps": 1000}
+    (folder / "state.json").write_text(json.dumps(content))
     owned(folder, job, **more)
     row = {"step": 250, "tokens": 250_000, "loss": 2.5, "tokens_per_s": 500.0, "training_s": 2700.0}
     opened = Attempt(3, job, 1, "gpu01", 8, 0, time.time() - 1800)
@@ -178,8 +178,8 @@ def test_a_hundred_runs_are_shown_though_one_is_damaged(
 
 def test_what_runs_say_of_themselves_is_no_markup_and_moves_no_cursor(tmp_path: Path) -> None:
     run = make_run(tmp_path / "[bold]x", "7", executor="local")
-    table = {"state": "failed", "time": 1.0, "reason": "[link=http://x]\x1b[2J<b>|\n[/]", "end": "error"}
-    (run / "state.json").write_text(json.dumps(table))
+    content = {"state": "failed", "time": 1.0, "reason": "[link=http://x]\x1b[2J<b>|\n[/]", "end": "error"}
+    (run / "state.json").write_text(json.dumps(content))
     rows = all_runs([run])
     console = Console(width=400, file=io.StringIO(), force_terminal=True)
     console.print(table(rows))
