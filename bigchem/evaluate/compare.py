@@ -13,7 +13,7 @@ from bigchem.base.printable import markup
 from bigchem.evaluate.metrics.intervals import ENOUGH, Interval, Statistic, paired_intervals
 from bigchem.evaluate.prediction_files.align import aligned
 from bigchem.evaluate.prediction_files.tables import AS_IT_LOOKS, ReadAs
-from bigchem.evaluate.protocol.definitions import Metric
+from bigchem.evaluate.protocol.metric import Metric
 from bigchem.evaluate.protocol.pairs import Pairs, UnavailableError
 from bigchem.evaluate.protocol.score_task import Outcome, outcomes
 from bigchem.evaluate.score import examples_of, print_counts

@@ -241,8 +241,8 @@ class Pairs:
         return dict(zip(reactions.COLUMNS, table.T, strict=True))
 
     @cached_property
-    def ways_back(self) -> Floats:
-        """reactions.ways_back of all predictions."""
+    def round_trip_counts(self) -> Floats:
+        """reactions.round_trip_counts of all predictions."""
         tried = list(zip(self.predictions, self._made, strict=True))
         if any(len(ranked) != len(made) for ranked, made in tried):
             raise UnavailableError("needs the forward model's products of all k predictions: add --forward-model MODEL")

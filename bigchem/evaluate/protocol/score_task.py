@@ -10,7 +10,8 @@ import numpy as np
 
 from bigchem.base.errors import unknown
 from bigchem.evaluate.metrics.intervals import Interval, Method, Statistic, intervals
-from bigchem.evaluate.protocol.definitions import PROTOCOL, Metric
+from bigchem.evaluate.protocol.definitions import PROTOCOL
+from bigchem.evaluate.protocol.metric import Metric
 from bigchem.evaluate.protocol.pairs import Pairs, UnavailableError
 
 
