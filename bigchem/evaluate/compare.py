@@ -1,4 +1,4 @@
-"""Two files of predictions of the same examples: by how much each metric differs, and whether that is chance."""
+"""Paired comparison of two files of predictions for the same examples: differences and their intervals."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from bigchem.evaluate.protocol.score_task import Outcome, outcomes
 from bigchem.evaluate.score import examples_of, print_counts
 
 Verdict = Literal["better", "worse", "open", "n/a"]
-"""Of the second file: its interval excludes 0 on the better or on the worse side, holds 0, or there is none."""
+"""Of the second file. better, worse: the interval excludes 0; open: it contains 0; n/a: there is none."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric of two files. None where it is n/a; `note` then has the remedy.
+    """A metric of two files. None if n/a; `note` then has the remedy.
 
-    difference: second - first. low, high: its 95 % interval. n: examples drawn in each resample, those of the files.
+    difference: second - first. low, high: its 95 % interval. n: examples in each file and each resample.
     """
 
     task: str
@@ -53,10 +53,10 @@ def compare_files(
     seed: int = 0,
     workers: int = 1,
 ) -> list[Difference]:
-    """Differences, second - first, of every metric that both files have, with paired-bootstrap intervals.
+    """Differences, second - first, of every metric, with paired-bootstrap intervals.
 
-    The same resamples of the examples are drawn for both files (Koehn 2004), so what makes an example hard for both
-    cancels. UserError unless both files hold the same examples, in whatever order: see aligned.
+    Both files share their resamples (Koehn 2004), so difficulty common to both cancels. UserError unless they hold the
+    same examples, in any order: see aligned.
     """
     one_side, other_side = (examples_of(task, path, how) for path in (first, second))
     for side, path in ((one_side, first), (other_side, second)):
@@ -76,7 +76,7 @@ def compare_files(
 
 
 def table(differences: list[Difference], first: str, second: str) -> Table:
-    """The differences for a terminal. first, second: what the columns of the two files are called."""
+    """The differences as a terminal table. first, second: names of the two files' columns."""
     out = Table("task", "metric")
     for name in (first, second, "difference", "95 % interval"):
         out.add_column(markup(name), justify="right")
@@ -108,7 +108,7 @@ def to_json(differences: list[Difference]) -> list[dict[str, Any]]:
 
 
 def _limits(pairs: list[tuple[Outcome, Outcome]], resamples: int, seed: int) -> list[Interval]:
-    """The interval of each difference; none where one side is no sum over examples."""
+    """The interval of each difference; empty unless both sides are statistics."""
     if not resamples:
         return [Interval()] * len(pairs)
     sums = [(a, b) for a, b in pairs if isinstance(a, Statistic) and isinstance(b, Statistic)]

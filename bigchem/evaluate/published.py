@@ -1,8 +1,8 @@
-"""Numbers of others on ChEBI-20's test split, to stand beside one's own.
+"""Published numbers on ChEBI-20's test split, for comparison.
 
-published.json has them and says where they are from: what the papers of MolT5 (Edwards et al. 2022) and Text+Chem T5
-(Christofidellis et al. 2023) print, and what the predictions that MolT5's authors released score by their own scripts,
-whose values the protocol's are. The two differ, by up to .09 of MACCS: a model is compared with the second.
+published.json has them and their origin: as printed in the papers of MolT5 (Edwards et al. 2022) and Text+Chem T5
+(Christofidellis et al. 2023), and the released predictions of MolT5's authors re-scored by their own scripts, which the
+protocol reproduces. The two differ by up to .09 (MACCS): compare a model with the re-scored ones.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FILE = Path(__file__).with_name("published.json")
 
 @dataclass(frozen=True)
 class Published:
-    """A row of another's numbers. values: by metric; None where there is none."""
+    """A row of published numbers. values: by metric; None if not published."""
 
     model: str
     origin: Origin
@@ -36,13 +36,13 @@ class Published:
 
 
 EXAMPLES = 3300
-"""Of ChEBI-20's test split."""
+"""Number of examples of ChEBI-20's test split."""
 
 
 @cache
 def published() -> dict[str, tuple[Published, ...]]:
-    """Task -> the rows of others, of each model first what is printed. FCDs are left out: they are of another padding,
-    see docs/decisions.md."""
+    """Task -> published rows; for each model the printed one first. No FCD: theirs depends on another padding, see
+    docs/decisions.md."""
     table = json.loads(_FILE.read_text(encoding="utf-8"))["tasks"]
     origins: tuple[Origin, ...] = ("printed", "rescored")
     return {
@@ -57,9 +57,9 @@ def published() -> dict[str, tuple[Published, ...]]:
 
 
 def comparison_tables(scores: Sequence[Score], name: str) -> str:
-    """Markdown: for each task with published numbers a table of them with a row of the scores, called `name`, below.
+    """Markdown: for each task with published numbers, a table of them whose last row, labelled `name`, has the scores.
 
-    Empty where no task has any.
+    Empty if no task has published numbers.
     """
     parts = []
     for task, rows in published().items():
@@ -78,8 +78,8 @@ def comparison_tables(scores: Sequence[Score], name: str) -> str:
 
 
 _COMPARABLE = (
-    "Comparable if the data are ChEBI-20's test split: {examples:,} examples, here {n:,}. Papers print what scripts "
-    "gave them at the time; re-scored rows are by the protocol of the last row: compare with these."
+    "Comparable if the data are ChEBI-20's test split: {examples:,} examples, here {n:,}. Compare with the re-scored "
+    "rows: they use the same protocol as the last row; printed rows use their papers' scripts."
 )
 
 

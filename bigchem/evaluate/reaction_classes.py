@@ -1,4 +1,4 @@
-"""The class of each reaction, from a table of reactions that names them: USPTO-50k's, for one."""
+"""The class of each reaction, from a table such as USPTO-50k's."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ _REACTION = ("reactants>reagents>production", "reaction", "rxn_smiles", "reactio
 
 
 def classes_of(file: Path, task: str, sources: Sequence[str], references: Sequence[str]) -> list[str]:
-    """The class of each example of forward or retrosynthesis, by its molecules however they are spelled; "" where the
-    table has none.
+    """The class of each example of forward or retrosynthesis, matched by canonical molecules; "" if not in the table.
 
-    file: CSV, plain or .gz, with a column of classes and one of reactions (`reactants>reagents>product`). A product
-    alone decides where the reactants are not those of the table and all its rows of that product have one class.
-    UserError for another task, another table, or one without any of the examples.
+    file: CSV, plain or .gz, with a column of classes and one of reactions (`reactants>reagents>product`). If the
+    reactants are not in the table, the product decides, provided that all its rows have one class. UserError for other
+    tasks, a table without these columns, or one without any of the examples.
     """
     if task not in ("forward", "retrosynthesis"):
-        raise UserError(f"goes with forward and retrosynthesis, not with {task}", "--classes")
+        raise UserError(f"needs task forward or retrosynthesis, not {task}", "--classes")
     whole: dict[tuple[str, str], str] = {}
     by_product: dict[str, set[str]] = {}
     for name, reactants, product in _rows(file):
@@ -35,11 +34,11 @@ def classes_of(file: Path, task: str, sources: Sequence[str], references: Sequen
     for source, reference in zip(sources, references, strict=True):
         product, reactants = (source, reference) if task == "retrosynthesis" else (reference, source)
         made = _canonical(product)
-        alone = by_product.get(made, set())
-        found.append(whole.get((made, _canonical(reactants)), next(iter(alone)) if len(alone) == 1 else ""))
+        classes = by_product.get(made, set())
+        found.append(whole.get((made, _canonical(reactants)), next(iter(classes)) if len(classes) == 1 else ""))
     if not any(found):
         hint = "is this the table of the same split?"
-        raise UserError(f"none of the {len(found)} examples is among its reactions", str(file), hint)
+        raise UserError(f"contains none of the {len(found)} examples", str(file), hint)
     return found
 
 

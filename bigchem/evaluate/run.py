@@ -1,4 +1,4 @@
-"""Predict, score, report: a consolidated model on a split of the data, into results.json."""
+"""Evaluates a consolidated model on a split: predicts, scores, writes results.json."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ from bigchem.tasks import TASK_NAMES
 from bigchem.train.checkpoint.store import PROOF
 
 SCHEMA = 1
-AGAIN = "give the same command again"
-CONSOLIDATE = "bigchem export makes the folder anew"
+AGAIN = "run the same command again"
+CONSOLIDATE = "bigchem export recreates the folder"
 
 
 @dataclass(frozen=True)
 class _Proof:
-    """What results take of the file by which an exported model says where it is from."""
+    """The fields that results.json takes from an exported model's proof file."""
 
     step: Count
     tokens: Count
@@ -64,8 +64,8 @@ class _Proof:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is evaluated and where its results go. about: fields of results.json that the caller knows. forward_model:
-    a model's folder, for the round trip of retrosynthesis."""
+    """What to evaluate, and where results go. about: fields of results.json that the caller provides. forward_model: a
+    model's folder, for the round trip of retrosynthesis."""
 
     model_dir: Path
     data: Data | Respelled
@@ -77,7 +77,7 @@ class Subject:
 
 
 def run_subject(config: RunConfig, model_dir: Path, data: str | None = None, out: Path | None = None) -> Subject:
-    """A run's consolidated model on the tasks that it was trained on, into RUN/results unless said otherwise."""
+    """A run's consolidated model on the tasks it was trained on. out: default RUN/results."""
     opened = open_data(config.data if data is None else config.data.model_copy(update={"path": data}))
     file = model_dir / PROOF
     proof = json_file.as_kind(_Proof, json_file.load(file, hint=CONSOLIDATE), str(file), hint=CONSOLIDATE)
@@ -97,7 +97,7 @@ def run_subject(config: RunConfig, model_dir: Path, data: str | None = None, out
 def evaluate(
     subject: Subject, config: EvaluateConfig, *, rank: int = 0, world_size: int = 1, progress: Progress | None = None
 ) -> Path:
-    """Predicts this rank's part; rank 0 then scores all of them and writes results.json. Every rank calls this."""
+    """Predicts this rank's part; rank 0 then scores all parts and writes results.json. Call on every rank."""
     check(subject, config)
     if rank == 0:
         begin(subject, config)
@@ -108,8 +108,8 @@ def evaluate(
 
 
 def begin(subject: Subject, config: EvaluateConfig) -> None:
-    """Makes the folder of predictions; keeps those of an interrupted evaluation of the same model, data and settings,
-    and removes all others."""
+    """Creates the folder of predictions. Those of an interrupted evaluation of the same model, data and settings are
+    kept; any others are removed."""
     identity = _identity(subject, config, model_hash(subject.model_dir))
     if _begun(subject) != identity:
         predictions = subject.out / "predictions"
@@ -119,23 +119,23 @@ def begin(subject: Subject, config: EvaluateConfig) -> None:
 
 
 def refuse_to_discard(subject: Subject, config: EvaluateConfig) -> None:
-    """UserError where predictions of this very model would be removed because a person asks for other settings."""
+    """UserError if predictions of this very model would be removed because the settings differ."""
     begun = _begun(subject)
     if begun is None or not any((subject.out / "predictions").glob("*.jsonl")):
         return
     old, new = (toml.flat(table) for table in (begun, _identity(subject, config, begun["model"])))
     differing = [name for name in new if old.get(name) != new[name]]
     if differing and begun["model"] == model_hash(subject.model_dir):
-        told = ", ".join(f"{name.removeprefix('decoding.')}: {old.get(name)} -> {new[name]}" for name in differing)
+        changes = ", ".join(f"{name.removeprefix('decoding.')}: {old.get(name)} -> {new[name]}" for name in differing)
         raise UserError(
-            f"predictions of this model by other settings are here: {told}",
+            f"holds predictions of this model with other settings: {changes}",
             str(subject.out),
             "--out ANOTHER, or remove this folder first",
         )
 
 
 def predict_part(subject: Subject, config: EvaluateConfig, part: int, parts: int, progress: Progress) -> None:
-    """Predicts one of several parts of all tasks, into files. What is there already is not done again."""
+    """Predicts one part of every task, into files. Existing predictions are kept."""
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     predictions = subject.out / "predictions"
     for task in subject.tasks:
@@ -150,7 +150,7 @@ def predict_part(subject: Subject, config: EvaluateConfig, part: int, parts: int
 
 
 def parts_left(subject: Subject, config: EvaluateConfig, parts: int) -> list[int]:
-    """Numbers of the parts that are not predicted yet, as far as can be told without reading the model."""
+    """Numbers of the parts still to predict, judged without reading the model."""
     begun = _begun(subject)
     if begun is None or begun != _identity(subject, config, begun["model"]):
         return list(range(parts))
@@ -158,13 +158,13 @@ def parts_left(subject: Subject, config: EvaluateConfig, parts: int) -> list[int
 
 
 def score_parts(subject: Subject, config: EvaluateConfig) -> Path:
-    """Puts all parts together, scores them and writes results.json, its path. Tasks of an earlier command, predicted
-    in whole by this model and these settings, are scored with them. UserError if predictions are missing."""
+    """Merges and scores all parts, writes results.json and returns its path. Also scores tasks that an earlier command
+    predicted completely with this model and settings. UserError if predictions are missing."""
     sha256 = model_hash(subject.model_dir)
     if _begun(subject) != _identity(subject, config, sha256):
-        raise UserError("predictions are of another model, or of other settings", str(subject.out), AGAIN)
-    whole = {path.stem for path in (subject.out / "predictions").glob("*.jsonl")}
-    tasks = [task for task in TASK_NAMES if task in subject.tasks or task in whole]
+        raise UserError("predictions are from another model or other settings", str(subject.out), AGAIN)
+    complete = {path.stem for path in (subject.out / "predictions").glob("*.jsonl")}
+    tasks = [task for task in TASK_NAMES if task in subject.tasks or task in complete]
     texts: dict[str, dict[str, int]] = {}
     scores = [score for task in tasks for score in _score(subject, task, config, texts)]
     cut = {
@@ -173,7 +173,7 @@ def score_parts(subject: Subject, config: EvaluateConfig) -> Path:
     }
     name = str(subject.about.get("run", subject.model_dir.name))
     atomic.write_atomically(
-        subject.out / "table.md", markdown(scores) + _noticed(texts) + "\n" + comparison_tables(scores, name)
+        subject.out / "table.md", markdown(scores) + _repairs(texts) + "\n" + comparison_tables(scores, name)
     )
     results = subject.out / "results.json"
     atomic.write_atomically(results, json.dumps(_results(subject, config, sha256, scores, cut, texts), indent=1))
@@ -181,19 +181,19 @@ def score_parts(subject: Subject, config: EvaluateConfig) -> Path:
 
 
 def check(subject: Subject, config: EvaluateConfig) -> None:
-    """UserError if there is nothing to evaluate, or if the data's token ids mean nothing to the model."""
+    """UserError if there is nothing to evaluate, or if model and data have different tokenizers."""
     if not subject.tasks:
         raise UserError(f"no task of the model has rows in split '{config.split}'", str(subject.data.path))
     if Tokenizer.load(subject.model_dir).fingerprint != subject.data.index.tokenizer:
         raise UserError(
-            f"the model has another tokenizer than the data in {subject.data.path}",
+            f"the model's tokenizer is not that of the data in {subject.data.path}",
             str(subject.model_dir),
             "build the data with this model's tokenizer",
         )
 
 
 def model_hash(model_dir: Path) -> str:
-    """sha256 over a model folder's configuration and weights: 16 hexadecimal digits."""
+    """sha256 of a model folder's configuration and weights: the first 16 hexadecimal digits."""
     files = [model_dir / "config.json", *sorted(model_dir.glob("*.safetensors"))]
     digest = hashlib.sha256()
     for file in files:
@@ -218,7 +218,7 @@ def _identity(subject: Subject, config: EvaluateConfig, sha256: str) -> dict[str
 
 
 def _begun(subject: Subject) -> dict[str, Any] | None:
-    """Of which model, data and settings the predictions are that are there."""
+    """The identity (model, data, settings) of the existing predictions; None if there are none."""
     file = subject.out / "predictions" / "identity.json"
     try:
         table = json_file.load_object(file)
@@ -226,49 +226,49 @@ def _begun(subject: Subject) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (RecordError, KeyError):
-        hint = f"remove {file.parent}, and predict again"
-        raise UserError("damaged: does not say what the predictions beside it are of", str(file), hint) from None
+        hint = f"remove {file.parent} and predict again"
+        raise UserError("damaged: cannot identify the predictions beside it", str(file), hint) from None
     return table
 
 
 def _part(subject: Subject, config: EvaluateConfig, task: str, part: int, parts: int) -> Part:
-    """Tasks begin with different parts: where each has one batch, these do not all fall to the first."""
+    """Each task starts at another part, so that tasks of a single batch do not all fall to part 0."""
     rows = subject.data.split(config.split, task)
     turn = part - TASK_NAMES.index(task)
     return part_of(rows, config.max_rows, subject.max_source_tokens, config.batch_tokens, turn, parts)
 
 
 def _losses(subject: Subject, task: str, part: int, parts: int) -> Path:
-    """Written last of a part's task: where it is, the predictions are too."""
+    """Written after the predictions of a part's task: if it exists, they are complete."""
     return subject.out / "predictions" / f"{task}.rank{part}of{parts}.loss.json"
 
 
 def _losses_of(file: Path) -> dict[int, BatchLoss]:
-    """The loss of each batch; UserError for a damaged file, or one of an older version."""
-    hint = f"remove it, and {AGAIN}: what is predicted stays"
+    """The loss of each batch; UserError if the file is damaged or from an older version."""
+    hint = f"remove it and {AGAIN}: predictions are kept"
     found = json_file.as_kind(dict[str, BatchLoss], json_file.load(file, hint=hint), str(file), hint=hint)
     if not all(number.isdecimal() for number in found):
         raise RecordError("a batch without a number", str(file), hint)
     return {int(number): loss for number, loss in found.items()}
 
 
-def _noticed(texts: dict[str, dict[str, int]]) -> str:
-    """Lines for what was read in another way than it is written."""
+def _repairs(texts: dict[str, dict[str, int]]) -> str:
+    """A list of the repairs made to each task's texts."""
     found = [f"- {task}: {count} {what}" for task, counts in texts.items() for what, count in counts.items()]
     return "\n" + "\n".join(found) + "\n" if found else ""
 
 
 def _score(subject: Subject, task: str, config: EvaluateConfig, texts: dict[str, dict[str, int]]) -> list[Score]:
-    """texts: takes what of the task's texts was read in another way than it is written."""
+    """Scores of one task. texts: receives the counts of repaired texts."""
     predictions = subject.out / "predictions"
     parts = predictions.glob(f"{task}.rank*.jsonl")
     lines = {line["row"]: line for part in parts for line in read_lines(part, PREDICTED)}
     losses: dict[int, BatchLoss] = {}
     for file in predictions.glob(f"{task}.rank*.loss.json"):
         losses |= _losses_of(file)
-    whole = _part(subject, config, task, 0, 1).batches
-    rows = [row for batch in whole.values() for row in batch]
-    if missing := [row for row in rows if row not in lines] or whole.keys() - losses.keys():
+    batches = _part(subject, config, task, 0, 1).batches
+    rows = [row for batch in batches.values() for row in batch]
+    if missing := [row for row in rows if row not in lines] or batches.keys() - losses.keys():
         raise UserError(f"{task}: {len(missing)} of {len(rows)} predictions are missing", str(predictions), AGAIN)
     listed = [lines[row] for row in sorted(rows)]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in listed)
@@ -294,11 +294,11 @@ def _score(subject: Subject, task: str, config: EvaluateConfig, texts: dict[str,
         similarity=config.similarity,
         bootstrap=config.bootstrap,
     )
-    return [loss_score(task, [losses[number] for number in whole], config.bootstrap), *scores]
+    return [loss_score(task, [losses[number] for number in batches], config.bootstrap), *scores]
 
 
 def loss_score(task: str, losses: Sequence[BatchLoss], bootstrap: int) -> Score:
-    """Mean cross-entropy of all target tokens; its interval by resampling rows, as for the metrics."""
+    """Mean cross-entropy over all target tokens; its interval comes from resampling rows, as for metrics."""
     rows = np.array([row for loss in losses for row in loss.rows])
     tokens = np.array([count for loss in losses for count in loss.tokens])
     found = intervals([ratio_of(rows, tokens, "number")], bootstrap, 0)[0] if bootstrap else Interval()
@@ -308,8 +308,8 @@ def loss_score(task: str, losses: Sequence[BatchLoss], bootstrap: int) -> Score:
 
 
 def _products(subject: Subject, config: EvaluateConfig, task: str, ranked: list[list[str]]) -> list[list[str]] | None:
-    """What the forward model makes of the predictions of retrosynthesis; without one, what is kept of the one that
-    results.json names, if that is whole: of all predictions, or of the best."""
+    """The forward model's products of the predictions of retrosynthesis. Without a forward model: the saved products of
+    the one that results.json names, if complete for all predictions or for the best ones."""
     sha256 = _forward_model(subject)
     if task != "retrosynthesis" or sha256 is None:
         return None
@@ -317,21 +317,21 @@ def _products(subject: Subject, config: EvaluateConfig, task: str, ranked: list[
     if subject.forward_model is not None:
         return products(subject.forward_model, ranked, config, file, Progress())
     known = {line["source"]: line["prediction"] for line in read_lines(file, ROUND_TRIP)}
-    for listed in (ranked, [one[:1] for one in ranked]):
+    for listed in (ranked, [texts[:1] for texts in ranked]):
         if known.keys() >= set(chain.from_iterable(listed)):
-            return [[known[text] for text in one] for one in listed]
+            return [[known[text] for text in texts] for texts in listed]
     return None
 
 
 def _forward_model(subject: Subject) -> str | None:
-    """sha256 of the round trip's model: the one asked for, or else that of the results that are there."""
+    """Hash of the round trip's model: the requested one, else that of the existing results."""
     if subject.forward_model is not None:
         return model_hash(subject.forward_model)
     try:
-        told = json_file.load_object(subject.out / "results.json").get("forward_model")
+        recorded = json_file.load_object(subject.out / "results.json").get("forward_model")
     except (OSError, RecordError):
         return None
-    return None if told is None else str(told)
+    return None if recorded is None else str(recorded)
 
 
 def _results(
@@ -346,7 +346,7 @@ def _results(
     about = dict(subject.about)
     model = {"preset": about.pop("preset", None), "parameters": presets.num_parameters(shape), "sha256": sha256}
     identity = _identity(subject, config, sha256)
-    asked = subject.forward_model is not None or any(s.metric == "round_trip" and s.value is not None for s in scores)
+    is_used = subject.forward_model is not None or any(s.metric == "round_trip" and s.value is not None for s in scores)
     return {
         "schema": SCHEMA,
         **about,
@@ -357,7 +357,7 @@ def _results(
         "max_source_tokens": subject.max_source_tokens,
         "sources_cut": cut,
         "texts": texts,
-        "forward_model": _forward_model(subject) if asked else None,
+        "forward_model": _forward_model(subject) if is_used else None,
         "protocol": f"bigchem {bigchem.__version__}",
         "metrics": [asdict(score) for score in scores],
     }

@@ -15,9 +15,9 @@ from bigchem.evaluate.training_set import read_training_set
 from bigchem.tasks import TASKS, check_labelled
 
 FORWARD_BEAMS = 5
-"""Of the forward model's search, as `predict` has by default."""
-_LOOKED_AT = 100
-"""Texts that are parsed to see whether a file is of its task."""
+"""Beams of the forward model: the default of `predict`."""
+_CHECKED = 100
+"""Texts parsed to check that a file fits its task."""
 
 
 def score_file(
@@ -33,14 +33,14 @@ def score_file(
     seed: int = 0,
     workers: int = 1,
 ) -> list[Score]:
-    """Scores a file of predictions: examples_of, then protocol.score_task.
+    """Scores a file of predictions: examples_of, then score_task.
 
-    forward_model: a consolidated model's folder, for the round trip of retrosynthesis, by FORWARD_BEAMS beams.
-    training: see read_training_set, for the novelty of generation. classes: see classes_of. UserError for one of them
-    with any other task.
+    forward_model: a consolidated model's folder, for the round trip of retrosynthesis, with FORWARD_BEAMS beams.
+    training: for the novelty of generation, see read_training_set. classes: see classes_of. UserError if the task does
+    not use them.
     """
     if training is not None and task != "generation":
-        raise UserError(f"goes with generation, not with {task}", "--train-set")
+        raise UserError(f"needs task generation, not {task}", "--train-set")
     if forward_model is not None:
         check_round_trip(task, path, how)
     read = examples_of(task, path, how)
@@ -54,7 +54,7 @@ def score_file(
         predictions,
         products=made,
         training=None if training is None else read_training_set(training),
-        classes=None if classes is None else classes_of(classes, task, sources, [one for one, *_ in references]),
+        classes=None if classes is None else classes_of(classes, task, sources, [first for first, *_ in references]),
         similarity=similarity,
         bootstrap=bootstrap,
         seed=seed,
@@ -68,7 +68,7 @@ READING = "reading/count-v1"
 
 
 def counted(task: str, read: Examples) -> list[Score]:
-    """Rows for what was read in another way than it is written, one for each kind: how often, and what."""
+    """One row per kind of repair made while reading: its count, and what it was."""
     return [
         Score(task, "reading", float(count), None, None, len(read.sources), READING, what)
         for what, count in read.counts.items()
@@ -76,31 +76,31 @@ def counted(task: str, read: Examples) -> list[Score]:
 
 
 def print_counts(read: Examples, path: str | Path) -> None:
-    """Says what was read in another way than it is written."""
+    """Reports the repairs made while reading."""
     for what, count in read.counts.items():
         Progress().say(f"{path}: {count} {what}")
 
 
 def examples_of(task: str, path: str | Path, how: ReadAs = AS_IT_LOOKS) -> Examples:
-    """read_examples of a file of this task, as_scored. UserError where references have to be molecules and none is: a
-    file of another task, most likely; where most predictions are several in one; or for no task."""
+    """read_examples, then as_scored. UserError for an unknown task; if references should be molecules and none parses,
+    which suggests a file of another task; or if most predictions look like several joined by ';'."""
     check_labelled(task, "task")
     read = as_scored(task, read_examples(path, how), how.strip)
-    first = [reference for several in read.references for reference in several if reference][:_LOOKED_AT]
+    first = [reference for several in read.references for reference in several if reference][:_CHECKED]
     if TASKS[task].target_domain == "chemistry" and first and not any(try_parse(dotted(text)) for text in first):
-        what = f"no target is a molecule, of the first {len(first)}; the first is '{first[0][:40]}'"
+        what = f"none of the first {len(first)} targets is a molecule; the first is '{first[0][:40]}'"
         raise UserError(what, str(path), f"is this a file of {task}?")
     joined = sum(";" in ranked[0] and "|" not in ranked[0] for ranked in read.predictions)
     if TASKS[task].target_domain == "chemistry" and how.separator is None and 2 * joined > len(read.predictions):
-        what = f"{joined} of {len(read.predictions)} predictions hold ';': are they several in one?"
+        what = f"{joined} of {len(read.predictions)} predictions contain ';': are they several in one?"
         raise UserError(what, str(path), "--separator ';' if so, else --separator none")
     return read
 
 
 def check_round_trip(task: str, path: str | Path, how: ReadAs = AS_IT_LOOKS) -> None:
-    """UserError where a forward model would be of no use: before a run is consolidated for it."""
+    """UserError if the task has no round trip or the file is unusable: call before consolidating a run for it."""
     if task != "retrosynthesis":
-        raise UserError(f"goes with retrosynthesis, not with {task}", "--forward-model")
+        raise UserError(f"needs task retrosynthesis, not {task}", "--forward-model")
     examples_of(task, path, how)
 
 

@@ -1,4 +1,4 @@
-"""Scores as tables: for a terminal, as Markdown, as JSON values."""
+"""Scores as terminal tables, Markdown and JSON values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEADER = ("task", "metric", "value", "95 % interval", "n", "definition", "note")
 
 
 def table(scores: Sequence[Score]) -> Table:
-    """The scores of all examples for a terminal, a section per task; a column for notes where there are any."""
+    """The scores over all examples as a terminal table, a section per task; the column of notes only if needed."""
     rows = rows_of(scores)
     columns = len(HEADER) if any(row[-1] for row in rows) else len(HEADER) - 1
     out = Table()
@@ -28,7 +28,7 @@ def table(scores: Sequence[Score]) -> Table:
 
 
 def class_table(scores: Sequence[Score]) -> Table | None:
-    """A row for each class of examples, a column for each metric; None where there are no classes."""
+    """A row per class of examples, a column per metric; None without classes."""
     groups = list(dict.fromkeys(score.group for score in scores if score.group))
     if not groups:
         return None
@@ -41,16 +41,15 @@ def class_table(scores: Sequence[Score]) -> Table | None:
 
 
 def markdown(scores: Sequence[Score]) -> str:
-    """The scores of all examples as a Markdown table."""
+    """The scores over all examples as a Markdown table."""
     rows = [HEADER, ["---"] * len(HEADER), *rows_of(scores)]
     return "".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |\n" for row in rows)
 
 
 def rows_of(scores: Sequence[Score]) -> list[list[str]]:
-    """The cells of HEADER for the scores of all examples, in their order.
+    """The cells of HEADER for the scores over all examples, in order.
 
-    Metrics of a task that are n/a for one reason share a row, which names them: ten of a list that is too short say
-    one thing.
+    Metrics of a task that are n/a for the same reason share a row, which names them.
     """
     rows = []
     missing: dict[tuple[str, str], list[str]] = {}
@@ -71,7 +70,7 @@ def rows_of(scores: Sequence[Score]) -> list[list[str]]:
 
 
 def to_json(scores: Sequence[Score]) -> list[dict[str, Any]]:
-    """The scores as JSON values, one object each, keys as in Score; n/a is null."""
+    """One JSON object per score, keys as in Score; n/a is null."""
     return [asdict(score) for score in scores]
 
 
@@ -81,7 +80,7 @@ def _numbers(score: Score) -> list[str]:
 
 
 def interval_text(score: Score) -> str:
-    """`low .. high`, `too few`, or nothing."""
+    """`low .. high`, `too few`, or empty."""
     if score.low is None or score.high is None:
         return "too few" if score.interval == "too few" else ""
     return f"{score.low:z.4f} .. {score.high:z.4f}"

@@ -1,4 +1,4 @@
-"""How much a model minds the spelling of its input: the same molecules, spelled otherwise, predicted and scored."""
+"""How sensitive a model is to the spelling of its input: the same molecules are respelled, predicted and scored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bigchem.tasks import TASKS
 
 SCHEMA = 1
 GIVEN = "given"
-"""The column of what the data has."""
+"""The column of the original spelling."""
 _MOLREFLECT = (
     "METEOR of Text+Chem T5 augmented on ChEBI-20 by MolReFlect: .648 as given, .514 canonical, .546 kekule, .336 "
     "explicit-h."
@@ -28,7 +28,7 @@ _MOLREFLECT = (
 
 
 def parse_spellings(text: str) -> tuple[str, ...]:
-    """The spellings of a comma-separated list; UserError for an unknown one or for none."""
+    """The spellings in a comma-separated list; UserError for an unknown one or an empty list."""
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     for name in names:
         if name not in SPELLINGS:
@@ -39,15 +39,15 @@ def parse_spellings(text: str) -> tuple[str, ...]:
 
 
 def respelled(subject: Subject, config: EvaluateConfig, spelling: str, seed: int) -> Subject:
-    """The tasks whose input is a molecule, with this spelling, into OUT/probe/SPELLING.
+    """The tasks whose input is a molecule, in this spelling, into OUT/probe/SPELLING.
 
-    seed: of the spelling `random`. UserError if no task has molecules for input.
+    seed: for the spelling `random`. UserError if no task has molecules as input.
     """
     if not isinstance(subject.data, Data):
         raise TypeError("a probe of a probe")
     tasks = tuple(task for task in subject.tasks if TASKS[task].source_domain == "chemistry")
     if not tasks:
-        raise UserError("no task whose input is a molecule", "--probe", f"there is {', '.join(subject.tasks)}")
+        raise UserError("no task has molecules as input", "--probe", f"there is {', '.join(subject.tasks)}")
     data = Respelled(subject.data, spelling, seed, config.max_rows)
     return replace(subject, data=data, tasks=tasks, out=subject.out / "probe" / spelling)
 
@@ -55,23 +55,23 @@ def respelled(subject: Subject, config: EvaluateConfig, spelling: str, seed: int
 def probe(
     subject: Subject, config: EvaluateConfig, spellings: Sequence[str], *, seed: int = 0, progress: Progress
 ) -> Path:
-    """Evaluates with each spelling as `evaluate` does and with its resuming, then compares; the path of probe.md.
+    """Evaluates each spelling with `evaluate`, which resumes, then compares. Returns the path of probe.md.
 
-    UserError if no task has molecules for input, or if there are no results as given.
+    UserError if no task has molecules as input, or without results of the original spelling.
     """
     subjects = {spelling: respelled(subject, config, spelling, seed) for spelling in spellings}
     _read(subject.out / "results.json")
-    for spelling, one in subjects.items():
-        for task, found in _changed(one, config.split).items():
-            told = f"{found['changed']} of {found['rows']} sources change, {found['unread']} unread"
-            progress.say(f"{task}, {spelling}: {told}")
-        evaluate(one, config, progress=progress)
+    for spelling, respelling in subjects.items():
+        for task, found in _changed(respelling, config.split).items():
+            counts = f"{found['changed']} of {found['rows']} sources changed, {found['unread']} not parsed"
+            progress.say(f"{task}, {spelling}: {counts}")
+        evaluate(respelling, config, progress=progress)
     return compare(subject, config, subjects, seed)
 
 
 def compare(subject: Subject, config: EvaluateConfig, subjects: Mapping[str, Subject], seed: int) -> Path:
-    """Writes OUT/probe.json and OUT/probe.md, the path of the latter, from the results as given and those of the
-    respelled subjects, which have to be there."""
+    """Writes OUT/probe.json and OUT/probe.md from the results of the original spelling and of the respelled subjects,
+    which must exist. Returns the path of probe.md."""
     given = _read(subject.out / "results.json")
     results = {GIVEN: given} | {spelling: _read(one.out / "results.json") for spelling, one in subjects.items()}
     tasks = {task for one in subjects.values() for task in one.tasks}
@@ -97,8 +97,7 @@ def compare(subject: Subject, config: EvaluateConfig, subjects: Mapping[str, Sub
 
 
 def _changed(subject: Subject, split: str) -> dict[str, dict[str, int]]:
-    """Of each task of a respelled subject: rows, those whose source is another text, and those that RDKit cannot
-    read."""
+    """For each task of a respelled subject: rows, rows whose source text changed, and rows RDKit cannot parse."""
     rows = {task: subject.data.split(split, task) for task in subject.tasks}
     return {
         task: {"rows": len(one), "changed": one.changed, "unread": one.unread}
@@ -108,8 +107,8 @@ def _changed(subject: Subject, split: str) -> dict[str, dict[str, int]]:
 
 
 def markdown(metrics: Sequence[dict[str, Any]], captions: bool = False) -> str:
-    """A row per metric, a column per spelling, as given first; n is of the molecules as given. What is n/a everywhere
-    is named below. captions: the published probe is told below."""
+    """A row per metric, a column per spelling, the original first; n is the original's. Metrics that are n/a everywhere
+    are listed below. captions: append the published probe."""
     names = list(dict.fromkeys(metric["spelling"] for metric in metrics))
     values = {(m["task"], m["metric"], m["spelling"]): m["value"] for m in metrics}
     counts = {(m["task"], m["metric"]): m["n"] for m in reversed(metrics)}
@@ -122,11 +121,11 @@ def markdown(metrics: Sequence[dict[str, Any]], captions: bool = False) -> str:
             continue
         shown = " | ".join("n/a" if value is None else f"{value:z.4f}" for value in found)
         rows.append(f"| {task} | {metric} | {counts[task, metric]:,} | {shown} |\n")
-    absent = f"\nn/a, table.md says why: {', '.join(missing)}.\n" if missing else ""
+    absent = f"\nn/a (reasons in table.md): {', '.join(missing)}.\n" if missing else ""
     return head + "".join(rows) + absent + (f"\n{_MOLREFLECT}\n" if captions else "")
 
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise UserError("no results as given to compare with", str(path), "evaluate without --probe first")
+        raise UserError("no results of the original spelling", str(path), "evaluate without --probe first")
     return json_file.load_object(path, hint="evaluate again without --probe")

@@ -1,4 +1,4 @@
-"""The molecules that a model was trained to generate: for novelty."""
+"""The molecules a model was trained to generate: for novelty."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from bigchem.data.storage.shards import Data
 
 _SMILES = ("smiles", "canonical_smiles")
-_LOOKED_AT = 100
+_CHECKED = 100
 
 
 def molecules_of(data: Data) -> list[str] | None:
-    """The molecules of the training split of generation; None where it has no such rows."""
+    """The molecules of generation's training split; None if it has no rows."""
     if "generation" not in data.index.rows("train"):
         return None
     rows = data.split("train", "generation")
@@ -26,10 +26,10 @@ def molecules_of(data: Data) -> list[str] | None:
 
 
 def read_training_set(path: Path) -> list[str]:
-    """The molecules of a data folder, or of a text file, plain or .gz.
+    """The molecules of a data folder or a text file, plain or .gz.
 
-    The file's column `smiles`, if its first line names one (tabs or commas between columns); else the first word of
-    each line. UserError where there are none, or where none of the first can be read.
+    In a file: the column `smiles`, if its first line names one (separated by tabs or commas), else the first word of
+    each line. UserError if there are none, or if none of the first 100 parses.
     """
     if path.is_dir():
         from bigchem.data.storage.shards import Data
@@ -52,7 +52,7 @@ def read_training_set(path: Path) -> list[str]:
         found = [re.split(r"[\s,]", line.strip(), maxsplit=1)[0] for line in lines]
     else:
         found = [fields[place] for line in lines[1:] if len(fields := line.split(separator)) > place]
-    if not any(map(try_parse, found[:_LOOKED_AT])):
-        what = f"no molecule among the first {len(found[:_LOOKED_AT])} lines"
+    if not any(map(try_parse, found[:_CHECKED])):
+        what = f"no molecule among the first {len(found[:_CHECKED])} lines"
         raise UserError(what, str(path), "give SMILES, one a line, or a table with a column 'smiles'")
     return found

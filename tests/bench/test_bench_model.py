@@ -63,9 +63,9 @@ def test_attention_is_right_before_it_is_timed() -> None:
     assert {row["lengths"] for row in found["rows"]} == {"real mix", "40 each"}
     assert len(found["rows"]) == 2 * 3 * 2 * 3  # lengths, kinds, dropout, who
     assert all(row["ms"] > 0 for row in found["rows"])
-    told = "\n".join(found["skipped"])
+    skipped = "\n".join(found["skipped"])
     for reason in ("no GPU here", "flashT5", "FlexAttention: it has no backward pass on a CPU", "SDPA flash"):
-        assert reason in told
+        assert reason in skipped
 
 
 @pytest.mark.slow  # a minute, in the interpreter

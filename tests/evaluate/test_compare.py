@@ -78,7 +78,7 @@ def test_pairs_make_the_interval_as_narrow_as_theory_says(tmp_path):
 
 @pytest.mark.parametrize(("won", "verdict"), [(5, "open"), (6, "better")])
 def test_a_few_examples_that_differ_are_judged_as_mcnemars_exact_test_judges_them(tmp_path, won, verdict):
-    """p = .0625 of five that all differ to one side, .031 of six; a bootstrap calls four of them no chance."""
+    """p = .0625 for five discordant examples, all on one side, .031 for six; a bootstrap calls four significant."""
     a = written(tmp_path / "a.jsonl", ["CC"] * 300)
     b = written(tmp_path / "b.jsonl", ["CCO"] * won + ["CC"] * (300 - won))
     top = by_metric(compare_files("forward", a, b, bootstrap=200))["top1"]
@@ -105,15 +105,15 @@ def test_the_interval_of_a_difference_covers_it_nineteen_times_in_twenty(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("other", "message"),
+    ("changes", "message"),
     [
         ({"predictions": ["CC"]}, r"b.jsonl: 1 examples, .*a.jsonl has 2"),
-        ({"predictions": ["CC"] * 2, "targets": ["CCO", "CN"]}, "1 are not here: .* number 2, with source 's1'"),
+        ({"predictions": ["CC"] * 2, "targets": ["CCO", "CN"]}, "1 are missing here: .* number 2, with source 's1'"),
         ({"predictions": ["CC"] * 3}, r"b.jsonl: 3 examples, .*a.jsonl has 2; all of those are here"),
     ],
 )
-def test_other_examples_are_refused(tmp_path, other, message):
-    a, b = written(tmp_path / "a.jsonl", ["CC"] * 2), written(tmp_path / "b.jsonl", **other)
+def test_other_examples_are_refused(tmp_path, changes, message):
+    a, b = written(tmp_path / "a.jsonl", ["CC"] * 2), written(tmp_path / "b.jsonl", **changes)
     with pytest.raises(UserError, match=message):
         compare_files("forward", a, b)
 
@@ -132,12 +132,12 @@ def test_rows_in_another_order_are_joined_by_source_and_target_or_by_a_key(tmp_p
     for row in rows:
         row["source"] += " spelled otherwise"
     second.write_text("".join(json.dumps(row) + "\n" for row in rows[::-1]))
-    with pytest.raises(UserError, match=r"4 are not here.*\nnext: .*--column key=NAME"):
+    with pytest.raises(UserError, match=r"4 are missing here.*\nnext: .*--column key=NAME"):
         compare_files("forward", first, second)
     assert compare_files("forward", first, second, how=ReadAs({"key": "id"}), bootstrap=0)[0].difference == 0
     rows[0]["target"] = "N"
     second.write_text("".join(json.dumps(row) + "\n" for row in rows[::-1]))
-    with pytest.raises(UserError, match=r"example 1 \(key '0'\) is another one: its target is 'N'"):
+    with pytest.raises(UserError, match=r"example 1 \(key '0'\) differs: its target is 'N'"):
         compare_files("forward", first, second, how=ReadAs({"key": "id"}))
 
 

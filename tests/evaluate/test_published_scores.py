@@ -53,7 +53,7 @@ def test_published_predictions_have_their_published_scores(task, file, vocabular
 
 @pytest.mark.slow
 def test_the_frechet_distance_of_published_predictions_is_that_of_one_padding():
-    """MolT5's script gives 8.4565: references padded to 1,123 places, predictions to 543."""
+    """MolT5's script gives 8.4565: it pads references to 1,123, predictions to 543."""
     fcd = pytest.importorskip("fcd")
     with gzip.open(PUBLISHED / "molt5-small-caption2smiles.txt.gz", "rt", encoding="utf-8", newline="\n") as file:
         rows = [line.rstrip("\n").split("\t") for line in file][1:]

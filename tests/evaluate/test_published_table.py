@@ -1,4 +1,4 @@
-"""Published numbers stand beside one's own, in the protocol's names: as printed, and re-scored."""
+"""Published numbers beside the user's own, under the protocol's metric names: as printed, and re-scored."""
 
 import json
 

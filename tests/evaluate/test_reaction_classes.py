@@ -44,7 +44,7 @@ def test_other_tables_are_refused(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(UserError, match=message):
         classes_of(path, "forward", ["O"], ["N"])
-    with pytest.raises(UserError, match="goes with forward and retrosynthesis"):
+    with pytest.raises(UserError, match="needs task forward or retrosynthesis"):
         classes_of(path, "generation", ["O"], ["N"])
     with pytest.raises(UserError, match="no such file"):
         classes_of(tmp_path / "absent.csv", "forward", ["O"], ["N"])
@@ -80,5 +80,5 @@ def test_what_holds_no_molecules_is_refused(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         read_training_set(tmp_path / "absent")
     path.write_text("source,target,prediction\na,CC,CC\n")
-    with pytest.raises(UserError, match="--train-set: goes with generation"):
+    with pytest.raises(UserError, match="--train-set: needs task generation"):
         score_file("forward", path, training=path)

@@ -18,7 +18,7 @@ def documented() -> dict[str, list[str]]:
     """Key -> the names in its description."""
     section = PAGE.read_text().split("## results.json")[1]
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)
-    return {key: re.findall(r"`(\w+)`", told) for key, told in rows}
+    return {key: re.findall(r"`(\w+)`", text) for key, text in rows}
 
 
 def test_results_have_the_documented_fields(small_data: Path, model_dir: Path, tmp_path: Path) -> None:
@@ -35,6 +35,6 @@ def test_results_have_the_documented_fields(small_data: Path, model_dir: Path, t
     assert table["sources_cut"].keys() == {"captioning"}
     line = json.loads((tmp_path / "predictions" / "captioning.jsonl").read_text().splitlines()[0])
     assert list(line) == ["row", "key", "source", "target", "predictions"]
-    told = PAGE.read_text().split("`predictions/TASK.jsonl`")[1]
-    assert all(f"`{name}`" in told for name in line)
+    section = PAGE.read_text().split("`predictions/TASK.jsonl`")[1]
+    assert all(f"`{name}`" in section for name in line)
     assert "## captioning: published on ChEBI-20's test split" in (tmp_path / "table.md").read_text()

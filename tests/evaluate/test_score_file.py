@@ -1,4 +1,4 @@
-"""Reading prediction files, and what is said of files that are wrong."""
+"""Reading prediction files, and the messages for invalid ones."""
 
 import gzip
 import io
@@ -19,7 +19,7 @@ READ = (["CC", "CO"], ['"a\u2028b', "d, e"], [['b"c'], [""]])
 
 
 def read_predictions(path, **how):
-    """Sources, the one reference of each, and predictions."""
+    """Sources, the single reference of each, and predictions."""
     read = read_examples(path, ReadAs(**how))
     return read.sources, read.single(str(path)), read.predictions
 
@@ -109,7 +109,7 @@ def test_numbered_columns_are_the_k_best_and_short_lists_end_where_they_do(tmp_p
     path = written(tmp_path, "p.csv", KBEST + "s,t,a,-1,b,-2\ns,t,?,-1,c,-2\ns,t,a,-1,,\ns,t,,,b,-2\ns,t,,,,\n")
     read = read_examples(path)
     assert read.predictions == [["a", "b"], ["?", "c"], ["a"], ["", "b"], [""]]
-    assert read.counts == {"prediction that is null or empty, and counts as wrong": 1}
+    assert read.counts == {"null or empty prediction, counted as wrong": 1}
     path = written(tmp_path, "q.tsv", "in\tout\tbeam2\tbeam1\tbeam10\ns\tt\tb\ta\tz\n")
     named = {"source": "in", "target": "out"}
     with pytest.raises(UserError, match="no column 'output'"):
@@ -124,7 +124,7 @@ def test_several_candidates_in_one_column_are_split_where_asked_and_refused_wher
     path = written(tmp_path, "p.csv", "source,target,output\nx,CCO,CC;CCO\ny,CC,C ; CC\n")
     scores = {score.metric: score.value for score in score_file("forward", path, ReadAs(separator=";"))}
     assert (scores["top1"], scores["top2"]) == (0, 1)
-    with pytest.raises(UserError, match=r"2 of 2 predictions hold ';'.*\nnext: --separator ';'"):
+    with pytest.raises(UserError, match=r"2 of 2 predictions contain ';'.*\nnext: --separator ';'"):
         score_file("forward", path)
     assert score_file("forward", path, ReadAs(separator="none"))[0].value == 0
     lists = written(tmp_path, "q.csv", """source,target,predictions\nx,CCO,"['CC', 'CCO']"\ny,CC,"[""C"", ""CC""]"\n""")
@@ -136,7 +136,7 @@ def test_null_predictions_are_counted_and_wrong(tmp_path, capsys):
     rows += [{"source": "s", "target": "CC", "predictions": []}, {"source": "s", "target": "CC", "predictions": [None]}]
     path = written(tmp_path, "p.json", json.dumps(rows))
     assert next(score.value for score in score_file("forward", path) if score.metric == "top1") == 0.2
-    assert "p.json: 4 predictions that are null or empty, and count as wrong" in capsys.readouterr().err
+    assert "p.json: 4 null or empty predictions, counted as wrong" in capsys.readouterr().err
 
 
 def test_quoting_encoding_and_nested_keys_are_as_the_data_readers_have_them(tmp_path):
@@ -161,10 +161,10 @@ def test_quoting_encoding_and_nested_keys_are_as_the_data_readers_have_them(tmp_
 @pytest.mark.parametrize(
     ("columns", "options", "message"),
     [
-        (["nosuch=a"], {}, "--column: no role 'nosuch'"),
+        (["nosuch=a"], {}, "--column: unknown role 'nosuch'"),
         (["source"], {}, "--column: no name for 'source'"),
         ([], {"encoding": "nosuch"}, "--encoding: unknown encoding"),
-        ([], {"quoting": "double"}, "--quoting: 'double' is none"),
+        ([], {"quoting": "double"}, "--quoting: unknown quoting 'double'"),
     ],
 )
 def test_wrong_options_are_refused(columns, options, message):
@@ -181,10 +181,10 @@ def test_score_file_reads_and_scores(tmp_path):
 
 def test_a_file_of_another_task_is_refused(tmp_path):
     captions = written(tmp_path, "captions.txt", "SMILES\tground truth\toutput\nCC\tan alkane\ta gas\n")
-    with pytest.raises(UserError, match=r"captions\.txt: no target is a molecule, .* 'an alkane'") as refused:
+    with pytest.raises(UserError, match=r"captions\.txt: none of the .* targets is .* 'an alkane'") as refused:
         score_file("generation", captions)
     assert refused.value.hint == "is this a file of generation?"
-    with pytest.raises(UserError, match="no target is a molecule"):
+    with pytest.raises(UserError, match="targets is a molecule"):
         compare_files("forward", captions, captions)
     molecules = written(tmp_path, "molecules.txt", "description\tground truth\toutput\nan alkane\tCC\tC(\n")
     with pytest.raises(UserError, match="unknown task 'captions'"):
@@ -228,17 +228,17 @@ def test_predictions_alone_belong_to_lines_of_other_files(tmp_path, predicted):
 
 
 @pytest.mark.parametrize(
-    ("target", "predicted", "told"),
+    ("target", "predicted", "message"),
     [
         ("C\n", "C\nC\n", "1 lines, but 2 in"),
         ("C\nC\n", "C\nC\nC\n", "3 lines for 2 sources"),
         ("C\nC\n", "", "0 lines"),
     ],
 )
-def test_files_of_other_lengths_are_refused(tmp_path, target, predicted, told):
+def test_files_of_other_lengths_are_refused(tmp_path, target, predicted, message):
     for name, text in (("src", "C\nC\n"), ("tgt", target), ("pred", predicted)):
         (tmp_path / f"{name}.txt").write_text(text)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         score_file(
             "forward", tmp_path / "pred.txt", ReadAs(sources=tmp_path / "src.txt", references=tmp_path / "tgt.txt")
         )

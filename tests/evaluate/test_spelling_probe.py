@@ -1,4 +1,4 @@
-"""The same molecules, spelled otherwise: they are the same, differ in their text, and are predicted as any others."""
+"""Respelled molecules: the same molecule, another text, predicted like any other."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ def test_a_probe_scores_each_spelling_beside_the_original_and_goes_on_where_it_w
 ) -> None:
     about = {"run": "x", "mixture": {"captioning": 1.0}, "seed": 0, "step": 1, "tokens": 2}
     subject = Subject(model_dir, Data(small_data), ("captioning", "generation"), tmp_path, 512, about)
-    with pytest.raises(UserError, match="no results as given"):
+    with pytest.raises(UserError, match="no results of the original spelling"):
         probe(subject, CONFIG, ("canonical",), progress=QUIET)
     evaluate(subject, CONFIG, progress=QUIET)
     shown = probe(subject, CONFIG, ("random", "kekule"), progress=QUIET).read_text()
     assert "| task | metric | n | given | random | kekule |" in shown
-    assert "captioning text2mol" in shown.split("n/a, table.md says why: ")[1]
+    assert "captioning text2mol" in shown.split("n/a (reasons in table.md): ")[1]
     assert "generation" not in shown  # its input is no molecule
     table = json.loads((tmp_path / "probe.json").read_text())
     losses = {m["spelling"]: m["value"] for m in table["metrics"] if m["metric"] == "loss"}
@@ -114,5 +114,5 @@ def test_the_list_of_spellings_is_checked() -> None:
 
 def test_a_task_without_a_molecule_for_input_is_refused(small_data: Path, model_dir: Path, tmp_path: Path) -> None:
     subject = Subject(model_dir, Data(small_data), ("generation",), tmp_path, 512, {})
-    with pytest.raises(UserError, match="no task whose input is a molecule"):
+    with pytest.raises(UserError, match="no task has molecules as input"):
         probe(subject, CONFIG, ("random",), progress=QUIET)

@@ -1,5 +1,4 @@
-"""Predictions of a consolidated model on a split, by transformers' own generation. Resumable: a kill loses one
-batch."""
+"""Predictions of a consolidated model on a split, with transformers' generate. Resumable: a kill loses one batch."""
 
 from __future__ import annotations
 
@@ -24,13 +23,13 @@ from bigchem.data.text.tokenizer import EOS, PAD, Tokenizer
 from bigchem.model.weights.pretrained import check_folder, load_pretrained
 
 PREDICTED = {"row": int, "source": str, "target": str, "predictions": list}
-"""Keys of each line of a task's predictions."""
+"""Keys of a line of predictions."""
 FIRST_TOKENS = 32
-"""Tokens of a beam search's first round: 64 took a tenth longer on the public test splits."""
+"""Tokens of the first round of beam_search: 64 took a tenth longer on the public test splits."""
 
 
 class Rows(Protocol):
-    """What is predicted: bigchem.data.storage.shards.TaskRows, or rows made of them."""
+    """Rows to predict: bigchem.data.storage.shards.TaskRows, or rows derived from them."""
 
     task: str
 
@@ -49,7 +48,7 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class BatchLoss:
-    """total: summed cross-entropy of a batch. rows, tokens: of each of its rows, the same and the target tokens."""
+    """total: summed cross-entropy of a batch. rows, tokens: cross-entropy and target tokens of each row."""
 
     total: float
     rows: list[float]
@@ -58,24 +57,23 @@ class BatchLoss:
 
 @dataclass(frozen=True)
 class Part:
-    """What one of several ranks or tasks does of a task's rows.
+    """One rank's share of a task's rows.
 
-    batches: rows by number of their batch, which are the same however many share them: so are the sums in them, and
-    with them the predictions. max_source_tokens: sources are cut there.
+    batches: batch number -> rows. Batches do not depend on the number of parts; so their sums, and the predictions, do
+    not either. max_source_tokens: longer sources are cut.
     """
 
     batches: dict[int, list[int]]
     max_source_tokens: int
 
     def source(self, task_rows: Rows, row: int) -> list[int]:
-        """Token ids of a row's source, cut at max_source_tokens with its end token kept."""
+        """Token ids of a row's source, cut to max_source_tokens, end token included."""
         ids: list[int] = task_rows.tokens(row)[0].tolist()
         return ids if len(ids) <= self.max_source_tokens else [*ids[: self.max_source_tokens - 1], EOS]
 
 
 def part_of(task_rows: Rows, max_rows: int, max_source_tokens: int, batch_tokens: int, part: int, parts: int) -> Part:
-    """Part number `part` of `parts`: batches of rows, longest source first, are dealt in turn, so that every part has
-    about as much to do."""
+    """Part number `part` of `parts`. Batches, longest sources first, are dealt round-robin to balance the work."""
     count = min(len(task_rows), max_rows or len(task_rows))
     lengths = np.minimum(task_rows.lengths[:count, 0].astype(np.int64), max_source_tokens)
     by_length = np.argsort(-task_rows.lengths[:count, 0].astype(np.int64), kind="stable")
@@ -84,13 +82,13 @@ def part_of(task_rows: Rows, max_rows: int, max_source_tokens: int, batch_tokens
 
 
 def sources_cut(task_rows: Rows, max_rows: int, max_source_tokens: int) -> int:
-    """How many of the rows that are predicted, by all, have their source cut."""
+    """Number of predicted rows, over all parts, whose source is cut."""
     count = min(len(task_rows), max_rows or len(task_rows))
     return int(np.count_nonzero(task_rows.lengths[:count, 0] > max_source_tokens))
 
 
 def batches_of(rows: list[int], lengths: npt.NDArray[np.int64], batch_tokens: int) -> Iterator[list[int]]:
-    """Rows in batches of at most `batch_tokens` padded source tokens; rows come longest first."""
+    """Batches of at most `batch_tokens` padded source tokens. rows: longest first."""
     batch: list[int] = []
     width = 0
     for row in rows:
@@ -106,9 +104,8 @@ def batches_of(rows: list[int], lengths: npt.NDArray[np.int64], batch_tokens: in
 def load_generator(model_dir: Path, device: torch.device) -> Any:
     """transformers' T5 of a consolidated folder, in float32, for generation.
 
-    Beams of a source share the source: what cross-attention keeps of it is not copied each time that beams change
-    places, which was a fifth of the time (`_reorder_cache`: transformers' hook for models that know better). UserError
-    where a file of the folder is missing or damaged.
+    The beams of a source share its cross-attention cache, so reordering beams does not copy it: that was a fifth of the
+    time (`_reorder_cache` is transformers' hook for this). UserError if a file of the folder is missing or damaged.
     """
     check_folder(model_dir)
     from transformers import AutoModelForSeq2SeqLM
@@ -126,40 +123,40 @@ def _reorder(cache: Any, beams: torch.Tensor) -> Any:
 
 
 def padded(sources: list[list[int]], device: torch.device) -> torch.Tensor:
-    """Token ids of sources, padded at their ends: [sources, longest] int64."""
+    """Token ids of sources, padded at the end: [sources, longest] int64."""
     return torch.nn.utils.rnn.pad_sequence([torch.tensor(s) for s in sources], True, PAD).to(device)
 
 
 @torch.no_grad()
 def beam_search(model: Any, ids: torch.Tensor, config: EvaluateConfig, deadline: float = math.inf) -> torch.Tensor:
-    """transformers' beam search (greedy for one beam) from ids [sources, longest]: [sources * num_return, tokens], of
-    each source its num_return best, best first; the start token is in front, what follows an end token means nothing.
+    """transformers' beam search (greedy for one beam) from ids [sources, longest]: [sources * num_return, tokens], the
+    num_return best of each source, best first. They begin with the start token; ignore what follows an end token.
 
-    A batch of transformers' decodes until its last row is over, and most rows are over long before. So all are decoded
-    for a few tokens, and those that are not over begin again, without the others, with three times as many.
+    transformers decodes a batch until its last row finishes; most rows finish long before. So all rows are decoded for
+    a few tokens, and the unfinished ones restart, without the rest, with three times as many.
 
-    deadline: of time.monotonic(), after which the next token raises TimeoutError.
+    deadline: on time.monotonic(); after it the next token raises TimeoutError.
     """
     found = ids.new_full((len(ids), config.num_return, 1 + config.max_new_tokens), PAD)
-    left, longest = torch.arange(len(ids), device=ids.device), 1
+    pending, longest = torch.arange(len(ids), device=ids.device), 1
     for limit in rounds(config.max_new_tokens):
-        made = decoded(model, ids[left], config.num_beams, limit, deadline)
-        # A row is over when no beam that still runs is better than the worst of those that have ended, as many as there
-        # are beams: what transformers itself asks. At the limit it counts those that run as ended, so that they show.
-        over = (made == EOS).any(dim=-1).all(dim=-1)
+        made = decoded(model, ids[pending], config.num_beams, limit, deadline)
+        # transformers returns num_beams ended beams only if no running beam is better than the worst of them. At the
+        # limit it also returns running beams, without an end token.
+        finished = (made == EOS).any(dim=-1).all(dim=-1)
         if limit == config.max_new_tokens:
-            over[:] = True
-        if over.any():
+            finished[:] = True
+        if finished.any():
             longest = made.shape[-1]
-            found[left[over], :, :longest] = made[over, : config.num_return]
-        left = left[~over]
-        if not len(left):
+            found[pending[finished], :, :longest] = made[finished, : config.num_return]
+        pending = pending[~finished]
+        if not len(pending):
             break
     return found[:, :, :longest].flatten(0, 1)
 
 
 def rounds(max_new_tokens: int) -> list[int]:
-    """Limits of beam_search's rounds: FIRST_TOKENS, three times as many each time up to half of the last, which is
+    """Token limits of beam_search's rounds: FIRST_TOKENS, tripled while at most half of max_new_tokens, then
     max_new_tokens."""
     limits = []
     limit = FIRST_TOKENS
@@ -172,14 +169,14 @@ def rounds(max_new_tokens: int) -> list[int]:
 def decoded(
     model: Any, ids: torch.Tensor, num_beams: int, max_new_tokens: int, deadline: float = math.inf
 ) -> torch.Tensor:
-    """transformers' generate: all beams of each source, best first, [sources, num_beams, tokens]."""
+    """transformers' generate: all beams of each source, best first: [sources, num_beams, tokens]."""
 
     def in_time(tokens: torch.Tensor, scores: Any, **more: Any) -> torch.Tensor:
         if time.monotonic() > deadline:
-            raise TimeoutError("the prediction takes too long")
+            raise TimeoutError("the prediction took too long")
         return torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
 
-    watched = {} if math.isinf(deadline) else {"stopping_criteria": [in_time]}
+    stopping = {} if math.isinf(deadline) else {"stopping_criteria": [in_time]}
     output: torch.Tensor = model.generate(
         input_ids=ids,
         attention_mask=(ids != PAD).long(),
@@ -187,7 +184,7 @@ def decoded(
         num_return_sequences=num_beams,
         max_new_tokens=max_new_tokens,
         do_sample=False,
-        **watched,
+        **stopping,
     )
     return output.view(len(ids), num_beams, -1)
 
@@ -201,8 +198,8 @@ def predict(
     device: torch.device,
     progress: Progress,
 ) -> None:
-    """Appends predictions of a part's rows to `out` (JSON lines); batches that are there already are skipped, and one
-    that is there in part is done again as a whole: its last lines count."""
+    """Appends predictions of a part's rows to `out` (JSON lines). Complete batches are skipped; an incomplete one is
+    predicted again as a whole, and its last lines count."""
     done = {line["row"] for line in read_lines(out, PREDICTED)}
     todo = [batch for batch in part.batches.values() if not done.issuperset(batch)]
     if not todo:
@@ -227,7 +224,7 @@ def predict(
 
 @torch.no_grad()
 def token_loss(model_dir: Path, task_rows: Rows, part: Part, device: torch.device) -> dict[int, BatchLoss]:
-    """The loss of each of a part's batches, by the packed model."""
+    """The loss of each batch of a part, by the packed model."""
     if not part.batches:
         return {}
     model = load_pretrained(model_dir, dropout=0.0).eval().to(device)
@@ -235,15 +232,15 @@ def token_loss(model_dir: Path, task_rows: Rows, part: Part, device: torch.devic
     for number, batch in part.batches.items():
         sources = [np.array(part.source(task_rows, row)) for row in batch]
         targets = [task_rows.tokens(row)[1] for row in batch]
-        model.num_tasks = len(batch)  # so that the model's sums for each "task" are those of each row
+        model.num_tasks = len(batch)  # the model's sums per "task" are then per row
         loss = model(pack(sources, targets, np.arange(len(batch))).to(device))
         found[number] = BatchLoss(float(loss.total), loss.per_task.tolist(), loss.counts.tolist())
     return found
 
 
 def read_lines(path: Path, needs: jsonl.Needs = jsonl.NOTHING) -> list[dict[str, Any]]:
-    """The whole lines of a JSON-lines file; none where there is none. Lines that a kill or a power cut has damaged are
-    taken out, so that they are made again: the file as it was stays beside it."""
+    """The intact lines of a JSON-lines file; empty if it does not exist. Lines damaged by a kill or a power cut are
+    removed, so that they are predicted again; the original file is kept beside it."""
     if not path.is_file():
         return []
     contents = jsonl.read(path, needs)

@@ -20,23 +20,23 @@ from bigchem.evaluate.generation.predictor import Prediction
 from bigchem.tasks import TASKS
 
 _JSON = re.compile(r'\{\s*["}]')
-"""How a JSON object begins, and hardly any text of chemistry: `{4-[...]phenyl}` is a source."""
-_TAKES = {"chemistry": "SMILES: correct this one, or leave it out", "text": "a text"}
+"""The start of a JSON object, which chemistry texts hardly have: `{4-[...]phenyl}` is a source."""
+_TAKES = {"chemistry": "SMILES: correct this input, or remove it", "text": "a text"}
 
 
 def lines_of(stream: BinaryIO) -> TextIO:
-    """The lines of a stream in UTF-8. Bytes that are not stay in them, for read_inputs to name their line."""
+    """The lines of a UTF-8 stream. Invalid bytes are kept, so that read_inputs can name their line."""
     return TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape")
 
 
 def read_inputs(
     given: Sequence[str], stdin: Iterable[str], task: str, noticed: Counter[str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """One record with a `source` for each input; an argument `-` stands for the lines of stdin.
+    """One record with a `source` per input; the argument `-` stands for the lines of stdin.
 
-    An input that begins with `{"` is a JSON object with a "source", whose other fields are kept; any other is a source
-    itself. Empty lines are left out. Sources are read by chemistry.read, a name behind SMILES cut; what was done is
-    added to `noticed`. UserError with the line for a source that is not what the task's input may look like.
+    An input that begins with `{"` is a JSON object with a "source", whose other fields are kept; anything else is a
+    source. Empty lines are skipped. Sources are read by chemistry.read, which drops a name after SMILES; repairs are
+    counted in `noticed`. UserError with the line if a source is not valid for the task.
     """
     noticed = Counter() if noticed is None else noticed
     for argument in given:
@@ -50,35 +50,33 @@ def read_inputs(
 
 def to_json(record: dict[str, Any], predictions: list[Prediction]) -> str:
     """One line of JSON: the record, then predictions (texts, best first), log_probabilities, scores and valid, as in
-    Prediction.
-
-    `bigchem score` reads such lines where the records have a "target".
+    Prediction. `bigchem score` reads it if the record has a "target".
     """
     made = {
-        "predictions": [one.text for one in predictions],
-        "log_probabilities": [round(one.log_probability, 4) for one in predictions],
-        "scores": [round(one.score, 4) for one in predictions],
-        "valid": [one.valid for one in predictions],
+        "predictions": [prediction.text for prediction in predictions],
+        "log_probabilities": [round(prediction.log_probability, 4) for prediction in predictions],
+        "scores": [round(prediction.score, 4) for prediction in predictions],
+        "valid": [prediction.valid for prediction in predictions],
     }
     return json.dumps({**record, **made}, ensure_ascii=False)
 
 
 def table(records: Sequence[dict[str, Any]], predicted: Sequence[list[Prediction]]) -> Table:
-    """The predictions for a terminal, a section per input."""
+    """The predictions as a terminal table, a section per input."""
     out = Table("input", "rank", "log p", "per token", "SMILES", "prediction")
     for record, predictions in zip(records, predicted, strict=True):
-        for rank, one in enumerate(predictions, 1):
-            mark = {True: "valid", False: "invalid", None: ""}[one.valid]
-            cells = (markup(record["source"]) if rank == 1 else "", str(rank), f"{one.log_probability:.2f}")
+        for rank, prediction in enumerate(predictions, 1):
+            mark = {True: "valid", False: "invalid", None: ""}[prediction.valid]
+            cells = (markup(record["source"]) if rank == 1 else "", str(rank), f"{prediction.log_probability:.2f}")
             last = rank == len(predictions)
-            out.add_row(*cells, f"{one.score:.3f}", mark, markup(one.text), end_section=last)
+            out.add_row(*cells, f"{prediction.score:.3f}", mark, markup(prediction.text), end_section=last)
     return out
 
 
 def _record(text: str, where: str, task: str, noticed: Counter[str]) -> dict[str, Any]:
     record = _object(text, where)
     if not is_unicode(json.dumps(record, ensure_ascii=False)):
-        raise UserError("not UTF-8, or half of a character", where, "write it as UTF-8")
+        raise UserError("not UTF-8, or half of a surrogate pair", where, "write it as UTF-8")
     try:
         reading = read(record["source"], TASKS[task].source_domain, names=True)
     except NotationError as error:
@@ -96,5 +94,5 @@ def _object(text: str, where: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UserError(f"not JSON: {one_line(error)}", where, hint) from None
     if not isinstance(record.get("source"), str):
-        raise UserError("'source' has to be a string", where, hint)
+        raise UserError("'source' must be a string", where, hint)
     return dict(record)

@@ -1,6 +1,6 @@
-"""Predictions for inputs that a person gives: a loaded model, the task's prompt, the k best with their probabilities.
+"""Predictions for the user's own inputs: a loaded model gives the k best outputs with their probabilities.
 
-`bigchem predict` and `bigchem serve` are made of it; `bigchem evaluate` predicts whole splits (generate.py).
+Used by `bigchem predict` and `bigchem serve`; `bigchem evaluate` predicts whole splits (generate.py).
 """
 
 from __future__ import annotations
@@ -23,16 +23,15 @@ from bigchem.evaluate.generation.generate import batches_of, beam_search, load_g
 from bigchem.tasks import TASKS, check_labelled
 
 _LOGITS = 1 << 26
-"""Logits held at once when outputs are judged: 256 MB of float32."""
+"""Logits in memory at a time in log_probabilities: 256 MB of float32."""
 
 
 @dataclass(frozen=True)
 class Prediction:
     """One output of a model.
 
-    log_probability: natural logarithm of the model's probability of the text, end token included, given the source.
-    score: the same per token, by which beam search ranks (transformers' sequences_scores). valid: whether RDKit parses
-    it; None where the task's output is no molecule.
+    log_probability: natural logarithm of P(text | source), end token included. score: the same per token, by which beam
+    search ranks (transformers' sequences_scores). valid: whether RDKit parses it; None if the task's output is text.
     """
 
     text: str
@@ -42,7 +41,7 @@ class Prediction:
 
 
 class Predictor:
-    """A consolidated model, loaded once. max_source_tokens: longer sources are cut there, which is said."""
+    """A consolidated model, loaded once. max_source_tokens: longer sources are cut, and reported."""
 
     def __init__(self, model_dir: Path, *, max_source_tokens: int = 512) -> None:
         if not (model_dir / "config.json").is_file():
@@ -60,11 +59,10 @@ class Predictor:
         progress: Progress | None = None,
         deadline: float = math.inf,
     ) -> list[list[Prediction]]:
-        """For each text, without the task's prompt, its config.num_return best outputs, best first.
+        """The config.num_return best outputs for each text, best first. The task's prompt is added to the texts.
 
-        Texts are taken in batches of similar length; predictions come in the order of the texts. UserError for a task
-        that is not one of the five. Threads may call this at the same time. deadline: of time.monotonic(), after which
-        it raises TimeoutError.
+        Batches hold texts of similar length; the result is in the order of the texts. Thread-safe. UserError unless the
+        task is one of the five. deadline: on time.monotonic(); TimeoutError after it.
         """
         check_labelled(task)
         progress = progress or Progress(quiet=True)
@@ -98,9 +96,9 @@ class Predictor:
 
 @torch.no_grad()
 def log_probabilities(model: Any, ids: torch.Tensor, output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """log P(output | source) of each row, end token included and nothing after it, and its tokens: [rows] each.
+    """log P(output | source) of each row up to and including the end token, and its number of tokens: [rows] each.
 
-    ids [rows, source tokens]: padded sources. output [rows, tokens]: what beam_search gave for them, start token first.
+    ids [rows, source tokens]: padded sources. output [rows, tokens]: from beam_search, start token first.
     """
     step = max(1, _LOGITS // (output.shape[1] * model.config.vocab_size))
     parts = []

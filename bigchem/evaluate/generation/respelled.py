@@ -1,4 +1,4 @@
-"""A data folder with its source molecules respelled, read as the folder itself is."""
+"""A data folder with its source molecules respelled, behind the same interface."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from bigchem.tasks import TASKS
 
 @dataclass(frozen=True)
 class RespelledIndex:
-    """fingerprint: the data's with the spelling. tokenizer: as in Index."""
+    """fingerprint: the data's plus the spelling. tokenizer: as in Index."""
 
     fingerprint: str
     tokenizer: str
 
 
 class RespelledRows:
-    """The first rows of a task, read as TaskRows, their sources respelled; one that RDKit cannot read stays as it is.
+    """The first `count` rows of a task, with TaskRows' interface and respelled sources.
 
-    changed: rows whose source is another text than before. unread: rows that stay as they are for want of a molecule.
+    changed: rows whose source text differs. unread: rows whose source RDKit cannot parse, left unchanged.
     """
 
     def __init__(self, rows: TaskRows, tokenizer: Tokenizer, spelling: str, seed: int, count: int) -> None:
         self.task, self._rows = rows.task, rows
-        given = [rows.text(row)[1] for row in range(count)]
-        found = [respell(source, spelling, seed) for source in given]
-        self._sources = [text if new is None else new for text, new in zip(given, found, strict=True)]
+        originals = [rows.text(row)[1] for row in range(count)]
+        found = [respell(source, spelling, seed) for source in originals]
+        self._sources = [old if new is None else new for old, new in zip(originals, found, strict=True)]
         self._ids = tokenizer.encode_batch([TASKS[self.task].prompt + text for text in self._sources])
         self.unread = found.count(None)
-        self.changed = sum(new != old for new, old in zip(self._sources, given, strict=True))
+        self.changed = sum(new != old for new, old in zip(self._sources, originals, strict=True))
 
     def __len__(self) -> int:
         return len(self._sources)
@@ -59,7 +59,7 @@ class RespelledRows:
 
 
 class Respelled:
-    """Data whose rows, up to max_rows of a task (0: all), are respelled by one of spellings.SPELLINGS."""
+    """Data whose rows, up to max_rows per task (0: all), are respelled by one of spellings.SPELLINGS."""
 
     def __init__(self, data: Data, spelling: str, seed: int, max_rows: int) -> None:
         self._data, self._spelling, self._seed, self._max_rows = data, spelling, seed, max_rows

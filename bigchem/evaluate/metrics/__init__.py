@@ -1,4 +1,4 @@
-"""Metrics of single examples, their intervals, and the processes that share the work. Most are pure.
+"""Per-example metrics, their confidence intervals, and a process pool for them. Most are pure.
 
 Imported from outside: actions, bertscore, functional_groups, intervals, molecules, pool, reactions, text.
 """

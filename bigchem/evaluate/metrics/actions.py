@@ -21,12 +21,12 @@ KINDS = (
     *("SETTEMPERATURE", "SONICATE", "STIR", "TRITURATE", "WAIT", "WASH", "YIELD"),
     *("COOL", "DISSOLVE", "DRY", "HEAT", "IRRADIATE", "PRECIPITATE", "RECOVER", "REMOVE"),
 )
-"""Kinds of action: those of Vaucher et al. 2020, then those that only the machine-made labels of Lowe's patents
-have."""
+"""Kinds of action: those of Vaucher et al. 2020, then those that occur only in the machine-made labels of Lowe's
+patents."""
 WHOLE = "*"
-"""Among the keys of matches: whole actions, of any kind."""
+"""Key of matches for whole actions of any kind."""
 _NEXT = re.compile(rf";\s+(?=(?:{'|'.join(KINDS)})(?![^\s;.]))")
-"""Between two actions: a semicolon before a known kind. One within an action, as in names, is before something else."""
+"""Between two actions: a semicolon before a known kind. Semicolons inside an action, as in names, do not match."""
 
 
 def tokens(text: str) -> list[str]:
@@ -35,16 +35,16 @@ def tokens(text: str) -> list[str]:
 
 
 def padded(text: str) -> list[str]:
-    """tokens, with empty ones behind where there are fewer than the four that BLEU-4 needs of a text.
+    """tokens, padded with empty ones to the four that BLEU-4 needs.
 
-    Vaucher et al. (2020): BLEU gives nothing for a text of three words, be it right or wrong.
+    Vaucher et al. (2020): otherwise BLEU is 0 for a text of three words, right or wrong.
     """
     found = tokens(text)
     return found + [""] * (4 - len(found))
 
 
 def exact(references: Sequence[str], predictions: Sequence[str]) -> NDArray[np.bool_]:
-    """Whether the two texts are the same but for white space around them: [pairs]."""
+    """Whether two texts are equal, surrounding white space ignored: [pairs]."""
     pairs = zip(references, predictions, strict=True)
     return np.array([reference.strip() == prediction.strip() for reference, prediction in pairs], dtype=np.bool_)
 
@@ -61,23 +61,23 @@ def similarity(references: Sequence[str], predictions: Sequence[str]) -> Floats:
 
 @dataclass(frozen=True)
 class Action:
-    """kind: its first word, one of KINDS if it is a known one. content: what stands after it, white space evened."""
+    """kind: the first word, usually one of KINDS. content: the rest, white space normalised."""
 
     kind: str
     content: str
 
 
 def parse(text: str) -> list[Action]:
-    """The actions of a text such as `ADD water (5 mL); STIR for 1 h.`, in its order; none of an empty text."""
+    """The actions of a text such as `ADD water (5 mL); STIR for 1 h.`, in order; none for an empty text."""
     whole = text.strip().removesuffix(".")
     found = (part.split() for part in _NEXT.split(whole))
     return [Action(words[0].rstrip(";"), " ".join(words[1:])) for words in found if words]
 
 
 def matches(references: Sequence[str], predictions: Sequence[str]) -> dict[str, Floats]:
-    """For each of KINDS, and for WHOLE actions: [pairs, 3] matched, predicted and wanted actions.
+    """For each of KINDS and for WHOLE: [pairs, 3] matched, predicted and reference actions.
 
-    Actions of a pair match as bags, whatever their order: by kind, and for WHOLE by kind and content.
+    Actions match as multisets, in any order: by kind; for WHOLE by kind and content.
     """
     names = [*KINDS, WHOLE]
     counts = np.zeros((len(names), len(references), 3))

@@ -1,4 +1,4 @@
-"""BERTScore (Zhang et al. 2020) of captions, by its authors' package and RoBERTa-large: both optional."""
+"""BERTScore (Zhang et al. 2020) of captions, by its authors' package with RoBERTa-large. Both are optional."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from bigchem.base.errors import UserError
 Floats = NDArray[np.float64]
 
 LAYER = 17
-"""Of roberta-large, whose embeddings are compared: the package's own choice for it."""
+"""Layer of roberta-large whose embeddings are compared: the package's default."""
 _SHAPE = {"model_type": "roberta", "num_hidden_layers": 24, "hidden_size": 1024}
-"""What config.json of roberta-large says."""
+"""Fields of roberta-large's config.json."""
 _IN_CACHE = ("FacebookAI/roberta-large", "roberta-large")
 
 
 def find_roberta() -> Path | None:
-    """roberta-large's folder: $BIGCHEM_ROBERTA, else where huggingface_hub has it; None if absent. Fetches nothing.
+    """roberta-large's folder: $BIGCHEM_ROBERTA, else huggingface_hub's cache; None if absent. Downloads nothing.
 
-    UserError if the variable leads nowhere, or to another model.
+    UserError if the variable points nowhere, or to another model.
     """
     given = os.environ.get("BIGCHEM_ROBERTA")
     config = Path(given) / "config.json" if given else _cached()
@@ -37,15 +37,15 @@ def find_roberta() -> Path | None:
         raise UserError("no model here", f"BIGCHEM_ROBERTA={given}", "point it at roberta-large's folder") from None
     if shape != _SHAPE:
         raise UserError("not roberta-large: another model gives other scores", str(config.parent))
-    if "t5" in str(config.parent):  # the package decides by the name which class loads it
-        raise UserError("package bert_score takes a path with 't5' in it for a T5", str(config.parent), "rename it")
+    if "t5" in str(config.parent):  # the package chooses the class by the path
+        raise UserError("package bert_score loads any path with 't5' in it as a T5", str(config.parent), "rename it")
     return config.parent
 
 
 def bertscore(references: Sequence[str], predictions: Sequence[str], model: Path) -> Floats:
-    """F of each pair of raw texts; 0 where one is empty. [pairs] Raises ImportError without the package bert_score.
+    """F of each pair of raw texts, 0 if either is empty: [pairs]. Uses the first GPU, if any.
 
-    On the first GPU if there is one.
+    ImportError without the package bert_score.
     """
     from bert_score import score
     from transformers.utils.logging import disable_progress_bar

@@ -1,4 +1,4 @@
-"""Functional groups that a caption names and its molecule does not have."""
+"""Functional groups that a caption names but its molecule lacks."""
 
 from __future__ import annotations
 
@@ -66,17 +66,17 @@ GROUPS: dict[str, tuple[str, str]] = {
         ("morpholine", r"morpholines?", "[#7]1[#6][#6][#8][#6][#6]1"),
     )
 }
-"""Group -> how captions name it (a regular expression over whole words, in lower case) and what it is (SMARTS).
+"""Group -> how captions name it (a regular expression over whole words, in lower case) and its SMARTS pattern.
 
-Pinned with the metric's definition id: a change needs a new one. In are groups that ChEBI-20's own descriptions seldom
-name in vain (docs/decisions.md has the count): a description also speaks of what its molecule comes from. Patterns are
-wide on purpose, and charged forms count.
+Pinned by the metric's definition id: a change needs a new one. Only groups that ChEBI-20's own descriptions rarely name
+without the molecule having them (docs/decisions.md has the count): descriptions also mention parent compounds. Patterns
+are wide on purpose, and charged forms count.
 """
 
 
 def counts(molecules: Sequence[str], captions: Sequence[str]) -> Floats:
-    """[pairs, 2]: groups that the caption names, and those of them that the molecule does not have. NaN, NaN where the
-    caption names some and RDKit does not read the molecule."""
+    """[pairs, 2]: groups the caption names, and those of them the molecule lacks. NaN, NaN where it names some and
+    RDKit cannot parse the molecule."""
     rows = np.zeros((len(molecules), 2))
     for row, smiles, caption in zip(rows, molecules, captions, strict=True):
         if names := named(caption):
@@ -87,17 +87,17 @@ def counts(molecules: Sequence[str], captions: Sequence[str]) -> Floats:
 
 
 def named(caption: str) -> set[str]:
-    """The groups that a caption names."""
+    """The groups a caption names."""
     return {_NAMES[found.lastgroup] for found in _words().finditer(caption.lower()) if found.lastgroup}
 
 
 _NAMES = {f"group{number}": name for number, name in enumerate(GROUPS)}
-"""The regular expression's group of each functional group."""
+"""Name of the regular expression's group -> functional group."""
 
 
 @cache
 def _words() -> re.Pattern[str]:
-    """One expression for all groups: a tenth of the time of one for each."""
+    """One expression for all groups: ten times faster than one each."""
     any_group = "|".join(f"(?P<{group}>{GROUPS[name][0]})" for group, name in _NAMES.items())
     return re.compile(rf"(?<![\w-])(?:{any_group})(?![\w-])")
 

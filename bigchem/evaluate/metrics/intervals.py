@@ -1,9 +1,9 @@
 """Metrics as sums over examples, and their 95 % intervals.
 
-Every metric of the protocol is a function of a sum over examples: a mean is total / count, corpus BLEU is a function of
-summed n-gram counts. So a resample of the examples is one row of a matrix product, whatever the metric costs.
+Almost every metric is a function of a sum over examples: a mean is total / count, corpus BLEU a function of summed
+n-gram counts. A resample of the examples is then one row of a matrix product, whatever the metric costs.
 
-A share of examples gets Wilson's interval, which holds for rare outcomes too; everything else a percentile bootstrap.
+A share of examples gets Wilson's interval, which also holds for rare outcomes; everything else a percentile bootstrap.
 """
 
 from __future__ import annotations
@@ -19,29 +19,27 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _BLOCK = 1 << 22
-"""Entries of the resampling matrix held at once: 32 MB of float64."""
-
-
+"""Entries of the resampling matrix in memory at a time: 32 MB of float64."""
 ENOUGH = 10
-"""Examples below which a bootstrap says nothing: of one example, every resample is that example."""
+"""Fewest examples for a bootstrap: with one example, every resample is that example."""
 _ROUNDING = 1e-9
-"""Of sums in another order: resamples that differ by less agree."""
+"""Relative rounding error of a sum in another order: resamples that differ by less are equal."""
 _Z = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
 
 Kind = Literal["share", "fraction", "number"]
-"""share: every example is a hit or a miss. fraction: a mean of values in [0, 1], or a ratio of a part to its whole.
-number: anything else."""
+"""share: each example is a hit or a miss. fraction: a mean of values in [0, 1], or a part of a whole. number: anything
+else."""
 Method = Literal["Wilson", "Bonett-Price", "bootstrap", "too few", ""]
-"""How an interval was found, or that there are too few examples for one; empty where there is none."""
+"""How an interval was computed, or that there are too few examples; empty if there is none."""
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """A metric before it is summed up.
+    """A metric before summation.
 
-    rows [examples, k]: what each example adds. fold: sums [..., k] -> metric [...]; NaN where it is undefined.
-    counted [examples]: which examples count. note: what a reader of the value should know.
+    rows [examples, k]: what each example adds. fold: sums [..., k] -> metric [...]; NaN where undefined. counted
+    [examples]: which examples count. note: a caveat for readers of the value.
     """
 
     rows: Floats
@@ -52,7 +50,7 @@ class Statistic:
 
     @property
     def n(self) -> int:
-        """Examples that count."""
+        """Number of examples that count."""
         return int(np.count_nonzero(self.counted))
 
     @property
@@ -61,13 +59,13 @@ class Statistic:
         return float(self.fold(self.rows.sum(axis=0)))
 
     def of(self, members: NDArray[np.bool_]) -> Statistic:
-        """The same metric over some of the examples; members [examples]."""
+        """The metric over a subset of the examples; members [examples]."""
         return replace(self, rows=self.rows[members], counted=self.counted[members], note="")
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Both ends, NaN where there is no interval."""
+    """Both ends; NaN if there is no interval."""
 
     low: float = math.nan
     high: float = math.nan
@@ -80,24 +78,24 @@ def share_of(hits: NDArray[np.bool_], note: str = "") -> Statistic:
 
 
 def mean_of(values: Floats, note: str = "", kind: Kind = "number") -> Statistic:
-    """The mean of values [examples]. NaN: this example does not count."""
+    """The mean of values [examples]. Examples with NaN do not count."""
     counted = ~np.isnan(values)
     rows = np.stack([np.where(counted, values, 0.0), counted.astype(np.float64)], axis=1)
     return Statistic(rows, _ratio, counted, kind, note)
 
 
 def ratio_of(parts: Floats, wholes: Floats, kind: Kind = "fraction") -> Statistic:
-    """Summed parts [examples] by summed wholes [examples]. NaN, or without a whole: this example does not count."""
+    """Sum of parts [examples] / sum of wholes [examples]. Examples with NaN or a whole of 0 do not count."""
     rows = np.nan_to_num(np.stack([parts, wholes], axis=1))
     return Statistic(rows, _ratio, rows[:, 1] != 0, kind)
 
 
 def intervals(statistics: Sequence[Statistic], resamples: int, seed: int) -> list[Interval]:
-    """The 95 % interval of each of the statistics, which are over the same examples.
+    """The 95 % interval of each statistic; all are over the same examples.
 
-    Wilson's for shares; a percentile bootstrap of `resamples`, the same for all, for the others if ENOUGH examples
-    count. Where all resamples agree, fractions get Wilson's too: no values in [0, 1] of that mean vary more than hits
-    and misses do.
+    Wilson's for shares. For the rest, a percentile bootstrap with shared `resamples`, if at least ENOUGH examples
+    count. Where all resamples agree, fractions get Wilson's too: among values in [0, 1] of one mean, hits and misses
+    vary most.
     """
     drawn = [one for one in statistics if one.kind != "share" and one.n >= ENOUGH]
     found = iter(percentile_intervals(drawn, resamples, seed))
@@ -125,14 +123,14 @@ def wilson(share: float, n: int) -> tuple[float, float]:
     middle = share + z2 / 2
     half = _Z / math.sqrt(n) * math.sqrt(share * (1 - share) + z2 / 4)
     low, high = (middle - half) / (1 + z2), (middle + half) / (1 + z2)
-    return low if share > 0 else 0.0, high if share < 1 else 1.0  # where sums would leave 1e-17 of them
+    return low if share > 0 else 0.0, high if share < 1 else 1.0  # exactly, despite rounding
 
 
 def paired_intervals(pairs: Sequence[tuple[Statistic, Statistic]], resamples: int, seed: int) -> list[Interval]:
     """The 95 % interval of each difference, second - first, of two statistics over the same examples.
 
-    Bonett and Price's for shares of the same examples; for the others a bootstrap of one drawing for both (Koehn 2004)
-    if ENOUGH examples count in each.
+    Bonett and Price's for shares of the same examples; for the rest a paired bootstrap (Koehn 2004), if at least ENOUGH
+    examples count in each.
     """
     drawn = [pair for pair in pairs if not _shares(*pair) and min(one.n for one in pair) >= ENOUGH]
     first, second = (resampled([pair[side] for pair in drawn], resamples, seed) for side in (0, 1))
@@ -157,8 +155,8 @@ def _paired_interval(first: Statistic, second: Statistic, drawn: Iterator[tuple[
 def paired_share(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[float, float]:
     """The 95 % interval of the difference, second - first, of two shares over the same examples [examples].
 
-    Bonett and Price (2012): Wald's with one example added to either kind that differs. A bootstrap calls four
-    examples that differ, all to one side, significant; McNemar's exact test does not (p = .125).
+    Bonett and Price (2012): Wald's interval after adding one example to each discordant count. A bootstrap calls four
+    discordant examples, all on one side, significant; McNemar's exact test does not (p = .125).
     """
     n = len(first) + 2
     won, lost = (1 + np.count_nonzero(a & ~b) for a, b in ((second, first), (first, second)))
@@ -168,7 +166,7 @@ def paired_share(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[f
 
 
 def percentile_intervals(statistics: Sequence[Statistic], resamples: int, seed: int) -> list[tuple[float, float]]:
-    """95 % percentile intervals (Efron 1979) of statistics over the same examples, from the same resamples.
+    """95 % percentile intervals (Efron 1979) of statistics over the same examples, from shared resamples.
 
     NaN, NaN where a statistic is undefined in every resample.
     """
@@ -176,9 +174,9 @@ def percentile_intervals(statistics: Sequence[Statistic], resamples: int, seed: 
 
 
 def resampled(statistics: Sequence[Statistic], resamples: int, seed: int) -> list[Floats]:
-    """The value of each statistic in each resample of the examples they share: [resamples] each.
+    """The value of each statistic in each resample of the shared examples: [resamples] each.
 
-    One seed and one number of examples give one drawing: values of two calls are paired.
+    The draw depends only on the seed and the number of examples, so values of two calls are paired.
     """
     if not statistics:
         return []
@@ -209,7 +207,7 @@ def _ratio(sums: Floats) -> Floats:
 
 
 def percentiles(values: Floats) -> tuple[float, float]:
-    """The 2.5 % and 97.5 % percentiles of the defined ones of values [resamples]; NaN, NaN where there is none."""
+    """The 2.5 % and 97.5 % percentiles of values [resamples], NaN ignored; NaN, NaN if nothing is left."""
     defined = values[~np.isnan(values)]
     if not len(defined):
         return float("nan"), float("nan")

@@ -20,55 +20,55 @@ from bigchem.chemistry import comparable, crowded, same_molecule, try_parse
 Floats = NDArray[np.float64]
 
 CHEMNET_LENGTH = 350
-"""Places of ChemNet's input, the end mark's included. Where a SMILES is longer, the package pads all of that side to
-it, and the distance becomes one between paddings (docs/decisions.md): longer ones are cut."""
+"""Length of ChemNet's input, end mark included. Longer SMILES are cut: the package would pad that whole side to the
+longest, and the distance would be one between paddings (docs/decisions.md)."""
 
 MATCH = ("exact", "without_inchi")
-"""The columns of match: whether two molecules are one; whether neither has an InChI, so that their canonical SMILES
-were compared."""
+"""Columns of match: whether two molecules are the same; whether neither has an InChI, so canonical SMILES were
+compared."""
 SIMILARITIES = ("crowded", "maccs", "rdk", "morgan")
-"""The columns of similarities: whether one molecule is too crowded for fingerprints (chemistry.crowded), and three
-Tanimoto similarities, NaN where one is."""
+"""Columns of similarities: whether either molecule is too crowded for fingerprints (chemistry.crowded), and three
+Tanimoto similarities, NaN if so."""
 COLUMNS = ("parses", "valid", *MATCH, *SIMILARITIES)
-"""The columns of compare: whether the reference parses, whether the prediction does, and how they compare."""
+"""Columns of compare: whether the reference and the prediction parse, MATCH, SIMILARITIES."""
 GENERATED = (*COLUMNS, "scaffold", "name")
-"""The columns of compare_generated: also whether the prediction has the reference's scaffold, NaN where the reference
-has none, and the canonical SMILES of the prediction, None where it does not parse."""
+"""Columns of compare_generated: also whether the prediction has the reference's scaffold, NaN if the reference has
+none; and the prediction's canonical SMILES, None if it does not parse."""
 
 _ELEMENT = re.compile(r"Br|Cl|[BCNOPSFIbcnops]")
 
 
 def levenshtein(references: Sequence[str], predictions: Sequence[str]) -> Floats:
-    """Edit distance of each pair of strings, in characters: [pairs]."""
+    """Levenshtein distance of each pair of strings, in characters: [pairs]."""
     return process.cpdist(references, predictions, scorer=Levenshtein.distance, dtype=np.float64)
 
 
 def compare(references: Sequence[str], predictions: Sequence[str]) -> Floats:
-    """Everything that needs RDKit, each molecule parsed once: [pairs, COLUMNS]. Similarities: NaN unless both parse."""
+    """What needs RDKit, each molecule parsed once: [pairs, COLUMNS]. Similarities are NaN unless both parse."""
     rows = [_compare(*_parsed(*pair)) for pair in zip(references, predictions, strict=True)]
     return np.array(rows).reshape(-1, len(COLUMNS))
 
 
 def compare_generated(references: Sequence[str], predictions: Sequence[str]) -> NDArray[np.object_]:
-    """compare, and what generation is asked besides: [pairs, GENERATED]."""
+    """compare, and what only generation needs: [pairs, GENERATED]."""
     rows = [_generated(*pair) for pair in zip(references, predictions, strict=True)]
     return np.array(rows, dtype=object).reshape(-1, len(GENERATED))
 
 
 NO_MATCH = (0.0, 0.0)
-"""match where one does not parse."""
+"""match if either does not parse."""
 NO_SIMILARITIES = (0.0, np.nan, np.nan, np.nan)
-"""similarities where one does not parse."""
+"""similarities if either does not parse."""
 
 
 def match(wanted: Chem.Mol, predicted: Chem.Mol) -> tuple[float, ...]:
-    """Whether two molecules are one: MATCH."""
+    """Whether two molecules are the same: MATCH."""
     same = same_molecule(wanted, predicted)
     return (same.same, not same.by_inchi)
 
 
 def similarities(wanted: Chem.Mol, predicted: Chem.Mol) -> tuple[float, ...]:
-    """How alike two molecules are: SIMILARITIES."""
+    """How similar two molecules are: SIMILARITIES."""
     if crowded(wanted) or (predicted is not wanted and crowded(predicted)):
         return (1.0, np.nan, np.nan, np.nan)
     first = _fingerprints(wanted)
@@ -77,34 +77,34 @@ def similarities(wanted: Chem.Mol, predicted: Chem.Mol) -> tuple[float, ...]:
 
 
 def scaffold(molecule: Chem.Mol) -> str:
-    """Canonical SMILES of the Bemis-Murcko scaffold, without stereochemistry; empty where there is no ring."""
-    if not molecule.GetRingInfo().NumRings():  # of a chain RDKit takes minutes to find none
+    """Canonical SMILES of the Bemis-Murcko scaffold, without stereochemistry; empty without a ring."""
+    if not molecule.GetRingInfo().NumRings():  # RDKit takes minutes over a long chain
         return ""
     return Chem.MolToSmiles(MurckoScaffold.GetScaffoldForMol(molecule), isomericSmiles=False)
 
 
 def known(names: Collection[str], training: Iterable[str]) -> set[str]:
-    """Those of the canonical SMILES `names`, by chemistry.comparable, that are molecules of the training set, however
+    """The canonical SMILES among `names` (as chemistry.comparable writes them) that occur in the training set, however
     it spells them.
 
-    A molecule of the training set is parsed only where its atoms are those of a name: a set of millions takes a minute.
+    Training molecules are parsed only if their atoms match a name's: a set of millions takes a minute.
     """
     wanted = {_atoms(name) for name in names}
-    alike = ((smiles, try_parse(smiles)) for smiles in training if _atoms(smiles) in wanted)
-    return {comparable(molecule, written=smiles) for smiles, molecule in alike if molecule is not None}.intersection(
+    parsed = ((smiles, try_parse(smiles)) for smiles in training if _atoms(smiles) in wanted)
+    return {comparable(molecule, written=smiles) for smiles, molecule in parsed if molecule is not None}.intersection(
         names
     )
 
 
 def _atoms(smiles: str) -> str:
-    """The letters of a molecule's elements in order, the same for every spelling: aromatic or not, however charged."""
+    """The sorted letters of a molecule's elements: the same for every spelling, aromatic or not, and any charge."""
     return "".join(sorted(_ELEMENT.findall(smiles))).upper()
 
 
 def frechet_distance(references: Sequence[str], predictions: Sequence[str]) -> float:
-    """Fréchet ChemNet distance (package fcd) between all references and all predictions that parse; NaN for under two.
+    """Fréchet ChemNet distance between all references and all predictions that parse; NaN if fewer than two do.
 
-    Raises ImportError where the optional package is not installed.
+    ImportError without the optional package fcd.
     """
     from fcd import get_fcd
 
@@ -116,7 +116,7 @@ def frechet_distance(references: Sequence[str], predictions: Sequence[str]) -> f
 
 
 def _parsed(reference: str, prediction: str) -> tuple[Chem.Mol | None, Chem.Mol | None]:
-    """Both molecules; one object where the texts are one."""
+    """Both molecules; the same object for equal texts."""
     wanted = try_parse(reference)
     return wanted, wanted if prediction == reference else try_parse(prediction)
 

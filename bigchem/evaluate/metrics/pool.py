@@ -1,4 +1,4 @@
-"""Per-example metrics over several cores."""
+"""Per-example metrics on several cores."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ R = TypeVar("R")
 P = TypeVar("P")
 
 SMALL = 1000
-"""Fewer examples than this are done in the calling process: a worker's start costs about half a second."""
+"""Fewer examples than this run in the calling process: starting a worker takes about half a second."""
 _SLICE = 128
-"""Examples handed over at once: few enough that slow molecules even out."""
+"""Examples per work item: few enough to balance slow molecules."""
 
 
 def over_cores(
@@ -26,12 +26,11 @@ def over_cores(
     workers: int,
     small: int | None = None,
 ) -> NDArray[Any]:
-    """function(references, predictions) -> [examples, ...], computed in slices by `workers` processes; in this one for
-    fewer examples than `small` (None: SMALL).
+    """function(references, predictions) -> [examples, ...], computed in slices by `workers` processes; in this process
+    for fewer examples than `small` (None: SMALL).
 
-    This process is one of the workers: it begins while the others start, from the end, with slices that nobody has
-    begun. The function and what it gets must be picklable. Processes are spawned: the caller may hold threads (torch)
-    that do not survive a fork.
+    This process is one of the workers: while the others start, it takes unstarted slices from the end. The function and
+    its arguments must be picklable. Processes are spawned, because the caller's threads (torch) do not survive a fork.
     """
     if workers <= 1 or len(references) < (SMALL if small is None else small):
         return function(references, predictions)
@@ -40,6 +39,6 @@ def over_cores(
     with ProcessPoolExecutor(workers - 1, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(function, *part) for part in slices]
         own = [function(*part) for part, future in zip(slices[::-1], futures[::-1], strict=True) if future.cancel()]
-        # Futures are begun in their order, so the others' slices come before this process's.
+        # Futures start in order, so the workers' slices precede this process's.
         theirs = [future.result() for future in futures if not future.cancelled()]
     return np.concatenate([*theirs, *own[::-1]])

@@ -1,4 +1,4 @@
-"""Metrics of reactions: where in a k-best list the right molecules stand."""
+"""Metrics of reactions: the rank of the reference in a k-best list, and round trips."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from bigchem.evaluate.metrics import molecules
 Floats = NDArray[np.float64]
 
 COLUMNS = ("parses", "valid", "invalid", "rank", "rank_nostereo", "rank_maxfrag")
-"""The columns of ranks: whether the reference parses, whether the best prediction does, the share of the k predictions
-that does not, and three ranks."""
+"""Columns of ranks: whether the reference and the best prediction parse, the share of the k predictions that does not,
+and three ranks."""
 EXACT = molecules.MATCH
 SIMILARITIES = molecules.SIMILARITIES
 _STEREO = re.compile(r"[@/\\]")
 _SAME, _ALIKE = (1.0, 0.0), (0.0, 1.0, 1.0, 1.0)
-"""EXACT and SIMILARITIES where canonical SMILES agree."""
+"""EXACT and SIMILARITIES for equal canonical SMILES."""
 _ATOM = re.compile(r"\[[^\]]*\]|Br|Cl|[BCNOPSFIbcnops*]")
 _HYDROGEN = re.compile(r"\[[0-9]*H[0-9]*[+-]*[0-9]*\]")
 
 
 def canonical(smiles: str) -> tuple[str, str] | None:
-    """Canonical SMILES with and without stereochemistry, by chemistry.comparable; None where it does not parse.
+    """Canonical SMILES with and without stereochemistry, by chemistry.comparable; None if it does not parse.
 
-    `~`, which joins the fragments of one compound in bigchem's and the paper's reactions, counts as a dot.
+    `~`, which joins the fragments of one compound in bigchem's and the paper's reactions, is read as a dot.
     """
     side = _side(smiles)
     return None if side is None else (side.whole, side.flat)
 
 
 def largest(canonical_smiles: str) -> str:
-    """The fragment with most heavy atoms; of several, the longest and then the last by its characters."""
+    """The fragment with the most heavy atoms; ties go to the longest, then to the last in string order."""
     return max(canonical_smiles.split("."), key=lambda fragment: (_heavy_atoms(fragment), len(fragment), fragment))
 
 
 def ranks(
     references: Sequence[str], predictions: Sequence[Sequence[str]], exact: bool = False, similar: bool = False
 ) -> Floats:
-    """[rows, COLUMNS], behind them EXACT if `exact`, and SIMILARITIES if `similar`.
+    """[rows, COLUMNS], followed by EXACT if `exact` and SIMILARITIES if `similar`.
 
-    A rank is the position (0: best) of the first prediction that is the reference. It is infinite where there is none.
-    Predictions that are no SMILES or are repeated keep their places. rank_maxfrag compares the largest fragments only.
+    A rank is the position (0: best) of the first prediction that equals the reference, infinite if none does. Invalid
+    and repeated predictions keep their positions. rank_maxfrag compares only the largest fragments.
 
-    EXACT and SIMILARITIES are of the best prediction, of all fragments together. Neither InChI nor fingerprints are
-    computed where canonical SMILES agree: each takes longer than all else, fingerprints ten times.
+    EXACT and SIMILARITIES are of the best prediction, over all fragments. InChI and fingerprints are skipped for equal
+    canonical SMILES: each takes longer than everything else, fingerprints ten times as long.
     """
     columns = len(COLUMNS) + exact * len(EXACT) + similar * len(SIMILARITIES)
     rows = [_ranks(*row, exact, similar) for row in zip(references, predictions, strict=True)]
@@ -58,10 +58,10 @@ def ranks(
 
 
 def round_trips(sources: Sequence[str], tried: Sequence[tuple[Sequence[str], Sequence[str]]]) -> NDArray[np.float64]:
-    """Round trips of k-best lists: [rows, 3]: predictions tried, those from which the source comes back, and different
+    """Round trips of k-best lists, [rows, 3]: predictions tried, those that lead back to the source, and the distinct
     sets of reactants among the latter.
 
-    tried: per row, predictions and what a forward model makes of each.
+    tried: per row, the predictions and a forward model's product for each.
     """
     rows = np.zeros((len(sources), 3))
     for row, source, (predictions, products) in zip(rows, sources, tried, strict=True):
@@ -71,13 +71,13 @@ def round_trips(sources: Sequence[str], tried: Sequence[tuple[Sequence[str], Seq
             for prediction, product in zip(predictions, products, strict=True)
             if wanted is not None and (made := canonical(product)) is not None and made[0] == wanted[0]
         ]
-        row[:] = len(predictions), len(back), len({one[0] for one in back if one is not None})
+        row[:] = len(predictions), len(back), len({names[0] for names in back if names is not None})
     return rows
 
 
 class _Side(NamedTuple):
-    """A molecule, and what the ranks compare: canonical SMILES with and without stereochemistry, and the largest
-    fragment of the first."""
+    """A molecule and what the ranks compare: canonical SMILES with and without stereochemistry, and the largest
+    fragment of the former."""
 
     molecule: Chem.Mol
     whole: str
@@ -91,7 +91,7 @@ def _side(smiles: str) -> _Side | None:
     if molecule is None:
         return None
     whole = comparable(molecule, written=text)
-    # Most molecules have no stereochemistry, and writing and reading them again is most of the time.
+    # Most molecules have no stereochemistry, and this second round through RDKit is most of the time.
     flat = comparable(molecule, stereo=False) if _STEREO.search(whole) else whole
     return _Side(molecule, whole, flat, largest(whole))
 
@@ -112,7 +112,7 @@ def _ranks(reference: str, predictions: Sequence[str], exact: bool, similar: boo
     invalid = predicted.count(None) / len(predicted)
     if wanted is None:
         return (0.0, best is not None, invalid, np.inf, np.inf, np.inf, *more)
-    hits = [[one is not None and one[i] == wanted[i] for one in predicted] for i in (1, 2, 3)]
+    hits = [[side is not None and side[i] == wanted[i] for side in predicted] for i in (1, 2, 3)]
     return (1.0, best is not None, invalid, *(hit.index(True) if True in hit else np.inf for hit in hits), *more)
 
 

@@ -1,4 +1,4 @@
-"""Metrics of text: corpus BLEU, ROUGE, METEOR, and the tokens they are taken over."""
+"""Metrics of text: corpus BLEU, ROUGE, METEOR, and their tokens."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from bigchem.evaluate.metrics.wordnet import WordNet
 Floats = NDArray[np.float64]
 
 SCIBERT_SIZES = (31089, 31090)
-"""Lines of scibert_scivocab_uncased: its configuration says 31,090, the copy behind our reference scores has one fewer.
-The cased vocabulary has 31,116, BERT's own 30,522."""
+"""Lines of scibert_scivocab_uncased: 31,090 by its configuration, one fewer in the copy behind our reference scores.
+The cased vocabulary has 31,116, BERT's 30,522."""
 _WORD = re.compile(r"\w+|[^\w\s]")
 _SPECIAL = frozenset(("[PAD]", "[CLS]", "[SEP]"))
 
 
 def words(text: str) -> list[str]:
-    """Lower-cased runs of word characters, and every other visible character by itself."""
+    """Lower-cased runs of word characters; every other visible character is a token."""
     return _WORD.findall(text.lower())
 
 
 def find_scibert() -> Path | None:
     """SciBERT's vocab.txt: $BIGCHEM_SCIBERT (the file or its folder), else ../shared/vocab/scibert; None if absent.
 
-    UserError if the variable leads nowhere, or if the file is another vocabulary.
+    UserError if the variable points nowhere, or if the file is another vocabulary.
     """
     given = os.environ.get("BIGCHEM_SCIBERT")
     roots = (Path(__file__).resolve().parents[3], Path.cwd())
@@ -54,23 +54,23 @@ def find_scibert() -> Path | None:
 
 
 def subwords(texts: Sequence[str], vocabulary: Path) -> list[list[str]]:
-    """WordPiece tokens (uncased, the first 512, no special tokens), as BertTokenizerFast.tokenize gives them."""
+    """WordPiece tokens (uncased, the first 512, no special tokens), as from BertTokenizerFast.tokenize."""
     from tokenizers import BertWordPieceTokenizer
 
     tokenizer = BertWordPieceTokenizer(str(vocabulary), lowercase=True)
     tokenizer.enable_truncation(512)
     encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    return [[token for token in one.tokens if token not in _SPECIAL] for one in encoded]
+    return [[token for token in text.tokens if token not in _SPECIAL] for text in encoded]
 
 
 def bleu_counts(
     references: Sequence[Sequence[Sequence[str]]], predictions: Sequence[Sequence[str]], order: int
 ) -> Floats:
-    """What each prediction adds to corpus BLEU: [predictions, 2 + 2 * order]. references: one or several of each.
+    """What each prediction adds to corpus BLEU: [predictions, 2 + 2 * order]. references: one or several each.
 
-    Columns: predicted length, reference length, then for n = 1 .. order the matched and the predicted n-grams. Of
-    several references the length nearest to the prediction's counts, and an n-gram as often as in that which has it
-    most. A prediction without n-grams adds one predicted n-gram, as in nltk.
+    Columns: predicted length, reference length, then for n = 1 .. order the matched and the predicted n-grams. With
+    several references, the length nearest to the prediction's counts, and each n-gram's maximum over them. A prediction
+    without n-grams adds one predicted n-gram, as in nltk.
     """
     rows = np.empty((len(references), 2 + 2 * order))
     for row, options, prediction in zip(rows, references, predictions, strict=True):
@@ -78,7 +78,7 @@ def bleu_counts(
         row[:2] = len(prediction), nearest
         for n in range(1, order + 1):
             row[2 * n + 1] = max(1, len(prediction) - n + 1)
-            if prediction in options:  # many of them, and counting is slow
+            if prediction in options:  # common, and counting is slow
                 row[2 * n] = max(0, len(prediction) - n + 1)
                 continue
             predicted = _ngrams(prediction, n)
@@ -90,7 +90,7 @@ def bleu_counts(
 def bleu(sums: Floats, order: int) -> Floats:
     """Corpus BLEU (Papineni et al. 2002) with uniform weights from summed bleu_counts [..., >= 2 + 2 * order] -> [...].
 
-    Equal to nltk's corpus_bleu without smoothing: 0 where some order has no match at all.
+    Equals nltk's corpus_bleu without smoothing: 0 if any order has no match.
     """
     predicted, reference = sums[..., 0], sums[..., 1]
     matched, total = sums[..., 2 : 2 + 2 * order : 2], sums[..., 3 : 3 + 2 * order : 2]
@@ -103,8 +103,8 @@ def bleu(sums: Floats, order: int) -> Floats:
 def rouge(references: Sequence[str], predictions: Sequence[str]) -> Floats:
     """ROUGE-1, ROUGE-2 and ROUGE-L F of each pair of raw texts, without stemming: [pairs, 3].
 
-    rouge_score's tokens and numbers, to the last bit; its longest common subsequence takes six times as long as
-    rapidfuzz's, which is most of its time.
+    Bit for bit rouge_score's numbers. Its longest common subsequence, most of its time, takes six times as long as
+    rapidfuzz's.
     """
     from rapidfuzz.distance import LCSseq
     from rouge_score.tokenizers import DefaultTokenizer
@@ -121,7 +121,7 @@ def rouge(references: Sequence[str], predictions: Sequence[str]) -> Floats:
 
 
 def find_wordnet() -> str | None:
-    """The first folder of nltk's data path ($NLTK_DATA) that has corpora/wordnet (WordNet 3.0), or None."""
+    """The first folder on nltk's data path ($NLTK_DATA) with corpora/wordnet (WordNet 3.0), or None."""
     import nltk
 
     return next((folder for folder in map(str, nltk.data.path) if _wordnet_in(folder) is not None), None)
@@ -145,17 +145,17 @@ def meteor(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[s
 
 @lru_cache(maxsize=1)
 def _lexicon(nltk_data: str) -> SimpleNamespace:
-    """nltk's stemmer behind a cache, and WordNet: captions repeat a few thousand words."""
+    """nltk's stemmer with a cache, and WordNet: captions repeat a few thousand words."""
     import nltk
     from nltk.stem.porter import PorterStemmer
 
-    if nltk_data not in nltk.data.path:  # a spawned worker; nltk opens nothing outside its data path
+    if nltk_data not in nltk.data.path:  # in a spawned worker; nltk opens nothing outside its data path
         nltk.data.path.append(nltk_data)
     return SimpleNamespace(stem=cache(PorterStemmer().stem), synsets=WordNet(_wordnet_in(nltk_data)).synsets)
 
 
 def _wordnet_in(folder: str) -> Any:
-    """nltk's pointer to the corpus, unpacked or still in the archive that nltk.downloader leaves; None if absent."""
+    """nltk's pointer to the corpus, unpacked or in nltk.downloader's archive; None if absent."""
     import nltk
 
     for name in ("corpora/wordnet", "corpora/wordnet.zip/wordnet/"):

@@ -1,8 +1,8 @@
-"""WordNet 3.0 as METEOR asks it: words to synsets, each a few words of one meaning.
+"""WordNet 3.0 for METEOR: words to synsets, each a few words of one meaning.
 
-nltk's reader parses all of WordNet before the first word, a second in each process. METEOR asks for a few thousand
-words, and of them for lemma names alone: they are found in the files, whose format is wndb(5WN)'s, as they are asked
-for. Words' base forms follow nltk's rules, and a test compares the answers.
+nltk's reader parses all of WordNet before the first word, a second in each process. METEOR needs only the lemma names
+of a few thousand words, so this looks them up in the files (format: wndb(5WN)) on demand. Base forms follow nltk's
+rules, and a test compares the results.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Lemma:
 
 @dataclass(frozen=True)
 class Synset:
-    """Lemmas of one meaning."""
+    """Lemmas with one meaning."""
 
     words: tuple[Lemma, ...]
 
@@ -35,20 +35,20 @@ class Synset:
 
 
 class WordNet:
-    """The corpus in a folder of nltk's data, given as nltk's pointer to it (nltk.data.find); unpacked or in its zip."""
+    """The corpus at one of nltk's pointers (nltk.data.find), unpacked or zipped."""
 
     def __init__(self, corpus: Any) -> None:
         self._parts = [_Part(corpus, part, suffix) for part, suffix in _FILES.items()]
         self.synsets = cache(self._synsets)
 
     def _synsets(self, word: str) -> list[Synset]:
-        """Synsets of a word and of what it may be an inflection of. The order, and how often, is not nltk's."""
+        """Synsets of a word and of its base forms. Order and repetitions differ from nltk's."""
         lower = word.lower()
         return [part.synset(offset) for part in self._parts for form in part.forms(lower) for offset in part.of(form)]
 
 
 class _Part:
-    """The nouns, verbs, adjectives or adverbs."""
+    """One part of speech: nouns, verbs, adjectives or adverbs."""
 
     def __init__(self, corpus: Any, part: str, suffix: str) -> None:
         from nltk.corpus.reader.wordnet import WordNetCorpusReader
@@ -61,20 +61,20 @@ class _Part:
         self._data = _read(corpus, f"data.{suffix}")
 
     def forms(self, word: str) -> set[str]:
-        """The word and its base forms, as far as they are words of this part."""
+        """The word and its base forms that occur in this part."""
         bases = self._exceptions.get(word)
         if bases is None:
             bases = [word[: -len(old)] + new for old, new in self._endings if word.endswith(old)]
         return {form for form in (word, *bases) if form in self._index}
 
     def of(self, form: str) -> list[int]:
-        """Where in the data the synsets of a word are. Its line: part, number of synsets, pointers, ..., offsets."""
+        """Offsets of a word's synsets in the data. Its index line: part, number of synsets, pointers, ..., offsets."""
         fields = self._index[form].split()
         return [int(offset) for offset in fields[-int(fields[1]) :]]
 
     def synset(self, offset: int) -> Synset:
-        """The synset there. Its line: offset, file, kind, number of words in hexadecimal, word, sense, word, sense ...;
-        behind an adjective may stand where it may stand, in parentheses."""
+        """The synset at an offset. Its line: offset, file, kind, number of words in hexadecimal, word, sense, word,
+        sense ...; an adjective may carry its position in parentheses."""
         words = int(self._data[offset + 14 : offset + 16], 16)
         fields = self._data[offset + 17 : self._data.index(b"|", offset)].decode().split(maxsplit=2 * words)
         return Synset(tuple(Lemma(word.split("(")[0]) for word in fields[: 2 * words : 2]))

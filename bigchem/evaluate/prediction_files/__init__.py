@@ -1,4 +1,4 @@
-"""Files of predictions as people have them: read, repaired and counted, aligned.
+"""Prediction files in all the usual formats: read, repaired, aligned.
 
 Imported from outside: align, answers, tables.
 """

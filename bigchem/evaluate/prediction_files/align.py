@@ -1,4 +1,4 @@
-"""The examples of one file of predictions in the order of another."""
+"""Aligns two files of predictions: the examples of one in the order of the other."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from bigchem.base.errors import UserError
 from bigchem.base.progress import Progress
 from bigchem.evaluate.prediction_files.tables import Examples
 
-_HINT = "paired differences need the same examples; name what identifies them by --column key=NAME"
+_HINT = "paired differences need the same examples; name the column that identifies them: --column key=NAME"
 
 
 def aligned(one: Examples, two: Examples, first: Path, second: Path) -> Examples:
-    """The examples of `two`, of the file `second`, in the order of `one`, of `first`.
+    """The examples of `two`, from the file `second`, in the order of `one`, from `first`.
 
-    Examples are the same where they have the same key, if a key column is named; else source and references. Those that
-    repeat are paired in the order of their files. UserError where the files do not hold the same examples.
+    Examples match by key, if a key column is named, else by source and references. Repeated examples are paired in file
+    order. UserError unless the files hold the same examples.
     """
     names = [_names(one), _names(two)]
     if names[0] == names[1]:
@@ -27,14 +27,14 @@ def aligned(one: Examples, two: Examples, first: Path, second: Path) -> Examples
         places[name].append(place)
     if one.keys is not None and len(places) < len(names[1]):
         twice = next(name for name, found in places.items() if len(found) > 1)
-        raise UserError(f"several examples with the key {twice!r}", str(second), "a key names one example")
+        raise UserError(f"several examples with the key {twice!r}", str(second), "keys must be unique")
     order = [places[name].popleft() if places[name] else None for name in names[0]]
     if None in order or len(names[0]) != len(names[1]):
         raise _other_examples(one, two, order, (first, second))
     found = [place for place in order if place is not None]
-    said = f"{second}: read in the order of {first}, joined by {'source and target' if one.keys is None else 'key'}"
+    report = f"{second}: read in the order of {first}, joined by {'source and target' if one.keys is None else 'key'}"
     repeats = len(names[1]) - len(places)
-    Progress().say(f"{said}; {repeats} examples repeat others and are paired in their order" if repeats else said)
+    Progress().say(f"{report}; {repeats} repeated examples are paired in file order" if repeats else report)
     return _checked(one, _taken(two, found), first, second)
 
 
@@ -56,12 +56,12 @@ def _taken(examples: Examples, order: list[int]) -> Examples:
 
 
 def _checked(one: Examples, two: Examples, first: Path, second: Path) -> Examples:
-    """UserError where examples of one key have other references."""
+    """UserError where examples with the same key have different references."""
     for number, (wanted, other) in enumerate(zip(one.references, two.references, strict=True), 1):
         if wanted != other:
             key = f" (key {one.keys[number - 1]!r})" if one.keys else ""
             what = f"its target is {other[0][:60]!r}, in {first} {wanted[0][:60]!r}"
-            raise UserError(f"example {number}{key} is another one: {what}", str(second), _HINT)
+            raise UserError(f"example {number}{key} differs: {what}", str(second), _HINT)
     return two
 
 
@@ -73,5 +73,5 @@ def _other_examples(one: Examples, two: Examples, order: list[int | None], paths
         return UserError(f"{counts}; all of those are here", str(second), _HINT)
     place = missing[0]
     name = f"key {one.keys[place]!r}" if one.keys else f"source {one.sources[place][:60]!r}"
-    what = f"{counts}, of which {len(missing)} are not here: the first is number {place + 1}, with {name}"
+    what = f"{counts}, of which {len(missing)} are missing here: the first is number {place + 1}, with {name}"
     return UserError(f"{what} and target {one.references[place][0][:60]!r}", str(second), _HINT)

@@ -1,4 +1,4 @@
-"""Sources, references and predictions as they are scored: read by bigchem.chemistry, every repair counted."""
+"""Sources, references and predictions as scored: read by bigchem.chemistry, repairs counted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bigchem.tasks import TASKS
 
 
 def as_scored(task: str, examples: Examples, strip: Collection[str] = STRIPPED) -> Examples:
-    """The examples of a task with every text read by chemistry.read_answer; what was done is added to their counts."""
+    """The examples of a task, each text read by chemistry.read_answer; repairs are added to their counts."""
     about, counts = TASKS[task], Counter[str]()
 
     def read(texts: Sequence[str], domain: str, side: str) -> list[str]:

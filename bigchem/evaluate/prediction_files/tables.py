@@ -1,4 +1,4 @@
-"""Files of predictions, as people have them: tables and JSON, one prediction an example or the k best."""
+"""Files of predictions: tables and JSON, with one prediction per example or the k best."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "target": ("ground truth", "target", "target_smiles", "references", "reference"),
     "prediction": ("output", "predictions", "prediction"),
 }
-"""What the column of each role may be called: MolT5's names, bigchem's, Chemformer's."""
+"""Recognised column names of each role: MolT5's, bigchem's, Chemformer's."""
 ROLES = (*COLUMNS, "key")
 _SERIES = ("prediction", "pred", "output", "candidate", "cand_precursor", "hypothesis", "beam")
-"""Names of columns that are numbered for the k best: prediction_0, prediction_1, ..."""
+"""Prefixes of numbered columns of the k best: prediction_0, prediction_1, ..."""
 _LINE = 10_000_000
-"""Longest record in characters."""
+"""Longest record, in characters."""
 _FORMATS = ".txt or .tsv (MolT5's table), .csv, .jsonl or .json, each also .gz, .bz2, .xz, .zst or .zip"
 _JSON_HINT = 'write {"source": "...", "target": "...", "predictions": ["best", ...]}, or name the keys by --column'
 
 
 class Examples(NamedTuple):
-    """What a file holds. references: of each example, one or several that are right. predictions: the k best, never an
-    empty list. keys: of the named key column. counts: of what was read in another way than it is written."""
+    """Contents of a file. references: one or several per example, any of which is right. predictions: the k best, never
+    an empty list. keys: from the named key column. counts: number of each kind of repair."""
 
     sources: list[str]
     references: list[list[str]]
@@ -46,21 +46,21 @@ class Examples(NamedTuple):
     counts: dict[str, int]
 
     def single(self, where: str) -> list[str]:
-        """The one reference of each example; UserError where there are several."""
-        number = next((number for number, one in enumerate(self.references, 1) if len(one) > 1), None)
+        """The reference of each example; UserError if any has several."""
+        number = next((number for number, several in enumerate(self.references, 1) if len(several) > 1), None)
         if number is not None:
-            raise UserError(f"example {number} has several targets", where, "leave the one to score against")
-        return [one for (one,) in self.references]
+            raise UserError(f"example {number} has several targets", where, "keep the one to score against")
+        return [reference for (reference,) in self.references]
 
 
 @dataclass(frozen=True)
 class ReadAs:
-    """How a file is read, where it does not say itself.
+    """How to read a file; None: detect.
 
     columns: names by role (source, target, prediction, key); in that of prediction a * stands for the numbers of the k
-    best; in JSON `a.b` is b inside of a. separator: between the candidates in one column. encoding, quoting: as in
-    SourceConfig. strip: what is taken off around a text, of chemistry.STRIP. sources, references: files whose lines
-    belong to a file of predictions alone, see parallel.read_parallel.
+    best; in JSON `a.b` is b inside a. separator: between candidates in one column. encoding, quoting: as in
+    SourceConfig. strip: what to remove around a text, from chemistry.STRIP. sources, references: files parallel to a
+    file that has only predictions, see opennmt.read_parallel.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -81,15 +81,15 @@ class ReadAs:
         sources: Path | None = None,
         references: Path | None = None,
     ) -> ReadAs:
-        """From the options of a command; columns: ROLE=NAME each. UserError for one that is none."""
+        """From command-line options; columns: ROLE=NAME each. UserError for invalid ones."""
         named = dict(one.partition("=")[::2] for one in columns)
         for role, name in named.items():
             if role not in ROLES:
-                raise UserError(f"no role '{role}'", "--column", nearest(role, list(ROLES)))
+                raise UserError(f"unknown role '{role}'", "--column", nearest(role, list(ROLES)))
             if not name:
                 raise UserError(f"no name for '{role}'", "--column", f"write --column {role}=NAME")
         if quoting is not None and quoting not in get_args(Quoting):
-            raise UserError(f"'{quoting}' is none", "--quoting", f"one of: {', '.join(get_args(Quoting))}")
+            raise UserError(f"unknown quoting '{quoting}'", "--quoting", f"one of: {', '.join(get_args(Quoting))}")
         try:
             encoding = None if encoding is None else check_encoding(encoding)
         except ValueError as error:
@@ -98,13 +98,13 @@ class ReadAs:
 
 
 AS_IT_LOOKS = ReadAs()
-"""By the names that are usual, and by what is in the file."""
+"""By the usual names, and by the contents of the file."""
 
 
 def read_examples(path: str | Path, how: ReadAs = AS_IT_LOOKS) -> Examples:
-    """The examples of a file of predictions, by its name: see the manual, docs/evaluation.md.
+    """The examples of a file of predictions; the format follows from its name, see docs/evaluation.md.
 
-    A prediction that is null or empty is the empty string, which is wrong, and counted. UserError with file and line
+    A null or empty prediction becomes the empty string, which is wrong, and is counted. UserError with file and line
     for what cannot be read.
     """
     file = Path(path)
@@ -125,9 +125,7 @@ def read_examples(path: str | Path, how: ReadAs = AS_IT_LOOKS) -> Examples:
     if not rows:
         raise UserError("no predictions", str(file))
     blank = sum(not any(row.predictions) for row in rows)
-    what = "prediction that is null or empty, and counts as wrong"
-    if blank != 1:
-        what = "predictions that are null or empty, and count as wrong"
+    what = "null or empty prediction, counted as wrong" if blank == 1 else "null or empty predictions, counted as wrong"
     counts = {what: blank} if blank else {}
     keys = [row.key for row in rows if row.key is not None]
     return Examples(
@@ -156,7 +154,7 @@ def _strip(text: str | None) -> frozenset[str]:
         return STRIPPED
     words = {word.strip() for word in text.split(",")}
     for word in words - {*STRIP, "all", "none"}:
-        raise UserError(f"nothing is called '{word}'", "--strip", nearest(word, [*STRIP, "all", "none"]))
+        raise UserError(f"unknown value '{word}'", "--strip", nearest(word, [*STRIP, "all", "none"]))
     return frozenset(STRIP) if "all" in words else frozenset(words - {"none"})
 
 
@@ -171,7 +169,7 @@ def _checked(text: str, where: str) -> str:
     if len(text) > _LINE:
         raise UserError(f"longer than {_LINE:,} characters", where)
     if not is_unicode(text):
-        raise UserError("not UTF-8", where, "name the encoding: --encoding latin-1, for one; or write it as UTF-8")
+        raise UserError("not UTF-8", where, "name the encoding, such as --encoding latin-1, or write it as UTF-8")
     return text
 
 
@@ -196,14 +194,14 @@ def _table(path: str, layout: Layout, how: ReadAs) -> Iterator[_Row]:
 
 def _wrong_width(fields: list[str], header: list[str], where: str) -> UserError:
     if len(fields) == 1 and '"' in fields[0]:
-        hint = "set --quoting none where quotes are characters"
-        return UserError("not CSV: a quote that is not closed, or stands inside of a field", where, hint)
-    hint = "a text that holds the separator? set --quoting, or write the file as .jsonl"
+        hint = "set --quoting none if quotes are ordinary characters"
+        return UserError("not CSV: a quote is not closed, or stands inside a field", where, hint)
+    hint = "does a text contain the separator? set --quoting, or write the file as .jsonl"
     return UserError(f"{len(fields)} fields, the header has {len(header)}", where, hint)
 
 
 def _places(header: list[str], how: ReadAs, where: str) -> tuple[int, list[int], list[int], int | None]:
-    """Where source, references, predictions and key stand."""
+    """Positions of source, references, predictions and key."""
     found = {role: _named(header, how.columns.get(role), role, where) for role in COLUMNS}
     if not found["prediction"] and "prediction" not in how.columns:
         found["prediction"] = next(filter(None, (_series(header, f"{name}_*") for name in _SERIES)), [])
@@ -220,41 +218,41 @@ def _places(header: list[str], how: ReadAs, where: str) -> tuple[int, list[int],
 
 
 def _named(header: list[str], name: str | None, role: str, where: str) -> list[int]:
-    """The places of a named column, several for a * in it; without a name, of a usual one."""
+    """Positions of a named column, several for a name with *; without a name, of a recognised one."""
     if name is not None and "*" in name:
         return _series(header, name)
     names = COLUMNS[role] if name is None else (name,)
-    there = [one for one in names if one in header]
-    if len(there) > 1 and role != "source":
-        raise UserError(f"'{there[0]}' or '{there[1]}'?", where, f"say which is the {role}: --column {role}=NAME")
-    return [header.index(one) for one in there[:1]]
+    present = [column for column in names if column in header]
+    if len(present) > 1 and role != "source":
+        raise UserError(f"'{present[0]}' or '{present[1]}'?", where, f"say which is the {role}: --column {role}=NAME")
+    return [header.index(column) for column in present[:1]]
 
 
 def _series(header: list[str], name: str) -> list[int]:
-    """The places of columns that differ in the number at the *, ascending, from 0 or 1 on without a gap."""
+    """Positions of the columns that match, by ascending number at the *: from 0 or 1, without gaps."""
     pattern = re.compile(re.escape(name).replace(r"\*", r"(\d{1,4})").replace("_", "_?"))
-    numbered = {int(match[1]): place for place, one in enumerate(header) if (match := pattern.fullmatch(one))}
+    numbered = {int(match[1]): place for place, column in enumerate(header) if (match := pattern.fullmatch(column))}
     ordered = sorted(numbered)
-    whole = bool(ordered) and ordered[0] <= 1 and ordered == list(range(ordered[0], ordered[0] + len(ordered)))
-    return [numbered[number] for number in ordered] if whole else []
+    complete = bool(ordered) and ordered[0] <= 1 and ordered == list(range(ordered[0], ordered[0] + len(ordered)))
+    return [numbered[number] for number in ordered] if complete else []
 
 
 def _candidates(text: str, separator: str | None) -> list[str]:
     """The candidates in one cell."""
     if separator is not None and separator != "none":
-        return [one.strip() for one in text.split(separator)]
+        return [candidate.strip() for candidate in text.split(separator)]
     return _listed(text) or [text]
 
 
 def _listed(text: str) -> list[str] | None:
-    """The texts of a list as JSON or pandas write it into a cell; None for a cell that is none. No SMILES begins so."""
+    """The texts of a list that JSON or pandas wrote into a cell; None if it is not one. No SMILES begins like this."""
     if not text.startswith(("['", '["')) or not text.endswith("]"):
         return None
     try:
         found = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
-    return found if found and all(isinstance(one, str) for one in found) else None
+    return found if found and all(isinstance(item, str) for item in found) else None
 
 
 def _objects(path: str, how: ReadAs) -> Iterator[_Row]:
@@ -273,34 +271,34 @@ def _entry(entry: dict[str, Any], how: ReadAs, where: str) -> _Row:
     source, target, ranked = (_value(entry, role, how) for role in COLUMNS)
     references = [target] if isinstance(target, str) else target
     if not isinstance(source, str) or not _texts(references) or not references:
-        raise UserError("'source' has to be a string, and 'target' one, or a list of them", where, _JSON_HINT)
+        raise UserError("'source' must be a string, and 'target' a string or a list of strings", where, _JSON_HINT)
     if isinstance(ranked, str):
         ranked = _candidates(ranked, how.separator) if how.separator else [ranked]
     elif ranked is None:
         ranked = [""]
-    if not isinstance(ranked, list) or not all(one is None or isinstance(one, str) for one in ranked):
-        what = "'predictions' has to be a list of strings, or 'prediction' a string; null where there is none"
+    if not isinstance(ranked, list) or not all(text is None or isinstance(text, str) for text in ranked):
+        what = "'predictions' must be a list of strings, or 'prediction' a string; null for a missing one"
         raise UserError(what, where, _JSON_HINT)
     key = lookup(entry, how.columns["key"]) if "key" in how.columns else None
     if key is MISSING:
         raise UserError(f"no '{how.columns['key']}'", where, f"there are: {', '.join(entry)[:60]}")
-    row = _Row(source, references, [one or "" for one in ranked] or [""], None if key is None else str(key))
+    row = _Row(source, references, [text or "" for text in ranked] or [""], None if key is None else str(key))
     for text in (row.source, *row.references, *row.predictions):
         _checked(text, where)
     return row
 
 
 def _value(entry: dict[str, Any], role: str, how: ReadAs) -> Any:
-    """What stands under the name of a role; MISSING where there is nothing."""
+    """The value of a role; MISSING if absent."""
     names = (how.columns[role],) if role in how.columns else sorted(COLUMNS[role], key=_not_ours)
     found = (lookup(entry, name) for name in names)
     return next((value for value in found if value is not MISSING), MISSING)
 
 
 def _not_ours(name: str) -> bool:
-    """Of JSON keys, bigchem's own come first: a record keeps its other fields."""
+    """Sort key: bigchem's own JSON keys first, because its records keep the user's other fields."""
     return name not in ("source", "target", "predictions", "prediction")
 
 
 def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)

@@ -1,4 +1,4 @@
-"""Which metrics, with which definition ids, each task gets; a task's predictions to its scores.
+"""The metrics of each task with their definition ids, and the scoring of a task's predictions.
 
 Imported from outside: definitions, metric, pairs, score_task.
 """

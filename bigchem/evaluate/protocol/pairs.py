@@ -1,4 +1,4 @@
-"""The references and predictions of one task, with what several of its metrics share computed once."""
+"""References and predictions of one task; what several metrics share is computed once."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from bigchem.evaluate.metrics.pool import over_cores
 Floats = NDArray[np.float64]
 T = TypeVar("T")
 Compare = Callable[[Sequence[str], Sequence[T]], NDArray[Any]]
-"""From references and predictions to a row for each pair."""
+"""(references, predictions) -> one row per pair."""
 
 _SMALL_TEXT = 20_000
-"""Fewer texts than this are scored in one process: half a millisecond each; a worker takes a second to import nltk."""
+"""Score fewer texts than this in one process: a text takes half a millisecond, a worker's import of nltk a second."""
 
 _ALWAYS_SMALL = sys.maxsize
 
 
 class UnavailableError(Exception):
-    """A metric needs something that is not here; the text is the remedy."""
+    """A metric needs something that is missing; the message is the remedy."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """sources, targets, predictions [examples]. targets: the reference, or several of which each is right. predictions:
-    the k-best list, best first, never empty.
+    """sources, targets, predictions [examples]. targets: one reference, or several, any of which is right. predictions:
+    k-best lists, best first, never empty.
 
-    products: what a forward model makes of the first predictions of each, at least of the best, if there is one.
-    workers: processes for what is expensive. training: the molecules that the model was trained to generate, if known.
-    similar: whether similarities of reactions are asked for.
+    products: a forward model's outputs for the first predictions of each example, at least for the best. workers:
+    processes for expensive metrics. training: the molecules the model was trained to generate, if known. similar: also
+    compute similarities of reactions.
     """
 
     sources: list[str]
@@ -51,23 +51,23 @@ class Pairs:
 
     def __post_init__(self) -> None:
         lists = (self.sources, self.targets, self.predictions, self.products)
-        lengths = {len(one) for one in lists if one is not None}
+        lengths = {len(column) for column in lists if column is not None}
         if len(lengths) != 1 or 0 in lengths or not all(self.predictions) or not all(self.products or [True]):
-            raise ValueError("sources, targets and predictions need one length, and every example a prediction")
+            raise ValueError("sources, targets and predictions must have one length, and every example a prediction")
 
     @cached_property
     def options(self) -> list[list[str]]:
-        """All references of every example."""
+        """All references of each example."""
         return [[target] if isinstance(target, str) else list(target) for target in self.targets]
 
     @cached_property
     def several(self) -> bool:
-        """Whether an example has several references."""
+        """Whether any example has several references."""
         return any(len(options) > 1 for options in self.options)
 
     @property
     def references(self) -> list[str]:
-        """The one reference of every example; UnavailableError where one has several: for metrics that know one."""
+        """The reference of each example, for metrics that support only one; UnavailableError if one has more."""
         if self.several:
             raise UnavailableError("not defined for several references of an example")
         return [reference for (reference,) in self.options]
@@ -76,12 +76,12 @@ class Pairs:
         """compare(reference, prediction) for every reference of each example: [references of all examples, columns]."""
         if not self.several:
             return over_cores(compare, self.references, list(predictions), self.workers, small)
-        times = [len(options) for options in self.options]
-        repeated = [one for one, count in zip(predictions, times, strict=True) for _ in range(count)]
+        counts = [len(options) for options in self.options]
+        repeated = [prediction for prediction, count in zip(predictions, counts, strict=True) for _ in range(count)]
         return over_cores(compare, list(chain(*self.options)), repeated, self.workers, small)
 
     def _best_of(self, values: Floats, least: bool = False) -> Floats:
-        """Of values of _against_any, for each example the best; NaN does not count."""
+        """The best value of _against_any per example (least: the lowest); NaN is ignored."""
         if not self.several:
             return values
         starts = np.cumsum([0, *(len(options) for options in self.options[:-1])])
@@ -90,7 +90,7 @@ class Pairs:
 
     @cached_property
     def best(self) -> list[str]:
-        """The first prediction of every example."""
+        """The first prediction of each example."""
         return [ranked[0] for ranked in self.predictions]
 
     @cached_property
@@ -99,13 +99,13 @@ class Pairs:
         return max(map(len, self.predictions))
 
     def shorter_than(self, k: int) -> str:
-        """The note about lists with fewer than k predictions; empty where there is none."""
+        """The note about lists with fewer than k predictions; empty if there are none."""
         short = sum(len(ranked) < k for ranked in self.predictions)
         return f"lists of fewer than {k} predictions: {short} of {len(self.predictions)}" if short else ""
 
     @cached_property
     def subwords(self) -> tuple[list[list[str]], list[list[str]]]:
-        """SciBERT tokens of all references, one after another, and of the best predictions."""
+        """SciBERT tokens of all references in one list, and of the best predictions."""
         vocabulary = text.find_scibert()
         if vocabulary is None:
             raise UnavailableError(
@@ -139,14 +139,14 @@ class Pairs:
         return self._bleu_counts(*self._tokens(actions.padded), order=4)
 
     def _tokens(self, split: Callable[[str], list[str]]) -> tuple[list[list[str]], list[list[str]]]:
-        """Tokens of all references, one after another, and of the best predictions."""
-        references, best = ([split(one) for one in side] for side in (chain(*self.options), self.best))
+        """Tokens of all references in one list, and of the best predictions."""
+        references, best = ([split(text) for text in side] for side in (chain(*self.options), self.best))
         return references, best
 
     def _bleu_counts(self, references: Sequence[Sequence[str]], best: Sequence[Sequence[str]], order: int) -> Floats:
-        """text.bleu_counts, each prediction against all references of its example."""
-        left = iter(references)
-        return text.bleu_counts([list(islice(left, len(options))) for options in self.options], best, order)
+        """text.bleu_counts of each prediction against all references of its example."""
+        remaining = iter(references)
+        return text.bleu_counts([list(islice(remaining, len(options))) for options in self.options], best, order)
 
     @cached_property
     def rouge(self) -> Floats:
@@ -162,7 +162,7 @@ class Pairs:
                 "needs WordNet 3.0: set NLTK_DATA to a folder with corpora/wordnet (nltk.downloader wordnet)"
             )
         references, best = self.subwords
-        repeated = [one for one, options in zip(best, self.options, strict=True) for _ in options]
+        repeated = [tokens for tokens, options in zip(best, self.options, strict=True) for _ in options]
         meteor = partial(text.meteor, nltk_data=folder)
         return self._best_of(over_cores(meteor, references, repeated, self.workers, _SMALL_TEXT))
 
@@ -180,7 +180,7 @@ class Pairs:
 
     @cached_property
     def groups(self) -> Floats:
-        """functional_groups.counts of the best predictions against the molecules that they describe."""
+        """functional_groups.counts of the best predictions and the molecules they describe."""
         return functional_groups.counts(self.sources, self.best)
 
     @cached_property
@@ -201,18 +201,18 @@ class Pairs:
 
     @cached_property
     def molecules(self) -> dict[str, Floats]:
-        """The columns of molecules.compare_generated that are numbers."""
+        """The numeric columns of molecules.compare_generated."""
         return {name: column.astype(np.float64) for name, column in self.generated.items() if name != "name"}
 
     @cached_property
     def uniqueness(self) -> Floats:
-        """[examples] 1 / predictions that are this molecule; NaN where the prediction is none."""
-        times = Counter(self.generated["name"])
-        return np.array([np.nan if name is None else 1 / times[name] for name in self.generated["name"]])
+        """[examples] 1 / number of predictions that are this molecule; NaN where the prediction does not parse."""
+        counts = Counter(self.generated["name"])
+        return np.array([np.nan if name is None else 1 / counts[name] for name in self.generated["name"]])
 
     @cached_property
     def novelty(self) -> Floats:
-        """[examples] whether the training set lacks the prediction's molecule; NaN where the prediction is none."""
+        """[examples] whether the predicted molecule is absent from the training set; NaN where it does not parse."""
         if self.training is None:
             raise UnavailableError("needs the training set: add --train-set FILE, a molecule on each line")
         names = self.generated["name"]
@@ -221,7 +221,7 @@ class Pairs:
 
     @cached_property
     def ranks(self) -> dict[str, Floats]:
-        """The columns of reactions.ranks, EXACT, and SIMILARITIES if `similar`."""
+        """The columns of reactions.ranks: COLUMNS, EXACT, and SIMILARITIES if `similar`."""
         table = self._against_any(partial(reactions.ranks, exact=True, similar=self.similar), self.predictions)
         names = (*reactions.COLUMNS, *reactions.EXACT, *(reactions.SIMILARITIES if self.similar else ()))
         columns = zip(names, table.T, strict=True)
@@ -236,20 +236,20 @@ class Pairs:
 
     @cached_property
     def round_trip(self) -> dict[str, Floats]:
-        """The columns of reactions.ranks, of the forward model's products against the sources."""
-        table = over_cores(reactions.ranks, self.sources, [made[:1] for made in self._made], self.workers)
+        """The columns of reactions.ranks for the forward model's products against the sources."""
+        table = over_cores(reactions.ranks, self.sources, [made[:1] for made in self._forward_products], self.workers)
         return dict(zip(reactions.COLUMNS, table.T, strict=True))
 
     @cached_property
     def round_trip_counts(self) -> Floats:
-        """reactions.round_trip_counts of all predictions."""
-        tried = list(zip(self.predictions, self._made, strict=True))
+        """reactions.round_trips of all predictions."""
+        tried = list(zip(self.predictions, self._forward_products, strict=True))
         if any(len(ranked) != len(made) for ranked, made in tried):
             raise UnavailableError("needs the forward model's products of all k predictions: add --forward-model MODEL")
         return over_cores(reactions.round_trips, self.sources, tried, self.workers)
 
     @property
-    def _made(self) -> list[list[str]]:
+    def _forward_products(self) -> list[list[str]]:
         if self.products is None:
             raise UnavailableError("needs a forward model: add --forward-model MODEL, which may be the model itself")
         return self.products
@@ -261,17 +261,17 @@ class Pairs:
 
     @cached_property
     def similarity(self) -> Floats:
-        """Levenshtein similarity of action texts."""
+        """actions.similarity of the best predictions."""
         return self._best_of(self._against_any(actions.similarity, self.best, _ALWAYS_SMALL))
 
     @cached_property
     def same_text(self) -> NDArray[np.bool_]:
-        """Whether the best prediction is the text of a reference, see actions.exact."""
+        """actions.exact of the best predictions."""
         return self._best_of(self._against_any(actions.exact, self.best, _ALWAYS_SMALL)).astype(np.bool_)
 
     @cached_property
     def distance(self) -> Floats:
-        """Levenshtein distance of the best prediction to the nearest reference, in characters."""
+        """Levenshtein distance from the best prediction to the nearest reference, in characters."""
         return self._best_of(self._against_any(molecules.levenshtein, self.best, _ALWAYS_SMALL), least=True)
 
     @property

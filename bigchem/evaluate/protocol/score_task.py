@@ -1,4 +1,4 @@
-"""A task's predictions -> its scores, by definitions.PROTOCOL."""
+"""A task's predictions -> its scores, by PROTOCOL."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from bigchem.evaluate.protocol.pairs import Pairs, UnavailableError
 class Score:
     """One number of the protocol.
 
-    value: None where it is n/a; `note` then has the reason and the remedy. low, high: 95 % interval, None where none
-    was asked for or can be had. n: examples that count. definition: an id of definitions.DEFINITIONS. interval: how
-    low and high were found. group: the class of examples that it is over, such as "class 3"; empty: all of them.
+    value: None if n/a; `note` then has the reason and the remedy. low, high: 95 % interval, None if not requested or
+    not available. n: examples that count. definition: an id of DEFINITIONS. interval: the method behind low and high.
+    group: the class of examples, such as "class 3"; empty: all examples.
     """
 
     task: str
@@ -52,19 +52,18 @@ def score_task(
 ) -> list[Score]:
     """Scores k-best predictions (best first) of one task by every metric of the protocol.
 
-    references: of each example the one, or several of which each is right; metrics that know only one are then n/a.
-    products: what a forward model makes of each example's first predictions, for the round trip of retrosynthesis.
-    training: the molecules that the model was trained to generate, for the novelty of generation. classes: of each
-    example, the class whose metrics stand apart behind those of all; empty: of no class. similarity: also
-    fingerprints of reactions. bootstrap: resamples of the
-    examples for 95 % intervals, the same for all metrics; 0: no intervals, Wilson's neither. workers: processes.
+    references: one per example, or several, any of which is right; metrics that support only one are then n/a.
+    products: a forward model's outputs for each example's first predictions, for the round trip of retrosynthesis.
+    training: the molecules the model was trained to generate, for novelty. classes: the class of each example, empty
+    for none; scores by class follow those of all examples. similarity: also fingerprints of reactions. bootstrap:
+    resamples for 95 % intervals, shared by all metrics; 0: no intervals, not even Wilson's. workers: processes.
     UserError for an unknown task; ValueError for lists of unequal length, no examples or an empty k-best list.
     """
     pairs = Pairs(sources, references, predictions, products, workers, training, similarity)
     metrics, computed = outcomes(task, pairs)
     scores = scored(task, metrics, computed, len(references), bootstrap, seed)
-    for name in sorted({one for one in classes or () if one}, key=_natural):
-        members = np.array([one == name for one in classes or ()])
+    for name in sorted({label for label in classes or () if label}, key=_natural):
+        members = np.array([label == name for label in classes or ()])
         both = ((m, o) for m, o in zip(metrics, computed, strict=True) if m.by_class)
         chosen = {metric: outcome.of(members) for metric, outcome in both if isinstance(outcome, Statistic)}
         listed = scored(task, list(chosen), list(chosen.values()), int(members.sum()), bootstrap, seed)
@@ -75,11 +74,11 @@ def score_task(
 SEVERAL = "any of several references is right: the best of them counts, in BLEU the n-grams of all"
 """The note where examples have several references."""
 Outcome = Statistic | float | UnavailableError
-"""What became of a metric: sums, a bare number, or a remedy."""
+"""A computed metric: a statistic, a bare number, or why it is n/a."""
 
 
 def outcomes(task: str, pairs: Pairs) -> tuple[list[Metric], list[Outcome]]:
-    """The metrics of a task, and what became of each over these pairs. UserError for an unknown task."""
+    """The metrics of a task and their outcomes over these pairs. UserError for an unknown task."""
     if task not in PROTOCOL:
         unknown("task", task, list(PROTOCOL))
     metrics = list(PROTOCOL[task])
@@ -89,7 +88,7 @@ def outcomes(task: str, pairs: Pairs) -> tuple[list[Metric], list[Outcome]]:
 def scored(
     task: str, metrics: Sequence[Metric], outcomes: Sequence[Outcome], examples: int, resamples: int, seed: int
 ) -> list[Score]:
-    """The outcomes as scores, with intervals if there are resamples. examples: how many there are."""
+    """Scores of outcomes; with intervals if resamples > 0. examples: their number."""
     statistics = [outcome for outcome in outcomes if isinstance(outcome, Statistic)]
     found = iter(intervals(statistics, resamples, seed) if resamples else [])
     return [
@@ -102,7 +101,7 @@ _NONE = Interval()
 
 
 def _natural(name: str) -> tuple[bool, int, str]:
-    """Order of classes: numbers by their size, then names."""
+    """Sort key of classes: numbers by value, then names."""
     return (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)
 
 

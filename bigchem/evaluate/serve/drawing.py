@@ -1,7 +1,7 @@
-"""Drawings of molecules that strangers give, made by a process of its own.
+"""Draws untrusted molecules in a separate process.
 
-A molecule that takes too long, or that ends the process, costs its drawing and nothing else. RDKit holds Python's lock
-while it works, so a thread would not do.
+A molecule that takes too long or crashes the process loses its drawing, nothing else. RDKit holds the GIL while it
+works, so a thread would not do.
 """
 
 from __future__ import annotations
@@ -16,31 +16,30 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 MOST_ATOMS = 300
-"""Heavy atoms of what is drawn: beyond, a drawing of this size shows nothing."""
+"""Heavy atoms: a drawing of this size shows nothing beyond."""
 MOST_CHARACTERS = 2000
-"""Of a SMILES that is drawn."""
+"""Characters of a SMILES."""
 EACH_S, ALL_S = 3.0, 8.0
-"""That a drawing, and all of one request, may take."""
+"""Time limits of one drawing, and of all drawings of a request."""
 START_S = 60.0
-"""That the process may take until it answers at all: it imports RDKit."""
+"""Time limit of the process's start: it imports RDKit."""
 MOST_MEMORY = 4 << 30
 SIZE = (260, 180)
 
-UNREAD = "RDKit does not read this as SMILES."
+UNREAD = "RDKit cannot parse this SMILES."
 LARGE = f"More than {MOST_ATOMS} atoms or {MOST_CHARACTERS:,} characters of SMILES."
-LATE = "It would take too long to draw this."
+LATE = "Drawing this takes too long."
 
 
 class Drawing(NamedTuple):
-    """An SVG; or none, and a sentence that says why."""
+    """An SVG; or an empty string and the reason."""
 
     svg: str
     why: str = ""
 
 
 def drawn(smiles: str) -> Drawing:
-    """A molecule, or several with `.` or `~` between, drawn in this process. Names and extensions behind a blank are no
-    SMILES."""
+    """Draws one molecule, or several separated by `.` or `~`, in this process. Text after a blank is not SMILES."""
     from rdkit.Chem.Draw import rdMolDraw2D
 
     from bigchem.chemistry import dotted, try_parse
@@ -60,7 +59,7 @@ def drawn(smiles: str) -> Drawing:
 
 
 class Artist:
-    """Draws in a process of its own, which is started when it is needed. Any thread may ask; they take turns."""
+    """Draws in a separate process, started on demand. Thread-safe: callers take turns."""
 
     def __init__(self, each_s: float = EACH_S, all_s: float = ALL_S) -> None:
         self._each_s, self._all_s = each_s, all_s
@@ -69,7 +68,7 @@ class Artist:
         self._to: Connection | None = None
 
     def draw(self, texts: Sequence[str]) -> list[Drawing]:
-        """A drawing of each text, in their order."""
+        """A drawing of each text, in order."""
         with self._lock:
             deadline, made = time.monotonic() + self._all_s, []
             for text in texts:
@@ -87,15 +86,15 @@ class Artist:
             self._end()
 
     def _ready(self) -> Connection | None:
-        """The process's end of the pipe; None if it does not come up."""
+        """The pipe to the process; None if it does not start."""
         if self._process is not None and self._process.is_alive():
             return self._to
         self._end()
         context = multiprocessing.get_context("spawn")
-        self._to, its = context.Pipe()
-        self._process = context.Process(target=_draw_for, args=(its,), name="bigchem-drawing", daemon=True)
+        self._to, remote = context.Pipe()
+        self._process = context.Process(target=_draw_for, args=(remote,), name="bigchem-drawing", daemon=True)
         self._process.start()
-        its.close()
+        remote.close()
         if self._answer(self._to, START_S) is None:
             self._end()
         return self._to
@@ -125,16 +124,16 @@ class Artist:
         self._process = self._to = None
 
 
-def _draw_for(asker: Connection) -> None:
-    """What the process does until nobody asks any more."""
+def _draw_for(client: Connection) -> None:
+    """The process: answers requests until the pipe is closed."""
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     drawn("C")
-    asker.send(Drawing(""))
+    client.send(Drawing(""))
     with suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
-            text = asker.recv()
+            text = client.recv()
             try:
                 made = drawn(text)
-            except Exception:  # RDKit raises several kinds for what it cannot draw
+            except Exception:  # RDKit raises several kinds of error
                 made = Drawing("", UNREAD)
-            asker.send(tuple(made))
+            client.send(tuple(made))

@@ -1,6 +1,6 @@
-"""`bigchem serve`: a small web page (Gradio): five tasks, k-best lists, molecules drawn by RDKit.
+"""`bigchem serve`: a web page (Gradio) with the five tasks, k-best lists and drawings of molecules.
 
-Whoever reaches the page may send anything: what a request costs is bounded, and what it shows names no folder.
+Requests are untrusted: their cost is bounded, and no answer names a folder.
 """
 
 from __future__ import annotations
@@ -31,47 +31,48 @@ EXAMPLES = [
     ["retrosynthesis", "CC(=O)NCc1ccccc1"],
     ["actions", "The mixture was stirred for 2 h, then washed with brine and dried over sodium sulfate."],
 ]
-"""An input of each task, for a click."""
+"""An example input of each task."""
 MOST_CHARACTERS = 4000
-"""Of an input: a paragraph of a procedure has a tenth. The model sees its first 512 tokens."""
+"""Characters of an input: ten times a paragraph of a procedure. The model sees its first 512 tokens."""
 MOST_BEAMS, MOST_SHOWN, MOST_TOKENS = 20, 10, 256
 LIMIT_S = 120.0
-"""That a prediction may take."""
+"""Time limit of a prediction."""
 AT_ONCE, WAITING = 4, 32
-"""Requests that are served at a time, so that a slow one does not hold up the next; and that may wait."""
+"""Concurrent requests, so that a slow one does not block the next; and the length of the queue."""
 _COPY = (
     "navigator.clipboard.writeText(this.dataset.text).then(() => {this.textContent = 'copied'}, "
     "() => {this.textContent = 'select and copy'})"
 )
-"""What a copy button does: the text is data of the button, never a part of the script."""
+"""Script of a copy button: the text is the button's data, never part of the script."""
 
 
 def listing(task: str, predictions: Sequence[Prediction], drawings: Sequence[Drawing] = ()) -> str:
     """HTML: the predictions, best first, with their log-probability, a copy button, and drawings of molecules."""
     chemistry = TASKS[task].target_domain == "chemistry"
     items = []
-    for number, one in enumerate(predictions):
-        text = escape(printable(one.text), quote=True)
-        told = f"log p {one.log_probability:.2f}, {one.score:.3f} per token"
+    for number, prediction in enumerate(predictions):
+        text = escape(printable(prediction.text), quote=True)
+        caption = f"log p {prediction.log_probability:.2f}, {prediction.score:.3f} per token"
         if chemistry:
-            told += ", valid SMILES" if one.valid else ", not a valid SMILES"
-        button = f'<button class="copy" data-text="{escape(one.text, quote=True)}" onclick="{_COPY}">copy</button>'
+            caption += ", valid SMILES" if prediction.valid else ", not a valid SMILES"
+        copied = escape(prediction.text, quote=True)
+        button = f'<button class="copy" data-text="{copied}" onclick="{_COPY}">copy</button>'
         figure = drawings[number].svg if number < len(drawings) else ""
         shown = f'<code style="overflow-wrap: anywhere; white-space: pre-wrap">{text}</code>'
-        items.append(f'<li class="prediction">{shown} {button}<br><small>{told}</small><br>{figure}</li>')
+        items.append(f'<li class="prediction">{shown} {button}<br><small>{caption}</small><br>{figure}</li>')
     return f"<ol>{''.join(items)}</ol>"
 
 
 def answer(predictor: Predictor, artist: Artist, task: str, text: str, beams: float, shown: float) -> tuple[str, str]:
-    """HTML of the input's drawing, where it is a molecule, and of the predictions for it; or of why there are none.
+    """HTML of the input's drawing, if it is a molecule, and of its predictions, or of why there are none.
 
-    Whatever is asked: a longer input, one with more atoms, a task that is none, numbers out of their range.
+    Accepts anything: inputs or molecules that are too large, unknown tasks, numbers out of range.
     """
     text = text.strip() if isinstance(text, str) else ""
     if not text or task not in TASK_NAMES:
         return "", _paragraph("Give an input, or choose an example.")
     if len(text) > MOST_CHARACTERS:
-        return "", _paragraph(f"{len(text):,} characters: at most {MOST_CHARACTERS:,} are read.")
+        return "", _paragraph(f"{len(text):,} characters: the limit is {MOST_CHARACTERS:,}.")
     chemistry = TASKS[task].source_domain == "chemistry"
     try:
         reading = read(text, TASKS[task].source_domain, names=True)
@@ -81,19 +82,19 @@ def answer(predictor: Predictor, artist: Artist, task: str, text: str, beams: fl
     if chemistry:
         (own,) = artist.draw([reading.text])
         given += own.svg or _paragraph(own.why)
-    most = _between(shown, MOST_SHOWN)
+    count = _between(shown, MOST_SHOWN)
     config = EvaluateConfig(
-        num_beams=max(_between(beams, MOST_BEAMS), most), num_return=most, max_new_tokens=MOST_TOKENS
+        num_beams=max(_between(beams, MOST_BEAMS), count), num_return=count, max_new_tokens=MOST_TOKENS
     )
     try:
         (predictions,) = predictor.predict(task, [reading.text], config, deadline=time.monotonic() + LIMIT_S)
     except TimeoutError:
         return given, _paragraph(f"No answer within {LIMIT_S:.0f} s: try fewer beams, or a shorter input.")
-    except Exception:  # what it says may name folders: it is for whoever serves
+    except Exception:  # the message may name folders: only the server's log gets it
         traceback.print_exc(file=sys.stderr)
-        return given, _paragraph("The prediction has failed; the server's log says why.")
+        return given, _paragraph("The prediction failed; the server's log says why.")
     chemistry = TASKS[task].target_domain == "chemistry"
-    drawings = artist.draw([one.text for one in predictions]) if chemistry else []
+    drawings = artist.draw([prediction.text for prediction in predictions]) if chemistry else []
     return given, listing(task, predictions, drawings)
 
 
@@ -101,24 +102,24 @@ def _paragraph(text: str) -> str:
     return f"<p>{escape(text)}</p>"
 
 
-def _between(asked: object, most: int) -> int:
-    """A slider's number; 1 for what is none."""
-    if isinstance(asked, bool) or not isinstance(asked, int | float) or not 1 <= asked <= most:
-        return most if isinstance(asked, int | float) and asked > most else 1
-    return int(asked)
+def _between(value: object, limit: int) -> int:
+    """A slider's number, clamped to 1 .. limit; 1 if it is not a number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= limit:
+        return limit if isinstance(value, int | float) and value > limit else 1
+    return int(value)
 
 
 def name_of(model_dir: Path) -> str:
-    """What the page calls a model: its folder's name, or its run's, and not where it lies."""
+    """The model's name on the page: its folder's or its run's, never a path."""
     folder = model_dir.resolve()
     return printable(folder.parent.name if folder.name == "model" else folder.name, most=80)
 
 
 def build(predictor: Predictor) -> Any:
-    """The page, a gradio.Blocks. UserError where gradio is not installed."""
+    """The page, a gradio.Blocks. UserError if gradio is not installed."""
     gradio, artist = _gradio(), Artist()
 
-    def asked(task: str, text: str, beams: float, shown: float) -> tuple[str, str]:
+    def on_click(task: str, text: str, beams: float, shown: float) -> tuple[str, str]:
         return answer(predictor, artist, task, text, beams, shown)
 
     with gradio.Blocks(title="bigchem", analytics_enabled=False) as page:
@@ -136,13 +137,13 @@ def build(predictor: Predictor) -> Any:
             with gradio.Column():
                 given = gradio.HTML(label="input", elem_id="given")
                 made = gradio.HTML(label="predictions", elem_id="made")
-        button.click(asked, [task, text, beams, shown], [given, made], concurrency_limit=AT_ONCE)
+        button.click(on_click, [task, text, beams, shown], [given, made], concurrency_limit=AT_ONCE)
     page.queue(max_size=WAITING)
     return page
 
 
 def check(host: str, port: int) -> None:
-    """UserError, before a model is loaded, where gradio is not installed or the port cannot be had."""
+    """Before a model is loaded: UserError if gradio is not installed or the port is not available."""
     _gradio()
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -154,7 +155,7 @@ def check(host: str, port: int) -> None:
 
 
 def serve(model_dir: Path, host: str, port: int, progress: Progress) -> None:
-    """Serves the page until interrupted; its address is told when the model is loaded."""
+    """Serves the page until interrupted; reports its address once the model is loaded."""
     page = build(Predictor(model_dir))
     progress.say(f"{model_dir}: http://{host}:{port}, until interrupted")
     page.launch(server_name=host, server_port=port, share=False, quiet=True, max_file_size=1)

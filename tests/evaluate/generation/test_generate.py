@@ -97,7 +97,7 @@ def test_k_best_lists_are_kept_best_first(small_data: Path, model_dir: Path, tmp
 
 
 def test_beams_are_those_of_transformers_as_it_loads_the_model(small_data: Path, model_dir: Path) -> None:
-    """Though what cross-attention keeps does not change places with them."""
+    """Although the cross-attention cache is not reordered with the beams."""
     rows = Data(small_data).split("test", "forward")
     ids = padded([part(rows, 0).source(rows, row) for row in range(6)], CPU)
     beams = config(num_beams=4, num_return=3)
@@ -211,8 +211,7 @@ def test_long_rows_are_evaluated_all_the_same_and_cut_sources_are_counted(
 
 
 def test_three_parts_give_what_one_process_gives(small_data: Path, model_dir: Path, tmp_path: Path) -> None:
-    """Predictions and scores, the loss to the last bit; parts that are missing are named, and no score is made of the
-    others."""
+    """Predictions and scores are equal, the loss bit for bit; missing parts are an error, not a partial score."""
     about = {"run": "x", "mixture": {"forward": 1.0, "captioning": 1.0}, "seed": 0, "step": 1, "tokens": 2}
     tasks = ("captioning", "forward")
     one, three = (Subject(model_dir, Data(small_data), tasks, tmp_path / name, 512, about) for name in ("one", "three"))
@@ -231,7 +230,7 @@ def test_three_parts_give_what_one_process_gives(small_data: Path, model_dir: Pa
 
 
 def test_the_round_trip_asks_the_forward_model_once(small_data: Path, model_dir: Path, tmp_path: Path) -> None:
-    """The model itself is the forward model; of a kill in the middle, what was predicted stays."""
+    """The model itself is the forward model; predictions from before a kill are kept."""
     about = {"run": "x", "mixture": {"retrosynthesis": 1.0}, "seed": 0, "step": 1, "tokens": 2}
     subject = Subject(model_dir, Data(small_data), ("retrosynthesis",), tmp_path, 512, about, forward_model=model_dir)
     results = evaluate(subject, config(max_rows=4), progress=QUIET)

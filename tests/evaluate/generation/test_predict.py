@@ -1,4 +1,4 @@
-"""Predictions for inputs of one's own: those of evaluate, with their probabilities; what is read and printed."""
+"""Predictions for the user's inputs: equal to evaluate's, with probabilities; what is read and printed."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ def test_molecules_are_marked_and_texts_are_not(predictor: Predictor) -> None:
 
 def test_a_long_input_is_cut_and_it_is_said(model_dir: Path) -> None:
     progress = Progress()
-    with progress.console.capture() as said:
+    with progress.console.capture() as output:
         made = Predictor(model_dir, max_source_tokens=20).predict("captioning", ["C", "CCO" * 40], CONFIG, progress)
-    assert "inputs cut at 20 tokens: 1, the first is number 2" in said.get()
+    assert "inputs cut at 20 tokens: 1, the first is number 2" in output.get()
     assert len(made) == 2
 
 
@@ -94,10 +94,10 @@ def test_a_damaged_model_and_too_few_beams_are_told_with_what_to_do(model_dir: P
         Predictor(damaged)
     few = CliRunner().invoke(app, ["predict", str(damaged), "--task", "forward", "C", "-k", "5", "--num-beams", "2"])
     assert str(few.exception).splitlines()[1:] == ["next: --num-beams 5, or leave it out"]
-    for path, told in ((damaged / "config.json", "a file, not a folder"), (tmp_path / "none", "no such folder")):
+    for path, message in ((damaged / "config.json", "a file, not a folder"), (tmp_path / "none", "no such folder")):
         for command in (["evaluate", str(path)], ["predict", str(path), "--task", "forward", "C"]):
             refused = CliRunner().invoke(app, command)
-            assert str(refused.exception).startswith(f"{path}: {told}\nnext: ")
+            assert str(refused.exception).startswith(f"{path}: {message}\nnext: ")
 
 
 def test_inputs_are_arguments_lines_and_json_lines() -> None:
@@ -109,7 +109,7 @@ def test_inputs_are_arguments_lines_and_json_lines() -> None:
     ]
     with pytest.raises(UserError, match="stdin:2: not JSON"):
         list(read_inputs(["-"], ["C", '{"source": '], "captioning"))
-    with pytest.raises(UserError, match="'source' has to be a string"):
+    with pytest.raises(UserError, match="'source' must be a string"):
         list(read_inputs(['{"source": 1}'], [], "captioning"))
 
 

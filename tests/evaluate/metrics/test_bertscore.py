@@ -1,4 +1,4 @@
-"""BERTScore: n/a without its package or weights, and only roberta-large's."""
+"""BERTScore: n/a without its package or weights; only roberta-large is accepted."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Functional groups that captions name: which are named, and whether the molecule has them."""
+"""Functional groups: which ones a caption names, and whether the molecule has them."""
 
 import numpy as np
 import pytest

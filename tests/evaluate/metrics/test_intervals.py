@@ -1,4 +1,4 @@
-"""Bootstrap intervals: they hold what they promise, shrink with the data and repeat."""
+"""Intervals: they have their coverage, shrink with more data and are reproducible."""
 
 import numpy as np
 import pytest

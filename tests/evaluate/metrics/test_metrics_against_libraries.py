@@ -1,4 +1,4 @@
-"""Every metric beside its library's direct call, on random inputs; and inputs that nobody hopes for, for every task."""
+"""Every metric against its library's direct call on random inputs, and pathological inputs for every task."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_bleu_of_characters_and_of_actions_is_nltks(pairs: list[tuple[str, str]]
 
 @pytest.fixture(scope="module")
 def smiles(small_data: Path) -> list[str]:
-    """Molecules of the corpus, respelled, cut off and changed at random; some twice, some with an unknown atom."""
+    """Molecules of the corpus, respelled, truncated and mutated at random; some twice, some with an unknown atom."""
     rng, rows = random.Random(0), Data(small_data).split("train", "captioning")
     found = [rows.text(row)[1] for row in range(60)]
     found += [one[: rng.randrange(1, len(one))] for one in found[:30]] + [f"*{one}" for one in found[:10]]

@@ -82,7 +82,7 @@ def test_frechet_distance_gets_the_canonical_smiles_of_each_side_that_parse(monk
 
 
 def test_no_molecule_is_longer_than_the_places_that_all_others_are_padded_to(monkeypatch):
-    """Else package fcd pads its whole side to it; what that does to the distance is in test_published_scores.py."""
+    """Otherwise package fcd pads its whole side to that length; test_published_scores.py shows the effect."""
     calls = []
     monkeypatch.setitem(sys.modules, "fcd", SimpleNamespace(get_fcd=lambda *sides: calls.append(sides) or 1.5))
     molecules.frechet_distance(["C" * 400, "CC"], ["CN", "C" * 349])

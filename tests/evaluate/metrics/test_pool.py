@@ -1,4 +1,4 @@
-"""Slices over processes: in order, some really elsewhere."""
+"""Slices over processes: results are in order, and some come from other processes."""
 
 import os
 import time

@@ -117,7 +117,7 @@ def test_scibert_is_found_as_file_or_folder_and_a_wrong_vocabulary_is_refused(tm
 
 @pytest.fixture
 def nltk_data(tmp_path, monkeypatch):
-    """A WordNet of no words, in nltk's layout: METEOR by exact matches and stems alone."""
+    """An empty WordNet in nltk's layout: METEOR by exact matches and stems alone."""
     folder = tmp_path / "corpora" / "wordnet"
     folder.mkdir(parents=True)
     names = [f"{kind}.{part}" for kind in ("index", "data") for part in ("noun", "verb", "adj", "adv")]

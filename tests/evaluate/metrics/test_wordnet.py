@@ -1,4 +1,4 @@
-"""WordNet's synonyms are nltk's, for words of a WordNet made here and for those of the real one."""
+"""Synonyms equal nltk's, for words of a small WordNet made here and of the real one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EXCEPTIONS = {"noun": "oxen ox\nmen man\n", "verb": "tying tie\n", "adj": "", "a
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Iterator[Any]:
-    """A WordNet of a few words, in WordNet's own format, as nltk's pointer."""
+    """nltk's pointer to a WordNet of a few words, in WordNet's own format."""
     folder = tmp_path / "corpora" / "wordnet"
     folder.mkdir(parents=True)
     for name in ("index.sense", "cntlist.rev"):
@@ -58,7 +58,7 @@ def corpus(tmp_path: Path) -> Iterator[Any]:
 
 
 class English(WordNetCorpusReader):
-    """nltk's reader without its map to other versions, which nobody asks."""
+    """nltk's reader without its map to other versions, which METEOR never uses."""
 
     def map_wn(self, version: str = "wordnet") -> None:
         return None

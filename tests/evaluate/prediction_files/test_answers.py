@@ -1,4 +1,4 @@
-"""Predictions as they are scored: repaired by one rule, and every repair a row of the result."""
+"""Predictions as scored: repaired by one rule, and every kind of repair is a row of the result."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_first_word_of_a_sentence_is_no_hit_unless_prose_is_stripped(tmp_path: P
     assert counts(stripped) == {"predictions: prose around one SMILES stripped": 1}
     assert value(scored(tmp_path, "generation", ("CC", ["CC</s>"])), "exact") == 1
     assert value(scored(tmp_path, "generation", ("CC", ["CC</s>"]), strip="none"), "exact") == 0
-    with pytest.raises(UserError, match="nothing is called 'tag'"):
+    with pytest.raises(UserError, match="unknown value 'tag'"):
         scored(tmp_path, "generation", pair, strip="tag")
 
 

@@ -107,7 +107,7 @@ def test_retrosynthesis_is_forward_and_a_round_trip_that_needs_a_model():
 
 
 def test_a_round_trip_is_back_at_the_product():
-    """The prediction need not be the reference, and a product may be spelled otherwise."""
+    """The prediction may differ from the reference, and the product may be spelled differently."""
     products = ["C[C@H](N)O", "CCO", "CCO", "C1CC1"]
     made = [["C[C@@H](N)O"], ["OCC"], ["C("], ["C1CC1C"]]
     scores = score_task("retrosynthesis", products, ["C"] * 4, [["N"]] * 4, products=made)

@@ -1,4 +1,4 @@
-"""Drawings by a process that strangers' molecules may end."""
+"""Drawings by a process that untrusted molecules may crash."""
 
 from __future__ import annotations
 

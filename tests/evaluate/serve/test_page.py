@@ -1,4 +1,4 @@
-"""The page of `bigchem serve`: drawings, safe HTML, and a real click in a real browser where there is one."""
+"""The page of `bigchem serve`: drawings, safe HTML, and a real click if a browser is available."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def artist() -> Iterator[Artist]:
 
 
 class Echo:
-    """Stands for a model: gives the input back, slowly or not at all."""
+    """A fake model that echoes the input, or raises."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error, self.asked = error, list[tuple[int, int]]()
@@ -77,17 +77,17 @@ class Echo:
 
 
 @pytest.mark.parametrize(
-    ("task", "text", "told"),
+    ("task", "text", "message"),
     [
-        ("captioning", "C" * 4001, "4,001 characters: at most 4,000"),
+        ("captioning", "C" * 4001, "4,001 characters: the limit is 4,000"),
         ("captioning", "C" * 3000, "Not SMILES: more than 1,000 atoms"),
         ("nothing", "CCO", "Give an input"),
         ("captioning", None, "Give an input"),
     ],
 )
-def test_what_is_too_large_is_refused_before_the_model(artist: Artist, task: str, text: Any, told: str) -> None:
+def test_what_is_too_large_is_refused_before_the_model(artist: Artist, task: str, text: Any, message: str) -> None:
     echo = Echo()
-    assert told in page.answer(echo, artist, task, text, 1, 1)[1]  # type: ignore[arg-type]
+    assert message in page.answer(echo, artist, task, text, 1, 1)[1]  # type: ignore[arg-type]
     assert echo.asked == []
 
 
@@ -106,7 +106,7 @@ def test_numbers_out_of_range_are_brought_into_it(
 def test_an_error_names_no_folder_and_a_late_answer_is_told(artist: Artist, capsys: pytest.CaptureFixture[str]) -> None:
     failing = Echo(OSError(2, "No such file or directory", "/home/ada/model"))
     made = page.answer(failing, artist, "actions", "stirred", 1, 1)[1]  # type: ignore[arg-type]
-    assert made == "<p>The prediction has failed; the server&#x27;s log says why.</p>"
+    assert made == "<p>The prediction failed; the server&#x27;s log says why.</p>"
     assert "/home/ada/model" in capsys.readouterr().err
     late = page.answer(Echo(TimeoutError()), artist, "actions", "stirred", 1, 1)[1]  # type: ignore[arg-type]
     assert "No answer within 120 s" in late
@@ -135,7 +135,7 @@ def test_requests_at_the_same_time_have_their_own_answers(model_dir: Path) -> No
 
 
 def test_what_serve_needs_is_looked_at_before_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """gradio with all that it imports, then the port."""
+    """First gradio and its imports, then the port."""
     command = ["serve", str(tmp_path / "no model"), "--port"]
     monkeypatch.delitem(sys.modules, "gradio", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
@@ -156,7 +156,7 @@ def test_what_serve_needs_is_looked_at_before_the_model(tmp_path: Path, monkeypa
 
 @pytest.fixture
 def served(model_dir: Path) -> Iterator[str]:
-    """The address of the page, served by the command."""
+    """Address of the page that the command serves."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -200,7 +200,7 @@ def test_a_click_on_copy_copies_the_text_as_it_is() -> None:
 @pytest.mark.skipif(find_spec("gradio") is None, reason="gradio is not installed: pip install 'bigchem[serve]'")
 @needs_browser
 def test_a_click_in_a_browser_draws_the_molecule(served: str, tmp_path: Path) -> None:
-    """An example is chosen, predicted, drawn, listed and copied. BIGCHEM_SCREENSHOT: where a picture is kept."""
+    """Choose an example, predict, see it drawn and listed, copy it. BIGCHEM_SCREENSHOT: where to save a picture."""
     from playwright.sync_api import expect
 
     picture = Path(os.environ.get("BIGCHEM_SCREENSHOT", tmp_path / "page.png"))
