@@ -1,4 +1,4 @@
-"""`bigchem bench`: measurements of the parts, each beside the straightforward way, with outputs compared.
+"""`bigchem bench`: measures parts of bigchem against a straightforward implementation, and compares outputs.
 
-Imported from outside: nothing. bigchem.cli.bench finds the `app` of a module by its name.
+Imported from outside: nothing. bigchem.cli.bench finds the `app` of a module by name.
 """

@@ -1,7 +1,7 @@
-"""Saving beside dd, and resuming beside a cold start: `bigchem train` itself, on two CPU ranks at ZeRO-2 in fp32.
+"""Saving against dd, and resuming against a cold start, with `bigchem train` on two CPU ranks at ZeRO-2 in fp32.
 
-Fresh weights of t5-base (223 M parameters, 2.7 GB a checkpoint). Steps are tiny, so that they cost little. Needs 12 GB
-of memory and 10 GB in the folder.
+Uses fresh weights of t5-base (223 M parameters, 2.7 GB per checkpoint) and tiny, cheap steps. Needs 12 GB of memory and
+10 GB in the folder.
 """
 
 from __future__ import annotations
@@ -30,38 +30,40 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    folder: Annotated[Path, typer.Option(help="Where to write: the disk that is measured.")] = Path(),
-    preset: Annotated[str, typer.Option(help="Shape of the model.")] = "t5-base",
-    saves: Annotated[int, typer.Option(min=1, help="Checkpoints, and times that dd writes as many bytes.")] = 4,
+    folder: Annotated[Path, typer.Option(help="Folder on the disk to measure.")] = Path(),
+    preset: Annotated[str, typer.Option(help="Model preset.")] = "t5-base",
+    saves: Annotated[int, typer.Option(min=1, help="Number of checkpoints, and of dd runs.")] = 4,
     ranks: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     as_json: program.Json = False,
 ) -> None:
-    """Measures checkpoints of a model of PRESET. Example: bigchem bench checkpoint --folder /scratch"""
+    """Measure saving and loading checkpoints. Example: bigchem bench checkpoint --folder /scratch"""
     with tempfile.TemporaryDirectory(dir=folder) as work:
         figures = bench(Path(work), preset, saves, ranks)
     print_figures(figures, as_json)
 
 
 def bench(work: Path, preset: str, saves: int, ranks: int) -> list[Figure]:
-    """A cold start that saves after every step, dd of as many bytes, and a resumed start that reads from the disk."""
+    """A cold start that saves after every step, dd of as many bytes, and a resume that reads from the disk."""
     prepare(work, preset)
     cold = start(work, ranks, steps=saves)
     log = (run_dir(work) / "logs" / "rank0.log").read_text()
-    told = re.findall(r"checkpoint after step \d+: \S+ .B in (\S+) s .* stood still for (\S+) s", log)
+    saved = re.findall(r"checkpoint after step \d+: \S+ .B in (\S+) s .*; training \D+(\S+) s", log)
     newest = max((run_dir(work) / "checkpoints").glob("step_*"))
     size = sum(path.stat().st_size for path in newest.iterdir())
-    save, still = (median(size / max(float(seconds), 0.05) for seconds in column) for column in zip(*told, strict=True))
-    disks = {way: median(dd(work / "dd", size, way) for _ in told) for way in ("conv=fsync", "oflag=direct")}
+    write, pause = (
+        median(size / max(float(seconds), 0.05) for seconds in column) for column in zip(*saved, strict=True)
+    )
+    disks = {flag: median(dd(work / "dd", size, flag) for _ in saved) for flag in ("conv=fsync", "oflag=direct")}
     for path in newest.iterdir():
         forget(path)
     resumed = start(work, ranks, steps=saves + 1)
     return [
         Figure(f"a checkpoint of {preset}, {ranks} ranks, ZeRO-2, fp32", size / 1e9, "GB"),
-        Figure(f"writing, hashing and publishing it, median of {saves}", save / 1e9, "GB/s"),
-        Figure("the same and the probe's loss: training stands still", still / 1e9, "GB/s"),
-        *(Figure(f"dd of as many bytes, {way}", disk / 1e9, "GB/s") for way, disk in disks.items()),
-        Figure("writing / the faster dd", save / max(disks.values()), "x", 0.8, True),
-        Figure("standing still / the faster dd", still / max(disks.values()), "x"),
+        Figure(f"writing, hashing and publishing it, median of {saves}", write / 1e9, "GB/s"),
+        Figure("the same plus the probe's loss: training pauses", pause / 1e9, "GB/s"),
+        *(Figure(f"dd of as many bytes, {flag}", disk / 1e9, "GB/s") for flag, disk in disks.items()),
+        Figure("writing / the faster dd", write / max(disks.values()), "x", 0.8, True),
+        Figure("with the probe's loss / the faster dd", pause / max(disks.values()), "x"),
         Figure("cold start: launcher to end of first step", cold, "s"),
         Figure("the same, resumed", resumed, "s"),
         Figure("resumed / cold", resumed / cold, "x", 2),
@@ -69,7 +71,7 @@ def bench(work: Path, preset: str, saves: int, ranks: int) -> list[Figure]:
 
 
 def prepare(work: Path, preset: str) -> None:
-    """A small corpus, and a folder of fresh weights with all of T5's embedding rows."""
+    """Makes a small corpus, and a folder of fresh weights with all of T5's embedding rows."""
     from bigchem.base.progress import Progress
     from bigchem.data.build.pipeline import build
     from bigchem.data.build.recipe import BuildConfig
@@ -89,7 +91,7 @@ def run_dir(work: Path) -> Path:
 
 
 def start(work: Path, ranks: int, steps: int) -> float:
-    """Trains to `steps` steps; seconds from the start of the launcher to the end of this start's first step."""
+    """Trains up to step `steps`; seconds from the launcher's start to the end of the first step of this start."""
     fields = {
         "name": "bench",
         "runs": str(work / "runs"),
@@ -122,14 +124,14 @@ def start(work: Path, ranks: int, steps: int) -> float:
 
 
 def first_step(metrics: Path, after: float) -> float:
-    """Time of the first row that was written after a moment."""
+    """Time of the first row written after `after`."""
     return min(t for line in metrics.read_text().splitlines() if (t := float(json.loads(line)["time"])) > after)
 
 
-def dd(path: Path, size: int, way: str) -> float:
-    """Bytes a second at which dd writes so many bytes until they are on the disk, through the page cache or past it."""
+def dd(path: Path, size: int, flag: str) -> float:
+    """Bytes per second at which dd writes `size` bytes to disk; oflag=direct bypasses the page cache."""
     blocks = -(-size // BLOCK)
-    command = ["dd", "if=/dev/zero", f"of={path}", f"bs={BLOCK}", f"count={blocks}", *{way, "conv=fsync"}]
+    command = ["dd", "if=/dev/zero", f"of={path}", f"bs={BLOCK}", f"count={blocks}", *{flag, "conv=fsync"}]
     begun = time.monotonic()
     subprocess.run(command, capture_output=True, check=True)
     seconds = time.monotonic() - begun
@@ -138,7 +140,7 @@ def dd(path: Path, size: int, way: str) -> float:
 
 
 def forget(path: Path) -> None:
-    """Asks the kernel to drop a file from its cache, as after a reboot or on another node."""
+    """Asks the kernel to drop a file from its page cache, as after a reboot or on another node."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a figure beside its target, tables, turns, limits on time."""
+"""Shared by the benchmarks: figures with targets, tables, timers and time limits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bigchem.model.linear import matmul_t
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the table. asked: the target that the project set itself, with its direction; None: none."""
+    """A line of the table. asked: the project's target, None for none; at_least: its direction."""
 
     name: str
     value: float
@@ -40,16 +40,16 @@ class Figure:
         return self.value >= self.asked if self.at_least else self.value <= self.asked
 
     def as_json(self) -> dict[str, Any]:
-        """Its fields and whether it holds."""
+        """The fields, and whether the target is met."""
         return {**asdict(self), "holds": self.holds}
 
 
 def print_figures(figures: list[Figure], as_json: bool = False) -> None:
-    """One line a figure, whether targets are met is yes or NO; or all of them as JSON."""
+    """A table with one line per figure, targets met: yes or NO; or JSON."""
     if as_json:
         print(json.dumps([figure.as_json() for figure in figures], indent=1))
         return
-    table = Table("what", "figure", "unit", "asked for", "holds")
+    table = Table("what", "figure", "unit", "target", "met")
     for figure in figures:
         asked = "" if figure.asked is None else f"{'>=' if figure.at_least else '<='} {figure.asked:g}"
         holds = "" if figure.holds is None else "yes" if figure.holds else "NO"
@@ -59,7 +59,7 @@ def print_figures(figures: list[Figure], as_json: bool = False) -> None:
 
 @dataclass
 class Report:
-    """What a benchmark of the model found. rows: one dict a line of the wide table, with equal keys."""
+    """Results of a benchmark of the model. rows: one dict per line of the wide table, with equal keys."""
 
     machine: dict[str, str]
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -67,14 +67,14 @@ class Report:
     skipped: list[str] = field(default_factory=list)
 
     def skip(self, what: str, why: object, progress: Progress) -> None:
-        """Notes what could not run, with the first line of the reason."""
+        """Records what could not run, with the first line of the reason."""
         line = f"{what}: {(str(why).strip().splitlines() or [type(why).__name__])[0][:200]}"
         if line not in self.skipped:
             self.skipped.append(line)
             progress.say(f"skipped {line}")
 
     def show(self, as_json: bool) -> None:
-        """Prints all of it, as tables or as JSON."""
+        """Prints everything, as tables or as JSON."""
         if as_json:
             print(json.dumps({**asdict(self), "figures": [f.as_json() for f in self.figures]}, indent=1))
             return
@@ -101,7 +101,7 @@ def _cell(value: object) -> str:
 
 
 def machine(device: torch.device) -> dict[str, str]:
-    """Date, device and versions, for the head of a table."""
+    """Date, device and versions, for the heading."""
     cpu = f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
     head = {
         "date": time.strftime("%Y-%m-%d"),
@@ -120,7 +120,7 @@ def _version(package: str) -> str:
 
 
 def median_s(work: Callable[[], Any], repeat: int) -> float:
-    """Median seconds of a call."""
+    """Median seconds per call."""
     times = []
     for _ in range(repeat):
         begun = time.perf_counter()
@@ -130,12 +130,12 @@ def median_s(work: Callable[[], Any], repeat: int) -> float:
 
 
 class OutOfTimeError(Exception):
-    """A contestant took longer than it was given."""
+    """A contestant exceeded its time limit."""
 
 
 @contextmanager
 def at_most(seconds: float) -> Iterator[None]:
-    """Raises OutOfTimeError in the block when its time is over: compilers have no limit of their own."""
+    """Raises OutOfTimeError inside the block after `seconds`: compilers have no time limit."""
 
     def stop(*_: object) -> None:
         raise OutOfTimeError(f"took more than {seconds:.0f} s")
@@ -150,40 +150,40 @@ def at_most(seconds: float) -> Iterator[None]:
 
 
 class Deadline:
-    """When the whole must be over."""
+    """When the whole benchmark must end."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
 
     @property
     def left(self) -> float:
-        """Seconds, not below zero."""
+        """Remaining seconds, at least 0."""
         return max(0.0, self._end - time.monotonic())
 
     def share(self, parts: float) -> Deadline:
-        """The end of the next of so many equal parts of what is left."""
+        """The deadline of the next of `parts` equal parts of the remaining time."""
         return Deadline(self.left / max(1.0, parts))
 
 
 def pick_device(asked: str | None) -> torch.device:
-    """The device asked for, or CUDA where it is there. UserError if it is not."""
+    """The requested device; by default CUDA if available. UserError if the requested one is not."""
     if asked not in (None, "cpu", "cuda"):
         raise UserError(f"unknown device {asked!r}", "--device", "known: cpu, cuda")
-    there = torch.cuda.is_available()
-    if asked == "cuda" and not there:
+    available = torch.cuda.is_available()
+    if asked == "cuda" and not available:
         raise UserError("no CUDA device here", "--device", "--device cpu")
-    return torch.device(asked or ("cuda" if there else "cpu"))
+    return torch.device(asked or ("cuda" if available else "cpu"))
 
 
 def clock() -> float:
-    """Seconds, when everything that was started has ended."""
+    """Seconds, after waiting for all CUDA work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second of a large matrix product in this dtype here: what a step is held against."""
+    """FLOP/s of a large matrix product in this dtype: the reference for a training step."""
     size = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
 
@@ -199,7 +199,7 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def release(device: torch.device) -> None:
-    """Gives back the memory of what is no longer used."""
+    """Frees unused memory."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -1,9 +1,8 @@
-"""Consolidation beside DeepSpeed's zero_to_fp32.py: time and peak memory on checkpoints of the same weights.
+"""Consolidation against DeepSpeed's zero_to_fp32.py: time and peak memory on the same checkpoint.
 
-The checkpoints are real: DeepSpeed engines in bf16 on four CPU ranks, at ZeRO-2 and ZeRO-3, save fresh weights; the
-moments are zeros, for no step is made. t5-base (223 M parameters) needs 5 GB of memory and 8 GB in the folder, t5-large
-(738 M) 14 GB and 20 GB. Both programs run in turn, as processes of their own, on files that the kernel was asked to
-drop from its cache.
+The checkpoints are real: DeepSpeed engines in bf16 on four CPU ranks, at ZeRO-2 and ZeRO-3, save fresh weights. The
+moments are zeros, because no step is taken. t5-base (223 M parameters) needs 5 GB of memory and 8 GB in the folder,
+t5-large (738 M) 14 GB and 20 GB. The programs take turns, as separate processes, on files dropped from the page cache.
 """
 
 from __future__ import annotations
@@ -36,15 +35,15 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    folder: Annotated[Path, typer.Option(help="Where to write: the disk that is measured.")] = Path(),
-    only: Annotated[str, typer.Option(help=f"Cases, by commas: {', '.join(CASES)}, or another PRESET-zeroN.")] = (
+    folder: Annotated[Path, typer.Option(help="Folder on the disk to measure.")] = Path(),
+    only: Annotated[str, typer.Option(help=f"Comma-separated cases: {', '.join(CASES)}, or another PRESET-zeroN.")] = (
         "t5-base-zero2,t5-base-zero3"
     ),
-    ranks: Annotated[int, typer.Option(min=1, help="Processes that write a checkpoint.")] = 4,
-    turns: Annotated[int, typer.Option(min=1, help="Times that each program runs.")] = 3,
+    ranks: Annotated[int, typer.Option(min=1, help="Ranks that write the checkpoint.")] = 4,
+    turns: Annotated[int, typer.Option(min=1, help="Runs of each program.")] = 3,
     as_json: program.Json = False,
 ) -> None:
-    """Measures `bigchem export` beside zero_to_fp32.py.
+    """Measure `bigchem export` against zero_to_fp32.py.
 
     Example: bigchem bench consolidate --folder /scratch --only t5-large-zero3
     """
@@ -52,42 +51,42 @@ def main(
     for case in only.split(","):
         preset, _, stage = case.rpartition("-zero")
         if not preset or not stage.isdigit():
-            raise UserError(f"'{case}' is no case", "--only", f"PRESET-zeroN, such as {CASES[0]}")
+            raise UserError(f"unknown case '{case}'", "--only", f"PRESET-zeroN, such as {CASES[0]}")
         with tempfile.TemporaryDirectory(dir=folder) as work:
-            progress.say(f"{case}: {ranks} ranks write a checkpoint")
+            progress.say(f"{case}: writing a checkpoint with {ranks} ranks")
             prepare(Path(work), preset)
             figures += bench(Path(work), case, make(Path(work), int(stage), ranks), turns, progress)
     print_figures(figures, as_json)
 
 
 def bench(work: Path, case: str, checkpoint: Path, turns: int, progress: Progress) -> list[Figure]:
-    """Both programs in turn; that their weights are equal; medians."""
+    """Runs both programs in turn, checks that their weights are equal, returns medians."""
     export = [sys.executable, "-m", "bigchem", "export", str(checkpoint), str(work / "ours")]
     theirs = [sys.executable, "-m", "deepspeed.utils.zero_to_fp32", str(checkpoint.parent), str(work / "theirs")]
-    ways = {
+    programs = {
         "zero_to_fp32.py": [*theirs, "-t", checkpoint.name],
         "bigchem export": export,
         "bigchem export --no-hashes": [*export, "--no-hashes"],
     }
-    seen: dict[str, list[list[float]]] = {way: [] for way in ways}
+    runs: dict[str, list[list[float]]] = {label: [] for label in programs}
     for turn in range(turns):
-        for way, command in ways.items():
-            for name in ("theirs", "ours") if way == "zero_to_fp32.py" else ("ours",):
+        for label, command in programs.items():
+            for name in ("theirs", "ours") if label == "zero_to_fp32.py" else ("ours",):
                 shutil.rmtree(work / name, ignore_errors=True)
             for path in checkpoint.iterdir():
                 forget(path)
-            seen[way].append(measured(command))
-            seconds, busy, peak = seen[way][-1]
-            progress.say(f"{case}, turn {turn + 1}, {way}: {seconds:.1f} s ({busy:.1f} s busy), {peak / 1e9:.2f} GB")
+            runs[label].append(measured(command))
+            seconds, busy, peak = runs[label][-1]
+            progress.say(f"{case}, turn {turn + 1}, {label}: {seconds:.1f} s ({busy:.1f} s CPU), {peak / 1e9:.2f} GB")
     refuse_unless_equal(work / "ours", work / "theirs")
     size = sum(path.stat().st_size for path in checkpoint.iterdir())
-    found = {way: tuple(median(column) for column in zip(*rows, strict=True)) for way, rows in seen.items()}
+    found = {label: tuple(median(column) for column in zip(*rows, strict=True)) for label, rows in runs.items()}
     figures = [Figure(f"{case}: the checkpoint", size / 1e9, "GB")]
-    for way, (seconds, busy, peak) in found.items():
+    for label, (seconds, busy, peak) in found.items():
         figures += [
-            Figure(f"{case}: {way}", seconds, "s"),
-            Figure(f"{case}: {way}, processor time", busy, "s"),
-            Figure(f"{case}: {way}, peak memory", peak / 1e9, "GB"),
+            Figure(f"{case}: {label}", seconds, "s"),
+            Figure(f"{case}: {label}, processor time", busy, "s"),
+            Figure(f"{case}: {label}, peak memory", peak / 1e9, "GB"),
         ]
     base, ours = found["zero_to_fp32.py"], found["bigchem export"]
     return [
@@ -102,37 +101,37 @@ import json, resource, subprocess, sys, time
 begun = time.monotonic()
 done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
-told = [time.monotonic() - begun, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024.0]
-print(json.dumps([done.returncode, done.stderr[-2000:], told]))
+figures = [time.monotonic() - begun, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024.0]
+print(json.dumps([done.returncode, done.stderr[-2000:], figures]))
 """
-"""A program between: Linux counts what a parent held when it forked as its child's peak; this one holds little."""
+"""A small program in between: on Linux a child's peak includes what its parent had resident at the fork."""
 
 
 def measured(command: Sequence[str]) -> list[float]:
-    """Seconds, processor seconds, and bytes of peak resident memory of a program; UserError if it fails."""
+    """Wall seconds, processor seconds and peak resident bytes of a program; UserError if it fails."""
     environment = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
     between = [sys.executable, "-c", _MEASURE, *command]
-    told = subprocess.run(between, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
-    status, errors, figures = json.loads(told)
+    output = subprocess.run(between, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+    status, errors, figures = json.loads(output)
     if status:
         raise UserError(f"failed: {errors}", " ".join(command))
     return [float(figure) for figure in figures]
 
 
 def refuse_unless_equal(ours: Path, theirs: Path) -> None:
-    """UserError unless both hold the same weights, bit for bit."""
+    """UserError unless both folders have the same weights, bit for bit."""
     from bigchem.model.weights.pretrained import weights_of
 
     expected = dict(weights_of(theirs))
     for name, weight in weights_of(ours):
         if not torch.equal(weight, expected.pop(name)):
-            raise UserError(f"{name} is not what zero_to_fp32.py made of it", str(ours))
+            raise UserError(f"{name} differs from zero_to_fp32.py's", str(ours))
     if expected:
         raise UserError(f"lacks {', '.join(expected)}", str(ours))
 
 
 def make(work: Path, stage: int, ranks: int) -> Path:
-    """A published checkpoint of the weights in work/weights, by so many ranks."""
+    """A published checkpoint of the weights in work/weights, saved by `ranks` ranks."""
     from bigchem.base.toml import validate
     from bigchem.config import RunConfig
 
@@ -157,10 +156,10 @@ def make(work: Path, stage: int, ranks: int) -> Path:
 
 
 def _save(config: Any, rank: int, ranks: int, port: int, key: str) -> None:
-    """A rank: an engine that saves."""
+    """One rank: builds an engine and saves."""
     os.environ.update(DS_ACCELERATOR="cpu", OMP_NUM_THREADS="1")
     torch.set_num_threads(1)
-    os.dup2(2, 1)  # what a run says is no result
+    os.dup2(2, 1)  # keeps the run's output off stdout
     from bigchem.data.loader import Loader
     from bigchem.data.step_plan import open_data
     from bigchem.launch.rendezvous.environment import Rendezvous
@@ -188,7 +187,7 @@ def _save(config: Any, rank: int, ranks: int, port: int, key: str) -> None:
 
 
 def give_moments(engine: Any) -> None:
-    """Zeros as AdamW's moments, which only its first step would make."""
+    """Allocates AdamW's moments as zeros; otherwise its first step would."""
     zero = engine._engine.optimizer
     name = "fp32_partitioned_groups_flat" if engine.zero_stage == 3 else "single_partition_of_fp32_groups"
     for flat in getattr(zero, name):

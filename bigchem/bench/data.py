@@ -1,4 +1,4 @@
-"""What the data path costs: reading, packing, planning, opening; beside Hugging Face datasets on the same rows."""
+"""Cost of the data path: reading, packing, planning, opening; against Hugging Face datasets on the same rows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MICRO_TOKENS = 16384
 
 
 def loading(data: Data, steps: int) -> Iterator[Figure]:
-    """Real tokens a second in packed micro-batches of 16k tokens, in one process, and in Hugging Face's way."""
+    """Real tokens per second in packed micro-batches of 16k tokens, in one process, and with Hugging Face datasets."""
     from bigchem.data.loader import Loader
 
     mixture = {task: 1.0 for task in TASK_NAMES if task in data.index.rows("train")}
@@ -54,21 +54,21 @@ def loading(data: Data, steps: int) -> Iterator[Figure]:
     ours()  # pages in
     tokens = sum(plan.tokens for plan in plans)
     rates, peers = [], []
-    for _ in range(3):  # in turn, for the machine's speed changes from minute to minute
+    for _ in range(3):  # in turn: the machine's speed varies over minutes
         rates.append(tokens / median_s(ours, 3))
         batches = peer(data, [len(plan.rows) for plan in plans])
         next(batches)  # opening the files is not counted
         begun = time.perf_counter()
         peers.append(sum(islice(batches, max(2, len(plans) // 20))) / (time.perf_counter() - begun))
     ratio, rate, theirs = (float(np.median(found)) for found in (np.divide(rates, peers), rates, peers))
-    yield Figure("packed 16k micro-batches, order and deal included", rate / 1e6, "M tokens/s", 5, True)
+    yield Figure("packed 16k micro-batches, ordering and dealing included", rate / 1e6, "M tokens/s", 5, True)
     yield Figure("datasets streaming + tokenise + pad, same rows", theirs / 1e6, "M tokens/s")
     yield Figure("ratio", ratio, "x", 10, True)
 
 
 def peer(data: Data, sizes: list[int]) -> Iterator[int]:
-    """Real tokens of batches of so many examples of the same tasks through datasets' streaming, transformers' tokenizer
-    (on all cores) and its padding collator. Rows come in file order, which spares the peer its shuffle buffer."""
+    """Real tokens per batch, batches of these numbers of examples: datasets' streaming, transformers' tokenizer (on all
+    cores) and padding collator. Rows come in file order, which spares the peer a shuffle buffer."""
     from datasets import interleave_datasets, load_dataset
     from transformers import AutoTokenizer, DataCollatorForSeq2Seq
 
@@ -85,7 +85,7 @@ def peer(data: Data, sizes: list[int]) -> Iterator[int]:
             labels = tokenizer(batch["target"], truncation=True, max_length=512)
             return {"input_ids": sources["input_ids"], "labels": labels["input_ids"]}
 
-        texts = stream.select_columns(["source", "target"]).repeat(None)  # as long as the steps last
+        texts = stream.select_columns(["source", "target"]).repeat(None)  # endless
         streams.append(texts.map(partial(tokenise, task=task), batched=True, remove_columns=["source", "target"]))
     examples = iter(interleave_datasets(streams))
     collate = DataCollatorForSeq2Seq(tokenizer, padding="longest")
@@ -96,17 +96,17 @@ def peer(data: Data, sizes: list[int]) -> Iterator[int]:
 
 
 def packing(data: Data) -> Iterator[Figure]:
-    """How full and how even micro-batches are on 64 ranks, cost by t5-base's operations."""
+    """Fill and balance of micro-batches on 64 ranks; cost is t5-base's FLOPs."""
     fill, imbalance = worst_packing(data, 64, MICRO_TOKENS)
     yield Figure("fill of the token budget, 64 ranks, worst of 20 steps", 100 * fill, "%", 99, True)
-    yield Figure("cost of the dearest rank over the mean, worst of 20 steps", 100 * imbalance, "%", 2)
+    yield Figure("cost of the most expensive rank over the mean, worst of 20 steps", 100 * imbalance, "%", 2)
     fill, imbalance = worst_packing(data, 64, 4096)
     yield Figure("  fill with micro-batches of 4,096 tokens", 100 * fill, "%")
-    yield Figure("  cost of the dearest rank with these", 100 * imbalance, "%")
+    yield Figure("  cost of the most expensive rank with these", 100 * imbalance, "%")
 
 
 def worst_packing(data: Data, ranks: int, micro_tokens: int) -> tuple[float, float]:
-    """(fill, cost of the dearest rank over the mean - 1), the worst of 20 steps."""
+    """(fill, cost of the most expensive rank over the mean - 1), the worst of 20 steps."""
     mixture = {task: 1.0 for task in TASK_NAMES if task in data.index.rows("train")}
     config = DataConfig(mixture=mixture, global_tokens=ranks * micro_tokens, micro_tokens=micro_tokens)
     cost = flops_cost(ModelConfig(preset="t5-base"), 32128)
@@ -124,14 +124,14 @@ def worst_packing(data: Data, ranks: int, micro_tokens: int) -> tuple[float, flo
 
 
 def simulated(rows: int, global_tokens: int) -> Steps:
-    """Steps of a two-task index of that many rows each, whose lengths follow from the row's number."""
+    """Steps over an index of two tasks with `rows` rows each; lengths are functions of the row number."""
     order = Order({t: Flat(0, t, rows) for t in (0, 1)}, Mixture({0: 1.0, 1: 2.0}, {0: rows, 1: rows}))
     lengths = {t: lambda n: np.stack([20 + n % 181, 10 + n % 97], axis=1) for t in (0, 1)}
     return Steps(order, lengths, global_tokens)
 
 
 def planning() -> Iterator[Figure]:
-    """Seeking in a row index of 10^9, and sharing out a step of 4 M tokens among 1,024 ranks."""
+    """Seeking in an index of 10^9 rows, and dealing a step of 4 M tokens to 1,024 ranks."""
     steps, near = simulated(10**9, 1 << 22), simulated(10**9, MICRO_TOKENS)
     far = np.random.default_rng(0).integers(0, 10**12, 200).tolist()
     near.at(0)
@@ -140,16 +140,16 @@ def planning() -> Iterator[Figure]:
     step = steps.at(10**9)
     tokens = step.lengths.sum(axis=1)
     share = partial(deal, tokens, 1024, 4096, 1 << 22, cost=tokens)
-    yield Figure("plan a 4 M-token step: which examples", 1e3 * median_s(partial(steps.at, 10**9), 7), "ms", 200)
+    yield Figure("plan a 4 M-token step: choose examples", 1e3 * median_s(partial(steps.at, 10**9), 7), "ms", 200)
     yield Figure("  and deal it to 1,024 ranks", 1e3 * median_s(share, 7), "ms", 200)
     whole = median_s(lambda: (steps.at(10**9), share().share(511)), 7)
-    yield Figure("  all of it, as each rank does", 1e3 * whole, "ms", 200)
+    yield Figure("  both, as each rank does", 1e3 * whole, "ms", 200)
     dealt = share()
     yield Figure("  a rank's own share of the deal", 1e3 * median_s(partial(dealt.share, 511), 7), "ms", 20)
 
 
 def proportions() -> Figure:
-    """How far any of a million prefixes is from its quota, in examples: seven tasks in uneven ratios."""
+    """Largest deviation of any of 10^6 prefixes from its quota, in examples: seven tasks in uneven ratios."""
     weights = dict(enumerate((1.0, 2.5, 0.3, 7.1, 0.01, 3.0, 1.7)))
     mixture = Mixture(weights, dict.fromkeys(weights, 10**6))
     slots, _ = mixture.draws(0, 10**6)
@@ -157,22 +157,22 @@ def proportions() -> Figure:
     worst = max(
         float(np.abs(np.cumsum(slots == k) - due * mixture.shares[t]).max()) for k, t in enumerate(mixture.shares)
     )
-    return Figure("farthest of 10^6 prefixes from its quota", worst, "examples", 1)
+    return Figure("largest deviation of 10^6 prefixes from their quota", worst, "examples", 1)
 
 
 def opening(rows: int) -> Iterator[Figure]:
-    """Time and resident memory of opening an index of so many rows, in a process of its own."""
+    """Time and resident memory of opening an index of `rows` rows, in a separate process."""
     with tempfile.TemporaryDirectory() as folder:
         write_index(Path(folder), rows)
         command = [sys.executable, "-m", "bigchem", "bench", "data", "--open", folder]
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
-    told = json.loads(done.stdout)
-    yield Figure(f"open an index of {rows / 1e6:.0f} M rows and plan a step", told["seconds"], "s", 1)
-    yield Figure("  resident memory of the whole process", told["resident_mb"], "MB", 300)
+    measured = json.loads(done.stdout)
+    yield Figure(f"open an index of {rows / 1e6:.0f} M rows and plan a step", measured["seconds"], "s", 1)
+    yield Figure("  resident memory of the whole process", measured["resident_mb"], "MB", 300)
 
 
 def write_index(folder: Path, rows: int) -> None:
-    """A data folder of one task without shards: what opening and planning read is there."""
+    """Writes a data folder of one task, without shards: only what opening and planning read."""
     from bigchem.data.storage.columns import write_lengths
     from bigchem.data.storage.index import Index, Shard, other_files
 
@@ -184,12 +184,12 @@ def write_index(folder: Path, rows: int) -> None:
 
 
 def open_index(folder: Path) -> dict[str, float]:
-    """What `opening` measures."""
+    """The measurement of `opening`."""
     begun = time.perf_counter()
     plan = Plan(Data(folder), DataConfig(mixture={"forward": 1.0}), 0)
     plan.steps.at(10**7)
     seconds = time.perf_counter() - begun
-    # Not getrusage's ru_maxrss, which a process takes over from the one that started it.
+    # Not getrusage's ru_maxrss, which a process inherits from its parent.
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return {"seconds": seconds, "resident_mb": int(peak.split()[1]) / 1024}
 
@@ -199,13 +199,13 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 @app.command()
 def main(
-    data: Annotated[Path | None, typer.Option(help="A data folder; default: the embedded corpus, built aside.")] = None,
-    steps: Annotated[int, typer.Option(min=20, help="Micro-batches that are read.")] = 400,
+    data: Annotated[Path | None, typer.Option(help="Data folder; default: the embedded corpus, freshly built.")] = None,
+    steps: Annotated[int, typer.Option(min=20, help="Micro-batches to read.")] = 400,
     rows: Annotated[int, typer.Option(min=50_000, help="Rows of the large index.")] = 33_000_000,
     as_json: program.Json = False,
     open_: Annotated[Path | None, typer.Option("--open", hidden=True)] = None,
 ) -> None:
-    """Measure the data path on this machine, single process, without a GPU; about two minutes.
+    """Measure the data path on this machine: one process, no GPU, about two minutes.
 
     Example: bigchem bench data --data data/full
     """

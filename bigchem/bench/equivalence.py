@@ -1,7 +1,4 @@
-"""Trains one model in many ways, stages of ZeRO, ranks, accumulation and packing, and compares the loss curves.
-
-bigchem bench equivalence
-"""
+"""Trains one run under several ZeRO stages, numbers of ranks and packings, and compares the loss curves."""
 
 from __future__ import annotations
 
@@ -34,12 +31,12 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 LIMIT = 1e-5
 """Largest relative difference of a step's loss in fp32."""
 MICRO_TOKENS = {"one": 600, "few": 600, "whole": 1500}
-"""Of the ways of cutting a step of 1,500 tokens: one example a micro-batch, several micro-batches, one a rank."""
+"""How a step of 1,500 tokens is cut: one example per micro-batch, several micro-batches, one per rank."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way of training the same run."""
+class Variant:
+    """One configuration of the same run."""
 
     zero_stage: int
     ranks: int
@@ -51,24 +48,24 @@ class Way:
         return f"zero{self.zero_stage}-{self.ranks}rank{'s' * (self.ranks > 1)}-{self.cut}"
 
 
-WAYS = [Way(stage, ranks, cut) for ranks in (1, 3) for stage in (0, 1, 2, 3) for cut in ("whole", "few", "one")]
-"""The first is what the others are compared with."""
+VARIANTS = [Variant(stage, ranks, cut) for ranks in (1, 3) for stage in (0, 1, 2, 3) for cut in ("whole", "few", "one")]
+"""The first is the reference."""
 ULP = "one-weight-rounded-up"
 
 
-def config_of(way: Way, data: Path, steps: int) -> RunConfig:
-    """The run, trained in one of the ways: no dropout, for its masks follow the packing."""
+def config_of(variant: Variant, data: Path, steps: int) -> RunConfig:
+    """The run as this variant. No dropout, because its masks depend on the packing."""
     return RunConfig.model_validate(
         {
             "model": {"preset": "sweep-0.2m", "dropout": 0.0},
             "data": {
                 "path": str(data),
                 "global_tokens": 1500,
-                "micro_tokens": MICRO_TOKENS[way.cut],
+                "micro_tokens": MICRO_TOKENS[variant.cut],
                 "max_source_tokens": 300,
                 "max_target_tokens": 300,
             },
-            "train": {"steps": steps, "precision": "fp32", "ds_config": f"zero{way.zero_stage}"},
+            "train": {"steps": steps, "precision": "fp32", "ds_config": f"zero{variant.zero_stage}"},
             "optimizer": {"lr": 1e-3},
             "schedule": {"warmup_steps": min(5, steps - 1)},
         }
@@ -78,10 +75,10 @@ def config_of(way: Way, data: Path, steps: int) -> RunConfig:
 def curve(
     config: RunConfig, device: torch.device, *, one_by_one: bool = False, relu: bool = False, ulp: bool = False
 ) -> list[float]:
-    """Losses of a run's steps, by the pieces of train/loop.py without a run folder. Every rank calls it.
+    """The loss of each step, from the pieces of train/loop.py without a run folder. Call on every rank.
 
-    one_by_one: every example is a micro-batch of its own. relu: T5 1.0's feed-forward instead of 1.1's. ulp: one weight
-    starts one rounding higher.
+    one_by_one: one example per micro-batch. relu: T5 1.0's feed-forward instead of 1.1's. ulp: one weight starts one
+    ULP higher.
     """
     import torch
     import torch.distributed as dist
@@ -114,14 +111,14 @@ def curve(
 
 
 def split(loader: Loader, step: Step, rank: int, world_size: int) -> LoadedStep:
-    """A rank's share of a step, one example a micro-batch, as many on all ranks: some may be empty."""
+    """A rank's share of a step, one example per micro-batch. All ranks have the same number, so some may be empty."""
     from bigchem.data.loader import LoadedStep
 
     deal = loader.plan.deal(step, world_size)
     shares = [np.concatenate(deal.share(r)) for r in range(world_size)]
     count = max(map(len, shares))
     chosen = [shares[rank][i : i + 1] for i in range(count)]
-    return LoadedStep(step, [loader.read(step, one) for one in chosen])
+    return LoadedStep(step, [loader.read(step, examples) for examples in chosen])
 
 
 def compare(curves: dict[str, list[float]]) -> dict[str, float]:
@@ -130,16 +127,16 @@ def compare(curves: dict[str, list[float]]) -> dict[str, float]:
     return {name: float((np.abs(np.array(losses) - reference) / reference).max()) for name, losses in curves.items()}
 
 
-def train_all(ways: list[Way], data: Path, steps: int, relu: bool = False) -> dict[str, list[float]]:
-    """The curves of all the ways, with one start of processes for each number of ranks. Last that of the first way with
-    one weight a rounding higher: what the run itself makes of a difference."""
+def train_all(variants: list[Variant], data: Path, steps: int, relu: bool = False) -> dict[str, list[float]]:
+    """The curves of all variants; processes are started once per number of ranks. The last curve is the reference with
+    one weight one ULP higher: how the run itself amplifies a difference."""
     found: dict[str, list[float]] = {}
-    for ranks in sorted({way.ranks for way in ways}):
-        found |= _on_ranks(ranks, [way for way in ways if way.ranks == ranks], data, steps, relu)
-    return {name: found[name] for name in (*(way.name for way in ways), ULP) if name in found}
+    for ranks in sorted({variant.ranks for variant in variants}):
+        found |= _on_ranks(ranks, [variant for variant in variants if variant.ranks == ranks], data, steps, relu)
+    return {name: found[name] for name in (*(variant.name for variant in variants), ULP) if name in found}
 
 
-def _on_ranks(ranks: int, ways: list[Way], data: Path, steps: int, relu: bool) -> dict[str, list[float]]:
+def _on_ranks(ranks: int, variants: list[Variant], data: Path, steps: int, relu: bool) -> dict[str, list[float]]:
     spawn = multiprocessing.get_context("spawn")
     with socket.socket() as probe, tempfile.TemporaryDirectory() as folder:
         probe.bind(("127.0.0.1", 0))
@@ -147,7 +144,7 @@ def _on_ranks(ranks: int, ways: list[Way], data: Path, steps: int, relu: bool) -
         probe.close()
         key = new_key()
         processes = [
-            spawn.Process(target=_rank, args=(rank, ranks, port, key, ways, data, steps, relu, results))
+            spawn.Process(target=_rank, args=(rank, ranks, port, key, variants, data, steps, relu, results))
             for rank in range(ranks)
         ]
         for process in processes:
@@ -161,16 +158,24 @@ def _on_ranks(ranks: int, ways: list[Way], data: Path, steps: int, relu: bool) -
 
 
 def _rank(
-    rank: int, ranks: int, port: int, key: str, ways: list[Way], data: Path, steps: int, relu: bool, results: Path
+    rank: int,
+    ranks: int,
+    port: int,
+    key: str,
+    variants: list[Variant],
+    data: Path,
+    steps: int,
+    relu: bool,
+    results: Path,
 ) -> None:
-    os.dup2(2, 1)  # DeepSpeed talks on stdout, which is this program's
+    os.dup2(2, 1)  # DeepSpeed prints to stdout, which is for this program's results
     from bigchem.launch.rendezvous.environment import Rendezvous
     from bigchem.launch.rendezvous.process_group import finish, start
 
     device = start(Rendezvous(rank, ranks, rank, "127.0.0.1", port, "equivalence"), key=key)
-    curves = {w.name: curve(config_of(w, data, steps), device, one_by_one=w.cut == "one", relu=relu) for w in ways}
-    if WAYS[0] in ways:
-        curves[ULP] = curve(config_of(WAYS[0], data, steps), device, relu=relu, ulp=True)
+    curves = {w.name: curve(config_of(w, data, steps), device, one_by_one=w.cut == "one", relu=relu) for w in variants}
+    if VARIANTS[0] in variants:
+        curves[ULP] = curve(config_of(VARIANTS[0], data, steps), device, relu=relu, ulp=True)
     if rank == 0:
         results.write_text(json.dumps(curves), encoding="utf-8")
     finish()
@@ -178,7 +183,7 @@ def _rank(
 
 @contextmanager
 def embedded_corpus() -> Iterator[Path]:
-    """A data folder of 600 rows of the embedded corpus."""
+    """A data folder with 600 rows of the embedded corpus."""
     from bigchem.base.progress import Progress
     from bigchem.data.build.pipeline import build
     from bigchem.data.build.recipe import BuildConfig
@@ -193,26 +198,27 @@ def embedded_corpus() -> Iterator[Path]:
 @app.command()
 def equivalence(
     *,
-    steps: Annotated[int, typer.Option(min=2, help="Optimizer steps of every run.")] = 50,
-    only: Annotated[str, typer.Option(help="Only the ways whose name holds this: zero3, 3ranks, one, ...")] = "",
-    relu: Annotated[bool, typer.Option(help="T5 1.0's feed-forward, whose kinks make differences grow.")] = False,
+    steps: Annotated[int, typer.Option(min=2, help="Optimizer steps per run.")] = 50,
+    only: Annotated[str, typer.Option(help="Only variants whose name contains this: zero3, 3ranks, one, ...")] = "",
+    relu: Annotated[bool, typer.Option(help="T5 1.0's feed-forward, whose kinks amplify differences.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the curves and differences as JSON.")] = False,
 ) -> None:
-    """The largest relative difference of any step's loss between the ways of training one run in fp32.
+    """Train one run in fp32 under several ZeRO stages, ranks and packings, and compare each step's loss.
 
     Example: bigchem bench equivalence --only 1rank
 
-    Exits with 1 where a difference is over 1e-5. The last row is no other way, but what the run makes of one rounding.
+    Prints each variant's largest relative difference from the first; exits with 1 if one is over 1e-5. The last row is
+    the reference with one weight rounded up: the effect of a single rounding.
     """
-    ways = [WAYS[0], *(way for way in WAYS[1:] if only in way.name)]
+    variants = [VARIANTS[0], *(variant for variant in VARIANTS[1:] if only in variant.name)]
     with embedded_corpus() as data:
-        curves = train_all(ways, data, steps, relu)
+        curves = train_all(variants, data, steps, relu)
     differences = compare(curves)
-    largest = max(differences[way.name] for way in ways)
+    largest = max(differences[variant.name] for variant in variants)
     if as_json:
         print(json.dumps({"steps": steps, "limit": LIMIT, "differences": differences, "curves": curves}, indent=1))
     else:
-        print(f"{steps} steps, loss {curves[WAYS[0].name][0]:.4f} to {curves[WAYS[0].name][-1]:.4f}")
+        print(f"{steps} steps, loss {curves[VARIANTS[0].name][0]:.4f} to {curves[VARIANTS[0].name][-1]:.4f}")
         for name, difference in differences.items():
             print(f"{name:<22} {difference:.1e}" + ("  over the limit" if difference > LIMIT else ""))
         print(f"largest {largest:.1e}, limit {LIMIT:.0e}")

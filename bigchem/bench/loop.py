@@ -1,9 +1,9 @@
-"""bigchem's whole training loop beside bare DeepSpeed: the same engine, the same packed batches, step by step in turn.
+"""Overhead of bigchem's training loop over bare DeepSpeed: same engine, same packed batches, alternating steps.
 
-The loop is `bigchem.train.loop.train` as it is, with its loader, loss, logging and whatever else it does at a step, but
-without checkpoints. Where it asks for its next step, a bare forward, backward and step of the same engine on that
-step's batches is timed in between, before and after the loop's own in alternation. Beside the time on the clock there
-is the processor time of the process, its loader's thread included, which other programs on the machine disturb less.
+The loop is `bigchem.train.loop.train` with its loader, loss, logging and everything else it does per step, except
+checkpoints. Around each of its steps, alternately before and after, a bare forward, backward and step of the same
+engine on the same batches is timed. Besides wall time it reports the process's CPU time, loader thread included, which
+other programs on the machine disturb less.
 """
 
 from __future__ import annotations
@@ -37,39 +37,37 @@ from bigchem.train import loop
 from bigchem.train.engine import Engine
 
 ASKED = 3.0
-"""Most per cent that the loop may add."""
+"""Largest acceptable overhead, in per cent."""
 LOG_EVERY = 10
-"""Steps of a turn, so that each turn has one row of metrics: the default of train.log_every."""
+"""Steps per turn: the default of train.log_every, so each turn writes one row of metrics."""
 
 
 class Moment(NamedTuple):
-    """Seconds on the clock and of the processor."""
+    """Wall and CPU seconds."""
 
     clock: float
     cpu: float
 
     @staticmethod
     def now() -> Moment:
-        """When everything that was started has ended."""
+        """Now, after waiting for all CUDA work."""
         return Moment(clock(), time.process_time())
 
     def since(self, earlier: Moment) -> Moment:
-        """The seconds in between."""
+        """Seconds since an earlier moment."""
         return Moment(self.clock - earlier.clock, self.cpu - earlier.cpu)
 
 
 @dataclass
 class Times:
-    """Seconds of each step, on the clock and of the processor: of the loop's, of the bare one's, and of the loop's what
-    it waited for its batches."""
+    """Wall and CPU seconds per step: the loop's, the bare one's, and the loop's wait for its batches."""
 
     loop: list[Moment] = field(default_factory=list)
     bare: list[Moment] = field(default_factory=list)
     wait: list[Moment] = field(default_factory=list)
 
     def added(self, skip: int) -> np.ndarray:
-        """[turns, 2] per cent that the loop adds in each turn after the first `skip` steps: on the clock, of the
-        processor."""
+        """[turns, 2] overhead in per cent of each turn after the first `skip` steps: wall, CPU."""
         turns = (len(self.loop) - skip) // LOG_EVERY
         ours, bare = (np.reshape(x[skip : skip + turns * LOG_EVERY], (turns, -1, 2)) for x in (self.loop, self.bare))
         share: np.ndarray = 100 * (ours.sum(axis=1) / bare.sum(axis=1) - 1)
@@ -77,24 +75,24 @@ class Times:
 
 
 class Bench:
-    """Stands between the loop and its loader; sees the engine that the loop makes."""
+    """Intercepts the loop's loader and engine."""
 
     def __init__(self) -> None:
         self.times = Times()
         self.engine: Engine | None = None
 
     def make_engine(self, *args: Any) -> Engine:
-        """The loop's engine, remembered."""
+        """Makes the loop's engine and keeps it."""
         self.engine = Engine(*args)
         return self.engine
 
     def steps(self, real: Generator[LoadedStep]) -> Generator[LoadedStep]:
-        """The loader's steps; a bare one is taken before or after each of the loop's."""
+        """The loader's steps, with a bare step before or after each of the loop's."""
         number = 0
         while True:
-            asked = Moment.now()
+            requested = Moment.now()
             loaded = next(real)
-            wait = Moment.now().since(asked)
+            wait = Moment.now().since(requested)
             if number % 2 == 0:
                 self.bare(loaded)
             begun = Moment.now()
@@ -107,7 +105,7 @@ class Bench:
             number += 1
 
     def bare(self, loaded: LoadedStep) -> None:
-        """Forward, backward and step, as DeepSpeed's own examples have it."""
+        """Forward, backward and step, as in DeepSpeed's own examples."""
         engine: Any = self.engine._engine  # type: ignore[union-attr]
         device = self.engine.device  # type: ignore[union-attr]
         batches = [batch.to(device) for batch in loaded.micro_batches]
@@ -121,7 +119,7 @@ class Bench:
 
 
 def measure(config: RunConfig, device: Any) -> Times:
-    """Trains a run, with bare steps in between."""
+    """Trains a run with bare steps in between."""
     bench = Bench()
     original = Loader.steps
     prepare(config)
@@ -143,20 +141,20 @@ def small_corpus(folder: Path) -> Path:
 
 
 def figures(preset: str, times: Times, skip: int) -> list[Figure]:
-    """Medians over turns, and the quartiles of turns."""
+    """Medians and quartiles over turns."""
     added = times.added(skip)
     bare, wait = (1e3 * float(np.median([moment.clock for moment in x[skip:]])) for x in (times.bare, times.wait))
     low, middle, high = np.percentile(added, [25, 50, 75], axis=0).tolist()
     turns = f"{len(added)} turns of {LOG_EVERY} steps"
     return [
-        Figure(f"{preset}: a bare step, median", bare, "ms"),
-        Figure(f"{preset}: a step's wait for its batches, median", wait, "ms"),
-        Figure(f"{preset}: the loop adds on the clock, median of {turns}", middle[0], "%", ASKED),
-        Figure(f"{preset}: quartiles of turns, lower", low[0], "%"),
-        Figure(f"{preset}: quartiles of turns, upper", high[0], "%"),
-        Figure(f"{preset}: the loop adds in processor time, median", middle[1], "%"),
-        Figure(f"{preset}: quartiles of turns, lower", low[1], "%"),
-        Figure(f"{preset}: quartiles of turns, upper", high[1], "%"),
+        Figure(f"{preset}: bare step, median", bare, "ms"),
+        Figure(f"{preset}: wait for batches per step, median", wait, "ms"),
+        Figure(f"{preset}: overhead in wall time, median of {turns}", middle[0], "%", ASKED),
+        Figure(f"{preset}: lower quartile of turns", low[0], "%"),
+        Figure(f"{preset}: upper quartile of turns", high[0], "%"),
+        Figure(f"{preset}: overhead in CPU time, median", middle[1], "%"),
+        Figure(f"{preset}: lower quartile of turns", low[1], "%"),
+        Figure(f"{preset}: upper quartile of turns", high[1], "%"),
     ]
 
 
@@ -167,11 +165,11 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 def main(
     preset: Annotated[list[str] | None, typer.Option(help="Repeatable; default: sweep-1m, sweep-16m.")] = None,
     data: Annotated[Path | None, typer.Option(help="A built data folder; default: the embedded corpus.")] = None,
-    tokens: Annotated[int, typer.Option(min=1024, help="Tokens of a step, which is one micro-batch.")] = 4096,
-    turns: Annotated[int, typer.Option(min=1, help=f"Turns of {LOG_EVERY} steps.")] = 9,
+    tokens: Annotated[int, typer.Option(min=1024, help="Tokens per step; a step is one micro-batch.")] = 4096,
+    turns: Annotated[int, typer.Option(min=1, help=f"Timed turns of {LOG_EVERY} steps.")] = 9,
     ds_config: Annotated[str, typer.Option(help="A name in ds_configs/ or a path.")] = "zero2",
 ) -> None:
-    """Time the training loop beside bare DeepSpeed steps on the same batches; bf16 on a GPU, fp32 without one.
+    """Time the training loop against bare DeepSpeed steps on the same batches: bf16 on a GPU, fp32 without one.
 
     Example: bigchem bench loop --preset sweep-1m --turns 20
     """

@@ -1,9 +1,9 @@
-"""What scoring and predicting cost beside the straightforward way: the same numbers, the same libraries.
+"""Scoring and predicting against a straightforward implementation with the same libraries.
 
-Scoring: one process, a pass over the pairs for each metric, as MolT5's evaluation scripts do it: nltk's corpus_bleu,
-RDKit parsing again for each, Python's Levenshtein over strings one by one. FCD is left out of both: it is one call of
-package fcd either way. Predicting: transformers' generate over rows as they come, in batches of a fixed number of rows.
-Times are medians of runs in turn, on the clock for scoring, of the processor for predicting. Equal values are checked.
+Scoring: one process and a pass over the pairs per metric, as in MolT5's evaluation scripts: nltk's corpus_bleu, RDKit
+parsing again for each metric, Levenshtein string by string. FCD is excluded: both make one call of package fcd.
+Predicting: transformers' generate over unsorted rows, in batches of a fixed number of rows. Runs take turns; times are
+medians, of wall time for scoring and CPU time for predicting. Outputs must be equal.
 """
 
 from __future__ import annotations
@@ -32,48 +32,47 @@ from bigchem.tasks import TASK_NAMES
 
 CPU = torch.device("cpu")
 LONGEST = 512
-"""Tokens that sources are cut at."""
+"""Limit of source tokens."""
 
 
 def scoring(task: str, file: Path, workers: int, turns: int, asked: float) -> list[Figure]:
-    """Seconds of both ways over a file of predictions, and their ratios in one process and on `workers`.
+    """Seconds of both implementations over a file of predictions, and the speed-up in one process and with `workers`.
 
-    Each run is a process of its own, as a script's is, and times itself: reading, libraries' data (WordNet) and worker
+    Each run is a separate process, like a script, and times itself: reading, libraries' data (WordNet) and worker
     processes count, the interpreter's start and imports do not.
     """
-    ways = {"straightforward": 0, "bigchem, 1 process": 1, f"bigchem, {workers} processes": workers}
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    variants = {"straightforward": 0, "bigchem, 1 process": 1, f"bigchem, {workers} processes": workers}
+    times: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(turns):
         values = {}
-        for name, processes in ways.items():
+        for name, processes in variants.items():
             command = [sys.executable, "-m", "bigchem.bench.metrics_once", task, str(file), str(processes)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             taken, values[name] = json.loads(done.stdout.splitlines()[-1])
             times[name].append(taken)
-        expected, *others = values.values()
-        for other in others:
-            if other.keys() != expected.keys() or any(abs(other[n] - expected[n]) > 1e-4 for n in expected):
-                raise UserError(f"{task}: {other} is not {expected}", str(file))
+        expected, *results = values.values()
+        for found in results:
+            if found.keys() != expected.keys() or any(abs(found[n] - expected[n]) > 1e-4 for n in expected):
+                raise UserError(f"{task}: got {found}, expected {expected}", str(file))
     plain_s, one_s, all_s = (float(np.median(taken)) for taken in times.values())
     return [
         *(Figure(f"{task}: {name}", float(np.median(taken)), "s") for name, taken in times.items()),
-        Figure(f"{task}: times faster in 1 process", plain_s / one_s, "x"),
-        Figure(f"{task}: times faster in {workers} processes", plain_s / all_s, "x", asked, at_least=True),
+        Figure(f"{task}: speed-up in 1 process", plain_s / one_s, "x"),
+        Figure(f"{task}: speed-up in {workers} processes", plain_s / all_s, "x", asked, at_least=True),
     ]
 
 
 Row = tuple[TaskRows, int]
 Search = Callable[[torch.Tensor], torch.Tensor]
-"""From padded sources [rows, longest] to the best of each, [rows, tokens]."""
+"""Padded sources [rows, longest] -> the best prediction of each [rows, tokens]."""
 
 
 def generating(model_dir: Path, data: Data, rows: int, config: EvaluateConfig, turns: int) -> list[Figure]:
-    """Processor seconds of beam search over the first rows of every task of the test split: as `evaluate` does it, and
-    by plain transformers over rows in no order, in batches of a fixed number of rows.
+    """CPU seconds of beam search over the first rows of each task of the test split: as in `evaluate`, and with plain
+    transformers over shuffled rows in batches of a fixed size.
 
-    That number: first what fits `evaluate`'s memory, so many tokens a batch, if a batch of the split's longest rows
-    comes, which a loop that does not look at lengths has to reckon with; then the mean of `evaluate`'s own batches.
-    Outputs are compared.
+    The fixed size is first the largest at which a batch of the split's longest rows still fits `evaluate`'s tokens per
+    batch, as a loop that ignores lengths must assume; then the mean of `evaluate`'s own batches. Outputs are compared.
     """
     ours, plain = load_generator(model_dir, CPU), plain_generator(model_dir)
     tokenizer = Tokenizer.load(model_dir)
@@ -95,24 +94,25 @@ def generating(model_dir: Path, data: Data, rows: int, config: EvaluateConfig, t
     def looped(ids: torch.Tensor) -> torch.Tensor:
         return decoded(plain, ids, config.num_beams, config.max_new_tokens)[:, 0]
 
-    ways: dict[str, tuple[Search, list[list[Row]]]] = {
+    variants: dict[str, tuple[Search, list[list[Row]]]] = {
         "bigchem": (searched, batches),
         f"unsorted, {few} a batch: equal memory": (looped, fixed(mixed, few)),
         f"unsorted, {mean} a batch: equal rows": (looped, fixed(mixed, mean)),
     }
     found: dict[str, dict[tuple[str, int], str]] = {}
 
-    def way(name: str) -> None:
-        found[name] = predicted(ways[name][0], tokenizer, ways[name][1])
+    def predict(name: str) -> None:
+        found[name] = predicted(variants[name][0], tokenizer, variants[name][1])
 
-    seconds = in_turn([partial(way, name) for name in ways], turns)
-    expected, *others = found.values()
-    same = [float(np.mean([made[row] == expected[row] for row in expected])) for made in others]
+    seconds = in_turn([partial(predict, name) for name in variants], turns)
+    expected, *results = found.values()
+    same = [float(np.mean([made[row] == expected[row] for row in expected])) for made in results]
+    times = zip(variants, seconds, strict=True)
     return [
-        *(Figure(f"beam search, {len(mixed)} rows: {name}", s, "CPU s") for name, s in zip(ways, seconds, strict=True)),
+        *(Figure(f"beam search, {len(mixed)} rows: {name}", s, "CPU s") for name, s in times),
         Figure("beam search: equal outputs", 100 * min(same), "%", 99.0, at_least=True),
-        Figure("beam search: times faster, equal memory", seconds[1] / seconds[0], "x", 3.0, at_least=True),
-        Figure("beam search: times faster, equal rows", seconds[2] / seconds[0], "x"),
+        Figure("beam search: speed-up, equal memory", seconds[1] / seconds[0], "x", 3.0, at_least=True),
+        Figure("beam search: speed-up, equal rows", seconds[2] / seconds[0], "x"),
     ]
 
 
@@ -124,12 +124,12 @@ def plain_generator(model_dir: Path) -> Any:
 
 
 def source(row: Row) -> list[int]:
-    """Token ids of a row's source, cut as `evaluate` cuts it."""
+    """Token ids of a row's source, cut as in `evaluate`."""
     return Part({}, LONGEST).source(*row)
 
 
 def fixed(rows: list[Row], size: int) -> list[list[Row]]:
-    """Rows as they come, so many a batch."""
+    """Batches of `size` rows, in the given order."""
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
@@ -142,13 +142,13 @@ def predicted(search: Search, tokenizer: Tokenizer, batches: list[list[Row]]) ->
     return texts
 
 
-def in_turn(ways: list[Callable[[], Any]], turns: int) -> list[float]:
-    """Median seconds of processor time of each way, run one after the other in each turn."""
-    times: list[list[float]] = [[] for _ in ways]
+def in_turn(calls: list[Callable[[], Any]], turns: int) -> list[float]:
+    """Median CPU seconds of each call; every turn runs all of them."""
+    times: list[list[float]] = [[] for _ in calls]
     for _ in range(turns):
-        for way, taken in zip(ways, times, strict=True):
+        for call, taken in zip(calls, times, strict=True):
             begun = time.process_time()
-            way()
+            call()
             taken.append(time.process_time() - begun)
     return [float(np.median(taken)) for taken in times]
 
@@ -158,17 +158,19 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    generation: Annotated[Path | None, typer.Option(help="Predictions of molecules, as `bigchem score` reads.")] = None,
+    generation: Annotated[
+        Path | None, typer.Option(help="Predictions of molecules, in a format of `bigchem score`.")
+    ] = None,
     captioning: Annotated[Path | None, typer.Option(help="Predictions of captions.")] = None,
-    model: Annotated[Path | None, typer.Option(help="A consolidated model, for beam search; with --data.")] = None,
+    model: Annotated[Path | None, typer.Option(help="A consolidated model, for beam search; needs --data.")] = None,
     data: Annotated[Path | None, typer.Option(help="Data with a test split.")] = None,
     rows: Annotated[int, typer.Option(min=1, help="Rows of each task for beam search.")] = 100,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 256,
-    turns: Annotated[int, typer.Option(min=1, help="Timed runs of each way.")] = 3,
+    turns: Annotated[int, typer.Option(min=1, help="Timed runs of each variant.")] = 3,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    """Time scoring and predicting beside the straightforward way.
+    """Time scoring and predicting against a straightforward implementation.
 
     Example: bigchem bench metrics --generation molt5-small-caption2smiles.txt.gz
 

@@ -1,5 +1,5 @@
-"""One timed run of scoring, the straightforward way or bigchem's: what metrics.py starts. Nothing that a worker
-process would import for nothing is imported above."""
+"""One timed run of scoring, straightforward or bigchem's, started by metrics.py. Module-level imports are few, because
+worker processes repeat them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Values = dict[str, float]
 
 
 def plain_generation(references: list[str], predictions: list[str]) -> Values:
-    """MolT5's mol_translation_metrics.py and fingerprint_metrics.py, by their definitions."""
+    """As in MolT5's mol_translation_metrics.py and fingerprint_metrics.py."""
     from nltk.translate.bleu_score import corpus_bleu
     from rapidfuzz.distance import Levenshtein
     from rdkit import Chem, DataStructs, rdBase
@@ -56,7 +56,7 @@ def plain_generation(references: list[str], predictions: list[str]) -> Values:
 
 
 def plain_captioning(references: list[str], predictions: list[str]) -> Values:
-    """MolT5's text_translation_metrics.py, by its definitions."""
+    """As in MolT5's text_translation_metrics.py."""
     from nltk.translate.bleu_score import corpus_bleu
     from nltk.translate.meteor_score import meteor_score
     from rouge_score.rouge_scorer import RougeScorer
@@ -69,8 +69,8 @@ def plain_captioning(references: list[str], predictions: list[str]) -> Values:
     wanted, made, meteors = [], [], []
     for reference, prediction in zip(references, predictions, strict=True):
         sides = []
-        for one in (reference, prediction):
-            tokens = tokenizer.tokenize(one, truncation=True, max_length=512, padding="max_length")
+        for side in (reference, prediction):
+            tokens = tokenizer.tokenize(side, truncation=True, max_length=512, padding="max_length")
             sides.append([t for t in tokens if t not in ("[PAD]", "[CLS]", "[SEP]")])
         wanted.append([sides[0]])
         made.append(sides[1])
@@ -88,15 +88,15 @@ def plain_captioning(references: list[str], predictions: list[str]) -> Values:
 
 
 def ours(task: str, names: set[str], file: Path, workers: int) -> Values:
-    """bigchem score's values of these metrics."""
+    """The values of these metrics by `bigchem score`."""
     read = read_examples(file)
     pairs = Pairs(read.sources, read.single(str(file)), read.predictions, None, workers)
     found = {metric.name: metric.compute(pairs) for metric in PROTOCOL[task] if metric.name in names}
-    return {name: one if isinstance(one, float) else one.value for name, one in found.items()}
+    return {name: value if isinstance(value, float) else value.value for name, value in found.items()}
 
 
 def main(task: str, file: Path, processes: int) -> None:
-    """One run, the straightforward way for 0 processes: prints seconds and values."""
+    """Prints seconds and values of one run. processes: 0 for the straightforward implementation."""
     import transformers  # noqa: F401
 
     plain = {"generation": plain_generation, "captioning": plain_captioning}[task]

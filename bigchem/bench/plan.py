@@ -1,4 +1,4 @@
-"""The plan's peak against the measured one, for three models at three micro-batch sizes: one call on one GPU."""
+"""Planned against measured peak memory, for three models at three micro-batch sizes, in one call on one GPU."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def main(
         list[int] | None, typer.Option(min=1, help="Repeatable; default: 4096, 8192, 16384.")
     ] = None,
     ds_config: Annotated[list[str] | None, typer.Option(help="Repeatable; default: zero2.")] = None,
-    ranks: Annotated[int, typer.Option(min=1, help="Processes of this machine, one a GPU.")] = 1,
+    ranks: Annotated[int, typer.Option(min=1, help="Processes on this machine, one per GPU.")] = 1,
     as_json: program.Json = False,
     overrides: program.Set = None,
 ) -> None:
-    """Measure what bigchem plan tells: states of each kind, the peak of a step, tokens per second.
+    """Measure what `bigchem plan` predicts: states of each kind, peak memory of a step, tokens per second.
 
-    On a GPU the peak is compared with the plan's, which should be within 10 %. On a CPU it is what resident memory grew
-    by, and says less. No data is needed: examples are as long as the limits.
+    On a GPU the planned peak should be within 10 % of the measured one. On a CPU the peak is the growth of resident
+    memory, which is less precise. Needs no data: examples have the maximum length.
 
     Example: bigchem bench plan
 

@@ -1,4 +1,4 @@
-"""The benchmark of checkpoints runs, on a small model, and says what it measured."""
+"""The benchmark of checkpoints runs on a small model and prints its figures."""
 
 from __future__ import annotations
 

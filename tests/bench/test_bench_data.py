@@ -1,4 +1,4 @@
-"""The benchmark of the data path runs, on small numbers, and says what it measured."""
+"""The benchmark of the data path runs on small sizes and prints its figures."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def test_every_figure_is_there_with_its_target_and_whether_it_holds(small_data: 
             better = figure["value"] >= figure["asked"] if figure["at_least"] else figure["value"] <= figure["asked"]
             assert figure["holds"] is better
     # These do not depend on how fast the machine is.
-    assert figures["farthest of 10^6 prefixes from its quota"]["holds"]
-    assert figures["cost of the dearest rank over the mean, worst of 20 steps"]["holds"]
+    assert figures["largest deviation of 10^6 prefixes from their quota"]["holds"]
+    assert figures["cost of the most expensive rank over the mean, worst of 20 steps"]["holds"]

@@ -1,4 +1,4 @@
-"""The benchmark of scoring compares equal values, and says so if they are not."""
+"""The benchmark of scoring compares values and refuses unequal ones."""
 
 from __future__ import annotations
 

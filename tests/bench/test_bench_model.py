@@ -1,4 +1,4 @@
-"""The benchmarks of the model run on a CPU, on small numbers: they prove equality first, then time."""
+"""The benchmarks of the model run on a CPU with small sizes: equality first, then time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bigchem.bench.model.peers import (
     transformers_sdpa,
 )
 from bigchem.bench.model.pieces import Sizes, pieces
-from bigchem.bench.model.train_step import FIXED, GROUPED, OURS, WAYS, turns_of
+from bigchem.bench.model.train_step import FIXED, GROUPED, NAMES, OURS, turns_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,7 +42,7 @@ def test_training_steps_are_equal_before_they_are_timed() -> None:
     arguments = ("--preset", "sweep-0.2m", "--dropout", "0", "--dropout", "0.1", "--tokens", "600", "--turns", "2")
     found = report("train-step", *arguments)
     assert found["skipped"] == []
-    assert [row["who"] for row in found["rows"]] == 2 * list(WAYS)
+    assert [row["who"] for row in found["rows"]] == 2 * list(NAMES)
     padding = {row["who"]: row["padding %"] for row in found["rows"]}
     assert padding[OURS] == 0 < padding[GROUPED] < padding[FIXED]
     assert all(row["real tokens/s"] > 0 and row["turns"] == 2 and row["peak GiB"] is None for row in found["rows"])
@@ -89,7 +89,7 @@ def test_the_rows_of_a_turn_are_the_same_for_ours_and_the_peer() -> None:
 
 @pytest.mark.parametrize("kind", ["encoder_self", "decoder_self", "cross"])
 def test_peers_compute_the_same_attention(kind: str) -> None:
-    """On one sequence, where what is padded and what is packed look alike."""
+    """On one sequence, where padded and packed are the same."""
     case = Case(np.array([[7, 7]]), kind, 2, 8, 0.0, torch.device("cpu"), torch.float64)
     q, k, v, bias, grad = packed_inputs(case)
     by_distance = (torch.arange(7) - torch.arange(7)[:, None]) + case.reach

@@ -1,4 +1,4 @@
-"""One run trained in many ways has one loss curve."""
+"""One run has one loss curve, whatever the ZeRO stage, number of ranks and packing."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from bigchem.bench.equivalence import LIMIT, ULP, WAYS, compare, train_all
+from bigchem.bench.equivalence import LIMIT, ULP, VARIANTS, compare, train_all
 
 
 @pytest.mark.slow
 def test_a_few_ways_of_cutting_a_run_have_one_loss_curve(small_data: Path) -> None:
     chosen = ("zero0-1rank-whole", "zero2-1rank-few", "zero3-1rank-one")
-    ways = [way for way in WAYS if way.name in chosen]
-    curves = train_all(ways, small_data, steps=6)
+    variants = [variant for variant in VARIANTS if variant.name in chosen]
+    curves = train_all(variants, small_data, steps=6)
     differences = compare(curves)
-    assert len(curves) == len(ways) + 1
+    assert len(curves) == len(variants) + 1
     assert max(differences.values()) < LIMIT
     assert differences[ULP] > 0
     assert all(losses[-1] < losses[0] for losses in curves.values())
@@ -23,7 +23,7 @@ def test_a_few_ways_of_cutting_a_run_have_one_loss_curve(small_data: Path) -> No
 
 @pytest.mark.slow
 def test_all_ways_have_one_loss_curve_over_fifty_steps(small_data: Path) -> None:
-    assert max(compare(train_all(WAYS, small_data, steps=50)).values()) < LIMIT
+    assert max(compare(train_all(VARIANTS, small_data, steps=50)).values()) < LIMIT
 
 
 def test_a_curve_that_is_another_one_is_told() -> None:

@@ -1,4 +1,4 @@
-"""The kernels are compiled for GPUs that are not here: what the compiler reports must hold no spilled register."""
+"""The kernels compile for absent GPUs without spilling registers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytest.importorskip("triton")
 
 PROGRAM = [sys.executable, "-m", "bigchem", "bench", "kernels"]
 SHARED = {80: 99 * 1024, 90: 227 * 1024}
-"""Shared memory of a program. 8.6 and 8.9, which use the tiles of 8.0, have less of it than 8.0."""
+"""Shared memory per program. 8.6 and 8.9, which use the tiles of 8.0, have less of it than 8.0."""
 
 
 def reports(*options: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The rows that the benchmarks of the model run on: the same for everyone, within the budget, little padding."""
+"""The rows of the model benchmarks: the same for all contestants, within the budget, little padding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packed attention with T5's bias: errors against float64, then forward and backward beside peers, time and memory."""
+"""Packed attention with T5's bias: errors against float64, then forward and backward time and memory against peers."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ RAGGED = "real mix"
 
 
 def checks(kind: str, backend: str, device: torch.device, dtype: torch.dtype, dims: tuple[int, ...]) -> Iterator[Case]:
-    """Ragged sequences, some of one token. For our kernels on a GPU also short ones alone and over 512 tokens, where
-    tiles are others, dropout, and heads of these dimensions."""
+    """Ragged sequences, some of one token. For our kernels on a GPU also all-short batches and some over 512 tokens,
+    which use other tiles; dropout; and heads of these dimensions."""
     few, short, long = (13, 150, 1, 64, 65, 200), (13, 1, 64, 33), (13, 700, 64)
 
     def case(lengths: tuple[int, ...], dim: int, dropout: float) -> Case:
@@ -54,7 +54,7 @@ def checks(kind: str, backend: str, device: torch.device, dtype: torch.dtype, di
 
 
 def error(case: Case, backend: str) -> Figure:
-    """Of the output, dq, dk, dv and dbias: the largest error over the largest true value, against float64."""
+    """Largest error relative to the largest value, over output, dq, dk, dv and dbias, against float64."""
     inputs = packed_inputs(case)
     want, got = exact(case, *inputs[:4]), run(case, backend, layout_of(case), *inputs[:4])
     wants, gots = (
@@ -69,12 +69,12 @@ def error(case: Case, backend: str) -> Figure:
 
 
 Timed = tuple[float, float | None]
-"""Median milliseconds of a call, and peak MiB above what was held before it (None on a CPU)."""
+"""Median milliseconds of a call, and the peak MiB it allocates (None on a CPU)."""
 
 
 def timed(sets: dict[str, list[Call]], device: torch.device, limit_s: float) -> dict[str, Timed]:
-    """Everyone's time and memory, in turn, over their sets of inputs in rotation: together these are larger than any
-    cache. The limit is for each."""
+    """Time and memory of each contestant, taking turns and rotating over their inputs, which together exceed any cache.
+    limit_s: per contestant."""
     peaks = {name: peak_mib(calls[0]) if device.type == "cuda" else None for name, calls in sets.items()}
     times: dict[str, list[float]] = {name: [] for name in sets}
     end = time.perf_counter() + limit_s * len(sets)
@@ -87,23 +87,23 @@ def timed(sets: dict[str, list[Call]], device: torch.device, limit_s: float) -> 
 
 
 def peak_mib(call: Call) -> float:
-    """Memory that a call takes above what was held before."""
+    """Peak memory that a call allocates."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
-    held = torch.cuda.memory_allocated()
+    before = torch.cuda.memory_allocated()
     call()
     torch.cuda.synchronize()
-    return float(torch.cuda.max_memory_allocated() - held) / 2**20
+    return float(torch.cuda.max_memory_allocated() - before) / 2**20
 
 
 def milliseconds(call: Call, device: torch.device) -> float:
-    """Of one call; on CUDA between two events on the device."""
+    """Milliseconds of one call; on CUDA between two events."""
     if device.type == "cpu":
         begun = time.perf_counter()
         call()
         return 1e3 * (time.perf_counter() - begun)
     begin, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda._sleep(20_000_000)  # about ten milliseconds: launching does not count as the device's time
+    torch.cuda._sleep(20_000_000)  # about ten milliseconds, so that launch time does not count
     begin.record()
     call()
     stop.record()
@@ -112,7 +112,7 @@ def milliseconds(call: Call, device: torch.device) -> float:
 
 
 def contestants(case: Case, report: Report, progress: Progress) -> dict[str, Callable[[], Call]]:
-    """Our backends that serve the case, the peers that compute the same, the ceiling."""
+    """Our backends that support the case, peers that compute the same, and the ceiling."""
     found: dict[str, Callable[[], Call]] = {}
     for name in BACKENDS:
         if name != "eager" and why_not(name, case.kind, case.setting) is None:
@@ -127,16 +127,16 @@ def contestants(case: Case, report: Report, progress: Progress) -> dict[str, Cal
 
 
 def compare(label: str, case: Case, limit_s: float, report: Report, progress: Progress) -> None:
-    """Lines of everyone for one case, and the figures with targets."""
+    """Adds each contestant's line for a case, and the figures with targets."""
     sets: dict[str, list[Call]] = {}
     for name, prepare in contestants(case, report, progress).items():
         try:
             with at_most(60):
                 prepared = [prepare() for _ in range(3)]
-                for call in prepared:  # compiles, and finds what does not run
+                for call in prepared:  # compiles, and fails early
                     call()
             sets[name] = prepared
-        except Exception as failed:  # a peer that fails is a line, not the end
+        except Exception as failed:  # report a failing peer and continue
             report.skip(f"{label}, {case.kind}, dropout {case.dropout:g}: {name}", failed, progress)
     found = timed(sets, case.device, limit_s)
     for name, (ms, peak) in found.items():
@@ -146,7 +146,7 @@ def compare(label: str, case: Case, limit_s: float, report: Report, progress: Pr
 
 
 def targets(label: str, case: Case, found: dict[str, float]) -> Iterator[Figure]:
-    """Ours against the fastest peer, and against the ceiling."""
+    """Ours against the fastest peer and the ceiling."""
     mine = min((ms for name, ms in found.items() if name.startswith("ours")), default=None)
     peers = {name: ms for name, ms in found.items() if name in PEERS}
     if mine is None or not peers:
@@ -161,7 +161,7 @@ def targets(label: str, case: Case, found: dict[str, float]) -> Iterator[Figure]
 
 
 def memory(case: Case) -> Iterator[Figure]:
-    """Whether memory is linear in tokens: twice as many sequences, and sequences twice as long at equal tokens."""
+    """Whether memory is linear in tokens: twice as many sequences; and sequences twice as long, equal tokens."""
     name = next(n for n in BACKENDS if why_not(n, case.kind, case.setting) is None)
     longer = np.full((len(case.lengths) // 2, 2), 2 * case.lengths[0, 0])
     peaks = []
@@ -175,7 +175,7 @@ def memory(case: Case) -> Iterator[Figure]:
 
 
 def ragged(lengths: dict[str, Rows], kind: str, tokens: int) -> Rows:
-    """Rows of the real mix with so many queries: sources in the encoder, targets in the decoder."""
+    """Rows of the real mix with `tokens` queries: sources in the encoder, targets in the decoder."""
     sides = {"encoder_self": [0, 0], "decoder_self": [1, 1], "cross": [1, 0]}[kind]
     rows = mixed(lengths, 8 * tokens, seed=0)[:, sides]
     return rows[: max(1, int(np.searchsorted(rows[:, 0].cumsum(), tokens)))]
@@ -184,7 +184,7 @@ def ragged(lengths: dict[str, Rows], kind: str, tokens: int) -> Rows:
 def compare_pieces(
     sizes: Sizes, device: torch.device, dtype: torch.dtype, deadline: Deadline, report: Report, progress: Progress
 ) -> None:
-    """One line a piece and way."""
+    """Adds one line per piece and implementation."""
     for piece, who, prepare in pieces(sizes, device, dtype):
         try:
             with at_most(min(60, deadline.left)):
@@ -206,17 +206,19 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 def main(
     length: Annotated[list[int] | None, typer.Option(min=1, help="Equal lengths; repeatable.")] = None,
     tokens: Annotated[int | None, typer.Option(min=64, help="Queries; default 16,384, on a CPU 2,048.")] = None,
-    heads: Annotated[int, typer.Option(min=1, help="Of 64 dimensions each, as in every published T5 up to 3b.")] = 12,
+    heads: Annotated[int, typer.Option(min=1, help="Heads of 64 dimensions, as in every published T5 up to 3b.")] = 12,
     data: Annotated[
-        Path | None, typer.Option(help="A built data folder; default: 256 pairs of lengths a task.")
+        Path | None, typer.Option(help="Built data folder; default: 256 pairs of lengths per task.")
     ] = None,
-    minutes: Annotated[float, typer.Option(min=0, help="When to end.")] = 7.0,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where it is.")] = None,
-    with_pieces: Annotated[bool, typer.Option("--pieces/--no-pieces", help="Norms, losses and the like too.")] = True,
-    only_check: Annotated[bool, typer.Option("--only-check", help="No timing: for compute-sanitizer.")] = False,
+    minutes: Annotated[float, typer.Option(min=0, help="Time limit.")] = 7.0,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda if available.")] = None,
+    with_pieces: Annotated[bool, typer.Option("--pieces/--no-pieces", help="Also norms, losses and the like.")] = True,
+    only_check: Annotated[
+        bool, typer.Option("--only-check", help="Only errors, no timing: for compute-sanitizer.")
+    ] = False,
     as_json: program.Json = False,
 ) -> None:
-    """Check attention against float64, then time it beside peers at equal tokens; on CUDA in bf16, on a CPU in fp32.
+    """Check attention against float64, then time it against peers at equal tokens: bf16 on CUDA, fp32 on a CPU.
 
     Example: bigchem bench attention --data data/full
     """
@@ -225,7 +227,7 @@ def main(
     dtype, tokens = torch.bfloat16 if cuda else torch.float32, tokens or (16384 if cuda else 2048)
     report = Report({**machine(where), "queries": str(tokens), "heads": f"{heads} x 64", "dtype": str(dtype)})
     mix = lengths_of_tasks(data)
-    dims = (16, 64, 128) if only_check else (64,)  # compiling the others takes a minute or two
+    dims = (16, 64, 128) if only_check else (64,)  # compiling more takes a minute or two
     for kind in KINDS:
         for precision in dict.fromkeys((torch.float32, dtype)):
             for name in BACKENDS:
@@ -238,13 +240,13 @@ def main(
         report.show(as_json)
         raise typer.Exit(any(figure.holds is False for figure in report.figures))
     report.skip("flashT5", "cannot be installed from a package index", progress)
-    equal = length or ((512, 2048, 64, 128) if cuda else (64, 512))  # what is last may find no time left
+    equal = length or ((512, 2048, 64, 128) if cuda else (64, 512))  # the last may run out of time
     shapes: list[tuple[str, int | None]] = [(RAGGED, None), *((f"{n} each", n) for n in equal)]
     cases = [(label, n, kind, p) for label, n in shapes for kind in KINDS for p in (0.0, 0.1)]
     if cuda:
         report.figures += memory(Case(np.full((32, 2), 512), "encoder_self", heads, 64, 0.0, where, dtype))
     else:
-        report.skip("memory, the ceiling, CUDA events", "no GPU here: nothing below says anything of one", progress)
+        report.skip("memory, the ceiling, CUDA events", "no GPU here: figures below are for the CPU only", progress)
     for label, n, kind, dropout in cases:
         if deadline.left < 60 * minutes / 6:
             report.skip(f"{label}, {kind}, dropout {dropout:g}", "no time left", progress)

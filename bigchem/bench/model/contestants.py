@@ -1,4 +1,4 @@
-"""Who takes part in the benchmark of the training step: bigchem's packed T5, and transformers' padded one."""
+"""The contestants of the training-step benchmark: bigchem's packed T5 and transformers' padded T5."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Examples = list[tuple[Tensor, Tensor]]
 
 
 def examples(rows: Rows, vocab_size: int) -> Examples:
-    """Random tokens of these lengths. The speed does not depend on them."""
+    """Random tokens of these lengths; speed does not depend on the tokens."""
     generator = torch.Generator().manual_seed(0)
     draw = [torch.randint(2, vocab_size, (int(n),), generator=generator) for n in rows.ravel()]
     return list(zip(draw[::2], draw[1::2], strict=True))
@@ -31,7 +31,7 @@ def examples(rows: Rows, vocab_size: int) -> Examples:
 
 @dataclass(frozen=True)
 class Setting:
-    """What one comparison is about."""
+    """The setting of one comparison."""
 
     preset: str
     shape: Shape
@@ -45,7 +45,7 @@ class Setting:
 
 
 class Contestant(Protocol):
-    """A model, how it takes examples, and its mean loss of a batch."""
+    """A model, how it batches examples, and its mean loss of a batch."""
 
     @property
     def model(self) -> nn.Module: ...
@@ -56,7 +56,7 @@ class Contestant(Protocol):
 
 
 class Ours:
-    """PackedT5, its backends chosen by "auto" or named."""
+    """PackedT5. backend: a name, or "auto"."""
 
     def __init__(self, setting: Setting, weights: Mapping[str, Tensor], backend: str, *, compiled: bool) -> None:
         self.backends = choose_backends(backend, AttentionSetting(setting.device, setting.dtype, setting.shape.d_kv))
@@ -83,7 +83,7 @@ class Ours:
 
 
 class Theirs:
-    """T5ForConditionalGeneration. fixed: pads every row to so many tokens; None: to the longest of the batch."""
+    """T5ForConditionalGeneration. fixed: pad rows to this many tokens; None: to the longest of the batch."""
 
     def __init__(
         self, setting: Setting, weights: Mapping[str, Tensor], attention: str, *, compiled: bool, fixed: int | None
@@ -92,8 +92,8 @@ class Theirs:
         self.model.load_state_dict(weights)
         self.model.to(setting.dtype)
         self.device, self.fixed = setting.device, fixed
-        if compiled:  # block by block as ours: all at once takes a multiple of the time to compile
-            # Past the limit, 8, dynamo would go on uncompiled without a word.
+        if compiled:  # block by block like ours: compiling everything at once takes several times as long
+            # Past the limit of 8, dynamo would silently continue uncompiled.
             torch._dynamo.config.recompile_limit = 64
             torch._dynamo.config.fail_on_recompile_limit_hit = True
             for stack in ("encoder", "decoder"):
@@ -117,7 +117,7 @@ class Theirs:
 
 
 def reference(setting: Setting, attention: str) -> nn.Module:
-    """transformers' model of this shape with fresh fp32 weights, in training mode, without a cache."""
+    """transformers' model of this shape: fresh fp32 weights, training mode, no cache."""
     from transformers import T5Config, T5ForConditionalGeneration
 
     config = to_hf_config(setting.shape, setting.dropout)

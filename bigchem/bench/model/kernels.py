@@ -1,4 +1,4 @@
-"""What the compiler makes of the attention kernels: registers, stack, shared memory. Needs no GPU."""
+"""The compiler's report on the attention kernels: registers, stack, shared memory. Needs no GPU."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 @app.command()
 def main(
-    arch: Annotated[list[int] | None, typer.Option(help="80 (A100), 90 (H100), ... (repeatable; both).")] = None,
-    head_dim: Annotated[list[int] | None, typer.Option(min=1, max=128, help="Repeatable; 64.")] = None,
-    dtype: Annotated[list[str] | None, typer.Option(help="bf16, fp16 or fp32 (repeatable; bf16).")] = None,
+    arch: Annotated[
+        list[int] | None, typer.Option(help="80 (A100), 90 (H100), ...; repeatable; default: both.")
+    ] = None,
+    head_dim: Annotated[list[int] | None, typer.Option(min=1, max=128, help="Repeatable; default: 64.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="bf16, fp16 or fp32; repeatable; default: bf16.")] = None,
     as_json: program.Json = False,
 ) -> None:
-    """Compile every kernel with every tile of bigchem/model/kernels/tiles.py and read the compiler's report.
+    """Compile every kernel with every tile of bigchem/model/kernels/tiles.py and print the compiler's report.
 
-    stack is where spilled registers go: it should be 0. Exits with 1 where it is not.
+    stack counts spilled registers and should be 0; exits with 1 if it is not.
 
     Example: bigchem bench kernels --arch 90 --head-dim 128
     """
-    os.environ.pop("TRITON_INTERPRET", None)  # interpreted kernels cannot be compiled
+    os.environ.pop("TRITON_INTERPRET", None)  # the interpreter cannot compile
     try:
         from bigchem.model.kernels import aot
     except ModuleNotFoundError as error:
@@ -43,7 +45,7 @@ def main(
     if wrong:
         raise UserError(f"unknown dtype {', '.join(wrong)}", "--dtype", "known: bf16, fp16, fp32")
     if min(arch or [80]) < 80:
-        raise UserError(f"the kernels need 80 (A100) or later, not {min(arch or [80])}", "--arch")
+        raise UserError(f"the kernels need 80 (A100) or later, got {min(arch or [80])}", "--arch")
     progress, rows = Progress(), []
     for capability in arch or [80, 90]:
         for case in aot.cases(capability, tuple(head_dim or [64]), tuple(dtype or ["bf16"])):

@@ -1,4 +1,4 @@
-"""The real mix of the five tasks as lengths, and three ways of making micro-batches of it."""
+"""Lengths of the real mix of the five tasks, and micro-batches of it: grouped and padded, or packed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ BUILT_IN = Path(__file__).with_name("real_mix.json")
 
 
 def lengths_of_tasks(data: Path | None) -> dict[str, Rows]:
-    """Lengths of every task's training rows, from a built data folder or from the 256 pairs a task that come along.
+    """Lengths of each task's training rows, from a built data folder or from the packaged 256 pairs per task.
 
-    Raises UserError for a folder without lengths.
+    UserError for a folder without lengths.
     """
     if data is None:
         pairs: dict[str, Any] = json.loads(BUILT_IN.read_text(encoding="utf-8"))
@@ -37,19 +37,19 @@ def lengths_of_tasks(data: Path | None) -> dict[str, Rows]:
 
 
 def read_lengths(file: Path) -> Rows:
-    """[rows, 2] of a file of lengths; UserError for a file that is none, which is not read."""
+    """[rows, 2] from a file of lengths; UserError if it is not one."""
     try:
-        rows = np.load(file, mmap_mode="r")  # a header that states more than there is does not fill the memory
+        rows = np.load(file, mmap_mode="r")  # so a header that overstates the size does not fill memory
         if rows.ndim != 2 or rows.shape[1] != 2 or rows.dtype.kind not in "iu":
             raise ValueError(f"{rows.shape} {rows.dtype}")
         found: Rows = rows.astype(np.int64)
-    except Exception as error:  # numpy's parser of headers raises several kinds
-        raise UserError(f"no lengths of rows: {str(error)[:200]}", str(file), "build or copy the data again") from None
+    except Exception as error:  # numpy's header parser raises several kinds
+        raise UserError(f"not row lengths: {str(error)[:200]}", str(file), "build or copy the data again") from None
     return found
 
 
 def mixed(lengths: dict[str, Rows], tokens: int, seed: int) -> Rows:
-    """Random rows, the tasks in turn, up to so many tokens."""
+    """Random rows, tasks in rotation, up to `tokens` tokens."""
     rng = np.random.default_rng(seed)
     per_task = 1 + tokens // sum(int(rows.sum(1).mean()) for rows in lengths.values())
     drawn = np.stack([rows[rng.integers(len(rows), size=2 * per_task)] for rows in lengths.values()], axis=1)
@@ -58,9 +58,9 @@ def mixed(lengths: dict[str, Rows], tokens: int, seed: int) -> Rows:
 
 
 def grouped(rows: Rows, budget: int) -> list[Rows]:
-    """Padded micro-batches of rows of like length: sorted by the longer side, as many rows as the budget of padded
-    tokens holds. Of the orders tried this one pads least (22 % of the real mix; by the source alone, as transformers'
-    Trainer sorts, 37 %)."""
+    """Padded micro-batches of rows of similar length: sorted by the longer side, as many as fit the budget of padded
+    tokens. Of the orders tried, this one pads least (22 % of the real mix; 37 % by the source alone, as transformers'
+    Trainer sorts)."""
     batches = []
     begin, longest = 0, np.zeros(2, np.int64)
     ordered = rows[np.argsort(-rows.max(1), kind="stable")]
@@ -73,7 +73,7 @@ def grouped(rows: Rows, budget: int) -> list[Rows]:
 
 
 def packed(rows: Rows, budget: int, seed: int) -> list[Rows]:
-    """The fewest equally full micro-batches of real tokens within the budget (a row over, at most), in random order."""
+    """As few equally full micro-batches of real tokens as the budget allows (at most a row over), in random order."""
     ordered = np.random.default_rng(seed).permutation(rows)
     ends = ordered.sum(1).cumsum()
     parts = -(-int(ends[-1]) // budget)
@@ -82,12 +82,12 @@ def packed(rows: Rows, budget: int, seed: int) -> list[Rows]:
 
 
 def padded_tokens(batch: Rows) -> int:
-    """Tokens that a padded micro-batch computes."""
+    """Tokens of a padded micro-batch, padding included."""
     return len(batch) * int(batch.max(0).sum())
 
 
 def spread(lengths: dict[str, Rows], pairs: int) -> Iterator[tuple[str, list[list[int]]]]:
-    """Of each task so many pairs, evenly spaced among all in the order of their sums."""
+    """`pairs` pairs of each task, evenly spaced in the order of their sums."""
     for task, rows in lengths.items():
         ordered = rows[np.lexsort((rows[:, 0], rows.sum(1)))]
         yield task, ordered[((np.arange(pairs) + 0.5) * len(ordered) / pairs).astype(int)].tolist()

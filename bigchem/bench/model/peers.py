@@ -1,4 +1,4 @@
-"""Attention with T5's bias, ours and others': each prepares one call of forward and backward on given lengths."""
+"""Attention with T5's bias, ours and peers': each function prepares one forward and backward call for a case."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Case:
 
     @property
     def reach(self) -> int:
-        """Distances beyond it have one bias, in T5."""
+        """Distances beyond it share one bias in T5."""
         return reach(not self.causal, 32, 128)
 
     @property
@@ -50,17 +50,17 @@ class Case:
 
     @property
     def equal(self) -> bool:
-        """Whether nothing would be padded."""
+        """Whether all lengths are equal, so that padding adds nothing."""
         return bool((self.lengths == self.lengths[0]).all())
 
     @property
     def flops(self) -> float:
-        """Of forward and backward, as bigchem.model.flops counts them."""
+        """FLOPs of forward and backward, as bigchem.model.flops counts them."""
         pairs = float((self.lengths[:, 0] * self.lengths[:, 1]).sum())
         return 12 * self.heads * self.dim * pairs / (2 if self.causal else 1)
 
     def leaf(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
-        """A random input; of about unit scores, as T5's are after initialisation."""
+        """A random input, scaled to about unit scores, like T5's after initialisation."""
         x: Tensor = torch.randn(*shape, device=self.device, dtype=torch.float32) * self.dim**-0.25
         return x.to(dtype or self.dtype).requires_grad_()
 
@@ -69,7 +69,7 @@ Call = Callable[[], object]
 
 
 def backward(out: Tensor, leaves: Sequence[Tensor | None], grad: Tensor) -> tuple[Tensor, ...]:
-    """Gradients of all leaves that are there."""
+    """Gradients of all leaves but None."""
     return torch.autograd.grad(out, [leaf for leaf in leaves if leaf is not None], grad)
 
 
@@ -80,7 +80,7 @@ def layout_of(case: Case) -> Layout:
 
 
 def packed_inputs(case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
-    """q, k, v, bias, the output's gradient."""
+    """q, k, v, bias and the output's gradient."""
     num_q, num_k = case.lengths.sum(0).tolist()
     q, k, v = (case.leaf(n, case.heads, case.dim) for n in (num_q, num_k, num_k))
     bias = case.leaf(case.heads, 2 * case.reach + 1, dtype=torch.float32) if case.biased else None
@@ -93,7 +93,7 @@ def run(case: Case, backend: str, layout: Layout, q: Tensor, k: Tensor, v: Tenso
 
 
 def ours(case: Case, backend: str) -> Call:
-    """One of our backends. The layout is made before, once for all layers as in the model."""
+    """One of our backends. The layout is built beforehand, as in the model: once for all layers."""
     q, k, v, bias, grad = packed_inputs(case)
     layout = layout_of(case)
     prepare(backend, layout, len(q), len(k), case.setting)
@@ -101,7 +101,7 @@ def ours(case: Case, backend: str) -> Call:
 
 
 def exact(case: Case, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """The formula, in float64, sequence by sequence. Dropout has the mask of our kernels."""
+    """The formula in float64, sequence by sequence, with our kernels' dropout mask."""
     outputs = []
     (starts_q, starts_k) = (np.append(0, n.cumsum()) for n in case.lengths.T)
     for i in range(len(case.lengths)):
@@ -125,8 +125,8 @@ def exact(case: Case, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> T
 
 
 def padded(case: Case, formula: Callable[..., Tensor]) -> Call:
-    """What transformers computes in a layer: padded batches of like lengths, the bias of the stack as a matrix that was
-    made before and wants its gradient, plus a mask."""
+    """transformers' computation in a layer: padded batches of similar lengths, the stack's bias as a precomputed matrix
+    that needs its gradient, plus a mask."""
     calls = []
     budget = 2 * int(case.lengths.sum()) if case.equal else int(case.lengths.sum()) // 4
     for rows in grouped(case.lengths, budget):
@@ -134,7 +134,7 @@ def padded(case: Case, formula: Callable[..., Tensor]) -> Call:
         q, k, v = (case.leaf(size, case.heads, n, case.dim) for n in (num_q, num_k, num_k))
         bias = case.leaf(1, case.heads, num_q, num_k) if case.biased else None
         holes = torch.from_numpy(np.arange(num_k) >= rows[:, 1:])[:, None, None].to(case.device)
-        if case.equal:  # transformers makes no padding mask where nothing is padded
+        if case.equal:  # transformers makes no padding mask without padding
             holes = holes[:1]
         if case.causal:
             holes = holes | torch.ones(num_q, num_k, dtype=torch.bool, device=case.device).triu(1)
@@ -158,13 +158,13 @@ def transformers_eager(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mas
 
 
 def transformers_sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor, dropout: float) -> Tensor:
-    """transformers.integrations.sdpa_attention on T5: bias and mask as one matrix for every sequence."""
+    """transformers.integrations.sdpa_attention on T5: bias and mask as one matrix per sequence."""
     mask = mask if bias is None else bias + mask
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=1.0)
 
 
 def flash_without_bias(case: Case) -> Call:
-    """SDPA's flash kernel on equal lengths: less than T5 needs, the ceiling of what any kernel can reach."""
+    """SDPA's flash kernel on equal lengths, without T5's bias: an upper bound for any kernel."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     num_q, num_k = case.lengths[0].tolist()
@@ -183,15 +183,15 @@ def flash_without_bias(case: Case) -> Call:
 def _compiled_flex() -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
-    # Past the limit, 8, dynamo would go on uncompiled, with a dense matrix, without a word.
+    # Past the limit of 8, dynamo would silently continue uncompiled, with a dense matrix.
     torch._dynamo.config.recompile_limit = 64
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     return torch.compile(flex_attention, dynamic=False)
 
 
 def flex(case: Case) -> Call:
-    """FlexAttention on the packed rows: sequences told apart by a block mask, which is made before the call here and in
-    training anew for every batch; the bias gathered by distance in score_mod."""
+    """FlexAttention on the packed rows. A block mask separates sequences; it is made before the call, though training
+    needs one per batch. score_mod gathers the bias by distance."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     q, k, v, bias, grad = packed_inputs(case)
@@ -219,7 +219,7 @@ PEERS: dict[str, Callable[[Case], Call]] = {
     "transformers eager, full bias": lambda case: padded(case, transformers_eager),
     "FlexAttention": flex,
 }
-"""They compute what we do."""
+"""Peers that compute the same as ours."""
 CEILING = "SDPA flash without bias"
 
 
@@ -228,7 +228,7 @@ def refusal(name: str, case: Case) -> str | None:
     if name == CEILING and case.device.type != "cuda":
         return "timed on CUDA only"
     if name == CEILING and not case.equal:
-        return "it has equal lengths only"
+        return "it supports only equal lengths"
     if name == "FlexAttention" and case.dropout:
         return "it has no dropout"
     if name == "FlexAttention" and case.device.type != "cuda":

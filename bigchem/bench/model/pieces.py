@@ -1,4 +1,4 @@
-"""The pieces of T5 between its matrix products: torch's, compiled, ours, Liger's; forward and backward."""
+"""T5's operations between matrix products, forward and backward: torch's, compiled, ours, Liger's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Sizes:
 
 
 def pieces(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Iterator[tuple[str, str, Callable[[], Call]]]:
-    """(piece, who, what prepares one call). Preparing may fail where something is not installed or not compilable."""
+    """(piece, who, function that prepares a call). Preparing may fail if something is missing or cannot be compiled."""
 
     def leaf(*shape: int) -> Tensor:
         return torch.randn(*shape, device=device, dtype=dtype).requires_grad_()

@@ -1,4 +1,4 @@
-"""Which tile sizes are the fastest on this GPU: what bigchem/model/kernels/tiles.py should say."""
+"""Finds the fastest tile sizes on this GPU, for bigchem/model/kernels/tiles.py."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ SIZES = {"forward": ((64, 32), (64, 64), (128, 64), (128, 128)),
          "grad_queries": ((32, 32), (64, 32), (64, 64), (128, 64)),
          "grad_keys": ((32, 32), (32, 64), (64, 64), (32, 128), (64, 128)),
          "grad_short": ((32, 32), (64, 64))}  # fmt: skip
-"""(block_m, block_n) that are tried for each kernel."""
+"""(block_m, block_n) to try for each kernel."""
 
 
 def candidates(kernel: Kernel) -> Iterator[Tile]:
-    """What is tried, the others' tiles as they are in the table."""
+    """Tiles to try for a kernel."""
     for block_m, block_n in SIZES[kernel]:
         for num_warps in (4, 8):
             for num_stages in (1,) if kernel == "grad_short" else (2, 3):
@@ -35,7 +35,7 @@ def candidates(kernel: Kernel) -> Iterator[Tile]:
 
 
 def milliseconds(case: Case, chosen: Tiles) -> float:
-    """Forward and backward with these tiles."""
+    """Milliseconds of forward and backward with these tiles."""
     from bigchem.model.kernels import varlen_attention
 
     before = varlen_attention._tiles
@@ -50,7 +50,7 @@ def milliseconds(case: Case, chosen: Tiles) -> float:
 
 
 def search(label: str, case: Case, deadline: Deadline, report: Report, progress: Progress) -> None:
-    """A line for each candidate of each kernel, the fastest first; the others' tiles are the table's."""
+    """The five fastest candidates of each kernel, fastest first; the other kernels keep the table's tiles."""
     arch = 10 * torch.cuda.get_device_capability()[0] if case.device.type == "cuda" else 90
     table = all_tiles(int(case.lengths.max()), case.dim, arch, fp32=case.dtype == torch.float32)
     base = milliseconds(case, table)
@@ -85,16 +85,18 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 @app.command()
 def main(
-    length: Annotated[list[int] | None, typer.Option(min=1, help="Equal lengths; repeatable; 64, 512, 2048.")] = None,
+    length: Annotated[
+        list[int] | None, typer.Option(min=1, help="Equal lengths; repeatable; default: 64, 512, 2048.")
+    ] = None,
     tokens: Annotated[int, typer.Option(min=1, help="Queries.")] = 16384,
     heads: Annotated[int, typer.Option(min=1)] = 12,
     head_dim: Annotated[int, typer.Option(min=1, max=128)] = 64,
     dropout: Annotated[float, typer.Option(min=0.0, max=0.9)] = 0.1,
-    minutes: Annotated[float, typer.Option(help="When to end.")] = 7.0,
-    device: Annotated[str | None, typer.Option(help="cuda; cpu: the interpreter, a proof that this runs.")] = None,
+    minutes: Annotated[float, typer.Option(help="Time limit.")] = 7.0,
+    device: Annotated[str | None, typer.Option(help="cuda; cpu: the interpreter, only to see that it runs.")] = None,
     as_json: program.Json = False,
 ) -> None:
-    """Time attention with other tiles for one kernel at a time; the five fastest of each.
+    """Time attention with other tiles, one kernel at a time, and print the five fastest of each.
 
     Example: bigchem bench tiles --length 512 --head-dim 128
     """

@@ -1,4 +1,4 @@
-"""A training step of the packed T5 beside transformers' T5: the same weights, the same rows, equal real tokens."""
+"""A training step of the packed T5 against transformers' T5: same weights, same rows, equal real tokens."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from bigchem.model.flops import training_flops
 from bigchem.model.presets import num_parameters, shape
 
 OURS, GROUPED, FIXED = "ours, packed", "transformers, grouped by length", f"transformers, padded to {LONGEST}"
-WAYS = (OURS, GROUPED, FIXED)
+NAMES = (OURS, GROUPED, FIXED)
 POOL = 50
-"""Micro-batches among whose rows the peer sorts: the megabatch of transformers' group_by_length."""
+"""Micro-batches whose rows the peer sorts together: the megabatch of transformers' group_by_length."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says about every comparison."""
+    """Command-line options that hold for every comparison."""
 
     attention: str
     backend: str
@@ -45,7 +45,7 @@ class Options:
 
 @dataclass
 class Turn:
-    """One optimizer step. micro: the rows of each micro-batch; part: which share of the step's tokens they are."""
+    """One optimizer step. micro: the rows of each micro-batch; part: their share of the step's tokens."""
 
     micro: list[Rows]
     tokens: int
@@ -54,11 +54,11 @@ class Turn:
 
 
 def turns_of(pool: Rows, budget: int, turns: int, per_turn: int) -> dict[str, list[Turn]]:
-    """What everyone computes in every turn: the rows of a few of the peer's micro-batches, evenly spaced among all that
-    it makes of the pool. Padded to 512 they would take minutes, so that there it is one micro-batch of them."""
+    """What each contestant computes per turn: the rows of a few of the peer's micro-batches, evenly spaced among all of
+    the pool. Padded to 512 they would take minutes, so FIXED computes one micro-batch of them."""
     batches = grouped(pool, budget)
     chosen = [batches[int((i + 0.5) * len(batches) / (turns * per_turn))] for i in range(turns * per_turn)]
-    found: dict[str, list[Turn]] = {way: [] for way in WAYS}
+    found: dict[str, list[Turn]] = {name: [] for name in NAMES}
     for number in range(turns):
         theirs = chosen[number::turns]
         rows = np.concatenate(theirs)
@@ -73,7 +73,7 @@ def turns_of(pool: Rows, budget: int, turns: int, per_turn: int) -> dict[str, li
 
 @dataclass
 class Entry:
-    """A contestant, and what was measured of it. own_bytes: its weights and optimizer."""
+    """A contestant and its measurements. own_bytes: weights and optimizer."""
 
     name: str
     contestant: Contestant
@@ -84,8 +84,8 @@ class Entry:
     seconds: list[float] = field(default_factory=list)
 
     def take(self, number: int, vocab_size: int) -> float:
-        """Forward and backward of a turn's micro-batches and a step of the optimizer; seconds. Making the batches is
-        not counted."""
+        """Seconds of forward and backward of a turn's micro-batches plus an optimizer step, without making the
+        batches."""
         turn = self.turns[number]
         batches = [self.contestant.batch(examples(rows, vocab_size)) for rows in turn.micro]
         allocated = _reset_peak()
@@ -113,7 +113,7 @@ def _reset_peak() -> int:
 def warmed_up(
     name: str, make: Callable[[], Contestant], turns: list[Turn], setting: Setting, options: Options
 ) -> Entry:
-    """A contestant that has computed the first turn: kernels are chosen or compiled, the optimizer has its state."""
+    """A contestant after its first turn: kernels are chosen or compiled, and the optimizer has its state."""
     before = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
     contestant = make()
     parameters = contestant.model.parameters()
@@ -129,7 +129,7 @@ def warmed_up(
 def enter(
     setting: Setting, turns: dict[str, list[Turn]], options: Options, deadline: Deadline, report: Report
 ) -> Iterator[Entry]:
-    """The contestants that run, warmed up: everyone has computed one turn."""
+    """The contestants that run, warmed up."""
     weights = reference(setting, options.attention).state_dict()
     ours = partial(Ours, setting, weights, options.backend)
     theirs = partial(Theirs, setting, weights, options.attention)
@@ -145,7 +145,7 @@ def enter(
         try:
             with at_most(max(90.0 if name + suffix == OURS else 20.0, deadline.share(left + 0.5).left)):
                 entry = warmed_up(name + suffix, make, turns[name], setting, options)
-        except Exception as failed:  # a peer that fails is a line in the table, not the end of it
+        except Exception as failed:  # report a failing peer and continue
             report.skip(f"{setting.name}: {name}{suffix}", failed, options.progress)
             release(setting.device)
             continue
@@ -153,7 +153,7 @@ def enter(
 
 
 def race(setting: Setting, pool: Rows, options: Options, deadline: Deadline, peak: float, report: Report) -> None:
-    """Contestants in turn, until all turns are done or the time is over; adds lines and figures to the report."""
+    """Runs the contestants in turn until all turns are done or time is up; adds lines and figures to the report."""
     turns = turns_of(pool, options.budget, options.turns, per_turn=2)
     vocab_size = setting.shape.vocab_size
     entries = list(enter(setting, turns, options, deadline, report))
@@ -173,7 +173,7 @@ def race(setting: Setting, pool: Rows, options: Options, deadline: Deadline, pea
 
 
 def rated_flops(setting: Setting) -> float | None:
-    """The device's peak by its data sheet, as in a run's metrics; None where it is not known."""
+    """The device's data-sheet peak, as in a run's metrics; None if unknown."""
     if setting.device.type == "cpu":
         return None
     precision = "bf16" if setting.dtype == torch.bfloat16 else "fp32"
@@ -181,7 +181,7 @@ def rated_flops(setting: Setting) -> float | None:
 
 
 def line(setting: Setting, entry: Entry, peak: float) -> dict[str, Any]:
-    """One contestant in the wide table; medians over turns."""
+    """A contestant's line of the wide table; medians over turns."""
     turns = entry.turns[: len(entry.seconds)]
     rates = [turn.tokens / seconds for turn, seconds in zip(turns, entry.seconds, strict=True)]
     speed = achieved(setting, entry)
@@ -202,7 +202,7 @@ def line(setting: Setting, entry: Entry, peak: float) -> dict[str, Any]:
 
 
 def achieved(setting: Setting, entry: Entry) -> float:
-    """Operations a second, padding and what is computed twice left out; median over turns."""
+    """FLOP/s without padding and recomputation; median over turns."""
     rates = []
     for turn, seconds in zip(entry.turns, entry.seconds, strict=False):
         rows = np.concatenate(turn.micro)
@@ -211,9 +211,9 @@ def achieved(setting: Setting, entry: Entry) -> float:
 
 
 def targets(setting: Setting, entries: list[Entry]) -> Iterator[Figure]:
-    """What the project asked for: tokens a second over each peer's in the same turns, use of the device, memory."""
+    """Figures with the project's targets: tokens/s relative to each peer in the same turns, MFU, memory."""
     fastest = [
-        min((e for e in entries if e.name.startswith(n)), key=lambda e: sum(e.seconds), default=None) for n in WAYS
+        min((e for e in entries if e.name.startswith(n)), key=lambda e: sum(e.seconds), default=None) for n in NAMES
     ]
     ours, *peers = fastest
     if ours is None:
@@ -229,14 +229,13 @@ def targets(setting: Setting, entries: list[Entry]) -> Iterator[Figure]:
             yield Figure(f"{setting.name}: MFU", 100 * achieved(setting, ours) / rated, "%", asked, at_least=True)
         if peers[0] is not None:
             share = ours.peak_bytes / peers[0].peak_bytes
-            yield Figure(f"{setting.name}: peak memory over that of {peers[0].name}", share, "x", 0.5)
+            yield Figure(f"{setting.name}: peak memory / {peers[0].name}", share, "x", 0.5)
 
 
 def parity(setting: Setting, options: Options) -> Iterator[Figure]:
-    """How far loss and gradients are from transformers' in fp32 on the same weights and eight rows of the mix; where
-    weights are bf16, also how far both are then. Dropout is off, and the feed-forward is v1.1's: at ReLU's kink a
-    rounding error switches a unit, and the gradient jumps (transformers' own fp32 is then up to 5e-3 from its
-    float64)."""
+    """Error of loss and gradients against transformers in fp32, on the same weights and eight rows of the mix; for bf16
+    also the error of both in bf16. Dropout is off and the feed-forward is v1.1's: at ReLU's kink a rounding error
+    switches a unit and the gradient jumps (transformers' own fp32 is then up to 5e-3 from its float64)."""
     lengths = np.array([[13, 7], [150, 3], [1, 18], [40, 140], [200, 60], [33, 31], [7, 1], [90, 65]])
     rows = examples(lengths, setting.shape.vocab_size)
     smooth = replace(setting.shape, gated=True)
@@ -270,25 +269,27 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 @app.command()
 def main(
-    preset: Annotated[list[str] | None, typer.Option(help="Repeatable; default by the device.")] = None,
+    preset: Annotated[list[str] | None, typer.Option(help="Repeatable; the default depends on the device.")] = None,
     vocabulary: Annotated[list[int] | None, typer.Option(help="Embedding rows; default: the preset's own.")] = None,
-    dropout: Annotated[list[float] | None, typer.Option(help="Repeatable; default 0 and 0.1.")] = None,
+    dropout: Annotated[list[float] | None, typer.Option(help="Repeatable; default: 0 and 0.1.")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="A built data folder; default: 256 pairs of lengths a task.")
+        Path | None, typer.Option(help="Built data folder; default: 256 pairs of lengths per task.")
     ] = None,
     tokens: Annotated[
-        int | None, typer.Option(min=64, help="Tokens of a micro-batch; default 4,096 on a CPU, else 16,384.")
+        int | None, typer.Option(min=64, help="Tokens per micro-batch; default: 4,096 on a CPU, else 16,384.")
     ] = None,
-    turns: Annotated[int, typer.Option(min=1, help="How often everyone is timed.")] = 9,
-    minutes: Annotated[float, typer.Option(min=0, help="When to end.")] = 7.0,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where it is.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Torch's on a CPU: fewer where others use it too.")] = None,
+    turns: Annotated[int, typer.Option(min=1, help="Timed turns of each contestant.")] = 9,
+    minutes: Annotated[float, typer.Option(min=0, help="Time limit.")] = 7.0,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda if available.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Torch's threads on a CPU; use fewer on a shared machine.")
+    ] = None,
     attention: Annotated[str, typer.Option(help="transformers' attention: sdpa or eager.")] = "sdpa",
     backend: Annotated[str, typer.Option(help="Our attention's backend.")] = "auto",
     optimizer: Annotated[bool, typer.Option(help="Whether a step ends with AdamW.")] = True,
     as_json: program.Json = False,
 ) -> None:
-    """Time a training step beside transformers' on the real mix of the five tasks, at equal real tokens.
+    """Time a training step against transformers' on the real mix of the five tasks, at equal real tokens.
 
     Example: bigchem bench train-step --data data/full
     """
@@ -311,10 +312,10 @@ def main(
         for name in preset or (("t5-base", "t5-large") if cuda else ("sweep-1m", "sweep-16m"))
         for rows in vocabulary or (None,)
     ]
-    report = Report({**machine(where), "tokens a micro-batch": str(options.budget)})
+    report = Report({**machine(where), "tokens per micro-batch": str(options.budget)})
     peak = peak_flops(where, dtype)
     report.figures.append(Figure(f"a large matrix product in {dtype}", peak / 1e12, "TFLOP/s"))
-    # Compiling takes minutes, so that only the first preset's contestants do; a call for each preset compiles for all.
+    # Compiling takes minutes, so only the first preset is compiled; to compile each, call once per preset.
     settings = [Setting(n, s, p, where, dtype) for n, s in shapes for p in dropout or (0.0, 0.1)]
     for number, setting in enumerate(settings):
         if setting.shape not in [s.shape for s in settings[:number]]:
