@@ -51,9 +51,9 @@ def print_figures(figures: list[Figure], as_json: bool = False) -> None:
         return
     table = Table("what", "figure", "unit", "target", "met")
     for figure in figures:
-        asked = "" if figure.asked is None else f"{'>=' if figure.at_least else '<='} {figure.asked:g}"
+        target = "" if figure.asked is None else f"{'>=' if figure.at_least else '<='} {figure.asked:g}"
         holds = "" if figure.holds is None else "yes" if figure.holds else "NO"
-        table.add_row(figure.name, f"{figure.value:.4g}", figure.unit, asked, holds)
+        table.add_row(figure.name, f"{figure.value:.4g}", figure.unit, target, holds)
     tables().print(table)
 
 
@@ -165,14 +165,14 @@ class Deadline:
         return Deadline(self.left / max(1.0, parts))
 
 
-def pick_device(asked: str | None) -> torch.device:
+def pick_device(requested: str | None) -> torch.device:
     """The requested device; by default CUDA if available. UserError if the requested one is not."""
-    if asked not in (None, "cpu", "cuda"):
-        raise UserError(f"unknown device {asked!r}", "--device", "known: cpu, cuda")
+    if requested not in (None, "cpu", "cuda"):
+        raise UserError(f"unknown device {requested!r}", "--device", "known: cpu, cuda")
     available = torch.cuda.is_available()
-    if asked == "cuda" and not available:
+    if requested == "cuda" and not available:
         raise UserError("no CUDA device here", "--device", "--device cpu")
-    return torch.device(asked or ("cuda" if available else "cpu"))
+    return torch.device(requested or ("cuda" if available else "cpu"))
 
 
 def clock() -> float:

@@ -35,7 +35,7 @@ LONGEST = 512
 """Limit of source tokens."""
 
 
-def scoring(task: str, file: Path, workers: int, turns: int, asked: float) -> list[Figure]:
+def scoring(task: str, file: Path, workers: int, turns: int, target: float) -> list[Figure]:
     """Seconds of both implementations over a file of predictions, and the speed-up in one process and with `workers`.
 
     Each run is a separate process, like a script, and times itself: reading, libraries' data (WordNet) and worker
@@ -58,7 +58,7 @@ def scoring(task: str, file: Path, workers: int, turns: int, asked: float) -> li
     return [
         *(Figure(f"{task}: {name}", float(np.median(taken)), "s") for name, taken in times.items()),
         Figure(f"{task}: speed-up in 1 process", plain_s / one_s, "x"),
-        Figure(f"{task}: speed-up in {workers} processes", plain_s / all_s, "x", asked, at_least=True),
+        Figure(f"{task}: speed-up in {workers} processes", plain_s / all_s, "x", target, at_least=True),
     ]
 
 

@@ -58,10 +58,10 @@ def compare_files(
     Both files share their resamples (Koehn 2004), so difficulty common to both cancels. UserError unless they hold the
     same examples, in any order: see aligned.
     """
-    one_side, other_side = (examples_of(task, path, how) for path in (first, second))
-    for side, path in ((one_side, first), (other_side, second)):
+    before, after = (examples_of(task, path, how) for path in (first, second))
+    for side, path in ((before, first), (after, second)):
         print_counts(side, path)
-    read = [one_side, aligned(one_side, other_side, first, second)]
+    read = [before, aligned(before, after, first, second)]
     pairs_of = [
         Pairs(side.sources, side.references, side.predictions, workers=workers, similar=similarity) for side in read
     ]
@@ -70,7 +70,7 @@ def compare_files(
     pairs = [(one[metric], two[metric]) for metric in shared]
     limits = _limits(pairs, bootstrap, seed)
     return [
-        _difference(task, metric, *pair, limit, len(one_side.sources))
+        _difference(task, metric, *pair, limit, len(before.sources))
         for metric, pair, limit in zip(shared, pairs, limits, strict=True)
     ]
 
@@ -82,12 +82,12 @@ def table(differences: list[Difference], first: str, second: str) -> Table:
         out.add_column(markup(name), justify="right")
     for name in ("second is", "n", "definition", "note"):
         out.add_column(name)
-    alike: dict[str, list[str]] = {}
+    by_note: dict[str, list[str]] = {}
     for d in differences:
         if d.first is d.second is None:
-            alike.setdefault(d.note, []).append(d.metric)
+            by_note.setdefault(d.note, []).append(d.metric)
     for d in differences:
-        together = alike.get(d.note, []) if d.first is d.second is None else []
+        together = by_note.get(d.note, []) if d.first is d.second is None else []
         if len(together) > 1:
             if d.metric == together[0]:
                 note = f"{d.note}: {', '.join(together)}"

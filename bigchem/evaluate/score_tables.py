@@ -59,13 +59,13 @@ def rows_of(scores: Sequence[Score]) -> list[list[str]]:
         if score.value is not None:
             rows.append([*_numbers(score), score.definition, score.note])
             continue
-        alike = missing.setdefault((score.task, score.note), [])
-        alike.append(score.metric)
-        if len(alike) == 1:
+        together = missing.setdefault((score.task, score.note), [])
+        together.append(score.metric)
+        if len(together) == 1:
             rows.append([*_numbers(score), score.definition, score.note])
     for row in rows:
-        if len(alike := missing.get((row[0], row[-1]), [])) > 1 and row[2] == "n/a":
-            row[1], row[-2], row[-1] = f"{len(alike)} metrics", "", f"{row[-1]}: {', '.join(alike)}"
+        if len(together := missing.get((row[0], row[-1]), [])) > 1 and row[2] == "n/a":
+            row[1], row[-2], row[-1] = f"{len(together)} metrics", "", f"{row[-1]}: {', '.join(together)}"
     return rows
 
 

@@ -109,7 +109,7 @@ def test_the_interval_of_a_difference_covers_it_nineteen_times_in_twenty(tmp_pat
     [
         ({"predictions": ["CC"]}, r"b.jsonl: 1 examples, .*a.jsonl has 2"),
         ({"predictions": ["CC"] * 2, "targets": ["CCO", "CN"]}, "1 are missing here: .* number 2, with source 's1'"),
-        ({"predictions": ["CC"] * 3}, r"b.jsonl: 3 examples, .*a.jsonl has 2; all of those are here"),
+        ({"predictions": ["CC"] * 3}, r"b.jsonl: 3 examples, .*a.jsonl has 2; all of which are here"),
     ],
 )
 def test_other_examples_are_refused(tmp_path, changes, message):

@@ -62,10 +62,10 @@ def error(case: Case, backend: str) -> Figure:
         for x in (want, got)
     )
     worst = max(float((a.double() - b.double()).abs().max() / b.abs().max()) for a, b in zip(gots, wants, strict=True))
-    asked = 1e-5 if case.dtype == torch.float32 else 0.02  # bf16 rounds a number by up to 0.4 %
+    target = 1e-5 if case.dtype == torch.float32 else 0.02  # bf16 rounds a number by up to 0.4 %
     what = f"heads of {case.dim}, up to {case.lengths.max()} tokens, dropout {case.dropout:g}"
     name = f"{case.kind}, {backend}, {str(case.dtype).removeprefix('torch.')}, {what}: largest error"
-    return Figure(name, worst, "relative", asked)
+    return Figure(name, worst, "relative", target)
 
 
 Timed = tuple[float, float | None]
@@ -153,8 +153,8 @@ def targets(label: str, case: Case, found: dict[str, float]) -> Iterator[Figure]
         return
     fastest = min(peers, key=lambda name: peers[name])
     name = f"{label}, {case.kind}, dropout {case.dropout:g}"
-    asked = 2.0 if case.device.type == "cuda" and case.biased else None
-    yield Figure(f"{name}: ours / {fastest}", peers[fastest] / mine, "x speed", asked, at_least=True)
+    target = 2.0 if case.device.type == "cuda" and case.biased else None
+    yield Figure(f"{name}: ours / {fastest}", peers[fastest] / mine, "x speed", target, at_least=True)
     if CEILING in found:
         limit = 1.3 if case.lengths[0, 0] >= 512 else None
         yield Figure(f"{name}: time of ours / {CEILING}", mine / found[CEILING], "x time", limit)

@@ -219,14 +219,14 @@ def targets(setting: Setting, entries: list[Entry]) -> Iterator[Figure]:
     if ours is None:
         return
     cuda = setting.device.type == "cuda"
-    for peer, asked in zip(peers, (3.0, None) if cuda else (1.5, 5.0), strict=True):
+    for peer, target in zip(peers, (3.0, None) if cuda else (1.5, 5.0), strict=True):
         if peer is not None:
             ratio = float(np.median(np.divide(peer.seconds, ours.seconds)))
-            yield Figure(f"{setting.name}: {ours.name} / {peer.name}", ratio, "x real tokens/s", asked, at_least=True)
+            yield Figure(f"{setting.name}: {ours.name} / {peer.name}", ratio, "x real tokens/s", target, at_least=True)
     if cuda:
-        asked = {"t5-base": 40.0, "t5-large": 50.0}.get(setting.preset)
+        target = {"t5-base": 40.0, "t5-large": 50.0}.get(setting.preset)
         if rated := rated_flops(setting):
-            yield Figure(f"{setting.name}: MFU", 100 * achieved(setting, ours) / rated, "%", asked, at_least=True)
+            yield Figure(f"{setting.name}: MFU", 100 * achieved(setting, ours) / rated, "%", target, at_least=True)
         if peers[0] is not None:
             share = ours.peak_bytes / peers[0].peak_bytes
             yield Figure(f"{setting.name}: peak memory / {peers[0].name}", share, "x", 0.5)

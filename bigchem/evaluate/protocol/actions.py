@@ -12,8 +12,8 @@ from bigchem.evaluate.protocol.pairs import Pairs
 
 def _near(percent: int) -> Metric:
     meaning = (
-        f"Share of predictions with 1 - Levenshtein distance / longer length >= {percent} %, in characters, white "
-        "space around the texts aside."
+        f"Share of predictions with 1 - Levenshtein distance / longer length >= {percent} %, in characters, "
+        "surrounding white space ignored."
     )
     return Metric(
         f"lev{percent}", f"lev{percent}/vaucher-v1", meaning, lambda pairs: share_of(pairs.similarity >= percent / 100)
@@ -30,7 +30,7 @@ def _recall(name: str) -> Callable[[Pairs], Statistic]:
 
 def _per_action(name: str) -> tuple[Metric, Metric]:
     """Precision and recall of one kind of action."""
-    kind = f"of the action {name}: matched by kind within an example, whatever stands after it"
+    kind = f"of the action {name}: matched by kind within an example, whatever the content"
     precision = f"Share of predicted actions that are in the reference, {kind}."
     recall = f"Share of the reference's actions that are predicted, {kind}."
     unpredicted, unasked = "no prediction has this action", "no reference has this action"
@@ -50,14 +50,14 @@ ACTIONS = (
     Metric(
         "bleu_modified",
         "bleu_modified/vaucher-v1",
-        "Corpus BLEU-4 over the text split at white space, no smoothing, texts of fewer than four words filled up to "
+        "Corpus BLEU-4 over the text split at white space, no smoothing, texts of fewer than four words padded to "
         "four (Vaucher et al. 2020).",
         lambda p: bleu(p.padded_action_counts, 4),
     ),
     Metric(
         "exact",
         "exact/text-v1",
-        "Share of predictions that are the reference's text, white space around it aside.",
+        "Share of predictions equal to the reference's text, surrounding white space ignored.",
         lambda p: share_of(p.same_text),
     ),
     _near(90),
@@ -66,13 +66,13 @@ ACTIONS = (
     Metric(
         "precision",
         "precision/whole-v1",
-        "Share of predicted actions that are in the reference, kind and all that stands after it alike.",
+        "Share of predicted actions that are in the reference, with the same kind and content.",
         _precision(actions.WHOLE),
     ),
     Metric(
         "recall",
         "recall/whole-v1",
-        "Share of the references' actions that are predicted, kind and all that stands after it alike.",
+        "Share of the references' actions that are predicted, with the same kind and content.",
         _recall(actions.WHOLE),
     ),
     *(metric for name in actions.KINDS for metric in _per_action(name)),

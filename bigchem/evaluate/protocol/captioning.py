@@ -14,7 +14,7 @@ def _rouge(column: int, name: str) -> Metric:
 
 
 def _of_references(pairs: Pairs) -> str:
-    """How often the references name groups in vain: they speak of parent compounds too."""
+    """The note with the references' own mean: they also mention parent compounds."""
     found = mean_of(pairs.reference_groups[:, 1])
     return f"of the references themselves: {found.value:.4f}" if found.n else ""
 
@@ -45,14 +45,14 @@ CAPTIONING = (
         "hallucinated_groups",
         "hallucinated_groups/smarts-v1",
         f"Mean number of functional groups, of a pinned list of {len(functional_groups.GROUPS)}, "
-        "that a caption names and its molecule does not have.",
+        "that a caption names and its molecule lacks.",
         lambda p: mean_of(p.groups[:, 1], _of_references(p)),
         higher_is_better=False,
     ),
     Metric(
         "hallucinated_share",
         "hallucinated_share/smarts-v1",
-        "Share of the functional groups that captions name, of the same list, that their molecules do not have.",
+        "Share of the functional groups named in captions, of the same list, that their molecules lack.",
         lambda p: ratio_of(p.groups[:, 1], p.groups[:, 0]),
         higher_is_better=False,
         undefined="no caption names a group of the list",

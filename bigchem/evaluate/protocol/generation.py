@@ -58,13 +58,13 @@ GENERATION = (
     Metric(
         "uniqueness",
         "uniqueness/canonical-v1",
-        "Different molecules by predictions that parse, as RDKit canonical SMILES.",
+        "Distinct molecules / predictions that parse, as RDKit canonical SMILES.",
         lambda p: similarity(p.uniqueness),
     ),
     Metric(
         "novelty",
         "novelty/canonical-v1",
-        "Share of predictions that parse whose molecule is none of the training set's, as RDKit canonical SMILES.",
+        "Share of predictions that parse whose molecule is not in the training set, as RDKit canonical SMILES.",
         lambda p: replace(mean_of(p.novelty), kind="share"),
     ),
     text2mol("mol_text2mol_metric.py"),

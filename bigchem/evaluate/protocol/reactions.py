@@ -20,7 +20,7 @@ from bigchem.evaluate.protocol.metric import (
 def _tanimoto(name: str) -> Metric:
     meaning = (
         f"Mean Tanimoto similarity of {FINGERPRINTS[name]} over the pairs that both parse, all fragments of a side as "
-        "one molecule, without atom maps; ~ counts as a dot, and a hit of top1 has 1."
+        "one molecule, without atom maps; ~ counts as a dot, and a hit of top1 counts as 1."
     )
     return Metric(
         name, f"{name}/fragments-v1", meaning, lambda p: similarity(p.similarities[name], crowded(p.similarities))
@@ -31,7 +31,7 @@ _RANKED = {
     "rank": "as RDKit canonical SMILES (at a fixed point, atom maps removed before parsing, dative bonds drawn as "
     "charges); ~ counts as a dot",
     "rank_nostereo": "with stereochemistry removed from both sides",
-    "rank_maxfrag": "by the largest fragment alone, that with most heavy atoms (MaxFrag, Tetko et al. 2020)",
+    "rank_maxfrag": "by the largest fragment alone, the one with the most heavy atoms (MaxFrag, Tetko et al. 2020)",
 }
 
 
@@ -108,8 +108,8 @@ ROUND_TRIPS = (
     Metric(
         "round_trip_diversity",
         "round_trip_diversity/forward-model-v1",
-        "Mean share of an example's k predictions that are different sets of reactants from which the forward model "
-        "predicts the product.",
+        "Distinct sets of reactants from which the forward model predicts the product, as a mean share of an example's "
+        "k predictions.",
         lambda p: similarity(p.round_trip_counts[:, 2] / p.round_trip_counts[:, 0]),
         by_class=True,
     ),
