@@ -85,7 +85,7 @@ def bench(work: Path, case: str, checkpoint: Path, turns: int, progress: Progres
     for label, (seconds, busy, peak) in found.items():
         figures += [
             Figure(f"{case}: {label}", seconds, "s"),
-            Figure(f"{case}: {label}, processor time", busy, "s"),
+            Figure(f"{case}: {label}, CPU time", busy, "s"),
             Figure(f"{case}: {label}, peak memory", peak / 1e9, "GB"),
         ]
     base, ours = found["zero_to_fp32.py"], found["bigchem export"]
@@ -108,7 +108,7 @@ print(json.dumps([done.returncode, done.stderr[-2000:], figures]))
 
 
 def measured(command: Sequence[str]) -> list[float]:
-    """Wall seconds, processor seconds and peak resident bytes of a program; UserError if it fails."""
+    """Wall seconds, CPU seconds and peak resident bytes of a program; UserError if it fails."""
     environment = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
     between = [sys.executable, "-c", _MEASURE, *command]
     output = subprocess.run(between, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout

@@ -36,11 +36,11 @@ def vocabularies(tmp_path, monkeypatch):
 )
 def test_published_predictions_have_their_published_scores(task, file, vocabularies):
     published = json.loads((PUBLISHED / "scores.json").read_text())[file]
-    published.pop("fcd", None)  # of two paddings: see docs/decisions.md
+    published.pop("fcd", None)  # depends on the padding: see docs/decisions.md
     if "lev" in published:
         published["levenshtein"] = published.pop("lev")
     scores = {score.metric: score for score in score_file(task, PUBLISHED / f"{file}.txt.gz", bootstrap=100)}
-    # One of the 3,300 molecules has a space in it: RDKit, and with it MolT5's scripts, reads what stands before.
+    # One of the 3,300 molecules contains a space: RDKit, and so MolT5's scripts, reads only the text before it.
     close = 4e-4 if task == "generation" else 1e-4
     assert {name: scores[name].value for name in published} == pytest.approx(published, abs=close, rel=0)
     assert all(scores[name].low < scores[name].value < scores[name].high for name in published)

@@ -26,7 +26,7 @@ def test_reactions_are_found_however_they_are_spelled(table, tmp_path):
         sources, references = ["C(C)NC", "N(C)C", "CNC", "CNC", "C"], ["NC.OCC", "NC.[Cl:1][CH3:2]", "CBr.NC", "N", "C"]
         assert classes_of(file, "retrosynthesis", sources, references) == ["1", "2", "3", "", ""]
         assert classes_of(file, "forward", references, sources) == ["1", "2", "3", "", ""]
-    # Other reactants: by the product, if that has one class only.
+    # Other reactants: by the product, if it has a single class.
     assert classes_of(table, "forward", ["CCO.CN.O"], ["CCNC"]) == ["1"]
 
 

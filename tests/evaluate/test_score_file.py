@@ -189,7 +189,7 @@ def test_a_file_of_another_task_is_refused(tmp_path):
     molecules = written(tmp_path, "molecules.txt", "description\tground truth\toutput\nan alkane\tCC\tC(\n")
     with pytest.raises(UserError, match="unknown task 'captions'"):
         score_file("captions", captions)
-    assert score_file("generation", molecules)  # a wrong prediction is no wrong file
+    assert score_file("generation", molecules)  # an invalid prediction does not make the file invalid
 
 
 def test_table_and_json_show_every_score():

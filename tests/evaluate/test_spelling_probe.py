@@ -88,7 +88,7 @@ def test_a_probe_scores_each_spelling_beside_the_original_and_goes_on_where_it_w
     shown = probe(subject, CONFIG, ("random", "kekule"), progress=QUIET).read_text()
     assert "| task | metric | n | given | random | kekule |" in shown
     assert "captioning text2mol" in shown.split("n/a (reasons in table.md): ")[1]
-    assert "generation" not in shown  # its input is no molecule
+    assert "generation" not in shown  # its input is not a molecule
     table = json.loads((tmp_path / "probe.json").read_text())
     losses = {m["spelling"]: m["value"] for m in table["metrics"] if m["metric"] == "loss"}
     assert losses.keys() == {"given", "random", "kekule"}

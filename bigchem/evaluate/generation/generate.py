@@ -57,10 +57,10 @@ class BatchLoss:
 
 @dataclass(frozen=True)
 class Part:
-    """One rank's share of a task's rows.
+    """The share of a task's rows of one rank or array task.
 
-    batches: batch number -> rows. Batches do not depend on the number of parts; so their sums, and the predictions, do
-    not either. max_source_tokens: longer sources are cut.
+    batches: batch number -> rows. Batches do not depend on the number of parts, so neither do their sums or the
+    predictions. max_source_tokens: longer sources are cut.
     """
 
     batches: dict[int, list[int]]

@@ -104,7 +104,7 @@ def test_beams_are_those_of_transformers_as_it_loads_the_model(small_data: Path,
     plain = T5ForConditionalGeneration.from_pretrained(model_dir).eval()
     expected = decoded(plain, ids, 4, 12)[:, :3].flatten(0, 1)
     assert torch.equal(beam_search(load_generator(model_dir, CPU), ids, beams), expected)
-    assert len({tuple(row) for row in expected.tolist()}) > 6  # beams did change places
+    assert len({tuple(row) for row in expected.tolist()}) > 6  # the beams were reordered
 
 
 def test_a_search_in_rounds_ends_in_the_limit_and_each_is_worth_its_repetition() -> None:
@@ -245,16 +245,16 @@ def test_the_round_trip_asks_the_forward_model_once(small_data: Path, model_dir:
     assert {line["source"] for line in lines} == best
     made = Predictor(model_dir).predict("forward", [line["source"] for line in lines], config())
     assert [line["prediction"] for line in lines] == [ranked[0].text for ranked in made]
-    kept = json.dumps({**lines[0], "prediction": "C"})
-    file.write_text(kept + "\n" + kept[:9])  # asked before, and cut off by a kill
+    saved = json.dumps({**lines[0], "prediction": "C"})
+    file.write_text(saved + "\n" + saved[:9])  # a saved line, and one cut off by a kill
     evaluate(subject, config(max_rows=4), progress=QUIET)
     assert {line["source"] for line in read_lines(file)} == best
     assert read_lines(file)[0]["prediction"] == "C"
     scored = {m["metric"]: m["value"] for m in json.loads(results.read_text())["metrics"]}
     both = replace(subject, tasks=("forward",), forward_model=None)
-    kept = json.loads(evaluate(both, config(max_rows=4), progress=QUIET).read_text())
-    assert kept["forward_model"] == table["forward_model"]
-    assert {m["metric"]: m["value"] for m in kept["metrics"] if m["task"] == "retrosynthesis"} == scored
+    again = json.loads(evaluate(both, config(max_rows=4), progress=QUIET).read_text())
+    assert again["forward_model"] == table["forward_model"]
+    assert {m["metric"]: m["value"] for m in again["metrics"] if m["task"] == "retrosynthesis"} == scored
 
 
 def test_another_command_keeps_what_is_there_or_is_refused(small_data: Path, model_dir: Path, tmp_path: Path) -> None:
@@ -266,12 +266,12 @@ def test_another_command_keeps_what_is_there_or_is_refused(small_data: Path, mod
     whole = evaluate_here(replace(asked, tasks=("forward", "captioning"), out=tmp_path / "whole"))
     assert table == whole.read_bytes()
     assert (results.parent / "table.md").read_bytes() == (whole.parent / "table.md").read_bytes()
-    kept = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.json*")}
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.json*")}
     other = replace(asked, overrides=(*overrides, "num_beams=3", "split=valid"))
     for command in (evaluate_here, prepare):
         with pytest.raises(UserError, match=r"split: test -> valid, num_beams: 1 -> 3\n.*--out ANOTHER"):
             command(other)
-    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.json*")} == kept
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.json*")} == before
     command = ["evaluate", str(model_dir), "--data", str(small_data), "--out", str(asked.out), "--task", "forward"]
     command += [word for override in overrides for word in ("--set", override)]
     assert json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout) == json.loads(table)

@@ -44,7 +44,7 @@ def test_a_text_is_parsed_into_its_actions():
     [
         ("", []),
         (".", []),
-        ("ADD THF; THF; DRY", ["ADD", "DRY"]),  # a solvent is no action
+        ("ADD THF; THF; DRY", ["ADD", "DRY"]),  # a solvent is not an action
         ("ADD x; DRYSOLID; DRYING y", ["ADD", "DRYSOLID"]),
         ("add water; STIR", ["add", "STIR"]),
         ("NOACTION.", ["NOACTION"]),

@@ -108,7 +108,7 @@ NASTY = ["", " ", "\t", "C(", "*", "*C*", "C" * 3000, "(" * 3000, "日本語 µ 
 
 @pytest.mark.parametrize("task", TASK_NAMES)
 def test_every_task_has_a_result_for_what_nobody_hopes_for(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "fcd", None)  # a network takes seconds
+    monkeypatch.setitem(sys.modules, "fcd", None)  # its network takes seconds
     for references in (["CCO. STIR"] * len(NASTY), NASTY, NASTY[::-1]):
         scores = score_task(
             task,

@@ -77,12 +77,12 @@ def reference(corpus: Any) -> Any:
 @pytest.mark.parametrize(
     ("word", "synonyms"),
     [
-        ("acid", {"acid", "dose", "sour"}),  # of two parts
+        ("acid", {"acid", "dose", "sour"}),  # two parts of speech
         ("buses", {"bus", "coach", "autobus"}),
-        ("men", {"man", "adult_male"}),  # an exception; as a verb it is no form of "man"
+        ("men", {"man", "adult_male"}),  # an exception; as a verb it is not a form of "man"
         ("Dissolving", {"dissolve", "resolve", "fade_out"}),
         ("loss", {"Loss", "loss"}),
-        ("galore", {"galore", "abundant"}),  # where it may stand is no part of it
+        ("galore", {"galore", "abundant"}),  # without its position
         ("tying", {"tie"}),
         ("better", {"well", "good"}),
         ("xyz", set()),

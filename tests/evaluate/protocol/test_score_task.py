@@ -196,7 +196,7 @@ def test_few_examples_have_no_bootstrap_and_shares_have_wilsons():
     assert (few["morgan"].low, few["morgan"].interval) == (None, "too few")
     assert (few["top1"].low, few["top1"].interval) == (0.0, "Wilson")
     assert few["top1"].high == pytest.approx(0.2991, abs=1e-4)
-    assert enough["morgan"].interval == "Wilson"  # all alike: a bootstrap would say that nothing can vary
+    assert enough["morgan"].interval == "Wilson"  # all equal: a bootstrap interval would have no width
     assert enough["morgan"].low < enough["morgan"].value < enough["morgan"].high
 
 
@@ -219,7 +219,7 @@ def test_actions_by_hand():
         # 2 of 4 tokens; 1 of 3 bigrams, as nltk counts at least one for every text
         {"bleu2": (2 / 4 * 1 / 3) ** 0.5, "exact": 1 / 3, "lev90": 2 / 3, "lev75": 2 / 3, "lev50": 2 / 3}
         | {"precision": 1 / 3, "recall": 1 / 3}
-        # of 12 tokens two words and 8 that fill up are right; likewise 7 of 9, 4 of 6 and 1 of 3 n-grams
+        # of 12 tokens, two words and 8 padding ones match; likewise 7 of 9, 4 of 6 and 1 of 3 n-grams
         | {"bleu_modified": (10 / 12 * 7 / 9 * 4 / 6 * 1 / 3) ** 0.25}
     )
 

@@ -186,7 +186,7 @@ def test_a_click_on_copy_copies_the_text_as_it_is() -> None:
     text = """C("<script>'&`x${1}\\n"""
     made = page.listing("captioning", [Prediction("first", -1, -1, None), Prediction(text, -1.5, -0.5, None)])
     with window(permissions=CLIPBOARD) as opened:
-        # A page of this machine: browsers let no other plain page copy.
+        # Served from localhost: browsers allow other plain HTTP pages no copying.
         opened.route("**/*", lambda route: route.fulfill(body=f"<meta charset=utf-8>{made}", content_type="text/html"))
         opened.goto("http://localhost/")
         assert opened.locator("li code").nth(1).inner_text() == text
