@@ -72,13 +72,13 @@ def test_jsonl_holds_one_prediction_or_a_list(tmp_path):
         ("p.csv", "SMILES,ground truth,output\nCC,a,b,c\n", "p.csv:2: 4 fields"),
         ("p.jsonl", '{"source": "s", "target": "t", "prediction": "p"}\nx\n', "p.jsonl:2: not JSON"),
         ("p.jsonl", "[1]\n", "p.jsonl:1: not a JSON object"),
-        ("p.jsonl", '{"source": 1, "target": "t", "prediction": "p"}\n', "p.jsonl:1: 'source' has to be"),
+        ("p.jsonl", '{"source": 1, "target": "t", "prediction": "p"}\n', "p.jsonl:1: 'source' must be"),
         ("p.jsonl", '{"source": "s", "target": "t", "predictions": [1]}\n', "p.jsonl:1: 'predictions'"),
-        ("p.jsonl", '{"source": "s", "target": [], "prediction": "p"}\n', "p.jsonl:1: 'source' has to be"),
+        ("p.jsonl", '{"source": "s", "target": [], "prediction": "p"}\n', "p.jsonl:1: 'source' must be"),
         ("p.jsonl", '{"source": "s", "target": "t"}\n', "p.jsonl:1: 'predictions'"),
         ("p.jsonl", "\n", "p.jsonl: no predictions"),
         ("p.xlsx", "{}", "p.xlsx: unknown kind of file '.xlsx'"),
-        ("p.json", "[{}, 1]", "p.json:1: 'source' has to be"),
+        ("p.json", "[{}, 1]", "p.json:1: 'source' must be"),
         ("p.csv", "source,target,output,prediction\n", "p.csv:1: 'output' or 'prediction'?"),
     ],
 )
@@ -143,7 +143,7 @@ def test_quoting_encoding_and_nested_keys_are_as_the_data_readers_have_them(tmp_
     pandas = 'SMILES\tground truth\toutput\nCC\t"The ""l"" form\nor not"\tc\n'
     assert read_predictions(written(tmp_path, "p.txt", pandas))[1] == ['The "l" form\nor not']
     assert read_predictions(written(tmp_path, "p.txt.gz", pandas.encode("utf-16")), encoding="utf-16")[2] == [["c"]]
-    with pytest.raises(UserError, match="4: not UTF-8\nnext: name the encoding: --encoding"):
+    with pytest.raises(UserError, match="4: not UTF-8\nnext: name the encoding, such as --encoding"):
         read_predictions(written(tmp_path, "p.txt", MOLT5.encode() + b"CC\t\xe9\tb\n"))
     assert read_predictions(
         written(
