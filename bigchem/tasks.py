@@ -1,7 +1,7 @@
-"""The five tasks, and what unlabelled corpora are trained on: a task is data.
+"""The five tasks, and span corruption for unlabelled corpora.
 
-Prompts are those of Text+Chem T5 (github.com/GT4SD/multitask_text_and_chemistry_t5), byte for byte, so that its
-published checkpoints can be used and compared.
+Prompts are Text+Chem T5's (github.com/GT4SD/multitask_text_and_chemistry_t5), byte for byte, so its published
+checkpoints can be used and compared.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from bigchem.base.errors import unknown
 
 @dataclass(frozen=True)
 class Task:
-    """name: its one name everywhere. source_domain, target_domain: "chemistry" or "text"; prompt: put before every
-    source text; headline: the metric that stands for the task in short tables."""
+    """source_domain, target_domain: "chemistry" or "text". prompt: precedes every source. headline: the task's metric
+    in short tables."""
 
     name: str
     source_domain: str
@@ -53,7 +53,7 @@ SPAN_TASKS: dict[str, Task] = {
         Task("smiles_spans", "chemistry", "chemistry", "", "loss"),
     )
 }
-"""T5's span corruption over unlabelled corpora, as MolT5 pre-trains on: no prompt, no target of its own, no score."""
+"""T5's span corruption over unlabelled corpora, as in MolT5's pre-training: no prompt, no stored target, no score."""
 
 TRAINABLE: dict[str, Task] = {**TASKS, **SPAN_TASKS}
 TRAINABLE_NAMES: tuple[str, ...] = tuple(TRAINABLE)
@@ -61,13 +61,13 @@ TRAINABLE_NAMES: tuple[str, ...] = tuple(TRAINABLE)
 
 
 def task_id(name: str, where: str | None = None) -> int:
-    """The id of a task that can be trained; UserError for an unknown name."""
+    """A trainable task's id; UserError for an unknown name."""
     if name not in TRAINABLE:
         unknown("task", name, list(TRAINABLE_NAMES), where)
     return TRAINABLE_NAMES.index(name)
 
 
 def check_labelled(name: str, where: str | None = None) -> None:
-    """UserError unless it is one of the five tasks, which have predictions and scores."""
+    """UserError unless the task is one of the five that have predictions and scores."""
     if name not in TASKS:
         unknown("task", name, list(TASK_NAMES), where)

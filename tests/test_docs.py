@@ -1,20 +1,28 @@
-"""The documentation cannot rot: the quickstart's commands are run, the rest's are known, its links lead somewhere."""
+"""The pages agree with the code: the quickstart runs, commands and links exist, tables are generated.
+
+`python tests/test_docs.py` rewrites the tables of docs/configuration.md and prints the tree for docs/architecture.md.
+"""
 
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
 
+from bigchem.base.toml import Section
 from bigchem.cli.main import app
+from bigchem.config import RunConfig
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -95,18 +103,64 @@ def test_links_lead_to_files(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_every_configuration_field_is_in_its_page() -> None:
-    from bigchem.base.toml import Section
-    from bigchem.config import RunConfig
+CONFIGURATION = ROOT / "docs" / "configuration.md"
+BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
 
-    page = (ROOT / "docs" / "configuration.md").read_text()
-    for name, field in RunConfig.model_fields.items():
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, Section):
-            for inner in section.model_fields:
-                assert f"`{name}.{inner}`" in page, f"{name}.{inner} is not in docs/configuration.md"
-        else:
-            assert f"`{name}`" in page
+
+def sections(section: type[Section], prefix: str = "") -> Iterator[tuple[str, type[Section]]]:
+    """A section and those inside it, each with the prefix of its fields' names."""
+    yield prefix, section
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from sections(field.annotation, f"{prefix}{name}.")
+
+
+def allowed(schema: dict[str, Any]) -> str:
+    """The values that a field takes, from its JSON schema."""
+    if "anyOf" in schema:
+        return f"{allowed(schema['anyOf'][0])}, or omitted"
+    if "enum" in schema:
+        return " / ".join(f"`{choice}`" for choice in schema["enum"])
+    if "prefixItems" in schema:
+        return f"list of {len(schema['prefixItems'])}, each {allowed(schema['prefixItems'][0])}"
+    if schema["type"] in ("array", "object"):
+        kind, key = {"array": ("list", "items"), "object": ("table", "additionalProperties")}[schema["type"]]
+        inner = allowed(schema[key])
+        return f"{kind} of {inner}{'s' if inner.isalpha() else ''}"
+    bounds = [f"{sign} {schema[key]:g}" for key, sign in BOUNDS.items() if abs(schema.get(key, 1e18)) < 1e18]
+    return f"{'true / false' if schema['type'] == 'boolean' else schema['type']} {', '.join(bounds)}".strip()
+
+
+def as_toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {as_toml(inner)}' for key, inner in value.items())}}}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def table(prefix: str, section: type[Section]) -> str:
+    """Name, values, default and docstring of every field."""
+    lines, properties = ["| field | value | default | meaning |", "|---|---|---|---|"], section.model_json_schema()
+    for name, default in section():
+        if not isinstance(default, Section):
+            meaning = " ".join((section.model_fields[name].description or "").split())
+            shown = "-" if default is None else f"`{as_toml(default)}`"
+            values = allowed(properties["properties"][name])
+            lines.append(f"| `{prefix}{name}` | {values} | {shown} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def with_tables(page: str) -> str:
+    """docs/configuration.md with the tables that config.py makes, under the headings that the page has."""
+    tables = {prefix.rstrip("."): table(prefix, section) for prefix, section in sections(RunConfig)}
+    assert ["", *re.findall(r"^#+ \[(.*)\]$", page, re.MULTILINE)] == [*tables]
+    remaining = iter(tables.values())
+    return re.sub(r"^\| field .*\n(?:\|.*\n)+", lambda _: next(remaining), page, flags=re.MULTILINE)
+
+
+def test_the_configuration_page_has_every_field_as_its_docstring_says() -> None:
+    page = CONFIGURATION.read_text()
+    assert page == with_tables(page), "python tests/test_docs.py rewrites the tables"
+    assert len(re.findall(r"^\| field", page, re.MULTILINE)) == len([*sections(RunConfig)])
 
 
 def tree() -> str:
@@ -147,4 +201,5 @@ def test_the_cookbooks_messages_are_those_of_the_code() -> None:
 
 
 if __name__ == "__main__":
+    CONFIGURATION.write_text(with_tables(CONFIGURATION.read_text()))
     print(tree())

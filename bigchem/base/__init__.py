@@ -1,5 +1,4 @@
-"""What everything stands on: errors, strict TOML and JSON, atomic writes, file locks, progress. Imports nothing of
-bigchem above it.
+"""Foundations: errors, strict TOML and JSON, atomic writes, file locks, progress. Imports no other part of bigchem.
 
 Imported from outside: atomic, environment, errors, file_lock, json_config, json_file, json_kinds, jsonl, masking,
 printable, progress, resources, toml.

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there: written aside, fsynced, renamed."""
+"""Atomic writes: files and folders are written aside, fsynced and renamed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 @contextmanager
 def replace_atomically(path: Path, *, make_folder: bool = True) -> Iterator[BinaryIO]:
-    """A file to write to aside; it is fsynced and renamed where the block ends, and removed where it fails. A reader
-    sees the old file or the new one, never half of one. make_folder: it lies in, if there is none."""
+    """Yields a temporary file that replaces `path` when the block ends, fsynced, and is removed if the block fails.
+    Readers see the old file or the new one, never a part. make_folder: create the parent folder."""
     if make_folder:
         path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -24,7 +24,7 @@ def replace_atomically(path: Path, *, make_folder: bool = True) -> Iterator[Bina
             os.fsync(file.fileno())
     except BaseException as error:
         if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # that of a write says nothing of where
+            error.filename = str(path)  # write() does not set it
         partial.unlink(missing_ok=True)
         raise
     partial.replace(path)
@@ -32,7 +32,7 @@ def replace_atomically(path: Path, *, make_folder: bool = True) -> Iterator[Bina
 
 
 def fsync(path: Path) -> None:
-    """Has a file's content, or a folder's names, on the disk when it returns."""
+    """Flushes a file's content, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -41,15 +41,15 @@ def fsync(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview, *, make_folder: bool = True) -> None:
-    """Writes a file whole or not at all: see replace_atomically."""
+    """Writes a file as replace_atomically does."""
     with replace_atomically(path, make_folder=make_folder) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
-    """An empty folder to fill aside: where the block ends, all that is in it is fsynced and it takes the name, and the
-    place of an older folder; where the block fails, it is removed."""
+    """Yields an empty temporary folder that replaces `path` when the block ends, all of it fsynced, and is removed if
+    the block fails."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -61,7 +61,7 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 
 def take_place(partial: Path, path: Path) -> None:
-    """Fsyncs a folder and all that is in it, and gives it the name `path`, and the place of an older folder."""
+    """Fsyncs a folder with all its contents and renames it to `path`, replacing an older folder."""
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
     for inside in [*partial.rglob("*"), partial]:
         fsync(inside)

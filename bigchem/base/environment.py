@@ -1,4 +1,4 @@
-"""The Python environment that this process runs in."""
+"""This process's Python environment."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import sysconfig
 
 
 def own_programs_first() -> None:
-    """Puts the programs of this environment (ninja, torchrun) first on PATH, as activating it would.
+    """Puts this environment's programs (ninja, torchrun) first on PATH, as activation would.
 
-    So `.venv/bin/bigchem` works from any shell, in jobs and under torchrun. A Python outside of virtual environments
-    whose folder is on PATH already changes nothing: a compiler that a person has put before it stays before it.
+    So `.venv/bin/bigchem` works from any shell, in jobs and under torchrun. Outside of virtual environments PATH is
+    unchanged if it has Python's folder already: a compiler that the user has put first stays first.
     """
     own = sysconfig.get_path("scripts")
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)

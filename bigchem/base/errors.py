@@ -1,4 +1,4 @@
-"""The one error class for mistakes that a user can mend."""
+"""The error class for problems that the user can fix."""
 
 from __future__ import annotations
 
@@ -11,13 +11,10 @@ from bigchem.base.printable import printable
 
 
 class UserError(Exception):
-    """Something outside bigchem's code is wrong: an input, a configuration, the machine.
+    """A problem outside bigchem's code: an input, a configuration, the machine.
 
-    what: what is wrong, in one sentence.
-    where: the file, line or field, if there is one.
-    hint: what to do next.
-
-    The command line prints it in one to three lines, without a traceback, and exits with code 2.
+    what: the problem, in one sentence. where: the file, line or field. hint: what to do next. The command line prints
+    one to three lines, without a traceback, and exits with code 2.
     """
 
     def __init__(self, what: str, where: str | None = None, hint: str | None = None) -> None:
@@ -34,23 +31,23 @@ class UserError(Exception):
 
 
 def full_disk(error: BaseException) -> UserError | None:
-    """What a user reads, if an error says that a disk is full; else None."""
+    """The UserError for an error that means a full disk; None for any other."""
     where, full = None, False
-    if isinstance(error, shutil.Error):  # of a folder: a list of (source, target, text)
+    if isinstance(error, shutil.Error):  # of a folder copy: a list of (source, target, text)
         where, full = next(((str(to), True) for _, to, why in error.args[0] if "[Errno 28]" in str(why)), (None, False))
     elif isinstance(error, OSError):
         where, full = error.filename, error.errno in (errno.ENOSPC, errno.EDQUOT)
     if not full:
         return None
-    return UserError("no space left on the disk", where, "make room, then give the same command again: it goes on")
+    return UserError("no space left on the disk", where, "make room, then repeat the command: it resumes")
 
 
 class StorageError(UserError):
-    """Files that should be there cannot be read just now: a network, a server, a file system. It may pass."""
+    """Files cannot be read at present: a network, server or file system fails, perhaps temporarily."""
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """A hint for an unknown name: the nearest known one, or the list of them."""
+    """A hint for an unknown name: the nearest known name, or all of them."""
     close = get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"
@@ -58,6 +55,6 @@ def nearest(name: str, known: list[str]) -> str:
 
 
 def unknown(kind: str, name: str, known: list[str], where: str | None = None) -> NoReturn:
-    """Raises the UserError for a name that is not among the known ones."""
-    shown = printable(name, most=200)
+    """Raises the UserError for an unknown name."""
+    shown = printable(name, limit=200)
     raise UserError(f"unknown {kind} '{shown}'", where, nearest(shown, known))

@@ -1,9 +1,8 @@
-"""File locks that die with their process, on local disks and, where the server allows it, on NFS.
+"""File locks that die with their process, on local disks and, if the server supports it, on NFS.
 
-Some file systems have no locks (Lustre without `-o flock`, NFS without its lock service). One rule holds for them. Most
-locks keep two commands of a person apart that were given for one folder: there, a warning is printed once, and the
-command goes on. Only the data cache refuses, because all processes of a node write into it at all times; it can be
-moved to a local disk.
+Some file systems have no locks (Lustre without `-o flock`, NFS without its lock service). Most locks only keep two user
+commands on one folder apart: they print one warning and continue without. The data cache refuses, as all processes of
+a node write into it all the time; it can be moved to a local disk.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from bigchem.base.json_file import Count, Moment, RecordError
 from bigchem.base.printable import printable
 
 POLL_S = 0.1
-TELL_AFTER_S, TELL_EVERY_S = 2.0, 15.0
-"""When a waiting process first says for whom it waits, and how often it says so again."""
+REPORT_AFTER_S, REPORT_EVERY_S = 2.0, 15.0
+"""When a waiting process first reports the holder, and how often it repeats that."""
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
 _warned = False
 
@@ -40,7 +39,7 @@ class NoLocksError(UserError):
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock. purpose: what for, as a verb in the third person ("compiles cpu_adam"). since: Unix time."""
+    """The process that holds a lock. purpose: a verb in the third person ("compiles cpu_adam"). since: Unix time."""
 
     host: str
     pid: Count
@@ -50,11 +49,10 @@ class Holder:
     def __str__(self) -> str:
         seconds = max(0.0, time.time() - self.since)
         stopped = ", and is stopped" if self._is_stopped() else ""
-        told = f"pid {self.pid} on {self.host}, which {self.purpose} (for {seconds:.0f} s so far{stopped})"
-        return printable(told)
+        return printable(f"pid {self.pid} on {self.host}, which {self.purpose} (for {seconds:.0f} s so far{stopped})")
 
     def _is_stopped(self) -> bool:
-        """By SIGSTOP or Ctrl-Z, as far as can be seen: it goes on with SIGCONT only."""
+        """Whether SIGSTOP or Ctrl-Z has stopped it; False on another host."""
         if self.host != platform.node():
             return False
         try:
@@ -65,39 +63,44 @@ class Holder:
 
 @contextmanager
 def exclusive(
-    path: Path, purpose: str, *, timeout_s: float = 60.0, say_after_s: float = TELL_AFTER_S, transient: bool = False
+    path: Path,
+    purpose: str,
+    *,
+    timeout_s: float = 60.0,
+    report_after_s: float = REPORT_AFTER_S,
+    transient: bool = False,
 ) -> Iterator[bool]:
-    """Holds the lock of a file while entered. Yields False where the file system has no locks, after a warning.
+    """Holds the lock of a file while entered. Yields False, after a warning, where the file system has no locks.
 
-    The file says who holds it and what for; who waits repeats that on stderr. UserError if the lock is not free within
-    timeout_s (math.inf: wait for ever).
+    The file names its holder and purpose; waiting processes print that on stderr. UserError if the lock is not free
+    within timeout_s (math.inf: wait indefinitely).
 
-    purpose: what the lock is for, as a verb in the third person: "submits runs/base", "compiles cpu_adam".
-    say_after_s: when a process that waits first says so.
-    transient: remove the file at the end, so that nothing is left beside the folder that it protects.
+    purpose: a verb in the third person: "submits runs/base", "compiles cpu_adam".
+    report_after_s: when a waiting process first reports the holder.
+    transient: remove the file at the end, leaving nothing beside the folder that it protects.
     """
     while True:
         with path.open("a+b") as handle:
-            held = _acquire(handle, purpose, timeout_s, say_after_s)
-            if held and not is_at(handle, path):  # the holder before removed it: others lock the new one
+            locked = _acquire(handle, purpose, timeout_s, report_after_s)
+            if locked and not is_at(handle, path):  # the previous holder removed it: new processes lock the new file
                 continue
             try:
-                if held:
+                if locked:
                     _write(handle, json.dumps(asdict(Holder(platform.node(), os.getpid(), time.time(), purpose))))
-                yield held
+                yield locked
             finally:
                 if transient:
                     path.unlink(missing_ok=True)
-                elif held:
+                elif locked:
                     _write(handle, "")
-                if held:
+                if locked:
                     fcntl.flock(handle, fcntl.LOCK_UN)  # now, even if a child process has inherited the file
             return
 
 
 def holder(path: Path) -> Holder | None:
-    """Who holds the lock of `exclusive`, as its file says; None if the file is absent or names nobody. A process that
-    was killed leaves its name, though not its lock."""
+    """The holder that the file of `exclusive` names; None if it is absent or names none. A killed process leaves its
+    name, but not its lock."""
     try:
         return json_file.as_kind(Holder, json_file.load(path), str(path))
     except (OSError, RecordError):
@@ -105,11 +108,10 @@ def holder(path: Path) -> Holder | None:
 
 
 def lock(handle: IO[bytes], *, wait: bool = True, shared: bool = False) -> bool:
-    """Takes the lock of a file, for itself or with others that share it; False if it is held otherwise and wait is
-    false.
+    """Locks a file, exclusively or shared; False if another process has it and wait is false.
 
-    handle: open for writing, without which NFS gives no exclusive lock, or for reading, without which it gives no
-    shared one (flock(2)). NoLocksError where the file system has no locks.
+    handle: open for writing for an exclusive lock, for reading for a shared one, as NFS requires (flock(2)).
+    NoLocksError where the file system has no locks.
     """
     try:
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
@@ -134,27 +136,27 @@ def lock_if_possible(handle: IO[bytes], *, wait: bool = True, shared: bool = Fal
 
 
 def is_at(handle: IO[bytes], path: Path) -> bool:
-    """Whether the path still names this open file. Whoever holds its lock knows that it will: only they remove it."""
+    """Whether the path still names this open file. While its lock is held it does: only the holder removes it."""
     try:
         return os.path.samestat(os.fstat(handle.fileno()), path.stat())
     except FileNotFoundError:
         return False
 
 
-def _acquire(handle: IO[bytes], purpose: str, timeout_s: float, say_after_s: float) -> bool:
-    """True: held. False: the file system has no locks."""
-    begun, say_at = time.monotonic(), say_after_s
+def _acquire(handle: IO[bytes], purpose: str, timeout_s: float, report_after_s: float) -> bool:
+    """True: locked. False: the file system has no locks."""
+    begun, report_at = time.monotonic(), report_after_s
     path = Path(handle.name)
     try:
         while not lock(handle, wait=False):
             waited = time.monotonic() - begun
-            told = holder(path) or "another process"
+            owner = holder(path) or "another process"
             if waited >= timeout_s:
-                raise UserError(f"waited {waited:.0f} s for {told}", str(path), _remedy(holder(path)))
-            if waited >= say_at:
+                raise UserError(f"waited {waited:.0f} s for {owner}", str(path), _remedy(holder(path)))
+            if waited >= report_at:
                 limit = "" if math.isinf(timeout_s) else f" (at most {timeout_s - waited:.0f} s more)"
-                print(f"waiting for {told}{limit}", file=sys.stderr, flush=True)
-                say_at = waited + TELL_EVERY_S
+                print(f"waiting for {owner}{limit}", file=sys.stderr, flush=True)
+                report_at = waited + REPORT_EVERY_S
             time.sleep(POLL_S)
     except NoLocksError as error:
         _warn(error)
@@ -163,22 +165,22 @@ def _acquire(handle: IO[bytes], purpose: str, timeout_s: float, say_after_s: flo
 
 
 def _remedy(by: Holder | None) -> str:
-    """What to do about a lock that does not get free."""
+    """A hint for a lock that is not released."""
     if by is None:
-        return "`fuser` on that file names the process: let it end, or end it; then give the command again"
+        return "`fuser` on that file names the process: wait for it, or end it; then repeat the command"
     at = "" if by.host == platform.node() else f" on {by.host}"
-    return f"let it end, or end it{at} if it hangs or is stopped: kill -9 {by.pid}; then give the command again"
+    return f"wait for it, or if it hangs or is stopped end it{at}: kill -9 {by.pid}; then repeat the command"
 
 
 def _warn(error: NoLocksError) -> None:
     global _warned
     if not _warned:
         _warned = True
-        told = "nothing keeps a second command for the same folder apart from this one: give one at a time"
-        print(f"warning: {error.where}: {error.what}; {told}", file=sys.stderr, flush=True)
+        advice = "nothing stops a second command on the same folder: run one at a time"
+        print(f"warning: {error.where}: {error.what}; {advice}", file=sys.stderr, flush=True)
 
 
 def _write(handle: IO[bytes], text: str) -> None:
-    with suppress(OSError):  # a full disk: the lock holds all the same, only its message is poorer
+    with suppress(OSError):  # a full disk: the lock still holds, without a name
         os.ftruncate(handle.fileno(), 0)
         os.write(handle.fileno(), text.encode())

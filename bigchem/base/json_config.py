@@ -1,4 +1,4 @@
-"""A configuration of somebody else's from the disk: strict JSON, bounded. Pure."""
+"""Strict reading of small JSON configurations of other programs. Pure."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any, NoReturn
 
 from bigchem.base.errors import UserError
 
-MOST_BYTES = 1 << 20
+MAX_BYTES = 1 << 20
 """Real files have a few kilobytes."""
 
 
 def read(path: Path, example: str) -> dict[str, Any]:
-    """The file's table. example: of one, for who has another thing. UserError unless it is JSON with an object at its
-    top, finite numbers, no key twice in one object, and at most MOST_BYTES long."""
+    """The file's table. example: a valid one, for the hint. UserError unless the file is a JSON object of at most
+    MAX_BYTES with finite numbers and no duplicate keys."""
     where = str(path)
     try:
         with path.open("rb") as file:
-            raw = file.read(MOST_BYTES + 1)
+            raw = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror or error}", where) from None
-    if len(raw) > MOST_BYTES:
-        raise UserError(f"has more than {MOST_BYTES:,} bytes: no configuration", where)
+    if len(raw) > MAX_BYTES:
+        raise UserError(f"not a configuration: more than {MAX_BYTES:,} bytes", where)
     try:
         table = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
@@ -35,18 +35,18 @@ def read(path: Path, example: str) -> dict[str, Any]:
         raise UserError(f"not JSON: {error}", where) from None
     if not isinstance(table, dict):
         what = f"not a configuration: the top of the file is {kind_of(table)}, not an object"
-        raise UserError(what, where, f"an example is {example}")
+        raise UserError(what, where, f"for example: {example}")
     return table
 
 
 def kind_of(value: Any) -> str:
-    """What JSON calls a value."""
+    """JSON's name of a value's type."""
     names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
     return names.get(type(value), "null")
 
 
 def shown(value: Any) -> str:
-    """A value as JSON, cut where it is long."""
+    """A value as JSON, cut after 60 characters."""
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -55,9 +55,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
         twice = sorted(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise ValueError(f"the same key twice in one object: {', '.join(map(repr, twice[:5]))}")
+        raise ValueError(f"duplicate keys in one object: {', '.join(map(repr, twice[:5]))}")
     return table
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number in JSON")
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,6 +1,6 @@
-"""Small JSON files that others wrote, or that a power cut may have torn: read whole, bounded, and checked.
+"""Strict, bounded reading of small JSON files that others wrote or that a power cut may have torn.
 
-Every record of a run folder, and every JSON file that a person hands over, is read here; JSON Lines, by jsonl.py.
+For every record of a run folder and every JSON file of the user; jsonl.py reads JSON Lines.
 """
 
 from __future__ import annotations
@@ -19,47 +19,47 @@ from pydantic import Field, TypeAdapter, ValidationError
 from bigchem.base.errors import UserError
 from bigchem.base.toml import SHOWN, quoted
 
-MOST_BYTES = 1 << 24
-"""Of a small file: an index of a thousand shards has a fifth of it."""
-MOST_DIGITS = 300
-"""Of an integer: any such fits into a float."""
+MAX_BYTES = 1 << 24
+"""An index of a thousand shards has a fifth of this."""
+MAX_DIGITS = 300
+"""Digits of an integer: any such fits into a float."""
 
 Count = Annotated[int, Field(ge=0, le=10**15)]
 """Steps, ranks, process ids."""
 Moment = Annotated[float, Field(ge=0, le=1e11)]
-"""Seconds since 1970 that a calendar can show."""
+"""Seconds since 1970, within a calendar's range."""
 
 T = TypeVar("T")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class RecordError(UserError):
-    """A file, or a line of one, is not the record that it should be: torn, or not one of ours."""
+    """A file, or a line of one, is not a valid record: torn, or not one of bigchem's."""
 
 
-def load(path: Path, *, most: int = MOST_BYTES, hint: str | None = None) -> Any:
-    """The value in a JSON file. RecordError if it is longer than `most` bytes, empty, not UTF-8, or not strict JSON;
+def load(path: Path, *, max_bytes: int = MAX_BYTES, hint: str | None = None) -> Any:
+    """The value in a JSON file. RecordError if it is longer than max_bytes, empty, not UTF-8, or not strict JSON;
     OSError if it cannot be opened. hint: what to do next."""
     with path.open("rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise RecordError(f"longer than {most:,} bytes, which no such file is", str(path), hint)
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise RecordError(f"longer than {max_bytes:,} bytes: not such a file", str(path), hint)
     return parse(content, str(path), hint=hint)
 
 
-def load_object(path: Path, *, most: int = MOST_BYTES, hint: str | None = None) -> dict[str, Any]:
+def load_object(path: Path, *, max_bytes: int = MAX_BYTES, hint: str | None = None) -> dict[str, Any]:
     """As `load`; RecordError if the value is not an object."""
-    table = load(path, most=most, hint=hint)
+    table = load(path, max_bytes=max_bytes, hint=hint)
     if not isinstance(table, dict):
         raise RecordError(f"not a JSON object but {_named(table)}", str(path), hint)
     return table
 
 
 def parse(content: bytes, where: str, *, hint: str | None = None) -> Any:
-    """The value of JSON text. RecordError for what is not strict JSON: NaN, Infinity, a key twice, a lone surrogate,
-    numbers beyond what a float holds, lists in lists without end. where: of the text, for the message."""
+    """The value of JSON text. RecordError unless it is strict JSON: no NaN, Infinity, duplicate keys, lone surrogates,
+    numbers beyond a float's range, or excessive nesting. where: the text's origin, for the message."""
     if not content.strip(b"\0 \t\r\n"):
-        what = "empty" if not content.strip() else "nothing but NUL bytes, as a power cut leaves"
+        what = "empty" if not content.strip() else "nothing but NUL bytes, as after a power cut"
         raise RecordError(what, where, hint)
     try:
         text = content.decode("utf-8-sig")
@@ -68,7 +68,7 @@ def parse(content: bytes, where: str, *, hint: str | None = None) -> Any:
             parse_constant=_refuse_constant,
             parse_float=_finite,
             parse_int=_short,
-            object_pairs_hook=_without_doubles,
+            object_pairs_hook=_without_duplicates,
         )
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
@@ -77,15 +77,15 @@ def parse(content: bytes, where: str, *, hint: str | None = None) -> Any:
     except UnicodeEncodeError:
         raise RecordError("not JSON: half of a surrogate pair", where, hint) from None
     except RecursionError:
-        raise RecordError("not JSON of ours: nested too deeply", where, hint) from None
+        raise RecordError("not a record: nested too deeply", where, hint) from None
     except ValueError as error:
         raise RecordError(f"not JSON: {error}", where, hint) from None
     return value
 
 
 def as_kind(kind: type[T], value: Any, where: str, *, hint: str | None = None) -> T:
-    """A dataclass, or any other type that pydantic knows, from its JSON value; RecordError with the field, the value
-    and what is allowed. Keys that a later version may have added are left out."""
+    """A dataclass, or any type that pydantic knows, from its JSON value; RecordError with the field, the value and what
+    is allowed. Unknown keys, which a later version may have added, are dropped."""
     try:
         found: T = _adapter(kind).validate_json(json.dumps(value), strict=True)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -99,15 +99,15 @@ def as_kind(kind: type[T], value: Any, where: str, *, hint: str | None = None) -
 
 
 def number(value: object) -> float | None:
-    """A finite number as it is; None for anything else."""
+    """A finite number as a float; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < 1e300 and math.isfinite(value) else None
 
 
 def set_aside(path: Path) -> Path | None:
-    """Copies a damaged file beside itself, as NAME.damaged, so that nothing of it is lost when it is written anew; the
-    copy, or None where it cannot be made."""
+    """Copies a damaged file to NAME.damaged beside it before it is rewritten; returns the copy, or None if that
+    fails."""
     aside, number = path.with_name(f"{path.name}.damaged"), 1
     while aside.exists():
         number += 1
@@ -120,10 +120,10 @@ def set_aside(path: Path) -> Path | None:
 
 
 def report_set_aside(path: Path, what: str) -> None:
-    """Sets a damaged file aside and says so, in one line on stdout."""
+    """Sets a damaged file aside and reports it in one line on stdout."""
     aside = set_aside(path)
-    kept = f"as it was: {aside.name}" if aside else "it could not be copied aside"
-    print(f"{path.parent.name}/{path.name}: {what}; {kept}", flush=True)
+    copy = f"original: {aside.name}" if aside else "the original could not be copied"
+    print(f"{path.parent.name}/{path.name}: {what}; {copy}", flush=True)
 
 
 @cache
@@ -132,27 +132,27 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON's")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise ValueError(f"{text[:SHOWN]} is beyond what a float holds")
+        raise ValueError(f"{text[:SHOWN]} is beyond a float's range")
     return value
 
 
 def _short(text: str) -> int:
-    if len(text) > MOST_DIGITS:
+    if len(text) > MAX_DIGITS:
         raise ValueError(f"an integer of {len(text):,} digits")
     return int(text)
 
 
-def _without_doubles(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the key {quoted(next(name for name in names if names.count(name) > 1))} stands twice")
+        raise ValueError(f"duplicate key {quoted(next(name for name in names if names.count(name) > 1))}")
     return table
 
 

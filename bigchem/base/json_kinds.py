@@ -1,7 +1,7 @@
-"""What a value of somebody else's JSON, DeepSpeed's or Hugging Face's, may be. Pure.
+"""Strict types for values in DeepSpeed's and Hugging Face's JSON. Pure.
 
-Their own classes convert: "true" becomes true, 1 becomes true, "3" becomes 3. Here a value is what JSON says, but for
-whole numbers, which may be written as 2e8.
+Their own classes convert: "true" becomes true, 1 becomes true, "3" becomes 3. Here a value has its JSON type, except
+that whole numbers may be written as 2e8.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 from bigchem.base.json_config import kind_of, shown
 
 Kind = Callable[[Any], Any]
-"""From a value as JSON has it to the value that it means; WrongError with a reason if it is none."""
+"""From a JSON value to its meaning; WrongError with a reason if it is of another type."""
 
-MOST = 2**63 - 1
-MOST_NUMBER = 1e100
+MAX_INTEGER = 2**63 - 1
+MAX_NUMBER = 1e100
 
 
 class WrongError(ValueError):
-    """A value is not of its kind. The message says what would be."""
+    """A value of a wrong type. The message says what is expected."""
 
 
 def boolean(value: Any) -> bool:
@@ -30,42 +30,40 @@ def boolean(value: Any) -> bool:
     raise WrongError("should be true or false" + (", without quotes" if value in ("true", "false") else ""))
 
 
-def whole(least: int = 0, most: int = MOST) -> Kind:
+def whole(minimum: int = 0, maximum: int = MAX_INTEGER) -> Kind:
     """A whole number in a range; 2e8 is one."""
 
     def check(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             hint = ", without quotes" if isinstance(value, str) and _is_number(value) else f", not {kind_of(value)}"
             raise WrongError(f"should be a whole number{hint}")
-        if isinstance(value, float) and not value.is_integer():  # nor is infinity
-            near = f"; write {int(value)}" if math.isfinite(value) and value >= least else ""
+        if isinstance(value, float) and not value.is_integer():  # infinity is not one either
+            near = f"; write {int(value)}" if math.isfinite(value) and value >= minimum else ""
             raise WrongError(f"should be a whole number{near}")
-        if not least <= value <= most:
-            raise WrongError(
-                f"should be from {least:,} to {most:,}" if most != MOST else f"should be at least {least:,}"
-            )
+        if not minimum <= value <= maximum:
+            bounded = maximum != MAX_INTEGER
+            raise WrongError(f"should be {f'from {minimum:,} to {maximum:,}' if bounded else f'at least {minimum:,}'}")
         return int(value)
 
     return check
 
 
-def number(least: float = 0.0, most: float = math.inf) -> Kind:
+def number(minimum: float = 0.0, maximum: float = math.inf) -> Kind:
     """A finite number in a range."""
 
     def check(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise WrongError(f"should be a number, not {kind_of(value)}")
-        if not least <= value <= min(most, MOST_NUMBER):
-            raise WrongError(
-                f"should be from {least:g} to {most:g}" if most < math.inf else f"should be at least {least:g}"
-            )
+        if not minimum <= value <= min(maximum, MAX_NUMBER):
+            bounded = maximum < math.inf
+            raise WrongError(f"should be {f'from {minimum:g} to {maximum:g}' if bounded else f'at least {minimum:g}'}")
         return value
 
     return check
 
 
 def one_of(*names: str) -> Kind:
-    """One of some words, as they are written here."""
+    """One of the given words, case-sensitive."""
 
     def check(value: Any) -> str:
         if isinstance(value, str) and value in names:
@@ -83,7 +81,7 @@ def text(value: Any) -> str:
 
 
 def anything(value: Any) -> Any:
-    """Whatever it is: of keys that are refused or ignored."""
+    """Any value, for keys that are refused or ignored."""
     return value
 
 

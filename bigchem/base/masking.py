@@ -1,4 +1,4 @@
-"""Secrets in what a run records of its surroundings: known names and shapes are masked. docs/security.md lists them."""
+"""Masks secrets in what a run records of its environment, by name and shape. docs/security.md lists them."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _OPTION = re.compile(rf"(?i)(?<!\S)(--{_NAME}[= ])([^\s=]\S*)")
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a variable or an option of this name holds a secret."""
+    """Whether a variable or option of this name holds a secret."""
     return _SECRET_NAME.fullmatch(name) is not None
 
 
 def mask(text: str) -> str:
-    """A text without the secrets in it: assignments to names of secrets, tokens by their shape, private keys, and
-    passwords in URLs."""
+    """A text with its secrets masked: assignments to secret names, tokens by shape, private keys, and passwords in
+    URLs."""
     text = _PRIVATE_KEY.sub(MASK, text)
     text = _SHAPES.sub(MASK, text)
     text = _URL.sub(rf"\1:{MASK}", text)
@@ -44,14 +44,14 @@ def mask(text: str) -> str:
 
 
 def mask_words(words: Sequence[str]) -> list[str]:
-    """The words of a command line, masked; what follows the option of a secret is one."""
+    """A command line's words, masked, including the word after a secret option."""
     before = ["", *words]
     follows = [option.startswith("-") and "=" not in option and is_secret_name(option) for option in before]
     return [MASK if hidden else mask(word) for word, hidden in zip(words, follows, strict=False)]
 
 
 def mask_values(value: Any, name: str = "") -> Any:
-    """Plain data, masked: texts in it, and whatever stands under the name of a secret."""
+    """Plain data, masked: its texts, and everything under a secret name."""
     if isinstance(value, dict):
         return {key: mask_values(item, str(key)) for key, item in value.items()}
     if isinstance(value, list | tuple):

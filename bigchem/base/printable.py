@@ -1,25 +1,25 @@
-"""Text that others wrote, as it may be shown: without control characters and, for rich, without markup."""
+"""Makes untrusted text safe to show: no control characters and, for rich, no markup."""
 
 from __future__ import annotations
 
-LOST = "\ufffd"
-"""Stands for a character that must not reach a terminal or a page."""
+REPLACEMENT = "\ufffd"
+"""Replaces characters that must not reach a terminal or a page."""
 
 
-def printable(text: object, *, most: int | None = None) -> str:
+def printable(text: object, *, limit: int | None = None) -> str:
     """The text on one line: white space as blanks; escape sequences, NULs, bidirectional overrides and lone surrogates
-    as U+FFFD. most: longer texts end with `...`."""
-    found = "".join(c if c.isprintable() else " " if c.isspace() else LOST for c in str(text))
-    return found if most is None or len(found) <= most else found[: max(0, most - 3)] + "..."
+    as U+FFFD. limit: characters; longer texts end with `...`."""
+    found = "".join(c if c.isprintable() else " " if c.isspace() else REPLACEMENT for c in str(text))
+    return found if limit is None or len(found) <= limit else found[: max(0, limit - 3)] + "..."
 
 
 def printable_lines(text: str) -> str:
-    """The same of each line."""
+    """`printable` for each line."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def markup(text: object) -> str:
-    """The text for a cell or a line that rich prints with markup on: nothing in it is read as markup."""
+    """The text escaped for rich's markup."""
     from rich.markup import escape
 
     return escape(printable(text))

@@ -1,4 +1,4 @@
-"""What a person sees while long work goes on: bars on a terminal, plain lines elsewhere."""
+"""Progress of long work: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from rich.progress import Progress as RichProgress
 from bigchem.base.printable import markup, printable_lines
 
 PLAIN_EVERY_S = 10.0
-"""Seconds between two lines where there is no terminal."""
+"""Seconds between two lines without a terminal."""
 LIVE_EVERY_S = 0.2
-"""Seconds between two drawings of a live line: one takes about a millisecond of the loop's time."""
+"""Seconds between two redraws of a live line; each takes the training loop about a millisecond."""
 
 
 def tables() -> Console:
-    """Where tables go: stdout, as wide as the terminal; without one wide enough that nothing is cut."""
+    """The console for tables: stdout, as wide as the terminal, or wide enough to cut nothing."""
     return Console() if sys.stdout.isatty() else Console(width=240)
 
 
 def amount(size: float) -> str:
-    """Bytes in words, three digits: 9.31 MB, 2.67 GB, 31.2 GB."""
+    """Bytes with a unit, to three digits: 9.31 MB, 2.67 GB, 31.2 GB."""
     unit = "B"
     for larger in ("kB", "MB", "GB", "TB"):
         if size < 999.5:
@@ -38,7 +38,7 @@ def amount(size: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Hours, minutes and seconds, with days before them where there are any: 0:12:05, 2d 3:25:00."""
+    """Hours, minutes and seconds, after any days: 0:12:05, 2d 3:25:00."""
     minutes, s = divmod(max(0, round(seconds)), 60)
     hours, m = divmod(minutes, 60)
     days, h = divmod(hours, 24)
@@ -46,12 +46,12 @@ def duration(seconds: float) -> str:
 
 
 class Bar:
-    """One piece of work in progress."""
+    """Progress of one piece of work."""
 
     def __init__(self, progress: Progress, label: str, total: int | None, rich: RichProgress | None) -> None:
         self._progress, self._label, self.total, self._rich = progress, label, total, rich
         self.done = 0
-        self._said = time.monotonic()
+        self._reported = time.monotonic()
         self._task = None if rich is None else rich.add_task(markup(label), total=total)
 
     def advance(self, amount: int = 1) -> None:
@@ -59,25 +59,25 @@ class Bar:
         self.done += amount
         if self._rich is not None and self._task is not None:
             self._rich.advance(self._task, amount)
-        elif time.monotonic() - self._said > PLAIN_EVERY_S:
-            self._said = time.monotonic()
+        elif time.monotonic() - self._reported > PLAIN_EVERY_S:
+            self._reported = time.monotonic()
             of = "" if self.total is None else f"/{self.total}"
             self._progress.say(f"{self._label}: {self.done}{of}")
 
 
 class Progress:
-    """Where progress goes: stderr, so that stdout stays for results. quiet: nowhere."""
+    """Progress on stderr; stdout is for results. quiet: print nothing."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
 
     def say(self, text: str) -> None:
-        """One line."""
+        """Prints one line."""
         self.console.print(printable_lines(text), markup=False, soft_wrap=True)
 
     @contextmanager
     def bar(self, label: str, total: int | None) -> Iterator[Bar]:
-        """A bar for `total` pieces of work (None: unknown), gone when the work is done and replaced by one line."""
+        """A bar for `total` pieces of work (None: unknown), replaced by one line at the end."""
         started = time.monotonic()
         if self.console.is_terminal and sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -91,7 +91,7 @@ class Progress:
 
 
 class Tee(io.TextIOBase):
-    """Text for a log and a terminal at once. log, terminal: the streams, for what only one of them is to have."""
+    """Writes text to a log and a terminal. log, terminal: the streams, for output to only one of them."""
 
     def __init__(self, log: TextIO, terminal: TextIO) -> None:
         self.log, self.terminal = log, terminal
@@ -107,8 +107,8 @@ class Tee(io.TextIOBase):
 
 
 class LiveLine:
-    """The last line of the terminal behind a Tee: a bar and a text, drawn anew in place. What is printed meanwhile goes
-    above it, and into the log as it is. Drawn when it is shown, by no thread of its own."""
+    """A bar and a text in the last line of a Tee's terminal, redrawn in place by `show`, without a thread. Other output
+    goes above it, and unchanged into the log."""
 
     def __init__(self, tee: Tee, total: int) -> None:
         console = Console(file=tee.terminal, highlight=False)
@@ -126,7 +126,7 @@ class LiveLine:
 
     @staticmethod
     def where_possible(total: int) -> LiveLine | None:
-        """One on stdout, if that is a Tee before a terminal that can move its cursor."""
+        """A live line on stdout, if that is a Tee with a terminal that can move its cursor."""
         tee = sys.stdout
         if not isinstance(tee, Tee):
             return None
@@ -134,14 +134,14 @@ class LiveLine:
         return LiveLine(tee, total) if console.is_terminal and not console.is_dumb_terminal else None
 
     def show(self, done: int, text: str) -> None:
-        """Draws it, unless it was drawn just now."""
+        """Redraws the line, at most every LIVE_EVERY_S."""
         if time.monotonic() - self._drawn > LIVE_EVERY_S:
             self._rich.update(self._task, completed=done, description=text)
             self._rich.refresh()
             self._drawn = time.monotonic()
 
     def close(self) -> None:
-        """Takes it from the terminal."""
+        """Removes the line."""
         self._rich.stop()
         for tee, terminal in self._replaced:
             tee.terminal = terminal

@@ -1,4 +1,4 @@
-"""Files that ship with the project: DeepSpeed configurations, cluster profiles, recipes."""
+"""Files shipped with bigchem: DeepSpeed configurations, cluster profiles, recipes."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _FOLDERS = {
 
 
 def folder(kind: str) -> Path:
-    """The folder of a kind of shipped files: beside the package in a checkout, inside it once installed."""
+    """The folder of a kind of shipped files: beside the package in a checkout, inside it when installed."""
     return next((f for f in _FOLDERS[kind] if f.is_dir()), _FOLDERS[kind][0])
 
 
 def find(kind: str, name: str, suffix: str, also: Iterable[str] = ()) -> Path:
-    """A shipped file by its name, or any file by its path. UserError with the nearest name, of `also` too: names that
-    the caller takes for something else than a file."""
+    """A shipped file by name, or any file by path. UserError with the nearest name. also: further valid names, which
+    are not files."""
     if _is_file(Path(name)):
         return Path(name)
-    shown = printable(name, most=200)
+    shown = printable(name, limit=200)
     if name.endswith(suffix) or "/" in name:
         raise UserError("no such file", shown)
     candidate = folder(kind) / f"{name}{suffix}"
     if _is_file(candidate):
         return candidate
     known = [*also, *(p.name.removesuffix(suffix) for p in folder(kind).glob(f"*{suffix}"))]
-    raise UserError(f"no file '{shown}', and no shipped one of that name", kind, nearest(name, known))
+    raise UserError(f"no file '{shown}', and no shipped file of that name", kind, nearest(name, known))
 
 
 def _is_file(path: Path) -> bool:

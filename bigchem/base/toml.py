@@ -1,7 +1,7 @@
-"""The strict loader that every TOML of the project goes through: runs, builds, sweeps, clusters.
+"""The strict loader of every TOML file: runs, builds, sweeps, clusters.
 
-`--set section.key=value` overrides a field; what was resolved can be written and fed back. Unknown keys are refused
-with the nearest known name; a wrong value is told with its field, its value and what is allowed.
+`--set section.key=value` overrides a field; the resolved configuration can be written and read back. Unknown keys are
+refused with the nearest known name; errors name the field, its value and what is allowed.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pydantic_core import ErrorDetails
 from bigchem.base.errors import UserError, nearest
 from bigchem.base.printable import printable
 
-MOST_BYTES = 1 << 20
-"""Of a TOML file that a person writes."""
+MAX_BYTES = 1 << 20
+"""Size of a TOML file."""
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Section(BaseModel):
-    """A table of a TOML file: no unknown keys, no silent conversions, immutable once read.
+    """A table of a TOML file: no unknown keys, no silent conversions, immutable.
 
-    The docstring under a field is its documentation.
+    The docstring below a field is its documentation.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
@@ -50,23 +50,23 @@ def load(kind: type[S], path: str | Path, overrides: Sequence[str] = ()) -> S:
 
 
 def read_table(path: str | Path) -> dict[str, Any]:
-    """A TOML file as it is."""
+    """A TOML file as a nested table."""
     file = Path(path)
     try:
         with file.open("rb") as opened:
-            content = opened.read(MOST_BYTES + 1)
+            content = opened.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise UserError("no such file", str(file)) from None
     except IsADirectoryError as error:
         raise UserError(f"not a TOML file: {error}", str(file)) from None
-    if len(content) > MOST_BYTES:
-        raise UserError(f"not a TOML file of ours: longer than {MOST_BYTES:,} bytes", str(file))
+    if len(content) > MAX_BYTES:
+        raise UserError(f"not a configuration: longer than {MAX_BYTES:,} bytes", str(file))
     try:
         table = tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
     except RecursionError:
-        raise UserError("not a TOML file of ours: nested too deeply", str(file)) from None
-    except ValueError as error:  # of TOML, of UTF-8, or of an integer of thousands of digits
-        raise UserError(f"not a TOML file: {printable(error, most=200)}", str(file)) from None
+        raise UserError("not a configuration: nested too deeply", str(file)) from None
+    except ValueError as error:  # TOML, UTF-8, or an integer of thousands of digits
+        raise UserError(f"not a TOML file: {printable(error, limit=200)}", str(file)) from None
     for field in flat(table):
         if len(field) > LONGEST_FIELD:
             raise UserError(f"a field of {len(field):,} characters: {quoted(field)}", str(file))
@@ -100,7 +100,7 @@ def put(table: dict[str, Any], field: str, value: Any, where: str) -> None:
 
 
 def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested table as dotted fields: what `put` puts together, taken apart."""
+    """A nested table as dotted fields: the inverse of `put`."""
     out: dict[str, Any] = {}
     for key, value in table.items():
         out.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
@@ -108,35 +108,35 @@ def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def validate(kind: type[S], table: dict[str, Any], where: str, *, text: bool = False) -> S:
-    """Builds a section from a table; all its mistakes in one UserError of at most three lines.
+    """Builds a section from a table; one UserError of at most three lines names all errors.
 
-    text: the values are text, as in a CSV, and are converted.
+    text: convert the values from text, as in a CSV.
     """
     try:
-        # As JSON, where strict means what is wanted: "3" and true are no integers, 3 is a number, a list is a tuple.
+        # As JSON, where strict has the right meaning: "3" and true are not integers, 3 is a number, a list is a tuple.
         return kind.model_validate_json(json.dumps(table, default=str), strict=not text)
     except ValidationError as error:
         found = error.errors()
         what, hint = _explain(kind, found[0])
         if len(found) > 1:
             others = ", ".join(_dotted(e) for e in found[1:4])
-            hint = f"{hint or 'mend it'} (and {len(found) - 1} more: {others})"
+            hint = f"{hint or 'fix it'} (and {len(found) - 1} more: {others})"
         raise UserError(what, where, hint) from None
 
 
 def dump(section: Section) -> str:
-    """The section as TOML text that `load` reads back to an equal section. Fields that are None are left out."""
+    """The section as TOML text that `load` reads back to an equal section. Fields that are None are omitted."""
     return tomli_w.dumps(section.model_dump(mode="json", exclude_none=True))
 
 
 def _dotted(error: ErrorDetails) -> str:
-    return ".".join(printable(part, most=SHOWN) for part in error["loc"])
+    return ".".join(printable(part, limit=SHOWN) for part in error["loc"])
 
 
-def quoted(value: object, most: int = SHOWN) -> str:
-    """A value as a message quotes it: one line of at most so many characters."""
-    text = repr(value[: 2 * most]) if isinstance(value, str | bytes) else repr(value)
-    return printable(text, most=most)
+def quoted(value: object, limit: int = SHOWN) -> str:
+    """A value for a message: one line of at most `limit` characters."""
+    text = repr(value[: 2 * limit]) if isinstance(value, str | bytes) else repr(value)
+    return printable(text, limit=limit)
 
 
 def _explain(kind: type[Section], error: ErrorDetails) -> tuple[str, str | None]:

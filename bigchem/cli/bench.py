@@ -1,4 +1,4 @@
-"""`bigchem bench NAME`: measurements of the parts, each beside the straightforward way. Imported when asked for."""
+"""`bigchem bench NAME`: benchmarks of the parts, each against a baseline. A benchmark is imported when it is called."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import typer
 from typer.core import TyperGroup
 
 BENCHES = {
-    "attention": ("model.attention", "Attention against float64, then beside transformers' and FlexAttention."),
-    "checkpoint": ("checkpoint", "Saving beside dd, resuming beside a cold start."),
-    "consolidate": ("consolidate", "`bigchem export` beside DeepSpeed's zero_to_fp32.py."),
-    "data": ("data", "The data path beside Hugging Face datasets."),
+    "attention": ("model.attention", "Attention errors against float64; speed against transformers and FlexAttention."),
+    "checkpoint": ("checkpoint", "Saving against dd, resuming against a cold start."),
+    "consolidate": ("consolidate", "`bigchem export` against DeepSpeed's zero_to_fp32.py."),
+    "data": ("data", "The data path against Hugging Face datasets."),
     "equivalence": ("equivalence", "One run at every ZeRO stage and several layouts: how far losses differ."),
     "kernels": ("model.kernels", "Registers, stack and shared memory of the attention kernels, without a GPU."),
-    "loop": ("loop", "What the training loop adds to bare DeepSpeed steps."),
-    "metrics": ("metrics", "Scoring and beam search beside the straightforward way, outputs compared."),
-    "plan": ("plan", "Planned memory beside measured memory."),
-    "tiles": ("model.tiles", "Which tile sizes of the kernels are fastest on this GPU."),
-    "train-step": ("model.train_step", "A training step beside transformers' T5 on the same rows."),
+    "loop": ("loop", "The training loop against bare DeepSpeed steps."),
+    "metrics": ("metrics", "Scoring and beam search against straightforward implementations; outputs compared."),
+    "plan": ("plan", "Planned against measured memory."),
+    "tiles": ("model.tiles", "Which kernel tile sizes are fastest on this GPU."),
+    "train-step": ("model.train_step", "A training step against transformers' T5 on the same rows."),
 }
-"""By name: the module below bigchem.bench whose `app` it is, and what it measures."""
+"""By name: the module below bigchem.bench that holds its `app`, and what it measures."""
 
 
 class Benches(TyperGroup):
-    """A group whose commands are imported when they are called, not when they are listed."""
+    """A group that lists its commands without importing them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [*BENCHES]
@@ -50,7 +50,7 @@ app = typer.Typer(
 
 @app.callback()
 def bench() -> None:
-    """Measure a part of bigchem beside the straightforward way.
+    """Measure a part of bigchem against a baseline.
 
     Example: bigchem bench equivalence --only 1rank
     """

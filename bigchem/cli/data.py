@@ -1,5 +1,4 @@
-"""The verbs of `bigchem data`: build, look at and verify training data. Nothing heavy is imported before a
-verb needs it."""
+"""`bigchem data`: build, inspect and verify training data."""
 
 from __future__ import annotations
 
@@ -11,13 +10,13 @@ from typing import Annotated
 import typer
 
 from bigchem.cli.program import Json, Set
-from bigchem.cli.submission_options import Asked, cluster_options
+from bigchem.cli.submission_options import Requested, cluster_options
 
 SetRecipe = Annotated[
     list[str] | None, typer.Option("--set", help="Override a field of the recipe: --set root=raw (repeatable).")
 ]
 
-app = typer.Typer(no_args_is_help=True, help="Build, look at and verify training data.")
+app = typer.Typer(no_args_is_help=True, help="Build, inspect and verify training data.")
 
 
 class Split(StrEnum):
@@ -32,24 +31,24 @@ class Split(StrEnum):
 @cluster_options(shape=False)
 def data_build(
     recipe: Annotated[
-        str, typer.Argument(help="TOML that names the sources; or a shipped one: demo-data, public-data.")
+        str, typer.Argument(help="Recipe (TOML) that names the sources, or a shipped one: demo-data, public-data.")
     ],
-    out: Annotated[Path, typer.Argument(help="Folder to make.")],
-    asked: Asked,
+    out: Annotated[Path, typer.Argument(help="Data folder to create.")],
+    requested: Requested,
     overrides: SetRecipe = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes (of each task); default: all cores.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes (per task); default: all cores.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace data built from another recipe.")] = False,
     cluster: Annotated[
-        str | None, typer.Option(help="By tasks that this cluster profile describes; default: in this process.")
+        str | None, typer.Option(help="Cluster profile; build in Slurm tasks. Default: in this process.")
     ] = None,
-    tasks: Annotated[int | None, typer.Option(min=1, help="With --cluster: how many parse and write.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="With --cluster: stay until it is published.")] = False,
+    tasks: Annotated[int | None, typer.Option(min=1, help="With --cluster: tasks that parse and write.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="With --cluster: wait until the data is published.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Read sources, leave out repeats and leaks, tokenise, write shards. Goes on where a killed build was.
+    """Read sources, drop duplicates and leaks, tokenise, write shards. Resumes a build that was killed.
 
-    With --cluster, arrays of tasks parse and write, and one publishes the index last, to the same bytes. Give the same
-    command again if tasks fail: only what is missing is done.
+    With --cluster, job arrays parse and write, and a last task publishes the index; the result is the same, byte for
+    byte. If tasks fail, repeat the command: only missing work is done.
 
     Example: bigchem data build demo-data data/demo
 
@@ -69,12 +68,12 @@ def data_build(
             raise UserError(
                 "goes with --cluster", "--tasks" if tasks is not None else "--wait", "add --cluster PROFILE"
             )
-        asked.refuse()
+        requested.refuse()
         index = build(config, out, Progress(), workers=workers, overwrite=overwrite)
     else:
         from bigchem.launch.workloads.build import build_in_tasks
 
-        (profile, options), count, stay = asked.of(cluster), tasks or 1, wait or as_json
+        (profile, options), count, stay = requested.resolve(cluster), tasks or 1, wait or as_json
         if not build_in_tasks(
             *(config, out, profile, count, Progress()),
             workers=workers,
@@ -94,10 +93,10 @@ def data_build(
 
 @app.command("show")
 def data_show(
-    data: Annotated[str, typer.Argument(help="A folder made by `data build`, or its URL.")],
+    data: Annotated[str, typer.Argument(help="Data folder, or its URL.")],
     task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
-    split: Annotated[Split, typer.Option(help="Which rows.")] = Split.train,
-    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="Rows of each task.")] = 2,
+    split: Annotated[Split, typer.Option(help="Split to show.")] = Split.train,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="Rows per task.")] = 2,
     as_json: Json = False,
 ) -> None:
     """Show rows as text and tokens.
@@ -122,16 +121,16 @@ def data_show(
 @app.command("preview")
 def data_preview(
     config: Annotated[str, typer.Argument(help="Run configuration (TOML), or a shipped one: demo, small, base, ...")],
-    start_step: Annotated[int, typer.Option(min=0, help="First step; steps count from 0.")] = 0,
-    steps: Annotated[int, typer.Option(min=1, help="How many steps.")] = 10,
-    world_size: Annotated[int, typer.Option(min=1, help="Ranks that share a step.")] = 1,
+    start_step: Annotated[int, typer.Option(min=0, help="First step, counted from 0.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Number of steps.")] = 10,
+    world_size: Annotated[int, typer.Option(min=1, help="Number of ranks.")] = 1,
     grad_accum: Annotated[
-        int | None, typer.Option(min=1, help="Micro-batches of a rank; default: as many as a step needs.")
+        int | None, typer.Option(min=1, help="Micro-batches per rank; default: as many as a step needs.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each micro-batch.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per micro-batch.")] = False,
     overrides: Set = None,
 ) -> None:
-    """Show what each step of a run will hold, and which rank computes what. Needs neither torch nor a GPU.
+    """Show the examples of each step of a run, and which rank computes them. Needs neither torch nor a GPU.
 
     Example: bigchem data preview demo --set data.path=data/demo --start-step 100 --steps 5 --world-size 8
     """
@@ -153,12 +152,12 @@ def data_preview(
 
 @app.command("verify")
 def data_verify(
-    data: Annotated[str, typer.Argument(help="A folder made by `data build`, or its URL: s3://, https://, hf://.")],
+    data: Annotated[str, typer.Argument(help="Data folder, or its URL: s3://, https://, hf://.")],
     as_json: Json = False,
 ) -> None:
-    """Read all of the data and list every file that is missing, truncated or altered, with the rows it costs.
+    """Read all of the data; list every file that is missing, truncated or altered, and the rows lost with it.
 
-    Exit code 2 if anything is. A URL is streamed, past the cache.
+    Exits with 2 if any is damaged. URLs are streamed without the cache.
 
     Example: bigchem data verify data/demo
     """
@@ -176,7 +175,7 @@ def data_verify(
 
         from bigchem.base.printable import markup
 
-        verdict = "all sound" if report.ok else f"{len(report.damage):,} damaged"
+        verdict = "all intact" if report.ok else f"{len(report.damage):,} damaged"
         print(f"{data}: {report.files:,} files, {report.bytes:,} bytes, {report.rows:,} rows: {verdict}")
         if report.damage:
             table = Table("file", "damage", "of", "rows")
@@ -187,9 +186,9 @@ def data_verify(
     if not report.ok:
         files = len({found.path for found in report.damage})
         raise UserError(
-            f"{files:,} of {report.files:,} files are damaged, which {report.rows_lost:,} of {report.rows:,} rows need",
+            f"{files:,} of {report.files:,} files are damaged; {report.rows_lost:,} of {report.rows:,} rows need them",
             data,
-            "copy these files again, or build the data again",
+            "copy these files again, or rebuild the data",
         )
 
 
@@ -199,15 +198,15 @@ def data_audit(
         list[str],
         typer.Argument(metavar="PATH...", help="Data folders or their URLs, recipes, or files of lines (.txt, .smi)."),
     ],
-    tokenizer: Annotated[Path | None, typer.Option(help="Folder of another tokenizer.json, taken as it is.")] = None,
-    max_source_tokens: Annotated[int, typer.Option(min=1, help="Sources above this are counted as too long.")] = 512,
-    max_target_tokens: Annotated[int, typer.Option(min=1, help="Targets above this are counted as too long.")] = 512,
-    examples: Annotated[int, typer.Option(min=0, help="Examples of texts that are lost, and of the longest.")] = 3,
+    tokenizer: Annotated[Path | None, typer.Option(help="Folder of another tokenizer.json, used as is.")] = None,
+    max_source_tokens: Annotated[int, typer.Option(min=1, help="Longer sources are counted as too long.")] = 512,
+    max_target_tokens: Annotated[int, typer.Option(min=1, help="Longer targets are counted as too long.")] = 512,
+    examples: Annotated[int, typer.Option(min=0, help="Examples to show of lossy texts and of the longest.")] = 3,
     overrides: SetRecipe = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Count what the tokenizer loses, what it does not know, and how long texts get.
+    """Count lossy texts, unknown tokens and lengths under the tokenizer.
 
     Example: bigchem data audit public-data --set root=raw --set tokenizer.t5=t5
     """
@@ -218,7 +217,7 @@ def data_audit(
     from bigchem.data.text.tally import Limits
 
     if overrides and not any(map(is_recipe, paths)):
-        raise UserError("overrides fields of a recipe, and there is none", "--set", "leave it out")
+        raise UserError("overrides a recipe's fields, but no recipe is given", "--set", "omit it")
     limits = Limits(max_source_tokens, max_target_tokens, examples)
     progress, found = Progress(), []
     for path in paths:

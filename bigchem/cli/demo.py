@@ -1,4 +1,4 @@
-"""The whole path on the embedded corpus: data, a sweep through the local executor, one report."""
+"""`bigchem demo`: the whole path on the embedded corpus: data, a sweep on the local executor, one report."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from bigchem.sweep.grid import load_runs
 from bigchem.sweep.report import write_report
 from bigchem.tasks import TASK_NAMES
 
-SAY_EVERY_S = 8.0
+REPORT_EVERY_S = 8.0
 METRICS = (
     *("captioning:bleu4_words", "generation:maccs", "forward:validity", "retrosynthesis:validity", "actions:bleu2"),
     *(f"{task}:loss" for task in TASK_NAMES),
 )
-"""What models of this size show after a minute of training; exact matches are still all zero."""
+"""Metrics that move at this size after a minute of training; exact matches are still all zero."""
 
 
 def run_demo(out: Path, *, fresh: bool = False) -> Path:
-    """Runs the shipped demo into `out`; the path of its report. What is there already is not done again."""
+    """Runs the shipped demo in `out` and returns the report's path. Finished parts are not repeated."""
     begun = time.monotonic()
     progress = Progress()
     if fresh:
@@ -38,15 +38,15 @@ def run_demo(out: Path, *, fresh: bool = False) -> Path:
     configs = load_runs("demo-sweep", (f"base_set.data.path={data}", f"base_set.runs={runs}"))
     progress.say(f"2/3 sweep: {len(configs)} runs, one after the other, 2 processes each under ZeRO-2 -> {runs}")
     done: set[str] = set()
-    said = ("", 0.0)
+    reported = ("", 0.0)
 
-    def told(row: RunStatus) -> None:
+    def report(row: RunStatus) -> None:
         if row.state == "finished":
             done.add(row.run)
-        nonlocal said
-        if row.state == said[0] and time.monotonic() - said[1] < SAY_EVERY_S:
+        nonlocal reported
+        if row.state == reported[0] and time.monotonic() - reported[1] < REPORT_EVERY_S:
             return
-        said = (row.state, time.monotonic())
+        reported = (row.state, time.monotonic())
         loss = "" if row.loss is None else f"  loss {row.loss:.3f}"
         progress.say(
             f"  [{len(done)}/{len(configs)}] {time.monotonic() - begun:4.0f} s  {row.run:<22} {row.state:<9} "
@@ -54,10 +54,10 @@ def run_demo(out: Path, *, fresh: bool = False) -> Path:
         )
 
     profile = load_profile("local")
-    submit_sweep([SweepRun(config, profile) for config in configs], "demo", told)
+    submit_sweep([SweepRun(config, profile) for config in configs], "demo", report)
     progress.say("3/3 report")
     analysis = write_report.study([runs], METRICS)
-    page = write_report.write(analysis, out / "report", title="bigchem demo: what sharing gives, by model size")
+    page = write_report.write(analysis, out / "report", title="bigchem demo: gain of sharing by model size")
     tables().print(write_report.terminal_table(analysis))
     print(f"report: {page.resolve()}  ({time.monotonic() - begun:.0f} s)")
     return page

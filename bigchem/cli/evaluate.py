@@ -1,4 +1,4 @@
-"""The verbs about predictions: evaluate, score, predict, serve. Nothing heavy is imported before a verb needs it."""
+"""Verbs on predictions: evaluate, score, predict, serve."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bigchem.cli.program import Json, Set
-from bigchem.cli.submission_options import Asked, cluster_options
+from bigchem.cli.program import Json
+from bigchem.cli.submission_options import Requested, cluster_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,44 +20,48 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 AnyTask = Annotated[str, typer.Option("--task", help="captioning, generation, forward, retrosynthesis or actions.")]
+SetEvaluate = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a field of [evaluate]: --set num_beams=4 (repeatable).")
+]
 
 
 @app.command()
 @cluster_options(shape=False)
 def evaluate(
-    subject: Annotated[Path, typer.Argument(help="A run folder, or a consolidated model's folder (then --data).")],
-    asked: Asked,
-    data: Annotated[str | None, typer.Option(help="Data folder or its URL; default: the run's own.")] = None,
+    subject: Annotated[Path, typer.Argument(help="Run folder, or a consolidated model's folder (with --data).")],
+    requested: Requested,
+    data: Annotated[str | None, typer.Option(help="Data folder or its URL; default: the run's.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only this task (repeatable).")] = None,
-    split: Annotated[str | None, typer.Option(help="valid or test; default: the run's own, else test.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where results go; default: RUN/results or MODEL/results.")] = None,
+    split: Annotated[str | None, typer.Option(help="valid or test; default: the run's, else test.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Results folder; default: RUN/results or MODEL/results.")] = None,
     forward_model: Annotated[
         Path | None,
-        typer.Option(help="A model's or run's folder, maybe the same, for the round trip of retrosynthesis."),
+        typer.Option(help="Model or run folder, possibly the same, for retrosynthesis's round trip."),
     ] = None,
     probe: Annotated[
-        str | None, typer.Option(help="Also with molecules respelled: canonical,random,kekule,explicit-h, or some.")
+        str | None,
+        typer.Option(help="Also evaluate respelled molecules: any of canonical,random,kekule,explicit-h."),
     ] = None,
-    probe_seed: Annotated[int, typer.Option(min=0, help="Which random spellings --probe takes.")] = 0,
+    probe_seed: Annotated[int, typer.Option(min=0, help="Seed of --probe's random spellings.")] = 0,
     cluster: Annotated[
-        str | None, typer.Option(help="By tasks that this cluster profile describes; default: in this process.")
+        str | None, typer.Option(help="Cluster profile; evaluate in Slurm tasks. Default: in this process.")
     ] = None,
-    tasks: Annotated[int | None, typer.Option(min=1, help="With --cluster: how many tasks predict.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="With --cluster: stay until there are results.")] = False,
+    tasks: Annotated[int | None, typer.Option(min=1, help="With --cluster: tasks that predict.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="With --cluster: wait for the results.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print results.json instead of a table; waits for it.")
     ] = False,
-    overrides: Set = None,
+    overrides: SetEvaluate = None,
 ) -> None:
-    """Predict and score. Settings are those of [evaluate]: --set num_beams=4, --set max_rows=100.
+    """Predict and score. Settings come from [evaluate]: --set num_beams=4, --set max_rows=100.
 
-    Tasks that are there already, of the same model and settings, stay in the results; predictions of the same model by
-    other settings are never replaced: give another --out.
+    Results of other tasks, by the same model and settings, are kept. Predictions of the same model with other settings
+    are never replaced: give another --out.
 
-    With --cluster, an array of tasks predicts, N of them for each spelling too, and one scores, to the results of one
-    process. Give the same command again if tasks fail: what is predicted stays.
+    With --cluster, a job array predicts, with N tasks per spelling, and a last task scores; the results are those of
+    one process. If tasks fail, repeat the command: finished predictions are kept.
 
-    Example: bigchem evaluate runs/demo/1m-all-s0 --set num_beams=4 --out beams4
+    Example: bigchem evaluate runs/demo/1m-together-s0 --set num_beams=4 --out beams4
 
     Example: bigchem evaluate model --data data/demo --split valid --json
 
@@ -66,7 +70,7 @@ def evaluate(
     Example: bigchem evaluate runs/base --cluster a100 --tasks 8 --after runs/base --time 1:00:00
     """
     if cluster is None:
-        asked.refuse()
+        requested.refuse()
     from bigchem.base.errors import UserError
     from bigchem.base.progress import Progress
     from bigchem.evaluate.spelling_probe import parse_spellings
@@ -80,7 +84,7 @@ def evaluate(
     if cluster is None:
         results: Path | None = launch.evaluate_here(request)
     else:
-        profile, options = asked.of(cluster)
+        profile, options = requested.resolve(cluster)
         stay = wait or as_json
         results = launch.evaluate_in_tasks(request, profile, tasks or 1, Progress(), stay=stay, options=options)
     if results is not None and as_json:
@@ -97,53 +101,53 @@ def score(
     task: AnyTask,
     file: Annotated[Path | None, typer.Argument(help="MolT5's TSV, CSV, JSONL or JSON; plain or compressed.")] = None,
     compare: Annotated[
-        tuple[Path, Path] | None, typer.Option(metavar="A B", help="Differences, B - A, of two files instead.")
+        tuple[Path, Path] | None, typer.Option(metavar="A B", help="Instead, compare two files: B - A.")
     ] = None,
     forward_model: Annotated[
-        Path | None, typer.Option(help="A model's or run's folder, for the round trip of retrosynthesis.")
+        Path | None, typer.Option(help="Model or run folder, for retrosynthesis's round trip.")
     ] = None,
     train_set: Annotated[
         Path | None,
-        typer.Option(help="For the novelty of generation: a data folder, or a file of SMILES, one a line or a column."),
+        typer.Option(help="For generation's novelty: a data folder, or a file of SMILES (one per line, or a column)."),
     ] = None,
     classes: Annotated[
         Path | None,
-        typer.Option(help="CSV of reactions with a column `class`, such as USPTO-50k's: results by class as well."),
+        typer.Option(help="CSV of reactions with a column `class`, such as USPTO-50k's: also score each class."),
     ] = None,
     similarity: Annotated[
-        bool, typer.Option("--similarity", help="Also MACCS, RDK and Morgan similarities of reactions, which are slow.")
+        bool, typer.Option("--similarity", help="Also MACCS, RDK and Morgan similarities of reactions; slow.")
     ] = False,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for 95 % intervals; 0: no intervals.")] = 1000,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(help="ROLE=NAME (repeatable): of source, target, prediction (prediction_* for the k best), key."),
+        typer.Option(help="ROLE=NAME (repeatable). Roles: source, target, prediction (k best: prediction_*), key."),
     ] = None,
     separator: Annotated[
-        str | None, typer.Option(help="Between candidates in one column: ';' for one; none: there is one candidate.")
+        str | None, typer.Option(help="Separator of candidates in a column, such as ';'; none: a single candidate.")
     ] = None,
-    encoding: Annotated[str | None, typer.Option(help="Of the file, if not UTF-8: latin-1, utf-16, ...")] = None,
-    quoting: Annotated[str | None, typer.Option(help="Of a table: standard or none; default: as it looks.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="File encoding, if not UTF-8: latin-1, utf-16, ...")] = None,
+    quoting: Annotated[str | None, typer.Option(help="Table quoting: standard or none; default: detect.")] = None,
     strip: Annotated[
         str | None,
-        typer.Option(help="Around a text: special, tags, fences, prose, all, none; default: special,tags."),
+        typer.Option(help="Strip from texts: special, tags, fences, prose, all, none; default: special,tags."),
     ] = None,
     sources: Annotated[
-        Path | None, typer.Option(help="FILE has predictions alone, one a line or k lines each: their sources.")
+        Path | None, typer.Option(help="File of sources, where FILE has only predictions, one or k lines each.")
     ] = None,
-    references: Annotated[Path | None, typer.Option(help="With --sources: the references, line by line.")] = None,
+    references: Annotated[Path | None, typer.Option(help="With --sources: file of references, one per line.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a file of predictions by the published protocol, or compare two of the same examples.
+    """Score a file of predictions by the published protocol, or compare two files on the same examples.
 
-    --compare draws the same examples for both files (paired bootstrap): a difference whose interval excludes 0 is no
-    chance of which examples were taken.
+    --compare resamples the same examples for both files (paired bootstrap): a difference whose interval excludes 0 is
+    not explained by the choice of examples.
 
     Example: bigchem score predictions/captioning.jsonl --task captioning
 
     Example: bigchem score --task captioning --compare old.jsonl new.jsonl
 
-    A file of ChEBI-20's test split stands beside published numbers, as printed and re-scored.
+    Predictions for ChEBI-20's test split are shown with published numbers, as printed and re-scored.
 
     Example: bigchem score reactants.jsonl --task retrosynthesis --forward-model runs/base
 
@@ -168,16 +172,16 @@ def score(
 
     check_labelled(task, "--task")
     if (file is None) == (compare is None):
-        raise UserError("takes one FILE, or --compare A B", "score", "bigchem score --help has an example of each")
+        raise UserError("takes one FILE, or --compare A B", "score", "bigchem score --help shows examples")
     processes = workers or os.cpu_count() or 1
-    how = ReadAs.of(column or (), separator, encoding, quoting, strip, sources, references)
+    read_as = ReadAs.of(column or (), separator, encoding, quoting, strip, sources, references)
     below = ""
     if compare is not None:
         given = {"--forward-model": forward_model, "--train-set": train_set, "--classes": classes}
         if alone := [option for option, value in given.items() if value is not None]:
-            raise UserError("goes with one FILE, not with --compare", alone[0], "score each file by itself")
+            raise UserError("goes with one FILE, not with --compare", alone[0], "score each file separately")
         found = comparing.compare_files(
-            task, *compare, how=how, similarity=similarity, bootstrap=bootstrap, workers=processes
+            task, *compare, how=read_as, similarity=similarity, bootstrap=bootstrap, workers=processes
         )
         shown: Group | Table = comparing.table(found, *map(str, compare))
         listed = comparing.to_json(found)
@@ -186,12 +190,12 @@ def score(
         if forward_model is not None:
             from bigchem.export import model_folder
 
-            scoring.check_round_trip(task, predictions, how)
+            scoring.check_round_trip(task, predictions, read_as)
             forward_model = model_folder(forward_model)
         scores = scoring.score_file(
             task,
             predictions,
-            how,
+            read_as,
             forward_model=forward_model,
             training=train_set,
             classes=classes,
@@ -212,21 +216,21 @@ def score(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="A consolidated model's folder, or a run's.")],
+    model: Annotated[Path, typer.Argument(help="Consolidated model's folder, or a run folder.")],
     task: AnyTask,
     inputs: Annotated[
         list[str] | None, typer.Argument(metavar="INPUT...", help='Texts or SMILES, {"source": ...}, or - for stdin.')
     ] = None,
-    num_return: Annotated[int, typer.Option("--num-return", "-k", min=1, help="Predictions of each input.")] = 1,
-    num_beams: Annotated[int | None, typer.Option(min=1, help="Beams; default: 5, or as many as -k asks for.")] = None,
+    num_return: Annotated[int, typer.Option("--num-return", "-k", min=1, help="Predictions per input.")] = 1,
+    num_beams: Annotated[int | None, typer.Option(min=1, help="Beams; default: 5, or -k if larger.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest prediction, in tokens.")] = 512,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each input.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per input.")] = False,
 ) -> None:
-    """Predict for inputs of one's own: the k best, with the logarithm of their probability, SMILES checked by RDKit.
+    """Predict for your own inputs: the k best, with log-probabilities; SMILES are checked by RDKit.
 
-    The task's prompt is added. SMILES are repaired as in data, which is said, and refused where RDKit cannot read them.
-    Stdin has an input on each line, text or a JSON object, of which other fields are kept: with a "target" in them, the
-    output of --json is what `bigchem score` reads.
+    The task's prompt is added. SMILES are repaired as in training data, with a notice, and refused where RDKit cannot
+    read them. Stdin has one input per line: text, or a JSON object. An object's other fields are kept; if they include
+    "target", `bigchem score` reads the output of --json.
 
     Example: bigchem predict runs/demo/1m-together-s0 --task captioning "CC(=O)O" -k 3
 
@@ -243,10 +247,10 @@ def predict(
 
     check_labelled(task, "--task")
     if not inputs:
-        raise UserError("no input", "predict", "give texts, or - to read them from stdin, one a line")
+        raise UserError("no input", "predict", "give texts, or - to read them from stdin, one per line")
     beams = num_beams or max(5, num_return)
     if beams < num_return:
-        hint = f"--num-beams {num_return}, or leave it out"
+        hint = f"--num-beams {num_return}, or omit it"
         raise UserError(f"{beams} beams cannot give -k {num_return} predictions", "--num-beams", hint)
     settings = {"num_return": num_return, "num_beams": beams, "max_new_tokens": max_new_tokens}
     config = validate(EvaluateConfig, settings, "predict")
@@ -270,13 +274,13 @@ def predict(
 
 @app.command()
 def serve(
-    model: Annotated[Path, typer.Argument(help="A consolidated model's folder, or a run's.")],
-    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0: all, for anyone who can reach it.")] = (
+    model: Annotated[Path, typer.Argument(help="Consolidated model's folder, or a run folder.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: all, open to anyone who can reach it.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 7860,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
 ) -> None:
-    """Serve a page: the five tasks, the k best, molecules drawn. Needs gradio: pip install 'bigchem[serve]'.
+    """Serve a web page: the five tasks, the k best, drawn molecules. Needs gradio: pip install 'bigchem[serve]'.
 
     Example: bigchem serve runs/demo/1m-together-s0
     """

@@ -1,4 +1,4 @@
-"""`bigchem export`: a ZeRO checkpoint to a Hugging Face folder."""
+"""`bigchem export`: from a ZeRO checkpoint to a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -12,31 +12,29 @@ from bigchem.cli.program import Json
 
 
 def export(
-    source: Annotated[Path, typer.Argument(help="A run folder, or one of its checkpoints.")],
-    out: Annotated[Path, typer.Argument(help="Folder to make; plain transformers loads it.")],
+    source: Annotated[Path, typer.Argument(help="Run folder, or one of its checkpoints.")],
+    out: Annotated[Path, typer.Argument(help="Folder to create; plain transformers loads it.")],
     step: Annotated[
         str | None,
-        typer.Option(help="N: after this step; best; latest. Default: the best where it is kept, else the latest."),
+        typer.Option(help="A step, `best` or `latest`. Default: the best if there is one, else the latest."),
     ] = None,
     dtype: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
-    ema: Annotated[bool, typer.Option("--ema", help="The running mean of the weights (optimizer.ema).")] = False,
-    average: Annotated[int, typer.Option(min=1, help="The mean of the newest N checkpoints (up to --step).")] = 1,
-    shard_size: Annotated[str, typer.Option(help="Largest file, such as 5GB or 200MB.")] = "5GB",
+    ema: Annotated[bool, typer.Option("--ema", help="Export the running mean of the weights (optimizer.ema).")] = False,
+    average: Annotated[int, typer.Option(min=1, help="Average the newest N checkpoints (up to --step).")] = 1,
+    shard_size: Annotated[str, typer.Option(help="Maximum file size, such as 5GB or 200MB.")] = "5GB",
     workers: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=64, help="Threads that hash, then read. Default: one a core hashes, up to 8; one reads."
-        ),
+        typer.Option(min=1, max=64, help="Threads for hashing, then reading. Default: one per core, up to 8; then 1."),
     ] = None,
     hashes: Annotated[
-        bool, typer.Option("--hashes/--no-hashes", help="Check all files' hashes first; or read the weights only.")
+        bool, typer.Option("--hashes/--no-hashes", help="Verify all files' hashes first, or only read the weights.")
     ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Merge the pieces of a checkpoint of any ZeRO stage into one model, and prove that its loss is the engine's.
+    """Consolidate a checkpoint of any ZeRO stage into one model, and prove that its loss equals the engine's.
 
-    One that was killed goes on when the command is given again.
+    If interrupted, repeat the command to resume.
 
     Example: bigchem export runs/demo/1m-together-s0 model --dtype bf16
     """

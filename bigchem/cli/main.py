@@ -1,4 +1,4 @@
-"""The command line: one subcommand per verb. Nothing heavy is imported before a verb needs it."""
+"""`bigchem`: the command line, one subcommand per verb. Each verb imports what it needs when it runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bigchem.cli.export import export
 from bigchem.cli.plan import plan
 from bigchem.cli.program import Json, Set
 from bigchem.cli.runs import run_config
-from bigchem.cli.submission_options import Asked, cluster_options
+from bigchem.cli.submission_options import Requested, cluster_options
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,7 +34,7 @@ app.command()(plan)
 
 @app.callback()
 def main_options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; accepted anywhere.")] = False,
 ) -> None:
     """One T5 for chemistry and language: data, training, Slurm, evaluation, sweeps."""
 
@@ -43,17 +43,17 @@ def main_options(
 def train(
     config: Annotated[str, typer.Argument(help="Run configuration (TOML), or a shipped one: demo, small, base, ...")],
     profile: Annotated[
-        str | None, typer.Option(metavar="START:STOP", help="Profile these steps into RUN/profile: train.profile.")
+        str | None, typer.Option(metavar="START:STOP", help="Profile these steps into RUN/profile (train.profile).")
     ] = None,
     init_from: Annotated[
-        str | None, typer.Option(help="Weights to begin with, such as those of bigchem export: model.init_from.")
+        str | None, typer.Option(help="Initial weights, such as those of bigchem export (model.init_from).")
     ] = None,
     overrides: Set = None,
 ) -> None:
-    """Train in this process, resuming what its run folder holds. Under torchrun or srun: one rank of the run.
+    """Train in this process, resuming from the run folder. Under torchrun or srun: one rank of the run.
 
-    Exits with 0 when finished, 2 after a mistake that is told, 3 when a person stopped the run, and 75 when it is to be
-    started again: preempted, out of time, hung, or another rank is gone. 1 is anything else.
+    Exit codes: 0 finished; 2 user error; 3 stopped by the user; 75 restart the run: preempted, out of time, hung, or a
+    rank was lost; 1 anything else.
 
     Example: bigchem train demo --set data.path=data/demo --set train.steps=100
     """
@@ -72,7 +72,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for data, runs and report.")] = Path("demo"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove an earlier demo first.")] = False,
 ) -> None:
-    """The whole path on the embedded corpus, on this machine: data, a sweep of six runs, one report. About 6 minutes.
+    """Run the whole path on the embedded corpus, on this machine: data, a sweep of six runs, one report; 6 minutes.
 
     Example: bigchem demo --out demo
     """
@@ -84,19 +84,21 @@ def demo(
 @app.command()
 @cluster_options(after=False)
 def doctor(
-    asked: Asked,
+    requested: Requested,
     runs: Annotated[Path, typer.Option(help="Folder for runs, whose disk is checked.")] = Path("runs"),
     processes: Annotated[int, typer.Option(min=0, help="Processes of the real all-reduce; 0: skip it.")] = 2,
-    job: Annotated[bool, typer.Option("--job", help="Examine the job that this process is a rank of.")] = False,
-    cluster: Annotated[str | None, typer.Option(help="Submit a job that examines its nodes, and wait for it.")] = None,
+    job: Annotated[bool, typer.Option("--job", help="Check the job of which this process is a rank.")] = False,
+    cluster: Annotated[
+        str | None, typer.Option(help="Cluster profile: submit a job that checks its nodes, and wait for it.")
+    ] = None,
     config: Annotated[
-        str | None, typer.Option(help="A run configuration: does it fit here, or where --cluster goes?")
+        str | None, typer.Option(help="Also check whether this run fits, here or on --cluster's nodes.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Check this machine: versions, accelerator, compiler, disk, Slurm, and a real all-reduce between processes. With
-    --cluster, or inside a job with --job: its nodes, GPUs, network and shared folder. With --config: whether a run's
-    memory, time and disk fit as well. Exits with 2 if a check fails.
+    --cluster, or with --job inside a job: nodes, GPUs, network and the shared folder. With --config: also a run's
+    memory, time and disk. Exits with 2 if a check fails.
 
     Example: bigchem doctor
 
@@ -110,25 +112,25 @@ def doctor(
     from bigchem.launch.doctor import machine as checks
 
     if job and cluster is not None:
-        raise UserError("--job and --cluster do not go together", "doctor", "--job is for inside a job")
+        raise UserError("--job and --cluster exclude each other", "doctor", "--job is for use inside a job")
     if cluster is None:
-        asked.refuse()
+        requested.refuse()
     if job and config is not None:
-        raise UserError("--job and --config do not go together", "doctor", "ask on the login node, with --cluster")
+        raise UserError("--job and --config exclude each other", "doctor", "run it on the login node with --cluster")
     fit = []
     if config is not None:
         from bigchem.cli.runs import run_config
 
-        fit = checks.of_run(run_config(config, None), asked.of(cluster or "local")[0])
+        fit = checks.of_run(run_config(config, None), requested.resolve(cluster or "local")[0])
     report: dict[str, Any] | None = None
     if cluster is not None:
-        profile, options = asked.of(cluster)
+        profile, options = requested.resolve(cluster)
         report = doctor_job.on_cluster(
             profile, runs, lambda line: print(line, file=sys.stderr, flush=True), options=options
         )
     elif job:
         report, lead = doctor_job.here(runs)
-        if not lead:  # rank 0 tells; a launcher that sees another end badly may end it before it has
+        if not lead:  # only rank 0 reports and fails: a launcher may kill it as soon as another rank exits non-zero
             return
     found = [*(checks.examine(runs, processes) if report is None else doctor_job.checks_of(report)), *fit]
     if as_json:

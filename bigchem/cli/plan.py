@@ -11,7 +11,7 @@ import typer
 
 from bigchem.cli import program
 
-NOT_MEASURED = {
+OPTION_NAMES = {
     "gpu_memory": "gpu-memory",
     "nodes": "nodes",
     "between": "interconnect",
@@ -23,52 +23,50 @@ NOT_MEASURED = {
     "write": "write",
     "tune": "tune",
 }
-"""Options that --calibrate has no use for, by parameter."""
+"""Options that --calibrate excludes, by parameter."""
 
 
 def plan(
     context: typer.Context,
     config: Annotated[
         str,
-        typer.Argument(help="A run configuration (TOML), a shipped one, a model's preset, or a Hugging Face folder."),
+        typer.Argument(help="Run configuration (TOML), a shipped one, a model preset, or a Hugging Face folder."),
     ],
-    gpus: Annotated[int, typer.Option(min=1, help="GPUs of a node, as gpus_per_node of a cluster profile.")] = 8,
-    gpu_memory: Annotated[str | None, typer.Option(help="Of one GPU: 80GB, 79.1GiB. Default: what --gpu has.")] = None,
-    nodes: Annotated[int, typer.Option(min=1, help="Nodes; all GPUs: --gpus x --nodes.")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs per node, as a cluster profile's gpus_per_node.")] = 8,
+    gpu_memory: Annotated[str | None, typer.Option(help="Memory of a GPU: 80GB, 79.1GiB. Default: --gpu's.")] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes; the total is --gpus x --nodes GPUs.")] = 1,
     between: Annotated[
         str | None,
-        typer.Option("--interconnect", help="Between nodes: ib-hdr, ib-ndr-x8, ethernet-100, ..., or GB/s of a node."),
+        typer.Option("--interconnect", help="Between nodes: ib-hdr, ib-ndr-x8, ethernet-100, ..., or GB/s per node."),
     ] = None,
     gpu: Annotated[
         str,
         typer.Option(
-            help="Whose speed: v100-16|v100-32|a100-40|a100-80|a10|a6000|l40s|h100|h100-pcie|h200|b200|mi300x|rtx4090, "
+            help="GPU model: v100-16|v100-32|a100-40|a100-80|a10|a6000|l40s|h100|h100-pcie|h200|b200|mi300x|rtx4090, "
             "or a TOML file that describes another."
         ),
     ] = "h100",
-    host_memory: Annotated[str | None, typer.Option(help="Of a node, for offload; default: not judged.")] = None,
+    host_memory: Annotated[str | None, typer.Option(help="Memory of a node, for offload; default: unlimited.")] = None,
     micro_tokens: Annotated[
-        list[int] | None, typer.Option(min=1, help="Repeatable; default: half to four times the run's own.")
+        list[int] | None, typer.Option(min=1, help="Micro-batch size (repeatable); default: 0.5 to 4 times the run's.")
     ] = None,
-    mfu: Annotated[float, typer.Option(min=0.01, max=1.0, help="Share of the peak, if you have measured it.")] = 0.35,
-    steps: Annotated[int | None, typer.Option(min=1, help="Of the run, for its hours; default: train.steps.")] = None,
-    tokens: Annotated[int | None, typer.Option(min=1, help="Real tokens of the run, instead of --steps.")] = None,
+    mfu: Annotated[float, typer.Option(min=0.01, max=1.0, help="Fraction of peak reached, if measured.")] = 0.35,
+    steps: Annotated[int | None, typer.Option(min=1, help="Length of the run; default: train.steps.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Length of the run in real tokens.")] = None,
     write: Annotated[Path | None, typer.Option(help="Write the recommended DeepSpeed configuration here.")] = None,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Run a few steps here on --gpus ranks: told against seen.")
+        bool, typer.Option("--calibrate", help="Run a few steps here on --gpus ranks: predicted against measured.")
     ] = False,
     tune: Annotated[
         str | None,
-        typer.Option(
-            metavar="CLUSTER", help="Try the best rows as short runs on this cluster, and write the fastest's."
-        ),
+        typer.Option(metavar="CLUSTER", help="Time the best rows in short runs on this cluster; pick the fastest."),
     ] = None,
     as_json: program.Json = False,
     overrides: program.Set = None,
 ) -> None:
-    """Plan a run's memory and speed on GPUs by arithmetic: every ZeRO stage, micro-batch, offload, checkpointing.
+    """Plan a run's memory and speed by arithmetic: every ZeRO stage, micro-batch, offload and checkpointing.
 
-    GPU memory counts the assumed context and fragmentation. Speeds are estimates from stated assumptions, not measured.
+    GPU memory includes the assumed context and fragmentation. Speeds are estimated from stated assumptions.
 
     Example: bigchem plan base --gpus 8 --gpu-memory 80GB
 
@@ -97,7 +95,7 @@ def plan(
     planned = from_config.planned(config, overrides or (), gpus * nodes)
     sizes = planned.micro_tokens(micro_tokens or (), gpus * nodes)
     if calibrate:
-        _refuse(context, "--calibrate", "measures this machine, whatever others have", NOT_MEASURED)
+        _refuse(context, "--calibrate", "measures this machine only", OPTION_NAMES)
         from bigchem.launch.workloads import calibrate as calibration
 
         calibration.show(planned, sizes, gpus, as_json=as_json)
@@ -121,12 +119,12 @@ def plan(
 
 
 def _refuse(context: typer.Context, option: str, why: str, names: Collection[str]) -> None:
-    """UserError where options are given that have no meaning beside `option`."""
+    """UserError if options are given that make no sense with `option`."""
     from bigchem.base.errors import UserError
 
     if given := [name for name in names if _is_given(context, name)]:
-        named = ", ".join("--" + NOT_MEASURED.get(name, name) for name in given)
-        raise UserError(f"{option} {why}", named, "leave one of the two")
+        named = ", ".join("--" + OPTION_NAMES.get(name, name) for name in given)
+        raise UserError(f"{option} {why}", named, "give one or the other")
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What every command line of the project shares: users' errors in one to three lines, exit code 2, no traceback."""
+"""Shared by all commands: user errors print one to three lines, without a traceback, and exit with 2."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 
 def run(app: typer.Typer) -> None:
-    """Runs a command line. `--debug` anywhere shows tracebacks."""
+    """Runs a command line. `--debug`, anywhere in it, shows tracebacks."""
     own_programs_first()
     debug = "--debug" in sys.argv
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
@@ -28,8 +28,8 @@ def run(app: typer.Typer) -> None:
     except (UserError, OSError) as error:
         if debug:
             raise
-        told = full_disk(error) or error
-        if isinstance(told, OSError):
-            told = UserError(told.strerror or repr(told), told.filename)
-        print(f"error: {printable_lines(str(told))}", file=sys.stderr)  # rows may hold anything
+        shown = full_disk(error) or error
+        if isinstance(shown, OSError):
+            shown = UserError(shown.strerror or repr(shown), shown.filename)
+        print(f"error: {printable_lines(str(shown))}", file=sys.stderr)  # it may quote rows, which hold anything
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""The verbs over runs and their jobs: submit, status, logs, cancel, resume."""
+"""Verbs on runs and their jobs: submit, resume, status, logs, cancel, requeue."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from typing import Annotated, Any
 import typer
 
 from bigchem.cli.program import Json, Set
-from bigchem.cli.submission_options import Asked, cluster_options
+from bigchem.cli.submission_options import Requested, cluster_options
 
 app = typer.Typer()
 
-Cluster = Annotated[str, typer.Option(help="A name in slurm/clusters/ or a path to a cluster profile.")]
+Cluster = Annotated[str, typer.Option(help="Cluster profile: a name in slurm/clusters/, or a path.")]
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
-Summary = Annotated[bool, typer.Option("--summary", help="Only sums: states, steps, GPU-hours, time left.")]
-Markdown = Annotated[bool, typer.Option("--markdown", help="Print the table in Markdown, for a report.")]
-Csv = Annotated[bool, typer.Option("--csv", help="Print CSV: every field of --json.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Stay until the run is over.")]
+Summary = Annotated[bool, typer.Option("--summary", help="Print only totals: states, steps, GPU-hours, time left.")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print the table in Markdown.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV with every field of --json.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until the run has ended.")]
 
 
 @app.command()
 @cluster_options()
 def submit(
     config: Annotated[str, typer.Argument(help="Run configuration (TOML), or a shipped one.")],
-    asked: Asked,
+    requested: Requested,
     cluster: Cluster = "local",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show configuration, sbatch text and verdicts; write nothing.")
+        bool, typer.Option("--dry-run", help="Show the configuration, sbatch script and verdicts; write nothing.")
     ] = False,
     wait: Wait = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
     overrides: Set = None,
 ) -> None:
-    """Submit a run through submitit: to Slurm, or to processes on this machine.
+    """Submit a run through submitit, to Slurm or as processes on this machine.
 
-    A run that is on its way or finished is left alone. --dry-run says whether it fits into memory, how long it takes
-    where its speed has been measured, and what room its checkpoints need.
+    A run that is active or finished is left alone. --dry-run shows whether it fits in memory, the disk space of its
+    checkpoints and, where its speed has been measured, how long it takes.
 
     Example: bigchem submit base --cluster slurm/clusters/h100.toml --nodes 2-4 --time 8:00:00 --dry-run
 
@@ -48,8 +48,8 @@ def submit(
     from bigchem.base.errors import UserError
 
     if as_json and not dry_run:
-        raise UserError("--json goes with --dry-run", None, "`bigchem status RUN --json` tells of a submitted run")
-    read, (profile, options) = run_config(config, overrides), asked.of(cluster)
+        raise UserError("--json goes with --dry-run", None, "`bigchem status RUN --json` shows a submitted run")
+    read, (profile, options) = run_config(config, overrides), requested.resolve(cluster)
     if dry_run:
         from bigchem.launch.dry_run import dry_run as dry_run_of
         from bigchem.launch.dry_run import dry_run_text
@@ -68,17 +68,17 @@ def submit(
 @cluster_options()
 def resume(
     run: Run,
-    asked: Asked,
+    requested: Requested,
     cluster: Annotated[
-        str | None, typer.Option(help="Another cluster profile than the one it was submitted with.")
+        str | None, typer.Option(help="Cluster profile; default: the one it was submitted with.")
     ] = None,
     wait: Wait = False,
     overrides: Set = None,
 ) -> None:
-    """Submit a run again, with its folder's own configuration and cluster profile; it goes on where it was.
+    """Submit a run again with its folder's configuration and cluster profile; it continues from its last checkpoint.
 
-    What an earlier submission changed in the profile stays changed, but for sbatch.begin, deadline, dependency, hold
-    and reservation, which were for that one alone.
+    Changes of earlier submissions to the profile persist, except sbatch.begin, deadline, dependency, hold and
+    reservation.
 
     Example: bigchem resume runs/base --set train.steps=60000
 
@@ -89,25 +89,25 @@ def resume(
     if cluster is None and (run / "cluster.toml").is_file():
         cluster = str(run / "cluster.toml")
     if cluster is None:
-        asked.refuse()
-    profile, options = (None, None) if cluster is None else asked.of(cluster)
+        requested.refuse()
+    profile, options = (None, None) if cluster is None else requested.resolve(cluster)
     _submitted(launch.resume(run, profile, tuple(overrides or ()), options=options), wait)
 
 
 @app.command()
 def status(
     runs: Annotated[
-        list[Path] | None, typer.Argument(help="Run folders, or folders that hold run folders; default: runs.")
+        list[Path] | None, typer.Argument(help="Run folders, or folders of run folders; default: runs.")
     ] = None,
     as_json: Json = False,
     summary: Summary = False,
     markdown: Markdown = False,
     as_csv: Csv = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds, until interrupted.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every two seconds until interrupted.")] = False,
 ) -> None:
-    """Show what runs are doing: state, step, loss, speed, time left, GPU-hours, last checkpoint, restarts, nodes.
+    """Show runs: state, step, loss, speed, time left, GPU-hours, last checkpoint, restarts, nodes.
 
-    Slurm is asked once for all of them. Where it does not answer, the folders do, and the table says how old that is.
+    Slurm is queried once for all runs. If it does not answer, run folders are used, and the table shows their age.
 
     Example: bigchem status runs --watch
     """
@@ -127,13 +127,13 @@ def status(
 @app.command()
 def logs(
     run: Run,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run is over.")] = False,
-    rank: Annotated[str, typer.Option(help="Whose log; `all`: those of all ranks, merged by time.")] = "0",
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Last lines to begin with.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow until the run has ended.")] = False,
+    rank: Annotated[str, typer.Option(help="Rank to show; `all`: all ranks' logs, merged by time.")] = "0",
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Number of last lines to begin with.")] = 20,
 ) -> None:
-    """Show a run's log. -f waits for a run that has none yet, and follows it across requeues until it is over.
+    """Show a run's log. -f waits for the log to appear, and follows it across requeues until the run has ended.
 
-    With --rank all each line has the time when it was written, and its rank.
+    --rank all prefixes each line with its time and rank.
 
     Example: bigchem logs runs/base -f
     """
@@ -143,10 +143,10 @@ def logs(
     from bigchem.launch.runs import logs as launch
 
     if rank != "all" and not (rank.isascii() and rank.isdigit()):
-        raise UserError(f"no rank: {rank}", "--rank", "give a number from 0, or `all`")
-    whose = None if rank == "all" else int(rank)
+        raise UserError(f"not a rank: {rank}", "--rank", "give a number from 0, or `all`")
+    number = None if rank == "all" else int(rank)
     try:
-        launch.show(run, sys.stdout.buffer, rank=whose, lines=lines, follow=follow)
+        launch.show(run, sys.stdout.buffer, rank=number, lines=lines, follow=follow)
     except KeyboardInterrupt:
         return
 
@@ -154,37 +154,37 @@ def logs(
 @app.command()
 def cancel(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
-    now: Annotated[bool, typer.Option("--now", help="End the job at once; what is not saved is lost.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="End the jobs at once; unsaved steps are lost.")] = False,
 ) -> None:
-    """Tell runs to save and stop. `bigchem resume` goes on with one later.
+    """Make runs save and stop. `bigchem resume` continues one later.
 
     Example: bigchem cancel runs/base
     """
     from bigchem.base.errors import UserError
     from bigchem.launch import cancel as launch
 
-    unreached: list[UserError] = []
+    errors: list[UserError] = []
     for run in runs:
         try:
             print(f"{run}: {launch.cancel(run, now=now)}", flush=True)
-        except UserError as error:  # the others are cancelled all the same
-            unreached.append(error)
-    for other in unreached[1:]:
-        print(f"error: {other}", file=sys.stderr)
-    if unreached:
-        raise unreached[0]
+        except UserError as error:  # the remaining runs are cancelled all the same
+            errors.append(error)
+    for error in errors[1:]:
+        print(f"error: {error}", file=sys.stderr)
+    if errors:
+        raise errors[0]
 
 
 @app.command()
 def requeue(
     run: Run,
-    code: Annotated[int, typer.Option(min=0, help="Exit code of srun or torchrun: $? on the line before.")],
-    max_requeues: Annotated[int, typer.Option(min=0, help="Times that Slurm may start the job again.")] = 20,
+    code: Annotated[int, typer.Option(min=0, help="Exit code of srun or torchrun: $? right after it.")],
+    max_requeues: Annotated[int, typer.Option(min=0, help="Maximum number of requeues.")] = 20,
 ) -> None:
-    """For your own batch script, as its last line: start the job again if the run is to go on.
+    """Last line of your own batch script: requeue the job if the run should continue.
 
-    Where ranks were killed, srun's exit code is 137 whatever the others return: the run folder knows more. Exits with
-    the same code. Jobs that `bigchem submit` makes do this by themselves.
+    The run folder decides: if ranks were killed, srun returns 137 whatever the other ranks return. Exits with --code.
+    Jobs of `bigchem submit` requeue themselves.
 
     Example: bigchem requeue runs/base --code $?
     """
@@ -195,9 +195,9 @@ def requeue(
     from bigchem.run.lifecycle import EXIT_REQUEUE
 
     if "SLURM_JOB_ID" not in os.environ:
-        raise UserError("this is no Slurm job", "bigchem requeue", "`bigchem resume RUN` starts a run again")
-    if not (run / "config.toml").is_file() and code != EXIT_REQUEUE:  # it is made when the ranks have met
-        raise UserError("no run folder: it has no config.toml", str(run), "name the run that the line before trains")
+        raise UserError("not inside a Slurm job", "bigchem requeue", "`bigchem resume RUN` starts a run again")
+    if not (run / "config.toml").is_file() and code != EXIT_REQUEUE:  # written after the rendezvous
+        raise UserError("not a run folder: no config.toml", str(run), "name the run that this script trains")
     settle(run, code, max_requeues, os.environ)
     raise typer.Exit(code)
 
@@ -211,7 +211,7 @@ def run_config(name: str, overrides: list[str] | None) -> Any:
 
 
 def show_status(rows: Any, *, as_json: bool, summary: bool, markdown: bool, as_csv: bool, clear: bool = False) -> None:
-    """Prints runs as asked. clear: a table takes the terminal's whole screen."""
+    """Prints runs in one format. clear: clear the terminal before a table."""
     from dataclasses import asdict
 
     from bigchem.base.errors import UserError
@@ -219,7 +219,7 @@ def show_status(rows: Any, *, as_json: bool, summary: bool, markdown: bool, as_c
     from bigchem.launch.runs import status_table as shown
 
     if as_json + markdown + as_csv > 1 or (summary and (markdown or as_csv)):
-        raise UserError("these forms exclude each other", None, "give one of --json, --markdown, --csv, --summary")
+        raise UserError("these formats exclude each other", None, "give one of --json, --markdown, --csv, --summary")
     if as_json:
         print(json.dumps(asdict(shown.summary(rows)) if summary else shown.to_json(rows), indent=1), flush=True)
     elif markdown or as_csv:
@@ -231,8 +231,8 @@ def show_status(rows: Any, *, as_json: bool, summary: bool, markdown: bool, as_c
         console.print(shown.summary_lines(shown.summary(rows)) if summary else shown.table(rows), highlight=False)
 
 
-def say_status(row: Any) -> None:
-    """A line on a run whose status has changed."""
+def print_status(row: Any) -> None:
+    """Prints a line on a run whose status has changed."""
     loss = "" if row.loss is None else f"  loss {row.loss:.4f}"
     reason = f"  {row.reason}" if row.reason else ""
     print(f"{time.strftime('%H:%M:%S')}  {row.run}  {row.state}  {row.step}/{row.steps}{loss}{reason}", flush=True)
@@ -243,4 +243,4 @@ def _submitted(submitted: Any, wait: bool) -> None:
 
     print(f"{submitted.run_dir}: {submitted.note}")
     if wait:
-        launch.wait(submitted, say_status)
+        launch.wait(submitted, print_status)

@@ -1,4 +1,4 @@
-"""Options that every verb which submits takes: a profile's fields for one submission, and which jobs to wait for."""
+"""Options of every verb that submits: changes to the cluster profile, and jobs to wait for."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from bigchem.launch.slurm.options import OneShot
 
 OPTIONS: dict[str, Any] = {
-    "nodes": Annotated[str | None, typer.Option(metavar="N[-MAX]", help="Nodes, or a range from which Slurm picks.")],
-    "gpus_per_node": Annotated[int | None, typer.Option(min=0, help="GPUs of a node.")],
-    "time": Annotated[str | None, typer.Option(help="Time limit, as Slurm writes it: 90, 4:00:00, 2-12.")],
+    "nodes": Annotated[str | None, typer.Option(metavar="N[-MAX]", help="Nodes, or a range for Slurm to choose from.")],
+    "gpus_per_node": Annotated[int | None, typer.Option(min=0, help="GPUs per node.")],
+    "time": Annotated[str | None, typer.Option(help="Time limit in Slurm's format: 90, 4:00:00, 2-12.")],
     "partition": Annotated[str | None, typer.Option(help="Slurm partition.")],
     "account": Annotated[str | None, typer.Option(help="Slurm account.")],
     "qos": Annotated[str | None, typer.Option(help="Slurm quality of service.")],
@@ -28,31 +28,31 @@ OPTIONS: dict[str, Any] = {
         typer.Option(
             "--set-cluster",
             metavar="FIELD=VALUE",
-            help="Any field of the cluster profile: --set-cluster sbatch.mail-type=END (repeatable).",
+            help="Override a field of the cluster profile: --set-cluster sbatch.mail-type=END (repeatable).",
         ),
     ],
     "after": Annotated[
         list[str] | None,
-        typer.Option(metavar="RUN|JOBID", help="Begin when this run or Slurm job has succeeded (repeatable)."),
+        typer.Option(metavar="RUN|JOBID", help="Start after this run or Slurm job has succeeded (repeatable)."),
     ],
-    "after_any": Annotated[bool, typer.Option("--after-any", help="With --after: also where it fails.")],
+    "after_any": Annotated[bool, typer.Option("--after-any", help="With --after: start even if it failed.")],
 }
 SHAPE = ("nodes", "gpus_per_node")
 AFTER = ("after", "after_any")
 FIELDS = ("partition", "account", "qos")
-"""Options that are called as a profile's field, and take what it takes."""
+"""Options named after the profile field that they set."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What was asked for on the command line, in place of the profile's fields."""
+class Requested:
+    """Values of these options. changes: fields of the cluster profile."""
 
     changes: Mapping[str, Any] = field(default_factory=dict)
     after: tuple[str, ...] = ()
     after_any: bool = False
 
-    def of(self, cluster: str) -> tuple[ClusterProfile, OneShot]:
-        """The profile of that name or path with the changes, and the options of this submission alone."""
+    def resolve(self, cluster: str) -> tuple[ClusterProfile, OneShot]:
+        """The profile of that name or path with the changes, and what applies to this submission only."""
         from bigchem.launch.cluster.profile import for_submission
 
         profile, once = for_submission(cluster, self.changes)
@@ -62,11 +62,11 @@ class Asked:
 
         if profile.executor == "local":
             hint = f"bigchem submit FIRST --wait && bigchem ..., or --cluster with a profile of Slurm (not {cluster})"
-            raise UserError("only Slurm begins one job after another", "--after", hint)
+            raise UserError("only Slurm can start one job after another", "--after", hint)
         return profile, replace(once, after=waited_for(self.after, any_end=self.after_any), after_any=self.after_any)
 
     def refuse(self) -> None:
-        """UserError if anything was asked for, as there is no profile."""
+        """UserError if any option was given: without --cluster there is no profile to change."""
         if self.changes or self.after:
             first = next(iter(self.changes), "after")
             named = {"time_min": "time"}.get(first, first).replace("_", "-")
@@ -75,23 +75,25 @@ class Asked:
 
 
 def cluster_options(*, shape: bool = True, after: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator: the verb takes the options above, and gets them as `asked`. shape: with numbers of nodes and GPUs.
-    after: with jobs to wait for."""
+    """A decorator that adds the options above to a verb, which gets them as `requested`.
+
+    shape: include nodes and GPUs. after: include jobs to wait for.
+    """
     hidden = {*(() if shape else SHAPE), *(() if after else AFTER)}
     ours = {name: kind for name, kind in OPTIONS.items() if name not in hidden}
 
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
         @wraps(verb)
         def with_options(**given: Any) -> None:
-            options = asked(**{name: given.pop(name) for name in ours})
-            verb(**given, asked=options)
+            options = read_options(**{name: given.pop(name) for name in ours})
+            verb(**given, requested=options)
 
         def parameter(name: str, kind: Any) -> inspect.Parameter:
             default = False if name == "after_any" else None
             return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
         signature = inspect.signature(verb, eval_str=True)
-        own = [p.replace(kind=p.KEYWORD_ONLY) for name, p in signature.parameters.items() if name != "asked"]
+        own = [p.replace(kind=p.KEYWORD_ONLY) for name, p in signature.parameters.items() if name != "requested"]
         every = [*own, *(parameter(*each) for each in ours.items())]
         with_options.__signature__ = signature.replace(parameters=every)  # type: ignore[attr-defined]
         with_options.__annotations__ = {p.name: p.annotation for p in every}
@@ -100,7 +102,7 @@ def cluster_options(*, shape: bool = True, after: bool = True) -> Callable[[Call
     return decorate
 
 
-def asked(
+def read_options(
     nodes: str | None = None,
     gpus_per_node: int | None = None,
     time: str | None = None,
@@ -109,8 +111,8 @@ def asked(
     *,
     after_any: bool = False,
     **fields: str | None,
-) -> Asked:
-    """What the options come to. fields: see FIELDS."""
+) -> Requested:
+    """The options' values, checked. fields: see FIELDS."""
     from bigchem.base import toml
     from bigchem.launch.slurm import options
 
@@ -125,5 +127,5 @@ def asked(
         name, value = toml.parse_override(override, "--set-cluster", "sbatch.mail-type=END")
         changes[name] = value
     if after_any and not after:
-        raise UserError("--after-any goes with --after", None, "say which run or job: --after RUN --after-any")
-    return Asked(changes, tuple(after or ()), after_any)
+        raise UserError("--after-any goes with --after", None, "name the run or job: --after RUN --after-any")
+    return Requested(changes, tuple(after or ()), after_any)

@@ -1,4 +1,4 @@
-"""The verbs of `bigchem sweep`: many runs, and what they show."""
+"""`bigchem sweep`: grids of runs, and their report."""
 
 from __future__ import annotations
 
@@ -8,31 +8,35 @@ from typing import Annotated
 
 import typer
 
-from bigchem.cli.program import Json, Set
-from bigchem.cli.runs import Cluster, Csv, Markdown, Summary, say_status, show_status
-from bigchem.cli.submission_options import Asked, cluster_options
+from bigchem.cli.program import Json
+from bigchem.cli.runs import Cluster, Csv, Markdown, Summary, print_status, show_status
+from bigchem.cli.submission_options import Requested, cluster_options
 
-app = typer.Typer(no_args_is_help=True, help="Many runs over sizes, mixtures and seeds, and what they show.")
+app = typer.Typer(no_args_is_help=True, help="Grids of runs over sizes, mixtures and seeds, and their report.")
 
 Grid = Annotated[str, typer.Argument(help="Sweep (TOML), or a shipped one: demo-sweep.")]
+SetSweep = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a field of the sweep: --set base_set.train.steps=300 (repeatable)."),
+]
 
 
 @app.command("submit")
 @cluster_options()
 def sweep_submit(
     grid: Grid,
-    asked: Asked,
+    requested: Requested,
     cluster: Cluster = "local",
     max_concurrent: Annotated[
-        int | None, typer.Option(min=1, help="Runs at a time (of each array), instead of the profile's.")
+        int | None, typer.Option(min=1, help="Concurrent runs per array; default: the profile's.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List arrays and runs; write nothing.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="On Slurm too: stay until all runs are over.")] = False,
-    overrides: Set = None,
+    wait: Annotated[bool, typer.Option("--wait", help="On Slurm, wait until all runs have ended.")] = False,
+    overrides: SetSweep = None,
 ) -> None:
-    """Submit every run of a sweep that is not finished: on Slurm as one array for each shape of job.
+    """Submit the unfinished runs of a sweep; on Slurm, one job array for each shape of job.
 
-    On this machine: wait for them, with progress.
+    With the local profile, wait for them and show progress.
 
     Example: bigchem sweep submit demo-sweep --set base_set.data.path=data/demo --dry-run
 
@@ -42,16 +46,16 @@ def sweep_submit(
     from bigchem.launch.workloads import sweep
     from bigchem.sweep.grid import load_grid, sweep_runs
 
-    read, (profile, options) = load_grid(grid, tuple(overrides or ())), asked.of(cluster)
+    read, (profile, options) = load_grid(grid, tuple(overrides or ())), requested.resolve(cluster)
     if max_concurrent is not None:
         profile = profile.model_copy(update={"max_concurrent": max_concurrent})
-    runs = sweep_runs(read, profile, asked.changes)
+    runs = sweep_runs(read, profile, requested.changes)
     if dry_run:
         print(sweep.dry_run_text(runs))
         return
-    sweep.submit_sweep(runs, read.name, say_status, options)
+    sweep.submit_sweep(runs, read.name, print_status, options)
     if wait and profile.executor == "slurm":
-        sweep.wait_for_all([absolute(run.config).run_dir for run in runs], say_status)
+        sweep.wait_for_all([absolute(run.config).run_dir for run in runs], print_status)
 
 
 @app.command("status")
@@ -61,9 +65,9 @@ def sweep_status(
     summary: Summary = False,
     markdown: Markdown = False,
     as_csv: Csv = False,
-    overrides: Set = None,
+    overrides: SetSweep = None,
 ) -> None:
-    """Show every run of a sweep, started or not. Slurm is asked once for all of them.
+    """Show every run of a sweep, started or not. Slurm is queried once for all runs.
 
     Example: bigchem sweep status demo-sweep --summary
     """
@@ -77,10 +81,10 @@ def sweep_status(
 @app.command("cancel")
 def sweep_cancel(
     grid: Grid,
-    now: Annotated[bool, typer.Option("--now", help="End the jobs at once; what is not saved is lost.")] = False,
-    overrides: Set = None,
+    now: Annotated[bool, typer.Option("--now", help="End the jobs at once; unsaved steps are lost.")] = False,
+    overrides: SetSweep = None,
 ) -> None:
-    """Tell every run of a sweep to save and stop. `bigchem sweep submit` goes on with them later.
+    """Make every run of a sweep save and stop. `bigchem sweep submit` continues them later.
 
     Example: bigchem sweep cancel demo-sweep
     """
@@ -94,13 +98,15 @@ def sweep_cancel(
 def sweep_results(
     grid: Grid,
     metric: Annotated[
-        list[str] | None, typer.Option(help="TASK:METRIC instead of each task's headline (repeatable).")
+        list[str] | None, typer.Option(help="TASK:METRIC to show instead of the headlines (repeatable).")
     ] = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: every metric, as `sweep report` reads it.")] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV with every metric, as `sweep report` reads it.")
+    ] = False,
     as_json: Json = False,
-    overrides: Set = None,
+    overrides: SetSweep = None,
 ) -> None:
-    """Show the metrics of every run of a sweep with their 95 % intervals, and which runs have none yet, and why.
+    """Show the metrics of every run of a sweep with 95 % intervals, and which runs have none and why.
 
     Example: bigchem sweep results demo-sweep --metric captioning:loss --metric forward:top1
     """
@@ -122,35 +128,35 @@ def sweep_results(
 @app.command("report")
 def sweep_report(
     results: Annotated[
-        list[Path], typer.Argument(help="results.json, score tables (.csv, .json), or folders to search.")
+        list[Path], typer.Argument(help="results.json files, score tables (.csv, .json), or folders to search.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for report.html, CSV and figures.")] = Path("report"),
     *,
     metric: Annotated[
         list[str] | None, typer.Option(help="TASK:METRIC to draw instead of the headlines (repeatable).")
     ] = None,
-    title: Annotated[str, typer.Option(help="The page's title.")] = "Scale sweep",
+    title: Annotated[str, typer.Option(help="Title of the page.")] = "Scale sweep",
     extrapolate: Annotated[
         list[float] | None,
-        typer.Option(metavar="PARAMETERS", help="Read the curves at this size too, as in 3e9 (repeatable)."),
+        typer.Option(metavar="PARAMETERS", help="Also evaluate the curves at this size, such as 3e9 (repeatable)."),
     ] = None,
     beyond_a_decade: Annotated[
-        bool, typer.Option("--beyond-a-decade", help="Allow --extrapolate further than tenfold beyond a curve's sizes.")
+        bool, typer.Option("--beyond-a-decade", help="Let --extrapolate go more than tenfold beyond a curve's sizes.")
     ] = False,
     independent: Annotated[
-        bool, typer.Option("--independent", help="Do not compare predictions; quicker, with wider intervals.")
+        bool, typer.Option("--independent", help="Do not pair predictions: faster, with wider intervals.")
     ] = False,
     tensorboard: Annotated[
-        Path | None, typer.Option(help="Folder for the same as TensorBoard scalars and hparams.")
+        Path | None, typer.Option(help="Folder for TensorBoard scalars and hparams of the analysis.")
     ] = None,
     as_json: Json = False,
     allow_mixed: Annotated[
-        bool, typer.Option("--allow-mixed", help="Analyse other data or definitions side by side.")
+        bool, typer.Option("--allow-mixed", help="Allow results from different data or metric definitions.")
     ] = False,
 ) -> None:
-    """Every metric against model size, and the gain of training tasks together.
+    """Report every metric against model size, and the gain of sharing.
 
-    A score table has the columns parameters,task,regime,metric,value,low,high,seed,run; docs/analysis.md has them all.
+    A score table has the columns parameters,task,regime,metric,value,low,high,seed,run; docs/analysis.md defines them.
 
     Example: bigchem sweep report runs/demo --out report
 

@@ -1,4 +1,4 @@
-"""DeepSpeed's configuration: read, checked key by key, completed by what the run configuration owns. No torch needed.
+"""DeepSpeed configuration files: read, checked key by key, and completed from the run configuration. Needs no torch.
 
 Imported from outside: this package, by_deepspeed.
 """

@@ -1,6 +1,6 @@
-"""DeepSpeed's own configuration classes, asked before a run is queued.
+"""Validation by DeepSpeed's own configuration classes before a run is queued.
 
-In a process of their own: importing DeepSpeed takes seconds, and chooses a device for good.
+In a separate process: importing DeepSpeed takes seconds and fixes the device.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ json.dump(why, out)
 
 
 def check_with_deepspeed(completed: Completed) -> str | None:
-    """UserError for what DeepSpeed's classes do not take, of a file that is not shipped. A line where DeepSpeed cannot
-    be asked on this machine, so that nothing is known; else None."""
+    """UserError if DeepSpeed's classes refuse a file that is not shipped. Returns a line if DeepSpeed cannot run on
+    this machine, else None."""
     if completed.is_shipped:
         return None
-    alike = {**completed.table, "gradient_accumulation_steps": 1}  # of all numbers of processes
-    why, unknown = _asked(json.dumps(alike, sort_keys=True))
-    if why:
-        raise UserError(f"DeepSpeed refuses it: {why[:300]}", str(completed.path))
-    return f"DeepSpeed's own classes could not be asked here: {unknown}" if unknown else None
+    table = {**completed.table, "gradient_accumulation_steps": 1}  # one cache entry for all world sizes
+    refusal, failure = _validate(json.dumps(table, sort_keys=True))
+    if refusal:
+        raise UserError(f"DeepSpeed refuses it: {refusal[:300]}", str(completed.path))
+    return f"DeepSpeed's own classes could not check it here: {failure}" if failure else None
 
 
 @lru_cache
-def _asked(table: str) -> tuple[str, str]:
-    """(why DeepSpeed refuses a table, why it cannot be asked), where there is a reason."""
+def _validate(table: str) -> tuple[str, str]:
+    """(why DeepSpeed refuses a table, why it could not run); empty: no reason."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", _PROGRAM],
@@ -59,5 +59,5 @@ def _asked(table: str) -> tuple[str, str]:
         return "", str(error)[:200]
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:]
-        return "", last[0][:200] if last else f"it ended with {done.returncode}"
+        return "", last[0][:200] if last else f"exit code {done.returncode}"
     return json.loads(done.stdout), ""

@@ -1,4 +1,4 @@
-"""Values of a DeepSpeed file that are right alone and cannot run together, or on so many processes. Pure."""
+"""Values of a DeepSpeed file that are valid alone, but not together or at this world size. Pure."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from bigchem.ds_config.findings import Findings
 ZERO = "zero_optimization"
 
 
-def check(table: Mapping[str, Any], config: RunConfig, world_size: int, found: Findings) -> None:
-    """Adds what cannot run. table: as `checked` gives it."""
-    if found.stage is None:
+def check(table: Mapping[str, Any], config: RunConfig, world_size: int, findings: Findings) -> None:
+    """Adds a mistake for each invalid combination. table: from `checked`."""
+    if findings.stage is None:
         return
     zero = table.get(ZERO, {})
-    _offload(zero, found.stage, found)
+    _offload(zero, findings.stage, findings)
     hpz = zero.get("zero_hpz_partition_size", 1)
     if world_size % hpz:
-        found.mistake(f"{ZERO}.zero_hpz_partition_size", f"{hpz} does not divide the run's {world_size} processes")
-    _types(table, config.train.precision, found)
-    _optimizer(zero, config, found.stage, found)
+        findings.mistake(f"{ZERO}.zero_hpz_partition_size", f"{hpz} does not divide the run's {world_size} processes")
+    _types(table, config.train.precision, findings)
+    _optimizer(zero, config, findings.stage, findings)
 
 
-def _types(table: Mapping[str, Any], precision: str, found: Findings) -> None:
-    """Stage 3 stands still where gradients in fp32 are added up in fp16; T5's gradients overflow in it anyway."""
+def _types(table: Mapping[str, Any], precision: str, findings: Findings) -> None:
+    """Stage 3 hangs if fp32 gradients are accumulated in fp16, in which T5's gradients overflow anyway."""
     named = {
         "data_types.grad_accum_dtype": table.get("data_types", {}).get("grad_accum_dtype"),
         "communication_data_type": table.get("communication_data_type"),
     }
     for key, value in named.items():
         if value == "fp16" and precision != "fp16":
-            found.mistake(key, f"\"fp16\", but train.precision = '{precision}': T5 overflows in fp16")
+            findings.mistake(key, f"\"fp16\", but train.precision = '{precision}': T5 overflows in fp16")
 
 
-def _offload(zero: Mapping[str, Any], stage: int, found: Findings) -> None:
+def _offload(zero: Mapping[str, Any], stage: int, findings: Findings) -> None:
     for name, stages in (("offload_optimizer", (1, 2, 3)), ("offload_param", (3,))):
         table = zero.get(name, {})
         device = table.get("device", "none")
@@ -43,24 +43,24 @@ def _offload(zero: Mapping[str, Any], stage: int, found: Findings) -> None:
             continue
         key, known = f"{ZERO}.{name}", " to ".join(str(s) for s in (stages[0], stages[-1]))
         if stage not in stages:
-            found.mistake(key, f"needs stage {known if len(stages) > 1 else stages[0]}, not {stage}")
+            findings.mistake(key, f"needs stage {known if len(stages) > 1 else stages[0]}, not {stage}")
         elif device == "nvme" and stage != 3:
-            found.mistake(f"{key}.device", f'"nvme" needs stage 3, not {stage}')
+            findings.mistake(f"{key}.device", f'"nvme" needs stage 3, not {stage}')
         if device == "nvme" and "nvme_path" not in table:
-            found.mistake(f"{key}.nvme_path", "is missing: a folder on a fast local disk")
+            findings.mistake(f"{key}.nvme_path", "is missing: a folder on a fast local disk")
 
 
-def _optimizer(zero: Mapping[str, Any], config: RunConfig, stage: int, found: Findings) -> None:
+def _optimizer(zero: Mapping[str, Any], config: RunConfig, stage: int, findings: Findings) -> None:
     kind = config.optimizer.kind
     if kind == "adafactor" and stage > 0:
-        found.mistake(
+        findings.mistake(
             f"{ZERO}.stage",
-            f"optimizer.kind = 'adafactor' needs whole matrices, and ZeRO-{stage} gives it flat pieces of them: "
+            f"optimizer.kind = 'adafactor' needs whole matrices, but ZeRO-{stage} has flat pieces of them: "
             "train.ds_config = 'zero0', or optimizer.kind = 'adamw_rms', which scales its rates in the same way",
         )
     if kind == "adamw_rms" and zero.get("offload_param", {}).get("device") == "nvme":
-        found.mistake(
+        findings.mistake(
             f"{ZERO}.offload_param",
-            "optimizer.kind = 'adamw_rms' looks at every weight before a step, and these are on NVMe: "
+            "optimizer.kind = 'adamw_rms' reads every weight before a step, but these are on NVMe: "
             "optimizer.kind = 'adamw', or offload_param to the CPU",
         )

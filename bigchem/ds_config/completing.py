@@ -1,4 +1,4 @@
-"""From the file that a run names to the table that DeepSpeed gets. Pure."""
+"""From a run's DeepSpeed file to the table that DeepSpeed gets. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bigchem.ds_config.findings import Findings
 
 @dataclass(frozen=True)
 class Completed:
-    """table: for DeepSpeed. notes: lines about what is "auto" in the file, or ignored. path: of the file."""
+    """table: for DeepSpeed. notes: lines on "auto" and ignored values. path: of the file."""
 
     table: dict[str, Any]
     notes: tuple[str, ...]
@@ -22,25 +22,25 @@ class Completed:
 
     @property
     def is_shipped(self) -> bool:
-        """Whether the file is one of ours, which the tests check."""
+        """Whether the file is shipped, and so checked by the tests."""
         return self.path.parent == resources.folder("ds_configs")
 
 
 def completed(config: RunConfig, world_size: int) -> Completed:
-    """The DeepSpeed file that the run names, checked and completed by what the run configuration owns.
+    """The run's DeepSpeed file, checked and completed from the run configuration.
 
-    UserError that names every mistake in it: unknown keys, wrong values, what DeepSpeed has removed, what bigchem
-    cannot run or read back, and what contradicts the run configuration.
+    UserError that lists every mistake: unknown keys, wrong values, keys that DeepSpeed has removed, settings that
+    bigchem cannot run or read back, and contradictions of the run configuration.
     """
     path = resources.find("ds_configs", config.train.ds_config, ".json")
-    written, found = json_config.read(path, '{"zero_optimization": {"stage": 2}}'), Findings()
-    owned.blocks(written, config, found)
-    table = checking.checked(written, found)
-    owned.complete(table, config, world_size, found)
-    combinations.check(table, config, world_size, found)
-    found.refuse(str(path))
+    written, findings = json_config.read(path, '{"zero_optimization": {"stage": 2}}'), Findings()
+    owned.blocks(written, config, findings)
+    table = checking.checked(written, findings)
+    owned.complete(table, config, world_size, findings)
+    combinations.check(table, config, world_size, findings)
+    findings.refuse(str(path))
     table |= {"zero_allow_untested_optimizer": True, "steps_per_print": 10**9, "wall_clock_breakdown": False}
-    return Completed(table, found.notes(), path)
+    return Completed(table, findings.notes(), path)
 
 
 def ds_config_for(config: RunConfig, world_size: int) -> dict[str, Any]:
@@ -49,11 +49,11 @@ def ds_config_for(config: RunConfig, world_size: int) -> dict[str, Any]:
 
 
 def zero_stage(ds_config: dict[str, Any]) -> int:
-    """The ZeRO stage of a DeepSpeed configuration; 0 where it says nothing."""
+    """The ZeRO stage of a DeepSpeed configuration; default: 0."""
     return int(ds_config.get("zero_optimization", {}).get("stage", 0))
 
 
 def offloads(ds_config: dict[str, Any]) -> bool:
-    """Whether a DeepSpeed configuration keeps the optimizer's states off the device."""
+    """Whether a DeepSpeed configuration offloads the optimizer's states."""
     device = ds_config.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none")
     return bool(device != "none")

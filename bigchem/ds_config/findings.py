@@ -1,4 +1,4 @@
-"""What is found in a DeepSpeed file: mistakes, which are refused in one message, and what has no effect. Pure."""
+"""Findings in a DeepSpeed file: mistakes, reported in one message, and values without effect. Pure."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 from bigchem.base.errors import UserError
 
-MOST_LINES = 40
-NEXT = "mend the file: ds_configs/README.md says what may be in it"
+MAX_LINES = 40
+NEXT = "fix the file: ds_configs/README.md says what it may contain"
 
 
 @dataclass
 class Findings:
-    """Keys with their section, and what is to be said of each. autos: values "auto" and what they become. ignored: what
-    DeepSpeed does not get. unused: keys without effect at the file's ZeRO stage."""
+    """Keys with their section, and a remark on each. autos: "auto" values and what they become. ignored: not passed to
+    DeepSpeed. unused: keys without effect at the file's ZeRO stage."""
 
     mistakes: list[tuple[str, str]] = field(default_factory=list)
     ignored: list[tuple[str, str]] = field(default_factory=list)
@@ -23,11 +23,11 @@ class Findings:
     stage: int | None = None
 
     def mistake(self, key: str, what: str) -> None:
-        """Something that is refused."""
+        """Adds a mistake."""
         self.mistakes.append((_short(key), what))
 
     def refuse(self, where: str) -> None:
-        """UserError with all mistakes, and with what would be ignored, if there is a mistake."""
+        """UserError with all mistakes and ignored keys, if there is any mistake."""
         if not self.mistakes:
             return
         lines = [f"{key}: {what}" for key, what in self.mistakes]
@@ -35,11 +35,11 @@ class Findings:
         if len(lines) == 1 and not ignored:
             raise UserError(lines[0], where, NEXT)
         count = f"{len(lines)} mistakes" if len(lines) > 1 else "a mistake"
-        more = [f"... and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
-        raise UserError("\n  ".join([count, *lines[:MOST_LINES], *more, *ignored[:MOST_LINES]]), where, NEXT)
+        more = [f"... and {len(lines) - MAX_LINES} more"] if len(lines) > MAX_LINES else []
+        raise UserError("\n  ".join([count, *lines[:MAX_LINES], *more, *ignored[:MAX_LINES]]), where, NEXT)
 
     def notes(self) -> tuple[str, ...]:
-        """Lines about what is not as it is written in the file, but no mistake."""
+        """Lines on values that are changed or ignored, without being mistakes."""
         return (*(f"auto: {key} becomes {what}" for key, what in self.autos), *self._ignored())
 
     def _ignored(self) -> Sequence[str]:

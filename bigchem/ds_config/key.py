@@ -14,17 +14,17 @@ SHARDED, FLAT, WHOLE = frozenset({1, 2, 3}), frozenset({1, 2}), frozenset({3})
 
 
 class Use(Enum):
-    """What becomes of a key. At DeepSpeed's own default it changes nothing, whatever its use."""
+    """What happens to a key. DeepSpeed's own default is always accepted."""
 
-    USED = "used"  # DeepSpeed gets it
-    IGNORED = "ignored"  # it does nothing here, or what bigchem does itself; DeepSpeed does not get it
-    REFUSED = "refused"  # the run would fail, or be another than the file says
+    USED = "used"  # passed to DeepSpeed
+    IGNORED = "ignored"  # not passed: without effect here, or bigchem does it itself
+    REFUSED = "refused"  # the run would fail, or differ from what the file says
 
 
 @dataclass(frozen=True)
 class Key:
-    """kind: of its values. default: DeepSpeed's. why: what to do instead, of an ignored or refused key. stages: of ZeRO
-    at which it does anything. inside: of an object, its keys. auto: whether "auto" may stand for its default."""
+    """kind: type of its values. default: DeepSpeed's. why: for an ignored or refused key, what to use instead. stages:
+    ZeRO stages at which it has an effect. inside: keys of an object. auto: whether "auto" may stand for the default."""
 
     kind: Kind
     default: Any = None
@@ -36,22 +36,22 @@ class Key:
 
 
 def used(kind: Kind, default: Any, stages: frozenset[int] = ALL, *, auto: bool = True) -> Key:
-    """A key that DeepSpeed gets."""
+    """A key that is passed to DeepSpeed."""
     return Key(kind, default, stages=stages, auto=auto)
 
 
 def ignored(why: str, kind: Kind = anything, default: Any = None) -> Key:
-    """A key that DeepSpeed does not get. why: what to use instead."""
+    """A key that is not passed to DeepSpeed. why: what to use instead."""
     return Key(kind, default, Use.IGNORED, why)
 
 
 def refused(why: str, kind: Kind = anything, default: Any = None, stages: frozenset[int] = ALL) -> Key:
-    """A key that is refused. why: and what to do instead."""
+    """A key that is refused. why: the reason, and what to use instead."""
     return Key(kind, default, Use.REFUSED, why, stages)
 
 
 def block(inside: Mapping[str, Key], stages: frozenset[int] = ALL) -> Key:
-    """An object with keys of its own."""
+    """An object with its own keys."""
     return Key(anything, None, stages=stages, inside=inside)
 
 

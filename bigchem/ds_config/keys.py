@@ -1,4 +1,4 @@
-"""Every key of DeepSpeed 0.19 outside of `zero_optimization`, and what bigchem does with it. Pure."""
+"""Every key of DeepSpeed 0.19 outside `zero_optimization`, and what bigchem does with it. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MASTERS = "checkpoints would have no fp32 weights"
 BF16 = {
     "enabled": used(boolean, False),
     "immediate_grad_update": used(boolean, False),
-    "check_grad_overflow": refused("weights would take gradients that are not finite", boolean, True),
+    "check_grad_overflow": refused("gradients that are not finite would reach the weights", boolean, True),
     "bf16_master_weights_and_grads": refused(MASTERS, boolean, False),
     "bf16_optimizer_states": refused(MASTERS, boolean, False),
 }
@@ -31,7 +31,7 @@ FP16 = {
 }
 
 _TYPES = one_of("fp32", "bf16", "fp16")
-CASTS = "train.precision says what the model computes in"
+CASTS = "train.precision sets the compute type"
 
 DATA_TYPES = {
     "grad_accum_dtype": used(_TYPES, None, SHARDED),
@@ -44,7 +44,7 @@ AIO = {
     "block_size": used(whole(1), 1 << 20),
     "queue_depth": used(whole(1), 8),
     "intra_op_parallelism": used(whole(1), 1),
-    "thread_count": ignored("it is called intra_op_parallelism now", whole(1), 1),
+    "thread_count": ignored("now called intra_op_parallelism", whole(1), 1),
     "single_submit": used(boolean, False),
     "overlap_events": used(boolean, True),
     "use_gds": used(boolean, False),
@@ -67,7 +67,7 @@ CHECKPOINT = {
 OWNED = "belongs to the run configuration"
 LOGS = "bigchem logs itself: train.log_every"
 PROFILES = "use train.profile"
-ONE_DIMENSION = "bigchem divides the data alone among ranks"
+ONE_DIMENSION = "bigchem has data parallelism only"
 
 TOP: Mapping[str, Key] = {
     "zero_optimization": block(ZERO),
@@ -103,8 +103,8 @@ TOP: Mapping[str, Key] = {
     "dataloader_drop_last": ignored("bigchem has its own loader", boolean, False),
     "vocabulary_size": ignored("the model knows it"),
     "disable_python_gc": ignored("bigchem leaves Python's collector on", boolean, False),
-    "disable_allgather": ignored("DeepSpeed does not look at it", boolean, False),
-    "disable_trace_cache": ignored("DeepSpeed does not look at it"),
+    "disable_allgather": ignored("DeepSpeed never reads it", boolean, False),
+    "disable_trace_cache": ignored("DeepSpeed never reads it"),
     "seq_parallel_communication_data_type": ignored(ONE_DIMENSION),
     "use_data_before_expert_parallelism": ignored(ONE_DIMENSION, boolean, False),
     "managed_gradient_accumulation": refused("bigchem leaves the steps to DeepSpeed", boolean, True),
@@ -120,7 +120,7 @@ TOP: Mapping[str, Key] = {
     "hybrid_engine": refused("bigchem evaluates with transformers"),
     "weight_quantization": refused(QUANTIZED),
     "datastates_ckpt": refused(CHECKPOINTS),
-    "zenflow": refused("it brings an optimizer of its own"),
+    "zenflow": refused("it brings its own optimizer"),
     "allgather_size": refused("write zero_optimization.allgather_bucket_size instead"),
     "curriculum_learning": refused(REMOVED),
     "progressive_layer_drop": refused(REMOVED),
@@ -136,6 +136,6 @@ TOP: Mapping[str, Key] = {
 }
 
 ALIASES = {"": {"bfloat16": "bf16"}, "zero_optimization.": ZERO_ALIASES}
-"""Other names that DeepSpeed takes, by where they are."""
+"""Other names that DeepSpeed accepts, by section."""
 REMARKS = ("_", "//", "#")
-"""What keys begin with that are remarks: DeepSpeed does not look at them."""
+"""Keys that begin with these are comments, which DeepSpeed never reads."""

@@ -1,14 +1,14 @@
 """Every key of DeepSpeed 0.19's `zero_optimization`, and what bigchem does with it. Pure.
 
-A test compares the table with DeepSpeed's own classes; another trains with each key that is used, exports and resumes.
+A test compares the table with DeepSpeed's classes; another trains, exports and resumes with each key that is used.
 """
 
 from __future__ import annotations
 
-from bigchem.base.json_kinds import MOST, anything, boolean, number, one_of, text, whole
+from bigchem.base.json_kinds import MAX_INTEGER, anything, boolean, number, one_of, text, whole
 from bigchem.ds_config.key import FLAT, REMOVED, SHARDED, WHOLE, block, ignored, refused, used
 
-EXPORTS = "bigchem export writes the weights, whatever it says"
+EXPORTS = "bigchem export always writes the weights"
 LAYOUT = "bigchem's checkpoints could not be exported or resumed with it"
 QUANTIZED = "the model would compute with other weights than it saves"
 
@@ -31,9 +31,9 @@ OFFLOAD_OPTIMIZER = {
     "pipeline_read": used(boolean, False),
     "pipeline_write": used(boolean, False),
     "fast_init": used(boolean, False),
-    "ratio": refused("a share of the optimizer on the GPU needs DeepSpeed's own optimizers", number(0, 1), 1.0),
-    "super_offload": refused("it brings an optimizer of its own", boolean, False),
-    "cpuadam_cores_perc": ignored("it belongs to super_offload", number(0, 1), 0.8),
+    "ratio": refused("splitting the optimizer between GPU and CPU needs DeepSpeed's optimizers", number(0, 1), 1.0),
+    "super_offload": refused("it brings its own optimizer", boolean, False),
+    "cpuadam_cores_perc": ignored("only for super_offload", number(0, 1), 0.8),
 }
 
 ZERO = {
@@ -45,19 +45,19 @@ ZERO = {
     "allgather_partitions": used(boolean, True, FLAT),
     "allgather_bucket_size": used(whole(1), 500_000_000, FLAT),
     "overlap_comm": used(boolean, None, SHARDED),
-    "compute_grad_norm": refused("bigchem logs the norm, and leaves out steps by it", boolean, True),
+    "compute_grad_norm": refused("bigchem logs the norm and skips steps by it", boolean, True),
     "load_from_fp32_weights": refused("resuming would round the weights", boolean, True),
     "elastic_checkpoint": refused(f"{LAYOUT}; bigchem resumes on any number of ranks without it", boolean, False),
     "offload_param": block(OFFLOAD_PARAM),
     "offload_optimizer": block(OFFLOAD_OPTIMIZER),
-    "zenflow": refused("it brings an optimizer of its own"),
+    "zenflow": refused("it brings its own optimizer"),
     "sub_group_size": used(whole(1), 1_000_000_000, WHOLE),
     "cpu_offload": refused('write "offload_optimizer": {"device": "cpu"} instead', boolean, False),
     "cpu_offload_param": refused('write "offload_param": {"device": "cpu"} instead', boolean, False),
     "cpu_offload_use_pin_memory": refused("write pin_memory in offload_optimizer or offload_param", boolean, False),
     "stage3_prefetch_bucket_size": used(whole(0), 50_000_000, WHOLE),
     "stage3_param_persistence_threshold": used(whole(0), 100_000, WHOLE),
-    "stage3_model_persistence_threshold": used(whole(0), MOST, WHOLE),
+    "stage3_model_persistence_threshold": used(whole(0), MAX_INTEGER, WHOLE),
     "stage3_max_live_parameters": used(whole(0), 1_000_000_000, WHOLE),
     "stage3_max_reuse_distance": used(whole(0), 1_000_000_000, WHOLE),
     "stage3_gather_16bit_weights_on_model_save": ignored(EXPORTS, boolean, False),
@@ -67,19 +67,19 @@ ZERO = {
     "stage3_allgather_sequential": used(boolean, False, WHOLE),
     "ignore_unused_parameters": used(boolean, True, FLAT),
     "legacy_stage1": refused(REMOVED, boolean, False),
-    "round_robin_gradients": refused(f"it deals parameters to ranks in another order: {LAYOUT}", boolean, False),
-    "parameter_alignment": refused("bigchem has not been tried with its padding in checkpoints", boolean, False),
+    "round_robin_gradients": refused(f"it assigns parameters to ranks in another order: {LAYOUT}", boolean, False),
+    "parameter_alignment": refused("untested: its padding in checkpoints", boolean, False),
     "zero_hpz_partition_size": used(whole(1), 1, WHOLE),
     "zero_quantized_weights": refused(QUANTIZED, boolean, False),
     "zero_quantized_nontrainable_weights": refused("all weights are trained", boolean, False),
-    "zero_quantized_gradients": refused("bigchem has not been tried with rounded gradients", boolean, False),
+    "zero_quantized_gradients": refused("untested: rounded gradients", boolean, False),
     "memory_efficient_linear": used(boolean, True, WHOLE),
     "pipeline_loading_checkpoint": ignored("bigchem loads checkpoints itself", boolean, False),
-    "override_module_apply": ignored("it belongs to zero.Init", boolean, True),
+    "override_module_apply": ignored("only for zero.Init", boolean, True),
     "log_trace_cache_warnings": used(boolean, False, WHOLE),
     "enable_sanity_checks": used(boolean, False, WHOLE),
-    "save_muon_momentum_buffer_in_memory": ignored("it belongs to the optimizer Muon", boolean, False),
-    "leaf_module": refused("T5 has no modules for it"),
+    "save_muon_momentum_buffer_in_memory": ignored("only for the Muon optimizer", boolean, False),
+    "leaf_module": refused("T5 has no such modules"),
     "mics_shard_size": refused(REMOVED, anything, -1),
     "mics_hierarchical_params_gather": refused(REMOVED, boolean, False),
     "zeropp_loco_param": refused(REMOVED),
@@ -90,4 +90,4 @@ ZERO_ALIASES = {
     for name in ZERO
     if name.startswith("stage3_") and name != "stage3_gather_fp16_weights_on_model_save"
 }
-"""DeepSpeed takes both names."""
+"""DeepSpeed accepts both names."""

@@ -1,4 +1,4 @@
-"""Every way to run a model on given GPUs: what fits and what not, why, how fast, and which to take. Pure."""
+"""Every combination of settings on given GPUs: whether it fits, why, how fast, and the recommended one. Pure."""
 
 from __future__ import annotations
 
@@ -18,18 +18,16 @@ from bigchem.plan.speed.step_time import Assumptions, Cluster, StepTime, step_ti
 
 Verdict = Literal["ok", "tight", "no"]
 NEAR = 0.9
-"""Share of the fastest's speed from which on a simpler choice is preferred: less than what the estimate is off by."""
-
-
+"""A simpler choice with at least this fraction of the highest speed is preferred: the estimate's error is larger."""
 SPARE = 0.1
-"""Share of a GPU that a recommended row leaves free, where one does: the peak on a GPU has not been measured, and it
-is to be within that of the plan."""
+"""Fraction of a GPU that the recommended row leaves free, if any row does: the peak on a GPU has not been measured, and
+should be within this of the plan's."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What is to be trained. longest: [2] tokens of the longest source and target. typical: [n, 2] lengths like those
-    of a step. setup: precision, optimizer and the like; its stage and world size are replaced."""
+    """The model and data to train. longest: [2] tokens of the longest source and target. typical: [n, 2] lengths
+    representative of a step. setup: precision, optimizer etc.; its stage and world size are replaced."""
 
     shape: Shape
     setup: MemorySetup
@@ -40,7 +38,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Room:
-    """Bytes of a GPU, and of a node's host memory where that is known."""
+    """Bytes of a GPU, and of a node's host memory if known."""
 
     gpu: float
     host: float | None = None
@@ -48,8 +46,7 @@ class Room:
 
 @dataclass(frozen=True)
 class Choice:
-    """One row of the plan. needed: bytes of a GPU with context and fragmentation. host: bytes of a node. why: what
-    decides the verdict."""
+    """One row of the plan. host: bytes of a node's host memory. why: the reason for the verdict."""
 
     ds_config: str
     micro_tokens: int
@@ -62,17 +59,17 @@ class Choice:
 
     @property
     def needed(self) -> int:
-        """Bytes of a GPU, with what is assumed on top."""
+        """Bytes of a GPU, with the assumed context and fragmentation."""
         return self.memory.footprint
 
     @property
     def simplicity(self) -> tuple[bool, bool, int, int]:
-        """The smaller, the simpler."""
+        """A sort key: smaller is simpler."""
         return self.setup.offloaded("optimizer"), self.setup.checkpoint_activations, self.setup.stage, self.needed
 
 
 def fits(planned: Memory, room: float) -> Verdict:
-    """Whether a rank fits into `room` bytes of a GPU. tight: only if nothing is lost to fragmentation."""
+    """Whether a rank fits in `room` bytes of a GPU. tight: only without fragmentation."""
     if planned.footprint <= room:
         return "ok"
     return "tight" if planned.total + CONTEXT <= room else "no"
@@ -86,7 +83,7 @@ def choices(
     room: Room,
     assumed: Assumptions,
 ) -> list[Choice]:
-    """Every combination. tables: DeepSpeed configurations, completed (bigchem/ds_config), by name."""
+    """Every combination. tables: completed DeepSpeed configurations (bigchem/ds_config) by name."""
     found = []
     for name, table in tables.items():
         for checkpointed in (False, True):
@@ -97,41 +94,41 @@ def choices(
 
 
 def recommended(found: Iterable[Choice], room: Room) -> Choice | None:
-    """Of those that leave some of the GPU free the fastest, or one that is simpler and about as fast.
+    """The fastest choice that leaves SPARE of the GPU free, or a simpler one that is about as fast; None if nothing
+    fits.
 
-    Simpler: no offload before offload, no checkpointing before checkpointing, the lower stage, the smaller micro-batch.
-    None where nothing fits.
+    Simpler: no offload, no checkpointing, the lower stage, the smaller micro-batch, in this order.
     """
-    offered, _ = _offered(found, room)
-    if not offered:
+    candidates, _ = _candidates(found, room)
+    if not candidates:
         return None
-    fastest = max(choice.time.tokens_per_s for choice in offered)
-    return min((c for c in offered if c.time.tokens_per_s >= NEAR * fastest), key=lambda choice: choice.simplicity)
+    fastest = max(choice.time.tokens_per_s for choice in candidates)
+    return min((c for c in candidates if c.time.tokens_per_s >= NEAR * fastest), key=lambda choice: choice.simplicity)
 
 
-def _offered(found: Iterable[Choice], room: Room) -> tuple[list[Choice], str]:
-    """What is chosen among, in words too."""
+def _candidates(found: Iterable[Choice], room: Room) -> tuple[list[Choice], str]:
+    """The choices to recommend from, and a description of them."""
     fitting = [choice for choice in found if choice.verdict == "ok"]
     roomy = [choice for choice in fitting if choice.needed <= (1 - SPARE) * room.gpu]
     return (roomy, f"leave {100 * SPARE:.0f} % free") if roomy else (fitting, "fit")
 
 
 def reason(chosen: Choice | None, found: list[Choice], room: Room) -> str:
-    """Why the recommended row is, or what comes nearest where nothing fits."""
+    """Why a row is recommended, or the nearest row if nothing fits."""
     if chosen is None:
         nearest = min(found, key=lambda choice: choice.needed)
-        return f"nothing fits; the least is {describe(nearest)}: {nearest.why}"
-    offered, words = _offered(found, room)
-    fastest = max(offered, key=lambda choice: choice.time.tokens_per_s)
-    told = f"{describe(chosen)}: {amount(chosen.needed)} of {amount(room.gpu)}, "
+        return f"nothing fits; the smallest is {describe(nearest)}: {nearest.why}"
+    candidates, which = _candidates(found, room)
+    fastest = max(candidates, key=lambda choice: choice.time.tokens_per_s)
+    size = f"{describe(chosen)}: {amount(chosen.needed)} of {amount(room.gpu)}, "
     if chosen is fastest:
-        return told + f"the fastest of the {len(offered)} that {words}"
-    near = f"within {100 * (1 - NEAR):.0f} % of the fastest of the {len(offered)} that {words}"
-    return f"{told}{near} ({describe(fastest)}), and simpler"
+        return size + f"the fastest of the {len(candidates)} that {which}"
+    near = f"within {100 * (1 - NEAR):.0f} % of the fastest of the {len(candidates)} that {which}"
+    return f"{size}{near} ({describe(fastest)}), and simpler"
 
 
 def describe(choice: Choice) -> str:
-    """A choice in words."""
+    """A description of a choice."""
     checkpointing = " with" if choice.setup.checkpoint_activations else " without"
     return f"{choice.ds_config}, micro-batches of {choice.micro_tokens:,} tokens,{checkpointing} checkpointing"
 

@@ -1,5 +1,5 @@
-"""From a run configuration, or a model's preset, to a plan: lengths from the data where it can be opened, DeepSpeed's
-configurations that the run can use, and the file that the recommended one is written to. Needs no torch."""
+"""From a run configuration or a preset to a plan: lengths from the data if available, the DeepSpeed configurations that
+the run can use, and writing the recommended one. Needs no torch."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from bigchem.plan.speed import gpu_file, hardware
 from bigchem.plan.speed.step_time import Cluster
 
 OFFERED = ("zero0", "zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")
-"""Shipped configurations that are looked at. Not zero3_nvme, whose speed is the disk's: it can be named in the run."""
+"""Shipped configurations to try. Not zero3_nvme, whose speed depends on the disk: name it in the run."""
 BESIDE_ZERO = ("data_types", "communication_data_type", "aio", "timers")
-"""What a written configuration keeps of the one that it is of, beside `zero_optimization`."""
+"""Sections that a written configuration keeps, besides `zero_optimization`."""
 WRITTEN = {"zero_optimization", *BESIDE_ZERO}
 CONSOLIDATION = 64_000_000
-"""Bytes that consolidating holds beside the largest parameter: pieces, and the logits of the proof. 32 to 39 MB were
+"""Bytes that consolidation needs besides the largest parameter: pieces, and the logits of the proof. 32 to 39 MB were
 measured (t5-small, -base and -large)."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A run to plan. lengths: where they are from, in words. left_out: configurations that the run cannot use, and
-    why. tables: the others, completed, by name. notes: on the run's own, see ds_config.completed."""
+    """A run to plan. lengths: their origin. left_out: configurations that the run cannot use, and why. tables: the
+    remaining ones, completed, by name. notes: on the run's configuration, see ds_config.completed."""
 
     work: Workload
     config: RunConfig
@@ -54,26 +54,24 @@ class Planned:
     notes: tuple[str, ...] = ()
 
     def micro_tokens(self, given: Sequence[int], world_size: int) -> list[int]:
-        """Sizes of micro-batches to look at: those given, or half, once, twice and four times the run's own, as far as
-        a step fills them on all ranks. UserError for one that the longest example does not fit in, or that a run would
-        refuse."""
+        """Micro-batch sizes to try: those given, or 0.5, 1, 2 and 4 times the run's, as far as a step fills them on all
+        ranks. UserError for one that cannot hold the longest example, or that a run would refuse."""
         longest, data = int(self.work.longest.sum()), self.config.data
         for tokens in given:
             if tokens < longest:
-                raise UserError(f"{tokens:,} tokens do not hold the longest example of {longest:,}", "--micro-tokens")
+                raise UserError(f"{tokens:,} tokens cannot hold the longest example, {longest:,}", "--micro-tokens")
             if tokens > data.global_tokens:
                 what = f"{tokens:,} tokens are more than a step's {data.global_tokens:,}"
                 raise UserError(what, "--micro-tokens", f"--set data.global_tokens={tokens} plans for larger steps")
         if given:
             return sorted(set(given))
-        most = max(data.micro_tokens, data.global_tokens // world_size)
+        maximum = max(data.micro_tokens, data.global_tokens // world_size)
         sizes = {data.micro_tokens * times // 2 for times in (1, 2, 4, 8)}
-        return sorted(size for size in sizes if longest <= size <= most)
+        return sorted(size for size in sizes if longest <= size <= maximum)
 
 
 def planned(name: str, overrides: Sequence[str], world_size: int) -> Planned:
-    """The run `name`: of a preset or of a Hugging Face folder (with the defaults of every field), a shipped
-    configuration, or a TOML file."""
+    """The run `name`: a shipped configuration, a TOML file, or a preset or Hugging Face folder with default fields."""
     model = _model(name)
     if model is not None:
         config = toml.validate(RunConfig, _table(model, overrides), "--set")
@@ -100,7 +98,7 @@ def planned(name: str, overrides: Sequence[str], world_size: int) -> Planned:
 
 
 def _model(name: str) -> dict[str, str] | None:
-    """The [model] section of a name that stands for a model alone; None for one of a run configuration."""
+    """The [model] section for the name of a model; None for a run configuration."""
     if name in presets.PRESETS:
         return {"preset": name}
     path = Path(name)
@@ -117,11 +115,11 @@ def _table(model: dict[str, str], overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _lengths(config: RunConfig, model_alone: bool) -> tuple[Shape, NDArray[np.int64], NDArray[np.int64], str]:
-    """(shape, longest example, examples of a step, where they are from)."""
+    """(shape, longest example, a step's lengths, their origin)."""
     caps = np.array([config.data.max_source_tokens, config.data.max_target_tokens], dtype=np.int64)
     limits = f"the limits of {caps[0]}+{caps[1]} tokens"
     if model_alone:
-        return _shape(config, None), caps, caps[None], f"{limits}: a model alone has no data"
+        return _shape(config, None), caps, caps[None], f"{limits}: no run, so no data"
     try:
         data = open_data(config.data)
         plan = Plan(data, config.data, config.seed)
@@ -131,8 +129,8 @@ def _lengths(config: RunConfig, model_alone: bool) -> tuple[Shape, NDArray[np.in
     longest = longest_example(plan)
     typical = plan.steps.at(0).lengths
     mean = typical.mean(axis=0)
-    told = f"the data's: longest {longest[0]}+{longest[1]}, mean of a step {mean[0]:.0f}+{mean[1]:.0f}"
-    return _shape(config, Tokenizer.load(data.tokenizer_dir).vocab_size), longest, typical, told
+    origin = f"the data's: longest {longest[0]}+{longest[1]}, mean of a step {mean[0]:.0f}+{mean[1]:.0f}"
+    return _shape(config, Tokenizer.load(data.tokenizer_dir).vocab_size), longest, typical, origin
 
 
 def _shape(config: RunConfig, vocab_size: int | None) -> Shape:
@@ -140,17 +138,14 @@ def _shape(config: RunConfig, vocab_size: int | None) -> Shape:
         return presets.shape(config.model.preset, vocab_size)
     folder = hub.known(config.model.init_from)
     if folder is None:
-        where, hint = (
-            "model.init_from",
-            "bigchem submit fetches it; or plan with a preset of its size",
-        )
-        raise UserError(f"the shape of {config.model.init_from} is known once it is fetched", where, hint)
+        what = f"the shape of {config.model.init_from} is unknown until it is fetched"
+        raise UserError(what, "model.init_from", "bigchem submit fetches it; or plan with a preset of its size")
     return hf_config.read_shape(folder)
 
 
 def cluster(gpu: str, gpus: int, nodes: int, between: str | None) -> Cluster:
-    """Nodes of GPUs. gpu: a known one's name, or a TOML file (plan/speed/gpu_file.py). between: for more than one
-    node, as the user says it. UserError for what is unknown, missing or of no use."""
+    """Nodes of GPUs. gpu: a name, or a TOML file (plan/speed/gpu_file.py). between: the interconnect of several nodes,
+    as the user gives it. UserError if either is unknown, missing or superfluous."""
     own = None
     if gpu.endswith(".toml"):
         kind, own = gpu_file.load(Path(gpu))
@@ -158,19 +153,20 @@ def cluster(gpu: str, gpus: int, nodes: int, between: str | None) -> Cluster:
         kind = hardware.gpu(gpu)
     if nodes == 1:
         if between is not None:
-            raise UserError("--interconnect is between nodes, and there is one", "--nodes")
+            raise UserError("--interconnect needs more than one node", "--nodes")
         return Cluster(kind, gpus)
     if between is None and own is None:
-        raise UserError("how fast are nodes joined?", "--interconnect", f"known: {', '.join(hardware.INTERCONNECTS)}")
+        what, known = "several nodes need an interconnect", ", ".join(hardware.INTERCONNECTS)
+        raise UserError(what, "--interconnect", f"known: {known}")
     if between is not None:
         own = hardware.interconnect(between, kind, gpus)
     return Cluster(kind, gpus, nodes, own or 0.0)
 
 
 def storage(shape: Shape, choice: Choice) -> dict[str, int]:
-    """Bytes on disk and in host memory that a run's checkpoints bring: one checkpoint; what a rank holds at a time
-    while it converts one to another world size (a parameter's fp32 states); the consolidated model in fp32, and what
-    consolidating holds at a time, whatever the size of its files, beside the interpreter and its libraries (0.5 GB)."""
+    """Bytes of a checkpoint; of a rank's memory while it reshards one (a parameter's fp32 states); of the consolidated
+    model in fp32; and of memory during consolidation, whatever the file sizes, besides the interpreter and its
+    libraries (0.5 GB)."""
     largest = 4 * max(shape.vocab_size, shape.d_ff) * shape.d_model
     model = 4 * num_parameters(shape)
     return {
@@ -182,20 +178,20 @@ def storage(shape: Shape, choice: Choice) -> dict[str, int]:
 
 
 def fitted(zero: dict[str, object], shape: Shape) -> dict[str, object]:
-    """The table with buckets no larger than the model: DeepSpeed allocates them whole. Even, as it wants them."""
-    most = num_parameters(shape) + num_parameters(shape) % 2
+    """The table with buckets no larger than the model, as DeepSpeed allocates them whole; even, as it requires."""
+    maximum = num_parameters(shape) + num_parameters(shape) % 2
     smaller = {}
     for name in ("reduce_bucket_size", "allgather_bucket_size"):
         size = zero.get(name, REDUCE_BUCKET)
-        if zero.get("stage") and isinstance(size, (int, float)) and size > most:
-            smaller[name] = most
+        if zero.get("stage") and isinstance(size, (int, float)) and size > maximum:
+            smaller[name] = maximum
     return {**zero, **smaller}
 
 
 def write(choice: Choice, planned: Planned, path: Path) -> str:
-    """Writes a choice's DeepSpeed configuration, checked as every run's is, and says what to set in the run's.
+    """Writes a choice's DeepSpeed configuration, checked like any run's; returns the fields to set in the run.
 
-    UserError for a file that is there and is no such configuration.
+    UserError if `path` exists and is not such a file.
     """
     _refuse_another(path)
     zero = fitted(dict(choice.setup.zero), planned.work.shape)
@@ -208,7 +204,7 @@ def write(choice: Choice, planned: Planned, path: Path) -> str:
         ds_config_for(planned.config.model_copy(update={"train": train}), choice.setup.world_size)
     atomic.write_atomically(path, text)
     cut = "".join(
-        f"\n{name} is {value:,}, not {choice.setup.zero.get(name, REDUCE_BUCKET):,}: the model is no larger"
+        f"\n{name} is {value:,}, not {choice.setup.zero.get(name, REDUCE_BUCKET):,}: the size of the model"
         for name, value in zero.items()
         if value != choice.setup.zero.get(name)
     )
@@ -221,7 +217,7 @@ def write(choice: Choice, planned: Planned, path: Path) -> str:
 
 
 def _beside_zero(table: dict[str, Any], config: RunConfig) -> dict[str, Any]:
-    """What a completed configuration says besides, but for what every run's says."""
+    """The other sections of a completed configuration, except the default that every run gets."""
     found = {name: table[name] for name in BESIDE_ZERO if table.get(name)}
     if config.train.precision == "bf16" and found.get("data_types") == {"grad_accum_dtype": "fp32"}:
         del found["data_types"]
@@ -229,22 +225,22 @@ def _beside_zero(table: dict[str, Any], config: RunConfig) -> dict[str, Any]:
 
 
 def _refuse_another(path: Path) -> None:
-    """UserError where writing would destroy something, or no run could name the file."""
+    """UserError if writing would destroy another file, or no run could use it."""
     if path.suffix != ".json":
-        raise UserError("a DeepSpeed configuration is a .json", str(path), f"--write {path.with_suffix('.json')}")
+        raise UserError("DeepSpeed configurations end in .json", str(path), f"--write {path.with_suffix('.json')}")
     if not path.parent.is_dir():
-        raise UserError("no such folder", str(path.parent), "make it first")
+        raise UserError("no such folder", str(path.parent), "create it first")
     if path.exists():
         try:
             there = json_file.load(path)
         except (OSError, RecordError):
             there = None
         if not isinstance(there, dict) or not {"zero_optimization"} <= there.keys() <= WRITTEN:
-            raise UserError("is there, and was not written here", str(path), "choose another name")
+            raise UserError("exists, and was not written by bigchem plan", str(path), "choose another name")
 
 
 def facts(planned: Planned, choice: Choice) -> dict[str, Any]:
-    """What is the same in all rows: model, lengths, step, storage."""
+    """Facts common to all rows: model, lengths, step, storage."""
     shape, data = planned.work.shape, planned.config.data
     return {
         "model": planned.config.model.init_from or planned.config.model.preset,
@@ -260,13 +256,13 @@ def facts(planned: Planned, choice: Choice) -> dict[str, Any]:
 
 
 def summary(found: dict[str, Any]) -> str:
-    """The same in three lines."""
+    """These facts in three lines."""
     stored = found["storage_bytes"]
     return (
         f"{found['model']}: {found['parameters']:,} parameters, {found['precision']}, {found['optimizer']}; "
         f"steps of {found['global_tokens']:,} tokens\n"
         f"lengths: {found['lengths']}\n"
-        f"a checkpoint: {amount(stored['checkpoint'])}; converting it to other ranks: "
-        f"{amount(stored['conversion_scratch_per_rank'])} a rank; consolidated: {amount(stored['consolidated'])}, with "
-        f"{amount(stored['consolidation_scratch'])} of memory beside the interpreter's"
+        f"checkpoint: {amount(stored['checkpoint'])}; resharding it: "
+        f"{amount(stored['conversion_scratch_per_rank'])} per rank; consolidated: {amount(stored['consolidated'])}, "
+        f"with {amount(stored['consolidation_scratch'])} of memory besides the interpreter's"
     )

@@ -1,4 +1,4 @@
-"""What bigchem plan shows of a plan: its rows, the recommended one, what a run of it takes. Needs no torch."""
+"""The report of `bigchem plan`: rows, the recommended one, and a run's cost. Needs no torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ON_TOP = f"{amount(CONTEXT)} of context and NCCL, {100 * FRAGMENTATION:.0f} % of
 @dataclass(frozen=True)
 class Report:
     """A plan of a run of `steps` optimizer steps on a cluster. found: all rows. best: the recommended one, if any fits.
-    gpu: the cluster's GPU as the user names it."""
+    gpu: the cluster's GPU as the user named it."""
 
     planned: Planned
     cluster: Cluster
@@ -37,7 +37,7 @@ class Report:
 
     @property
     def why(self) -> str:
-        """Why the recommended row is, or what comes nearest where nothing fits."""
+        """Why a row is recommended, or the nearest row if nothing fits."""
         return reason(self.best, self.found, self.room)
 
     @property
@@ -50,16 +50,16 @@ class Report:
 
     @property
     def suggested(self) -> Suggestion | None:
-        """A size of steps for the recommended row."""
+        """Suggested global_tokens for the recommended row."""
         return None if self.best is None else suggestion.suggestion(self.best, self.planned.work.global_tokens)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is the same in all rows."""
+        """Facts common to all rows."""
         return from_config.facts(self.planned, self.best or self.found[0])
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as plain data."""
+        """The report as plain data."""
         cluster, suggested = self.cluster, self.suggested
         return {
             **self.facts,
@@ -68,27 +68,28 @@ class Report:
             "gpu": cluster.gpu.device_name,
             "gpu_bytes": self.room.gpu,
             "steps": self.steps,
-            "assumptions": {"speed": self.assumed.told(), "memory": ON_TOP},
+            "assumptions": {"speed": self.assumed.summary(), "memory": ON_TOP},
             "rows": self.rows,
             "recommended": self.why,
             "suggested": None if suggested is None else asdict(suggested),
         }
 
     def write(self, path: Path) -> str:
-        """Writes the recommended row's DeepSpeed configuration; what to set in the run. UserError where none fits."""
+        """Writes the recommended row's DeepSpeed configuration; returns the fields to set in the run. UserError if
+        nothing fits."""
         if self.best is None:
             raise UserError(self.why, "--write", "more GPUs, or a smaller model")
         return from_config.write(self.best, self.planned, path)
 
     def show(self, *, as_json: bool) -> None:
-        """Prints the table and the lines below it, or all of it as JSON."""
+        """Prints the table and the lines below it, or JSON."""
         if as_json:
             print(json.dumps(self.as_json(), indent=1))
             return
         tables().print(table.table(self.rows))
         facts, cluster, kind = self.facts, self.cluster, self.cluster.gpu
         for name, why in facts["left_out"].items():
-            print(f"left out: {name}: {why}")
+            print(f"excluded: {name}: {why}")
         for note in facts["notes"]:
             print(f"{self.planned.config.train.ds_config}: {note}")
         print(f"{'recommended: ' if self.best else ''}{self.why}")
@@ -97,11 +98,11 @@ class Report:
             print(f"the run: {cost.summary(cost.cost(self.best.time, cluster, self.steps), kind.watts)}")
         print(from_config.summary(facts))
         nodes = f"{cluster.nodes} node{'s' if cluster.nodes > 1 else ''}"
-        print(f"{cluster.gpus} x {kind.device_name} a node, {nodes}; GPU: with {ON_TOP} (assumed)")
-        print(f"tokens/s: an estimate, not measured: {self.assumed.told()}")
+        print(f"{cluster.gpus} x {kind.device_name} per node, {nodes}; GPU: with {ON_TOP} (assumed)")
+        print(f"tokens/s: an estimate, not measured: {self.assumed.summary()}")
         if abs(self.room.gpu - kind.memory) > 0.1 * kind.memory:
-            others = " | ".join(hardware.GPUS)
-            print(f"the speed is that of {self.gpu}, which has {amount(kind.memory)}: --gpu {others}")
+            known = " | ".join(hardware.GPUS)
+            print(f"speeds are those of {self.gpu}, which has {amount(kind.memory)}: --gpu {known}")
 
 
 def report(
@@ -113,7 +114,7 @@ def report(
     steps: int,
     gpu: str,
 ) -> Report:
-    """Looks at every combination. UserError for a GPU that cannot compute in the run's precision."""
+    """Evaluates every combination. UserError if the GPU cannot compute in the run's precision."""
     precision = planned.config.train.precision
     if not cluster.gpu.peak(precision):
         what = f"{gpu} has no known peak in {precision}"
@@ -123,9 +124,9 @@ def report(
 
 
 def steps_of(planned: Planned, steps: int | None, tokens: int | None) -> int:
-    """Optimizer steps of the run: as many as are asked for, or as read so many real tokens; else the run's own."""
+    """Optimizer steps of the run: as given, or enough for the given real tokens; default: train.steps."""
     if steps is not None and tokens is not None:
-        raise UserError("the length of the run is given twice", "--steps, --tokens", "leave one of the two")
+        raise UserError("the length of the run is given twice", "--steps, --tokens", "give one or the other")
     if tokens is not None:
         return cost.steps_for(tokens, planned.work.global_tokens)
     return steps or planned.config.train.steps

@@ -1,4 +1,4 @@
-"""A plan as a table for a terminal, and as plain data: the same rows, the same figures. Pure."""
+"""A plan's rows as a terminal table and as plain data. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLOURS = {"ok": "green", "tight": "yellow", "no": "red"}
 
 
 def row(choice: Choice, cost: Cost, *, recommended: bool) -> dict[str, Any]:
-    """One row as plain data: bytes, seconds, tokens per second. cost: of the whole run."""
+    """A row as plain data: bytes, seconds, tokens per second. cost: of the whole run."""
     time = choice.time
     return {
         "recommended": recommended,
@@ -48,7 +48,7 @@ def row(choice: Choice, cost: Cost, *, recommended: bool) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    """Rows as `row` makes them, for a terminal."""
+    """Rows of `row` as a terminal table."""
     made = Table("", "ds_config", "micro_tokens", "checkpointing", "GPU", "", "tokens/s", "host", "why", box=None)
     for column in (2, 4, 6, 7):
         made.columns[column].justify = "right"
@@ -69,10 +69,10 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 
 def speed(tokens_per_s: float) -> str:
-    """Two digits: more would promise more than the estimate holds."""
+    """A speed to two digits, which is all that the estimate supports."""
     return f"{rounded(tokens_per_s):,.0f}"
 
 
 def rounded(tokens_per_s: float) -> float:
-    """A speed with two digits."""
+    """A speed rounded to two digits."""
     return float(f"{tokens_per_s:.2g}")

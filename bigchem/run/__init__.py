@@ -1,5 +1,4 @@
-"""What a run's folder says of the run: its state, its owner, its log files, how attempts end. Written by train, read
-by launch.
+"""A run's records in its folder: state, owner, log files, exit codes. Written by train, read by launch.
 
 Imported from outside: exit_codes, lifecycle, log_files, notify, ownership, state.
 """

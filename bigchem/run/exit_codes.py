@@ -1,4 +1,4 @@
-"""How a process of a run leaves: the exit codes of `bigchem train`, and leaving at once."""
+"""How a process of a run exits: the exit codes of `bigchem train`, and exiting at once."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ T = TypeVar("T")
 
 
 def exit_code_after(state: Mapping[str, Any], requeue: Callable[[bool], int]) -> int:
-    """Exit code of a rank that ends because others did. state: what state.json says, where they may have left word why.
-    requeue: see train.watchdog.Watchdog."""
-    how = end_of(state)
-    if how is None or ENDS[how].again:
+    """Exit code of a rank that ends because others did. state: state.json, where they may have recorded why. requeue:
+    see train.health.watchdog.Watchdog."""
+    end = end_of(state)
+    if end is None or ENDS[end].again:
         return requeue(False)
-    return exit_code(how)
+    return exit_code(end)
 
 
 def exit_now(code: int) -> NoReturn:
-    """Ends this process now. Nothing is taken down: the destructors of a process group that another rank has left, or
-    whose operations will never end, wait without end or abort with a code of their own."""
+    """Ends this process without cleaning up: destructors of a process group that another rank has left, or whose
+    operations never finish, hang or abort with another exit code."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
@@ -34,9 +34,9 @@ def exit_now(code: int) -> NoReturn:
 
 
 def connection_lost(error: BaseException) -> str | None:
-    """In words, if an error says that the connection to another rank broke; else None.
+    """A description, if an error means that the connection to another rank broke; else None.
 
-    gloo raises RuntimeErrors with its own source file in the text, NCCL and the store have classes of their own.
+    gloo raises RuntimeErrors with its source file in the text; NCCL and the store have their own classes.
     """
     from torch import distributed as dist
 
@@ -47,16 +47,16 @@ def connection_lost(error: BaseException) -> str | None:
     return re.sub(r"^\[[^\]]*\] *", "", text.splitlines()[0]).split(". ")[0]
 
 
-def call_with_timeout(seconds: float, ask: Callable[[], T]) -> T | None:
-    """What a store, a driver or a disk answers; None if it does not in so many seconds, or with an error: to a process
-    that is about to leave it is then as if it were not there."""
-    answers: list[T] = []
+def call_with_timeout(seconds: float, call: Callable[[], T]) -> T | None:
+    """The result of a call to a store, a driver or a disk; None if it fails or takes longer. For a process that is
+    about to exit."""
+    results: list[T] = []
 
-    def quietly() -> None:
+    def run() -> None:
         with suppress(Exception):
-            answers.append(ask())
+            results.append(call())
 
-    asker = threading.Thread(target=quietly, daemon=True)
-    asker.start()
-    asker.join(timeout=seconds)
-    return answers[0] if answers else None
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(timeout=seconds)
+    return results[0] if results else None

@@ -1,6 +1,6 @@
-"""Files that a run writes beside its checkpoints, on a disk that may be full: that is told, and training goes on.
+"""Log files of a run. A full disk is reported, and training continues.
 
-JSON Lines are read, and mended after a power cut, by bigchem/base/jsonl.py.
+bigchem/base/jsonl.py reads JSON Lines and repairs them after a power cut.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any
 
 from bigchem.base import jsonl
 
-KEPT = 1 << 24
-"""Bytes of rows that wait for room; those beyond are lost."""
+MAX_PENDING_BYTES = 1 << 24
+"""Rows kept in memory until the disk has room; any beyond are lost."""
 _failing: set[str] = set()
 
 
 def try_write(what: str, write: Callable[[], object]) -> bool:
-    """Whether a write succeeded; an OSError is told once, until the same `what` succeeds again."""
+    """Whether a write succeeded. An OSError is reported once, until the same `what` succeeds again."""
     try:
         write()
     except OSError as error:
         if what not in _failing:
-            print(f"cannot write {what}: {error.strerror or error}; training goes on", flush=True)
+            print(f"cannot write {what}: {error.strerror or error}; training continues", flush=True)
         _failing.add(what)
         return False
     if what in _failing:
@@ -36,38 +36,40 @@ def try_write(what: str, write: Callable[[], object]) -> bool:
 
 
 class Rows:
-    """Appends rows to a JSONL file. What the disk does not take is kept, and tried again with the next row: no row is
-    torn. complete: the file has all rows. lost: some were too many to keep."""
+    """Appends rows to a JSONL file. Bytes that do not fit on the disk are retried with the next row; no row is torn.
+
+    complete: the file has all rows. lost: some exceeded MAX_PENDING_BYTES.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._waiting, self._looked = path, b"", False
+        self._path, self._pending, self._end_checked = path, b"", False
         self.lost = False
 
     @property
     def complete(self) -> bool:
-        return not self._waiting and not self.lost
+        return not self._pending and not self.lost
 
     def add(self, *rows: dict[str, Any]) -> bool:
-        """Appends, first what waits; whether all is written."""
+        """Appends rows, after any pending ones; whether all are written."""
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-        fits = len(self._waiting) + len(text) <= KEPT
+        fits = len(self._pending) + len(text) <= MAX_PENDING_BYTES
         self.lost |= not fits
-        self._waiting += text if fits else b""
+        self._pending += text if fits else b""
         return try_write(f"{self._path.parent.name}/{self._path.name}", self._write)
 
     def _write(self) -> None:
-        if not self._looked and self._waiting:
-            self._waiting = (b"" if jsonl.ends_with_newline(self._path) else b"\n") + self._waiting
-            self._looked = True
-        with self._path.open("ab", buffering=0) as file:  # unbuffered: it says how much of a row there was room for
-            while self._waiting:
-                self._waiting = self._waiting[file.write(self._waiting) :]
+        if not self._end_checked and self._pending:
+            self._pending = (b"" if jsonl.ends_with_newline(self._path) else b"\n") + self._pending
+            self._end_checked = True
+        with self._path.open("ab", buffering=0) as file:  # unbuffered: write() returns how many bytes fitted
+            while self._pending:
+                self._pending = self._pending[file.write(self._pending) :]
 
 
 class Log(io.TextIOBase):
-    """A rank's log, appended to. What the disk does not take is lost: a line is not worth the run.
+    """A rank's log. Lines that do not fit on the disk are lost; the run continues.
 
-    Beside rank0.log, rank0.times has a line for each write that begins a line: its offset in bytes, and the time in
+    rank0.times beside rank0.log has a line for each write that begins a line: its offset in bytes, and its time in
     seconds since 1970. `bigchem logs --rank all` merges by them.
     """
 
@@ -82,7 +84,7 @@ class Log(io.TextIOBase):
         now, encoded = time.time(), text.encode(errors="backslashreplace")
         with suppress(OSError):
             written = self._file.write(encoded)
-            if self._begins and self._times is not None:  # after the write: only then is its offset certain
+            if self._begins and self._times is not None:  # only after the write is its offset certain
                 self._times.write(b"%d %.3f\n" % (self._file.tell() - written, now))
             self._begins = encoded.endswith(b"\n")
         return len(text)

@@ -1,7 +1,7 @@
-"""Messages to people when a run ends, fails or stands still: [notify] of the run configuration.
+"""Notifications when a run ends, fails or hangs: [notify] of the run configuration.
 
-A message is sent by a process of its own, which training does not wait for and which ends by itself. A file in the run
-folder's notified/ is made before it is sent, so that several ranks, or the batch script after them, send it once.
+A separate process sends a message, and training does not wait for it. A marker file in the run folder's notified/ comes
+first, so several ranks, or the batch script after them, send it only once.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from bigchem.run.state import read_state
 
 Event = Literal["end", "failure", "stall"]
 LIMIT_S = 10.0
-"""That a command or a server may take."""
+"""Timeout of the command, and of the server."""
 WAIT_S = 2 * LIMIT_S + 5.0
-"""For the process that sends, where Slurm would end it together with the caller."""
+"""Wait for the sending process where Slurm would end it together with the caller."""
 RANK_WAIT_S = 5.0
-"""The same in a rank: the others may stand in a collective operation until it has left."""
+"""The same in a rank: its peers may be blocked in a collective operation until it exits."""
 SENT = "notified"
 
 
 def check(config: NotifyConfig) -> None:
-    """UserError if the command or the variable with the URL is not there."""
+    """UserError if the command, or the URL's variable, does not exist."""
     if config.command and shutil.which(config.command[0]) is None:
         raise UserError(f"no such program: {config.command[0]}", "notify.command", "give its path")
     if config.webhook_env is not None and _url(config.webhook_env) is None:
@@ -49,15 +49,15 @@ def check(config: NotifyConfig) -> None:
 
 
 def event_of(state: Mapping[str, Any], *, evaluated_later: bool = False) -> Event | None:
-    """What state.json gives to tell. None while the run goes on: a requeue is no news, but for a hang. Pure.
+    """The event to report for state.json; None while the run continues: of requeues only hangs are reported. Pure.
 
-    evaluated_later: training is not the last of the run.
+    evaluated_later: the run's evaluation follows training.
     """
-    how = end_of(state)
-    if how is None:
+    end = end_of(state)
+    if end is None:
         return None
     if is_restarted(state):
-        return "stall" if how is End.HUNG else None
+        return "stall" if end is End.HUNG else None
     if state["state"] == State.TRAINED and not state.get("reason"):
         return None if evaluated_later else "end"
     failed = state["state"] in (State.FAILED, State.TRAINED) or state.get("given_up")
@@ -65,9 +65,9 @@ def event_of(state: Mapping[str, Any], *, evaluated_later: bool = False) -> Even
 
 
 def message_of(run_dir: Path, event: Event, state: Mapping[str, Any], job: str | None) -> dict[str, Any]:
-    """The message: `text` for a person, and its parts. Pure."""
+    """The message: `text` to read, and its parts. Pure."""
     reason = str(state.get("reason") or state.get("early") or "")
-    verb = {"end": f"is {state['state']}", "failure": "has failed", "stall": "stands still"}[event]
+    verb = {"end": f"is {state['state']}", "failure": "has failed", "stall": "hangs"}[event]
     at = f"step {state.get('step', 0)} of {state['steps']}" if "steps" in state else ""
     text = ", ".join(part for part in (f"{run_dir.name} {verb}", at, f"job {job}" if job else "") if part)
     return {
@@ -86,10 +86,9 @@ def message_of(run_dir: Path, event: Event, state: Mapping[str, Any], job: str |
 
 
 def send(run_dir: Path, wait_s: float = WAIT_S) -> None:
-    """Tells what state.json gives to tell, if nobody has and the configuration asks for it. Never raises.
+    """Sends the notification for state.json, if it is configured and not yet sent. Never raises.
 
-    wait_s: most that this waits for the message to be sent: the caller is about to end, and Slurm would end the sender
-    with it.
+    wait_s: maximum wait for the sending process: the caller is about to exit, and Slurm would end the sender with it.
     """
     with suppress(OSError, UserError, ValueError):
         config, owner = toml.load(RunConfig, run_dir / "config.toml"), ownership.read(run_dir)
@@ -104,41 +103,41 @@ def send(run_dir: Path, wait_s: float = WAIT_S) -> None:
 
 
 def send_from_rank(run_dir: Path) -> None:
-    """The same from a rank, where no batch script of bigchem's does so when all ranks have ended."""
+    """`send` from a rank, unless bigchem's batch script does so after all ranks have ended."""
     if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
         send(run_dir, RANK_WAIT_S if "SLURM_JOB_ID" in os.environ else 0.0)
 
 
 class StallNotifier:
-    """Tells, once for each step, that a run does none. Rank 0 asks it to look."""
+    """Reports, once per step, that a run makes no progress. Rank 0 calls `check` regularly."""
 
     def __init__(self, run_dir: Path, config: NotifyConfig) -> None:
         self._run_dir, self._wanted = run_dir, _wanted(config, "stall")
         self._stall_s = config.stall_s
-        self._step, self._since, self._told = -1, 0.0, False
+        self._step, self._since, self._sent = -1, 0.0, False
 
-    def look(self, step: int, now: float) -> None:
-        """step: steps done. now: seconds of the process's own time."""
+    def check(self, step: int, now: float) -> None:
+        """step: steps done. now: seconds on the process's clock."""
         if step != self._step:
-            self._step, self._since, self._told = step, now, False
-        stands_s = now - self._since
-        if not self._wanted or not self._stall_s or self._told or stands_s < self._stall_s:
+            self._step, self._since, self._sent = step, now, False
+        stalled_s = now - self._since
+        if not self._wanted or not self._stall_s or self._sent or stalled_s < self._stall_s:
             return
-        self._told = True
+        self._sent = True
         with suppress(OSError, UserError, ValueError):
-            state = {**read_state(self._run_dir), "step": step, "reason": f"no step for {stands_s:.0f} s"}
+            state = {**read_state(self._run_dir), "step": step, "reason": f"no step for {stalled_s:.0f} s"}
             owner = ownership.read(self._run_dir)
             _send(self._run_dir, message_of(self._run_dir, "stall", state, owner.job if owner else None), 0.0)
 
 
 def deliver(config: NotifyConfig, message: Mapping[str, Any]) -> list[str]:
-    """Runs the command and calls the webhook; what went wrong, a line each."""
-    troubles = []
+    """Runs the command and calls the webhook; returns their failures, a line each."""
+    failures = []
     if config.command:
-        troubles += _command(config.command, message)
+        failures += _command(config.command, message)
     if config.webhook_env is not None:
-        troubles += _post(_url(config.webhook_env), str(message["text"]))
-    return troubles
+        failures += _post(_url(config.webhook_env), str(message["text"]))
+    return failures
 
 
 def _wanted(config: NotifyConfig, event: Event) -> bool:
@@ -146,7 +145,7 @@ def _wanted(config: NotifyConfig, event: Event) -> bool:
 
 
 def _first(marker: Path) -> bool:
-    """Whether this caller is the first."""
+    """Whether this is the first call."""
     marker.parent.mkdir(exist_ok=True)
     try:
         marker.touch(exist_ok=False)
@@ -176,17 +175,17 @@ def _command(command: tuple[str, ...], message: Mapping[str, Any]) -> list[str]:
             command, input=json.dumps(message).encode(), env=env, capture_output=True, timeout=LIMIT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return [f"{command[0]} did not end within {LIMIT_S:.0f} s"]
+        return [f"{command[0]} did not finish within {LIMIT_S:.0f} s"]
     except OSError as error:
         return [f"{command[0]}: {error.strerror}"]
     if done.returncode == 0:
         return []
-    words = done.stderr.decode(errors="replace").strip().splitlines()
-    return [f"{command[0]} ended with exit code {done.returncode}" + (f": {words[-1]}" if words else "")]
+    lines = done.stderr.decode(errors="replace").strip().splitlines()
+    return [f"{command[0]} ended with exit code {done.returncode}" + (f": {lines[-1]}" if lines else "")]
 
 
 def _post(url: str | None, text: str) -> list[str]:
-    """A JSON object with `text`, as Slack and Mattermost take it. What is said of a failure does not hold the URL."""
+    """Posts a JSON object with `text`, the format of Slack and Mattermost. Failures never quote the URL."""
     if url is None:
         return ["webhook: its variable holds no http(s) URL"]
     body = json.dumps({"text": text}).encode()
@@ -209,15 +208,15 @@ def _url(name: str) -> str | None:
 
 
 def main(run_dir: Path) -> int:
-    """Sends the message that comes through stdin. What goes wrong is an event of the run."""
+    """Sends the message on stdin. Failures become events of the run."""
     message = json.loads(sys.stdin.read())
-    troubles = deliver(toml.load(RunConfig, run_dir / "config.toml").notify, message)
-    action = f"{message['event']} not told"
+    failures = deliver(toml.load(RunConfig, run_dir / "config.toml").notify, message)
+    action = f"{message['event']} not sent"
     row = {"time": time.time(), "step": message["step"], "kind": "notify", "action": action, "keys": []}
-    for trouble in troubles:
-        print(f"{action}: {trouble}", flush=True)
-        Rows(run_dir / "events.jsonl").add({**row, "detail": trouble})  # not by events.py, which imports torch
-    return int(bool(troubles))
+    for failure in failures:
+        print(f"{action}: {failure}", flush=True)
+        Rows(run_dir / "events.jsonl").add({**row, "detail": failure})  # not by events.py, which imports torch
+    return int(bool(failures))
 
 
 if __name__ == "__main__":

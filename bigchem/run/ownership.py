@@ -1,8 +1,7 @@
-"""owner.json of a run folder: which job or process has the run. bigchem.launch.runs.owner decides who may become it.
+"""owner.json of a run folder: which job or process owns the run. bigchem.launch.runs.owner decides who may.
 
-Each attempt writes a record with a token of its own, under a lock. Before rank 0 publishes anything it compares the
-token: a process that was taken for dead, or that another cluster has overtaken, ends instead of writing into the
-other's run.
+Each attempt writes a record with its own token, under a lock. Rank 0 compares the token before it publishes anything: a
+process that was taken for dead, or replaced from another cluster, exits instead of writing into the new owner's run.
 """
 
 from __future__ import annotations
@@ -31,21 +30,21 @@ FILE = "owner.json"
 LIFE = "owner.alive"
 OLDER = "submission.json"
 JobId = Annotated[str, Field(pattern=r"^\w[\w.+-]*$", max_length=100)]
-"""Of Slurm, or a process's number: nothing that a program of Slurm's would take for an option."""
+"""Slurm's, or a pid; never what a Slurm program would read as an option."""
 _life: dict[Path, IO[bytes]] = {}
-"""Files whose lock this process holds until it gives a run up, or ends."""
-LOOK_S = 2.0
-"""Seconds between two looks of a training run at its owner record."""
+"""Files whose lock this process holds until it releases the run or exits."""
+CHECK_EVERY_S = 2.0
+"""Seconds between a training run's checks of its owner record."""
 PROBE_S = 2.0
-"""For which a look at that lock may be in its owner's way."""
+"""Seconds for which another process's probe may hold that lock."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process of one machine, and no other that may get its number.
+    """A process of a machine, distinct from later ones with the same pid.
 
-    boot: id of the machine's present start, which its containers share. namespace: in which pid counts. started: in the
-    kernel's ticks since the boot. Empty and 0 where the system does not say (no /proc).
+    boot: id of the machine's current boot, shared by its containers. namespace: of the pid. started: kernel ticks since
+    boot. Empty and 0 where unknown (no /proc).
     """
 
     host: str
@@ -67,13 +66,13 @@ class Process:
 
 @dataclass(frozen=True)
 class Owner:
-    """Who has a run.
+    """A run's owner.
 
-    executor: slurm, local (submitit's), or here (a person started it; cluster and job may be set all the same). job: of
-    Slurm, or a pid. restart: how often Slurm, or torchrun, had started it before. launch: names what torchrun starts.
-    process: rank 0's, or the local executor's; None until a Slurm job has begun. released: when it gave the run up.
-    evaluation, world_size, code, output: of the submission. round: how often torchrun had started it before, within
-    this start of a job. folder, inode: of the run folder, so that a copy of it is not taken for the run.
+    executor: slurm, local (submitit's), or here (started by the user; cluster and job may still be set). job: Slurm's
+    id, or a pid. restart: earlier starts by Slurm or torchrun. launch: torchrun's run id, or the Slurm step. process:
+    rank 0's, or the local executor's; None until a Slurm job has started. released: when it released the run.
+    evaluation, world_size, code, output: of the submission. round: earlier starts by torchrun within this start of the
+    job. folder, inode: of the run folder, to tell it from a copy.
     """
 
     token: str
@@ -96,7 +95,7 @@ class Owner:
 
     @property
     def on_slurm(self) -> bool:
-        """Whether a job of Slurm's has the run, submitted by bigchem or by a person's own sbatch."""
+        """Whether a Slurm job owns the run, submitted by bigchem or by the user's own sbatch."""
         return self.executor == "slurm" or self.cluster is not None
 
     def __str__(self) -> str:
@@ -107,12 +106,11 @@ class Owner:
 
 
 class DisownedError(UserError):
-    """The run is no longer this attempt's."""
+    """This attempt no longer owns the run."""
 
 
 def read(run_dir: Path) -> Owner | None:
-    """The run's owner; None if it never had one. UserError if the record cannot be read: whoever it is may be
-    training."""
+    """The run's owner; None if it never had one. UserError if the record cannot be read: its owner may be training."""
     file = run_dir / FILE
     try:
         table = json_file.load(file)
@@ -125,7 +123,7 @@ def read(run_dir: Path) -> Owner | None:
 
 
 def parsed(table: Any, where: str) -> Owner:
-    """A record from its JSON, without what a later version may have added. RecordError if it is none."""
+    """A record from its JSON, without keys of later versions. RecordError if it is not one."""
     try:
         return json_file.as_kind(Owner, table, where)
     except RecordError as error:
@@ -137,19 +135,19 @@ def _no_record(error: RecordError, where: str | Path) -> RecordError:
 
 
 def write(run_dir: Path, owner: Owner) -> None:
-    """Replaces the record. Only whoever holds the run's lock does so."""
+    """Replaces the record. The caller holds the run's lock."""
     owner = replace(owner, folder=str(run_dir.resolve()), inode=run_dir.stat().st_ino)
     atomic.write_atomically(run_dir / FILE, json.dumps(asdict(owner), indent=1), make_folder=False)
 
 
 def _is_copy(run_dir: Path, owner: Owner) -> bool:
-    """Whether the record came with a copy of another run folder; one that was moved, or that is mounted elsewhere, is
-    the same folder."""
+    """Whether the record came with a copy of another run folder. A folder that was moved, or is mounted elsewhere, is
+    not a copy."""
     return str(run_dir.resolve()) != owner.folder and run_dir.stat().st_ino != owner.inode
 
 
 def _of_older_version(file: Path) -> Owner | None:
-    """What a version before owner.json recorded: too little to know a process by."""
+    """The record of versions before owner.json, which cannot identify a process."""
     try:
         table = json_file.load_object(file)
         older = {"token": "", "executor": table["executor"], "job": str(table["job"]), "user": "?"}
@@ -160,21 +158,20 @@ def _of_older_version(file: Path) -> Owner | None:
 
 @dataclass(frozen=True)
 class Claim:
-    """An attempt's hold on a run. token: of its record; None for code that no launcher started: then nothing is
-    compared."""
+    """An attempt's ownership of a run. token: of its record; None: no launcher started this, and nothing is checked."""
 
     run_dir: Path
     token: str | None = None
 
     def check(self) -> None:
-        """DisownedError if the run has another owner now, or no folder."""
+        """DisownedError if the run now has another owner, or no folder."""
         if self.token is None:
             return
         if not self.run_dir.is_dir():
-            raise DisownedError("the run folder was removed", str(self.run_dir), "nothing is written any more")
+            raise DisownedError("the run folder was removed", str(self.run_dir), "nothing more is written")
         owner = read(self.run_dir)
         if owner is None:
-            hint = "nothing is written any more: start it again if that was a mistake"
+            hint = "nothing more is written: start it again if that was a mistake"
             raise DisownedError("the run's owner record was removed", str(self.run_dir / FILE), hint)
         if owner.token != self.token:
             since = time.strftime("%d %b %H:%M:%S", time.localtime(owner.time))
@@ -185,7 +182,7 @@ class Claim:
             )
 
     def holds(self) -> bool:
-        """Whether the run is still this attempt's; True where that cannot be read just now."""
+        """Whether this attempt still owns the run; True if the record cannot be read now."""
         try:
             self.check()
         except DisownedError:
@@ -195,47 +192,47 @@ class Claim:
         return True
 
     def move(self, writer: Writer, state: State, **more: Any) -> bool:
-        """As state.move, if the run is still this attempt's."""
+        """state.move, if this attempt still owns the run."""
         return self.holds() and states.move(self.run_dir, writer, state, **more)
 
     def end(self, writer: Writer, how: End, reason: str = "", **more: Any) -> bool:
-        """As state.end, if the run is still this attempt's."""
+        """state.end, if this attempt still owns the run."""
         return self.holds() and states.end(self.run_dir, writer, how, reason, **more)
 
 
 class OwnershipWatch:
-    """Looks now and then whether a claim still holds: a file is read, which on a network costs a while."""
+    """Checks every CHECK_EVERY_S whether a claim still holds: reading the record over a network takes time."""
 
     def __init__(self, claim: Claim) -> None:
         self._claim, self._next, self._lost = claim, 0.0, False
 
     def lost(self, now: float) -> bool:
-        """Whether the run was seen to be another attempt's. now: a monotonic clock's seconds."""
+        """Whether another attempt was found to own the run. now: seconds of a monotonic clock."""
         if not self._lost and now >= self._next:
-            self._next = now + LOOK_S
+            self._next = now + CHECK_EVERY_S
             self._lost = not self._claim.holds()
         return self._lost
 
 
 def lock_liveness(run_dir: Path) -> None:
-    """Rank 0 holds a lock for as long as it lives: the kernel gives it back, however the process ends."""
+    """Locks the run's liveness file for as long as this process, rank 0, lives; the kernel releases the lock."""
     unlock_liveness(run_dir)
     with suppress(OSError, NoLocksError):
         file = _life[run_dir] = (run_dir / LIFE).open("wb")
         deadline = time.monotonic() + PROBE_S
-        while not lock(file, wait=False) and time.monotonic() < deadline:  # somebody looks whether it is held
+        while not lock(file, wait=False) and time.monotonic() < deadline:  # another process is probing it
             time.sleep(0.01)
 
 
 def unlock_liveness(run_dir: Path) -> None:
-    """Gives that lock back."""
+    """Releases that lock."""
     if run_dir in _life:
         with _life.pop(run_dir) as file, suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_UN)  # now, even if a child process has inherited the file
 
 
 def liveness_is_locked(run_dir: Path) -> bool | None:
-    """Whether the run's rank 0 holds that lock; None where the file system cannot tell."""
+    """Whether the run's rank 0 holds that lock; None if the file system has no locks."""
     try:
         with (run_dir / LIFE).open("rb") as file:
             return not lock(file, wait=False, shared=True)
@@ -246,12 +243,12 @@ def liveness_is_locked(run_dir: Path) -> bool | None:
 
 
 def boot_id() -> str:
-    """The kernel's id of this start of the machine."""
+    """The kernel's id of the current boot."""
     return _text("/proc/sys/kernel/random/boot_id")
 
 
 def pid_namespace() -> str:
-    """The namespace in which this process's pids count: a container's, or the machine's."""
+    """This process's pid namespace: a container's, or the machine's."""
     try:
         return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
@@ -259,8 +256,7 @@ def pid_namespace() -> str:
 
 
 def started(pid: int) -> int | None:
-    """When a process began, in the kernel's ticks since the boot; None if there is no such process, or only what is
-    left of one that its parent has not waited for."""
+    """When a process started, in kernel ticks since boot; None if there is no such process, or it is a zombie."""
     stat = _text(f"/proc/{pid}/stat")
     try:
         state, *rest = stat.rsplit(")", 1)[1].split()

@@ -1,7 +1,7 @@
-"""state.json of a run folder: what the run is doing, for `bigchem status`. What may follow what is in lifecycle.py.
+"""state.json of a run folder: the run's state, for `bigchem status`. lifecycle.py has the allowed transitions.
 
-A state that a power cut has torn counts as none: the run goes on from its newest checkpoint all the same. The damaged
-file stays beside the next one that is written. A state that a later version wrote is refused.
+A state torn by a power cut counts as none: the run still resumes from its newest checkpoint, and a copy of the damaged
+file is kept. A later version's state is refused.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from bigchem.base.printable import printable
 from bigchem.run.lifecycle import ENDS, End, State, Writer, may_write
 
 PROGRESS = ("step", "steps", "early")
-"""What a new state takes over from the one before: how far the run is."""
+"""Fields that a new state inherits: how far the run is."""
 FILE = "state.json"
 _KINDS: dict[str, Any] = {"time": Moment, "step": Count, "steps": Count, "rank": Count, "given_up": bool}
 
 
 def read_state(run_dir: Path) -> dict[str, Any]:
-    """state.json, or {"state": "new"} where there is none, or a torn one. UserError for one of another version."""
-    return look_at_state(run_dir)[0]
+    """state.json, or {"state": "new"} if it is absent or torn. UserError if another version wrote it."""
+    return inspect_state(run_dir)[0]
 
 
-def look_at_state(run_dir: Path) -> tuple[dict[str, Any], str | None]:
-    """What `read_state` gives, and what is damaged in the file, if anything is."""
+def inspect_state(run_dir: Path) -> tuple[dict[str, Any], str | None]:
+    """The result of `read_state`, and the file's damage, if any."""
     file = run_dir / FILE
     try:
         table = json_file.load_object(file)
@@ -59,17 +59,17 @@ def _is(kind: Any, value: object) -> bool:
 
 
 def write_state(run_dir: Path, state: str, **fields: Any) -> None:
-    """Replaces state.json, whatever it says; a damaged one stays beside it. OSError if the disk does not take it;
-    FileNotFoundError where the run folder has been removed: it is not made anew."""
-    with suppress(UserError):  # of another version: not damaged
-        if (damage := look_at_state(run_dir)[1]) is not None:
+    """Replaces state.json unconditionally; a copy of a damaged one is kept. OSError if it cannot be written;
+    FileNotFoundError if the run folder has been removed: it is not recreated."""
+    with suppress(UserError):  # another version's: not damaged
+        if (damage := inspect_state(run_dir)[1]) is not None:
             json_file.report_set_aside(run_dir / FILE, damage)
     table = {"state": state, "time": time.time(), **fields}
     atomic.write_atomically(run_dir / FILE, json.dumps(table, indent=1), make_folder=False)
 
 
 def move(run_dir: Path, writer: Writer, state: State, **fields: Any) -> bool:
-    """Replaces state.json if the table lets this writer do so; whether it did. Progress that is not given stays."""
+    """Replaces state.json if lifecycle.MOVES allows this writer to; whether it did. Progress is inherited."""
     before = read_state(run_dir)
     if not may_write(writer, State(before["state"]), state):
         return False
@@ -78,12 +78,12 @@ def move(run_dir: Path, writer: Writer, state: State, **fields: Any) -> bool:
 
 
 def end(run_dir: Path, writer: Writer, how: End, reason: str = "", **fields: Any) -> bool:
-    """Records how an attempt ended; whether the table let this writer do so."""
+    """Records how an attempt ended, if lifecycle.MOVES allows this writer to; whether it did."""
     state = ENDS[how].state
-    told = {"reason": reason} if reason else {}
-    return state is not None and move(run_dir, writer, state, end=how, **told, **fields)
+    reasons = {"reason": reason} if reason else {}
+    return state is not None and move(run_dir, writer, state, end=how, **reasons, **fields)
 
 
 def progress(state: dict[str, Any]) -> dict[str, Any]:
-    """How far a run is, of what `read_state` gives."""
+    """The progress fields of a state."""
     return {key: state[key] for key in PROGRESS if key in state}

@@ -123,7 +123,7 @@ def train(
         flag = stack.enter_context(StopFlag(tell=rank == 0))
         unwatched = stack.enter_context(ExitStack())  # left after the watchdog: the last copy may take hours
         hang_s, beats = config.health.hang_s, device_progress_of(device)
-        look = StallNotifier(config.run_dir, config.notify if rank == 0 else NotifyConfig()).look
+        look = StallNotifier(config.run_dir, config.notify if rank == 0 else NotifyConfig()).check
         watchdog = stack.enter_context(Watchdog(config.run_dir, rank, world_size, hang_s, requeue, beats, claim, look))
         clock = TimeLimit(job_end(os.environ, time.time()), time.time(), moves=end_moves(os.environ))
         watchdog.beat("download")

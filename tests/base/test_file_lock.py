@@ -55,7 +55,7 @@ def test_a_stopped_holder_is_named_while_waiting_and_the_wait_ends_with_what_to_
     with another(file) as process:
         process.send_signal(signal.SIGSTOP)
         begun = time.monotonic()
-        with pytest.raises(UserError) as told, exclusive(file, "waits", timeout_s=0.5, say_after_s=0.2):
+        with pytest.raises(UserError) as told, exclusive(file, "waits", timeout_s=0.5, report_after_s=0.2):
             pytest.fail("the lock is another's")
         assert 0.5 <= time.monotonic() - begun < 5
         who = f"pid {process.pid} on {platform.node()}, which compiles cpu_adam (for "

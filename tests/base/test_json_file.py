@@ -21,12 +21,12 @@ from bigchem.base.printable import markup, printable, printable_lines
         (b'{"a": 1', "not JSON: Expecting ',' delimiter"),
         (b'{"a": 1}\0\0\0', "not JSON: Extra data"),
         ('{"a": 1}'.encode("utf-16"), "not UTF-8"),
-        (b'{"a": NaN}', "NaN is no number of JSON's"),
-        (b'{"a": -Infinity}', "-Infinity is no number"),
-        (b'{"a": 1e999}', "beyond what a float holds"),
+        (b'{"a": NaN}', "NaN is not a JSON number"),
+        (b'{"a": -Infinity}', "-Infinity is not a JSON number"),
+        (b'{"a": 1e999}', "beyond a float's range"),
         (b'{"a": ' + b"9" * 5000 + b"}", "an integer of 5,000 digits"),
         (b'{"a": "\\ud800"}', "half of a surrogate pair"),
-        (b'{"a": 1, "a": 2}', "the key 'a' stands twice"),
+        (b'{"a": 1, "a": 2}', "duplicate key 'a'"),
         (b"[" * 100_000, "nested too deeply"),
     ],
 )
@@ -94,7 +94,7 @@ def test_damaged_files_stay_beside_each_other(tmp_path: Path, capsys: pytest.Cap
         json_file.report_set_aside(file, "torn")
     assert (tmp_path / "state.json.damaged").read_text() == "a"
     assert (tmp_path / "state.json.damaged-2").read_text() == "b"
-    assert "state.json: torn; as it was: state.json.damaged-2" in capsys.readouterr().out
+    assert "state.json: torn; original: state.json.damaged-2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("value", "found"), [(3, 3.0), (2.5, 2.5), (True, None), ("3", None), (10**299, 1e299)])
@@ -105,5 +105,5 @@ def test_only_numbers_are_numbers(value: object, found: float | None) -> None:
 def test_text_of_others_moves_no_cursor_and_turns_no_line_around() -> None:
     assert printable("a\x1b[31mb\0c\u202ed\ud800e\r\nf\tg") == "a\ufffd[31mb\ufffdc\ufffdd\ufffde  f g"
     assert printable_lines("a\nb\x07") == "a\nb\ufffd"
-    assert printable("long" * 9, most=10) == "longlon..."
+    assert printable("long" * 9, limit=10) == "longlon..."
     assert markup("[red]x[/red]\n") == "\\[red]x\\[/red] "

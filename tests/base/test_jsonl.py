@@ -17,8 +17,8 @@ DAMAGE = {
     "bytes that are no text": (b'{"step": 3, "a": "\xff\xfe"}\n', "line 3: not UTF-8"),
     "a list": (b"[3]\n", "line 3: not a JSON object"),
     "a missing key": (b'{"loss": 1.0}\n', "line 3: 'step' is missing"),
-    "a wrong type": (b'{"step": "3"}\n', "line 3: 'step' is of a wrong type"),
-    "true": (b'{"step": true}\n', "line 3: 'step' is of a wrong type"),
+    "a wrong type": (b'{"step": "3"}\n', "line 3: 'step' has a wrong type"),
+    "true": (b'{"step": true}\n', "line 3: 'step' has a wrong type"),
     "half of a page": (b'p": 2}\n', "line 3: not JSON"),
 }
 
@@ -64,13 +64,13 @@ def test_a_mended_file_holds_whole_rows_and_the_damaged_one_stays(
     assert [line.number for line in bad] == [4, 6]
     assert path.read_bytes() == b'{"step": 0}\n' + GOOD
     assert (tmp_path / "metrics.jsonl.damaged").read_bytes() == before
-    assert "2 damaged lines left out: line 4" in capsys.readouterr().out
+    assert "2 damaged lines skipped: line 4" in capsys.readouterr().out
     assert jsonl.repair(path, lambda row: True, NEEDS) == []
     assert [file.name for file in tmp_path.iterdir() if "damaged-" in file.name] == []
 
 
 def test_a_line_without_end_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jsonl, "MOST_BYTES", 64)
+    monkeypatch.setattr(jsonl, "MAX_BYTES", 64)
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b"x" * 1000 + b"\n" + GOOD)
     found = jsonl.read(path, NEEDS)

@@ -98,16 +98,16 @@ def test_a_row_that_nearly_fills_the_gpu_is_recommended_only_where_no_other_fits
 
 def test_another_memory_than_the_cards_is_told_to_have_its_speed() -> None:
     assert (
-        "the speed is that of h100, which has 80 GB: --gpu v100-16 | " in call("t5-base", "--gpu-memory", "24GB").stdout
+        "speeds are those of h100, which has 80 GB: --gpu v100-16 | " in call("t5-base", "--gpu-memory", "24GB").stdout
     )
-    assert "the speed is that of" not in call("t5-base", "--gpu", "a10").stdout
+    assert "speeds are those of" not in call("t5-base", "--gpu", "a10").stdout
 
 
 def test_where_nothing_fits_the_nearest_is_told_and_nothing_is_written(tmp_path: Path) -> None:
     words = ("t5-11b", "--gpus", "1", "--gpu-memory", "6GB")
     found = plan(*words)
     assert not any(row["recommended"] for row in found["rows"])
-    assert found["recommended"].startswith("nothing fits; the least is ")
+    assert found["recommended"].startswith("nothing fits; the smallest is ")
     done = call(*words, "--write", str(tmp_path / "ds.json"))
     assert done.returncode == 2
     assert list(tmp_path.iterdir()) == []
@@ -156,7 +156,7 @@ def test_a_configuration_that_the_run_cannot_use_is_left_out_with_the_reason() -
         (("t5-base", "--gpu", "v100-32"), "v100-32 has no known peak in bf16"),
         (("t5-base", "--steps", "10", "--tokens", "10"), "--steps, --tokens"),
         (("t5-base", "--gpu", "none.toml"), "none.toml"),
-        (("t5-base", "--micro-tokens", "100"), "do not hold the longest example of 1,024"),
+        (("t5-base", "--micro-tokens", "100"), "cannot hold the longest example, 1,024"),
         (("t5-base", "--set", "train.precison=bf16"), "precision"),
     ],
 )
@@ -172,7 +172,7 @@ def test_no_file_is_written_over_but_one_of_its_own(tmp_path: Path) -> None:
     words = ("t5-small", "--gpus", "1", "--write")
     theirs, own = tmp_path / "run.json", tmp_path / "own.json"
     theirs.write_text('{"name": "mine"}')
-    assert "was not written here" in call(*words, str(theirs)).stderr
+    assert "was not written by bigchem plan" in call(*words, str(theirs)).stderr
     assert theirs.read_text() == '{"name": "mine"}'
     assert "--write run.json" in call(*words, "run.toml").stderr
     assert "no such folder" in call(*words, str(tmp_path / "none" / "own.json")).stderr
@@ -279,8 +279,8 @@ def test_a_gpu_of_ones_own_needs_a_file_and_brings_its_links(tmp_path: Path) -> 
     found = plan("t5-base", "--gpu", str(path))
     assert (found["gpu"], found["gpu_bytes"]) == ("Mine", 30e9)
     assert found["rows"][0]["run_kwh_upper_estimate"] is None
-    assert "energy: the GPU's power is not known" in call("t5-base", "--gpu", str(path)).stdout
-    assert "how fast are nodes joined?" in call("t5-base", "--gpu", str(path), "--nodes", "2").stderr
+    assert "energy: the GPU's power is unknown" in call("t5-base", "--gpu", str(path)).stdout
+    assert "several nodes need an interconnect" in call("t5-base", "--gpu", str(path), "--nodes", "2").stderr
     path.write_text(text + "between_gb_per_s = 25\n")
     assert plan("t5-base", "--gpu", str(path), "--nodes", "2")["nodes"] == 2
     path.write_text(text.replace("memory_gb = 30\n", ""))

@@ -9,13 +9,13 @@ import pytest
 from test_main import LEAVES, bigchem
 
 from bigchem.base.errors import UserError
-from bigchem.cli.submission_options import asked
+from bigchem.cli.submission_options import read_options
 from bigchem.launch.cluster.profile import load_profile
 
 
 def test_every_option_changes_the_profile_and_the_others_stay() -> None:
     before = load_profile("h100")
-    profile, once = asked("2-4", 4, "4:00:00", ["scratch=/s"], qos="long", partition="p", account="a").of("h100")
+    profile, once = read_options("2-4", 4, "4:00:00", ["scratch=/s"], qos="long", partition="p", account="a").resolve("h100")
     changed = {"nodes": 2, "nodes_max": 4, "gpus_per_node": 4, "tasks_per_node": 4, "time_min": 240}
     changed |= {"scratch": "/s", "qos": "long", "partition": "p", "account": "a"}
     assert profile == before.model_copy(update=changed)
@@ -31,7 +31,7 @@ def test_every_option_changes_the_profile_and_the_others_stay() -> None:
         (["submit", "demo", "--cluster", "h100", "--set-cluster", "x"], "--set-cluster sbatch.mail-type=END"),
         (["submit", "demo", "--cluster", "h100", "--after", "nowhere"], "neither a run folder nor the id"),
         (["submit", "demo", "--cluster", "h100", "--after-any"], "--after-any goes with --after"),
-        (["submit", "demo", "--after", "12"], "only Slurm begins one job after another"),
+        (["submit", "demo", "--after", "12"], "only Slurm can start one job after another"),
         (["submit", "demo", "--partition", "gpu"], "partition is for Slurm only"),
         (["data", "build", "demo-data", "out", "--time", "10"], "add --cluster PROFILE"),
         (["evaluate", "nowhere", "--after", "12"], "add --cluster PROFILE"),
@@ -71,7 +71,7 @@ def test_after_a_run_is_nothing_where_it_is_finished_and_refused_where_it_failed
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.toml").touch()
         (tmp_path / name / "state.json").write_text(f'{{"state": "{state}", "step": 5, "steps": 5, "time": 0.0}}')
-    assert asked(after=[str(tmp_path / "done")]).of("h100")[1].after == ()
+    assert read_options(after=[str(tmp_path / "done")]).resolve("h100")[1].after == ()
     with pytest.raises(UserError, match="it is failed: a job that waits for it would never start"):
-        asked(after=[str(tmp_path / "bad")]).of("h100")
-    assert asked(after=[str(tmp_path / "bad")], after_any=True).of("h100")[1].after == ()
+        read_options(after=[str(tmp_path / "bad")]).resolve("h100")
+    assert read_options(after=[str(tmp_path / "bad")], after_any=True).resolve("h100")[1].after == ()

@@ -1,4 +1,4 @@
-"""DeepSpeed files as people have them, in our own words: what is refused, by which key, and what is said otherwise."""
+"""DeepSpeed files as users have them: which are refused, by which key, and which notes the others get."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "ZenFlow": (zero(2, zenflow={"topk_ratio": 0.05}), ("zenflow",)),
     "bf16 masters": (z2(bf16={"enabled": True, "bf16_master_weights_and_grads": True}), ("no fp32 weights",)),
-    "no look at overflow": (z2(bf16={"enabled": True, "check_grad_overflow": False}), ("not finite",)),
+    "no check of overflow": (z2(bf16={"enabled": True, "check_grad_overflow": False}), ("not finite",)),
     "fp16 in a bf16 run": (z2(fp16={"enabled": True, **SCALING}), ("fp16.enabled = true", "train.precision")),
     "gradients in fp16": (z2(data_types={"grad_accum_dtype": "fp16"}), ("grad_accum_dtype", "overflows")),
     "fp16 on the way": (z2(communication_data_type="fp16"), ("communication_data_type", "overflows")),
@@ -85,7 +85,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "an optimizer that bigchem has not": (z2(optimizer={"type": "Lamb", "params": {}}), ('"Lamb"',)),
     "a schedule from a least rate": (
         z2(scheduler={"type": "WarmupCosineLR", "params": {"warmup_min_lr": 1e-6}}),
-        ("nothing like warmup_min_lr",),
+        ("no counterpart of warmup_min_lr",),
     ),
     "another schedule": (
         z2(scheduler={"type": "WarmupLR", "params": {**WARMUP, "warmup_num_steps": 500}}),
@@ -124,7 +124,7 @@ ACCEPTED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "the profiler": (z2(flops_profiler={"enabled": True, "profile_step": 1}), ("use train.profile",)),
     "sizes as floats": (zero(2, reduce_bucket_size=2e8), ()),
-    "no offload, said so": (zero(3, offload_optimizer=None, offload_param={"device": "none"}), ()),
+    "explicitly no offload": (zero(3, offload_optimizer=None, offload_param={"device": "none"}), ()),
     "keys of another stage": (
         zero(2, stage3_prefetch_bucket_size=1000, sub_group_size=1e9),
         ("without effect at ZeRO-2: zero_optimization.stage3_prefetch_bucket_size",),

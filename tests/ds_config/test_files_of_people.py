@@ -1,4 +1,4 @@
-"""DeepSpeed files as people have them: refused before the queue by their key, or read as what they say."""
+"""DeepSpeed files as users have them: refused before the queue, by key, or read as written."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ def test_is_read_as_it_says_and_deepspeed_takes_it(name: str, tmp_path: Path) ->
         ("{} {}", "not JSON"),
         ('{"zero_optimization": {"stage": 2,}}', "no comma before a closing bracket"),
         ('{"zero_optimization": {"stage": 2} // mine\n}', "JSON has no comments"),
-        ('{"zero_optimization": {"stage": 2, "stage": 3}}', "the same key twice in one object: 'stage'"),
-        ('{"gradient_clipping": NaN}', "NaN is no number"),
+        ('{"zero_optimization": {"stage": 2, "stage": 3}}', "duplicate keys in one object: 'stage'"),
+        ('{"gradient_clipping": NaN}', "NaN is not a JSON number"),
         ('{"gradient_clipping": 1e999}', "should be at least 0"),
-        ('{"zero_optimization": {"reduce_bucket_size": Infinity}}', "Infinity is no number"),
+        ('{"zero_optimization": {"reduce_bucket_size": Infinity}}', "Infinity is not a JSON number"),
         ('{"zero_optimization": {"reduce_bucket_size": 1e400}}', "whole number"),
         ('{"zero_optimization": {"reduce_bucket_size": ' + "9" * 5000 + "}}", "not JSON"),
         ('{"zero_optimization": {"reduce_bucket_size": ' + "9" * 400 + "}}", "should be at least 1"),

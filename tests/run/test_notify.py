@@ -130,9 +130,9 @@ def test_a_command_and_a_server_that_fail_are_an_event_and_cost_nothing(
     write_state(config.run_dir, "finished", step=60, steps=60, end="finished")
     notify.send(config.run_dir)
     lines = (config.run_dir / "notified" / "log").read_text().splitlines()
-    assert lines == ["end not told: false ended with exit code 1", "end not told: webhook: 503 Service Unavailable"]
+    assert lines == ["end not sent: false ended with exit code 1", "end not told: webhook: 503 Service Unavailable"]
     events = [json.loads(line) for line in (config.run_dir / "events.jsonl").read_text().splitlines()]
-    assert [(row["kind"], row["action"]) for row in events] == [("notify", "end not told")] * 2
+    assert [(row["kind"], row["action"]) for row in events] == [("notify", "end not sent")] * 2
     assert notify.deliver(
         NotifyConfig(command=("/no/such/program",)),
         {"text": ""} | dict.fromkeys(("run_dir", "event", "state", "reason"), ""),
@@ -163,12 +163,12 @@ def test_a_stall_is_told_once_for_a_step(tmp_path: Path, server: Server) -> None
     write_state(config.run_dir, "running", step=5, steps=60)
     stall = notify.StallNotifier(config.run_dir, config.notify)
     for step, now in [(5, 0), (5, 29), (6, 31), (6, 60), (6, 62), (6, 90), (7, 91)]:
-        stall.look(step, float(now))
+        stall.check(step, float(now))
     deadline = time.monotonic() + 30
     while not told(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert [row["message"]["text"] for row in told(tmp_path)] == [
-        "base stands still, step 6 of 60, job 7: no step for 31 s"
+        "base hangs, step 6 of 60, job 7: no step for 31 s"
     ]
 
 

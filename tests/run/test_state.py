@@ -10,19 +10,19 @@ import pytest
 
 from bigchem.base.errors import UserError
 from bigchem.run.lifecycle import State, Writer
-from bigchem.run.state import look_at_state, move, read_state, write_state
+from bigchem.run.state import inspect_state, move, read_state, write_state
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 90, b'{"state": "runn', b"\xff", b"[]", b"{}"])
 def test_a_torn_state_does_not_strand_a_run(tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "state.json").write_bytes(content)
-    state, damage = look_at_state(tmp_path)
+    state, damage = inspect_state(tmp_path)
     assert state == {"state": "new"}
     assert damage
     assert move(tmp_path, Writer.RANK_0, State.PREPARED, step=3)
     assert (read_state(tmp_path)["state"], read_state(tmp_path)["step"]) == ("prepared", 3)
     assert (tmp_path / "state.json.damaged").read_bytes() == content
-    assert "as it was: state.json.damaged" in capsys.readouterr().out
+    assert "original: state.json.damaged" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_a_field_of_a_wrong_type_is_left_out_and_named(tmp_path: Path, field: st
     write_state(tmp_path, "failed", reason="r", end="error")
     table = json.loads((tmp_path / "state.json").read_text())
     (tmp_path / "state.json").write_text(json.dumps({**table, field: value}))
-    state, damage = look_at_state(tmp_path)
+    state, damage = inspect_state(tmp_path)
     assert (state["state"], state["reason"], field in state) == ("failed", "r", False)
     assert damage == f"state.json: wrong type of {field}"
 

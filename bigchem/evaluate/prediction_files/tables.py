@@ -208,11 +208,11 @@ def _places(header: list[str], how: ReadAs, where: str) -> tuple[int, list[int],
     for role, places in found.items():
         if not places:
             names = [how.columns[role]] if role in how.columns else COLUMNS[role]
-            hint = f"the header is {quoted(header, most=400)}; name the column: --column {role}=NAME"
+            hint = f"the header is {quoted(header, limit=400)}; name the column: --column {role}=NAME"
             raise UserError(f"no column {' or '.join(map(repr, names))}", where, hint)
     key = how.columns.get("key")
     if key is not None and key not in header:
-        raise UserError(f"no column '{key}'", where, f"the header is {quoted(header, most=400)}")
+        raise UserError(f"no column '{key}'", where, f"the header is {quoted(header, limit=400)}")
     (source, *_), target, ranked = found.values()
     return source, target, ranked, None if key is None else header.index(key)
 

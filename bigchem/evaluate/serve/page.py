@@ -112,7 +112,7 @@ def _between(value: object, limit: int) -> int:
 def name_of(model_dir: Path) -> str:
     """The model's name on the page: its folder's or its run's, never a path."""
     folder = model_dir.resolve()
-    return printable(folder.parent.name if folder.name == "model" else folder.name, most=80)
+    return printable(folder.parent.name if folder.name == "model" else folder.name, limit=80)
 
 
 def build(predictor: Predictor) -> Any:

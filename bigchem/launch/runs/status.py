@@ -19,7 +19,7 @@ from bigchem.launch.runs.usage import Used, efficiency, used
 from bigchem.run import ownership
 from bigchem.run.lifecycle import Job, State, is_active, is_restarted, shown
 from bigchem.run.ownership import Owner
-from bigchem.run.state import look_at_state
+from bigchem.run.state import inspect_state
 from bigchem.train.checkpoint import store
 
 ETA_LIMIT_S = 1e10
@@ -103,7 +103,7 @@ def pause_s(run_dir: Path) -> float:
 
 
 def _status(run_dir: Path, owner: Owner | None, alive: Liveness) -> RunStatus:
-    state, torn = look_at_state(run_dir)
+    state, torn = inspect_state(run_dir)
     name, reason = _state_and_reason(state, alive, cancelled_by(run_dir, owner))
     row, torn_metrics = last_row(run_dir / "metrics.jsonl")
     newest = store.latest(run_dir / "checkpoints")

@@ -1,7 +1,7 @@
-"""What a micro-batch brings and takes away: activations, logits, what kernels work in. Pure.
+"""Memory that a micro-batch takes: activations, logits, workspaces. Pure.
 
-Activations are what autograd keeps of model/t5.py; tests compare them with its saved tensors on the CPU. The figures
-for CUDA follow from the code as well, and have not been measured.
+Activations are what autograd saves for model/t5.py; tests compare them with its saved tensors on the CPU. The CUDA
+figures also follow from the code, and have not been measured.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from bigchem.plan.memory.setup import MemorySetup
 LOGITS_PER_CHUNK = {"cpu": 2**23, "cuda": 2**26}
 """As in model/functional.py."""
 CUBLAS = 2 * 32 * 2**20
-"""Workspaces of cuBLAS and cuBLASLt in torch's own memory: 32 MiB each on Hopper, less on others (torch's
+"""Workspaces of cuBLAS and cuBLASLt in torch's memory: 32 MiB each on Hopper, less elsewhere (torch's
 CUBLAS_WORKSPACE_CONFIG)."""
 ARCHITECTURE = 90
-"""Whose tiles the workspaces of the attention kernels are counted for."""
+"""GPU architecture whose tiles size the attention kernels' workspaces."""
 
 
 def activations(shape: Shape, setup: MemorySetup, source: np.ndarray, target: np.ndarray) -> tuple[int, int]:
-    """(bytes that autograd keeps of the blocks from forward to backward, bytes that one layer's backward adds).
+    """(bytes that autograd saves for the blocks, bytes that one layer's backward pass adds).
 
-    source, target: [n] tokens of each example. With checkpoint_activations: the blocks' inputs, and one block computed
-    again.
+    source, target: [n] tokens of each example. With checkpoint_activations: the blocks' inputs, and one recomputed
+    block.
     """
     num_source, num_target = int(source.sum()), int(target.sum())
     hidden, e = setup.element * shape.d_model, setup.element
@@ -52,24 +52,24 @@ def activations(shape: Shape, setup: MemorySetup, source: np.ndarray, target: np
 
 
 def logits(shape: Shape, setup: MemorySetup, target_tokens: int) -> int:
-    """Bytes of the output projection while the loss is computed: a chunk's logits and probabilities in fp32, and the
-    gradient of its weight, in fp32 and as it is added."""
-    chunk = min(target_tokens, max(1, LOGITS_PER_CHUNK[setup.device] // shape.vocab_size))
-    held = (8 if setup.precision == "fp32" else 12) * chunk * shape.vocab_size
-    return held + (4 + setup.element) * shape.vocab_size * shape.d_model
+    """Bytes of the output projection during the loss: a chunk's logits and probabilities in fp32, and the gradient of
+    its weight, in fp32 and in the type in which it is accumulated."""
+    tokens = min(target_tokens, max(1, LOGITS_PER_CHUNK[setup.device] // shape.vocab_size))
+    chunk = (8 if setup.precision == "fp32" else 12) * tokens * shape.vocab_size
+    return chunk + (4 + setup.element) * shape.vocab_size * shape.d_model
 
 
 def head_gradient(shape: Shape, setup: MemorySetup) -> int:
-    """Bytes of the output projection's gradient as the backward pass begins: in fp32, scaled, and rounded."""
+    """Bytes of the output projection's gradient at the start of the backward pass: in fp32, scaled, and rounded."""
     return (8 + (0 if setup.precision == "fp32" else setup.element)) * shape.vocab_size * shape.d_model
 
 
 def attention_workspace(shape: Shape, setup: MemorySetup, queries: np.ndarray, keys: np.ndarray) -> int:
-    """Bytes of one attention's backward pass through the Triton kernels: gradients of its inputs and output, a number a
-    row, and each program's part of the bias's gradient (model/kernels/varlen_attention.py)."""
-    rows, others, e = int(queries.sum()), int(keys.sum()), setup.element
+    """Bytes of one attention's backward pass in the Triton kernels: gradients of its inputs and output, one number per
+    row, and each program's part of the bias gradient (model/kernels/varlen_attention.py)."""
+    rows, columns, e = int(queries.sum()), int(keys.sum()), setup.element
     inner = shape.inner_dim
-    grads = e * (2 * rows + 2 * others) * inner + 2 * e * rows * shape.d_model
+    grads = e * (2 * rows + 2 * columns) * inner + 2 * e * rows * shape.d_model
     longest = int(max(queries.max(initial=0), keys.max(initial=0)))
     chosen = tiles.all_tiles(longest, min(shape.d_kv, tiles.MAX_HEAD_DIM), ARCHITECTURE, fp32=e == 4)
     long, short = chosen.grad_queries, chosen.grad_short
@@ -81,47 +81,47 @@ def attention_workspace(shape: Shape, setup: MemorySetup, queries: np.ndarray, k
 
 
 def workspaces(setup: MemorySetup) -> int:
-    """Bytes that libraries work in, from the first product on."""
+    """Bytes of libraries' workspaces, allocated by the first matrix product."""
     return CUBLAS if setup.device == "cuda" else 0
 
 
 def _norm(shape: Shape, setup: MemorySetup, tokens: int) -> int:
-    """A norm keeps its input, which is the residual stream, and a scale a token."""
+    """A norm saves its input, the residual stream, and one scale per token."""
     return tokens * (setup.element * shape.d_model + 4)
 
 
 def _mask(setup: MemorySetup, elements: int) -> int:
-    """What dropout keeps: on CUDA a byte an element, on the CPU a factor."""
+    """Dropout saves a byte per element on CUDA, a factor per element on the CPU."""
     if not setup.dropout:
         return 0
     return elements * (setup.element if setup.device == "cpu" else 1)
 
 
 def _scores(setup: MemorySetup, shape: Shape, queries: np.ndarray, keys: np.ndarray) -> int:
-    """Bytes of one matrix of scores for every example and head, in the activations' type."""
+    """Bytes of the score matrices of all examples and heads, in the activations' type."""
     return int((queries * keys).sum()) * shape.num_heads * setup.element
 
 
 def _attention(shape: Shape, setup: MemorySetup, queries: np.ndarray, keys: np.ndarray) -> int:
-    """Norm, projections, attention, projection, dropout. The CPU's attention keeps probabilities, the GPU's kernels
-    only a normaliser a row."""
-    tokens, others, e = int(queries.sum()), int(keys.sum()), setup.element
+    """Norm, projections, attention, projection, dropout. Attention on the CPU saves probabilities, the GPU kernels only
+    one normaliser per row."""
+    tokens, columns, e = int(queries.sum()), int(keys.sum()), setup.element
     hidden, inner = e * shape.d_model, e * shape.inner_dim
-    kept = _norm(shape, setup, tokens) + tokens * hidden  # the norm's, and its result: the projections' input
-    kept += (2 * tokens + 2 * others) * inner  # queries and the output; keys and values
+    saved = _norm(shape, setup, tokens) + tokens * hidden  # the norm's, and its result: the projections' input
+    saved += (2 * tokens + 2 * columns) * inner  # queries and the output; keys and values
     if setup.device == "cpu":
         scores = _scores(setup, shape, queries, keys)
-        kept += scores + (scores if setup.dropout else 0)
+        saved += scores + (scores if setup.dropout else 0)
     else:
-        kept += 4 * tokens * shape.num_heads
-    return kept + _mask(setup, tokens * shape.d_model)
+        saved += 4 * tokens * shape.num_heads
+    return saved + _mask(setup, tokens * shape.d_model)
 
 
 def _feed_forward(shape: Shape, setup: MemorySetup, tokens: int) -> int:
-    """Norm, feed-forward, dropout. ReLU keeps its result, which without dropout is the next product's input; the gate
-    keeps both its sides, and what goes into the GELU."""
+    """Norm, feed-forward, dropout. ReLU saves its result, which without dropout is the next product's input; the gate
+    saves both sides, and the GELU's input."""
     e = setup.element
     wide = tokens * shape.d_ff
-    kept = _norm(shape, setup, tokens) + tokens * e * shape.d_model
-    kept += e * wide * ((4 if shape.gated else 1) + (0 if shape.gated or not setup.dropout else 1)) + _mask(setup, wide)
-    return kept + _mask(setup, tokens * shape.d_model)
+    saved = _norm(shape, setup, tokens) + tokens * e * shape.d_model
+    saved += e * wide * ((4 if shape.gated else 1) + (0 if shape.gated or not setup.dropout else 1))
+    return saved + _mask(setup, wide) + _mask(setup, tokens * shape.d_model)

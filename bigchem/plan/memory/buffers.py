@@ -1,4 +1,4 @@
-"""What DeepSpeed allocates besides the states of a rank: buffers for gradients and weights on their way. Pure.
+"""DeepSpeed's buffers for gradients and weights in transit. Pure.
 
 From the code of DeepSpeed 0.19: runtime/zero/stage_1_and_2.py, stage3.py, partitioned_param_coordinator.py, engine.py.
 """
@@ -17,8 +17,8 @@ REDUCE_BUCKET = 500_000_000
 
 
 def resident(shape: Shape, setup: MemorySetup) -> int:
-    """Bytes that are there from the first forward pass on: at stage 3 the bucket of gradients, whole however small the
-    model, and weights that are gathered."""
+    """Bytes allocated from the first forward pass on: at stage 3 the gradient bucket, in full even for a small model,
+    and gathered weights."""
     if setup.stage != 3:
         return 0
     bucket = _bucket(shape, setup) if setup.zero.get("contiguous_gradients", True) else 0
@@ -26,38 +26,38 @@ def resident(shape: Shape, setup: MemorySetup) -> int:
 
 
 def _bucket(shape: Shape, setup: MemorySetup) -> int:
-    """Elements of a bucket. In host memory only the pages that gradients have been written to take room."""
+    """Elements of a bucket. In host memory only pages that gradients were written to count."""
     size = setup.size("reduce_bucket_size", REDUCE_BUCKET)
     return min(size, num_parameters(shape)) if setup.device == "cpu" else size
 
 
 def gathered(shape: Shape, setup: MemorySetup) -> int:
-    """Most elements that stage 3 holds gathered at a time.
+    """Maximum elements that stage 3 has gathered at a time.
 
-    A weight stays if it is used again within stage3_max_reuse_distance elements: at the turn from the forward to the
-    backward pass the last half of that distance. And whatever the prefetching has passed over because it was there
-    stays as well, so that with any prefetching all weights stay until stage3_max_live_parameters are there: with
-    DeepSpeed's default of 10^9 the whole of a smaller model. Tests count it on ranks.
+    A weight stays if it is used again within stage3_max_reuse_distance elements: between forward and backward pass,
+    the last half of that distance. Weights that prefetching skips because they are present stay too. So with any
+    prefetching all weights stay until stage3_max_live_parameters are present: by DeepSpeed's default of 10^9, all of a
+    smaller model. Tests count it on ranks.
     """
     n, largest = num_parameters(shape), max(prod(dims) for dims in parameter_shapes(shape).values())
     ahead = setup.size("stage3_prefetch_bucket_size", 50_000_000)
     reused = setup.size("stage3_max_reuse_distance", 1_000_000_000) // 2
     live = setup.size("stage3_max_live_parameters", 1_000_000_000) if ahead else 0
-    block = 4 * shape.d_model * shape.inner_dim if setup.checkpoint_activations else 0  # one computed again
+    block = 4 * shape.d_model * shape.inner_dim if setup.checkpoint_activations else 0  # one is recomputed
     return min(n, max(live, reused) + largest + block + persistent(shape, setup))
 
 
 def persistent(shape: Shape, setup: MemorySetup) -> int:
-    """Elements of the small weights that stage 3 does not cut up again once they are gathered."""
+    """Elements of the small weights that stage 3 does not repartition once they are gathered."""
     return num_parameters(shape) - sum(resharded(shape, setup))
 
 
 def backward(shape: Shape, setup: MemorySetup) -> int:
-    """Bytes in the backward pass only: buckets, and a copy of one that is reduced.
+    """Bytes in the backward pass only: buckets, and a copy of the one being reduced.
 
-    Stages 1 and 2 make contiguous buckets whole, however small the model, and with overlap_comm two of them: of the
-    type that stage 1 adds gradients up in, or stage 2 computes them in. Stage 1 in bf16 has none where it adds up in
-    fp32: gradients stay where they are until the step.
+    Stages 1 and 2 allocate contiguous buckets in full even for a small model, and two of them with overlap_comm, in the
+    type in which stage 1 accumulates gradients and stage 2 computes them. Stage 1 in bf16 with fp32 accumulation has
+    none: gradients stay in place until the step.
     """
     n, stage = num_parameters(shape), setup.stage
     if stage == 0 or setup.bf16_optimizer:
@@ -73,13 +73,13 @@ def backward(shape: Shape, setup: MemorySetup) -> int:
 
 
 def step(shape: Shape, setup: MemorySetup) -> int:
-    """Bytes at the optimizer's step only, when activations are gone."""
+    """Bytes during the optimizer's step only, when activations are freed."""
     n, stage, bf16 = num_parameters(shape), setup.stage, setup.precision == "bf16"
     fp32_sums = setup.summed == 4
     if setup.offloaded("optimizer"):
         return 0
-    once = 4 * sum(pieces(shape, setup)) if setup.ema else 0  # the first step starts the running mean from a copy
-    flat = setup.sent * min(n, REDUCE_BUCKET)  # the all-reduce's, of stages that reduce once a step
+    once = 4 * sum(pieces(shape, setup)) if setup.ema else 0  # the first step copies weights into the running mean
+    flat = setup.sent * min(n, REDUCE_BUCKET)  # the all-reduce's, for stages that reduce once per step
     if stage == 0:
         return max(flat, 4 * n if bf16 else 0) + once
     if setup.bf16_optimizer:
@@ -91,5 +91,5 @@ def step(shape: Shape, setup: MemorySetup) -> int:
 
 
 def _accumulated(shape: Shape, setup: MemorySetup) -> int:
-    """Bytes of a second set of gradients of a rank's own parameters, before they are added to the first."""
+    """Bytes of a second set of a rank's own gradients, before they are added to the first."""
     return setup.element * (sum(pieces(shape, setup)) + max(max(sizes) for sizes in groups(shape, setup)))

@@ -1,8 +1,8 @@
-"""Bytes that training takes on one rank, from shapes alone: what there is at each moment of a step, and its peak. Pure.
+"""Memory of training on one rank, from shapes alone: at each moment of a step, and at the peak. Pure.
 
-States are those that DeepSpeed 0.19 allocates, to the byte (states.py); buffers follow its code (buffers.py),
-activations what autograd keeps (activations.py). `Memory.total` is what torch's allocator hands out at the peak; what a
-GPU needs besides, its context and what fragmentation wastes, is added by `footprint`.
+States are exactly DeepSpeed 0.19's (states.py), buffers follow its code (buffers.py), and activations are what autograd
+saves (activations.py). `Memory.total` is what torch's allocator hands out at the peak; `footprint` adds the GPU's
+context and fragmentation.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from bigchem.plan.memory.setup import MemorySetup
 from bigchem.plan.memory.states import States, pieces, states
 
 CONTEXT = 1_000_000_000
-"""Bytes of a GPU that no allocator of torch hands out: the driver's context with its loaded kernels (some 0.5 GB on
-A100 and H100), NCCL's channels. An assumption: nvidia-smi less torch.cuda.memory_reserved() gives it on a machine."""
+"""Bytes of a GPU outside torch's allocator: the driver's context with its loaded kernels (some 0.5 GB on A100 and
+H100), and NCCL's channels. An assumption; measure it as nvidia-smi minus torch.cuda.memory_reserved()."""
 FRAGMENTATION = 0.05
-"""Share of what is handed out that is reserved on top, between blocks. An assumption; micro-batches differ in every
-step, and none of their blocks fits exactly into another's. torch's expandable_segments lower it."""
+"""Memory reserved between blocks, as a fraction of allocated memory. An assumption: micro-batches differ in every step,
+and their blocks never fit exactly. torch's expandable_segments lower it."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one rank, on the device but for `host`.
+    """Bytes of one rank, on the device except `host`.
 
-    device, host: states where they are kept. rounding: host memory lost because torch rounds what it pins up to a power
-    of two (pytorch issue 150517). buffers: of ZeRO-3, all the time. workspaces: of libraries, all the time.
-    activations: what autograd keeps. logits: beside them when the loss is computed. head: beside them as the backward
-    pass begins. temporary: in the backward pass of the widest layer, with the gradient of tied embeddings. buckets: of
-    gradients, in the backward pass. step: at the optimizer's step alone.
+    device, host: states by place. rounding: host memory lost because torch rounds pinned memory up to a power of two
+    (pytorch issue 150517). buffers: ZeRO-3's, permanent. workspaces: libraries', permanent. activations: saved by
+    autograd. logits: on top of them during the loss. head: on top of them at the start of the backward pass. temporary:
+    in the widest layer's backward pass, with the gradient of tied embeddings. buckets: of gradients, in the backward
+    pass. step: during the optimizer's step only.
     """
 
     device: States
@@ -51,17 +51,17 @@ class Memory:
 
     @property
     def constant(self) -> dict[str, int]:
-        """Bytes on the device that are there at every moment, by item."""
+        """Permanent bytes on the device, by item."""
         return {**self.device._asdict(), "ZeRO-3 buffers": self.buffers, "workspaces": self.workspaces}
 
     @property
     def moments(self) -> dict[str, dict[str, int]]:
-        """Bytes on the device besides, by moment and item."""
-        kept = {"activations": self.activations}
+        """Temporary bytes on the device, by moment and item."""
+        saved = {"activations": self.activations}
         return {
-            "loss": {**kept, "logits": self.logits},
-            "start of the backward pass": {**kept, "gradient of the head": self.head},
-            "backward pass": {**kept, "a layer's backward pass": self.temporary, "buckets": self.buckets},
+            "loss": {**saved, "logits": self.logits},
+            "start of the backward pass": {**saved, "gradient of the head": self.head},
+            "backward pass": {**saved, "a layer's backward pass": self.temporary, "buckets": self.buckets},
             "optimizer's step": {"the step's copies": self.step},
         }
 
@@ -72,13 +72,13 @@ class Memory:
 
     @property
     def items(self) -> dict[str, int]:
-        """Bytes on the device at the peak, by item, the largest first."""
+        """Bytes on the device at the peak, by item, largest first."""
         found = {**self.constant, **self.moments[self.moment]}
         return dict(sorted(((k, v) for k, v in found.items() if v), key=lambda item: -item[1]))
 
     @property
     def batch(self) -> int:
-        """Bytes on the device that come and go within a step, at the peak."""
+        """Temporary bytes on the device at the peak."""
         return sum(self.moments[self.moment].values())
 
     @property
@@ -88,13 +88,13 @@ class Memory:
 
     @property
     def footprint(self) -> int:
-        """The same with the assumed context and fragmentation."""
+        """`total` with the assumed context and fragmentation."""
         return int((1 + FRAGMENTATION) * self.total) + CONTEXT
 
     @property
     def growth(self) -> int:
-        """Bytes by which a process on the CPU grows in its first step, which does not yet make offloaded moments:
-        weights and masters are there before it."""
+        """Bytes by which a CPU process grows in its first step. Weights and masters exist before it; offloaded moments
+        do not exist yet."""
         made = self.device.gradients + self.device.moments + self.host.gradients
         return made + self.buffers + self.batch
 
@@ -127,8 +127,8 @@ def memory(shape: Shape, setup: MemorySetup, source_lengths: ArrayLike, target_l
 
 
 def in_memory(host: States, shape: Shape, setup: MemorySetup) -> States:
-    """What host memory holds of the states that are kept off the device. On NVMe: the buffers that they are swapped
-    through, as many as the configuration says, of the largest group's pieces; gradients stay in memory."""
+    """Host memory of offloaded states. With NVMe: only the configured number of swap buffers, each the size of the
+    largest group's piece; gradients stay in memory."""
     if setup.offload("optimizer") == "nvme":
         table = setup.zero["offload_optimizer"]
         count = int(table.get("buffer_count", 4)) if isinstance(table, dict) else 4
@@ -143,7 +143,7 @@ def in_memory(host: States, shape: Shape, setup: MemorySetup) -> States:
 
 
 def _rounding(host: States, setup: MemorySetup) -> int:
-    """Bytes by which pinned tensors, taken for one each of weights, gradients, masters and staging, are too large."""
+    """Bytes lost by rounding pinned tensors, assuming one each for weights, gradients, masters and staging."""
     pinned = []
     if setup.device == "cuda" and setup.pinned("optimizer"):
         pinned += [host.gradients, *(() if setup.stage == 3 else (host.masters, host.staging))]

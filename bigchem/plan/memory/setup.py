@@ -1,4 +1,4 @@
-"""What decides how much a rank holds, besides the model and the batch. Pure."""
+"""Settings that decide a rank's memory, besides the model and the batch. Pure."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-"""Of an element, by type."""
+"""Bytes of an element, by type."""
 
 
 @dataclass(frozen=True)
 class MemorySetup:
-    """zero: the `zero_optimization` table of the DeepSpeed configuration. device: "cpu" or "cuda". grad_accum_dtype:
-    the type that gradients are added up in, from stage 1 on. communication_dtype: the type that they are sent in; None:
-    that of the weights."""
+    """zero: the DeepSpeed configuration's `zero_optimization` table. device: "cpu" or "cuda". grad_accum_dtype: type in
+    which gradients are accumulated, from stage 1 on. communication_dtype: type in which they are sent; None: the
+    weights' type."""
 
     zero: Mapping[str, object]
     world_size: int = 1
@@ -28,7 +28,7 @@ class MemorySetup:
     communication_dtype: str | None = None
 
     def with_ds_config(self, table: Mapping[str, Any]) -> MemorySetup:
-        """The same under another DeepSpeed configuration, completed (bigchem/ds_config)."""
+        """This setup with another completed DeepSpeed configuration (bigchem/ds_config)."""
         types = table.get("data_types", {})
         return replace(
             self,
@@ -44,22 +44,22 @@ class MemorySetup:
 
     @property
     def element(self) -> int:
-        """Bytes of a weight and of an activation."""
+        """Bytes of a weight or an activation."""
         return BYTES[self.precision]
 
     @property
     def summed(self) -> int:
-        """Bytes of an element of the gradients that a step adds up. Stage 0 adds them up in the weights' type."""
+        """Bytes of an accumulated gradient's element. Stage 0 accumulates in the weights' type."""
         return BYTES[self.grad_accum_dtype] if self.stage else self.element
 
     @property
     def sent(self) -> int:
-        """Bytes of an element of a gradient on its way to other ranks."""
+        """Bytes of an element of a gradient in transit."""
         return BYTES[self.communication_dtype or self.precision]
 
     @property
     def bf16_optimizer(self) -> bool:
-        """Whether DeepSpeed takes its BF16_Optimizer instead of ZeRO's stage 1: for bf16 that is added up in fp32."""
+        """Whether DeepSpeed uses its BF16_Optimizer instead of ZeRO's stage 1: for bf16 with fp32 accumulation."""
         types = self.precision, self.grad_accum_dtype
         return self.stage == 1 and types == ("bf16", "fp32") and not self.offloaded("optimizer")
 
@@ -71,25 +71,25 @@ class MemorySetup:
 
     @property
     def hpz(self) -> int:
-        """Ranks that hold a second copy of the weights together (ZeRO++'s hpZ): stage 3's
-        `zero_hpz_partition_size`. 1: there is none."""
+        """Ranks among which a second copy of the weights is partitioned (ZeRO++'s hpZ): stage 3's
+        `zero_hpz_partition_size`. 1: none."""
         return self.size("zero_hpz_partition_size", 1) if self.stage == 3 else 1
 
     def offload(self, what: str) -> str:
-        """Where the states `what` ("optimizer", "param") are kept: "none" (the device), "cpu" or "nvme"."""
+        """Where the states `what` ("optimizer", "param") are: "none" (the device), "cpu" or "nvme"."""
         table = self.zero.get(f"offload_{what}")
         return str(table.get("device", "none")) if isinstance(table, Mapping) else "none"
 
     def offloaded(self, what: str) -> bool:
-        """Whether the states `what` are kept off the device."""
+        """Whether the states `what` are offloaded."""
         return self.offload(what) != "none"
 
     def pinned(self, what: str) -> bool:
-        """Whether host memory of the offloaded states `what` is page-locked."""
+        """Whether the host memory of the offloaded states `what` is pinned."""
         table = self.zero.get(f"offload_{what}")
         return isinstance(table, Mapping) and bool(table.get("pin_memory", False))
 
     def size(self, name: str, default: int) -> int:
-        """A number of elements that the zero table names."""
+        """A number of elements in the zero table."""
         found = self.zero.get(name, default)
         return int(found) if isinstance(found, (int, float)) else default

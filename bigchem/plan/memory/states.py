@@ -1,9 +1,9 @@
 """Weights, gradients and optimizer states of one rank, to the byte. Pure.
 
-What DeepSpeed 0.19 allocates at each stage, with its padding: at stages 1 and 2 a group of parameters is one flat
-tensor, a multiple of 2 * world_size elements long and cut into equal pieces (runtime/zero/stage_1_and_2.py and
-runtime/bf16_optimizer.py); at stage 3 each parameter is cut for itself, the last piece padded (stage3.py). Tests
-compare every figure with the tensors that real ranks hold.
+As DeepSpeed 0.19 allocates them, with padding. At stages 1 and 2 a parameter group is one flat tensor, a multiple of
+2 * world_size elements long, partitioned equally (runtime/zero/stage_1_and_2.py, runtime/bf16_optimizer.py). At stage 3
+each parameter is partitioned separately, and the last piece padded (stage3.py). Tests compare every figure with the
+tensors of real ranks.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from bigchem.model.presets import Shape, num_parameters
 from bigchem.plan.memory.setup import MemorySetup
 
 ALIGNMENT = 2
-"""DeepSpeed's nccl_start_alignment_factor: elements to whose multiple a rank's piece is padded at stages 1 and 2."""
+"""DeepSpeed's nccl_start_alignment_factor: at stages 1 and 2 a rank's piece is padded to a multiple of this."""
 
 
 class States(NamedTuple):
-    """Bytes of one rank in one place. staging: copies through which states pass between host and device. hpz_weights:
-    hpZ's second copy of the weights."""
+    """Bytes of one rank in one place. staging: copies in transit between host and device. hpz_weights: hpZ's second
+    copy of the weights."""
 
     weights: int
     gradients: int
@@ -32,7 +32,7 @@ class States(NamedTuple):
 
 
 def groups(shape: Shape, setup: MemorySetup) -> list[list[int]]:
-    """Elements of each parameter, by the optimizer's groups: with and without decay, or with adamw_rms one each."""
+    """Elements of each parameter, by optimizer group: with and without decay; for adamw_rms one group each."""
     sizes = {name: prod(dims) for name, dims in parameter_shapes(shape).items()}
     named = group_names((name, len(dims)) for name, dims in parameter_shapes(shape).items())
     if setup.optimizer == "adamw_rms":
@@ -41,7 +41,7 @@ def groups(shape: Shape, setup: MemorySetup) -> list[list[int]]:
 
 
 def pieces(shape: Shape, setup: MemorySetup) -> list[int]:
-    """Elements that a rank owns of each group, padding included; the same on every rank."""
+    """Elements of each group that a rank owns, with padding; equal on all ranks."""
     found = groups(shape, setup)
     if setup.stage == 0:
         return [sum(sizes) for sizes in found]
@@ -52,7 +52,7 @@ def pieces(shape: Shape, setup: MemorySetup) -> list[int]:
 
 def states(shape: Shape, setup: MemorySetup, rank: int | None = None) -> tuple[States, States]:
     """(on the device, in host memory or on NVMe) of a rank between two micro-batches of a step. rank: None: the one
-    that holds the most; only at stage 2 they differ, where gradients are added up in the weights' type."""
+    with the most. Ranks differ only at stage 2 with gradients accumulated in the weights' type."""
     n, own = num_parameters(shape), sum(pieces(shape, setup))
     flat = own if setup.stage == 0 else own * setup.world_size
     weights = setup.element * (own if setup.stage == 3 else n if setup.stage == 0 else flat)
@@ -64,31 +64,31 @@ def states(shape: Shape, setup: MemorySetup, rank: int | None = None) -> tuple[S
     if not setup.offloaded("optimizer"):
         return States(weights, gradients, masters, moments, hpz_weights=again), States(0, 0, 0, 0)
     if setup.stage == 3:
-        # The pieces that are accumulated, and as many that the optimizer reads.
+        # The accumulated pieces, and as many that the optimizer reads.
         away = setup.offloaded("param")
         read = (4 + setup.summed) * own
         host = States(weights if away else 0, read, masters, moments, hpz_weights=again if away else 0)
         return States(0 if away else weights, 0, 0, 0, hpz_weights=0 if away else again), host
     largest = max(max(sizes) for sizes in groups(shape, setup))
-    # On its way to the device a piece is rounded in host memory, and a gradient passes a buffer on either side.
+    # A piece is rounded in host memory before it goes to the device, and a gradient has a buffer on either side.
     device = States(weights, gradients, 0, 0, setup.element * largest)
     staging = setup.element * (own + largest)
-    if not compact(setup):  # accumulated in host memory, whole where two ranks share a parameter
+    if not compact(setup):  # accumulated in host memory, whole if two ranks share a parameter
         return device._replace(gradients=0), States(0, 4 * own + gradients, masters, moments, staging)
     return device, States(0, 4 * own, masters, moments, staging)
 
 
 def hpz_piece(shape: Shape, setup: MemorySetup) -> int:
-    """Elements of hpZ's second copy on a rank: weights that are cut up again after use, padded for all ranks and cut
-    among those of a group. It is made when they are, and dropped by the optimizer's step."""
+    """Elements of hpZ's second copy on a rank: the weights that are repartitioned after use, padded for all ranks and
+    partitioned within a group. It is created with them, and dropped by the optimizer's step."""
     if setup.hpz == 1:
         return 0
     return sum(-(-size // setup.world_size) * setup.world_size // setup.hpz for size in resharded(shape, setup))
 
 
 def resharded(shape: Shape, setup: MemorySetup) -> list[int]:
-    """Elements of each weight that stage 3 cuts up again after use. The small ones stay whole, in the model's order, as
-    long as they are few enough."""
+    """Elements of each weight that stage 3 repartitions after use. Small ones stay whole, in the model's order, up to a
+    total."""
     threshold = setup.size("stage3_param_persistence_threshold", 100_000)
     room = setup.size("stage3_model_persistence_threshold", 2**63)
     found = []
@@ -101,9 +101,9 @@ def resharded(shape: Shape, setup: MemorySetup) -> list[int]:
 
 
 def _gradients(shape: Shape, setup: MemorySetup, rank: int | None) -> int:
-    """Bytes of what is kept of gradients while a step accumulates, wherever."""
+    """Bytes of gradients while a step accumulates, in any place."""
     n, own = num_parameters(shape), sum(pieces(shape, setup))
-    if setup.bf16_optimizer:  # the fp32 sum of all of them, and the bf16 gradients that are added to it
+    if setup.bf16_optimizer:  # the fp32 sum of all gradients, and the bf16 ones added to it
         return 4 * own * setup.world_size + 2 * n
     if setup.stage < 2:
         return setup.summed * n
@@ -114,12 +114,12 @@ def _gradients(shape: Shape, setup: MemorySetup, rank: int | None) -> int:
 
 
 def compact(setup: MemorySetup) -> bool:
-    """Whether stage 2 adds gradients up in one flat piece: in fp32, of another type."""
+    """Whether stage 2 accumulates gradients in one flat piece: in fp32, from another type."""
     return setup.precision != "fp32" and setup.summed == 4
 
 
 def _whole(shape: Shape, setup: MemorySetup, rank: int) -> int:
-    """Elements of the parameters of which a rank owns any part at stage 2, each of them whole."""
+    """Elements of all parameters, each whole, of which a rank owns any part at stage 2."""
     found = 0
     for sizes, piece in zip(groups(shape, setup), pieces(shape, setup), strict=True):
         start = 0
@@ -131,13 +131,13 @@ def _whole(shape: Shape, setup: MemorySetup, rank: int) -> int:
 
 
 def factored(shape: Shape) -> int:
-    """Bytes of Adafactor's second moments: rows and columns of every matrix, elements of every vector, fp32."""
+    """Bytes of Adafactor's second moments in fp32: rows and columns of every matrix, elements of every vector."""
     return 4 * sum(sum(dims) for dims in parameter_shapes(shape).values())
 
 
 def checkpoint_bytes(shape: Shape, setup: MemorySetup) -> int:
-    """Size of a checkpoint, all ranks together: fp32 weights and moments, written once. Without what files say of
-    themselves, a few kilobytes a rank."""
+    """Size of a checkpoint, all ranks together: fp32 weights and moments. Without file metadata, a few kilobytes per
+    rank."""
     n = num_parameters(shape)
     moments = factored(shape) if setup.optimizer == "adafactor" else 8 * n
     return 4 * n + moments + (4 * n if setup.ema else 0)

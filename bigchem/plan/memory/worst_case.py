@@ -1,4 +1,4 @@
-"""The case that a run's memory is planned for: its largest micro-batch of its longest examples. Needs no torch."""
+"""The worst case for a run's memory: its largest micro-batch of its longest examples. Needs no torch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from bigchem.plan.memory.setup import MemorySetup
 
 
 def longest_batch(plan: Plan, micro_tokens: int) -> IntArray:
-    """[n, 2] lengths of examples as long as any that the data holds, and one shorter, that fill a micro-batch."""
+    """[n, 2] lengths of examples as long as the longest in the data, and one shorter, that fill a micro-batch."""
     return filled(longest_example(plan), micro_tokens)
 
 
 def longest_example(plan: Plan) -> IntArray:
-    """[2] tokens of the longest source and of the longest target that a run trains on, in one example."""
+    """[2] tokens of the longest source and the longest target that a run trains on, as one example."""
     longest: IntArray = np.max([rows.longest_seen() for rows in plan.rows.values()], axis=0)
     return longest
 
@@ -35,8 +35,7 @@ def filled(longest: IntArray, micro_tokens: int) -> IntArray:
 
 
 def setup_of(config: RunConfig, ds_config: Mapping[str, Any], world_size: int, device: str) -> MemorySetup:
-    """What the memory's arithmetic needs to know of a run. ds_config: completed (bigchem/ds_config). device: "cpu" or
-    "cuda"."""
+    """A run's MemorySetup. ds_config: completed (bigchem/ds_config). device: "cpu" or "cuda"."""
     setup = MemorySetup(
         zero={},
         world_size=world_size,

@@ -1,4 +1,4 @@
-"""Seconds of a step, from operations, bytes and stated assumptions; what a run costs.
+"""Step time, from operations, bytes and stated assumptions; a run's cost.
 
 Imported from outside: cost, gpu_file, hardware, step_time.
 """

@@ -1,4 +1,4 @@
-"""What a whole run takes: hours, GPU-hours, energy. Pure."""
+"""Cost of a whole run: hours, GPU-hours, energy. Pure."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from bigchem.plan.speed.step_time import Cluster, StepTime
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a run of so many optimizer steps and real tokens. kwh: an upper estimate for the GPUs alone; None where the
-    power of a GPU is not known."""
+    """Cost of a run of `steps` optimizer steps and `tokens` real tokens. kwh: an upper estimate for the GPUs alone;
+    None if the GPU's power is unknown."""
 
     steps: int
     tokens: int
@@ -22,13 +22,13 @@ class Cost:
 
 
 def steps_for(tokens: int, global_tokens: int) -> int:
-    """Optimizer steps that train on so many real tokens."""
+    """Optimizer steps that train on this many real tokens."""
     return math.ceil(tokens / (global_tokens * (1 - HEADROOM)))
 
 
 def cost(time: StepTime, cluster: Cluster, steps: int) -> Cost:
-    """Of `steps` steps. Energy is the GPUs' TDP at every moment, which none reaches in training; hosts, network and
-    cooling come on top."""
+    """Cost of `steps` steps. Energy assumes the GPUs' TDP throughout, which training does not reach, and excludes
+    hosts, network and cooling."""
     hours = steps * time.total / 3600
     gpu_hours = hours * cluster.world_size
     watts = cluster.gpu.watts
@@ -40,5 +40,5 @@ def summary(found: Cost, watts: float | None) -> str:
     """One line."""
     line = f"{found.steps:,} steps, {found.tokens:,} tokens: {found.hours:,.3g} h, {found.gpu_hours:,.3g} GPU-hours"
     if found.kwh is None or watts is None:
-        return f"{line}; energy: the GPU's power is not known"
+        return f"{line}; energy: the GPU's power is unknown"
     return f"{line}; energy: up to {found.kwh:,.3g} kWh at a TDP of {watts:,.0f} W (GPUs alone, an upper estimate)"

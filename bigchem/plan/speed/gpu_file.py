@@ -1,4 +1,4 @@
-"""A GPU that hardware.py does not list, from a small TOML file."""
+"""GPUs that hardware.py does not list, from a TOML file."""
 
 from __future__ import annotations
 
@@ -17,30 +17,29 @@ class GpuFile(toml.Section):
     """A GPU's data sheet, in units of 10^9 and 10^12."""
 
     name: str
-    """What tables and lines call it."""
+    """Name in tables."""
     memory_gb: Amount
-    """Its memory (10^9 bytes)."""
+    """Memory (10^9 bytes)."""
     memory_gb_per_s: Amount
-    """How fast it reads its memory (10^9 bytes per second)."""
+    """Memory bandwidth (10^9 bytes per second)."""
     tflops_fp32: Amount
     """Dense 10^12 operations per second in fp32."""
     tflops_bf16: Amount | None = None
-    """The same in bf16; None: it has no units for it."""
+    """The same in bf16; omitted: no hardware support."""
     tflops_fp16: Amount | None = None
-    """The same in fp16; None: as in bf16."""
+    """The same in fp16; omitted: as in bf16."""
     link_gb_per_s: Amount
-    """What it sends to other GPUs of its node, one way (10^9 bytes per second)."""
+    """Bandwidth to other GPUs of the node, one way (10^9 bytes per second)."""
     pcie_gb_per_s: Amount = 32.0
-    """To the host, one way, which matters for offload. The default is PCIe 4.0."""
+    """Bandwidth to the host, one way, for offload (10^9 bytes per second). The default is PCIe 4.0's."""
     between_gb_per_s: Amount | None = None
-    """What a node sends to others (10^9 bytes per second), where --interconnect does not say so."""
+    """Bandwidth from a node to others (10^9 bytes per second), unless --interconnect is given."""
     watts: Amount | None = None
-    """The most that it draws (TDP); None: no energy is estimated."""
+    """Maximum power (TDP); omitted: no energy estimate."""
 
 
 def load(path: Path) -> tuple[Gpu, float | None]:
-    """The GPU, and bytes per second that a node sends to others where the file says so. UserError for a field that is
-    missing, unknown or wrong."""
+    """The GPU, and between_gb_per_s in bytes per second if given. UserError for a missing, unknown or wrong field."""
     read = toml.load(GpuFile, path)
     peaks = {"fp32": read.tflops_fp32, "bf16": read.tflops_bf16, "fp16": read.tflops_fp16 or read.tflops_bf16}
     found = Gpu(

@@ -1,4 +1,4 @@
-"""GPUs and the links between them: memory, bandwidths, and how a person names them. Pure."""
+"""GPUs and interconnects: memory, bandwidths, and their names on the command line. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from bigchem.model.flops import peak_flops
 class Gpu:
     """A GPU by its data sheet.
 
-    device_name: as torch gives it, by which model/flops.py knows its peak. memory: bytes. memory_bandwidth: bytes per
-    second. link: bytes per second that it sends to others of its node, NVLink's half of the two-way figure, or PCIe's.
-    pcie: to the host, one way. watts: what it may draw at most (TDP); None: not known. peaks: dense operations per
-    second by precision, of a GPU that model/flops.py does not know.
+    device_name: torch's, by which model/flops.py finds its peak. memory: bytes. memory_bandwidth: bytes per second.
+    link: bytes per second to other GPUs of its node, one way: half of NVLink's two-way figure, or PCIe's. pcie: to the
+    host, one way. watts: maximum power (TDP); None: unknown. peaks: dense operations per second by precision, for a GPU
+    that model/flops.py does not list.
     """
 
     device_name: str
@@ -29,7 +29,7 @@ class Gpu:
     peaks: Mapping[str, float] | None = None
 
     def peak(self, precision: str) -> float:
-        """Dense operations per second; 0 where it is not known. fp32: on the tensor cores (tf32) is not assumed."""
+        """Dense operations per second; 0 if unknown. fp32 is without tensor cores (tf32)."""
         if self.peaks is not None:
             return self.peaks.get(precision, 0.0)
         return peak_flops(self.device_name, precision) or 0.0
@@ -67,8 +67,8 @@ INTERCONNECTS = {
     "ethernet-25": 3.125e9,
     "ethernet-100": 12.5e9,
 }
-"""Bytes per second that a node sends to others: line rates. InfiniBand HDR 200 Gbit/s and NDR 400 Gbit/s a port; x8: a
-port a GPU, as in DGX A100 and DGX H100."""
+"""Line rates, in bytes per second that a node sends. InfiniBand HDR 200 Gbit/s and NDR 400 Gbit/s per port; x8: one
+port per GPU, as in DGX A100 and DGX H100."""
 
 
 def interconnect(given: str, gpu: Gpu, gpus: int) -> float:
@@ -92,7 +92,7 @@ def read_bytes(text: str, where: str) -> float:
 
 
 def gpu(name: str) -> Gpu:
-    """A GPU by its name in GPUS; UserError for another."""
+    """A GPU by its name in GPUS; UserError if unknown."""
     if name not in GPUS:
         unknown("GPU", name, [*GPUS, "a .toml file"], "--gpu")
     return GPUS[name]

@@ -1,7 +1,7 @@
-"""An estimate of a step's time on GPUs, from operations, bytes and stated assumptions. Pure.
+"""Estimates a step's time on GPUs from operations, bytes and stated assumptions. Pure.
 
-Nothing here was measured on a GPU. It is for comparing configurations and for orders of magnitude: `Assumptions` can be
-replaced by what a cluster shows.
+Nothing here was measured on a GPU: use it to compare configurations and for orders of magnitude. Replace `Assumptions`
+with a cluster's measurements.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from bigchem.plan.speed.hardware import Gpu
 from bigchem.plan.speed.traffic import Traffic, traffic
 
 KERNELS = 80, 120
-"""Kernels of an encoder's and of a decoder's block, forward and backward, counted in model/t5.py: about 6 products and
-20 others a sublayer."""
+"""Kernels of an encoder block and a decoder block, forward and backward, counted in model/t5.py: about 6 matrix
+products and 20 other kernels per sublayer."""
 ADAM_BYTES = 28
-"""Read and written by AdamW for an element: weight, gradient, two moments in fp32; all but the gradient back."""
+"""AdamW's traffic per element in fp32: reads weight, gradient and two moments, writes all but the gradient."""
 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """mfu: share of the peak that products reach, over forward and backward. link, memory: shares of the data sheets'
-    bandwidths. launch: seconds from kernel to kernel, which is what small micro-batches cost. host: bytes per second
-    that a node's processors read and write in AdamW."""
+    """mfu: fraction of the peak reached over forward and backward. link, memory: fractions of the data sheets'
+    bandwidths. launch: seconds from kernel to kernel, which limits small micro-batches. host: bytes per second that a
+    node's CPUs read and write in AdamW."""
 
     mfu: float = 0.35
     link: float = 0.7
@@ -38,18 +38,17 @@ class Assumptions:
     launch: float = 6e-6
     host: float = 100e9
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """One line."""
         return (
-            f"MFU {100 * self.mfu:.0f} %, {100 * self.link:.0f} % of the links' and {100 * self.memory:.0f} % of the "
-            "memory's bandwidth, "
-            f"{1e6 * self.launch:.0f} us a kernel, AdamW on the host at {self.host / 1e9:.0f} GB/s a node"
+            f"MFU {100 * self.mfu:.0f} %, {100 * self.link:.0f} % of link and {100 * self.memory:.0f} % of memory "
+            f"bandwidth, {1e6 * self.launch:.0f} us per kernel, AdamW on hosts at {self.host / 1e9:.0f} GB/s per node"
         )
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Nodes of `gpus` GPUs each. between: bytes per second that a node sends to others."""
+    """Nodes of `gpus` GPUs each. between: bytes per second that a node sends to other nodes."""
 
     gpu: Gpu
     gpus: int = 1
@@ -64,9 +63,9 @@ class Cluster:
 
 @dataclass(frozen=True)
 class StepTime:
-    """Seconds of one optimizer step. compute: forward and backward of all micro-batches. exposed: communication that
-    nothing hides. optimizer: its update, with offload the way to the host and back. tokens_per_s: real tokens, all
-    GPUs. between_nodes: bytes that leave a node: NCCL's rings cross its border once each, and together they carry what
+    """Seconds of one optimizer step. compute: forward and backward of all micro-batches. exposed: communication that is
+    not hidden. optimizer: its update, including transfers to and from the host with offload. tokens_per_s: real tokens,
+    all GPUs. between_nodes: bytes that leave a node: each of NCCL's rings leaves it once, and together they carry what
     a GPU sends."""
 
     micro_batches: int
@@ -93,7 +92,7 @@ def step_time(
     global_tokens: int,
     assumed: Assumptions,
 ) -> StepTime:
-    """Of one step. lengths: [n, 2] of examples like those of a step; their operations a token are taken for all."""
+    """Time of one step. lengths: [n, 2] of representative examples, whose operations per token are used for all."""
     count = accumulation(setup.world_size, micro_tokens, global_tokens)
     tokens = global_tokens * (1 - HEADROOM)
     operations = training_flops(shape, lengths[:, 0], lengths[:, 1]) * tokens / float(lengths.sum())
@@ -103,7 +102,7 @@ def step_time(
     compute = max(at_peak, count * again * kernels * assumed.launch)
     sent = traffic(shape, setup, count)
     rate = assumed.link * (cluster.gpu.link if cluster.nodes == 1 else min(cluster.gpu.link, cluster.between))
-    inside = cluster.gpus % setup.hpz == 0  # hpZ's groups, which are of consecutive ranks, each within a node
+    inside = cluster.gpus % setup.hpz == 0  # hpZ's groups, of consecutive ranks, lie within a node
     near = assumed.link * cluster.gpu.link if inside else rate
     passes = (sent.in_passes - sent.in_group) / rate + sent.in_group / near
     backward, rest = sent.in_backward / rate, (sent.sent - sent.in_backward - sent.in_passes) / rate
@@ -116,8 +115,8 @@ def step_time(
 
 
 def _exposed(passes: float, backward: float, compute: float) -> float:
-    """Seconds of communication that computing does not hide: what travels in the backward pass is hidden by its two
-    thirds of the time, what is gathered ahead by both passes."""
+    """Seconds of communication that compute does not hide. The backward pass, two thirds of compute, hides its own
+    communication; both passes hide prefetching."""
     left = max(0.0, backward - compute * 2 / 3)
     hidden = backward - left
     return left + max(0.0, passes - (compute - hidden))
@@ -127,14 +126,14 @@ def _optimizer(shape: Shape, setup: MemorySetup, cluster: Cluster, assumed: Assu
     own = sum(pieces(shape, setup))
     if not setup.offloaded("optimizer"):
         return ADAM_BYTES * own / (assumed.memory * cluster.gpu.memory_bandwidth)
-    way = (4 + setup.element) * own / (assumed.link * cluster.gpu.pcie)
-    return way + ADAM_BYTES * own * cluster.gpus / assumed.host
+    transfer = (4 + setup.element) * own / (assumed.link * cluster.gpu.pcie)
+    return transfer + ADAM_BYTES * own * cluster.gpus / assumed.host
 
 
 def _fetching(
     shape: Shape, setup: MemorySetup, cluster: Cluster, assumed: Assumptions, count: int, compute: float
 ) -> float:
-    """Seconds by which fetching offloaded weights, twice a micro-batch, outlasts the computing."""
+    """Seconds by which fetching offloaded weights, twice per micro-batch, exceeds compute."""
     if not setup.offloaded("param"):
         return 0.0
     own = hpz_piece(shape, setup) or sum(pieces(shape, setup))

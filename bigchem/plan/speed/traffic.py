@@ -1,10 +1,10 @@
-"""What a rank sends to others in one optimizer step, by ZeRO stage. Pure.
+"""What a rank sends in one optimizer step, by ZeRO stage. Pure.
 
 The ZeRO paper (arXiv 1910.02054, section 7) has 2N elements for stages 0 to 2 (an all-reduce, or a reduce-scatter and
-an all-gather) and 3N for stage 3, when a step is one micro-batch. What DeepSpeed 0.19 sends differs: stages 1 and 2
-all-reduce gradients by default (`use_multi_rank_bucket_allreduce`), which is 2N, and then gather the weights, N; stage
-2 reduces in every micro-batch; and so does stage 3, which besides gathers weights in both passes. Tests count what real
-ranks hand to the collectives.
+an all-gather) and 3N for stage 3, for a step of one micro-batch. DeepSpeed 0.19 differs: stages 1 and 2 all-reduce
+gradients by default (`use_multi_rank_bucket_allreduce`), 2N, then gather the weights, N; stage 2 reduces in every
+micro-batch; so does stage 3, which also gathers weights in both passes. Tests count what real ranks pass to the
+collectives.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from bigchem.plan.memory.states import pieces
 
 @dataclass(frozen=True)
 class Traffic:
-    """Elements handed to the collectives in one optimizer step by a rank, and bytes that it sends for them.
+    """Elements that a rank passes to the collectives in one optimizer step, and bytes that it sends.
 
-    all_reduced, reduced (each to one rank), reduce_scattered: of gradients; gathered: of weights, whole;
-    gathered_in_group: those of them that come from hpZ's second copy. sent: bytes, and of them in_backward: those that
-    travel while the backward pass computes, if overlap_comm lets them; in_passes: those of weights that are gathered
-    ahead in both passes; in_group: those of in_passes that stay within hpZ's group of ranks.
+    all_reduced, reduced (each to one rank), reduce_scattered: of gradients. gathered: of weights, whole.
+    gathered_in_group: part of gathered, from hpZ's second copy. sent: bytes. Parts of sent: in_backward: during the
+    backward pass, with overlap_comm; in_passes: weights prefetched in both passes. in_group: part of in_passes, within
+    hpZ's group of ranks.
     """
 
     all_reduced: int
@@ -39,10 +39,10 @@ class Traffic:
 
 
 def traffic(shape: Shape, setup: MemorySetup, micro_batches: int) -> Traffic:
-    """Of one optimizer step of so many micro-batches a rank.
+    """Traffic of one optimizer step with this many micro-batches per rank.
 
-    A ring of W ranks sends 2 (W - 1) / W of an all-reduce's elements from each of them, and half of that for a
-    reduce-scatter or an all-gather (Patarasuk and Yuan 2009).
+    In a ring of W ranks each sends 2 (W - 1) / W of an all-reduce's elements, and half of that for a reduce-scatter or
+    an all-gather (Patarasuk and Yuan 2009).
     """
     n, stage, ranks = num_parameters(shape), setup.stage, setup.world_size
     own, part = sum(pieces(shape, setup)), (ranks - 1) / ranks
@@ -66,7 +66,7 @@ def traffic(shape: Shape, setup: MemorySetup, micro_batches: int) -> Traffic:
 
 
 def _of_stage_3(shape: Shape, setup: MemorySetup, micro_batches: int) -> Traffic:
-    """With hpZ a weight is gathered from all ranks once a step, and after that within its group."""
+    """With hpZ a weight is gathered from all ranks once per step, then within its group."""
     n, ranks, hpz = num_parameters(shape), setup.world_size, setup.hpz
     part, small = (ranks - 1) / ranks, persistent(shape, setup)
     scatters = sum(pieces(shape, setup)) * ranks * micro_batches
@@ -90,8 +90,8 @@ def _of_stage_3(shape: Shape, setup: MemorySetup, micro_batches: int) -> Traffic
 
 
 def _gathers(shape: Shape, setup: MemorySetup) -> int:
-    """Times that stage 3 gathers a weight in a micro-batch, at most: once where all stay from the forward to the
-    backward pass, else twice, and with activation checkpointing but without prefetching once more."""
+    """Maximum times that stage 3 gathers a weight in a micro-batch: once if all stay between forward and backward pass,
+    else twice; three times with activation checkpointing and without prefetching."""
     if gathered(shape, setup) == num_parameters(shape):
         return 1
     return 3 if setup.checkpoint_activations and not setup.size("stage3_prefetch_bucket_size", 50_000_000) else 2

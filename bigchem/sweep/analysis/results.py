@@ -79,7 +79,7 @@ def load(paths: Iterable[str | Path], allow_mixed: bool = False, progress: Progr
     scores: list[Score] = []
     paths = list(paths)
     for file in find(paths):
-        table = file.suffix == ".csv" or isinstance(json_file.load(file, most=MOST_BYTES, hint=GIVE), list)
+        table = file.suffix == ".csv" or isinstance(json_file.load(file, max_bytes=MOST_BYTES, hint=GIVE), list)
         scores += read_table(file, progress or Progress(quiet=True)) if table else read_json(file)
     scores, notes = _newest_steps(scores)
     scores, more = _trained_tasks(scores)
@@ -131,7 +131,7 @@ def _probed(file: Path, folder: Path) -> bool:
 
 def read_json(file: Path) -> list[Score]:
     """The scores of one results.json; UserError if it is none."""
-    table = json_file.load(file, most=MOST_BYTES, hint=GIVE)
+    table = json_file.load(file, max_bytes=MOST_BYTES, hint=GIVE)
     if not isinstance(table, dict):
         raise UserError("not a results.json: its top level is not an object", str(file))
     read = validate(_File, table, str(file))

@@ -80,7 +80,7 @@ class Manifest:
         UserError if another version wrote it."""
         file = checkpoint / "manifest.json"
         try:
-            table = json_file.load_object(file, most=MOST_BYTES)
+            table = json_file.load_object(file, max_bytes=MOST_BYTES)
             if table.pop("format") != FORMAT:
                 raise UserError("written by another version", str(file))
             manifest = TypeAdapter(Manifest).validate_json(json.dumps(table), strict=True)

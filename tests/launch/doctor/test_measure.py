@@ -135,7 +135,7 @@ def test_a_job_that_dies_without_a_report_is_told_with_its_last_words(
 
 @pytest.mark.parametrize(
     ("words", "match"),
-    [(["--job", "--cluster", "local"], "do not go together"), (["--nodes", "2"], "--nodes goes with --cluster")],
+    [(["--job", "--cluster", "local"], "exclude each other"), (["--nodes", "2"], "--nodes goes with --cluster")],
 )
 def test_options_that_do_not_go_together_are_refused(words: list[str], match: str) -> None:
     done = subprocess.run(

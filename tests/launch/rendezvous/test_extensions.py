@@ -137,7 +137,7 @@ def test_neither_another_operation_nor_a_build_that_is_there_waits_for_a_stopped
         other._loaded_ops.clear()  # as in a new process
         with stopped_compiler(library_of(other)):
             load(other)
-        assert time.monotonic() - begun < file_lock.TELL_AFTER_S + 5
+        assert time.monotonic() - begun < file_lock.REPORT_AFTER_S + 5
     assert other.built() == ["other"]
     assert other._loaded_ops["other"].__name__ == "other"
 

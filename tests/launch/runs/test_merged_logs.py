@@ -144,5 +144,5 @@ def test_a_run_is_followed_over_all_its_ranks_until_it_is_over(tmp_path: Path) -
 def test_a_rank_is_a_number_or_all(tmp_path: Path) -> None:
     from bigchem.cli.runs import logs as verb
 
-    with pytest.raises(UserError, match="no rank: some"):
+    with pytest.raises(UserError, match="not a rank: some"):
         verb(tmp_path, rank="some")

@@ -28,7 +28,7 @@ def test_a_power_cut_in_the_ledger_is_not_read_as_a_whole_one(tmp_path: Path) ->
     rows = [f'{{"step": {step}, "keys": ["a{step}"]}}\n'.encode() for step in range(1, 6)]
     damaged = b"".join([*rows[:2], b"\0" * 40 + b"\n", *rows[3:]])
     (folder / "rank0.jsonl").write_bytes(damaged)
-    with pytest.raises(UserError, match=r"rank0\.jsonl: damaged, left out: line 3: NUL bytes"):
+    with pytest.raises(UserError, match=r"rank0\.jsonl: damaged, skipped: line 3: NUL bytes"):
         read(tmp_path)
     cut_back(folder, 4)
     assert (folder / "rank0.jsonl.damaged").read_bytes() == damaged

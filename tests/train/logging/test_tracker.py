@@ -124,7 +124,7 @@ def test_a_full_disk_costs_rows_of_metrics_and_not_the_run(
     assert [row["step"] for row in rows_of(config)] == [1, 2]
     told = capsys.readouterr().out
     for what in ("run/metrics.jsonl", "state.json", "tensorboard/"):
-        assert told.count(f"cannot write {what}: No space left on device; training goes on") == 1
+        assert told.count(f"cannot write {what}: No space left on device; training continues") == 1
 
 
 def test_the_schema_is_the_page_of_metrics() -> None:
