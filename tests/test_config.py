@@ -23,10 +23,10 @@ def error(tmp_path: Path, text: str, *overrides: str) -> str:
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_known_name(tmp_path: Path) -> None:
-    told = error(tmp_path, "[train]\nstpes = 3\n")
-    assert "train.stpes" in told
-    assert "did you mean 'steps'?" in told
-    assert str(tmp_path / "run.toml") in told
+    message = error(tmp_path, "[train]\nstpes = 3\n")
+    assert "train.stpes" in message
+    assert "did you mean 'steps'?" in message
+    assert str(tmp_path / "run.toml") in message
 
 
 def test_an_unknown_section_is_refused_with_the_nearest_known_name(tmp_path: Path) -> None:
@@ -51,21 +51,21 @@ def test_an_unknown_section_is_refused_with_the_nearest_known_name(tmp_path: Pat
 def test_a_wrong_value_names_field_value_and_allowed_range(
     tmp_path: Path, text: str, field: str, value: str, allowed: str
 ) -> None:
-    told = error(tmp_path, text)
-    assert field in told
-    assert value in told
-    assert allowed in told
+    message = error(tmp_path, text)
+    assert field in message
+    assert value in message
+    assert allowed in message
 
 
 def test_an_unknown_task_in_the_mixture_is_refused(tmp_path: Path) -> None:
-    told = error(tmp_path, "[data.mixture]\ncaptoining = 1")
-    assert "captoining" in told
-    assert "did you mean 'captioning'?" in told
+    message = error(tmp_path, "[data.mixture]\ncaptoining = 1")
+    assert "captoining" in message
+    assert "did you mean 'captioning'?" in message
 
 
 def test_the_longest_example_must_fit_into_a_micro_batch(tmp_path: Path) -> None:
-    told = error(tmp_path, "[data]\nmicro_tokens = 1000")
-    assert "max_source_tokens + max_target_tokens = 1024 > micro_tokens = 1000" in told
+    message = error(tmp_path, "[data]\nmicro_tokens = 1000")
+    assert "max_source_tokens + max_target_tokens = 1024 > micro_tokens = 1000" in message
 
 
 def test_fp16_is_refused_with_the_reason_unless_forced(tmp_path: Path) -> None:

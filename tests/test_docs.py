@@ -164,7 +164,7 @@ def test_the_configuration_page_has_every_field_as_its_docstring_says() -> None:
 
 
 def tree() -> str:
-    """Every room of the package, in alphabetical order: the first paragraph of its docstring, and its modules."""
+    """Every package, in alphabetical order: the first paragraph of its docstring, and its modules."""
     lines = []
     for package in sorted((ROOT / "bigchem").rglob("__init__.py")):
         depth = len(package.relative_to(ROOT).parents) - 2
@@ -181,7 +181,7 @@ def tree() -> str:
 
 
 def test_the_tree_of_the_architecture_page_is_the_packages() -> None:
-    """Where this fails, `python tests/test_docs.py` prints the tree to paste."""
+    """`python tests/test_docs.py` prints the tree to paste."""
     assert tree() in (ROOT / "docs" / "architecture.md").read_text()
 
 

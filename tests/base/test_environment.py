@@ -1,4 +1,4 @@
-"""Programs of the environment are found by what runs in it, whatever the shell's PATH says."""
+"""A process finds its environment's programs, whatever the shell's PATH."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Locks between real processes, and what happens on a file system that has none."""
+"""Locks between real processes, and on a file system without locks."""
 
 from __future__ import annotations
 
@@ -55,16 +55,16 @@ def test_a_stopped_holder_is_named_while_waiting_and_the_wait_ends_with_what_to_
     with another(file) as process:
         process.send_signal(signal.SIGSTOP)
         begun = time.monotonic()
-        with pytest.raises(UserError) as told, exclusive(file, "waits", timeout_s=0.5, report_after_s=0.2):
+        with pytest.raises(UserError) as raised, exclusive(file, "waits", timeout_s=0.5, report_after_s=0.2):
             pytest.fail("the lock is another's")
         assert 0.5 <= time.monotonic() - begun < 5
         who = f"pid {process.pid} on {platform.node()}, which compiles cpu_adam (for "
-        said = capsys.readouterr().err
-        assert f"waiting for {who}" in said
-        assert "and is stopped)" in said
-        assert who in told.value.what
-        assert told.value.where == str(file)
-        assert f"kill -9 {process.pid}" in str(told.value.hint)
+        output = capsys.readouterr().err
+        assert f"waiting for {who}" in output
+        assert "and is stopped)" in output
+        assert who in raised.value.what
+        assert raised.value.where == str(file)
+        assert f"kill -9 {process.pid}" in str(raised.value.hint)
 
 
 def test_a_killed_holder_leaves_its_name_but_not_its_lock(tmp_path: Path) -> None:
@@ -75,8 +75,8 @@ def test_a_killed_holder_leaves_its_name_but_not_its_lock(tmp_path: Path) -> Non
         left = holder(file)
         assert left is not None
         assert left.pid == process.pid
-        with exclusive(file, "goes on", timeout_s=5) as held:
-            assert held
+        with exclusive(file, "goes on", timeout_s=5) as locked:
+            assert locked
             now = holder(file)
             assert now is not None
             assert (now.pid, now.purpose) == (os.getpid(), "goes on")
@@ -85,8 +85,8 @@ def test_a_killed_holder_leaves_its_name_but_not_its_lock(tmp_path: Path) -> Non
 
 def test_a_lock_that_gets_free_is_taken_within_the_wait(tmp_path: Path) -> None:
     file = tmp_path / "lock"
-    with another(file, seconds=0.5), exclusive(file, "waits", timeout_s=60) as held:
-        assert held
+    with another(file, seconds=0.5), exclusive(file, "waits", timeout_s=60) as locked:
+        assert locked
 
 
 def test_a_child_that_inherited_the_file_does_not_keep_the_lock(tmp_path: Path) -> None:
@@ -96,8 +96,8 @@ def test_a_child_that_inherited_the_file_does_not_keep_the_lock(tmp_path: Path) 
         assert len(fds) == 1
         child = subprocess.Popen(["sleep", "60"], pass_fds=fds)
     try:
-        with exclusive(file, "goes on", timeout_s=1) as held:
-            assert held
+        with exclusive(file, "goes on", timeout_s=1) as locked:
+            assert locked
     finally:
         child.kill()
         child.wait()
@@ -107,14 +107,14 @@ def test_a_transient_lock_is_removed_and_one_that_was_removed_meanwhile_is_locke
     file = tmp_path / "lock"
     with another(file, seconds=0.5), exclusive(file, "waits", timeout_s=60, transient=True):
         file.unlink()
-        file.touch()  # as the next process would, whose lock is another file's
-        with exclusive(file, "is the next", timeout_s=1) as held:
-            assert held
+        file.touch()  # as the next process would: its lock is on a new file
+        with exclusive(file, "is the next", timeout_s=1) as locked:
+            assert locked
 
 
 @pytest.fixture(params=[errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
 def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stands in for a file system without locks, which cannot be mounted here: flock fails as it does there."""
+    """Simulates a file system without locks: flock fails as it does there."""
 
     def flock(handle: object, operation: int) -> NoReturn:
         raise OSError(request.param, os.strerror(request.param))
@@ -124,8 +124,8 @@ def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def by_exclusive(folder: Path) -> None:
-    with exclusive(folder / "lock", "submits a run") as held:
-        assert not held
+    with exclusive(folder / "lock", "submits a run") as locked:
+        assert not locked
 
 
 def by_handle(folder: Path) -> None:
@@ -156,7 +156,7 @@ def test_without_locks_a_persons_command_warns_once_and_goes_on(
     warnings = capsys.readouterr().err
     assert warnings.count("warning: ") == 1
     assert "this file system has no locks" in warnings
-    assert "give one at a time" in warnings
+    assert "run one at a time" in warnings
 
 
 @pytest.mark.usefixtures("no_locks")

@@ -1,4 +1,4 @@
-"""Small JSON files: what is read, and what is refused in a sentence."""
+"""Small JSON files: what is read, and what is refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bigchem.base.printable import markup, printable, printable_lines
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "empty"),
         (b"\0" * 4096, "nothing but NUL bytes"),
@@ -30,11 +30,11 @@ from bigchem.base.printable import markup, printable, printable_lines
         (b"[" * 100_000, "nested too deeply"),
     ],
 )
-def test_what_is_no_strict_json_is_refused_with_what_it_is(tmp_path: Path, content: bytes, told: str) -> None:
+def test_what_is_no_strict_json_is_refused_with_what_it_is(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "record.json").write_bytes(content)
     with pytest.raises(RecordError, match=r"record\.json: ") as raised:
         json_file.load(tmp_path / "record.json")
-    assert told in raised.value.what
+    assert message in raised.value.what
     assert len(str(raised.value)) < 300
 
 
@@ -50,10 +50,10 @@ def test_a_file_that_is_too_long_is_not_read_whole(tmp_path: Path) -> None:
         json_file.load(tmp_path / "huge.json")
 
 
-@pytest.mark.parametrize(("text", "told"), [("[1]", "a list"), ('"x"', "a text"), ("null", "null"), ("3", "a number")])
-def test_a_record_is_an_object(tmp_path: Path, text: str, told: str) -> None:
+@pytest.mark.parametrize(("text", "message"), [("[1]", "a list"), ('"x"', "a text"), ("null", "null"), ("3", "a number")])
+def test_a_record_is_an_object(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "record.json").write_text(text)
-    with pytest.raises(RecordError, match=f"not a JSON object but {told}"):
+    with pytest.raises(RecordError, match=f"not a JSON object but {message}"):
         json_file.load_object(tmp_path / "record.json")
 
 
@@ -65,7 +65,7 @@ class Ship:
 
 
 @pytest.mark.parametrize(
-    ("table", "told"),
+    ("table", "message"),
     [
         ({}, "'name' is missing"),
         ({"name": 3}, "'name' = 3: should be a valid string"),
@@ -76,10 +76,10 @@ class Ship:
         ([], "should be"),
     ],
 )
-def test_a_wrong_field_is_named_with_its_value_and_what_is_allowed(table: Any, told: str) -> None:
+def test_a_wrong_field_is_named_with_its_value_and_what_is_allowed(table: Any, message: str) -> None:
     with pytest.raises(RecordError) as raised:
         json_file.as_kind(Ship, table, "fleet.json")
-    assert told in str(raised.value)
+    assert message in str(raised.value)
     assert len(str(raised.value)) < 300
 
 

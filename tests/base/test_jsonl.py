@@ -1,4 +1,4 @@
-"""JSON Lines as kills and power cuts leave them."""
+"""JSON Lines after kills and power cuts."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ DAMAGE = {
 
 @pytest.mark.parametrize("name", DAMAGE)
 def test_rows_before_and_after_damage_count(tmp_path: Path, name: str) -> None:
-    bad, told = DAMAGE[name]
+    bad, message = DAMAGE[name]
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(GOOD + bad)
     found = jsonl.read(path, NEEDS)
     assert [row["step"] for row in found.rows] == [1, 2]
-    assert told in str(found.damage)
+    assert message in str(found.damage)
     row, damage = jsonl.last(path, NEEDS)
     assert row["step"] == 2
     assert (damage is None) == (name == "a torn line")

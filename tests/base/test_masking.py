@@ -1,4 +1,4 @@
-"""Secrets that must not reach what a run records, and words that are none. All of them are made up."""
+"""Secrets that must not reach a run's records, and words that are not secrets. All are made up."""
 
 from __future__ import annotations
 

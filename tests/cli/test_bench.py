@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
 from typer.testing import CliRunner
 
 from bigchem.cli.bench import BENCHES
@@ -23,12 +22,6 @@ def test_the_list_names_every_benchmark_without_importing_one() -> None:
     assert done.stderr.split() == []
     assert all(name in done.stdout for name in BENCHES)
 
-
-@pytest.mark.parametrize("name", BENCHES)
-def test_a_benchmarks_help_has_an_example(name: str) -> None:
-    done = CliRunner().invoke(app, ["bench", name, "--help"])
-    assert done.exit_code == 0, done.output
-    assert f"Example: bigchem bench {name}" in " ".join(done.output.split())
 
 
 def test_an_unknown_benchmark_is_a_mistake() -> None:

@@ -1,4 +1,4 @@
-"""bigchem plan as a person calls it: table and JSON, the recommended row, the file it writes, and its page."""
+"""bigchem plan on the command line: table and JSON, the recommended row, the file it writes, and its page."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Done:
 
 
 def call(*words: str, cwd: Path | None = None) -> Done:
-    """The program in this process: a new one for each of forty calls would take half a minute."""
+    """Runs the program in this process: forty new processes would take half a minute."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     before, sys.argv = sys.argv, ["bigchem", "plan", *words]
     try:
@@ -60,8 +60,8 @@ def plan(*words: str) -> dict[str, Any]:
 
 def test_the_table_and_the_json_are_the_same(tmp_path: Path) -> None:
     words = ("t5-large", "--gpus", "4", "--gpu-memory", "24GB")
-    found, told = plan(*words), call(*words).stdout
-    lines = [line for line in told.splitlines() if re.search(r" (ok|tight|no) ", line) and "zero" in line[:20]]
+    found, output = plan(*words), call(*words).stdout
+    lines = [line for line in output.splitlines() if re.search(r" (ok|tight|no) ", line) and "zero" in line[:20]]
     assert len(lines) == len(found["rows"])
     for line, row in zip(lines, found["rows"], strict=True):
         assert row["ds_config"] in line
@@ -71,8 +71,8 @@ def test_the_table_and_the_json_are_the_same(tmp_path: Path) -> None:
         assert row["allocated_bytes"] == sum(row["items"].values())
         assert (row["verdict"] == "ok") == (row["gpu_bytes"] <= found["gpu_bytes"])
         assert (row["why"].count("over") == 1) == (row["verdict"] != "ok")
-    assert found["recommended"] in told
-    assert "an estimate, not measured" in told
+    assert found["recommended"] in output
+    assert "an estimate, not measured" in output
 
 
 def test_the_recommended_row_fits_and_nothing_that_fits_is_much_faster() -> None:
@@ -127,7 +127,7 @@ def test_what_it_writes_is_a_configuration_that_training_takes(small_data: Path,
         update={"train": config.train.model_copy(update={"ds_config": str(tmp_path / "ds.json")})}
     )
     assert ds_config_for(config, 2)["zero_optimization"] == table
-    assert table.get("reduce_bucket_size", 219_120) == 219_120  # the model's parameters: no larger
+    assert table.get("reduce_bucket_size", 219_120) == 219_120  # at most the model's parameters
     assert "the data's: longest" in done.stdout
 
 
@@ -138,7 +138,7 @@ def test_a_configuration_that_the_run_cannot_use_is_left_out_with_the_reason() -
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("t5-bas",), "did you mean"),
         (("t5-base", "--nodes", "2"), "--interconnect"),
@@ -160,7 +160,7 @@ def test_a_configuration_that_the_run_cannot_use_is_left_out_with_the_reason() -
         (("t5-base", "--set", "train.precison=bf16"), "precision"),
     ],
 )
-def test_mistakes_are_told_in_two_lines(words: tuple[str, ...], told: str) -> None:
+def test_mistakes_are_told_in_two_lines(words: tuple[str, ...], message: str) -> None:
     done = call(*words)
     assert done.returncode == 2
     assert told in done.stderr
@@ -222,7 +222,7 @@ def test_a_folder_of_hugging_face_is_planned_as_the_preset_of_its_shape(tmp_path
 
 
 def test_a_file_of_ones_own_is_counted_as_deepspeed_will_read_it(tmp_path: Path) -> None:
-    """Buckets as 5e7, hpZ, and the type that gradients are added up in; and all of it is in what is written."""
+    """Buckets as 5e7, hpZ, and the type in which gradients are accumulated."""
     zero = {"stage": 3, "zero_hpz_partition_size": 4, "reduce_bucket_size": 5e7, "stage3_prefetch_bucket_size": 1e6}
     table = {"zero_optimization": zero, "data_types": {"grad_accum_dtype": "bf16"}}
     (tmp_path / "own.json").write_text(json.dumps(table))
@@ -247,7 +247,7 @@ def test_what_is_written_keeps_what_a_file_of_ones_own_says_beside_zero(tmp_path
     cluster, room = from_config.cluster("h100", 2, 1, None), Room(80e9)
     found = choices(planned.work, planned.tables, [8192], cluster, room, Assumptions())
     mine = next(choice for choice in found if choice.ds_config == str(tmp_path / "own.json"))
-    for _ in range(2):  # and a second time over what is there
+    for _ in range(2):  # the second overwrites the first
         from_config.write(mine, planned, tmp_path / "written.json")
     written = json.loads((tmp_path / "written.json").read_text())
     assert written.pop("zero_optimization") == {
@@ -265,10 +265,10 @@ def test_the_length_of_a_run_decides_its_hours_and_energy() -> None:
     assert long["run_kwh_upper_estimate"] == pytest.approx(0.7 * long["run_gpu_hours"])
     found = plan("t5-small", "--tokens", str(10**9))
     assert found["steps"] == 15_336
-    told = call("t5-small", "--tokens", str(10**9)).stdout
-    assert "the run: 15,336 steps, 1,000,0" in told
-    assert "GPUs alone, an upper estimate" in told
-    assert f"suggested: data.global_tokens={found['suggested']['global_tokens']}, " in told
+    output = call("t5-small", "--tokens", str(10**9)).stdout
+    assert "the run: 15,336 steps, 1,000,0" in output
+    assert "GPUs alone, an upper estimate" in output
+    assert f"suggested: data.global_tokens={found['suggested']['global_tokens']}, " in output
 
 
 def test_a_gpu_of_ones_own_needs_a_file_and_brings_its_links(tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_calibrating_shows_told_beside_seen() -> None:
     for row in rows:
         if row["item"] == "tokens/s":
             assert row["seen"] > 0
-        elif row["item"] != "peak of a step":  # on a CPU it is of the whole process
+        elif row["item"] != "peak of a step":  # on a CPU it is the whole process's
             assert row["told"] == row["seen"], row
 
 

@@ -1,4 +1,4 @@
-"""Options of the verbs that submit: what they make of a profile, and the examples of their help."""
+"""Options of the verbs that submit: their effect on a profile, and the dry runs in their help."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-from test_main import LEAVES, bigchem
+from test_help import PATHS, command_at, examples
+from test_main import bigchem
 
 from bigchem.base.errors import UserError
 from bigchem.cli.submission_options import read_options
@@ -23,7 +24,7 @@ def test_every_option_changes_the_profile_and_the_others_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["submit", "demo", "--cluster", "h100", "--time", "4h"], "--time: cannot read '4h'"),
         (["submit", "demo", "--cluster", "h100", "--nodes", "4-2"], "--nodes: cannot read '4-2'"),
@@ -40,23 +41,18 @@ def test_every_option_changes_the_profile_and_the_others_stay() -> None:
          "resources.sweep-1m sets time_min already"),
     ],
 )  # fmt: skip
-def test_mistakes_are_told(arguments: list[str], told: str, tmp_path: Path) -> None:
+def test_mistakes_are_told(arguments: list[str], message: str, tmp_path: Path) -> None:
     done = bigchem(*arguments, cwd=tmp_path)
     assert done.returncode == 2
-    assert told in done.stderr, done.stderr
+    assert message in done.stderr, done.stderr
     assert not any(tmp_path.iterdir())
 
 
-def dry_examples() -> list[str]:
-    pieces = [part for _, command in LEAVES for part in str(getattr(command, "help", "")).split("Example: ")[1:]]
-    lines = [" ".join(piece.split("\n\n")[0].split()) for piece in pieces]
-    return [line for line in lines if line.endswith("--dry-run")]
-
-
 def test_the_dry_runs_of_the_help_run(small_data: Path, tmp_path: Path) -> None:
-    examples = dry_examples()
-    assert len(examples) >= 3
-    for example in examples:
+    verbs = [command_at(path) for path in PATHS if path[0] != "bench"]
+    dry = [line for verb in verbs for line in examples(verb) if line.endswith("--dry-run")]
+    assert len(dry) >= 3
+    for example in dry:
         words = [word.replace("slurm/clusters/h100.toml", "h100") for word in shlex.split(example)[1:]]
         section = "base_set." if words[0] == "sweep" else ""
         fields = ["--set", f"{section}data.path={small_data}", "--set", f"{section}validation.every=0"]

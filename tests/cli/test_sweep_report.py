@@ -40,11 +40,11 @@ def test_it_writes_the_report_and_prints_headline_and_place(scores: Path, tmp_pa
 
 def test_json_has_the_sign_corrected_gains(scores: Path, tmp_path: Path) -> None:
     done = run(scores, "--out", tmp_path / "out", "--json")
-    told = json.loads(done.stdout)
-    assert [row["gain"] for row in told["gain"]] == [1.0, 2.0, 3.0]
-    assert told["gain"][0]["slope"] == pytest.approx(2 / 1.398, rel=1e-3)
-    assert Path(told["report"]).is_file()
-    assert told["headline"] == {"generation": "levenshtein"}
+    report = json.loads(done.stdout)
+    assert [row["gain"] for row in report["gain"]] == [1.0, 2.0, 3.0]
+    assert report["gain"][0]["slope"] == pytest.approx(2 / 1.398, rel=1e-3)
+    assert Path(report["report"]).is_file()
+    assert report["headline"] == {"generation": "levenshtein"}
 
 
 def test_a_users_mistake_is_two_lines_and_exit_code_2(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""tools/: thin fronts of the verbs, for a checkout."""
+"""tools/: thin wrappers of the verbs, for a checkout."""
 
 from __future__ import annotations
 

@@ -29,11 +29,11 @@ def of(table: Any, folder: Path, world_size: int = 2) -> Completed:
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_is_refused_by_its_key(name: str, tmp_path: Path) -> None:
-    table, told = REFUSED[name]
+    table, words = REFUSED[name]
     with pytest.raises(UserError) as error:
         of(table, tmp_path)
-    for words in told:
-        assert words in str(error.value)
+    for phrase in words:
+        assert phrase in str(error.value)
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
@@ -53,7 +53,7 @@ def test_is_read_as_it_says_and_deepspeed_takes_it(name: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("[1, 2]", "a list, not an object"),
         ('"zero2"', "a string, not an object"),
@@ -75,8 +75,8 @@ def test_is_read_as_it_says_and_deepspeed_takes_it(name: str, tmp_path: Path) ->
     ],
     ids=range(17),
 )
-def test_a_file_that_is_no_bounded_json_object_is_refused(text: str, told: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=told) as error:
+def test_a_file_that_is_no_bounded_json_object_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message) as error:
         of(text, tmp_path)
     assert len(str(error.value)) < 1000
 

@@ -1,4 +1,4 @@
-"""The estimates' laws: volumes of the ZeRO paper and of DeepSpeed, units, and what must never get faster or slower."""
+"""Properties of the estimates: volumes of the ZeRO paper and of DeepSpeed, units, and monotonicity."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_one_gpu_sends_nothing() -> None:
 
 def test_many_gpus_send_what_deepspeed_sends_and_the_zero_paper_counts() -> None:
     """Stage 0: the paper's 2N. Stage 3 without prefetching and reuse: the paper's 3N. Stages 1 and 2: N more than the
-    paper's 2N, for DeepSpeed all-reduces."""
+    paper's 2N, because DeepSpeed all-reduces."""
     plain = {"stage3_prefetch_bucket_size": 0, "stage3_max_reuse_distance": 0, "stage3_param_persistence_threshold": 0}
     assert sent(0, 1000) == pytest.approx(2, rel=2e-3)
     assert sent(1, 1000) == sent(2, 1000) == pytest.approx(3, rel=2e-3)
@@ -125,14 +125,14 @@ def test_a_gpu_of_ones_own_is_read_from_a_file(tmp_path: Path) -> None:
     path.write_text(GPU_FILE.replace("tflops_bf16 = 400\n", "") + "watts = 350\nbetween_gb_per_s = 25\n")
     found, between = gpu_file.load(path)
     assert (found.peak("bf16"), found.watts, between) == (0.0, 350, 25e9)
-    for wrong, told in (("memory_gb = 0\n", "memory_gb"), ("memory = 3\n", "memory_gb")):
+    for wrong, message in (("memory_gb = 0\n", "memory_gb"), ("memory = 3\n", "memory_gb")):
         path.write_text(GPU_FILE.replace("memory_gb = 96\n", wrong))
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             gpu_file.load(path)
 
 
 def test_hpz_gathers_across_nodes_once_a_step_and_then_within_the_node() -> None:
-    """Two nodes of eight, four micro-batches of two gatherings each: of eight gatherings seven stay inside."""
+    """Two nodes of eight GPUs, four micro-batches with two gathers each: seven of eight gathers stay inside a node."""
     zero = {
         "stage": 3,
         "stage3_param_persistence_threshold": 0,

@@ -1,4 +1,4 @@
-"""The table of a run's states: every state with every other, every end, every job."""
+"""The tables of a run's states: every transition, every end, every job."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ALLOWED = {
     Writer.BATCH: {(R, S), (S, S), (N, X), (P, X), (R, X), (T, X), (S, X), (X, X)},
     Writer.EVALUATION: {(T, T), (T, F)},
 }
-"""Written down a second time, from the other side: who may do what."""
+"""The same table by writer, written independently."""
 
 
 @pytest.mark.parametrize("writer", Writer)
@@ -80,7 +80,7 @@ def test_only_ends_that_may_be_the_runs_own_fault_count_against_it() -> None:
     ],
 )
 def test_what_is_shown_of_every_state_with_every_job(job: Job, words: str) -> None:
-    assert [shown({"state": said}, job) for said in (N, P, R, T, F, S, X)] == words.split()
+    assert [shown({"state": recorded}, job) for recorded in (N, P, R, T, F, S, X)] == words.split()
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_what_is_shown_of_every_state_with_every_job(job: Job, words: str) -> No
     ],
 )
 def test_what_is_shown_of_a_cancelled_run(job: Job, words: str) -> None:
-    assert [shown({"state": said}, job, cancelled=True) for said in (N, P, R, T, F, S, X)] == words.split()
+    assert [shown({"state": recorded}, job, cancelled=True) for recorded in (N, P, R, T, F, S, X)] == words.split()
 
 
 @pytest.mark.parametrize("end", [End.PREEMPTED, End.TIME_LIMIT, End.LOST_RANK, End.HUNG, End.KILLED])
@@ -106,7 +106,7 @@ def test_between_two_attempts_a_run_is_starting_while_its_job_runs(end: End) -> 
     assert is_active(state, Job.GONE) is False
 
 
-@pytest.mark.parametrize(("said", "job"), list(product(State, Job)))
-def test_a_run_is_active_while_its_job_is_unless_it_is_over(said: State, job: Job) -> None:
+@pytest.mark.parametrize(("recorded", "job"), list(product(State, Job)))
+def test_a_run_is_active_while_its_job_is_unless_it_is_over(recorded: State, job: Job) -> None:
     expected = {Job.NONE: False, Job.WAITS: True, Job.RUNS: True, Job.GONE: False, Job.UNKNOWN: None}[job]
-    assert is_active({"state": said}, job) is (False if said in (F, X) else expected)
+    assert is_active({"state": recorded}, job) is (False if recorded in (F, X) else expected)

@@ -31,9 +31,9 @@ def test_a_disk_that_fills_inside_a_row_tears_none(tmp_path: Path, capsys: pytes
     assert not file.complete
     assert file.add({"step": 5})
     assert read(tmp_path / "metrics.jsonl") == [{"step": number} for number in range(6)]
-    told = capsys.readouterr().out
-    assert told.count("metrics.jsonl: File too large; training continues") == 1
-    assert told.count("metrics.jsonl is written again") == 1
+    output = capsys.readouterr().out
+    assert output.count("metrics.jsonl: File too large; training continues") == 1
+    assert output.count("metrics.jsonl is written again") == 1
 
 
 def test_rows_beyond_what_memory_keeps_are_lost_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

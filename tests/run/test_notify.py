@@ -1,4 +1,4 @@
-"""Who is told of a run's end, failure or stall: by a real command and a real HTTP server."""
+"""Notifications of a run's end, failure or stall: by a real command and a real HTTP server."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def run_of(tmp_path: Path, **table: Any) -> RunConfig:
-    """A run that tells both ways."""
-    command = [sys.executable, "-c", COMMAND, str(tmp_path / "told.jsonl")]
+    """A run that notifies by command and webhook."""
+    command = [sys.executable, "-c", COMMAND, str(tmp_path / "received.jsonl")]
     config = config_of(tmp_path / "runs", tmp_path, "base", notify={"command": command, "webhook_env": URL, **table})
     config.run_dir.mkdir(parents=True)
     (config.run_dir / "config.toml").write_text(toml.dump(config))
@@ -48,8 +48,8 @@ def run_of(tmp_path: Path, **table: Any) -> RunConfig:
     return config
 
 
-def told(tmp_path: Path) -> list[dict[str, Any]]:
-    file = tmp_path / "told.jsonl"
+def received(tmp_path: Path) -> list[dict[str, Any]]:
+    file = tmp_path / "received.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 
 
@@ -86,11 +86,11 @@ def test_a_run_that_goes_on_or_is_evaluated_later_is_not_told() -> None:
 def test_a_failure_is_told_once_to_the_command_and_the_webhook(tmp_path: Path, server: Server) -> None:
     config = run_of(tmp_path)
     write_state(config.run_dir, "failed", step=14, steps=60, end="error", reason="ValueError: x; `rm -rf`")
-    for _ in range(3):  # as do the ranks that fail together, and the batch script after them
+    for _ in range(3):  # like ranks that fail together, and the batch script after them
         notify.send(config.run_dir)
     text = "base has failed, step 14 of 60, job 7: ValueError: x; `rm -rf`"
     assert [json.loads(body) for _, body in server.posted] == [{"text": text}]
-    (row,) = told(tmp_path)
+    (row,) = received(tmp_path)
     message = row.pop("message")
     assert {**message, "host": "", "time": 0} == {
         "text": text,
@@ -109,9 +109,9 @@ def test_a_failure_is_told_once_to_the_command_and_the_webhook(tmp_path: Path, s
         *("failure", "failed"),
         message["reason"],
     )
-    owned(config.run_dir, "8")  # a person submits it again, and it fails again
+    owned(config.run_dir, "8")  # submitted again, it fails again
     notify.send(config.run_dir)
-    assert [row["message"]["job"] for row in told(tmp_path)] == ["7", "8"]
+    assert [row["message"]["job"] for row in received(tmp_path)] == ["7", "8"]
     assert server.url not in "".join(path.read_text() for path in config.run_dir.rglob("*") if path.is_file())
 
 
@@ -119,7 +119,7 @@ def test_what_was_not_asked_for_is_not_told(tmp_path: Path, server: Server) -> N
     config = run_of(tmp_path, on=["failure"])
     write_state(config.run_dir, "finished", step=60, steps=60, end="finished")
     notify.send(config.run_dir)
-    assert (told(tmp_path), server.posted) == ([], [])
+    assert (received(tmp_path), server.posted) == ([], [])
 
 
 def test_a_command_and_a_server_that_fail_are_an_event_and_cost_nothing(
@@ -138,9 +138,9 @@ def test_a_command_and_a_server_that_fail_are_an_event_and_cost_nothing(
         {"text": ""} | dict.fromkeys(("run_dir", "event", "state", "reason"), ""),
     ) == ["/no/such/program: No such file or directory"]
     monkeypatch.setenv(URL, "http://127.0.0.1:9/secret")
-    (trouble,) = notify.deliver(NotifyConfig(webhook_env=URL), {"text": "x"})
-    assert trouble.startswith("webhook: ")
-    assert "secret" not in trouble
+    (failure,) = notify.deliver(NotifyConfig(webhook_env=URL), {"text": "x"})
+    assert failure.startswith("webhook: ")
+    assert "secret" not in failure
 
 
 def test_a_server_that_does_not_answer_holds_nobody_up(tmp_path: Path, server: Server) -> None:
@@ -150,7 +150,7 @@ def test_a_server_that_does_not_answer_holds_nobody_up(tmp_path: Path, server: S
     begun = time.monotonic()
     notify.send(config.run_dir, 0.0)
     assert time.monotonic() - begun < 2
-    notify.send(config.run_dir)  # told, so far as this caller knows
+    notify.send(config.run_dir)  # already sent, as far as this caller knows
 
 
 def test_a_run_without_a_folder_or_owner_tells_nothing_and_raises_nothing(tmp_path: Path) -> None:
@@ -165,9 +165,9 @@ def test_a_stall_is_told_once_for_a_step(tmp_path: Path, server: Server) -> None
     for step, now in [(5, 0), (5, 29), (6, 31), (6, 60), (6, 62), (6, 90), (7, 91)]:
         stall.check(step, float(now))
     deadline = time.monotonic() + 30
-    while not told(tmp_path) and time.monotonic() < deadline:
+    while not received(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert [row["message"]["text"] for row in told(tmp_path)] == [
+    assert [row["message"]["text"] for row in received(tmp_path)] == [
         "base hangs, step 6 of 60, job 7: no step for 31 s"
     ]
 

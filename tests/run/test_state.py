@@ -1,4 +1,4 @@
-"""state.json as a power cut, another version or a person leaves it."""
+"""state.json after a power cut, from another version, or edited by hand."""
 
 from __future__ import annotations
 

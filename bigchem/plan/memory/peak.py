@@ -105,10 +105,10 @@ class Memory:
 
 
 def memory(shape: Shape, setup: MemorySetup, source_lengths: ArrayLike, target_lengths: ArrayLike) -> Memory:
-    """What one rank holds while it computes a micro-batch of examples of these lengths in tokens."""
+    """Memory of one rank for a micro-batch of examples of these lengths, in tokens."""
     source = np.asarray(source_lengths, dtype=np.int64)
     target = np.asarray(target_lengths, dtype=np.int64)
-    kept, temporary = activations(shape, setup, source, target)
+    saved, temporary = activations(shape, setup, source, target)
     device, host = states(shape, setup)
     tied = setup.element * shape.vocab_size * shape.d_model if shape.tied else 0
     return Memory(
@@ -117,7 +117,7 @@ def memory(shape: Shape, setup: MemorySetup, source_lengths: ArrayLike, target_l
         rounding=_rounding(host, setup),
         buffers=buffers.resident(shape, setup),
         workspaces=workspaces(setup),
-        activations=kept,
+        activations=saved,
         logits=logits(shape, setup, int(target.sum())),
         head=head_gradient(shape, setup),
         temporary=temporary + tied,

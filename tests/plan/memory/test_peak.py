@@ -1,4 +1,4 @@
-"""The plan's arithmetic against what autograd keeps, and its parts against each other."""
+"""The plan's arithmetic against what autograd saves, and its parts against each other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FP32 = MemorySetup(zero={"stage": 0}, precision="fp32", device="cpu")
 
 
 def saved_bytes(shape: Shape, setup: MemorySetup, source: np.ndarray, target: np.ndarray) -> int:
-    """Bytes of the storages that autograd keeps of a forward pass, but for weights and ids."""
+    """Bytes of the storages that autograd saves in a forward pass, except weights and ids."""
     model = build(shape, dropout=0.1 if setup.dropout else 0.0)
     for stack in (model.encoder, model.decoder):
         stack.checkpoint_activations = setup.checkpoint_activations
@@ -136,8 +136,8 @@ def test_the_items_at_the_peak_add_up_to_it(shape: Shape, tokens: int, stage: in
 
 
 def test_states_alone_are_not_the_plan() -> None:
-    """DeepSpeed issue 4527: its estimator told 0.49 GB where 20 GB were seen. It counts states; here what a small
-    model's step takes besides is many times as much."""
+    """DeepSpeed issue 4527: its estimator predicted 0.49 GB, 20 GB were measured. It counts states; here the rest of a small
+    model's step takes many times as much."""
     found = at(PRESETS["t5-small"], 32_768, zero={"stage": 3}, world_size=8)
     assert sum(found.device) < 0.2e9
     assert found.footprint > 20 * sum(found.device)

@@ -1,4 +1,4 @@
-"""The plan's states to the byte and its traffic to the element, against DeepSpeed on one to three ranks."""
+"""The plan's states, to the byte, and traffic, to the element, against DeepSpeed on one to three ranks."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ KINDS = [
     *(("zero3_offload", "bf16"), ("zero3_offload", "fp32")),
 ]
 QUICK = 2
-"""Of the kinds, in the quick tests, on two ranks; all of them, on one to three, in the slow ones."""
+"""Kinds in the quick tests, on two ranks; the slow ones have all, on one to three."""
 FEW = 64
-"""Elements of flags, norms and counts that are reduced in a step besides."""
+"""Elements of flags, norms and counts that a step reduces as well."""
 
 
 @dataclass
-class Look:
-    """What an engine holds amid a step and hands to collectives in one, and what the plan says of both."""
+class Measurement:
+    """An engine's states in the middle of a step and its collectives in one, measured and planned."""
 
-    held: States
+    measured: States
     planned: States
     sent: Counter[str]
     traffic: Traffic
@@ -53,7 +53,7 @@ class Look:
     gathered: int
 
 
-def look(data: Path, runs: Path, kinds: list[tuple[str, str]], sections: dict[str, Any]) -> list[Look]:
+def measure(data: Path, runs: Path, kinds: list[tuple[str, str]], sections: dict[str, Any]) -> list[Measurement]:
     load_cpu_adam()
     found = []
     for name, precision in kinds:
@@ -68,15 +68,15 @@ def look(data: Path, runs: Path, kinds: list[tuple[str, str]], sections: dict[st
         setup = setup_of(training.config, training.engine.ds_config, training.engine.world_size, "cpu")
         shape = training.model.shape
         device, host = states(shape, setup, training.engine.rank)
-        told = States(*(a + b for a, b in zip(device, host, strict=True)))
+        planned = States(*(a + b for a, b in zip(device, host, strict=True)))
         moved = traffic(shape, setup, len(loaded.micro_batches))
-        found.append(Look(measured_states(training.engine), told, sent, moved, most[0], gathered(shape, setup)))
+        found.append(Measurement(measured_states(training.engine), planned, sent, moved, most[0], gathered(shape, setup)))
     return found
 
 
 @contextmanager
 def collectives() -> Iterator[Counter[str]]:
-    """Elements by kind of collective that DeepSpeed hands to torch: whole, not a rank's part."""
+    """Elements that DeepSpeed passes to torch, by collective: whole, not a rank's part."""
     sent: Counter[str] = Counter()
     names = ("all_reduce", "reduce", "all_gather_into_tensor", "reduce_scatter_tensor")
     kept = {name: getattr(TorchBackend, name) for name in names}
@@ -99,7 +99,7 @@ def collectives() -> Iterator[Counter[str]]:
 
 @contextmanager
 def most_elements(training: Training) -> Iterator[list[int]]:
-    """Most elements of weights that are there at the end of any module's forward pass."""
+    """Maximum elements of weights present at the end of a module's forward pass."""
     most = [0]
 
     def see(*_: Any) -> None:
@@ -114,30 +114,30 @@ def most_elements(training: Training) -> Iterator[list[int]]:
 
 
 @pytest.fixture(scope="module")
-def two_ranks(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[list[Look]]:
-    return run_ranks(look, 2, small_data, tmp_path_factory.mktemp("states"), KINDS[:QUICK], {})
+def two_ranks(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[list[Measurement]]:
+    return run_ranks(measure, 2, small_data, tmp_path_factory.mktemp("states"), KINDS[:QUICK], {})
 
 
 OF_KINDS = pytest.mark.parametrize("kind", range(QUICK), ids=[" ".join(kind) for kind in KINDS[:QUICK]])
 
 
 @OF_KINDS
-def test_the_states_of_each_of_two_ranks_are_those_that_deepspeed_holds(two_ranks: list[list[Look]], kind: int) -> None:
+def test_the_states_of_each_of_two_ranks_are_those_that_deepspeed_holds(two_ranks: list[list[Measurement]], kind: int) -> None:
     for of_rank in two_ranks:
-        assert of_rank[kind].planned == of_rank[kind].held
+        assert of_rank[kind].planned == of_rank[kind].measured
 
 
 @OF_KINDS
-def test_what_is_sent_is_what_deepspeed_hands_to_collectives(two_ranks: list[list[Look]], kind: int) -> None:
+def test_what_is_sent_is_what_deepspeed_hands_to_collectives(two_ranks: list[list[Measurement]], kind: int) -> None:
     check_traffic(two_ranks[0][kind])
 
 
-def check_traffic(found: Look) -> None:
-    told, sent = found.traffic, found.sent
-    assert told.all_reduced <= sent["all_reduce"] <= told.all_reduced + FEW
-    assert told.gathered <= sent["all_gather_into_tensor"] <= 1.01 * told.gathered  # and padding
-    assert sent["reduce_scatter_tensor"] == told.reduce_scattered
-    assert sent["reduce"] == told.reduced
+def check_traffic(found: Measurement) -> None:
+    planned, sent = found.traffic, found.sent
+    assert planned.all_reduced <= sent["all_reduce"] <= planned.all_reduced + FEW
+    assert planned.gathered <= sent["all_gather_into_tensor"] <= 1.01 * planned.gathered  # and padding
+    assert sent["reduce_scatter_tensor"] == planned.reduce_scattered
+    assert sent["reduce"] == planned.reduced
 
 
 def of_tables(folder: Path, tables: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, str]]:
@@ -153,7 +153,7 @@ def of_tables(folder: Path, tables: list[tuple[str, dict[str, Any]]]) -> list[tu
 @pytest.mark.slow
 @pytest.mark.parametrize(("ranks", "group"), [(2, 2), (4, 2)])
 def test_hpzs_second_copy_and_what_is_gathered_for_it(small_data: Path, tmp_path: Path, ranks: int, group: int) -> None:
-    """Weights that stay whole have no second copy: none, the smallest, all, or as few as fit a limit."""
+    """Weights that stay whole have no second copy: none of them, the smallest, all, or those within a limit."""
     hpz = {"stage": 3, "zero_hpz_partition_size": group, "reduce_bucket_size": 5e4}
     limits = [{"param": 0}, {"param": 1000}, {"param": 100_000}, {"param": 3000, "model": 10_000}]
     zeros: list[dict[str, Any]] = [
@@ -162,12 +162,12 @@ def test_hpzs_second_copy_and_what_is_gathered_for_it(small_data: Path, tmp_path
     off = {"offload_param": {"device": "cpu"}, "offload_optimizer": {"device": "cpu"}}
     zeros += [{**zeros[0], "stage3_prefetch_bucket_size": 0, "stage3_max_reuse_distance": 0}, {**zeros[0], **off}]
     tables = [(precision, {"zero_optimization": zero}) for zero in zeros for precision in ("bf16", "fp32")]
-    found = run_ranks(look, ranks, small_data, tmp_path, of_tables(tmp_path, tables), {})
+    found = run_ranks(measure, ranks, small_data, tmp_path, of_tables(tmp_path, tables), {})
     for of_rank in found:
         for table, one in zip(tables, of_rank, strict=True):
-            assert one.planned == one.held, table
+            assert one.planned == one.measured, table
             check_traffic(one)
-    copies = [one.held.hpz_weights for one in found[0][::2]]
+    copies = [one.measured.hpz_weights for one in found[0][::2]]
     assert copies[0] == copies[4] > copies[1] > copies[3] > copies[2] == 0
 
 
@@ -183,9 +183,9 @@ def test_types_that_gradients_are_added_up_and_sent_in(small_data: Path, tmp_pat
     plain = {"use_multi_rank_bucket_allreduce": False}
     tables += [("fp32", {"zero_optimization": {"stage": stage, **plain}}) for stage in (1, 2)]
     tables += [("bf16", {"zero_optimization": {"stage": stage}, "communication_data_type": "fp32"}) for stage in (2, 3)]
-    for of_rank in run_ranks(look, 2, small_data, tmp_path, of_tables(tmp_path, tables), {}):
+    for of_rank in run_ranks(measure, 2, small_data, tmp_path, of_tables(tmp_path, tables), {}):
         for table, one in zip(tables, of_rank, strict=True):
-            assert one.planned == one.held, table
+            assert one.planned == one.measured, table
             check_traffic(one)
 
 
@@ -200,9 +200,9 @@ def test_types_that_gradients_are_added_up_and_sent_in(small_data: Path, tmp_pat
 def test_every_stage_precision_and_optimizer(
     small_data: Path, tmp_path: Path, ranks: int, optimizer: dict[str, Any]
 ) -> None:
-    for of_rank in run_ranks(look, ranks, small_data, tmp_path, KINDS, {"optimizer": optimizer}):
+    for of_rank in run_ranks(measure, ranks, small_data, tmp_path, KINDS, {"optimizer": optimizer}):
         for kind, found in zip(KINDS, of_rank, strict=True):
-            assert found.planned == found.held, kind
+            assert found.planned == found.measured, kind
             if ranks == 3 and kind in KINDS[:5] and optimizer == {"kind": "adamw"}:
                 check_traffic(found)
 
@@ -210,7 +210,7 @@ def test_every_stage_precision_and_optimizer(
 @pytest.mark.slow
 @pytest.mark.parametrize("checkpointed", [False, True])
 def test_stage_3_gathers_no_more_than_the_plan_says(small_data: Path, tmp_path: Path, checkpointed: bool) -> None:
-    """Whole where weights are fetched ahead without a limit; else what limit and reuse distance let stay."""
+    """The whole model with unlimited prefetching; else what the limit and the reuse distance allow."""
     cases = [(1_000_000_000, 20_000, 1_000_000_000), (0, 0, 1_000_000_000), (100_000, 0, 0), (0, 2_000, 60_000)]
     kinds = []
     for reuse, ahead, live in cases:
@@ -220,11 +220,11 @@ def test_stage_3_gathers_no_more_than_the_plan_says(small_data: Path, tmp_path: 
         path.write_text(json.dumps({"zero_optimization": {**table, "stage3_param_persistence_threshold": 1000}}))
         kinds.append((str(path), "bf16"))
     sections = {"train": {"checkpoint_activations": checkpointed}}
-    for found in run_ranks(look, 2, small_data, tmp_path, kinds, sections)[0]:
+    for found in run_ranks(measure, 2, small_data, tmp_path, kinds, sections)[0]:
         assert 0.6 * found.gathered < found.most_gathered <= found.gathered
-        told = found.traffic
-        assert 0.5 * told.gathered < found.sent["all_gather_into_tensor"] <= 1.01 * told.gathered
-        assert found.sent["reduce_scatter_tensor"] == told.reduce_scattered
+        planned = found.traffic
+        assert 0.5 * planned.gathered < found.sent["all_gather_into_tensor"] <= 1.01 * planned.gathered
+        assert found.sent["reduce_scatter_tensor"] == planned.reduce_scattered
 
 
 def test_names_and_shapes_are_those_of_the_model_in_its_order() -> None:
