@@ -83,9 +83,8 @@ def check_names(words: Sequence[str], given: dict[str, Any]) -> None:
             assert [*ROOT.glob(word)], word
         if word.startswith("runs/") and word != "runs/demo":
             assert {word, *map(str, Path(word).parents)} & RUNS, word
-    for key in ("config", "grid", "recipe"):
-        if given.get(key) and not re.search(r"\.toml$|/", given[key]):
-            assert given[key] in RECIPES | PRESETS.keys(), given[key]
+    for name in (given.get("config"), given.get("grid"), given.get("recipe"), *given.get("paths", ())):
+        assert name is None or re.search(r"\.toml$|/", name) or name in RECIPES | PRESETS.keys(), name
     presets, tasks = given.get("preset") or [], given.get("task") or []
     assert {*([presets] if isinstance(presets, str) else presets)} <= PRESETS.keys()
     assert {*([tasks] if isinstance(tasks, str) else tasks)} <= {*TASK_NAMES}
