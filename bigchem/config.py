@@ -24,7 +24,7 @@ class ModelConfig(Section):
     dropout: Fraction = 0.1
     """Dropout rate, wherever T5 applies it."""
     attention: Literal["auto", "triton", "flash_attn", "torch", "eager"] = "auto"
-    """Attention backend. `auto` chooses per kind of attention: on a GPU our Triton kernels, but flash-attn for
+    """Attention backend. `auto` chooses per kind of attention: on a GPU bigchem's Triton kernels, but flash-attn for
     cross-attention where it is installed; on a CPU `torch`. The choice is printed and recorded in the run folder's
     model.json."""
 

@@ -169,8 +169,8 @@ def cancel(
             print(f"{run}: {launch.cancel(run, now=now)}", flush=True)
         except UserError as error:  # the remaining runs are cancelled all the same
             errors.append(error)
-    for error in errors[1:]:
-        print(f"error: {error}", file=sys.stderr)
+    for failure in errors[1:]:
+        print(f"error: {failure}", file=sys.stderr)
     if errors:
         raise errors[0]
 

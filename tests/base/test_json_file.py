@@ -50,7 +50,9 @@ def test_a_file_that_is_too_long_is_not_read_whole(tmp_path: Path) -> None:
         json_file.load(tmp_path / "huge.json")
 
 
-@pytest.mark.parametrize(("text", "message"), [("[1]", "a list"), ('"x"', "a text"), ("null", "null"), ("3", "a number")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("[1]", "a list"), ('"x"', "a text"), ("null", "null"), ("3", "a number")]
+)
 def test_a_record_is_an_object(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "record.json").write_text(text)
     with pytest.raises(RecordError, match=f"not a JSON object but {message}"):

@@ -23,6 +23,5 @@ def test_the_list_names_every_benchmark_without_importing_one() -> None:
     assert all(name in done.stdout for name in BENCHES)
 
 
-
 def test_an_unknown_benchmark_is_a_mistake() -> None:
     assert CliRunner().invoke(app, ["bench", "nothing"]).exit_code == 2

@@ -25,7 +25,7 @@ from bigchem.tasks import TASK_NAMES
 
 ROOT = Path(__file__).parents[2]
 RECIPES = {path.stem for path in resources.folder("recipes").glob("*.toml")}
-RUNS = {f"runs/{name}" for name in RECIPES} | {str(config.run_dir) for config in load_runs("demo-sweep")}
+RUNS = {f"runs/{name}" for name in RECIPES - {"demo"}} | {str(config.run_dir) for config in load_runs("demo-sweep")}
 
 
 def walk(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -72,7 +72,9 @@ def load(path: tuple[str, ...], name: str, overrides: Sequence[str]) -> None:
     elif path[0] == "sweep":
         load_runs(name if name in RECIPES else "demo-sweep", tuple(overrides))
     else:
-        kind, default = (BuildConfig, "demo-data") if path[0] == "data" and path[1] != "preview" else (RunConfig, "demo")
+        kind, default = (
+            (BuildConfig, "demo-data") if path[0] == "data" and path[1] != "preview" else (RunConfig, "demo")
+        )
         toml.load(kind, resources.find("recipes", name if name in RECIPES else default, ".toml"), overrides)
 
 

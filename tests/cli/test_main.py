@@ -26,7 +26,6 @@ def test_all_verbs_are_there() -> None:
     assert {"sweep submit", "sweep status", "sweep report"} <= verbs
 
 
-
 def test_help_is_quick() -> None:
     best = min(_seconds(["--help"]) for _ in range(3))
     assert best < 0.5

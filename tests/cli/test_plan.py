@@ -163,7 +163,7 @@ def test_a_configuration_that_the_run_cannot_use_is_left_out_with_the_reason() -
 def test_mistakes_are_told_in_two_lines(words: tuple[str, ...], message: str) -> None:
     done = call(*words)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) <= 3
 

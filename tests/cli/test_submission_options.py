@@ -16,7 +16,9 @@ from bigchem.launch.cluster.profile import load_profile
 
 def test_every_option_changes_the_profile_and_the_others_stay() -> None:
     before = load_profile("h100")
-    profile, once = read_options("2-4", 4, "4:00:00", ["scratch=/s"], qos="long", partition="p", account="a").resolve("h100")
+    profile, once = read_options("2-4", 4, "4:00:00", ["scratch=/s"], qos="long", partition="p", account="a").resolve(
+        "h100"
+    )
     changed = {"nodes": 2, "nodes_max": 4, "gpus_per_node": 4, "tasks_per_node": 4, "time_min": 240}
     changed |= {"scratch": "/s", "qos": "long", "partition": "p", "account": "a"}
     assert profile == before.model_copy(update=changed)

@@ -41,7 +41,9 @@ def test_shipped_files_hold_nothing_that_the_run_configuration_owns(name: str) -
         ({"scheduler": {"type": "WarmupLR"}}, "belongs to the run configuration"),
     ],
 )
-def test_a_contradiction_is_refused_with_both_sides_named(tmp_path: Path, extra: dict[str, object], message: str) -> None:
+def test_a_contradiction_is_refused_with_both_sides_named(
+    tmp_path: Path, extra: dict[str, object], message: str
+) -> None:
     (tmp_path / "mine.json").write_text(json.dumps({"zero_optimization": {"stage": 1}, **extra}))
     with pytest.raises(UserError, match=message):
         ds_config_for(run(str(tmp_path / "mine.json")), world_size=2)

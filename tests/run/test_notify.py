@@ -130,7 +130,7 @@ def test_a_command_and_a_server_that_fail_are_an_event_and_cost_nothing(
     write_state(config.run_dir, "finished", step=60, steps=60, end="finished")
     notify.send(config.run_dir)
     lines = (config.run_dir / "notified" / "log").read_text().splitlines()
-    assert lines == ["end not sent: false ended with exit code 1", "end not told: webhook: 503 Service Unavailable"]
+    assert lines == ["end not sent: false ended with exit code 1", "end not sent: webhook: 503 Service Unavailable"]
     events = [json.loads(line) for line in (config.run_dir / "events.jsonl").read_text().splitlines()]
     assert [(row["kind"], row["action"]) for row in events] == [("notify", "end not sent")] * 2
     assert notify.deliver(

@@ -136,7 +136,7 @@ def test_the_items_at_the_peak_add_up_to_it(shape: Shape, tokens: int, stage: in
 
 
 def test_states_alone_are_not_the_plan() -> None:
-    """DeepSpeed issue 4527: its estimator predicted 0.49 GB, 20 GB were measured. It counts states; here the rest of a small
+    """DeepSpeed issue 4527: its estimator predicted 0.49 GB, 20 GB were measured. It counts states; the rest of a small
     model's step takes many times as much."""
     found = at(PRESETS["t5-small"], 32_768, zero={"stage": 3}, world_size=8)
     assert sum(found.device) < 0.2e9

@@ -70,7 +70,9 @@ def measure(data: Path, runs: Path, kinds: list[tuple[str, str]], sections: dict
         device, host = states(shape, setup, training.engine.rank)
         planned = States(*(a + b for a, b in zip(device, host, strict=True)))
         moved = traffic(shape, setup, len(loaded.micro_batches))
-        found.append(Measurement(measured_states(training.engine), planned, sent, moved, most[0], gathered(shape, setup)))
+        found.append(
+            Measurement(measured_states(training.engine), planned, sent, moved, most[0], gathered(shape, setup))
+        )
     return found
 
 
@@ -122,7 +124,9 @@ OF_KINDS = pytest.mark.parametrize("kind", range(QUICK), ids=[" ".join(kind) for
 
 
 @OF_KINDS
-def test_the_states_of_each_of_two_ranks_are_those_that_deepspeed_holds(two_ranks: list[list[Measurement]], kind: int) -> None:
+def test_the_states_of_each_of_two_ranks_are_those_that_deepspeed_holds(
+    two_ranks: list[list[Measurement]], kind: int
+) -> None:
     for of_rank in two_ranks:
         assert of_rank[kind].planned == of_rank[kind].measured
 
