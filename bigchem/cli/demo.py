@@ -31,7 +31,7 @@ def run_demo(out: Path, *, fresh: bool = False) -> Path:
     progress = Progress()
     if fresh:
         shutil.rmtree(out, ignore_errors=True)
-    write_report.check_place(out / "report")
+    write_report.check_out_dir(out / "report")
     data, runs = out / "data", out / "runs"
     progress.say(f"1/3 data: synthetic corpus -> {data}")
     build(load_recipe(resources.find("recipes", "demo-data", ".toml")), data, progress)

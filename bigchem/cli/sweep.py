@@ -166,7 +166,7 @@ def sweep_report(
     from bigchem.sweep.report import write_report
     from bigchem.sweep.report.output_folder import check_written
 
-    write_report.check_place(out)
+    write_report.check_out_dir(out)
     if tensorboard is not None:
         check_written(tensorboard)
     analysis = write_report.study(
@@ -180,9 +180,9 @@ def sweep_report(
     )
     page = write_report.write(analysis, out, title)
     if tensorboard is not None:
-        from bigchem.sweep.report.tensorboard import write_board
+        from bigchem.sweep.report.tensorboard import write_tensorboard
 
-        write_board(analysis, tensorboard)
+        write_tensorboard(analysis, tensorboard)
     if as_json:
         print(json.dumps(write_report.summary(analysis, page), indent=2, allow_nan=False))
         return

@@ -63,7 +63,7 @@ def shape_of(config: RunConfig, data: Data) -> Shape | None:
     """The model's shape; None for a hub model that has not been fetched."""
     if config.model.init_from is None:
         return presets.shape(config.model.preset, Tokenizer.load(data.tokenizer_dir).vocab_size)
-    folder = hub.known(config.model.init_from)
+    folder = hub.cached(config.model.init_from)
     return None if folder is None else hf_config.read_shape(folder)
 
 

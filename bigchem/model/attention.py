@@ -20,11 +20,11 @@ from bigchem.model.layout import Layout
 from bigchem.model.padded import padded_attention
 
 KINDS = ("encoder_self", "decoder_self", "cross")
-"""Kinds of attention. The first two have a bias, the second is causal."""
+"""Kinds of attention. The first two have a bias; the second is causal."""
 
 
 class Setting(NamedTuple):
-    """What a backend must be able to serve."""
+    """What a backend must support."""
 
     device: torch.device
     dtype: torch.dtype
@@ -43,11 +43,11 @@ def attention(
     seed: int,
     backend: str,
 ) -> Tensor:
-    """softmax(q k^T + bias) v inside each sequence, without a scale (T5 has none); output [Tq, heads, D].
+    """softmax(q k^T + bias) v within each sequence, unscaled as in T5; output [Tq, heads, D].
 
     q [Tq, heads, D], k and v [Tk, heads, D]; bias [heads, 2R + 1] by distance (key minus query, clamped to -R..R), or
-    None. Queries without keys give zeros. dropout_p: dropout of the probabilities, its mask a function of the seed
-    (flash_attn draws from torch's global generator instead). But for the mask, backends differ by rounding only.
+    None. Queries without keys give zeros. dropout_p: dropout of the probabilities, with a mask that depends on the seed
+    alone (flash_attn draws from torch's global generator instead). Apart from the mask, backends differ by rounding.
     """
     return BACKENDS[backend].run(q, k, v, bias, layout, causal=causal, dropout_p=dropout_p, seed=seed)
 
@@ -55,7 +55,7 @@ def attention(
 def _eager(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, layout: Layout, *, causal: bool, dropout_p: float, seed: int
 ) -> Tensor:
-    """The reference: one sequence at a time, the formula as it stands, in fp32."""
+    """The reference: the formula, one sequence at a time, in fp32."""
     generator = dropout_generator(seed, dropout_p, q.device)
     cu_q, cu_k = (cu.tolist() for cu in layout.host)
     outputs = [q.new_zeros(0, *q.shape[1:])]
@@ -112,19 +112,19 @@ def _flash_attn_refusal(kind: str, setting: Setting) -> str | None:
 def _triton(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, layout: Layout, *, causal: bool, dropout_p: float, seed: int
 ) -> Tensor:
-    """Our kernels, imported when they are first used."""
+    """Our kernels, imported on first use."""
     from bigchem.model.kernels.varlen_attention import triton_attention
 
     return triton_attention(q, k, v, bias, layout, causal=causal, dropout_p=dropout_p, seed=seed)
 
 
 def prepare(backend: str, layout: Layout, num_q: int, num_k: int, setting: Setting) -> None:
-    """What a backend derives from a layout of so many packed rows, once for all layers and outside compiled graphs."""
+    """Derives a backend's data from a layout of num_q and num_k rows, once for all layers, outside compiled graphs."""
     if backend == "triton":
-        from bigchem.model.kernels.varlen_attention import planned
+        from bigchem.model.kernels.varlen_attention import plan_layout
 
         layout.work_for = (setting.head_dim, setting.dtype)
-        layout.work = planned(layout, num_q, num_k, setting.head_dim, setting.dtype, setting.device)
+        layout.work = plan_layout(layout, num_q, num_k, setting.head_dim, setting.dtype, setting.device)
 
 
 def _triton_refusal(kind: str, setting: Setting) -> str | None:
@@ -138,7 +138,7 @@ def _triton_refusal(kind: str, setting: Setting) -> str | None:
         interpreted = setting.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
         return None if interpreted else f"it needs CUDA, the device is {setting.device.type}"
     if torch.cuda.is_available() and torch.cuda.get_device_capability(setting.device) < (8, 0):
-        return f"it needs compute capability 8.0 (A100) or later, not that of a {torch.cuda.get_device_name()}"
+        return f"it needs compute capability 8.0 (A100) or later; this is a {torch.cuda.get_device_name()}"
     return None
 
 
@@ -152,8 +152,7 @@ def _name(dtype: torch.dtype) -> str:
 
 @dataclass(frozen=True)
 class Backend:
-    """run: the computation, with the arguments of `attention`. refusal(kind, setting): why it cannot serve, or None if
-    it can."""
+    """run: takes the arguments of `attention`. refusal(kind, setting): why it cannot serve, or None if it can."""
 
     run: Callable[..., Tensor]
     refusal: Callable[[str, Setting], str | None]
@@ -165,21 +164,21 @@ BACKENDS: dict[str, Backend] = {
     "torch": Backend(padded_attention, _never),
     "eager": Backend(_eager, _never),
 }
-"""In the order of `auto`'s preference."""
+"""In `auto`'s order of preference."""
 
 
 @cache
 def keep_out_of_graphs() -> None:
-    """Excludes from compiled graphs the backends that Dynamo cannot trace. To be called before blocks are compiled, not
+    """Excludes from compiled graphs the backends that Dynamo cannot trace. Call it before compiling blocks, not
     at import: `torch.compiler.disable` loads Dynamo, which takes 1.1 s."""
     for name in ("torch", "eager"):
         BACKENDS[name] = replace(BACKENDS[name], run=torch.compiler.disable(BACKENDS[name].run))
 
 
 def choose_backends(requested: str, setting: Setting) -> dict[str, str]:
-    """The backend of each kind of attention: the one asked for, or with "auto" the first that can serve.
+    """The backend of each kind of attention: the requested one, or with "auto" the first that can serve.
 
-    Raises UserError if the one asked for is unknown or cannot serve a kind.
+    UserError if the requested one is unknown or cannot serve a kind.
     """
     if requested == "auto":
         return {kind: next(n for n in BACKENDS if why_not(n, kind, setting) is None) for kind in KINDS}
@@ -194,17 +193,17 @@ def choose_backends(requested: str, setting: Setting) -> dict[str, str]:
 
 
 def why_not(name: str, kind: str, setting: Setting) -> str | None:
-    """Why `auto` does not take a backend for a kind of attention; None if it would."""
+    """Why `auto` would not choose a backend for a kind of attention; None if it would."""
     if name == "triton" and setting.device.type == "cpu":
-        return "it needs CUDA, the device is cpu"  # its interpreter is for tests: a thousand times slower than torch
+        return "it needs CUDA, the device is cpu"  # the interpreter is for tests: a thousand times slower than torch
     return BACKENDS[name].refusal(kind, setting)
 
 
 def describe(backends: dict[str, str], setting: Setting) -> str:
-    """One line: the backend of each kind, and why the ones that `auto` prefers to it were passed over."""
+    """One line: the backend of each kind, and why those that `auto` prefers were passed over."""
     parts = []
     for kind, chosen in backends.items():
-        before = list(BACKENDS)[: list(BACKENDS).index(chosen)]
-        reasons = "; ".join(f"{name}: {why_not(name, kind, setting) or 'not asked for'}" for name in before)
+        preferred = list(BACKENDS)[: list(BACKENDS).index(chosen)]
+        reasons = "; ".join(f"{name}: {why_not(name, kind, setting) or 'not requested'}" for name in preferred)
         parts.append(f"{kind}={chosen}" + (f" ({reasons})" if reasons else ""))
     return "attention: " + ", ".join(parts)

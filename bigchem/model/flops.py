@@ -1,4 +1,4 @@
-"""Floating-point operations of an encoder-decoder, from the real lengths of its sequences; what devices can do."""
+"""Floating-point operations of an encoder-decoder, from its sequences' real lengths; peak rates of devices."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from bigchem.model.presets import Shape
 
 
 def forward_flops_each(shape: Shape, source_lengths: ArrayLike, target_lengths: ArrayLike) -> NDArray[np.int64]:
-    """Operations [n] (a multiply-add is two) of one forward pass over each of n examples of these lengths in tokens.
+    """Operations [n] (a multiply-add is two) of one forward pass over each of n examples, from lengths in tokens.
 
-    Counted: every matrix product, over real tokens only; the two products of attention over the pairs of tokens that
-    attend to each other, a causal triangle as T ** 2 / 2; the output projection. Not counted: embedding look-ups,
-    norms, activations, softmax, biases, dropout, residuals, the loss itself, padding, and anything computed twice
-    (activation checkpointing, attention kernels that recompute scores).
+    Counted: every matrix product, over real tokens only; attention's two products over the pairs of tokens that attend
+    to each other, a causal triangle as T ** 2 / 2; the output projection. Not counted: embedding look-ups, norms,
+    activations, softmax, biases, dropout, residuals, the loss itself, padding, and anything computed twice (activation
+    checkpointing, attention kernels that recompute scores).
     """
     source = np.asarray(source_lengths, dtype=np.int64)
     target = np.asarray(target_lengths, dtype=np.int64)
     d, inner = shape.d_model, shape.inner_dim
     feed_forward = 2 * (3 if shape.gated else 2) * d * shape.d_ff
     num_encoder, num_decoder = shape.num_layers, shape.num_decoder_layers
-    # Keys and values of cross-attention are computed per source token, by decoder layers.
+    # Decoder layers compute cross-attention's keys and values per source token.
     source_token = num_encoder * (8 * d * inner + feed_forward) + num_decoder * 4 * d * inner
     target_token = num_decoder * (12 * d * inner + feed_forward) + 2 * d * shape.vocab_size
     twice_pairs = 2 * num_encoder * source**2 + num_decoder * (target**2 + 2 * source * target)
@@ -32,12 +32,12 @@ def forward_flops_each(shape: Shape, source_lengths: ArrayLike, target_lengths: 
 
 
 def forward_flops(shape: Shape, source_lengths: ArrayLike, target_lengths: ArrayLike) -> float:
-    """Operations of one forward pass over all the examples; see forward_flops_each."""
+    """Operations of one forward pass over all examples; see forward_flops_each."""
     return float(forward_flops_each(shape, source_lengths, target_lengths).sum(dtype=np.float64))
 
 
 def training_flops(shape: Shape, source_lengths: ArrayLike, target_lengths: ArrayLike) -> float:
-    """Operations of forward and backward: the backward pass of a matrix product is two matrix products."""
+    """Operations of forward and backward: a matrix product has two in its backward pass."""
     return 3 * forward_flops(shape, source_lengths, target_lengths)
 
 
@@ -56,18 +56,18 @@ _PEAKS: tuple[tuple[str, dict[str, float]], ...] = (
     (r"Tesla V100-PCIE.*", {"fp16": 112, "fp32": 14}),
     (r"AMD Instinct MI300X.*", {"bf16": 1307.4, "fp16": 1307.4, "tf32": 653.7, "fp32": 163.4}),
 )
-"""Names as torch.cuda.get_device_name gives them, and 10^12 dense operations per second, accumulated in fp32.
+"""Patterns of torch.cuda.get_device_name -> 10^12 dense operations per second, accumulated in fp32.
 
-NVIDIA's data sheets of the A100 80GB, H100 PCIe, H100 NVL, H200, HGX B200 (an eighth of it), L40S, A10 and V100, and
-its white papers on Hopper (H100 SXM), Ampere GA102 (RTX A6000) and Ada (RTX 4090); AMD's data sheet of the MI300X,
-whose fp32 is that of its matrix cores, and whose xf32 stands for tf32. Where only sparse figures are given, half of
-them. fp32 is the plain one; tf32 counts where torch is allowed to round fp32's products to it.
+From NVIDIA's data sheets of the A100 80GB, H100 PCIe, H100 NVL, H200, HGX B200 (an eighth of it), L40S, A10 and V100,
+and its white papers on Hopper (H100 SXM), Ampere GA102 (RTX A6000) and Ada (RTX 4090); AMD's data sheet of the MI300X,
+with its matrix cores' fp32, and xf32 as tf32. Where a source has only sparse figures, half of them. fp32 is plain fp32;
+tf32 applies where torch may round fp32 products to it.
 """
 
 
 def peak_flops(device_name: str, precision: str) -> float | None:
-    """Most operations per second of a device in bf16, fp16, tf32 or fp32; None where it is not known: a CPU, a GPU not
-    listed, a part of one (MIG), or a precision that it has no units for."""
+    """A device's peak operations per second in bf16, fp16, tf32 or fp32; None if unknown: a CPU, an unlisted GPU, a MIG
+    slice, or a precision that the GPU has no units for."""
     for pattern, peaks in _PEAKS:
         if re.fullmatch(pattern, device_name) and "MIG" not in device_name and precision in peaks:
             return peaks[precision] * 1e12

@@ -1,6 +1,6 @@
-"""The pieces of T5 between its matrix products: RMS norm, dropout, and the loss over the vocabulary.
+"""T5 between its matrix products: RMS norm, dropout, and the loss over the vocabulary.
 
-Own code only where it was measured to pay. On CUDA norms and dropout are torch's fused kernels.
+Custom code only where it measured faster. On CUDA, norms and dropout are torch's fused kernels.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor
 from bigchem.model.linear import matmul_t
 
 IGNORED = -100
-"""The label of a target token that is not learned."""
+"""Label of target tokens that are not learned."""
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, computed in fp32, in the dtype of x."""
+    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, computed in fp32, returned in the dtype of x."""
     if x.device.type == "cpu" and not torch.compiler.is_compiling():
         normed: Tensor = _RMSNorm.apply(x, weight, eps)
         return normed
@@ -27,7 +27,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 class _RMSNorm(torch.autograd.Function):
-    """Four passes over memory where torch's CPU composite takes about ten."""
+    """Four passes over memory; torch's CPU composite takes about ten."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -51,7 +51,7 @@ class _RMSNorm(torch.autograd.Function):
 def dropout(x: Tensor, p: float, generator: torch.Generator | None = None) -> Tensor:
     """Zeroes each element with probability p (on the CPU rounded to 1/65536) and rescales the rest.
 
-    The mask is drawn from the generator, or from torch's global one.
+    generator: source of the mask; None: torch's global one.
     """
     if p == 0.0:
         return x
@@ -63,19 +63,19 @@ def dropout(x: Tensor, p: float, generator: torch.Generator | None = None) -> Te
 
 
 def dropout_factors(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
-    """What dropout multiplies each element of x with: 0 or 1 / (1 - p), see `dropout`."""
+    """The factors by which `dropout` multiplies x: 0 or 1 / (1 - p)."""
     if x.device.type == "cpu":
         return _cpu_dropout_factors(x, p, generator)
     return torch.empty_like(x).bernoulli_(1 - p, generator=generator).div_(1 - p)
 
 
 def dropout_generator(seed: int, dropout_p: float, device: torch.device) -> torch.Generator | None:
-    """The generator of a seed, or None where nothing is dropped."""
+    """A generator with this seed, or None if nothing is dropped."""
     return torch.Generator(device).manual_seed(seed) if dropout_p > 0 else None
 
 
 def _cpu_dropout_factors(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
-    """0 or 1 / (1 - p) for every element. One 64-bit draw serves four elements; torch draws one by one."""
+    """0 or 1 / (1 - p) per element. One 64-bit draw serves four elements, where torch draws one each."""
     threshold = round(p * 2**16)
     words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
     keep = words.view(torch.int16)[: x.numel()].view(x.shape) >= threshold - 2**15
@@ -83,13 +83,13 @@ def _cpu_dropout_factors(x: Tensor, p: float, generator: torch.Generator | None)
 
 
 _LOGITS_PER_CHUNK = {"cpu": 2**23, "cuda": 2**26}
-"""Logits held at a time. CPU: measured best of 2^21..2^26; more leave the cache, with fewer oneDNN arranges weights too
-often."""
+"""Logits in memory at a time. CPU: measured best of 2^21..2^26; more exceed the cache, with fewer oneDNN repacks the
+weights too often."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What the gradient minimises besides the cross-entropy; nothing where both are zero.
+    """Terms that training minimises besides the cross-entropy; none if both are zero.
 
     z_loss: coefficient of log(Z)^2 per target token, Z the softmax's normaliser, which keeps logits near zero
     (PaLM, arXiv 2204.02311: 1e-4). label_smoothing: eps in (1 - eps) * cross-entropy + eps * (mean of -log p over the
@@ -106,11 +106,11 @@ PLAIN = Objective()
 def linear_cross_entropy(
     hidden: Tensor, weight: Tensor, labels: Tensor, objective: Objective = PLAIN
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of `hidden @ weight.T` against labels, in fp32, without ever holding all logits.
+    """Cross-entropy of `hidden @ weight.T` against labels, in fp32, without materialising all logits.
 
     hidden [T, d], weight [V, d], labels int64 [T] with IGNORED where nothing is learned. Returns the objective summed
-    over tokens (differentiable) and the plain cross-entropy of each token (fp32 [T], detached, zero where ignored).
-    Gradients are computed in the forward pass, chunk by chunk, while the logits are at hand (as in Liger Kernel,
+    over tokens (differentiable) and each token's plain cross-entropy (fp32 [T], detached, zero where ignored).
+    Gradients are computed in the forward pass, chunk by chunk, while the logits are in memory (as in Liger Kernel,
     arXiv 2410.10989).
     """
     want_grad = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
@@ -135,7 +135,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             target = labels[part, None].clamp_min(0)
             logits = matmul_t(hidden[part], weight).float()
             probabilities = logits.softmax(-1)
-            # log(sum(exp)) through the likeliest entry, whose probability cannot underflow.
+            # log(sum(exp)) by way of the likeliest entry, whose probability cannot underflow.
             top, top_index = logits.max(-1, keepdim=True)
             log_normalizer = top - probabilities.gather(1, top_index).log()
             of_target = logits.gather(1, target)
@@ -156,20 +156,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         grad_hidden, grad_weight = ctx.saved_tensors
-        # In fp32: rounded to bf16, the scale would be off by up to 0.35 % in every gradient of the step, and by another
-        # amount at another world size.
+        # In fp32: rounded to bf16, the scale would be off by up to 0.35 % in every gradient of the step, and by a
+        # different amount at another world size.
         scaled = (grad_hidden * grads[0]) if grad_hidden.dtype == torch.float32 else grad_hidden.float().mul_(grads[0])
         return scaled.to(grad_hidden.dtype), (grad_weight * grads[0]).to(ctx.weight_dtype), None, None, None
 
 
 def _extra(objective: Objective, logits: Tensor, log_normalizer: Tensor, of_target: Tensor) -> Tensor:
-    """What the objective adds to each token's cross-entropy [t, 1]."""
+    """The objective's addition to each token's cross-entropy [t, 1]."""
     extra = objective.z_loss * log_normalizer.square()
     return extra + objective.label_smoothing * (of_target - logits.mean(-1, keepdim=True))
 
 
 def _grad_logits(objective: Objective, probabilities: Tensor, log_normalizer: Tensor, target: Tensor) -> Tensor:
-    """The objective's gradient by the logits [t, V], in the memory of the probabilities."""
+    """The objective's gradient with respect to the logits [t, V], in the probabilities' memory."""
     smoothing = objective.label_smoothing
     if objective.z_loss:
         probabilities.mul_(1 + 2 * objective.z_loss * log_normalizer)

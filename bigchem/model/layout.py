@@ -16,14 +16,14 @@ T = TypeVar("T")
 class Layout:
     """Which packed rows attend to which: sequence i's queries are rows cu_seqlens_q[i]..cu_seqlens_q[i+1].
 
-    Built once per batch and kind of attention and shared by all layers, with what backends derive from it.
+    Built once per batch and kind of attention; all layers share it, and what backends derive from it.
     """
 
     def __init__(self, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, max_q: int, max_k: int) -> None:
         self.cu_seqlens_q, self.cu_seqlens_k = cu_seqlens_q, cu_seqlens_k
         self.max_q, self.max_k = max_q, max_k
         self.work: list[Tensor] | None = None
-        """What the Triton kernels work on, from `prepare`, and for which head dimension and dtype."""
+        """The Triton kernels' work lists, from `prepare`; work_for: their head dimension and dtype."""
         self.work_for: tuple[int, torch.dtype] | None = None
         self._derived: dict[Hashable, object] = {}
 
@@ -33,7 +33,7 @@ class Layout:
         return self.cu_seqlens_q.cpu().numpy().astype(np.int64), self.cu_seqlens_k.cpu().numpy().astype(np.int64)
 
     def derived(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What `make` gives, made once for this layout and key."""
+        """The result of `make`, called once per layout and key."""
         if key not in self._derived:
             self._derived[key] = make()
         return cast(T, self._derived[key])

@@ -13,8 +13,8 @@ from torch import Tensor
 class PackedBatch:
     """B examples packed without padding.
 
-    source_ids int64 [Ts]; target_ids int64 [Tt]: labels, with the end token, -100 where nothing is learned;
-    *_cu_seqlens int32 [B + 1]: example i is rows cu[i]..cu[i + 1] (none for a zero-length one); max_*_len: longest
+    source_ids int64 [Ts]; target_ids int64 [Tt]: labels including the end token, -100 where nothing is learned;
+    *_cu_seqlens int32 [B + 1]: example i is rows cu[i]..cu[i + 1] (none if its length is zero); max_*_len: longest
     length in tokens; task_ids int64 [B].
     """
 
@@ -27,7 +27,7 @@ class PackedBatch:
     task_ids: Tensor
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PackedBatch:
-        """The same batch on another device."""
+        """A copy of the batch on another device."""
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         tensors = {n: v.to(device, non_blocking=non_blocking) for n, v in values.items() if isinstance(v, Tensor)}
         return PackedBatch(**{**values, **tensors})

@@ -1,4 +1,4 @@
-"""The `torch` backend: packed rows as a few padded batches of sequences of similar length."""
+"""The `torch` backend: sequences of similar length in a few padded batches."""
 
 from __future__ import annotations
 
@@ -16,31 +16,29 @@ from bigchem.model.functional import dropout_factors, dropout_generator
 from bigchem.model.layout import Layout
 
 _BUCKET_COST = {"cpu": 4096, "cuda": 2**18}
-"""Padded (query, key) pairs worth one more bucket. CPU: measured; CUDA: estimated from launch times."""
-
-
+"""Padded (query, key) pairs that cost as much as another bucket. CPU: measured; CUDA: estimated from launch times."""
 _HOLE = np.float32(-1e30)
-"""Score of a key that does not exist: its probability is zero beside any key that does."""
+"""Score of a padding key (a hole): its probability is zero beside any real key."""
 
 
 class _Places(NamedTuple):
-    """Where the rows of a rearranged tensor come from: the source row of each, and which are zero (holes) instead."""
+    """The source row of each row of a rearranged tensor, and which rows are zero instead (holes)."""
 
     rows: Tensor
     holes: Tensor
 
 
 class _Rearrange(torch.autograd.Function):
-    """A gather both ways: autograd's own backward of a gather adds rows one by one."""
+    """A gather in both directions: autograd's backward of a gather adds rows one by one."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, there: _Places, back: _Places) -> Tensor:
-        ctx.there, ctx.back = there, back
-        return x.index_select(0, there.rows).index_fill_(0, there.holes, 0)
+    def forward(ctx: Any, x: Tensor, places: _Places, inverse: _Places) -> Tensor:
+        ctx.places, ctx.inverse = places, inverse
+        return x.index_select(0, places.rows).index_fill_(0, places.holes, 0)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return _Rearrange.apply(grads[0].contiguous(), ctx.back, ctx.there), None, None
+        return _Rearrange.apply(grads[0].contiguous(), ctx.inverse, ctx.places), None, None
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,9 @@ class _Padding:
     """How packed rows [T * heads, D] and padded rows (bucket, sequence, head, position) map onto each other."""
 
     packed: _Places
-    """Of every padded row."""
+    """For every padded row, its packed row."""
     padded: _Places
-    """Of every packed row."""
+    """For every packed row, its padded row."""
 
     def pad(self, x: Tensor) -> Tensor:
         """[T, heads, D] -> [padded rows, D], zero in holes."""
@@ -71,12 +69,12 @@ class _Bucket:
     max_q: int
     max_k: int
     hole_scores: Tensor | None
-    """fp32 [size, 1, 1, max_k]: added to scores, far below them for keys that do not exist; None if all sequences have
-    max_k keys. An addition costs nothing in the backward pass, where filling by a mask is done again."""
+    """fp32 [size, 1, 1, max_k]: added to the scores to rule out padding keys; None if all sequences have max_k keys. An
+    addition costs nothing in the backward pass; a masked fill would be repeated there."""
 
 
 def bucketing(layout: Layout, num_heads: int) -> tuple[list[_Bucket], _Padding, _Padding]:
-    """Buckets of sequences of similar length, and the paddings of queries and keys that go with them."""
+    """Buckets of sequences of similar length, and their paddings of queries and keys."""
     device = layout.cu_seqlens_q.device
     (start_q, num_q), (start_k, num_k) = ((cu[:-1], np.diff(cu)) for cu in layout.host)
     groups = _group(num_q, num_k, _BUCKET_COST.get(device.type, 2**18))
@@ -93,8 +91,8 @@ def bucketing(layout: Layout, num_heads: int) -> tuple[list[_Bucket], _Padding, 
 
 
 def _group(num_q: np.ndarray, num_k: np.ndarray, bucket_cost: int) -> list[np.ndarray]:
-    """Splits sequences, ordered by length, into buckets: a new one whenever the padding so far has cost a bucket."""
-    level = np.floor(np.log2(num_q + 8) * 2)  # so that cross-attention groups keys among queries of similar length
+    """Splits sequences, ordered by length, into buckets: a new one whenever the padding so far costs as much as one."""
+    level = np.floor(np.log2(num_q + 8) * 2)  # cross-attention then groups keys among queries of similar length
     order = np.lexsort((-num_q, -num_k, -level))
     groups: list[np.ndarray] = []
     begin = max_q = max_k = real = 0
@@ -127,7 +125,7 @@ def _padding(
 
 
 def _distance_bias(bias: Tensor | None, num_q: int, num_k: int, causal: bool, device: torch.device) -> Tensor | None:
-    """The bias as a matrix [heads or 1, num_q, num_k], -inf where causality forbids; None if it is zero everywhere."""
+    """The bias as a matrix [heads or 1, num_q, num_k], -inf above the causal diagonal; None if it would be zero."""
     if bias is None and not causal:
         return None
     distance = torch.arange(1 - num_q, num_k, device=device)
@@ -142,7 +140,7 @@ def _distance_bias(bias: Tensor | None, num_q: int, num_k: int, causal: bool, de
 
 
 class _Attend(torch.autograd.Function):
-    """One bucket. Scores are changed in place and only probabilities are kept, which autograd would not do."""
+    """One bucket. Changes scores in place and saves only the probabilities, which autograd would not."""
 
     @staticmethod
     def forward(
@@ -152,27 +150,27 @@ class _Attend(torch.autograd.Function):
         v: Tensor,
         matrix: Tensor | None,
         hole_scores: Tensor | None,
-        factors: Callable[[Tensor], Tensor] | None,
+        draw_factors: Callable[[Tensor], Tensor] | None,
     ) -> Tensor:
-        """q [size, heads, max_q, D], k and v [size, heads, max_k, D]; matrix [heads or 1, max_q, max_k]; factors: of
-        dropout, for probabilities of this shape."""
+        """q [size, heads, max_q, D], k and v [size, heads, max_k, D]; matrix [heads or 1, max_q, max_k]; draw_factors:
+        returns dropout's factors for these probabilities."""
         scores = (q @ k.transpose(-1, -2)).float()
         for added in (matrix, hole_scores):
             if added is not None:
                 scores.add_(added)
         probabilities = scores.softmax(-1).to(v.dtype)
-        kept = None if factors is None else factors(probabilities)
-        ctx.save_for_backward(q, k, v, probabilities, kept)
-        return (probabilities if kept is None else probabilities * kept) @ v
+        factors = None if draw_factors is None else draw_factors(probabilities)
+        ctx.save_for_backward(q, k, v, probabilities, factors)
+        return (probabilities if factors is None else probabilities * factors) @ v
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, probabilities, kept = ctx.saved_tensors
+        q, k, v, probabilities, factors = ctx.saved_tensors
         grad_p = grads[0] @ v.transpose(-1, -2)
         dropped = probabilities
-        if kept is not None:
-            grad_p.mul_(kept)
-            dropped = kept * probabilities
+        if factors is not None:
+            grad_p.mul_(factors)
+            dropped = factors * probabilities
         grad_v = dropped.transpose(-1, -2) @ grads[0]
         grad_s = torch._softmax_backward_data(grad_p.float(), probabilities.float(), -1, torch.float32).to(q.dtype)
         grad_matrix = grad_s.sum(0, dtype=torch.float32) if ctx.needs_input_grad[3] else None
@@ -182,8 +180,8 @@ class _Attend(torch.autograd.Function):
 def padded_attention(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, layout: Layout, *, causal: bool, dropout_p: float, seed: int
 ) -> Tensor:
-    """Padded batches of similar lengths. Plain products: SDPA has no gradient of a bias but in its unfused path, which
-    was slower."""
+    """`attention` by padded batches of similar lengths, with plain products: only SDPA's unfused path has a gradient
+    for a bias, and it measured slower."""
     num_heads, dim = q.shape[1:]
     generator = dropout_generator(seed, dropout_p, q.device)
     buckets, queries, keys = layout.derived(("padded", num_heads), lambda: bucketing(layout, num_heads))
@@ -193,10 +191,10 @@ def padded_attention(
         buckets, queries.pad(q).split(rows_q), keys.pad(k).split(rows_k), keys.pad(v).split(rows_k), strict=True
     )
     outputs = []
-    factors = None if dropout_p == 0 else partial(dropout_factors, p=dropout_p, generator=generator)
+    draw_factors = None if dropout_p == 0 else partial(dropout_factors, p=dropout_p, generator=generator)
     for bucket, bq, bk, bv in parts:
         sq, sk, sv = (x.view(bucket.size, num_heads, -1, dim) for x in (bq, bk, bv))
         matrix = _distance_bias(bias, bucket.max_q, bucket.max_k, causal, q.device)
-        holes = None if causal else bucket.hole_scores  # causal: holes lie after every query that is read
-        outputs.append(_Attend.apply(sq, sk, sv, matrix, holes, factors).view(-1, dim))
+        holes = None if causal else bucket.hole_scores  # causal: holes come after every real query
+        outputs.append(_Attend.apply(sq, sk, sv, matrix, holes, draw_factors).view(-1, dim))
     return queries.unpad(torch.cat(outputs), num_heads) if outputs else torch.zeros_like(q)

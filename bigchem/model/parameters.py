@@ -1,4 +1,4 @@
-"""Names and shapes of a T5's parameters, and which of them decay: what sharding and its arithmetic go by. Pure."""
+"""Names and shapes of a T5's parameters, and which have weight decay; used for sharding and its arithmetic. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bigchem.model.presets import Shape
 
 
 def parameter_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
-    """Every parameter of model/t5.py by name, in the model's order; a tied one once."""
+    """Every parameter of model/t5.py by name, in the model's order; tied ones once."""
     found: dict[str, tuple[int, ...]] = {"shared.weight": (shape.vocab_size, shape.d_model)}
     found.update(_stack("encoder", shape, shape.num_layers, decoder=False))
     found.update(_stack("decoder", shape, shape.num_decoder_layers, decoder=True))

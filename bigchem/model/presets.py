@@ -1,4 +1,4 @@
-"""Shapes of T5: the published sizes, small ones for sweeps, exact parameter counts, transformers' configuration."""
+"""Shapes of T5: published sizes and small ones for sweeps; exact parameter counts; transformers' configuration."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from bigchem.base.errors import unknown
 
 @dataclass(frozen=True)
 class Shape:
-    """Everything that fixes the parameters of a T5.
+    """Everything that determines the parameters of a T5.
 
-    gated: gated feed-forward (v1.1), else plain (v1.0). activation: in it: relu (v1.0), gelu_new, GELU's approximation
-    by tanh (v1.1), or silu (UL2); empty: relu or, gated, gelu_new. tied: the output projection is the embedding matrix
+    gated: gated feed-forward (v1.1), else plain (v1.0). activation: relu (v1.0), gelu_new, the tanh approximation of
+    GELU (v1.1), or silu (UL2); empty: gelu_new if gated, else relu. tied: the output projection is the embedding matrix
     and the decoder's output is scaled by d_model ** -0.5 (v1.0); untied models have an lm_head and no scaling (v1.1).
     """
 
@@ -40,7 +40,7 @@ class Shape:
 
     @property
     def inner_dim(self) -> int:
-        """Width of all attention heads together; not d_model in every T5."""
+        """Width of all attention heads together; in some T5s not d_model."""
         return self.num_heads * self.d_kv
 
 
@@ -63,7 +63,7 @@ PRESETS: dict[str, Shape] = {
     "t5-v1_1-large": _v1_1(1024, 64, 2816, 24, 16),
     "t5-v1_1-xl": _v1_1(2048, 64, 5120, 24, 32),
     "t5-v1_1-xxl": _v1_1(4096, 64, 10240, 24, 64),
-    # Four times the parameters a step; the names count a 512-row embedding.
+    # Each about four times the last; the names' counts include a 512-row embedding.
     "sweep-0.2m": _v1_0(48, 16, 192, 3, 3, vocab_size=512),
     "sweep-1m": _v1_0(96, 32, 384, 4, 3, vocab_size=512),
     "sweep-4m": _v1_0(192, 32, 768, 4, 6, vocab_size=512),
@@ -72,10 +72,7 @@ PRESETS: dict[str, Shape] = {
 
 
 def shape(preset: str, vocab_size: int | None = None) -> Shape:
-    """The shape of a preset, with the tokenizer's number of embedding rows where given.
-
-    Raises UserError for an unknown preset.
-    """
+    """The shape of a preset, with vocab_size embedding rows if given; UserError for an unknown preset."""
     if preset not in PRESETS:
         unknown("preset", preset, list(PRESETS), "model.preset")
     found = PRESETS[preset]
@@ -83,7 +80,7 @@ def shape(preset: str, vocab_size: int | None = None) -> Shape:
 
 
 def num_parameters(shape: Shape) -> int:
-    """Number of parameters, each counted once however often it is used."""
+    """Number of parameters; shared ones count once."""
     d, attention = shape.d_model, 4 * shape.d_model * shape.inner_dim
     feed_forward = (3 if shape.gated else 2) * d * shape.d_ff
     encoder_layer = attention + feed_forward + 2 * d
@@ -96,13 +93,13 @@ def num_parameters(shape: Shape) -> int:
 
 
 FEED_FORWARD = {"relu": (False, "relu"), "gated-gelu": (True, "gelu_new"), "gated-silu": (True, "silu")}
-"""feed_forward_proj: whether it is gated, and its activation."""
+"""feed_forward_proj -> (gated, activation)."""
 
 _CONFIG_FIELDS = tuple(field.name for field in fields(Shape) if field.name not in ("gated", "tied", "activation"))
 
 
 MAX_NEW_TOKENS = 512
-"""The protocol's longest output, for generation_config.json: transformers' own default cuts captions at 20 tokens."""
+"""The protocol's output limit, for generation_config.json: transformers' default would cut captions at 20 tokens."""
 
 
 def to_hf_config(shape: Shape, dropout: float) -> dict[str, Any]:
@@ -122,7 +119,7 @@ def to_hf_config(shape: Shape, dropout: float) -> dict[str, Any]:
 
 
 def write_configs(hf_config: Mapping[str, Any], dtype: str, folder: Path) -> None:
-    """Writes config.json and generation_config.json of a model whose weights are of type float32 or bfloat16."""
+    """Writes config.json and generation_config.json. dtype: of the weights, float32 or bfloat16."""
     atomic.write_atomically(folder / "config.json", json.dumps({**hf_config, "dtype": dtype}, indent=1))
     ids = {key: hf_config[key] for key in ("decoder_start_token_id", "eos_token_id", "pad_token_id")}
     generation = {**ids, "max_new_tokens": MAX_NEW_TOKENS}

@@ -1,7 +1,7 @@
 """T5's relative-position bias as a vector over distances.
 
-The bias depends only on key position minus query position and saturates, so a stack needs [heads, 2R + 1] numbers,
-R = the largest distance told apart, and no [queries, keys] matrix.
+The bias depends only on key position minus query position and saturates, so a stack needs [heads, 2R + 1] numbers, with
+R the distance at which it saturates, and no [queries, keys] matrix.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 def relative_buckets(bidirectional: bool, num_buckets: int, max_distance: int) -> Tensor:
     """Bucket of every distance -R..R (key minus query, R = max_distance): int64 [2R + 1], on the CPU.
 
-    The float32 steps are transformers' own (T5Attention._relative_position_bucket), because distances such as 16, 32
-    and 64 lie on bucket boundaries and fall to the other side in another precision or on another device.
+    The float32 operations are exactly transformers' (T5Attention._relative_position_bucket): distances such as 16, 32
+    and 64 lie on bucket boundaries, and another precision or device would put them on the other side.
     """
     distance = torch.arange(-max_distance, max_distance + 1)
     offset = torch.zeros_like(distance)
@@ -36,9 +36,8 @@ def relative_buckets(bidirectional: bool, num_buckets: int, max_distance: int) -
 
 @cache
 def reach(bidirectional: bool, num_buckets: int, max_distance: int) -> int:
-    """The smallest R such that all distances of -R and less have one bucket, and all of R and more.
-
-    91 for T5's encoder, 113 for its decoder.
+    """The smallest R such that all distances <= -R share a bucket, and all >= R: 91 for T5's encoder, 113 for its
+    decoder.
     """
     buckets = relative_buckets(bidirectional, num_buckets, max_distance)
     behind, ahead = buckets[: max_distance + 1].flip(0), buckets[max_distance:]
@@ -48,7 +47,7 @@ def reach(bidirectional: bool, num_buckets: int, max_distance: int) -> int:
 def relative_bias(table: nn.Embedding, bidirectional: bool, max_distance: int) -> Tensor:
     """A stack's bias [heads, 2R + 1] fp32 by distance, R = `reach`, from its table [buckets, heads].
 
-    Goes through the module's forward, so that ZeRO-3 gathers the table; autograd sums the gradient back into buckets.
+    Calls the module's forward, so that ZeRO-3 gathers the table; autograd sums the gradient back into buckets.
     """
     far = reach(bidirectional, table.num_embeddings, max_distance)
     buckets = relative_buckets(bidirectional, table.num_embeddings, max_distance)

@@ -1,7 +1,7 @@
-"""T5 over packed sequences: no padding anywhere but inside attention backends that want it.
+"""T5 over packed sequences, without padding except inside attention backends that need it.
 
-Module and parameter names are those of transformers' T5ForConditionalGeneration, so that loading and exporting are
-plain copies. Hidden states are [tokens, d_model]; who belongs to which sequence is in the layouts.
+Module and parameter names match transformers' T5ForConditionalGeneration, so loading and exporting are plain copies.
+Hidden states are [tokens, d_model]; layouts say which tokens form a sequence.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ START_ID = 0
 
 
 class Loss(NamedTuple):
-    """Sums over the target tokens of a batch, not means: the caller divides by the tokens of the whole step.
+    """Sums, not means, over a batch's target tokens: the caller divides by the whole step's tokens.
 
-    total: fp32 scalar with gradient, in training of the model's objective; per_task: fp32 [num_tasks], detached, always
+    total: fp32 scalar with gradient, in training the model's objective; per_task: fp32 [num_tasks], detached, always
     the plain cross-entropy; counts: int64 [num_tasks], tokens learned.
     """
 
@@ -48,7 +48,7 @@ class Loss(NamedTuple):
 
 
 class RMSNorm(nn.Module):
-    """T5's layer norm: no mean, no bias; in fp32."""
+    """T5's layer norm, without mean or bias, in fp32."""
 
     def __init__(self, dim: int, eps: float) -> None:
         super().__init__()
@@ -71,9 +71,9 @@ class Dropout(nn.Module):
 
 
 class Linear(nn.Linear):
-    """No bias; weights from N(0, std^2), T5's way (transformers' `_init_weights` with factor 1).
+    """No bias; weights from N(0, std^2), as T5 does (transformers' `_init_weights` with factor 1).
 
-    They are drawn while the module is built: afterwards DeepSpeed's zero.Init has them in pieces.
+    They are drawn while the module is built, before DeepSpeed's zero.Init partitions them.
     """
 
     def __init__(self, dim_in: int, dim_out: int, std: float) -> None:
@@ -99,13 +99,13 @@ class BiasTable(nn.Embedding):
 
 
 class Attention(nn.Module):
-    """Projections around one kind of attention. The first self-attention of a stack holds the stack's bias table."""
+    """Projections around one kind of attention. A stack's first self-attention has the stack's bias table."""
 
     def __init__(self, shape: Shape, dropout: float, kind: str, backend: str, has_bias: bool) -> None:
         super().__init__()
         self.d_kv, self.dropout, self.causal, self.backend = shape.d_kv, dropout, kind == "decoder_self", backend
         d, inner = shape.d_model, shape.inner_dim
-        self.q = Linear(d, inner, std=(d * shape.d_kv) ** -0.5)  # holds the 1 / sqrt(d_kv) that the scores lack
+        self.q = Linear(d, inner, std=(d * shape.d_kv) ** -0.5)  # includes the 1 / sqrt(d_kv) that the scores lack
         self.k = Linear(d, inner, std=d**-0.5)
         self.v = Linear(d, inner, std=d**-0.5)
         self.o = Linear(inner, d, std=inner**-0.5)
@@ -171,7 +171,7 @@ class Block(nn.Module):
         self.layer = nn.ModuleList(Sublayer(name, module, shape, dropout) for name, module in inner.items())
 
     def forward(self, x: Tensor, memory: Tensor | None, bias: Tensor, layouts: Sequence[Layout], seed: int) -> Tensor:
-        """layouts: of self-attention, in the decoder also of cross-attention to the memory."""
+        """layouts: of self-attention and, in the decoder, of cross-attention to the memory."""
         x = self.layer[0](x, None, bias, layouts[0], seed)
         if memory is not None:
             x = self.layer[1](x, memory, None, layouts[1], seed + 1)
@@ -189,7 +189,7 @@ class Stack(nn.Module):
 
     checkpoint_activations = False
     run_block = staticmethod(_run)
-    """What calls a block in training; compiled where that is asked for."""
+    """Calls a block in training; compiled by compile_blocks."""
 
     def __init__(self, shape: Shape, dropout: float, backends: Mapping[str, str], decoder: bool) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ class Stack(nn.Module):
     def forward(self, x: Tensor, memory: Tensor | None, layouts: Sequence[Layout], seed: int) -> Tensor:
         table = self.get_submodule("block.0.layer.0.SelfAttention.relative_attention_bias")
         bias = relative_bias(cast(nn.Embedding, table), self.bidirectional, self.max_distance)
-        # Sizes of one, which a rank without work has, would be compiled apart.
+        # Sizes of one, as on a rank without work, would trigger another compilation.
         run = self.run_block if self.training and min(layouts[-1].max_q, layouts[-1].max_k) > 1 else _run
         x = self.dropout(x)
         for i, block in enumerate(self.block):
@@ -217,7 +217,7 @@ class Stack(nn.Module):
 
 
 class OutputProjection(Linear):
-    """The untied lm_head. Its forward is the loss, so that ZeRO-3 gathers the weight around its only use."""
+    """The untied lm_head. Its forward computes the loss, so that ZeRO-3 gathers the weight around its only use."""
 
     def forward(  # type: ignore[override]
         self, hidden: Tensor, labels: Tensor, objective: Objective
@@ -228,12 +228,12 @@ class OutputProjection(Linear):
 class PackedT5(nn.Module):
     """T5ForConditionalGeneration over packed batches.
 
-    backends: kind of attention -> backend, from `choose_backends`. checkpoint_activations: keep only each block's input
-    in training and compute the block again in the backward pass. Fresh weights have T5's own initialisation.
+    backends: kind of attention -> backend, from `choose_backends`. checkpoint_activations: in training, keep only each
+    block's input and recompute the block in the backward pass. Fresh weights have T5's own initialisation.
     """
 
     objective = functional.PLAIN
-    """What training minimises. Evaluation always has the plain cross-entropy, and so have Loss.per_task and logs."""
+    """What training minimises. Evaluation, Loss.per_task and logs always use the plain cross-entropy."""
 
     def __init__(
         self,
@@ -255,19 +255,18 @@ class PackedT5(nn.Module):
             self.lm_head = OutputProjection(shape.d_model, shape.vocab_size, std=1.0)
 
     def compile_blocks(self) -> None:
-        """Has blocks compiled in training: one graph for those of the encoder, one for those of the decoder, over any
-        number of tokens and sequences (docs/decisions.md says why sizes are not static). Changes a setting of torch's
-        for the whole process."""
+        """Compiles blocks for training: one graph for the encoder's, one for the decoder's, for any number of tokens
+        and sequences (docs/decisions.md says why sizes are not static). Changes a torch setting process-wide."""
         keep_out_of_graphs()
-        # Sizes that are equal in the first batch, by chance, would be taken for the same ever after.
+        # Otherwise sizes that happen to be equal in the first batch would be assumed equal from then on.
         torch.fx.experimental._config.use_duck_shape = False
         compiled = torch.compile(_run, dynamic=True)
         self.encoder.run_block = self.decoder.run_block = compiled  # type: ignore[assignment]
 
     @property
     def external_parameters(self) -> list[nn.Parameter]:
-        """Parameters that this module's own forward uses without calling their module: what
-        `deepspeed.zero.register_external_parameter(model, p)` wants under ZeRO-3."""
+        """Parameters that this module's forward uses without calling their module: under ZeRO-3, pass each to
+        `deepspeed.zero.register_external_parameter(model, p)`."""
         return [cast(nn.Parameter, self.shared.weight)] if self.shape.tied else []
 
     def forward(self, batch: PackedBatch) -> Loss:
@@ -283,13 +282,13 @@ class PackedT5(nn.Module):
     def logits(self, batch: PackedBatch) -> Tensor:
         """Scores of every token at every target position, from the labels before it: fp32 [Tt, vocab_size].
 
-        All of them at once, which training never holds; weights that ZeRO-3 has in pieces must be gathered first.
+        Materialises all of them, which training never does. Under ZeRO-3, gather the weights first.
         """
         head = self.shared if self.shape.tied else self.lm_head
         return (self._hidden(batch) @ head.weight.t()).float()
 
     def _hidden(self, batch: PackedBatch) -> Tensor:
-        """What the output projection is applied to: [Tt, d_model], scaled where T5 scales it."""
+        """The output projection's input [Tt, d_model], scaled if the embeddings are tied."""
         cu_source, cu_target = batch.source_cu_seqlens, batch.target_cu_seqlens
         source = Layout(cu_source, cu_source, batch.max_source_len, batch.max_source_len)
         target = Layout(cu_target, cu_target, batch.max_target_len, batch.max_target_len)
@@ -299,7 +298,7 @@ class PackedT5(nn.Module):
         prepare(self.backends["encoder_self"], source, num_source, num_source, setting)
         prepare(self.backends["decoder_self"], target, num_target, num_target, setting)
         prepare(self.backends["cross"], cross, num_target, num_source, setting)
-        # Drawn outside of the blocks: a checkpointed block sees the same masks when it is computed again.
+        # Drawn outside the blocks, so that a recomputed block sees the same masks.
         seed = int(torch.randint(2**31 - 1, ())) if self.training else 0
         memory = self.encoder(self.shared(batch.source_ids), None, [source], seed)
         inputs = shift_right(batch.target_ids, cu_target)

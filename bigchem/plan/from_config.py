@@ -136,7 +136,7 @@ def _lengths(config: RunConfig, model_alone: bool) -> tuple[Shape, NDArray[np.in
 def _shape(config: RunConfig, vocab_size: int | None) -> Shape:
     if config.model.init_from is None:
         return presets.shape(config.model.preset, vocab_size)
-    folder = hub.known(config.model.init_from)
+    folder = hub.cached(config.model.init_from)
     if folder is None:
         what = f"the shape of {config.model.init_from} is unknown until it is fetched"
         raise UserError(what, "model.init_from", "bigchem submit fetches it; or plan with a preset of its size")

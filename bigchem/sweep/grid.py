@@ -1,4 +1,4 @@
-"""A sweep's TOML -> run configurations: sizes x mixtures x any further axes x seeds over one base."""
+"""Expands a sweep's TOML into run configurations: sizes x mixtures x further axes x seeds over one base."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from bigchem.launch.cluster.profile import ClusterProfile
 from bigchem.launch.workloads.sweep import SweepRun
 from bigchem.model import presets
 
-MOST_RUNS = 10_000
-OWNED = ("name", "seed", "model.preset")
+MAX_RUNS = 10_000
+SET_BY_GRID = ("name", "seed", "model.preset")
 
 Overrides = dict[str, Any]
 """Dotted field of the run configuration -> value: {"train.steps" = 300}."""
 
 
 class Mixture(Section):
-    """One column of the grid."""
+    """One mixture of the grid."""
 
     weights: dict[str, float]
     """Weight of each task."""
     set: Overrides = Field(default_factory=dict)
-    """Fields of the runs with this mixture."""
+    """Overrides for the runs with this mixture."""
 
 
 class GridConfig(Section):
@@ -43,9 +43,9 @@ class GridConfig(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Name of the sweep and of its folder of runs."""
     base: str
-    """Run configuration: a shipped name or a path."""
+    """Base run configuration: a shipped name or a path."""
     base_set: Overrides = Field(default_factory=dict)
-    """Fields of every run."""
+    """Overrides for every run."""
     sizes: Annotated[tuple[str, ...], Field(min_length=1)]
     """Presets."""
     mixtures: Annotated[dict[str, Mixture], Field(min_length=1)]
@@ -53,19 +53,19 @@ class GridConfig(Section):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     """Seeds."""
     per_size: dict[str, Overrides] = Field(default_factory=dict)
-    """Fields of the runs of one size, by preset."""
+    """Overrides for the runs of one size, by preset."""
     axes: dict[str, Any] = Field(default_factory=dict)
     """Further axes: dotted fields of the run configuration, each with a list of values."""
     resources: dict[str, Overrides] = Field(default_factory=dict)
-    """Fields of the cluster profile for the runs of one size, by preset: nodes, gpus_per_node, time_min, ..."""
+    """Overrides of the cluster profile for the runs of one size, by preset: nodes, gpus_per_node, time_min, ..."""
     evaluation: Overrides | None = None
-    """On Slurm, jobs of their own that evaluate, each when its run is trained: fields of the cluster profile for them.
-    None: each run's job evaluates at its end."""
+    """On Slurm, evaluate each run in a separate job after training; these override the cluster profile for it.
+    None: each run's own job evaluates at its end."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A further axis. label: what names of runs say before a value."""
+    """A further axis. label: precedes the value in run names."""
 
     field: str
     label: str
@@ -73,24 +73,24 @@ class Axis:
 
 
 def load_grid(name: str, overrides: tuple[str, ...] = ()) -> GridConfig:
-    """A sweep, by its shipped name or path."""
+    """Loads a sweep by its shipped name or path."""
     return toml.load(GridConfig, find("recipes", name, ".toml"), overrides)
 
 
 def load_runs(name: str, overrides: tuple[str, ...] = ()) -> list[RunConfig]:
-    """The runs of a sweep, by its shipped name or path."""
+    """The run configurations of a sweep, given its shipped name or path."""
     return expand(load_grid(name, overrides))
 
 
 def expand(grid: GridConfig) -> list[RunConfig]:
-    """Every run of a sweep, small sizes first. Later overrides win: base_set, mixture, size."""
+    """Every run of a sweep, in the order of `sizes`. Later overrides win: base_set, mixture, size."""
     axes = _check(grid)
     base = toml.load(RunConfig, find("recipes", grid.base, ".toml")).model_dump()
     runs: dict[str, RunConfig] = {}
     count = math.prod([len(grid.sizes), len(grid.mixtures), len(grid.seeds), *(len(axis.values) for axis in axes)])
-    if count > MOST_RUNS:
-        what = f"{count:,} runs: sizes, mixtures, axes and seeds multiply, and at most {MOST_RUNS:,} are allowed"
-        raise UserError(what, f"sweep {grid.name}", "make sweeps of its parts")
+    if count > MAX_RUNS:
+        what = f"{count:,} runs (sizes x mixtures x axes x seeds), at most {MAX_RUNS:,} are allowed"
+        raise UserError(what, f"sweep {grid.name}", "split it into several sweeps")
     points = product(grid.sizes, grid.mixtures.items(), product(*(axis.values for axis in axes)), grid.seeds)
     for size, (mixture_name, mixture), values, seed in points:
         table = _copied(base)
@@ -99,30 +99,30 @@ def expand(grid: GridConfig) -> list[RunConfig]:
                 toml.put(table, field, value, f"sweep {grid.name}")
         for axis, value in zip(axes, values, strict=True):
             toml.put(table, axis.field, value, f"sweep {grid.name}")
-        words = [axis.label + _in_name(value) for axis, value in zip(axes, values, strict=True)]
+        labels = [axis.label + _in_name(value) for axis, value in zip(axes, values, strict=True)]
         table["runs"] = f"{table['runs']}/{grid.name}"
-        table["name"] = name = "-".join([size.removeprefix("sweep-"), mixture_name, *words, f"s{seed}"])
+        table["name"] = name = "-".join([size.removeprefix("sweep-"), mixture_name, *labels, f"s{seed}"])
         table["seed"] = seed
         table["model"]["preset"] = size
         table["data"]["mixture"] = mixture.weights
         if name in runs:
             raise UserError(
-                f"two runs would be called '{name}'", f"sweep {grid.name}", "choose values that differ more"
+                f"two runs would be called '{name}'", f"sweep {grid.name}", "choose values whose names differ"
             )
         runs[name] = toml.validate(RunConfig, table, f"sweep {grid.name}: {name}")
     return list(runs.values())
 
 
 def sweep_runs(grid: GridConfig, profile: ClusterProfile, asked: Iterable[str] = ()) -> list[SweepRun]:
-    """Every run of a sweep with its size's resources, and those of its evaluation.
+    """Every run of a sweep with its size's resources and its evaluation's.
 
-    asked: fields of the profile that were given for this submission; UserError where the sweep has its own.
+    asked: profile fields given for this submission; UserError if the sweep sets one of them too.
     """
     where, given = f"sweep {grid.name}", set(asked)
     for size, fields in grid.resources.items():
         if both := sorted(given & toml.flat(fields).keys()):
-            hint = f"--set resources.{size}.{both[0]}=VALUE, or leave it out there"
-            raise UserError(f"resources.{size} sets {both[0]} already", where, hint)
+            hint = f"--set resources.{size}.{both[0]}=VALUE, or remove it there"
+            raise UserError(f"resources.{size} already sets {both[0]}", where, hint)
     profiles = {n: _with(profile, grid.resources.get(n, {}), f"{where}: resources.{n}") for n in grid.sizes}
     evaluation = None if grid.evaluation is None else _with(profile, grid.evaluation, f"{where}: evaluation")
     return [SweepRun(config, profiles[config.model.preset], evaluation) for config in expand(grid)]
@@ -144,7 +144,7 @@ def _with(profile: ClusterProfile, fields: Overrides, where: str) -> ClusterProf
 
 
 def _check(grid: GridConfig) -> list[Axis]:
-    """The further axes; UserError for what contradicts itself."""
+    """The further axes; UserError if the grid contradicts itself."""
     where = f"sweep {grid.name}"
     for name in ("per_size", "resources"):
         if stray := sorted(set(getattr(grid, name)) - set(grid.sizes)):
@@ -154,7 +154,7 @@ def _check(grid: GridConfig) -> list[Axis]:
     for name in ("seed", "size"):
         values = getattr(grid, f"{name}s")
         if len(set(values)) < len(values):
-            raise UserError(f"a {name} stands twice in {name}s = {toml.quoted(list(values), limit=300)}", where)
+            raise UserError(f"duplicate {name} in {name}s = {toml.quoted(list(values), most=300)}", where)
     for size in grid.sizes:
         presets.shape(size)
     axes = toml.flat(grid.axes)
@@ -163,23 +163,23 @@ def _check(grid: GridConfig) -> list[Axis]:
     overrides |= {f"per_size.{name}": fields for name, fields in grid.per_size.items()}
     for name, fields in [*overrides.items(), ("axes", axes)]:
         for field in toml.flat(fields):
-            if field in OWNED or field.startswith("data.mixture"):
+            if field in SET_BY_GRID or field.startswith("data.mixture"):
                 raise UserError(f"'{field}' is set by the grid itself", where, "use sizes, mixtures or seeds")
             if field in axes and name != "axes":
-                raise UserError(f"'{field}' is an axis, and {name} sets it too", where, "leave one of them out")
+                raise UserError(f"'{field}' is an axis, and {name} sets it too", where, "remove one of them")
     for field, values in axes.items():
         if not isinstance(values, list) or not values:
-            what = f"axes: '{field}' = {toml.quoted(values)} is no list of values"
+            what = f"axes: '{field}' = {toml.quoted(values)} is not a list of values"
             raise UserError(what, where, f"write '{field}' = [...]")
         if any(value in values[:i] for i, value in enumerate(values)):
-            raise UserError(f"a value stands twice in axes: '{field}' = {toml.quoted(values, limit=300)}", where)
-    last = [field.rpartition(".")[2] for field in axes]
-    labels = [word if last.count(word) == 1 else field for field, word in zip(axes, last, strict=True)]
+            raise UserError(f"duplicate value in axes: '{field}' = {toml.quoted(values, most=300)}", where)
+    short = [field.rpartition(".")[2] for field in axes]
+    labels = [name if short.count(name) == 1 else field for field, name in zip(axes, short, strict=True)]
     return [Axis(field, label, tuple(axes[field])) for field, label in zip(axes, labels, strict=True)]
 
 
 def _in_name(value: Any) -> str:
-    """A value in the name of a run: 0.0003, true, cosine; what a folder's name cannot hold is a dash."""
+    """A value as part of a run name: 0.0003, true, cosine; characters unfit for a folder name become a dash."""
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")
 

@@ -1,4 +1,4 @@
-"""`bigchem sweep results`: the metrics of each run of a sweep, and what is missing."""
+"""`bigchem sweep results`: each run's metrics, and which runs have none and why."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from bigchem.launch.runs.status import RunStatus
 from bigchem.sweep.analysis.aggregate import Key, chosen_metrics, headlines
 from bigchem.sweep.analysis.records import Score
 from bigchem.sweep.analysis.results import read_json
-from bigchem.sweep.analysis.score_table import WRITTEN
+from bigchem.sweep.analysis.score_table import MAIN_COLUMNS
 from bigchem.tasks import TASKS
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run and its scores. missing: why there are none, or none of its last step; None where nothing is."""
+    """A run and its scores. missing: why it has none, or none of its last step; None if nothing is missing."""
 
     status: RunStatus
     scores: tuple[Score, ...]
@@ -30,28 +30,29 @@ class Outcome:
 
 
 def outcome(run_dir: Path, status: RunStatus) -> Outcome:
-    """What a run's results.json holds."""
+    """A run's scores, read from its results.json."""
     file = run_dir / "results" / "results.json"
     if not file.is_file():
         why = f": {status.reason}" if status.reason else ""
         return Outcome(status, (), f"{status.state} at {status.step}/{status.steps}{why}")
     scores = tuple(read_json(file))
     steps = {score.run.step for score in scores} - {status.step}
-    old = f"results are of step {min(map(str, steps))}, the run is {status.state} at {status.step}" if steps else None
-    return Outcome(status, scores, old)
+    now = f"the run is {status.state} at {status.step}"
+    stale = f"results are from step {min(map(str, steps))}; {now}" if steps else None
+    return Outcome(status, scores, stale)
 
 
 def table(outcomes: Sequence[Outcome], metrics: Sequence[str] = ()) -> Table:
-    """A row a run, a column a metric. metrics: TASK:METRIC, instead of each task's headline."""
-    made = Table("run", box=None)
+    """One row per run, one column per metric. metrics: TASK:METRIC, instead of each task's headline."""
+    rows = Table("run", box=None)
     keys = _keys(outcomes, metrics)
     for task, metric in keys:
-        made.add_column(f"{task}\n{markup(metric)}", no_wrap=True)
-    made.add_column("missing", overflow="fold")
+        rows.add_column(f"{task}\n{markup(metric)}", no_wrap=True)
+    rows.add_column("missing", overflow="fold")
     for found in outcomes:
         known = {(score.task, score.metric): score for score in found.scores}
-        made.add_row(markup(found.status.run), *(_cell(known.get(key)) for key in keys), markup(found.missing or ""))
-    return made
+        rows.add_row(markup(found.status.run), *(_cell(known.get(key)) for key in keys), markup(found.missing or ""))
+    return rows
 
 
 def to_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
@@ -78,9 +79,9 @@ def to_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 
 def to_csv(outcomes: Sequence[Outcome]) -> str:
-    """All metrics of all runs, a line each, as `sweep report` reads them."""
+    """All metrics of all runs, one line each, in the format that `sweep report` reads."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, (*WRITTEN, "n"), lineterminator="\n")
+    writer = csv.DictWriter(text, (*MAIN_COLUMNS, "n"), lineterminator="\n")
     writer.writeheader()
     for score in (score for found in outcomes for score in found.scores):
         run = score.run

@@ -40,7 +40,7 @@ def test_every_option_changes_the_profile_and_the_others_stay() -> None:
         (["evaluate", "nowhere", "--after", "12"], "add --cluster PROFILE"),
         (["doctor", "--nodes", "2"], "add --cluster PROFILE"),
         (["sweep", "submit", "demo-sweep", "--cluster=h100", "--set", "resources.sweep-1m.time_min=9", "--time=5"],
-         "resources.sweep-1m sets time_min already"),
+         "resources.sweep-1m already sets time_min"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told(arguments: list[str], message: str, tmp_path: Path) -> None:

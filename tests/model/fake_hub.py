@@ -1,4 +1,4 @@
-"""A fake of the Hugging Face hub: the four requests with which huggingface_hub finds and fetches a model's files."""
+"""A fake Hugging Face hub: the four requests with which huggingface_hub finds and fetches a model's files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiled blocks: what they compute, and that they are compiled once."""
+"""Compiled blocks: they compute the same, and are compiled only once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def mix(
     p: float,
     seed: int,
 ) -> Tensor:
-    """Attends to nothing; has a kernel's arguments, and notices those of another batch."""
+    """Attends to nothing; has a kernel's arguments, and checks that they belong to one batch."""
     if list(longest) != [int(c.diff().max()) for c in cu] or (len(q), len(k)) != tuple(int(c[-1]) for c in cu):
         raise ValueError("the layout is another batch's")
     return q * (1 + p + longest[0] / 1000 + (seed > 0))
@@ -116,7 +116,7 @@ def test_compiled_blocks_compute_the_same_and_are_not_compiled_again(shape: Shap
 @pytest.mark.slow
 def test_the_triton_kernels_stay_in_the_graph_and_are_not_compiled_again() -> None:
     plain, compiled = build(V1_0, "triton", dropout=0.2), build(V1_0, "triton", dropout=0.2)
-    for model in (plain, compiled):  # only the kernels' dropout, whose mask is a function of the seed
+    for model in (plain, compiled):  # leaves only the kernels' dropout, whose mask depends on the seed
         for module in model.modules():
             if isinstance(module, Dropout):
                 module.p = 0.0

@@ -10,7 +10,7 @@ from bigchem.model.t5 import PackedT5
 
 
 def of_linear(x: torch.Size, weight: torch.Size, *_: object, out_shape: torch.Size) -> int:
-    """Operations of oneDNN's product, which torch's counter does not know."""
+    """Operations of oneDNN's product, which torch's counter does not count."""
     return 2 * x.numel() * weight[0]
 
 

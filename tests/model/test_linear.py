@@ -1,4 +1,4 @@
-"""Products of packed rows with weights: torch's own to rounding, and their gradients, whoever computes them."""
+"""Products of packed rows and weights, and their gradients, equal torch's own up to rounding on every path."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from bigchem.model.weights.hf_config import from_hf_config
 def transformers_parameters(config: dict) -> int:
     with torch.device("meta"):
         model = T5ForConditionalGeneration(T5Config(**{k: v for k, v in config.items() if k != "model_type"}))
-    # transformers 5 always ties at construction; lm_head is counted where the checkpoint has one of its own.
+    # transformers 5 always ties at construction; lm_head is counted if the checkpoint has a separate one.
     untied = 0 if model.config.scale_decoder_outputs else model.lm_head.weight.numel()
     return sum(p.numel() for p in model.parameters()) + untied
 
@@ -59,7 +59,7 @@ def test_config_of_an_old_checkpoint_has_defaults() -> None:
 
 
 def published(d_model: int, d_kv: int, d_ff: int, layers: int, heads: int, **more: object) -> dict:
-    """A config.json as the hub has it, but for keys that say nothing of the shape."""
+    """A config.json as on the hub, without some keys that do not affect the shape."""
     sizes = {"d_model": d_model, "d_kv": d_kv, "d_ff": d_ff, "num_layers": layers, "num_heads": heads}
     common = {"model_type": "t5", "vocab_size": 32128, "relative_attention_num_buckets": 32, "initializer_factor": 1.0}
     return {**common, **sizes, "layer_norm_epsilon": 1e-6, "dropout_rate": 0.1, "is_encoder_decoder": True, **more}
@@ -68,7 +68,7 @@ def published(d_model: int, d_kv: int, d_ff: int, layers: int, heads: int, **mor
 GATED = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "output_past": True}
 NEWER = {"dense_act_fn": "gelu_new", "is_gated_act": True, "relative_attention_max_distance": 128, "use_cache": True}
 PUBLISHED = {
-    # The first checkpoints know neither kinds of feed-forward nor untied embeddings.
+    # The first checkpoints have neither feed_forward_proj nor untied embeddings.
     "google-t5/t5-small": (published(512, 64, 2048, 6, 8, n_positions=512), "t5-small", 60_506_624),
     "google-t5/t5-base": (published(768, 64, 3072, 12, 12, n_positions=512), "t5-base", 222_903_552),
     "google-t5/t5-large": (published(1024, 64, 4096, 24, 16, n_positions=512), "t5-large", 737_668_096),

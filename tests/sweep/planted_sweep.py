@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 SIZES = (204_800, 1_034_240, 5_242_880)
-# metric: value of the alone model at the first size, its rise per decade, gain at the first size, the gain's slope.
+# Per metric: the alone model's value at the first size, its rise per decade; the gain at the first size, its slope.
 PLANTED = {
     ("captioning", "bleu4"): None,
     ("captioning", "bleu4_words"): (0.20, 0.12, 0.010, 0.030),
@@ -80,7 +80,7 @@ def results_of(parameters: int, mixture: tuple[str, ...], seed: int = 0, noise: 
 
 
 def write_result(folder: Path, content: dict[str, Any]) -> Path:
-    """Writes one results.json below folder, in a run folder of its own."""
+    """Writes one results.json below folder, in its own run folder."""
     file = folder / content["run"] / "results" / "results.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content))
@@ -94,7 +94,7 @@ def write_sweep(
     noise: float = 0.0,
     alone: tuple[str, ...] = TASKS,
 ) -> Path:
-    """Every size together and every task in `alone` alone."""
+    """Writes results for every size: all tasks together, and each task in `alone` alone."""
     for parameters in sizes:
         for seed in seeds:
             write_result(folder, results_of(parameters, TASKS, seed, noise))
@@ -104,7 +104,7 @@ def write_sweep(
 
 
 def write_predictions(file: Path, right: list[bool]) -> Path:
-    """Predictions of reactions: right ones, and others."""
+    """Writes predictions of reactions, right or wrong as stated."""
     rows = [
         {"source": f"{'C' * (n + 1)}O.O", "target": "C" * (n + 2), "predictions": ["C" * (n + 2) if ok else "CCN"]}
         for n, ok in enumerate(right)

@@ -49,7 +49,7 @@ def test_mixture_and_size_override_the_base(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ('[per_size."sweep-1m"]', '[per_size."sweep-2m"]', "per_size names 'sweep-2m'"),
         ('[per_size."sweep-1m"]', '[resources."sweep-2m"]', "resources names 'sweep-2m'"),
@@ -60,8 +60,8 @@ def test_mixture_and_size_override_the_base(tmp_path: Path) -> None:
         ),
         ("[per_size", '[axes]\n"train.steps" = [30]\n[per_size', "is an axis, and base_set sets it too"),
         ("[per_size", "[axes]\nseed = [3]\n[per_size", "'seed' is set by the grid itself"),
-        ("[per_size", "[axes]\ntrain.seq = 3\n[per_size", "'train.seq' = 3 is no list of values"),
-        ("[per_size", '[axes]\n"optimizer.kind" = ["a", "a"]\n[per_size', "a value stands twice"),
+        ("[per_size", "[axes]\ntrain.seq = 3\n[per_size", "'train.seq' = 3 is not a list of values"),
+        ("[per_size", '[axes]\n"optimizer.kind" = ["a", "a"]\n[per_size', "duplicate value in axes"),
         (
             "[per_size",
             '[axes]\n"data.cache" = ["a/b", "a-b"]\n[per_size',
@@ -71,13 +71,13 @@ def test_mixture_and_size_override_the_base(tmp_path: Path) -> None:
         ('"train.steps" = 70', '"train.stps" = 7', "did you mean 'steps'"),
         ("forward = 2", "froward = 2", "did you mean 'forward'"),
         ('base = "demo"', 'base = "dmo"', "did you mean 'demo'"),
-        ("seeds = [0, 1]", "seeds = [0, 0]", "a seed stands twice"),
+        ("seeds = [0, 1]", "seeds = [0, 0]", "duplicate seed in seeds"),
         ('data.path = "somewhere"', "seed = 3", "'seed' is set by the grid itself"),
         ('data.path = "somewhere"', '"train.steps.x" = 3', "'steps' in 'train.steps.x' is not a section"),
     ],
 )
-def test_mistakes_in_a_grid_are_told(tmp_path: Path, old: str, new: str, told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_mistakes_in_a_grid_are_told(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         runs(tmp_path, GRID.replace(old, new))
 
 
@@ -151,16 +151,16 @@ def test_a_dry_run_lists_an_array_for_each_shape_of_job(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("time_min = 600", "time_mn = 600", r"resources.sweep-1m: unknown key 'time_mn'\n.*did you mean 'time_min'"),
         ("time_min = 600", 'executor = "local"', "'executor' is the same for all runs"),
         ("gpus_per_node = 8", "gpus_per_node = 0\ntasks_per_node = 0", "tasks_per_node"),
     ],
 )
-def test_mistakes_in_resources_are_told(tmp_path: Path, old: str, new: str, told: str) -> None:
+def test_mistakes_in_resources_are_told(tmp_path: Path, old: str, new: str, message: str) -> None:
     (tmp_path / "g.toml").write_text(RESOURCES.replace(old, new))
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         sweep_runs(load_grid(str(tmp_path / "g.toml")), SLURM)
 
 

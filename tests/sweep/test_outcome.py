@@ -1,4 +1,4 @@
-"""What a sweep has come to so far, from run folders."""
+"""A sweep's results so far, read from run folders."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def made(tmp_path: Path, name: str, metrics: list[dict[str, object]], step: int 
 
 @pytest.fixture
 def found(tmp_path: Path) -> list[Outcome]:
-    """A run with everything, one that was evaluated earlier than it has come, one that failed."""
+    """A complete run, one evaluated before its current step, one that failed."""
     whole = [metric("top1", 0.25), metric("validity", 0.5), metric("bleu4", None, "captioning")]
     (tmp_path / "none").mkdir()
     return [
@@ -73,7 +73,7 @@ def test_a_row_holds_headlines_with_their_intervals_and_what_is_missing(found: l
     assert rows[0] == "forward"  # no caption has a metric with a value
     assert rows[1] == "run top1 missing"
     assert rows[2] == "whole 0.2500 [0.2400, 0.2600] n 9"
-    assert rows[3] == "old 0.7500 [0.7400, 0.7600] n 9 results are of step 3, the run is running at 6"
+    assert rows[3] == "old 0.7500 [0.7400, 0.7600] n 9 results are from step 3; the run is running at 6"
     assert rows[4] == "none - failed at 2/9: no memory"
 
 

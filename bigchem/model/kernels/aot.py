@@ -1,6 +1,6 @@
-"""Compiles the kernels for GPUs that are not there, and reads what the compiler says of registers, stack and memory.
+"""Compiles the kernels ahead of time, without a GPU, and reads the compiler's report: registers, stack, shared memory.
 
-Needs Triton, which carries NVIDIA's assembler, and no GPU: a check for CI, and a table for whoever changes a tile.
+Needs only Triton, which ships NVIDIA's assembler. For CI, and for choosing tiles.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FP32 = ("BIAS", "LSE", "DELTA", "PARTIAL")
 
 @dataclass(frozen=True)
 class Case:
-    """One kernel as it is launched. dtype: fp32, fp16 or bf16. reach 0: without a bias (cross-attention)."""
+    """One kernel launch. dtype: fp32, fp16 or bf16. reach 0: no bias (cross-attention)."""
 
     kernel: Kernel
     tile: Tile
@@ -46,11 +46,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Report:
-    """What the compiler made of a case.
+    """The compiler's report on a case.
 
-    registers: of a thread; stack: bytes of a thread, where spilled registers go; shared: bytes of a program;
-    mma, wgmma: matrix instructions of a warp, of a group of four (on 10.0 tcgen05); async_copies: loads that run ahead
-    of their use.
+    registers: per thread; stack: bytes per thread, for spilled registers; shared: bytes per program; mma, wgmma: matrix
+    instructions of a warp, of a group of four (on 10.0 tcgen05); async_copies: loads issued ahead of their use.
     """
 
     registers: int
@@ -62,14 +61,14 @@ class Report:
 
 
 def cases(arch: int, head_dims: tuple[int, ...] = (64,), dtypes: tuple[str, ...] = ("bf16",)) -> Iterator[Case]:
-    """Every kernel with every tile of the table: encoder, decoder and cross-attention, without and with dropout."""
+    """Every kernel with every tile of the table, for encoder, decoder and cross-attention, without and with dropout."""
     for kernel in tiles.KERNELS:
         for head_dim in head_dims:
             for dtype in dtypes:
-                chosen = dict.fromkeys(
+                distinct = dict.fromkeys(
                     tiles.tile(kernel, n, head_dim, arch, fp32=dtype == "fp32") for n in (16, 64, 512, 2048)
                 )
-                for tile in chosen:
+                for tile in distinct:
                     for reach, causal in ((91, False), (113, True), (0, False)):
                         for dropout in (False, True):
                             yield Case(kernel, tile, head_dim, dtype, reach, causal, dropout)
@@ -142,6 +141,6 @@ def _resource_usage(cubin: bytes) -> dict[str, int]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        told = subprocess.run([program, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
-    found = dict(re.findall(r"\b(REG|STACK|LOCAL):(\d+)", told))
+        output = subprocess.run([program, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    found = dict(re.findall(r"\b(REG|STACK|LOCAL):(\d+)", output))
     return {name: int(found[name]) for name in ("REG", "STACK", "LOCAL")}

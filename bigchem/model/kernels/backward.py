@@ -1,5 +1,5 @@
-"""The backward kernels. Long sequences: gradients of queries (and bias), then of keys and values. Short ones: one
-kernel for all, with five products instead of seven."""
+"""The backward kernels. Long sequences: one for the gradients of queries and bias, then one for keys and values. Short
+sequences: one for all, with five matrix products instead of seven."""
 
 import triton
 import triton.language as tl
@@ -9,7 +9,7 @@ from bigchem.model.kernels.device import (
     bias_tile,
     dot,
     is_far,
-    kept,
+    keep_mask,
     load_rows,
     row_hash,
     store_diagonals,
@@ -25,31 +25,31 @@ def grad_queries(
     FIRST_SLOT: tl.constexpr, NUM_SLOTS: tl.constexpr, PARTIAL_SIZE: tl.constexpr,
     CAUSAL: tl.constexpr, HAS_BIAS: tl.constexpr, DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """GRAD_Q, DELTA [H, T] = sum(out * grad_out) for grad_keys, and the tile's part of the bias's gradient.
+    """GRAD_Q, DELTA [H, T] = sum(out * grad_out) for grad_keys, and the tile's part of the bias gradient.
 
-    PARTIAL [items, H, PARTIAL_SIZE]: see `bias_gradient.py`. Every program writes all of its own part, zeros included,
-    so that the sum over programs needs neither atomics nor a cleared buffer, and does not depend on the order.
+    PARTIAL [items, H, PARTIAL_SIZE]: see `bias_gradient.py`. Each program writes its whole part, zeros included, so the
+    sum over programs needs neither atomics nor a cleared buffer, and its order is fixed.
     """
     item, head = tl.program_id(0), tl.program_id(1)
     sequence, m0 = tl.load(WORK + 2 * item), tl.load(WORK + 2 * item + 1)
     partial = PARTIAL + (item.to(tl.int64) * num_heads + head) * PARTIAL_SIZE
     slot_size: tl.constexpr = (BLOCK_M // BLOCK_N + 1) * BLOCK_N
     column = tl.arange(0, BLOCK_N)
-    none = sequence < 0
+    idle = sequence < 0
     sequence = tl.maximum(sequence, 0)
     q_start, k_start = tl.load(CU_Q + sequence), tl.load(CU_K + sequence)
     num_q, num_k = tl.load(CU_Q + sequence + 1) - q_start, tl.load(CU_K + sequence + 1) - k_start
     end = num_k
     if CAUSAL:
         end = tl.minimum(num_k, m0 + BLOCK_M)
-    end = tl.where(none, 0, end)
+    end = tl.where(idle, 0, end)
     if HAS_BIAS:
         for slot in tl.static_range(NUM_SLOTS):
             slot_n0 = m0 + (FIRST_SLOT + slot) * BLOCK_N
             if (slot_n0 < 0) | (slot_n0 >= end):
                 for k in tl.static_range(BLOCK_M // BLOCK_N + 1):
                     tl.store(partial + slot * slot_size + k * BLOCK_N + column, tl.zeros([BLOCK_N], tl.float32))
-    num_q = tl.where(none, 0, num_q)
+    num_q = tl.where(idle, 0, num_q)
     stride = num_heads * D
     m = m0 + tl.arange(0, BLOCK_M)
     q_offset = q_start.to(tl.int64) * stride + head * D
@@ -79,7 +79,7 @@ def grad_queries(
         p = tl.where(exists, tl.exp2(s - lse[:, None]), 0.0)
         dp = dot(grad_out, tl.trans(v), PRECISION)
         if DROPOUT:
-            dp = tl.where(kept(hashes[:, None], n[None, :], n0, threshold), dp * keep_scale, 0.0)
+            dp = tl.where(keep_mask(hashes[:, None], n[None, :], n0, threshold), dp * keep_scale, 0.0)
         ds = p * (dp - delta[:, None])
         if HAS_BIAS:
             if is_far(m0, n0, REACH, BLOCK_M, BLOCK_N):
@@ -104,9 +104,9 @@ def _transposed(
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, REACH: tl.constexpr,
     CAUSAL: tl.constexpr, HAS_BIAS: tl.constexpr, DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """(dropped p, ds), both [BLOCK_N, BLOCK_M]: keys down, queries across, as the gradients of k and v want them.
+    """(dropped p, ds), both [BLOCK_N, BLOCK_M]: keys down, queries across, as the gradients of k and v need them.
 
-    The dropped p still lacks its factor 1 / (1 - dropout_p). Queries that do not exist have an lse of inf.
+    The dropped p still lacks its factor 1 / (1 - dropout_p). Missing queries have an lse of inf.
     """
     s = dot(k, tl.trans(q), PRECISION) * LOG2E
     distance = n[:, None] - m[None, :]
@@ -119,7 +119,7 @@ def _transposed(
     dp = dot(v, tl.trans(grad_out), PRECISION)
     dropped = p
     if DROPOUT:
-        keep = kept(hashes[None, :], n[:, None], n0, threshold)
+        keep = keep_mask(hashes[None, :], n[:, None], n0, threshold)
         dropped = tl.where(keep, p, 0.0)
         dp = tl.where(keep, dp * keep_scale, 0.0)
     return dropped, p * (dp - delta[None, :])
@@ -132,7 +132,7 @@ def grad_keys(
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr, REACH: tl.constexpr,
     CAUSAL: tl.constexpr, HAS_BIAS: tl.constexpr, DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """GRAD_K and GRAD_V: one program a tile of keys and head, over the queries. WORK as in `forward`, of keys."""
+    """GRAD_K and GRAD_V: one program per tile of keys and head, over the queries. WORK as in `forward`, for keys."""
     head = tl.program_id(1)
     sequence = tl.load(WORK + 2 * tl.program_id(0))
     n0 = tl.load(WORK + 2 * tl.program_id(0) + 1)
@@ -180,10 +180,10 @@ def grad_short(
     SEQUENCES: tl.constexpr, BLOCK: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr, REACH: tl.constexpr,
     CAUSAL: tl.constexpr, HAS_BIAS: tl.constexpr, DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """All gradients of sequences with at most BLOCK queries and keys: nothing is computed twice.
+    """All gradients of sequences with at most BLOCK queries and keys, computing nothing twice.
 
-    WORK [items * SEQUENCES]: sequences, -1 where there is none. ds is added up over the program's sequences, so that
-    diagonals are summed once: PARTIAL [items, H, 2 * BLOCK + 2].
+    WORK [items * SEQUENCES]: sequences, -1 for none. ds is added over the program's sequences, so that its diagonals
+    are summed only once, into PARTIAL [items, H, 2 * BLOCK + 2].
     """
     item, head = tl.program_id(0), tl.program_id(1)
     stride = num_heads * D
@@ -215,14 +215,14 @@ def grad_short(
             if DROPOUT:
                 grad_v = grad_v * keep_scale
             store_rows(GRAD_V + k_offset, grad_v, m, num_k, stride, D, D_PAD)
-            low = ds.to(q.dtype)
-            store_rows(GRAD_K + k_offset, dot(low, q, PRECISION), m, num_k, stride, D, D_PAD)
-            store_rows(GRAD_Q + q_offset, dot(tl.trans(low), k, PRECISION), m, num_q, stride, D, D_PAD)
+            rounded = ds.to(q.dtype)
+            store_rows(GRAD_K + k_offset, dot(rounded, q, PRECISION), m, num_k, stride, D, D_PAD)
+            store_rows(GRAD_Q + q_offset, dot(tl.trans(rounded), k, PRECISION), m, num_q, stride, D, D_PAD)
             if HAS_BIAS:
                 sum_ds += ds
     if HAS_BIAS:
         partial = PARTIAL + (item.to(tl.int64) * num_heads + head) * (2 * BLOCK + 2)
-        none = tl.zeros([BLOCK], tl.float32)
-        low_sum, high_sum = store_diagonals(partial, sum_ds, 0, none, none, -1, REACH, BLOCK, BLOCK)
+        zeros = tl.zeros([BLOCK], tl.float32)
+        low_sum, high_sum = store_diagonals(partial, sum_ds, 0, zeros, zeros, -1, REACH, BLOCK, BLOCK)
         tl.store(partial + 2 * BLOCK, tl.sum(low_sum))
         tl.store(partial + 2 * BLOCK + 1, tl.sum(high_sum))

@@ -1,16 +1,16 @@
-"""What the kernels share: products, the bias of a tile, masks of dropout, sums along diagonals."""
+"""Shared by the kernels: products, a tile's bias, dropout masks, sums along diagonals."""
 
 import triton
 import triton.language as tl
 
-# Names of shapes: BLOCK_M queries, BLOCK_N keys, D the head dimension, D_PAD the same as a power of two.
+# Shapes: BLOCK_M queries, BLOCK_N keys, D the head dimension, D_PAD = padded_head_dim(D).
 
 LOG2E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
 def dot(a, b, PRECISION: tl.constexpr):
-    """a @ b, summed in fp32. PRECISION: of fp32 inputs; "interpreter" multiplies as fp32, for numpy has no bf16."""
+    """a @ b, summed in fp32. PRECISION: of fp32 inputs; "interpreter" multiplies in fp32, as numpy has no bf16."""
     if PRECISION == "interpreter":
         return tl.dot(a.to(tl.float32), b.to(tl.float32), input_precision="ieee")
     return tl.dot(a, b, input_precision=PRECISION)
@@ -18,7 +18,7 @@ def dot(a, b, PRECISION: tl.constexpr):
 
 @triton.jit
 def load_rows(POINTER, rows, limit, stride, D: tl.constexpr, D_PAD: tl.constexpr):
-    """Rows [len(rows), D_PAD] of one head; zero from `limit` on and in columns from D on."""
+    """Rows [len(rows), D_PAD] of one head; zero in rows from `limit` and columns from D on."""
     columns = tl.arange(0, D_PAD)
     exists = (rows < limit)[:, None]
     if D_PAD != D:
@@ -28,7 +28,7 @@ def load_rows(POINTER, rows, limit, stride, D: tl.constexpr, D_PAD: tl.constexpr
 
 @triton.jit
 def store_rows(POINTER, values, rows, limit, stride, D: tl.constexpr, D_PAD: tl.constexpr):
-    """Writes what load_rows would read, in the pointer's dtype."""
+    """The inverse of load_rows; values are cast to the pointer's dtype."""
     columns = tl.arange(0, D_PAD)
     exists = (rows < limit)[:, None]
     if D_PAD != D:
@@ -38,14 +38,14 @@ def store_rows(POINTER, values, rows, limit, stride, D: tl.constexpr, D_PAD: tl.
 
 @triton.jit
 def is_far(m0, n0, REACH: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
-    """Whether all distances (key minus query) of the tile are -REACH and less, or all are REACH and more."""
+    """Whether all the tile's distances (key minus query) are <= -REACH, or all are >= REACH."""
     return (n0 - (m0 + BLOCK_M - 1) >= REACH) | (m0 - (n0 + BLOCK_N - 1) >= REACH)
 
 
 @triton.jit
 def bias_tile(BIAS, distance, m0, n0, REACH: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
-    """log2(e) * the bias at `distance`, in its shape. A far tile loads one number; in a near one each instruction of a
-    warp touches one or two lines of the cache."""
+    """log2(e) * the bias at `distance`, in its shape. A far tile loads one number; in a near one, each warp instruction
+    touches one or two cache lines."""
     if is_far(m0, n0, REACH, BLOCK_M, BLOCK_N):
         bias = tl.load(BIAS + tl.where(n0 > m0, 2 * REACH, 0)) * LOG2E + tl.zeros(distance.shape, tl.float32)
     else:
@@ -63,17 +63,17 @@ def mix(x):
 
 @triton.jit
 def row_hash(seed, row, head, num_heads):
-    """A number for each packed row of queries and head."""
+    """A hash per packed query row and head."""
     return mix(mix((row * num_heads + head).to(tl.uint32)) ^ seed.to(tl.uint32))
 
 
 @triton.jit
-def kept(hashes, keys, n0, threshold):
-    """Which elements dropout keeps; hashes of rows and numbers of keys, from n0 on, are shaped to broadcast.
+def keep_mask(hashes, keys, n0, threshold):
+    """Which elements dropout keeps. hashes: of rows; keys: numbers from n0 on; their shapes broadcast.
 
-    A hash for every two keys eight apart, sixteen bits for each: the columns of a matrix instruction's result that a
-    thread holds are eight apart, so the compiler computes it once. The mask
-    depends on nothing but (seed, packed row, head, key): every kernel and every tile size draws the same.
+    Two keys eight apart share a hash, with sixteen bits each: a thread's columns of a matrix instruction's result are
+    eight apart, so the compiler computes it once. The mask depends only on (seed, packed row, head, key): every kernel
+    and every tile size draws the same.
     """
     column = keys - n0
     pair = (n0 + (column & 0x7FFFFFF7)).to(tl.uint32)
@@ -87,17 +87,17 @@ def store_diagonals(
 ):
     """Sums of x [ROWS, COLUMNS] along its diagonals, written to OUT [ROWS // COLUMNS + 1, COLUMNS].
 
-    The diagonal column - row = c - k * COLUMNS goes to OUT[k, c], and has the distance first + SIGN * that. Distances
-    of -REACH and less, or REACH and more, are added to low_sum and high_sum [COLUMNS], which are returned; nobody
-    reads their places in OUT.
-    Every row is rotated left by its number, so that diagonals become columns; then columns are summed: no atomics.
+    The diagonal column - row = c - k * COLUMNS goes to OUT[k, c] and has the distance first + SIGN * (column - row).
+    Distances <= -REACH and >= REACH are added to low_sum and high_sum [COLUMNS], which are returned; their places in
+    OUT are never read. Row r is rotated left by r, so that diagonals become columns, then columns are summed: no
+    atomics.
     """
     row = tl.arange(0, ROWS)[:, None]
     column = tl.arange(0, COLUMNS)
-    turned = tl.gather(x, tl.broadcast_to((column[None, :] + row) % COLUMNS, (ROWS, COLUMNS)), 1)
+    rotated = tl.gather(x, tl.broadcast_to((column[None, :] + row) % COLUMNS, (ROWS, COLUMNS)), 1)
     wraps = (column[None, :] + row) // COLUMNS
     for k in tl.static_range(ROWS // COLUMNS + 1):
-        sums = tl.sum(tl.where(wraps == k, turned, 0.0), 0)
+        sums = tl.sum(tl.where(wraps == k, rotated, 0.0), 0)
         distance = first + SIGN * (column - k * COLUMNS)
         low_sum += tl.where(distance <= -REACH, sums, 0.0)
         high_sum += tl.where(distance >= REACH, sums, 0.0)

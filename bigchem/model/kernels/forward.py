@@ -1,9 +1,9 @@
-"""The forward kernel: one program a tile of queries and head, softmax as it goes (FlashAttention-2)."""
+"""The forward kernel: one program per tile of queries and head, with online softmax (FlashAttention-2)."""
 
 import triton
 import triton.language as tl
 
-from bigchem.model.kernels.device import LOG2E, bias_tile, dot, kept, load_rows, row_hash, store_rows
+from bigchem.model.kernels.device import LOG2E, bias_tile, dot, keep_mask, load_rows, row_hash, store_rows
 
 
 @triton.jit(do_not_specialize=["seed", "threshold", "num_rows"])
@@ -13,9 +13,9 @@ def forward(
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr, REACH: tl.constexpr,
     CAUSAL: tl.constexpr, HAS_BIAS: tl.constexpr, DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """OUT [T, H, D] and LSE [H, T]: log2 of the softmax's denominator, by which the backward kernels find p again.
+    """OUT [T, H, D] and LSE [H, T]: log2 of the softmax's denominator, from which the backward kernels recompute p.
 
-    WORK [items, 2]: (sequence, first query) of each tile, sequence -1 where there is none. Arrays are contiguous.
+    WORK [items, 2]: (sequence, first query) of each tile, sequence -1 for none. Arrays are contiguous.
     """
     head = tl.program_id(1)
     sequence = tl.load(WORK + 2 * tl.program_id(0))
@@ -31,7 +31,7 @@ def forward(
     q = load_rows(Q + q_offset, m, num_q, stride, D, D_PAD)
     if DROPOUT:
         hashes = row_hash(seed, q_start + m, head, num_heads)
-    top = tl.full([BLOCK_M], -1e30, tl.float32)  # not -inf: a tile may have nothing but -inf, and -inf - -inf is NaN
+    top = tl.full([BLOCK_M], -1e30, tl.float32)  # not -inf: a tile may be all -inf, and -inf - -inf is NaN
     total = tl.zeros([BLOCK_M], tl.float32)
     acc = tl.zeros([BLOCK_M, D_PAD], tl.float32)
     end = num_k
@@ -54,7 +54,7 @@ def forward(
         p = tl.exp2(s - new_top[:, None])
         total = total * shrink + tl.sum(p, 1)
         if DROPOUT:
-            p = tl.where(kept(hashes[:, None], n[None, :], n0, threshold), p, 0.0)
+            p = tl.where(keep_mask(hashes[:, None], n[None, :], n0, threshold), p, 0.0)
         acc = acc * shrink[:, None] + dot(p.to(v.dtype), v, PRECISION)
         top = new_top
     scale = 1.0 / tl.where(total == 0.0, 1.0, total)  # queries without keys: zeros

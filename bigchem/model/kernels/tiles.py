@@ -1,8 +1,7 @@
-"""Tile sizes of the attention kernels: a plain table, so that a choice can be read, compiled ahead of time and tested.
+"""Tile sizes of the attention kernels: a plain table, which can be read, compiled ahead of time and tested.
 
-Not an autotuner: ragged batches have a new longest length every step, and a search in the middle of a run would stall
-every rank of it. No entry may spill registers: `bigchem bench kernels` compiles each one for each architecture and
-reads the compiler's report, and a test reads it.
+Not an autotuner: ragged batches have a new longest length every step, and a search during a run would stall all ranks.
+No entry may spill registers: `bigchem bench kernels` compiles each for each architecture, and a test checks the report.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ Kernel = Literal["forward", "grad_queries", "grad_keys", "grad_short"]
 
 KERNELS: tuple[Kernel, ...] = ("forward", "grad_queries", "grad_keys", "grad_short")
 ARCHITECTURES = (80, 90)
-"""Compute capabilities * 10 that the table distinguishes: A100, its kin and 12.0, whose registers would spill with
-Hopper's; H100 and B200."""
+"""Compute capabilities * 10 that the table distinguishes. 80: A100 and relatives, and 12.0, which would spill registers
+with Hopper's tiles. 90: H100 and B200."""
 
 MAX_HEAD_DIM = 128
 
@@ -24,8 +23,8 @@ MAX_HEAD_DIM = 128
 class Tile:
     """Rows of queries (block_m) and keys (block_n) that one program multiplies at a time.
 
-    grad_queries: block_m is a multiple of block_n. grad_short: both are the longest sequence that it serves, and
-    `sequences` is how many of them a program works through.
+    grad_queries: block_m is a multiple of block_n. grad_short: both are the longest sequence it serves; `sequences`:
+    how many a program processes.
     """
 
     block_m: int
@@ -45,14 +44,14 @@ class Tiles(NamedTuple):
 
 
 def padded_head_dim(head_dim: int) -> int:
-    """The head dimension as matrix units want it: a power of two, 16 or more."""
+    """The head dimension padded for matrix units: a power of two, at least 16."""
     return max(16, 1 << (head_dim - 1).bit_length())
 
 
 def tile(kernel: Kernel, max_len: int, head_dim: int, arch: int, *, fp32: bool) -> Tile:
     """The tile of a kernel for sequences of at most max_len tokens on an architecture (80, 90, ...).
 
-    fp32: inputs of four bytes, whose tiles are smaller, for they are multiplied in ordinary registers.
+    fp32: 4-byte inputs, multiplied in ordinary registers, which need smaller tiles.
     """
     wide = padded_head_dim(head_dim) > 64
     if fp32:

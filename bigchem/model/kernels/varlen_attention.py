@@ -1,6 +1,6 @@
-"""The kernels as one differentiable operation of torch: bigchem::varlen_attention.
+"""The kernels as one differentiable torch operation, bigchem::varlen_attention.
 
-It is a custom operation with a fake kernel, so torch.compile keeps it in one graph with what is around it.
+It has a fake kernel, so torch.compile keeps it in one graph with its surroundings.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ def triton_attention(
 ) -> Tensor:
     """`bigchem.model.attention.attention` by the kernels.
 
-    Lengths are not read back from the device, so what they must be is not checked: every row belongs to a sequence, and
-    none is longer than the layout says. Otherwise results are whatever memory held.
+    Lengths are not read back from the device, so they are not checked: every row must belong to a sequence, and no
+    sequence may be longer than the layout says. Otherwise the results are undefined.
     """
     if q.shape[2] > MAX_HEAD_DIM:
         raise UserError(f"the triton backend serves heads of at most {MAX_HEAD_DIM} dimensions, not {q.shape[2]}")
     if bias is not None and (bias.shape[0] != q.shape[1] or bias.shape[1] % 2 == 0 or bias.shape[1] < 3):
-        raise UserError(f"a bias of shape {tuple(bias.shape)} for {q.shape[1]} heads; it is [heads, 2R + 1], R >= 1")
-    # Autocast may give queries another dtype than the weights, for which the work was planned.
+        raise UserError(f"a bias of shape {tuple(bias.shape)} for {q.shape[1]} heads; expected [heads, 2R + 1], R >= 1")
+    # The work was planned for the weights' dtype; under autocast, queries may have another.
     work = layout.work if layout.work_for == (q.shape[2], q.dtype) else None
-    work = work or planned(layout, len(q), len(k), q.shape[2], q.dtype, q.device)
+    work = work or plan_layout(layout, len(q), len(k), q.shape[2], q.dtype, q.device)
     cu, longest = (layout.cu_seqlens_q, layout.cu_seqlens_k), (layout.max_q, layout.max_k)
     bias = None if bias is None else bias.float()
     out: Tensor = varlen_attention(q, k, v, bias, *cu, work, *longest, causal, float(dropout_p), seed)[0]
     return out
 
 
-def planned(
+def plan_layout(
     layout: Layout, num_q: int, num_k: int, head_dim: int, dtype: torch.dtype, device: torch.device
 ) -> list[Tensor]:
-    """The kernels' work on a layout of so many packed rows; see `Work`."""
+    """The kernels' work on a layout of num_q and num_k packed rows; see `Work`."""
     chosen = _tiles(layout.max_q, layout.max_k, head_dim, dtype, device)
     return list(plan_work(layout.cu_seqlens_q, layout.cu_seqlens_k, num_q, num_k, chosen))
 
@@ -68,7 +68,7 @@ def _architecture(index: int | None) -> int:
 
 
 class _Launch(NamedTuple):
-    """What all kernels of a call are told alike. numbers: seed, threshold, keep_scale, num_heads, num_rows; meta: D,
+    """Arguments common to all kernels of a call. numbers: seed, threshold, keep_scale, num_heads, num_rows; meta: D,
     D_PAD, REACH; flags: by name."""
 
     tiles: Tiles
@@ -80,7 +80,7 @@ class _Launch(NamedTuple):
     def of(
         cls, q: Tensor, bias: Tensor | None, max_q: int, max_k: int, causal: bool, dropout_p: float, seed: int
     ) -> _Launch:
-        """For queries [Tq, H, D] and an operation's options."""
+        """For queries [Tq, H, D] and the operation's options."""
         num_rows, num_heads, head_dim = q.shape
         threshold = _threshold(dropout_p)
         keep_scale = 1 / (1 - threshold / 2**16) if threshold < 2**16 else 0.0
@@ -147,7 +147,7 @@ def varlen_attention_backward(
     dropout_p: float,
     seed: int,
 ) -> list[Tensor]:
-    """Gradients of q, k, v and, where there is one, of the bias (fp32)."""
+    """Gradients of q, k, v and, if given, the bias (fp32)."""
     grad_out, q, k, v, bias, cu_seqlens_q, cu_seqlens_k = _contiguous(
         grad_out, q, k, v, bias, cu_seqlens_q, cu_seqlens_k
     )
@@ -169,7 +169,7 @@ def varlen_attention_backward(
 def _grad_short(
     launch: _Launch, inputs: tuple[Tensor, ...], grads: list[Tensor], cu: tuple[Tensor, Tensor], items: Tensor
 ) -> Tensor | None:
-    """Fills in the gradients of the short sequences' rows; their part of the bias's gradient."""
+    """Writes the gradients of the short sequences' rows; returns their part of the bias gradient."""
     tile = launch.tiles.grad_short
     partial = _partial(launch, len(items), 2 * tile.block_m + 2, items.device)
     kernels_backward.grad_short[(len(items), launch.numbers[3])](
@@ -188,7 +188,7 @@ def _grad_long(
     query_items: Tensor,
     key_items: Tensor,
 ) -> Tensor | None:
-    """The same for the other sequences."""
+    """_grad_short for the long sequences."""
     q, k, v, bias, out, grad_out, lse = inputs
     tile, num_heads = launch.tiles.grad_queries, launch.numbers[3]
     shape = (launch.meta[2], tile.block_m, tile.block_n, launch.flags["CAUSAL"])
@@ -232,13 +232,13 @@ varlen_attention.register_autograd(_backward, setup_context=_setup_context)
 
 
 def mixed_seed(seed: int) -> int:
-    """A uint32 for a seed: neighbouring seeds, as of neighbouring layers, give unrelated masks."""
+    """Hashes a seed to uint32, so that neighbouring seeds (of neighbouring layers) give unrelated masks."""
     mixed: int = _mix((seed ^ (seed >> 32)) & 0xFFFFFFFF)
     return mixed
 
 
 def _mix(x: Any) -> Any:
-    """device.mix of a number, or of a tensor of int64."""
+    """device.mix for an int or an int64 tensor."""
     x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
     x = ((x ^ (x >> 15)) * 0x846CA68B) & 0xFFFFFFFF
     return x ^ (x >> 16)
@@ -247,7 +247,7 @@ def _mix(x: Any) -> Any:
 def dropout_mask(
     seed: int, dropout_p: float, first_row: int, num_rows: int, num_heads: int, num_keys: int, device: torch.device
 ) -> Tensor:
-    """bool [num_heads, num_rows, num_keys]: what the kernels keep of the scores of packed rows first_row and on."""
+    """bool [num_heads, num_rows, num_keys]: which scores of packed rows from first_row on the kernels keep."""
     row = torch.arange(first_row, first_row + num_rows, device=device).view(1, -1, 1)
     head = torch.arange(num_heads, device=device).view(-1, 1, 1)
     key = torch.arange(num_keys, device=device).view(1, 1, -1)
@@ -257,12 +257,12 @@ def dropout_mask(
 
 
 def _threshold(dropout_p: float) -> int:
-    """Of sixteen random bits: those below drop."""
+    """Elements whose sixteen random bits are below this are dropped."""
     return round(dropout_p * 2**16)
 
 
 def _contiguous(*tensors: Any) -> list[Any]:
-    """What the kernels take for granted."""
+    """Contiguous tensors, as the kernels require."""
     return [x if x is None else x.contiguous() for x in tensors]
 
 
@@ -271,18 +271,18 @@ def _int32(x: int) -> int:
 
 
 def _or_any(bias: Tensor | None, other: Tensor) -> Tensor:
-    """A pointer for the kernel, which does not read it where there is no bias."""
+    """A valid pointer for the kernel, which does not read it without a bias."""
     return other if bias is None else bias
 
 
 def _partial(launch: _Launch, items: int, size: int, device: torch.device) -> Tensor:
-    """Room for each program's part of the bias's gradient; none where there is no bias."""
+    """A buffer for each program's part of the bias gradient; empty without a bias."""
     items = items if launch.flags["HAS_BIAS"] else 0
     return torch.empty(items, launch.numbers[3], size, dtype=torch.float32, device=device)
 
 
 def _gathered(partial: Tensor, places: Callable[..., np.ndarray], *arguments: int) -> Tensor | None:
-    """The gradient of the bias [H, 2R + 1] from every program's part."""
+    """The bias gradient [H, 2R + 1] from all programs' parts; None without any."""
     if not len(partial):
         return None
     sums = torch.nn.functional.pad(partial.sum(0), (0, 1))

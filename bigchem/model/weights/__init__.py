@@ -1,4 +1,4 @@
-"""Weights of Hugging Face folders: read strictly, loaded, and written.
+"""Weights of Hugging Face folders: checked, loaded and written.
 
 Imported from outside: files, hf_config, hub, pretrained.
 """

@@ -1,4 +1,4 @@
-"""Which files hold a Hugging Face folder's weights, and which tensors they say they hold. Needs no torch."""
+"""Which files hold a Hugging Face folder's weights, and which tensors their headers list. Needs no torch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bigchem.model.parameters import parameter_shapes
 from bigchem.model.presets import Shape
 
 FILES = ("model.safetensors", "pytorch_model.bin")
-"""Weights in one file, in order of preference; in several, FILE.index.json names them."""
-MOST_HEADER = 100_000_000
-"""Bytes of a safetensors header, as its format has it."""
+"""Weights in a single file, in order of preference; if sharded, FILE.index.json names the shards."""
+MAX_HEADER_BYTES = 100_000_000
+"""The safetensors format's limit."""
 HEAD = "lm_head.weight"
 UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
-"""A table that old checkpoints hold, and T5 never used."""
+"""A table in old checkpoints that T5 never uses."""
 COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 """Names under which checkpoints repeat shared.weight."""
 
@@ -28,7 +28,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold the weights. UserError if there are none, or their index is none or leads elsewhere."""
+    """The files that hold the weights. UserError if there are none or the index is malformed or points elsewhere."""
     for single in FILES:
         index = folder / f"{single}.index.json"
         if index.is_file():
@@ -41,17 +41,17 @@ def weight_files(folder: Path) -> list[Path]:
                 ) from None
             names = sorted(set(files.values()))
             if any(Path(name).name != name for name in names):
-                raise UserError("names files outside of its folder", str(index), "do not use this model")
+                raise UserError("names files outside its folder", str(index), "do not use this model")
             return [folder / name for name in names]
         if (folder / single).is_file():
             return [folder / single]
     hint = "convert other formats with transformers: from_pretrained, then save_pretrained"
-    raise UserError(f"holds no weights: none of {', '.join(FILES)}, whole or with an index", str(folder), hint)
+    raise UserError(f"holds no weights: no {' or '.join(FILES)}, single or sharded", str(folder), hint)
 
 
 @contextmanager
 def require_file(path: Path) -> Iterator[None]:
-    """UserError for a file that is not there."""
+    """UserError for a missing file."""
     try:
         yield
     except FileNotFoundError:
@@ -59,8 +59,8 @@ def require_file(path: Path) -> Iterator[None]:
 
 
 def check_weights(folder: Path, shape: Shape) -> bool:
-    """UserError unless all files of weights are there and hold a model of this shape. Weights are not read; whether the
-    tensors could be compared: pickles do not say what they hold before they are loaded."""
+    """UserError unless all weight files exist and hold a model of this shape; weights are not read. Returns whether
+    tensors could be compared: a pickle does not list its tensors before it is loaded."""
     found: Shapes = {}
     comparable = True
     for path in weight_files(folder):
@@ -77,12 +77,12 @@ def check_weights(folder: Path, shape: Shape) -> bool:
 
 
 def safetensors_shapes(path: Path) -> Shapes:
-    """Names and shapes of a safetensors file's tensors, by its header. UserError for one that is damaged or cut off."""
+    """Names and shapes of a safetensors file's tensors, from its header. UserError if damaged or truncated."""
     size = path.stat().st_size
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > MOST_HEADER:
+            if length > MAX_HEADER_BYTES:
                 raise ValueError("its header is too long")
             table = json.loads(file.read(length))
         tensors = {name: entry for name, entry in table.items() if name != "__metadata__"}
@@ -96,27 +96,27 @@ def safetensors_shapes(path: Path) -> Shapes:
 
 
 def without_copies(found: Mapping[str, tuple[int, ...]], shape: Shape) -> Shapes:
-    """Without the names under which checkpoints repeat the shared embedding, and with a head that is not there: it is
-    the embedding then."""
-    left = {name: dims for name, dims in found.items() if name != UNUSED}
+    """Drops names under which checkpoints repeat the shared embedding; adds a missing head, which then equals the
+    embedding."""
+    rest = {name: dims for name, dims in found.items() if name != UNUSED}
     for name in (*COPIES, *((HEAD,) if shape.tied else ())):
-        copy = left.pop(name, None)
+        copy = rest.pop(name, None)
         if copy is not None:
-            left.setdefault("shared.weight", copy)
-    if not shape.tied and "shared.weight" in left:
-        left.setdefault(HEAD, left["shared.weight"])
-    return left
+            rest.setdefault("shared.weight", copy)
+    if not shape.tied and "shared.weight" in rest:
+        rest.setdefault(HEAD, rest["shared.weight"])
+    return rest
 
 
 def refuse_other_shapes(found: Mapping[str, tuple[int, ...]], shape: Shape, where: str) -> None:
-    """UserError unless the tensors are those of a model of this shape."""
+    """UserError unless the tensors match a model of this shape."""
     expected = parameter_shapes(shape)
     if found and not any(name.startswith("decoder.") for name in found):
-        what = "holds an encoder alone: no tensor of a decoder"
-        raise UserError(what, where, "take a checkpoint with both, as T5ForConditionalGeneration saves it")
+        what = "holds only an encoder: no decoder tensors"
+        raise UserError(what, where, "use a checkpoint with both, as T5ForConditionalGeneration saves it")
     differing = [name for name in sorted(expected.keys() | found.keys()) if expected.get(name) != found.get(name)]
     if differing:
         key = differing[0]
         more = f" (and {len(differing) - 1} more differ)" if len(differing) > 1 else ""
-        what = f"{key} has shape {found.get(key, 'none')}, config.json asks for {expected.get(key, 'none')}{more}"
-        raise UserError(what, where, "config.json and weights must be of one checkpoint")
+        what = f"{key} has shape {found.get(key, 'none')}, config.json requires {expected.get(key, 'none')}{more}"
+        raise UserError(what, where, "config.json and weights must be from the same checkpoint")

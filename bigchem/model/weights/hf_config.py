@@ -1,4 +1,4 @@
-"""The config.json of a Hugging Face folder: what it says of the function is read, or refused by its field. Pure."""
+"""A Hugging Face folder's config.json: fields that affect the function are applied, or refused by name. Pure."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from bigchem.base.json_config import shown
 from bigchem.base.json_kinds import Kind, WrongError, number, whole
 from bigchem.model.presets import FEED_FORWARD, Shape
 
-SERVED = "T5, T5 v1.1, Flan-T5, MolT5, UL2 and mT5 are read"
+SUPPORTED = "supported: T5, T5 v1.1, Flan-T5, MolT5, UL2 and mT5"
 TYPES: Mapping[str, str] = {"t5": "relu", "mt5": "gated-gelu"}
-"""model_type, and the feed_forward_proj that it stands for where the file gives none."""
-OTHERS = {
-    "umt5": "every layer has a relative-position bias of its own",
+"""model_type -> its default feed_forward_proj."""
+UNSUPPORTED = {
+    "umt5": "every layer has its own relative-position bias",
     "t5gemma": "its layers are Gemma's",
     "t5gemma2": "its layers are Gemma's",
     "longt5": "its attention is local",
     "switch_transformers": "its layers are mixtures of experts",
 }
-"""Why a kin of T5 is not read."""
+"""Relatives of T5, and why they are not supported."""
 
 SIZES: Mapping[str, Kind] = {
     "vocab_size": whole(3, 1 << 24),
@@ -38,7 +38,7 @@ OPTIONAL: Mapping[str, Kind] = {
     "relative_attention_max_distance": whole(2, 1 << 24),
     "layer_norm_epsilon": number(0.0, 1.0),
 }
-OTHER_NAMES = {
+ALIASES = {
     "hidden_size": "d_model",
     "head_dim": "d_kv",
     "num_hidden_layers": "num_layers",
@@ -49,26 +49,26 @@ FIXED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "pad_token_id": ((0,), f"{_IDS} pad 0"),
     "eos_token_id": ((1, [1]), f"{_IDS} the end token 1"),
     "decoder_start_token_id": ((0,), f"{_IDS} 0 as the first input token"),
-    "is_encoder_decoder": ((True,), "the whole of an encoder and a decoder is read"),
-    "is_decoder": ((False,), "the whole of an encoder and a decoder is read"),
+    "is_encoder_decoder": ((True,), "the model must have an encoder and a decoder"),
+    "is_decoder": ((False,), "the model must have an encoder and a decoder"),
     "pruned_heads": (({},), "all heads are computed"),
     "chunk_size_feed_forward": ((0,), "feed-forward layers are computed whole"),
     "quantization_config": ((), "weights are read as fp32: save the model without quantization"),
-    "forced_bos_token_id": ((), "no token is forced"),
-    "forced_eos_token_id": ((), "no token is forced"),
+    "forced_bos_token_id": ((), "forced tokens are not supported"),
+    "forced_eos_token_id": ((), "forced tokens are not supported"),
 }
-"""Fields that have these values or null, or stand for another function; and why."""
+"""Fields whose other values would mean another function: the allowed values (or null), and why."""
 
 
 def from_hf_config(config: Mapping[str, Any], where: str | None = None) -> Shape:
-    """The shape that a T5's config.json describes; keys left out have transformers' defaults.
+    """The shape that a T5's config.json describes; missing keys have transformers' defaults.
 
-    UserError with every field that is wrong, or whose value is another function than bigchem's.
+    UserError naming every field that is wrong, or whose value means a function other than bigchem's.
     """
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in TYPES:
-        why = OTHERS.get(kind, "not one of T5's") if isinstance(kind, str) else "not one of T5's"
-        raise UserError(f"model_type is {shown(kind)}, not 't5' or 'mt5': {why}", where, SERVED)
+        why = UNSUPPORTED.get(kind, "not a T5") if isinstance(kind, str) else "not a T5"
+        raise UserError(f"model_type is {shown(kind)}, not 't5' or 'mt5': {why}", where, SUPPORTED)
     mistakes: list[str] = []
     missing = [name for name in SIZES if config.get(name) is None]
     if missing:
@@ -78,18 +78,18 @@ def from_hf_config(config: Mapping[str, Any], where: str | None = None) -> Shape
     scaled = _scaled(config, kind, mistakes)
     for name, (allowed, why) in FIXED.items():
         value = config.get(name)
-        if value is not None and not any(type(value) is type(one) and value == one for one in allowed):
+        if value is not None and not any(type(value) is type(v) and value == v for v in allowed):
             mistakes.append(f"{name} is {shown(value)}: {why}")
     if mistakes:
-        raise UserError("; ".join(mistakes), where, f"use the checkpoint's own config.json; {SERVED}")
+        raise UserError("; ".join(mistakes), where, f"use the checkpoint's own config.json; {SUPPORTED}")
     gated, activation = FEED_FORWARD[feed_forward]
     layers = {"num_decoder_layers": sizes["num_layers"]}
     return Shape(**{**layers, **sizes}, gated=gated, activation=activation, tied=scaled)
 
 
 def read_shape(folder: Path) -> Shape:
-    """The shape of a Hugging Face folder's model; UserError if it holds no T5's config.json, or generates from other
-    ids than ours."""
+    """The shape of a Hugging Face folder's model; UserError without a T5's config.json, or if generation uses other ids
+    than ours."""
     file = folder / "config.json"
     if not file.is_file():
         raise UserError("no config.json", str(folder), "give a folder written by save_pretrained")
@@ -105,7 +105,7 @@ def _check_generation(file: Path) -> None:
     for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id", "forced_bos_token_id"):
         allowed, why = FIXED[name]
         value = table.get(name)
-        if value is not None and not any(type(value) is type(one) and value == one for one in allowed):
+        if value is not None and not any(type(value) is type(v) and value == v for v in allowed):
             raise UserError(f"{name} is {shown(value)}: {why}", str(file), "use a checkpoint with T5's ids")
 
 
@@ -114,12 +114,12 @@ def _sizes(config: Mapping[str, Any], mistakes: list[str]) -> dict[str, Any]:
     for name, kind in {**SIZES, **OPTIONAL}.items():
         if config.get(name) is not None:
             _add(sizes, name, config[name], kind, mistakes)
-    for name, ours in OTHER_NAMES.items():
+    for name, ours in ALIASES.items():
         if name in config and ours in sizes and config[name] != sizes[ours]:
             mistakes.append(f"{name} is {shown(config[name])}, but {ours} is {sizes[ours]}")
     buckets = sizes.get("relative_attention_num_buckets", 32)
     if sizes.get("relative_attention_max_distance", 128) <= buckets // 2:
-        mistakes.append(f"relative_attention_max_distance: more than half of the {buckets} buckets")
+        mistakes.append(f"relative_attention_max_distance: must be more than half of the {buckets} buckets")
     return sizes
 
 
@@ -145,10 +145,10 @@ def _feed_forward(config: Mapping[str, Any], model_type: str, mistakes: list[str
 
 
 def _scaled(config: Mapping[str, Any], model_type: str, mistakes: list[str]) -> bool:
-    """Whether the decoder's output is scaled by d_model ** -0.5, as where the projection is the embedding.
+    """Whether the decoder's output is scaled by d_model ** -0.5, as when the projection is the embedding.
 
-    transformers 5 writes tie_word_embeddings = true for every T5, and keeps the truth in scale_decoder_outputs; an mT5
-    is never scaled.
+    transformers 5 writes tie_word_embeddings = true for every T5; scale_decoder_outputs has the actual value. mT5 is
+    never scaled.
     """
     stated = {name: config.get(name) for name in ("scale_decoder_outputs", "tie_word_embeddings")}
     for name, value in stated.items():

@@ -1,4 +1,4 @@
-"""Models by name: a folder, or a repository of the Hugging Face hub, fetched once into its cache. Needs no torch."""
+"""Models by name: a folder, or a Hugging Face hub repository, fetched once into the cache. Needs no torch."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ PICKLES = ["pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.
 
 
 def is_path(name: str) -> bool:
-    """Whether a model's name is a path: one that exists, or that looks like one (`./x`, `/x`, `~/x`, `a/b/c`)."""
+    """Whether a model's name is a path: one that exists or looks like one (`./x`, `/x`, `~/x`, `a/b/c`)."""
     return not name or name[0] in "./~" or name.count("/") > 1 or Path(name).exists()
 
 
 def fetched(name: str, *, weights: bool = True) -> Path:
-    """The folder of a model: a path as it is, or the hub's cache (HF_HOME), filled where files are missing.
+    """A model's folder: a path unchanged, or its folder in the hub's cache (HF_HOME), with missing files fetched.
 
-    weights: also safetensors or, only where there are none, pytorch_model.bin. Offline (HF_HUB_OFFLINE, or no
-    connection) the cache alone is used. UserError if there is no such folder or model, or it cannot be had.
+    weights: also safetensors, or pytorch_model.bin if there are none. Offline (HF_HUB_OFFLINE, or no connection) only
+    the cache is used. UserError if there is no such folder or model, or it is not available.
     """
     if is_path(name):
         folder = Path(name).expanduser()
         if not name or not folder.is_dir():
-            raise UserError("no such folder", name, "give a Hugging Face folder, or the hub's name of a model")
+            raise UserError("no such folder", name, "give a Hugging Face folder, or a model's name on the hub")
         return folder
     if not weights:
         return _snapshot(name, SMALL)
@@ -33,8 +33,8 @@ def fetched(name: str, *, weights: bool = True) -> Path:
     return folder if any(folder.glob("model*.safetensors")) else _snapshot(name, SMALL + PICKLES)
 
 
-def known(name: str) -> Path | None:
-    """The folder of a model that is here already; None for one that would have to be fetched."""
+def cached(name: str) -> Path | None:
+    """The folder of a model that is already on this machine; None if it would have to be fetched."""
     from huggingface_hub import try_to_load_from_cache
 
     if is_path(name):
@@ -63,17 +63,17 @@ def _snapshot(name: str, patterns: list[str]) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except HFValidationError:
-        raise UserError("neither a folder nor a name that the hub could have", name, "write owner/model") from None
+        raise UserError("neither a folder nor a name valid on the hub", name, "write owner/model") from None
     except GatedRepoError:
         hint = f"accept them at {constants.ENDPOINT}/{name}, then hf auth login"
-        raise UserError("the model's owner asks for conditions to be accepted", name, hint) from None
+        raise UserError("a gated model: its conditions must be accepted", name, hint) from None
     except RepositoryNotFoundError:
         hint = "check the name; for a private model, hf auth login"
         raise UserError(f"no such folder, and no such model at {constants.ENDPOINT}", name, hint) from None
     except LocalEntryNotFoundError:
         why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
-        hint = f"where there is internet: hf download {name}; then take {constants.HF_HUB_CACHE} along"
-        raise UserError(f"not (or not whole) in the cache {constants.HF_HUB_CACHE}, and {why}", name, hint) from None
+        hint = f"where there is internet: hf download {name}; then copy {constants.HF_HUB_CACHE} here"
+        raise UserError(f"missing or incomplete in the cache {constants.HF_HUB_CACHE}, and {why}", name, hint) from None
     except (HfHubHTTPError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"cannot be fetched from {constants.ENDPOINT}: {reason}", name, "try again") from None

@@ -1,4 +1,4 @@
-"""Weights of a Hugging Face T5 into our model, and ours into a folder that transformers loads."""
+"""Loads a Hugging Face T5 into our model, and saves ours in a folder that transformers loads."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def load_pretrained(
     checkpoint_activations: bool = False,
     num_tasks: int = len(TRAINABLE_NAMES),
 ) -> PackedT5:
-    """A model with the shape and the weights (as fp32) of a T5, v1.1, Flan, MolT5, UL2 or mT5: a Hugging Face folder,
-    or a name at the hub (google-t5/t5-small), see hub.fetched. A head that is not scaled and not there begins as a copy
-    of the embedding, which transformers 5 ties it to.
+    """A model with the shape and weights (as fp32) of a T5, v1.1, Flan, MolT5, UL2 or mT5: a Hugging Face folder, or a
+    name on the hub (google-t5/t5-small), see hub.fetched. A missing head that is not scaled starts as a copy of the
+    embedding, to which transformers 5 ties it.
 
-    fp32 weights stay in the page cache until they are written to; others are converted one by one. So the peak is one
-    copy. UserError if it cannot be had, is no T5, or if files are missing, damaged or do not fit config.json.
+    fp32 weights stay in the page cache until they are written to; others are converted one by one, so the peak is one
+    copy. UserError if it is not available or not a T5, or if files are missing, damaged or do not match config.json.
     """
     folder = hub.fetched(str(name))
     shape = read_shape(folder)
@@ -53,7 +53,7 @@ def load_pretrained(
     weights = {name: tensor.float() for name, tensor in weights_of(folder)}
     _drop_copies(weights, shape.tied, str(folder))
     if not shape.tied and "shared.weight" in weights:
-        weights.setdefault(HEAD, weights["shared.weight"].clone())  # as transformers 5 ties what it does not scale
+        weights.setdefault(HEAD, weights["shared.weight"].clone())  # transformers 5 ties heads that it does not scale
     refuse_other_shapes({name: tuple(tensor.shape) for name, tensor in weights.items()}, shape, str(folder))
     model.load_state_dict(weights, assign=True)
     for parameter in model.parameters():
@@ -62,10 +62,10 @@ def load_pretrained(
 
 
 def save_pretrained(model: PackedT5, folder: str | Path) -> None:
-    """Writes the model in its dtype as a Hugging Face folder. UserError if something is there already."""
+    """Writes the model in its dtype as a Hugging Face folder. UserError if folder exists and is not empty."""
     folder = Path(folder)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError("exists already", str(folder), "choose another folder")
+        raise UserError("already exists", str(folder), "choose another folder")
     with atomic.replace_folder(folder) as partial:
         write_weights(model.state_dict(), to_hf_config(model.shape, model.encoder.dropout.p), partial)
 
@@ -79,21 +79,21 @@ def write_weights(weights: Mapping[str, Tensor], hf_config: Mapping[str, Any], f
 
 
 def weights_of(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """Names and tensors of a folder, file by file, mapped rather than read where the format allows it."""
+    """Names and tensors of a folder, file by file, memory-mapped where the format allows."""
     for path in weight_files(folder):
-        with _told(path):
+        with _readable(path):
             yield from _read(path)
 
 
 def check_folder(folder: Path) -> None:
-    """UserError unless config.json is a T5's and the files of weights are there and, as far as they say, hold such a
+    """UserError unless config.json is a T5's and the weight files exist and, as far as their headers say, hold such a
     model. Weights are not read."""
     check_weights(folder, read_shape(folder))
 
 
 def check_pickles(folder: Path, shape: Shape) -> None:
-    """UserError unless the pickles of a folder hold a model of this shape. They are mapped; those of before torch 1.6
-    cannot be, and are not looked at."""
+    """UserError unless a folder's pickles hold a model of this shape. They are memory-mapped; pickles from before torch
+    1.6 cannot be, and are not checked."""
     paths = weight_files(folder)
     if all(zipfile.is_zipfile(path) for path in paths):
         found = {name: tuple(tensor.shape) for path in paths for name, tensor in _read(path)}
@@ -101,7 +101,7 @@ def check_pickles(folder: Path, shape: Shape) -> None:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _readable(path: Path) -> Iterator[None]:
     try:
         with require_file(path):
             yield
@@ -116,7 +116,7 @@ def _read(path: Path) -> Iterator[tuple[str, Tensor]]:
                 yield key, file.get_tensor(key)
         return
     try:
-        # Checkpoints of before torch 1.6 (t5-11b's) are bare pickles, which cannot be mapped.
+        # Checkpoints from before torch 1.6 (t5-11b's) are bare pickles, which cannot be mapped.
         table = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
         if not all(isinstance(value, Tensor) for value in table.values()):
             raise TypeError("it holds more than tensors")
@@ -129,7 +129,7 @@ def _read(path: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _drop_copies(weights: dict[str, Tensor], tied: bool, where: str) -> None:
-    """Removes the names under which checkpoints repeat the shared embedding, and a table that T5 never used."""
+    """Removes names under which checkpoints repeat the shared embedding, and a table that T5 never uses."""
     weights.pop(UNUSED, None)
     for name in (*COPIES, *((HEAD,) if tied else ())):
         copy = weights.pop(name, None)

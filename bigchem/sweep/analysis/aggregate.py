@@ -1,4 +1,4 @@
-"""Scores by task, metric, regime and size, and the metrics that stand for tasks (PURE)."""
+"""Scores grouped by task, metric, regime and size; each task's headline metric (PURE)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric of one task at one size in one regime. estimate is None where it is n/a; note says why. n: examples
-    that count, in the run with fewest; None where no run says."""
+    """One metric of one task at one size in one regime. estimate: None if n/a; note says why. n: examples that count,
+    in the run with the fewest; None if no run states it."""
 
     task: str
     metric: str
@@ -30,7 +30,7 @@ class Cell:
 
 
 def cells_of(scores: Sequence[Score]) -> tuple[Cell, ...]:
-    """The scores by task, metric, regime and size; all tasks in their order, sizes ascending."""
+    """Groups scores by task, metric, regime and size; tasks in their fixed order, sizes ascending."""
     grouped: dict[tuple[str, str, Regime, int], list[Score]] = {}
     for score in scores:
         grouped.setdefault((score.task, score.metric, score.run.regime, score.run.parameters), []).append(score)
@@ -43,7 +43,7 @@ def cells_of(scores: Sequence[Score]) -> tuple[Cell, ...]:
         for score in group:
             if score.estimate is not None:
                 by_seed.setdefault(score.run.seed, []).append(score.estimate)
-        # More than one estimate a seed only where mixing was asked for.
+        # A seed has several estimates only under --allow-mixed.
         seeds = {seed: over_seeds(found) for seed, found in sorted(by_seed.items())}
         mean = over_seeds(list(seeds.values())) if seeds else None
         counts = [score.n for score in group if score.estimate is not None and score.n is not None]
@@ -53,7 +53,7 @@ def cells_of(scores: Sequence[Score]) -> tuple[Cell, ...]:
 
 
 def headlines(cells: Sequence[Cell] | Sequence[Score]) -> dict[str, str]:
-    """Each task's headline metric; where that is n/a, a variant of it (bleu4 -> bleu4_words), then any with a value."""
+    """Each task's headline metric; if it is n/a, a variant of it (bleu4 -> bleu4_words), else any with a value."""
     found: dict[str, str] = {}
     for name, task in TASKS.items():
         known = list(dict.fromkeys(c.metric for c in cells if c.task == name and c.estimate is not None))
@@ -64,7 +64,7 @@ def headlines(cells: Sequence[Cell] | Sequence[Score]) -> dict[str, str]:
 
 
 def chosen_metrics(metrics: Sequence[str], keys: Sequence[Key]) -> tuple[Key, ...]:
-    """Metrics by their TASK:METRIC; UserError for one that is not among the keys."""
+    """Parses TASK:METRIC; UserError for one that is not among the keys."""
     chosen = []
     for text in metrics:
         task, _, metric = text.partition(":")
@@ -76,7 +76,7 @@ def chosen_metrics(metrics: Sequence[str], keys: Sequence[Key]) -> tuple[Key, ..
 
 
 def size_name(parameters: float) -> str:
-    """0.2M, 1M, 5.2M, 248M, 1.2B: for reading; the exact number stands in the tables of runs."""
+    """A rounded number of parameters, for reading: 0.2M, 1M, 5.2M, 248M, 1.2B."""
     units = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
     unit, name = next(((u, n) for u, n in units if parameters >= (0.1 if n == "M" else 0.9995) * u), units[-1])
     scaled = parameters / unit

@@ -1,4 +1,4 @@
-"""A table of scores -> cells, gains of sharing, slopes, curves, and sentences that say what they support (PURE)."""
+"""Analyses a table of scores: cells, gains of sharing, slopes, curves, and the conclusions they support (PURE)."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from dataclasses import dataclass
 
 from bigchem.base.errors import UserError
 from bigchem.sweep.analysis.aggregate import Cell, Key, cells_of, chosen_metrics, headlines, size_name
-from bigchem.sweep.analysis.conclusions import cautions, claim, impossible, pool_sentences, sentences
+from bigchem.sweep.analysis.conclusions import cautions, claim, impossible_values, pool_sentences, sentences
 from bigchem.sweep.analysis.curves import Curve, Observation, curve
 from bigchem.sweep.analysis.fit import MIN_SIZES_FOR_LINE, Estimate, Line
 from bigchem.sweep.analysis.gains import Gain, PairKey, Pool, gains_of, pools_of, trend_of
 from bigchem.sweep.analysis.records import LOSS, REGIMES, Regime, Results
 
 A_DECADE = 10.0
-"""How far beyond its measured sizes a curve may be read without being asked twice."""
+"""How far beyond its measured sizes a curve may be read without --beyond-a-decade."""
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything that the report shows. Cells and gains that do not exist are not there.
+    """Everything that the report shows. Missing cells and gains are absent.
 
-    claim: what the data support of the benefit of sharing growing with size. headline: the metric that stands for each
-    task. shown: what is drawn. trends: gain against size, per key. pools: gains by kind of task. curves: metric against
-    size, per key and regime. beyond: sizes that the curves are read at as well.
+    claim: whether the data support a gain of sharing that grows with size. headline: each task's representative metric.
+    shown: metrics to draw. trends: gain against size, per key. pools: gains by kind of task. curves: metric against
+    size, per key and regime. beyond: further sizes at which the curves are read.
     """
 
     results: Results
@@ -42,11 +42,11 @@ class Analysis:
     beyond: tuple[float, ...] = ()
 
     def cells_of(self, key: Key, regime: Regime) -> list[Cell]:
-        """The cells of a metric that have a value, by size."""
+        """A metric's cells that have a value, by size."""
         return [c for c in self.cells if (c.task, c.metric) == key and c.regime == regime and c.estimate is not None]
 
     def gains_of(self, key: Key) -> list[Gain]:
-        """The gains of a metric, by size."""
+        """A metric's gains, by size."""
         return [g for g in self.gains if (g.task, g.metric) == key]
 
     @property
@@ -65,8 +65,8 @@ def analyse(
 ) -> Analysis:
     """metrics: "TASK:METRIC" to draw instead of each task's headline and loss. paired: see gains_of.
 
-    extrapolate: further sizes to read the curves at; UserError where that is more than a decade beyond the sizes of one
-    that is drawn, unless allowed.
+    extrapolate: further sizes at which to read the curves; UserError if one is more than a decade beyond the measured
+    sizes of a drawn curve, unless allowed.
     """
     check(results, metrics, extrapolate, beyond_a_decade)
     cells = cells_of(results.scores)
@@ -76,38 +76,38 @@ def analyse(
     trends = {key: found for key in keys if (found := trend_of([g for g in gains if (g.task, g.metric) == key]))}
     shown = _shown(metrics, cells)
     limits = cautions(cells, gains, headline, results)
-    if metrics:  # what was asked for stands for its task, in words too
+    if metrics:  # the conclusions, too, are about the requested metrics
         headline = {**headline, **{task: metric for task, metric in reversed(shown) if metric != LOSS}}
     pools = pools_of(gains, headline)
     overall, *tasks = sentences(headline, gains, trends) or (None,)
-    said = tuple(filter(None, (overall, *pool_sentences(pools), *tasks)))
+    lines = tuple(filter(None, (overall, *pool_sentences(pools), *tasks)))
     curves = _curves(cells, keys)
     beyond = tuple(sorted(set(extrapolate)))
-    notes = (*limits, *impossible(curves, shown, beyond), *results.notes)
-    return Analysis(results, cells, gains, trends, pools, curves, headline, shown, claim(pools), said, notes, beyond)
+    notes = (*limits, *impossible_values(curves, shown, beyond), *results.notes)
+    return Analysis(results, cells, gains, trends, pools, curves, headline, shown, claim(pools), lines, notes, beyond)
 
 
 def _curves(cells: Sequence[Cell], keys: Sequence[Key]) -> dict[tuple[str, str, Regime], Curve]:
     curves = {}
     for key in keys:
         for regime in REGIMES:
-            seen = [
+            observations = [
                 Observation(c.parameters, tuple(c.seeds.values()))
                 for c in cells
                 if (c.task, c.metric, c.regime) == (*key, regime) and c.seeds
             ]
-            if fitted := curve(seen):
+            if fitted := curve(observations):
                 curves[*key, regime] = fitted
     return curves
 
 
 def check(results: Results, metrics: Sequence[str], extrapolate: Sequence[float], beyond_a_decade: bool) -> None:
-    """UserError for a metric without a value, and for a size that curves may not be read at; see analyse."""
+    """UserError for a metric without a value, or a size at which curves may not be read; see analyse."""
     cells = cells_of(results.scores)
     shown = _shown(metrics, cells)
     for size in extrapolate:
         if not (math.isfinite(size) and size > 0):
-            raise UserError(f"{size:g} is no number of parameters", "--extrapolate")
+            raise UserError(f"{size:g} is not a number of parameters", "--extrapolate")
     for key, regime in itertools.product(shown, REGIMES) if not beyond_a_decade else ():
         found = [c for c in cells if (c.task, c.metric, c.regime) == (*key, regime) and c.estimate is not None]
         if len(found) >= MIN_SIZES_FOR_LINE:  # else there is no curve
@@ -115,7 +115,7 @@ def check(results: Results, metrics: Sequence[str], extrapolate: Sequence[float]
 
 
 def _check_reach(cells: Sequence[Cell], extrapolate: Sequence[float]) -> None:
-    """UserError for a size more than a decade beyond those of a curve's cells."""
+    """UserError for a size more than a decade beyond the sizes of a curve's cells."""
     first, last = cells[0], cells[-1]
     for size in extrapolate:
         if not first.parameters / A_DECADE <= size <= last.parameters * A_DECADE:
@@ -123,12 +123,12 @@ def _check_reach(cells: Sequence[Cell], extrapolate: Sequence[float]) -> None:
                 f"{size_name(size)} is more than a decade beyond the measured sizes of {first.task} {first.metric} "
                 f"{first.regime}, {size_name(first.parameters)} to {size_name(last.parameters)}",
                 "--extrapolate",
-                "no data here tell which shape goes on so far; --beyond-a-decade reads the curves there all the same",
+                "no data show which shape holds that far; --beyond-a-decade reads the curves there anyway",
             )
 
 
 def _shown(metrics: Sequence[str], cells: Sequence[Cell]) -> tuple[Key, ...]:
-    """The metrics that were asked for, or else every task's headline, and its loss where there is one."""
+    """The requested metrics, or else every task's headline, and its loss if measured."""
     measured = list(dict.fromkeys((c.task, c.metric) for c in cells if c.estimate is not None))
     headline = headlines(cells)
     losses = [(task, LOSS) for task in headline if (task, LOSS) in measured]

@@ -1,4 +1,4 @@
-"""What an analysis supports and what limits it, in sentences (PURE)."""
+"""Sentences: what an analysis supports, and what limits it (PURE)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from bigchem.tasks import TASKS
 
 
 def claim(pools: Sequence[Pool]) -> str:
-    """Whether the benefit of sharing grows with model size, for tasks across domains and within one: what the data
-    support, in plain words."""
+    """Whether the data show a benefit of sharing that grows with model size, across domains and within one."""
     found = {pool.kind: pool for pool in pools if pool.of == "headline"}
     if not found:
         return "Nothing can be said about sharing: no task was trained both together and alone at one size."
@@ -31,8 +30,8 @@ def claim(pools: Sequence[Pool]) -> str:
         -1: "shrinks with model size for",
         0: "shows no clear trend with size for",
     }
-    said = [f"{growth[slope.sign]} {kind} tasks ({_joined(found[kind].tasks)})" for kind, slope in trends.items()]
-    text = f"The gain of sharing {', and '.join(said)}"
+    parts = [f"{growth[slope.sign]} {kind} tasks ({_joined(found[kind].tasks)})" for kind, slope in trends.items()]
+    text = f"The gain of sharing {', and '.join(parts)}"
     missing = [kind for kind in KINDS if kind not in trends]
     if missing:
         return f"{text}; for {missing[0]} tasks nothing can be said."
@@ -43,7 +42,7 @@ def claim(pools: Sequence[Pool]) -> str:
 
 
 def pool_sentences(pools: Sequence[Pool]) -> tuple[str, ...]:
-    """The mean gain of each kind with several tasks at the largest size that they share, and its slope."""
+    """For each kind with several tasks: the mean gain at the largest size they share, and its slope."""
     return tuple(_pool_sentence(p) for p in pools if p.gains and p.of == "headline" and len(p.tasks) > 1)
 
 
@@ -57,13 +56,13 @@ def _pool_sentence(pool: Pool) -> str:
 
 
 def sentences(headline: dict[str, str], gains: Sequence[Gain], trends: dict[Key, Line]) -> tuple[str, ...]:
-    """What the data support of single tasks, first all of them in one sentence; nothing where no task has both ways."""
+    """One sentence on all tasks, then one per task; none if no task was trained both ways."""
     largest = {g.task: g for g in sorted(gains, key=lambda g: g.parameters) if headline.get(g.task) == g.metric}
     if not largest:
         return ()
     sizes = {g.parameters for g in largest.values()}
-    place = size_name(*sizes) if len(sizes) == 1 else "the largest size that each task has both ways"
-    effect = ("helps {}", "hurts {}", "shows no clear effect on {}", "is without an interval to judge it by for {}")
+    place = size_name(*sizes) if len(sizes) == 1 else "the largest size at which each task was trained both ways"
+    effect = ("helps {}", "hurts {}", "shows no clear effect on {}", "cannot be judged for {} (no interval)")
     first = f"At {place}, sharing {_verdicts({task: gain.estimate for task, gain in largest.items()}, effect)}"
     slopes = {task: trends[task, metric].slope for task, metric in headline.items() if (task, metric) in trends}
     if slopes:
@@ -76,14 +75,14 @@ def sentences(headline: dict[str, str], gains: Sequence[Gain], trends: dict[Key,
 
 
 def _verdicts(estimates: dict[str, Estimate], phrases: tuple[str, ...]) -> str:
-    """The tasks whose interval lies above, below or across zero, or that have none, each group in its phrase; empty
-    groups unsaid."""
+    """Groups tasks by whether their interval lies above, below or across zero, or is missing; one phrase per group that
+    has tasks."""
     groups = ([task for task, e in estimates.items() if _verdict(e) == index] for index in range(len(phrases)))
     return "; ".join(phrase.format(_joined(tasks)) for phrase, tasks in zip(phrases, groups, strict=True) if tasks)
 
 
 def _verdict(estimate: Estimate) -> int:
-    """0: above zero, 1: below, 2: not told from zero, 3: no interval."""
+    """0: above zero, 1: below, 2: not distinguishable from zero, 3: no interval."""
     return 3 if estimate.margins is None else (2, 0, 1)[estimate.sign]
 
 
@@ -98,25 +97,25 @@ def _compared(gains: Sequence[Gain]) -> str:
     )
 
 
-def _joined(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+def _joined(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _task_sentence(gain: Gain, trend: Line | None) -> str:
-    verdicts = ("sharing helps", "sharing hurts", "no clear effect of sharing", "not to be judged without an interval")
+    verdicts = ("sharing helps", "sharing hurts", "no clear effect of sharing", "sharing cannot be judged")
     verdict = verdicts[_verdict(gain.estimate)]
     place = f"{gain.task} ({kind_of(gain.task)}): {verdict} at {size_name(gain.parameters)}"
     text = f"{place}, gain {signed(gain.estimate)} {gain.metric}"
     if trend is None:
         return f"{text}; too few sizes trained both ways for a slope."
-    growth = {1: "the gain grows with size", -1: "the gain shrinks with size", 0: "its growth with size is open"}
+    growth = {1: "the gain grows with size", -1: "the gain shrinks with size", 0: "whether it grows with size is open"}
     return (
         f"{text}; {growth[trend.slope.sign]}, {signed(trend.slope)} per decade of parameters over {trend.sizes} sizes."
     )
 
 
 def signed(estimate: Estimate) -> str:
-    """+0.031 [+0.010, +0.052]: as many decimals as show two digits of the interval's half."""
+    """+0.031 [+0.010, +0.052], with enough decimals for two significant digits of the half-width."""
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:+.3g} (no interval)".replace("-", "−")
     half = (estimate.high - estimate.low) / 2
@@ -126,12 +125,12 @@ def signed(estimate: Estimate) -> str:
 
 
 def cautions(cells: Sequence[Cell], gains: Sequence[Gain], headline: dict[str, str], results: Results) -> list[str]:
-    """What limits the conclusions, in sentences."""
-    notes = ["Intervals are 95 %, each for one number alone: of twenty, one misses by chance."]
+    """What limits the conclusions."""
+    notes = ["Intervals are 95 %, each for a single number: expect one in twenty to miss by chance."]
     sizes = sorted({c.parameters for c in cells})
     if len(sizes) < MIN_SIZES_FOR_LINE:
-        there = " and ".join(map(size_name, sizes))
-        notes.append(f"Only {len(sizes)} size{'s' * (len(sizes) != 1)} ({there}): too few for any fit; none is drawn.")
+        names = " and ".join(map(size_name, sizes))
+        notes.append(f"Only {len(sizes)} size{'s' * (len(sizes) != 1)} ({names}): too few for any fit; none is drawn.")
     elif len(sizes) == MIN_SIZES_FOR_LINE:
         notes.append(
             "Three sizes are too few for a curve: only lines are fitted, and their slopes have one degree of freedom."
@@ -139,52 +138,52 @@ def cautions(cells: Sequence[Cell], gains: Sequence[Gain], headline: dict[str, s
     notes += _one_seed([c for c in cells if c.seeds])
     if gains:
         notes.append(_compared(gains))
-    there_is = {(c.task, c.regime, c.parameters) for c in cells if headline.get(c.task) == c.metric and c.estimate}
+    measured = {(c.task, c.regime, c.parameters) for c in cells if headline.get(c.task) == c.metric and c.estimate}
     missing = []
     for task, regime in itertools.product(headline, REGIMES):
-        absent = [size_name(size) for size in sizes if (task, regime, size) not in there_is]
+        absent = [size_name(size) for size in sizes if (task, regime, size) not in measured]
         if absent:
             missing.append(f"{task} {regime} at {_joined(absent) if len(absent) < len(sizes) else 'every size'}")
     if missing:
-        notes.append(f"Not measured, and left open: {'; '.join(missing)}.")
+        notes.append(f"Not measured, so left blank: {'; '.join(missing)}.")
     for task, metric in headline.items():
         if metric != TASKS[task].headline:
-            notes.append(f"{task}: {TASKS[task].headline} is not available; {metric} stands for it.")
+            notes.append(f"{task}: {TASKS[task].headline} is not available; {metric} is used instead.")
     tokens = {r: {run.tokens for run in results.runs if run.regime == r and run.tokens} for r in REGIMES}
     if all(tokens.values()) and tokens["together"] != tokens["alone"]:
         spans = {r: " to ".join(f"{t:,}" for t in dict.fromkeys((min(tokens[r]), max(tokens[r])))) for r in REGIMES}
         notes.append(
-            f"Trained tokens of a run: together {spans['together']} over all its tasks; alone {spans['alone']}."
+            f"Tokens trained on per run: together {spans['together']} over all its tasks; alone {spans['alone']}."
         )
     return notes
 
 
-def impossible(
+def impossible_values(
     curves: Mapping[tuple[str, str, Regime], Curve], shown: Sequence[Key], sizes: Sequence[float]
 ) -> list[str]:
-    """Where curves, read at these sizes, leave what their metrics can be: below 0, or above 1 for shares."""
+    """Where curves, read at these sizes, leave their metric's range: below 0, or above 1 for shares."""
     notes = []
     for (task, metric, regime), curve in curves.items():
-        most = 1.0 if higher_is_better(metric) else math.inf
+        limit = 1.0 if higher_is_better(metric) else math.inf
         for size in sizes if (task, metric) in shown else ():
             value = float(curve(size))
-            if not 0.0 <= value <= most:
-                told = f"{value:.3g}".replace("-", "−")
+            if not 0.0 <= value <= limit:
+                text = f"{value:.3g}".replace("-", "−")
                 notes.append(
-                    f"{task} {metric} {regime} read at {size_name(size)} is {told}, which it cannot be: the "
-                    f"{curve.shape} shape does not hold so far."
+                    f"{task} {metric} {regime} read at {size_name(size)} is {text}, which is impossible: the "
+                    f"{curve.shape} shape does not hold that far."
                 )
     return notes
 
 
 def _one_seed(cells: Sequence[Cell]) -> list[str]:
-    """Where intervals hold no noise of training: a size, or these tasks at a size."""
+    """Where intervals exclude training noise: a size, or these tasks at a size."""
     single = [c for c in cells if len(c.seeds) == 1]
     if len(single) == len(cells):
-        return ["One seed everywhere: no interval holds the noise of training."]
+        return ["One seed everywhere: no interval includes training noise."]
     places = []
     for size in sorted({c.parameters for c in single}):
         of = dict.fromkeys(f"{c.task} {c.regime}" for c in single if c.parameters == size)
         whole = all(len(c.seeds) == 1 for c in cells if c.parameters == size)
         places.append(size_name(size) if whole else f"{size_name(size)} ({', '.join(of)})")
-    return [f"One seed at {_joined(places)}: intervals there hold no noise of training."] if places else []
+    return [f"One seed at {_joined(places)}: intervals there include no training noise."] if places else []

@@ -1,8 +1,8 @@
 """The shapes of a metric against size, and their least-squares fits over a whole grid (PURE: numpy only).
 
 A shape is a function of x = log10(N / pivot) with theta = (first, second, third), see height().
-For given exponent, or half and steepness, the rest is linear (variable projection: Golub & Pereyra 1973), so that every
-point of a grid over those is tried. All of it is vectorised over many fits, as a bootstrap needs them.
+Given the exponent, or half and steepness, the rest is linear (variable projection: Golub & Pereyra 1973), so every
+point of a grid over those is tried. Everything is vectorised over many fits, for the bootstrap.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ SHAPES: dict[Shape, tuple[str, str, str]] = {
     "power": ("floor", "factor", "exponent"),
     "saturating": ("top", "half", "steepness"),
 }
-"""The names of each shape's parameters."""
+"""Names of each shape's parameters."""
 EXPONENTS = np.geomspace(0.02, 3.0, 48)
 """Published exponents of loss against size lie between 0.05 and 0.5; 0.02 is already a straight line in the log."""
 STEEPNESS = np.geomspace(0.1, 6.0, 20)
 _HALVES, _BEYOND = 33, 2.0
-"""Halves that are tried, to two decades beyond the sizes."""
+"""How many halves are tried, to two decades beyond the sizes."""
 _ZOOMS = 4
 _REWEIGHTED = 5
 
 
 def height(shape: Shape, theta: Floats, x: Floats) -> Floats:
-    """theta [..., 3], x broadcast against [...]: the curve's values."""
+    """The curve's values for theta [..., 3], with x broadcast against [...]."""
     first, second, third = theta[..., 0], theta[..., 1], theta[..., 2]
     if shape == "linear":
         result: Floats = first + second * x
@@ -43,7 +43,7 @@ def height(shape: Shape, theta: Floats, x: Floats) -> Floats:
 
 
 def _grid(shape: Shape, x: Floats, rising: Floats) -> Floats:
-    """What is searched, for each of b fits: [b, k, 2] of (exponent, 0) or (steepness, half). rising [b]: 1 or -1."""
+    """The search grid of each of b fits: [b, k, 2] of (exponent, 0) or (steepness, half). rising [b]: 1 or -1."""
     if shape == "linear":
         pairs = np.zeros((1, 2))
     elif shape == "power":
@@ -58,8 +58,8 @@ def _grid(shape: Shape, x: Floats, rising: Floats) -> Floats:
 
 
 def _project(shape: Shape, grid: Floats, x: Floats, y: Floats, weight: Floats) -> tuple[Floats, Floats]:
-    """Weighted least squares of y [b, n] in the linear parameters at each point of grid [b, k, 2]; weight [b, k, n] or
-    what broadcasts to it. Of each: theta [b, k, 3] and the weighted squared error [b, k]."""
+    """Weighted least squares of y [b, n] in the linear parameters at each point of grid [b, k, 2]; weight broadcasts
+    to [b, k, n]. Returns theta [b, k, 3] and the weighted squared error [b, k]."""
     if shape == "saturating":
         basis = 1 / (1 + 10 ** np.clip(-grid[..., :1] * (x - grid[..., 1:]), -300, 300))
         constant: Floats = np.zeros(grid.shape[:2])
@@ -79,9 +79,9 @@ def _project(shape: Shape, grid: Floats, x: Floats, y: Floats, weight: Floats) -
 
 
 def search(shape: Shape, x: Floats, y: Floats, weight: Floats, scale: float = math.inf) -> Floats:
-    """The best theta [b, 3] of fits to y [b, n], over the whole grid, then over finer ones about the best.
+    """The best theta [b, 3] of fits to y [b, n], over the whole grid, then over finer grids about the best.
 
-    weight: [n], of squared residuals. scale: residuals well beyond it count linearly; infinite: plain least squares.
+    weight [n]: of squared residuals. scale: residuals well beyond it count linearly; infinite: plain least squares.
     """
     rising = np.where((weight * (x - x.mean()) * y).sum(-1) >= 0, 1.0, -1.0)
     grid, fits = _grid(shape, x, rising), np.arange(len(y))
@@ -97,7 +97,7 @@ def search(shape: Shape, x: Floats, y: Floats, weight: Floats, scale: float = ma
 def _fit_robustly(
     shape: Shape, grid: Floats, x: Floats, y: Floats, weight: Floats, scale: float
 ) -> tuple[Floats, Floats]:
-    """As _project, with a soft-L1 loss by a few rounds of reweighting where scale is finite."""
+    """_project, with a soft-L1 loss by a few rounds of reweighting if scale is finite."""
     theta, error = _project(shape, grid, x, y, weight)
     for _ in range(0 if math.isinf(scale) else _REWEIGHTED):
         root = np.sqrt(1 + ((height(shape, theta[..., None, :], x) - y[:, None]) / scale) ** 2)
@@ -108,7 +108,7 @@ def _fit_robustly(
 
 
 def _finer(shape: Shape, centre: Floats, x: Floats, zoom: int) -> Floats:
-    """A grid [b, k, 2] about the best point of each fit, [b, 2], as wide as the last one's steps."""
+    """A grid [b, k, 2] about the best point of each fit [b, 2], as wide as one step of the previous grid."""
     coarse = EXPONENTS if shape == "power" else STEEPNESS
     step = (x.max() - x.min() + 2 * _BEYOND) / (_HALVES - 1) if shape == "saturating" else 0.0
     across = np.linspace(-1.0, 1.0, 7) / 3**zoom

@@ -1,7 +1,7 @@
 """Statistics of a sweep: means over seeds, differences and slopes against model size (PURE: numpy and scipy).
 
-Every interval is 95 % and stands for one number looked at alone. Sizes are numbers of parameters; all fits are made
-against their decimal logarithm, so a slope is "per decade": per tenfold model.
+Every interval is 95 %, for a single number. Sizes are numbers of parameters; all fits are against log10(parameters),
+so a slope is "per decade": per tenfold increase.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 MIN_SIZES_FOR_LINE = 3
-"""Through two sizes a line always passes: it says nothing about what it leaves out."""
+"""Two sizes always fit a line, leaving no residual to judge it by."""
 
 Floats = NDArray[np.float64]
 
 
 def student_t(dof: int) -> float:
     """The 97.5 % quantile of Student's t."""
-    from scipy.special import stdtrit  # `bigchem sweep results` imports this module and needs no scipy
+    from scipy.special import stdtrit  # here: `bigchem sweep results` imports this module without needing scipy
 
     return float(stdtrit(dof, 0.975))
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its interval; low and high are None together where nothing is known of its noise."""
+    """A number and its interval; low and high are both None if its noise is unknown."""
 
     value: float
     low: float | None = None
@@ -36,14 +36,14 @@ class Estimate:
 
     @property
     def margins(self) -> tuple[float, float] | None:
-        """How far the interval reaches below and above the value, never negative."""
+        """Distance from the value to each end of the interval, never negative."""
         if self.low is None or self.high is None:
             return None
         return max(0.0, self.value - self.low), max(0.0, self.high - self.value)
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the interval lies on that side of zero; 0 where it does not, or where there is none."""
+        """1 or -1 if the interval lies entirely on that side of zero; 0 otherwise, or without one."""
         if self.low is None or self.high is None:
             return 0
         return int(self.low > 0) - int(self.high < 0)
@@ -52,8 +52,8 @@ class Estimate:
 def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
     """The mean over seeds.
 
-    Its interval joins, in quadrature, the noise of the test examples (the seeds' own margins, averaged but not shrunk:
-    all seeds are judged on the same examples) and, from two seeds on, the noise of training (Student's t over seeds).
+    Its interval combines in quadrature the noise of the test examples (the seeds' own margins, averaged but not shrunk,
+    as all seeds are judged on the same examples) and, from two seeds on, training noise (Student's t over seeds).
     """
     values = np.array([e.value for e in estimates])
     mean, seeds = float(values.mean()), len(values)
@@ -68,7 +68,7 @@ def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def difference(a: Estimate, b: Estimate) -> Estimate:
-    """a - b, margins in quadrature: too wide rather than too narrow where both were judged on the same examples."""
+    """a - b, margins in quadrature: too wide, not too narrow, if both were judged on the same examples."""
     value = a.value - b.value
     if a.margins is None or b.margins is None:
         return Estimate(value)
@@ -95,10 +95,10 @@ class Line:
 def line(parameters: Sequence[float], estimates: Sequence[Estimate]) -> Line | None:
     """A line through points (one per size, or one per size and seed); None for fewer than three sizes.
 
-    The slope's interval is the wider of two: Student's t on the scatter about the line, and, where margins are known,
-    those carried through, joined in quadrature with the noise of training, by Student's t on the seeds about the mean
-    of their size. The scatter alone would not do: with three points it is a single degree of freedom and can be small
-    by luck, and with several seeds it counts each as a size, though the noise of the examples is common to them.
+    The slope's interval is the wider of two: Student's t on the scatter about the line; and, if margins are known,
+    the margins propagated to the slope, combined in quadrature with training noise (Student's t on the seeds about
+    their size's mean). The scatter alone would not do: with three points it has one degree of freedom and can be small
+    by luck; with several seeds it counts each as a size, though they share the noise of the examples.
     """
     sizes = np.asarray(parameters, dtype=float)
     values = np.array([e.value for e in estimates])
@@ -117,16 +117,16 @@ def line(parameters: Sequence[float], estimates: Sequence[Estimate]) -> Line | N
     known = 0.0
     if all(e.margins is not None for e in estimates):
         margins = np.array([max(e.margins or (0.0, 0.0)) for e in estimates])
-        # Seeds of one size share their test examples, so their margins add up before sizes are joined.
-        carried = math.hypot(*(abs(float(weights[sizes == s] @ margins[sizes == s])) for s in distinct))
-        known = math.hypot(carried, _training(sizes, values) / math.sqrt(float(spread @ spread)))
+        # Seeds of one size share their test examples, so their margins add before sizes combine in quadrature.
+        propagated = math.hypot(*(abs(float(weights[sizes == s] @ margins[sizes == s])) for s in distinct))
+        known = math.hypot(propagated, _training(sizes, values) / math.sqrt(float(spread @ spread)))
     half = max(scatter, known)
     return Line(Estimate(slope, slope - half, slope + half), height, pivot, len(distinct))
 
 
 def _training(sizes: Floats, values: Floats) -> float:
-    """Half of the 95 % interval of one seed about the mean of its size, the variance pooled over sizes; 0 with one seed
-    everywhere."""
+    """Half-width of the 95 % interval of one seed about its size's mean, with the variance pooled over sizes; 0 with
+    one seed everywhere."""
     dof = len(values) - len(np.unique(sizes))
     if not dof:
         return 0.0
@@ -135,5 +135,5 @@ def _training(sizes: Floats, values: Floats) -> float:
 
 
 def _pivot(sizes: Floats) -> float:
-    """The geometric mean: fits about it are well conditioned."""
+    """The geometric mean, about which fits are well conditioned."""
     return float(10 ** np.log10(sizes).mean())

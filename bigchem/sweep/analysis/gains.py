@@ -20,10 +20,10 @@ PairKey = tuple[str, str, int, int]
 
 @dataclass(frozen=True)
 class Gain:
-    """together minus alone at one size, turned so that positive means: sharing helps.
+    """together minus alone at one size, signed so that positive means sharing helps.
 
-    points: one for each seed where both regimes have the same seeds, otherwise the one difference of means. seeds: of
-    the points; empty for means. paired: how many points compare predictions of the same examples.
+    points: one per seed if both regimes have the same seeds, otherwise the single difference of means. seeds: of the
+    points; empty for means. paired: how many points compare predictions of the same examples.
     """
 
     task: str
@@ -37,10 +37,10 @@ class Gain:
 
 @dataclass(frozen=True)
 class Pool:
-    """The mean gain of the tasks of one kind, each task counting once, at the sizes where all of them have one.
+    """The mean gain of the tasks of one kind, each task counting once, at the sizes that all of them have.
 
-    of: "headline" (metrics between 0 and 1) or "loss" (nats a token). gains: by size, over seeds. trend: of the gains,
-    with a point for each seed where all its tasks have the same.
+    of: "headline" (metrics between 0 and 1) or "loss" (nats per token). gains: by size, over seeds. trend: of the
+    gains, with one point per seed where all tasks have the same seeds.
     """
 
     kind: Kind
@@ -58,7 +58,7 @@ def kind_of(task: str) -> Kind:
 def gains_of(cells: Iterable[Cell], paired: Mapping[PairKey, Estimate]) -> tuple[Gain, ...]:
     """The gain of every metric at every size with both regimes.
 
-    paired: together - alone with the interval of a paired bootstrap; without one the two count as independent.
+    paired: together - alone with a paired-bootstrap interval; without it, the two are treated as independent.
     """
     known = {(c.task, c.metric, c.parameters, c.regime): c for c in cells if c.estimate is not None}
     found = []
@@ -71,13 +71,13 @@ def gains_of(cells: Iterable[Cell], paired: Mapping[PairKey, Estimate]) -> tuple
 
 def _gain(together: Cell, alone: Cell, paired: Mapping[PairKey, Estimate]) -> Gain:
     task, metric, parameters = together.task, together.metric, together.parameters
-    turn = _same if higher_is_better(metric) else _turned
+    orient = _same if higher_is_better(metric) else _negated
     if together.seeds.keys() != alone.seeds.keys():
-        mean = turn(difference(over_seeds(list(together.seeds.values())), over_seeds(list(alone.seeds.values()))))
+        mean = orient(difference(over_seeds(list(together.seeds.values())), over_seeds(list(alone.seeds.values()))))
         return Gain(task, metric, parameters, mean, (mean,))
     seeds = tuple(together.seeds)
     both = {seed: paired.get((task, metric, parameters, seed)) for seed in seeds}
-    points = tuple(turn(found or difference(together.seeds[s], alone.seeds[s])) for s, found in both.items())
+    points = tuple(orient(found or difference(together.seeds[s], alone.seeds[s])) for s, found in both.items())
     count = sum(found is not None for found in both.values())
     return Gain(task, metric, parameters, over_seeds(points), points, seeds, count)
 
@@ -86,21 +86,21 @@ def _same(estimate: Estimate) -> Estimate:
     return estimate
 
 
-def _turned(estimate: Estimate) -> Estimate:
+def _negated(estimate: Estimate) -> Estimate:
     ends = (None, None) if estimate.low is None or estimate.high is None else (-estimate.high, -estimate.low)
     return Estimate(-estimate.value, *ends)
 
 
 def trend_of(gains: Sequence[Gain]) -> Line | None:
-    """The line of one metric's gains against log10(parameters); None for fewer than three sizes."""
+    """The line through one metric's gains against log10(parameters); None for fewer than three sizes."""
     points = [(gain.parameters, point) for gain in gains for point in gain.points]
     return line([size for size, _ in points], [point for _, point in points])
 
 
 def pools_of(gains: Sequence[Gain], headline: Mapping[str, str]) -> tuple[Pool, ...]:
-    """The pools of both kinds, over headline metrics and over losses; those without a task are not there.
+    """The pools of both kinds, over headline metrics and over losses; a kind without tasks has none.
 
-    A headline that does not lie between 0 and 1 (an edit distance) is left out: it has no common unit with the others.
+    A headline metric not between 0 and 1 (an edit distance) is excluded: its unit differs from the others'.
     """
     pools = []
     for of in ("headline", "loss"):
@@ -122,17 +122,17 @@ def _pool(kind: Kind, of: Literal["headline", "loss"], members: Mapping[str, Map
     for size in shared:
         group = [found[size] for found in members.values()]
         if len({gain.seeds for gain in group}) == 1:
-            here = [_mean([gain.points[i] for gain in group]) for i in range(len(group[0].points))]
+            added = [_mean([gain.points[i] for gain in group]) for i in range(len(group[0].points))]
         else:
-            here = [_mean([gain.estimate for gain in group])]
-        sizes += [size] * len(here)
-        points += here
-        means[size] = over_seeds(here)
+            added = [_mean([gain.estimate for gain in group])]
+        sizes += [size] * len(added)
+        points += added
+        means[size] = over_seeds(added)
     return Pool(kind, of, tuple(members), means, line(sizes, points))
 
 
 def _mean(estimates: Sequence[Estimate]) -> Estimate:
-    """Of estimates on different test sets: margins join in quadrature."""
+    """The mean of estimates on different test sets; their margins combine in quadrature."""
     value = sum(e.value for e in estimates) / len(estimates)
     margins = [e.margins for e in estimates]
     if any(m is None for m in margins):
@@ -144,7 +144,7 @@ def _mean(estimates: Sequence[Estimate]) -> Estimate:
 def contrast(pools: Sequence[Pool], of: Literal["headline", "loss"] = "headline") -> Estimate | None:
     """By how much the slope of cross-domain tasks exceeds that of single-domain tasks; None without both.
 
-    The two count as independent: too wide an interval, as the luck of one mixed model is in both.
+    The two are treated as independent, so the interval is too wide: both share the luck of one mixed model.
     """
     slopes = {pool.kind: pool.trend.slope for pool in pools if pool.of == of and pool.trend is not None}
     return difference(slopes["cross-domain"], slopes["single-domain"]) if len(slopes) == len(KINDS) else None

@@ -1,4 +1,4 @@
-"""Gains from predictions of the same examples: what makes an example hard for both models cancels."""
+"""Gains from predictions of the same examples, so that difficulty common to both models cancels."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from bigchem.sweep.analysis.score_table import RESAMPLES
 Recorded = Mapping[tuple[int, str, str], float]
 """(id of the run, task, metric) -> value."""
 _SAME = 1e-6
-"""Values scored again may differ from what was recorded by rounding only."""
+"""Rescored values may differ from the recorded ones by rounding only."""
 
 
 def paired_differences(results: Results, progress: Progress) -> tuple[dict[PairKey, Estimate], tuple[str, ...]]:
-    """together - alone of every metric, with paired-bootstrap intervals, where both runs' predictions are at hand.
+    """together - alone of every metric, with paired-bootstrap intervals, where both runs' predictions are available.
 
-    A pair whose files hold other examples, or score otherwise than was recorded, is left out; the sentences say which.
+    A pair is skipped if its files hold different examples or no longer score as recorded; the notes name it.
     """
     cells: dict[tuple[str, int, int], dict[Regime, list[Run]]] = {}
     for run in results.runs:
@@ -37,20 +37,20 @@ def paired_differences(results: Results, progress: Progress) -> tuple[dict[PairK
     notes: list[str] = []
     if not pairs:
         return found, ()
-    with progress.bar("comparing predictions, together with alone", len(pairs)) as bar:
+    with progress.bar("comparing predictions, together against alone", len(pairs)) as bar:
         for (task, parameters, seed), runs in pairs.items():
             together, alone = runs["together"][0], runs["alone"][0]
-            told = f"{task}, {together.name} and {alone.name}"
+            pair = f"{task}, {together.name} and {alone.name}"
             try:
                 differences = _compare(task, together, alone)
             except UserError as error:
-                notes.append(f"Compared as independent: {told}: {error.what}.")
+                notes.append(f"Compared as independent: {pair}: {error.what}.")
             else:
-                sure, changed = _checked(differences, together, alone, recorded)
-                found |= {(task, metric, parameters, seed): estimate for metric, estimate in sure.items()}
+                confirmed, changed = _checked(differences, together, alone, recorded)
+                found |= {(task, metric, parameters, seed): estimate for metric, estimate in confirmed.items()}
                 if changed:
                     names = ", ".join(changed)
-                    notes.append(f"Compared as independent, for they score otherwise now than then: {told}: {names}.")
+                    notes.append(f"Compared as independent, because they no longer score as recorded: {pair}: {names}.")
             bar.advance()
     return found, tuple(notes)
 
@@ -63,14 +63,14 @@ def _compare(task: str, together: Run, alone: Run) -> list[Difference]:
 def _checked(
     differences: list[Difference], together: Run, alone: Run, recorded: Recorded
 ) -> tuple[dict[str, Estimate], list[str]]:
-    sure, changed = {}, []
+    confirmed, changed = {}, []
     for d in differences:
         sides = [recorded.get((id(run), d.task, d.metric)) for run in (alone, together)]
         if d.difference is None or d.low is None or None in sides:
             continue
         scored = zip((d.first, d.second), sides, strict=True)
         if all(math.isclose(a or 0.0, b or 0.0, rel_tol=_SAME, abs_tol=_SAME) for a, b in scored):
-            sure[d.metric] = Estimate(d.difference, d.low, d.high)
+            confirmed[d.metric] = Estimate(d.difference, d.low, d.high)
         else:
             changed.append(d.metric)
-    return sure, changed
+    return confirmed, changed

@@ -1,4 +1,4 @@
-"""What result files hold: runs and scores (PURE)."""
+"""Runs and scores, as result files hold them (PURE)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ LOSS = "loss"
 
 @dataclass(frozen=True)
 class Run:
-    """One evaluated model. Fields that a score table cannot tell are None or empty."""
+    """One evaluated model. Fields that a score table does not have are None or empty."""
 
     name: str
     parameters: int
     regime: Regime
     seed: int
     source: str
-    """The file that it was read from."""
+    """The file it was read from."""
     preset: str = ""
     sha256: str = ""
     mixture: dict[str, float] = field(default_factory=dict)
@@ -36,12 +36,12 @@ class Run:
     decoding: str = ""
     protocol: str = ""
     predictions: dict[str, str] = field(default_factory=dict)
-    """Task -> file of its predictions, where there is one."""
+    """Task -> its file of predictions, if available."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one task of one run. estimate is None where the metric is n/a; note says why."""
+    """One metric of one task of one run. estimate: None if the metric is n/a; note says why."""
 
     run: Run
     task: str
@@ -50,12 +50,12 @@ class Score:
     definition: str = ""
     note: str = ""
     n: int | None = None
-    """Examples that count; of the loss, target tokens."""
+    """Examples that count; for the loss, target tokens."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """What was read. notes: what a reader of the analysis has to know about it, in sentences."""
+    """What was read. notes: sentences that a reader of the analysis must know."""
 
     runs: tuple[Run, ...]
     scores: tuple[Score, ...]
@@ -63,7 +63,7 @@ class Results:
 
 
 def higher_is_better(metric: str, where: str | None = None) -> bool:
-    """The metric's direction, from the protocol; UserError for a metric that the protocol does not know.
+    """The metric's direction, from the protocol; UserError for a metric that it does not define.
 
     where: the file and line that name it.
     """

@@ -1,7 +1,7 @@
-"""Result files -> one table of scores.
+"""Reads result files into one table of scores.
 
-Two formats: `results.json` as `bigchem evaluate` writes it, and score_table's for models trained elsewhere. Scores that
-cannot be compared (other data, split, decoding, definition or mixture) are refused.
+Two formats: `results.json`, written by `bigchem evaluate`, and score_table's, for models trained elsewhere. Scores that
+are not comparable (different data, split, decoding, definition or mixture) are refused.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from bigchem.base.progress import Progress
 from bigchem.base.toml import Section, quoted, validate
 from bigchem.sweep.analysis.records import REGIMES, Results, Run, Score
 from bigchem.sweep.analysis.score_table import (
-    MOST_BYTES,
+    MAX_BYTES,
     Name,
     Number,
     Parameters,
     Seed,
-    Words,
+    Text,
     estimate_of,
     read_table,
 )
 from bigchem.tasks import check_labelled, task_id
 
-GIVE = "give results.json, a score table (.csv, .json), or a folder of runs"
+INPUTS_HINT = "give results.json, a score table (.csv, .json), or a folder of runs"
 
 
 class _Part(Section):
-    """Newer writers may add keys; types are not converted."""
+    """Unknown keys are allowed, as newer versions may add some; types are not converted."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -51,8 +51,8 @@ class _Metric(_Part):
     value: Number | None
     low: Number | None
     high: Number | None
-    definition: Words
-    note: Words = ""
+    definition: Text
+    note: Text = ""
     n: int | None = None
 
 
@@ -67,42 +67,43 @@ class _File(_Part):
     data_fingerprint: Name
     split: Name
     decoding: Annotated[dict[Name, Any], Field(max_length=100)]
-    protocol: Words
+    protocol: Text
     metrics: list[_Metric]
 
 
 def load(paths: Iterable[str | Path], allow_mixed: bool = False, progress: Progress | None = None) -> Results:
     """Reads result files, score tables and folders (every results.json under them).
 
-    UserError for what is missing, is not of the format, or cannot be compared; allow_mixed turns the last into notes.
+    UserError for files that are missing or malformed and scores that are not comparable; allow_mixed turns the last
+    into notes.
     """
     scores: list[Score] = []
     paths = list(paths)
     for file in find(paths):
-        table = file.suffix == ".csv" or isinstance(json_file.load(file, max_bytes=MOST_BYTES, hint=GIVE), list)
+        table = file.suffix == ".csv" or isinstance(json_file.load(file, most=MAX_BYTES, hint=INPUTS_HINT), list)
         scores += read_table(file, progress or Progress(quiet=True)) if table else read_json(file)
     scores, notes = _newest_steps(scores)
-    scores, more = _trained_tasks(scores)
+    scores, untrained = _trained_tasks(scores)
     if not scores:
-        raise UserError("no scores of tasks that their models were trained on", ", ".join(map(str, paths)), GIVE)
+        raise UserError("no scores of tasks that their models were trained on", ", ".join(map(str, paths)), INPUTS_HINT)
     problems = list(_mixed(scores))
     if problems and not allow_mixed:
         what, where, hint = problems[0]
         raise UserError(what, where, f"{hint}, or --allow-mixed")
-    notes += more + [f"Mixed on request: {what}." for what, _, _ in problems]
+    notes += untrained + [f"Mixed on request: {what}." for what, _, _ in problems]
     unstamped = [s.run for s in scores if s.run.fingerprint is None]
     if unstamped:
         names = ", ".join(sorted({run.name for run in unstamped}))
-        notes.append(f"From score tables, without a data fingerprint, comparable on your word only: {names}.")
+        notes.append(f"From score tables, which carry no data fingerprint, so comparable on your word only: {names}.")
     runs = {id(s.run): s.run for s in scores}.values()
     ordered = sorted(runs, key=lambda run: (run.parameters, REGIMES.index(run.regime), run.name, run.seed))
     return Results(tuple(ordered), tuple(scores), tuple(notes))
 
 
 def find(paths: Iterable[str | Path]) -> list[Path]:
-    """The result files behind paths, folders searched, each file once.
+    """The result files that paths name or contain, each once.
 
-    Those of probes, RESULTS/probe/SPELLING/results.json below a RESULTS/results.json, are no scores of a sweep.
+    Results of probes (RESULTS/probe/SPELLING/results.json below a RESULTS/results.json) are skipped.
     """
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
@@ -115,23 +116,23 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
                 raise UserError(
                     "no such file or folder",
                     str(file),
-                    GIVE,
+                    INPUTS_HINT,
                 )
             found.setdefault(file.resolve(), file)
     if not found:
-        raise UserError("no result files given", hint=GIVE)
+        raise UserError("no result files given", hint=INPUTS_HINT)
     return list(found.values())
 
 
 def _probed(file: Path, folder: Path) -> bool:
-    """Whether a file below this folder is of a probe of a model whose results lie below it too."""
+    """Whether a file below this folder belongs to a probe of a model whose results are below it too."""
     below = file.relative_to(folder).parts
     return len(below) > 2 and below[-3] == "probe" and (file.parents[2] / "results.json").is_file()
 
 
 def read_json(file: Path) -> list[Score]:
-    """The scores of one results.json; UserError if it is none."""
-    table = json_file.load(file, max_bytes=MOST_BYTES, hint=GIVE)
+    """The scores of one results.json; UserError if it is malformed."""
+    table = json_file.load(file, most=MAX_BYTES, hint=INPUTS_HINT)
     if not isinstance(table, dict):
         raise UserError("not a results.json: its top level is not an object", str(file))
     read = validate(_File, table, str(file))
@@ -162,7 +163,7 @@ def read_json(file: Path) -> list[Score]:
 
 
 def _predictions(file: Path, task: str) -> Path:
-    """Where `bigchem evaluate` writes a task's predictions, beside its results.json."""
+    """Where `bigchem evaluate` writes a task's predictions."""
     return file.parent / "predictions" / f"{task}.jsonl"
 
 
@@ -173,7 +174,7 @@ def _score(run: Run, read: _Metric, where: str) -> Score:
 
 
 def _newest_steps(scores: list[Score]) -> tuple[list[Score], list[str]]:
-    """Of a run that was evaluated at several steps, the last one."""
+    """Only the last step of a run evaluated at several."""
 
     def identity(run: Run) -> tuple[Any, ...]:
         return run.name, run.parameters, run.seed, tuple(sorted(run.mixture)), run.split, run.regime
@@ -181,27 +182,27 @@ def _newest_steps(scores: list[Score]) -> tuple[list[Score], list[str]]:
     last: dict[tuple[Any, ...], int] = {}
     for score in scores:
         last[identity(score.run)] = max(score.run.step or 0, last.get(identity(score.run), 0))
-    kept = [s for s in scores if (s.run.step or 0) == last[identity(s.run)]]
-    older = len({s.run.source for s in scores} - {s.run.source for s in kept})
-    return kept, [f"Left out: {older} result files of earlier steps of the same runs."] if older else []
+    newest = [s for s in scores if (s.run.step or 0) == last[identity(s.run)]]
+    older = len({s.run.source for s in scores} - {s.run.source for s in newest})
+    return newest, [f"Excluded: {older} result files of earlier steps of the same runs."] if older else []
 
 
 def _trained_tasks(scores: list[Score]) -> tuple[list[Score], list[str]]:
-    """Only scores of tasks that the run was trained on: the others are neither together nor alone."""
-    kept = [s for s in scores if not s.run.mixture or s.task in s.run.mixture]
-    left_out = len(scores) - len(kept)
-    return kept, [f"Left out: {left_out} scores of tasks that their run was not trained on."] if left_out else []
+    """Only scores of tasks that the run was trained on: others are neither together nor alone."""
+    trained = [s for s in scores if not s.run.mixture or s.task in s.run.mixture]
+    excluded = len(scores) - len(trained)
+    return trained, [f"Excluded: {excluded} scores of tasks that their run was not trained on."] if excluded else []
 
 
 def _mixed(scores: Sequence[Score]) -> Iterator[tuple[str, str, str]]:
-    """What must not be averaged or compared without being asked for: (what, where, hint)."""
+    """What must not be averaged or compared unless allowed: (what, where, hint)."""
     runs = {id(s.run): s.run for s in scores}.values()
-    apart = "analyse them apart"
-    yield from _differing("data fingerprints", ((run.fingerprint, run.source) for run in runs), apart)
-    yield from _differing("splits", ((run.split, run.source) for run in runs), apart)
-    yield from _differing("decodings", ((run.decoding, run.source) for run in runs), apart)
+    hint = "analyse them separately"
+    yield from _differing("data fingerprints", ((run.fingerprint, run.source) for run in runs), hint)
+    yield from _differing("splits", ((run.split, run.source) for run in runs), hint)
+    yield from _differing("decodings", ((run.decoding, run.source) for run in runs), hint)
     together = ((_shares(run.mixture), run.source) for run in runs if run.regime == "together")
-    yield from _differing("mixtures of the shared models", together, apart)
+    yield from _differing("mixtures of the shared models", together, hint)
     for task, metric in dict.fromkeys((s.task, s.metric) for s in scores):
         given = ((s.definition, s.run.source) for s in scores if (s.task, s.metric) == (task, metric))
         yield from _differing(f"definitions of {task} {metric}", given, "score them again with one version")
@@ -209,7 +210,7 @@ def _mixed(scores: Sequence[Score]) -> Iterator[tuple[str, str, str]]:
 
 
 def _differing(name: str, given: Iterable[tuple[str | None, str]], hint: str) -> Iterator[tuple[str, str, str]]:
-    """given: (value, file). Empty values are unknown, not different."""
+    """given: (value, file). An empty value is unknown, not different."""
     first: dict[str, str] = {}
     for value, source in given:
         if value:
@@ -220,16 +221,16 @@ def _differing(name: str, given: Iterable[tuple[str | None, str]], hint: str) ->
 
 
 def _twice(scores: Sequence[Score]) -> Iterator[tuple[str, str, str]]:
-    """Two runs of one size, regime and seed: told once for each pair of runs."""
+    """Two runs of one size, regime and seed; each pair is reported once."""
     cells: dict[tuple[Any, ...], Run] = {}
-    told = set()
+    reported = set()
     for score in scores:
         run = score.run
         other = cells.setdefault((score.task, score.metric, run.regime, run.parameters, run.seed), run)
-        if other is not run and (id(other), id(run)) not in told:
-            told.add((id(other), id(run)))
+        if other is not run and (id(other), id(run)) not in reported:
+            reported.add((id(other), id(run)))
             what = f"two runs of {run.parameters} parameters, {score.task} {run.regime}, seed {run.seed}"
-            yield what, f"{other.source} and {run.source}", "give one of them, or other seeds"
+            yield what, f"{other.source} and {run.source}", "give one of them, or different seeds"
 
 
 def _shares(mixture: dict[str, float]) -> str:

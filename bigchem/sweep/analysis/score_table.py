@@ -1,6 +1,6 @@
-"""Scores of models trained elsewhere: a CSV, or a JSON list of objects, with the columns of COLUMNS.
+"""Scores of models trained elsewhere: a CSV, or a JSON list of objects, with columns among COLUMNS.
 
-A row states a metric, or names a file of predictions, which is scored by the protocol.
+A row states a metric, or names a file of predictions, which the protocol scores.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from bigchem.sweep.analysis.fit import Estimate
 from bigchem.sweep.analysis.records import Regime, Run, Score, higher_is_better
 from bigchem.tasks import check_labelled
 
-WRITTEN = ("parameters", "task", "regime", "metric", "value", "low", "high", "seed", "run")
-"""The columns of a table, as most have them."""
-COLUMNS = (*WRITTEN, "n", "mixture", "definition", "predictions")
-"""All columns that may occur, in any order."""
+MAIN_COLUMNS = ("parameters", "task", "regime", "metric", "value", "low", "high", "seed", "run")
+"""The usual columns of a table."""
+COLUMNS = (*MAIN_COLUMNS, "n", "mixture", "definition", "predictions")
+"""All allowed columns, in any order."""
 RESAMPLES = 1000
-"""Of the examples, for the intervals of predictions."""
-MOST_BYTES = 1 << 26
-"""Of a table: half a million rows."""
+"""Bootstrap resamples of the examples, for the intervals of predictions."""
+MAX_BYTES = 1 << 26
+"""Of a table: about half a million rows."""
 Name = Annotated[str, Field(max_length=300), AfterValidator(printable)]
-Words = Annotated[str, Field(max_length=10_000), AfterValidator(printable)]
+Text = Annotated[str, Field(max_length=10_000), AfterValidator(printable)]
 """Texts that tables and pages show."""
 Number = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 def _whole(given: object) -> object:
-    """2.5e8, as a spreadsheet writes it, as the whole number that it is; anything else as it is."""
+    """Converts 2.5e8, as spreadsheets write it, to an int; anything else is returned unchanged."""
     if not isinstance(given, str | float) or str(given).isdigit():
         return given
     try:
@@ -63,12 +63,12 @@ class _Row(Section):
     n: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=10**18)] | None = None
     seed: Seed = 0
     run: Name | None = None
-    definition: Words | None = None
+    definition: Text | None = None
     predictions: Annotated[str, Field(min_length=1, max_length=4000)] | None = None
 
 
 def read_table(file: Path, progress: Progress) -> list[Score]:
-    """The scores of a table; predictions that it names, relative to its folder, are scored. UserError with the line."""
+    """The scores of a table; predictions it names, relative to its folder, are scored. UserError with the line."""
     runs: dict[tuple[Any, ...], Run] = {}
     scores: dict[tuple[int, str, str], Score] = {}
     for where, row in _csv_rows(file) if file.suffix == ".csv" else _json_rows(file):
@@ -80,7 +80,7 @@ def read_table(file: Path, progress: Progress) -> list[Score]:
         known = runs.setdefault(key, run)
         if known.mixture != run.mixture:
             what = f"the run '{run.name}' has two mixtures, {_tasks(known)} and {_tasks(run)}"
-            raise UserError(what, where, "give each model a 'run' of its own")
+            raise UserError(what, where, "give each model its own 'run'")
         found = (
             [_stated(known, row, where)]
             if row.predictions is None
@@ -89,15 +89,15 @@ def read_table(file: Path, progress: Progress) -> list[Score]:
         for score in found:
             if scores.setdefault((id(known), score.task, score.metric), score) is not score:
                 what = f"{score.task} {score.metric} of the run '{known.name}' with seed {known.seed} is given twice"
-                raise UserError(what, where, "give each model a 'run' or a 'seed' of its own")
+                raise UserError(what, where, "give each model its own 'run' or 'seed'")
     if not scores:
         raise UserError("no scores", str(file))
     return list(scores.values())
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[str, _Row]]:
-    if file.stat().st_size > MOST_BYTES:
-        raise UserError(f"longer than {MOST_BYTES:,} bytes, which no table of scores is", str(file))
+    if file.stat().st_size > MAX_BYTES:
+        raise UserError(f"larger than {MAX_BYTES:,} bytes: not a table of scores", str(file))
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines)
@@ -105,7 +105,7 @@ def _csv_rows(file: Path) -> Iterator[tuple[str, _Row]]:
             for raw in reader:
                 where = f"{file}:{reader.line_num}"
                 if None in raw or None in raw.values():
-                    raise UserError(f"not {len(reader.fieldnames or ())} fields, as the first line", where)
+                    raise UserError(f"not {len(reader.fieldnames or ())} fields, unlike the header", where)
                 given = {key: text.strip() for key, text in raw.items() if text.strip()}
                 yield where, validate(_Row, given, where, text=True)
     except (UnicodeDecodeError, csv.Error) as error:
@@ -120,12 +120,12 @@ def _check_columns(found: Sequence[str], where: str) -> None:
     if "regime" not in found and "mixture" not in found:
         missing.append("regime")
     if missing or len(set(found)) != len(found):
-        what = f"no column '{missing[0]}'" if missing else "a column twice"
-        raise UserError(what, where, f"such a line is {','.join(WRITTEN)}")
+        what = f"no column '{missing[0]}'" if missing else "duplicate column"
+        raise UserError(what, where, f"for example: {','.join(MAIN_COLUMNS)}")
 
 
 def _json_rows(file: Path) -> Iterator[tuple[str, _Row]]:
-    for number, row in enumerate(json_file.load(file, max_bytes=MOST_BYTES)):
+    for number, row in enumerate(json_file.load(file, most=MAX_BYTES)):
         where = f"{file}[{number}]"
         if not isinstance(row, dict):
             raise UserError("not a JSON object", where, f"its keys are {', '.join(COLUMNS)}")
@@ -144,7 +144,7 @@ def _run(row: _Row, where: str, source: str) -> Run:
 
 
 def _tasks(run: Run) -> str:
-    return "+".join(run.mixture) or "one that is not told"
+    return "+".join(run.mixture) or "an unstated one"
 
 
 def _stated(run: Run, row: _Row, where: str) -> Score:
@@ -156,7 +156,7 @@ def _stated(run: Run, row: _Row, where: str) -> Score:
 
 
 def estimate_of(value: float | None, low: float | None, high: float | None, where: str) -> Estimate | None:
-    """None for a metric that is n/a; UserError for half an interval, or one that is upside down."""
+    """None for a metric that is n/a; UserError for half an interval or a reversed one."""
     if (low is None) != (high is None):
         raise UserError("one end of an interval without the other", where, "give 'low' and 'high', or neither")
     if low is not None and high is not None and low > high:
@@ -169,9 +169,9 @@ def _predicted(run: Run, row: _Row, where: str, file: Path, progress: Progress) 
 
     stated = [name for name in ("metric", "value", "low", "high", "n", "definition") if getattr(row, name) is not None]
     if stated:
-        raise UserError(f"'{stated[0]}' beside 'predictions'", where, "they are scored: leave it out")
+        raise UserError(f"'{stated[0]}' beside 'predictions'", where, "predictions are scored: remove it")
     if row.task in run.predictions:
-        raise UserError(f"predictions of {row.task} twice for '{run.name}'", where)
+        raise UserError(f"duplicate predictions of {row.task} for '{run.name}'", where)
     run.predictions[row.task] = str(file)
     with progress.bar(f"scoring {file.name}", 1) as bar:
         found = score_file(row.task, file, bootstrap=RESAMPLES, workers=os.cpu_count() or 1)

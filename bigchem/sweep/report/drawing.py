@@ -1,4 +1,4 @@
-"""What all figures share: colours, axes, and how a drawing becomes SVG that follows the page's colours, and PNG."""
+"""What all figures share: colours, axes, and export to PNG and to SVG that follows the page's colours."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from bigchem.sweep.analysis.fit import Estimate
 
-# After Okabe and Ito, darkened until text in them has 4.5:1 on white: told apart with every common colour blindness;
-# markers and dashes differ as well.
+# After Okabe and Ito, darkened until text has a contrast of 4.5:1 on white. Distinguishable with every common colour
+# blindness; markers and dashes differ as well.
 LIGHT = {
     "ink": "#1f2430",
     "muted": "#667085",
@@ -62,8 +62,8 @@ POINT_COLUMNS = ("series", "what", "parameters", "value", "low", "high")
 
 @dataclass(frozen=True)
 class Panel:
-    """A drawn figure: its caption, and itself as SVG, PNG and the numbers in CSV. inline is the SVG for embedding (no
-    XML head, no URLs, ids of its own). of: the metric, or the kind of task."""
+    """A drawn figure: caption, SVG, PNG, and its numbers as CSV. inline: the SVG for embedding (no XML head, no URLs,
+    unique ids). of: the metric, or the kind of task."""
 
     name: str
     of: str
@@ -75,7 +75,7 @@ class Panel:
 
 
 def axes_of(title: str, subtitle: str) -> tuple[Figure, Axes]:
-    """An empty panel of the size that all have."""
+    """An empty panel of the common size."""
     figure = Figure(figsize=(4.2, 3.0), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, loc="left", fontsize=min(10.0, 400 / len(title)), fontweight="bold", pad=18)
@@ -89,7 +89,7 @@ def axes_of(title: str, subtitle: str) -> tuple[Figure, Axes]:
 
 
 def points(axes: Axes, found: Sequence[tuple[float, Estimate]], colour: str, marker: str, size: float = 5) -> None:
-    """Values with their error bars."""
+    """Draws values with their error bars."""
     axes.plot([x for x, _ in found], [e.value for _, e in found], marker, color=colour, markersize=size)
     barred = [(x, e.value, e.margins) for x, e in found if e.margins is not None]
     if barred:
@@ -105,7 +105,7 @@ def points(axes: Axes, found: Sequence[tuple[float, Estimate]], colour: str, mar
 
 
 def sizes_axis(axes: Axes, sizes: Sequence[float], room: float) -> None:
-    """Ticks at the measured sizes, thinned where names would touch; room: share of the width at the right."""
+    """Puts ticks at the measured sizes, thinned where labels would touch. room: share of width kept free at right."""
     low, high = min(sizes) / 1.25, max(sizes) * 1.25
     high *= (high / low) ** (room / (1 - room))
     axes.set_xscale("log")
@@ -120,14 +120,14 @@ def sizes_axis(axes: Axes, sizes: Sequence[float], room: float) -> None:
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Names of series beside their last points, (x, y, name, colour), pushed apart where they would touch."""
+    """Labels series at their last points (x, y, name, colour), pushed apart where labels would touch."""
     low, high = axes.get_ylim()
-    apart = 0.085 * (high - low)
+    spacing = 0.085 * (high - low)
     placed = sorted(ends, key=lambda end: end[1])
     heights = [end[1] for end in placed]
     for _ in range(50):
         for i in range(1, len(heights)):
-            lack = apart - (heights[i] - heights[i - 1])
+            lack = spacing - (heights[i] - heights[i - 1])
             if lack > 1e-9:
                 heights[i - 1], heights[i] = heights[i - 1] - lack / 2, heights[i] + lack / 2
     right = max((end[0] for end in ends), default=1.0)
@@ -137,33 +137,33 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
 
 
 def alt_text(found: Sequence[tuple[float, Estimate]]) -> str:
-    """The values in words, for those who do not see the figure."""
+    """The values as text, for screen readers."""
     return ", ".join(f"{estimate.value:.4g} at {size_name(size)}" for size, estimate in found)
 
 
 def finish(figure: Figure, name: str, of: str, caption: str, description: str, rows: Sequence[Row]) -> Panel:
-    """The drawing as files and for the page. description: read aloud in its place."""
+    """The drawing as files and for the page. description: for screen readers."""
     drawn, png = io.StringIO(), io.BytesIO()
     figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
-    figure.set_layout_engine("none")  # the first drawing placed everything; placing it again takes half the time
+    figure.set_layout_engine("none")  # the layout is already computed; computing it again would take half the time
     figure.savefig(png, format="png", dpi=200, facecolor="white")
-    told = f'<title id="{name}-t">{html.escape(caption)}</title><desc id="{name}-d">{html.escape(description)}</desc>'
+    title = f'<title id="{name}-t">{html.escape(caption)}</title><desc id="{name}-d">{html.escape(description)}</desc>'
     body = re.sub(r"<metadata>.*?</metadata>", "", drawn.getvalue(), flags=re.DOTALL)
     body = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", body)
     body = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, 'DejaVu Sans', sans-serif", body)
     for colour, value in LIGHT.items():
         body = body.replace(value, "currentColor" if colour == "ink" else f"var(--{colour})")
     body = re.sub(r"<svg ", f'<svg role="img" aria-labelledby="{name}-t {name}-d" ', body, count=1)
-    alone = re.sub(r"(<svg [^>]*>)", rf"\g<1>{told}<style>{palette_css('svg')}</style>", body, count=1)
-    inline = re.sub(r"(<svg [^>]*>)", rf"\g<1>{told}", body[body.index("<svg ") :], count=1)
+    standalone = re.sub(r"(<svg [^>]*>)", rf"\g<1>{title}<style>{palette_css('svg')}</style>", body, count=1)
+    inline = re.sub(r"(<svg [^>]*>)", rf"\g<1>{title}", body[body.index("<svg ") :], count=1)
     inline = re.sub(r' xmlns(:xlink)?="[^"]*"', "", inline).replace("xlink:href", "href")
     inline = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\g<1>", inline, count=1)
     inline = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\g<1>", inline, count=1)
-    return Panel(name, of, caption, alone, inline, png.getvalue(), to_csv(POINT_COLUMNS, rows))
+    return Panel(name, of, caption, standalone, inline, png.getvalue(), to_csv(POINT_COLUMNS, rows))
 
 
 def palette_css(selector: str) -> str:
-    """The figures' colours as CSS variables, for light and for dark."""
+    """The figures' colours as CSS variables, for light and dark mode."""
 
     def rule(palette: dict[str, str]) -> str:
         variables = "".join(f"--{name}:{value};" for name, value in palette.items())

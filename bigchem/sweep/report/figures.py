@@ -1,4 +1,4 @@
-"""The report's figures, one small panel each: metrics, gains of sharing, and gains by kind of task."""
+"""The report's figures, one small panel each: metrics, gains of sharing, gains by kind of task."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _DOTS = (0, (1, 1.6))
 
 
 def metric_panel(analysis: Analysis, key: Key) -> Panel:
-    """A metric against size, one series per regime, with the fitted curve and its band where there is one."""
+    """A metric against size, one series per regime, with the fitted curve and its band, if any."""
     drawn = {regime: cells for regime in REGIMES if (cells := analysis.cells_of(key, regime))}
     direction = "higher is better" if higher_is_better(key[1]) else "lower is better"
     rows: list[Row] = []
@@ -43,25 +43,26 @@ def metric_panel(analysis: Analysis, key: Key) -> Panel:
         for regime, cells in drawn.items():
             rows += _series(axes, regime, cells, 0.985 if len(drawn) > 1 and regime == "together" else 1.0)
         sizes = sorted({float(c.parameters) for cells in drawn.values() for c in cells})
-        wanted = [x for x in analysis.beyond if drawn and any((*key, r) in analysis.curves for r in drawn)]
+        further = [x for x in analysis.beyond if drawn and any((*key, r) in analysis.curves for r in drawn)]
         ends = []
         for regime, cells in drawn.items():
             last = float(cells[-1].parameters), _value(cells[-1])
             if curve := analysis.curves.get((*key, regime)):
-                rows += _curve(axes, regime, curve, cells, wanted)
-                if wanted and wanted[-1] > last[0]:
-                    last = wanted[-1], float(curve(wanted[-1]))
+                rows += _curve(axes, regime, curve, cells, further)
+                if further and further[-1] > last[0]:
+                    last = further[-1], float(curve(further[-1]))
             ends.append((*last, regime, _REGIME[regime][0]))
-        sizes_axis(axes, sizes + wanted, room=0.19)
-        if beyond := [x for x in wanted if x > sizes[-1]]:
+        sizes_axis(axes, sizes + further, room=0.19)
+        if beyond := [x for x in further if x > sizes[-1]]:
             axes.axvspan(sizes[-1] * 1.12, beyond[-1] * 1.25, color=LIGHT["muted"], alpha=0.09, linewidth=0)
         label_ends(axes, ends)
-        told = "; ".join(f"{regime}: {alt_text(_points(cells))}" for regime, cells in drawn.items())
-        return finish(figure, f"{key[0]}-{key[1]}", key[1], f"{key[0]} {key[1]} against model size", told, rows)
+        description = "; ".join(f"{regime}: {alt_text(_points(cells))}" for regime, cells in drawn.items())
+        caption = f"{key[0]} {key[1]} against model size"
+        return finish(figure, f"{key[0]}-{key[1]}", key[1], caption, description, rows)
 
 
 def gain_panel(analysis: Analysis, key: Key) -> Panel | None:
-    """The gain of sharing against size with its line; None where no size was trained both ways."""
+    """The gain of sharing against size, with its line; None if no size was trained both ways."""
     found = [(float(gain.parameters), gain.estimate) for gain in analysis.gains_of(key)]
     if not found:
         return None
@@ -82,7 +83,7 @@ def gain_panel(analysis: Analysis, key: Key) -> Panel | None:
 
 
 def pool_panel(analysis: Analysis, pool: Pool) -> Panel:
-    """The gains of all tasks of one kind against size, and their mean with its line."""
+    """The gains of one kind's tasks against size, and their mean with its line."""
     metrics = analysis.headline if pool.of == "headline" else dict.fromkeys(pool.tasks, LOSS)
     slope = "too few sizes for a slope" if pool.trend is None else f"slope {signed(pool.trend.slope)} per decade"
     mean = [(float(size), gain) for size, gain in pool.gains.items()]
@@ -106,14 +107,14 @@ def pool_panel(analysis: Analysis, pool: Pool) -> Panel:
             rows += _curve_rows("mean", x, pool.trend(x))
         sizes_axis(axes, sorted({row["parameters"] for row in rows if row["what"] == "point"}), room=0.26)
         label_ends(axes, ends)
-        _zero(axes, words=False)
+        _zero(axes, labels=False)
         caption = f"gain of sharing ({pool.of}) of {pool.kind} tasks against model size"
         name = f"{pool.kind}-gain" + ("-loss" if pool.of == "loss" else "")
         return finish(figure, name, pool.of, caption, f"mean {alt_text(mean)}; {slope}", rows)
 
 
 def _series(axes: Axes, regime: Regime, cells: Sequence[Cell], shift: float) -> list[Row]:
-    """Means with intervals, and each seed as a small point where there are several."""
+    """Means with intervals, and each seed as a small point if there are several."""
     colour, marker, _ = _REGIME[regime]
     found = _points(cells)
     points(axes, [(size * shift, estimate) for size, estimate in found], colour, marker)
@@ -125,18 +126,18 @@ def _series(axes: Axes, regime: Regime, cells: Sequence[Cell], shift: float) -> 
     return _point_rows(regime, found) + _point_rows(regime, seeds, "seed")
 
 
-def _curve(axes: Axes, regime: Regime, curve: Curve, cells: Sequence[Cell], wanted: Sequence[float]) -> list[Row]:
-    """The curve and its band, dotted where nothing was measured. With one degree of freedom there is no band: it would
-    fill the figure. The axis is as high as points and curve need, and a band is cut at half as much again."""
+def _curve(axes: Axes, regime: Regime, curve: Curve, cells: Sequence[Cell], further: Sequence[float]) -> list[Row]:
+    """The curve and its band, dotted where nothing was measured. With one degree of freedom there is no band, which
+    would fill the figure. The axis may grow for the band by half its height on each side; beyond, the band is cut."""
     colour, _, dash = _REGIME[regime]
     ends = cells[0].parameters, cells[-1].parameters
-    x = np.geomspace(min([ends[0], *wanted]), max([ends[1], *wanted]), 121)
+    x = np.geomspace(min([ends[0], *further]), max([ends[1], *further]), 121)
     y, (low, high) = curve(x), curve.band(x)
     measured = (x >= ends[0] * 0.999) & (x <= ends[1] * 1.001)
     axes.plot(x[measured], y[measured], color=colour, linestyle=dash, linewidth=1.4)
-    if wanted:
+    if further:
         axes.plot(x, y, color=colour, linestyle=_DOTS, linewidth=1.2)
-    if curve.freedom > 1 and not np.isnan(low).any():
+    if curve.dof > 1 and not np.isnan(low).any():
         bottom, top = axes.get_ylim()
         reach = (top - bottom) / 2
         axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
@@ -144,14 +145,14 @@ def _curve(axes: Axes, regime: Regime, curve: Curve, cells: Sequence[Cell], want
     return _curve_rows(regime, x, y, low, high)
 
 
-def _zero(axes: Axes, words: bool = True) -> None:
-    """The line of no effect; words: which side is which."""
+def _zero(axes: Axes, labels: bool = True) -> None:
+    """The line of no effect. labels: say which side helps."""
     axes.axhline(0.0, color=LIGHT["muted"], linewidth=1.0, linestyle=(0, (2, 2)))
-    for text, align, way in (("helps ↑", "bottom", 2), ("hurts ↓", "top", -2)) if words else ():
+    for text, align, offset in (("helps ↑", "bottom", 2), ("hurts ↓", "top", -2)) if labels else ():
         axes.annotate(
             text,
             (0.995, 0.0),
-            (0, way),
+            (0, offset),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
             ha="right",

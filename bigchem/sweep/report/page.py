@@ -1,4 +1,4 @@
-"""The report's page: its sections, and what its template is given."""
+"""The report's page: its sections, and its template's variables."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ Section = tuple[str, str, list[Panel]]
 """Heading, explanation, figures."""
 
 _POINTS = "Points are means over seeds, bars their 95 % intervals{seeds}; {fits}."
-_GAIN = "Together minus alone, turned so that up is better; the line is the least-squares slope, where there is one."
+_GAIN = "Together minus alone, signed so that up is better; the line, if any, is the least-squares slope."
 _KINDS = (
-    "Together minus alone, turned so that up is better, by task; and the mean over the tasks of a kind with its 95 % "
+    "Together minus alone, signed so that up is better, by task; and the mean over the kind's tasks with its 95 % "
     "interval and line, at the sizes that all of them have."
 )
 
 
 def sections_of(analysis: Analysis) -> list[Section]:
-    """All figures, by what they show; sections without any are not there."""
+    """All figures by section; sections without figures are omitted."""
     seeds = ", small points single seeds" if any(len(cell.seeds) > 1 for cell in analysis.cells) else ""
     fits = "lines are fits" if analysis.curves else "too few sizes for a fit"
-    if any(curve.freedom > 1 for curve in analysis.curves.values()):
+    if any(curve.dof > 1 for curve in analysis.curves.values()):
         fits += " with their 95 % bands"
     if analysis.curves and analysis.beyond:
         fits += ", dotted and shaded where nothing was measured"
-    told = _POINTS.format(seeds=seeds, fits=fits)
+    points = _POINTS.format(seeds=seeds, fits=fits)
     metrics = [key for key in analysis.shown if key[1] != LOSS]
     losses = [key for key in analysis.shown if key[1] == LOSS]
     sections = [
         ("Gain of sharing by kind of task", _KINDS, list(_pools(analysis, "headline"))),
-        ("Metrics against model size", told, [metric_panel(analysis, key) for key in metrics]),
+        ("Metrics against model size", points, [metric_panel(analysis, key) for key in metrics]),
         ("Gain of sharing against model size", _GAIN, list(_gains(analysis, metrics))),
         (
             "Loss against model size",
-            f"Mean token cross-entropy on the split. {told}",
+            f"Mean token cross-entropy on the split. {points}",
             [metric_panel(analysis, key) for key in losses],
         ),
         ("Gain of sharing in loss", _GAIN, [*_pools(analysis, "loss"), *_gains(analysis, losses)]),
@@ -52,7 +52,7 @@ def sections_of(analysis: Analysis) -> list[Section]:
 
 
 def _pools(analysis: Analysis, of: str) -> Iterator[Panel]:
-    """A kind with one task alone has that task's own figure."""
+    """Pools of several tasks; a kind with only one has that task's own figure."""
     return (pool_panel(analysis, pool) for pool in analysis.pools if pool.of == of and len(pool.tasks) > 1)
 
 
@@ -61,7 +61,7 @@ def _gains(analysis: Analysis, keys: Sequence[Key]) -> Iterator[Panel]:
 
 
 def to_html(analysis: Analysis, title: str, sections: Sequence[Section]) -> str:
-    """The page. It embeds its figures, and links to the files beside it."""
+    """The page, with its figures embedded and links to the files beside it."""
     environment = Environment(
         loader=PackageLoader("bigchem.sweep.report", "."),
         autoescape=True,
@@ -104,7 +104,7 @@ def _definitions(analysis: Analysis) -> list[Row]:
 
 
 def _shared(runs: Sequence[Run]) -> Row:
-    """What all runs should have in common, every value that occurs."""
+    """What all runs should have in common: every value that occurs."""
     return {
         "data fingerprint": sorted({run.fingerprint for run in runs if run.fingerprint}),
         "split": sorted({run.split for run in runs if run.split}),

@@ -1,4 +1,4 @@
-"""What an analysis holds, as rows of tables: for CSV files, the page and --json (PURE)."""
+"""An analysis as rows of tables, for CSV files, the page and --json (PURE)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 def metric_rows(analysis: Analysis) -> list[Row]:
-    """One row per cell; value, low and high are None where unknown."""
+    """One row per cell; value, low and high are None if unknown."""
     return [
         {
             "task": cell.task,
@@ -35,8 +35,8 @@ def metric_rows(analysis: Analysis) -> list[Row]:
 
 
 def gain_rows(analysis: Analysis) -> list[Row]:
-    """One row per size trained both ways, with the slope of its task and metric per decade of parameters. paired: how
-    many of the seeds compare predictions of the same examples."""
+    """One row per size trained both ways, with its task and metric's slope per decade of parameters. paired: how many
+    seeds compare predictions of the same examples."""
     rows = []
     for gain in analysis.gains:
         trend = analysis.trends.get((gain.task, gain.metric))
@@ -57,7 +57,7 @@ def gain_rows(analysis: Analysis) -> list[Row]:
 
 
 def pool_rows(analysis: Analysis) -> list[Row]:
-    """One row per kind of task and size, with the slope of the kind and by how much cross-domain exceeds it."""
+    """One row per kind of task and size, with the kind's slope and the cross-domain minus the single-domain slope."""
     return [
         {
             "kind": pool.kind,
@@ -76,7 +76,7 @@ def pool_rows(analysis: Analysis) -> list[Row]:
 
 def fit_rows(analysis: Analysis) -> list[Row]:
     """One row per fitted curve: its shape, formula, parameters with intervals, and each shape's error on left-out
-    sizes, None where there were too few to try it."""
+    sizes, None if there were too few sizes to try it."""
     return [
         {
             "task": task,
@@ -93,7 +93,7 @@ def fit_rows(analysis: Analysis) -> list[Row]:
 
 
 def beyond_rows(analysis: Analysis) -> list[Row]:
-    """What the curves say at the sizes that were asked for, of the drawn metrics; measured: within a curve's sizes."""
+    """The drawn metrics' curves at the requested sizes. measured: within the curve's measured sizes."""
     rows = []
     for (task, metric, regime), curve in analysis.curves.items():
         sizes = [cell.parameters for cell in analysis.cells_of((task, metric), regime)]
@@ -145,7 +145,7 @@ def tables(analysis: Analysis) -> dict[str, list[Row]]:
 
 
 def numbers(estimate: Estimate | None, value: str = "value", low: str = "low", high: str = "high") -> Row:
-    """An estimate as three fields, None where unknown."""
+    """An estimate as three fields, None if unknown."""
     if estimate is None:
         return {value: None, low: None, high: None}
     return {value: estimate.value, low: estimate.low, high: estimate.high}
@@ -167,8 +167,7 @@ def _compact(estimate: Estimate) -> str:
 
 
 def paired_rows(analysis: Analysis, keys: Iterable[Key]) -> list[Row]:
-    """Both regimes and the gain side by side: one row per task, metric and size. n: of the regime with
-    fewer."""
+    """Both regimes and the gain side by side: one row per task, metric and size. n: of the regime with fewer."""
     gains = {(g.task, g.metric, g.parameters): g.estimate for g in analysis.gains}
     cells = {(c.task, c.metric, c.parameters, c.regime): c for c in analysis.cells}
     rows = []
@@ -193,7 +192,7 @@ def paired_rows(analysis: Analysis, keys: Iterable[Key]) -> list[Row]:
 
 
 def estimate_text(estimate: Estimate | None, signed: bool = False) -> str:
-    """0.412 [0.380, 0.440], with a minus as long as the plus."""
+    """0.412 [0.380, 0.440], with a true minus sign."""
     if estimate is None:
         return "–"
     sign = "+" if signed else ""

@@ -1,4 +1,4 @@
-"""The analysis for TensorBoard: metrics, gains and curves as scalars against parameters, runs as hparams."""
+"""The analysis for TensorBoard: metrics and gains as scalars against parameters, runs as hparams."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from bigchem.sweep.analysis.records import REGIMES, Run
 from bigchem.sweep.report.output_folder import replace_written
 
 
-def write_board(analysis: Analysis, folder: Path) -> None:
-    """Writes event files below folder, in place of those of an earlier time; UserError if anything else is there.
+def write_tensorboard(analysis: Analysis, folder: Path) -> None:
+    """Writes event files below folder, replacing earlier ones; UserError if anything else is there.
 
     together, alone, gain: a scalar TASK/METRIC at step = parameters; the ends of its interval are in REGIME.low and
-    REGIME.high, and gain's slope is TASK/METRIC/slope. runs/NAME: each evaluated model with its hparams.
+    REGIME.high, and the gain's slope in TASK/METRIC/slope. runs/NAME: each evaluated model with its hparams.
     """
-    with replace_written(folder) as aside:
+    with replace_written(folder) as partial:
         for regime in REGIMES:
             cells = [c for c in analysis.cells if c.regime == regime]
-            _series(aside / regime, ((f"{c.task}/{c.metric}", c.parameters, c.estimate) for c in cells))
+            _series(partial / regime, ((f"{c.task}/{c.metric}", c.parameters, c.estimate) for c in cells))
         gains = [(f"{g.task}/{g.metric}", g.parameters, g.estimate) for g in analysis.gains]
         slopes = [(f"{t}/{m}/slope", max(analysis.sizes), line.slope) for (t, m), line in analysis.trends.items()]
         pools = [(f"{p.kind}/{p.of}", size, gain) for p in analysis.pools for size, gain in p.gains.items()]
-        _series(aside / "gain", [*gains, *slopes, *pools])
+        _series(partial / "gain", [*gains, *slopes, *pools])
         for number, run in enumerate(analysis.results.runs):
-            _hparams(aside / "runs" / f"{number:03d}-{run.name.replace('/', '_')}", run, analysis)
+            _hparams(partial / "runs" / f"{number:03d}-{run.name.replace('/', '_')}", run, analysis)
 
 
 def _series(folder: Path, found: Iterable[tuple[str, int, Estimate | None]]) -> None:
-    """Values, and the ends of their intervals as series of their own, that TensorBoard draws them in one plot."""
+    """Values, and the ends of their intervals as separate series, which TensorBoard draws in one plot."""
     from torch.utils.tensorboard import SummaryWriter
 
     known = [(tag, size, estimate) for tag, size, estimate in found if estimate is not None]

@@ -34,30 +34,30 @@ def study(
 ) -> Analysis:
     """Reads results (see results.load), compares the predictions that lie beside them, and analyses both.
 
-    independent: leave predictions unread; together and alone then count as independent.
+    independent: do not read predictions; together and alone are then treated as independent.
     """
-    told = progress or Progress(quiet=True)
-    results = load(paths, allow_mixed, told)
-    check(results, metrics, extrapolate, beyond_a_decade)  # before predictions are compared, which may take minutes
-    paired, notes = ({}, ()) if independent else paired_differences(results, told)
+    progress = progress or Progress(quiet=True)
+    results = load(paths, allow_mixed, progress)
+    check(results, metrics, extrapolate, beyond_a_decade)  # before comparing predictions, which may take minutes
+    paired, notes = ({}, ()) if independent else paired_differences(results, progress)
     if notes:
         results = replace(results, notes=(*results.notes, *notes))
     return analyse(results, metrics, paired=paired, extrapolate=extrapolate, beyond_a_decade=beyond_a_decade)
 
 
-def check_place(out_dir: str | Path) -> None:
-    """UserError where write would refuse: to be told before an analysis that may take minutes."""
+def check_out_dir(out_dir: str | Path) -> None:
+    """UserError if write would refuse out_dir; call it before the analysis, which may take minutes."""
     check_written(Path(out_dir) / "figures")
 
 
 def write(analysis: Analysis, out_dir: str | Path, title: str = "Scale sweep") -> Path:
     """Writes report.html, the CSV files of tables.TABLES, and figures/*.svg, *.png and *.csv into out_dir; returns the
-    page's path. UserError if figures/ holds anything that no report wrote."""
+    page's path. UserError if figures/ holds a file that no report wrote."""
     from bigchem.sweep.report.page import sections_of, to_html
 
     out = Path(out_dir)
     sections = sections_of(analysis)
-    with replace_written(out / "figures") as figures:  # those of an earlier report would be taken for this one's
+    with replace_written(out / "figures") as figures:  # an earlier report's would pass for this one's
         for panel in (panel for _, _, panels in sections for panel in panels):
             (figures / f"{panel.name}.svg").write_text(panel.svg, encoding="utf-8")
             (figures / f"{panel.name}.png").write_bytes(panel.png)
@@ -82,7 +82,7 @@ def summary(analysis: Analysis, page: Path) -> Row:
 
 
 def terminal_table(analysis: Analysis) -> Table:
-    """Of each task, the loss and the drawn metrics: a row per size."""
+    """Each task's loss and drawn metrics, one row per size."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -100,5 +100,5 @@ def terminal_table(analysis: Analysis) -> Table:
 
 
 def _drawn(analysis: Analysis, task: str) -> list[str]:
-    """The metrics, other than the loss, that are drawn for a task."""
+    """A task's drawn metrics, without the loss."""
     return [metric for found, metric in analysis.shown if found == task and metric != LOSS]

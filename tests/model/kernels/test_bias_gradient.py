@@ -17,7 +17,7 @@ def diagonals(x: np.ndarray, columns: int) -> np.ndarray:
 
 
 def partial_of(ds: np.ndarray, m0: int, reach: int, block_m: int, block_n: int, causal: bool) -> np.ndarray:
-    """One program's partial, of the gradients of scores ds [queries, keys]."""
+    """One program's partial, from the scores' gradients ds [queries, keys]."""
     first, count = slots(reach, block_m, block_n, causal)
     partial = np.zeros(partial_size(reach, block_m, block_n, causal))
     block = np.zeros((block_m, ds.shape[1] + block_n))

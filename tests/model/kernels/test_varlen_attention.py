@@ -1,4 +1,4 @@
-"""The kernels under Triton's interpreter, against float64. Inputs are small: a case takes 0.1 to 4 s there."""
+"""The kernels under Triton's interpreter, against float64. Inputs are small: a case takes 0.1 to 4 s."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ from bigchem.model.kernels.varlen_attention import mixed_seed, triton_attention,
 from bigchem.model.layout import Layout
 
 REACH = {False: 91, True: 113}
-"""Of T5's encoder and decoder (causal)."""
+"""By causal: T5's encoder and decoder."""
 
 
 def offsets(lengths: list[int]) -> torch.Tensor:
@@ -34,7 +34,7 @@ def mix(x: torch.Tensor) -> torch.Tensor:
 
 
 def keep_mask(seed: int, dropout_p: float, rows: range, num_heads: int, num_keys: int) -> torch.Tensor:
-    """bool [heads, rows, keys]: what the kernels keep, written down a second time."""
+    """bool [heads, rows, keys]: what the kernels keep, implemented independently."""
     row = torch.arange(rows.start, rows.stop).view(1, -1, 1)
     head = torch.arange(num_heads).view(-1, 1, 1)
     key = torch.arange(num_keys).view(1, 1, -1)
@@ -71,7 +71,7 @@ def reference(q, k, v, bias, both: Layout, causal: bool, dropout_p: float = 0.0,
 def errors(
     lengths_q, lengths_k=None, *, has_bias=True, causal=False, dim=16, heads=2, dtype=torch.float32, reach=None, p=0.0
 ) -> list[float]:
-    """Largest error of output and gradients, each over the largest element of float64's."""
+    """Largest error of the output and each gradient, relative to the largest element in float64."""
     lengths_k = lengths_k or lengths_q
     generator = torch.Generator().manual_seed(0)
 
@@ -170,7 +170,7 @@ def test_results_and_dropout_do_not_depend_on_the_tiles(
 
 
 def test_an_enormous_bias_and_one_of_minus_infinity_leave_no_nan() -> None:
-    """The first overflows in rows that do not exist, the second makes tiles in which nothing is attended."""
+    """The first overflows in missing rows; the second gives tiles in which nothing is attended."""
     lengths = [70, 5]
     q, k, v = (torch.randn(75, 1, 16).requires_grad_() for _ in range(3))
     for bias in (torch.full((1, 183), 200.0), torch.zeros(1, 183).index_fill_(1, torch.arange(80), -math.inf)):
@@ -193,7 +193,7 @@ def test_dropout_of_everything_gives_zeros() -> None:
 
 
 def test_work_that_was_planned_for_another_dtype_is_planned_again() -> None:
-    """Autocast: weights are fp32, queries bf16, and tiles others."""
+    """Autocast: weights are fp32, queries bf16, and the tiles differ."""
     both = layout([9, 70, 30], [9, 70, 30])
     prepare("triton", both, 109, 109, Setting(torch.device("cpu"), torch.float32, 16))
     q, k, v = (torch.randn(109, 2, 16, dtype=torch.bfloat16).requires_grad_() for _ in range(3))
@@ -215,7 +215,7 @@ def test_inputs_need_not_be_contiguous() -> None:
 @pytest.mark.parametrize("size", [(1, 183), (2, 20), (2, 1)])
 def test_a_bias_that_does_not_fit_is_refused(size: tuple[int, int]) -> None:
     q = torch.zeros(3, 2, 16)
-    with pytest.raises(UserError, match=r"it is \[heads, 2R \+ 1\]"):
+    with pytest.raises(UserError, match=r"expected \[heads, 2R \+ 1\]"):
         triton_attention(q, q, q, torch.zeros(size), layout([3], [3]), causal=False, dropout_p=0.0, seed=0)
 
 
@@ -275,7 +275,7 @@ def sample(has_bias: bool, *, transposed: bool = False) -> tuple:
     size = (2, 25, 16) if transposed else (25, 2, 16)
     q, k, v = (torch.randn(size).transpose(0, int(transposed)).requires_grad_() for _ in range(3))
     both = layout([5, 20], [5, 20])
-    work = module.planned(both, 25, 25, 16, torch.float32, q.device)
+    work = module.plan_layout(both, 25, 25, 16, torch.float32, q.device)
     bias = torch.randn(2, 183).requires_grad_() if has_bias else None
     return q, k, v, bias, both.cu_seqlens_q, both.cu_seqlens_k, work, 20, 20, False, 0.1, 7
 

@@ -1,4 +1,4 @@
-"""config.json and files of weights of other people: what changes the function is read or refused by its field."""
+"""Other people's config.json and weight files: fields that affect the function are applied or refused by name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GOOD |= {"num_layers": 2, "num_heads": 4}
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "told"),
+    ("field", "value", "message"),
     [
         ("d_model", "32", "whole number, without quotes"),
         ("d_model", 32.5, "whole number"),
@@ -53,11 +53,11 @@ GOOD |= {"num_layers": 2, "num_heads": 4}
         ("hidden_size", 64, "but d_model is 32"),
     ],
 )
-def test_a_field_that_is_wrong_or_another_function_is_refused_by_name(field: str, value: Any, told: str) -> None:
+def test_a_field_that_is_wrong_or_another_function_is_refused_by_name(field: str, value: Any, message: str) -> None:
     with pytest.raises(UserError) as error:
         from_hf_config({**GOOD, field: value}, "config.json")
     assert field in error.value.what
-    assert told in error.value.what
+    assert message in error.value.what
     assert len(str(error.value)) < 400
 
 
@@ -86,11 +86,11 @@ def test_whatever_is_in_a_configuration_it_is_a_shape_of_bounded_size_or_refused
     try:
         shape = from_hf_config({**GOOD, **changes})
     except UserError as error:
-        told = str(error)
+        message = str(error)
     else:
-        told = ""
+        message = ""
         assert 0 < num_parameters(shape) < 2**64
-    assert len(told) < 3000
+    assert len(message) < 3000
 
 
 def test_generation_from_other_ids_is_refused(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_what_transformers_saves_has_the_same_loss_here_and_after_it_is_saved_ag
 
 
 def their_loss(model: Any, sources: list[torch.Tensor], targets: list[torch.Tensor]) -> float:
-    """Summed cross-entropy, one example after another."""
+    """Summed cross-entropy, one example at a time."""
     return sum(
         float(model(input_ids=source[None], labels=target[None]).loss) * len(target)
         for source, target in zip(sources, targets, strict=True)
@@ -156,7 +156,7 @@ def test_an_encoder_alone_a_missing_tensor_and_a_file_that_is_cut_off_are_told_w
     assert check_weights(folder, V1_1)
     file = folder / "model.safetensors"
     save_file({name: value for name, value in weights.items() if not name.startswith("decoder.")}, file)
-    with pytest.raises(UserError, match="an encoder alone"):
+    with pytest.raises(UserError, match="only an encoder"):
         check_weights(folder, V1_1)
     save_file({name: value for name, value in weights.items() if "decoder.block.1" not in name}, file)
     with pytest.raises(UserError, match=r"decoder.block.1.*none.*more differ"):

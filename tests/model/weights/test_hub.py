@@ -1,4 +1,4 @@
-"""Fetching models, in processes of their own: huggingface_hub reads its environment once. The hub is a fake one."""
+"""Fetching models from a fake hub, in separate processes: huggingface_hub reads its environment only once."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ except UserError as error:
 """
 
 
-def told(*arguments: str, home: Path, **environment: str) -> str:
-    """What `fetched` gives or refuses, in a process of its own."""
+def fetch(*arguments: str, home: Path, **environment: str) -> str:
+    """What `fetched` returns or its error, in a separate process."""
     env = {**os.environ, "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1", **environment}
     command = [sys.executable, "-c", PROGRAM, *arguments]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.strip()
@@ -39,7 +39,7 @@ def model(folder: Path, *names: str) -> Path:
 
 
 def in_cache(home: Path, name: str, *files: str) -> Path:
-    """A model in the hub's cache, as another program may have left it."""
+    """A model in the hub's cache, as another program might leave it."""
     folder = home / "hub" / f"models--{name.replace('/', '--')}"
     (folder / "refs").mkdir(parents=True)
     (folder / "refs" / "main").write_text(COMMIT)
@@ -55,42 +55,43 @@ def test_safetensors_are_fetched_once_and_pickles_beside_them_never(tmp_path: Pa
     model(tmp_path / "hub" / "a" / "b", *files, "pytorch_model.bin", "tf_model.h5", "model.fp16.safetensors")
     with serving(tmp_path / "hub") as hub:
         home = tmp_path / "home"
-        folder = told("a/b", home=home, HF_ENDPOINT=hub.url)
+        folder = fetch("a/b", home=home, HF_ENDPOINT=hub.url)
         assert names(folder) == set(files)
-        assert told("a/b", home=home, HF_ENDPOINT=hub.url) == folder
+        assert fetch("a/b", home=home, HF_ENDPOINT=hub.url) == folder
         assert hub.fetched == dict.fromkeys(files, 1)
-        assert told("a/b", home=home, HF_HUB_OFFLINE="1") == folder
-    assert told("a/b", home=home, HF_ENDPOINT=hub.url) == folder  # the server is gone
+        assert fetch("a/b", home=home, HF_HUB_OFFLINE="1") == folder
+    assert fetch("a/b", home=home, HF_ENDPOINT=hub.url) == folder  # the server is gone
 
 
 def test_pickles_are_fetched_where_there_are_no_safetensors(tmp_path: Path) -> None:
     model(tmp_path / "hub" / "a" / "b", "config.json", "spiece.model", "pytorch_model.bin", "flax_model.msgpack")
     with serving(tmp_path / "hub") as hub:
-        folder = told("a/b", home=tmp_path / "home", HF_ENDPOINT=hub.url)
+        folder = fetch("a/b", home=tmp_path / "home", HF_ENDPOINT=hub.url)
     assert names(folder) == {"config.json", "spiece.model", "pytorch_model.bin"}
 
 
 def test_without_weights_only_small_files_are_fetched(tmp_path: Path) -> None:
     model(tmp_path / "hub" / "a" / "b", "config.json", "model.safetensors")
     with serving(tmp_path / "hub") as hub:
-        assert names(told("a/b", "small", home=tmp_path / "home", HF_ENDPOINT=hub.url)) == {"config.json"}
-        left = told("a/b", home=tmp_path / "home", HF_HUB_OFFLINE="1")
-    assert "not (or not whole) in the cache" in left
+        assert names(fetch("a/b", "small", home=tmp_path / "home", HF_ENDPOINT=hub.url)) == {"config.json"}
+        text = fetch("a/b", home=tmp_path / "home", HF_HUB_OFFLINE="1")
+    assert "missing or incomplete in the cache" in text
 
 
 def test_what_the_hub_does_not_have_is_told(tmp_path: Path) -> None:
     (tmp_path / "hub").mkdir()
     with serving(tmp_path / "hub") as hub:
-        assert f"a/b: no such folder, and no such model at {hub.url}" in told("a/b", home=tmp_path, HF_ENDPOINT=hub.url)
-        assert "neither a folder nor a name" in told("a b", home=tmp_path, HF_ENDPOINT=hub.url)
-    assert f"{hub.url} cannot be reached" in told("a/b", home=tmp_path, HF_ENDPOINT=hub.url)
+        missing = fetch("a/b", home=tmp_path, HF_ENDPOINT=hub.url)
+        assert f"a/b: no such folder, and no such model at {hub.url}" in missing
+        assert "neither a folder nor a name" in fetch("a b", home=tmp_path, HF_ENDPOINT=hub.url)
+    assert f"{hub.url} cannot be reached" in fetch("a/b", home=tmp_path, HF_ENDPOINT=hub.url)
 
 
 def test_offline_the_cache_is_enough_and_its_lack_is_told(tmp_path: Path) -> None:
     cached = in_cache(tmp_path, "google-t5/t5-small", "config.json", "model.safetensors")
-    assert told("google-t5/t5-small", home=tmp_path, HF_HUB_OFFLINE="1") == str(cached)
-    text = told("google-t5/t5-base", home=tmp_path, HF_HUB_OFFLINE="1")
-    assert "not (or not whole) in the cache" in text
+    assert fetch("google-t5/t5-small", home=tmp_path, HF_HUB_OFFLINE="1") == str(cached)
+    text = fetch("google-t5/t5-base", home=tmp_path, HF_HUB_OFFLINE="1")
+    assert "missing or incomplete in the cache" in text
     assert "HF_HUB_OFFLINE is set" in text
     assert "hf download google-t5/t5-base" in text
 

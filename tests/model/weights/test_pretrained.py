@@ -60,8 +60,8 @@ def test_folders_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 def as_pickle(folder: Path, *, legacy: bool = False) -> Path:
-    """Turns a folder's weights into a pytorch_model.bin with every name that transformers 4 repeated the embedding
-    under."""
+    """Turns a folder's weights into a pytorch_model.bin with every name under which transformers 4 repeated the
+    embedding."""
     weights = load_pretrained(folder).state_dict()
     weights |= dict.fromkeys(("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"), weights["shared.weight"])
     torch.save(weights, folder / "pytorch_model.bin", _use_new_zipfile_serialization=not legacy)
@@ -69,7 +69,7 @@ def as_pickle(folder: Path, *, legacy: bool = False) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("legacy", [False, True], ids=["mapped", "of before torch 1.6"])
+@pytest.mark.parametrize("legacy", [False, True], ids=["mapped", "before torch 1.6"])
 def test_pickled_weights_load(legacy: bool, tmp_path: Path) -> None:
     model = build(V1_1)
     back = load_pretrained(as_pickle(write(model, tmp_path), legacy=legacy))
@@ -77,7 +77,7 @@ def test_pickled_weights_load(legacy: bool, tmp_path: Path) -> None:
 
 
 def test_loaded_weights_can_be_trained_and_leave_the_file_alone(tmp_path: Path) -> None:
-    """They are mapped from it."""
+    """They are memory-mapped from it."""
     folder = write(build(V1_0), tmp_path)
     before = (folder / "model.safetensors").read_bytes()
     model = load_pretrained(folder)
@@ -127,16 +127,16 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("index", "told"),
+    ("index", "message"),
     [
         ("{", "not an index"),
         ('{"weight_map": 3}', "not an index"),
-        ('{"weight_map": {"a": "../x.safetensors"}}', "outside of its folder"),
+        ('{"weight_map": {"a": "../x.safetensors"}}', "outside its folder"),
     ],
 )
-def test_an_index_that_is_none_is_refused(index: str, told: str, tmp_path: Path) -> None:
+def test_an_index_that_is_none_is_refused(index: str, message: str, tmp_path: Path) -> None:
     (write(build(V1_0), tmp_path) / "model.safetensors.index.json").write_text(index)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         load_pretrained(tmp_path)
 
 
@@ -154,7 +154,7 @@ def saved(model: PackedT5, folder: Path) -> T5ForConditionalGeneration:
 
 @torch.no_grad()
 def greedy(model: PackedT5, sources: list[torch.Tensor], steps: int) -> list[list[int]]:
-    """The likeliest next token, step by step, by the packed model."""
+    """The packed model's likeliest next token, step by step."""
     texts: list[list[int]] = [[] for _ in sources]
     for _ in range(steps):
         # The last label is never an input: its row holds the scores of the next token.
@@ -188,10 +188,10 @@ def test_saved_models_give_transformers_the_same_greedy_text(shape: Shape, tmp_p
     sources, targets = (
         [torch.tensor(ids) for ids in tokenizer.encode_batch(side)] for side in zip(*PAIRS, strict=True)
     )
-    # Equally deep: transformers' cache has as many layers as the encoder (5.23, IndexError in a deeper decoder).
+    # Equally deep: transformers' cache has as many layers as the encoder (5.23: IndexError in a deeper decoder).
     model = build(replace(shape, vocab_size=tokenizer.vocab_size, num_decoder_layers=shape.num_layers))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(60):  # fresh weights repeat one token, in which anything would agree
+    for _ in range(60):  # fresh weights repeat one token, on which any two models would agree
         optimizer.zero_grad()
         model(pack(sources, targets)).total.backward()
         optimizer.step()
@@ -209,7 +209,7 @@ def test_saved_folders_round_trip_and_nothing_is_overwritten(tmp_path: Path) -> 
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert (config["dtype"], config["dropout_rate"]) == ("bfloat16", 0.3)
     assert torch.equal(load_pretrained(tmp_path / "out").shared.weight, model.shared.weight.float())
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         save_pretrained(model, tmp_path / "out")
     assert {p.name for p in tmp_path.iterdir()} == {"out"}
 

@@ -77,7 +77,7 @@ def test_the_headline_falls_back_to_its_variant_where_it_is_not_available(tmp_pa
         "retrosynthesis": "top1",
         "actions": "bleu2",
     }
-    assert any("bleu4_words stands for it" in note for note in analysis.notes)
+    assert any("bleu4_words is used instead" in note for note in analysis.notes)
 
 
 def test_the_first_sentence_says_what_was_planted(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_gain_without_an_interval_is_not_judged(tmp_path: Path) -> None:
             metric.update(low=None, high=None)
         write_result(tmp_path, content)
     sentences = analyse(load([tmp_path])).sentences
-    assert "without an interval to judge it by for captioning" in sentences[0]
+    assert "cannot be judged for captioning" in sentences[0]
     assert "helps" not in " ".join(sentences)
 
 
@@ -121,10 +121,10 @@ def test_one_seed_and_unequal_tokens_are_owned_up_to(tmp_path: Path) -> None:
     write_result(more, results_of(SIZES[2], TASKS))
     write_result(more, results_of(SIZES[2], ("actions",)))
     write_result(more, results_of(SIZES[2], ("actions",), seed=1))
-    told = "One seed at 1M and 5.2M (captioning together, generation together, forward together, "
+    start = "One seed at 1M and 5.2M (captioning together, generation together, forward together, "
     (note,) = (note for note in analyse(load([more])).notes if note.startswith("One seed"))
-    assert note.startswith(told)
-    assert note.endswith("actions together): intervals there hold no noise of training.")
+    assert note.startswith(start)
+    assert note.endswith("actions together): intervals there include no training noise.")
 
 
 def test_chosen_metrics_are_drawn_and_unknown_ones_refused(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_curves_are_read_a_decade_beyond_the_sizes_and_no_further_unless_asked_t
             analyse(results, extrapolate=[size])
         assert analyse(results, extrapolate=[size], beyond_a_decade=True).beyond == (size,)
     for wrong in (0.0, math.inf, math.nan):
-        with pytest.raises(UserError, match="no number of parameters"):
+        with pytest.raises(UserError, match="not a number of parameters"):
             analyse(results, extrapolate=[wrong], beyond_a_decade=True)
 
 
@@ -179,7 +179,7 @@ def test_a_curve_read_where_its_metric_cannot_be_is_named(tmp_path: Path) -> Non
 
     def named(metric: str, size: float) -> list[str]:
         found = analyse(results, [metric], extrapolate=[size], beyond_a_decade=True)
-        return [note for note in found.notes if "which it cannot be" in note]
+        return [note for note in found.notes if "which is impossible" in note]
 
     assert named("actions:loss", 1e8) == [] == named("forward:top1", 1e8)
     below = named("actions:loss", 1e12)

@@ -30,7 +30,7 @@ def observations(planted: Callable[[float], float], sizes: list[float] = SIZES) 
 def noisy(
     planted: Callable[[float], float], seeds: int, examples: float, random: np.random.Generator
 ) -> list[Observation]:
-    """Noise of seeds 0.01; that of the test examples is shared by the seeds of a size and stated."""
+    """Seed noise is 0.01; the noise of the test examples is shared by a size's seeds and stated in their intervals."""
     found = []
     for n in np.geomspace(2e5, 1e8, 6):
         values = planted(n) + random.normal(0, examples) + random.normal(0, 0.01, size=seeds)
@@ -40,7 +40,7 @@ def noisy(
 
 
 def covered(planted: Planted, seeds: int, examples: float, draws: int) -> dict[str, float]:
-    """How often the interval of each parameter, and the band at 5 M, hold the truth."""
+    """How often each parameter's interval, and the band at 5 M, contain the truth."""
     shape, function, truth = planted
     random = np.random.default_rng(1)
     hits = dict.fromkeys([*truth, "band"], 0)
@@ -92,9 +92,9 @@ def test_three_sizes_are_never_given_a_three_parameter_curve() -> None:
 
 def test_one_seed_that_went_wrong_does_not_bend_the_curve() -> None:
     def with_outlier(last: float) -> Curve:
-        seen = [Observation(n, tuple(Estimate(0.1 * math.log10(n) + d) for d in (-0.003, 0.0, 0.003))) for n in SIZES]
-        seen[-1] = Observation(SIZES[-1], (*seen[-1].seeds[:2], Estimate(last)))
-        return fit("linear", seen)
+        found = [Observation(n, tuple(Estimate(0.1 * math.log10(n) + d) for d in (-0.003, 0.0, 0.003))) for n in SIZES]
+        found[-1] = Observation(SIZES[-1], (*found[-1].seeds[:2], Estimate(last)))
+        return fit("linear", found)
 
     slope = with_outlier(0.0).parameters["slope"].value
     values = [np.mean([0.1 * math.log10(n)] * 3) for n in SIZES[:-1]] + [(2 * 0.1 * math.log10(SIZES[-1])) / 3]
@@ -145,7 +145,7 @@ def test_intervals_cover_the_planted_parameters_about_as_often_as_they_say(plant
 @pytest.mark.parametrize("examples", [0.0, 0.01])
 @pytest.mark.parametrize("planted", [PLANTED[0], PLANTED[1], PLANTED[3]], ids=["linear", "power", "saturating"])
 def test_95_percent_intervals_cover_the_planted_parameters(planted: Planted, examples: float, seeds: int) -> None:
-    """300 sweeps: two standard errors of a true 95 % are 2.5 points; to cover more is only caution."""
+    """300 sweeps: two standard errors of a true 95 % are 2.5 points. Covering more errs on the safe side."""
     for name, rate in covered(planted, seeds, examples, 300).items():
         print(f"{planted[0]} {name}: {rate:.3f}")
         assert rate >= 0.92, name

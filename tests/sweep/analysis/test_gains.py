@@ -62,7 +62,7 @@ def test_margins_of_tasks_join_in_quadrature() -> None:
 
 
 def test_seeds_are_pooled_seed_by_seed_so_that_what_tasks_share_is_not_averaged_away() -> None:
-    """One mixed model gains in both tasks or in neither: the pool's noise over seeds is that of one task."""
+    """One mixed model gains in both tasks or in neither, so the pool's noise over seeds is one task's."""
     cells = []
     for task, metric in (("forward", "top1"), ("actions", "bleu2")):
         cells.append(cell(task, metric, "together", 10, *(Estimate(0.5 + luck) for luck in (-0.1, 0.0, 0.1))))

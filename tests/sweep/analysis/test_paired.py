@@ -1,4 +1,4 @@
-"""Gains from the predictions that `bigchem evaluate` leaves beside results.json."""
+"""Gains from the predictions that `bigchem evaluate` writes beside results.json."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 def test_a_gain_has_the_interval_of_the_paired_bootstrap(files: tuple[Path, Path], tmp_path: Path) -> None:
     analysis = study([tmp_path])
     (gain,) = analysis.gains_of(("forward", "top1"))
-    told = {d.metric: d for d in compare_files("forward", *files, bootstrap=1000)}["top1"]
+    expected = {d.metric: d for d in compare_files("forward", *files, bootstrap=1000)}["top1"]
     assert gain.paired == 1
     assert (gain.estimate.value, gain.estimate.low, gain.estimate.high) == pytest.approx(
-        (told.difference, told.low, told.high)
+        (expected.difference, expected.low, expected.high)
     )
     assert any("are by paired bootstrap" in note for note in analysis.notes)
 
@@ -84,5 +84,5 @@ def test_predictions_that_are_not_those_of_the_recorded_scores_are_not_compared(
     write_predictions(files[0], [*ALONE[:-1], not ALONE[-1]])
     found, notes = paired_differences(load([tmp_path]), Progress(quiet=True))
     assert ("forward", "top1", 1_000_000, 0) not in found
-    assert "score otherwise now than then" in notes[0]
+    assert "no longer score as recorded" in notes[0]
     assert "top1" in notes[0]

@@ -11,9 +11,9 @@ from planted_sweep import SIZES, TASKS, results_of, write_predictions, write_res
 from bigchem.base.errors import UserError
 from bigchem.sweep.analysis.records import higher_is_better
 from bigchem.sweep.analysis.results import load
-from bigchem.sweep.analysis.score_table import WRITTEN
+from bigchem.sweep.analysis.score_table import MAIN_COLUMNS
 
-HEAD = ",".join(WRITTEN)
+HEAD = ",".join(MAIN_COLUMNS)
 
 
 def one(**changes: Any) -> dict[str, Any]:
@@ -54,10 +54,10 @@ def test_the_regime_follows_the_number_of_trained_tasks(tmp_path: Path) -> None:
 )
 def test_a_wrong_field_is_named_with_its_file(tmp_path: Path, change: dict[str, Any], field: str) -> None:
     file = write_result(tmp_path, one(**change))
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         load([file])
-    assert field in str(told.value)
-    assert str(file) in str(told.value)
+    assert field in str(error.value)
+    assert str(file) in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema": 1, "seed": NaN}'])
@@ -127,9 +127,9 @@ def test_scores_of_untrained_tasks_are_left_out_and_counted(tmp_path: Path) -> N
 
 def test_results_without_any_score_are_refused(tmp_path: Path) -> None:
     file = write_result(tmp_path, one(metrics=[]))
-    with pytest.raises(UserError, match="no scores") as told:
+    with pytest.raises(UserError, match="no scores") as error:
         load([file])
-    assert str(file) in str(told.value)
+    assert str(file) in str(error.value)
 
 
 def test_a_table_of_foreign_models_is_read_with_its_gaps(tmp_path: Path) -> None:
@@ -147,11 +147,11 @@ def test_a_table_of_foreign_models_is_read_with_its_gaps(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("parameters,task\n", "no column 'regime'"),
         ("parameters,task,regime,score\n", "unknown column 'score'"),
-        ("parameters,task,regime,task\n", "a column twice"),
+        ("parameters,task,regime,task\n", "duplicate column"),
         (f"{HEAD}\n1,captioning,both,bleu4,0.4,,,0,x\n", "regime"),
         (f"{HEAD}\n1,captioning,alone,bleu4,high,,,0,x\n", "value"),
         (f"{HEAD}\n1,captions,alone,bleu4,0.4,,,0,x\n", "unknown task 'captions'"),
@@ -174,18 +174,18 @@ def test_a_table_of_foreign_models_is_read_with_its_gaps(tmp_path: Path) -> None
         ("parameters,task,regime,predictions\n1,forward,alone,absent.txt\n", "no such file"),
     ],
 )
-def test_a_wrong_table_is_told_with_its_line(tmp_path: Path, text: str, told: str) -> None:
+def test_a_wrong_table_is_told_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "scores.csv"
     file.write_text(text)
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=message) as error:
         load([file])
-    if told != "no such file":  # that is the predictions' own
-        line = 1 if told.startswith(("no column", "unknown column", "a column")) else 2
+    if message != "no such file":  # the predictions' own error names that file
+        line = 1 if message.startswith(("no column", "unknown column", "duplicate column")) else 2
         assert f"{file}:{line}" in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("head", "rows", "told"),
+    ("head", "rows", "message"),
     [
         (
             HEAD,
@@ -200,11 +200,11 @@ def test_a_wrong_table_is_told_with_its_line(tmp_path: Path, text: str, told: st
     ],
 )
 def test_rows_of_one_run_that_contradict_each_other_are_told_with_the_second_line(
-    tmp_path: Path, head: str, rows: list[str], told: str
+    tmp_path: Path, head: str, rows: list[str], message: str
 ) -> None:
     file = tmp_path / "scores.csv"
     file.write_text("\n".join([head, *rows]))
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=message) as error:
         load([file])
     assert error.value.where == f"{file}:3"
 
@@ -258,11 +258,11 @@ def test_a_table_in_json_says_the_same_as_in_csv(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), [("[1]", "not a JSON object"), ("[]", "no scores"), ('[{"parameters": "7"}]', "task")]
+    ("text", "message"), [("[1]", "not a JSON object"), ("[]", "no scores"), ('[{"parameters": "7"}]', "task")]
 )
-def test_a_wrong_json_table_is_told(tmp_path: Path, text: str, told: str) -> None:
+def test_a_wrong_json_table_is_told(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "scores.json").write_text(text)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         load([tmp_path / "scores.json"])
 
 

@@ -30,7 +30,7 @@ VOCABULARIES = REAL_DATA.parent / "vocab"
 
 
 def call(command: str) -> str:
-    """A command of the page, in this process."""
+    """Runs a command of the page in this process."""
     from bigchem.cli.main import app
 
     words = shlex.split(command)
@@ -48,9 +48,9 @@ def test_the_pages_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             write_result(tmp_path / "runs" / "demo", results_of(size, mixture))
     commands = [command for command in COMMANDS if "published/" not in command]
     assert len(commands) == 4
-    told = [call(command) for command in commands]
-    assert "The gain of sharing grows with model size for cross-domain tasks" in told[1]
-    assert json.loads(told[2])["headline"]["generation"] == "levenshtein"
+    outputs = [call(command) for command in commands]
+    assert "The gain of sharing grows with model size for cross-domain tasks" in outputs[1]
+    assert json.loads(outputs[2])["headline"]["generation"] == "levenshtein"
     assert (tmp_path / "board" / "together").is_dir()
     beyond = (tmp_path / "molt5" / "beyond.csv").read_text()
     assert "captioning,bleu4,alone,3000000000.0,False,linear,0.5" in beyond
@@ -88,8 +88,8 @@ def test_molt5_is_drawn_from_its_published_predictions_and_scores(tmp_path: Path
         words, cwd=tmp_path, env={**os.environ, **environment}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    bleu = {r["parameters"]: r["value"] for r in told["metrics"] if (r["task"], r["metric"]) == ("captioning", "bleu4")}
+    read = json.loads(done.stdout)
+    bleu = {r["parameters"]: r["value"] for r in read["metrics"] if (r["task"], r["metric"]) == ("captioning", "bleu4")}
     assert bleu == pytest.approx({76_961_152: 0.4449, 247_577_856: 0.457, 783_150_080: 0.508}, abs=1e-4)
-    assert len([r for r in told["fits"] if r["metric"] == "exact"]) == 1
+    assert len([r for r in read["fits"] if r["metric"] == "exact"]) == 1
     assert (tmp_path / "molt5" / "figures" / "generation-exact.svg").is_file()

@@ -1,4 +1,4 @@
-"""The report as a person sees it: in a browser, offline, in both colour schemes."""
+"""The report as a reader sees it: in a browser, offline, in both colour schemes."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def luminance(colour: str) -> float:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_text_is_legible_and_nothing_is_clipped(page_file: Path, tmp_path: Path, scheme: str) -> None:
     with window(offline=True, color_scheme=scheme) as page:
-        said: list[str] = []
-        page.on("console", lambda message: said.append(message.text))
+        logged: list[str] = []
+        page.on("console", lambda message: logged.append(message.text))
         page.goto(page_file.as_uri())
         back = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (luminance(back) > 0.5) == (scheme == "light")
@@ -75,4 +75,4 @@ def test_all_text_is_legible_and_nothing_is_clipped(page_file: Path, tmp_path: P
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         page.screenshot(path=tmp_path / f"{scheme}.png", full_page=True)
         assert (tmp_path / f"{scheme}.png").stat().st_size > 50_000
-        assert said == []
+        assert logged == []
