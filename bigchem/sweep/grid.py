@@ -154,7 +154,7 @@ def _check(grid: GridConfig) -> list[Axis]:
     for name in ("seed", "size"):
         values = getattr(grid, f"{name}s")
         if len(set(values)) < len(values):
-            raise UserError(f"duplicate {name} in {name}s = {toml.quoted(list(values), most=300)}", where)
+            raise UserError(f"duplicate {name} in {name}s = {toml.quoted(list(values), limit=300)}", where)
     for size in grid.sizes:
         presets.shape(size)
     axes = toml.flat(grid.axes)
@@ -172,7 +172,7 @@ def _check(grid: GridConfig) -> list[Axis]:
             what = f"axes: '{field}' = {toml.quoted(values)} is not a list of values"
             raise UserError(what, where, f"write '{field}' = [...]")
         if any(value in values[:i] for i, value in enumerate(values)):
-            raise UserError(f"duplicate value in axes: '{field}' = {toml.quoted(values, most=300)}", where)
+            raise UserError(f"duplicate value in axes: '{field}' = {toml.quoted(values, limit=300)}", where)
     short = [field.rpartition(".")[2] for field in axes]
     labels = [name if short.count(name) == 1 else field for field, name in zip(axes, short, strict=True)]
     return [Axis(field, label, tuple(axes[field])) for field, label in zip(axes, labels, strict=True)]

@@ -80,7 +80,7 @@ def load(paths: Iterable[str | Path], allow_mixed: bool = False, progress: Progr
     scores: list[Score] = []
     paths = list(paths)
     for file in find(paths):
-        table = file.suffix == ".csv" or isinstance(json_file.load(file, most=MAX_BYTES, hint=INPUTS_HINT), list)
+        table = file.suffix == ".csv" or isinstance(json_file.load(file, max_bytes=MAX_BYTES, hint=INPUTS_HINT), list)
         scores += read_table(file, progress or Progress(quiet=True)) if table else read_json(file)
     scores, notes = _newest_steps(scores)
     scores, untrained = _trained_tasks(scores)
@@ -132,7 +132,7 @@ def _probed(file: Path, folder: Path) -> bool:
 
 def read_json(file: Path) -> list[Score]:
     """The scores of one results.json; UserError if it is malformed."""
-    table = json_file.load(file, most=MAX_BYTES, hint=INPUTS_HINT)
+    table = json_file.load(file, max_bytes=MAX_BYTES, hint=INPUTS_HINT)
     if not isinstance(table, dict):
         raise UserError("not a results.json: its top level is not an object", str(file))
     read = validate(_File, table, str(file))

@@ -125,7 +125,7 @@ def _check_columns(found: Sequence[str], where: str) -> None:
 
 
 def _json_rows(file: Path) -> Iterator[tuple[str, _Row]]:
-    for number, row in enumerate(json_file.load(file, most=MAX_BYTES)):
+    for number, row in enumerate(json_file.load(file, max_bytes=MAX_BYTES)):
         where = f"{file}[{number}]"
         if not isinstance(row, dict):
             raise UserError("not a JSON object", where, f"its keys are {', '.join(COLUMNS)}")
