@@ -58,4 +58,4 @@ def export(
         hashes=hashes,
         progress=Progress(quiet=as_json),
     )
-    print(json.dumps({"model": str(made.model_dir), **made.proof()}) if as_json else made.told())
+    print(json.dumps({"model": str(made.model_dir), **made.proof()}) if as_json else made.summary())

@@ -1,4 +1,4 @@
-"""The model card of an exported model: what Hugging Face's hub and a person who finds the folder read."""
+"""The model card of an exported model, for the Hugging Face hub and for anyone who finds the folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Results:
 
 
 def card(proof: str, name: str, manifest: Manifest, run_dir: Path) -> str:
-    """README.md: how to use it, prompts, where it comes from, what it was measured at, and the line that proves it."""
+    """README.md: use, prompts, origin, metrics and proof."""
     prompts = "\n".join(f"| {t.name} | {t.source_domain} -> {t.target_domain} | `{t.prompt}` |" for t in TASKS.values())
     use = (
         "```python\nfrom transformers import AutoTokenizer, T5ForConditionalGeneration\n\n"
@@ -56,10 +56,10 @@ def card(proof: str, name: str, manifest: Manifest, run_dir: Path) -> str:
 
 
 def _metrics(manifest: Manifest, run_dir: Path) -> str:
-    """What the run folder says of this very step: losses, and scores where it was evaluated before."""
+    """The run folder's losses at this step, and its scores if it was evaluated."""
     row = _row(run_dir / "metrics.jsonl", manifest.step)
     losses = {key: json_file.number(value) for key, value in row.items() if key.split("/")[0] in ("loss", "valid_loss")}
-    lines = [f"| {_told(key)} | {value:.4f} |" for key, value in losses.items() if value is not None]
+    lines = [f"| {_label(key)} | {value:.4f} |" for key, value in losses.items() if value is not None]
     results = _results(run_dir / "results" / "results.json")
     if results is not None and results.step == manifest.step:
         scores = [score for score in results.metrics if score.value is not None]
@@ -71,14 +71,14 @@ def _metrics(manifest: Manifest, run_dir: Path) -> str:
     return "\n".join(["| | at this step |", "|---|---|", *lines])
 
 
-def _told(key: str) -> str:
+def _label(key: str) -> str:
     name, _, task = key.partition("/")
     kind = "validation loss" if name == "valid_loss" else "training loss"
     return f"{kind}, {printable(task)}" if task else kind
 
 
 def _row(path: Path, step: int) -> dict[str, Any]:
-    """The last row of a step: after a restart a step may have been done again."""
+    """The last row of a step, which a restart may have repeated."""
     found: dict[str, Any] = {}
     for line in jsonl.lines(path, {"step": int}):
         if line.row is not None and line.row["step"] == step:
@@ -87,7 +87,7 @@ def _row(path: Path, step: int) -> dict[str, Any]:
 
 
 def _results(path: Path) -> _Results | None:
-    """What the card takes of results.json; None where there is none, or it is damaged: the card does without."""
+    """The part of results.json that the card shows; None if it is missing or damaged."""
     try:
         return json_file.as_kind(_Results, json_file.load(path), str(path))
     except (OSError, RecordError):

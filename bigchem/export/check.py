@@ -1,4 +1,4 @@
-"""Whether checkpoints are what their manifests say, and belong together."""
+"""Checks that checkpoints match their manifests and belong together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bigchem.train.checkpoint.store import Manifest
 
 
 def of_one_run(checkpoints: Sequence[Path]) -> list[Manifest]:
-    """Their manifests; UserError unless all are of one model and data."""
+    """Their manifests. UserError unless all are of one model and one data set."""
     manifests = [Manifest.read(path) for path in checkpoints]
     last = manifests[-1]
     for path, other in zip(checkpoints, manifests, strict=True):
@@ -24,20 +24,20 @@ def of_one_run(checkpoints: Sequence[Path]) -> list[Manifest]:
 
 
 def check_files(checkpoint: Path, manifest: Manifest, workers: int, progress: Progress, *, hashes: bool) -> None:
-    """UserError that names the first file that differs from the manifest: hashed by `workers` threads, or measured."""
+    """UserError that names the first file that differs from the manifest, by hash (`workers` threads) or by size."""
     with progress.bar(f"checking {checkpoint.name}, MB", manifest.bytes // 10**6 if hashes else None) as bar:
         meter = Meter(bar)
 
         def damage(share: int) -> str | None:
-            return manifest.damage(checkpoint, share, workers, told=meter, hashes=hashes)
+            return manifest.damage(checkpoint, share, workers, progress=meter, hashes=hashes)
 
         for found in read_ahead(damage, range(workers), workers):
             if found is not None:
-                raise UserError(found, str(checkpoint), "take the checkpoint before it")
+                raise UserError(found, str(checkpoint), "use an earlier checkpoint")
 
 
 class Meter:
-    """Moves a bar of megabytes by bytes. Threads may call it."""
+    """Advances a bar of megabytes by bytes. Thread-safe."""
 
     def __init__(self, bar: Bar) -> None:
         self._bar, self._bytes, self._lock = bar, 0, Lock()

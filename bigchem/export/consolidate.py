@@ -1,9 +1,9 @@
 """ZeRO checkpoint of any stage -> Hugging Face folder, in memory that does not grow with the model.
 
-The masters are read from DeepSpeed's files in pieces of a few megabytes and written to safetensors, each tied tensor
-once. Then transformers' own T5 must give the probe batch the loss that the engine recorded when it saved.
+Reads the masters from DeepSpeed's files in pieces of a few megabytes and writes them to safetensors, each tied tensor
+once. Then transformers' own T5 must give the probe batch the loss that the engine recorded at the save.
 
-DeepSpeed's own zero_to_fp32 unpickles whatever the files hold, and holds all weights.
+DeepSpeed's zero_to_fp32 unpickles whatever the files contain, and holds all weights in memory.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from bigchem.train.checkpoint.store import PROOF, sha256_of
 from bigchem.train.checkpoint.zero_layout import MASTER, ZeroFiles
 
 EMA = "ema"
-"""Key of the running mean among the optimizer's states (train/optimizer.py)."""
+"""Optimizer state key of the running mean (train/optimizer.py)."""
 SHARD_SIZE = "5GB"
-MOST_HASHERS = 8
-"""Threads that hash where no number is given and there are more cores."""
+MAX_HASHERS = 8
+"""Limit on hashing threads if no number is given."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A model folder and its proof: the probe batch's loss by transformers, and what the engine recorded.
+    """A model folder and its proof: the probe batch's loss by transformers, and the one the engine recorded.
 
-    dtype: of the files, fp32 or bf16. ema_loss, mean_loss: where the folder holds the running mean of the weights, or
-    the mean over the checkpoints after the steps `averaged`, the probe's loss with it. The engine never computed with
-    that: loss and recorded are those of the checkpoint's weights, which are read in the same way. files: {name: (bytes,
+    dtype: of the files, fp32 or bf16. ema_loss, mean_loss: the probe's loss with what the folder holds, if that is the
+    running mean of the weights or the mean over the checkpoints after the steps `averaged`. The engine never computed
+    with a mean, so loss and recorded are then for the checkpoint's weights, read the same way. files: {name: (bytes,
     sha256)} of the weights.
     """
 
@@ -63,22 +63,22 @@ class Exported:
     files: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def proof(self) -> dict[str, Any]:
-        """The proof as plain data."""
+        """The proof as JSON data."""
         table = asdict(self)
         del table["model_dir"]
         return {**table, "checkpoint": str(self.checkpoint)}
 
-    def told(self) -> str:
-        """The proof in a line."""
+    def summary(self) -> str:
+        """The proof in one line."""
         proof = f"probe loss {self.loss:.6f} (the engine recorded {self.recorded:.6f})"
         if self.mean_loss is not None:
             steps = ", ".join(map(str, self.averaged))
             mean = f"mean of the checkpoints after steps {steps}, probe loss {self.mean_loss:.6f}"
-            return f"{self.model_dir}: {mean}; each is proven; step {self.step} alone, read in the same way: {proof}"
+            return f"{self.model_dir}: {mean}; each is proven; step {self.step} alone, read the same way: {proof}"
         if self.ema_loss is None:
             return f"{self.model_dir}: step {self.step}, {proof}"
         mean = f"running mean of the weights, probe loss {self.ema_loss:.6f}"
-        return f"{self.model_dir}: step {self.step}, {mean}; the weights themselves, read in the same way: {proof}"
+        return f"{self.model_dir}: step {self.step}, {mean}; the weights themselves, read the same way: {proof}"
 
 
 def export(
@@ -95,35 +95,34 @@ def export(
     hashes: bool = True,
     progress: Progress | None = None,
 ) -> Exported:
-    """Writes a checkpoint of a run to `out`: the best where the run keeps it (validation.keep_best), else the newest;
-    or another, see Which; or the given checkpoint. An attempt that was killed is gone on with.
+    """Writes a checkpoint of a run to `out`: the best if the run retains it (validation.keep_best), else the newest, or
+    the one chosen by `step` (see Which). `source` may also be a checkpoint. A killed export is resumed.
 
-    ema: the running mean of the weights (optimizer.ema). average: the mean over so many checkpoints, see
-    find_checkpoints. shard_size: largest file, as in 5GB. workers: threads that hash, then read ahead; None: one
-    hashes for each core that this process may use, at most MOST_HASHERS, then one reads, as more take more memory.
-    hashes: compare the checkpoint's files with theirs, which reads all of them; else only the weights are read.
-    progress: None: nothing is told.
+    ema: export the running mean of the weights (optimizer.ema). average: export the mean over that many checkpoints,
+    see find_checkpoints. shard_size: largest file, such as 5GB. workers: threads that hash, then read ahead; None: one
+    hashing thread per core that this process may use, up to MAX_HASHERS, then one reader, as more take more memory.
+    hashes: verify the hashes of all files; False reads the weights only. progress: None: silent.
 
-    UserError if the checkpoint is missing, damaged or not bigchem's, if `out` exists, if the result does not have the
-    probe's loss, or if a running mean is asked for where there is none.
+    UserError if the checkpoint is missing, damaged or not bigchem's, if `out` exists, if the result does not reproduce
+    the probe's loss, or if there is no running mean to export.
     """
     progress = progress or Progress(quiet=True)
-    hashers = workers or min(MOST_HASHERS, len(os.sched_getaffinity(0)))
+    hashers = workers or min(MAX_HASHERS, len(os.sched_getaffinity(0)))
     if ema and average > 1:
-        raise UserError("the running mean is a mean already", "--average", "give either --ema or --average")
+        raise UserError("the running mean is already a mean", "--average", "give either --ema or --average")
     _check_out(out, overwrite=overwrite)
     largest = shards.read_size(shard_size)
     checkpoints, run_dir = find_checkpoints(source, step, average)
     tokenizer = run_dir / "tokenizer"
     if not tokenizer.is_dir():
-        raise UserError("the run folder has no tokenizer", str(tokenizer), "export from the folder of a run of ours")
+        raise UserError("the run folder has no tokenizer", str(tokenizer), "export from a bigchem run folder")
     manifests = of_one_run(checkpoints)
     for checkpoint, manifest in zip(checkpoints, manifests, strict=True):
         check_files(checkpoint, manifest, hashers, progress, hashes=hashes)
     files = [ZeroFiles(path, manifest) for path, manifest in zip(checkpoints, manifests, strict=True)]
     if ema and EMA not in files[0].keys:
         raise UserError(
-            "holds no running mean of the weights", str(checkpoints[0]), "train with optimizer.ema, or leave --ema"
+            "holds no running mean of the weights", str(checkpoints[0]), "train with optimizer.ema, or drop --ema"
         )
     weights, dtype = Weights(files, EMA if ema else MASTER), torch.bfloat16 if bf16 else torch.float32
     parts = shards.divide(weights.shapes, dtype, largest)
@@ -133,7 +132,7 @@ def export(
         "files": [part.file for part in parts],
     }
     with return_freed_memory(), unfinished(out, identity) as partial:
-        _check_out(out, overwrite=overwrite)  # another process may have made it meanwhile
+        _check_out(out, overwrite=overwrite)  # another process may have made it in the meantime
         _write(weights, dtype, parts, partial, workers or 1, progress)
         write_configs(manifests[-1].model, "bfloat16" if bf16 else "float32", partial.folder)
         shutil.copytree(tokenizer, partial.folder, dirs_exist_ok=True)
@@ -152,16 +151,16 @@ def export(
             averaged=tuple(manifest.step for manifest in manifests) if average > 1 else (),
             files=partial.files,
         )
-        atomic.write_atomically(partial.folder / "README.md", card(made.told(), out.name, manifests[-1], run_dir))
+        atomic.write_atomically(partial.folder / "README.md", card(made.summary(), out.name, manifests[-1], run_dir))
         atomic.write_atomically(partial.folder / PROOF, json.dumps(made.proof(), indent=1))
     return made
 
 
 def _check_out(out: Path, *, overwrite: bool) -> None:
     if out.exists() and not overwrite:
-        raise UserError("exists already", str(out), "choose another folder, or --overwrite")
+        raise UserError("already exists", str(out), "choose another folder, or --overwrite")
     if out.exists() and not (out / PROOF).is_file():
-        raise UserError("is not a model that was exported here", str(out), "choose another folder")
+        raise UserError("is not an exported model", str(out), "choose another folder")
 
 
 def _write(
@@ -172,9 +171,9 @@ def _write(
     workers: int,
     progress: Progress,
 ) -> None:
-    """The shards that are not whole yet, and their index."""
-    if partial.kept:
-        progress.say(f"going on with an attempt that was cut off: {partial.kept} of {len(parts)} files are whole")
+    """Writes the shards that are missing, and their index."""
+    if partial.reused:
+        progress.say(f"resuming an interrupted export: {partial.reused} of {len(parts)} files are complete")
     total = sum(shape.numel() for shape in weights.shapes.values()) * dtype.itemsize
     with progress.bar(f"writing {amount(total)}, MB", total // 10**6) as bar:
         meter = Meter(bar)

@@ -1,4 +1,4 @@
-"""Freed memory goes back to the system at once, where the C library is glibc."""
+"""Returns freed memory to the system at once, with glibc."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from contextlib import contextmanager
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt(3)."""
 _MAPPED_FROM = 128 * 1024
-"""Bytes; what glibc begins with."""
+"""Bytes; glibc's initial threshold."""
 _GREATEST = 32 * 1024 * 1024
-"""Bytes; what it goes up to by itself."""
+"""Bytes; its largest dynamic threshold."""
 
 
 @contextmanager
 def return_freed_memory() -> Iterator[None]:
-    """Blocks from 128 KiB on are mapped, so that they leave the process when freed. Other C libraries: nothing.
+    """Maps blocks of 128 KiB and more, so that freeing returns them to the system. No effect with other C libraries.
 
-    glibc raises that size to that of every mapped block that is freed, up to 32 MiB; blocks of tens of megabytes, as
-    logits, then come from a heap that keeps what is freed: 0.3 GB of t5-large's proof (docs/decisions.md). Afterwards
-    both thresholds are where glibc would have brought them; it moves them no more.
+    glibc raises that threshold to the size of each mapped block it frees, up to 32 MiB. Blocks of tens of megabytes,
+    such as logits, then come from a heap that retains freed memory: 0.3 GB in t5-large's proof (docs/decisions.md).
+    Afterwards both thresholds are where glibc would have moved them, but fixed.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:

@@ -1,7 +1,7 @@
-"""Proof that weights were read aright: transformers' T5 gives the probe batch the loss that the engine recorded.
+"""Proves exported weights: transformers' T5 must give the probe batch the loss that the engine recorded.
 
-The model is transformers' own, made without weights; each module's are brought when it runs and dropped after. So the
-proof of a model of any size holds one module, where from_pretrained would hold all.
+The model is transformers' own, created without weights. Each module's are loaded when it runs and dropped after, so the
+proof holds one module at a time, where from_pretrained would hold all.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from bigchem.train.checkpoint.store import Manifest
 from bigchem.train.checkpoint.zero_layout import ZeroFiles
 
 TOKENS = 128
-"""Target tokens of a forward pass, padding included: 16 MB of logits with T5's vocabulary, twice that with the loss."""
+"""Target tokens per forward pass, padding included: 16 MB of logits with T5's vocabulary, twice that with the loss."""
 
 Read = Callable[[str], Tensor]
 
 
 @dataclass(frozen=True)
 class Losses:
-    """The probe's loss by what was written, and by the last checkpoint's weights: the same unless it was a mean."""
+    """The probe's loss with the written weights, and with the last checkpoint's. They differ only for a mean."""
 
     written: float
     checkpoint: float
@@ -44,23 +44,23 @@ def prove(
     rounded: bool,
     mean: bool,
 ) -> Losses:
-    """The losses of what was written to a folder. UserError if they are not what the engine recorded.
+    """Losses of the weights written to a folder. UserError if they are not what the engine recorded.
 
-    rounded: to bf16. mean: with a mean the engine never computed: every checkpoint's weights, read from its files in
-    the same way, are then proven in its place.
+    rounded: to bf16. mean: the engine never computed with a mean, so every checkpoint's own weights, read the same way,
+    are proven instead.
     """
     written = loss = folder_loss(folder, manifests[-1])
     if not mean:
         check_loss(loss, manifests[-1], checkpoints[-1], rounded=rounded)
         return Losses(written, loss)
-    for path, manifest, held in zip(checkpoints, manifests, files, strict=True):
-        loss = probe_loss(manifest.model, held.full, held.shapes.keys(), manifest.probe)
+    for path, manifest, source in zip(checkpoints, manifests, files, strict=True):
+        loss = probe_loss(manifest.model, source.full, source.shapes.keys(), manifest.probe)
         check_loss(loss, manifest, path)
     return Losses(written, loss)
 
 
 def check_loss(loss: float, manifest: Manifest, where: Path, *, rounded: bool = False) -> None:
-    """UserError if it is not the loss that the engine recorded. rounded: the weights were, to bf16."""
+    """UserError if this is not the loss that the engine recorded. rounded: whether the weights were rounded to bf16."""
     recorded = manifest.probe["loss"]
     if not agree(loss, recorded, "bf16" if rounded else manifest.precision):
         raise UserError(
@@ -71,7 +71,7 @@ def check_loss(loss: float, manifest: Manifest, where: Path, *, rounded: bool = 
 
 
 def folder_loss(folder: Path, manifest: Manifest) -> float:
-    """The probe's loss by the safetensors of a folder and its config.json."""
+    """The probe's loss with a folder's safetensors and config.json."""
     from safetensors import safe_open
 
     index = folder / INDEX
@@ -82,7 +82,7 @@ def folder_loss(folder: Path, manifest: Manifest) -> float:
             files = dict.fromkeys(file.keys(), folder / SINGLE)
 
     def read(name: str) -> Tensor:
-        with safe_open(files[name], framework="pt") as file:  # mapped, until the tensor goes
+        with safe_open(files[name], framework="pt") as file:  # mapped as long as the tensor lives
             tensor: Tensor = file.get_tensor(name)
         return tensor
 
@@ -93,7 +93,7 @@ def folder_loss(folder: Path, manifest: Manifest) -> float:
 def probe_loss(config: Mapping[str, Any], read: Read, names: Collection[str], probe: Mapping[str, Any]) -> float:
     """Mean loss per target token of a probe's examples, by transformers in fp32 on the CPU.
 
-    config: config.json. read: a parameter by name, of `names`. UserError if these are not the model's.
+    config: config.json. read: returns a parameter by name. names: all of them; UserError if they are not the model's.
     """
     model = _streamed(config, read, names)
     total, count = 0.0, 0
@@ -108,7 +108,7 @@ def probe_loss(config: Mapping[str, Any], read: Read, names: Collection[str], pr
 
 
 def _groups(lengths: list[int]) -> Iterator[list[int]]:
-    """Rows that go through the model together: of at most TOKENS tokens when padded, or one."""
+    """Groups of rows per forward pass: at most TOKENS tokens when padded, or a single row."""
     group: list[int] = []
     for row, length in enumerate(lengths):
         if group and (len(group) + 1) * max(length, *(lengths[i] for i in group)) > TOKENS:
@@ -138,7 +138,7 @@ def _streamed(config: Mapping[str, Any], read: Read, names: Collection[str]) -> 
         differing = ", ".join(sorted(used ^ set(names))[:3])
         raise UserError(f"transformers' T5 and the checkpoint do not have the same parameters: {differing}")
 
-    def bring(module: nn.Module, args: Any) -> None:
+    def load(module: nn.Module, args: Any) -> None:
         for key, name in sources[module].items():
             setattr(module, key, nn.Parameter(read(name).float(), requires_grad=False))
 
@@ -147,6 +147,6 @@ def _streamed(config: Mapping[str, Any], read: Read, names: Collection[str]) -> 
             setattr(module, key, nn.Parameter(getattr(module, key).to("meta"), requires_grad=False))
 
     for module in sources:
-        module.register_forward_pre_hook(bring)
+        module.register_forward_pre_hook(load)
         module.register_forward_hook(drop)
     return model

@@ -1,8 +1,8 @@
-"""Safetensors files, written from beginning to end without holding a tensor.
+"""Writes safetensors files as a stream, without holding a whole tensor.
 
-The safetensors library writes a file from tensors that are all in memory: as many as a shard holds. The format itself
-is 8 bytes with the length of a JSON header, the header (dtype, shape and place of each tensor), and the data
-(https://github.com/huggingface/safetensors#format). The library reads every file back when the result is proven.
+The safetensors library needs all tensors of a file in memory. The format is 8 bytes with the length of a JSON header,
+the header (dtype, shape and offsets of each tensor), and the data
+(https://github.com/huggingface/safetensors#format). The library reads every file back in the proof.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from bigchem.train.checkpoint.hashed_file import HashedFile
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
-"""Types that are written, by the format's names."""
+"""Supported dtypes and their names in the format."""
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-"""As transformers and huggingface_hub count them."""
+"""Decimal, as in transformers and huggingface_hub."""
 ALIGNMENT = 8
-"""The data begins at a multiple of it."""
+"""The data begins at a multiple of this."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A file and the names of its tensors, in the order of their data."""
+    """A file and the names of its tensors, in data order."""
 
     file: str
     tensors: tuple[str, ...]
 
 
 def read_size(text: str) -> int:
-    """Bytes of a size such as 5GB or 200MB; UserError if it is none."""
+    """Bytes of a size such as 5GB or 200MB. UserError if it is not one."""
     number, unit = text[:-2], text[-2:].upper()
     if unit not in UNITS or not number.isascii() or not number.isdigit() or int(number) == 0:
-        raise UserError(f"'{text}' is no size", "--shard-size", "for example 5GB or 200MB")
+        raise UserError(f"'{text}' is not a size", "--shard-size", "for example 5GB or 200MB")
     return int(number) * UNITS[unit]
 
 
 def divide(shapes: Mapping[str, torch.Size], dtype: torch.dtype, size: int) -> list[Shard]:
-    """Parameters over files of at most `size` bytes, or one parameter, under transformers' names for them."""
+    """Divides parameters over files of at most `size` bytes, or one parameter, with transformers' file names."""
     from huggingface_hub import split_torch_state_dict_into_shards
 
     with torch.device("meta"):
@@ -55,7 +55,7 @@ def divide(shapes: Mapping[str, torch.Size], dtype: torch.dtype, size: int) -> l
 
 
 def index(shards: Sequence[Shard], shapes: Mapping[str, torch.Size], dtype: torch.dtype) -> dict[str, Any]:
-    """What model.safetensors.index.json says."""
+    """Content of model.safetensors.index.json."""
     parameters = sum(shape.numel() for shape in shapes.values())
     return {
         "metadata": {"total_parameters": parameters, "total_size": parameters * dtype.itemsize},
@@ -68,14 +68,14 @@ def write_shard(
     shapes: Mapping[str, torch.Size],
     dtype: torch.dtype,
     pieces: Iterable[Tensor],
-    told: Callable[[int], object],
+    progress: Callable[[int], object],
 ) -> tuple[int, str]:
-    """Writes the tensors of `shapes` in that order, from pieces of their elements one after another, rounded to
-    `dtype`. Size and sha256 of the file, which is on the disk. told: called with the bytes that were written since."""
-    with HashedFile(path, direct=False) as file:  # through the page cache, from which the proof reads it
+    """Writes and fsyncs the tensors of `shapes`, in that order, from consecutive pieces of their elements, rounded to
+    `dtype`. Returns the file's size and sha256. progress: called with the bytes written since its last call."""
+    with HashedFile(path, direct=False) as file:  # keeps it in the page cache, where the proof reads it
         file.write(_header(shapes, dtype))
         for piece in pieces:
-            told(file.write(piece.to(dtype).view(torch.uint8).numpy().data))
+            progress(file.write(piece.to(dtype).view(torch.uint8).numpy().data))
     return file.size, file.sha256
 
 

@@ -1,8 +1,8 @@
-"""A folder that is being filled, and that the next attempt goes on with if this one is killed.
+"""A folder that is filled file by file, and resumed by the next attempt if this one is killed.
 
-.NAME.lock             beside NAME; held by the process that fills the folder, until that has its name
+.NAME.lock             beside NAME; locked by the process that fills the folder, until the rename
 .NAME.partial/
-    unfinished.json    what it is to become, and which files are whole, with their hashes
+    unfinished.json    the identity of the result, and the complete files with their hashes
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ RECORD = "unfinished.json"
 
 
 class Unfinished:
-    """The folder. identity: what it is to become, as JSON; files of another identity are removed. kept: how many files
-    of an attempt before are whole."""
+    """The folder. identity: of the result, as JSON; files of another identity are removed. reused: number of complete
+    files from an earlier attempt."""
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
         self.folder, self._identity = folder, dict(identity)
-        whole = _record(folder / RECORD, self._identity).items()
-        self.files = {name: known for name, known in whole if _is(folder / name, known)}
+        recorded = _record(folder / RECORD, self._identity).items()
+        self.files = {name: known for name, known in recorded if _matches(folder / name, known)}
         for path in folder.iterdir():
             if path.name not in self.files:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        self.kept = len(self.files)
+        self.reused = len(self.files)
         self._write()
 
     def finish(self, name: str, size: int, sha256: str) -> None:
-        """Notes that a file is whole and on the disk."""
+        """Records that a file is complete and on disk."""
         self.files[name] = (size, sha256)
         self._write()
 
@@ -50,13 +50,13 @@ class Unfinished:
 
 @contextmanager
 def unfinished(path: Path, identity: Mapping[str, Any]) -> Iterator[Unfinished]:
-    """A folder to fill; where the block ends, it takes the name `path`, and the place of an older folder.
+    """A folder to fill. After the block it is renamed to `path`, replacing an older folder.
 
-    Where the block fails with UserError, it is removed; where it is cut off otherwise, it stays. Another process that
-    fills it is waited for, and may have made `path` by then: whether that is wanted, the block has to ask.
+    A UserError in the block removes the folder; any other interruption leaves it for the next attempt. If another
+    process is filling it, this waits. `path` may then exist already, which the block must check.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.lock")  # outside of the folder, whose name changes under it
+    beside = path.with_name(f".{path.name}.lock")  # outside the folder, which is renamed
     with exclusive(beside, f"writes {path}", timeout_s=math.inf, transient=True):
         partial = path.with_name(f".{path.name}.partial")
         partial.mkdir(exist_ok=True)
@@ -70,7 +70,7 @@ def unfinished(path: Path, identity: Mapping[str, Any]) -> Iterator[Unfinished]:
 
 
 def _record(path: Path, identity: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
-    """The whole files that a record lists; none if it is of another identity, or is no record."""
+    """The complete files in a record; empty for another identity or an invalid record."""
     try:
         table = json_file.load_object(path)
         if table.get("identity") != identity:
@@ -80,5 +80,5 @@ def _record(path: Path, identity: Mapping[str, Any]) -> dict[str, tuple[int, str
         return {}
 
 
-def _is(path: Path, known: tuple[int, str]) -> bool:
+def _matches(path: Path, known: tuple[int, str]) -> bool:
     return path.is_file() and (path.stat().st_size, sha256_of(path)) == known

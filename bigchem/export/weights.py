@@ -1,4 +1,4 @@
-"""The weights that are to be written, read piece by piece: of one checkpoint, or the mean of several."""
+"""Reads the weights to export piece by piece: of one checkpoint, or the mean of several."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from bigchem.base.errors import UserError
 from bigchem.train.checkpoint.zero_layout import MASTER, ZeroFiles
 
 PIECE = 1 << 20
-"""Elements that are read at once: 4 MiB. What is held does not depend on the model."""
+"""Elements per read: 4 MiB. Memory use does not depend on the model."""
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 
 class Weights:
-    """One value for each element of each parameter: of a checkpoint, or the mean over several, in fp32. key: see
-    ZeroFiles. UserError if the checkpoints do not have the same parameters."""
+    """fp32 values of each parameter: of one checkpoint, or the mean over several. key: see ZeroFiles. UserError if the
+    checkpoints do not have the same parameters."""
 
     def __init__(self, files: Sequence[ZeroFiles], key: str = MASTER) -> None:
         self._files, self._key = files, key
         self.shapes = files[0].shapes
         for other in files[1:]:
             if other.shapes != self.shapes:
-                raise UserError("the checkpoints to be averaged are of different models")
+                raise UserError("the checkpoints to average are of different models")
 
     def read(self, name: str, start: int, stop: int) -> Tensor:
         """Elements start .. stop of a parameter, fp32 [stop - start]."""
@@ -42,7 +42,7 @@ class Weights:
         return self.read(name, 0, self.shapes[name].numel()).view(self.shapes[name])
 
     def pieces(self, names: Iterable[str], workers: int) -> Iterator[Tensor]:
-        """The parameters one after another, in pieces of at most PIECE elements; `workers` threads read ahead."""
+        """The parameters in order, in pieces of at most PIECE elements; `workers` threads read ahead."""
         spans = (
             (name, start, min(start + PIECE, self.shapes[name].numel()))
             for name in names
@@ -52,7 +52,7 @@ class Weights:
 
 
 def read_ahead(function: Callable[[A], B], arguments: Iterable[A], workers: int) -> Iterator[B]:
-    """map in threads: results in order, at most `workers` of them made and not yet taken."""
+    """A threaded map: results in order, at most `workers` of them computed and not yet taken."""
     waiting: deque[Future[B]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:

@@ -1,4 +1,4 @@
-"""What rank 0 does for all: everybody gets its result, or its error. No rank is left waiting for one that failed."""
+"""Work that rank 0 does for all ranks: each gets its result or its error, so no rank waits for one that failed."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ T = TypeVar("T")
 
 
 def on_rank0(function: Callable[[], T]) -> T:
-    """Runs `function` on rank 0; its result on every rank. A UserError or OSError there is a UserError everywhere; any
-    other error is a RuntimeError with its text on the other ranks."""
-    told: list[tuple[T | None, tuple[str, str | None, str | None] | None, str | None]] = [(None, None, None)]
+    """Runs `function` on rank 0 and returns its result on every rank. A UserError or OSError there is a UserError
+    everywhere; any other error is a RuntimeError with its text on the other ranks."""
+    outcome: list[tuple[T | None, tuple[str, str | None, str | None] | None, str | None]] = [(None, None, None)]
     unexpected: Exception | None = None
     if dist.get_rank() == 0:
         try:
-            told = [(function(), None, None)]
+            outcome = [(function(), None, None)]
         except UserError as error:
-            told = [(None, (error.what, error.where, error.hint), None)]
+            outcome = [(None, (error.what, error.where, error.hint), None)]
         except OSError as error:
             found = full_disk(error) or UserError(f"{type(error).__name__}: {error.strerror or error}", error.filename)
-            told = [(None, (found.what, found.where, found.hint), None)]
+            outcome = [(None, (found.what, found.where, found.hint), None)]
         except Exception as error:
             unexpected = error
-            told = [(None, None, f"rank 0: {type(error).__name__}: {error}")]
-    dist.broadcast_object_list(told, src=0)
-    result, failed, broken = told[0]
+            outcome = [(None, None, f"rank 0: {type(error).__name__}: {error}")]
+    dist.broadcast_object_list(outcome, src=0)
+    result, failed, broken = outcome[0]
     if failed is not None:
         raise UserError(*failed)
     if broken is not None:
@@ -38,12 +38,12 @@ def on_rank0(function: Callable[[], T]) -> T:
 
 
 def ranks(count: int) -> str:
-    """A number of ranks, in words."""
+    """`1 rank`, `2 ranks`."""
     return f"{count} rank" if count == 1 else f"{count} ranks"
 
 
 def say(text: str) -> None:
-    """One line, from rank 0."""
+    """Prints one line, on rank 0 only."""
     if dist.get_rank() == 0:
         print(text, flush=True)
 

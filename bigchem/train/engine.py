@@ -1,8 +1,8 @@
-"""Everything DeepSpeed: its configuration, the engine, and one optimizer step through it.
+"""The DeepSpeed engine of a run, and one optimizer step through it.
 
-DeepSpeed owns sharding, optimizer state, offload and gradient reduction. The number of micro-batches of a step comes
-with the step, so the accumulation boundary is set here and the loss is scaled here: it is the sum of token losses over
-the step divided by the step's target tokens, whatever the ranks and the accumulation.
+DeepSpeed does sharding, optimizer state, offload and gradient reduction. The number of micro-batches varies by step, so
+the accumulation boundary and the loss scale are set here. The loss is the sum of the step's token losses over its
+target tokens, whatever the number of ranks and the accumulation.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from bigchem.train.health.signals import StopRequest
 from bigchem.train.optimizer import Rates, build_optimizer
 
 STOP_COLUMNS = 3
-"""Places at the end of a reduced row: whether any rank wants to stop, for a person, or because the run is another's."""
+"""Flags at the end of a reduced row: any rank wants to stop; a user asked for it; another attempt owns the run."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class StepLoss:
     counts: torch.Tensor
     stop: bool
     """Whether any rank asked to stop."""
-    by_person: bool = False
-    """Whether a person asked any rank to."""
+    by_user: bool = False
+    """Whether a user asked for it."""
     disowned: bool = False
-    """Whether the run has another owner now, or no folder."""
+    """Whether another attempt owns the run now, or its folder is gone."""
 
     @property
     def mean(self) -> float:
@@ -56,12 +56,12 @@ class StepLoss:
         return float(self.sums.sum() / self.counts.sum())
 
     def by_task(self) -> dict[str, float]:
-        """Mean loss of each task that has tokens in the step."""
+        """Mean loss of each task with tokens in the step."""
         return {n: float(self.sums[i] / self.counts[i]) for i, n in enumerate(TRAINABLE_NAMES) if self.counts[i] > 0}
 
 
 class Engine:
-    """A PackedT5 under DeepSpeed. The process group is up before it is made."""
+    """A PackedT5 under DeepSpeed. Needs an initialized process group."""
 
     def __init__(self, model: PackedT5, config: RunConfig, device: torch.device) -> None:
         self.config, self.device = config, device
@@ -77,35 +77,35 @@ class Engine:
         self._optimizer = build_optimizer(config.optimizer, model, self.ds_config)
         names = {id(p): name for name, p in model.named_parameters()}
         groups = [[names[id(p)] for p in group["params"]] for group in self._optimizer.param_groups]
-        self._group_names = [group for group in groups if group]  # DeepSpeed drops empty ones
+        self._group_names = [group for group in groups if group]  # DeepSpeed drops empty groups
         self._rates = Rates(self._optimizer, config.optimizer, self.zero_stage)
-        # In bf16 at stage 0 DeepSpeed takes a step here, with decay.
+        # In bf16 at stage 0 initialize() takes an optimizer step, with decay.
         self._optimizer.skip = True  # type: ignore[attr-defined]
         self._engine, *_ = deepspeed.initialize(model=model, optimizer=self._optimizer, config=self.ds_config)
         whole = self.zero_stage == 3 or (self.zero_stage == 0 and config.train.precision == "fp32")
         self._files = BigchemCheckpointEngine([] if whole else names.values(), direct=config.checkpoint.direct_io)
         self._engine.checkpoint_engine = self._files
-        self._engine._copy_recovery_script = lambda save_path: None  # it does not understand T5's tied embedding
+        self._engine._copy_recovery_script = lambda save_path: None  # its script fails on T5's tied embedding
 
     @property
     def has_moments(self) -> bool:
-        """Whether the optimizer's estimates exist: its first step makes them, or a checkpoint brings them."""
+        """Whether the optimizer's moments exist: its first step or a loaded checkpoint creates them."""
         return any(self._optimizer.state.values())
 
     @property
     def module(self) -> PackedT5:
-        """The model under the engine."""
+        """The wrapped model."""
         module: PackedT5 = self._engine.module
         return module
 
     @property
     def zero_optimizer(self) -> torch.optim.Optimizer:
-        """DeepSpeed's optimizer around `optimizer`'s, where it has one."""
+        """DeepSpeed's optimizer, which wraps ours where the stage needs one."""
         optimizer: torch.optim.Optimizer = self._engine.optimizer
         return optimizer
 
     def optimizer_states(self) -> list[dict[str, torch.Tensor]]:
-        """What the optimizer keeps of each of its tensors on this rank."""
+        """The optimizer's state of each of its tensors on this rank."""
         return list(self._optimizer.state.values())
 
     def forward_backward(
@@ -113,14 +113,13 @@ class Engine:
         loaded: LoadedStep,
         seed: int,
         stop: Callable[[], StopRequest] = lambda: StopRequest.NONE,
-        stopwatch: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - it holds nothing
+        stopwatch: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - it has no state
         beat: Callable[[str], None] = lambda phase: None,
     ) -> StepLoss:
-        """Gradients of one step, and its loss reduced over ranks together with the request to stop.
+        """Computes the gradients of one step. Returns its loss, reduced over ranks along with the stop requests.
 
-        seed: of this step's dropout on this rank; a function of the position, so that a resumed run draws the same.
-        stop: asked when the gradients are there. stopwatch: runs during forward passes. beat: told each phase that
-        begins.
+        seed: for this step's dropout on this rank; a function of the position, so a resumed run draws the same.
+        stop: called after the backward passes. stopwatch: runs during forward passes. beat: called with each new phase.
         """
         torch.manual_seed(seed)
         self._engine.train()
@@ -144,16 +143,16 @@ class Engine:
         return self._reduce(totals)
 
     def accumulate(self, batch: PackedBatch) -> None:
-        """Gradients of one micro-batch in the middle of a step: for what looks at how much is held then."""
+        """Computes one micro-batch's gradients without ending the step, to measure the memory in use there."""
         self._engine.train()
         self._engine.set_gradient_accumulation_boundary(False)
         self._engine.backward(self._engine(batch.to(self.device)).total, scale_wrt_gas=False)
 
     def optimizer_step(self, lr: float, *, skip: bool = False) -> float:
-        """Moves the weights; the norm of the gradient before clipping.
+        """Updates the weights. Returns the gradient norm before clipping.
 
-        skip: drop the step's gradients and leave weights and moments as they are. So are gradients dropped that are not
-        finite: by DeepSpeed itself, which gives an infinite norm, but for stage 0 in fp32, where it is done here.
+        skip: drop the gradients and leave weights and moments unchanged. Non-finite gradients are dropped as well: by
+        DeepSpeed, which returns an infinite norm, or here at stage 0 in fp32.
         """
         plain_norm = self._plain_grad_norm()
         dropped = plain_norm is not None and not math.isfinite(plain_norm)
@@ -163,7 +162,7 @@ class Engine:
         return float(self._engine.get_global_grad_norm() if plain_norm is None else plain_norm)
 
     def _plain_grad_norm(self) -> float | None:
-        """Norm of the reduced gradients in stage 0 and fp32, where DeepSpeed does not tell it; else None."""
+        """Norm of the reduced gradients at stage 0 in fp32, where DeepSpeed does not report it; else None."""
         if self.zero_stage > 0 or self.config.train.precision != "fp32":
             return None
         return float(
@@ -172,7 +171,7 @@ class Engine:
 
     @torch.no_grad()
     def evaluate(self, batch: PackedBatch) -> StepLoss:
-        """Loss of a batch without dropout; every rank computes the same batch."""
+        """Loss of a batch without dropout. Every rank computes the same batch."""
         self._engine.eval()
         loss = self._engine(batch.to(self.device))
         totals = torch.cat([loss.per_task.double(), loss.counts.double(), loss.counts.new_zeros(2).double()])
@@ -180,10 +179,11 @@ class Engine:
 
     @torch.no_grad()
     def validate(self, share: Sequence[PackedBatch], number: int) -> StepLoss:
-        """Loss of `number` micro-batches without dropout. share: this rank's, of which the i-th is number
-        i * world_size + rank of all; as many on every rank, so that what is beyond `number` is filling and not counted.
+        """Loss of `number` micro-batches without dropout. share: this rank's; the i-th is number i * world_size + rank
+        of all. Every rank has equally many, so those beyond `number` are padding and not counted.
 
-        Each is summed by one rank alone, and their sums are added in their order: the same on any number of ranks.
+        One rank sums each micro-batch, and the sums are added in order: the result does not depend on the number of
+        ranks.
         """
         self._engine.eval()
         table = torch.zeros(len(share), self.world_size, 2 * len(TRAINABLE_NAMES) + STOP_COLUMNS, dtype=torch.float64)
@@ -196,12 +196,12 @@ class Engine:
 
     @torch.no_grad()
     def next_tokens(self, batch: PackedBatch) -> list[int]:
-        """The likeliest token at the last place of each example's target, from the labels before it; every rank gives
-        the same batch and gets rank 0's answer."""
+        """The most likely token at the last position of each example's target, given the labels before it. Every rank
+        passes the same batch and gets rank 0's result."""
         self._engine.eval()
         module = self.module
         head = [] if module.shape.tied else list(module.lm_head.parameters())
-        # Under ZeRO-3's hooks, which gather weights as they are needed.
+        # Called through the module, so that ZeRO-3's hooks gather the weights.
         module.forward = module.logits  # type: ignore[method-assign,assignment]
         try:
             with deepspeed.zero.GatheredParameters(head, enabled=self.zero_stage == 3):
@@ -209,25 +209,25 @@ class Engine:
         finally:
             del module.forward
         tokens = logits[batch.target_cu_seqlens[1:].long().to(self.device) - 1].argmax(dim=-1)
-        dist.broadcast(tokens, src=0)  # of two scores that are equal but for rounding, ranks could choose differently
+        dist.broadcast(tokens, src=0)  # ranks could break near-ties differently
         return list(tokens.tolist())
 
     def close(self) -> None:
-        """Lets go of DeepSpeed's hooks and buffers: for a process that makes another engine."""
+        """Frees DeepSpeed's hooks and buffers, for a process that makes another engine."""
         self._engine.destroy()
 
     def save(self, folder: Path, tag: str) -> BigchemCheckpointEngine:
-        """Writes this rank's files to folder/tag, with DeepSpeed's own names. What was written, or why not all was."""
+        """Writes this rank's files to folder/tag, under DeepSpeed's names. The result lists them, or has the error."""
         self._files.begin()
         names = {GROUP_NAMES: self._group_names}
         self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False, client_state=names)
         return self._files
 
     def load(self, checkpoint: Path, manifest: Manifest) -> bool:
-        """Goes on from a published checkpoint; whether it had to be converted, as this engine has another world size,
-        stage or precision. Learning rate, decay and the like stay those of the configuration."""
+        """Loads a published checkpoint. Returns whether it was resharded, because this engine has another world size,
+        stage or precision. Learning rate, decay and the like come from the configuration."""
         precision = self.config.train.precision
-        same_ranks = manifest.world_size == self.world_size or self.zero_stage == 0  # stage 0 divides nothing
+        same_ranks = manifest.world_size == self.world_size or self.zero_stage == 0  # stage 0 shards nothing
         if (manifest.zero_stage, manifest.precision) != (self.zero_stage, precision) or not same_ranks:
             reshard.convert(self._engine, self.zero_stage, checkpoint, manifest)
             return True
@@ -238,8 +238,8 @@ class Engine:
             raise UserError("DeepSpeed could not load the checkpoint", str(checkpoint))
         for group, fields in zip(self._engine.optimizer.param_groups, configured, strict=True):
             group.update(fields)
-        reshard.place_steps(self._optimizer)  # by the configuration's `fused`, not the checkpoint's
-        if self.zero_stage < 3:  # there no rank has them whole
+        reshard.place_steps(self._optimizer)  # follows the configuration's `fused`, not the checkpoint's
+        if self.zero_stage < 3:  # at stage 3 no rank has whole weights
             reshard.restore_weights(self._engine, ZeroFiles(checkpoint, manifest))
         return False
 
@@ -250,5 +250,5 @@ class Engine:
     @staticmethod
     def _totals(reduced: torch.Tensor) -> StepLoss:
         n = len(TRAINABLE_NAMES)
-        stop, by_person, disowned = (bool(flag > 0) for flag in reduced[-STOP_COLUMNS:])
-        return StepLoss(reduced[:n], reduced[n : 2 * n], stop, by_person, disowned)
+        stop, by_user, disowned = (bool(flag > 0) for flag in reduced[-STOP_COLUMNS:])
+        return StepLoss(reduced[:n], reduced[n : 2 * n], stop, by_user, disowned)

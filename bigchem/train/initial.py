@@ -1,4 +1,4 @@
-"""What `model.init_from` must be for a run, looked at before the queue. Needs no torch, but for weights in pickles."""
+"""Checks of `model.init_from` before a job is queued. Without torch, unless the weights are pickles."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bigchem.model.weights.hf_config import read_shape
 
 
 def check_initial(folder: Path, data: Data) -> None:
-    """UserError unless a folder's model can be trained on the data: configuration, files, names and shapes of tensors,
-    token ids."""
+    """UserError unless the folder's model can be trained on the data: checks configuration, files, tensor names and
+    shapes, and token ids."""
     shape = read_shape(folder)
     if not check_weights(folder, shape):
         from bigchem.model.weights.pretrained import check_pickles
@@ -27,25 +27,24 @@ def check_initial(folder: Path, data: Data) -> None:
 
 
 def check_rows(shape: Shape, vocab_size: int, where: str) -> None:
-    """UserError if the embedding has fewer rows than the data's tokenizer has ids."""
+    """UserError if the embedding has fewer rows than the tokenizer has ids."""
     if shape.vocab_size < vocab_size:
         raise UserError(
             f"the model has {shape.vocab_size} embedding rows, the data's tokenizer needs {vocab_size}",
             where,
-            "build the data with the tokenizer of this model",
+            "build the data with this model's tokenizer",
         )
 
 
 def check_vocabulary(folder: Path, data: Data) -> None:
-    """UserError if the weights in `folder` belong to other token ids than the data's.
+    """UserError if the weights in `folder` were trained with other token ids than the data's.
 
-    T5's own vocabulary is the data's without the chemistry in its free rows: those rows are learned.
+    Stock T5's vocabulary passes: the data's adds chemistry in its free rows, and those rows are learned.
     """
     known = []
     for load in (Tokenizer.load, Tokenizer.from_t5, partial(Tokenizer.from_t5, smiles="atoms")):
         with suppress(UserError):
             known.append(load(str(folder.resolve())).fingerprint)
     if known and data.index.tokenizer not in known:
-        raise UserError(
-            "the weights belong to another tokenizer than the data's", str(folder), "build the data with tokenizer.t5"
-        )
+        what = "the weights were trained with another tokenizer than the data's"
+        raise UserError(what, str(folder), "build the data with tokenizer.t5")

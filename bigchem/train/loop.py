@@ -1,4 +1,4 @@
-"""Training, from a configuration to a published checkpoint of the last step. Reads from top to bottom."""
+"""The training loop, from a configuration to a published checkpoint of the last step. Reads from top to bottom."""
 
 from __future__ import annotations
 
@@ -33,8 +33,7 @@ from bigchem.train.health.device_progress import device_progress_of
 from bigchem.train.health.events import keys_of, report_end, skipped_step
 from bigchem.train.health.signals import StopFlag, StopRequest
 from bigchem.train.health.step_guard import BadStep, RollBacks, StepGuard
-from bigchem.train.health.stopwatch import Stopwatch
-from bigchem.train.health.stragglers import StragglerMonitor
+from bigchem.train.health.stragglers import Stopwatch, StragglerMonitor
 from bigchem.train.health.time_limit import TimeLimit, end_moves, is_limit_signal, job_end, validations
 from bigchem.train.health.watchdog import Requeue, Watchdog
 from bigchem.train.logging.ledger import Ledger
@@ -47,9 +46,9 @@ from bigchem.train.validation import Validation
 
 @dataclass(frozen=True)
 class Outcome:
-    """How training ended: `finished` all its steps or early by validation, or stopped after publishing a checkpoint.
+    """How training ended: `finished`, by reaching the last step or by early stopping, or stopped after a checkpoint.
 
-    steps: that the newest checkpoint holds. early: why before its last step.
+    steps: those in the newest checkpoint. early: why it finished before the last step.
     """
 
     end: End
@@ -58,13 +57,13 @@ class Outcome:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to train."""
+        """Whether no training is left to do."""
         return self.end is End.TRAINED
 
 
 @dataclass(frozen=True)
 class Run:
-    """What every attempt at a run works with."""
+    """The parts of a run that stay when it rolls back to a checkpoint."""
 
     config: RunConfig
     shape: presets.Shape
@@ -75,15 +74,15 @@ class Run:
     saver: Saver
     flag: StopFlag
     watchdog: Watchdog
-    clock: TimeLimit
+    time_limit: TimeLimit
     roll_backs: RollBacks
     claim: Claim
-    lookout: OwnershipWatch
+    ownership: OwnershipWatch
 
     def stop_request(self) -> StopRequest:
-        """What this rank wants: what a signal said, or on rank 0, whose clock counts for all, to be in time, and to
-        leave a run that is another attempt's."""
-        if self.engine.rank == 0 and self.lookout.lost(time.monotonic()):
+        """Why this rank wants to stop: a signal or, on rank 0 only, the time limit or another attempt that owns the
+        run."""
+        if self.engine.rank == 0 and self.ownership.lost(time.monotonic()):
             return StopRequest.DISOWNED
         if self.flag.request is StopRequest.NONE and self.engine.rank == 0 and self.late():
             return StopRequest.PREEMPTED
@@ -91,12 +90,12 @@ class Run:
 
     def late(self) -> str | None:
         """See TimeLimit.late."""
-        return self.clock.late(time.time(), self.watchdog.clock.stopped_s)
+        return self.time_limit.late(time.time(), self.watchdog.clock.stopped_s)
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """One step: its loss, learning rate and gradient norm. bad: why it was left out."""
+    """One step: its loss, learning rate and gradient norm. bad: why it was skipped."""
 
     loss: StepLoss
     lr: float
@@ -110,22 +109,24 @@ def train(
     requeue: Requeue = lambda lead: EXIT_REQUEUE,
     claim: Claim | None = None,
 ) -> Outcome:
-    """Trains until the last step or a request to stop. The process group is up; every rank calls this.
+    """Trains until the last step or a stop request. Collective; needs an initialized process group.
 
-    A run folder that holds a published checkpoint is resumed from its newest one. requeue: see Watchdog. claim: on the
-    run; None where no launcher made one.
+    Resumes from the newest published checkpoint in the run folder, if any. requeue: see Watchdog. claim: on the run;
+    None if no launcher made one.
     """
     rank, world_size = dist.get_rank(), dist.get_world_size()
     if claim is None and rank == 0:
         write_state(config.run_dir, State.PREPARED, **progress(read_state(config.run_dir)))
     claim = claim or Claim(config.run_dir)
     with ExitStack() as stack:
-        flag = stack.enter_context(StopFlag(tell=rank == 0))
-        unwatched = stack.enter_context(ExitStack())  # left after the watchdog: the last copy may take hours
+        flag = stack.enter_context(StopFlag(announce=rank == 0))
+        unwatched = stack.enter_context(ExitStack())  # closed after the watchdog: the last copy may take hours
         hang_s, beats = config.health.hang_s, device_progress_of(device)
-        look = StallNotifier(config.run_dir, config.notify if rank == 0 else NotifyConfig()).check
-        watchdog = stack.enter_context(Watchdog(config.run_dir, rank, world_size, hang_s, requeue, beats, claim, look))
-        clock = TimeLimit(job_end(os.environ, time.time()), time.time(), moves=end_moves(os.environ))
+        on_tick = StallNotifier(config.run_dir, config.notify if rank == 0 else NotifyConfig()).check
+        watchdog = stack.enter_context(
+            Watchdog(config.run_dir, rank, world_size, hang_s, requeue, beats, claim, on_tick)
+        )
+        time_limit = TimeLimit(job_end(os.environ, time.time()), time.time(), moves=end_moves(os.environ))
         watchdog.beat("download")
         config = with_local_weights(config)
         watchdog.beat("prepare")
@@ -146,9 +147,9 @@ def train(
         if advice := loader.plan.advice(data):
             say(advice)
         worst_case.check(engine, config, loader.plan, model.shape)
-        lookout = OwnershipWatch(claim)
+        shape, owner = model.shape, OwnershipWatch(claim)
         run = Run(
-            config, model.shape, data, cost, loader, engine, saver, flag, watchdog, clock, RollBacks(), claim, lookout
+            config, shape, data, cost, loader, engine, saver, flag, watchdog, time_limit, RollBacks(), claim, owner
         )
         while (outcome := attempt(run)) is None:
             pass
@@ -156,16 +157,16 @@ def train(
 
 
 def attempt(run: Run) -> Outcome | None:
-    """Trains from the newest checkpoint on; None: too many bad steps, and the run is to go back to it."""
+    """Trains from the newest checkpoint. None: too many bad steps in a row, roll back to it and try again."""
     config, engine, loader, saver = run.config, run.engine, run.loader, run.saver
-    watchdog, clock, rank, steps = run.watchdog, run.clock, engine.rank, config.train.steps
+    watchdog, time_limit, rank, steps = run.watchdog, run.time_limit, engine.rank, config.train.steps
     watchdog.beat("resume")
     done, state = saver.resume()
-    say(f"from step {done.steps}, example {done.examples}" if done.steps else "from the start")
-    health = StepGuard(config.health, state.get("health", {}))
+    say("training from " + (f"step {done.steps}, example {done.examples}" if done.steps else "the start"))
+    guard = StepGuard(config.health, state.get("health", {}))
     validation = Validation(config, engine, run.data, run.cost, Best.of(config, state))
     ledger = Ledger(config, rank, done.steps)
-    pace = StragglerMonitor(config, engine.device)
+    stragglers = StragglerMonitor(config, engine.device)
     with ExitStack() as stack:
         peak = peak_flops(config.train.precision, engine.device)
         tracker = stack.enter_context(
@@ -181,103 +182,103 @@ def attempt(run: Run) -> Outcome | None:
         stream = loader.steps(done.examples)
         stack.callback(stream.close)
         profiler = stack.enter_context(Profiler(config, done.steps, engine.device, enabled=rank == 0))
-        due, by_person, stop = False, False, validation.over is not None
+        due, by_user, stop = False, False, validation.over is not None
         while done.steps < steps and not stop:
             profiler.begin(done.steps + 1)
             begun = watchdog.clock()
             watchdog.beat("data", done.steps)
             loaded = next(stream)
             wait_s = watchdog.clock() - begun
-            taken = take_step(run, health, loaded, done.steps, pace.stopwatch)
+            taken = take_step(run, guard, loaded, done.steps, stragglers.stopwatch)
 
             watchdog.beat("log")
             done = TrainingPosition(done.steps + 1, loaded.step.stop, done.tokens + loaded.step.tokens)
             ledger.add(done.steps, loader, loaded)
-            if taken.bad and must_roll_back(run, health, loaded, done.steps, taken.bad):
+            if taken.bad and must_roll_back(run, guard, loaded, done.steps, taken.bad):
                 return None
             step_s = watchdog.clock() - begun
             watchdog.beat("profile")
             tracker.paused(profiler.end(done.steps))
             flops = training_flops(run.shape, *loaded.step.lengths.T)
-            room = engine.world_size * len(loaded.micro_batches) * config.data.micro_tokens
-            tracker.count(loaded.step.tokens, room, flops, wait_s)
-            clock.step_took(step_s)
-            pace.step(done.steps, step_s, wait_s)
+            capacity = engine.world_size * len(loaded.micro_batches) * config.data.micro_tokens
+            tracker.count(loaded.step.tokens, capacity, flops, wait_s)
+            time_limit.step_took(step_s)
+            stragglers.step(done.steps, step_s, wait_s)
 
             watchdog.beat("validate")
             validated = validation.after(done.steps)
-            clock.validation_s = validated.seconds if validated else clock.validation_s
-            tracker.log(done, taken.loss, taken.lr, taken.grad_norm, validated, left_out=taken.bad is not None)
-            sound, by_person = health.streak == 0, taken.loss.by_person
+            time_limit.validation_s = validated.seconds if validated else time_limit.validation_s
+            tracker.log(done, taken.loss, taken.lr, taken.grad_norm, validated, skipped=taken.bad is not None)
+            sound, by_user = guard.streak == 0, taken.loss.by_user
             stop = taken.loss.stop or (sound and validation.over is not None)
             due = due or done.steps % config.checkpoint.every == 0
             published = False
-            # Among bad steps nothing is published: if the weights are what went bad, the good checkpoints stay.
+            # Never publish among bad steps: if the weights went bad, the good checkpoints must stay.
             if done.steps == steps or (sound and (due or stop or validation.improved)):
-                state = {"health": health.state(), **validation.best.state(), "tracker": tracker.state()}
+                state = {"health": guard.state(), **validation.best.state(), "tracker": tracker.state()}
                 saved = save(run, done, state, final=done.steps == steps or stop)
                 tracker.saved(saved.seconds)
                 due, published = False, saved.path is not None
             validation.settle(published=published)
-    return conclude(run, done.steps, validation.over, by_person)
+    return conclude(run, done.steps, validation.over, by_user)
 
 
-def take_step(run: Run, health: StepGuard, loaded: LoadedStep, number: int, stopwatch: Stopwatch) -> StepResult:
-    """Forward, backward and the optimizer's step number `number` (from 0), unless loss or gradient are bad."""
+def take_step(run: Run, guard: StepGuard, loaded: LoadedStep, number: int, stopwatch: Stopwatch) -> StepResult:
+    """Forward, backward and the optimizer's step number `number` (from 0), skipped if loss or gradient are bad."""
     config, engine = run.config, run.engine
-    run.clock.validations = validations(number + 1, config.validation.every, config.train.steps)
+    run.time_limit.validations = validations(number + 1, config.validation.every, config.train.steps)
     seed = dropout_seed(config.seed, number, engine.rank)
     loss = engine.forward_backward(loaded, seed, run.stop_request, stopwatch, run.watchdog.beat)
     if loss.disowned:
-        on_rank0(run.claim.check)  # raises everywhere, with the reason
-    bad = health.judge_loss(loss.mean)
+        on_rank0(run.claim.check)  # raises on every rank, with the reason
+    bad = guard.judge_loss(loss.mean)
     lr = config.optimizer.lr * schedule.multiplier(config.schedule, number, config.train.steps)
     run.watchdog.beat("optimizer")
     grad_norm = engine.optimizer_step(lr, skip=bad is not None)
-    return StepResult(loss, lr, grad_norm, health.judge_step(loss.mean, grad_norm, bad))
+    return StepResult(loss, lr, grad_norm, guard.judge_step(loss.mean, grad_norm, bad))
 
 
-def must_roll_back(run: Run, health: StepGuard, loaded: LoadedStep, number: int, bad: BadStep) -> bool:
-    """Tells that a step was left out; whether there were too many in a row. UserError if that cannot be mended."""
+def must_roll_back(run: Run, guard: StepGuard, loaded: LoadedStep, number: int, bad: BadStep) -> bool:
+    """Reports a skipped step. Returns whether there were too many in a row; UserError if the run cannot roll back."""
     keys = keys_of(run.loader, loaded.step)
-    return skipped_step(run.config, number, bad, health, run.roll_backs, run.saver.newest, keys)
+    return skipped_step(run.config, number, bad, guard, run.roll_backs, run.saver.newest, keys)
 
 
 def save(run: Run, done: TrainingPosition, state: dict[str, Any], *, final: bool) -> SaveResult:
-    """Publishes a checkpoint; the clock learns what that takes."""
+    """Publishes a checkpoint and records its duration for the time limit."""
     run.watchdog.beat("save")
     saved = run.saver.save(done, state, final=final)
     if saved.path is not None:
-        run.clock.save_s = saved.seconds
+        run.time_limit.save_s = saved.seconds
     return saved
 
 
-def conclude(run: Run, done: int, early: str | None, by_person: bool) -> Outcome:
-    """Says why a run ends before its last step, if it does, and leaves in state.json how it ended."""
+def conclude(run: Run, done: int, early: str | None, by_user: bool) -> Outcome:
+    """Records in state.json how the run ended, and logs why if that was before its last step."""
     config, steps, newest = run.config, run.config.train.steps, run.saver.newest
     early = early if done < steps else None
     if newest == steps or early is not None:
         how = End.TRAINED
-    elif by_person:
+    elif by_user:
         how = End.STOPPED
     else:
-        limit = run.clock.late(time.time()) or is_limit_signal(os.environ, time.time())
+        limit = run.time_limit.late(time.time()) or is_limit_signal(os.environ, time.time())
         how = End.TIME_LIMIT if limit else End.PREEMPTED
     outcome = Outcome(how, newest, early)
     if run.engine.rank > 0:
         return outcome
-    reason, words = "", {} if early is None else {"early": early}
+    reason, fields = "", {} if early is None else {"early": early}
     if early is not None:
         print(f"{early}; ended after step {done} of {steps}", flush=True)
     elif done < steps:
-        reason = run.flag.received or run.late() or "another rank was told to"
+        reason = run.flag.received or run.late() or "another rank was told to stop"
         report_end(config.run_dir, done, newest, reason)
-    run.claim.end(Writer.RANK_0, how, reason, step=newest, steps=steps, **words)
+    run.claim.end(Writer.RANK_0, how, reason, step=newest, steps=steps, **fields)
     return outcome
 
 
 def same_on_all_ranks(fingerprint: str, where: str) -> None:
-    """UserError on every rank if some opened other data: a folder that was replaced while they started."""
+    """UserError on every rank if they opened different data, as when a folder is replaced while they start."""
     found: list[str | None] = [None] * dist.get_world_size()
     dist.all_gather_object(found, fingerprint)
     if set(found) != {fingerprint}:
@@ -285,5 +286,5 @@ def same_on_all_ranks(fingerprint: str, where: str) -> None:
 
 
 def dropout_seed(seed: int, step: int, rank: int) -> int:
-    """Seed of one rank's dropout in one step, so that no generator's state needs saving."""
+    """Seed of one rank's dropout in one step. With it, checkpoints need no generator state."""
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))

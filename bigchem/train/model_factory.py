@@ -1,4 +1,4 @@
-"""The model of a run: built fresh or from published weights, and what the run folder says of it."""
+"""A run's model, built with fresh or published weights, and its record in the run folder."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from bigchem.train.initial import check_rows, check_vocabulary
 
 
 def with_local_weights(config: RunConfig) -> RunConfig:
-    """The configuration with `model.init_from` as a folder: a hub's name is fetched by rank 0, before the others."""
+    """The configuration with `model.init_from` as a folder. Rank 0 downloads a hub name first, then the other ranks."""
     name = config.model.init_from
     if name is None:
         return config
     folder = on_rank0(lambda: hub.fetched(name))
-    if not folder.is_dir():  # on a node with a cache of its own
+    if not folder.is_dir():  # this node has its own cache
         folder = hub.fetched(name)
     return config.model_copy(update={"model": config.model.model_copy(update={"init_from": str(folder)})})
 
 
 def build(config: RunConfig, data: Data, device: torch.device) -> PackedT5:
-    """The model, with the same fresh weights on every rank, or the weights of `model.init_from`."""
+    """The model with fresh weights, the same on every rank, or those of `model.init_from`."""
     torch.manual_seed(config.seed)
     vocab_size = Tokenizer.load(data.tokenizer_dir).vocab_size
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.train.precision]
@@ -59,9 +59,9 @@ def build(config: RunConfig, data: Data, device: torch.device) -> PackedT5:
 
 
 def record(config: RunConfig, model: PackedT5, device: torch.device) -> None:
-    """Writes model.json: what this attempt trains and with which attention, which another device may choose otherwise.
+    """Writes model.json: what this attempt trains, and the attention chosen on this device.
 
-    train_flops_per_token: operations of forward and backward at 128 source and 128 target tokens.
+    train_flops_per_token: of forward and backward, at 128 source and 128 target tokens.
     """
     table = {
         "preset": config.model.preset if config.model.init_from is None else None,
@@ -79,7 +79,7 @@ def record(config: RunConfig, model: PackedT5, device: torch.device) -> None:
 
 
 def peak_flops(precision: str, device: torch.device) -> float | None:
-    """Operations per second that the devices of all ranks, taken to be equal, are built for; None: not known."""
+    """Peak FLOP/s of all ranks' devices together, assuming equal ones; None if unknown."""
     if precision == "fp32" and torch.get_float32_matmul_precision() != "highest":
         precision = "tf32"
     peak = flops.peak_flops(_device_name(device), precision)

@@ -1,8 +1,8 @@
-"""The optimizer under the engine: which parameters decay, how fast each learns, how a step is left out, a running mean.
+"""The optimizer under the engine: weight decay and learning rate by parameter, skipped steps, a running mean.
 
-ZeRO hands its pieces to this optimizer, one flat piece of each group a rank, and copies the result back. So whatever is
-kept an element in the optimizer's own state (moments, the running mean) is sharded, offloaded and saved with it; and a
-step that does nothing here leaves the weights, the moments and their count as they were, at every stage.
+ZeRO passes this optimizer one flat piece of each group per rank and copies the result back. Per-element state here
+(moments, the running mean) is therefore sharded, offloaded and saved by ZeRO. A step skipped here leaves weights,
+moments and their step count unchanged at every stage.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from bigchem.ds_config import offloads
 from bigchem.model.parameters import group_names
 
 SMALLEST_SCALE = 1e-3
-"""Least RMS of a parameter that its learning rate is scaled by, so that one that starts at zero can move."""
+"""Minimum RMS by which a parameter's learning rate is scaled, so that one that starts at zero can move."""
 
 
 class Steps:
-    """Mixed in before an optimizer's class: steps that can be left out, and a running mean of the weights.
+    """Mixin for an optimizer's class: skippable steps, and a running mean of the weights.
 
-    skip: while it is set, `step` does nothing. ema: decay of the mean, in each parameter's state as "ema", which starts
-    as the weights before the first step; 0: none.
+    skip: while set, `step` does nothing. ema: decay of the mean, 0 for none. The mean is each parameter's state "ema",
+    and starts as the weights before the first step.
     """
 
     skip = False
@@ -35,12 +35,12 @@ class Steps:
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """The optimizer's own step, unless it is to be left out; then the mean moves."""
+        """The optimizer's own step and the mean's update, unless `skip` is set."""
         if self.skip:
             return None
         groups = self.param_groups
-        # ZeRO-3 gives one group its piece at a time: with a group a parameter, passing over the empty ones each time
-        # would take longer than the step.
+        # ZeRO-3 fills one group at a time. With one group per parameter, passing over the empty ones each time takes
+        # longer than the step.
         self.param_groups = [group for group in groups if group["params"]]
         pieces = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         fresh = {p: p.detach().clone() for p in pieces if self.ema and "ema" not in self.state[p]}
@@ -49,12 +49,12 @@ class Steps:
         finally:
             self.param_groups = groups
         for p, mean in fresh.items():
-            self.state[p]["ema"] = mean  # not before: a state that holds anything passes for one that is set up
+            self.state[p]["ema"] = mean  # last: torch takes a non-empty state as initialized
         for p in pieces:
             if self.ema:
                 self.state[p]["ema"].lerp_(p, 1.0 - self.ema)
             else:
-                self.state[p].pop("ema", None)  # of a run that kept it before: it would no longer be the mean
+                self.state[p].pop("ema", None)  # from before `ema` was switched off; it would be stale
         return loss
 
 
@@ -63,14 +63,14 @@ class AdamW(Steps, torch.optim.AdamW):  # type: ignore[misc]
 
 
 class Adafactor(Steps, torch.optim.Adafactor):  # type: ignore[misc]
-    """torch's Adafactor: second moments of a matrix by rows and columns, a step clipped to an RMS of 1 and scaled by
-    max(1e-3, RMS of the parameter), with min(lr, 1 / sqrt(step)) as the rate. It needs whole matrices."""
+    """torch's Adafactor: second moments by rows and columns, steps clipped to an RMS of 1 and scaled by max(1e-3, the
+    parameter's RMS), rate min(lr, 1 / sqrt(step)). It needs whole matrices."""
 
 
 def build_optimizer(
     config: OptimizerConfig, model: torch.nn.Module, ds_config: dict[str, Any]
 ) -> torch.optim.Optimizer:
-    """The optimizer that the configuration asks for; DeepSpeed's AdamW for the CPU where the states are offloaded."""
+    """The configured optimizer; DeepSpeed's AdamW for the CPU where the states are offloaded."""
     groups = parameter_groups(model, config)
     optimizer: Any
     if config.kind == "adafactor":
@@ -91,7 +91,7 @@ def build_optimizer(
 
 
 def parameter_groups(model: torch.nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """The optimizer's groups, in the order of group_names: two, or with adamw_rms one a parameter."""
+    """The optimizer's groups, in the order of group_names: two, or with adamw_rms one per parameter."""
     parameters = dict(model.named_parameters())
     named = group_names((n, p.ndim) for n, p in parameters.items())
     groups = []
@@ -102,11 +102,11 @@ def parameter_groups(model: torch.nn.Module, config: OptimizerConfig) -> list[di
 
 
 class Rates:
-    """What a step's learning rate is in each of the optimizer's groups.
+    """Learning rates of the optimizer's groups.
 
-    The same in all; or with adamw_rms `lr * max(SMALLEST_SCALE, RMS(parameter))` (Adafactor's parameter scaling in
-    AdamW, as in nanoT5, arXiv 2309.02373), where the decay stays `lr * weight_decay`. Made before DeepSpeed puts its
-    pieces in place of the parameters. zero_stage: 3 has each parameter in pieces.
+    All the same, or with adamw_rms `lr * max(SMALLEST_SCALE, RMS(parameter))` (Adafactor's parameter scaling in AdamW,
+    as in nanoT5, arXiv 2309.02373), with the decay still `lr * weight_decay`. Construct it before DeepSpeed puts its
+    flat pieces in place of the parameters. zero_stage: at 3 each parameter is sharded.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, config: OptimizerConfig, zero_stage: int) -> None:
@@ -115,7 +115,7 @@ class Rates:
         self._decay = [group["weight_decay"] for group in optimizer.param_groups]
 
     def set(self, groups: Sequence[dict[str, Any]], lr: float) -> None:
-        """Writes the rates of a step into the groups. With adamw_rms at stage 3 a collective: every rank calls it."""
+        """Sets the groups' rates for a step. Collective with adamw_rms at stage 3."""
         scales = self.scales() if self._scaled else [1.0] * len(groups)
         for group, scale, decay in zip(groups, scales, self._decay, strict=True):
             group["lr"] = lr * scale
@@ -123,9 +123,9 @@ class Rates:
 
     @torch.no_grad()
     def scales(self) -> list[float]:
-        """max(SMALLEST_SCALE, RMS) of every parameter; they wait for the device once."""
-        held = [_own_piece(p) for p in self._parameters] if self._pieces else self._parameters
-        squares = torch.stack(torch._foreach_norm(held, 2, dtype=torch.float32)).square()
+        """max(SMALLEST_SCALE, RMS) of every parameter, with a single device synchronization."""
+        pieces = [_own_piece(p) for p in self._parameters] if self._pieces else self._parameters
+        squares = torch.stack(torch._foreach_norm(pieces, 2, dtype=torch.float32)).square()
         if self._pieces:
             squares = squares.to(self._parameters[0].device)
             dist.all_reduce(squares)
@@ -135,7 +135,7 @@ class Rates:
 
 
 def _own_piece(parameter: Any) -> torch.Tensor:
-    """This rank's elements of a parameter that ZeRO-3 has cut, without the last rank's padding."""
+    """This rank's elements of a parameter sharded by ZeRO-3, without the last rank's padding."""
     piece: torch.Tensor = parameter.ds_tensor
-    left = parameter.ds_numel - dist.get_rank() * piece.numel()
-    return piece.view(-1)[: max(0, min(piece.numel(), left))]
+    remaining = parameter.ds_numel - dist.get_rank() * piece.numel()
+    return piece.view(-1)[: max(0, min(piece.numel(), remaining))]

@@ -1,4 +1,4 @@
-"""Greedy predictions of a few examples by the model in training, so that a person sees what it has learned."""
+"""Greedy predictions of a few examples by the model in training, to read next to the loss."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from bigchem.train.checkpoint.probe import unpacked
 from bigchem.train.engine import Engine
 
 MAX_TOKENS = 64
-"""Longest prediction: each token costs a forward pass over all of them, for nothing is cached."""
+"""Longest prediction. There is no key-value cache: each token costs a forward pass over all examples."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One example and what the model makes of it; source with its task's prompt."""
+    """One example and its prediction. The source includes the task's prompt."""
 
     task: str
     source: str
@@ -29,13 +29,13 @@ class Sample:
     prediction: str
 
     def as_json(self) -> dict[str, Any]:
-        """Its fields."""
+        """The fields as a dictionary."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Token ids of the examples, end tokens included, and their tasks."""
+    """Token ids of the examples, with end tokens, and their tasks."""
 
     sources: list[list[int]]
     targets: list[list[int]]
@@ -44,7 +44,7 @@ class Samples:
 
     @staticmethod
     def of(loader: Loader, step: Step, data: Data, per_task: int) -> Samples:
-        """The first `per_task` examples of each task of a step; the same on every rank."""
+        """The first `per_task` examples of each task in a step, the same on every rank."""
         chosen = np.concatenate([np.flatnonzero(step.task_ids == t)[:per_task] for t in np.unique(step.task_ids)])
         tokenizer = Tokenizer.load(data.tokenizer_dir)
         if not len(chosen):
@@ -55,22 +55,22 @@ class Samples:
         return Samples(sources, targets, batch.task_ids.tolist(), tokenizer)
 
     def predict(self, engine: Engine) -> list[Sample]:
-        """Greedy decoding, every rank the same; rank 0's tokens count, so that all end together."""
+        """Greedy decoding, the same on every rank. All take rank 0's tokens, so they finish together."""
         if not self.sources:
             return []
         predicted: list[list[int]] = [[] for _ in self.sources]
-        going = list(range(len(self.sources)))
+        active = list(range(len(self.sources)))
         for _ in range(MAX_TOKENS):
-            # The label at the place that is asked for is not seen; any will do.
+            # The model does not see the label at the predicted position, so any value will do.
             batch = pack(
-                [np.array(self.sources[i]) for i in going],
-                [np.array([*predicted[i], PAD]) for i in going],
-                np.array([self.task_ids[i] for i in going]),
+                [np.array(self.sources[i]) for i in active],
+                [np.array([*predicted[i], PAD]) for i in active],
+                np.array([self.task_ids[i] for i in active]),
             )
-            for i, token in zip(going, engine.next_tokens(batch), strict=True):
+            for i, token in zip(active, engine.next_tokens(batch), strict=True):
                 predicted[i].append(token)
-            going = [i for i in going if predicted[i][-1] != EOS]
-            if not going:
+            active = [i for i in active if predicted[i][-1] != EOS]
+            if not active:
                 break
         texts = (self.tokenizer.decode_batch(side) for side in (self.sources, self.targets, predicted))
         names = [TRAINABLE_NAMES[task] for task in self.task_ids]

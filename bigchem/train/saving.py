@@ -1,4 +1,4 @@
-"""Saving a run and resuming it: between the engine, which writes, and checkpoint/store.py, which publishes."""
+"""Saves and resumes a run: the engine writes the files, checkpoint/store.py publishes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bigchem.base.progress import amount
 from bigchem.config import RunConfig
 from bigchem.run.ownership import Claim
 from bigchem.train.checkpoint import store
-from bigchem.train.checkpoint.best import kept_step
+from bigchem.train.checkpoint.best import best_step
 from bigchem.train.checkpoint.mirror import Mirror
 from bigchem.train.checkpoint.probe import Probe, agree
 from bigchem.train.checkpoint.store import Manifest
@@ -26,7 +26,7 @@ from bigchem.train.health import events
 
 @dataclass(frozen=True)
 class TrainingPosition:
-    """How far a run is: optimizer steps, examples consumed by all ranks together, and their real tokens."""
+    """Progress of a run: optimizer steps, examples consumed by all ranks together, and their real tokens."""
 
     steps: int = 0
     examples: int = 0
@@ -35,7 +35,7 @@ class TrainingPosition:
 
 @dataclass(frozen=True)
 class SaveResult:
-    """What a save cost: seconds that training stood still, and bytes on the disk. path: None where it failed."""
+    """Cost of a save: seconds that training paused, and bytes on disk. path: None if the save failed."""
 
     seconds: float
     bytes: int
@@ -43,10 +43,10 @@ class SaveResult:
 
 
 class Saver:
-    """Publishes a run's checkpoints and resumes from them. Every rank calls every method.
+    """Publishes a run's checkpoints and resumes from them. All methods are collective.
 
-    data_fingerprint: of the data trained on. hf_config: the model's shape, for export. claim: on the run; None where no
-    launcher made one. newest: steps of the newest checkpoint of this run that is known to be good; 0: none.
+    data_fingerprint: of the training data. hf_config: the model's shape, for export. claim: on the run; None if no
+    launcher made one. newest: steps of the newest checkpoint known to be good; 0: none.
     """
 
     def __init__(
@@ -62,23 +62,23 @@ class Saver:
         self._config, self._engine, self._probe = config, engine, probe
         self._data_fingerprint, self._hf_config = data_fingerprint, hf_config
         self._folder = config.run_dir / "checkpoints"
-        self._copies = Mirror(config.checkpoint, config.name, self._told_copy)
-        self._sweeper = ThreadPoolExecutor(1)
-        self._swept = self._sweeper.submit(lambda: None)
+        self._mirror = Mirror(config.checkpoint, config.name, self._record_failed_copy)
+        self._remover = ThreadPoolExecutor(1)
+        self._removal = self._remover.submit(lambda: None)
         self.newest = 0
 
     def save(self, done: TrainingPosition, state: dict[str, Any], *, final: bool = False) -> SaveResult:
         """Publishes a checkpoint. state: see Manifest.
 
-        Where a rank cannot write, all ranks agree on it, what was written is removed and the run goes on. final: there
-        will be no other: that is a UserError then. So are weights that give the probe a loss that is not finite, and a
-        run that is another attempt's by now.
+        If a rank cannot write, all ranks agree on that, the partial checkpoint is removed and the run continues. final:
+        this is the last save, so a failure is a UserError. So are weights that give the probe a non-finite loss, and a
+        run that another attempt owns by now.
         """
         begun = time.monotonic()
         probe_loss = self._engine.evaluate(self._probe.batch()).mean
         if not math.isfinite(probe_loss):
             raise UserError(
-                f"the weights after step {done.steps} give the probe batch a loss of {probe_loss}: they are not saved",
+                f"the weights after step {done.steps} give the probe batch a loss of {probe_loss}: not saved",
                 str(self._folder),
                 f"lower optimizer.lr; {self._last_good()}",
             )
@@ -88,16 +88,16 @@ class Saver:
 
         def prepare() -> None:
             self._claim.check()
-            if error := self._swept.exception():  # waited for, so that its room is there
-                print(f"old checkpoints cannot be removed: {_line(error)}; training goes on", flush=True)
-            shutil.rmtree(partial, ignore_errors=True)  # of an attempt that was killed
+            if error := self._removal.exception():  # waits: the new checkpoint may need that space
+                print(f"old checkpoints cannot be removed: {_line(error)}; training continues", flush=True)
+            shutil.rmtree(partial, ignore_errors=True)  # left by a killed attempt
 
         on_rank0(prepare)
         files = self._engine.save(self._folder, partial.name)
-        told = gathered((files.written, None if files.error is None else _line(files.error), files.ours))
-        failures = [f"on rank {rank}: {error}" for rank, (_, error, _) in enumerate(told) if error is not None]
-        written = {path: known for part, _, _ in told for path, known in part.items()}
-        if any(ours for _, _, ours in told):  # no disk's fault: saving again would fail again
+        outcomes = gathered((files.written, None if files.error is None else _line(files.error), files.ours))
+        failures = [f"on rank {rank}: {error}" for rank, (_, error, _) in enumerate(outcomes) if error is not None]
+        written = {path: known for part, _, _ in outcomes for path, known in part.items()}
+        if any(ours for _, _, ours in outcomes):  # a bug, not the disk: saving again would fail again
             raise RuntimeError(f"the checkpoint after step {done.steps} failed {failures[0]}") from files.error
         manifest = self._manifest(done, probe_loss, state)
 
@@ -112,21 +112,21 @@ class Saver:
                 failures = [f"on rank 0: {error.what}"]
         if failures:
             on_rank0(lambda: shutil.rmtree(partial, ignore_errors=True))
-            self._tell_failure(done.steps, failures[0], final=final)
+            self._report_failure(done.steps, failures[0], final=final)
             return SaveResult(time.monotonic() - begun, 0, None)
         self.newest = done.steps
-        size = on_rank0(lambda: self._tidy(self._folder / name, kept_step(state)))
+        size = on_rank0(lambda: self._tidy(self._folder / name, best_step(state)))
         now = time.monotonic()
         seconds, cost = now - begun, _cost(size, now - begun_writing)
-        say(f"checkpoint after step {done.steps}: {cost}; training stood still for {seconds:.2f} s")
+        say(f"checkpoint after step {done.steps}: {cost}; training paused for {seconds:.2f} s")
         return SaveResult(seconds, size, self._folder / name)
 
     def resume(self) -> tuple[TrainingPosition, dict[str, Any]]:
-        """Loads the newest checkpoint that is as its manifest says, if there is any: how far it is, and its state (see
-        Manifest). Damaged ones are set aside. UserError if none is good, or if it belongs to another model or data."""
+        """Loads the newest checkpoint that matches its manifest, if any. Returns its position and state (see Manifest).
+        Damaged ones are set aside. UserError if none is intact, or if it is of another model or other data."""
         if lost := on_rank0(lambda: store.repair_latest(self._folder)):
-            line = f"`latest` names {lost}, which is not there: it now names the newest checkpoint"
-            self._tell(0, "checkpoint damaged", "mended", line)
+            line = f"`latest` named {lost}, which is missing: it now names the newest checkpoint"
+            self._report(0, "checkpoint damaged", "repaired", line)
         while (newest := on_rank0(self._newest)) is not None:
             found = on_rank0(lambda path=newest: _read(path))  # type: ignore[misc]
             if isinstance(found, Manifest):
@@ -141,21 +141,21 @@ class Saver:
                 found = damage
             on_rank0(lambda path=newest: store.set_aside(path))  # type: ignore[misc]
             before = on_rank0(self._newest)
-            going = "none is left" if before is None else f"going on from {before.name}"
-            line = f"{newest.name}: {found}: {going}; it is kept as {newest.name}{store.DAMAGED}"
-            self._tell(store.step_of(newest), "checkpoint damaged", going, line)
+            action = "none left" if before is None else f"continuing from {before.name}"
+            line = f"{newest.name}: {found}: {action}; kept as {newest.name}{store.DAMAGED}"
+            self._report(store.step_of(newest), "checkpoint damaged", action, line)
         if aside := on_rank0(lambda: store.damaged(self._folder)):
             raise UserError(
-                f"no checkpoint is good: {', '.join(path.name for path in aside)}",
+                f"no intact checkpoint: {', '.join(path.name for path in aside)}",
                 str(self._folder),
-                "restore one from a copy under its old name; or remove them, to start from the beginning",
+                "restore one from a copy under its old name, or remove them to start over",
             )
         return TrainingPosition(), {}
 
     def close(self) -> None:
         """Waits for the last copy and the last removal."""
-        self._copies.close()
-        self._sweeper.shutdown()
+        self._mirror.close()
+        self._remover.shutdown()
 
     def _manifest(self, done: TrainingPosition, probe_loss: float, state: dict[str, Any]) -> Manifest:
         return Manifest(
@@ -173,18 +173,18 @@ class Saver:
         )
 
     def _tidy(self, new: Path, best: int | None) -> int:
-        """Copies the new checkpoint and removes old ones; its bytes. An error is told and costs no checkpoint: the
-        bytes are 0 then."""
+        """Copies the new checkpoint and removes old ones. Returns its bytes, or 0 after an error, which is logged and
+        costs no checkpoint."""
         try:
-            self._copies.add(new, best)
-            store.doom_superseded(self._folder, self._config.checkpoint, best, held=self._copies.busy)
-            self._swept = self._sweeper.submit(store.remove_doomed, self._folder)  # gigabytes take a while to remove
+            self._mirror.add(new, best)
+            store.doom_superseded(self._folder, self._config.checkpoint, best, in_use=self._mirror.pending)
+            self._removal = self._remover.submit(store.remove_doomed, self._folder)  # gigabytes: takes a while
             return Manifest.read(new).bytes
         except (OSError, UserError) as error:
-            print(f"{new.name} is published, tidying up after it failed: {_line(error)}; training goes on", flush=True)
+            print(f"{new.name} is published, but the cleanup failed: {_line(error)}; training continues", flush=True)
             return 0
 
-    def _tell_failure(self, step: int, failure: str, *, final: bool) -> None:
+    def _report_failure(self, step: int, failure: str, *, final: bool) -> None:
         good = self._last_good()
         if final:
             if self._engine.rank == 0:
@@ -192,28 +192,28 @@ class Saver:
             raise UserError(
                 f"the checkpoint after step {step} failed {failure}; {good}",
                 str(self._folder),
-                "make room and start the run again: it goes on from there",
+                "free disk space and start the run again: it resumes from there",
             )
-        line = f"checkpoint after step {step} failed {failure}; {good}; training goes on"
-        self._tell(step, "checkpoint failed", "training goes on", line)
+        line = f"checkpoint after step {step} failed {failure}; {good}; training continues"
+        self._report(step, "checkpoint failed", "training continues", line)
 
-    def _tell(self, step: int, kind: str, action: str, line: str) -> None:
-        """A line of rank 0, and its row among the events."""
+    def _report(self, step: int, kind: str, action: str, line: str) -> None:
+        """Logs a line on rank 0 and adds its row to the events."""
         say(line)
         if self._engine.rank == 0:
             events.record(self._config.run_dir, step, kind, action, line)
 
-    def _told_copy(self, line: str) -> None:
-        events.record(self._config.run_dir, self.newest, "copy failed", "training goes on", line)
+    def _record_failed_copy(self, line: str) -> None:
+        events.record(self._config.run_dir, self.newest, "copy failed", "training continues", line)
 
     def _last_good(self) -> str:
-        return f"the last good one is {store.step_name(self.newest)}" if self.newest else "there is none before it"
+        return f"the last good one is {store.step_name(self.newest)}" if self.newest else "no earlier one exists"
 
     def _newest(self) -> Path | None:
         found = store.folders(self._folder)
         if found or store.damaged(self._folder):
             return found[-1] if found else None
-        return self._copies.fetch(self._folder)
+        return self._mirror.fetch(self._folder)
 
     def _load(self, newest: Path, manifest: Manifest) -> tuple[TrainingPosition, dict[str, Any]]:
         begun = time.monotonic()
@@ -231,16 +231,16 @@ class Saver:
         return TrainingPosition(manifest.step, manifest.position, manifest.tokens), manifest.state
 
     def _prove(self, newest: Path, manifest: Manifest) -> None:
-        """UserError unless the loaded weights give the probe the loss that the engine recorded when it saved."""
+        """UserError unless the loaded weights give the probe the loss that the engine recorded at the save."""
         engine, recorded, precision = self._engine, manifest.probe["loss"], self._config.train.precision
         loss = engine.evaluate(Probe.recorded(manifest.probe).batch()).mean
         if not agree(loss, recorded, precision, manifest.precision):
             saved = f"{ranks(manifest.world_size)} at ZeRO-{manifest.zero_stage}"
             raise UserError(
                 f"loaded by {ranks(engine.world_size)} at ZeRO-{engine.zero_stage}, its weights give the probe batch "
-                f"a loss of {loss:.6f}; the engine recorded {recorded:.6f} when {saved} saved it",
+                f"a loss of {loss:.6f}; the engine recorded {recorded:.6f} at the save by {saved}",
                 str(newest),
-                f"nothing was trained: resume on {saved} with the code and the DeepSpeed file that saved it; report it",
+                f"nothing was trained: resume on {saved} with the code and DeepSpeed file of the save, and report this",
             )
 
 

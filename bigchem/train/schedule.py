@@ -8,7 +8,7 @@ from bigchem.config import ScheduleConfig
 
 
 def multiplier(config: ScheduleConfig, step: int, steps: int) -> float:
-    """Share of the peak learning rate at step 0 <= step < steps: linear warm-up, then the schedule's shape."""
+    """Fraction of the peak learning rate at step 0 <= step < steps: linear warm-up, then the schedule's shape."""
     warmup = config.warmup_steps
     if step < warmup:
         return (step + 1) / warmup

@@ -1,8 +1,8 @@
-"""Validation while training: losses on a fixed slice of another split, sample predictions, and when to end early.
+"""Validation during training: losses on a fixed part of another split, sample predictions, early stopping.
 
-The rows depend on the data and the configuration alone, and so do the micro-batches they are packed into; ranks only
-share these out. The sums of each micro-batch are added in one order, so that any number of ranks gives the same number,
-to the bit where a micro-batch's own loss is.
+Rows and their packed micro-batches depend on the data and the configuration alone; ranks only divide them up. The
+micro-batches' sums are added in a fixed order, so any number of ranks gives the same result, bit for bit if each
+micro-batch's loss is.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from bigchem.train.engine import Engine
 from bigchem.train.samples import Sample, Samples
 
 SEED = 0x5EED
-"""Of the choice of rows and, for corpora, of their noise: not the run's own, so that runs can be compared."""
+"""Seed for the choice of rows and, in corpora, their noise. Not the run's, so that runs can be compared."""
 
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """What one validation found. loss: the mean over tasks. seconds: how long training stood still for it."""
+    """One validation. loss: the mean over tasks. seconds: how long training paused for it."""
 
     step: int
     loss: float
@@ -40,10 +40,9 @@ class ValidationResult:
 
 
 class Validation:
-    """Validates every validation.every steps. Every rank makes it and calls it alike.
+    """Validates every validation.every steps. Construction and calls are collective.
 
-    improved: whether the last call found a new best that is to be kept; `settle` says whether it was. over: why the run
-    has to end; None: it goes on.
+    improved: whether the last call found a new best whose checkpoint should be retained. Call `settle` after saving.
     """
 
     def __init__(self, config: RunConfig, engine: Engine, data: Data, cost: Cost, best: Best) -> None:
@@ -65,17 +64,17 @@ class Validation:
         dealt = deal(tokens, 1, config.data.micro_tokens, int(tokens.sum()), cost=cost(step.lengths)).share(0)
         self._number = len(dealt)
         self._share = [loader.read(step, chosen) for chosen in dealt[rank::world_size]]
-        while len(self._share) * world_size < self._number:  # as many forwards on every rank, or ZeRO-3 waits for ever
+        while len(self._share) * world_size < self._number:  # ZeRO-3 hangs unless all ranks do as many forwards
             self._share.append(pack([], [], np.zeros(0, dtype=np.int64)))
         self._samples = Samples.of(loader, step, data, config.validation.samples)
-        left_out = [task for task in config.data.mixture if task not in tasks]
-        without = f"; it has none of {', '.join(left_out)}" if left_out else ""
+        absent = [task for task in config.data.mixture if task not in tasks]
+        without = f"; no rows of {', '.join(absent)}" if absent else ""
         every, split = config.validation.every, config.validation.split
         say(f"validation every {every} steps on {len(step.rows):,} rows of split '{split}'{without}")
 
     @property
     def over(self) -> str | None:
-        """Why the run has to end before its last step; None: it goes on."""
+        """Why the run should stop before its last step; None: it should not."""
         best, patience = self.best, self._config.validation.patience
         if not patience or best.since < patience:
             return None
@@ -85,7 +84,7 @@ class Validation:
         )
 
     def after(self, step: int) -> ValidationResult | None:
-        """Validates if it is time to after `step` steps."""
+        """Validates if a validation is due after `step` steps."""
         every = self._config.validation.every
         self.improved = False
         if not every or (step % every and step != self._config.train.steps):
@@ -98,15 +97,15 @@ class Validation:
         self.improved = self.best.keep and self.best.step == step
         samples = self._samples.predict(self._engine)
         found = ValidationResult(step, loss, by_task, samples, time.monotonic() - begun)
-        say(self._told(found, value))
+        say(self._summary(found, value))
         return found
 
     def settle(self, *, published: bool) -> None:
-        """A new best that is to be kept counts only if its checkpoint was published: else the one before stays."""
+        """Reverts to the previous best unless the new one's checkpoint was published."""
         if self.improved and not published:
             self.best, self.improved = self._before, False
 
-    def _told(self, found: ValidationResult, value: float) -> str:
+    def _summary(self, found: ValidationResult, value: float) -> str:
         best = self.best
         tasks = "  ".join(f"{task} {loss:.4f}" for task, loss in found.by_task.items())
         new = best.step == found.step
@@ -117,14 +116,14 @@ class Validation:
 
 
 def slice_of(loader: Loader, max_rows: int) -> Step:
-    """At most max_rows rows of each of the loader's tasks, as one step: the first of a permutation that depends on the
-    task and on how many rows it has."""
+    """At most max_rows rows of each of the loader's tasks, as one step: the first of a permutation that depends only on
+    the task and its number of rows."""
     tasks, rows, lengths = [], [], []
-    for task, there in loader.plan.rows.items():
-        numbers = Flat(SEED, task, there.size).at(np.arange(min(max_rows, there.size)), epoch=0)
+    for task, stored in loader.plan.rows.items():
+        numbers = Flat(SEED, task, stored.size).at(np.arange(min(max_rows, stored.size)), epoch=0)
         tasks.append(np.full(len(numbers), task))
         rows.append(numbers)
-        lengths.append(there.lengths(numbers))
+        lengths.append(stored.lengths(numbers))
     n = sum(map(len, rows))
     zeros = np.zeros(n, dtype=np.int64)
     return Step(0, n, np.concatenate(tasks), np.concatenate(rows), zeros, np.concatenate(lengths))

@@ -1,6 +1,6 @@
-"""The largest micro-batch of the longest examples, once, before the first step: running out of memory shows at once.
+"""Computes the largest micro-batch of the longest examples once, before the first step, to run out of memory early.
 
-Its gradients are dropped: weights, moments and the loss curve are as if it had not been computed.
+Its gradients are dropped: weights, moments and the loss curve do not change.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from bigchem.train.engine import Engine
 
 @dataclass(frozen=True)
 class Peak:
-    """The most memory that the micro-batch took on any rank.
+    """Peak memory of the micro-batch, the maximum over ranks.
 
-    peak: bytes; on a GPU all that was allocated, on a CPU what resident memory grew by. room: bytes of a GPU. plan: the
-    bytes that bigchem/plan/memory/peak.py gives for the same.
+    peak: bytes; on a GPU all allocated memory, on a CPU the growth of resident memory. room: bytes of a GPU. plan: the
+    estimate of bigchem/plan/memory/peak.py.
     """
 
     lengths: IntArray
@@ -43,27 +43,27 @@ class Peak:
     room: int | None
     plan: int
 
-    def told(self) -> str:
-        """The line that says so."""
+    def summary(self) -> str:
+        """The log line."""
         room = "" if self.room is None else f" of {amount(self.room)}"
         return (
-            f"worst-case batch: {_words(self.lengths)} in {self.seconds:.1f} s, "
+            f"worst-case batch: {_describe(self.lengths)} in {self.seconds:.1f} s, "
             f"peak {amount(self.peak)}{room} (plan: {amount(self.plan)})"
         )
 
 
 def check(engine: Engine, config: RunConfig, plan: Plan, shape: Shape) -> None:
-    """Computes the worst case and says what it took, if the run is to do that. Every rank calls it."""
+    """Computes the worst case and logs its peak, if train.worst_case is set. Collective."""
     if config.train.worst_case:
-        say(compute(engine, config, longest_batch(plan, config.data.micro_tokens), shape).told())
+        say(compute(engine, config, longest_batch(plan, config.data.micro_tokens), shape).summary())
 
 
 def compute(engine: Engine, config: RunConfig, lengths: IntArray, shape: Shape) -> Peak:
-    """Forward, backward and the optimizer's step, without its effect, on examples [n, 2] of these lengths. Every rank
-    calls it. UserError where memory ends.
+    """Forward, backward and an optimizer step without effect, on examples of these lengths [n, 2]. Collective.
+    UserError if memory runs out.
 
-    The micro-batch is computed twice where steps accumulate, for the second meets the gradients of the first. Moments
-    that do not exist before the first step have their place taken.
+    If steps accumulate, the micro-batch is computed twice, as the second meets the gradients of the first. Unallocated
+    moments are reserved.
     """
     setup = setup_of(config, engine.ds_config, engine.world_size, engine.device.type)
     expected = memory(shape, setup, lengths[:, 0], lengths[:, 1])
@@ -73,14 +73,14 @@ def compute(engine: Engine, config: RunConfig, lengths: IntArray, shape: Shape) 
     begun = time.monotonic()
     try:
         missing = 0 if engine.has_moments else expected.device.moments
-        place = torch.ones(missing, dtype=torch.uint8, device=engine.device)
+        reserved = torch.ones(missing, dtype=torch.uint8, device=engine.device)
         engine.forward_backward(step_of(lengths, shape.vocab_size, count, engine.world_size), 0)
         engine.optimizer_step(0.0, skip=True)
-        del place
-    except RuntimeError as error:  # torch.OutOfMemoryError is one, and what its CPU allocator raises is nothing better
+        del reserved
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU allocator raises a plain one
         if not no_memory(str(error)):
             raise
-        raise _too_much(lengths, expected, _room(engine.device)) from error
+        raise _out_of_memory(lengths, expected, _room(engine.device)) from error
     peak = torch.tensor([_peak(engine.device) - before], dtype=torch.float64, device=engine.device)
     dist.all_reduce(peak, op=dist.ReduceOp.MAX)
     planned = expected.total if on_gpu else expected.growth
@@ -88,13 +88,13 @@ def compute(engine: Engine, config: RunConfig, lengths: IntArray, shape: Shape) 
 
 
 def no_memory(error: str) -> bool:
-    """Whether an error's text says that memory has ended. cuBLAS makes its workspace outside of torch's allocator, and
-    has words of its own for it."""
+    """Whether an error's text means out of memory. cuBLAS allocates its workspace outside torch's allocator and reports
+    it differently."""
     return re.search("out of memory|can't allocate memory|CUBLAS_STATUS_ALLOC_FAILED", error) is not None
 
 
 def step_of(lengths: IntArray, vocab_size: int, count: int, world_size: int) -> LoadedStep:
-    """A step of `count` such micro-batches on every rank. Its ids are any."""
+    """A step of `count` such micro-batches on every rank, with arbitrary token ids."""
     n = len(lengths)
     ids = [np.arange(length) % vocab_size for length in lengths.ravel().tolist()]
     batch = pack(ids[0::2], ids[1::2], np.zeros(n, dtype=np.int64))
@@ -103,28 +103,28 @@ def step_of(lengths: IntArray, vocab_size: int, count: int, world_size: int) -> 
     return LoadedStep(Step(0, 0, none, none, none, whole), [batch] * count)
 
 
-def _too_much(lengths: IntArray, expected: Memory, room: int | None) -> UserError:
-    room_words = "" if room is None else f" of {amount(room)}"
+def _out_of_memory(lengths: IntArray, expected: Memory, room: int | None) -> UserError:
+    of_room = "" if room is None else f" of {amount(room)}"
     return UserError(
-        f"out of memory{room_words} in the worst-case batch: {_words(lengths)}, planned {amount(expected.total)}, "
+        f"out of memory{of_room} in the worst-case batch: {_describe(lengths)}, planned {amount(expected.total)}, "
         f"of which {amount(expected.batch)} for the batch",
         "data.micro_tokens",
-        "lower it, set train.checkpoint_activations = true, or take a higher ZeRO stage or offload (train.ds_config)",
+        "lower it, set train.checkpoint_activations = true, or use a higher ZeRO stage or offload (train.ds_config)",
     )
 
 
-def _words(lengths: IntArray) -> str:
+def _describe(lengths: IntArray) -> str:
     full = int((lengths == lengths[0]).all(axis=1).sum())
     rest = "" if full == len(lengths) else f" and {lengths[-1, 0]}+{lengths[-1, 1]}"
     return f"{int(lengths.sum()):,} tokens ({full} x {lengths[0, 0]}+{lengths[0, 1]}{rest})"
 
 
 def _restart_peak(device: torch.device) -> int:
-    """Starts the measuring of the peak; what is to be taken off it."""
+    """Resets the peak. Returns the bytes to subtract from it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return 0
-    with suppress(OSError):  # not allowed in some containers: then the peak may be one of before
+    with suppress(OSError):  # forbidden in some containers: the peak may then be an earlier one
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     return _status_bytes("VmRSS")
 
@@ -138,7 +138,7 @@ def _room(device: torch.device) -> int | None:
 
 
 def _status_bytes(field: str) -> int:
-    """A figure of this process that the kernel gives in kB; 0 where there is none."""
+    """A field of /proc/self/status that is in kB, as bytes; 0 if there is none."""
     with suppress(OSError):
         found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
         return int(found[1]) * 1024 if found else 0

@@ -1,4 +1,4 @@
-"""Consolidation of checkpoints of known weights: exact, streamed, resumed, and loud where something is wrong."""
+"""Export of checkpoints with known weights: exact, streamed, resumable, and refused when something is wrong."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SHAPE = replace(V1_1, vocab_size=97)
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three checkpoints of an untied model, by three ranks."""
+    """Three checkpoints of an untied model, saved by three ranks."""
     return made_run(tmp_path_factory.mktemp("runs") / "run", SHAPE, 3, 6, 9, world_size=3)
 
 
@@ -128,20 +128,20 @@ def test_a_mean_of_a_checkpoint_that_cannot_be_proven_is_refused(run: Path, tmp_
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"average": 4}, "only 3 checkpoints up to step 9"),
-        ({"average": 2, "ema": True}, "a mean already"),
+        ({"average": 2, "ema": True}, "already a mean"),
         ({"ema": True}, "holds no running mean"),
         ({"step": 4}, "no checkpoint after step 4"),
-        ({"step": "best"}, "keeps no best"),
-        ({"shard_size": "5XB"}, "is no size"),
+        ({"step": "best"}, "retains no best"),
+        ({"shard_size": "5XB"}, "is not a size"),
     ],
 )
 def test_what_cannot_be_had_is_refused_before_anything_is_written(
-    run: Path, tmp_path: Path, options: dict[str, Any], told: str
+    run: Path, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         export(run, tmp_path / "out", **options)
     assert not list(tmp_path.iterdir())
 
@@ -168,7 +168,7 @@ def test_what_another_process_made_meanwhile_is_not_replaced(
 ) -> None:
     out = tmp_path / "out"
     monkeypatch.setattr("bigchem.export.consolidate.check_files", lambda *args, **options: out.mkdir())
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         export(run, out)
     assert list(tmp_path.rglob("*")) == [out]
 
@@ -184,14 +184,14 @@ def test_checkpoints_of_other_data_or_another_model_are_not_averaged(
 
 
 def test_a_choice_among_checkpoints(run: Path, tmp_path: Path) -> None:
-    kept = copied(run, tmp_path / "run")
+    with_best = copied(run, tmp_path / "run")
     state = {"validation": {"metric": "loss", "keep": True, "value": 1.0, "step": 6, "since": 1}}
-    tampered(kept, 9, state=state)
-    steps = {which: export(kept, tmp_path / str(which), step=which).step for which in (None, "best", "latest", 3)}
+    tampered(with_best, 9, state=state)
+    steps = {which: export(with_best, tmp_path / str(which), step=which).step for which in (None, "best", "latest", 3)}
     assert steps == {None: 6, "best": 6, "latest": 9, 3: 3}
-    checkpoint = kept / "checkpoints" / step_name(3)
+    checkpoint = with_best / "checkpoints" / step_name(3)
     assert export(checkpoint, tmp_path / "given").step == 3
-    with pytest.raises(UserError, match="is one checkpoint already"):
+    with pytest.raises(UserError, match="is already a single checkpoint"):
         export(checkpoint, tmp_path / "twice", step=3)
 
 
@@ -248,19 +248,19 @@ def test_a_damaged_file_is_named_with_exit_code_2(
     monkeypatch.setattr(sys, "argv", ["bigchem", "export", str(damaged), str(tmp_path / "out"), *options])
     with pytest.raises(SystemExit) as stop:
         program.run(app)
-    told = capsys.readouterr()
+    output = capsys.readouterr()
     assert stop.value.code == 2
-    assert f"error: {damaged / 'checkpoints' / step_name(9)}: {OPTIMIZER_FILE}" in told.err
+    assert f"error: {damaged / 'checkpoints' / step_name(9)}: {OPTIMIZER_FILE}" in output.err
     assert not (tmp_path / "out").exists()
 
 
 def test_files_that_are_laid_out_otherwise_are_told(run: Path, tmp_path: Path) -> None:
-    """As by a version of DeepSpeed to come."""
+    """As a future version of DeepSpeed might write."""
     other = copied(run, tmp_path / "run")
     checkpoint = other / "checkpoints" / step_name(9)
     torch.save({"optimizer_state_dict": {"fp32_flat_groups": []}}, checkpoint / OPTIMIZER_FILE)
     tampered(other, 9, files={})
-    with pytest.raises(UserError, match="not laid out as DeepSpeed's at ZeRO-3"):
+    with pytest.raises(UserError, match="do not have DeepSpeed's layout at ZeRO-3"):
         export(other, tmp_path / "out")
 
 
@@ -272,26 +272,26 @@ def test_what_bigchem_did_not_publish_is_refused_with_the_way_out(run: Path, tmp
             export(folder, tmp_path / "out")
         assert "zero_to_fp32.py" in str(error.value)
     partial = foreign.rename(tmp_path / "step_00000012.partial")
-    with pytest.raises(UserError, match="is not complete"):
+    with pytest.raises(UserError, match="is incomplete"):
         export(partial, tmp_path / "out")
 
 
 def test_the_tool_prints_json_and_the_card_says_what_the_model_is(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = copied(run, tmp_path / "run")
+    evaluated = copied(run, tmp_path / "run")
     row = {"step": 9, "loss": 2.5, "loss/forward": 2.25, "valid_loss": 3.5, "lr": 0.1}
-    (told / "metrics.jsonl").write_text(
+    (evaluated / "metrics.jsonl").write_text(
         json.dumps(row | {"loss": 9.0}) + "\n" + json.dumps(row) + "\n" + '{"step": 9, "l'
     )
     scores = [
         {"task": "forward", "metric": "top-1", "value": 0.75, "n": 1200},
         {"task": "forward", "metric": "x", "value": None},
     ]
-    (told / "results").mkdir()
-    (told / "results" / "results.json").write_text(json.dumps({"step": 9, "split": "test", "metrics": scores}))
+    (evaluated / "results").mkdir()
+    (evaluated / "results" / "results.json").write_text(json.dumps({"step": 9, "split": "test", "metrics": scores}))
     monkeypatch.setattr(
-        sys, "argv", ["bigchem", "export", str(told), str(tmp_path / "out"), "--step", "latest", "--json"]
+        sys, "argv", ["bigchem", "export", str(evaluated), str(tmp_path / "out"), "--step", "latest", "--json"]
     )
     with pytest.raises(SystemExit) as stop:
         program.run(app)
@@ -320,13 +320,13 @@ from bigchem.export import export, shards
 
 written, plainly = [], shards.write_shard
 
-def write(path, shapes, dtype, pieces, told):
+def write(path, shapes, dtype, pieces, progress):
     def cut():
         for piece in pieces:
             yield piece
             if len(written) == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
-    known = plainly(path, shapes, dtype, cut(), told)
+    known = plainly(path, shapes, dtype, cut(), progress)
     written.append(path)
     return known
 
@@ -344,8 +344,8 @@ def test_a_killed_conversion_goes_on_with_its_whole_files(run: Path, tmp_path: P
     assert not (tmp_path / "out").exists()
     export(run, tmp_path / "out", shard_size="8KB")
     export(run, tmp_path / "whole", shard_size="8KB")
-    kept = sorted(before)[:2]
-    assert [(tmp_path / "out" / name).stat().st_ino for name in kept] == [before[name] for name in kept]
+    complete = sorted(before)[:2]
+    assert [(tmp_path / "out" / name).stat().st_ino for name in complete] == [before[name] for name in complete]
     for path in (tmp_path / "whole").glob("model*"):
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
     assert not partial.exists()
@@ -382,5 +382,5 @@ def test_memory_stays_below_the_largest_parameter_and_a_shard(tmp_path: Path) ->
     command = [sys.executable, "-c", MEMORY, str(run), str(tmp_path / "out")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert int(done.stdout) < ceiling < 4 * num_parameters(shape)
-    assert int(done.stdout) < embedding + from_config.CONSOLIDATION  # what the planner tells
+    assert int(done.stdout) < embedding + from_config.CONSOLIDATION  # the planner's estimate
     shutil.rmtree(tmp_path)  # it is large

@@ -1,4 +1,4 @@
-"""Freed memory leaves the process, measured in one of its own."""
+"""Freed memory leaves the process, measured in a separate one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-KEPT = """
+RETAINED = """
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,29 +16,29 @@ from bigchem.export.heap import return_freed_memory
 
 MB = 2**20
 
-def held():
+def used():
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
     return int(line.split()[1]) * 1024
 
 with return_freed_memory() if sys.argv[1] == "returned" else nullcontext():
     for size in range(1, 9):
         bytearray(size * MB)
-    before = held()
+    before = used()
     blocks = [bytes([number]) * (4 * MB) for number in range(8)]
     above = b"8" * (2 * MB)
-    assert held() - before > 32 * MB  # the rest may find room in what is free
+    assert used() - before > 32 * MB  # the rest may fit into free memory
     del blocks
-    print(held() - before)
+    print(used() - before)
 """
 
 
-def kept(way: str) -> int:
-    """Bytes that stay in a process after it has freed 32 MiB and still uses 2 above them."""
-    done = subprocess.run([sys.executable, "-c", KEPT, way], capture_output=True, text=True, check=True)
+def retained(mode: str) -> int:
+    """Bytes that stay in a process after it frees 32 MiB and still uses 2 MiB above them."""
+    done = subprocess.run([sys.executable, "-c", RETAINED, mode], capture_output=True, text=True, check=True)
     return int(done.stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_what_glibc_keeps_of_freed_blocks_is_returned() -> None:
-    assert kept("kept") > 16 * 2**20  # else there is nothing to do
-    assert kept("returned") < 3 * 2**20
+    assert retained("plain") > 16 * 2**20  # else there is nothing to fix
+    assert retained("returned") < 3 * 2**20

@@ -1,4 +1,4 @@
-"""Safetensors written piece by piece are those that the library reads, and would have divided alike."""
+"""Safetensors written piece by piece: the library reads them and would divide them the same way."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def test_the_library_reads_what_was_written_piece_by_piece(
     path = tmp_path_factory.getbasetemp() / "pieces.safetensors"
     values = {f"w{i}": torch.randn(shape) for i, shape in enumerate(sizes)}
     shapes = {name: value.shape for name, value in values.items()}
-    told: list[int] = []
+    written: list[int] = []
     pieces = (part for value in values.values() for part in value.flatten().split(piece))
-    size, sha256 = write_shard(path, shapes, dtype, pieces, told.append)
+    size, sha256 = write_shard(path, shapes, dtype, pieces, written.append)
     content = path.read_bytes()
     assert (size, sha256) == (len(content), hashlib.sha256(content).hexdigest())
-    assert sum(told) == sum(value.numel() for value in values.values()) * dtype.itemsize
+    assert sum(written) == sum(value.numel() for value in values.values()) * dtype.itemsize
     assert int.from_bytes(content[:8], "little") % 8 == 0
     read = load_file(path)
     assert read.keys() == values.keys()
     assert all(torch.equal(read[name], value.to(dtype)) for name, value in values.items())
     with safe_open(path, framework="pt") as file:
-        assert file.metadata() == {"format": "pt"}  # which transformers asks for
+        assert file.metadata() == {"format": "pt"}  # required by transformers
 
 
 @given(sizes=st.lists(st.integers(1, 400), min_size=1, max_size=8), limit=st.integers(1, 3))
@@ -68,5 +68,5 @@ def test_sizes_are_decimal(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "GB", "5", "0GB", "-1GB", "1.5GB", "5GiB", "²GB"])
 def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match="is no size"):
+    with pytest.raises(UserError, match="is not a size"):
         read_size(text)

@@ -1,4 +1,4 @@
-"""The proof holds one module at a time and finds what from_pretrained finds."""
+"""The proof holds one module at a time and gives from_pretrained's loss."""
 
 from __future__ import annotations
 
@@ -40,28 +40,28 @@ def test_the_loss_is_from_pretraineds(
 
 
 def test_weights_are_asked_for_when_they_run_and_not_kept() -> None:
-    weights, held, most = build(V1_0).state_dict(), 0, 0
+    weights, loaded, peak = build(V1_0).state_dict(), 0, 0
 
     def forget() -> None:
-        nonlocal held
-        held -= 1
+        nonlocal loaded
+        loaded -= 1
 
     def read(name: str) -> torch.Tensor:
-        nonlocal held, most
+        nonlocal loaded, peak
         array = weights[name].numpy().copy()
-        weakref.finalize(array, forget)  # the tensor holds it as long as it lives
-        held += 1
-        most = max(most, held)
+        weakref.finalize(array, forget)  # the tensor keeps it alive
+        loaded += 1
+        peak = max(peak, loaded)
         return torch.from_numpy(array)
 
     probe_loss(to_hf_config(V1_0, 0.0), read, weights.keys(), PROBE)
-    assert (held, most) == (0, 1)
+    assert (loaded, peak) == (0, 1)
 
 
-@pytest.mark.parametrize(("lacking", "more"), [("decoder.final_layer_norm.weight", ""), ("", "x.weight")])
-def test_other_parameters_than_the_models_are_refused(lacking: str, more: str) -> None:
-    names = (dict(build(V1_1).state_dict()).keys() - {lacking}) | ({more} - {""})
-    with pytest.raises(UserError, match=f"do not have the same parameters: {lacking or more}"):
+@pytest.mark.parametrize(("lacking", "extra"), [("decoder.final_layer_norm.weight", ""), ("", "x.weight")])
+def test_other_parameters_than_the_models_are_refused(lacking: str, extra: str) -> None:
+    names = (dict(build(V1_1).state_dict()).keys() - {lacking}) | ({extra} - {""})
+    with pytest.raises(UserError, match=f"do not have the same parameters: {lacking or extra}"):
         probe_loss(to_hf_config(V1_1, 0.0), {}.__getitem__, names, PROBE)
 
 

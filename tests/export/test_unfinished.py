@@ -1,4 +1,4 @@
-"""A folder that was cut off is gone on with, if it was to become the same."""
+"""An interrupted folder is resumed if its identity is the same."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def put(work: Unfinished, name: str, content: bytes) -> None:
 
 
 def cut_off(path: Path) -> None:
-    """Two files are whole, the third is not."""
+    """Two files are complete, the third is not."""
     fill(path, {"of": 1}, KeyboardInterrupt())
 
 
 def fill(path: Path, identity: dict[str, int], end: BaseException) -> None:
-    with pytest.raises(type(end)), unfinished(path, identity) as work:  # noqa: PT012 - all of it is the case
+    with pytest.raises(type(end)), unfinished(path, identity) as work:  # noqa: PT012 - the whole block is the case
         put(work, "a", b"a")
         put(work, "b", b"b")
         (work.folder / "c").write_bytes(b"half")
@@ -35,7 +35,7 @@ def test_whole_files_are_kept_and_the_rest_is_not(tmp_path: Path) -> None:
     cut_off(tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with unfinished(tmp_path / "out", {"of": 1}) as work:
-        assert (work.files.keys(), work.kept) == ({"a", "b"}, 2)
+        assert (work.files.keys(), work.reused) == ({"a", "b"}, 2)
         assert not (work.folder / "c").exists()
         put(work, "c", b"c")
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == {"a": b"a", "b": b"b", "c": b"c"}
@@ -45,7 +45,7 @@ def test_whole_files_are_kept_and_the_rest_is_not(tmp_path: Path) -> None:
 def test_another_identity_begins_anew(tmp_path: Path) -> None:
     cut_off(tmp_path / "out")
     with unfinished(tmp_path / "out", {"of": 2}) as work:
-        assert work.kept == 0
+        assert work.reused == 0
         assert not (work.folder / "a").exists()
 
 
@@ -63,7 +63,7 @@ def test_a_record_that_is_none_counts_for_nothing(record: str, tmp_path: Path) -
     cut_off(tmp_path / "out")
     (tmp_path / ".out.partial" / "unfinished.json").write_text(record)
     with unfinished(tmp_path / "out", {"of": 1}) as work:
-        assert work.kept == 0
+        assert work.reused == 0
 
 
 def test_what_is_wrong_is_not_gone_on_with(tmp_path: Path) -> None:

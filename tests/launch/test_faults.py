@@ -110,7 +110,7 @@ def test_a_job_that_ends_soon_saves_and_asks_to_be_started_again(small_data: Pat
     assert process.wait(timeout=TIMEOUT) == 75
     (event,) = [json.loads(line) for line in (config.run_dir / "events.jsonl").read_text().splitlines()][-1:]
     assert (event["kind"], event["action"]) == ("stop", "saved")
-    assert "s are left of the job" in event["detail"]
+    assert "s are left in the job" in event["detail"]
 
 
 def test_a_hang_on_one_rank_names_it_and_its_phase_and_ends_all(small_data: Path, tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ def test_a_hang_on_one_rank_names_it_and_its_phase_and_ends_all(small_data: Path
     assert process.wait(timeout=TIMEOUT) == 1  # torchrun's own
     reason = str(run_status(config.run_dir).reason)
     assert re.match(r"hang at step 5: no progress for \d+ s: rank 1 \(", reason)
-    assert "stands in data" in reason
-    assert "rank 0 waits in backward" in reason
+    assert "stuck in data" in reason
+    assert "rank 0 waiting in backward" in reason
     assert (tmp_path / "out.txt").read_text().count("exitcode  : 75") == 2
     stacks = (config.run_dir / "logs" / "rank1.log").read_text()
     assert "faults.py" in stacks  # where the loader's thread sleeps
@@ -172,7 +172,7 @@ BLOCKING = Fault("blocking", 0, ())
     [
         ("raise", 1, 1, "KeyError: 'a fault'"),
         pytest.param("raise", 0, 1, "KeyError: 'a fault'", marks=pytest.mark.slow),
-        pytest.param("mistake", 1, 2, "where: a fault; next: mend it", marks=pytest.mark.slow),
+        pytest.param("mistake", 1, 2, "where: a fault; next: fix it", marks=pytest.mark.slow),
     ],
 )
 def test_a_rank_that_fails_alone_ends_all_where_collectives_and_destroy_block_as_nccls_do(
@@ -192,7 +192,7 @@ def test_a_rank_that_fails_alone_ends_all_where_collectives_and_destroy_block_as
     assert took_s < 15
     assert reason in str(run_status(config.run_dir).reason)
     logs = [(config.run_dir / "logs" / f"rank{r}.log").read_text() for r in range(2)]
-    assert f"rank {who} ({os.uname().nodename}) failed: {reason}: this rank leaves" in logs[1 - who]
+    assert f"rank {who} ({os.uname().nodename}) failed: {reason}: this rank exits" in logs[1 - who]
     assert ("Traceback" in logs[who]) == (kind == "raise")
 
 

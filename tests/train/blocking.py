@@ -1,7 +1,7 @@
-"""A stand-in for NCCL on a CPU: gloo, whose collectives and whose destroy_process_group block for ever as NCCL's do.
+"""A stand-in for NCCL on a CPU: gloo, with collectives and destroy_process_group that block indefinitely as NCCL's do.
 
-A collective operation that a peer never joins, or leaves by dying, never ends, and no signal interrupts it. Taking the
-group down waits for all ranks. What it cannot show is anything about a GPU's streams, or NCCL's own threads.
+A collective operation never ends if a peer never joins it or dies in it, and no signal interrupts it. Destroying the
+group waits for all ranks. It cannot show anything about a GPU's streams or NCCL's own threads.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ NEWER = {
     "reduce_scatter_single": "_reduce_scatter_base",
     "reduce_scatter_single_coalesced": "reduce_scatter_tensor_coalesced",
 }
-"""What torch 2.13 calls on a group, by what gloo still calls it."""
+"""torch 2.13's method names on a group, to gloo's older ones."""
 
 
 def block() -> NoReturn:
-    """Never returns, lets other threads run, and is not interrupted by signals: a wait inside of C."""
+    """Never returns, lets other threads run, ignores signals: a wait inside C."""
     lock = ctypes.create_string_buffer(256)
     pthread = ctypes.CDLL(None)
     while True:
-        pthread.pthread_mutex_lock(lock)  # the second time it waits for itself
+        pthread.pthread_mutex_lock(lock)  # the second call deadlocks
 
 
 class Blocking(dist.ProcessGroup):
-    """Gloo, but for its ends."""
+    """Gloo, except for how operations end."""
 
     def __init__(self, store: Any, rank: int, size: int, timeout: timedelta) -> None:
         super().__init__(rank, size)
@@ -54,7 +54,7 @@ class Blocking(dist.ProcessGroup):
         return c10d._world.pg_names[self]
 
     def shutdown(self) -> None:
-        """As ncclCommAbort and ncclCommDestroy: a peer that does not come is waited for, with the store or without."""
+        """Waits for absent peers, with or without the store, like ncclCommAbort and ncclCommDestroy."""
         try:
             self._store.add("shutdown", 1)
             while self._store.add("shutdown", 0) < self._ranks:
@@ -64,7 +64,7 @@ class Blocking(dist.ProcessGroup):
 
 
 class Work(c10d.Work):
-    """An operation of gloo's that does not say that a peer is gone."""
+    """A gloo operation that does not report a lost peer."""
 
     def __init__(self, inner: Any) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ for _name, _inner in {**{name: name for name in COLLECTIVES}, **NEWER}.items():
 
 
 def install() -> None:
-    """In this process, every group of gloo is a blocking one."""
+    """Makes every gloo group of this process a blocking one."""
     dist.Backend.register_backend("blocking", Blocking, devices=["cpu"])
     original = dist.init_process_group
 

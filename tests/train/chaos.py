@@ -1,5 +1,5 @@
-"""A launcher that kills: ranks of `bigchem train`, SIGKILLed at random moments and started again, perhaps as fewer or
-more of them and at another ZeRO stage, until the run is finished."""
+"""A launcher that SIGKILLs ranks of `bigchem train` at random moments and restarts them, perhaps on another number of
+ranks and at another ZeRO stage, until the run is finished."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from bigchem.config import RunConfig
 from bigchem.train.checkpoint.store import Manifest, published
 
 GRACE_S = 2.0
-"""What the ranks that live have to end by themselves, before they are killed as any launcher does."""
+"""Time for the surviving ranks to exit by themselves before they are killed, as any launcher does."""
 DEADLINE_S = 120.0
 
 MOMENTS = ("training", "training", "saving", "resuming")
-"""In a few steps, while a checkpoint is written or published, while ranks start and load one: each in turn."""
+"""In a few steps; while a checkpoint is written or published; while ranks start and load one. Each in turn."""
 
 Keys = dict[int, Counter[str]]
 
 
 @dataclass
 class Tally:
-    """What a chaotic run went through. killed: by the moment that was waited for."""
+    """What happened to a run. killed: kills by moment."""
 
     killed: Counter[str] = field(default_factory=Counter)
     worlds: list[int] = field(default_factory=list)
     stages: list[int] = field(default_factory=list)
     resumed: list[int] = field(default_factory=list)
     converted: int = 0
-    most_bytes: int = 0
+    max_bytes: int = 0
 
     @property
     def kills(self) -> int:
@@ -73,12 +73,13 @@ def train_in_chaos(config: RunConfig, kills: int, seed: int, worlds: tuple[int, 
         raise AssertionError(f"{codes(ranks)}\n{_log(config)}")
     log = (config.run_dir / "logs" / "rank0.log").read_text()
     tally.converted = log.count("converted in")
-    tally.resumed = [int(line.split()[2].rstrip(",")) for line in log.splitlines() if line.startswith("from step ")]
+    resumes = [line for line in log.splitlines() if line.startswith("training from step ")]
+    tally.resumed = [int(line.split()[3].rstrip(",")) for line in resumes]
     return tally
 
 
 def start(config: RunConfig, world_size: int) -> list[Any]:
-    """The ranks of `bigchem train`, as torchrun would start them."""
+    """Starts the ranks of `bigchem train` as torchrun would."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(PRELOADED)
     port = free_port()
@@ -105,7 +106,7 @@ def _rank(config: RunConfig, rank: int, world_size: int, port: int) -> None:
 
 
 def end(ranks: list[Any]) -> None:
-    """Waits for the ranks that are left, a little, and kills them."""
+    """Waits briefly for the remaining ranks, then kills them."""
     until = time.monotonic() + GRACE_S
     while time.monotonic() < until and any(rank.is_alive() for rank in ranks):
         time.sleep(0.02)
@@ -122,7 +123,7 @@ def codes(ranks: list[Any]) -> list[int]:
 
 
 def ledger(run_dir: Path) -> Keys:
-    """Keys of the examples that the ranks fed to the engine, with how often, by step."""
+    """Keys of the examples that the ranks fed to the engine, with counts, by step."""
     steps: Keys = defaultdict(Counter)
     for file in (run_dir / "ledger").glob("rank*.jsonl"):
         for line in file.read_text().splitlines():
@@ -132,7 +133,7 @@ def ledger(run_dir: Path) -> Keys:
 
 
 def check_published(config: RunConfig) -> None:
-    """Whatever looks complete is complete, to the hash."""
+    """Every published checkpoint matches its manifest."""
     for checkpoint in published(config.run_dir / "checkpoints"):
         Manifest.read(checkpoint).check_files(checkpoint)
 
@@ -142,14 +143,14 @@ def _at_stage(config: RunConfig, stage: int) -> RunConfig:
 
 
 def _wait_for(moment: str, config: RunConfig, ranks: list[Any], chance: random.Random, tally: Tally) -> bool:
-    """Whether the moment came while all ranks were alive."""
+    """Waits for the moment. False if a rank exited first."""
     checkpoints, log = config.run_dir / "checkpoints", config.run_dir / "logs" / "rank0.log"
     size = log.stat().st_size if log.is_file() else 0
     begun = time.monotonic()
     metrics, steps = config.run_dir / "metrics.jsonl", chance.randrange(3, 7)
     rows = _lines(metrics)
     while all(rank.is_alive() for rank in ranks):
-        tally.most_bytes = max(tally.most_bytes, used(checkpoints))
+        tally.max_bytes = max(tally.max_bytes, used(checkpoints))
         seconds = time.monotonic() - begun
         if moment == "training" and _lines(metrics) >= rows + steps:
             time.sleep(chance.uniform(0, 0.2))
@@ -173,12 +174,12 @@ def _lines(path: Path) -> int:
 def _watch(config: RunConfig, ranks: list[Any], tally: Tally) -> None:
     until = time.monotonic() + DEADLINE_S
     while any(rank.is_alive() for rank in ranks) and time.monotonic() < until:
-        tally.most_bytes = max(tally.most_bytes, used(config.run_dir / "checkpoints"))
+        tally.max_bytes = max(tally.max_bytes, used(config.run_dir / "checkpoints"))
         time.sleep(0.01)
 
 
 def used(folder: Path) -> int:
-    """Bytes of all files in a folder, while others write and remove."""
+    """Bytes of all files in a folder that other processes change."""
     total = 0
     for base, _, names in os.walk(folder):
         for name in names:

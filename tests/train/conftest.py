@@ -1,4 +1,4 @@
-"""Runs that several files of tests look at, trained once."""
+"""Runs shared by several test files, trained once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bigchem.config import RunConfig
 
 @pytest.fixture(scope="session")
 def trained(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, RunConfig]:
-    """A run on two ranks at every ZeRO stage, each trained once whole and once in two parts."""
+    """A run on two ranks at every ZeRO stage, each trained once to the end and once in two parts."""
     runs = tmp_path_factory.mktemp("trained")
     configs = {}
     for stage in (0, 1, 2, 3):

@@ -1,4 +1,4 @@
-"""Engines on ranks, one after the other in the same processes, for tests that look inside them."""
+"""Engines one after another in the same rank processes, for tests that inspect them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 @dataclass
 class Training:
-    """A run's engine and how far it is, by the pieces of train/loop.py without a run folder."""
+    """A run's engine and position, from the parts of train/loop.py without a run folder."""
 
     config: RunConfig
     model: PackedT5 = field(init=False)
@@ -39,13 +39,13 @@ class Training:
         self.engine = Engine(self.model, self.config, CPU)
 
     def gradients(self) -> float:
-        """The next step's gradients; its loss."""
+        """Computes the next step's gradients. Returns its loss."""
         step = self.loader.plan.steps.at(self.position)
         self.position = step.stop
         return self.engine.forward_backward(self.loader.load(step), 0).mean
 
     def move(self) -> float:
-        """The optimizer's step; the gradient's norm."""
+        """Takes the optimizer step. Returns the gradient norm."""
         shape = schedule.multiplier(self.config.schedule, self.number, self.config.train.steps)
         self.number += 1
         return self.engine.optimizer_step(self.config.optimizer.lr * shape)
@@ -67,12 +67,12 @@ class Training:
         }
 
     def state(self, key: str) -> dict[str, torch.Tensor]:
-        """What the optimizer keeps of every parameter, whole."""
+        """Whole optimizer state of every parameter."""
         optimizer, plain = self.engine._optimizer, self.engine.zero_stage == 0
         zero = self.engine._engine.optimizer
         if hasattr(
             zero, "_hp_optimizer_states_linked"
-        ):  # DeepSpeed links after the first group's step, the others in vain
+        ):  # DeepSpeed links once, after the first group's step, and misses the others
             zero._hp_optimizer_states_linked = False
             zero._lazy_init_hp_params_optimizer_state()
         return {
@@ -82,14 +82,14 @@ class Training:
 
 
 def manifest_of(done: Training) -> Manifest:
-    """What a published checkpoint would say of the engine's files."""
+    """The manifest of a published checkpoint with the engine's files."""
     engine, train = done.engine, done.config.train
     kind = done.config.optimizer.kind
     return Manifest(0, 0, 0, engine.world_size, engine.zero_stage, train.precision, kind, "", {}, {})
 
 
 def resumed(config: RunConfig, folder: Path, done: Training) -> Training:
-    """A second engine with what the first one saves."""
+    """A second engine that loads what the first one saves."""
     done.engine.save(folder, "saved")
     dist.barrier()
     again = Training(config, position=done.position, number=done.number)

@@ -1,7 +1,7 @@
-"""Faults put into a run from outside, for tests: bigchem itself knows nothing of them.
+"""Injects faults into a run from outside, for tests.
 
-`inject` patches the process that it is called in. A rank's process calls it before it trains; a whole program is run
-with faults as `python faults.py FAULTS.json train RUN.toml`, where the file holds a list of faults.
+`inject` patches the calling process. A rank calls it before it trains. To run a program with faults:
+`python faults.py FAULTS.json train RUN.toml`, where the file holds a list of faults.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from bigchem.train.engine import Engine, StepLoss
 class Fault:
     """What goes wrong on one rank in some steps, numbered from 1.
 
-    kind: `gradient` (multiplied by value, the loss stays), `loss` (both are), `forward` (seconds of sleep in the
-    forward pass), `wait` (there too, until a file named as the flag, and .go, is made), `data` (seconds of sleep in
-    loading), `kill` (the process kills itself), `raise` (the forward pass fails with a KeyError), `mistake` (with a
-    UserError). `blocking`, in no step: groups of this rank block as NCCL's do.
-    times: how often each step suffers; a run that goes back comes to a step again. flag: a file that is made when it
-    strikes, and keeps it from striking in a later process.
+    kind: `gradient` (multiplied by value; the loss stays), `loss` (both multiplied), `forward` (seconds of sleep in the
+    forward pass), `wait` (in the forward pass, until the file FLAG.go exists), `data` (seconds of sleep in loading),
+    `kill` (the process kills itself), `raise` (the forward pass fails with a KeyError), `mistake` (with a UserError).
+    `blocking`, without steps: this rank's groups block as NCCL's do.
+    times: how often per step, as a rollback repeats steps. flag: a file made when the fault strikes; it prevents the
+    fault in later processes.
     """
 
     kind: str
@@ -46,7 +46,7 @@ class Fault:
 
 
 class Faults:
-    """The faults of this process, and which step it is in."""
+    """The faults of this process, and its current step."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self._faults = faults
@@ -54,7 +54,7 @@ class Faults:
         self.step = 0
 
     def strike(self, kind: str, rank: int, step: int) -> Fault | None:
-        """The fault of a kind that is due, counted."""
+        """Returns and counts the due fault of a kind, if any."""
         for number, fault in enumerate(self._faults):
             struck = self._struck.get((number, step), 0)
             if (fault.kind, fault.rank) == (kind, rank) and step in fault.steps and struck < fault.times:
@@ -68,7 +68,7 @@ class Faults:
 
 
 def inject(faults: Sequence[Fault], seen: list[dict[str, Any]] | None = None) -> None:
-    """Patches this process. seen: gets a row for every step, with what `snapshot` gives before and after it."""
+    """Patches this process. seen: gets a row per step, with `snapshot` before and after it."""
     active = Faults(faults)
     if any(fault.kind == "blocking" for fault in faults):
         blocking.install()
@@ -103,7 +103,7 @@ def inject(faults: Sequence[Fault], seen: list[dict[str, Any]] | None = None) ->
             if fails:
                 raise KeyError("a fault")
             if mistaken:
-                raise UserError("a fault", "where", "mend it")
+                raise UserError("a fault", "where", "fix it")
             found = forward(batch)
             return (
                 found._replace(total=found.total * loss.value, per_task=found.per_task * loss.value) if loss else found
@@ -137,8 +137,8 @@ def inject(faults: Sequence[Fault], seen: list[dict[str, Any]] | None = None) ->
 
 
 def snapshot(engine: Engine) -> list[float]:
-    """What identifies this rank's weights and moments: a sum of absolute values of each tensor. ZeRO-3 gathers the
-    module's weights and lets them go as it likes: there it is the rank's pieces."""
+    """Identifies this rank's weights and moments by each tensor's sum of absolute values. At ZeRO-3, which gathers and
+    frees the module's weights at any time, it uses the rank's pieces."""
     optimizer = engine._optimizer
     tensors = [v for state in optimizer.state.values() for v in state.values() if torch.is_tensor(v)]
     if engine.zero_stage == 3:
@@ -151,12 +151,12 @@ def snapshot(engine: Engine) -> list[float]:
 
 
 def write(path: Path, faults: Sequence[Fault]) -> None:
-    """Writes the file that the program takes."""
+    """Writes FAULTS.json."""
     path.write_text(json.dumps([asdict(fault) for fault in faults]))
 
 
 def train_with(config: RunConfig, faults: Sequence[Fault]) -> tuple[str, list[dict[str, Any]]]:
-    """Trains on this rank with faults: how it ended (an error's text, or the number of steps), and what was seen."""
+    """Trains on this rank with faults. Returns the outcome (an error's text or the number of steps) and `seen`."""
     from runs import train_here
 
     seen: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Published checkpoints without an engine: files as DeepSpeed writes them at stage 3, of weights that a test knows."""
+"""Published checkpoints without an engine: DeepSpeed's stage 3 files with known weights."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from bigchem.model.t5 import PackedT5
 from bigchem.train.checkpoint.store import Manifest, publish, step_name
 
 JUNK = -1.0
-"""Where padding lies."""
+"""Value of the padding."""
 
 
 def saved_at_stage_3(
     folder: Path, values: Mapping[str, Tensor], world_size: int, flats: int = 1, *, ema: bool = False
 ) -> Manifest:
-    """Each parameter cut into equal pieces, the last ones padded; a rank's pieces in several flat tensors."""
+    """Cuts each parameter into equal pieces, the last one padded; a rank's pieces lie in several flat tensors."""
     shapes = [{name: value.shape for name, value in values.items()}]
     torch.save({"param_shapes": shapes}, folder / "zero_pp_rank_0_mp_rank_00_model_states.pt")
     for rank in range(world_size):
@@ -45,13 +45,13 @@ def saved_at_stage_3(
 
 
 def weights_after(step: int, shape: Shape) -> dict[str, Tensor]:
-    """The weights of a made run's checkpoint."""
+    """The weights in a checkpoint of `made_run`."""
     torch.manual_seed(step)
     return {name: weight.detach() for name, weight in PackedT5(shape).state_dict().items()}
 
 
 def made_run(run_dir: Path, shape: Shape, *steps: int, world_size: int = 2, ema: bool = False) -> Path:
-    """A run folder with checkpoints after these steps. ema: with a running mean, of half of every weight."""
+    """A run folder with checkpoints after these steps. ema: with a running mean equal to half of each weight."""
     (run_dir / "tokenizer").mkdir(parents=True)
     (run_dir / "tokenizer" / "tokenizer.json").write_text("{}")
     config = to_hf_config(shape, 0.0)
@@ -73,5 +73,5 @@ def made_run(run_dir: Path, shape: Shape, *steps: int, world_size: int = 2, ema:
 
 
 def copied(run_dir: Path, to: Path) -> Path:
-    """A run of its own, to damage."""
+    """A copy of a run, to damage."""
     return Path(shutil.copytree(run_dir, to))

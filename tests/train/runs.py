@@ -1,4 +1,4 @@
-"""Small training runs for the tests of train/, as functions that ranks can run."""
+"""Small training runs, as functions that ranks can run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bigchem.train.loop import train
 
 
 def config_of(runs: Path, data_dir: Path, name: str, **sections: dict[str, Any]) -> RunConfig:
-    """A run of the smallest model: a few steps, fp32, no dropout, checkpoints every three steps."""
+    """A run of the smallest model: six steps, fp32, no dropout, checkpoints every three steps."""
     table: dict[str, Any] = {
         "name": name,
         "runs": str(runs),
@@ -41,14 +41,14 @@ def config_of(runs: Path, data_dir: Path, name: str, **sections: dict[str, Any])
 
 
 def losses(config: RunConfig) -> list[float]:
-    """Loss of every step that the run folder holds."""
+    """Loss of every step in the run folder."""
     lines = (config.run_dir / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line)["loss"] for line in lines]
 
 
 @torch.no_grad()
 def transformers_loss(folder: Path, sources: list[list[int]], targets: list[list[int]]) -> float:
-    """Mean loss per target token of padded examples in one batch, by transformers' own from_pretrained in fp32."""
+    """Mean loss per target token of padded examples in one batch, by transformers' from_pretrained in fp32."""
     from transformers import T5ForConditionalGeneration
 
     model = T5ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
@@ -63,12 +63,12 @@ def transformers_loss(folder: Path, sources: list[list[int]], targets: list[list
 
 
 def samples_of(config: RunConfig) -> list[dict[str, Any]]:
-    """Sample predictions of every validation that the run folder holds."""
+    """Sample predictions of every validation in the run folder."""
     return [json.loads(line) for line in (config.run_dir / "samples.jsonl").read_text().splitlines()]
 
 
 def transformers_greedy(model_dir: Path, source: str) -> str:
-    """What transformers' own greedy decoding makes of a text, in as many tokens as samples have."""
+    """transformers' greedy decoding of a text, with as many tokens as samples have."""
     from transformers import AutoModelForSeq2SeqLM
 
     from bigchem.data.text.tokenizer import EOS, Tokenizer
@@ -81,7 +81,7 @@ def transformers_greedy(model_dir: Path, source: str) -> str:
 
 
 def train_here(config: RunConfig) -> int:
-    """Trains on this rank; the number of steps done."""
+    """Trains on this rank. Returns the number of steps done."""
     from torch import distributed as dist
 
     if dist.get_rank() == 0:
@@ -91,7 +91,7 @@ def train_here(config: RunConfig) -> int:
 
 
 def train_in_two_parts(config: RunConfig) -> int:
-    """Trains whole, then once more from the checkpoint in the middle, as after a crash."""
+    """Trains to the end, then again from the middle checkpoint, as after a crash."""
     from torch import distributed as dist
 
     train_here(config)
@@ -105,12 +105,12 @@ def train_in_two_parts(config: RunConfig) -> int:
 
 
 def train_all(configs: list[RunConfig]) -> list[int]:
-    """Trains several runs one after another in the same processes, which start once."""
+    """Trains several runs one after another in the same processes."""
     return [train_here(config) for config in configs]
 
 
 def at_step(config: RunConfig, step: int, runs: Path, name: str, **train: Any) -> RunConfig:
-    """A copy of a run as it was after `step` steps, under another name and with other fields of [train]."""
+    """A copy of a run as of `step` steps, under another name and with other [train] fields."""
     table = config.model_dump()
     again = RunConfig.model_validate({**table, "runs": str(runs), "name": name, "train": {**table["train"], **train}})
     shutil.copytree(config.run_dir, again.run_dir)

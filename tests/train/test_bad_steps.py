@@ -1,4 +1,4 @@
-"""Steps that go wrong on one of two real ranks: left out, gone back from, or the run stopped."""
+"""Bad steps on one of two real ranks: skipped, rolled back, or the run stopped."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def _all_setups(configs: list[RunConfig]) -> list[tuple[str, list[dict[str, Any]
     scope="module", params=[pytest.param(QUICK, id="quick"), pytest.param(ALL, id="all", marks=pytest.mark.slow)]
 )
 def ended(request: Any, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Any]:
-    """Eight steps of which four go wrong on one rank, at several stages and precisions."""
+    """Eight steps, four of them bad on one rank, at several stages and precisions."""
     runs, setups = tmp_path_factory.mktemp("bad"), request.param
     train = {"steps": 8, "log_every": 1}
     configs = [
         config_of(runs, small_data, f"{stage}-{precision}", train={**train, "ds_config": stage, "precision": precision})
         for stage, precision in setups
     ]
-    told = run_ranks(_all_setups, 2, configs)
-    return {setup: (configs[i], [rank[i] for rank in told]) for i, setup in enumerate(setups)}
+    results = run_ranks(_all_setups, 2, configs)
+    return {setup: (configs[i], [rank[i] for rank in results]) for i, setup in enumerate(setups)}
 
 
 def events(config: RunConfig) -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ def test_a_bad_step_is_recorded_with_its_examples(ended: Any) -> None:
     for config, _ in ended.values():
         found = [(e["step"], e["kind"]) for e in events(config)]
         assert found == [(2, "bad gradient"), (4, "bad gradient"), (5, "bad loss"), (7, "bad loss")]
-        assert [e["action"] for e in events(config)] == [f"left out ({n} of 5 in a row)" for n in (1, 1, 2, 1)]
+        assert [e["action"] for e in events(config)] == [f"skipped ({n} of 5 in a row)" for n in (1, 1, 2, 1)]
         assert all(len(event["keys"]) > 4 for event in events(config))
 
 
@@ -83,7 +83,7 @@ def _one_after_the_other(runs: list[tuple[RunConfig, list[Fault]]]) -> list[str]
 
 @pytest.fixture(scope="module")
 def gone_back(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[RunConfig, str]]:
-    """Runs of twelve steps with checkpoints after 3, 6, 9 and 12, in which three bad steps in a row are too many."""
+    """Runs of twelve steps with checkpoints after 3, 6, 9 and 12, and a limit of three bad steps in a row."""
     runs = tmp_path_factory.mktemp("back")
     faults = {
         "once": [Fault("gradient", 1, (7, 8, 9), nan)],
@@ -93,14 +93,14 @@ def gone_back(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     }
     fields = {"train": {"steps": 12, "ledger": True}, "health": {"max_bad_steps": 3, "window": 8}}
     configs = {name: config_of(runs, small_data, name, **fields) for name in faults}
-    told = run_ranks(_one_after_the_other, 2, [(configs[name], faults[name]) for name in faults])
-    assert told[0] == told[1]
-    return {name: (configs[name], told[0][i]) for i, name in enumerate(faults)}
+    results = run_ranks(_one_after_the_other, 2, [(configs[name], faults[name]) for name in faults])
+    assert results[0] == results[1]
+    return {name: (configs[name], results[0][i]) for i, name in enumerate(faults)}
 
 
 def test_bad_steps_in_a_row_that_do_not_come_again_cost_nothing_but_time(gone_back: Any) -> None:
-    (once, told), (other, _) = gone_back["once"], gone_back["spike"]
-    assert told == "12"
+    (once, result), (other, _) = gone_back["once"], gone_back["spike"]
+    assert result == "12"
     assert [row["step"] for row in rows(once)] == list(range(1, 13))
     assert [row["loss"] for row in rows(once)[:10]] == [row["loss"] for row in rows(other)[:10]]
     kinds = [(e["step"], e["kind"]) for e in events(once)]
@@ -108,23 +108,23 @@ def test_bad_steps_in_a_row_that_do_not_come_again_cost_nothing_but_time(gone_ba
 
 
 def test_bad_steps_that_come_again_after_going_back_stop_the_run_with_their_examples(gone_back: Any) -> None:
-    config, told = gone_back["always"]
-    assert "3 bad steps in a row up to step 9, the last one: the gradient's norm is inf" in told
-    assert "went back to step 6 already" in told
+    config, error = gone_back["always"]
+    assert "3 bad steps in a row up to step 9, the last: the gradient norm is inf" in error
+    assert "already rolled back to step 6" in error
     last = [e for e in events(config) if e["kind"] == "bad gradient"][-1]
-    assert f"{len(last['keys'])} examples: {' '.join(last['keys'][:4])} and" in told
+    assert f"{len(last['keys'])} examples: {' '.join(last['keys'][:4])} and" in error
     assert sorted(p.name for p in (config.run_dir / "checkpoints").glob("step_*")) == ["step_00000003", "step_00000006"]
 
 
 def test_bad_steps_before_the_first_checkpoint_stop_the_run(gone_back: Any) -> None:
-    config, told = gone_back["first"]
-    assert "there is no checkpoint to go back to" in told
+    config, error = gone_back["first"]
+    assert "there is no checkpoint to roll back to" in error
     assert not list((config.run_dir / "checkpoints").glob("step_*"))
 
 
 def test_a_loss_spike_is_left_out_and_a_bad_last_step_is_no_obstacle(gone_back: Any) -> None:
-    config, told = gone_back["spike"]
-    assert told == "12"
+    config, result = gone_back["spike"]
+    assert result == "12"
     assert [(event["step"], event["kind"]) for event in events(config)] == [(11, "loss spike"), (12, "bad loss")]
     assert "deviations above" in events(config)[0]["detail"]
     assert (config.run_dir / "checkpoints" / "step_00000012").is_dir()

@@ -18,7 +18,7 @@ from bigchem.train.collectives import on_rank0
 
 
 def _raising() -> tuple[str, timedelta]:
-    """What comes of an unexpected error, and how long a group waits that is made as DeepSpeed makes its own."""
+    """The result of an unexpected error, and the timeout of a group made as DeepSpeed makes its own."""
 
     def fails() -> None:
         raise KeyError("manifest")
@@ -26,14 +26,14 @@ def _raising() -> tuple[str, timedelta]:
     try:
         on_rank0(fails)
     except (KeyError, RuntimeError) as error:
-        told = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}"
     group = dist.new_group([0, 1])
-    return told, group._get_backend(torch.device("cpu")).options._timeout
+    return message, group._get_backend(torch.device("cpu")).options._timeout
 
 
 def test_an_unexpected_error_of_rank_0_ends_all_and_groups_wait_as_long_as_the_world() -> None:
     found = run_ranks(_raising, 2, timeout=60)
-    assert [told for told, _ in found] == ["KeyError: 'manifest'", "RuntimeError: rank 0: KeyError: 'manifest'"]
+    assert [message for message, _ in found] == ["KeyError: 'manifest'", "RuntimeError: rank 0: KeyError: 'manifest'"]
     assert [timeout for _, timeout in found] == [COLLECTIVE_TIMEOUT] * 2
 
 
@@ -46,8 +46,8 @@ def test_a_full_disk_is_a_mistake_that_names_the_file_and_anything_else_is_not(
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space") as failed:
         atomic.write_atomically(tmp_path / "state.json", "{}")
-    told = full_disk(failed.value)
-    assert str(told).startswith(f"{tmp_path / 'state.json'}: no space left on the disk\nnext: make room")
+    error = full_disk(failed.value)
+    assert str(error).startswith(f"{tmp_path / 'state.json'}: no space left on the disk\nnext: make room")
     copied = shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")])
     assert str(full_disk(copied)).startswith("b: no space left on the disk")
     assert full_disk(OSError(errno.EACCES, "no")) is full_disk(KeyError("x")) is full_disk(shutil.Error([])) is None

@@ -1,4 +1,4 @@
-"""What DeepSpeed engines save, at every stage and world size, is consolidated to their own weights, bit for bit."""
+"""Checkpoints of real engines, at every stage and world size, export to the engines' weights, bit for bit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STEPS = 2
 
 
 def trained_and_noted(configs: list[RunConfig]) -> None:
-    """Trains runs whose savers also note the engine's own fp32 weights, as DeepSpeed gathers them."""
+    """Trains runs whose savers also store the engine's fp32 weights, as DeepSpeed gathers them."""
     save = Saver.save
 
     def noting(self: Saver, done: TrainingPosition, state: dict[str, Any], *, final: bool = False) -> SaveResult:
@@ -53,7 +53,7 @@ def trained_and_noted(configs: list[RunConfig]) -> None:
 
 
 def check(cases: list[tuple[str, str]], ranks: int, data: Path, tmp_path: Path) -> None:
-    """Consolidates a run of each DeepSpeed configuration and precision, trained by so many ranks."""
+    """Trains and exports a run of each DeepSpeed configuration and precision, on that many ranks."""
     configs = [
         config_of(
             tmp_path,
@@ -105,7 +105,7 @@ def test_a_run_begins_with_a_model_that_was_divided_and_rounded(
 
 
 def foreign_checkpoint(folder: Path) -> None:
-    """transformers' own T5 under plain DeepSpeed, without bigchem."""
+    """transformers' T5 under plain DeepSpeed, without bigchem."""
     model = T5ForConditionalGeneration(T5Config.from_dict(to_hf_config(V1_0, 0.0)))
     settings = {
         "train_micro_batch_size_per_gpu": 1,
@@ -122,7 +122,7 @@ def foreign_checkpoint(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_t5_of_plain_deepspeed_is_refused_and_the_way_out_leads_out(tmp_path: Path) -> None:
-    """zero_to_fp32 --safe_serialization fails on transformers' T5, whose embedding has four names; its .bin is read."""
+    """zero_to_fp32 --safe_serialization fails on transformers' T5, whose embedding has four names; its .bin works."""
     theirs = tmp_path / "theirs"
     run_ranks(foreign_checkpoint, 1, theirs)
     with pytest.raises(UserError, match=r"not published by bigchem") as error:

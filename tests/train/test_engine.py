@@ -1,4 +1,4 @@
-"""What Engine.load mends of what DeepSpeed and torch load."""
+"""What Engine.load corrects after DeepSpeed and torch have loaded a checkpoint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def adamw(device: str, **group: Any) -> torch.optim.AdamW:
 
 
 def test_a_resumed_optimizer_keeps_its_configuration_and_finds_its_counts_on_the_device(tmp_path: Path) -> None:
-    """An optimizer that is fused, and on another device than its checkpoint's, which was not and learned faster."""
+    """The optimizer is fused and on another device than the checkpoint's, which was not fused and had a higher rate."""
     saved = adamw("cpu", lr=2.0, weight_decay=0.5, fused=False)
     (weight,) = saved.param_groups[0]["params"]
     saved.state[weight] = {"step": torch.tensor(7.0), "exp_avg": torch.ones(3), "exp_avg_sq": torch.ones(3)}

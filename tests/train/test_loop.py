@@ -1,4 +1,4 @@
-"""What one training run and its resumption do at each step, looked at from inside, on two ranks."""
+"""A training run on two ranks and its resumption, observed from inside at each step."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from bigchem.train.health.time_limit import TimeLimit
 from bigchem.train.logging.ledger import Ledger
 from bigchem.train.saving import Saver, SaveResult
 
-BAD, TOLD_TO_STOP, SPIKE = 3, 10, 11
-"""Step numbers: one that is bad where a checkpoint is due, one in which rank 1 alone gets a signal, and one whose loss
-is a spike, the first after the run was resumed."""
+BAD, SIGNALLED, SPIKE = 3, 10, 11
+"""Step numbers: a bad step at which a checkpoint is due; the step in which only rank 1 gets a signal; a loss spike in
+the first step after the resume."""
 
 
 def _watched(config: RunConfig) -> dict[str, Any]:
-    """Trains until the signal, and once more to the end; what this rank saw."""
+    """Trains until the signal, then to the end. Returns what this rank observed."""
     clocks: list[TimeLimit] = []
     saves: list[float] = []
     watched: list[bool] = []
@@ -43,7 +43,7 @@ def _watched(config: RunConfig) -> dict[str, Any]:
         return clocks[-1]
 
     def adds(self: Ledger, step: int, loader: Loader, loaded: LoadedStep) -> None:
-        if step == TOLD_TO_STOP - 1 and dist.get_rank() == 1:
+        if step == SIGNALLED - 1 and dist.get_rank() == 1:
             os.kill(os.getpid(), signal.SIGUSR1)
         add(self, step, loader, loaded)
 
@@ -62,9 +62,9 @@ def _watched(config: RunConfig) -> dict[str, Any]:
         prepare(config)
     dist.barrier()
     steps = [loop.train(config, torch.device("cpu")).steps]
-    told = [clock.save_s for clock in clocks], [saves[-1]]
+    clock_s, save_s = [clock.save_s for clock in clocks], [saves[-1]]
     steps.append(loop.train(config, torch.device("cpu")).steps)
-    return {"steps": steps, "clock_s": told[0], "save_s": told[1], "watched": watched}
+    return {"steps": steps, "clock_s": clock_s, "save_s": save_s, "watched": watched}
 
 
 @pytest.fixture(scope="module")
@@ -78,18 +78,18 @@ Seen = tuple[RunConfig, list[dict[str, Any]]]
 
 
 def test_a_signal_on_one_rank_stops_all_ranks_in_the_same_step(seen: Seen) -> None:
-    assert [rank["steps"] for rank in seen[1]] == [[TOLD_TO_STOP, 13]] * 2
+    assert [rank["steps"] for rank in seen[1]] == [[SIGNALLED, 13]] * 2
 
 
 def test_nothing_is_published_after_a_bad_step_but_after_the_next_good_one(seen: Seen) -> None:
     steps = [int(path.name[-8:]) for path in published(seen[0].run_dir / "checkpoints")]
-    assert steps == [BAD + 1, 6, 9, TOLD_TO_STOP, 12, 13]
+    assert steps == [BAD + 1, 6, 9, SIGNALLED, 12, 13]
 
 
 def test_what_losses_were_usual_is_known_after_a_resumption(seen: Seen) -> None:
     rows = [json.loads(line) for line in (seen[0].run_dir / "events.jsonl").read_text().splitlines()]
     found = [(row["step"], row["kind"]) for row in rows]
-    assert found == [(BAD, "bad loss"), (TOLD_TO_STOP, "stop"), (SPIKE, "loss spike")]
+    assert found == [(BAD, "bad loss"), (SIGNALLED, "stop"), (SPIKE, "loss spike")]
 
 
 def test_every_step_has_its_own_learning_rate(seen: Seen) -> None:

@@ -1,4 +1,4 @@
-"""Optimizers under real engines on two ranks: rates, running mean, clipping, steps left out, offload."""
+"""Optimizers under real engines on two ranks: rates, running mean, clipping, skipped steps, offload."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bigchem.ds_config import ds_config_for
 from bigchem.train.optimizer import SMALLEST_SCALE, _own_piece
 
 STAGES = (0, 2, 3)
-"""In the quick tests."""
+"""Stages of the quick tests."""
 DECAY = 0.9
 
 
@@ -31,7 +31,7 @@ def at(runs: Path, data: Path, stage: int, **sections: dict[str, Any]) -> RunCon
 
 
 def _means(runs: Path, data: Path, stage: int) -> dict[str, Any]:
-    """The running mean of six steps, one computed beside it, and that of a run resumed after three."""
+    """The running mean over six steps, a reference computed beside it, and that of a run resumed after three."""
     config = at(runs, data, stage, optimizer={"ema": DECAY, "lr": 3e-3})
     training = Training(config)
     beside = training.weights()
@@ -55,7 +55,7 @@ def _means(runs: Path, data: Path, stage: int) -> dict[str, Any]:
 
 
 def _clipped(runs: Path, data: Path, stage: int) -> dict[str, Any]:
-    """Curves under a clip that bites, with the norms before clipping; weights afterwards."""
+    """Losses under an active clip, with the norms before clipping."""
     training = Training(at(runs, data, stage, optimizer={"grad_clip": 0.05, "eps": 1e-3}))
     losses, norms = [], []
     for _ in range(5):
@@ -65,9 +65,9 @@ def _clipped(runs: Path, data: Path, stage: int) -> dict[str, Any]:
 
 
 def _rms(runs: Path, data: Path, stage: int) -> dict[str, Any]:
-    """(RMS of the parameter, largest move of a weight but for its decay) by name at adamw_rms's first step; the curve.
+    """The loss curve, and by parameter (RMS, largest update of a weight without its decay) at adamw_rms's first step.
 
-    Adam's first step is the sign of the gradient, wherever that is not next to nothing.
+    Adam's first step is the gradient's sign wherever that is not almost zero.
     """
     config = at(runs, data, stage, optimizer={"kind": "adamw_rms", "lr": 2e-2, "weight_decay": 0.1})
     training = Training(config)
@@ -85,8 +85,8 @@ def _rms(runs: Path, data: Path, stage: int) -> dict[str, Any]:
 def _at_stages(runs: Path, data: Path, stages: tuple[int, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for stage in stages:
-        for name, look in (("mean", _means), ("clip", _clipped), ("rms", _rms)):
-            found[f"{name}{stage}"] = look(runs, data, stage)
+        for name, measure in (("mean", _means), ("clip", _clipped), ("rms", _rms)):
+            found[f"{name}{stage}"] = measure(runs, data, stage)
     return found
 
 
@@ -181,10 +181,10 @@ def test_adamw_rms_is_refused_where_the_weights_are_on_nvme() -> None:
 def test_a_rank_counts_its_own_elements_of_a_cut_parameter_and_no_padding(numel: int, world_size: int) -> None:
     whole, size = torch.arange(1.0, numel + 1), -(-numel // world_size)
     padded = torch.cat([whole, torch.full((size * world_size - numel,), -1.0)])
-    held = []
+    pieces = []
     for rank in range(world_size):
         cut = SimpleNamespace(ds_tensor=padded[rank * size : (rank + 1) * size], ds_numel=numel)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(dist, "get_rank", lambda rank=rank: rank)
-            held.append(_own_piece(cut))
-    assert torch.equal(torch.cat(held), whole)
+            pieces.append(_own_piece(cut))
+    assert torch.equal(torch.cat(pieces), whole)

@@ -1,4 +1,4 @@
-"""Full disks, damaged checkpoints and copies, with real ranks: nothing good is lost, and no rank is left waiting."""
+"""Full disks, damaged checkpoints and copies, with real ranks: no good checkpoint is lost, and no rank hangs."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ FULL = Path("/dev/full")
 """Every write to it fails with ENOSPC, as on a full disk."""
 
 
-def told(config: RunConfig) -> str:
-    """Trains on this rank; what it printed, and its UserError if it ended with one."""
+def output_of(config: RunConfig) -> str:
+    """Trains on this rank. Returns what it printed, with its UserError if it ended with one."""
     out = io.StringIO()
     with redirect_stdout(out):
         try:
@@ -42,9 +42,9 @@ def told(config: RunConfig) -> str:
     return out.getvalue()
 
 
-def told_all(configs: list[RunConfig]) -> list[str]:
-    """`told` of several runs, one after another."""
-    return [told(config) for config in configs]
+def outputs_of(configs: list[RunConfig]) -> list[str]:
+    """`output_of` several runs, one after another."""
+    return [output_of(config) for config in configs]
 
 
 def on_a_disk_that_fills(config: RunConfig) -> str:
@@ -61,7 +61,7 @@ def on_a_disk_that_fills(config: RunConfig) -> str:
         save(self, state_dict, path)
 
     BigchemCheckpointEngine.save = save_or_not  # type: ignore[method-assign]
-    return told(config)
+    return output_of(config)
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
@@ -70,7 +70,7 @@ def test_a_full_disk_costs_one_checkpoint_and_stops_the_run_only_at_its_end(smal
     first, second = run_ranks(on_a_disk_that_fills, 2, config)
     assert (
         "checkpoint after step 4 failed on rank 1: No space left on device; the last good one is step_00000002; "
-        "training goes on\n"
+        "training continues\n"
     ) in first
     for text in (first, second):
         assert "error: " in text
@@ -81,7 +81,7 @@ def test_a_full_disk_costs_one_checkpoint_and_stops_the_run_only_at_its_end(smal
 
 
 def with_a_ruined_weight(config: RunConfig) -> str:
-    """A step after the second leaves NaN in the weights, though loss and gradient were good."""
+    """The fourth step leaves NaN in the weights, although loss and gradient were good."""
     import torch
 
     from bigchem.train.engine import Engine
@@ -97,13 +97,13 @@ def with_a_ruined_weight(config: RunConfig) -> str:
         return norm
 
     Engine.optimizer_step = ruin  # type: ignore[method-assign]
-    return told(config)
+    return output_of(config)
 
 
 def test_weights_that_are_not_finite_are_never_published(small_data: Path, tmp_path: Path) -> None:
     config = config_of(tmp_path, small_data, "ruined", checkpoint={"every": 2})
     (text,) = run_ranks(with_a_ruined_weight, 1, config)
-    assert "the weights after step 4 give the probe batch a loss of nan: they are not saved" in text
+    assert "the weights after step 4 give the probe batch a loss of nan: not saved" in text
     assert "the last good one is step_00000002" in text
     assert [p.name for p in published(config.run_dir / "checkpoints")] == ["step_00000002"]
 
@@ -128,12 +128,12 @@ def test_damaged_checkpoints_are_set_aside_for_the_one_before(trained: dict[int,
     shutil.rmtree(at(lost, 6))
     (at(hopeless, 6) / "zero_pp_rank_1_mp_rank_00_optim_states.pt").unlink()
     (at(hopeless, 3) / "manifest.json").unlink()
-    first, second = run_ranks(told_all, 2, [flipped, unreadable, lost, hopeless])
+    first, second = run_ranks(outputs_of, 2, [flipped, unreadable, lost, hopeless])
 
     differs = "mp_rank_00_model_states.pt differs from its manifest"
-    assert f"step_00000006: {differs}: going on from step_00000003; it is kept as step_00000006.damaged" in first[0]
+    assert f"step_00000006: {differs}: continuing from step_00000003; kept as step_00000006.damaged" in first[0]
     assert "step_00000006: not a manifest" in first[1]
-    assert "`latest` names step_00000006, which is not there" in first[2]
+    assert "`latest` named step_00000006, which is missing" in first[2]
     for config in (flipped, unreadable, lost):
         assert losses(config) == losses(whole)
         assert [p.name for p in published(config.run_dir / "checkpoints")] == ["step_00000003", "step_00000006"]
@@ -142,18 +142,18 @@ def test_damaged_checkpoints_are_set_aside_for_the_one_before(trained: dict[int,
     assert not list((flipped.run_dir / "checkpoints").glob("*.partial"))
 
     for text in (first[3], second[3]):
-        assert "no checkpoint is good: step_00000003.damaged, step_00000006.damaged" in text
+        assert "no intact checkpoint: step_00000003.damaged, step_00000006.damaged" in text
     for step in (3, 6):
         assert (at(hopeless, step).with_name(f"step_{step:08d}.damaged") / "mp_rank_00_model_states.pt").is_file()
 
 
 def lose_and_train_again(configs: list[RunConfig], copies: Path) -> list[str]:
-    """Trains, loses every checkpoint and the newest copy, and trains again."""
+    """Trains, removes every checkpoint and the newest copy, and trains again."""
     train_all(configs)
     for config in configs:
         shutil.rmtree(copies / config.name / "step_00000006")
         shutil.rmtree(config.run_dir / "checkpoints")
-    return told_all(configs)
+    return outputs_of(configs)
 
 
 def test_runs_without_checkpoints_go_on_from_their_copies(
@@ -166,14 +166,14 @@ def test_runs_without_checkpoints_go_on_from_their_copies(
     ]
     (texts,) = run_ranks(lose_and_train_again, 1, configs, copies)
     for config, text in zip(configs, texts, strict=True):
-        assert "step_00000003 is brought back from" in text
+        assert "step_00000003 restored from" in text
         assert "from step 3" in text
         assert losses(config) == pytest.approx(losses(trained[2]), rel=1e-5)
         assert [p.name for p in published(copies / config.name)] == ["step_00000003", "step_00000006"]
 
 
 class OneFile:
-    """Stands in for an engine of one rank: its checkpoint is one file."""
+    """Stand-in for a one-rank engine whose checkpoint is one file."""
 
     rank, world_size, zero_stage = 0, 1, 0
 
@@ -192,7 +192,7 @@ class OneFile:
 
 @pytest.fixture
 def saver(tmp_path: Path) -> Iterator[Saver]:
-    """A Saver of a group of one rank, which is this process."""
+    """A Saver in a process group of this process alone."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     probe = SimpleNamespace(
         batch=lambda: None, with_loss=lambda loss: {"sources": [[1]], "targets": [[1]], "loss": loss}
@@ -218,12 +218,11 @@ def test_an_error_after_a_save_is_told_and_costs_no_checkpoint(
         assert saved.path is not None
         assert saver.newest == step
     text = capsys.readouterr().out
-    told = {
-        "doom_superseded": "step_00000001 is published, tidying up after it failed: Input/output error; "
-        "training goes on",
-        "remove_doomed": "old checkpoints cannot be removed: Input/output error; training goes on",
+    expected = {
+        "doom_superseded": "step_00000001 is published, but the cleanup failed: Input/output error; training continues",
+        "remove_doomed": "old checkpoints cannot be removed: Input/output error; training continues",
     }
-    assert told[what] in text
+    assert expected[what] in text
     assert "checkpoint after step 2: " in text
 
 
@@ -234,11 +233,11 @@ def test_a_disk_that_does_not_give_a_file_back_leads_to_the_checkpoint_before(
         saver.save(TrainingPosition(step), {})
     hashed = store.sha256_of
     monkeypatch.setattr(
-        store, "sha256_of", lambda path, *told: failing() if "2" in path.parent.name else hashed(path, *told)
+        store, "sha256_of", lambda path, *rest: failing() if "2" in path.parent.name else hashed(path, *rest)
     )
     assert saver.resume() == (TrainingPosition(1), {})
-    told = "step_00000002: weights.pt cannot be read: Input/output error: going on from step_00000001"
-    assert told in capsys.readouterr().out
+    expected = "step_00000002: weights.pt cannot be read: Input/output error: continuing from step_00000001"
+    assert expected in capsys.readouterr().out
 
 
 def test_a_file_that_rank_0_does_not_see_costs_the_checkpoint(
@@ -253,10 +252,10 @@ def test_a_file_that_rank_0_does_not_see_costs_the_checkpoint(
 
     monkeypatch.setattr(OneFile, "save", elsewhere)
     assert saver.save(TrainingPosition(1), {}).path is None
-    told = (
-        "failed on rank 0: on_another_node.pt was written with 3 bytes, rank 0 does not see it; there is none before it"
+    expected = (
+        "failed on rank 0: on_another_node.pt was written with 3 bytes, rank 0 does not see it; no earlier one exists"
     )
-    assert told in capsys.readouterr().out
+    assert expected in capsys.readouterr().out
     with pytest.raises(UserError, match=r"on_another_node\.pt"):
         saver.save(TrainingPosition(2), {}, final=True)
 
@@ -264,17 +263,17 @@ def test_a_file_that_rank_0_does_not_see_costs_the_checkpoint(
 def test_a_resume_from_other_weights_than_were_saved_is_stopped_with_both_losses(
     small_data: Path, tmp_path: Path
 ) -> None:
-    """DeepSpeed's round_robin_gradients, which bigchem refuses, deals parameters to ranks in an order of its own."""
+    """DeepSpeed's round_robin_gradients, which bigchem refuses, assigns parameters to ranks in a different order."""
     config = config_of(tmp_path, small_data, "dealt", train={"steps": 3})
     run_ranks(_in_round_robin, 2, config)
-    [text] = run_ranks(told, 1, config.model_copy(update={"train": config.train.model_copy(update={"steps": 6})}))
+    [text] = run_ranks(output_of, 1, config.model_copy(update={"train": config.train.model_copy(update={"steps": 6})}))
     assert "loaded by 1 rank at ZeRO-2, its weights give the probe batch a loss of" in text
     assert "the engine recorded" in text
     assert len(losses(config)) == 3
 
 
 def _in_round_robin(config: RunConfig) -> None:
-    """Trains with a key that no file may have."""
+    """Trains with a key that bigchem refuses in files."""
     from bigchem.ds_config import completing
 
     complete = completing.completed

@@ -144,14 +144,14 @@ def test_other_data_is_refused_with_the_way_out(
 def test_training_from_a_url_through_a_cache_smaller_than_the_data_is_training_from_the_folder(
     trained: dict[int, RunConfig], small_data: Path, tmp_path: Path
 ) -> None:
-    """A few shards at a time, on two ranks that share the cache."""
+    """With a few shards at a time, on two ranks that share the cache."""
     largest = max(path.stat().st_size for path in small_data.rglob("*") if path.is_file())
     remote = {"path": f"file://{small_data}", "cache": str(tmp_path / "cache"), "cache_gb": 3 * largest / 1e9}
     config = config_of(tmp_path, small_data, "remote", data=remote)
     run_ranks(train_here, 2, config)
     assert losses(config) == losses(trained[2])
-    held = sum(path.stat().st_size for path in (tmp_path / "cache" / "files").iterdir())
-    assert 0 < held <= 3 * largest < sum(path.stat().st_size for path in small_data.rglob("*.arrow"))
+    cached = sum(path.stat().st_size for path in (tmp_path / "cache" / "files").iterdir())
+    assert 0 < cached <= 3 * largest < sum(path.stat().st_size for path in small_data.rglob("*.arrow"))
 
 
 def test_an_unlabelled_corpus_is_learned_beside_a_task_on_any_number_of_ranks(unlabelled: Path, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def _on_data_of_its_own(config: RunConfig, other: str) -> str:
 
 
 def test_ranks_that_open_different_data_are_refused_all_of_them(small_data: Path, tmp_path: Path) -> None:
-    """As where a folder is replaced while the ranks of a job start."""
+    """As when a folder is replaced while a job's ranks start."""
     from bigchem.base.progress import Progress
     from bigchem.data.build.pipeline import build as build_data
     from bigchem.data.build.recipe import BuildConfig
@@ -185,8 +185,8 @@ def test_ranks_that_open_different_data_are_refused_all_of_them(small_data: Path
     sources = (SourceConfig(format="synthetic", split="train", rows=300, seed=5),)
     build_data(BuildConfig(sources=sources), tmp_path / "other", Progress(quiet=True), workers=1)
     config = config_of(tmp_path, small_data, "torn")
-    told = run_ranks(_on_data_of_its_own, 2, config, str(tmp_path / "other"))
-    assert all("ranks opened different data" in text for text in told)
+    errors = run_ranks(_on_data_of_its_own, 2, config, str(tmp_path / "other"))
+    assert all("ranks opened different data" in text for text in errors)
 
 
 def test_weights_of_another_tokenizer_are_refused(
@@ -195,14 +195,14 @@ def test_weights_of_another_tokenizer_are_refused(
     made = export(trained[2].run_dir, tmp_path / "model")
     Tokenizer.train(["another corpus altogether"] * 50, 384).save(made.model_dir)
     config = config_of(tmp_path, small_data, "other", model={"init_from": str(made.model_dir)})
-    assert "belong to another tokenizer" in run_ranks(_refused, 1, config)[0]
+    assert "were trained with another tokenizer" in run_ranks(_refused, 1, config)[0]
 
 
 @pytest.mark.slow
 def test_weights_of_the_hub_are_fetched_once_for_all_ranks(
     trained: dict[int, RunConfig], small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The hub is a fake one."""
+    """With a fake hub."""
     made = export(trained[2].run_dir, tmp_path / "hub" / "owner" / "model")
     config = config_of(tmp_path, small_data, "fetched", model={"init_from": "owner/model"}, train={"steps": 3})
     with serving(tmp_path / "hub") as hub:
@@ -215,7 +215,7 @@ def test_weights_of_the_hub_are_fetched_once_for_all_ranks(
         Tokenizer.train(["another corpus altogether"] * 50, 384).save(made.model_dir)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "another"))
         other = config.model_copy(update={"name": "other"})
-        assert "belong to another tokenizer" in run_ranks(_refused, 1, other, fresh=True)[0]
+        assert "were trained with another tokenizer" in run_ranks(_refused, 1, other, fresh=True)[0]
 
 
 @pytest.mark.slow

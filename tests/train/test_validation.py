@@ -1,4 +1,4 @@
-"""Validation on real ranks: one number on any number of them, the best step kept, and an early end."""
+"""Validation on real ranks: the same result on any number of them, best checkpoint retained, early stopping."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VALIDATION = {"every": 1, "split": "test", "max_rows": 8, "samples": 1}
 
 
 def measured(config: RunConfig) -> dict[str, Any]:
-    """What a validation of the fresh model finds on this rank."""
+    """A validation of the fresh model on this rank."""
     data = open_data(config.data)
     model = build(config, data, torch.device("cpu"))
     engine = Engine(model, config, torch.device("cpu"))
@@ -43,7 +43,7 @@ def measured(config: RunConfig) -> dict[str, Any]:
 
 
 def measured_and_trained(config: RunConfig) -> tuple[dict[str, Any], int, int]:
-    """The same at ZeRO-3, and then a whole run at ZeRO-2, and the run started once more."""
+    """The same at ZeRO-3, then a whole run at ZeRO-2, and the same run started again."""
     at_zero_3 = config.model_copy(update={"train": config.train.model_copy(update={"ds_config": "zero3"})})
     return measured(at_zero_3), train_here(config), train_here(config)
 
@@ -79,13 +79,13 @@ def test_any_number_of_ranks_and_any_stage_finds_the_same_losses_and_predictions
 def test_a_run_that_no_longer_improves_ends_and_its_best_checkpoint_is_what_counts(
     early: tuple[RunConfig, Any], tmp_path: Path
 ) -> None:
-    config, told = early
+    config, results = early
     rows = [json.loads(line) for line in (config.run_dir / "metrics.jsonl").read_text().splitlines()]
     losses = {row["step"]: row["valid_loss"] for row in rows}
     best = min(losses, key=losses.__getitem__)
     last = max(losses)
     assert last == best + 3 < config.train.steps
-    assert [steps for _, *steps in told] == [[last, last]] * 2
+    assert [steps for _, *steps in results] == [[last, last]] * 2
     assert [Manifest.read(p).step for p in published(config.run_dir / "checkpoints")] == [best, last]
     assert Manifest.read(published(config.run_dir / "checkpoints")[-1]).state["validation"] == {
         "metric": "loss",
@@ -95,7 +95,7 @@ def test_a_run_that_no_longer_improves_ends_and_its_best_checkpoint_is_what_coun
         "since": 3,
     }
     assert export(config.run_dir, tmp_path / "model").step == best
-    write_state(config.run_dir, "finished", **progress(read_state(config.run_dir)))  # as a job does that evaluated it
+    write_state(config.run_dir, "finished", **progress(read_state(config.run_dir)))  # as a job does after evaluation
     assert submit(config, load_profile("local")).note == "already finished: nothing to do"
     status = run_status(config.run_dir)
     assert status.early
@@ -113,18 +113,18 @@ def test_samples_are_transformers_greedy_predictions(early: tuple[RunConfig, Any
 
 
 VALUES = {2: 3.0, 4: 2.0, 6: 5.0, 8: 4.0, 9: 4.5}
-"""Losses that the validations of `with_values` find, by step."""
+"""Validation losses in `with_values`, by step."""
 
 
 def with_values(config: RunConfig, cannot_write: int | None, bad: tuple[int, ...]) -> str:
-    """Trains with validations that find VALUES, a checkpoint that cannot be written, and losses that are not finite."""
+    """Trains with validation losses VALUES, one checkpoint that cannot be written, and non-finite losses at `bad`."""
     seen = iter(VALUES.values())
     judge, write = StepGuard.judge_loss, BigchemCheckpointEngine.save
     steps = iter(range(1, 100))
 
     def validate(self: Engine, share: Any, number: int) -> StepLoss:
         counts = torch.tensor([1.0] + [0.0] * (len(TRAINABLE_NAMES) - 1))
-        return StepLoss(counts * next(seen), counts, stop=False, by_person=False)
+        return StepLoss(counts * next(seen), counts, stop=False, by_user=False)
 
     def judge_loss(self: StepGuard, loss: float) -> BadStep | None:
         return judge(self, float("nan") if next(steps) in bad else loss)
@@ -137,24 +137,23 @@ def with_values(config: RunConfig, cannot_write: int | None, bad: tuple[int, ...
     Engine.validate, StepGuard.judge_loss, BigchemCheckpointEngine.save = validate, judge_loss, save  # type: ignore[method-assign]
     train_here(config)
     checkpoints = config.run_dir / "checkpoints"
-    there = " ".join(p.name for p in published(checkpoints))
-    return f"{there}; best {chosen(checkpoints).name}"  # type: ignore[union-attr]
+    names = " ".join(p.name for p in published(checkpoints))
+    return f"{names}; best {chosen(checkpoints).name}"  # type: ignore[union-attr]
 
 
 def all_with_values(cases: list[tuple[RunConfig, int | None, tuple[int, ...]]]) -> list[str]:
     """`with_values` of several runs, one after another."""
     patched = Engine.validate, StepGuard.judge_loss, BigchemCheckpointEngine.save
-    told = []
+    results = []
     for case in cases:
-        told.append(with_values(*case))
+        results.append(with_values(*case))
         Engine.validate, StepGuard.judge_loss, BigchemCheckpointEngine.save = patched  # type: ignore[method-assign]
-    return told
+    return results
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_the_best_is_the_best_that_was_published(small_data: Path, tmp_path: Path) -> None:
-    """Where the lowest loss is found at a step whose checkpoint cannot be written, or among bad steps, the best before
-    it stays, and is the one to be exported."""
+    """If the checkpoint of the lowest loss cannot be written, or falls among bad steps, the previous best stays."""
     configs = [
         config_of(
             tmp_path,

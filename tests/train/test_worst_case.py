@@ -23,7 +23,7 @@ KINDS = [
     *((0, "fp32"), (1, "bf16"), (2, "fp32"), (3, "bf16")),
     *((0, "bf16"), (1, "fp32"), (2, "bf16"), (3, "fp32")),
 ]
-"""ZeRO stages and precisions: the first four in the quick tests."""
+"""ZeRO stages and precisions; the first four are in the quick tests."""
 OFFLOADS = ("zero2_offload", "zero3_offload")
 
 
@@ -33,7 +33,7 @@ def at(runs: Path, data: Path, ds_config: str, precision: str) -> RunConfig:
 
 
 def _local(training: Training) -> list[torch.Tensor]:
-    """What this rank holds of weights and moments."""
+    """This rank's weights and moments."""
     states = training.engine._optimizer.state.values()
     moments = [value for state in states for value in state.values() if isinstance(value, torch.Tensor)]
     weights = [p.ds_tensor if training.engine.zero_stage == 3 else p for p in training.model.parameters()]
@@ -41,7 +41,7 @@ def _local(training: Training) -> list[torch.Tensor]:
 
 
 def _worst(training: Training) -> bool:
-    """Computes the worst case; whether weights and moments are as they were."""
+    """Computes the worst case. Returns whether weights and moments are unchanged."""
     before = _local(training)
     lengths = longest_batch(training.loader.plan, training.config.data.micro_tokens)
     worst_case.compute(training.engine, training.config, lengths, training.model.shape)
@@ -49,7 +49,7 @@ def _worst(training: Training) -> bool:
 
 
 def _with_worst_case(training: Training) -> tuple[list[float], bool]:
-    """Losses of a run that computes the worst case at its start and once more in the middle, as when it is resumed."""
+    """Losses of a run that computes the worst case at the start and again in the middle, as after a resume."""
     same = _worst(training) and not training.engine.has_moments
     losses = training.run(2)
     same = same and training.engine.has_moments and _worst(training)
@@ -57,19 +57,19 @@ def _with_worst_case(training: Training) -> tuple[list[float], bool]:
 
 
 def _runs_out(config: RunConfig) -> str:
-    """What a device says that is full, as the user reads it."""
+    """The user's error for a full device."""
     training = Training(config)
 
     def forward(batch: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     training.model.forward = forward  # type: ignore[method-assign,assignment]
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         _worst(training)
-    return str(told.value)
+    return str(error.value)
 
 
-def _look(runs: Path, data: Path, kinds: list[tuple[int, str]], precisions: tuple[str, ...]) -> dict[str, Any]:
+def _measure(runs: Path, data: Path, kinds: list[tuple[int, str]], precisions: tuple[str, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for stage, precision in kinds:
         config = at(runs, data, f"zero{stage}", precision)
@@ -85,17 +85,17 @@ def _look(runs: Path, data: Path, kinds: list[tuple[int, str]], precisions: tupl
 
 @pytest.fixture(scope="module")
 def quick(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return dict(run_ranks(_look, 2, tmp_path_factory.mktemp("worst"), small_data, KINDS[:4], ("fp32",))[0])
+    return dict(run_ranks(_measure, 2, tmp_path_factory.mktemp("worst"), small_data, KINDS[:4], ("fp32",))[0])
 
 
 @pytest.fixture(scope="module")
 def thorough(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return dict(run_ranks(_look, 2, tmp_path_factory.mktemp("worst"), small_data, KINDS[4:], ("bf16",))[0])
+    return dict(run_ranks(_measure, 2, tmp_path_factory.mktemp("worst"), small_data, KINDS[4:], ("bf16",))[0])
 
 
 @pytest.fixture
 def found(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """Of the marks' own launch, so that the slow one is not made for a quick test."""
+    """From the launch that the marks ask for: a quick test does not start the slow one."""
     slow = request.node.get_closest_marker("slow") is not None
     made: dict[str, Any] = request.getfixturevalue("thorough" if slow else "quick")
     return made
@@ -144,5 +144,5 @@ def test_what_cublas_says_without_memory_is_running_out_of_memory() -> None:
 
 def test_the_line_says_tokens_seconds_peak_and_plan() -> None:
     lengths = np.full((16, 2), 512)
-    told = worst_case.Peak(lengths, 1.23, int(31.2e9), int(79.1e9), int(29.8e9)).told()
-    assert told == "worst-case batch: 16,384 tokens (16 x 512+512) in 1.2 s, peak 31.2 GB of 79.1 GB (plan: 29.8 GB)"
+    line = worst_case.Peak(lengths, 1.23, int(31.2e9), int(79.1e9), int(29.8e9)).summary()
+    assert line == "worst-case batch: 16,384 tokens (16 x 512+512) in 1.2 s, peak 31.2 GB of 79.1 GB (plan: 29.8 GB)"

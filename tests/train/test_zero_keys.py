@@ -1,4 +1,4 @@
-"""Every key of the ZeRO section that is accepted trains as if it were not there, exports with proof, and resumes."""
+"""Every accepted key of the ZeRO section leaves the loss curve unchanged, exports with proof, and resumes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ VALUES: dict[str, dict[int, tuple[Any, ...]]] = {
     "log_trace_cache_warnings": {3: (True,)},
     "enable_sanity_checks": {3: (True,)},
 }
-"""Values other than DeepSpeed's own, by key and stage."""
+"""Values other than DeepSpeed's defaults, by key and stage."""
 
 
 def test_every_accepted_key_has_values_to_try_at_every_stage_that_it_says() -> None:
@@ -65,7 +65,7 @@ def test_every_accepted_key_has_values_to_try_at_every_stage_that_it_says() -> N
 
 
 def train_each(configs: list[RunConfig]) -> list[str]:
-    """Trains on this rank, one after another; what went wrong with each."""
+    """Trains runs on this rank one after another. Returns each error, or an empty text."""
     found = []
     for config in configs:
         try:
@@ -98,9 +98,9 @@ def test_an_accepted_key_trains_exports_with_proof_and_resumes_on_one_rank(
     plain = config_of(tmp_path, small_data, "plain", train={"ds_config": "zero0", "steps": 4}, checkpoint={"every": 2})
     together = [plain, *configs.values()]
     wrong: dict[str, str] = {}
-    for config, told in zip(together, run_ranks(train_each, 2, together, timeout=1500)[0], strict=True):
-        if told:
-            wrong[config.name] = f"trains: {told}"
+    for config, error in zip(together, run_ranks(train_each, 2, together, timeout=1500)[0], strict=True):
+        if error:
+            wrong[config.name] = f"trains: {error}"
     expected = losses(plain)
     resumed = {}
     for name, config in configs.items():
@@ -113,11 +113,11 @@ def test_an_accepted_key_trains_exports_with_proof_and_resumes_on_one_rank(
             export(config.run_dir, tmp_path / f"{name}-model")
         except UserError as error:
             wrong[name] = f"exports: {error}"
-        other = {"ds_config": "zero3"} if "hpz" in name else {}  # which needs two ranks
+        other = {"ds_config": "zero3"} if "hpz" in name else {}  # hpz needs two ranks
         resumed[name] = at_step(config, 2, tmp_path, f"{name}-resumed", **other)
-    for name, told in zip(resumed, run_ranks(train_each, 1, list(resumed.values()), timeout=1500)[0], strict=True):
-        if told:
-            wrong[name] = f"resumes: {told}"
+    for name, error in zip(resumed, run_ranks(train_each, 1, list(resumed.values()), timeout=1500)[0], strict=True):
+        if error:
+            wrong[name] = f"resumes: {error}"
         elif losses(resumed[name]) != pytest.approx(expected, rel=1e-4):
             wrong[name] = f"resumes otherwise: {losses(resumed[name])}, not {expected}"
-    assert not wrong, "\n".join(f"{name}: {told}" for name, told in wrong.items())
+    assert not wrong, "\n".join(f"{name}: {why}" for name, why in wrong.items())

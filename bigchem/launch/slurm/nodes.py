@@ -29,7 +29,7 @@ _BY_SIGNAL = re.compile(
 )
 """Without SIGTERM and SIGUSR2, which are sent on purpose. A container's shell exits with 128 plus the signal."""
 _ABSENT = re.compile(r"\(of nodes? ([^)]*)\) did not come")
-_STANDS = re.compile(r"rank (\d+) \(([^,()]+), pid \d+\) stands in")
+_STUCK = re.compile(r"rank (\d+) \(([^,()]+), pid \d+\) stuck in")
 _DEAD = re.compile(r"(?:rank (\d+)|each of \d+ ranks \(([\d ]+)(?: \.\.\.)?\)) left no record")
 
 
@@ -59,7 +59,7 @@ def _by_srun(output: Sequence[str]) -> set[str]:
 
 def _by_reason(why: str, hosts: Sequence[str]) -> set[str]:
     found = {node.strip() for text in _ABSENT.findall(why) for node in text.split(",")}
-    found |= {host for _, host in _STANDS.findall(why)}
+    found |= {host for _, host in _STUCK.findall(why)}
     ranks = [int(rank) for one, several in _DEAD.findall(why) for rank in (one or several).split()]
     return found | {hosts[rank] for rank in ranks if rank < len(hosts)}
 

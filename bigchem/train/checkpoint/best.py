@@ -1,4 +1,4 @@
-"""What a run's validations have shown so far, kept in its checkpoints. Pure but for reading them."""
+"""The best validation of a run so far, stored in its checkpoints. Pure, except for reading those."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bigchem.train.checkpoint.store import Manifest, latest, step_name
 
 @dataclass(frozen=True)
 class Best:
-    """The lowest value of a metric. step: where it was reached, 0: nowhere yet. since: validations after it.
+    """The lowest value of a metric. step: where it was reached; 0: nowhere yet. since: validations after it.
 
-    keep: its checkpoint stays, and is the one to be exported.
+    keep: retain its checkpoint, and export that one.
     """
 
     metric: str
@@ -28,43 +28,43 @@ class Best:
 
     @staticmethod
     def of(config: RunConfig, state: dict[str, Any]) -> Best:
-        """What a checkpoint's state says; nothing yet where it says nothing, or judged by another metric."""
+        """The best in a checkpoint's state; a fresh one if it has none, or one by another metric."""
         fresh = Best(config.validation.metric, config.validation.keep_best)
         saved = state.get("validation", {})
         return replace(fresh, **{**saved, "keep": fresh.keep}) if saved.get("metric") == fresh.metric else fresh
 
     def after(self, step: int, value: float) -> Best:
-        """With one more validation. An equal value, and one that is not a number, is no improvement."""
+        """Updated with one more validation. An equal value or NaN is no improvement."""
         if value < self.value:
             return replace(self, value=value, step=step, since=0)
         return replace(self, since=self.since + 1)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint's state is to hold; nothing before the first validation that gave a number."""
+        """The entry for a checkpoint's state; empty before the first validation with a finite value."""
         return {"validation": asdict(self)} if self.step else {}
 
 
-def kept_step(state: dict[str, Any]) -> int | None:
-    """Step of the best checkpoint by the state of the newest, if it is kept."""
+def best_step(state: dict[str, Any]) -> int | None:
+    """Step of the best checkpoint, from the newest one's state; None if it is not retained."""
     validation = state.get("validation", {})
     return int(validation["step"]) if validation.get("keep") else None
 
 
 def chosen(checkpoints: Path) -> Path | None:
-    """The checkpoint that stands for a run: the best where it is kept, else the newest."""
+    """The checkpoint to export: the best if it is retained, else the newest; None without checkpoints."""
     newest = latest(checkpoints)
     if newest is None:
         return None
-    step = kept_step(Manifest.read(newest).state)
+    step = best_step(Manifest.read(newest).state)
     best = newest if step is None else checkpoints / step_name(step)
     return best if (best / "manifest.json").is_file() else newest
 
 
 def validated_tasks(config: RunConfig, data: Data) -> tuple[str, ...]:
-    """Tasks of the mixture that have rows in the split; UserError if none has, or not the metric's."""
+    """Tasks of the mixture with rows in the split; UserError if there are none, or the metric's task has none."""
     split, metric = config.validation.split, config.validation.metric
-    there = data.index.rows(split)
-    tasks = tuple(task for task in config.data.mixture if there.get(task))
+    rows = data.index.rows(split)
+    tasks = tuple(task for task in config.data.mixture if rows.get(task))
     lacking = metric.removeprefix("loss/")
     if not tasks or (metric != "loss" and lacking not in tasks):
         what = f"task '{lacking}'" if tasks else "the mixture's tasks"

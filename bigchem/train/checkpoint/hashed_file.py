@@ -1,6 +1,6 @@
-"""A file that is hashed while it is written, past the page cache where the file system can (O_DIRECT).
+"""A file that is hashed as it is written, bypassing the page cache where the file system can (O_DIRECT).
 
-Three things go on at once: the caller fills a buffer, one thread hashes the buffer before it, another writes it.
+The caller fills a buffer while one thread hashes the previous buffer and another writes it.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from pathlib import Path
 from typing import Any
 
 BUFFERS = 3
-"""One that is filled, and two that are hashed and written."""
+"""One being filled, two being hashed and written."""
 BUFFER = 16 << 20
-"""Bytes of a buffer: the longest write. A multiple of what O_DIRECT asks of lengths and offsets, as is a page."""
+"""Bytes of a buffer: the longest write. A multiple of O_DIRECT's alignment, as is a page."""
 O_DIRECT: int = getattr(os, "O_DIRECT", 0)
-"""0 where the system has none (macOS)."""
+"""0 on systems without it (macOS)."""
 
 
 class HashedFile:
-    """A file to write to once, from beginning to end. When the block ends it is on the disk, with its size and sha256.
+    """A file written once, from start to end. After the block it is on disk, and `size` and `sha256` are set.
 
-    direct: past the page cache where that can be done: filling the cache costs more processor time than the hash, and
-    throws out what others read. write never raises, for torch's writer does not survive that well: the first error
-    comes when the block ends.
+    direct: bypass the page cache where possible. Filling the cache costs more CPU time than the hash, and evicts what
+    other processes read. `write` never raises, because torch's writer handles that badly: the block's exit raises the
+    first error.
     """
 
     def __init__(self, path: Path, *, direct: bool = True) -> None:
@@ -51,16 +51,16 @@ class HashedFile:
             if self._error is not None:
                 raise self._error
             if kind is None:
-                os.ftruncate(self._file, self.size)  # the last page was written whole
+                os.ftruncate(self._file, self.size)  # the last write was a whole page
                 os.fsync(self._file)
         finally:
             os.close(self._file)
         self.sha256 = self._digest.hexdigest()
 
     def write(self, data: bytes | memoryview) -> int:
-        """Takes all of `data`: it is copied, and free again."""
+        """Copies all of `data` into the buffers."""
         rest = memoryview(data).cast("B")
-        taken = len(rest)
+        size = len(rest)
         while len(rest):
             if self._filled == BUFFER:
                 self._hand_over()
@@ -68,17 +68,17 @@ class HashedFile:
             self._buffer[self._filled : self._filled + len(part)] = part
             self._filled += len(part)
             rest = rest[len(part) :]
-        self.size += taken
-        return taken
+        self.size += size
+        return size
 
     def flush(self) -> None:
-        """What is buffered stays so until the block ends."""
+        """Does nothing: buffers are written when they are full or the block ends."""
 
     def _hand_over(self) -> None:
-        """Lets the buffer be hashed and written, and takes one that is free."""
+        """Queues the buffer for hashing and writing, and takes a free one."""
         full, pages = self._buffer[: self._filled], -(-self._filled // mmap.PAGESIZE)
         tasks = [
-            self._hasher.submit(self._digest.update, full),  # hashlib lets other threads run
+            self._hasher.submit(self._digest.update, full),  # hashlib releases the GIL
             self._writer.submit(self._write, self._buffer[: pages * mmap.PAGESIZE]),
         ]
         self._busy.append((self._buffer, tasks))
@@ -94,7 +94,7 @@ class HashedFile:
             try:
                 pages = pages[os.write(self._file, pages) :]
             except OSError as error:
-                if error.errno == errno.EINVAL and self._direct:  # some file systems say so only now
+                if error.errno == errno.EINVAL and self._direct:  # some file systems refuse O_DIRECT only here
                     self._direct = False
                     fcntl.fcntl(self._file, fcntl.F_SETFL, fcntl.fcntl(self._file, fcntl.F_GETFL) & ~O_DIRECT)
                 else:
@@ -102,7 +102,7 @@ class HashedFile:
 
 
 def _open(path: Path, direct: bool) -> tuple[int, bool]:
-    """A new file to write to, and whether past the page cache."""
+    """Opens a new file for writing. Returns the descriptor, and whether it bypasses the page cache."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     if direct and O_DIRECT:
         try:

@@ -1,8 +1,8 @@
-"""Copies of published checkpoints in a second folder or behind a URL, made by a thread while training goes on.
+"""Copies published checkpoints to a second folder or a URL, in a thread while training continues.
 
-A copy that failed is told and costs nothing but itself. What lies there is complete where it has a manifest.json: for a
-URL it is sent last and removed first; in a folder the whole checkpoint is renamed into place. What comes back is what
-the manifest lists, compared with it before it counts as a checkpoint.
+A failed copy is logged and has no other effect. A copy with a manifest.json is complete: at a URL the manifest is sent
+last and removed first; in a folder the whole checkpoint is renamed into place. A restore copies the files listed in the
+manifest and verifies them before they count as a checkpoint.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ MANIFEST = "manifest.json"
 
 
 class Mirror:
-    """The copies of one run's checkpoints. All methods but `close` are rank 0's. Without `checkpoint.copy_to` they do
-    nothing. failed: told, from the copying thread, the line of a copy that was not made."""
+    """The copies of one run's checkpoints. Only rank 0 calls methods other than `close`. Without `checkpoint.copy_to`
+    they do nothing. failed: called from the copying thread with the log line of a failed copy."""
 
     def __init__(self, config: CheckpointConfig, run: str, failed: Callable[[str], object] = lambda line: None) -> None:
         self._config, self._failed = config, failed
         self._to = None if config.copy_to is None else f"{config.copy_to.rstrip('/')}/{run}"
         self._pool = ThreadPoolExecutor(1)
-        self._making: dict[Path, Future[None]] = {}
+        self._futures: dict[Path, Future[None]] = {}
 
     @property
-    def busy(self) -> list[Path]:
-        """Checkpoints that are being copied, or wait for it."""
-        return [path for path, future in self._making.items() if not future.done()]
+    def pending(self) -> list[Path]:
+        """Checkpoints that are being copied or queued for it."""
+        return [path for path, future in self._futures.items() if not future.done()]
 
     def add(self, checkpoint: Path, best: int | None = None) -> None:
-        """Copies a checkpoint in the background. One that still waits for its turn is left out for the newer one."""
+        """Copies a checkpoint in the background. A newer one replaces one that is still queued."""
         if self._to is None:
             return
-        for path, future in self._making.items():
+        for path, future in self._futures.items():
             if future.cancel():
-                print(f"{path.name} is not copied: the copy before it is still being made", flush=True)
-        self._making = {path: future for path, future in self._making.items() if not future.done()}
-        self._making[checkpoint] = self._pool.submit(self._copy, self._to, checkpoint, best)
+                print(f"{path.name} is not copied: the previous copy is still running", flush=True)
+        self._futures = {path: future for path, future in self._futures.items() if not future.done()}
+        self._futures[checkpoint] = self._pool.submit(self._copy, self._to, checkpoint, best)
 
     def fetch(self, checkpoints: Path) -> Path | None:
-        """Brings the newest good copy back into an empty folder of checkpoints; None if there is no copy.
+        """Restores the newest intact copy into an empty folder of checkpoints. None if there are no copies.
 
-        UserError if that cannot be known, or if none is good: a run that began anew by mistake would replace its own
-        copies.
+        UserError if the copies cannot be read, or none is intact: a run that started over by mistake would overwrite
+        its own copies.
         """
         if self._to is None:
             return None
@@ -65,24 +65,25 @@ class Mirror:
                 partial = final.with_name(final.name + PARTIAL)
                 shutil.rmtree(partial, ignore_errors=True)
                 if (damage := store.get(step, partial)) is None:
-                    print(f"no checkpoint in {checkpoints}: {final.name} is brought back from {self._to}", flush=True)
+                    print(f"no checkpoint in {checkpoints}: {final.name} restored from {self._to}", flush=True)
                     partial.rename(final)
                     atomic.fsync(checkpoints)
                     return final
-                print(f"the copy of {final.name} in {self._to} is not good: {damage}", flush=True)
+                print(f"the copy of {final.name} in {self._to} is damaged: {damage}", flush=True)
                 shutil.rmtree(partial, ignore_errors=True)
         except UserError:
             raise
-        except Exception as error:  # every protocol raises errors of its own library
-            raise UserError(f"cannot read the copies: {_line(error)}", self._to, "mend it, or unset copy_to") from None
+        except Exception as error:  # each protocol raises its own library's errors
+            what = f"cannot read the copies: {_line(error)}"
+            raise UserError(what, self._to, "fix that, or unset checkpoint.copy_to") from None
         if steps:
-            raise UserError("no copy is good", self._to, "restore one; or remove them, to start from the beginning")
+            raise UserError("no intact copy", self._to, "restore one, or remove them to start over")
         return None
 
     def close(self) -> None:
-        """Waits for the copies under way."""
-        if self.busy:
-            print(f"waiting for the copy of {self.busy[-1].name} to {self._to}", flush=True)
+        """Waits for pending copies."""
+        if self.pending:
+            print(f"waiting for the copy of {self.pending[-1].name} to {self._to}", flush=True)
         self._pool.shutdown()
 
     def _copy(self, to: str, checkpoint: Path, best: int | None) -> None:
@@ -91,14 +92,14 @@ class Mirror:
             store.put(checkpoint)
             for step in superseded(store.steps(), self._config, best):
                 store.remove(step)
-        except Exception as error:  # whatever it is, training goes on
-            line = f"copy of {checkpoint.name} to {to} failed: {_line(error)}; training goes on"
+        except Exception as error:  # whatever it is, training continues
+            line = f"copy of {checkpoint.name} to {to} failed: {_line(error)}; training continues"
             print(line, flush=True)
             self._failed(line)
 
 
 class _Store:
-    """The checkpoints in one folder or under one URL."""
+    """The checkpoints in one folder or at one URL."""
 
     def __init__(self, to: str) -> None:
         from fsspec.core import url_to_fs
@@ -110,7 +111,7 @@ class _Store:
         self._root, self._local = PurePosixPath(path), not is_url(to)
 
     def steps(self) -> list[int]:
-        """Steps of complete checkpoints."""
+        """Steps of the complete checkpoints."""
         self._fs.invalidate_cache()
         if not self._fs.exists(str(self._root)):
             return []
@@ -119,7 +120,7 @@ class _Store:
         return [step for step in steps if self._fs.exists(str(self._at(step) / MANIFEST))]
 
     def put(self, checkpoint: Path) -> None:
-        """Copies a checkpoint; an older one of its name is replaced."""
+        """Copies a checkpoint, replacing an older one of the same name."""
         if self._local:
             with atomic.replace_folder(Path(self._root) / checkpoint.name) as partial:
                 shutil.copytree(checkpoint, partial, dirs_exist_ok=True)
@@ -132,22 +133,22 @@ class _Store:
             self._fs.put_file(str(checkpoint / name), str(at / name))
 
     def get(self, step: int, to: Path) -> str | None:
-        """Copies the files that a checkpoint's manifest lists back into a new folder; what is wrong with them. They are
-        on the disk when this returns."""
+        """Copies the files in a checkpoint's manifest into a new folder and fsyncs them. Returns what is wrong with
+        them, or None."""
         self._get_file(step, MANIFEST, to)
         try:
             manifest = Manifest.read(to)
         except DamagedError as error:
             return error.what
         for name in manifest.files:
-            with suppress(FileNotFoundError):  # damage, told below
+            with suppress(FileNotFoundError):  # reported below as damage
                 self._get_file(step, name, to)
         for path in [*to.rglob("*"), to]:
             atomic.fsync(path)
         return manifest.damage(to)
 
     def remove(self, step: int) -> None:
-        """Removes a checkpoint, its manifest first."""
+        """Removes a checkpoint, manifest first."""
         self._remove(self._at(step))
 
     def _remove(self, at: PurePosixPath) -> None:

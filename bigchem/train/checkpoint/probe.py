@@ -1,4 +1,4 @@
-"""A few fixed examples whose loss is recorded with every checkpoint: it proves a resume and an export."""
+"""A few fixed examples whose loss is recorded with every checkpoint, to prove a resume and an export."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from bigchem.model.packed_batch import PackedBatch
 
 EXAMPLES = 8
 TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 2e-2}
-"""Largest relative difference between two losses of the same weights, by the coarser of the precisions in which they
-were computed: on other devices, by other kernels, by transformers in fp32."""
+"""Largest relative difference between two losses of the same weights, by the coarser of the two precisions: across
+devices and kernels, and against transformers in fp32."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Token ids of each example, end tokens included, and its task."""
+    """Token ids of each example, with end tokens, and its task."""
 
     sources: list[list[int]]
     targets: list[list[int]]
@@ -29,7 +29,7 @@ class Probe:
 
     @staticmethod
     def of(loader: Loader) -> Probe:
-        """The first examples of the run's order: the same on every rank."""
+        """The first examples in the run's order, the same on every rank."""
         step = loader.plan.steps.at(0)
         batch = loader.read(step, np.arange(min(EXAMPLES, len(step.rows))))
         return Probe(
@@ -48,14 +48,14 @@ class Probe:
         return Probe(table["sources"], table["targets"], [0] * len(table["sources"]))
 
     def with_loss(self, loss: float) -> dict[str, Any]:
-        """What a manifest holds: the examples, and the loss per target token that the engine gave them."""
+        """The manifest's entry: the examples and the engine's loss per target token."""
         return {"sources": self.sources, "targets": self.targets, "task_ids": self.task_ids, "loss": loss}
 
 
 def agree(loss: float, recorded: float, *precisions: str) -> bool:
-    """Whether two losses of the probe can be of the same weights. precisions: in which they were computed."""
+    """Whether two probe losses can come from the same weights. precisions: in which they were computed."""
     tolerance = max(TOLERANCE[precision] for precision in precisions)
-    return abs(loss - recorded) <= tolerance * max(1.0, abs(recorded))  # so that NaN is no match
+    return abs(loss - recorded) <= tolerance * max(1.0, abs(recorded))  # NaN never matches
 
 
 def unpacked(ids: torch.Tensor, cu_seqlens: torch.Tensor) -> list[list[int]]:

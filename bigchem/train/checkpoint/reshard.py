@@ -1,7 +1,7 @@
-"""A checkpoint into an engine of another world size, ZeRO stage or precision.
+"""Loads a checkpoint into an engine of another world size, ZeRO stage or precision.
 
-Every rank reads the pieces that it needs from the saved files, which are mapped, and sets its own fragments of the
-weights and the optimizer's states. Nothing is written, so nothing can be half converted.
+Each rank reads the pieces it needs from the saved files and sets its own fragments of the weights and the optimizer's
+states. Nothing is written, so no file can be left half converted.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from bigchem.train.checkpoint.zero_layout import MASTER, ZeroFiles
 from bigchem.train.collectives import ranks
 
 COUNTERS = ("global_steps", "global_samples", "skipped_steps")
-"""What DeepSpeed's engine itself counts."""
+"""Counters of DeepSpeed's engine."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where this rank holds elements of a parameter: start .. start + numel of it lie at `offset` of `flat`, a tensor
-    that the optimizer steps."""
+    """Where this rank holds part of a parameter: elements start .. start + numel lie at `offset` of `flat`, a tensor
+    stepped by the optimizer."""
 
     name: str
     start: int
@@ -36,21 +36,21 @@ class Slot:
     offset: int
 
     def put(self, target: Tensor, files: ZeroFiles, key: str) -> None:
-        """Fills the slot in `target`, which is laid out as `flat` is."""
+        """Fills the slot in `target`, which has the layout of `flat`."""
         piece = files.read(self.name, key, self.start, self.start + self.numel)
         target.view(-1)[self.offset : self.offset + self.numel].copy_(piece)
 
 
 @torch.no_grad()
 def convert(engine: Any, stage: int, checkpoint: Path, manifest: Manifest) -> None:
-    """Sets a DeepSpeed engine to a checkpoint that was saved otherwise. Every rank calls this. UserError if it cannot.
+    """Loads a checkpoint of another layout into a DeepSpeed engine. Collective. UserError if it cannot be converted.
 
-    Hyperparameters stay those that the engine was built with; moments, counts, weights and counters are the saved.
+    Weights, moments, step counts and counters come from the checkpoint; hyperparameters stay the engine's.
     """
-    _refuse_what_cannot(engine, stage, checkpoint, manifest)
+    _refuse_unconvertible(engine, stage, checkpoint, manifest)
     files = ZeroFiles(checkpoint, manifest)
     if stage == 3:
-        engine.optimizer.checkpoint_event_prologue()  # all parameters back into pieces
+        engine.optimizer.checkpoint_event_prologue()  # re-shards all gathered parameters
     for slot in _slots(engine, stage):
         slot.put(slot.flat, files, MASTER)
         _set_states(engine.basic_optimizer, slot, files, checkpoint)
@@ -66,7 +66,7 @@ def convert(engine: Any, stage: int, checkpoint: Path, manifest: Manifest) -> No
 
 @torch.no_grad()
 def restore_weights(engine: Any, files: ZeroFiles) -> None:
-    """Sets the whole weights that the model computes with from the masters, at a stage where every rank has them."""
+    """Sets the model's weights from the masters, below stage 3, where every rank has whole weights."""
     for name, parameter in engine.module.named_parameters():
         parameter.data.copy_(files.full(name))
 
@@ -83,14 +83,14 @@ def _slots(engine: Any, stage: int) -> Iterator[Slot]:
         return
     flats = "single_partition_of_fp32_groups"
     if not hasattr(optimizer, flats):
-        flats = "fp32_groups_flat_partition"  # of BF16_Optimizer, which DeepSpeed takes for stage 1 in bf16
+        flats = "fp32_groups_flat_partition"  # of BF16_Optimizer, which DeepSpeed uses for stage 1 in bf16
     for parameter in engine.module.parameters():
         name = names[id(parameter)]
         if stage == 3:
             group, offset, numel = optimizer.grad_position[optimizer.get_param_id(parameter)]
             start = numel * optimizer._get_param_partition_rank(parameter)
-            kept = min(numel, max(0, parameter.ds_numel - start))  # the rest is padding
-            yield Slot(name, start, kept, optimizer.fp32_partitioned_groups_flat[group], offset)
+            real = min(numel, max(0, parameter.ds_numel - start))  # the rest is padding
+            yield Slot(name, start, real, optimizer.fp32_partitioned_groups_flat[group], offset)
         elif (mapping := parameter._hp_mapping) is not None:
             flat = getattr(optimizer, flats)[mapping.param_group_index]
             address = mapping.hp_fragment_address
@@ -106,31 +106,31 @@ def _set_states(optimizer: torch.optim.Optimizer, slot: Slot, files: ZeroFiles, 
     for key, value in files.scalars(slot.name).items():
         if isinstance(value, Tensor) and value.numel() > 1:
             raise UserError(
-                f"the optimizer's '{key}' has not one number per weight: it cannot be divided otherwise",
+                f"the optimizer's '{key}' does not have one number per weight: it cannot be resharded",
                 str(checkpoint),
-                "resume on as many ranks and at the stage of the checkpoint",
+                "resume with the checkpoint's number of ranks and ZeRO stage",
             )
         state[key] = _step(optimizer, slot.flat, float(value)) if key == "step" else value
 
 
 def place_steps(optimizer: torch.optim.Optimizer) -> None:
-    """Puts every count of steps where the optimizer wants it. torch's load_state_dict leaves it on the CPU if the
-    optimizer that saved it was not fused: a fused one on a GPU then fails at its first step."""
+    """Moves every step count to the device where the optimizer expects it. torch's load_state_dict leaves it on the CPU
+    if the saving optimizer was not fused; a fused one on a GPU then fails at its first step."""
     for flat, state in optimizer.state.items():
         if "step" in state:
             state["step"] = _step(optimizer, flat, float(state["step"]))
 
 
 def _step(optimizer: torch.optim.Optimizer, flat: Tensor, count: float) -> Tensor | int:
-    """A count of steps as the optimizer keeps it: DeepSpeed's as an integer, torch's fused ones on the device."""
+    """A step count in the optimizer's form: an integer for DeepSpeed's, on the device for torch's fused ones."""
     if isinstance(optimizer, DeepSpeedCPUAdam):
         return int(count)
     device = flat.device if optimizer.param_groups[0].get("fused") else torch.device("cpu")
     return torch.tensor(count, dtype=torch.float32, device=device)
 
 
-def _refuse_what_cannot(engine: Any, stage: int, checkpoint: Path, manifest: Manifest) -> None:
-    """States on NVMe are DeepSpeed's alone; fp16's loss scale is kept in another form by every stage."""
+def _refuse_unconvertible(engine: Any, stage: int, checkpoint: Path, manifest: Manifest) -> None:
+    """Only DeepSpeed can read states on NVMe; each stage stores fp16's loss scale in another form."""
     nvme = stage == 3 and (engine.zero_nvme_offload_optimizer() or engine.optimizer.params_in_nvme_and_cpu)
     if nvme or manifest.precision == "fp16":
         raise UserError(

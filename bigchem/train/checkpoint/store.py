@@ -1,14 +1,14 @@
-"""Checkpoints are published, not written.
+"""Published checkpoints: atomic, verified, with retention.
 
-    step_00000300.partial/    all ranks write into it; when they have, rank 0 adds
+    step_00000300.partial/    all ranks write into it; then rank 0 adds
         manifest.json         files, sizes, hashes, world size, stage, position
-    step_00000300/            the same folder, renamed after an fsync of everything
-    step_00000200.damaged/    one that differed from its manifest: kept, never loaded
-    step_00000200.replaced/   an older attempt at the same step, until the new one has the name: else it is put back
-    step_00000100.doomed/     one that is being removed
+    step_00000300/            the same folder, renamed after everything was fsynced
+    step_00000200.damaged/    did not match its manifest: retained, never loaded
+    step_00000200.replaced/   an older attempt at the same step, until the new one has the name; restored after a kill
+    step_00000100.doomed/     being removed
     latest                    the name of the newest
 
-A folder without a suffix is complete. Partial and doomed ones are never loaded, and are removed by the next save.
+A folder without a suffix is complete. Partial and doomed ones are never loaded; the next save removes them.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from bigchem.base.progress import amount
 from bigchem.config import CheckpointConfig
 
 FORMAT = 2
-MOST_BYTES = 1 << 28
-"""Of a manifest: a checkpoint of ten thousand ranks has a hundredth of it."""
+MAX_BYTES = 1 << 28
+"""Size limit of a manifest: a checkpoint of ten thousand ranks needs a hundredth of it."""
 PARTIAL, DAMAGED, REPLACED, DOOMED = ".partial", ".damaged", ".replaced", ".doomed"
 PROOF = "bigchem.json"
-"""Name of the file in an exported model's folder that says which checkpoint it is, and proves it."""
+"""File in an exported model's folder: which checkpoint it is from, and the proof."""
 _NAME = re.compile(r"step_\d{8,}")
 
 
 class DamagedError(UserError):
-    """A checkpoint's manifest is missing or cannot be read."""
+    """The checkpoint's manifest is missing or unreadable."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What manifest.json says of a checkpoint.
+    """A checkpoint's manifest.json.
 
-    step: optimizer steps done. position: examples consumed. model: the Hugging Face configuration. probe: a loss that
-    the engine computed when it saved, for export to compare with. state: what the loop itself remembers, by who
-    remembers it ("health", "validation"), as JSON. files: {name: [bytes, sha256]}; ValueError for a name that leads out
-    of the checkpoint, as a copy that somebody tampered with could have.
+    step: optimizer steps done. position: examples consumed. model: the Hugging Face configuration. probe: examples and
+    the loss that the engine computed at the save; resume and export compare with it. state: the training loop's own
+    state, by part ("health", "validation"), as JSON. files: {name: [bytes, sha256]}; ValueError for a name that leads
+    out of the checkpoint, as a tampered copy could have.
     """
 
     step: int
@@ -76,11 +76,11 @@ class Manifest:
 
     @staticmethod
     def read(checkpoint: Path) -> Manifest:
-        """The manifest of a published checkpoint; DamagedError if there is none, or it cannot be read or is not one,
-        UserError if another version wrote it."""
+        """The manifest of a published checkpoint. DamagedError if it is missing, unreadable or malformed; UserError if
+        another version wrote it."""
         file = checkpoint / "manifest.json"
         try:
-            table = json_file.load_object(file, max_bytes=MOST_BYTES)
+            table = json_file.load_object(file, max_bytes=MAX_BYTES)
             if table.pop("format") != FORMAT:
                 raise UserError("written by another version", str(file))
             manifest = TypeAdapter(Manifest).validate_json(json.dumps(table), strict=True)
@@ -94,19 +94,19 @@ class Manifest:
             raise DamagedError(f"not a manifest: {error.what}", str(file)) from None
         except ValidationError as error:
             first = error.errors()[0]
-            told = ": ".join(map(str, (*first["loc"], first["msg"])))
-            raise DamagedError(f"not a manifest: {told}", str(file)) from None
+            reason = ": ".join(map(str, (*first["loc"], first["msg"])))
+            raise DamagedError(f"not a manifest: {reason}", str(file)) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedError(f"not a manifest: {error!r}", str(file)) from None
 
     def _check_probe(self) -> None:
-        """Raises ValueError, KeyError or TypeError unless the probe is examples of the model's tokens, and a loss."""
+        """Raises ValueError, KeyError or TypeError unless the probe has a loss and examples within the vocabulary."""
         sources, targets, vocabulary = self.probe["sources"], self.probe["targets"], self.model["vocab_size"]
         rows = [*sources, *targets]
         if not sources or len(sources) != len(targets) or not all(rows) or not isinstance(self.probe["loss"], float):
             raise ValueError("probe")
         if not all(isinstance(token, int) and 0 <= token < vocabulary for row in rows for token in row):
-            raise ValueError("probe: a token is outside of the vocabulary")
+            raise ValueError("probe: a token is outside the vocabulary")
 
     @property
     def bytes(self) -> int:
@@ -114,7 +114,7 @@ class Manifest:
         return sum(size for size, _ in self.files.values())
 
     def refuse_unless(self, checkpoint: Path, fingerprint: str, precision: str, optimizer: str) -> None:
-        """UserError if the checkpoint cannot be resumed on such data, in such a precision, by such an optimizer."""
+        """UserError if the checkpoint cannot be resumed on this data, in this precision, with this optimizer."""
         if self.data_fingerprint != fingerprint:
             raise UserError(
                 f"trained on data {self.data_fingerprint}, the data now is {fingerprint}",
@@ -140,14 +140,14 @@ class Manifest:
         share: int = 0,
         shares: int = 1,
         *,
-        told: Callable[[int], object] = lambda size: None,
+        progress: Callable[[int], object] = lambda size: None,
         hashes: bool = True,
     ) -> str | None:
-        """What is wrong with the files, compared with their sizes and hashes; None if nothing is.
+        """The first mismatch between the files and the manifest's sizes and hashes; None if there is none.
 
-        share of shares: only this part of the files is looked at, so that several processes do the whole together. A
-        file that cannot be read is damage too and no error, which one process alone would meet. told: called with the
-        bytes that were read since. hashes: else only sizes are compared.
+        share of shares: check only this part of the files; several processes check the whole together. An unreadable
+        file counts as damage instead of raising, as the other processes would not see the error. progress: called with
+        the bytes read since its last call. hashes: False compares sizes only.
         """
         loads = [0] * shares
         for name, (size, sha256) in sorted(self.files.items(), key=lambda file: -file[1][0]):
@@ -159,7 +159,7 @@ class Manifest:
             try:
                 if not path.is_file():
                     return f"{name} is missing"
-                if path.stat().st_size != size or (hashes and sha256_of(path, told) != sha256):
+                if path.stat().st_size != size or (hashes and sha256_of(path, progress) != sha256):
                     return f"{name} differs from its manifest"
             except OSError as error:
                 return f"{name} cannot be read: {error.strerror or error}"
@@ -169,7 +169,7 @@ class Manifest:
         """UserError that names the first file that differs from the manifest."""
         damage = self.damage(checkpoint)
         if damage is not None:
-            raise UserError(damage, str(checkpoint), "take the checkpoint before it")
+            raise UserError(damage, str(checkpoint), "use an earlier checkpoint")
 
 
 def step_name(step: int) -> str:
@@ -178,7 +178,7 @@ def step_name(step: int) -> str:
 
 
 def folders(checkpoints: Path) -> list[Path]:
-    """Folders that have a complete checkpoint's name, oldest first."""
+    """Folders with a complete checkpoint's name, oldest first."""
     return sorted(p for p in checkpoints.glob("step_*") if _NAME.fullmatch(p.name) and p.is_dir())
 
 
@@ -194,7 +194,7 @@ def latest(checkpoints: Path) -> Path | None:
 
 
 def newest_readable(checkpoints: Path) -> tuple[Path, Manifest] | None:
-    """The newest checkpoint whose manifest can be read: what a job will most likely resume from."""
+    """The newest checkpoint with a readable manifest: the one a job will most likely resume from."""
     for path in reversed(published(checkpoints)):
         try:
             return path, Manifest.read(path)
@@ -208,16 +208,15 @@ def publish(
 ) -> Path:
     """Turns a folder that all ranks have written into a checkpoint. Rank 0 only, after a barrier.
 
-    written: sizes and hashes of files that are on the disk already; others are hashed and fsynced here. UserError if
-    one of them is not here as it was written: a folder that the ranks do not share. An error after the checkpoint has
-    its name is told and no more.
+    written: sizes and hashes of files already on disk; other files are hashed and fsynced here. UserError if rank 0
+    does not see one of them as written: the ranks do not share the folder. Errors after the rename are only logged.
     """
     known = dict(written or {})
     for path, (size, _) in known.items():
-        if (seen := _size(path)) != size:
+        if (visible := _size(path)) != size:
             raise UserError(
                 f"{path.name} was written with {size:,} bytes, rank 0 "
-                + ("does not see it" if seen is None else f"sees {seen:,}"),
+                + ("does not see it" if visible is None else f"sees {visible:,}"),
                 str(partial),
                 "set `runs` to a folder that all nodes share",
             )
@@ -228,7 +227,7 @@ def publish(
             known[path] = (path.stat().st_size, sha256_of(path))
     listed = {str(path.relative_to(partial)): known[path] for path in sorted(known)}
     table = {"format": FORMAT, **asdict(manifest), "files": listed}
-    atomic.write_atomically(partial / "manifest.json", json.dumps(table, indent=1))  # fsyncs the folder as well
+    atomic.write_atomically(partial / "manifest.json", json.dumps(table, indent=1))  # fsyncs the folder too
     final = checkpoints / step_name(manifest.step)
     _settle_replaced(checkpoints)
     if final.exists():  # an older attempt at the same step
@@ -239,12 +238,12 @@ def publish(
         atomic.write_atomically(checkpoints / "latest", final.name + "\n")
         _settle_replaced(checkpoints)
     except OSError as error:
-        print(f"{final.name} is published, `latest` is not: {error.strerror or error}", flush=True)
+        print(f"{final.name} is published, but `latest` was not updated: {error.strerror or error}", flush=True)
     return final
 
 
 def _size(path: Path) -> int | None:
-    """Bytes of a file, None if it is not there. Opened, as NFS asks its server then and else may answer from memory."""
+    """Bytes of a file, None if it is missing. It is opened because NFS then asks the server instead of its cache."""
     try:
         with path.open("rb") as file:
             return file.seek(0, 2)
@@ -253,28 +252,28 @@ def _size(path: Path) -> int | None:
 
 
 def _settle_replaced(checkpoints: Path) -> None:
-    """Dooms an older attempt whose name the new one has, and gives it back where a kill came before."""
+    """Dooms an older attempt if the new one has its name; restores it if a kill came before that."""
     for old in checkpoints.glob(f"step_*{REPLACED}"):
         final = old.with_suffix("")
-        old.rename(_free(final, DOOMED) if final.exists() else final)
+        old.rename(_unused(final, DOOMED) if final.exists() else final)
 
 
 def set_aside(checkpoint: Path) -> Path:
-    """Renames a damaged checkpoint, so that it counts no more; `latest` then names the one before it."""
-    aside = checkpoint.rename(_free(checkpoint, DAMAGED))
+    """Renames a damaged checkpoint out of the way; `latest` then names the one before it."""
+    aside = checkpoint.rename(_unused(checkpoint, DAMAGED))
     repair_latest(checkpoint.parent)
     atomic.fsync(checkpoint.parent)
     return aside
 
 
 def damaged(checkpoints: Path) -> list[Path]:
-    """Checkpoints that were set aside, oldest first."""
+    """Checkpoints set aside as damaged, oldest first."""
     return sorted(p for p in checkpoints.glob(f"step_*{DAMAGED}*") if p.is_dir())
 
 
 def repair_latest(checkpoints: Path) -> str | None:
-    """Makes `latest` name the newest checkpoint; what it named if that is not there. One whose replacement a kill
-    prevented has its name again before."""
+    """Points `latest` at the newest checkpoint. Returns the name it held if that checkpoint is missing. Before that, a
+    checkpoint whose replacement was killed gets its name back."""
     _settle_replaced(checkpoints)
     file, newest = checkpoints / "latest", latest(checkpoints)
     named = file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else None
@@ -288,30 +287,29 @@ def repair_latest(checkpoints: Path) -> str | None:
 
 
 def superseded(steps: Collection[int], config: CheckpointConfig, best: int | None = None) -> list[int]:
-    """Which of the checkpoints' steps retention gives up: all but the newest `keep`, multiples of `keep_every`, and
-    `best`."""
+    """Steps of the checkpoints to remove: all but the newest `keep`, multiples of `keep_every`, and `best`."""
     older = sorted(steps)[: -config.keep]
     return [s for s in older if not (config.keep_every and s % config.keep_every == 0) and s != best]
 
 
-def clean(checkpoints: Path, config: CheckpointConfig, best: int | None = None, held: Collection[Path] = ()) -> None:
-    """Removes partial and doomed checkpoints, and complete ones that retention gives up: `give_up` and `sweep`."""
-    doom_superseded(checkpoints, config, best, held)
+def clean(checkpoints: Path, config: CheckpointConfig, best: int | None = None, in_use: Collection[Path] = ()) -> None:
+    """Removes superseded, partial and doomed checkpoints."""
+    doom_superseded(checkpoints, config, best, in_use)
     remove_doomed(checkpoints)
 
 
 def doom_superseded(
-    checkpoints: Path, config: CheckpointConfig, best: int | None = None, held: Collection[Path] = ()
+    checkpoints: Path, config: CheckpointConfig, best: int | None = None, in_use: Collection[Path] = ()
 ) -> None:
-    """Dooms the complete checkpoints that retention gives up: renamed first, so that a kill while they are removed
-    leaves none that looks complete.
+    """Renames superseded checkpoints to .doomed before their removal, so that a kill during it leaves none that looks
+    complete.
 
-    best: step of a checkpoint that is never removed. held: checkpoints that are being read, left for the next time.
+    best: step of a checkpoint that is never removed. in_use: checkpoints being read, left for the next call.
     """
     by_step = {step_of(path): path for path in published(checkpoints)}
     for step in superseded(by_step, config, best):
-        if by_step[step] not in held:
-            by_step[step].rename(_free(by_step[step], DOOMED))
+        if by_step[step] not in in_use:
+            by_step[step].rename(_unused(by_step[step], DOOMED))
 
 
 def remove_doomed(checkpoints: Path) -> None:
@@ -327,31 +325,31 @@ def step_of(checkpoint: Path) -> int:
 
 
 def disk_room(checkpoints: Path) -> tuple[int, int]:
-    """(free bytes, bytes that the next checkpoint needs: the size of the newest; 0 if there is none)."""
+    """(free bytes, bytes that the next checkpoint needs: the newest one's size, 0 if there is none)."""
     newest = newest_readable(checkpoints)
-    there = next(p for p in (checkpoints, *checkpoints.parents) if p.exists())
-    return shutil.disk_usage(there).free, 0 if newest is None else newest[1].bytes
+    existing = next(p for p in (checkpoints, *checkpoints.parents) if p.exists())
+    return shutil.disk_usage(existing).free, 0 if newest is None else newest[1].bytes
 
 
 def disk_warning(checkpoints: Path) -> str | None:
-    """A line where the next checkpoint does not fit any more, with the numbers."""
+    """A warning with the numbers if the next checkpoint will not fit; else None."""
     free, needed = disk_room(checkpoints)
     if free >= needed:
         return None
-    return f"disk nearly full: {amount(free)} free in {checkpoints}, the last checkpoint has {amount(needed)}"
+    return f"disk nearly full: {amount(free)} free in {checkpoints}, the last checkpoint took {amount(needed)}"
 
 
-def sha256_of(path: Path, told: Callable[[int], object] = lambda size: None) -> str:
-    """Hash of a file. told: called with the bytes that were read since."""
+def sha256_of(path: Path, progress: Callable[[int], object] = lambda size: None) -> str:
+    """A file's SHA-256. progress: called with the bytes read since its last call."""
     digest, buffer = hashlib.sha256(), memoryview(bytearray(1 << 20))
     with path.open("rb", buffering=0) as file:
         while size := file.readinto(buffer):
             digest.update(buffer[:size])
-            told(size)
+            progress(size)
     return digest.hexdigest()
 
 
-def _free(path: Path, suffix: str) -> Path:
-    """A name beside `path` that nothing has."""
+def _unused(path: Path, suffix: str) -> Path:
+    """An unused name beside `path`."""
     names = (path.with_name(f"{path.name}{suffix}{i or ''}") for i in range(1000))
     return next(name for name in names if not name.exists())

@@ -1,8 +1,7 @@
-"""What DeepSpeed's files of a published checkpoint hold: weights and optimizer states by parameter, at any stage.
+"""Reads DeepSpeed's files of a published checkpoint: weights and optimizer states by parameter, at any stage.
 
-Of a file the structure is loaded; elements are read from their places in it when they are asked for, and none besides.
-Where a piece lies is taken from what the files say of themselves (slice mappings, shapes, names by group), not from
-DeepSpeed's padding rules or from assumptions about the groups.
+Only a file's structure is loaded; elements are read on request. A piece's location comes from the files' own metadata
+(slice mappings, shapes, names by group), not from DeepSpeed's padding rules or assumptions about the groups.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from bigchem.train.checkpoint.store import Manifest
 from bigchem.train.checkpoint.torch_zip import Place, load_structure
 
 MASTER = "fp32"
-"""Key of the weights themselves, beside the keys of the optimizer's states."""
+"""Key of the weights, beside the optimizer states' keys."""
 GROUP_NAMES = "bigchem_group_names"
-"""Where a model file lists the names of the optimizer's parameters by group: stage 0 stores states without names."""
+"""Model file's key for the optimizer's parameter names by group: stage 0 stores states without names."""
 OPEN_FILES = 128
-"""How many are kept open: a checkpoint may have more files than a process may open."""
+"""Limit on open files: a checkpoint may have more files than a process may open."""
 
 Shapes = dict[str, torch.Size]
 
 
 @dataclass(frozen=True)
 class Fragment:
-    """Elements start .. start + numel of a parameter: they lie at `offset` of each of the flat tensors.
+    """Elements start .. start + numel of a parameter, at `offset` of each of the flat tensors.
 
-    scalars: states that are not per element; tensors among them by their places.
+    scalars: states that are not per element; tensors among them as Place.
     """
 
     start: int
@@ -45,7 +44,7 @@ class Fragment:
 
 
 class ZeroFiles:
-    """Reads a checkpoint's tensors by parameter name; several threads may at once.
+    """Reads a checkpoint's tensors by parameter name. Thread-safe.
 
     shapes: of every trained parameter. keys: of the per-element optimizer states ("exp_avg", ...), without MASTER.
     shared: the model file's table, with DeepSpeed's counters. UserError for files that are missing, damaged or hostile.
@@ -62,7 +61,7 @@ class ZeroFiles:
                 self._fragments.setdefault(name, []).append(fragment)
                 self.keys |= fragment.flats.keys() - {MASTER}
         except (LookupError, ValueError, TypeError, AttributeError) as error:
-            what = f"its files are not laid out as DeepSpeed's at ZeRO-{manifest.zero_stage}: {error!r}"
+            what = f"its files do not have DeepSpeed's layout at ZeRO-{manifest.zero_stage}: {error!r}"
             raise UserError(what, str(checkpoint), "was it written by another version of DeepSpeed?") from error
 
     def full(self, name: str, key: str = MASTER) -> Tensor:
@@ -84,7 +83,7 @@ class ZeroFiles:
         return out
 
     def scalars(self, name: str) -> Mapping[str, Any]:
-        """A parameter's states that are not per element, "step" and what else its optimizer keeps; tensors are flat."""
+        """A parameter's states that are not per element, such as "step"; tensors are flat."""
         return {key: self._value(value) for key, value in self._fragments[name][0].scalars.items()}
 
     def _value(self, value: Any) -> Any:
@@ -117,7 +116,7 @@ def _rank_files(checkpoint: Path, manifest: Manifest) -> list[Path]:
 
 
 def _split(weights: Tensor, state: Mapping[str, Any], path: Path) -> tuple[dict[str, Place], dict[str, Any]]:
-    """One flat tensor's states: those with an element for each of its elements (and padding), and the others."""
+    """Splits one flat tensor's states into those with an element per element (and padding), and the rest."""
     flats, scalars = {MASTER: Place.of(weights, path)}, {}
     for key, value in state.items():
         if isinstance(value, Tensor) and value.dim() > 0 and value.numel() >= weights.numel():
@@ -128,7 +127,7 @@ def _split(weights: Tensor, state: Mapping[str, Any], path: Path) -> tuple[dict[
 
 
 def _stage0(shared: dict[str, Any], path: Path) -> tuple[Shapes, Found]:
-    """Whole tensors. In fp32 the weights are the module's; else the masters lie in lists, group by group."""
+    """Whole tensors. In fp32 the weights are the module's; otherwise the masters lie in lists, group by group."""
     groups: list[list[str]] | None = shared.get(GROUP_NAMES)
     if groups is None:
         raise UserError("does not name the optimizer's parameters: written by another version", str(path))
@@ -145,7 +144,7 @@ def _stage0(shared: dict[str, Any], path: Path) -> tuple[Shapes, Found]:
 
 
 def _stage12(files: Mapping[Path, dict[str, Any]]) -> Found:
-    """Each rank holds a contiguous piece of each group's flat tensor; its slice mappings say what lies where."""
+    """Each rank holds a contiguous piece of each group's flat tensor; its slice mappings locate the parameters."""
     reached: dict[str, int] = {}
     for path, file in files.items():
         states = file["base_optimizer_state"]["state"]
@@ -159,8 +158,8 @@ def _stage12(files: Mapping[Path, dict[str, Any]]) -> Found:
 
 
 def _stage3(files: Mapping[Path, dict[str, Any]], shapes: Shapes) -> Found:
-    """Each parameter is cut into world_size equal pieces, the last one padded; a rank's pieces lie in parameter order,
-    from one flat tensor on into the next: groups that are large are kept in several (sub_group_size)."""
+    """Each parameter is cut into world_size equal pieces, the last one padded. A rank's pieces lie in parameter order,
+    continuing from one flat tensor into the next: large groups are split over several (sub_group_size)."""
     for rank, (path, file) in enumerate(files.items()):
         states = file["optimizer_state_dict"]["state"]
         tensors = enumerate(file["fp32_flat_groups"])
@@ -171,6 +170,6 @@ def _stage3(files: Mapping[Path, dict[str, Any]], shapes: Shapes) -> Found:
             if offset == flats[number][0]:
                 number, offset = number + 1, 0
             _, places, scalars = flats[number]
-            kept = min(piece, max(0, shape.numel() - rank * piece))
-            yield name, Fragment(rank * piece, kept, offset, places, scalars)
+            real = min(piece, max(0, shape.numel() - rank * piece))
+            yield name, Fragment(rank * piece, real, offset, places, scalars)
             offset += piece

@@ -1,5 +1,5 @@
-"""What keeps a run alive or ends it: bad steps, hangs, stragglers, signals, time limits, failed peers.
+"""Run health: bad steps, hangs, stragglers, stop signals, time limits, failed peers; the events log.
 
-Imported from outside: device_progress, events, flight_recorder, peers, signals, step_guard, stopwatch, stragglers,
-time_limit, watchdog.
+Imported from outside: device_progress, events, flight_recorder, peers, signals, step_guard, stragglers, time_limit,
+watchdog.
 """

@@ -1,4 +1,4 @@
-"""How far a GPU has come of what the host gave it to do: the host runs ahead, and waits for it once a step."""
+"""A GPU's position in the work queued by the host, which runs ahead and waits for it once per step."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from typing import Protocol, cast
 
 import torch
 
-KEPT = 4096
-"""Beats that wait for the device; a step has some ten and ends with a wait."""
+MAX_PENDING = 4096
+"""Heartbeats the device has not reached yet. A step has about ten and ends with a wait."""
 
 
 class Event(Protocol):
-    """Of torch.cuda.Event, what is needed."""
+    """The part of torch.cuda.Event used here."""
 
     def record(self) -> None:
-        """Joins the queue of what the device has to do."""
+        """Queues the event on the device."""
 
     def query(self) -> bool:
-        """Whether the device has come to it."""
+        """Whether the device has reached it."""
 
 
 class DeviceProgress:
-    """The beats that the device has come to, in order. make: gives a new event."""
+    """Tracks which heartbeats the device has reached. make: creates an event."""
 
     def __init__(self, make: Callable[[], Event]) -> None:
         self._make = make
-        self._waiting: deque[tuple[Event, str, int]] = deque(maxlen=KEPT)
+        self._pending: deque[tuple[Event, str, int]] = deque(maxlen=MAX_PENDING)
         self._reached = ("prepare", 0)
 
     def beat(self, phase: str, beats: int) -> None:
-        """The host enters a phase, having given the device all that is to be done before it."""
+        """Records that the host enters a phase, with all work before it queued on the device."""
         event = self._make()
         event.record()
-        self._waiting.append((event, phase, beats))
-        while self._waiting and self._waiting[0][0].query():
-            _, phase, beats = self._waiting.popleft()
+        self._pending.append((event, phase, beats))
+        while self._pending and self._pending[0][0].query():
+            _, phase, beats = self._pending.popleft()
             self._reached = (phase, beats)
 
     def reached(self) -> tuple[str, int]:
-        """The phase that the device is in, and its beat. Called by another thread, once the host stands still."""
+        """The phase that the device is in, and its heartbeat number. Another thread calls it when the host hangs."""
         found = self._reached
-        for event, phase, beats in list(self._waiting):
+        for event, phase, beats in list(self._pending):
             if not event.query():
                 break
             found = (phase, beats)
@@ -50,7 +50,7 @@ class DeviceProgress:
 
 
 def device_progress_of(device: torch.device) -> DeviceProgress | None:
-    """Of a GPU; None on a CPU, where the host does the work itself."""
+    """The progress of a GPU; None on a CPU, where the host does the work itself."""
     if device.type != "cuda":
         return None
     return DeviceProgress(lambda: cast(Event, torch.cuda.Event()))

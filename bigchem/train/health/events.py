@@ -1,4 +1,4 @@
-"""What happens to a run beside training: one line from rank 0, and a row in the run folder's events.jsonl."""
+"""Events of a run: one log line from rank 0 and a row in the run folder's events.jsonl."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from bigchem.train.collectives import on_rank0
 from bigchem.train.health.step_guard import BadStep, RollBacks, StepGuard
 
 KINDS = {"loss": "bad loss", "gradient": "bad gradient", "spike": "loss spike"}
-TOLD = 4
-"""Example keys that the line names; the row has all."""
+NAMED = 4
+"""Example keys in the log line; the row has all."""
 
 
 def report(run_dir: Path, step: int, kind: str, action: str, detail: str, keys: Sequence[str] = ()) -> None:
-    """Tells an event; one rank calls it. step: its number, from 1. kind: what it is about. action: what is done.
-    keys: of the examples in the step."""
+    """Logs an event and adds its row; one rank calls it. step: number, from 1. action: the response. keys: of the
+    examples in the step."""
     examples = f"; {first_keys(keys)}" if keys else ""
     print(f"{kind} at step {step}: {detail}: {action}{examples}", flush=True)
     record(run_dir, step, kind, action, detail, keys)
 
 
 def record(run_dir: Path, step: int, kind: str, action: str, detail: str, keys: Sequence[str] = ()) -> None:
-    """The row of an event alone, where the line has a form of its own."""
+    """Adds an event's row only, for callers that print their own line."""
     row = {"time": time.time(), "step": step, "kind": kind, "action": action, "detail": detail, "keys": list(keys)}
     rows_of(run_dir).add(row)
 
@@ -43,42 +43,42 @@ def rows_of(run_dir: Path) -> Rows:
 
 
 def report_end(run_dir: Path, step: int, saved: int, reason: str) -> None:
-    """Tells that the run stops before its last step. saved: step of the newest checkpoint."""
-    kept = "saved" if saved == step else f"not saved among bad steps, the run goes on from step {saved}"
-    report(run_dir, step, "stop", kept, reason)
+    """Reports that the run stops before its last step. saved: step of the newest checkpoint."""
+    action = "saved" if saved == step else f"not saved among bad steps, the run resumes from step {saved}"
+    report(run_dir, step, "stop", action, reason)
 
 
 def skipped_step(
     config: RunConfig,
     step: int,
     bad: BadStep,
-    health: StepGuard,
+    guard: StepGuard,
     roll_backs: RollBacks,
     saved: int,
     keys: Sequence[str],
 ) -> bool:
-    """Tells that a step was left out; whether the run is to go back to its newest checkpoint, which is after step
-    `saved`. UserError if it would have to and may not. Every rank calls it, with the same."""
+    """Reports a skipped step. Returns whether the run must roll back to its newest checkpoint, after step `saved`;
+    UserError if it must but cannot. Every rank calls it with the same arguments."""
     limit = config.health.max_bad_steps
-    refusal = roll_backs.refusal(saved) if health.exhausted else None
+    refusal = roll_backs.refusal(saved) if guard.exhausted else None
     if dist.get_rank() == 0:
-        action = f"left out ({health.streak} of {limit} in a row)"
+        action = f"skipped ({guard.streak} of {limit} in a row)"
         report(config.run_dir, step, KINDS[bad.kind], action, bad.reason, keys)
-        if health.exhausted:
-            action = f"stopped: {refusal}" if refusal else f"back to the checkpoint after step {saved}"
+        if guard.exhausted:
+            action = f"stopped: {refusal}" if refusal else f"rolled back to the checkpoint after step {saved}"
             report(config.run_dir, step, "roll back", action, f"{limit} bad steps in a row")
     if refusal:
         spike = "; or raise health.spike_zscore" if bad.kind == "spike" else ""
         raise UserError(
-            f"{limit} bad steps in a row up to step {step}, the last one: {bad.reason}; {refusal}",
+            f"{limit} bad steps in a row up to step {step}, the last: {bad.reason}; {refusal}",
             first_keys(keys),
-            f"lower optimizer.lr, or look at these rows (all are in events.jsonl){spike}",
+            f"lower optimizer.lr, or check these rows (events.jsonl has all){spike}",
         )
-    return health.exhausted
+    return guard.exhausted
 
 
 def keys_of(loader: Loader, step: Step) -> list[str]:
-    """Keys of a step's examples, read by rank 0, on every rank; none where the data cannot be read just now."""
+    """Keys of a step's examples, on every rank; read by rank 0. Empty if the data cannot be read."""
 
     def read() -> list[str]:
         try:
@@ -90,6 +90,6 @@ def keys_of(loader: Loader, step: Step) -> list[str]:
 
 
 def first_keys(keys: Sequence[str]) -> str:
-    """The first keys, and how many there are."""
-    more = f" and {len(keys) - TOLD} more" if len(keys) > TOLD else ""
-    return f"{len(keys)} examples: {' '.join(keys[:TOLD])}{more}"
+    """The first keys, and their number."""
+    more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
+    return f"{len(keys)} examples: {' '.join(keys[:NAMED])}{more}"

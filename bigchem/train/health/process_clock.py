@@ -1,7 +1,7 @@
-"""Seconds that this process has run: those in which it was stopped do not count.
+"""Seconds that this process has run, without the time in which it was stopped.
 
-Slurm suspends a job by stopping its processes (`scontrol suspend`, gang scheduling), and CLOCK_MONOTONIC goes on
-meanwhile. A thread that ticks finds a gap then, in which the main thread used no processor either.
+Slurm suspends a job by stopping its processes (`scontrol suspend`, gang scheduling), while CLOCK_MONOTONIC continues. A
+ticking thread then sees a gap in which the main thread used no CPU time either.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 LATE_S = 1.0
-"""That a tick may come late on a busy machine."""
+"""How late a tick may come on a busy machine."""
 
 
 def _main_cpu() -> float:
@@ -19,10 +19,10 @@ def _main_cpu() -> float:
 
 
 class ProcessClock:
-    """Called, it gives seconds since it was made, of this process's own time.
+    """Call it for the seconds since its creation, in this process's own time.
 
-    every_s: between two ticks. now: a clock that goes on while the process is stopped. cpu: processor seconds of the
-    main thread, which may keep the ticking one waiting, as it computes with the interpreter's lock held.
+    every_s: between ticks. now: a clock that continues while the process is stopped. cpu: CPU seconds of the main
+    thread, which can delay ticks by computing with the GIL held.
     """
 
     def __init__(
@@ -30,13 +30,13 @@ class ProcessClock:
     ) -> None:
         self._every_s, self._now, self._cpu = every_s, now, cpu
         self._longest_s = 2 * every_s + LATE_S
-        self._last = (now(), 0.0)  # tick: when it came, and this clock's time then; one assignment, as threads read it
+        self._last = (now(), 0.0)  # of the last tick: `now`, and this clock; a tuple, as other threads read it
         self._used = cpu()
         self.stopped_s = 0.0
-        """Seconds in which the process was stopped."""
+        """Seconds for which the process was stopped."""
 
     def tick(self) -> None:
-        """To be called every `every_s` seconds, always by the same thread."""
+        """Call this every `every_s` seconds, always from the same thread."""
         (ticked, own), now, used = self._last, self._now(), self._cpu()
         gap, busy = now - ticked, used - self._used
         stopped = gap - self._every_s if gap > self._longest_s and busy < gap / 2 else 0.0
@@ -45,4 +45,4 @@ class ProcessClock:
 
     def __call__(self) -> float:
         ticked, own = self._last
-        return own + min(self._now() - ticked, self._longest_s)  # more is not believed before the next tick
+        return own + min(self._now() - ticked, self._longest_s)  # a longer gap counts only after the next tick

@@ -1,6 +1,6 @@
-"""Signals set a flag; the loop looks at it at a step boundary, together with all ranks, and saves there.
+"""Stop signals set a flag. The loop reduces it over ranks and saves at a step boundary.
 
-Nothing is done in a handler but to remember: a collective operation that has begun elsewhere would never end.
+Handlers only set the flag: to act there would leave other ranks hanging in a collective operation.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from enum import Enum
 from types import FrameType, TracebackType
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-"""What a cluster sends before it takes a node away (USR1, USR2, TERM) and what a person sends (INT)."""
+"""USR1, USR2 and TERM: sent by a cluster before it takes a node away. INT: sent by a user."""
 SLURM_STEP = "SLURM_STEP_ID"
-"""Set in the processes of a Slurm step, and nowhere else."""
+"""Set only in processes of a Slurm step."""
 ECHO_S = 0.5
-"""A launcher hears a Ctrl-C as well and passes it on (torchrun at once): a SIGINT so soon after one is the same one."""
+"""A launcher gets a Ctrl-C too and forwards it (torchrun at once): a second SIGINT this soon is the same one."""
 
 
 class StopRequest(Enum):
-    """Why a rank should save and stop: for the cluster, for the user, or because another attempt owns the run."""
+    """Why a rank should save and stop: the cluster, the user, or another attempt that owns the run."""
 
     NONE = 0
     PREEMPTED = 1
@@ -30,28 +30,28 @@ class StopRequest(Enum):
 
 
 def is_from_user(name: str, env: Mapping[str, str]) -> bool:
-    """Whether a signal comes from a person, who wants the run to stop: Ctrl-C, and kill. In a Slurm step SIGTERM is
-    the cluster's word as much as USR2 is: of a preemption, a time limit, or a rank that is gone. scancel sends it too,
-    but then the job ends, and nothing starts it again."""
+    """Whether a signal comes from a user who wants to stop the run: Ctrl-C or kill. In a Slurm step SIGTERM comes from
+    the cluster, as USR2 does: preemption, time limit, a lost rank. scancel sends it too, but then the job is not
+    restarted."""
     return name == "SIGINT" or (name == "SIGTERM" and SLURM_STEP not in env)
 
 
 class StopFlag:
-    """While entered, a stop signal sets `received`; a second SIGINT interrupts at once. So it stays where an error ends
-    the block: launchers send SIGTERM as soon as one rank is gone, and the others are still to say why they go.
+    """While entered, a stop signal sets `received`; a second SIGINT interrupts at once. If an error ends the block, the
+    handlers stay: launchers send SIGTERM once one rank is gone, while the others still report why they exit.
 
-    tell: the first signal is answered on the terminal, with what is waited for.
+    announce: acknowledge the first signal on the terminal.
     """
 
-    def __init__(self, *, tell: bool = False) -> None:
-        self._tell = tell
+    def __init__(self, *, announce: bool = False) -> None:
+        self._announce = announce
         self.received: str | None = None
         self._interrupted: float | None = None
         self._previous: dict[int, object] = {}
 
     @property
     def request(self) -> StopRequest:
-        """What the signal received stands for."""
+        """The request that the received signal stands for."""
         if self.received is None:
             return StopRequest.NONE
         return StopRequest.USER if is_from_user(self.received, os.environ) else StopRequest.PREEMPTED
@@ -67,10 +67,10 @@ class StopFlag:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self._tell and self.received is None:
-            again = "; once more quits at once" if number == signal.SIGINT else ""
-            line = f"{signal.Signals(number).name}: saving when this step is done{again}\n"
-            os.write(2, line.encode())  # print is not for handlers: it may stand in the middle of one
+        if self._announce and self.received is None:
+            again = "; press again to quit at once" if number == signal.SIGINT else ""
+            line = f"{signal.Signals(number).name}: saving after this step{again}\n"
+            os.write(2, line.encode())  # not print, which the handler may have interrupted
         if number == signal.SIGINT:
             if self._interrupted is not None and now - self._interrupted > ECHO_S:
                 raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Where a run's numbers go: metrics.jsonl, TensorBoard, Weights & Biases, profiles, the ledger of examples.
+"""A run's records: metrics.jsonl, TensorBoard, Weights & Biases, profiles, the ledger of examples.
 
 Imported from outside: ledger, profiler, tensorboard, tracker.
 """

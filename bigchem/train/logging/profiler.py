@@ -1,4 +1,4 @@
-"""A profile of a few steps of rank 0: torch's trace, for Perfetto or chrome://tracing, and where memory went."""
+"""Profiles a few steps of rank 0: torch's trace, for Perfetto or chrome://tracing, and its memory records."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bigchem.base import atomic
 from bigchem.config import RunConfig
 
 MEMORY_EVENTS = 100_000
-"""Allocations and releases that the record of a GPU's memory holds; older ones are lost."""
+"""Limit on recorded GPU allocations and releases; older ones are lost."""
 
 
 class Profiler:
-    """Profiles the steps of train.profile that are still to come, and writes run folder/profile/step_START_STOP/.
+    """Profiles the remaining steps of train.profile into run folder/profile/step_START_STOP/.
 
-    What lies between these steps (validation, checkpoints) is in the profile. done: steps that the run has taken
-    already. A run that is stopped in between keeps what there is.
+    The profile includes what happens between these steps (validation, checkpoints). done: steps already taken. A run
+    that stops in between writes what it has.
     """
 
     def __init__(self, config: RunConfig, done: int, device: torch.device, *, enabled: bool) -> None:
@@ -30,7 +30,7 @@ class Profiler:
         self._running: profile | None = None
         self._first = self._last = 0
         if enabled and asked and not self._steps:
-            print(f"profile: steps {asked.start} to {asked.stop - 1} were taken before: nothing to do", flush=True)
+            print(f"profile: steps {asked.start} to {asked.stop - 1} are already done", flush=True)
 
     def __enter__(self) -> Profiler:
         return self
@@ -40,7 +40,7 @@ class Profiler:
             self._write(self._running)
 
     def begin(self, step: int) -> None:
-        """Starts before the first of the steps."""
+        """Starts the profiler before the first of the steps."""
         if not self._steps or step != self._steps[0]:
             return
         cuda = self._device.type == "cuda"
@@ -52,7 +52,7 @@ class Profiler:
         self._running.start()
 
     def end(self, step: int) -> float:
-        """Stops and writes after the last of the steps; seconds that it took, mostly torch's, to sort its records."""
+        """Stops and writes the profile after the last step. Returns the seconds taken, mostly by torch's sorting."""
         begun = time.monotonic()
         self._last = step
         if self._running is not None and step == self._steps[-1]:
@@ -73,6 +73,6 @@ class Profiler:
         print(f"profile of steps {self._first} to {self._last}: {folder}", flush=True)
 
     def _write_memory(self, running: profile, path: Path) -> None:
-        """On a CPU there is no snapshot: what each operation allocated and kept."""
+        """Writes what each operation allocated: on a CPU there is no snapshot."""
         averages = running.key_averages()
         atomic.write_atomically(path, averages.table(sort_by="self_cpu_memory_usage", row_limit=50) + "\n")

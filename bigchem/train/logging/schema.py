@@ -1,4 +1,4 @@
-"""The schema of metrics.jsonl, and where TensorBoard shows each of its fields. Pure. docs/metrics.md is its page."""
+"""The schema of metrics.jsonl and TensorBoard's names for its fields. Pure. Documented in docs/metrics.md."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Metric(NamedTuple):
-    """One field of a row. board: its name in TensorBoard; None: it is not shown."""
+    """One field of a row. board: its name in TensorBoard; None if not shown there."""
 
     unit: str
     board: str | None
@@ -19,44 +19,42 @@ METRICS: dict[str, Metric] = {
     "examples": Metric("examples", "data/examples", "Examples consumed by all ranks since the run's start."),
     "tokens": Metric("tokens", "data/tokens", "Real source and target tokens consumed since the run's start."),
     "loss": Metric("nats per target token", "loss/all", "Cross-entropy of the step, over all ranks and tasks."),
-    "loss/TASK": Metric("nats per target token", "loss/TASK", "The same of each task that the step holds."),
+    "loss/TASK": Metric("nats per target token", "loss/TASK", "The same for each task in the step."),
     "lr": Metric("", "optimizer/lr", "Learning rate of the step."),
-    "grad_norm": Metric("", "optimizer/grad_norm", "Norm of the step's gradient, before clipping."),
+    "grad_norm": Metric("", "optimizer/grad_norm", "Norm of the step's gradient before clipping."),
     "tokens_per_s": Metric("tokens/s", "throughput/tokens_per_s", "Real tokens of all ranks over training time."),
     "tflops": Metric("10^12 operations/s", "throughput/tflops", "Operations of all ranks over training time."),
     "mfu": Metric(
         "share",
         "throughput/mfu",
-        "The same over the devices' dense peak, recomputed activations left out; where the peak is known.",
+        "The same over the devices' dense peak, without recomputed activations. Only if the peak is known.",
     ),
-    "step_s": Metric("seconds", "throughput/step_s", "Training time of a step, mean since the last row."),
+    "step_s": Metric("seconds", "throughput/step_s", "Mean training time per step since the last row."),
     "training_s": Metric(
-        "seconds", None, "Training time of all steps done; of steps that were lost and done again, the last time."
+        "seconds", None, "Training time of all steps so far; repeated steps count once, the last time."
     ),
-    "checkpoint_s": Metric(
-        "seconds", "throughput/checkpoint_s", "Training stood still for checkpoints since the last row."
-    ),
-    "valid_s": Metric("seconds", "throughput/valid_s", "Training stood still for validation since the last row."),
-    "fill": Metric("share", "data/fill", "Real tokens over what the micro-batches could have held."),
-    "data_wait": Metric("share", "data/wait", "Part of training time that rank 0 waited for data."),
-    "memory": Metric(
-        "bytes", "memory/peak", "The most that rank 0 has had allocated on its GPU; without one, resident."
-    ),
+    "checkpoint_s": Metric("seconds", "throughput/checkpoint_s", "Pause for checkpoints since the last row."),
+    "valid_s": Metric("seconds", "throughput/valid_s", "Pause for validation since the last row."),
+    "fill": Metric("share", "data/fill", "Real tokens over the capacity of the micro-batches."),
+    "data_wait": Metric("share", "data/wait", "Share of training time that rank 0 waited for data."),
+    "memory": Metric("bytes", "memory/peak", "Peak allocation on rank 0's GPU; without one, peak resident memory."),
     "valid_loss": Metric(
-        "nats per target token", "validation/loss", "Mean over tasks of their losses; in rows of validations."
+        "nats per target token", "validation/loss", "Mean of the tasks' losses. Only in rows with a validation."
     ),
-    "valid_loss/TASK": Metric("nats per target token", "validation/TASK", "Loss of each task; in rows of validations."),
+    "valid_loss/TASK": Metric(
+        "nats per target token", "validation/TASK", "Loss of each task. Only in rows with a validation."
+    ),
 }
-"""Training time is the time since the last row without checkpoints and validations."""
+"""Training time excludes checkpoints, validations and writing a profile."""
 
 
 def field_of(name: str) -> str:
-    """The schema's field that a row's key belongs to: `loss/forward` to `loss/TASK`."""
+    """The schema's field for a row's key: `loss/TASK` for `loss/forward`."""
     prefix, slash, _ = name.partition("/")
     return f"{prefix}/TASK" if slash else name
 
 
 def board_name(name: str) -> str | None:
-    """TensorBoard's name for a row's key; KeyError if the schema lacks it."""
+    """TensorBoard's name for a row's key. KeyError if it is not in the schema."""
     board = METRICS[field_of(name)].board
     return None if board is None else board.replace("TASK", name.partition("/")[2])

@@ -1,4 +1,4 @@
-"""What a run shows at TensorBoard and at Weights & Biases. Rank 0 only."""
+"""A run's TensorBoard files and Weights & Biases page. Rank 0 only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Board:
-    """TensorBoard's files of a run, and its page at Weights & Biases where it has one."""
+    """Writes a run's TensorBoard files, and its Weights & Biases page if train.wandb is set."""
 
     def __init__(self, config: RunConfig, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -26,7 +26,7 @@ class Board:
 
         self._writer = SummaryWriter(str(config.run_dir / "tensorboard"), purge_step=step + 1)
         fields = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in _resolved(config).items()}
-        # The hyperparameters' tab reads these metrics' last values; SummaryWriter.add_hparams makes a run of its own.
+        # The hyperparameters tab reads these metrics' last values; SummaryWriter.add_hparams would make a separate run.
         writer = self._writer._get_file_writer()
         for summary in hparams(fields, dict.fromkeys(("loss/all", "validation/loss"), 0.0)):
             writer.add_summary(summary)
@@ -34,7 +34,7 @@ class Board:
         self._wandb = None if config.train.wandb is None else _wandb_run(config, config.train.wandb)
 
     def show(self, step: int, row: Mapping[str, float], samples: list[Sample]) -> None:
-        """A row of metrics and what the model made of a few examples."""
+        """Adds a row of metrics and sample predictions."""
         values = {board: value for name, value in row.items() if (board := board_name(name)) is not None}
         for board, value in values.items():
             self._writer.add_scalar(board, value, step)
@@ -45,22 +45,22 @@ class Board:
             self._wandb.log(values, step=step)
 
     def close(self, *, failed: bool = False) -> None:
-        """Ends both. failed: the page at Weights & Biases shows the run as failed."""
+        """Closes both. failed: Weights & Biases shows the run as failed."""
         self._writer.close()
         if self._wandb is not None:
             self._wandb.finish(exit_code=int(failed))
 
 
 def check_wandb(project: str | None) -> None:
-    """UserError if a project is named and Weights & Biases' package is not there."""
+    """UserError if a project is given but wandb is not installed."""
     if project is not None and find_spec("wandb") is None:
-        raise UserError("wandb is not installed", "train.wandb", "pip install wandb, or leave train.wandb out")
+        raise UserError("wandb is not installed", "train.wandb", "pip install wandb, or remove train.wandb")
 
 
 def _wandb_run(config: RunConfig, project: str) -> Any:
     import wandb
 
-    # One id for all attempts, in the run folder: a resumed run goes on in its page, another of that name has its own.
+    # One id per run folder: a resumed run continues its page, and another run of the same name gets its own.
     file = config.run_dir / "wandb_id"
     if not file.is_file():
         atomic.write_atomically(file, uuid4().hex)
@@ -75,12 +75,12 @@ def _resolved(config: RunConfig) -> dict[str, Any]:
 
 
 def _as_table(samples: list[Sample]) -> str:
-    """Markdown, in which nothing of a text is taken for markup."""
+    """A Markdown table with the texts escaped."""
     rows = [[sample.source, sample.reference, sample.prediction] for sample in samples]
     lines = ["| source | reference | prediction |", "|---|---|---|"]
     return "\n".join(lines + ["| " + " | ".join(map(_verbatim, row)) + " |" for row in rows])
 
 
 def _verbatim(text: str) -> str:
-    """Each character that Markdown or HTML could read as markup, as a character reference."""
+    """Replaces each character that could be Markdown or HTML markup by a character reference."""
     return "".join(c if c.isalnum() or c == " " else f"&#{ord(c)};" for c in text)

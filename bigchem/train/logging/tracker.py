@@ -1,4 +1,4 @@
-"""Where a run's numbers go: metrics.jsonl, TensorBoard, Weights & Biases, and a line for a person. Rank 0 only."""
+"""Writes a run's metrics to metrics.jsonl, TensorBoard, Weights & Biases and the log. Rank 0 only."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 class Tracker:
-    """Writes a row of metrics every train.log_every steps, and at every validation.
+    """Writes a row of metrics every train.log_every steps and at every validation.
 
-    A resumed run appends; rows past its step are cut off first. peak_flops: operations per second that all ranks'
-    devices together are built for; None where that is not known, and rows then have no `mfu`. claim: on the run; None
-    where no launcher made one. training_s: seconds of training that the checkpoint holds which the run goes on from.
+    A resumed run cuts off rows past its step, then appends. peak_flops: peak FLOP/s of all ranks' devices together;
+    None if unknown, and rows then have no `mfu`. claim: on the run; None if no launcher made one. training_s: training
+    time up to the checkpoint that the run resumes from.
     """
 
     def __init__(
@@ -68,27 +68,27 @@ class Tracker:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._open.__exit__(kind, error, at)
         if self._enabled and self._live is not None and self._line and isinstance(sys.stdout, Tee):
-            print(self._line, file=sys.stdout.terminal)  # what the live line showed last; the log has it
+            print(self._line, file=sys.stdout.terminal)  # leaves the last row on the terminal; the log has it
 
-    def count(self, tokens: int, room: int, flops: float, wait_s: float) -> None:
-        """Counts a step. tokens: real ones on all ranks. room: what its micro-batches could have held. flops: its
+    def count(self, tokens: int, capacity: int, flops: float, wait_s: float) -> None:
+        """Counts a step. tokens: real ones on all ranks. capacity: tokens its micro-batches could have held. flops: its
         operations. wait_s: seconds spent waiting for data."""
         self._steps += 1
         self._tokens += tokens
-        self._room += room
+        self._capacity += capacity
         self._flops += flops
         self._wait_s += wait_s
 
     def saved(self, seconds: float) -> None:
-        """Counts seconds that training stood still for a checkpoint: no training time."""
+        """Counts seconds of pause for a checkpoint, excluded from training time."""
         self._saving_s += seconds
 
     def paused(self, seconds: float) -> None:
-        """Counts seconds that training stood still for something else."""
+        """Counts seconds of pause for anything else, excluded from training time."""
         self._paused_s += seconds
 
     def state(self) -> dict[str, float]:
-        """What a checkpoint keeps for the next attempt, as the arguments of this class. Rank 0's counts."""
+        """Arguments of this class for the next attempt, stored in checkpoints. Rank 0's values count."""
         return {"training_s": self._trained_s + self._seconds()}
 
     def log(
@@ -99,18 +99,18 @@ class Tracker:
         grad_norm: float,
         validated: ValidationResult | None,
         *,
-        left_out: bool = False,
+        skipped: bool = False,
     ) -> None:
-        """Writes a row when it is time, where the step was validated, and where the run stops; shows the step on a
-        terminal. left_out: the step's gradients were dropped."""
+        """Writes a row if one is due, the step was validated or the run stops. Shows the step on a terminal.
+        skipped: the step's gradients were dropped."""
         if not self._enabled:
             return
         steps, valid_s = self._config.train.steps, 0.0 if validated is None else validated.seconds
         seconds = self._seconds(valid_s)
         speed = self._tokens / seconds
         if self._live is not None:
-            left = duration((steps - done.steps) * seconds / self._steps)
-            self._live.show(done.steps, f"loss {loss.mean:.4f}  {speed:,.0f} tokens/s  eta {left}")
+            eta = duration((steps - done.steps) * seconds / self._steps)
+            self._live.show(done.steps, f"loss {loss.mean:.4f}  {speed:,.0f} tokens/s  eta {eta}")
         due = done.steps % self._config.train.log_every == 0 or done.steps in (1, steps)
         if not due and validated is None and not loss.stop:
             return
@@ -129,18 +129,18 @@ class Tracker:
             "training_s": self._trained_s + seconds,
             "checkpoint_s": self._saving_s,
             "valid_s": valid_s,
-            "fill": self._tokens / self._room,
+            "fill": self._tokens / self._capacity,
             "data_wait": self._wait_s / seconds,
             "memory": memory(),
             **({} if validated is None else _validation_fields(validated)),
             "time": time.time(),
         }
         self._write(row, [] if validated is None else validated.samples)
-        eta = (steps - done.steps) * seconds / self._steps
+        eta_s = (steps - done.steps) * seconds / self._steps
         mfu = f"  mfu {row['mfu']:.1%}" if "mfu" in row else ""
-        self._say(
+        self._print(
             f"step {done.steps}/{steps}  loss {loss.mean:.4f}  lr {lr:.2e}  grad {grad_norm:.2f}  "
-            f"{speed:.0f} tokens/s{mfu}  eta {eta:.0f} s" + ("  left out" if left_out else "")
+            f"{speed:.0f} tokens/s{mfu}  eta {eta_s:.0f} s" + ("  skipped" if skipped else "")
         )
         self._trained_s += seconds
         self._saving_s = self._paused_s = 0.0
@@ -152,8 +152,8 @@ class Tracker:
 
     def _write(self, row: dict[str, float], samples: list[Sample]) -> None:
         step = int(row["step"])
-        told = {name: value if math.isfinite(value) else None for name, value in row.items()}  # JSON has no NaN
-        self._rows.add(told)
+        finite = {name: value if math.isfinite(value) else None for name, value in row.items()}  # JSON has no NaN
+        self._rows.add(finite)
         self._samples.add(*({"step": step, **sample.as_json()} for sample in samples))
         try_write("tensorboard/", lambda: self._board.show(step, row, samples))
         try_write("state.json", lambda: self._running(step))
@@ -164,19 +164,19 @@ class Tracker:
     def _running(self, step: int) -> None:
         self._claim.move(Writer.RANK_0, State.RUNNING, step=step, steps=self._config.train.steps)
 
-    def _say(self, line: str) -> None:
-        """A plain line: where the terminal has a live one, for the log alone."""
+    def _print(self, line: str) -> None:
+        """Prints a plain line, to the log only if the terminal has a live line."""
         self._line = line
         log = sys.stdout.log if self._live is not None and isinstance(sys.stdout, Tee) else sys.stdout
         print(line, file=log, flush=True)
 
     def _restart(self) -> None:
-        self._since, self._steps, self._tokens, self._room = time.monotonic(), 0, 0, 0
+        self._since, self._steps, self._tokens, self._capacity = time.monotonic(), 0, 0, 0
         self._flops, self._wait_s = 0.0, 0.0
 
 
 def memory() -> float:
-    """Bytes: the most that this process has had allocated on its GPU; without one, the most resident."""
+    """Bytes: peak allocation of this process on its GPU; without one, peak resident memory."""
     import torch
 
     if torch.cuda.is_available():
@@ -191,7 +191,7 @@ def _validation_fields(validated: ValidationResult) -> dict[str, float]:
 
 
 def _rows(path: Path, step: int) -> Rows:
-    """A JSONL file without the rows after `step` that an interrupted run left, and without damaged lines."""
+    """Opens a JSONL file, after cutting off damaged lines and an interrupted run's rows after `step`."""
     if path.is_file():
         jsonl.repair(path, lambda row: row["step"] <= step, {"step": int})
     path.touch()

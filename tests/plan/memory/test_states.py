@@ -28,7 +28,7 @@ from bigchem.plan.memory.setup import MemorySetup
 from bigchem.plan.memory.states import States, pieces, states
 from bigchem.plan.memory.worst_case import setup_of
 from bigchem.plan.speed.traffic import Traffic, traffic
-from bigchem.train.held import measured_states
+from bigchem.train.calibrate import measured_states
 
 KINDS = [
     *(("zero2", "bf16"), ("zero3", "bf16"), ("zero2_offload", "bf16"), ("zero0", "bf16"), ("zero1", "bf16")),

@@ -13,7 +13,7 @@ from bigchem.base.errors import UserError
 from bigchem.config import CheckpointConfig, RunConfig
 from bigchem.data.storage.shards import Data
 from bigchem.launch.runs.prepare import preflight
-from bigchem.train.checkpoint.best import Best, chosen, kept_step, validated_tasks
+from bigchem.train.checkpoint.best import Best, best_step, chosen, validated_tasks
 from bigchem.train.checkpoint.store import Manifest, clean, publish, published, step_name
 
 MANIFEST = Manifest(
@@ -53,14 +53,14 @@ def test_a_resumed_run_goes_on_with_its_best_unless_another_metric_judges(tmp_pa
         tmp_path, tmp_path, "run", validation={"every": 5, "metric": "loss/forward", "keep_best": False}
     )
     assert Best.of(released, best.state()) == replace(best, keep=False)
-    assert (kept_step(best.state()), kept_step(replace(best, keep=False).state()), kept_step({})) == (5, None, None)
+    assert (best_step(best.state()), best_step(replace(best, keep=False).state()), best_step({})) == (5, None, None)
 
 
 def saved(checkpoints: Path, step: int, state: dict[str, object]) -> None:
     partial = checkpoints / (step_name(step) + ".partial")
     partial.mkdir(parents=True)
     publish(checkpoints, partial, replace(MANIFEST, step=step, state=state))
-    clean(checkpoints, CheckpointConfig(keep=1), best=kept_step(state))
+    clean(checkpoints, CheckpointConfig(keep=1), best=best_step(state))
 
 
 def test_the_best_checkpoint_stays_and_stands_for_the_run(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_the_best_checkpoint_stays_and_stands_for_the_run(tmp_path: Path) -> Non
 
 
 def test_what_cannot_be_validated_is_refused_before_the_run(small_data: Path, tmp_path: Path) -> None:
-    """small_data has no split `valid`."""
+    """small_data has no `valid` split."""
 
     def config(**validation: object) -> RunConfig:
         return config_of(tmp_path, small_data, "run", validation=validation)
@@ -94,10 +94,10 @@ def test_what_cannot_be_validated_is_refused_before_the_run(small_data: Path, tm
 
 
 @pytest.mark.parametrize(
-    ("profile", "told"),
+    ("profile", "message"),
     [("3", "write START:STOP"), ("0:2", "write START:STOP"), ("3:2", "START <= STOP"), ("5:7", "STOP <= steps = 6")],
 )
-def test_a_profile_of_steps_that_are_not_there_is_refused(tmp_path: Path, profile: str, told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_a_profile_of_steps_that_are_not_there_is_refused(tmp_path: Path, profile: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         config_of(tmp_path, tmp_path, "run", train={"profile": profile})
     assert config_of(tmp_path, tmp_path, "run", train={"profile": "2:6"}).train.profiled == range(2, 7)

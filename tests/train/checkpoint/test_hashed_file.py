@@ -1,4 +1,4 @@
-"""Checkpoint files are hashed as they are written, and never unpickled."""
+"""Checkpoint files are hashed as they are written, and loaded without unpickling."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def test_copies_behind_a_url_are_kept_as_the_checkpoints_are_and_come_back_whole
     copies = copies_of(memory, keep=2, keep_every=10)
     for step in (10, 15, 20, 25):
         copies.add(checkpoint_of(tmp_path / "there", step))
-        while copies.busy:
+        while copies.pending:
             threading.Event().wait(0.01)
     copies.close()
     fs = fsspec.filesystem("memory")
@@ -93,12 +93,12 @@ def test_a_damaged_copy_is_passed_over_for_an_older_one(
     fs.pipe_file("/bucket/runs/run/step_00000020/manifest.json", b"{")
     assert copies_of(memory).fetch(tmp_path / "back") == tmp_path / "back" / "step_00000010"
     assert [p.name for p in (tmp_path / "back").iterdir()] == ["step_00000010"]
-    told = capsys.readouterr().out
-    assert "the copy of step_00000040 in memory://bucket/runs/run is not good: weights.pt differs" in told
-    assert "step_00000030 in memory://bucket/runs/run is not good: weights.pt is missing" in told
-    assert "step_00000020 in memory://bucket/runs/run is not good: not a manifest" in told
+    output = capsys.readouterr().out
+    assert "the copy of step_00000040 in memory://bucket/runs/run is damaged: weights.pt differs" in output
+    assert "step_00000030 in memory://bucket/runs/run is damaged: weights.pt is missing" in output
+    assert "step_00000020 in memory://bucket/runs/run is damaged: not a manifest" in output
     fs.rm_file("/bucket/runs/run/step_00000010/weights.pt")
-    with pytest.raises(UserError, match="no copy is good"):
+    with pytest.raises(UserError, match="no intact copy"):
         copies_of(memory).fetch(tmp_path / "again")
 
 
@@ -114,7 +114,7 @@ def test_only_what_the_manifest_lists_comes_back(memory: str, tmp_path: Path) ->
     assert sorted(p.name for p in found.iterdir()) == ["manifest.json", "weights.pt"]
     listed = fs.cat_file(f"{at}/manifest.json").replace(b'"weights.pt"', b'"../../escaped"')
     fs.pipe_file(f"{at}/manifest.json", listed)
-    with pytest.raises(UserError, match="no copy is good"):
+    with pytest.raises(UserError, match="no intact copy"):
         copies_of(memory).fetch(tmp_path / "c" / "d")
     assert not list(tmp_path.rglob("escaped"))
 
@@ -122,17 +122,17 @@ def test_only_what_the_manifest_lists_comes_back(memory: str, tmp_path: Path) ->
 def test_a_copy_behind_a_url_has_a_manifest_only_while_it_is_whole(
     memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is sent or removed happens while the manifest is not there."""
-    fs, manifest_there = fsspec.filesystem("memory"), []
+    """Files are sent and removed only while the manifest is missing."""
+    fs, manifest_seen = fsspec.filesystem("memory"), []
     at = "/bucket/runs/run/step_00000010"
     for what in ("put_file", "rm"):
         real = getattr(type(fs), what)
 
-        def look(self: object, *args: object, real: Callable[..., object] = real, **kwargs: object) -> None:
-            manifest_there.append(f"{at}/manifest.json" in fs.store)
+        def checked(self: object, *args: object, real: Callable[..., object] = real, **kwargs: object) -> None:
+            manifest_seen.append(f"{at}/manifest.json" in fs.store)
             real(self, *args, **kwargs)
 
-        monkeypatch.setattr(type(fs), what, look)
+        monkeypatch.setattr(type(fs), what, checked)
     store = mirror._Store(f"{memory}/run")
     for folder in ("first", "second"):
         copy = checkpoint_of(tmp_path / folder, 10)
@@ -140,6 +140,6 @@ def test_a_copy_behind_a_url_has_a_manifest_only_while_it_is_whole(
         store.put(copy)
     assert {p.split("/")[-1] for p in fs.find(at)} == {"manifest.json", "weights.pt", "second"}
     store.remove(10)
-    assert len(manifest_there) >= 8  # three files sent twice, two folders removed
-    assert not any(manifest_there)
+    assert len(manifest_seen) >= 8  # three files sent twice, two folders removed
+    assert not any(manifest_seen)
     assert store.steps() == []

@@ -1,4 +1,4 @@
-"""A checkpoint goes on at any number of ranks and any ZeRO stage, as if nothing had happened."""
+"""A run resumes at any number of ranks and any ZeRO stage as if it had not been interrupted."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ ALL = [(a, b) for a, b in product(SHAPES, SHAPES) if a != b]
 def converted(
     pairs: list[tuple[Shape, Shape]], trained: dict[int, RunConfig], data: Path, tmp_path: Path
 ) -> dict[tuple[Shape, Shape], list[float]]:
-    """Loss curves of runs that begin in one shape and end in another, after half of their steps."""
+    """Loss curves of runs that change shape after half of their steps."""
     whole: dict[Shape, RunConfig] = {(stage, 2): config for stage, config in trained.items()}
     curves: dict[tuple[Shape, Shape], list[float]] = {}
-    for ranks in (1, 3, 2, 1, 3):  # as few starts of processes as there can be
+    for ranks in (1, 3, 2, 1, 3):  # the fewest process starts possible
         needed = sorted({a for a, _ in pairs if a[1] == ranks} - whole.keys())
         new = {a: config_of(tmp_path, data, f"{a[0]}-{ranks}", train={"ds_config": f"zero{a[0]}"}) for a in needed}
         resumed = {
@@ -55,11 +55,11 @@ def test_a_run_goes_on_in_another_shape(trained: dict[int, RunConfig], small_dat
 
 
 CHAIN = ((1, "bf16"), (3, "bf16"), (1, "bf16"), (3, "fp32"), (2, "fp32"))
-"""(stage, precision) of engines of which each takes over from the one before."""
+"""(stage, precision) of engines, each loading the previous one's checkpoint."""
 
 
 def _taken_over(runs: Path, data: Path) -> list[dict[str, bool]]:
-    """Whether masters, moments, counts of steps and DeepSpeed's counters are the same, bit for bit, in every engine."""
+    """Whether masters, moments, step counts and DeepSpeed's counters are the same, bit for bit, in every engine."""
     found: list[dict[str, bool]] = []
     last: Training | None = None
     for i, (stage, precision) in enumerate(CHAIN):
@@ -77,7 +77,7 @@ def _taken_over(runs: Path, data: Path) -> list[dict[str, bool]]:
 
 
 def known_of(training: Training) -> dict[str, Any]:
-    """Everything of an engine that a conversion carries over."""
+    """Everything that resharding preserves."""
     engine, states = training.engine._engine, training.engine._optimizer.state.values()
     counters = {key: getattr(engine, key) for key in ("global_steps", "global_samples", "skipped_steps")}
     moments = {key: training.state(key) for key in ("exp_avg", "exp_avg_sq")}
@@ -96,7 +96,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def test_an_engine_takes_over_every_element_from_one_of_another_stage(small_data: Path, tmp_path: Path) -> None:
-    """On three ranks, whose pieces are padded, as hardly a size can be divided by three."""
+    """On three ranks most pieces are padded, as few sizes are divisible by three."""
     for rank in run_ranks(_taken_over, 3, tmp_path, small_data):
         assert len(rank) == len(CHAIN) - 1
         for pair, found in zip(pairwise(CHAIN), rank, strict=True):
@@ -112,7 +112,7 @@ def test_a_run_goes_on_in_every_other_shape(trained: dict[int, RunConfig], small
 
 @pytest.mark.slow
 def test_precision_and_shape_may_change_together(small_data: Path, tmp_path: Path) -> None:
-    """bf16 rounds, and sums in another order round otherwise: a loss of ours that was lost would be off by far more."""
+    """bf16 rounds, and differently for another order of sums. Lost state would shift the loss by far more."""
     bf16 = [
         config_of(tmp_path, small_data, f"bf16-{n}", train={"precision": "bf16", "ds_config": f"zero{n}"})
         for n in (0, 1, 2, 3)
@@ -138,7 +138,7 @@ def test_precision_and_shape_may_change_together(small_data: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_groups_of_their_own_and_a_running_mean_go_along(small_data: Path, tmp_path: Path) -> None:
-    """adamw_rms has a group for each parameter, ema a state that the first step makes."""
+    """adamw_rms has one group per parameter; ema is a state created by the first step."""
     rms = {"optimizer": {"kind": "adamw_rms", "lr": 2e-2, "ema": 0.9}}
     wholes = [config_of(tmp_path, small_data, f"rms-{n}", train={"ds_config": f"zero{n}"}, **rms) for n in (0, 2, 3)]
     run_ranks(train_all, 2, wholes)
@@ -156,7 +156,7 @@ def test_groups_of_their_own_and_a_running_mean_go_along(small_data: Path, tmp_p
 
 
 def means(config: RunConfig) -> dict[str, torch.Tensor]:
-    """The running mean of every weight after the last step."""
+    """Running mean of every weight after the last step."""
     checkpoint = config.run_dir / "checkpoints" / step_name(6)
     files = ZeroFiles(checkpoint, Manifest.read(checkpoint))
     assert files.keys == {"exp_avg", "exp_avg_sq", "ema"}

@@ -112,7 +112,7 @@ def test_retention_keeps_the_newest_the_permanent_and_the_best_and_removes_the_p
 def test_a_checkpoint_that_is_being_copied_is_removed_the_next_time(tmp_path: Path) -> None:
     for step in (10, 20, 30):
         publish(tmp_path, written(tmp_path, step), manifest(step))
-    clean(tmp_path, CheckpointConfig(keep=1), held=[tmp_path / step_name(10)])
+    clean(tmp_path, CheckpointConfig(keep=1), in_use=[tmp_path / step_name(10)])
     assert [p.name for p in published(tmp_path)] == [step_name(10), step_name(30)]
     clean(tmp_path, CheckpointConfig(keep=1))
     assert [p.name for p in published(tmp_path)] == [step_name(30)]
@@ -159,7 +159,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
         Manifest.read(final).check_files(final)
 
 
-@settings(max_examples=25, deadline=None)  # files: as slow as the disk just is
+@settings(max_examples=25, deadline=None)  # files: as slow as the disk
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=9), st.integers(1, 4), st.integers(0, 100))
 def test_ranks_that_share_the_check_see_every_file_once(sizes: list[int], shares: int, bad: int) -> None:
     import tempfile
@@ -214,9 +214,9 @@ def test_a_manifest_with_a_damaged_field_is_named(tmp_path: Path, damage: dict[s
 
 def test_a_manifest_of_another_version_is_no_damage(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"format": 1}')
-    with pytest.raises(UserError, match="written by another version") as told:
+    with pytest.raises(UserError, match="written by another version") as error:
         Manifest.read(tmp_path)
-    assert not isinstance(told.value, DamagedError)
+    assert not isinstance(error.value, DamagedError)
 
 
 def test_a_damaged_checkpoint_is_kept_aside_under_a_name_of_its_own(tmp_path: Path) -> None:
@@ -247,12 +247,12 @@ def test_latest_that_names_nothing_is_mended(tmp_path: Path) -> None:
 def test_other_data_precision_or_optimizer_is_refused_with_the_way_out(tmp_path: Path) -> None:
     saved = manifest(5)
     saved.refuse_unless(tmp_path, "f" * 16, "bf16", "adamw")
-    for fields, told in [
+    for fields, message in [
         (("0" * 16, "fp32", "adamw"), "trained on data f+, the data now is 0+"),
         (("f" * 16, "fp16", "adamw"), "saved in fp32, this job has fp16"),
         (("f" * 16, "fp32", "adafactor"), "saved by the optimizer adamw, this job has adafactor"),
     ]:
-        with pytest.raises(UserError, match=told) as refused:
+        with pytest.raises(UserError, match=message) as refused:
             saved.refuse_unless(tmp_path, *fields)
         assert refused.value.hint is not None
 
@@ -268,14 +268,14 @@ def test_a_disk_on_which_the_next_checkpoint_has_no_room_is_told_with_numbers(
     assert disk_warning(tmp_path) is None
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage(255))
-    told = disk_warning(tmp_path)
-    assert told is not None
-    assert told.startswith("disk nearly full: ")
+    warning = disk_warning(tmp_path)
+    assert warning is not None
+    assert warning.startswith("disk nearly full: ")
 
 
 @contextmanager
 def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What reaches the disk, in order: "fsync NAME", "rename NAME"; a file written aside is called by its name."""
+    """Operations in order: "fsync NAME", "rename NAME"; temporary files appear under their final names."""
     events: list[str] = []
 
     def name_of(path: object) -> str:
@@ -341,17 +341,17 @@ def test_a_kill_while_an_attempt_is_replaced_leaves_one_of_the_two(
 
 
 @pytest.mark.parametrize(
-    ("sizes", "told"),
+    ("sizes", "message"),
     [
         ({"weights.pt": 256, "away.pt": 3}, r"away\.pt .* 3 bytes, rank 0 does not see it"),
         ({"weights.pt": 257}, "sees 256"),
     ],
 )
 def test_what_a_rank_wrote_and_rank_0_does_not_see_is_not_published(
-    tmp_path: Path, sizes: dict[str, int], told: str
+    tmp_path: Path, sizes: dict[str, int], message: str
 ) -> None:
     partial = written(tmp_path, 5)
-    with pytest.raises(UserError, match=told) as refused:
+    with pytest.raises(UserError, match=message) as refused:
         publish(tmp_path, partial, manifest(5), {partial / name: (size, "0" * 64) for name, size in sizes.items()})
     assert refused.value.hint is not None
     assert published(tmp_path) == []
@@ -370,7 +370,8 @@ def test_a_published_checkpoint_is_good_though_latest_cannot_be_written(
     monkeypatch.setattr(store.atomic, "write_atomically", full)
     publish(tmp_path, written(tmp_path, 5), manifest(5))
     assert latest(tmp_path) == tmp_path / "step_00000005"
-    assert capsys.readouterr().out == "step_00000005 is published, `latest` is not: No space left on device\n"
+    expected = "step_00000005 is published, but `latest` was not updated: No space left on device\n"
+    assert capsys.readouterr().out == expected
 
 
 def test_what_cannot_be_read_is_damage_and_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Pieces of parameters are found in ZeRO's files, whatever their sizes leave over."""
+"""Pieces of parameters are found in ZeRO's files, whatever the padding."""
 
 from __future__ import annotations
 

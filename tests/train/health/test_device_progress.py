@@ -1,4 +1,4 @@
-"""No GPU: events are stand-ins, which the device of the test comes to one after another."""
+"""Without a GPU: events are stand-ins that a fake device reaches one after another."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bigchem.train.health.device_progress import DeviceProgress, device_progress
 
 
 class Device:
-    """A device's queue. done: how many of its events it has come to."""
+    """A device's queue. done: number of events reached."""
 
     def __init__(self) -> None:
         self.queue: list[Stand] = []
@@ -16,7 +16,7 @@ class Device:
 
 
 class Stand:
-    """In place of torch.cuda.Event."""
+    """Stand-in for torch.cuda.Event."""
 
     def __init__(self, device: Device) -> None:
         self._device, self._number = device, 0

@@ -1,5 +1,5 @@
-"""Ranks on a stand-in for NCCL (see blocking.py): one leaves, and the others follow it out of a collective operation
-that would never end."""
+"""Ranks on a stand-in for NCCL (see blocking.py): when one exits, the others leave a collective operation that would
+never end."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ import pytest
 from distributed import PRELOADED, free_port
 
 WITHIN_S = 10.0
-"""Far more than it takes; far less than any timeout or watchdog."""
+"""Far more than needed; far less than any timeout or watchdog."""
 FAILS_AFTER_S = 0.7
 
 
 @dataclass(frozen=True)
 class End:
-    """How a rank ended. after_s: the first one to go."""
+    """How a rank ended. after_s: seconds after the first exit."""
 
     code: int
     after_s: float
-    said: str
+    output: str
 
 
 def rank(number: int, ranks: int, port: int, folder: Path, case: Callable[[int], None]) -> None:
-    """A rank's process: it meets the others, which stand in an all-reduce when the case begins."""
+    """A rank's process: joins the group; the others are in an all-reduce when the case begins."""
     for descriptor in (1, 2):
         os.dup2(os.open(folder / f"rank{number}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     import torch
@@ -97,8 +97,8 @@ def test_ranks_that_stand_in_a_collective_follow_the_one_that_fails_with_its_rea
     assert [end.code for end in found] == [7, 7, 7], found
     assert max(end.after_s for end in found) < 5
     for number, end in enumerate(found):
-        told = f"rank {who} ({os.uname().nodename}) failed: KeyError: 'x': this rank leaves"
-        assert (told in end.said) == (number != who)
+        expected = f"rank {who} ({os.uname().nodename}) failed: KeyError: 'x': this rank exits"
+        assert (expected in end.output) == (number != who)
 
 
 def rank_0_is_killed(number: int) -> None:
@@ -110,7 +110,7 @@ def rank_0_is_killed(number: int) -> None:
 def test_ranks_leave_when_the_one_that_serves_the_store_is_killed(tmp_path: Path) -> None:
     found = ends(rank_0_is_killed, tmp_path)
     assert [end.code for end in found] == [-signal.SIGKILL, 75, 75]
-    assert all("rank 0 is gone without a word" in end.said for end in found[1:])
+    assert all("lost the connection to rank 0" in end.output for end in found[1:])
 
 
 def all_fail(number: int) -> None:
@@ -124,7 +124,7 @@ def all_fail(number: int) -> None:
 def test_of_ranks_that_fail_together_the_first_one_says_why_for_all(tmp_path: Path) -> None:
     found = ends(all_fail, tmp_path)
     assert [end.code for end in found] == [10, 10, 10]
-    assert all("failed: reason 0" in end.said for end in found[1:])
+    assert all("failed: reason 0" in end.output for end in found[1:])
 
 
 def one_destroys_the_group_alone(number: int) -> None:
@@ -140,7 +140,7 @@ def one_destroys_the_group_alone(number: int) -> None:
 
 @pytest.mark.slow
 def test_the_stand_in_waits_for_peers_that_never_come_where_a_group_is_taken_down(tmp_path: Path) -> None:
-    """What finish() on an error path would do under NCCL: only the end of the store, with rank 0, ends it."""
+    """What finish() would do on an error path under NCCL: it ends only with the store, when rank 0 exits."""
     found = ends(one_destroys_the_group_alone, tmp_path)
     assert [end.code for end in found] == [5, 75, 75], found
 
@@ -156,4 +156,4 @@ def all_end_well(number: int) -> None:
 
 def test_an_end_that_went_well_is_nobodys_loss(tmp_path: Path) -> None:
     found = ends(all_end_well, tmp_path)
-    assert [(end.code, end.said) for end in found] == [(0, "")] * 3
+    assert [(end.code, end.output) for end in found] == [(0, "")] * 3

@@ -67,10 +67,10 @@ def test_the_handlers_of_before_come_back() -> None:
 
 
 def test_the_first_signal_is_answered_with_what_is_waited_for(capfd: pytest.CaptureFixture[str]) -> None:
-    with StopFlag(tell=True):
+    with StopFlag(announce=True):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
-    assert capfd.readouterr().err == "SIGINT: saving when this step is done; once more quits at once\n"
+    assert capfd.readouterr().err == "SIGINT: saving after this step; press again to quit at once\n"
 
 
 def test_a_process_that_an_error_ends_is_not_killed_while_it_says_why() -> None:

@@ -14,17 +14,17 @@ from bigchem.train.health.step_guard import RollBacks, StepGuard
 CONFIG = HealthConfig(window=16)
 
 
-def run(health: StepGuard, losses: list[float], norm: float = 1.0) -> list[str | None]:
-    """The kinds of bad steps, one for each loss."""
+def run(guard: StepGuard, losses: list[float], norm: float = 1.0) -> list[str | None]:
+    """The kind of bad step for each loss."""
     kinds = []
     for loss in losses:
-        bad = health.judge_step(loss, norm, health.judge_loss(loss))
+        bad = guard.judge_step(loss, norm, guard.judge_loss(loss))
         kinds.append(bad and bad.kind)
     return kinds
 
 
 def curve(seed: int, steps: int, noise: float) -> list[float]:
-    """A loss that falls as losses do, with normal noise."""
+    """A typical falling loss with normal noise."""
     step = np.arange(steps)
     return (2 + 5 * np.exp(-step / 60) + noise * np.random.default_rng(seed).normal(size=steps)).tolist()
 
@@ -46,15 +46,15 @@ def test_noise_is_no_spike(seed: int, noise: float) -> None:
 
 @given(st.integers(0, 10**6), st.floats(0.01, 0.3))
 def test_a_spike_is_found_and_does_not_hide_the_next(seed: int, noise: float) -> None:
-    health = StepGuard(HealthConfig(), {})
-    run(health, curve(seed, 300, noise))
-    assert run(health, [9.0, 9.0, 9.0, 2.0]) == ["spike", "spike", "spike", None]
+    guard = StepGuard(HealthConfig(), {})
+    run(guard, curve(seed, 300, noise))
+    assert run(guard, [9.0, 9.0, 9.0, 2.0]) == ["spike", "spike", "spike", None]
 
 
 def test_a_spike_below_the_median_is_none_and_zero_switches_the_judgement_off() -> None:
-    health = StepGuard(CONFIG, {})
-    run(health, curve(0, 100, 0.05))
-    assert run(health, [0.01]) == [None]
+    guard = StepGuard(CONFIG, {})
+    run(guard, curve(0, 100, 0.05))
+    assert run(guard, [0.01]) == [None]
     off = StepGuard(HealthConfig(window=16, spike_zscore=0.0), {})
     assert not any(run(off, [*curve(0, 100, 0.05), 1e6]))
 
@@ -77,17 +77,17 @@ def test_a_resumed_run_judges_as_an_uninterrupted_one(losses: list[float], cut: 
 
 
 def test_bad_steps_in_a_row_exhaust_the_run_and_a_good_one_forgives_them() -> None:
-    health = StepGuard(HealthConfig(max_bad_steps=3), {})
-    run(health, [nan, nan, 2.0, nan, nan])
-    assert not health.exhausted
-    run(health, [nan])
-    assert health.exhausted
-    assert health.skipped == {"loss": 5}
+    guard = StepGuard(HealthConfig(max_bad_steps=3), {})
+    run(guard, [nan, nan, 2.0, nan, nan])
+    assert not guard.exhausted
+    run(guard, [nan])
+    assert guard.exhausted
+    assert guard.skipped == {"loss": 5}
 
 
 def test_a_run_goes_back_to_a_checkpoint_once_and_never_to_none() -> None:
     roll_backs = RollBacks()
     assert "no checkpoint" in str(roll_backs.refusal(0))
     assert roll_backs.refusal(6) is None
-    assert "step 6 already" in str(roll_backs.refusal(6))
+    assert "already rolled back to step 6" in str(roll_backs.refusal(6))
     assert roll_backs.refusal(9) is None

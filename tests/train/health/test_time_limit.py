@@ -19,10 +19,10 @@ def test_a_run_stops_while_twice_a_save_a_slow_step_and_the_margin_are_left() ->
         clock.step_took(seconds)
     needed = 200 + 40 + MARGIN_S
     assert clock.late(1000 - needed) is None
-    told = clock.late(1000 - needed + 1)
-    assert str(told).startswith("254 s are left")
+    reason = clock.late(1000 - needed + 1)
+    assert str(reason).startswith("254 s are left")
     clock.save_s = 0.1
-    assert clock.late(1000 - needed + 2) == told
+    assert clock.late(1000 - needed + 2) == reason
 
 
 def test_a_validation_that_comes_before_the_save_must_fit_as_well() -> None:

@@ -22,28 +22,28 @@ def record(rank: int, phase: str, beats: int) -> Heartbeat:
 
 
 def test_the_rank_with_the_fewest_beats_is_named_with_its_place() -> None:
-    told = verdict([record(0, "backward", 40), record(1, "data", 38), record(2, "backward", 40)], 3)
-    assert told == (
-        "no progress for 31 s: rank 1 (node1, pid 101) stands in data since 31 s at loader.py:92, "
-        "each of 2 ranks (0 2) waits in backward; stacks in logs/"
+    line = verdict([record(0, "backward", 40), record(1, "data", 38), record(2, "backward", 40)], 3)
+    assert line == (
+        "no progress for 31 s: rank 1 (node1, pid 101) stuck in data for 31 s at loader.py:92, "
+        "each of 2 ranks (0 2) waiting in backward; stacks in logs/"
     )
 
 
 def test_a_rank_without_a_record_is_named_and_not_the_slowest_of_the_others() -> None:
-    told = verdict([record(0, "reduce", 40), record(2, "backward", 39)], 3)
-    assert "rank 1 left no record: dead, or frozen with all threads" in told
-    assert "stands in" not in told
+    line = verdict([record(0, "reduce", 40), record(2, "backward", 39)], 3)
+    assert "rank 1 left no record: dead, or frozen with all threads" in line
+    assert "stuck in" not in line
 
 
 def test_where_all_stand_at_the_same_point_nobody_is_accused() -> None:
-    told = verdict([record(0, "save", 40), record(1, "save", 40)], 2)
-    assert "each of 2 ranks (0 1) waits in save at loader.py:92, none is behind" in told
+    line = verdict([record(0, "save", 40), record(1, "save", 40)], 2)
+    assert "each of 2 ranks (0 1) waiting in save at loader.py:92, none is behind" in line
 
 
 def test_hundreds_of_ranks_still_make_one_line() -> None:
-    told = verdict([record(r, "reduce", 40 - (r % 9 == 0)) for r in range(512)], 512)
-    assert len(told) < 600
-    assert "53 more stand as far back" in told
+    line = verdict([record(r, "reduce", 40 - (r % 9 == 0)) for r in range(512)], 512)
+    assert len(line) < 600
+    assert "53 more are as far behind" in line
 
 
 def test_a_place_is_inside_bigchem_where_the_stack_goes_through_it() -> None:
@@ -52,7 +52,7 @@ def test_a_place_is_inside_bigchem_where_the_stack_goes_through_it() -> None:
 
 
 class Alone:
-    """A watchdog of one rank, of which it is told when it finds that the rank stands still."""
+    """A one-rank watchdog. `found` is set when it finds a hang."""
 
     def __init__(
         self,
@@ -106,13 +106,13 @@ def test_a_call_of_this_attempt_is_followed_and_what_earlier_ones_left_is_remove
     with alone.watchdog as watchdog:
         assert not list((tmp_path / "health").iterdir())
         watchdog.beat("data", 7)
-        old.watchdog._called.touch()  # as a network file system may still show it
+        old.watchdog._called.touch()  # a network file system may still show it
         assert not alone.found.wait(0.5)
         watchdog._called.touch()
         assert alone.found.wait(2.5)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # leaving, here, ends the thread
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # here exiting ends the thread
 @pytest.mark.parametrize(
     ("state", "asked", "code"),
     [
@@ -140,7 +140,7 @@ def test_a_hang_behind_a_failure_keeps_its_reason_and_asks_for_no_new_start(
 @pytest.mark.parametrize("hang_s", [1.0, 1800.0, 40000.0])
 def test_a_collective_operation_waits_longer_than_any_watchdog(hang_s: float) -> None:
     found = collective_timeout(hang_s).total_seconds()
-    assert found >= max(module.PATIENT.values()) * hang_s + 60
+    assert found >= max(module.PATIENCE.values()) * hang_s + 60
     assert collective_timeout(0.0).days == 1
 
 
@@ -158,19 +158,19 @@ def test_the_thread_ends_with_the_run_and_zero_finds_no_hang(tmp_path: Path, mon
             assert "bigchem-watchdog" in {thread.name for thread in threading.enumerate()}
             watchdog._now = (3, "data", 9, -1e9)
             watchdog._steps_begun = 3
-            assert watchdog._stands_still() == (hang_s > 0)
+            assert watchdog._is_stuck() == (hang_s > 0)
             watchdog.beat("data")
         assert "bigchem-watchdog" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_rank_whose_gpu_is_behind_is_named_though_all_hosts_stand_at_the_same_place() -> None:
-    told = verdict([replace(record(r, "reduce", 40), device=("backward", 39 - r % 2)) for r in range(3)], 3)
-    assert "rank 1 (node1, pid 101) stands in reduce since 31 s at loader.py:92, its GPU in backward" in told
-    assert "each of 2 ranks (0 2) waits in reduce" in told
+    line = verdict([replace(record(r, "reduce", 40), device=("backward", 39 - r % 2)) for r in range(3)], 3)
+    assert "rank 1 (node1, pid 101) stuck in reduce for 31 s at loader.py:92, its GPU in backward" in line
+    assert "each of 2 ranks (0 2) waiting in reduce" in line
 
 
 class FarBehind:
-    """In place of a GPU: it has come to the first beat."""
+    """Stand-in for a GPU that has reached the first heartbeat."""
 
     def beat(self, phase: str, beats: int) -> None:
         pass
@@ -179,7 +179,7 @@ class FarBehind:
         return ("forward", 1)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # leaving, here, ends the thread
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # here exiting ends the thread
 def test_a_hang_leaves_the_gpus_place_and_the_flight_recorders_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,13 +218,13 @@ def test_a_run_whose_folder_is_removed_ends_with_a_word_and_nothing_makes_it_ane
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     (run_dir / "config.toml").touch()
-    told: list[tuple[str, int]] = []
-    monkeypatch.setattr("bigchem.train.health.peers.exit_with_peers", lambda *word: (told.append(word), sys.exit()))
+    notices: list[tuple[str, int]] = []
+    monkeypatch.setattr("bigchem.train.health.peers.exit_with_peers", lambda *args: (notices.append(args), sys.exit()))
     with Alone(run_dir, 0.5, monkeypatch).watchdog as watchdog:
         shutil.rmtree(run_dir)
         with pytest.raises(FileNotFoundError):
             write_state(run_dir, "running")
         watchdog._thread.join(timeout=10)
-    assert told == [(f"the run folder was removed: {run_dir}", 2)]
+    assert notices == [(f"the run folder was removed: {run_dir}", 2)]
     assert f"error: the run folder was removed: {run_dir}" in capfd.readouterr().err
     assert not run_dir.exists()

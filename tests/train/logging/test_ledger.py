@@ -39,7 +39,7 @@ def test_a_power_cut_in_the_ledger_is_not_read_as_a_whole_one(tmp_path: Path) ->
 
 
 class Step:
-    """Stands for a loader and for what it loaded: one example, whose key is the step's number."""
+    """Stand-in for a loader and a loaded step of one example, whose key is the step's number."""
 
     chosen = (0,)
 
@@ -56,15 +56,15 @@ def test_a_ledger_on_a_full_disk_says_so_and_catches_up(
     monkeypatch.setattr(ledger, "on_rank0", lambda function: function())
     config = config_of(tmp_path, tmp_path, "run", train={"ledger": True})
     config.run_dir.mkdir()
-    kept, file = Ledger(config, 1, 0), config.run_dir / "ledger" / "rank1.jsonl"
+    ledger_1, file = Ledger(config, 1, 0), config.run_dir / "ledger" / "rank1.jsonl"
     file.symlink_to("/dev/full")
     for number in (1, 2):
-        kept.add(number, Step(number), Step(number))
+        ledger_1.add(number, Step(number), Step(number))
     assert capsys.readouterr().out.count("cannot write ledger/rank1.jsonl: No space left on device") == 1
     with pytest.raises(UserError, match=r"the disk was full.*: rank1\.lacks_from_1"):
         read(config.run_dir)
     file.unlink()
-    kept.add(3, Step(3), Step(3))
+    ledger_1.add(3, Step(3), Step(3))
     assert read(config.run_dir) == {1: ["1"], 2: ["2"], 3: ["3"]}
     (config.run_dir / "ledger" / "rank4.lacks_from_3").touch()
     cut_back(config.run_dir / "ledger", 2)

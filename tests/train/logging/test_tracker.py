@@ -37,8 +37,8 @@ def init(**settings):
 class Run:
     def __init__(self, path, settings):
         self.file = path.open("w")
-        told = {k: settings[k] for k in ("project", "name", "id", "resume")}
-        self.write({**told, "lr": settings["config"]["optimizer.lr"]})
+        given = {k: settings[k] for k in ("project", "name", "id", "resume")}
+        self.write({**given, "lr": settings["config"]["optimizer.lr"]})
     def write(self, value):
         self.file.write(json.dumps(value) + "\\n")
     def log(self, values, step):
@@ -47,7 +47,7 @@ class Run:
         self.write({"exit code": exit_code})
         self.file.close()
 """
-"""A wandb that writes what it is given into the run folder."""
+"""A wandb that writes its input into the run folder."""
 
 
 def rows_of(config: RunConfig) -> list[dict[str, float]]:
@@ -59,7 +59,7 @@ def test_mfu_is_told_where_the_peak_is_known(peak: float | None, tmp_path: Path,
     config = config_of(tmp_path, tmp_path, "run")
     config.run_dir.mkdir()
     with Tracker(config, 0, enabled=True, peak_flops=peak) as tracker:
-        tracker.count(tokens=100, room=120, flops=2e12, wait_s=0.0)
+        tracker.count(tokens=100, capacity=120, flops=2e12, wait_s=0.0)
         tracker.log(TrainingPosition(1, 4, 100), LOSS, 1e-3, 1.0, None)
     (row,) = rows_of(config)
     if peak is None:
@@ -76,14 +76,14 @@ def test_time_spent_saving_is_told_apart_from_training_time(tmp_path: Path) -> N
     with Tracker(config, 0, enabled=True, peak_flops=None, training_s=10.0) as tracker:
         tracker._since -= 1 + 2 + 100 + 50  # two steps of 1 and 2 s, a checkpoint in between, and a profile
         for step in (1, 2):
-            tracker.count(tokens=300, room=400, flops=1e12, wait_s=0.3)
+            tracker.count(tokens=300, capacity=400, flops=1e12, wait_s=0.3)
             if step == 1:
                 tracker.saved(100)
                 tracker.paused(50)
             else:
                 tracker.log(TrainingPosition(step, 4, 100), LOSS, 1e-3, 1.0, None)
         tracker._since -= 4
-        assert tracker.state()["training_s"] == pytest.approx(17, abs=1)  # as a checkpoint keeps it, between two rows
+        assert tracker.state()["training_s"] == pytest.approx(17, abs=1)  # as stored in a checkpoint between two rows
     (row,) = rows_of(config)
     assert row["training_s"] == pytest.approx(13, abs=1)
     found = {name: row[name] for name in ("tokens_per_s", "step_s", "checkpoint_s", "valid_s", "data_wait", "fill")}
@@ -117,14 +117,14 @@ def test_a_full_disk_costs_rows_of_metrics_and_not_the_run(
         (config.run_dir / "metrics.jsonl").unlink()
         (config.run_dir / "metrics.jsonl").symlink_to("/dev/full")
         for step in (1, 2):
-            tracker.count(tokens=100, room=120, flops=2e12, wait_s=0.0)
+            tracker.count(tokens=100, capacity=120, flops=2e12, wait_s=0.0)
             tracker.log(TrainingPosition(step, 4, 100), LOSS, 1e-3, 1.0, None)
             if step == 1:
                 (config.run_dir / "metrics.jsonl").unlink()
     assert [row["step"] for row in rows_of(config)] == [1, 2]
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for what in ("run/metrics.jsonl", "state.json", "tensorboard/"):
-        assert told.count(f"cannot write {what}: No space left on device; training continues") == 1
+        assert output.count(f"cannot write {what}: No space left on device; training continues") == 1
 
 
 def test_the_schema_is_the_page_of_metrics() -> None:
@@ -144,7 +144,7 @@ def test_a_project_at_wandb_needs_its_package(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture(scope="module")
 def on_a_terminal(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, str]:
-    """`bigchem train --profile 2:2` in a pseudo-terminal, and all that it got to see."""
+    """`bigchem train --profile 2:2` in a pseudo-terminal, with everything it printed there."""
     folder = tmp_path_factory.mktemp("terminal")
     (folder / "wandb.py").write_text(STAND_IN)
     config = config_of(
@@ -157,9 +157,9 @@ def on_a_terminal(small_data: Path, tmp_path_factory: pytest.TempPathFactory) ->
     (folder / "run.toml").write_text(toml.dump(config))
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{folder}", "TERM": "xterm", "COLUMNS": "120"}
     command = [sys.executable, "-m", "bigchem", "train", str(folder / "run.toml"), "--profile", "2:2"]
-    ours, its = pty.openpty()
-    with subprocess.Popen(command, stdout=its, stderr=its, env=environment, cwd=folder) as process:
-        os.close(its)
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment, cwd=folder) as process:
+        os.close(theirs)
         seen = b""
         while chunk := _read(ours):
             seen += chunk
@@ -185,7 +185,7 @@ def test_a_terminal_has_a_live_line_and_the_log_plain_ones(on_a_terminal: tuple[
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen).replace("\r", "\n")
     assert "\x1b[2K" in seen  # the live line is erased and drawn again
     assert re.search(r"step 1/4 .*loss \d\.\d{4}  [\d,]+ tokens/s  eta 0:00:\d\d", plain)
-    assert "checkpoint after step 3" in plain  # what is said goes above it
+    assert "checkpoint after step 3" in plain  # printed above the live line
     assert not [line for line in plain.splitlines() if re.match(r"step 2/4  loss .* lr ", line)]
     assert re.search(r"^step 4/4  loss \d\.\d{4}  lr ", plain, re.MULTILINE)  # the last stays
 
@@ -196,7 +196,7 @@ def test_a_profile_holds_the_steps_asked_for(on_a_terminal: tuple[RunConfig, str
     assert sorted(p.name for p in folder.iterdir()) == ["memory.txt", "trace.json.gz"]
     events = json.loads(gzip.decompress((folder / "trace.json.gz").read_bytes()))["traceEvents"]
     steps = [event for event in events if "Optimizer.step" in str(event.get("name"))]
-    assert len(steps) == 2  # of one step: ZeRO takes the two groups of parameters apart
+    assert len(steps) == 2  # one step: ZeRO steps each parameter group separately
     assert "aten::bmm" in (folder / "memory.txt").read_text()
     assert "profile of steps 2 to 2: " in seen
 
@@ -205,7 +205,7 @@ def test_every_key_of_a_row_is_in_the_schema_and_the_other_way_round(on_a_termin
     rows = rows_of(on_a_terminal[0])
     assert [row["step"] for row in rows] == [1, 2, 4]
     written = {field_of(name) for row in rows for name in row}
-    assert written == METRICS.keys() - {"mfu"}  # no peak is known of a CPU; see above
+    assert written == METRICS.keys() - {"mfu"}  # the peak of a CPU is unknown; see above
     assert rows[1]["memory"] > 50e6
     assert [("valid_loss" in row, row["valid_s"] > 0) for row in rows] == [(False, False), (False, False), (True, True)]
     assert rows[2]["checkpoint_s"] > 0
