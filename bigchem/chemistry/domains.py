@@ -1,4 +1,4 @@
-"""One door for a text of any domain: what data readers, `predict`, `serve`, `score` and `evaluate` ask."""
+"""Reading a text of either domain: the entry point of data readers, `predict`, `serve`, `score` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from bigchem.chemistry.notation import STRIPPED, NotationError, Reading, is_lost
 
 
 def read(text: str, domain: str, *, names: bool = False, strip: Collection[str] = STRIPPED) -> Reading:
-    """A text of a domain, "chemistry" or "text", as it is used: repaired, and in chemistry readable by RDKit.
+    """A text of a domain, "chemistry" or "text", repaired. Chemistry is checked to be readable by RDKit.
 
-    NotationError, which says why, where it is none.
+    NotationError, with the reason, if the text is not valid.
     """
     if domain != "chemistry":
         return read_text(text, strip)
@@ -21,10 +21,10 @@ def read(text: str, domain: str, *, names: bool = False, strip: Collection[str] 
 
 
 def read_answer(text: str, domain: str, strip: Collection[str] = STRIPPED) -> Reading:
-    """A text that is scored, which may be anything: repaired as far as the rule goes, and never refused.
+    """A text to score, which may be anything: repaired as far as the rules go, never refused.
 
-    Doubled backslashes stay, since published string metrics count them. In what comes out of it without white space
-    RDKit decides whether it is a molecule; what keeps white space is none.
+    Doubled backslashes stay, since published string metrics count them. A result with white space is not a molecule;
+    for any other, RDKit decides.
     """
     bare, stripped = strip_around(text, strip)
     repairs = tuple(dict.fromkeys(stripped))

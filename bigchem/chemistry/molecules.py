@@ -1,4 +1,4 @@
-"""Molecules as RDKit reads them: guarded, quiet, and with one canonical form for all drawings of one molecule."""
+"""Molecules through RDKit: size-limited, without its log, one canonical form for all drawings of a molecule."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ _STRICT.parseName = False
 _STRICT.allowCXSMILES = False
 
 _ROUNDS = 8
-"""Readings after which a canonical form that neither stays nor comes back is taken as it is. None was met."""
+"""Rereads after which a canonical form that neither settles nor cycles is taken as it is. None was seen."""
 MAX_RING_CROWDING = 120
-"""RDKit's MACCS keys take over 25 s for a cube in five dimensions, 32 atoms; see crowded. Fullerenes have 0."""
+"""RDKit's MACCS keys take over 25 s for a five-dimensional cube, 32 atoms; see crowded. Fullerenes have 0."""
 MAX_CROWDING = 300
-"""RDKit's path fingerprint counts branched paths: 12 s for four neighbouring atoms of 16 neighbours each."""
+"""RDKit's path fingerprint counts branched paths: 12 s for four adjacent atoms of 16 neighbours each."""
 
 
 _BUSY = Chem.MolFromSmarts("[!R0!R1!R2!R3,!D0!D1!D2!D3!D4]")
-"""An atom in more than three rings, or of more than four neighbours."""
+"""An atom in more than three rings, or with more than four neighbours."""
 
 
 def dotted(smiles: str) -> str:
-    """SMILES proper from bigchem's: `~` joins the fragments of one compound here, but is the any-bond in SMILES."""
+    """Standard SMILES from bigchem's, where `~` joins the fragments of one compound; in SMILES it is the any-bond."""
     return smiles.replace("~", ".")
 
 
 def one_compound(smiles: str) -> str:
-    """bigchem's SMILES from SMILES proper that is one compound, whatever fragments it has."""
+    """bigchem's SMILES from standard SMILES of one compound, whatever its fragments."""
     return smiles.replace(".", "~")
 
 
 def parse(smiles: str) -> Chem.Mol:
-    """RDKit's molecule, atom maps aside. NotationError for white space, for what is too large for RDKit, for what
-    RDKit cannot read, and for the empty string, which is a molecule of no atoms to RDKit."""
+    """RDKit's molecule, without atom maps. NotationError for white space, SMILES over the limits, SMILES that RDKit
+    cannot read, and the empty string, which RDKit takes for a molecule of no atoms."""
     check_size(smiles)
     if not smiles.isprintable() or len(smiles.split()) > 1:
         raise NotationError(f"a space in SMILES: '{smiles[:60]}'")
@@ -60,7 +60,7 @@ def parse(smiles: str) -> Chem.Mol:
 
 
 def try_parse(smiles: str) -> Chem.Mol | None:
-    """`parse`, or None where that raises."""
+    """`parse`, or None if it raises."""
     try:
         return parse(smiles)
     except NotationError:
@@ -68,7 +68,7 @@ def try_parse(smiles: str) -> Chem.Mol | None:
 
 
 def read_smiles(text: str, *, names: bool = False, strip: Collection[str] = STRIPPED) -> Reading:
-    """SMILES from a text that should be SMILES, by the rule of notation.py. NotationError where it is none.
+    """SMILES from a text that should be SMILES, by the rules of notation.py. NotationError if it is not.
 
     Doubled backslashes become single: the ChEBI-20 files were escaped once too often, and `\\\\` means nothing.
     """
@@ -85,31 +85,31 @@ def read_smiles(text: str, *, names: bool = False, strip: Collection[str] = STRI
 
 @lru_cache(maxsize=1 << 16)
 def canonical(smiles: str) -> str:
-    """RDKit's canonical isomeric SMILES, by `fixed_point`. Cached: reagents come again and again."""
+    """RDKit's canonical isomeric SMILES, by `fixed_point`. Cached: reagents recur."""
     return fixed_point(parse(smiles), smiles)
 
 
 def fixed_point(molecule: Chem.Mol, written: str = "") -> str:
-    """RDKit's canonical SMILES of a molecule that is read again until it stays.
+    """RDKit's canonical SMILES of a molecule, reread until it is stable.
 
-    RDKit writes some molecules in turn in two ways, each the canonical form of the other; of such a circle the first
-    in the order of characters is taken. written: the text that the molecule was read from; if it is canonical already
-    nothing is read again.
+    RDKit alternates between two forms of some molecules, each the canonical form of the other; of such a cycle the
+    lexicographically first is taken. written: the text that the molecule was read from; if it is already canonical,
+    nothing is reread.
     """
     found = [written, str(Chem.MolToSmiles(molecule))]
     for _ in range(_ROUNDS):
         if found[-1] in found[:-1]:
             return min(found[found.index(found[-1]) : -1])
         again = Chem.MolFromSmiles(found[-1], _STRICT)
-        if again is None:  # RDKit does not read everything that it writes
+        if again is None:  # RDKit cannot read everything that it writes
             break
         found.append(str(Chem.MolToSmiles(again)))
     return found[1]
 
 
 def charged(molecule: Chem.Mol) -> Chem.Mol:
-    """The molecule with a plain bond between charges for every dative bond: L->M becomes [L+][M-], as complexes are
-    often drawn. InChI refuses arrows, and two drawings of one complex meet in this form."""
+    """The molecule with every dative bond as a single bond between charges: L->M becomes [L+][M-], as complexes are
+    often drawn. InChI refuses arrows, and both drawings of a complex have this form."""
     arrows = [bond for bond in molecule.GetBonds() if bond.GetBondType() == Chem.BondType.DATIVE]
     if not arrows:
         return molecule
@@ -126,7 +126,7 @@ def charged(molecule: Chem.Mol) -> Chem.Mol:
 
 
 def comparable(molecule: Chem.Mol, stereo: bool = True, written: str = "") -> str:
-    """Canonical SMILES in which drawings with arrows and with charges are one; without stereochemistry if asked."""
+    """Canonical SMILES, equal for drawings with arrows and with charges. stereo: keep stereochemistry."""
     drawn = charged(molecule)
     if stereo:
         return fixed_point(drawn, written)
@@ -136,23 +136,23 @@ def comparable(molecule: Chem.Mol, stereo: bool = True, written: str = "") -> st
 
 
 def inchi_key(molecule: Chem.Mol) -> str:
-    """The standard InChIKey, arrows drawn as charges; "" where there is none (dummy atoms, more than 1,023 atoms)."""
+    """The standard InChIKey, arrows drawn as charges; "" if there is none (dummy atoms, more than 1,023 atoms)."""
     with rdBase.BlockLogs():
         return str(Chem.MolToInchiKey(molecule) or Chem.MolToInchiKey(charged(molecule)))
 
 
 class Same(NamedTuple):
-    """same: whether two molecules are one. by_inchi: InChI says so; else neither has one, and their canonical SMILES
-    were compared."""
+    """same: whether two molecules are equal. by_inchi: decided by InChI; otherwise neither has one, and canonical
+    SMILES were compared."""
 
     same: bool
     by_inchi: bool
 
 
 def same_molecule(first: Chem.Mol, second: Chem.Mol) -> Same:
-    """Whether two molecules have one InChI; where InChI can be had of neither, one canonical SMILES."""
+    """Whether two molecules have the same InChI or, if neither has one, the same canonical SMILES."""
     if first.GetNumHeavyAtoms() != second.GetNumHeavyAtoms() or _elements(first) != _elements(second):
-        # So neither name can agree, and InChI is slow.
+        # Neither InChI nor SMILES can agree then, and InChI is slow.
         return Same(False, True)
     keys = (inchi_key(first), inchi_key(second))
     if any(keys):
@@ -167,7 +167,7 @@ def _elements(molecule: Chem.Mol) -> list[int]:
 def crowded(molecule: Chem.Mol) -> bool:
     """Whether fingerprints of the molecule could take minutes: too many atoms in more than three rings, or with more
     than four neighbours."""
-    if not molecule.HasSubstructMatch(_BUSY):  # of most molecules nothing is counted, and counting is slow
+    if not molecule.HasSubstructMatch(_BUSY):  # true for most molecules; the counts below are slow
         return False
     rings = molecule.GetRingInfo()
     rings_over = neighbours_over = 0
@@ -178,7 +178,7 @@ def crowded(molecule: Chem.Mol) -> bool:
 
 
 def has_carbon(smiles: str) -> bool:
-    """Whether there is a carbon atom in it."""
+    """Whether it has a carbon atom."""
     return any(atom.GetAtomicNum() == 6 for atom in parse(smiles).GetAtoms())
 
 

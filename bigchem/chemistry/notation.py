@@ -1,14 +1,14 @@
-"""What a text of each domain may look like, and what is done to one that looks otherwise. Pure.
+"""What a text of each domain may look like, and how deviations are repaired. Pure.
 
-The rule, for data, for inputs and for answers alike:
+Data, inputs and answers follow the same rules:
 
-1. White space around a text is dropped. Special tokens of a tokenizer at its ends, and a pair of tags around all of it,
-   are stripped (`strip` says what else is).
-2. SMILES have no white space. Where every piece between blanks is one token or one character, the text was split for a
-   tokenizer and is joined. A CXSMILES extension (`|...|`) behind a blank is cut. A name behind a blank is cut where a
-   name column is usual (`names`), and else the text is no SMILES.
-3. SELFIES and InChI are recognised by what they are, and converted (molecules.py).
-4. Everything that was done is named, so that it can be counted; what is not SMILES after it raises NotationError.
+1. White space around a text is dropped. So are special tokens at its ends and a pair of tags around it, plus whatever
+   else `strip` names.
+2. SMILES contain no white space. If every piece between spaces is one token or one character, the text was split for a
+   tokenizer and is joined. A CXSMILES extension (`|...|`) after a space is cut. A name after a space is cut with
+   `names`, for formats that often have one; otherwise the text is not SMILES.
+3. SELFIES and InChI are recognised by their syntax and converted (molecules.py).
+4. Every repair is named, so it can be counted. Text that is still not SMILES raises NotationError.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from bigchem.chemistry.tokens import ATOM
 MAX_CHARACTERS = 10_000
 """Longest SMILES, in characters. ChEBI-20's longest has 1,598."""
 MAX_ATOMS = 1_000
-"""Most atoms, as written, in one SMILES. ChEBI-20's largest molecule has 574. RDKit's writer of SMILES recurses: a
+"""Maximum atoms, as written, in one SMILES. ChEBI-20's largest molecule has 574. RDKit's SMILES writer recurses: a
 chain of 20,000 atoms overflows the stack and kills the process."""
 MAX_CLOSURES = 200
-"""Most ring closures in one SMILES: InChI of a lattice of 400 atoms takes 13 s. ChEBI-20's molecules end at 69."""
+"""Maximum ring closures in one SMILES: InChI of a lattice of 400 atoms takes 13 s. ChEBI-20 has at most 69."""
 
 REPAIRS: dict[str, str] = {
     "special_tokens": "special tokens at the ends stripped",
@@ -34,29 +34,29 @@ REPAIRS: dict[str, str] = {
     "prose": "prose around one SMILES stripped",
     "joined": "token-spaced SMILES joined",
     "extension": "a CXSMILES extension cut",
-    "name": "a name behind the SMILES cut",
+    "name": "a name after the SMILES cut",
     "backslashes": "doubled backslashes made single",
     "maps": "atom maps removed",
-    "reagents": "reagents behind a > joined to the reactants",
+    "reagents": "reagents after a > joined to the reactants",
     "selfies": "SELFIES decoded",
     "inchi": "InChI converted",
-    "lost": "characters that an encoding or a tokenizer lost (<unk>, U+FFFD), left as they are",
+    "lost": "characters lost to an encoding or a tokenizer (<unk>, U+FFFD), left as they are",
 }
-"""What can be done to a text, or be noticed in it, in words."""
+"""Repairs of a text, and defects noticed in it, by the key under which they are counted."""
 
 STRIP = ("special", "tags", "fences", "prose")
 """What can be stripped from around a text."""
 STRIPPED: frozenset[str] = frozenset({"special", "tags"})
-"""What is stripped unless something else is asked for."""
+"""What is stripped by default."""
 
 
 class NotationError(ValueError):
-    """The text is not what its domain may look like; the message says why."""
+    """The text is not valid in its domain; the message says why."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A text after its repairs: keys of REPAIRS, in the order in which they were made, each once."""
+    """A repaired text. repairs: keys of REPAIRS, each once, in the order in which they were made."""
 
     text: str
     repairs: tuple[str, ...] = ()
@@ -83,7 +83,7 @@ _MISSING = frozenset({"nan", "NaN", "<NA>"})
 
 
 def without_maps(smiles: str) -> str:
-    """The SMILES without its atom maps. Done on the text, before parsing: a map makes a centre look chiral."""
+    """The SMILES without its atom maps. Removed from the text, before parsing: a map makes a centre look chiral."""
     return _MAP.sub("", smiles) if ":" in smiles else smiles
 
 
@@ -93,7 +93,7 @@ def atom_maps(smiles: str) -> frozenset[str]:
 
 
 def strip_around(text: str, strip: Collection[str] = STRIPPED) -> tuple[str, list[str]]:
-    """(the text without what stands around it, the repairs). White space around it goes without a word."""
+    """(stripped text, repairs). Stripping white space is not counted as a repair."""
     repairs: list[str] = []
     before = None
     while before != text:
@@ -113,8 +113,8 @@ def strip_around(text: str, strip: Collection[str] = STRIPPED) -> tuple[str, lis
 
 
 def out_of_prose(text: str) -> str | None:
-    """The one SMILES that stands in prose: what one pair of tags or one code fence holds, or the one word that is
-    SMILES and no word. None where there is none, or more than one."""
+    """The one SMILES in a piece of prose: the content of the only pair of tags or code fence, or the only word that is
+    SMILES and not a word of the language. None if there is not exactly one."""
     for marked, groups in ((_TAGS, (2, 3, 5)), (_FENCE, (2, 4))):
         if len(found := list(marked.finditer(text))) == 1:
             return _inside(found[0], *groups).strip()
@@ -125,7 +125,7 @@ def out_of_prose(text: str) -> str | None:
 
 
 def joined(text: str) -> str | None:
-    """The SMILES without the blanks that a tokenizer's preparation put into it; None where it is none such."""
+    """A SMILES that was split for a tokenizer, without its spaces; None for any other text."""
     pieces = text.split()
     if len(pieces) < 2 or not all(map(_PIECE.fullmatch, pieces)):
         return None
@@ -134,8 +134,8 @@ def joined(text: str) -> str | None:
 
 
 def is_selfies(text: str) -> bool:
-    """Whether the text is SELFIES: brackets alone, several, and either a symbol that is no atom of SMILES ([=C],
-    [Ring1]) or carbon without hydrogen bonded to a neighbour ([C][C][O]), which no SMILES of a real molecule has."""
+    """Whether the text is SELFIES: several brackets and nothing else, with either a symbol that is not a SMILES atom
+    ([=C], [Ring1]) or a carbon without hydrogen bonded to a neighbour ([C][C][O]), which no real molecule has."""
     if not text.startswith("[") or not _BRACKETED.fullmatch(text):
         return False
     if "[C][" in text or "][C]" in text:
@@ -144,7 +144,7 @@ def is_selfies(text: str) -> bool:
 
 
 def check_size(smiles: str) -> None:
-    """NotationError for a text that is not to reach RDKit: over one of the three limits."""
+    """NotationError for a text over one of the three limits, which must not reach RDKit."""
     if len(smiles) > MAX_CHARACTERS:
         raise NotationError(f"longer than {MAX_CHARACTERS:,} characters")
     if len(smiles) <= 2 * MAX_CLOSURES:  # a closure takes two characters, and an atom one
@@ -156,14 +156,14 @@ def check_size(smiles: str) -> None:
 
 
 def is_lost(text: str, domain: str) -> bool:
-    """Whether characters of the text were lost: <unk>, U+FFFD; in SMILES also `?`, which an encoding puts for them."""
+    """Whether the text has lost characters: <unk> or U+FFFD; in SMILES also `?`, an encoding's substitute."""
     if domain == "chemistry" and "?" in text and not text.startswith("InChI="):
         return True
     return _LOST.search(text) is not None
 
 
 def read_text(text: str, strip: Collection[str] = STRIPPED) -> Reading:
-    """A text of natural language. NotationError for an empty one and for a table's mark of a missing one."""
+    """A text of natural language. NotationError if it is empty or a table's marker for a missing value."""
     text, repairs = strip_around(text, strip)
     if not text:
         raise NotationError("empty text")
@@ -177,7 +177,7 @@ def read_text(text: str, strip: Collection[str] = STRIPPED) -> Reading:
 def smiles_of(text: str, *, names: bool = False, strip: Collection[str] = STRIPPED) -> Reading:
     """The one word of a text that should be SMILES, SELFIES or InChI, by rules 1 and 2 above; not parsed.
 
-    NotationError for an empty text, lost characters, and white space that no rule explains.
+    NotationError for an empty text, lost characters, or white space that no rule explains.
     """
     text, repairs = strip_around(text, strip)
     if not text:
@@ -204,7 +204,7 @@ def _one_word(text: str, names: bool, prose: bool) -> tuple[str, str]:
 
 
 def _inside(match: re.Match[str], *groups: int) -> str:
-    """The one of several groups that took part in a match."""
+    """The group that took part in the match."""
     return next(match[group] for group in groups if match[group] is not None)
 
 

@@ -1,17 +1,17 @@
 """Reaction SMILES: sections, fragment notes, compounds.
 
-What becomes of a reaction `precursors>reagents>products`:
+How a reaction `precursors>reagents>products` is read:
 
-- It is split at every `>` that is no part of a dative bond (`->`), as RDKit's own parser of reactions splits.
-- Atom maps are dropped, every fragment is canonicalised by RDKit, and compounds are sorted: rows that differ only in
-  spelling come out equal. A compound that stands there twice stays twice.
-- The fragments that a `|f:0.2,4.5|` note groups are one compound, joined by `~` as in Text+Chem T5's data. Other notes
+- It is split at every `>` that is not part of a dative bond (`->`), as RDKit's reaction parser does.
+- Atom maps are dropped, RDKit canonicalises every fragment, and compounds are sorted, so rows that differ only in
+  spelling become equal. A compound listed twice stays twice.
+- Fragments grouped by a `|f:0.2,4.5|` note are one compound, joined by `~` as in Text+Chem T5's data. Other notes
   (`^1:` radicals) repeat what the bracket atoms already say and are ignored.
-- Reagents are mixed into the precursors (USPTO-MIT "mixed"), or left out.
-- Of several products, those that hold no carbon or already stand among the precursors are none (counter-ions, HCl,
-  what was left over). If one is left it is the product; if several are, the row is refused, or with `all_products` they
-  are the product side together, sorted. In USPTO-MIT test, 1,352 of 40,000 rows have several, and 156 are refused.
-- A single product that stands among the precursors is refused: nothing reacts.
+- Reagents are mixed into the precursors (USPTO-MIT "mixed") or dropped.
+- Of several products, those without carbon or also among the precursors do not count (counter-ions, HCl, leftovers).
+  If one remains, it is the product. If several do, the row is refused, or with `all_products` they form the product
+  side together, sorted. In USPTO-MIT test, 1,352 of 40,000 rows have several, and 156 are refused.
+- A single product that is among the precursors is refused: nothing reacts.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from bigchem.chemistry.molecules import canonical, dotted, has_carbon
 from bigchem.chemistry.notation import NotationError, atom_maps, joined, without_maps
 
 NOTHING_REACTS = "the product stands among the reactants: nothing reacts"
-"""Why such a reaction is refused."""
+"""The reason for refusing such a reaction."""
 
 _ARROW = re.compile(r"(?<!-)>")
 _NOTE = re.compile(r"[|,]f:(\d+(?:\.\d+)*(?:,\d+(?:\.\d+)*)*)(?=[|,])")
 
 
 def sections(reaction: str) -> tuple[str, str, str]:
-    """Precursors, reagents and products of a reaction SMILES, each maybe empty. NotationError for anything else."""
+    """Precursors, reagents and products of a reaction SMILES; any may be empty. NotationError for anything else."""
     found = _ARROW.split(reaction)
     if len(found) != 3:
         raise NotationError("not a reaction: two '>' expected")
@@ -42,8 +42,8 @@ def split_reaction(
 ) -> tuple[str, str]:
     """(precursors, products) of a reaction SMILES, canonical: see the module's docstring.
 
-    own_section: reagents are what stands between the two `>`; else the precursors that are not mapped into the product.
-    NotationError where it is no reaction, and where RDKit cannot read a compound.
+    own_section: reagents are between the two `>`; otherwise they are the precursors not mapped into the product.
+    NotationError if it is not a reaction or RDKit cannot read a compound.
     """
     smiles, note = _without_note(reaction)
     left, middle, right = _group(sections(smiles), _groups(note))
@@ -66,7 +66,7 @@ def split_reaction(
 
 
 def _without_note(reaction: str) -> tuple[str, str]:
-    """(the reaction, what stands behind it); a reaction that was split for a tokenizer is joined."""
+    """(the reaction, the note after it); a reaction that was split for a tokenizer is joined."""
     smiles, _, note = reaction.strip().partition(" ")
     if note and not note.lstrip().startswith("|") and (whole := joined(reaction)) is not None:
         return whole, ""
@@ -74,8 +74,7 @@ def _without_note(reaction: str) -> tuple[str, str]:
 
 
 def _group(parts: tuple[str, str, str], groups: list[list[int]]) -> list[list[str]]:
-    """The compounds of each section. Groups count fragments through all three sections; a compound's are joined by
-    `~`."""
+    """The compounds of each section. Groups number the fragments across all three sections; `~` joins a compound's."""
     compounds: list[list[str]] = []
     first = 0
     for part in parts:

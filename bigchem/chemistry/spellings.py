@@ -1,4 +1,4 @@
-"""The same molecules, spelled otherwise: what a model that has learnt chemistry should not mind."""
+"""Other SMILES of the same molecules, to which a model that has learnt chemistry should be invariant."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rdkit import Chem
 from bigchem.chemistry import try_parse
 
 _JOINTS = re.compile(r"([.~])")
-"""What stands between molecules in bigchem's notation, with the fragments of one compound joined by ~."""
+"""Separators in bigchem's notation: `.` between molecules, `~` between the fragments of one compound."""
 
 
 def respell(smiles: str, spelling: str, seed: int) -> str | None:
-    """SMILES of the same molecules in the same order, spelled by one of SPELLINGS; None where RDKit reads one of them
-    not by itself. random depends on the seed and the text, on nothing else."""
+    """SMILES of the same molecules in the same order, in one of SPELLINGS; None if RDKit cannot read one of them
+    alone. random depends only on the seed and the text."""
     parts = _JOINTS.split(smiles)
     for place in range(0, len(parts), 2):
         molecule = try_parse(parts[place])
@@ -41,6 +41,6 @@ SPELLINGS: dict[str, Callable[[Chem.Mol, int], str]] = {
     "kekule": _kekule,
     "explicit-h": lambda molecule, _: str(Chem.MolToSmiles(molecule, allHsExplicit=True)),
 }
-"""canonical, kekule and explicit-h as in AMORE (Ganeeva et al. 2024), whose augmented ChEBI-20 MolReFlect's figures are
-of: each is RDKit's canonical order, with bonds for aromatic atoms, or with every hydrogen written. random: another
-order of atoms."""
+"""canonical, kekule and explicit-h as in AMORE (Ganeeva et al. 2024), whose augmented ChEBI-20 MolReFlect reports on:
+RDKit's canonical order, the latter two with explicit bonds for aromatic atoms and with every hydrogen written. random:
+another order of atoms."""

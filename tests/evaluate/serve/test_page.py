@@ -52,7 +52,7 @@ def test_every_task_has_an_example_with_an_answer(model_dir: Path, artist: Artis
     assert made.count("<li") == 1
     assert "Not SMILES: RDKit" in page.answer(predictor, artist, "forward", "c1ccnc1", beams=1, shown=1)[1]
     noted = page.answer(predictor, artist, "captioning", "CCO ethanol", beams=1, shown=1)[0]
-    assert "a name behind the SMILES cut: CCO" in noted
+    assert "a name after the SMILES cut: CCO" in noted
     assert "Give an input" in page.answer(predictor, artist, "forward", " ", beams=1, shown=1)[1]
 
 
