@@ -1,8 +1,8 @@
 """A rank's share of every step, read ahead of the training loop.
 
-The plan says which examples make a step and which of them are this rank's; the loader reads those rows and packs them.
-It has no state of its own: its position is the number of examples consumed by all ranks together, and whatever it has
-prepared can be prepared again. So a worker that fails is replaced, and goes on with the step that it owed.
+The plan decides which examples make a step and which of them are this rank's; the loader reads and packs those rows.
+Its only state is a position, the number of examples consumed by all ranks together. A worker that fails is therefore
+replaced by one that resumes with the step that was due.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from bigchem.model.packed_batch import PackedBatch
 from bigchem.tasks import SPAN_TASKS, TRAINABLE_NAMES
 
 PREFETCH = 2
-"""Steps that wait to be taken; one more is being prepared."""
+"""Steps queued ahead of training; one more is being prepared."""
 RETRY_S = (1.0, 5.0, 15.0, 15.0, 15.0, 15.0)
-"""Pauses before a worker that could not read is replaced; then the run stops with its error. Each is up to half as long
-again, so that ranks do not come back all at once, and short enough that a signal to save is heard in time."""
+"""Pauses before a worker that could not read is replaced; after the last the run stops with its error. Up to 50 % is
+added so that ranks do not retry all at once. Each is short enough to react to a signal to save in time."""
 
 
 @dataclass(frozen=True)
 class LoadedStep:
-    """One step as a rank sees it: the whole step, and this rank's packed micro-batches.
+    """A step and one rank's packed micro-batches of it.
 
-    chosen: for each micro-batch, which of the step's examples it holds.
+    chosen: for each micro-batch, the indices of its examples in the step.
     """
 
     step: Step
@@ -51,7 +51,7 @@ class LoadedStep:
 
 
 class Loader:
-    """Packed steps of one rank, of the training split or of another."""
+    """Packed steps of one rank, from any split."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Loader:
     def steps(self, position: int) -> Generator[LoadedStep]:
         """Steps from a position on, prepared by a thread. UserError at the end of the order, if it has one.
 
-        A failure of storage is told and tried again, see RETRY_S; any other error, and one that stays, is raised here.
+        Storage failures are logged and retried, see RETRY_S. A failure that persists, and any other error, is raised.
         """
         failures = 0
         while True:
@@ -90,9 +90,10 @@ class Loader:
                 if failures == len(RETRY_S):
                     raise
                 pause = RETRY_S[failures] * (1 + random() / 2)
-                told = str(error).splitlines()[0]
+                reason = str(error).splitlines()[0]
                 print(
-                    f"loader: {told}; again from example {position} in {pause:.1f} s ({failures + 1}/{len(RETRY_S)})",
+                    f"loader: {reason}; retrying from example {position} in {pause:.1f} s "
+                    f"({failures + 1}/{len(RETRY_S)})",
                     file=sys.stderr,
                     flush=True,
                 )
@@ -102,14 +103,14 @@ class Loader:
                 worker.close()
 
     def keys(self, step: Step, chosen: IntArray | None = None) -> list[str]:
-        """Content keys of a step's examples, in order; or of the chosen ones."""
+        """Content keys of a step's examples, or of the chosen ones, in order."""
         if chosen is not None:
             parts = (values[chosen] for values in (step.task_ids, step.rows, step.epochs, step.lengths))
             step = Step(step.start, step.stop, *parts)
         return keys_of(step, self.rows(step), self._stored)
 
     def rows(self, step: Step) -> IntArray:
-        """[n] rows of the data folder, each within its task, of a step's examples."""
+        """[n] row numbers in the data folder, per task, of a step's examples."""
         return self.plan.stored(step)
 
     def read(self, step: Step, chosen: IntArray) -> PackedBatch:
@@ -145,7 +146,7 @@ class Loader:
         return Gathered(source_ids, lengths[:, 0], target_ids, lengths[:, 1])
 
     def _atoms(self, task: int, rows: IntArray, lens: IntArray) -> list[BoolArray] | None:
-        """For each row, whether each token but the end token starts an atom; None where spans need not respect them."""
+        """For each row, whether each token but the end token starts an atom; None if spans ignore atoms."""
         if self._tokenizer is None or TRAINABLE_NAMES[task] != "smiles_spans":
             return None
         texts = [self._stored[task].text(row)[1] for row in rows.tolist()]
@@ -202,8 +203,8 @@ class _Worker:
 
 
 def pack(sources: list[np.ndarray], targets: list[np.ndarray], task_ids: IntArray) -> PackedBatch:
-    """Token ids of B examples as one packed batch. B = 0 gives one example of length 1 whose label is ignored, so that
-    a rank without work still takes part in every collective operation."""
+    """Token ids of B examples as one packed batch. B = 0 gives one example of length 1 whose label is ignored: a rank
+    without work must still take part in every collective operation."""
     if not sources:
         sources, targets, task_ids = [np.zeros(1)], [np.full(1, -100)], np.zeros(1, dtype=np.int64)
     source_lens, target_lens = (np.array([len(s) for s in side]) for side in (sources, targets))
@@ -229,7 +230,7 @@ def _cu_seqlens(lens: IntArray) -> torch.Tensor:
 
 
 def _cut(ids: np.ndarray, lens: IntArray, cap: int) -> tuple[np.ndarray, IntArray]:
-    """Flat rows of at most `cap` tokens; those that are cut end with the end token all the same."""
+    """Flat rows of at most `cap` tokens; rows that are cut still end with the end token."""
     if not len(lens) or lens.max() <= cap:
         return ids, lens
     place = row_offsets(lens)

@@ -1,4 +1,4 @@
-"""Index arithmetic over rows of different lengths that lie one after another in a flat array. Pure."""
+"""Index arithmetic for rows of different lengths, concatenated in a flat array. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 def row_offsets(counts: IntArray) -> IntArray:
-    """Place of each element in its row: 0..counts[0]-1, 0..counts[1]-1, ... [sum(counts)]."""
+    """Offset of each element in its row: 0..counts[0]-1, 0..counts[1]-1, ... [sum(counts)]."""
     return row_ranges(np.zeros(len(counts), dtype=np.int64), counts)
 
 

@@ -1,8 +1,8 @@
-"""The plan of a run's data: which rows are trained on, which step holds which, and which rank computes which.
+"""The plan of a run's data: which rows are trained on, in which step, on which rank.
 
-Everything follows from the lengths in the data folder's index and the configuration; no row is read. Nesting, from the
-inside: `TrainingRows` numbers the rows of a task that are not over the caps, `Order` says which example comes when,
-`Steps` cuts the order into optimizer steps, `deal` shares a step out.
+It follows from the configuration and the lengths in the data folder; no row is read. From the inside out:
+`TrainingRows` numbers the rows of a task that are within the caps, `Order` puts examples in order, `Steps` cuts the
+order into optimizer steps, and `deal` distributes a step over the ranks.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from bigchem.model.weights import hf_config, hub
 from bigchem.tasks import SPAN_TASKS, TRAINABLE_NAMES, task_id
 
 SCAN = 1 << 20
-"""Rows whose lengths are looked at at a time, a multiple of kept.WORD: the largest index opens in a few megabytes."""
+"""Lengths read at a time, a multiple of row_subset.WORD: the largest index opens in a few megabytes."""
 
 Cost = Callable[[IntArray], IntArray]
-"""Source and target tokens of examples [n, 2] to what computing each costs [n]."""
+"""From source and target tokens of examples [n, 2] to the cost of computing each [n]."""
 
 
 class TrainingRows:
     """The rows of one task that a run trains on, numbered without gaps, and their lengths as the model sees them.
 
-    raw: [rows, 2] tokens as stored. longest: of source and target as stored. over_caps: whether longer rows are left
-    out or cut. spans: of a span task, whose rows are corrupted and whose shortest is two tokens.
+    raw: [rows, 2] tokens as stored. longest: maximum source and target tokens as stored. over_caps: whether longer rows
+    are skipped or cut. spans: for span tasks, whose rows are corrupted and need at least two tokens.
     """
 
     def __init__(
@@ -53,47 +53,47 @@ class TrainingRows:
         masks = []
         for start in range(0, len(raw), SCAN):
             lengths = np.asarray(raw[start : start + SCAN])
-            kept = lengths[:, 0] >= shortest
-            self.too_short += int(np.count_nonzero(~kept))
+            selected = lengths[:, 0] >= shortest
+            self.too_short += int(np.count_nonzero(~selected))
             fits = (lengths[:, 0] <= longest[0]) & (lengths[:, 1] <= longest[1])
             if over_caps == "cut":
                 self.cut += int(np.count_nonzero(~fits))
             else:
-                kept &= fits
-            masks.append(kept)
-        self._kept = RowSubset.of(masks)
-        self.size, self.num_left_out = self._kept.size, len(raw) - self._kept.size
+                selected &= fits
+            masks.append(selected)
+        self._subset = RowSubset.of(masks)
+        self.size, self.num_skipped = self._subset.size, len(raw) - self._subset.size
 
     def tokens(self) -> int:
-        """Source and target tokens of all of them together."""
-        kept, blocks = self._kept.mask(), range(0, len(self._raw), SCAN)
-        return sum(int(self._seen(self._raw[s : s + SCAN][kept[s : s + SCAN]]).sum()) for s in blocks)
+        """Source and target tokens of all these rows."""
+        mask, blocks = self._subset.mask(), range(0, len(self._raw), SCAN)
+        return sum(int(self._seen(self._raw[s : s + SCAN][mask[s : s + SCAN]]).sum()) for s in blocks)
 
     def longest_seen(self) -> IntArray:
         """[2] tokens of the longest source and of the longest target, as the model sees them; zeros without rows."""
-        kept, longest = self._kept.mask(), np.zeros(2, dtype=np.int64)
+        mask, longest = self._subset.mask(), np.zeros(2, dtype=np.int64)
         for start in range(0, len(self._raw), SCAN):
-            seen = self._seen(self._raw[start : start + SCAN][kept[start : start + SCAN]])
+            seen = self._seen(self._raw[start : start + SCAN][mask[start : start + SCAN]])
             longest = np.maximum(longest, seen.max(axis=0, initial=0))
         return longest
 
-    def left_out(self) -> str:
+    def skipped(self) -> str:
         """How many rows are not trained on, and why."""
-        counts = {"too long": self.num_left_out - self.too_short, "too short for spans": self.too_short}
+        counts = {"too long": self.num_skipped - self.too_short, "too short for spans": self.too_short}
         return ", ".join(f"{count:,} {why}" for why, count in counts.items() if count)
 
     def stored(self, numbers: IntArray) -> IntArray:
-        """Rows of the data folder [n] by their numbers [n] here."""
-        return self._kept.stored(numbers)
+        """Row numbers in the data folder [n] of numbers [n] in this subset."""
+        return self._subset.stored(numbers)
 
     def lengths(self, numbers: IntArray) -> IntArray:
         """[n, 2] source and target tokens, as the model sees them."""
         return self._seen(self._raw[self.stored(numbers)])
 
     def per_shard(self, shard_rows: IntArray) -> IntArray:
-        """[shards] rows that are trained on in each shard."""
-        kept: IntArray = np.add.reduceat(self._kept.mask(), np.cumsum(shard_rows) - shard_rows, dtype=np.int64)
-        return kept
+        """[shards] rows of each shard that are trained on."""
+        counts: IntArray = np.add.reduceat(self._subset.mask(), np.cumsum(shard_rows) - shard_rows, dtype=np.int64)
+        return counts
 
     def _seen(self, raw: npt.NDArray[np.integer]) -> IntArray:
         lengths = np.minimum(raw.astype(np.int64), self.longest)
@@ -101,10 +101,9 @@ class TrainingRows:
 
 
 class Plan:
-    """Steps of a run and their deals. UserError where a task has no rows, or none under the caps.
+    """Steps of a run and their deals. UserError if a task has no rows within the caps.
 
-    rows: TrainingRows by task id. cost: of examples, which micro-batches are balanced by; None: their tokens. split:
-    whose rows they are.
+    rows: TrainingRows by task id. cost: by which micro-batches are balanced; None: tokens. split: where the rows are.
     """
 
     def __init__(
@@ -120,9 +119,9 @@ class Plan:
             rows = _training_rows(stored.lengths, config, self.spans if name in SPAN_TASKS else None)
             if not rows.size:
                 raise UserError(
-                    f"no row of task '{name}' is left: {rows.left_out()}",
+                    f"no row of task '{name}' is left: {rows.skipped()}",
                     str(data.path),
-                    "raise max_source_tokens and max_target_tokens in [data], or leave the task out",
+                    "raise max_source_tokens and max_target_tokens in [data], or drop the task",
                 )
             self.rows[task] = rows
             permutations[task] = (
@@ -140,7 +139,7 @@ class Plan:
         )
 
     def deal(self, step: Step, world_size: int, grad_accum_steps: int | None = None) -> Deal:
-        """Who computes which of the step's examples; see batches.deal."""
+        """Which rank computes which of the step's examples; see order.steps.deal."""
         config = self._config
         return deal(
             step.lengths.sum(axis=1),
@@ -152,7 +151,7 @@ class Plan:
         )
 
     def stored(self, step: Step) -> IntArray:
-        """[n] rows of the data folder, each within its task, of a step's examples."""
+        """[n] row numbers in the data folder, per task, of a step's examples."""
         rows = np.empty_like(step.rows)
         for task in np.unique(step.task_ids).tolist():
             of_task = step.task_ids == task
@@ -160,20 +159,20 @@ class Plan:
         return rows
 
     def describe(self) -> str:
-        """One line on what is trained on."""
+        """The training data in one line."""
         parts = []
         for task, rows in self.rows.items():
-            words = f"{TRAINABLE_NAMES[task]} {100 * self.mixture.shares[task]:.3g} % from {rows.size:,} rows"
-            words += f", left out: {rows.left_out()}" if rows.num_left_out else ""
-            words += f", {rows.cut:,} cut" if rows.cut else ""
-            parts.append(words)
+            part = f"{TRAINABLE_NAMES[task]} {100 * self.mixture.shares[task]:.3g} % from {rows.size:,} rows"
+            part += f", skipped: {rows.skipped()}" if rows.num_skipped else ""
+            part += f", {rows.cut:,} cut" if rows.cut else ""
+            parts.append(part)
         return "; ".join(parts)
 
     def advice(self, data: Data) -> str | None:
-        """What to change where the data streams through a cache that does not hold it, and every step reads it all."""
+        """What to change if every step reads from all of the remote data and the cache is too small for it."""
         used = sum(s.bytes for name in self._config.mixture for s in data.index.shards["train"][name])
-        held = int(self._config.cache_gb * 1e9)
-        if not is_url(self._config.path) or self._config.shuffle_window or used <= held:
+        capacity = int(self._config.cache_gb * 1e9)
+        if not is_url(self._config.path) or self._config.shuffle_window or used <= capacity:
             return None
         return (
             f"every step reads from all {used / 1e9:.1f} GB of the training shards, and the cache holds "
@@ -181,7 +180,7 @@ class Plan:
         )
 
     def check_steps(self, steps: int) -> None:
-        """UserError if `max_epochs` ends the data before so many steps, but for what packing leaves free."""
+        """UserError if `max_epochs` ends the data before so many steps; 0.2 % tolerance."""
         if self.mixture.end is None:
             return
         tokens = self._config.max_epochs * sum(rows.tokens() for rows in self.rows.values())
@@ -195,7 +194,7 @@ class Plan:
 
 
 def keys_of(step: Step, rows: IntArray, stored: Mapping[int, TaskRows]) -> list[str]:
-    """Content keys of a step's examples, in order; rows: of the data folder, see Plan.stored. stored: by task id."""
+    """Content keys of a step's examples, in order. rows: see Plan.stored. stored: by task id."""
     return [stored[task].text(row)[0] for task, row in zip(step.task_ids.tolist(), rows.tolist(), strict=True)]
 
 
@@ -204,12 +203,12 @@ def open_data(config: DataConfig) -> Data:
     cache = None
     if is_url(config.path):
         cache = Cache(None if config.cache is None else Path(config.cache), int(config.cache_gb * 1e9))
-    # A window's shards and those of the next one, so that a border between them maps nothing twice.
+    # Two windows' shards: crossing from one to the next maps nothing twice.
     return Data(config.path, check=config.check, cache=cache, open_remote=max(OPEN_REMOTE, 2 * config.shuffle_window))
 
 
 def flops_cost(model: ModelConfig, vocab_size: int) -> Cost:
-    """Cost of examples in operations of the model that a run names; UserError if there is no such model."""
+    """Cost of examples in operations of the run's model; UserError if there is no such model."""
     if model.init_from is None:
         shape = presets.shape(model.preset, vocab_size)
     else:
@@ -233,5 +232,5 @@ def _training_rows(raw: npt.NDArray[np.integer], config: DataConfig, spans: Span
         fitting = tokens[(spans.lengths(tokens) <= caps).all(axis=1)]
         if not len(fitting):
             raise UserError("too low for span corruption, whose shortest sides have 3 tokens", "data.max_*_tokens")
-        caps = (int(fitting[-1]) + 1, 0)  # of rows as stored: their tokens and the end token
+        caps = (int(fitting[-1]) + 1, 0)  # rows are stored with the end token
     return TrainingRows(raw, caps, config.over_caps, spans)

@@ -104,7 +104,7 @@ def test_a_worker_that_dies_reading_is_replaced_and_repeats_its_step(
     stream = source.steps(0)
     assert [sides(next(stream)) for _ in range(6)] == expected
     stream.close()
-    assert capsys.readouterr().err.count("loader: storage went away; again from example") == 3
+    assert capsys.readouterr().err.count("loader: storage went away; retrying from example") == 3
 
 
 def test_storage_that_goes_away_for_a_moment_is_waited_for(
@@ -131,7 +131,7 @@ def test_storage_that_goes_away_for_a_moment_is_waited_for(
     stream.close()
     timer.join()
     told = capsys.readouterr().err
-    assert "again from example 0" in told
+    assert "retrying from example 0" in told
     assert "Traceback" not in told
 
 
@@ -171,7 +171,7 @@ def test_rows_over_the_caps_are_left_out_and_counted(small_data: Path) -> None:
     assert len(left_out)
     rows = source.plan.rows[task_id("captioning")]
     assert rows.stored(np.arange(rows.size)).tolist() == np.setdiff1d(np.arange(len(lengths)), left_out).tolist()
-    assert f"left out: {len(left_out)} too long" in source.plan.describe()
+    assert f"skipped: {len(left_out)} too long" in source.plan.describe()
     for position in (0, 30, 60):
         assert source.plan.steps.at(position).lengths[:, 1].max() <= 50
 
@@ -179,7 +179,7 @@ def test_rows_over_the_caps_are_left_out_and_counted(small_data: Path) -> None:
 def test_rows_over_the_caps_are_cut_where_that_is_asked_for(small_data: Path) -> None:
     config = CONFIG.model_copy(update={"max_target_tokens": 50, "max_source_tokens": 60, "over_caps": "cut"})
     source, uncut = loader(small_data, config=config), Data(small_data)
-    assert sum(rows.num_left_out for rows in source.plan.rows.values()) == 0
+    assert sum(rows.num_skipped for rows in source.plan.rows.values()) == 0
     assert "cut" in source.plan.describe()
     step = source.plan.steps.at(0)
     loaded = source.read(step, np.arange(len(step.rows)))

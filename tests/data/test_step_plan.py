@@ -53,7 +53,7 @@ def test_span_rows_have_the_lengths_of_their_two_sides_and_too_short_ones_are_le
     rows = TrainingRows(np.array([[2, 0], [3, 0], [101, 0]], dtype=np.uint16), (400, 0), "drop", spans)
     assert rows.stored(np.arange(2)).tolist() == [1, 2]
     assert rows.lengths(np.arange(2)).tolist() == [[3, 3], [91, 21]]
-    assert rows.left_out() == "1 too short for spans"
+    assert rows.skipped() == "1 too short for spans"
 
 
 def test_caps_are_of_what_the_model_sees_of_span_rows(unlabelled: Path) -> None:
@@ -62,7 +62,7 @@ def test_caps_are_of_what_the_model_sees_of_span_rows(unlabelled: Path) -> None:
     rows = plan.rows[task_id("text_spans")]
     lengths = Data(unlabelled).split("train", "text_spans").lengths[:, 0].astype(np.int64)
     left_out = np.setdiff1d(np.arange(len(lengths)), rows.stored(np.arange(rows.size)))
-    assert 0 < len(left_out) == rows.num_left_out
+    assert 0 < len(left_out) == rows.num_skipped
     assert plan.steps.at(0).lengths[:, 0].max() <= 40
     assert plan.spans is not None
     seen = plan.spans.lengths(lengths - 1)[:, 0]

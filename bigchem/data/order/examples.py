@@ -1,8 +1,8 @@
 """Which example comes when: a pure function of (seed, rows, mixture, position).
 
-Example number g (g = 0, 1, 2, ... over the whole run) belongs to a task by a periodic schedule whose every prefix is
-within one example of its quota (mixture.py); its row is a keyed permutation of that task's rows, with a new key each
-epoch. No buffer, no state but g: seeking costs the same everywhere.
+A periodic schedule (mixture.py) gives example g (g = 0, 1, 2, ... over the whole run) its task; every prefix is within
+one example of each task's quota. A keyed permutation of the task's rows, with a new key each epoch, gives its row. The
+only state is g, so seeking costs the same everywhere.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FEISTEL_ROUNDS = 6
 
 @dataclass(frozen=True)
 class Examples:
-    """Consecutive examples of the order. task_ids, rows, epochs: [n]; rows count within the task's own rows."""
+    """Consecutive examples of the order. task_ids, rows, epochs: [n]; rows are numbered per task."""
 
     task_ids: IntArray
     rows: IntArray
@@ -43,9 +43,9 @@ class Permutation(Protocol):
 
 
 class Order:
-    """The order of a run: `order.examples(start, stop)` gives examples start..stop-1.
+    """The order of a run, which ends at `mixture.end`.
 
-    permutations: of each trained task's rows, by task id. mixture: over the same tasks. It ends at `mixture.end`.
+    permutations: of each trained task's rows, by task id. mixture: over the same tasks.
     """
 
     def __init__(self, permutations: Mapping[int, Permutation], mixture: Mixture) -> None:
@@ -63,7 +63,7 @@ class Order:
             of_task = np.flatnonzero(slot == s)
             if not len(of_task):
                 continue
-            # Within a task epochs ascend: each is a run, and most calls see one.
+            # Within a task epochs ascend, and most calls see one.
             epochs, first = np.unique(epoch[of_task], return_index=True)
             for e, chosen in zip(epochs.tolist(), np.split(of_task, first[1:]), strict=True):
                 rows[chosen] = permutation.at(index[chosen], e)
@@ -82,10 +82,10 @@ class Flat:
 
 
 class Windowed:
-    """Two levels: shards in an order of their own, rows within windows of `window` consecutive shards of that order.
+    """Two levels: the shards are permuted, then the rows within windows of `window` consecutive shards.
 
-    So reads stay within a few shards at a time, as remote and parallel storage wants it; every row still comes once an
-    epoch, and which shards share a window changes from epoch to epoch.
+    Reads stay within a few shards at a time, which suits remote and parallel storage. Every row still comes once an
+    epoch, and which shards share a window changes every epoch.
 
     shard_rows: [shards] rows of each shard.
     """
@@ -112,7 +112,7 @@ class Windowed:
         return rows
 
     def _layout_of(self, epoch: int) -> tuple[IntArray, IntArray]:
-        """The epoch's shards in order, those without rows left out, and the place at which each starts."""
+        """The epoch's shards that have rows, in order, and the position at which each starts."""
         filled = np.flatnonzero(self._shard_rows)
         shards = filled[permute(np.arange(len(filled)), len(filled), permutation_key(*self._key, epoch, "shards"))]
         rows = self._shard_rows[shards]
@@ -129,8 +129,8 @@ def permutation_key(*parts: int | str) -> KeyArray:
 def permute(index: IntArray, size: int, key: KeyArray) -> IntArray:
     """Images of `index` (each in 0..size-1) under a keyed permutation of 0..size-1.
 
-    A balanced Feistel network over the smallest even number of bits that holds `size`, walked until the image falls
-    inside (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002): less than four turns on average.
+    A balanced Feistel network over the smallest even number of bits that holds `size`, applied until the image is in
+    range (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002): less than four times on average.
     """
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     image = _feistel(index, half, key)

@@ -1,8 +1,9 @@
-"""How tasks are mixed: weights to a schedule of tasks, seekable anywhere. Pure.
+"""How tasks are mixed: from weights to a schedule of tasks, seekable anywhere. Pure.
 
-The schedule is periodic, and every prefix of it is within one example of every task's quota. Weights whose ratios are
+The schedule is periodic, and every prefix is within one example of every task's quota. Weights whose ratios are
 fractions with a common denominator up to MAX_PERIOD (1:1:1:1:1, 0.3:0.7) are met exactly, others within 1 / MAX_PERIOD.
-Where repetition is capped, a task whose rows are used up leaves, the others share its part, and a new schedule begins.
+If repetition is capped, a task leaves when its rows are used up. The other tasks divide its share, and a new schedule
+begins.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ MAX_PERIOD = 65536
 class _Phase:
     """A stretch of the order with one set of tasks.
 
-    start: its first position. used: [tasks] examples of each task before it. schedule: [period] slots; before:
-    [period] how often that slot came earlier in the period; quota: [tasks] how often it comes in a period.
+    start: its first position. used: [tasks] examples of each task before it. schedule: [period] slots. before: [period]
+    how often that slot occurs earlier in the period. quota: [tasks] how often each slot occurs in a period.
     """
 
     start: int
@@ -42,12 +43,12 @@ class _Phase:
         return slot, self.used[slot] + turn * self.quota[slot] + self.before[phase]
 
     def place(self, slot: int, nth: int) -> int:
-        """Where, from the phase's start, the slot comes for the nth time (from 0)."""
+        """Where, from the phase's start, the slot occurs for the nth time (from 0)."""
         turn, rest = divmod(nth, int(self.quota[slot]))
         return turn * len(self.schedule) + int(np.flatnonzero(self.schedule == slot)[rest])
 
     def counts(self, length: int) -> IntArray:
-        """[tasks] how often each slot comes in the phase's first `length` places."""
+        """[tasks] how often each slot occurs in the phase's first `length` places."""
         turns, rest = divmod(length, len(self.schedule))
         counts: IntArray = turns * self.quota + np.bincount(self.schedule[:rest], minlength=len(self.quota))
         return counts
@@ -56,7 +57,7 @@ class _Phase:
 class Mixture:
     """Which task each position of the order belongs to.
 
-    weights, rows: of each trained task by task id. max_epochs: how often a row may come; 0: without end.
+    weights, rows: of each trained task by task id. max_epochs: how often a row may be used; 0: no limit.
     asked: each task's share by the weights. end: the position at which every task is used up; None: never.
     """
 
@@ -84,12 +85,12 @@ class Mixture:
 
     @cached_property
     def shares(self) -> dict[int, float]:
-        """Share of each task at the start of the order, by task id, as it is realised."""
+        """Realised share of each task at the start of the order, by task id."""
         first = self._phases[0].quota
         return {int(t): float(q / first.sum()) for t, q in zip(self.task_ids, first, strict=True)}
 
     def draws(self, start: int, stop: int) -> tuple[IntArray, IntArray]:
-        """(slot, nth) [n] of positions start..stop-1, or to the end: task_ids[slot], and the example's number there."""
+        """(slot, nth) [n] of positions start..stop-1, or to the end: task_ids[slot], and the example's number in it."""
         stop = stop if self.end is None else min(stop, self.end)
         number = bisect_right(self._phases, start, key=lambda phase: phase.start) - 1
         slots, nths = [], []
@@ -107,7 +108,7 @@ class Mixture:
 
 
 def tempered(weights: Mapping[int, float], rows: Mapping[int, int], temperature: float) -> dict[int, float]:
-    """Weights times rows ** (1 / temperature): 1 mixes in proportion to the rows, large temperatures as `weights` say
+    """Weights times rows ** (1 / temperature): 1 mixes in proportion to the rows, large temperatures approach `weights`
     (Raffel et al., "Exploring the limits of transfer learning", 2020, section 3.5.2)."""
     largest = max(rows[t] for t in weights)
     return {t: weight * (rows[t] / largest) ** (1 / temperature) for t, weight in weights.items()}
@@ -116,7 +117,7 @@ def tempered(weights: Mapping[int, float], rows: Mapping[int, int], temperature:
 def quotas(weights: list[float]) -> IntArray:
     """Integer quotas [K] >= 1 in the ratios of the weights: exact where a period up to MAX_PERIOD allows it, else by
     largest remainders over MAX_PERIOD."""
-    exact = [Fraction(repr(float(w))) for w in weights]  # the decimal that was written, not the nearest binary
+    exact = [Fraction(repr(float(w))) for w in weights]  # the decimal as written, not the nearest binary
     shares = [w / sum(exact) for w in exact]
     period = lcm(*(share.denominator for share in shares))
     if period <= MAX_PERIOD and all(shares):
@@ -133,11 +134,10 @@ def quotas(weights: list[float]) -> IntArray:
 
 
 def fair_schedule(quota: IntArray) -> IntArray:
-    """A sequence of slots of length sum(quota) in which slot k comes quota[k] times, every prefix within one of its
-    share.
+    """A sequence of sum(quota) slots in which slot k occurs quota[k] times, every prefix within one of its share.
 
     The algorithm is Tijdeman's ("The chairman assignment problem", Discrete Mathematics 32, 1980): of the slots whose
-    share has grown enough, take the one whose deadline comes first. Deviations stay below 1 - 1/(2K - 2). Readiness is
+    share has grown enough, take the one with the earliest deadline. Deviations stay below 1 - 1/(2K - 2). Readiness is
     decided in integers; only ties of deadlines depend on floats.
     """
     shares = [(k, int(q)) for k, q in enumerate(quota) if q]
@@ -158,7 +158,7 @@ def fair_schedule(quota: IntArray) -> IntArray:
 
 
 def _occurrence(schedule: IntArray) -> IntArray:
-    """[period] how often each place's slot came before."""
+    """[period] how often each place's slot occurs before it."""
     before = np.empty_like(schedule)
     for slot in np.unique(schedule):
         places = np.flatnonzero(schedule == slot)
@@ -167,7 +167,7 @@ def _occurrence(schedule: IntArray) -> IntArray:
 
 
 def check_end(end: int | None, position: int, where: str) -> None:
-    """UserError if the order has nothing at `position`."""
+    """UserError if the order ends at or before `position`."""
     if end is not None and position >= end:
         raise UserError(
             f"the data is used up after {end:,} examples",

@@ -1,11 +1,11 @@
 """T5's span corruption: unlabelled text to (source, target), a pure function of the row, the epoch and the seed.
 
-Of n tokens, `density` are noise, in spans of `mean_span` on average; the source has a sentinel in place of each span,
-the target has each sentinel followed by its span (Raffel et al., "Exploring the limits of transfer learning", 2020,
-section 3.1.4). How many tokens and spans are noise follows from n alone, as in seqio's random_spans_noise_mask, so
-that lengths are known without reading a row; only where they lie is random. There seqio's last span always ends the
-row, so that a short molecule would lose the same atoms in every epoch; here every placement that leaves the first
-token is equally likely.
+Of n tokens, a share of `density` is noise, in spans of `mean_span` on average. The source has a sentinel in place of
+each span; the target has each sentinel followed by its span (Raffel et al., "Exploring the limits of transfer
+learning", 2020, section 3.1.4). The numbers of noise tokens and spans follow from n alone, as in seqio's
+random_spans_noise_mask, so lengths are known without reading a row. Only the placement is random. seqio's last span
+always ends the row, so a short molecule would lose the same atoms in every epoch; here every placement that spares the
+first token is equally likely.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ Ids = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Spans:
-    """density: share of tokens that are noise. mean_span: their mean number in a span. sentinels: ids, first span's
-    first; a row has at most as many spans."""
+    """density: share of tokens that are noise. mean_span: mean tokens of a span. sentinels: ids in order of use; a row
+    has at most as many spans."""
 
     density: float
     mean_span: float
     sentinels: Ids
 
     def counts(self, tokens: IntArray) -> tuple[IntArray, IntArray]:
-        """(noise tokens, spans) of rows of `tokens` tokens without their end token, at least two each."""
+        """(noise tokens, spans) of rows with `tokens` tokens each, at least two, end token not counted."""
         noise = np.clip(np.rint(tokens * self.density).astype(np.int64), 1, np.maximum(tokens - 1, 1))
         spans = np.clip(np.rint(noise / self.mean_span).astype(np.int64), 1, np.minimum(noise, tokens - noise))
         return noise, np.minimum(spans, len(self.sentinels))
 
     def lengths(self, tokens: IntArray) -> IntArray:
-        """[n, 2] source and target tokens, end tokens included, of rows of `tokens` tokens without theirs."""
+        """[n, 2] source and target tokens, end tokens included, of rows with `tokens` tokens, end token not counted."""
         noise, spans = self.counts(tokens)
         return np.stack([tokens - noise + spans + 1, noise + spans + 1], axis=1)
 
     def corrupt(
         self, ids: Ids, lens: IntArray, keys: KeyArray, atoms: Sequence[BoolArray] | None = None
     ) -> tuple[Ids, Ids]:
-        """(source ids, target ids), flat, of B rows; lengths are those of `lengths(lens - 1)`.
+        """(source ids, target ids), flat, of B rows; their lengths are `lengths(lens - 1)`.
 
         ids: flat, each row with its end token; lens: [B]. keys: [B], see row_keys. atoms: for each row, whether each
-        token (without the end token) starts an atom: spans then begin and end there.
+        token but the end token starts an atom; spans then begin and end at atoms.
         """
         tokens = lens - 1
         noise, spans = self.counts(tokens)
-        place = row_offsets(2 * spans + 1)  # kept, noise, kept, noise, ..., kept; only the last may be empty
+        place = row_offsets(2 * spans + 1)  # text, noise, text, noise, ..., text; only the last may be empty
         parts = np.empty_like(place)
         parts[place % 2 == 0] = _composition(tokens - noise + 1, spans + 1, keys)
         parts[np.cumsum(2 * spans + 1) - 1] -= 1
@@ -80,7 +80,7 @@ class Spans:
 
 
 def row_keys(seed: int, task_id: int, rows: IntArray, epochs: IntArray) -> KeyArray:
-    """[B] what decides where the spans of a row lie in an epoch."""
+    """[B] keys that determine where the spans of a row are in an epoch."""
     run = permutation_key(seed, task_id, "spans")[0]
     return mix64(mix64(rows.astype(np.uint64) ^ run) + epochs.astype(np.uint64))
 
@@ -98,10 +98,10 @@ def _composition(items: IntArray, parts: IntArray, keys: KeyArray) -> IntArray:
 
 
 def _at_atoms(mask: BoolArray, noise: np.int64, spans: np.int64, starts: BoolArray, key: np.uint64) -> BoolArray:
-    """A mask with as many noise tokens in as many spans, each from the start of an atom to the start of another.
+    """A mask with as many noise tokens in as many spans, each from the start of one atom to the start of another.
 
-    Of the places where spans of the drawn lengths may lie, each is equally likely; lengths that fit nowhere are drawn
-    again. Where eight draws fit nowhere (few atoms in long brackets) the mask stays as it was.
+    All legal placements of the drawn lengths are equally likely; lengths that fit nowhere are drawn again. After eight
+    draws without a fit (few atoms in long brackets) the mask is unchanged.
     """
     legal = np.append(starts, True)
     for attempt in range(1, 9):
@@ -117,10 +117,10 @@ def _at_atoms(mask: BoolArray, noise: np.int64, spans: np.int64, starts: BoolArr
 
 
 def _places(lengths: list[int], legal: BoolArray, key: np.uint64) -> list[int]:
-    """Where spans of these lengths start, in order, a token or more apart, not at 0, all borders legal; empty if that
-    cannot be. legal: [tokens + 1]."""
+    """Random starts of spans of these lengths, in order, at least a token apart, not at 0, all borders legal; empty if
+    there are none. legal: [tokens + 1]."""
     tokens = len(legal) - 1
-    ways = np.ones(tokens + 2)  # by the first place allowed to the spans that are left: number of their placements
+    ways = np.ones(tokens + 2)  # number of placements of the remaining spans, by the first position open to them
     tables = []
     for length in reversed(lengths):
         here = np.where(legal[: tokens + 1 - length] & legal[length:], ways[length + 1 :], 0.0)

@@ -1,9 +1,9 @@
-"""From the order to packed micro-batches: which examples make a step, and who computes which. Pure.
+"""From the order to packed micro-batches: which examples make a step, and which rank computes which. Pure.
 
-An optimizer step takes the next examples of the order up to `global_tokens`; ranks and accumulation never enter, so
-every world size sees the same steps. The step's examples are then dealt into `world_size * grad_accum_steps`
-micro-batches of at most `micro_tokens` tokens, balanced by cost, deterministically. Every rank computes the whole deal
-from lengths alone (milliseconds for thousands of ranks) and reads only its own rows.
+An optimizer step takes the next examples of the order up to `global_tokens`, independent of ranks and accumulation, so
+every world size sees the same steps. The examples are then dealt, deterministically and balanced by cost, into
+`world_size * grad_accum_steps` micro-batches of at most `micro_tokens` tokens. Every rank computes the whole deal from
+lengths alone (milliseconds for thousands of ranks) and reads only its own rows.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from bigchem.data.order.mixture import check_end
 from bigchem.data.ragged import IntArray
 
 LengthsOf = Callable[[IntArray], IntArray]
-"""Rows of a task [n] to their source and target tokens [n, 2], as the model sees them."""
+"""From rows of a task [n] to their source and target tokens [n, 2], as the model sees them."""
 
 HEADROOM = 0.005
-"""Share of global_tokens that a step leaves free. Examples do not pack into equal micro-batches without a gap: without
-it a step of exactly world_size * micro_tokens would need one more, nearly empty, micro-batch on every rank."""
+"""Share of global_tokens that a step leaves free, since examples do not pack into equal micro-batches without gaps.
+Otherwise a step of exactly world_size * micro_tokens would need one more, nearly empty, micro-batch on every rank."""
 
 PARTNERS = 64
-"""Emptiest micro-batches that one that is over-full tries to exchange examples with."""
+"""Number of emptiest micro-batches with which an over-full one tries to exchange examples."""
 BLOCK = 1 << 18
-"""Examples whose lengths are looked at at a time on the way to a far step."""
+"""Lengths read at a time when seeking a distant step."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,12 @@ class Step:
 
     @property
     def target_tokens(self) -> int:
-        """What the step's loss is divided by."""
+        """The divisor of the step's loss."""
         return int(self.lengths[:, 1].sum())
 
 
 class Steps:
-    """Cuts the order into steps.
-
-    lengths: of each trained task's rows, by task id.
-    """
+    """Cuts the order into steps. lengths: of each trained task's rows, by task id."""
 
     def __init__(self, order: Order, lengths: Mapping[int, LengthsOf], global_tokens: int) -> None:
         self.order, self._lengths, self.global_tokens = order, lengths, global_tokens
@@ -79,11 +76,11 @@ class Steps:
         n = max(1, int(np.searchsorted(total, self._budget, side="right")))
         return Step(position, position + n, examples.task_ids[:n], examples.rows[:n], examples.epochs[:n], lengths[:n])
 
-    def position_of(self, step: int, said: Callable[[int], None] = lambda done: None) -> int:
+    def position_of(self, step: int, progress: Callable[[int], None] = lambda done: None) -> int:
         """Position of the first example of optimizer step number `step` (from 0).
 
-        Where a step starts depends on the lengths of all examples before it, so that this reads through them, about
-        three million a second. said: called now and then with the steps passed.
+        It depends on the lengths of all earlier examples; this reads about three million a second. progress: called
+        now and then with the number of steps passed.
         """
         position, done, ahead = 0, 0, self._ahead
         while done < step:
@@ -94,14 +91,14 @@ class Steps:
                 ahead *= 2
                 continue
             position, done = position + cuts[-1], done + len(cuts)
-            said(done)
+            progress(done)
         return position
 
-    def _cuts(self, total: IntArray, most: int, whole: bool) -> list[int]:
-        """Ends of the steps that lie in a block, given its running sum of tokens. whole: nothing comes after it."""
+    def _cuts(self, total: IntArray, limit: int, whole: bool) -> list[int]:
+        """Ends of up to `limit` steps in a block, from its running sum of tokens. whole: nothing follows the block."""
         cuts: list[int] = []
         at, spent = 0, 0
-        while len(cuts) < most and at < len(total):
+        while len(cuts) < limit and at < len(total):
             end = max(at + 1, int(np.searchsorted(total, spent + self._budget, side="right")))
             if end >= len(total) and not whole:
                 break
@@ -121,9 +118,9 @@ class Steps:
 
 @dataclass(frozen=True)
 class Deal:
-    """Who computes which of a step's examples.
+    """Which rank computes which of a step's examples.
 
-    micro_batch: [n] its number, rank + world_size * accum_step.
+    micro_batch: [n] each example's micro-batch, rank + world_size * accum_step.
     """
 
     micro_batch: IntArray
@@ -131,8 +128,8 @@ class Deal:
     grad_accum_steps: int
 
     def share(self, rank: int) -> list[IntArray]:
-        """The rank's micro-batches in order: indices into the step's examples, ascending. One may be empty, where
-        there are fewer examples than micro-batches."""
+        """The rank's micro-batches in order: indices into the step's examples, ascending. Some are empty if there are
+        fewer examples than micro-batches."""
         return [
             np.flatnonzero(self.micro_batch == rank + self.world_size * accum) for accum in range(self.grad_accum_steps)
         ]
@@ -157,8 +154,8 @@ def deal(
     """Deals a step's examples into micro-batches of at most micro_tokens tokens.
 
     tokens: [n] of the step's examples, each at most micro_tokens. cost: [n] what is balanced; None: tokens.
-    grad_accum_steps: that many, UserError if they do not hold the step; None: the smallest number that holds
-    global_tokens, or one more where the examples do not pack that tightly. The same on all ranks.
+    grad_accum_steps: UserError if so many do not hold the step; None: the smallest number that holds global_tokens, or
+    more if the examples do not pack that tightly. All ranks get the same result.
     """
     if len(tokens) and tokens.max() > micro_tokens:
         raise UserError(f"an example of {tokens.max()} tokens in micro-batches of {micro_tokens}", "data.micro_tokens")
@@ -184,8 +181,8 @@ def accumulation(world_size: int, micro_tokens: int, global_tokens: int) -> int:
 
 
 def _in_rounds(tokens: IntArray, cost: IntArray, bins: int) -> IntArray:
-    """Micro-batch of each example [n]: examples of like tokens are dealt one to each bin, the costliest to the bin with
-    the least cost so far.
+    """Micro-batch of each example [n]: each round deals examples of similar tokens, one to each bin, the costliest to
+    the bin with the least cost so far.
 
     Costs of bins differ by at most one example's (by induction over rounds); as a round's examples have nearly equal
     tokens, so do the bins. A round is a few sorts of `bins` numbers: 3 ms for 25,000 examples on 1,024 ranks.
@@ -205,7 +202,7 @@ def _in_rounds(tokens: IntArray, cost: IntArray, bins: int) -> IntArray:
 def _relieve(micro_batch: IntArray, tokens: IntArray, cost: IntArray, bins: int, micro_tokens: int) -> bool:
     """Exchanges examples between the fullest bin and emptier ones until none holds more than micro_tokens; in place.
 
-    False where no exchange helps any more. Every exchange lowers the fullest bin, so that there is an end.
+    False if no exchange helps. Terminates, since every exchange lowers the fullest bin.
     """
     load = np.bincount(micro_batch, weights=tokens, minlength=bins).astype(np.int64)
     spent = np.bincount(micro_batch, weights=cost, minlength=bins).astype(np.float64)
@@ -230,8 +227,8 @@ def _exchange(
 ) -> bool:
     """Moves an example from the first bin of the pair to the second, for a shorter one or for none; in place.
 
-    Of the exchanges that bring the first under micro_tokens and keep the second there, the one that brings their costs
-    nearest; else the largest that keeps the second there. False if there is none.
+    Of the exchanges after which neither bin exceeds micro_tokens, it takes the one that leaves their costs closest;
+    otherwise the largest after which the second does not. False if there is none.
     """
     full, other = pair
     excess, room = int(load[full]) - micro_tokens, micro_tokens - int(load[other])
