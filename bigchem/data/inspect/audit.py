@@ -146,7 +146,7 @@ def _recipe_jobs(config: BuildConfig) -> Iterator[_Job]:
 
 
 def _line_jobs(path: str) -> Iterator[_Job]:
-    whole = (line for line in open_text(path, most=sys.maxsize - 2) if line.strip())
+    whole = (line for line in open_text(path, limit=sys.maxsize - 2) if line.strip())
     lines = (line.split()[0] if ".smi" in Path(path).suffixes else line for line in whole)
     while chunk := list(islice(lines, CHUNK)):
         yield _Lines(chunk)

@@ -1,4 +1,4 @@
-"""Files as people have them, read one way: what data sources and `bigchem score` share.
+"""Reading text files, tables and JSON, local or remote: shared by data sources and `bigchem score`.
 
 Imported from outside: delimited, json_records, lines, opening, paths.
 """

@@ -1,14 +1,14 @@
 """The records of CSV and TSV files, quoted or not.
 
-A quoted file is one that Python's csv, pandas, polars or a spreadsheet wrote (RFC 4180): a field that holds the
-separator, a quote or a line end stands in quotes, and its quotes are doubled. In a file that is not quoted a quote is a
-character like any other, as in ChEBI-20. CSV is quoted. TSV comes both ways, and is told by its records:
+Python's csv, pandas, polars and spreadsheets write quoted files (RFC 4180): a field that contains the separator, a
+quote or a line end is in quotes, and its quotes are doubled. In an unquoted file, such as ChEBI-20's, a quote is an
+ordinary character. CSV is quoted. TSV may be either; its records decide:
 
-- a header with a name in quotes, or a field that stands in quotes and needs them: quoted;
-- a field that begins with a quote and is ill formed, or stands in quotes and needs none: not quoted.
+- a header with a name in quotes, or a field in quotes that needs them: quoted;
+- a field that begins with a quote and is malformed, or is in quotes but needs none: not quoted.
 
-Records of which no field begins with a quote read the same either way. Where two others disagree, or one can be read
-both ways, the file is refused with the option that decides.
+Records in which no field begins with a quote read the same either way. If two others disagree, or one can be read both
+ways, the file is refused, and the error names the option that decides.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from typing import Literal, NamedTuple
 from bigchem.base.errors import UserError
 
 Quoting = Literal["standard", "none"]
-"""standard: RFC 4180. none: a quote is a character."""
+"""standard: RFC 4180. none: a quote is an ordinary character."""
 Fields = tuple[int, list[str]]
-"""Number of the first line of a record, and its fields."""
+"""A record's first line number and its fields."""
 
 
 class Layout(NamedTuple):
-    """How a table is written. splits: the last field keeps the separators after so many; -1: all split. quoting: None:
-    by its records, or standard where the separator is a comma."""
+    """How a table is written. splits: maximum splits, the last field keeps later separators; -1: no limit. quoting:
+    None: standard if the separator is a comma, otherwise decided by the records."""
 
     separator: str
     splits: int = -1
     quoting: Quoting | None = None
 
 
-def table_records(lines: Iterator[str], layout: Layout, most: int, where: str) -> Iterator[Fields]:
+def table_records(lines: Iterator[str], layout: Layout, limit: int, where: str) -> Iterator[Fields]:
     """The records of a table, header first, without blank lines.
 
-    most: longest record in characters; a longer line is a record of one field. UserError, naming `where`, for a file
+    limit: longest record in characters; a longer line is a record of one field. UserError, naming `where`, for a file
     that is quoted in one line and not in another.
     """
     if layout.quoting == "none":
-        return _plain(lines, layout, most)
+        return _plain(lines, layout, limit)
     if layout.quoting == "standard" or layout.separator == ",":
-        return _quoted(_Lines(lines), layout, most)
-    return _recognised(_Lines(lines), layout, most, where)
+        return _quoted(_Lines(lines), layout, limit)
+    return _recognised(_Lines(lines), layout, limit, where)
 
 
 class _Lines:
-    """Numbered lines, of which some can be given back."""
+    """Numbered lines that can be pushed back."""
 
     def __init__(self, lines: Iterator[str]) -> None:
         self._numbered = enumerate(lines, start=1)
@@ -74,12 +74,12 @@ class _Lines:
     def back(self, lines: list[tuple[int, str]]) -> None:
         self._ahead.extendleft(reversed(lines))
 
-    def closed(self, first: str, most: int) -> list[str] | None:
-        """The first line and those after it up to where its open quote is closed; None, and nothing taken, if that
-        takes more than `most` characters."""
+    def closed(self, first: str, limit: int) -> list[str] | None:
+        """The first line and those after it up to the one that closes its open quote; None, and nothing consumed, if
+        they exceed `limit` characters."""
         taken: list[tuple[int, str]] = []
         size, opened = len(first), first.count('"') % 2
-        while opened and size <= most and (more := self.following()) is not None:
+        while opened and size <= limit and (more := self.following()) is not None:
             taken.append(more)
             size += len(more[1]) + 1
             opened ^= more[1].count('"') % 2
@@ -89,32 +89,32 @@ class _Lines:
         return [first, *(line for _, line in taken)]
 
 
-def _split(line: str, layout: Layout, most: int) -> list[str]:
-    return [line] if len(line) > most else line.split(layout.separator, layout.splits)
+def _split(line: str, layout: Layout, limit: int) -> list[str]:
+    return [line] if len(line) > limit else line.split(layout.separator, layout.splits)
 
 
-def _plain(lines: Iterator[str], layout: Layout, most: int) -> Iterator[Fields]:
+def _plain(lines: Iterator[str], layout: Layout, limit: int) -> Iterator[Fields]:
     for number, line in enumerate(lines, start=1):
         if line and not line.isspace():
-            yield number, _split(line, layout, most)
+            yield number, _split(line, layout, limit)
 
 
-def _quoted(lines: _Lines, layout: Layout, most: int) -> Iterator[Fields]:
-    """A quote that nothing closes within `most` characters costs its own line alone, which becomes one field."""
+def _quoted(lines: _Lines, layout: Layout, limit: int) -> Iterator[Fields]:
+    """A quote that is not closed within `limit` characters costs only its own line, which becomes one field."""
     for number, line in lines:
         if '"' not in line:
             if line and not line.isspace():
-                yield number, _split(line, layout, most)
+                yield number, _split(line, layout, limit)
         else:
             fields = _strict_fields(line, layout.separator)
             if fields is None:
-                text = "\n".join(lines.closed(line, most) or [line])
+                text = "\n".join(lines.closed(line, limit) or [line])
                 fields = _strict_fields(text, layout.separator) or [text]
             yield number, fields
 
 
 def _strict_fields(text: str, separator: str) -> list[str] | None:
-    """The fields of a quoted record; None for one that csv refuses."""
+    """The fields of a quoted record; None if csv refuses it."""
     try:
         return next(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
     except csv.Error:
@@ -122,29 +122,29 @@ def _strict_fields(text: str, separator: str) -> list[str] | None:
 
 
 class _Verdict(NamedTuple):
-    """What a line says of its file."""
+    """A file's quoting, and the line that shows it."""
 
     quoting: Quoting
     line: int
 
 
-def _recognised(lines: _Lines, layout: Layout, most: int, where: str) -> Iterator[Fields]:
+def _recognised(lines: _Lines, layout: Layout, limit: int, where: str) -> Iterator[Fields]:
     verdict: _Verdict | None = None
     width, (separator, splits, _) = 0, layout
     opening = f'{separator}"'
     for number, line in lines:
         if '"' not in line or not (line.startswith('"') or opening in line):
             if line and not line.isspace():
-                fields = line.split(separator, splits) if len(line) <= most else [line]
+                fields = line.split(separator, splits) if len(line) <= limit else [line]
                 width = width or len(fields)
                 yield number, fields
             continue
-        said, fields = _judged(lines, (number, line), width, verdict, layout, most, where)
-        if said is not None and verdict is not None and said != verdict.quoting:
+        quoting, fields = _judged(lines, (number, line), width, verdict, layout, limit, where)
+        if quoting is not None and verdict is not None and quoting != verdict.quoting:
             raise _undecided(
-                f"line {verdict.line} is {_WORDS[verdict.quoting]}, line {number} is {_WORDS[said]}", where
+                f"line {verdict.line} is {_WORDS[verdict.quoting]}, line {number} is {_WORDS[quoting]}", where
             )
-        verdict = verdict or (_Verdict(said, number) if said else None)
+        verdict = verdict or (_Verdict(quoting, number) if quoting else None)
         width = width or len(fields)
         yield number, fields
 
@@ -153,34 +153,34 @@ _WORDS = {"standard": "quoted", "none": "not quoted"}
 
 
 def _undecided(what: str, where: str) -> UserError:
-    hint = "set quoting = 'standard' where quotes are doubled inside quotes, 'none' where a quote is a character"
-    return UserError(f"is it quoted? {what}", where, hint)
+    hint = "set quoting = 'standard' if quotes are doubled inside quotes, 'none' if a quote is an ordinary character"
+    return UserError(f"ambiguous quoting: {what}", where, hint)
 
 
 def _judged(
-    lines: _Lines, first: tuple[int, str], width: int, verdict: _Verdict | None, layout: Layout, most: int, where: str
+    lines: _Lines, first: tuple[int, str], width: int, verdict: _Verdict | None, layout: Layout, limit: int, where: str
 ) -> tuple[Quoting | None, list[str]]:
-    """What a record with a quote in it says, and its fields. width: of the header, 0 for the header itself."""
+    """The quoting that a record with a quote shows, if any, and its fields. width: the header's, 0 for the header."""
     number, line = first
-    plain = _split(line, layout, most)
+    plain = _split(line, layout, limit)
     known = None if verdict is None else verdict.quoting
     taken, fields = [line], _strict_fields(line, layout.separator)
-    if fields is None and known != "none":  # a quote that is left open, which a line further down may close
-        taken = lines.closed(line, most) or [line]
+    if fields is None and known != "none":  # an open quote, which a later line may close
+        taken = lines.closed(line, limit) or [line]
         fields = _strict_fields("\n".join(taken), layout.separator)
     if fields is None or (width and len(fields) != width):
         if len(taken) > 1:
             lines.back(list(enumerate(taken[1:], start=number + 1)))
         return _ill_formed(fields, plain, width, known, layout)
-    if len(taken) > 1 and all(len(_split(one, layout, most)) == width for one in taken):
-        raise _undecided(f"lines {number} to {number + len(taken) - 1} read as one record and as {len(taken)}", where)
+    if len(taken) > 1 and all(len(_split(one, layout, limit)) == width for one in taken):
+        raise _undecided(f"lines {number} to {number + len(taken) - 1} read as one record or as {len(taken)}", where)
     if not width or any(_needs_quotes(field, "\n".join(taken), layout.separator) for field in fields):
         return "standard", fields
     return (None, fields) if known == "standard" else ("none", plain)
 
 
 def _needs_quotes(field: str, text: str, separator: str) -> bool:
-    """Whether a field of a record stands in quotes that it could not do without."""
+    """Whether a field of a record is in quotes and needs them."""
     if '"' in field:
         doubled = field.replace('"', '""')
         return f'"{doubled}"' in text
@@ -190,7 +190,7 @@ def _needs_quotes(field: str, text: str, separator: str) -> bool:
 def _ill_formed(
     fields: list[str] | None, plain: list[str], width: int, known: Quoting | None, layout: Layout
 ) -> tuple[Quoting | None, list[str]]:
-    """Of a record that is not quoted as it should be, or has another number of fields than the header."""
+    """As _judged, for a record with malformed quotes, or with another number of fields than the header."""
     if fields is not None and len(plain) != width:
         return None, fields if known == "standard" else plain
     return "none", plain

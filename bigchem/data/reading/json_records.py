@@ -11,31 +11,29 @@ from bigchem.base.errors import UserError
 from bigchem.data.reading.lines import MAX_LINE, lines_of, text_chunks
 
 MISSING = object()
-"""What `lookup` finds where there is nothing."""
+"""What `lookup` returns for a missing key."""
 
 
-def json_texts(path: str, most: int = MAX_LINE, encoding: str | None = None) -> Iterator[tuple[int, str]]:
-    """(line, text) of each record: of each line that is not blank, or of each element where the file is an array.
+def json_texts(path: str, limit: int = MAX_LINE, encoding: str | None = None) -> Iterator[tuple[int, str]]:
+    """(line, text) of each record: each non-blank line, or each element if the file is an array.
 
-    Lines are not parsed. UserError for an array that is no JSON or has an element of more than `most` characters:
-    what comes after it cannot be told.
+    Lines are not parsed. UserError for an array that is not JSON or has an element of more than `limit` characters,
+    since nothing after that point can be read.
     """
     chunks = text_chunks(path, encoding)
     head = next(chunks, "")
     whole = chain([head], chunks)
     if head.lstrip().startswith("["):
-        yield from _elements(path, whole, most)
+        yield from _elements(path, whole, limit)
         return
-    for number, line in enumerate(lines_of(whole, most), start=1):
+    for number, line in enumerate(lines_of(whole, limit), start=1):
         if line and not line.isspace():
             yield number, line
 
 
 def lookup(entry: Any, key: str) -> Any:
-    """The value under a key; under `a.b` where there is no such key the one under b in a, list elements by number.
-
-    MISSING where there is none.
-    """
+    """The value under a key. If no key is called `a.b`, that is b inside a; list elements go by number. MISSING if
+    there is none."""
     if isinstance(entry, dict) and key in entry:
         return entry[key]
     for part in key.split("."):
@@ -48,7 +46,7 @@ def lookup(entry: Any, key: str) -> Any:
     return entry
 
 
-def _elements(path: str, chunks: Iterator[str], most: int) -> Iterator[tuple[int, str]]:
+def _elements(path: str, chunks: Iterator[str], limit: int) -> Iterator[tuple[int, str]]:
     """(line, text) of the elements of an array."""
     text = _Buffer(chunks)
     decode = json.JSONDecoder().raw_decode
@@ -58,51 +56,51 @@ def _elements(path: str, chunks: Iterator[str], most: int) -> Iterator[tuple[int
         end = None
         while end is None:
             try:
-                end = decode(text.held, text.at)[1]
-                if end == len(text.held) and text.more():  # a number may go on
+                end = decode(text.buffered, text.at)[1]
+                if end == len(text.buffered) and text.more():  # a number may continue in the next chunk
                     end = None
             except (ValueError, RecursionError) as error:
-                if len(text.held) - text.at > most or not text.more():
-                    raise _broken(path, text, error, most) from None
+                if len(text.buffered) - text.at > limit or not text.more():
+                    raise _broken(path, text, error, limit) from None
         yield text.line, text.taken(end)
         closed = text.skip("]")
         if not closed and not text.skip(","):
-            raise _broken(path, text, ValueError("expected ',' or ']'"), most)
+            raise _broken(path, text, ValueError("expected ',' or ']'"), limit)
     if not text.ended():
-        raise UserError("text after the end of the array", f"{path}:{text.line}", "one array a file, or JSON lines")
+        raise UserError("text after the end of the array", f"{path}:{text.line}", "one array per file, or JSON lines")
 
 
-def _broken(path: str, text: _Buffer, error: Exception, most: int) -> UserError:
+def _broken(path: str, text: _Buffer, error: Exception, limit: int) -> UserError:
     what = f"not JSON: {str(error).split(': line')[0]}" if isinstance(error, ValueError) else "JSON nested too deeply"
-    if len(text.held) - text.at > most:
-        what += f", or an element of more than {most:,} characters"
-    return UserError(what, f"{path}:{text.line}", "an array of objects, [{...}, {...}], or one object a line")
+    if len(text.buffered) - text.at > limit:
+        what += f", or an element of more than {limit:,} characters"
+    return UserError(what, f"{path}:{text.line}", "an array of objects, [{...}, {...}], or one object per line")
 
 
 class _Buffer:
-    """Chunks of text, of which a part is held. line: of the first character at `at`, from 1."""
+    """A text that is read in chunks. at: place of the next character in `buffered`. line: its line, from 1."""
 
     def __init__(self, chunks: Iterator[str]) -> None:
         self._chunks = chunks
-        self.held, self.at, self.line = "", 0, 1
+        self.buffered, self.at, self.line = "", 0, 1
 
     def more(self) -> bool:
-        """Holds another chunk; whether there was one."""
+        """Reads another chunk; whether there was one."""
         chunk = next(self._chunks, "")
-        self.held, self.at = self.held[self.at :] + chunk, 0
+        self.buffered, self.at = self.buffered[self.at :] + chunk, 0
         return bool(chunk)
 
     def taken(self, end: int) -> str:
-        """The text up to `end`, which is then behind."""
-        part = self.held[self.at : end]
+        """Consumes and returns the text up to `end`."""
+        part = self.buffered[self.at : end]
         self.line += part.count("\n")
         self.at = end
         return part
 
     def skip(self, sign: str) -> bool:
-        """Goes behind white space, and behind the sign if it stands there; whether it does."""
+        """Skips white space, and the sign if it comes next; whether it does."""
         self._skip_space()
-        there = self.held.startswith(sign, self.at)
+        there = self.buffered.startswith(sign, self.at)
         if there:
             self.at += len(sign)
             self._skip_space()
@@ -111,13 +109,13 @@ class _Buffer:
     def ended(self) -> bool:
         """Whether nothing but white space is left."""
         self._skip_space()
-        return self.at == len(self.held)
+        return self.at == len(self.buffered)
 
     def _skip_space(self) -> None:
         while True:
             start = self.at
-            while self.at < len(self.held) and self.held[self.at] in " \t\r\n":
+            while self.at < len(self.buffered) and self.buffered[self.at] in " \t\r\n":
                 self.at += 1
-            self.line += self.held.count("\n", start, self.at)
-            if self.at < len(self.held) or not self.more():
+            self.line += self.buffered.count("\n", start, self.at)
+            if self.at < len(self.buffered) or not self.more():
                 return

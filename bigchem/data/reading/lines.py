@@ -10,7 +10,7 @@ from bigchem.base.errors import UserError
 from bigchem.data.reading.opening import byte_chunks, one_line
 
 MAX_LINE = 100_000
-"""Longest record in characters. Real rows end near 3,000; a longer line is a file that is not text."""
+"""Longest record in characters. The longest real rows have about 3,000; a longer line means the file is not text."""
 
 ENCODING_HINT = "where the file is not UTF-8, set `encoding` (latin-1, cp1252, utf-16, ...)"
 _BYTE_ORDER_MARKS = {
@@ -22,7 +22,7 @@ _BYTE_ORDER_MARKS = {
 
 
 def check_encoding(name: str) -> str:
-    """The name of an encoding of text; ValueError for another."""
+    """The name, if it is a text encoding's; otherwise ValueError."""
     try:
         "a".encode(name)
     except LookupError:
@@ -31,11 +31,10 @@ def check_encoding(name: str) -> str:
 
 
 def text_chunks(path: str, encoding: str | None = None) -> Iterator[str]:
-    """The text of a file or URL in chunks that are not empty, without a byte order mark.
+    """The text of a file or URL in non-empty chunks, without a byte order mark.
 
-    encoding: default UTF-8, of which bytes that are not become lone surrogates, by which rows are refused. UserError
-    for UTF-16 and UTF-32, by their byte order marks, where no encoding is given, and for bytes that are not text in the
-    encoding that is.
+    encoding: default UTF-8; invalid bytes become lone surrogates, and rows with them are refused. UserError for a
+    UTF-16 or UTF-32 byte order mark if no encoding is given, and for bytes that are invalid in a given one.
     """
     chunks = byte_chunks(path)
     head = next(chunks, b"")
@@ -57,17 +56,17 @@ def text_chunks(path: str, encoding: str | None = None) -> Iterator[str]:
         raise UserError(f"not {encoding}: {one_line(error)}", path, "set another `encoding`") from None
 
 
-def open_text(path: str, most: int = MAX_LINE, encoding: str | None = None) -> Iterator[str]:
+def open_text(path: str, limit: int = MAX_LINE, encoding: str | None = None) -> Iterator[str]:
     """The lines of a file or URL without their line ends: text_chunks, then lines_of."""
-    return lines_of(text_chunks(path, encoding), most)
+    return lines_of(text_chunks(path, encoding), limit)
 
 
-def lines_of(chunks: Iterator[str], most: int) -> Iterator[str]:
+def lines_of(chunks: Iterator[str], limit: int) -> Iterator[str]:
     """The lines of a text that comes in chunks.
 
-    Lines end at \\n or \\r\\n, or at \\r where the first chunk has \\r and no \\n: captions hold characters that
-    str.splitlines would split at. A line of more than `most` characters is cut to `most` + 2 at most, so that one
-    without an end needs no memory.
+    Lines end at \\n or \\r\\n, or at \\r if the first chunk has \\r and no \\n; captions contain other characters at
+    which str.splitlines would split. A line of more than `limit` characters is cut to at most `limit` + 2, which bounds
+    memory.
     """
     head = next(chunks, "")
     end = "\r" if "\r" in head and "\n" not in head else "\n"
@@ -75,12 +74,12 @@ def lines_of(chunks: Iterator[str], most: int) -> Iterator[str]:
     for chunk in chain([head], chunks):
         parts = chunk.split(end)
         if len(parts) == 1:
-            rest = (rest + chunk)[: most + 2]
+            rest = (rest + chunk)[: limit + 2]
             continue
         parts[0] = rest + parts[0]
-        rest = parts.pop()[: most + 2]
-        if "\r" in chunk or "\r" in parts[0] or len(max(parts, key=len)) > most:
-            parts = [line[: most + 2].rstrip("\r\n") for line in parts]
+        rest = parts.pop()[: limit + 2]
+        if "\r" in chunk or "\r" in parts[0] or len(max(parts, key=len)) > limit:
+            parts = [line[: limit + 2].rstrip("\r\n") for line in parts]
         yield from parts
     if rest:
         yield rest.rstrip("\r\n")

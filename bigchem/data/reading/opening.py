@@ -1,4 +1,4 @@
-"""The bytes of a local file or of a URL, decompressed on the way: neither is ever in memory as a whole."""
+"""The bytes of a local file or of a URL, streamed and decompressed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAGIC = {
     b"\x28\xb5\x2f\xfd": "zstandard",
     b"PK\x03\x04": "zip",
 }
-"""First bytes of a compressed file. They decide, not the name; a name that says otherwise is refused."""
+"""First bytes of a compressed file. They decide, not the name; a name that contradicts them is refused."""
 SUFFIXES = {
     ".gz": "gzip",
     ".bgz": "gzip",
@@ -46,11 +46,8 @@ def without_compression(name: str) -> str:
 
 
 def byte_chunks(path: str) -> Iterator[bytes]:
-    """The content of a file or URL, CHUNK bytes at a time, decompressed if it is gzip, bzip2, xz, Zstandard, or a zip
-    archive of one file.
-
-    UserError if there is no such file or it cannot be read.
-    """
+    """The content of a file or URL, CHUNK bytes at a time. gzip, bzip2, xz, Zstandard, and a zip archive of one file
+    are decompressed. UserError if there is no such file or it cannot be read."""
     kind: str | None = None
     try:
         with _opened(path) as raw:
@@ -63,17 +60,17 @@ def byte_chunks(path: str) -> Iterator[bytes]:
     except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
         raise _damaged(path, error, kind or "whole") from error
     except OSError as error:
-        if kind is not None and error.errno is None:  # what bz2 and pyarrow raise for damaged data
+        if kind is not None and error.errno is None:  # bz2 and pyarrow raise it for damaged data
             raise _damaged(path, error, kind) from error
         raise UserError(f"cannot read: {error.strerror or one_line(error)}", path) from error
-    except Exception as error:  # what a protocol's own library raises: no common class
+    except Exception as error:  # every protocol raises errors of its own library
         if not is_url(path):
             raise
         raise UserError(f"cannot read: {one_line(error)}", path) from error
 
 
 def one_line(error: Exception) -> str:
-    """The first line of an error's text, or its class where it has none; at most 200 characters."""
+    """The first line of an error's text, or its class if it has none; at most 200 characters."""
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
 
@@ -83,7 +80,7 @@ def _damaged(path: str, error: Exception, kind: str) -> UserError:
 
 
 def _kind(raw: io.BufferedReader, path: str) -> str | None:
-    """How the content is compressed. UserError where the name says that it is and the content is not."""
+    """How the content is compressed. UserError if the name says that it is and the content is not."""
     head = raw.peek(8)
     found = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
     name = urlsplit(path.split("::", maxsplit=1)[0]).path or path if is_url(path) else path
@@ -102,7 +99,7 @@ def _decompressed(raw: io.BufferedReader, kind: str | None, path: str) -> Iterat
     elif kind == "bzip2":
         content = bz2.BZ2File(raw)
     elif kind == "xz":
-        content = lzma.open(raw)  # noqa: SIM115, it holds nothing that `raw` does not close
+        content = lzma.open(raw)  # noqa: SIM115, closing `raw` is enough
     elif kind == "zstandard":
         import pyarrow as pa  # the standard library of Python 3.11 has no Zstandard
 
@@ -115,12 +112,12 @@ def _decompressed(raw: io.BufferedReader, kind: str | None, path: str) -> Iterat
 
 
 def _only_member(archive: zipfile.ZipFile, path: str) -> zipfile.ZipInfo:
-    """The one file in an archive, but for what macOS adds. UserError for several, for none and for an encrypted one."""
-    members = [one for one in archive.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
+    """The one file in an archive, macOS's metadata aside. UserError for several, none, or an encrypted one."""
+    members = [item for item in archive.infolist() if not item.is_dir() and not item.filename.startswith("__MACOSX/")]
     if len(members) != 1:
-        names = ", ".join(one.filename[:40] for one in members[:6])
+        names = ", ".join(member.filename[:40] for member in members[:6])
         hint = f"name the one to read: zip://FILE::{path}" if members else "is it the right archive?"
-        raise UserError(f"an archive of {len(members)} files, not of one: {names}".rstrip(": "), path, hint)
+        raise UserError(f"an archive of {len(members)} files, not one: {names}".rstrip(": "), path, hint)
     if members[0].flag_bits & 1:
         raise UserError("an encrypted archive", path, "unpack it, and name the file inside")
     return members[0]
@@ -129,7 +126,7 @@ def _only_member(archive: zipfile.ZipFile, path: str) -> zipfile.ZipInfo:
 @contextmanager
 def _opened(path: str) -> Iterator[io.BufferedReader]:
     if is_url(path):
-        keep, raw = _remote(path)  # an archive closes its file when nobody holds `keep` any more
+        keep, raw = _remote(path)  # an archive closes its file when the last reference to `keep` goes
         with raw:
             yield raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, raw), CHUNK)
         del keep
@@ -143,7 +140,7 @@ def _opened(path: str) -> Iterator[io.BufferedReader]:
 
 
 def _remote(path: str) -> tuple[object, BinaryIO]:
-    import fsspec  # heavy, and local files do without
+    import fsspec  # heavy, and not needed for local files
 
     try:
         opened = fsspec.open(path, "rb")
@@ -151,6 +148,6 @@ def _remote(path: str) -> tuple[object, BinaryIO]:
     except ImportError as error:
         raise UserError(f"cannot open: {one_line(error)}", path, install_hint(path)) from error
     except FileNotFoundError as error:
-        raise UserError("no such file, or no answer from there", path, "check the URL in the recipe") from error
+        raise UserError("no such file, or no response", path, "check the URL in the recipe") from error
     except Exception as error:
-        raise UserError(f"cannot open: {one_line(error)}", path, "check the URL and the access to it") from error
+        raise UserError(f"cannot open: {one_line(error)}", path, "check the URL and your access to it") from error

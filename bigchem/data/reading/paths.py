@@ -1,4 +1,4 @@
-"""What `path` names: one file, several, or a pattern."""
+"""From a recipe's `path` (one file, several, or a pattern) to file names."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from bigchem.data.storage.remote import install_hint, is_url
 
 
 def listed(path: str | Sequence[str] | None) -> tuple[str, ...]:
-    """The paths that a recipe names, patterns as they are."""
+    """The paths that a recipe names, patterns not expanded."""
     return (path,) if isinstance(path, str) else tuple(path or ())
 
 
 def expand(path: str | Sequence[str]) -> list[str]:
     """The files that a path, a pattern (`*`, `?`, `[...]`, `**`; in URLs only `*`) or a list of these names.
 
-    Files of a pattern are in the order of their names. A name that is that of a file is no pattern. UserError for a
-    pattern that no file matches and for a file that is named twice.
+    A pattern's files are sorted by name. The name of an existing file is not a pattern. UserError for a pattern that no
+    file matches and for a file that is named twice.
     """
     found = [file for one in listed(path) for file in _matches(one)]
     twice = next((file for file in found if found.count(file) > 1), None) if len(found) > 1 else None
@@ -30,7 +30,7 @@ def expand(path: str | Sequence[str]) -> list[str]:
 
 
 def pattern_folder(path: str) -> Path:
-    """The deepest folder that is sure to hold what a local path or pattern names."""
+    """The deepest folder that contains everything a local path or pattern may name."""
     return next(folder for folder in Path(path).parents if not has_magic(str(folder)))
 
 
@@ -48,7 +48,7 @@ def _matches(path: str) -> Iterator[str]:
 
 
 def _remote_matches(url: str) -> list[str]:
-    from fsspec.core import url_to_fs  # heavy, and local files do without
+    from fsspec.core import url_to_fs  # heavy, and not needed for local files
 
     try:
         system, pattern = url_to_fs(url)

@@ -1,12 +1,12 @@
 """A bounded local cache of remote files, shared by all ranks of a node and by several runs.
 
-    CACHE/files/<sha256>            a whole, verified file; its time is that of its last use
-    CACHE/files/<sha256>.partial    being downloaded; as long as the whole file from the start, so that it counts
+    CACHE/files/<sha256>            a complete, verified file; its mtime is its last use
+    CACHE/files/<sha256>.partial    being downloaded; has its final size from the start, so it counts in full
     CACHE/folders/<hash>/           small folders (tokenizers) under their own names: not counted, not evicted
     CACHE/lock                      held while files are counted, evicted or published
 
-A download holds the flock of its partial file: others that want the same file wait for it, and a partial file whose
-flock is free belongs to a dead process and is reclaimed. So a process may be killed at any moment.
+A download holds the flock of its partial file: other processes that want the file wait for it. A partial file whose
+flock is free belongs to a dead process and is reclaimed, so processes may be killed at any time.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from bigchem.data.storage.index import File
 
 MAX_BYTES = 50_000_000_000
 WAIT_S = 0.02
-"""Between two looks for room while other downloads hold all of it."""
+"""Pause between checks for room while other downloads occupy all of it."""
 
 
 class Cache:
-    """Files of at most `max_bytes` together; the least recently used go first.
+    """Files of at most `max_bytes` together; the least recently used are evicted first.
 
     path: default $BIGCHEM_CACHE, or else ~/.cache/bigchem/shards. Processes that share a folder need not agree on
-    max_bytes. A file that is evicted while it is mapped stays readable; its space is free when it is unmapped.
+    max_bytes. A file that is evicted while mapped stays readable; its space is freed when it is unmapped.
     """
 
     def __init__(self, path: Path | None = None, max_bytes: int = MAX_BYTES) -> None:
@@ -47,15 +47,15 @@ class Cache:
             self._files.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"cannot hold the cache: {error.strerror}", str(self.path), "set data.cache or $BIGCHEM_CACHE"
+                f"cannot create the cache: {error.strerror}", str(self.path), "set data.cache or $BIGCHEM_CACHE"
             ) from None
         _refuse_without_locks(self.path / "lock")
         self._verified: set[str] = set()
 
     def buffer(self, url: str, file: File) -> pa.Buffer:
-        """The file's content, memory-mapped; downloaded if it is not here.
+        """The file's content, memory-mapped; downloaded if it is not cached.
 
-        Size and hash are checked at the download and once by every Cache object. UserError naming the URL.
+        Size and hash are checked on download and once by every Cache object. UserError naming the URL.
         """
         if file.bytes > self.max_bytes:
             raise UserError(
@@ -67,7 +67,7 @@ class Cache:
                 return found
 
     def folder(self, url: str, files: Mapping[str, File]) -> Path:
-        """A local folder that holds a few small remote files under their own names, given relative to the URL."""
+        """A local folder with a few small remote files under their own names, given relative to the URL."""
         digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
         folder = self.path / "folders" / digest
         for name, file in files.items():
@@ -88,7 +88,7 @@ class Cache:
             content = mapped(path)
         except FileNotFoundError:
             return None
-        with suppress(OSError):  # evicted just now, or another user's: it is as good
+        with suppress(OSError):  # just evicted, or another user's: the content is valid all the same
             os.utime(path)
         known = file.sha256 in self._verified
         if file.damage(content.size, None if known else hashlib.sha256(content).hexdigest()) is not None:
@@ -98,7 +98,7 @@ class Cache:
         return content
 
     def _download(self, url: str, file: File) -> pa.Buffer | None:
-        """Downloads a file and publishes it. None: another process did, look again."""
+        """Downloads and publishes a file. None: another process did; look it up again."""
         target = self._files / file.sha256
         path = target.with_name(f"{file.sha256}.partial")
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as partial:
@@ -108,13 +108,13 @@ class Cache:
             try:
                 if target.exists():
                     return None
-                partial.truncate(0)  # what a killed process left
+                partial.truncate(0)  # leftovers of a killed process
                 self._reserve(partial, path, file.bytes)
                 remote.download(url, file, partial.write, lambda: partial.seek(0))
                 partial.flush()
                 os.fsync(partial.fileno())
-                content = mapped(path)  # before anyone can evict it: whoever downloads makes progress
-                with self._locked():  # a count in between would see the file under neither name, or both
+                content = mapped(path)  # before it can be evicted, so that every download makes progress
+                with self._locked():  # a concurrent count would see the file under neither name, or both
                     path.replace(target)
             except OSError as error:
                 raise UserError(f"cannot write: {error}", str(path), "free space, or set BIGCHEM_CACHE") from None
@@ -125,7 +125,7 @@ class Cache:
         return content
 
     def _reserve(self, partial: BinaryIO, path: Path, size: int) -> None:
-        """Evicts until `size` bytes fit, and takes them. Waits while the downloads of others need the room."""
+        """Evicts until `size` bytes fit, and reserves them. Waits while other downloads need the room."""
         while True:
             with self._locked():
                 if self._make_room(path, size):
@@ -134,7 +134,7 @@ class Cache:
             time.sleep(WAIT_S)
 
     def _make_room(self, own: Path, size: int) -> bool:
-        """Called under the lock. False: what others are downloading leaves no room."""
+        """Called under the lock. False: other downloads leave no room."""
         downloads, whole = 0, []
         for path in self._files.iterdir():
             if path == own:
@@ -142,7 +142,7 @@ class Cache:
             if path.suffix == ".partial":
                 downloads += _reclaim(path)
             else:
-                with suppress(FileNotFoundError):  # found damaged by another process just now
+                with suppress(FileNotFoundError):  # another process just found it damaged
                     whole.append((path.stat().st_mtime_ns, path.stat().st_size, path))
         excess = downloads + size - self.max_bytes
         if excess > 0:
@@ -163,7 +163,7 @@ class Cache:
 
 
 def _refuse_without_locks(file: Path) -> None:
-    """UserError where the file system has no locks: processes that share a cache write into it at all times."""
+    """UserError if the file system has no locks, since processes that share a cache may write at any time."""
     with file.open("a+b") as handle:
         try:
             lock(handle, wait=False, shared=True)
@@ -173,13 +173,13 @@ def _refuse_without_locks(file: Path) -> None:
 
 
 def mapped(path: Path) -> pa.Buffer:
-    """A file's content, memory-mapped. No file descriptor stays open, so thousands may be."""
+    """A file's content, memory-mapped. No file descriptor stays open, so thousands may be mapped."""
     with pa.memory_map(str(path)) as source:
         return source.read_buffer()
 
 
 def _reclaim(path: Path) -> int:
-    """Bytes that a running download takes; a dead process's partial file is removed and takes none."""
+    """Bytes that a running download occupies. A dead process's partial file is removed and counts 0."""
     try:
         with path.open("r+b") as handle:
             size = os.fstat(handle.fileno()).st_size

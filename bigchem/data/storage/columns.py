@@ -1,7 +1,7 @@
-"""One shard as an Arrow stream, and the lengths of a task's rows: how they are written and how they are mapped.
+"""Writing and mapping shards and the lengths of a task's rows.
 
-A shard is one record batch in an Arrow stream, so that `datasets.load_dataset("arrow", data_files=...)` reads it as it
-is, and so that here a row is two slices of one memory-mapped array.
+A shard is one record batch in an Arrow stream. `datasets.load_dataset("arrow", data_files=...)` reads it directly, and
+here a row is two slices of memory-mapped arrays.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ SCHEMA = pa.schema(
 
 
 class DamagedError(Exception):
-    """Content that is not what its kind of file holds."""
+    """The content does not fit the kind of file."""
 
 
 def write_shard(root: Path, path: str, columns: Mapping[str, Sequence[Any]]) -> Shard:
     """Writes rows as one file, atomically; equal rows give equal bytes.
 
     path: relative to root, see index.shard_path. columns: key, source, target (texts), source_ids, target_ids (lists
-    of token ids, end tokens included), equally long. The rows are held in memory twice while they are written.
+    of token ids, end tokens included), equally long. The rows are in memory twice during the write.
     """
     table = pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
     sink = pa.BufferOutputStream()
@@ -49,7 +49,7 @@ def write_shard(root: Path, path: str, columns: Mapping[str, Sequence[Any]]) -> 
 
 
 def write_lengths(root: Path, split: str, task: str, lengths: npt.ArrayLike) -> None:
-    """Writes source and target tokens of all rows of a task in a split, [rows, 2], in 2 bytes each where they fit."""
+    """Writes source and target tokens of all rows of a task in a split, [rows, 2], in 2 bytes each if they fit."""
     array = np.asarray(lengths, dtype=np.int64).reshape(-1, 2)
     fits = array.max(initial=0) <= np.iinfo(np.uint16).max
     file = io.BytesIO()
@@ -58,7 +58,7 @@ def write_lengths(root: Path, split: str, task: str, lengths: npt.ArrayLike) -> 
 
 
 def read_lengths(content: pa.Buffer, rows: int) -> Lengths:
-    """[rows, 2] uint16 or uint32, a view of the content; DamagedError if it is something else."""
+    """[rows, 2] uint16 or uint32, a view of the content; DamagedError if it is anything else."""
     header = io.BytesIO(memoryview(content)[:1024])
     try:
         np.lib.format.read_magic(header)
@@ -68,7 +68,7 @@ def read_lengths(content: pa.Buffer, rows: int) -> Lengths:
         lengths: Lengths = np.frombuffer(content, dtype, 2 * rows, header.tell()).reshape(rows, 2)
     except DamagedError:
         raise
-    except Exception as error:  # numpy's parser of headers raises several kinds
+    except Exception as error:  # numpy's header parser raises several kinds
         raise DamagedError(f"no lengths: {str(error)[:200]}") from None
     return lengths
 
@@ -92,10 +92,10 @@ class Ragged:
 
 
 class Columns:
-    """One shard, mapped. table: the texts; lengths: [rows, 2] int64 of what is really there."""
+    """One shard, mapped. table: the texts. lengths: [rows, 2] int64, counted from the token ids."""
 
     def __init__(self, content: pa.Buffer, rows: int) -> None:
-        """DamagedError if the content is no shard of so many rows."""
+        """DamagedError if the content is not a shard with this number of rows."""
         try:
             self.table = pa.ipc.open_stream(content).read_all()
             self.table.validate()
@@ -107,6 +107,6 @@ class Columns:
 
     @property
     def lengths(self) -> IntArray:
-        """[rows, 2] source and target tokens that are there."""
+        """[rows, 2] source and target tokens, counted."""
         both = [np.diff(ragged.offsets) for ragged in (self.source_ids, self.target_ids)]
         return np.stack(both, axis=1).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Where the files of a data folder come from: a local folder, a URL through the cache, or a URL read once."""
+"""Access to a data folder's files: in a local folder, at a URL through the cache, or at a URL read once."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ COPY = "copy it again, or build the data again"
 
 
 class Files(Protocol):
-    """The files of one data folder. where: the folder or URL as a person names it."""
+    """The files of one data folder. where: the folder or URL as the user gave it."""
 
     where: str
 
     def index(self) -> Index:
-        """What index.json says; UserError if there is none."""
+        """The parsed index.json; UserError if there is none."""
 
     def buffer(self, name: str, file: File) -> pa.Buffer:
         """The content of a listed file; UserError naming it if it is missing or damaged."""
 
 
 class Local:
-    """A folder here, memory-mapped. Sizes are always compared; check: hashes too, when a file is first opened."""
+    """A local folder, memory-mapped. Sizes are always checked; check: hashes too, when a file is first opened."""
 
     def __init__(self, root: Path, *, check: bool) -> None:
         self.root, self.where, self._check = root, str(root), check
         self._checked: set[str] = set()
 
     def index(self) -> Index:
-        """What index.json says; UserError if there is none."""
+        """The parsed index.json; UserError if there is none."""
         file = self.root / "index.json"
         if not file.is_file():
             raise UserError(
@@ -62,20 +62,20 @@ class Local:
         return content
 
     def folder(self, name: str, files: Mapping[str, File]) -> Path:
-        """The path of a folder inside; its files are checked like any other."""
+        """The path of a subfolder; its files are checked like any other."""
         for path, file in files.items():
             self.buffer(path, file)
         return self.root / name
 
 
 class Streamed:
-    """A URL whose files are read whole into memory, each once."""
+    """A URL whose files are read into memory, each once."""
 
     def __init__(self, url: str) -> None:
         self.where = url.rstrip("/")
 
     def index(self) -> Index:
-        """What index.json says; UserError if there is none."""
+        """The parsed index.json; UserError if there is none."""
         url = f"{self.where}/index.json"
         return Index.from_json(remote.read(url).decode(errors="replace"), url)
 

@@ -1,11 +1,11 @@
-"""The index of a data folder: what its files are, how long, and their hashes. Published last.
+"""The index of a data folder: its files, their sizes and hashes. Published last.
 
     DATA/index.json                       fingerprint, tasks, shards, other files
     DATA/tokenizer/                       loadable by transformers
     DATA/train/captioning-00000.arrow     rows: key, source, target, source_ids, target_ids
     DATA/lengths/train-captioning.npy     [rows, 2] uint16 or uint32: source and target tokens
 
-Everything that a reader needs is listed with its size and sha256, so all of a folder can be verified.
+Every file that a reader needs is listed with its size and sha256, so the whole folder can be verified.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bigchem.tasks import TRAINABLE_NAMES
 
 FORMAT = 3
 SPLITS = ("train", "valid", "test")
-AGAIN = "copy the data again, or build it again with --overwrite"
+AGAIN = "copy the data again, or rebuild it with --overwrite"
 
 
 class File(NamedTuple):
@@ -34,7 +34,7 @@ class File(NamedTuple):
     sha256: str
 
     def damage(self, size: int, sha256: str | None = None) -> str | None:
-        """What is wrong with a file of this size and, where it is known, this hash; None: nothing."""
+        """What is wrong with a file of this size and, if known, this hash; None: nothing."""
         if size < self.bytes:
             return f"truncated, {size:,} of {self.bytes:,} bytes"
         if size > self.bytes:
@@ -61,11 +61,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class Index:
-    """What index.json holds.
+    """The content of index.json.
 
-    tokenizer: its fingerprint. shards: by split and task. files: every other file that a reader needs, by its path.
-    report: counts of the build (rejected, leaked, ...). recipe: hash of the build's configuration and inputs, by which
-    a rebuild knows that nothing changed.
+    tokenizer: its fingerprint. shards: by split and task. files: every other file that a reader needs, by path.
+    report: counts of the build (rejected, leaked, ...). recipe: hash of the build's configuration and inputs; a rebuild
+    with the same hash has nothing to do.
     """
 
     tokenizer: str
@@ -92,11 +92,11 @@ class Index:
         return {task: sum(s.rows for s in shards) for task, shards in self.shards.get(split, {}).items()}
 
     def tasks(self) -> Iterator[tuple[str, str, list[Shard]]]:
-        """Split, task and shards of everything there is."""
+        """(split, task, shards) of every task."""
         return ((split, task, shards) for split, tasks in self.shards.items() for task, shards in tasks.items())
 
     def under(self, folder: str) -> dict[str, File]:
-        """The other files in one folder, by their path from the data folder."""
+        """The files in one folder that are not shards, by path relative to the data folder."""
         return {name: file for name, file in self.files.items() if name.startswith(f"{folder}/")}
 
     def to_json(self) -> str:
@@ -126,7 +126,7 @@ class Index:
 
 
 def _check(index: Index) -> None:
-    """ValueError unless every path stays inside the folder and every hash is one: both become names of files here."""
+    """ValueError unless every path stays inside the folder and every hash is valid: both become local file names."""
     if not isinstance(index.tokenizer, str) or not isinstance(index.recipe, str) or not isinstance(index.report, dict):
         raise TypeError("tokenizer, recipe or report is of a wrong type")
     listed = [(s.path, s.file) for _, _, shards in index.tasks() for s in shards] + list(index.files.items())
@@ -145,17 +145,17 @@ def _check(index: Index) -> None:
 
 
 def shard_path(split: str, task: str, number: int) -> str:
-    """Where a task's shard is, relative to the data folder."""
+    """A shard's path, relative to the data folder."""
     return f"{split}/{task}-{number:05d}.arrow"
 
 
 def lengths_path(split: str, task: str) -> str:
-    """Where the lengths of a task's rows are, relative to the data folder."""
+    """The path of a task's lengths, relative to the data folder."""
     return f"lengths/{split}-{task}.npy"
 
 
 def other_files(root: Path) -> dict[str, File]:
-    """What `Index.files` holds for a folder that is written but for its index: tokenizer and lengths, hashed."""
+    """`Index.files` of a folder that lacks only its index: tokenizer and lengths, hashed."""
     found = [*(root / "tokenizer").rglob("*"), *root.glob("lengths/*.npy")]
     files = {}
     for path in sorted(p for p in found if p.is_file()):
@@ -166,9 +166,9 @@ def other_files(root: Path) -> dict[str, File]:
 
 
 def all_leaked(task: str, leaks: Mapping[str, Any]) -> str:
-    """What is said of a task that lost all its training rows. leaks: of drop_leaked's report."""
+    """The message about a task that lost all its training rows. leaks: its entry in drop_leaked's report."""
     held_out = leaks["by_held_out"].items()
     sets = [f"{overlap['rows'] or overlap['skeleton_rows']:,} about molecules of {name}" for name, overlap in held_out]
     if leaks["same_source"]:
         sets.append(f"{leaks['same_source']:,} with the source of a held-out row of {task}")
-    return f"all {leaks['rows']:,} training rows of {task} are left out as leaks: {', '.join(sets)}"
+    return f"all {leaks['rows']:,} training rows of {task} are dropped as leaks: {', '.join(sets)}"

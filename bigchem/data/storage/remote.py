@@ -1,4 +1,4 @@
-"""Reading files behind a URL (s3://, https://, hf://, memory://, ...) through fsspec, with users' errors."""
+"""Reading files at a URL (s3://, https://, hf://, memory://, ...) through fsspec, with errors for the user."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from bigchem.base.errors import StorageError, UserError
 from bigchem.data.storage.index import File
 
 PAUSES_S = (0.5, 1.0, 2.0)
-"""Before each further attempt at a download that failed."""
+"""Pauses before each retry of a failed download."""
 CHUNK = 1 << 20
 SILENCE_S = 60
-"""Seconds without a byte after which an HTTP download is given up and tried again."""
+"""Seconds without a byte after which an HTTP download is retried."""
 _URL = re.compile(r"[a-zA-Z][\w+.-]*(://|::)")
 _EXTRAS = {"https": "http", "s3a": "s3", "az": "abfs", "abfss": "abfs"}
-"""fsspec's extras whose names are not their protocol's."""
+"""fsspec's extras that are not named after their protocol."""
 T = TypeVar("T")
 
 
 class TransientError(Exception):
-    """A failure that another attempt may not meet."""
+    """A failure that may not recur."""
 
 
 def is_url(path: str | Path) -> bool:
-    """Whether fsspec opens it (`s3://`, `https://`, `hf://`, `memory://`, chained `zip://a::...`), not the disk."""
+    """Whether it is opened by fsspec (`s3://`, `https://`, `hf://`, `memory://`, chained `zip://a::...`)."""
     return _URL.match(str(path)) is not None
 
 
 def install_hint(url: str) -> str:
-    """What to do where the package of a URL's protocol is missing."""
+    """The command that installs a URL's protocol."""
     protocol = re.split("://|::", url, maxsplit=1)[0]
     return f"pip install 'fsspec[{_EXTRAS.get(protocol, protocol)}]'"
 
 
 def read(url: str) -> bytes:
-    """A whole small file; UserError naming the URL if it cannot be had."""
+    """The content of a small file; UserError naming the URL if it cannot be read."""
     return retried(url, lambda: b"".join(_chunks(url)))
 
 
 def download(url: str, file: File, write: Callable[[bytes], object], restart: Callable[[], object]) -> None:
     """Streams a file into `write`, at most `file.bytes` bytes of it, and checks size and hash.
 
-    restart: called before each attempt. UserError naming the URL if the file cannot be had or is not as stated.
+    restart: called before each attempt. UserError naming the URL if the file cannot be read or is not as stated.
     """
 
     def attempt() -> None:
@@ -66,7 +66,7 @@ def download(url: str, file: File, write: Callable[[bytes], object], restart: Ca
 
 
 def retried(url: str, attempt: Callable[[], T]) -> T:
-    """The result of the first attempt that meets no TransientError; StorageError naming the URL after the last."""
+    """The result of the first attempt without a TransientError; StorageError naming the URL after the last."""
     for pause in PAUSES_S:
         try:
             return attempt()
@@ -91,11 +91,11 @@ def _chunks(url: str, size: int | None = None) -> Iterator[bytes]:
         raise UserError("missing", url, "does the URL name a data folder?") from None
     except Exception as error:  # every protocol raises errors of its own library
         status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
-        told = f"cannot read: {' '.join(str(error).split()) or type(error).__name__}"
+        what = f"cannot read: {' '.join(str(error).split()) or type(error).__name__}"
         refused = isinstance(status, int) and 400 <= status < 500 and status not in {408, 425, 429}
         if refused or isinstance(error, PermissionError):
-            raise UserError(told, url, "may this account read it?") from None
-        raise TransientError(told) from None
+            raise UserError(what, url, "may this account read it?") from None
+        raise TransientError(what) from None
 
 
 def _open(url: str, size: int | None) -> Any:
@@ -108,10 +108,10 @@ def _open(url: str, size: int | None) -> Any:
         if protocol in {"http", "https"}:
             from aiohttp import ClientTimeout
 
-            # aiohttp gives up a download after 5 minutes in all; only silence is a failure.
+            # aiohttp's default ends any download after 5 minutes; only silence should.
             timeout = ClientTimeout(total=None, sock_connect=SILENCE_S, sock_read=SILENCE_S)
             storage = {"client_kwargs": {"timeout": timeout}}
-            options = {"block_size": 0, "size": size or 1}  # one GET; no HEAD, which asks for the size
+            options = {"block_size": 0, "size": size or 1}  # one GET, and no HEAD for the size
         fs, path = url_to_fs(url, **storage)
     except ImportError as error:
         raise UserError(f"{protocol}:// cannot be read: {error}", url, install_hint(url)) from None

@@ -1,7 +1,7 @@
-"""Reading a data folder, or one behind a URL: its tokenizer, its lengths, and any of its rows by number.
+"""Reading a local or remote data folder: its tokenizer, its lengths, and any of its rows by number.
 
-What the files are is in index.py, what is in them in columns.py. Remote files come through a bounded local cache
-(cache.py); whatever is opened is memory-mapped.
+index.py lists the files, columns.py describes their content. Remote files come through a bounded local cache
+(cache.py). Every open file is memory-mapped.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ from bigchem.data.storage.index import Index, Shard, all_leaked, lengths_path
 from bigchem.tasks import TRAINABLE
 
 OPEN_REMOTE = 16
-"""Shards of a remote task that stay mapped, unless Data is told otherwise: an evicted file takes its space until it is
-unmapped."""
+"""Default of Data's open_remote. An evicted file occupies its space until it is unmapped."""
 
 
 class Data:
     """Published data, opened.
 
-    path: a folder, or the URL of one (s3://, https://, hf://, memory://, ... of fsspec). check: every file's sha256 is
-    compared when it is first opened, not only its size. cache: holds what a URL's files are fetched into, always
-    checked; default: `Cache()`. open_remote: shards of each remote task that stay mapped.
+    path: a folder, or the URL of one (s3://, https://, hf://, memory://, ... of fsspec). check: check every file's
+    sha256 when it is first opened, not only its size. cache: where a URL's files are fetched to, always checked;
+    default: `Cache()`. open_remote: shards of each remote task that stay mapped.
     """
 
     def __init__(
@@ -61,12 +60,12 @@ class Data:
             have = ", ".join(f"{s}: {' '.join(t) or '-'}" for s, t in self.index.shards.items())
             leaks = self.index.report.get("leaked", {}).get(task) if split == "train" else None
             why = f": {all_leaked(task, leaks)}" if leaks else ""
-            raise UserError(f"no rows for task '{task}' in split '{split}'{why}", str(self.path), f"there is {have}")
+            raise UserError(f"no rows for task '{task}' in split '{split}'{why}", str(self.path), f"available: {have}")
         return TaskRows(self._files, self.index, split, task, self._open_remote)
 
 
 class Gathered(NamedTuple):
-    """Token ids of B rows, one after another: source_ids [Ts], target_ids [Tt] int32; their lengths [B] int64."""
+    """Token ids of B rows, concatenated: source_ids [Ts], target_ids [Tt] int32; their lengths [B] int64."""
 
     source_ids: Int32Array
     source_lens: IntArray
@@ -82,7 +81,7 @@ class TaskRows:
         self.split, self.task = split, task
         self.shards: Sequence[Shard] = index.shards[split][task]
         self._ends: IntArray = np.cumsum(self.shard_rows)
-        self._most = len(self.shards) if isinstance(files, Local) else open_remote
+        self._max_open = len(self.shards) if isinstance(files, Local) else open_remote
         self._open: OrderedDict[int, Columns] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -96,7 +95,7 @@ class TaskRows:
 
     @cached_property
     def lengths(self) -> Lengths:
-        """[rows, 2] source and target tokens, end tokens included: uint16, or uint32 where one is longer."""
+        """[rows, 2] source and target tokens, end tokens included: uint16, or uint32 if one does not fit."""
         name = lengths_path(self.split, self.task)
         try:
             return read_lengths(self._files.buffer(name, self._index.files[name]), len(self))
@@ -104,7 +103,7 @@ class TaskRows:
             raise UserError(str(error), f"{self._files.where}/{name}", COPY) from None
 
     def gather(self, rows: IntArray) -> Gathered:
-        """Token ids of rows [B], in the order asked for; a row may come more than once. IndexError beyond the rows."""
+        """Token ids of rows [B], in the given order; rows may repeat. IndexError if one is out of range."""
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)}")
         lens = self.lengths[rows].astype(np.int64)
@@ -143,22 +142,22 @@ class TaskRows:
             if number in self._open:
                 self._open.move_to_end(number)
                 return self._open[number]
-        # Outside the lock, for it may take a download: two threads at worst map the same shard twice.
+        # Outside the lock, since it may download. At worst two threads map the same shard twice.
         opened = self._map(number)
         with self._lock:
             self._open[number] = opened
-            while len(self._open) > self._most:
+            while len(self._open) > self._max_open:
                 self._open.popitem(last=False)
         return opened
 
     def _map(self, number: int) -> Columns:
         shard, first = self.shards[number], self._first(number)
         lengths = self.lengths[first : first + shard.rows]
-        lost = costs(first, shard.rows, f"{self.split}/{self.task}")
+        lost = lost_rows(first, shard.rows, f"{self.split}/{self.task}")
         try:
             columns = Columns(self._files.buffer(shard.path, shard.file), shard.rows)
             if not np.array_equal(columns.lengths, lengths):
-                raise DamagedError(f"other token counts than in {lengths_path(self.split, self.task)}")
+                raise DamagedError(f"disagrees with the token counts in {lengths_path(self.split, self.task)}")
         except UserError as error:
             raise type(error)(f"{error.what}: {lost}", error.where, error.hint) from None
         except DamagedError as error:
@@ -166,11 +165,11 @@ class TaskRows:
         return columns
 
 
-def costs(first: int, rows: int, of: str) -> str:
-    """The rows that a damaged file costs, numbered from 0 within their task, in words."""
-    return f"costs rows {first:,} to {first + rows - 1:,} of {of}"
+def lost_rows(first: int, rows: int, of: str) -> str:
+    """The message about the rows lost by a damaged file, numbered from 0 within their task."""
+    return f"rows {first:,} to {first + rows - 1:,} of {of} lost"
 
 
 def prompted(task: str, source: str) -> str:
-    """The text that the encoder sees: the task's prompt, then the source."""
+    """The encoder's input text: the task's prompt, then the source."""
     return TRAINABLE[task].prompt + source

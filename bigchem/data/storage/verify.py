@@ -1,4 +1,4 @@
-"""Is published data whole? Every file's size and hash, every shard's rows, and all lengths against the real tokens."""
+"""Checks published data: every file's size and hash, every shard's rows, and all lengths against the real tokens."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from bigchem.data.storage import remote
 from bigchem.data.storage.columns import Columns, DamagedError, Lengths, read_lengths
 from bigchem.data.storage.files import Files, Local, Streamed
 from bigchem.data.storage.index import Index, Shard, lengths_path
-from bigchem.data.storage.shards import costs
+from bigchem.data.storage.shards import lost_rows
 
 THREADS = 8
-"""Files looked at at once. Of a URL, so many shards are in memory."""
+"""Files checked at a time. Behind a URL, as many shards are in memory."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """One thing that is wrong. rows: first and last row that it costs, numbered within `of` ("train/forward");
-    None: of a tokenizer's file, without which no row can be used."""
+    """One damaged file. rows: first and last row lost by it, numbered within `of` ("train/forward"); None: a
+    tokenizer's file, without which no row can be used."""
 
     path: str
     what: str
@@ -31,13 +31,13 @@ class Damage:
     rows: tuple[int, int] | None = None
 
     def __str__(self) -> str:
-        lost = "" if self.rows is None else f": {costs(self.rows[0], 1 + self.rows[1] - self.rows[0], str(self.of))}"
+        lost = "" if self.rows is None else f": {lost_rows(self.rows[0], 1 + self.rows[1] - self.rows[0], str(self.of))}"
         return f"{self.path}: {self.what}{lost}"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was looked at, and all that is wrong with it."""
+    """What was checked, and all damage."""
 
     files: int
     bytes: int
@@ -46,17 +46,17 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there is no damage."""
         return not self.damage
 
     @property
     def rows_lost(self) -> int:
-        """Rows that cannot be used because of damaged files, each counted once; all, where a tokenizer's file is."""
+        """Rows that damaged files make unusable, each counted once; all rows if a tokenizer's file is damaged."""
         if any(damage.of is None for damage in self.damage):
             return self.rows
         lost, upto, of = 0, -1, None
         for damage in sorted((d for d in self.damage if d.rows and d.of), key=lambda d: (d.of, d.rows)):
-            first, last = damage.rows  # type: ignore[misc]  # sorted out above
+            first, last = damage.rows  # type: ignore[misc]  # None is filtered out above
             upto = upto if damage.of == of else -1
             lost += max(0, last - max(first - 1, upto))
             upto, of = max(upto, last), damage.of
@@ -65,7 +65,7 @@ class Report:
 
 @dataclass(frozen=True)
 class _Part:
-    """A shard and where its rows stand within its task."""
+    """A shard and the number of its first row within its task."""
 
     split: str
     task: str
@@ -83,7 +83,7 @@ class _Part:
 
 
 def verify(path: str | Path, progress: Progress) -> Report:
-    """Reads all of a data folder or of a URL; the latter is streamed, not cached. UserError if there is no index."""
+    """Reads and checks a whole data folder or URL; a URL is streamed, not cached. UserError if there is no index."""
     files: Files = Streamed(str(path)) if remote.is_url(path) else Local(Path(path), check=True)
     index = files.index()
     parts = list(_parts(index))
@@ -93,7 +93,7 @@ def verify(path: str | Path, progress: Progress) -> Report:
     sizes = [file.bytes for file in index.files.values()] + [part.shard.bytes for part in parts]
     damage: list[Damage] = []
     with progress.bar(f"verifying {path}", len(sizes)) as bar, ThreadPoolExecutor(THREADS) as pool:
-        lengths: dict[str, Lengths] = {}  # first: the shards are compared with them
+        lengths: dict[str, Lengths] = {}  # read first: shards are compared with them
         for name, found in zip(
             index.files, pool.map(lambda name: _other(files, index, name, rows[name]), index.files), strict=True
         ):
@@ -117,7 +117,7 @@ def _parts(index: Index) -> Iterator[_Part]:
 
 
 def _other(files: Files, index: Index, name: str, rows: int) -> Damage | Lengths | None:
-    """A file that is no shard; rows: 0, or of how many rows it holds the lengths, which are then returned."""
+    """Checks a file that is not a shard. rows: of a lengths file, which is then returned; 0 for any other."""
     try:
         content = files.buffer(name, index.files[name])
         return read_lengths(content, rows) if rows else None
@@ -137,7 +137,7 @@ def _shard(files: Files, part: _Part, lengths: Lengths | None) -> Damage | None:
         return None
     stated = lengths[part.first : part.first + part.shard.rows]
     wrong = int((columns.lengths != stated).any(axis=1).sum())
-    return part.damage(f"{wrong:,} rows have other token counts than in the lengths") if wrong else None
+    return part.damage(f"{wrong:,} rows disagree with the token counts in the lengths") if wrong else None
 
 
 def _what(error: UserError | DamagedError) -> str:

@@ -1,8 +1,8 @@
-"""Characters that T5 cannot spell, or that its normalisation changes, spelled in those it has: ½ is `␛00bd`.
+"""Escapes for characters that T5 cannot spell or that its normalisation changes: ½ is `␛00bd`.
 
-ESCAPE and four hexadecimal digits, so that no end has to be marked. Both ways are parts of tokenizer.json: a
-SentencePiece charsmap before T5's own (one pass over the text, however many characters there are: 256 `Replace` in its
-stead cost two thirds of the speed on SMILES) and, after decoding, one `Replace` for each character.
+An escape is ESCAPE and four hexadecimal digits, so it needs no end mark. tokenizer.json does both directions: a
+SentencePiece charsmap before T5's own escapes in one pass over the text (256 `Replace` steps instead cost two thirds of
+the speed on SMILES), and one `Replace` per character unescapes after decoding.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 from tokenizers import decoders, normalizers
 
 ESCAPE = "␛"
-"""U+241B: no corpus holds it. It is escaped itself."""
+"""U+241B: no corpus contains it. It is escaped itself."""
 
 JOINING = "\n\u200c\u0303\u20dd"
-"""Escaped characters that join the one before them to one grapheme. A charsmap is applied to graphemes, and loses
-what follows a match inside one (tokenizers 0.23), so that these have to be gone before it: by a `Replace` each."""
+"""Escaped characters that form one grapheme with the character before them. A charsmap is applied to graphemes and
+loses what follows a match inside one (tokenizers 0.23), so a `Replace` each removes them first."""
 
 ESCAPED = JOINING + "".join((
-    "\t\r\u00a0\u2002\u2003\u2009\u200a\u200b\u202f\ufeff▁",  # white space; ▁ is what a space becomes
+    "\t\r\u00a0\u2002\u2003\u2009\u200a\u200b\u202f\ufeff▁",  # white space; ▁ stands for a space
     "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱªº₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₓₙ",
     "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞⁄",
     "″‴`´¨˜¯¸",
@@ -34,33 +34,33 @@ ESCAPED = JOINING + "".join((
     "…‥‐‑‒―†‡§¶©¢¥¦‖∣⟦⟧⟨⟩ﬀﬁﬂﬃﬄ¡¿",
     "ÀÁÂÃÄÆÇÈÊËÌÍÏÐÑÒÓÔÕÖØÙÚÛÝÞãåæëìíïðñòõøúýþÿ",
 ))  # fmt: skip
-"""All that the public corpora hold, and their neighbours. None is a character that T5 spells and leaves as it is."""
+"""All such characters in the public corpora, and related ones. T5 spells none of them unchanged."""
 
 
 def spelled(character: str) -> str:
-    """How an escaped character is spelled."""
+    """The escape of a character."""
     return f"{ESCAPE}{ord(character):04x}"
 
 
 def escaping() -> list[Any]:
-    """Normalizers that spell ESCAPE and every one of ESCAPED."""
+    """Normalizers that escape ESCAPE and every character in ESCAPED."""
     pairs = {character: spelled(character) for character in ESCAPE + ESCAPED}
     alone = [normalizers.Replace(character, pairs.pop(character)) for character in JOINING]
-    # ESCAPE in the text is spelled first: what JOINING became must not be taken for it.
+    # ESCAPE in the text comes first: it must not match the escapes of JOINING.
     return [normalizers.Replace(ESCAPE, pairs.pop(ESCAPE)), *alone, normalizers.Precompiled(charsmap(pairs))]
 
 
 def unescaping() -> list[Any]:
-    """Decoders that undo it on the whole text. ESCAPE comes last: what it then gives is not read again."""
+    """Decoders that unescape the whole text. ESCAPE comes last, so its result is not unescaped again."""
     return [decoders.Replace(spelled(character), character) for character in ESCAPED + ESCAPE]
 
 
 def charsmap(pairs: Mapping[str, str]) -> bytes:
-    """A charsmap as SentencePiece compiles it, that turns each key into its value.
+    """A charsmap, as SentencePiece compiles it, that replaces each key by its value.
 
-    The size of a trie, the trie, and the values, each ended by a NUL. The trie is a darts-clone double array over the
-    keys' UTF-8: a unit holds its label (bits 0-7), whether a key ends there (bit 8) and the XOR distance to its
-    children (bits 10-31); the child without a label holds bit 31 and the place of the value.
+    It consists of a trie's size, the trie, and the NUL-terminated values. The trie is a darts-clone double array over
+    the keys' UTF-8: a unit has its label (bits 0-7), whether a key ends there (bit 8) and the XOR distance to its
+    children (bits 10-31); the child without a label has bit 31 and the offset of the value.
     """
     values = bytearray()
     trie: dict[int, Any] = {}
@@ -85,7 +85,7 @@ def charsmap(pairs: Mapping[str, str]) -> bytes:
                 place(child, base ^ label)
 
     place(trie, 0)
-    # Whole blocks of 256: a reader looks at base ^ byte, whatever the byte, before it compares labels.
+    # Whole blocks of 256: a reader accesses base ^ byte, for any byte, before it compares labels.
     size = (max(*units, *bases) | 255) + 1
     array = struct.pack(f"<{size}I", *(units.get(at, 0) for at in range(size)))
     return struct.pack("<I", len(array)) + array + bytes(values)

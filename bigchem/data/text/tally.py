@@ -1,4 +1,4 @@
-"""The figures of an audit: counted text by text, added up over workers."""
+"""The figures of an audit, counted per text and added up over workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bigchem.data.text.tokenizer import UNK, Tokenizer
 
 
 class Side(NamedTuple):
-    """Texts of one kind: split and task ("" for a plain file), and "source", "target" or "line"."""
+    """One side of a task's rows: split and task ("" for a plain file), and "source", "target" or "line"."""
 
     split: str
     task: str
@@ -21,7 +21,7 @@ class Side(NamedTuple):
 
 @dataclass(frozen=True)
 class Limits:
-    """What counts as too long, prompt and end token included, and how many examples are kept of each kind."""
+    """Maximum lengths, prompt and end token included, and how many examples of each kind to collect."""
 
     max_source_tokens: int = 512
     max_target_tokens: int = 512
@@ -34,10 +34,10 @@ class Limits:
 
 @dataclass
 class Tally:
-    """What was counted of one side. characters, tokens: of the texts alone, without prompt and end token.
+    """Counts of one side. characters, tokens: of the texts alone, without prompt and end token.
 
-    lengths: texts by their tokens as the model sees them, with both. lost: texts that do not come back, and what comes
-    instead, the first ones. longest: (tokens, text).
+    lengths: number of texts by tokens as the model sees them, with both. lost: the first texts that do not round-trip,
+    and their decoded form. longest: (tokens, text).
     """
 
     characters: int = 0
@@ -51,7 +51,7 @@ class Tally:
     longest: list[tuple[int, str]] = field(default_factory=list)
 
     def add(self, other: Tally, examples: int) -> None:
-        """Counts what another has counted of texts that come after ours."""
+        """Adds the counts of later texts."""
         for name in ("characters", "tokens", "not_exact", "with_unknown", "unknown", "over"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.lengths.update(other.lengths)
@@ -59,7 +59,7 @@ class Tally:
         self.longest = heapq.nlargest(examples, self.longest + other.longest, key=lambda item: item[0])
 
     def percentile(self, percent: int) -> int:
-        """The least length that this share of the texts does not exceed."""
+        """The smallest length that this share of the texts does not exceed."""
         needed = self.lengths.total() * percent / 100
         for length in sorted(self.lengths):
             needed -= self.lengths[length]
@@ -86,14 +86,14 @@ class Tally:
 
 
 def first_difference(text: str, found: str) -> dict[str, Any]:
-    """Where two texts part, with a few characters of both from shortly before it."""
+    """Where two texts differ first, with a few characters of both around it."""
     at = next((i for i, (a, b) in enumerate(zip(text, found, strict=False)) if a != b), min(len(text), len(found)))
     near = slice(max(0, at - 12), at + 12)
     return {"text": text, "at": at, "expected": text[near], "found": found[near]}
 
 
 def tally(tokenizer: Tokenizer, texts: Sequence[str], prompt: str, limit: int, examples: int) -> Tally:
-    """Counts texts that a prompt stands before."""
+    """Counts of texts to which the prompt is prepended."""
     # The prompt's last space belongs to the first word of the text.
     added = len(tokenizer.encode_batch([prompt.rstrip()])[0])
     seen = [prompt + text for text in texts]

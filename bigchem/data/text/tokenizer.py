@@ -1,24 +1,24 @@
 """Text to token ids and back without loss: T5's vocabulary with chemistry in its free rows, or one trained on a corpus.
 
-Both are T5's kind of tokenizer: a Unigram model over words that carry the space before them as `▁`; pad 0, eos 1,
-unk 2; embedding rows padded to a multiple of 64. What happens to a text:
+Both are tokenizers of T5's kind: a Unigram model over words that carry the preceding space as `▁`; pad 0, eos 1,
+unk 2; embedding rows padded to a multiple of 64. How a text is tokenized:
 
 - **T5's vocabulary**: characters that T5 cannot spell, or that its normalisation (SentencePiece's nmt_nfkc) changes,
-  are CHEMISTRY, each an id of its own, or escapes.ESCAPED, spelled in hexadecimal: ½ is `␛00bd`. Wherever stock T5
-  gives a text back as it was, the ids are stock T5's, and published checkpoints can be used. Of what is in neither
-  list, T5's normalisation still changes what it knows, and the rest is `<unk>`.
+  are in CHEMISTRY, each with its own id, or in escapes.ESCAPED, spelled in hexadecimal: ½ is `␛00bd`. Wherever stock
+  T5 reproduces a text, the ids are stock T5's, so published checkpoints can be used. Characters in neither list are
+  normalised by T5 if it knows them; the rest are `<unk>`.
 - **A trained vocabulary** normalises nothing and spells every character of its corpus.
-- **Spaces** are kept as they are, also at the ends and in runs, where stock T5 keeps one of a run and none at the ends.
-  With T5's vocabulary so are tabs, line ends and the other spaces of ESCAPED, which stock T5 makes spaces, and `▁`
-  (U+2581) itself, which from a trained vocabulary comes back as a space.
-- **Names of special tokens** (`</s>`, `<extra_id_0>`) in a text are these tokens, as in T5.
+- **Spaces** are preserved, also at the ends and in runs; stock T5 strips the ends and collapses runs. With T5's
+  vocabulary so are tabs, line ends and the other spaces of ESCAPED, which stock T5 turns into spaces, and `▁` (U+2581)
+  itself, which a trained vocabulary decodes to a space.
+- **Names of special tokens** (`</s>`, `<extra_id_0>`) in a text become those tokens, as in T5.
 - **SMILES** are split by the vocabulary alone (smiles = "pieces"), as in T5, or words that are SMILES are first split
-  at atoms (smiles = "atoms": chemistry.tokens.atoms_of_words), so that no token holds parts of two. Ids of other words
-  are the same both ways.
+  at atoms (smiles = "atoms": chemistry.tokens.atoms_of_words), so no token spans two. Other words get the same ids
+  either way.
 
-Rows of the public corpora, as the readers give them, that come back exactly, of
-`bigchem data audit public-data --set root=FOLDER --set tokenizer.t5=T5`, and of the same with `--tokenizer T5` for the
-stock tokenizer. Valid and test rows (191,738 texts) come back without exception, too.
+Exact round trips of the public corpora's rows, from
+`bigchem data audit public-data --set root=FOLDER --set tokenizer.t5=T5`, and with `--tokenizer T5` for the stock
+tokenizer. All valid and test rows (191,738 texts) are exact, too.
 
 | training rows of | texts | stock T5: exact | with `<unk>` | ours: exact | with `<unk>` |
 |---|---|---|---|---|---|
@@ -66,17 +66,16 @@ Smiles = Literal["pieces", "atoms"]
 
 CHEMISTRY = (*"\\~{}^<×δαμβ−±→γν·ελÅυ≈═≤φΔω", escapes.ESCAPE)
 """Characters that T5 cannot spell, one for each of its 28 free rows: those of SMILES and captions first, then those in
-the most rows of the procedures (× in 6,779 of 97,000 down to ω in 18) that T5's normalisation leaves alone. `^` is in
-none of these corpora; it is there for superscripts (`m^2`) and CXSMILES radicals. The last row escapes all others."""
+the most rows of the procedures (× in 6,779 of 97,000 down to ω in 18) that T5's normalisation leaves alone. `^` occurs
+in none of these corpora; it serves superscripts (`m^2`) and CXSMILES radicals. The last one escapes all others."""
 
 _SPACE = "▁"
 _MAX_PIECE = 16
-"""Longest trained piece, as in SentencePiece: else a frequent molecule becomes one token, and nothing is learnt of
-it."""
+"""Longest trained piece, as in SentencePiece. Otherwise a frequent molecule becomes one token that teaches nothing."""
 
 
 class Tokenizer:
-    """Ids of texts, and texts of ids. Equal tokenizers have equal fingerprints."""
+    """Text to ids and back. Equal tokenizers have equal fingerprints."""
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         self._backend = backend
@@ -90,7 +89,7 @@ class Tokenizer:
     def from_t5(cls, folder: Path | str, smiles: Smiles = "pieces") -> Tokenizer:
         """T5's own vocabulary, with CHEMISTRY in its free rows.
 
-        folder: one that holds a tokenizer.json, or a model's name at huggingface.co (t5-base), fetched once.
+        folder: a folder with a tokenizer.json, or a model's name at huggingface.co (t5-base), fetched once.
         """
         backend = read(fetched(str(folder)))
         model = json.loads(backend.to_str())["model"]
@@ -98,7 +97,7 @@ class Tokenizer:
         if [piece for piece, _ in pieces[:3]] != list(SPECIAL):
             raise UserError("not a T5 vocabulary: a Unigram model with pad, eos and unk first is expected", str(folder))
         known = {piece for piece, _ in pieces}
-        # As unlikely as the least likely piece. No other piece holds these characters: any score above unk's would do.
+        # The lowest score of any piece. No other piece contains these characters: any score above unk's would do.
         lowest = min(score for _, score in pieces)
         pieces += [(char, lowest) for char in CHEMISTRY if char not in known]
         made = cls(_assemble(pieces, [p for p, _ in pieces if p.startswith("<extra_id_")]))
@@ -107,11 +106,11 @@ class Tokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, smiles: Smiles = "pieces", sentinels: int = 0) -> Tokenizer:
-        """A vocabulary of at most `vocab_size` pieces in which every one of the texts round-trips.
+        """A vocabulary of at most `vocab_size` pieces in which all of the texts round-trip.
 
-        sentinels: how many of <extra_id_0>, <extra_id_1>, ... follow the pieces, in this order and beyond vocab_size.
+        sentinels: number of <extra_id_0>, <extra_id_1>, ... that follow the pieces in this order, beyond vocab_size.
 
-        The same texts give the same tokenizer.json, byte for byte. For that the pieces come from BPE, which counts in
+        The same texts give the same tokenizer.json, byte for byte. To that end the pieces come from BPE, which counts
         integers, and their scores are log frequencies: tokenizers' own Unigram training sums floats in the order of a
         hash map, and no two of seven runs agreed (tokenizers 0.23, also with one thread).
         """
@@ -124,7 +123,7 @@ class Tokenizer:
         learner.train_from_iterator(corpus, trainer)
         if learner.get_vocab_size() > vocab_size:
             raise UserError(
-                f"the corpus has {learner.get_vocab_size() - len(SPECIAL)} different characters, more than fit",
+                f"the corpus has {learner.get_vocab_size() - len(SPECIAL)} distinct characters, more than fit",
                 "tokenizer.vocab_size",
                 f"raise it from {vocab_size} to {2 * learner.get_vocab_size()}",
             )
@@ -142,7 +141,7 @@ class Tokenizer:
     def save(self, folder: Path | str) -> None:
         """Writes tokenizer.json and tokenizer_config.json, which transformers' AutoTokenizer reads to the same ids."""
         config = {
-            # The generic class takes tokenizer.json as it is; T5TokenizerFast would rebuild T5's handling of spaces.
+            # The generic class uses tokenizer.json unchanged; T5TokenizerFast would rebuild T5's handling of spaces.
             "tokenizer_class": "PreTrainedTokenizerFast",
             "pad_token": SPECIAL[PAD],
             "eos_token": SPECIAL[EOS],
@@ -160,7 +159,7 @@ class Tokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of what determines ids: pieces with their scores, and how text is normalised and split."""
+        """sha256 of everything that determines ids: pieces with their scores, and how text is normalised and split."""
         state = json.loads(self._backend.to_str())
         parts = {
             name: state[name] for name in ("model", "added_tokens", "normalizer", "pre_tokenizer", "post_processor")
@@ -180,7 +179,7 @@ class Tokenizer:
         return [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts))]
 
     def encode_with_starts(self, texts: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
-        """Ids as of encode_batch, and for each id the character offset in its text at which it starts.
+        """Ids as from encode_batch, and for each id the character offset in its text at which it starts.
 
         Starts never descend. A space belongs to the token after it; tokens of one escaped character all start at it;
         eos starts at the text's end.
@@ -194,9 +193,9 @@ class Tokenizer:
         return ids, starts
 
     def decode_batch(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        """Texts of ids; pad and eos are dropped, wherever they stand, and so are ids of the padding rows."""
-        kept = [[int(i) for i in row if i not in (PAD, EOS)] for row in ids]
-        decoded: list[str] = self._backend.decode_batch(kept, skip_special_tokens=False)
+        """Texts of ids. pad and eos are dropped anywhere, and so are ids of the padding rows."""
+        bare = [[int(i) for i in row if i not in (PAD, EOS)] for row in ids]
+        decoded: list[str] = self._backend.decode_batch(bare, skip_special_tokens=False)
         return decoded
 
     def round_trips(self, texts: Sequence[str]) -> list[bool]:
@@ -216,14 +215,14 @@ def _assemble(pieces: list[tuple[str, float]], sentinels: list[str]) -> tokenize
 
 
 def _split_words(backend: tokenizers.Tokenizer, smiles: Smiles, charsmap: Any | None) -> None:
-    """Each space goes to the word after it: "a  b" is `▁a`, `▁`, `▁b`. T5's Metaspace, without its loss of spaces.
+    """Each space joins the word after it: "a  b" is `▁a`, `▁`, `▁b`. T5's Metaspace, without its loss of spaces.
 
-    charsmap: T5's, before which characters are escaped. None: nothing is normalised.
+    charsmap: T5's, applied after escaping. None: nothing is normalised.
     """
     steps = [normalizers.Prepend(_SPACE), normalizers.Replace(" ", _SPACE)]
     back = [decoders.Replace(_SPACE, " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     if charsmap is not None:
-        # T5's charsmap makes ▁ a space: it has to come first, or runs of spaces are lost.
+        # T5's charsmap turns ▁ into a space: it must come first, or runs of spaces are lost.
         steps = [*escapes.escaping(), charsmap, *steps]
         back += escapes.unescaping()
     words = [pre_tokenizers.Split(_SPACE, "merged_with_next")]
@@ -235,7 +234,7 @@ def _split_words(backend: tokenizers.Tokenizer, smiles: Smiles, charsmap: Any | 
 
 
 def _t5_charsmap(normalizer: Any | None, where: str) -> Any:
-    """The charsmap in a T5 normalizer, alone or in a sequence: the last one, the first being ours where we wrote it."""
+    """The last charsmap in a T5 normalizer, alone or in a sequence; in our own files ours comes before it."""
     parts: Any = normalizer if isinstance(normalizer, normalizers.Sequence) else [normalizer]
     found = [part for part in parts if isinstance(part, normalizers.Precompiled)]
     if not found:

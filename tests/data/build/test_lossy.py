@@ -94,7 +94,7 @@ def test_a_build_counts_lost_texts_stops_over_the_limit_and_goes_on_with_a_highe
 
 def test_a_task_that_is_all_leaks_is_named_with_the_pair_of_sets(tmp_path, capsys):
     path = recipe(tmp_path, ["Stir.", "Wait."], ["Stir.", "Wait."])
-    with pytest.raises(UserError, match="all 2 training rows of actions are left out as leaks: 2 with the source of"):
+    with pytest.raises(UserError, match="all 2 training rows of actions are dropped as leaks: 2 with the source of"):
         build(load_recipe(path), tmp_path / "data", QUIET, workers=1)
     rows = [{"SMILES": "CCO", "text": "It is."}, {"SMILES": "CCN", "text": "It is not."}]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
@@ -103,7 +103,7 @@ def test_a_task_that_is_all_leaks_is_named_with_the_pair_of_sets(tmp_path, capsy
     text = path.read_text() + f'{more}tasks = ["captioning"]\nsplit = "train"\n'
     path.write_text(f'{text}{more}tasks = ["generation"]\nsplit = "test"\n')
     build(load_recipe(path, ("max_lossy=1.0",)), tmp_path / "data", QUIET, workers=1)
-    told = "all 2 training rows of captioning are left out as leaks: 2 about molecules of test/generation"
+    told = "all 2 training rows of captioning are dropped as leaks: 2 about molecules of test/generation"
     assert told in " ".join(capsys.readouterr().err.split())
     with pytest.raises(UserError, match=f"no rows for task 'captioning' in split 'train': {told}"):
         Data(tmp_path / "data").split("train", "captioning")

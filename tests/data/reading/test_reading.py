@@ -68,7 +68,7 @@ def test_archive_of_several_files_is_refused_with_the_way_to_name_one(tmp_path):
     file.write_bytes(zipped(b"C\n", "a.txt", "__MACOSX/a.txt"))
     assert list(open_text(str(file))) == ["C"]
     file.write_bytes(zipped(b"C\n", "a.txt", "b.txt"))
-    with pytest.raises(UserError, match=r"an archive of 2 files, not of one: a.txt, b.txt\nnext: .* zip://FILE::"):
+    with pytest.raises(UserError, match=r"an archive of 2 files, not one: a.txt, b.txt\nnext: .* zip://FILE::"):
         list(open_text(str(file)))
 
 

@@ -107,7 +107,7 @@ def test_lengths_that_are_not_the_tokens_are_found_though_every_hash_is_right(co
     write_lengths(copied, "train", "forward", lengths)
     reindex(copied)
     (found,) = verify(copied, QUIET).damage
-    assert str(found).startswith(f"{SHARD}: 2 rows have other token counts than in the lengths: costs rows 70 to ")
+    assert str(found).startswith(f"{SHARD}: 2 rows disagree with the token counts in the lengths: rows 70 to ")
 
 
 def test_a_shard_of_other_rows_than_stated_is_found_though_every_hash_is_right(copied: Path) -> None:

@@ -115,7 +115,7 @@ def test_embedding_rows_are_a_multiple_of_64_that_holds_every_piece():
 
 
 def test_vocabulary_too_small_for_the_alphabet_is_a_user_error():
-    with pytest.raises(UserError, match=r"vocab_size.*different characters"):
+    with pytest.raises(UserError, match=r"vocab_size.*distinct characters"):
         Tokenizer.train(CORPUS, 30)
 
 
