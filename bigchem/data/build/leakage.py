@@ -1,8 +1,8 @@
-"""Keeps the molecules that a model is judged on out of what it is trained on, across all tasks.
+"""The leak filter: keeps held-out molecules out of the training rows, across all tasks.
 
-A row leaks if its source is that of a valid or test row of its task, or if its molecule (the captioned one, the
-product) is the molecule of a valid or test row of any task: USPTO-MIT test products, for one, are among the USPTO-50k
-training products. The workers of a build compute identities, one pure function over them decides.
+A row leaks if its source is the source of a valid or test row of its task, or if its molecule (the captioned one, the
+product) is the molecule of a valid or test row of any task: USPTO-MIT test products, for example, are among the
+USPTO-50k training products. A build's workers compute identities; one pure function decides on them.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ SKELETON = 14
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes two spellings one molecule.
+    """Equal for two spellings of one molecule.
 
-    exact: the standard InChIKey, the same for every spelling and tautomer, another for another stereoisomer. skeleton:
-    its part without stereochemistry. Where there is no InChI (dummy atoms): canonical SMILES with and without
-    stereochemistry, dative bonds drawn as charges.
+    exact: the standard InChIKey, equal for all spellings and tautomers, different for stereoisomers. skeleton: its part
+    without stereochemistry. If there is no InChI (dummy atoms): canonical SMILES with and without stereochemistry,
+    dative bonds drawn as charges.
     """
 
     exact: str
@@ -40,7 +40,7 @@ class Identity:
 
 @lru_cache(maxsize=1 << 14)
 def identities(molecule: str) -> tuple[Identity, ...]:
-    """Of each compound of `molecule` (joined by `.`, fragments of one compound by `~`) that RDKit can read."""
+    """The identity of each compound in `molecule` (joined by `.`, fragments of one by `~`) that RDKit can read."""
     found = []
     for compound in molecule.split("."):
         try:
@@ -55,14 +55,14 @@ def identities(molecule: str) -> tuple[Identity, ...]:
 
 
 def hash64(text: str) -> int:
-    """64 bits that stand for a text, the same everywhere."""
+    """A 64-bit hash of a text, equal on every machine."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 @dataclass(frozen=True)
 class Identities:
-    """Which molecules the rows of one task are about: row number, hashes of the exact identity and of the skeleton [n],
-    by row, of which a row may have several or none. rows: how many there are."""
+    """The molecules of one task's rows: row number, hashes of the exact identity and of the skeleton [n], ordered by
+    row. A row may have several or none. rows: number of rows."""
 
     rows: int
     row: npt.NDArray[np.int64]
@@ -79,7 +79,7 @@ class Identities:
         return Identities(len(rows), row, exact, skeleton)
 
     def rows_in(self, held_out: HashArray, skeleton: bool) -> BoolArray:
-        """[rows] whether any molecule of the row is among the sorted hashes."""
+        """[rows] whether any molecule of the row is among the sorted hashes. skeleton: compare skeletons."""
         found = np.zeros(self.rows, dtype=bool)
         found[self.row[_member(self.skeleton if skeleton else self.exact, held_out)]] = True
         return found
@@ -87,16 +87,16 @@ class Identities:
 
 @dataclass(frozen=True)
 class Training:
-    """Training rows of one task: what they are about, and whether each has the source of a held-out row [rows]."""
+    """Training rows of one task. about: their molecules. same_source: [rows] whether a held-out row has its source."""
 
     about: Identities
-    asked: BoolArray
+    same_source: BoolArray
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Training rows of one task that are about molecules of one held-out set: rows, different molecules; the same
-    without regard to stereochemistry."""
+    """Training rows of one task with molecules of one held-out set: rows and distinct molecules; the same ignoring
+    stereochemistry."""
 
     rows: int
     molecules: int
@@ -106,11 +106,11 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Leaks:
-    """What one training task lost.
+    """The leaks of one training task.
 
-    rows: training rows looked at. dropped: rows left out. same_source: rows with the source of a held-out row of their
-    task. unidentified: rows that are about no molecule that RDKit can read. by_held_out: by held-out set
-    ("test/forward"); one row counts under each that holds its molecule.
+    rows: training rows checked. dropped: rows dropped. same_source: rows with the source of a held-out row of their
+    task. unidentified: rows without a molecule that RDKit can read. by_held_out: by held-out set ("test/forward"); a
+    row counts under each that has its molecule.
     """
 
     rows: int
@@ -125,27 +125,27 @@ def drop_leaked(
 ) -> tuple[dict[str, BoolArray], dict[str, dict[str, object]]]:
     """([rows] whether each row stays, report), both by training task.
 
-    held_out: by "split/task". keep_out: "exact", "skeleton" or "none", by which all stay. The report's values are Leaks
-    as plain dicts, and the same whatever keep_out says, but for `dropped`.
+    held_out: by "split/task". keep_out: "exact", "skeleton", or "none", which drops nothing. The report's values are
+    Leaks as plain dicts; only `dropped` depends on keep_out.
     """
     exact = {name: np.unique(found.exact) for name, found in held_out.items()}
     skeleton = {name: np.unique(found.skeleton) for name, found in held_out.items()}
     chosen = skeleton if keep_out == "skeleton" else exact
     everything = np.unique(np.concatenate([*chosen.values(), np.zeros(0, dtype=np.uint64)]))
-    kept, report = {}, {}
+    stays, report = {}, {}
     for task, rows in train.items():
-        leaks = rows.asked | rows.about.rows_in(everything, keep_out == "skeleton")
-        kept[task] = ~leaks | (keep_out == "none")
+        leaks = rows.same_source | rows.about.rows_in(everything, keep_out == "skeleton")
+        stays[task] = ~leaks | (keep_out == "none")
         overlaps = {name: _overlap(rows.about, exact[name], skeleton[name]) for name in held_out}
         lost = Leaks(
             rows=rows.about.rows,
-            dropped=int(np.count_nonzero(~kept[task])),
-            same_source=int(np.count_nonzero(rows.asked)),
+            dropped=int(np.count_nonzero(~stays[task])),
+            same_source=int(np.count_nonzero(rows.same_source)),
             unidentified=rows.about.rows - len(np.unique(rows.about.row)),
             by_held_out={name: overlap for name, overlap in overlaps.items() if overlap.skeleton_rows},
         )
         report[task] = asdict(lost)
-    return kept, report
+    return stays, report
 
 
 def _overlap(found: Identities, exact: HashArray, skeleton: HashArray) -> Overlap:

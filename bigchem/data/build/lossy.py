@@ -1,4 +1,4 @@
-"""Texts that do not come back from the tokenizer: counted while shards are written, and a limit that stops a build."""
+"""Texts that do not round-trip through the tokenizer: counts, and the limit that stops a build."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from bigchem.data.text.tally import first_difference
 from bigchem.data.text.tokenizer import UNK, Tokenizer
 
 EXAMPLES = 3
-"""Texts that are shown of each side."""
+"""Texts shown for each side."""
 
 
 @dataclass
 class Lossy:
-    """Of the texts of one side: how many there are, do not come back as they were, have an unknown token; the first
-    that do not, as first_difference says it."""
+    """Counts of one side's texts: all, those that do not round-trip, those with an unknown token; the first of the
+    second kind, from first_difference."""
 
     texts: int = 0
     lost: int = 0
@@ -29,7 +29,7 @@ class Lossy:
     examples: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, other: Lossy) -> None:
-        """Counts what another has counted of texts that come after ours."""
+        """Adds the counts of later texts."""
         self.texts += other.texts
         self.lost += other.lost
         self.unknown += other.unknown
@@ -37,25 +37,25 @@ class Lossy:
 
     @property
     def share(self) -> float:
-        """Of the texts, how many do not come back."""
+        """Share of texts that do not round-trip."""
         return self.lost / max(1, self.texts)
 
 
 def count_lossy(tokenizer: Tokenizer, texts: Sequence[str], ids: Sequence[Sequence[int]], prompt: str = "") -> Lossy:
-    """What comes back of texts from their ids, in which a prompt stands before each: it does not count itself."""
+    """Compares texts with their decoded ids. The ids include the prompt, which is not counted."""
     # The prompt's last space belongs to the first word of the text.
     before = tokenizer.encode_batch([prompt.rstrip()])[0][:-1] if prompt else []
-    said = f"{tokenizer.decode_batch([before])[0]} " if prompt else ""
-    back = [found.removeprefix(said) for found in tokenizer.decode_batch(ids)]
+    prefix = f"{tokenizer.decode_batch([before])[0]} " if prompt else ""
+    back = [found.removeprefix(prefix) for found in tokenizer.decode_batch(ids)]
     lost = [n for n, (text, found) in enumerate(zip(texts, back, strict=True)) if text != found]
     examples = [first_difference(texts[n], back[n]) for n in lost[:EXAMPLES]]
     for example in examples:
-        del example["text"]  # which may be long
+        del example["text"]  # may be long
     return Lossy(len(texts), len(lost), sum(UNK in row[len(before) :] for row in ids), examples)
 
 
 def sum_lossy(found: Iterable[tuple[str, dict[str, dict[str, Any]]]]) -> dict[str, dict[str, Any]]:
-    """By task and side ("captioning target"), from (task, by side) of every shard: what the build reports."""
+    """The report by task and side ("captioning target"), from every shard's (task, counts by side)."""
     sides: dict[str, Lossy] = {}
     for task, by_side in found:
         for side, counts in by_side.items():
@@ -64,7 +64,7 @@ def sum_lossy(found: Iterable[tuple[str, dict[str, dict[str, Any]]]]) -> dict[st
 
 
 def check_lossy(report: dict[str, dict[str, Any]], limit: float) -> None:
-    """UserError, with the worst side and three of its texts, where a larger share of a side's texts is lost."""
+    """UserError, with the worst side and three of its texts, if a larger share of a side's texts is lost."""
     sides = {name: Lossy(**counts) for name, counts in report.items()}
     over = sorted((name for name in sides if sides[name].share > limit), key=lambda name: -sides[name].share)
     if not over:
@@ -76,17 +76,17 @@ def check_lossy(report: dict[str, dict[str, Any]], limit: float) -> None:
         f"{worst.unknown:,} with unknown characters: {'; '.join(map(shown, worst.examples))}{more}"
     )
     allowed = math.ceil(100 * worst.share) / 100
-    hint = f"mend the texts, use T5's vocabulary (tokenizer.t5), or allow more: max_lossy = {allowed} goes on from here"
+    hint = f"fix the texts, use T5's vocabulary (tokenizer.t5), or allow more: max_lossy = {allowed} resumes from here"
     raise UserError(what, "max_lossy", hint)
 
 
 def shown(example: dict[str, Any]) -> str:
-    """A lost text in a few words."""
+    """A lost text in short."""
     return f"{example['expected']!r} became {example['found']!r}"
 
 
 def lossy_table(report: dict[str, dict[str, Any]]) -> Table:
-    """The sides that lose something, with three texts of each."""
+    """The sides that lose texts, with three of each."""
     table = Table(title="texts that do not come back from the tokenizer", title_justify="left")
     table.add_column("task and side")
     for name in ("texts", "lost", "with unknown characters"):
@@ -95,5 +95,5 @@ def lossy_table(report: dict[str, dict[str, Any]]) -> Table:
     for name, counts in report.items():
         if counts["lost"]:
             numbers = (f"{counts[key]:,}" for key in ("texts", "lost", "unknown"))
-            table.add_row(name, *numbers, "\n".join(markup(shown(one)) for one in counts["examples"]))
+            table.add_row(name, *numbers, "\n".join(markup(shown(example)) for example in counts["examples"]))
     return table

@@ -1,7 +1,7 @@
-"""First half of a build: sources to parsed rows, a file for every chunk of records.
+"""First part of a build: from sources to parsed rows, one file per chunk of records.
 
-A chunk file is written whole or not at all, so that a build that was killed reads on behind the last one. What becomes
-of a chunk depends on the recipe alone: not on the number of workers, nor on how often the build was interrupted.
+A chunk file is written completely or not at all, so a killed build resumes after the last one. Its content depends only
+on the recipe, not on the number of workers or interruptions.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from bigchem.data.storage.index import SPLITS
 from bigchem.tasks import task_id
 
 CHUNK = 1000
-"""Records of a chunk: a second's work or so, which is what a kill costs."""
+"""Records per chunk: about a second's work, which is what a kill costs."""
 
 _REASONS = 12
-"""Reasons of rejection that a report lists."""
+"""Maximum reasons for rejection in a report."""
 _QUOTED = re.compile(r":? '.*'( \(pip.*)?$|:? there are: .*", re.DOTALL)
-"""What a reason says of the record itself."""
+"""The part of a reason that quotes the record."""
 
 _SCHEMA = pa.schema(
     [
@@ -58,7 +58,7 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Rejected:
-    """A record that is no row, and why."""
+    """A record that yields no row, and why."""
 
     file: str
     line: int
@@ -67,9 +67,9 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Chunk:
-    """What is known of a chunk file without reading its rows. repairs: rows by what was done to their texts.
-    without_inchi: rows with a molecule that has no InChI. left_out: records that the source does not ask for. seconds:
-    of work, by what was done; empty if the chunk was there already."""
+    """The facts about a chunk file besides its rows. repairs: rows by repair of their texts. without_inchi: rows with a
+    molecule that has no InChI. left_out: records that the source excludes. seconds: of work, by phase; empty if the
+    chunk already existed."""
 
     path: Path
     split: str
@@ -83,18 +83,18 @@ class Chunk:
 
 
 class Part(NamedTuple):
-    """One of several equal shares of a build's work: what is numbered n belongs to part n % of."""
+    """One of several equal shares of a build's work: item n belongs to part n % of."""
 
     number: int
     of: int
 
     def file(self, folder: Path) -> Path:
-        """What it leaves where it is parsed."""
+        """The file that marks the part as parsed."""
         return folder / f"part-{self.number}-of-{self.of}.json"
 
 
 class _Dealt:
-    """Those of some jobs that belong to a part. seen: how many there were in all."""
+    """The jobs that belong to a part. seen: number of all jobs so far."""
 
     def __init__(self, jobs: Iterable[tuple[Any, ...]], part: Part) -> None:
         self._jobs, self._part, self.seen = jobs, part, 0
@@ -107,8 +107,7 @@ class _Dealt:
 
 
 def check_sources(config: BuildConfig) -> None:
-    """UserError, before hours of parsing, for a source that is missing or lacks its columns, and where none is trained
-    on."""
+    """UserError, before hours of parsing, if a source is missing or lacks its columns, or if none is for training."""
     if all(source.split != "train" for source in config.sources):
         raise UserError("no training rows", "sources", "give a source with split = 'train'")
     for source in config.sources:
@@ -118,7 +117,7 @@ def check_sources(config: BuildConfig) -> None:
 def parse_sources(
     config: BuildConfig, folder: Path, progress: Progress, pool: ProcessPoolExecutor, workers: int
 ) -> tuple[list[Chunk], list[dict[str, Any]]]:
-    """Parses all sources into chunk files under `folder`; the chunks in order, and counts for each source.
+    """Parses all sources into chunk files under `folder`. Returns the chunks in order, and counts for each source.
 
     UserError for a source that is unreadable or has too many unreadable records.
     """
@@ -126,8 +125,8 @@ def parse_sources(
     report = []
     for number, source in enumerate(config.sources):
         own: list[Chunk] = []
-        with progress.bar(f"reading {_name(source)}", None) as bar, naming_the_current_record() as desk:
-            for chunk in in_order(pool, partial(_parse_chunk, desk), _jobs(config, number, folder), 4 * workers):
+        with progress.bar(f"reading {_name(source)}", None) as bar, naming_the_current_record() as notes:
+            for chunk in in_order(pool, partial(_parse_chunk, notes), _jobs(config, number, folder), 4 * workers):
                 own.append(chunk)
                 bar.advance(chunk.records)
         report.append(_counts(source, own, config.max_rejected))
@@ -138,21 +137,21 @@ def parse_sources(
 def parse_part(
     config: BuildConfig, folder: Path, progress: Progress, pool: ProcessPoolExecutor, workers: int, part: Part
 ) -> None:
-    """Parses a part of the chunks of all sources; all are read, which is quick beside parsing. The part's own file
-    says last how many chunks each source has."""
+    """Parses one part of all sources' chunks. All are read, which is fast compared to parsing. At the end the part's
+    file records how many chunks each source has."""
     counts = []
     for number, source in enumerate(config.sources):
         dealt = _Dealt(_jobs(config, number, folder), part)
         label = f"reading {_name(source)}, part {part.number + 1} of {part.of}"
-        with progress.bar(label, None) as bar, naming_the_current_record() as desk:
-            for chunk in in_order(pool, partial(_parse_chunk, desk), dealt, 4 * workers):
+        with progress.bar(label, None) as bar, naming_the_current_record() as notes:
+            for chunk in in_order(pool, partial(_parse_chunk, notes), dealt, 4 * workers):
                 bar.advance(chunk.records)
         counts.append(dealt.seen)
     write_atomically(part.file(folder), json.dumps(counts))
 
 
 def gathered(config: BuildConfig, folder: Path) -> tuple[list[Chunk], list[dict[str, Any]]]:
-    """What `parse_sources` returns, where all parts are parsed already."""
+    """The result of `parse_sources`, once all parts are parsed."""
     file = next(folder.glob("part-*.json"))
     chunks: list[Chunk] = []
     report = []
@@ -165,7 +164,7 @@ def gathered(config: BuildConfig, folder: Path) -> tuple[list[Chunk], list[dict[
 
 
 class ParsedRows:
-    """The rows of many chunk files: numbers in memory, texts in the files."""
+    """The rows of many chunk files: hashes in memory, texts in the files."""
 
     def __init__(self, chunks: list[Chunk]) -> None:
         self._chunks = chunks
@@ -177,21 +176,21 @@ class ParsedRows:
         self.split = np.repeat(np.array([SPLITS.index(chunk.split) for chunk in chunks], dtype=np.int8), rows)
 
     def select(self, split: str, task: str) -> npt.NDArray[np.int64]:
-        """Rows of a split and task, in order, without those that are equal to an earlier one."""
+        """Rows of a split and task, in order, without duplicates of earlier ones."""
         chosen = self._all(split, task)
         _, first = np.unique(self.key[chosen], return_index=True)
         return chosen[np.sort(first)]
 
-    def asked(self, rows: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    def same_source(self, rows: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Whether each of the rows has the task and the source of one of the others."""
         return np.isin(self.question[rows], self.question[others])
 
     def count(self, split: str, task: str) -> int:
-        """Rows of a split and task, equal ones too."""
+        """Number of rows of a split and task, duplicates included."""
         return len(self._all(split, task))
 
     def identities(self, rows: npt.NDArray[np.int64]) -> Identities:
-        """Of the chosen rows (ascending), numbered from 0."""
+        """Identities of the chosen rows (ascending), numbered from 0."""
         lens, exact, skeleton = [], [], []
         for path, inside in self.places(rows):
             table = _open(path).select(["exact", "skeleton"]).take(inside)
@@ -203,7 +202,7 @@ class ParsedRows:
         return Identities(len(rows), row, np.concatenate([*exact, nothing]), np.concatenate([*skeleton, nothing]))
 
     def places(self, rows: npt.NDArray[np.int64]) -> list[tuple[Path, npt.NDArray[np.int64]]]:
-        """Chunk files and the rows inside them that make up `rows` (ascending)."""
+        """(chunk file, row numbers inside it) of `rows` (ascending)."""
         numbers = np.searchsorted(self._ends, rows, side="right")
         used, first = np.unique(numbers, return_index=True)
         parts = np.split(rows, first[1:])
@@ -221,7 +220,7 @@ def texts(places: list[tuple[Path, npt.NDArray[np.int64]]]) -> Iterator[pa.Table
 
 
 def chunked(source: SourceConfig, limit: int | None) -> Iterator[list[Record]]:
-    """The records of a source, as far as its own limit and this one let it be read, CHUNK at a time."""
+    """The records of a source, up to its own limit and this one, CHUNK at a time."""
     limits = [n for n in (source.limit, limit) if n is not None]
     records = islice(reader(source.format).records(source), min(limits, default=None))
     while chunk := list(islice(records, CHUNK)):
@@ -240,14 +239,14 @@ def _chunk_path(folder: Path, source: int, number: int) -> Path:
 
 
 def _jobs(config: BuildConfig, number: int, folder: Path) -> Iterator[tuple[Any, ...]]:
-    """What `_parse_chunk` takes, for every chunk of a source."""
+    """The arguments of `_parse_chunk` for every chunk of a source."""
     source = config.sources[number]
     for n, records in enumerate(chunked(source, config.limit)):
         yield records, source, _chunk_path(folder, number, n)
 
 
 def _counts(source: SourceConfig, chunks: list[Chunk], max_rejected: float) -> dict[str, Any]:
-    """What the report says of a source; UserError if it has no rows, or too few that can be read."""
+    """A source's entry in the report; UserError if it has no rows or too many unreadable records."""
     count = {
         "records": sum(chunk.records for chunk in chunks),
         "rejected": sum(len(chunk.rejected) for chunk in chunks),
@@ -263,19 +262,19 @@ def _counts(source: SourceConfig, chunks: list[Chunk], max_rejected: float) -> d
 
 
 def _reasons(rejected: Iterable[Rejected]) -> dict[str, int]:
-    """The commonest reasons and how often each was given, what differs from record to record left out."""
-    found = Counter(_QUOTED.sub("", one.reason).strip() for one in rejected)
+    """The commonest reasons, without the quoted record, and their counts."""
+    found = Counter(_QUOTED.sub("", item.reason).strip() for item in rejected)
     return dict(found.most_common(_REASONS))
 
 
-def _parse_chunk(desk: Path, records: list[Record], source: SourceConfig, path: Path) -> Chunk:
+def _parse_chunk(notes: Path, records: list[Record], source: SourceConfig, path: Path) -> Chunk:
     if path.is_file():
         return _chunk_of(path, source, {})
     begun = time.perf_counter()
     rows: list[Row] = []
     of: list[Record] = []
     rejected: list[Rejected] = []
-    with noting_the_current_record(desk) as note:
+    with noting_the_current_record(notes) as note:
         for record in records:
             note(record.file, record.line)
             try:
@@ -293,7 +292,7 @@ def _parse_chunk(desk: Path, records: list[Record], source: SourceConfig, path: 
     facts = {
         "records": len(records),
         "repairs": Counter(repair for row in rows for repair in row.repairs),
-        "without_inchi": sum(not all(one.has_inchi for one in row) for row in found),
+        "without_inchi": sum(not all(identity.has_inchi for identity in row) for row in found),
         "rejected": [asdict(r) for r in rejected],
         "left_out": len(records) - len(rejected) - len({id(record) for record in of}),
     }
@@ -336,7 +335,7 @@ def _open(path: Path) -> pa.Table:
 def _column(chunks: list[Chunk], name: str, dtype: type[np.generic]) -> Any:
     column = np.empty(sum(chunk.rows for chunk in chunks), dtype=dtype)
     start = 0
-    for chunk in chunks:  # copied out: a process may hold 65,530 mappings at a time (vm.max_map_count)
+    for chunk in chunks:  # copied: a process may have at most 65,530 mappings (vm.max_map_count)
         column[start : start + chunk.rows] = _open(chunk.path)[name].to_numpy()
         start += chunk.rows
     return column
@@ -350,21 +349,21 @@ def _flat(table: pa.Table, name: str) -> npt.NDArray[np.uint64]:
 def _check_counts(where: str, count: dict[str, Any], limit: float, first: Rejected | None) -> None:
     records, rejected = count["records"], count["rejected"]
     if not count["rows"]:
-        why = "the file is empty" if not records else f"of {records} records none has a task that is asked for"
+        why = "the file is empty" if not records else f"none of {records} records has a requested task"
         if first is not None:
             why = f"not one readable record ({rejected} rejected); the first: {_place(first, where)}: {first.reason}"
         raise UserError(f"no rows: {why}", where, "is it of this format, and are `tasks`, `task_names`, `where` right?")
     share = rejected / records
     if first is not None and share > limit:
-        told = f"{rejected} of {records} records are unreadable ({share:.1%})"
+        what = f"{rejected} of {records} records are unreadable ({share:.1%})"
         raise UserError(
-            f"{told}; the first: {_place(first, where)}: {first.reason}",
+            f"{what}; the first: {_place(first, where)}: {first.reason}",
             where,
-            f"mend them, or allow more by max_rejected = {math.ceil(100 * share) / 100}",
+            f"fix them, or allow more with max_rejected = {math.ceil(100 * share) / 100}",
         )
 
 
 def _place(rejected: Rejected, where: str) -> str:
-    """Its line, with the file where the source has several."""
+    """Its line, with the file if the source has several."""
     line = f"line {rejected.line}"
     return line if rejected.file == where else f"{rejected.file}: {line}"

@@ -1,13 +1,12 @@
-"""A build in parts, by many tasks that share a disk: what is left to do, and the doing of it.
+"""A build in parts, by the tasks of a job array that share a disk.
 
-    parse    each task parses every so-manieth chunk of all sources
-    choose   one task: repeats, leaks, the tokenizer
-    write    each task writes every so-manieth shard
-    publish  one task: lengths, index, the name
+    parse    task n of N parses every Nth chunk of all sources
+    choose   one task: duplicates, leaks, the tokenizer
+    write    task n of N writes every Nth shard
+    publish  one task: lengths, index, the rename
 
-Each step begins when all of the one before is there. Chunks and shards are files that are there whole or not at all, so
-a task that failed is done again alone; what a chunk or a shard holds depends on the recipe alone, so that the result is
-that of `build`, to the byte.
+A step starts when the one before is complete. Chunk and shard files are written completely or not at all, so a failed
+task can be repeated alone. Their content depends only on the recipe, so the result equals that of `build`, to the byte.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from bigchem.data.build.workers import cores, in_order, pool
 
 @dataclass(frozen=True)
 class RemainingParts:
-    """What is left of a build. recipe: its hash. parse, write: numbers of the parts. choose: whether rows are to be
-    chosen still; then all of `write` is left."""
+    """What remains of a build. recipe: its hash. parse, write: numbers of the parts. choose: whether rows are still to
+    be chosen; then all of `write` remains."""
 
     recipe: str
     parse: tuple[int, ...]
@@ -39,8 +38,8 @@ class RemainingParts:
 
 @dataclass(frozen=True)
 class PartialBuild:
-    """A build that tasks share. out: resolved. recipe: as `Left` tells it. workers: processes of a task; None: as many
-    as it has cores."""
+    """A build shared by several tasks. out: resolved. recipe: its hash, see RemainingParts. workers: processes per
+    task; None: one per core."""
 
     config: BuildConfig
     out: Path
@@ -73,7 +72,7 @@ class PartialBuild:
         def work_in(work: Path) -> None:
             chosen = read_chosen(work)
             if chosen is None:
-                raise UserError("its rows are not chosen yet", str(self.out), "give the command again")
+                raise UserError("its rows are not chosen yet", str(self.out), "repeat the command")
             own = chosen.shards[part.number :: part.of]
             label = f"writing shards, part {part.number + 1} of {part.of}"
             workers = self.workers or cores()
@@ -85,10 +84,10 @@ class PartialBuild:
         self._in_folder(work_in)
 
     def publish(self, progress: Progress) -> None:
-        """Writes what is left and gives the data its name."""
+        """Writes what remains and renames the data into place."""
         if recipe_hash(self.config) != self.recipe:
             raise UserError(
-                "the recipe's files have changed since the build began", str(self.out), "give the command again"
+                "the recipe's files have changed since the build began", str(self.out), "repeat the command"
             )
         with joined(self.out, self.recipe) as work:
             published = work is None
@@ -96,14 +95,14 @@ class PartialBuild:
             build(self.config, self.out, progress, workers=self.workers or cores(), overwrite=self.overwrite)
 
     def _in_folder(self, function: Callable[[Path], None]) -> None:
-        """Nothing is done where the data is published: by a task that Slurm has started again."""
+        """Does nothing if the data is already published: Slurm may restart a task."""
         with joined(self.out, self.recipe) as work:
             if work is not None:
                 function(work)
 
 
 def begin(config: BuildConfig, out: Path, progress: Progress, parts: int, *, overwrite: bool) -> RemainingParts | None:
-    """Makes the folder ready in which tasks build `out`; what is left to do, None if that is nothing."""
+    """Prepares the work folder in which tasks build `out`. Returns what remains to be done; None: nothing."""
     recipe = recipe_hash(config)
     if is_built(out, recipe, progress, overwrite=overwrite):
         return None

@@ -1,11 +1,11 @@
-"""Sources -> rows -> tokens -> shards: what `bigchem data build` does.
+"""`bigchem data build`: sources -> rows -> tokens -> shards.
 
-1. Sources are parsed in parallel, a file for every chunk of records (parse.py).
-2. Repeated and leaked rows are left out, by hashes, in this process; the tokenizer is taken or trained (choose.py).
-3. Shards are tokenised and written in parallel, one to a worker.
+1. Workers parse the sources, one file per chunk of records (parse.py).
+2. This process drops duplicate and leaked rows, and loads or trains the tokenizer (select.py).
+3. Workers tokenise and write the shards, one each at a time.
 
-All of it goes to a folder aside; the index is written last, and the folder renamed. A build that was killed goes on
-where it was: what a chunk or a shard holds depends on the recipe alone, so that the result is the same to the byte.
+All output goes to a work folder; the index is written last, then the folder is renamed. A killed build resumes where
+it was, and the result is the same to the byte: chunks and shards depend only on the recipe.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ENCODE = 1000
 def build(
     config: BuildConfig, out: Path, progress: Progress, *, workers: int | None = None, overwrite: bool = False
 ) -> Index:
-    """Builds the data folder `out`. An equal build that is already there is left as it is and returned."""
+    """Builds the data folder `out` and returns its index. Does nothing if it is already built from this recipe."""
     out = out.resolve()  # a link to a folder on another disk stays a link
     recipe = recipe_hash(config)
     if is_built(out, recipe, progress, overwrite=overwrite):
@@ -56,7 +56,7 @@ def build(
                 with pool(workers, str(out)) as processes:
                     index = _build(config, work, progress, processes, workers)
             except KeyboardInterrupt:
-                progress.say("interrupted: the same command goes on from here")
+                progress.say("interrupted: repeat the command to resume")
                 raise
             atomic.write_atomically(work / "data" / "index.json", replace(index, recipe=recipe).to_json())
         publish(work, out)
@@ -64,22 +64,21 @@ def build(
 
 
 def is_built(out: Path, recipe: str, progress: Progress, *, overwrite: bool) -> bool:
-    """Whether `out` is built from this recipe, and so is left as it is. UserError if it holds anything that a build
-    must not replace."""
+    """Whether `out` is already built from this recipe. UserError if it contains anything a build must not replace."""
     refuse_foreign_folder(out)
     if overwrite or not (out / "index.json").is_file():
         return False
     present = _recipe_of(out)
     if present != recipe:
-        why = "this version cannot read it" if present is None else "built from another recipe"
-        raise UserError(f"holds data: {why}", str(out), "choose another folder, or --overwrite")
+        which = "that this version cannot read" if present is None else "built from another recipe"
+        raise UserError(f"contains data {which}", str(out), "choose another folder, or --overwrite")
     progress.say(f"{out} is already built from this recipe: nothing to do")
     remove_leftovers(out)
     return True
 
 
 def _recipe_of(out: Path) -> str | None:
-    """The recipe that a published folder states; None of one that this version cannot read."""
+    """The recipe hash of a published folder; None if this version cannot read it."""
     try:
         return Data(out).index.recipe
     except UserError:
@@ -87,7 +86,7 @@ def _recipe_of(out: Path) -> str | None:
 
 
 def _build(config: BuildConfig, work: Path, progress: Progress, processes: ProcessPoolExecutor, workers: int) -> Index:
-    """Everything but the index, into `work`."""
+    """Builds everything in `work` but the index, and returns that."""
     seconds: Counter[str] = Counter()
     chosen = read_chosen(work)
     if chosen is None:
@@ -110,8 +109,8 @@ def _write_shards(
     workers: int,
     seconds: Counter[str],
 ) -> tuple[dict[str, dict[str, list[Shard]]], dict[str, dict[str, Any]]]:
-    """Shards by split and task, and what lossy.summed says of them; writes the lengths of each task's rows too.
-    seconds: added to, by what was done."""
+    """Writes shards and lengths. Returns the shards by split and task, and sum_lossy's report. seconds: added to, by
+    phase."""
     shards: dict[str, dict[str, list[Shard]]] = {}
     lossy = []
     lengths: dict[tuple[str, str], list[npt.NDArray[np.integer]]] = {}
@@ -129,12 +128,12 @@ def _write_shards(
 
 
 def made_file(work: Path, place: Place) -> Path:
-    """Written last of a shard: where it is, the shard is too."""
+    """The file written after a shard: if it exists, so does the shard."""
     return work / "made" / f"{place.path}.npz"
 
 
 class Made(NamedTuple):
-    """A shard that is written. lengths: [rows, 2]. lossy: asdict(Lossy) by side. seconds: of work, by what was done."""
+    """A written shard. lengths: [rows, 2]. lossy: asdict(Lossy) by side. seconds: of work, by phase."""
 
     shard: Shard
     lengths: npt.NDArray[np.integer]
@@ -143,12 +142,12 @@ class Made(NamedTuple):
 
 
 def make_shard(work: Path, place: Place) -> Made:
-    """Tokenises and writes one shard. What is there already is taken."""
+    """Tokenises and writes one shard, unless it exists."""
     path, task = place.path, place.task
     made = made_file(work, place)
     if made.is_file() and (work / "data" / path).is_file():
         with np.load(made) as facts:
-            if "lossy" in facts.files:  # an older version wrote none
+            if "lossy" in facts.files:  # older versions wrote none
                 shard = Shard(**json.loads(str(facts["shard"])))
                 return Made(shard, facts["lengths"], json.loads(str(facts["lossy"])), {})
     begun = time.perf_counter()
@@ -164,7 +163,7 @@ def make_shard(work: Path, place: Place) -> Made:
         ids = tokenizer.encode_batch([prompted(task, source) for source in sources])
         lossy["source"].add(count_lossy(tokenizer, sources, ids, prompted(task, "")))
         columns["source_ids"] += ids
-        # The rows of a span task have no target of their own: it is made when they are read.
+        # Rows of a span task have no target: the loader makes it.
         ids = [[]] * len(targets) if task in SPAN_TASKS else tokenizer.encode_batch(targets)
         lossy["target"].add(count_lossy(tokenizer, targets, ids))
         columns["target_ids"] += ids

@@ -24,15 +24,15 @@ class TokenizerConfig(Section):
     """Where the vocabulary comes from."""
 
     t5: str | None = None
-    """Folder of T5's own tokenizer, or a model's name on the hub, to which the chemistry tokens are added. None:
-    trained from the corpus."""
+    """Folder of T5's own tokenizer, or a model's name on the hub; chemistry tokens are added. None: trained on the
+    corpus."""
     vocab_size: Annotated[int, Field(ge=300)] = 512
     """Embedding rows of a trained vocabulary."""
     smiles: Smiles = "pieces"
     """How a word that is SMILES is split: by the vocabulary alone, or at its atoms first."""
 
     def make(self, texts: Iterable[str], sentinels: int = 0) -> Tokenizer:
-        """T5's, or one trained on the texts, which are read only for that, with sentinels for span corruption."""
+        """T5's, or one trained on the texts, with sentinels for span corruption. T5's does not read the texts."""
         if self.t5 is not None:
             return Tokenizer.from_t5(self.t5, self.smiles)
         return Tokenizer.train(texts, self.vocab_size, self.smiles, sentinels)
@@ -44,24 +44,25 @@ class BuildConfig(Section):
     sources: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
     """One table per source."""
     root: str = "."
-    """Folder that the paths start from; itself relative to the recipe's folder."""
+    """Folder that paths are relative to; itself relative to the recipe's folder."""
     limit: Positive | None = None
     """Read only the first records of every source: a quick look at a large corpus."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     shard_rows: Positive = 50000
-    """Rows of a shard."""
+    """Rows per shard."""
     max_rejected: Fraction = 0.05
     """A source with a larger share of unreadable records stops the build."""
     max_lossy: Fraction = 0.01
-    """A task and side of which a larger share of texts does not come back from the tokenizer stops the build. What was
-    built up to there stays: the same command with a higher limit goes on."""
+    """The build stops if a larger share of one task's source or target texts does not survive the tokenizer's round
+    trip. The same command with a higher limit resumes it."""
     keep_out: Literal["exact", "skeleton", "none"] = "exact"
-    """Training rows whose molecule is in a valid or test row of any task are left out: by the InChIKey (`exact`), by
-    what it says but for stereochemistry, isotopes and protonation (`skeleton`), or not. Both are counted anyway."""
+    """Training rows whose molecule is in a valid or test row of any task are dropped: compared by InChIKey (`exact`),
+    by its part without stereochemistry, isotopes and protonation (`skeleton`), or not at all. Both are counted
+    anyway."""
 
 
 def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> BuildConfig:
-    """Reads a data recipe. Its `root` is relative to its own folder; one given by an override, to where we are."""
+    """Reads a data recipe. Its `root` is relative to its own folder; in an override, to the working directory."""
     config = toml.load(BuildConfig, path, overrides)
     here = any(override.startswith("root=") for override in overrides)
     root = config.root if is_url(config.root) else (Path() if here else path.parent) / Path(config.root).expanduser()
@@ -76,8 +77,8 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> BuildConfig:
 
 
 def recipe_hash(config: BuildConfig) -> str:
-    """Hash of a recipe (but for limits that change nothing that is written), of the vocabulary it names, and of the
-    size and time of every local file that it names or that is in a folder it names."""
+    """Hash of a recipe (without max_lossy, which does not change the output), of the vocabulary it names, and of the
+    size and mtime of every local file that it names or that is in a folder it names."""
     digest = hashlib.sha256(config.model_dump_json(exclude_defaults=True, exclude={"max_lossy"}).encode())
     if config.tokenizer.t5 is not None:
         digest.update(config.tokenizer.make(()).fingerprint.encode())
@@ -115,6 +116,6 @@ def _resolve(root: Path | str, name: str | None) -> str | None:
 
 
 def _resolve_tokenizer(root: Path | str, name: str | None) -> str | None:
-    """A folder if there is one, else the name of a tokenizer on the hub."""
+    """A folder if it exists, otherwise the name of a tokenizer on the hub."""
     folder = _resolve(root, name)
     return folder if folder is not None and Path(folder).is_dir() else name

@@ -1,4 +1,4 @@
-"""What a build did, as a person reads it: rows, sources, and what was left out for which held-out set."""
+"""A build's report as tables: rows, sources, repairs, and what was dropped for which held-out set."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def print_report(index: Index) -> None:
 
 
 def _rows(index: Index) -> Table:
-    table = _table("rows kept", "task", *SPLITS, "equal ones left out")
+    table = _table("rows kept", "task", *SPLITS, "duplicates dropped")
     by_split = {split: index.rows(split) for split in SPLITS}
     for task in dict.fromkeys(task for rows in by_split.values() for task in rows):
         repeats = sum(n for name, n in index.report["repeats"].items() if name.endswith(f"/{task}"))
@@ -40,24 +40,24 @@ def _sources(sources: list[dict[str, Any]]) -> Table:
 
 
 def _noticed(sources: list[dict[str, Any]]) -> Table:
-    """What was repaired in each source, why records were rejected, and which rows have no InChI."""
+    """Per source: repairs, reasons for rejection, rows without InChI, excluded records."""
     table = _table("repaired, rejected or noticed", "source", "split", "what", "count")
     for source in sources:
         noticed = {f"rows: {REPAIRS.get(name, name)}": count for name, count in source.get("repairs", {}).items()}
         noticed |= {f"rejected: {reason}": count for reason, count in source.get("reasons", {}).items()}
         if without := source.get("without_inchi"):
-            noticed["rows: no InChI; told apart by canonical SMILES"] = without
+            noticed["rows: no InChI; compared by canonical SMILES"] = without
         if left_out := source.get("left_out"):
-            noticed["records: not asked for by tasks, task_names or where"] = left_out
+            noticed["records: excluded by tasks, task_names or where"] = left_out
         for what, count in noticed.items():
             table.add_row(markup(source["source"]), source["split"], markup(what), f"{count:,}")
     return table
 
 
 def _leaks(leaked: dict[str, dict[str, Any]]) -> Table:
-    columns = ("rows", "molecules", "rows but for stereo", "molecules but for stereo")
-    title = "training rows with the source of a held-out row, or about its molecule"
-    table = _table(title, "training task", "left out", "same source", "held out", *columns)
+    columns = ("rows", "molecules", "rows ignoring stereo", "molecules ignoring stereo")
+    title = "training rows with the source or the molecule of a held-out row"
+    table = _table(title, "training task", "dropped", "same source", "held out", *columns)
     for task, leaks in leaked.items():
         first = (task, f"{leaks['dropped']:,} of {leaks['rows']:,}", f"{leaks['same_source']:,}")
         for held_out, overlap in leaks["by_held_out"].items() or [("", {})]:
@@ -69,6 +69,6 @@ def _leaks(leaked: dict[str, dict[str, Any]]) -> Table:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:
-        words = column in ("task", "source", "split", "training task", "held out", "what")
-        table.add_column(column, justify="left" if words else "right")
+        is_text = column in ("task", "source", "split", "training task", "held out", "what")
+        table.add_column(column, justify="left" if is_text else "right")
     return table

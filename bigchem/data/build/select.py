@@ -1,7 +1,7 @@
-"""Middle of a build: parsed rows to the rows of each shard, and the tokenizer.
+"""Middle of a build: from parsed rows to the rows of each shard, and the tokenizer.
 
-Repeated and leaked rows are left out here, by hashes, in one process. What was chosen is kept in files, so that a build
-that was killed goes on behind it, and so that shards can be written anywhere.
+One process drops duplicate and leaked rows by their hashes. Files record the choice, so a killed build resumes after
+it, and any process can write a shard.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from bigchem.data.storage.shards import prompted
 from bigchem.tasks import SPAN_TASKS, TRAINABLE_NAMES
 
 SENTINELS = 100
-"""Of a trained vocabulary for span corruption: as many as T5 has."""
+"""Sentinels of a trained vocabulary for span corruption: as many as T5 has."""
 
 Rows = dict[str, dict[str, npt.NDArray[np.int64]]]
 """Numbers of parsed rows, by split and task."""
 
 
 class Place(NamedTuple):
-    """Which rows a shard holds: split, task, its number among the task's, how many."""
+    """A shard to write: split, task, its number within the task, its number of rows."""
 
     split: str
     task: str
@@ -42,13 +42,13 @@ class Place(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Where the shard is, relative to the data folder."""
+        """The shard's path, relative to the data folder."""
         return shard_path(self.split, self.task, self.number)
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a build writes. tokenizer: its fingerprint. shards: in the order of the index. report: counts so far."""
+    """A build's output. tokenizer: its fingerprint. shards: in the order of the index. report: counts so far."""
 
     tokenizer: str
     shards: tuple[Place, ...]
@@ -58,14 +58,14 @@ class Chosen:
 def choose(
     config: BuildConfig, work: Path, chunks: list[Chunk], sources: list[dict[str, Any]], progress: Progress
 ) -> Chosen:
-    """Chooses rows of all chunks, makes the tokenizer, and keeps both in `work`. UserError if nothing is left."""
+    """Chooses rows of all chunks, makes the tokenizer, and saves both in `work`. UserError if nothing is left."""
     parsed = ParsedRows(chunks)
     report: dict[str, Any] = {"sources": sources}
     rows = _without_repeats(parsed, report)
     rows = _without_leaks(parsed, rows, config.keep_out, report)
     if not rows["train"] and report["leaked"]:
-        told = "; ".join(all_leaked(task, leaks) for task, leaks in report["leaked"].items())
-        raise UserError(told, "keep_out", "is one file in two splits? else keep them by keep_out = 'none'")
+        what = "; ".join(all_leaked(task, leaks) for task, leaks in report["leaked"].items())
+        raise UserError(what, "keep_out", "is one file in two splits? otherwise keep them with keep_out = 'none'")
     if not rows["train"]:
         raise UserError("the corpus is empty: no training rows", None, "give a source with split = 'train'")
     for task, leaks in report["leaked"].items():
@@ -79,14 +79,14 @@ def choose(
     with atomic.replace_atomically(work / "data" / "rejected.jsonl") as file:
         for rejected in (r for chunk in chunks for r in chunk.rejected):
             file.write((json.dumps(asdict(rejected), ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
-    shards = tuple(_kept_places(parsed, rows, work, config.shard_rows))
+    shards = tuple(_saved_places(parsed, rows, work, config.shard_rows))
     chosen = Chosen(tokenizer.fingerprint, shards, report)
     atomic.write_atomically(work / "chosen" / "chosen.json", json.dumps(asdict(chosen)))
     return chosen
 
 
 def read_chosen(work: Path) -> Chosen | None:
-    """What `choose` has kept; None where it has not come to its end."""
+    """What `choose` saved; None if it has not finished."""
     try:
         table = json.loads((work / "chosen" / "chosen.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -95,25 +95,25 @@ def read_chosen(work: Path) -> Chosen | None:
 
 
 def rows_of(work: Path, place: Place) -> list[tuple[Path, npt.NDArray[np.int64]]]:
-    """Chunk files and the rows inside them that a shard holds."""
-    with np.load(_kept_file(work, place.path)) as kept:
-        inside = np.split(kept["inside"], np.cumsum(kept["counts"])[:-1])
-        return [(work / "parsed" / str(name), rows) for name, rows in zip(kept["names"], inside, strict=True)]
+    """(chunk file, row numbers inside it) of a shard."""
+    with np.load(_saved_file(work, place.path)) as saved:
+        inside = np.split(saved["inside"], np.cumsum(saved["counts"])[:-1])
+        return [(work / "parsed" / str(name), rows) for name, rows in zip(saved["names"], inside, strict=True)]
 
 
-def _kept_file(work: Path, path: str) -> Path:
+def _saved_file(work: Path, path: str) -> Path:
     return work / "chosen" / f"{path}.npz"
 
 
-def _kept_places(parsed: ParsedRows, rows: Rows, work: Path, shard_rows: int) -> Iterator[Place]:
-    """Every shard to write; which rows it holds is in a file of its own when it is told."""
+def _saved_places(parsed: ParsedRows, rows: Rows, work: Path, shard_rows: int) -> Iterator[Place]:
+    """Every shard to write, after saving its row numbers to a file."""
     for split, tasks in rows.items():
         for task, chosen in tasks.items():
             for start in range(0, len(chosen), shard_rows):
                 own = chosen[start : start + shard_rows]
                 place = Place(split, task, start // shard_rows, len(own))
                 found = parsed.places(own)
-                with atomic.replace_atomically(_kept_file(work, place.path)) as file:
+                with atomic.replace_atomically(_saved_file(work, place.path)) as file:
                     np.savez(
                         file,
                         names=np.array([path.name for path, _ in found]),
@@ -124,7 +124,7 @@ def _kept_places(parsed: ParsedRows, rows: Rows, work: Path, shard_rows: int) ->
 
 
 def _without_repeats(parsed: ParsedRows, report: dict[str, Any]) -> Rows:
-    """All rows but those that are equal to an earlier one of the same split and task."""
+    """All rows but duplicates of an earlier one of the same split and task."""
     rows: Rows = {split: {} for split in SPLITS}
     repeats: dict[str, int] = {}
     for split in SPLITS:
@@ -139,19 +139,18 @@ def _without_repeats(parsed: ParsedRows, report: dict[str, Any]) -> Rows:
 
 
 def _without_leaks(parsed: ParsedRows, rows: Rows, keep_out: str, report: dict[str, Any]) -> Rows:
-    """Drops training rows with the source of a valid or test row of their task, or about a molecule of one of any
-    task."""
+    """Drops training rows with the source of a held-out row of their task, or the molecule of one of any task."""
     held_out = [(split, task, chosen) for split in ("valid", "test") for task, chosen in rows[split].items()]
     train = {
         task: Training(
             parsed.identities(chosen),
-            parsed.asked(chosen, np.concatenate([chosen[:0], *(rows for _, of, rows in held_out if of == task)])),
+            parsed.same_source(chosen, np.concatenate([chosen[:0], *(rows for _, of, rows in held_out if of == task)])),
         )
         for task, chosen in rows["train"].items()
     }
     about = {f"{split}/{task}": parsed.identities(chosen) for split, task, chosen in held_out}
-    kept, report["leaked"] = drop_leaked(train, about, keep_out)
-    left = {task: rows["train"][task][mask] for task, mask in kept.items() if mask.any()}
+    stays, report["leaked"] = drop_leaked(train, about, keep_out)
+    left = {task: rows["train"][task][mask] for task, mask in stays.items() if mask.any()}
     return {**rows, "train": left}
 
 

@@ -1,15 +1,15 @@
-"""The folder in which a build grows, beside the one that it will be.
+"""The folder in which a build works, next to its output folder NAME.
 
-    .NAME.partial/lock       held while a build runs: one at a time, or the tasks of one build
-    .NAME.partial/recipe     which recipe, and which versions of the programs that decide rows, the rest belongs to
-    .NAME.partial/parsed/    what a build that was killed goes on from
+    .NAME.partial/lock       held while a build, or the tasks of one build, run
+    .NAME.partial/recipe     the recipe and the code and library versions that the rest belongs to
+    .NAME.partial/parsed/    from these three a killed build resumes
     .NAME.partial/chosen/
     .NAME.partial/made/
-    .NAME.partial/data/      what is renamed to NAME, with its index as the last file
+    .NAME.partial/data/      renamed to NAME at the end; its index is the last file written
     .NAME.jobs/              logs of a build on a cluster
 
-A kill between any two steps loses at most the work of a chunk: what is there is whole and belongs to the stated recipe,
-or is done again.
+A kill at any time loses at most a chunk's work: whatever exists is complete and belongs to the stated recipe, or is
+redone.
 """
 
 from __future__ import annotations
@@ -36,34 +36,35 @@ OURS: dict[str, tuple[str, ...]] = {
     "lengths": (".npy",),
     **dict.fromkeys(SPLITS, (".arrow", ".npy")),  # .npy in older formats
 }
-"""What a published folder holds: files, and folders of files with these suffixes."""
+"""The content of a published folder: files, and folders of files with these suffixes."""
 
 
 @contextmanager
 def work_folder(out: Path, recipe: str, progress: Progress) -> Iterator[Path]:
-    """The folder of a build of `out`, with what an interrupted one of the same recipe left; UserError if one runs."""
+    """The work folder of a build of `out`, with the results of an interrupted build of the same recipe. UserError if a
+    build is running."""
     work = _aside(out, "partial")
-    with _locked(work) as held:
-        if not held:
-            raise UserError("another build is writing it", str(out), "wait for that one, or end it")
+    with _locked(work) as locked:
+        if not locked:
+            raise UserError("another build is writing it", str(out), "wait for it, or stop it")
         state, stated = work / "recipe", _stated(recipe)
         if not state.is_file() or state.read_text(encoding="utf-8") != stated:
-            state.unlink(missing_ok=True)  # first: from here on the rest belongs to nobody
+            state.unlink(missing_ok=True)  # first: from now on the rest belongs to no recipe
             for name in ("data", "made", "chosen", "parsed"):
                 shutil.rmtree(work / name, ignore_errors=True)
             atomic.write_atomically(state, stated)
         elif any((work / "parsed").glob("*")):
-            progress.say(f"going on with an interrupted build of {out}")
-        for leftover in work.rglob(".*.partial"):  # of a build that was killed while it wrote
+            progress.say(f"resuming an interrupted build of {out}")
+        for leftover in work.rglob(".*.partial"):  # of a build that was killed while writing
             leftover.unlink()
         yield work
 
 
 @contextmanager
 def joined(out: Path, recipe: str) -> Iterator[Path | None]:
-    """The folder that `work_folder` has made ready, for one of many tasks that fill it; None if it is published.
+    """The folder that `work_folder` prepared, for one of several tasks that share it; None if it is published.
 
-    UserError if a build by itself is at it, or if this machine's programs, or the recipe, are not those it is for.
+    UserError if an unshared build uses it, or if it belongs to another recipe, code or library version.
     """
     work = _aside(out, "partial")
     try:
@@ -73,26 +74,26 @@ def joined(out: Path, recipe: str) -> Iterator[Path | None]:
         return
     with handle:
         if not lock_if_possible(handle, wait=False, shared=True):
-            raise UserError("another build is writing it", str(out), "wait for that one, or end it")
+            raise UserError("another build is writing it", str(out), "wait for it, or stop it")
         if not is_at(handle, work / "lock"):
             yield None
             return
         if (work / "recipe").read_text(encoding="utf-8") != _stated(recipe):
             raise UserError(
-                "its build was begun with another recipe, code or library than are here",
+                "its build was started with another recipe, code or library version",
                 str(out),
-                "give the command again from one environment that all nodes share",
+                "repeat the command from one environment that all nodes share",
             )
         yield work
 
 
 def jobs_folder(out: Path) -> Path:
-    """Where the tasks of a build on a cluster have their logs."""
+    """The folder for the logs of a build on a cluster."""
     return _aside(out, "jobs")
 
 
 def publish(work: Path, out: Path) -> None:
-    """Gives the data its name, in the place of what had it."""
+    """Renames the data into place, replacing what was there."""
     old = _aside(out, "old")
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
@@ -103,18 +104,18 @@ def publish(work: Path, out: Path) -> None:
 
 
 def remove_leftovers(out: Path) -> None:
-    """Removes what a publication left that was killed behind its last rename; not what a running build has."""
+    """Removes the leftovers of a publication that was killed after its last rename; spares a running build's files."""
     work = _aside(out, "partial")
     if work.is_dir():
-        with _locked(work) as held:
-            if held:
+        with _locked(work) as locked:
+            if locked:
                 shutil.rmtree(_aside(out, "old"), ignore_errors=True)
                 shutil.rmtree(work, ignore_errors=True)
     shutil.rmtree(jobs_folder(out), ignore_errors=True)
 
 
 def refuse_foreign_folder(out: Path) -> None:
-    """UserError if `out` is anything but a folder that a build has published, or an empty one."""
+    """UserError unless `out` is a published folder, empty, or does not exist."""
     if not out.exists():
         return
     if not out.is_dir():
@@ -125,22 +126,22 @@ def refuse_foreign_folder(out: Path) -> None:
         return
     foreign = [path.relative_to(out) for path in sorted(out.rglob("*")) if not _is_ours(path.relative_to(out))]
     if foreign:
-        raise UserError(f"holds '{foreign[0]}', which is not ours", str(out), "choose another folder")
-    # A damaged index is still ours where everything around it is.
+        raise UserError(f"contains '{foreign[0]}', which no build wrote", str(out), "choose another folder")
+    # A damaged index counts if everything around it is from a build.
     if not (
         _is_index(out / "index.json") or all((out / name).exists() for name in ("index.json", "lengths", "tokenizer"))
     ):
-        raise UserError("is not empty and holds no data of ours", str(out), "choose another folder")
+        raise UserError("is not empty and contains no built data", str(out), "choose another folder")
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a published folder has such a path, relative to it."""
+    """Whether a published folder may contain this relative path."""
     suffixes = OURS.get(path.parts[0])
     return suffixes is not None and (len(path.parts) == 1 or (len(path.parts) == 2 and path.suffix in suffixes))
 
 
 def _is_index(file: Path) -> bool:
-    """Whether it is an index of this or of an earlier format."""
+    """Whether it is an index, of this or an earlier format."""
     try:
         table = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -149,12 +150,12 @@ def _is_index(file: Path) -> bool:
 
 
 def _stated(recipe: str) -> str:
-    """What the file `recipe` says."""
+    """The content of the file `recipe`."""
     return f"{recipe} {_programs()}\n"
 
 
 def _programs() -> str:
-    """What, besides the recipe, decides the bytes of a build: the code here, and the libraries under it."""
+    """What else determines a build's bytes: the code here, and the versions of its libraries."""
     package = Path(__file__).parents[2]
     digest = hashlib.sha256()
     for file in [
@@ -169,7 +170,7 @@ def _programs() -> str:
 
 @contextmanager
 def _locked(work: Path) -> Iterator[bool]:
-    """Makes the folder if need be and holds its lock; False if another process does."""
+    """Creates the folder if needed and takes its lock; False if another process has it."""
     while True:
         work.mkdir(parents=True, exist_ok=True)
         try:
@@ -177,10 +178,10 @@ def _locked(work: Path) -> Iterator[bool]:
         except FileNotFoundError:  # a build was published, and its work folder removed, between the two calls
             continue
         with handle:
-            held = lock_if_possible(handle, wait=False)
-            if held and not is_at(handle, work / "lock"):  # the same, between opening and locking
+            locked = lock_if_possible(handle, wait=False)
+            if locked and not is_at(handle, work / "lock"):  # the same, between opening and locking
                 continue
-            yield held
+            yield locked
             return
 
 

@@ -1,4 +1,4 @@
-"""Processes that parse and write: they die with their parent, however it dies, and never run far ahead of it."""
+"""Worker processes: they exit with their parent, however it dies, and never run far ahead of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 
 def cores() -> int:
-    """Of this process's job on Slurm, or of this machine."""
+    """Cores of this process's Slurm job, or of this machine."""
     return int(os.environ.get("SLURM_CPUS_ON_NODE") or os.cpu_count() or 1)
 
 
@@ -28,9 +28,9 @@ def cores() -> int:
 def pool(
     workers: int, where: str, start: Callable[..., object] | None = None, *start_with: Any
 ) -> Iterator[ProcessPoolExecutor]:
-    """Spawned worker processes, in each of which start(*start_with) is called first.
+    """Spawned worker processes, each of which calls start(*start_with) first.
 
-    UserError, naming `where`, if one dies (out of memory, as a rule).
+    UserError, naming `where`, if one dies (usually out of memory).
     """
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start, initargs=(start, start_with)) as processes:
@@ -38,9 +38,9 @@ def pool(
             yield processes
         except BrokenProcessPool:
             raise UserError(
-                "a worker process died, perhaps for want of memory",
+                "a worker process died, perhaps out of memory",
                 where,
-                "give the same command again with fewer --workers; a build goes on where it was",
+                "repeat the command with fewer --workers; a build resumes where it was",
             ) from None
         except BaseException:
             processes.shutdown(wait=False, cancel_futures=True)
@@ -49,27 +49,27 @@ def pool(
 
 @contextmanager
 def naming_the_current_record() -> Iterator[Path]:
-    """A folder for `at_hand`. Where a worker dies meanwhile, UserError names the records that workers had."""
-    with tempfile.TemporaryDirectory(prefix="bigchem-", ignore_cleanup_errors=True) as desk:
+    """A folder for `noting_the_current_record`. If a worker dies, UserError names the records in progress."""
+    with tempfile.TemporaryDirectory(prefix="bigchem-", ignore_cleanup_errors=True) as notes:
         try:
-            yield Path(desk)
+            yield Path(notes)
         except BrokenProcessPool:
-            records = sorted(file.read_text(encoding="utf-8") for file in Path(desk).iterdir())
+            records = sorted(file.read_text(encoding="utf-8") for file in Path(notes).iterdir())
             listed = [f"{place}:{int(line)}" for line, _, place in (record.partition(" ") for record in records)]
             if not listed:
                 raise
             raise UserError(
                 f"a worker process died, at {'one of the records ' if len(listed) > 1 else ''}{', '.join(listed)}",
                 listed[0].rpartition(":")[0],
-                "leave that record out, or give fewer --workers if memory was short; a build goes on where it was",
+                "remove that record, or use fewer --workers if memory ran out; a build resumes where it was",
             ) from None
 
 
 @contextmanager
-def noting_the_current_record(desk: Path) -> Iterator[Callable[[str, int], None]]:
-    """In a worker: what to call with the file and the line of each record before it is touched. A note of the last one
-    is in `desk` until the block ends, and stays where the process dies."""
-    name = desk / f"{os.getpid()}-{threading.get_ident()}"
+def noting_the_current_record(notes: Path) -> Iterator[Callable[[str, int], None]]:
+    """In a worker: a function to call with the file and line of each record before processing it. A note of the last
+    one is in the folder `notes` until the block ends, and remains if the process dies."""
+    name = notes / f"{os.getpid()}-{threading.get_ident()}"
     descriptor = os.open(name, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600)
     places: list[str] = []
 
@@ -91,8 +91,8 @@ def noting_the_current_record(desk: Path) -> Iterator[Callable[[str, int], None]
 def in_order(
     processes: ProcessPoolExecutor, function: Callable[..., R], jobs: Iterable[tuple[Any, ...]], ahead: int
 ) -> Iterator[R]:
-    """function(*job) for each job, in order. At most `ahead` jobs are drawn before they are needed: what makes them may
-    be larger than memory."""
+    """function(*job) for each job, in order. At most `ahead` jobs are drawn in advance: all of them may exceed
+    memory."""
     waiting: deque[Future[R]] = deque()
     for job in jobs:
         waiting.append(processes.submit(function, *job))
@@ -103,9 +103,9 @@ def in_order(
 
 
 def _start(start: Callable[..., object] | None, start_with: tuple[Any, ...]) -> None:
-    # One process a core already: threads of tokenizers would only get in each other's way.
+    # There is one process per core already; tokenizers' threads would compete with them.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    # A worker waits for work on a pipe that it holds open itself, so that it would outlive a parent that is killed.
+    # A worker waits on a pipe that it keeps open itself, so it would outlive a killed parent.
     threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
     if start is not None:
         start(*start_with)

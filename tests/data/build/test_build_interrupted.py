@@ -93,7 +93,7 @@ def test_a_build_killed_twice_goes_on_where_it_was_and_ends_in_the_same_bytes(
     assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path.exists())
     _, told = last.communicate(timeout=120)
     assert last.returncode == 0, told
-    assert "going on with an interrupted build" in told
+    assert "resuming an interrupted build" in told
     assert files_of(tmp_path / "data") == files_of(uninterrupted)
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
@@ -132,5 +132,5 @@ def test_a_worker_that_is_killed_stops_the_build_with_the_way_on(tmp_path: Path)
     _, told = build.communicate(timeout=60)
     assert build.returncode == 2
     assert "a worker process died" in told
-    assert "a build goes on where it was" in told
+    assert "a build resumes where it was" in told
     assert "Traceback" not in told

@@ -127,7 +127,7 @@ def test_an_empty_corpus_is_a_user_error(tmp_path: Path) -> None:
     for lines, tasks, told in (
         ([], "", "the file is empty"),
         (["garbage\n"] * 3, "", r"not one readable record \(3 rejected\); the first: line 1: not JSON"),
-        (actions, 'tasks = ["forward"]\n', "of 3 records none has a task that is asked for"),
+        (actions, 'tasks = ["forward"]\n', "none of 3 records has a requested task"),
     ):
         with pytest.raises(UserError, match=told):
             build(recipe(tmp_path, jsonl(tmp_path, "rows.jsonl", lines) + tasks), tmp_path / "data", QUIET, workers=1)
