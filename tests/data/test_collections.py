@@ -45,7 +45,7 @@ def test_nested_task_names_and_splits_are_mapped(tmp_path: Path) -> None:
 def test_a_task_name_that_is_not_mapped_is_rejected_with_the_option(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(INSTRUCTIONS[2:]))
     source = config("jsonl", tmp_path / "a.json", **{**OPTIONS, "task_names": {"description": "captioning"}})
-    assert read(source) == ([], ["unknown task 'formula': say what it is in `task_names`"])
+    assert read(source) == ([], ["unknown task 'formula': map it in `task_names`"])
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_task_name_that_is_not_mapped_is_rejected_with_the_option(tmp_path: Pa
         ),
         ({"format": "chebi20", "where": {"split": "train"}}, "where is for csv, tsv, jsonl, datasets"),
         ({"format": "jsonl", "quoting": "none"}, "quoting is for csv, tsv"),
-        ({"format": "parallel_text", "tasks": ["forward", "retrosynthesis"]}, "parallel_text is of one task"),
+        ({"format": "parallel_text", "tasks": ["forward", "retrosynthesis"]}, "parallel_text has one task"),
         ({"format": "datasets", "encoding": "latin-1"}, "encoding is for"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Looking at data: `bigchem data audit`, `show` and `preview`.
+"""Inspecting data: `bigchem data audit`, `show` and `preview`.
 
 Imported from outside: audit, audit_table, preview, show.
 """

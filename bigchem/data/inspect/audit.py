@@ -1,8 +1,8 @@
-"""What a tokenizer does to a corpus: what does not come back, what is unknown, how long it gets.
+"""What a tokenizer does to a corpus: texts that do not round-trip, unknown tokens, lengths.
 
-A corpus is a built data folder, a recipe (its sources are read, nothing is written) or a plain file of lines. Rows are
-counted as they come, equal ones too, so that nothing has to be remembered: memory does not grow with the corpus. Those
-of a recipe are the rows before the build leaves out repeats and leaks.
+A corpus is a built data folder, a recipe (its sources are read, nothing is written) or a plain file of lines. Duplicates
+are counted too, so memory does not grow with the corpus. A recipe's rows are those before the build drops duplicates
+and leaks.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from bigchem.data.text.tokenizer import Tokenizer
 from bigchem.tasks import SPAN_TASKS, TRAINABLE, TRAINABLE_NAMES
 
 LINES = (".txt", ".smi", ".txt.gz", ".smi.gz")
-"""Plain files: a text in each line; of .smi, what stands before the first white space."""
+"""Plain files: one text per line; in .smi, the part before the first white space."""
 
 
 def audit(
@@ -47,8 +47,8 @@ def audit(
 ) -> list[dict[str, Any]]:
     """Figures of every split, task and side of a corpus, in the order of SPLITS and TRAINABLE.
 
-    tokenizer: a folder whose tokenizer.json is taken as it is. None: the data folder's own, or the recipe's; one that a
-    recipe trains is trained here, on the training rows as they are read.
+    tokenizer: a folder whose tokenizer.json is used unchanged. None: the data folder's own, or the recipe's, which is
+    trained here, if need be, on the training rows as they are read.
     UserError if the corpus is none of the three kinds, or if a plain file comes without a tokenizer.
     """
     workers = workers or os.cpu_count() or 1
@@ -56,7 +56,7 @@ def audit(
     rejected = 0
     with tempfile.TemporaryDirectory() as scratch:
         jobs, folder = _corpus(path, tokenizer, overrides, Path(scratch))
-        Tokenizer.load(folder)  # a mistake in it is told once, and before workers start
+        Tokenizer.load(folder)  # so that an error in it is raised once, before workers start
         with (
             pool(workers, path, _start, folder, limits) as processes,
             progress.bar(f"auditing {path}", None) as bar,
@@ -67,9 +67,9 @@ def audit(
                     found.setdefault(side, Tally()).add(counted, limits.examples)
                     bar.advance(counted.lengths.total())
     if rejected:
-        progress.say(f"{path}: {rejected} unreadable records, left out as in a build")
+        progress.say(f"{path}: {rejected} unreadable records, skipped as in a build")
     if not found:
-        raise UserError("not one text", path, "is it the right file?")
+        raise UserError("contains no text", path, "is it the right file?")
     order = sorted(found, key=_place)
     return [{"data": path, **side._asdict(), "limit": limits.of(side), **found[side].report()} for side in order]
 
@@ -79,7 +79,7 @@ def _place(side: Side) -> tuple[int, int, str]:
 
 
 class _Records(NamedTuple):
-    """Records of a recipe's source, from which a worker makes the rows."""
+    """Records of a recipe's source; a worker makes the rows."""
 
     split: str
     source: SourceConfig
@@ -87,7 +87,7 @@ class _Records(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Rows as a data folder has them."""
+    """Rows of a data folder."""
 
     split: str
     rows: list[Row]
@@ -110,7 +110,7 @@ def is_recipe(path: str) -> bool:
 def _corpus(
     path: str, tokenizer: Path | None, overrides: tuple[str, ...], scratch: Path
 ) -> tuple[Iterable[_Job], Path]:
-    """The work on a corpus and the folder of its tokenizer."""
+    """The jobs for a corpus and the folder of its tokenizer."""
     if path.endswith(LINES):
         if tokenizer is None:
             raise UserError("a plain file has no tokenizer of its own", path, "add --tokenizer FOLDER")
@@ -188,7 +188,7 @@ def _parsed(job: _Records) -> tuple[list[Row], int]:
 
 
 _worker: tuple[Tokenizer, Limits]
-"""What a worker process has been started with."""
+"""The arguments with which a worker process was started."""
 
 
 def _start(folder: Path, limits: Limits) -> None:

@@ -1,4 +1,4 @@
-"""An audit as a person reads it: a table, then what is lost and what is longest."""
+"""An audit as a table, followed by lost and longest texts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHOWN = 100
 def print_audit(found: list[dict[str, Any]]) -> None:
     """Prints the figures of bigchem.data.inspect.audit.audit."""
     several = len({row["data"] for row in found}) > 1
-    table = Table(title="rows as they come, equal ones too; lengths with prompt and end token", title_justify="left")
+    table = Table(title="all rows, duplicates included; lengths with prompt and end token", title_justify="left")
     for name in (["data"] if several else []) + ["split", "task", "side"]:
         table.add_column(name)
     for name in ("texts", "exact", "lost", "with unk", "unk/token", "token/char", "token/text"):
@@ -31,10 +31,10 @@ def print_audit(found: list[dict[str, Any]]) -> None:
         where = " ".join(row[name] for name in ("data", "split", "task", "side") if row[name])
         for lost in row["lost"]:
             console.print(markup(f"lost: {where}: at {lost['at']}: {lost['expected']!r} became {lost['found']!r}"))
-        for long in row["longest"]:
-            text = long["text"]
+        for longest in row["longest"]:
+            text = longest["text"]
             shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} characters)"
-            console.print(markup(f"longest: {where}: {long['tokens']} tokens: {shown!r}"))
+            console.print(markup(f"longest: {where}: {longest['tokens']} tokens: {shown!r}"))
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -55,6 +55,6 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def share_exact(texts: int, not_exact: int) -> str:
-    """A percentage that says 100 only of all."""
+    """A percentage that is 100 only if all are exact."""
     share = 100 * (texts - not_exact) / texts
     return "100 %" if not not_exact else f"{min(share, 99.99):.2f} %"

@@ -1,4 +1,4 @@
-"""What each step of a run will hold, before it is run: computed from lengths alone, without torch."""
+"""The content of a run's steps in advance, computed from lengths alone, without torch."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from bigchem.tasks import TRAINABLE_NAMES
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """One micro-batch of one rank. step and micro count from 0. cost: its share of the step's cost, 1 / number of
-    micro-batches where all are even. keys: of its examples."""
+    """One micro-batch of one rank. step and micro count from 0. keys: of its examples."""
 
     step: int
     rank: int
@@ -36,7 +35,8 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class StepPreview:
-    """One step: its examples, its micro-batches, and how uneven the dearest is (1.02: 2 % above the mean)."""
+    """One step. fill: share of the micro-batches' token capacity in use. imbalance: cost of the costliest micro-batch
+    over the mean."""
 
     number: int
     step: Step
@@ -57,7 +57,7 @@ class Preview:
         self._stored = {task: self.data.split("train", TRAINABLE_NAMES[task]) for task in self.plan.rows}
 
     def steps(self, start_step: int, steps: int, progress: Progress, *, keys: bool) -> Iterator[StepPreview]:
-        """Steps start_step, start_step + 1, ...; UserError past the run's last. keys: whether to look them up."""
+        """`steps` steps from start_step on; UserError past the run's last. keys: whether to look up examples' keys."""
         if start_step + steps > self.config.train.steps:
             raise UserError(
                 f"steps {start_step} to {start_step + steps - 1}, but the run has {self.config.train.steps}",
@@ -103,7 +103,7 @@ class Preview:
 
 
 def table(previews: list[StepPreview], plan: Plan, world_size: int) -> Table:
-    """A row for each step, and one for all of them with the mixture asked for beside the realised one."""
+    """A row per step, then the totals, with the requested mixture next to the realised one."""
     names = [TRAINABLE_NAMES[task] for task in plan.rows]
     shown = Table(title=f"on {world_size} rank{'s' if world_size > 1 else ''}", caption=markup(plan.describe()))
     for column in ("step", "examples", "first", "accum", "tokens", "target", "fill", "imbalance", *names):
@@ -128,6 +128,6 @@ def table(previews: list[StepPreview], plan: Plan, world_size: int) -> Table:
     shown.add_section()
     realised = [f"{totals[task]} ({totals[task] / totals.total():.3%})" for task in plan.rows]
     shown.add_row("all", f"{totals.total():,}", *[""] * 6, *realised)
-    shown.add_row("asked for", *[""] * 7, *(f"{100 * plan.mixture.asked[task]:.4g}%" for task in plan.rows))
+    shown.add_row("requested", *[""] * 7, *(f"{100 * plan.mixture.requested[task]:.4g}%" for task in plan.rows))
     shown.add_row("schedule", *[""] * 7, *(f"{100 * plan.mixture.shares[task]:.4g}%" for task in plan.rows))
     return shown

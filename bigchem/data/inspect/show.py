@@ -1,4 +1,4 @@
-"""Rows of a data folder as a person wants to see them."""
+"""Rows of a data folder, with texts and tokens."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bigchem.data.text.tokenizer import Tokenizer
 
 
 def rows_of(path: str | Path, split: str, task: str | None, count: int) -> list[dict[str, Any]]:
-    """The first rows of one task or of each: text with prompt, tokens, and whether they decode to the same text."""
+    """The first rows of one task, or of each: text with prompt, tokens, and whether these decode to the same text."""
     data = Data(path)
     tokenizer = Tokenizer.load(data.tokenizer_dir)
     found = []
     if not data.index.rows(split):
-        raise UserError(f"no rows in split '{split}'", str(path), f"there are {' '.join(data.index.shards)}")
+        raise UserError(f"no rows in split '{split}'", str(path), f"available: {' '.join(data.index.shards)}")
     for name in [task] if task else data.index.rows(split):
         rows = data.split(split, name)
         for row in range(min(count, len(rows))):

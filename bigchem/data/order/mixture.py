@@ -58,12 +58,12 @@ class Mixture:
     """Which task each position of the order belongs to.
 
     weights, rows: of each trained task by task id. max_epochs: how often a row may be used; 0: no limit.
-    asked: each task's share by the weights. end: the position at which every task is used up; None: never.
+    requested: each task's share by the weights. end: the position at which every task is used up; None: never.
     """
 
     def __init__(self, weights: Mapping[int, float], rows: Mapping[int, int], max_epochs: int = 0) -> None:
         self.task_ids: IntArray = np.array(sorted(weights), dtype=np.int64)
-        self.asked = {task: weight / sum(weights.values()) for task, weight in weights.items()}
+        self.requested = {task: weight / sum(weights.values()) for task, weight in weights.items()}
         self._phases: list[_Phase] = []
         self.end: int | None = None
         limits = [rows[int(t)] * max_epochs for t in self.task_ids]

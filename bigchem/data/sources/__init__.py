@@ -1,4 +1,4 @@
-"""Public formats by name: what a build's `[[sources]] format = ...` can say.
+"""Readers of public formats, by the name in a build's `[[sources]] format = ...`.
 
 Imported from outside: this package, base, rows.
 """
@@ -32,7 +32,7 @@ READERS: dict[str, Reader] = {
     "text_lines": TextLines(),
     "smiles_lines": SmilesLines(),
 }
-"""Readers keep no state: one of each serves every source."""
+"""Readers have no state: one of each serves all sources."""
 
 
 def reader(name: str, where: str | None = None) -> Reader:
@@ -43,7 +43,7 @@ def reader(name: str, where: str | None = None) -> Reader:
 
 
 def read_rows(record: Record, source: SourceConfig) -> list[Row]:
-    """The rows of a record, each followed by `source.augment` other spellings of it. RowError if it is no row."""
+    """The rows of a record, each followed by up to `source.augment` other spellings. RowError if there is none."""
     rows = reader(source.format).rows(record, source)
     if not source.augment:
         return rows

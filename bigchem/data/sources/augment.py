@@ -1,8 +1,8 @@
-"""Other spellings of a row's molecules: the same example to a chemist, another one to a model.
+"""Augmentation: other spellings of a row's molecules.
 
 Randomised SMILES as in Bjerrum, arXiv:1703.07076; for reactions with the compounds shuffled, as in Tetko et al.,
-Nature Communications 11, 5575 (2020). Of 15,813 spellings drawn for the ChEBI-20 test molecules and for 2,000 patent
-reactions, every one comes back to the canonical SMILES that it was drawn from, so that they are not read again here.
+Nature Communications 11, 5575 (2020). All of 15,813 spellings drawn for the ChEBI-20 test molecules and for 2,000
+patent reactions have the canonical SMILES that they were drawn from, so they are not checked here.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from bigchem.data.sources.base import Row
 from bigchem.tasks import TRAINABLE
 
 _TRIES = 4
-"""Draws for each spelling asked for: small molecules have few spellings, and not as many as are asked for."""
+"""Draws per requested spelling: small molecules have few spellings, often fewer than requested."""
 
 
 def spellings(row: Row, count: int) -> list[Row]:
-    """At most `count` rows that differ from the row and from each other in the spelling of their source alone.
+    """At most `count` rows that differ from the row and from each other only in the spelling of their source.
 
-    None where the source is text. A function of the row's key: neither the process nor the order of rows enters.
+    Empty if the source is text. Depends only on the row's key.
     """
     if TRAINABLE[row.task].source_domain != "chemistry":
         return []
@@ -31,7 +31,7 @@ def spellings(row: Row, count: int) -> list[Row]:
     several = row.task in ("forward", "retrosynthesis")
     try:
         compounds = [_Compound(text) for text in (row.source.split(".") if several else [row.source])]
-    except NotationError:  # a ring bond across a dot, which RDKit reads only in one piece
+    except NotationError:  # a ring bond across a dot, which RDKit reads only as a whole
         return []
     found = {row.source: None}
     for _ in range(_TRIES * count):

@@ -1,11 +1,11 @@
-"""What every reader of a public format shares: rows, records, and how a source is named in a TOML.
+"""Shared by all readers of public formats: rows, records, and the configuration of a source.
 
-A reader has two halves. `records` walks the files and yields raw records: cheap, sequential, knows file and line.
-`rows` turns one record into rows: expensive (RDKit), pure, run in parallel by the build. A record that cannot be
-parsed raises RowError and is listed in rejected.jsonl; it never aborts a build by itself.
+A reader has two halves. `records` walks the files and yields raw records with file and line: cheap and sequential.
+`rows` turns a record into rows: expensive (RDKit), pure, run in parallel by the build. A record that cannot be parsed
+raises RowError and is listed in rejected.jsonl; it does not stop the build by itself.
 
-SMILES here are written in bigchem's own notation: compounds are joined by `.`, fragments of one compound (a salt) by
-`~`, as in Text+Chem T5's data.
+SMILES are in bigchem's notation: compounds are joined by `.`, fragments of one compound (a salt) by `~`, as in
+Text+Chem T5's data.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ LAYOUTS: dict[frozenset[str], tuple[str, ...]] = {
     frozenset({"text"}): ("text_spans",),
     frozenset({"smiles"}): ("smiles_spans",),
 }
-"""The tasks that columns of these roles can give rows for."""
+"""The tasks for which columns of these roles give rows."""
 
 NAMED_COLUMNS = ("csv", "tsv", "jsonl", "datasets")
-"""Formats whose columns `columns` names."""
+"""Formats to which `columns` applies."""
 _REACTIONS = ("rsmi", "mapped_reactions", "reaction_csv", *NAMED_COLUMNS)
 _LINES = ("text_lines", "smiles_lines")
 _FILES = ("chebi20", "rsmi", "mapped_reactions", "reaction_csv", "parallel_text", "csv", "tsv", "jsonl", *_LINES)
@@ -52,17 +52,16 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
     "seed": ("synthetic",),
     **dict.fromkeys(("hub", "config_name", "hub_split"), ("datasets",)),
 }
-"""Formats to which a field means something; to all others it is refused."""
+"""Formats to which a field applies; all others refuse it."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One example, without the task's prompt.
 
-    task: a name of bigchem.tasks.TRAINABLE. target: "" for unlabelled rows. molecule: what the example is about (the
-    captioned molecule, the product), in bigchem's notation, for the leakage check; None where there is none. repairs:
-    what was done to its texts, keys of bigchem.chemistry.REPAIRS. question: the source as it was, where this is
-    another spelling of it.
+    task: a name in bigchem.tasks.TRAINABLE. target: "" for unlabelled rows. molecule: for the leak filter, the captioned
+    molecule or the product, in bigchem's notation; None if there is none. repairs: of its texts, keys of
+    bigchem.chemistry.REPAIRS. question: the original source, if this one is another spelling of it.
     """
 
     task: str
@@ -74,14 +73,14 @@ class Row:
 
     @property
     def key(self) -> str:
-        """A stable hash of the content: 16 hexadecimal digits, the same on every machine and in every build."""
+        """A stable hash of the content: 16 hexadecimal digits, equal on every machine and in every build."""
         text = "\x1f".join((self.task, self.source, self.target))
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)
 class Record:
-    """A raw record and where it stands. line counts from 1."""
+    """A raw record and its file and line, from 1."""
 
     file: str
     line: int
@@ -89,7 +88,7 @@ class Record:
 
 
 class RowError(Exception):
-    """This record is not a row; the text says why. Counted and listed, not fatal."""
+    """The record yields no row; the text says why. Counted and listed, not fatal."""
 
 
 class SourceConfig(Section):
@@ -98,57 +97,57 @@ class SourceConfig(Section):
     format: str
     """A reader's name: see bigchem/data/sources/__init__.py."""
     split: Literal["train", "valid", "test"]
-    """Which split the rows go to."""
+    """The split of the rows."""
     path: str | tuple[str, ...] | None = None
     """The file, or several: a list, or a pattern such as `parts/*.csv`. Plain, .gz, .bz2, .xz, .zst or .zip; relative
     to the TOML, or a URL (parallel text: the source side)."""
     target_path: str | tuple[str, ...] | None = None
-    """parallel_text: the target side; as many files as `path` names, in their order."""
+    """parallel_text: the target side; as many files as `path` names, in the same order."""
     encoding: Annotated[str, AfterValidator(check_encoding)] | None = None
-    """Of the files, where it is not UTF-8: utf-16, latin-1, cp1252, ..."""
+    """The files' encoding, if not UTF-8: utf-16, latin-1, cp1252, ..."""
     quoting: Quoting | None = None
-    """Tables: `standard`, where fields that hold a separator, a quote or a line end stand in quotes, as csv and pandas
-    write them; `none`, where a quote is a character. Default: csv standard, the others by what is in them."""
+    """Tables: `standard` if fields that contain a separator, a quote or a line end are in quotes, as csv and pandas
+    write them; `none` if a quote is an ordinary character. Default: csv standard, the others by their content."""
     tasks: tuple[str, ...] = ()
-    """Which tasks to make rows for; empty: all that the format can give."""
+    """The tasks to make rows for; empty: all that the format can give."""
     limit: Positive | None = None
     """Read only the first records."""
     columns: dict[Role, str] = Field(default_factory=dict)
     """csv, tsv, jsonl, datasets: the column of each role; empty: source, target and, if there is one, task."""
     task_names: dict[str, str] = Field(default_factory=dict)
-    """Tasks by what the task column calls them: {forward_synthesis = "forward"}; "" leaves such rows out."""
+    """Tasks by their names in the task column: {forward_synthesis = "forward"}; "" excludes such rows."""
     where: dict[str, str | tuple[str, ...]] = Field(default_factory=dict)
     """Only records whose columns have these values: {split = "train"}, or a list of values. Others are counted."""
     hub: str | None = None
-    """datasets: owner/name on the Hugging Face hub, streamed, in place of a path."""
+    """datasets: owner/name on the Hugging Face hub, streamed, instead of a path."""
     config_name: str | None = None
-    """datasets: the configuration (subset), where there are several."""
+    """datasets: the configuration (subset), if there are several."""
     hub_split: str = "train"
-    """datasets: the dataset's own split that is read."""
+    """datasets: the split of the dataset to read."""
     chunk_chars: Positive = 2000
     """Unlabelled text: longer documents are cut at spaces into rows of at most this many characters."""
     reagents: Literal["keep", "drop"] = "keep"
-    """Reactions: reagents stay on the reactants' side, or are left out."""
+    """Reactions: reagents stay among the reactants, or are dropped."""
     products: Literal["one", "all"] = "one"
-    """Reactions with several products: refused, or all are the product side."""
+    """Reactions with several products: refused, or all form the product side."""
     augment: Annotated[int, Field(ge=0)] = 0
-    """Training rows: so many other spellings of each source that is SMILES, as extra rows."""
+    """Training rows: number of other spellings of each SMILES source, as extra rows."""
     rows: Positive = 1000
-    """synthetic: how many rows."""
+    """synthetic: number of rows."""
     seed: Annotated[int, Field(ge=0)] = 0
     """synthetic: which corpus."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.augment and self.split != "train":
-            raise ValueError(f"augment is for split = 'train', not '{self.split}': held-out rows stay as they are")
+            raise ValueError(f"augment is for split = 'train', not '{self.split}': held-out rows are not augmented")
         for name in self.model_fields_set & _ONLY_FOR.keys():
             if self.format not in _ONLY_FOR[name] and getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} is for {', '.join(_ONLY_FOR[name])}; to '{self.format}' it means nothing")
+                raise ValueError(f"{name} is for {', '.join(_ONLY_FOR[name])}; it does not apply to '{self.format}'")
         if self.hub and self.path:
             raise ValueError("give path or hub, not both")
         if self.format == "parallel_text" and len(self.tasks) > 1:
-            raise ValueError("parallel_text is of one task; for another, add a source (with its paths swapped)")
+            raise ValueError("parallel_text has one task; for another, add a source (with its paths swapped)")
         if self.columns:
             self._check_columns()
         self._check_task_names()
@@ -171,7 +170,7 @@ class SourceConfig(Section):
         for task in self.tasks:
             if task not in LAYOUTS[frozenset(self.columns)]:
                 raise ValueError(
-                    f"columns {roles} give no rows for task '{task}', but for "
+                    f"columns {roles} give no rows for task '{task}', only for "
                     + " ".join(LAYOUTS[frozenset(self.columns)])
                 )
 
@@ -180,10 +179,10 @@ class Reader(Protocol):
     """A public format."""
 
     tasks: tuple[str, ...]
-    """The tasks that the format can give rows for."""
+    """The tasks for which the format can give rows."""
 
     def records(self, source: SourceConfig) -> Iterator[Record]:
         """Raw records in file order. UserError if a file is missing or is not of this format at all."""
 
     def rows(self, record: Record, source: SourceConfig) -> list[Row]:
-        """The rows of one record, for the tasks that the source asks for. RowError if it cannot be parsed."""
+        """The rows of one record, for the source's tasks. RowError if it cannot be parsed."""

@@ -1,8 +1,8 @@
 """ChEBI-20: molecules and their descriptions, as MolT5 published them (github.com/blender-nlp/MolT5, ChEBI-20_data).
 
-`CID<tab>SMILES<tab>description` with a header; a tab after the second one belongs to the description. In the published
-files a quote is a character; a copy that pandas wrote is quoted, which is recognised. SMILES are kept as written, not
-canonicalised: published numbers are for these strings.
+`CID<tab>SMILES<tab>description` with a header; later tabs belong to the description. In the published files a quote is
+an ordinary character; a quoted copy, as from pandas, is recognised. SMILES stay as written, not canonicalised:
+published numbers are for these strings.
 """
 
 from __future__ import annotations

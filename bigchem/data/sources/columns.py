@@ -1,7 +1,7 @@
-"""Rows from named fields: what the columns of any table become, and what the fixed layouts are told in terms of.
+"""Rows from named fields, for tables whose columns the recipe names and for fixed layouts.
 
-- source + target: one row. Its task is the task column's, by the source's `task_names`; else the prompt that the source
-  starts with; else the one task that `tasks` names. The task's prompt is stripped, whatever said it.
+- source + target: one row. Its task is from the task column, through `task_names`; otherwise from the prompt that the
+  source starts with; otherwise the only one in `tasks`. The task's prompt is always stripped.
 - smiles + text: captioning and generation.
 - reaction: forward and retrosynthesis (bigchem.data.sources.reactions).
 - text alone, smiles alone: unlabelled rows, text_spans and smiles_spans.
@@ -21,22 +21,22 @@ _GENERIC: Mapping[Role, str] = {"source": "source", "target": "target", "task": 
 
 
 def column_names(source: SourceConfig) -> Mapping[Role, str]:
-    """Column by role: those that the source names, else the generic ones."""
+    """Column by role: the source's names, or else the generic ones."""
     return source.columns or _GENERIC
 
 
 def optional_columns(source: SourceConfig) -> tuple[str, ...]:
-    """Columns that may be missing: the task's, unless the source names it."""
+    """Columns that may be missing: task, unless the source names its columns."""
     return () if source.columns else ("task",)
 
 
 def record_columns(source: SourceConfig) -> tuple[str, ...]:
-    """All columns that a record of the source needs: those of its roles, then those of its `where`."""
+    """All columns needed of a record: those of the source's roles, then those of its `where`."""
     return (*column_names(source).values(), *source.where)
 
 
 def record_rows(record: Record, source: SourceConfig) -> list[Row]:
-    """The rows of a record whose fields are the columns of `record_columns`; none where `where` leaves it out."""
+    """The rows of a record whose fields are the columns of `record_columns`; none if `where` excludes it."""
     roles = column_names(source)
     if not record.fields:
         raise RowError("wrong number of columns, or a quote that is not closed")
@@ -47,12 +47,12 @@ def record_rows(record: Record, source: SourceConfig) -> list[Row]:
 
 
 def chosen(values: Mapping[str, str], source: SourceConfig) -> bool:
-    """Whether a record, with these values in the columns of the source's `where`, is one that it asks for."""
+    """Whether the source's `where` selects a record with these values in its columns."""
     return all(values[name] in ((value,) if isinstance(value, str) else value) for name, value in source.where.items())
 
 
 def named_rows(fields: Mapping[Role, str], source: SourceConfig) -> list[Row]:
-    """Rows from checked fields by role, for the tasks that the source asks for. RowError where they are no rows."""
+    """Rows from checked fields by role, for the source's tasks. RowError if they are invalid."""
     if "reaction" in fields:
         rows = reaction_rows(fields["reaction"], source)
     elif "source" in fields:
@@ -70,16 +70,16 @@ def named_rows(fields: Mapping[Role, str], source: SourceConfig) -> list[Row]:
 
 
 def labelled_row(name: str, source: str, target: str) -> Row:
-    """The row of a task. RowError if a side is not what its domain may look like."""
+    """The row of a task. RowError if a side is not valid in its domain."""
     return make_row(name, source.removeprefix(TASKS[name].prompt), target)
 
 
 def _task(fields: Mapping[Role, str], source: SourceConfig) -> str:
-    """ "" for a task that the source leaves out."""
+    """ "" for a task that the source excludes."""
     if name := fields.get("task"):
         found = source.task_names.get(name, name)
         if found and found not in TASK_NAMES:
-            raise RowError(f"unknown task {name[:40]!r}: say what it is in `task_names`")
+            raise RowError(f"unknown task {name[:40]!r}: map it in `task_names`")
         return found
     for task in TASKS.values():
         if fields["source"].startswith(task.prompt):

@@ -1,4 +1,4 @@
-"""Records of the files that a source names: of lines, and of tables made of lines."""
+"""Records of a source's files: lines and tables."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ COMMAS = Layout(",")
 
 
 def source_files(source: SourceConfig) -> list[str]:
-    """The source's files; UserError if the table names none."""
+    """The source's files; UserError if it names none."""
     if not source.path:
         raise UserError(f"format '{source.format}' needs a file", "sources", "add path = ... to this [[sources]] table")
     return expand(source.path)
 
 
 def line_records(source: SourceConfig) -> Iterator[Record]:
-    """One record of one field per line that is not blank."""
+    """One record of one field per non-blank line."""
     for path in source_files(source):
         for number, line in enumerate(open_text(path, longest(source), source.encoding), start=1):
             if line and not line.isspace():
@@ -33,26 +33,26 @@ def line_records(source: SourceConfig) -> Iterator[Record]:
 def column_records(
     source: SourceConfig, layout: Layout, columns: Sequence[str], optional: Collection[str] = ()
 ) -> Iterator[Record]:
-    """The named columns of each record of the source's tables; "" for an optional one that is not there.
+    """The named columns of each record of the source's tables; "" for a missing optional one.
 
-    UserError if the first line of a file does not name the others. A record with another number of fields than the
-    header gives one of no fields, or of the field that is too long, which `rows` refuses.
+    UserError if a file's first line lacks one of the others. A record whose number of fields differs from the header's
+    has no fields here, or only the one that is too long; `rows` refuses it.
     """
-    most = longest(source)
+    limit = longest(source)
     layout = layout._replace(quoting=source.quoting)
     for path in source_files(source):
-        table = table_records(open_text(path, most, source.encoding), layout, most, path)
+        table = table_records(open_text(path, limit, source.encoding), layout, limit, path)
         _, header = next(table, (1, []))
         places = [column_place(path, header, column, column in optional) for column in columns]
         for number, fields in table:
             if len(fields) == len(header):
                 yield Record(path, number, tuple("" if place is None else fields[place] for place in places))
             else:
-                yield Record(path, number, tuple(field for field in fields if len(field) > most))
+                yield Record(path, number, tuple(field for field in fields if len(field) > limit))
 
 
 def column_place(where: str, header: Sequence[str], column: str, optional: bool = False) -> int | None:
-    """Where a column stands; None for an optional one that is not there. UserError that lists the columns there are."""
+    """A column's index; None for a missing optional one. UserError, which lists the columns, for any other."""
     if header.count(column) > 1:
         raise UserError(f"{header.count(column)} columns are called '{column}'", where, "rename one of them")
     if column in header:

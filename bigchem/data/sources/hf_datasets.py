@@ -1,4 +1,4 @@
-"""Hugging Face datasets: a local folder or file that the `datasets` library reads, or one on the hub, streamed."""
+"""Hugging Face datasets: a local folder or file that the `datasets` library reads, or a hub dataset, streamed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bigchem.tasks import TRAINABLE_NAMES
 
 _BATCH = 1000
 _BUILDERS = {"parquet": "parquet", "arrow": "arrow", "json": "json", "jsonl": "json", "csv": "csv"}
-"""The library's name for a kind of file, by suffix."""
+"""The library's builder for a kind of file, by suffix."""
 
 
 class Datasets:
@@ -31,19 +31,19 @@ class Datasets:
     def records(self, source: SourceConfig) -> Iterator[Record]:
         """Fields: the named columns; a missing value is an empty text, which `rows` refuses.
 
-        UserError for what the library cannot load, for a missing column and for one that holds no text.
+        UserError if the library cannot load it, or if a column is missing or is not text.
         """
         where = _where(source)
         try:
             yield from _records(source, where)
         except UserError:
             raise
-        except Exception as error:  # the library's own, pyarrow's, the hub's: no common class
+        except Exception as error:  # the library's, pyarrow's, the hub's: no common class
             cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
             raise UserError(f"datasets cannot load it: {one_line(cause)}", where, _hint(source)) from error
 
     def rows(self, record: Record, source: SourceConfig) -> list[Row]:
-        """As bigchem.data.sources.columns says for the roles that the source names."""
+        """As in bigchem.data.sources.columns for the source's roles."""
         return record_rows(record, source)
 
 
@@ -83,7 +83,7 @@ def _records(source: SourceConfig, where: str) -> Iterator[Record]:
 
 
 def _value(value: Any, column: str, name: str) -> Any:
-    """What stands in a column, or inside it where the name goes on behind it."""
+    """The value of a column, or the nested value if the name continues after the column's."""
     found = value if name == column else lookup(value, name[len(column) + 1 :])
     return None if found is MISSING else found
 
@@ -92,24 +92,24 @@ def _text(value: Any, name: str, where: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise UserError(f"column '{name}' holds {type(value).__name__}, not text", where, "name another column")
+        raise UserError(f"column '{name}' contains {type(value).__name__}, not text", where, "name another column")
     return value
 
 
 def _selected(source: SourceConfig, where: str) -> tuple[Any, list[tuple[str, str]]]:
-    """The dataset with the wanted columns alone, and for each wanted name the column that it is, or is inside of; both
-    "" for an optional one that is not there. Parquet files are told, so that other columns are not even read."""
+    """The dataset with only the needed columns, and for each needed name (the column that is or contains it, the name);
+    both are "" for a missing optional one. For Parquet files, other columns are not even read."""
     import datasets
 
     if source.config_name and source.hub is None and not (Path(where).is_dir() and not _saved(where)):
-        raise UserError("holds one configuration", where, "leave config_name out")
+        raise UserError("has only one configuration", where, "leave config_name out")
     datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(logging.CRITICAL)  # what goes wrong is raised too
+    datasets.logging.set_verbosity(logging.CRITICAL)  # errors are raised anyway
     saved = source.hub is None and _saved(where)
     builder = None if saved else _builder(source, where)
     dataset = _from_disk(source, where) if builder is None else builder.as_streaming_dataset(split=source.hub_split)
-    there = dataset.column_names or list(next(iter(dataset), {}))
-    names = [_column(where, there, name, name in optional_columns(source)) for name in record_columns(source)]
+    columns = dataset.column_names or list(next(iter(dataset), {}))
+    names = [_column(where, columns, name, name in optional_columns(source)) for name in record_columns(source)]
     chosen = [*dict.fromkeys(column for column, _ in names if column)]
     if builder is not None and hasattr(builder.config, "columns"):
         builder.config.columns = chosen
@@ -117,16 +117,16 @@ def _selected(source: SourceConfig, where: str) -> tuple[Any, list[tuple[str, st
     return dataset.select_columns(chosen), names
 
 
-def _column(where: str, there: Sequence[str], name: str, optional: bool) -> tuple[str, str]:
-    """The column of a name, which may go on inside it (`a.b`), and the name."""
+def _column(where: str, columns: Sequence[str], name: str, optional: bool) -> tuple[str, str]:
+    """(the column that is or contains (`a.b`) the name, the name)."""
     outer = name.split(".", maxsplit=1)[0]
-    if name not in there and outer in there:
+    if name not in columns and outer in columns:
         return outer, name
-    return ("", "") if column_place(where, there, name, optional) is None else (name, name)
+    return ("", "") if column_place(where, columns, name, optional) is None else (name, name)
 
 
 def _saved(path: str) -> bool:
-    """Whether it is a folder written by save_to_disk."""
+    """Whether save_to_disk wrote this folder."""
     return not is_url(path) and any((Path(path) / name).is_file() for name in ("state.json", "dataset_dict.json"))
 
 

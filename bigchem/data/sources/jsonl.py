@@ -1,6 +1,6 @@
 """JSON lines and arrays: `source` and `target`, Text+Chem T5's published layout, or keys that `columns` names.
 
-`a.b` is the key b inside of a, unless there is a key of that name; `a.0` the first element of a list.
+`a.b` is the key b inside a, unless there is a key of that name; `a.0` is the first element of a list.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bigchem.tasks import TRAINABLE_NAMES
 
 
 class Jsonl:
-    """Any task. Other keys than those named are ignored."""
+    """Any task. Unnamed keys are ignored."""
 
     tasks: tuple[str, ...] = TRAINABLE_NAMES
 
@@ -28,9 +28,9 @@ class Jsonl:
                 yield Record(path, line, (text,))
 
     def rows(self, record: Record, source: SourceConfig) -> list[Row]:
-        """As bigchem.data.sources.columns says for the keys; none where `where` leaves the object out."""
-        most = longest(source)
-        entry = _entry(checked_fields(record, 1, most)[0])
+        """As in bigchem.data.sources.columns; none if `where` excludes the object."""
+        limit = longest(source)
+        entry = _entry(checked_fields(record, 1, limit)[0])
         if not chosen({name: _plain(lookup(entry, name)) for name in source.where}, source):
             return []
         optional = optional_columns(source)
@@ -39,7 +39,7 @@ class Jsonl:
             for role, key in column_names(source).items()
             if key not in optional or lookup(entry, key) is not MISSING
         }
-        check_texts(fields.values(), most)
+        check_texts(fields.values(), limit)
         return named_rows(fields, source)
 
 
@@ -62,5 +62,5 @@ def _text(entry: dict[str, object], key: str) -> str:
 
 
 def _plain(value: object) -> str:
-    """A value as `where` writes it."""
+    """A value as it is written in `where`."""
     return value if isinstance(value, str) else "" if value in (None, MISSING) else json.dumps(value)

@@ -1,5 +1,5 @@
-"""Two text files, line by line: procedures and their actions, as paragraph2actions has them, or the src and tgt files
-of any task, as OpenNMT has them."""
+"""Two parallel text files: procedures and their actions, as from paragraph2actions, or the src and tgt files of any
+task, as in OpenNMT."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _SEPARATED = re.compile(r"\A([^<>]*)(?<!-)>([^<>]*)\Z")
 
 
 class ParallelText:
-    """`path` has the sources, `target_path` the targets; line n of one belongs to line n of the other.
+    """`path` has the sources, `target_path` the targets, matched line by line.
 
-    The task is the one that `tasks` names, or actions. For retrosynthesis from the files of forward prediction, `path`
-    is the tgt file and `target_path` the src file. Of reactions a line may be `reactants > reagents`, as Molecular
-    Transformer's separated setting has it: all of them become reactants, which is counted.
+    The task is the one in `tasks`, by default actions. For retrosynthesis from files of forward prediction, `path` is
+    the tgt file and `target_path` the src file. A line of a reaction may be `reactants > reagents`, as in Molecular
+    Transformer's separated setting: all of them become reactants, which is counted.
     """
 
     tasks: tuple[str, ...] = TASK_NAMES
 
     def records(self, source: SourceConfig) -> Iterator[Record]:
-        """Fields: source line, target line. UserError if the files differ in length: every pair could be wrong."""
+        """Fields: source line, target line. UserError if the files differ in length, since any pair could be wrong."""
         paths = source_files(source)
         if not source.target_path:
             raise UserError("parallel_text needs two files", paths[0], "add target_path = ... to the [[sources]] table")

@@ -1,7 +1,4 @@
-"""Reactions in the layouts that the USPTO data is published in: one parser, three readers.
-
-What becomes of a reaction is said in bigchem/chemistry/reactions.py.
-"""
+"""Reactions in the layouts of the published USPTO data: three readers, one parser (bigchem/chemistry/reactions.py)."""
 
 from __future__ import annotations
 
@@ -14,14 +11,13 @@ from bigchem.data.sources.rows import checked_fields, wanted
 
 
 class _Reactions:
-    """Forward and retrosynthesis rows from a record of one field: the reaction, with its CXSMILES note if it has
-    one."""
+    """Forward and retrosynthesis rows from a record of one field: the reaction, optionally with a CXSMILES note."""
 
     tasks: tuple[str, ...] = ("forward", "retrosynthesis")
     reagents_have_own_section = True
 
     def rows(self, record: Record, source: SourceConfig) -> list[Row]:
-        """Two rows. RowError where chemistry.split_reaction refuses the reaction."""
+        """Two rows. RowError if chemistry.split_reaction refuses the reaction."""
         (reaction,) = checked_fields(record, 1)
         return wanted(source, reaction_rows(reaction, source, self.reagents_have_own_section))
 
@@ -35,7 +31,7 @@ class Rsmi(_Reactions):
 
 
 class ReactionCsv(_Reactions):
-    """USPTO-50k as reaction_prediction_seq2seq has it: a csv with the column `reactants>reagents>production`."""
+    """USPTO-50k as in reaction_prediction_seq2seq: a csv with the column `reactants>reagents>production`."""
 
     def records(self, source: SourceConfig) -> Iterator[Record]:
         """Fields: reaction."""
@@ -43,10 +39,10 @@ class ReactionCsv(_Reactions):
 
 
 class MappedReactions(_Reactions):
-    """USPTO-MIT and USPTO-15k as rexgen has them: `mapped>>mapped edits`, the edits (not used) after a space.
+    """USPTO-MIT and USPTO-15k as in rexgen: `mapped>>mapped edits`, the edits (not used) after a space.
 
-    Reagents stand among the reactants; dropped are those of which no atom is mapped into the product. USPTO-15k's
-    products carry no maps, so that its rows are refused where reagents are to be dropped.
+    Reagents are among the reactants; they are those without an atom mapped into the product. USPTO-15k's products have
+    no maps, so with reagents = "drop" its rows are refused.
     """
 
     reagents_have_own_section = False
@@ -58,7 +54,7 @@ class MappedReactions(_Reactions):
 
 
 def reaction_rows(reaction: str, source: SourceConfig, own_section: bool = True) -> list[Row]:
-    """The two rows of a reaction SMILES. own_section: as split_reaction has it."""
+    """The two rows of a reaction SMILES. own_section: see split_reaction."""
     try:
         left, right = split_reaction(reaction, source.reagents == "drop", own_section, source.products == "all")
     except NotationError as error:

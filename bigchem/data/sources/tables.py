@@ -12,7 +12,7 @@ from bigchem.tasks import TRAINABLE_NAMES
 
 
 class Table:
-    """A table with a header line. layout: how it is written."""
+    """A table with a header line. layout: its separator and quoting."""
 
     tasks: tuple[str, ...] = TRAINABLE_NAMES
 
@@ -20,9 +20,9 @@ class Table:
         self._layout = layout
 
     def records(self, source: SourceConfig) -> Iterator[Record]:
-        """Fields: the named columns. UserError for one that is not there."""
+        """Fields: the named columns. UserError if one is missing."""
         return column_records(source, self._layout, record_columns(source), optional_columns(source))
 
     def rows(self, record: Record, source: SourceConfig) -> list[Row]:
-        """As bigchem.data.sources.columns says for the roles that the source names."""
+        """As in bigchem.data.sources.columns for the source's roles."""
         return record_rows(record, source)

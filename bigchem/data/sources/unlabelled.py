@@ -1,4 +1,4 @@
-"""Unlabelled corpora, one document or one molecule a line: what span corruption trains on."""
+"""Unlabelled corpora for span corruption, one document or one molecule per line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bigchem.data.sources.rows import checked_fields, longest, smiles_span, want
 
 
 class TextLines:
-    """One document a line; a long one becomes several rows of at most `chunk_chars` characters."""
+    """One document per line; a long one becomes several rows of at most `chunk_chars` characters."""
 
     tasks: tuple[str, ...] = ("text_spans",)
 
@@ -26,12 +26,12 @@ class TextLines:
 
 
 class SmilesLines:
-    """One molecule a line (.smi): SMILES, then a name or CXSMILES after white space. SMILES stay as written."""
+    """One molecule per line (.smi): SMILES, then a name or CXSMILES after white space. SMILES stay as written."""
 
     tasks: tuple[str, ...] = ("smiles_spans",)
 
     def records(self, source: SourceConfig) -> Iterator[Record]:
-        """Fields: the line. A first line that begins with the word smiles is a header and skipped."""
+        """Fields: the line. A first line that begins with the word smiles is a header and is skipped."""
         for record in line_records(source):
             if record.line > 1 or record.fields[0].split(maxsplit=1)[0].lower() != "smiles":
                 yield record

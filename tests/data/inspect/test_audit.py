@@ -91,7 +91,7 @@ def test_mistakes_are_told(tmp_path: Path, plain: Path) -> None:
     (tmp_path / "a.txt").write_text("\n")
     for path, tokenizer, told in (
         (tmp_path / "a.txt", None, "add --tokenizer"),
-        (tmp_path / "a.txt", plain, "not one text"),
+        (tmp_path / "a.txt", plain, "contains no text"),
         (tmp_path / "a.txt", tmp_path, "no tokenizer here"),
         (tmp_path / "none.txt", plain, "no such file"),
         (tmp_path, plain, "index.json is missing"),

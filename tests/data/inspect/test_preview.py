@@ -78,7 +78,7 @@ def test_every_world_size_and_accumulation_sees_the_same_keys_step_by_step(small
 
 def test_the_table_names_tasks_and_realised_proportions(small_data: Path) -> None:
     told = preview(small_data, "--steps", "2", "--world-size", "4").stdout
-    for word in ("captioning", "actions", "20%", "asked for", "schedule", "fill", "on 4 ranks"):
+    for word in ("captioning", "actions", "20%", "requested", "schedule", "fill", "on 4 ranks"):
         assert word in told
 
 

@@ -83,7 +83,7 @@ def test_other_columns_of_parquet_are_not_read(folder, monkeypatch):
     ("fields", "message"),
     [
         ({"columns": {"text": "nothing"}}, "no column 'nothing'; there are: n, about, SMILES"),
-        ({"columns": {"text": "n"}}, "column 'n' holds int, not text"),
+        ({"columns": {"text": "n"}}, "column 'n' contains int, not text"),
         ({"columns": PAIR, "hub_split": "gold"}, "(split.*gold|leave hub_split out)"),
     ],
 )

@@ -157,7 +157,7 @@ def test_jsonl_keys_are_renamed_and_a_missing_one_is_told_with_those_there_are(t
             {"format": "csv", "columns": {"source": "a", "text": "b"}},
             r"source \+ text; a source has one of: source",
         ),
-        ({"format": "csv", "columns": PAIR, "tasks": ["forward"]}, "no rows for task 'forward', but for captioning"),
+        ({"format": "csv", "columns": PAIR, "tasks": ["forward"]}, "no rows for task 'forward', only for captioning"),
         ({"format": "chebi20", "columns": PAIR}, "format 'chebi20' has its own"),
         ({"format": "csv", "hub": "owner/name"}, "hub is for datasets"),
         ({"format": "datasets", "hub": "owner/name", "path": "a"}, "path or hub, not both"),

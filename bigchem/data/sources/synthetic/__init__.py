@@ -1,4 +1,4 @@
-"""The corpus that ships with the package: five tasks, endless, valid, learnable by a model of a million weights.
+"""The corpus that ships with the package: five tasks, any number of valid rows, learnable by a 1 M model.
 
 Imported from outside: corpus.
 """

@@ -1,8 +1,8 @@
-"""Descriptions stated from what RDKit finds in a molecule, in the tone of ChEBI.
+"""Descriptions of molecules from what RDKit finds in them, in the style of ChEBI.
 
-A caption is a function of the molecule alone: which sentences it has follows from what there is to say. Everything in
-it is counted: ring systems, functional groups, substituents, the configuration of double bonds, the formula.
-`Aromatic` and its like say what rings the molecule has, not where the group stands.
+A caption depends on the molecule alone. It states ring systems, functional groups, substituents, the configuration of
+double bonds and the formula; a sentence without content is omitted. `Aromatic` and similar words describe the rings of
+the molecule, not the position of the group.
 """
 
 from __future__ import annotations
@@ -75,14 +75,14 @@ def caption(smiles: str) -> str:
         raise ValueError(f"not a SMILES: {smiles}")
     classes = _count(mol, _CLASSES)
     head = next(iter(classes), "compound")
-    said_by = {
+    by_verb = {
         "It contains": ({name: count for name, count in classes.items() if name != head or count > 1}, "group"),
         "It bears": (_count(mol, _SUBSTITUENTS), "group"),
         "It has": (_double_bonds(mol), "double bond"),
     }
     rings = _benzenes(mol) | _count(mol, _RINGS)
     sentences = [f"The molecule is {_a(_skeleton(mol))} {head}" + (f" with {_listed(rings, 'ring')}" if rings else "")]
-    sentences += [f"{verb} {_listed(counts, noun)}" for verb, (counts, noun) in said_by.items() if counts]
+    sentences += [f"{verb} {_listed(counts, noun)}" for verb, (counts, noun) in by_verb.items() if counts]
     return ". ".join([*sentences, f"Its formula is {CalcMolFormula(mol)}."])
 
 
@@ -92,7 +92,7 @@ def _pattern(smarts: str) -> Any:
 
 
 def _count(mol: Any, patterns: tuple[tuple[str, str], ...]) -> dict[str, int]:
-    """How often each pattern is found, in the order of the table; those that are not found are left out."""
+    """Number of matches of each pattern that has any, in the order of the table."""
     counts = {name: len(mol.GetSubstructMatches(_pattern(smarts))) for name, smarts in patterns}
     return {name: count for name, count in counts.items() if count}
 
@@ -110,12 +110,12 @@ def _benzenes(mol: Any) -> dict[str, int]:
 
 
 def lowest_locants(substituted: list[bool]) -> list[int]:
-    """The lowest numbers that the substituted atoms of a six-ring can be given, walking it either way from any atom."""
+    """The lowest locants of the substituted atoms of a six-ring, over all starting atoms and both directions."""
     size = len(substituted)
     numberings = [
-        [step + 1 for step in range(size) if substituted[(start + way * step) % size]]
+        [step + 1 for step in range(size) if substituted[(start + direction * step) % size]]
         for start in range(size)
-        for way in (1, -1)
+        for direction in (1, -1)
     ]
     return min(numberings)
 
@@ -141,7 +141,7 @@ def _a(noun: str) -> str:
 
 
 def _listed(counts: dict[str, int], noun: str) -> str:
-    """`a pyridine and two furan rings`: the noun once, in the number of the last item."""
+    """`a pyridine and two furan rings`: one noun, plural if the last item is."""
     items = [_a(name) if count == 1 else f"{_NUMBERS[count]} {name}" for name, count in counts.items()]
     plural = "" if list(counts.values())[-1] == 1 else "s"
     return f"{', '.join(items[:-1])} and {items[-1]} {noun}{plural}" if len(items) > 1 else f"{items[0]} {noun}{plural}"

@@ -1,8 +1,8 @@
-"""The corpus that ships with the package: five tasks, endless, valid, learnable by a model of a million weights.
+"""The corpus that ships with the package: five tasks, any number of valid rows, learnable by a 1 M model.
 
-Row number i of a corpus is a function of (seed, i): neither the process nor the order nor the number of rows asked for
-enters. Molecules are grown from building blocks, reactions are run by RDKit, captions state what RDKit finds, and
-procedures come from a grammar that writes the paragraph and its actions together.
+Row i of a corpus is a function of (seed, i) alone, independent of process, order and number of rows. Molecules are
+grown from building blocks, RDKit runs the reactions, captions state what RDKit finds, and a grammar writes each
+procedure together with its actions.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from bigchem.tasks import TASK_NAMES
 
 
 class Synthetic:
-    """The reader of the synthetic corpus. Its rows go round the source's tasks in turn."""
+    """The reader of the synthetic corpus. Rows cycle through the source's tasks."""
 
     tasks: tuple[str, ...] = TASK_NAMES
 
     def records(self, source: SourceConfig) -> Iterator[Record]:
-        """One empty record for each row."""
+        """One empty record per row."""
         return (Record("synthetic", line, ()) for line in range(1, source.rows + 1))
 
     def rows(self, record: Record, source: SourceConfig) -> list[Row]:
         """The one row of a record."""
         tasks = source.tasks or self.tasks
-        # Random hashes a string seed with SHA-512: the same in every process and on every machine.
+        # Random hashes a string seed with SHA-512: equal in every process and on every machine.
         rng = Random(f"bigchem synthetic {source.seed} {record.line}")
         return [_row(tasks[record.line % len(tasks)], rng)]
 

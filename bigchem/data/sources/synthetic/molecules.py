@@ -1,9 +1,8 @@
 """Small molecules grown from building blocks: ring systems, linkers, functional groups, substituents.
 
-A block is a SMILES template whose `{}` are places for a substituent. Its first atom comes with a place too, so that one
-template serves as the core of a molecule (that place taken by a group) and as a radical (the place is the bond to what
-stands before it). Places are chosen so that whatever fills them, the valences are right and no group stands where it
-would not last (no aminals, no peroxides).
+A block is a SMILES template whose `{}` are places for substituents. Its first atom has a place too, so one template
+serves as the core of a molecule (a group fills that place) and as a radical (the place is the bond to the preceding
+atom). Any group may fill any place: valences stay right, and no unstable group arises (no aminals, no peroxides).
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ def canonical(smiles: str) -> str:
 
 
 def fill(template: str, groups: dict[int, str]) -> str:
-    """Puts groups on places of a template, numbered along it. Their ring digits are moved clear of its own."""
+    """Puts groups on places of a template, numbered in order. Their ring digits are shifted to avoid its own."""
     places = template.count("{}")
     return template.format(*(f"({groups[i].translate(_NESTED)})" if groups.get(i) else "" for i in range(places)))
 
@@ -86,7 +85,7 @@ def arene(rng: Random) -> str:
 
 
 def radical(rng: Random) -> str:
-    """An aromatic, arylalkyl or alkyl radical: inert under every reaction of the corpus."""
+    """An aromatic, arylalkyl or alkyl radical, inert in all reactions of the corpus."""
     kind = rng.random()
     if kind < 0.45:
         return arene(rng)
@@ -96,7 +95,7 @@ def radical(rng: Random) -> str:
 
 
 def molecule(rng: Random) -> str:
-    """The canonical SMILES of a molecule to be described: a core with one to three groups on it."""
+    """The canonical SMILES of a molecule to describe: a core with one to three groups."""
     kind = rng.random()
     if kind < 0.5:
         core = rng.choice(BENZENES)
@@ -123,6 +122,6 @@ def _main_group(rng: Random) -> str:
 
 
 def _alkene(rng: Random) -> str:
-    """A double bond whose configuration counts: E, or Z in one of three."""
+    """A double bond with configuration: two thirds E, one third Z."""
     end = rng.choice(("C(=O)O", "C(=O)OC", "C(C)=O", "C#N", arene(rng)))
     return rng.choice(("/C=C/", "/C=C/", "/C=C\\")) + end

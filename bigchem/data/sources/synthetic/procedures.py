@@ -1,4 +1,4 @@
-"""Procedures of a laboratory and the actions in them, from one grammar: a sentence and its actions share their slots.
+"""Laboratory procedures and their actions, from one grammar: a sentence and its actions share slots.
 
 The action strings follow Vaucher et al., "Automated extraction of chemical synthesis actions from experimental
 procedures" (Nature Communications 2020): `ADD water (10 mL); STIR for 2 hours at 60 °C.`
@@ -12,7 +12,7 @@ from random import Random
 LONGEST = 400
 
 SENTENCES: tuple[tuple[tuple[str, str], ...], ...] = (
-    # Phases of a procedure in their order; of each phase, ways to say it. A slot is a kind and a digit.
+    # Phases of a procedure in order, each with alternative wordings. A slot is a kind and a digit.
     (
         (
             "To a solution of {compound1} ({amount1}) in {solvent1} ({volume1}) was added {reagent1} ({amount2}).",
@@ -191,7 +191,8 @@ def procedure(rng: Random) -> tuple[str, str]:
 
 
 class _Slots(dict[str, str]):
-    """Draws a slot when a sentence first names it, and keeps it for the actions. A capital asks for a capital."""
+    """Draws a slot at its first use, in the sentence, and repeats it in the actions. A capitalised slot gives a
+    capitalised text."""
 
     def __init__(self, rng: Random) -> None:
         super().__init__()
@@ -207,7 +208,7 @@ class _Slots(dict[str, str]):
 
 
 def _compound(rng: Random) -> str:
-    """A substituted benzene; its substituents are named in alphabetical order."""
+    """The name of a substituted benzene, substituents in alphabetical order."""
     prefixes = sorted(rng.sample(_PREFIXES, rng.choice((1, 2))))
     places = rng.sample((2, 3, 4, 5)[: 2 + len(prefixes)], len(prefixes))
     return rng.choice(_PARENTS).format(
@@ -216,7 +217,7 @@ def _compound(rng: Random) -> str:
 
 
 def _amount(rng: Random) -> str:
-    """A mass and what it is in mmol at 90 to 350 g/mol."""
+    """A mass and the same in mmol, for 90 to 350 g/mol."""
     mmol = rng.choice((0.2, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 8.0, 10.0, 20.0))
     mg = mmol * rng.randint(90, 350)
     mass = f"{mg:.0f} mg" if mg < 1000 else f"{mg / 1000:.1f} g"

@@ -1,8 +1,8 @@
-"""Reactions run by RDKit on grown reactants, so that reactants and product truly belong together.
+"""Reactions that RDKit runs on grown reactants, so the product really follows from them.
 
-Reactants are drawn so that a reaction has one site only, and so that the product tells what it was made from: bromides
-on heteroarenes and boronic acids on benzenes, aldehydes on arenes and isocyanates on benzenes, and so on. Thus
-retrosynthesis has one answer for nearly every product.
+Reactants are drawn so that a reaction has only one site and the product reveals its origin: bromides on heteroarenes
+and boronic acids on benzenes, aldehydes on arenes and isocyanates on benzenes, and so on. Retrosynthesis therefore has
+one answer for nearly every product.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NUCLEOPHILE = "[NX3;H2,H1;!$(N~[C,S]=[O,N,S]):1]"
 
 @dataclass(frozen=True)
 class Template:
-    """A reaction: its SMARTS over the reactants in order, a draw for each reactant, and the reagents it is run with."""
+    """A kind of reaction: its SMARTS over the reactants in order, a draw for each reactant, and the reagents."""
 
     name: str
     smarts: str
@@ -77,9 +77,9 @@ def reaction(rng: Random) -> Reaction:
 
 
 def products(template: Template, reactants: tuple[str, ...]) -> list[str]:
-    """The distinct canonical products of all matches, sorted. One, if the reactants have one site."""
+    """The distinct canonical products of all matches, sorted; one if the reactants have one site."""
     matches = _compiled(template.smarts).RunReactants([_mol(reactant) for reactant in reactants])
-    # RunReactants leaves its products unsanitised: read anew, they are checked and canonical.
+    # RunReactants does not sanitise its products: reading them again checks them and makes them canonical.
     return sorted({canonical(Chem.MolToSmiles(match[0])) for match in matches})
 
 
@@ -103,12 +103,12 @@ def _benzyl(rng: Random) -> str:
 
 
 def _alkyl(rng: Random) -> str:
-    """What is bound through a tetrahedral carbon."""
+    """A radical bound through a tetrahedral carbon."""
     return _benzyl(rng) if rng.random() < 0.6 else rng.choice(ALKYLS)
 
 
 def _scaffold(rng: Random) -> str:
-    """Mostly a benzene with an ether, amide or sulfonamide on it: reactants that react alone need the variety."""
+    """Mostly a benzene with an ether, amide or sulfonamide: single reactants need the variety."""
     if rng.random() < 0.2:
         return arene(rng)
     side = rng.choice(("O", "NC(=O)", "C(=O)N", "S(=O)(=O)N", "N(C)C(=O)")) + _alkyl(rng)
@@ -117,7 +117,7 @@ def _scaffold(rng: Random) -> str:
 
 
 def _terminus(rng: Random) -> str:
-    """What a terminal alkyne ends in."""
+    """The substituent of a terminal alkyne."""
     return benzene(rng) if rng.random() < 0.7 else rng.choice(ALKYLS)
 
 
@@ -138,7 +138,7 @@ def _cyclic_amine(rng: Random) -> str:
 
 
 def _alkyl_amine(rng: Random) -> str:
-    """Not aromatic and not benzylic, so that it cannot be taken for the other half of a reductive amination."""
+    """Neither aromatic nor benzylic, so it cannot be mistaken for the other half of a reductive amination."""
     return _cyclic_amine(rng) if rng.random() < 0.6 else rng.choice(("N", "N(C)")) + rng.choice(ALKYLS)
 
 
