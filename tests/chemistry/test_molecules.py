@@ -1,4 +1,4 @@
-"""One canonical form for all drawings of a molecule, and no string that takes long."""
+"""One canonical form for all drawings of a molecule, and no SMILES that takes long."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_molecules_without_inchi_are_compared_by_canonical_smiles_and_that_is_sa
 
 
 def cage(neighbours: list[list[int]]) -> str:
-    """Dummy atoms bonded as told: RDKit takes any number of bonds at them."""
+    """Dummy atoms with the given bonds: RDKit allows any number of bonds at them."""
     drawn = Chem.RWMol()
     for _ in neighbours:
         drawn.AddAtom(Chem.Atom(0))

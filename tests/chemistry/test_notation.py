@@ -1,4 +1,4 @@
-"""What a text of each domain may look like: recognised by what it is, repaired by one rule, every repair named."""
+"""Notations: recognised by their syntax, repaired by one set of rules, every repair named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real HTTP server of one folder that fails, cuts, alters, extends or stalls what it sends, on request."""
+"""A real HTTP server of one folder that on request fails, or truncates, alters, extends or stalls its responses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class Server(ThreadingHTTPServer):
-    """faults[name]: what befalls the next requests of a file, one each: "503", "404", "403", "short" (fewer bytes),
+    """faults[name]: faults of a file's next requests, one each: "503", "404", "403", "short" (fewer bytes),
     "broken" (fewer than announced), "altered", "long", "stall" (half, then nothing until `release`)."""
 
     daemon_threads = True
@@ -31,7 +31,7 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, *_: object) -> None:
-        """A client that was killed is no news."""
+        """Ignores clients that were killed."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -67,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def do_POST(self) -> None:
-        """Keeps what is posted; a fault's number is the answer's."""
+        """Records the body; a numeric fault is the response's status."""
         name = self.path.lstrip("/")
         body = self.rfile.read(int(self.headers["Content-Length"]))
         with self.server.lock:

@@ -1,4 +1,4 @@
-"""Reading a source in the tests of the readers."""
+"""Reading a source, for the tests of the readers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write(folder: Path, name: str, *lines: str) -> Path:
 
 
 def read(source: SourceConfig, limit: int | None = None) -> tuple[list[Row], list[str]]:
-    """Rows and reasons of rejection."""
+    """Rows, and reasons for rejection."""
     rows, reasons = [], []
     for record in islice(reader(source.format).records(source), limit):
         try:
@@ -42,5 +42,5 @@ def published(*parts: str) -> str:
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, by its path in it."""
+    """Every file in a folder tree, by relative path."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

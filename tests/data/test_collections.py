@@ -1,4 +1,4 @@
-"""Collections of others: their task names, splits and tags, mapped by the recipe; OpenNMT's src and tgt files."""
+"""Published collections: task names, splits and tags mapped by the recipe; OpenNMT's src and tgt files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers and files that are not of their format: counts or a UserError, never another exception, never all memory."""
+"""Readers on files that are not of their format: counts or a UserError, no other exception, bounded memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LAYOUTS = [
 
 
 def second(name: str, path: Path | str) -> dict[str, str]:
-    """The other file of the one format that has two."""
+    """The second file of the only format that has two."""
     return {"target_path": str(path)} if name == "parallel_text" else {}
 
 

@@ -79,7 +79,7 @@ def test_a_stream_started_anywhere_goes_on_as_the_one_from_the_start(small_data:
 
 
 def failing(source: Loader, monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool], error: Exception) -> None:
-    """Makes reading a step fail whenever fails(number of calls before) says so."""
+    """Makes reading a step fail if fails(number of earlier calls)."""
     load, calls = source.load, []
 
     def flaky(plan: Step) -> LoadedStep:
@@ -110,7 +110,7 @@ def test_a_worker_that_dies_reading_is_replaced_and_repeats_its_step(
 def test_storage_that_goes_away_for_a_moment_is_waited_for(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Shards that cannot be read, folders being in their places, until somebody puts them back."""
+    """Makes shards unreadable, by folders in their places, until they are put back."""
     monkeypatch.setattr(loader_module, "RETRY_S", (0.3, 0.3, 0.3, 0.3, 0.3))
     shutil.copytree(small_data, tmp_path / "data")
     shards = sorted((tmp_path / "data" / "train").glob("*.arrow"))
@@ -130,9 +130,9 @@ def test_storage_that_goes_away_for_a_moment_is_waited_for(
     assert sides(next(stream)) == examples(loader(small_data), 0)
     stream.close()
     timer.join()
-    told = capsys.readouterr().err
-    assert "retrying from example 0" in told
-    assert "Traceback" not in told
+    output = capsys.readouterr().err
+    assert "retrying from example 0" in output
+    assert "Traceback" not in output
 
 
 def test_an_error_that_stays_reaches_the_loop(small_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,9 +183,9 @@ def test_rows_over_the_caps_are_cut_where_that_is_asked_for(small_data: Path) ->
     assert "cut" in source.plan.describe()
     step = source.plan.steps.at(0)
     loaded = source.read(step, np.arange(len(step.rows)))
-    told = sorted(map(tuple, step.lengths.tolist()))
+    expected = sorted(map(tuple, step.lengths.tolist()))
     found = sides(LoadedStep(step, [loaded]))
-    assert sorted((len(s), len(t)) for s, t in found) == told
+    assert sorted((len(s), len(t)) for s, t in found) == expected
     whole = set()
     for task, row in zip(step.task_ids.tolist(), source.rows(step).tolist(), strict=True):
         name = ("captioning", "generation", "forward", "retrosynthesis", "actions")[task]

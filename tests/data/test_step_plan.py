@@ -32,13 +32,13 @@ def test_rows_under_the_caps_are_numbered_without_gaps(
 ) -> None:
     lengths = np.array(raw, dtype=np.uint16)
     rows = TrainingRows(lengths, (source_cap, target_cap), "drop", None)
-    kept = np.flatnonzero((lengths <= (source_cap, target_cap)).all(axis=1))
+    selected = np.flatnonzero((lengths <= (source_cap, target_cap)).all(axis=1))
     numbers = np.arange(rows.size)
-    assert rows.stored(numbers).tolist() == kept.tolist()
-    np.testing.assert_array_equal(rows.lengths(numbers), lengths[kept])
-    assert rows.tokens() == int(lengths[kept].sum())
+    assert rows.stored(numbers).tolist() == selected.tolist()
+    np.testing.assert_array_equal(rows.lengths(numbers), lengths[selected])
+    assert rows.tokens() == int(lengths[selected].sum())
     shard_rows = np.array([min(shard, len(raw) - start) for start in range(0, len(raw), shard)])
-    by_shard = [int(((kept >= s) & (kept < s + shard)).sum()) for s in range(0, len(raw), shard)]
+    by_shard = [int(((selected >= s) & (selected < s + shard)).sum()) for s in range(0, len(raw), shard)]
     assert rows.per_shard(shard_rows).tolist() == by_shard
 
 
@@ -107,7 +107,7 @@ def test_more_steps_than_capped_data_holds_are_refused_before_the_first(small_da
 
 
 def test_a_window_keeps_a_step_within_few_shards_and_loses_no_row(small_data: Path) -> None:
-    """70 rows a shard: 600 training rows of five tasks are two shards each; a window of one reads one at a time."""
+    """70 rows per shard: 600 training rows of five tasks are two shards each; a window of one reads one at a time."""
     data = Data(small_data)
     mixture = {"captioning": 1.0}
     rows = data.split("train", "captioning")
@@ -128,13 +128,13 @@ def test_a_window_over_shards_some_of_whose_rows_are_left_out_holds_the_others_o
     monkeypatch.setattr("bigchem.data.step_plan.SCAN", scan)
     data = Data(small_data)
     lengths = data.split("train", "captioning").lengths
-    kept = np.flatnonzero((lengths <= (300, 50)).all(axis=1))
-    assert 0 < len(kept) < len(lengths)
+    selected = np.flatnonzero((lengths <= (300, 50)).all(axis=1))
+    assert 0 < len(selected) < len(lengths)
     for window in (0, 1, 2):
         config = with_fields(mixture={"captioning": 1.0}, shuffle_window=window, max_target_tokens=50)
         plan = Plan(data, config, 0)
-        rows = plan.rows[task_id("captioning")].stored(plan.steps.order.examples(0, len(kept)).rows)
-        assert sorted(rows) == kept.tolist()
+        rows = plan.rows[task_id("captioning")].stored(plan.steps.order.examples(0, len(selected)).rows)
+        assert sorted(rows) == selected.tolist()
         if window == 1:
             assert np.count_nonzero(np.diff(rows // 70)) == 1
 
@@ -162,10 +162,10 @@ def test_micro_batches_are_balanced_by_cost_rather_than_by_tokens(small_data: Pa
 
 def test_a_cache_that_every_step_would_turn_over_is_told(small_data: Path, tmp_path: Path) -> None:
     remote = {"path": f"file://{small_data}", "cache": str(tmp_path / "cache"), "cache_gb": 1e-4}
-    for fields, told in (({}, True), ({"shuffle_window": 2}, False), ({"cache_gb": 1.0}, False)):
+    for fields, expected in (({}, True), ({"shuffle_window": 2}, False), ({"cache_gb": 1.0}, False)):
         config = with_fields(**{**remote, **fields})
         data = open_data(config)
-        assert ("set data.shuffle_window" in (Plan(data, config, 0).advice(data) or "")) is told
+        assert ("set data.shuffle_window" in (Plan(data, config, 0).advice(data) or "")) is expected
     assert Plan(Data(small_data), with_fields(cache_gb=1e-6), 0).advice(Data(small_data)) is None
 
 

@@ -1,4 +1,4 @@
-"""How files go wrong: bytes by a power cut or a bad copy, values by the hands of people and programs."""
+"""Damage to files: bytes, as by a power cut or a bad copy, and values, as by people and programs."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ ODD: list[Any] = [
     *("", "3", "-1", "true", "x" * 5000, "\0", "\x1b[2J", "[red]", "a\nb", "../../etc/passwd", "--all", "\u202e", "é"),
     *([], {}, [[]], [None], {"": None}, [1] * 50, {"a": {"b": {"c": []}}}, {"__class__": "x"}),
 ]
-"""Values that take the place of any value."""
+"""Values that replace any value."""
 RAW = [
     *(b"NaN", b"Infinity", b"-Infinity", b"1e999", b"9" * 5000, b'"\\ud800"', b"[" * 100_000, b"{}", b"nul", b"0x10"),
     *(b'"', b"'", b",", b":", b"\\", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b"\n\n", b"#", b"=", b"1979-05-27"),
 ]
-"""Bytes that take the place of any word."""
+"""Bytes that replace any word."""
 _WORD = re.compile(rb'"[^"\n]*"|[\w.+-]+')
 
 
 def mutated(content: bytes) -> st.SearchStrategy[bytes]:
-    """Content with one to three things wrong."""
-    ways = [_torn(content), _words(content), _bytes(content)]
+    """Content with one to three defects."""
+    kinds = [_torn(content), _words(content), _bytes(content)]
     tables = _tables(content)
     if tables:
-        ways += [_values(tables)] * 3
-    return st.one_of(ways)
+        kinds += [_values(tables)] * 3
+    return st.one_of(kinds)
 
 
 def _tables(content: bytes) -> list[Any]:
-    """The JSON values of a file, one of a file or one of each line; [] where it is no JSON."""
+    """The JSON values of a file, one in all or one per line; [] if it is not JSON."""
     for texts in ([content], content.splitlines()):
         try:
             return [json.loads(text) for text in texts]
@@ -62,7 +62,7 @@ def _torn(draw: st.DrawFn, content: bytes) -> bytes:
 
 @st.composite
 def _bytes(draw: st.DrawFn, content: bytes) -> bytes:
-    """A few bytes are others."""
+    """One to three bytes changed."""
     made = bytearray(content)
     for _ in range(draw(st.integers(1, 3))):
         if made:
@@ -72,7 +72,7 @@ def _bytes(draw: st.DrawFn, content: bytes) -> bytes:
 
 @st.composite
 def _words(draw: st.DrawFn, content: bytes) -> bytes:
-    """One or two words, names or values, are something else."""
+    """One or two words, names or values, replaced."""
     for _ in range(draw(st.integers(1, 2))):
         places = [match.span() for match in _WORD.finditer(content)]
         if places:
@@ -84,7 +84,7 @@ def _words(draw: st.DrawFn, content: bytes) -> bytes:
 
 @st.composite
 def _values(draw: st.DrawFn, tables: list[Any]) -> bytes:
-    """One or two values of the JSON are others, are gone, or stand under another name."""
+    """One or two JSON values replaced, removed or renamed."""
     made = copy.deepcopy(tables)
     for _ in range(draw(st.integers(1, 2))):
         number = draw(st.integers(0, len(made) - 1))

@@ -1,6 +1,6 @@
-"""Every reader of what others hand over, and of what a run has left in its folder, with a file that it reads.
+"""Every reader of user files and of files in a run folder, each with a valid file.
 
-One more reader is one more line of READERS.
+To add a reader, add a line to READERS.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ from bigchem.train.logging.tracker import _rows
 
 @dataclass(frozen=True)
 class Reader:
-    """read: gets the path of a file whose content was damaged, and returns anything, or raises UserError. beside: other
-    files in its folder, by name. exists: the sound file is read without an error."""
+    """read: gets the path of a damaged file; may return anything or raise UserError. beside: other files in its folder,
+    by name."""
 
     name: str
     file: str
@@ -182,13 +182,13 @@ PROOF = {"step": 2, "tokens": 90, "dtype": "fp32", "ema_loss": None, "averaged":
 
 
 def shown(file: Path) -> str:
-    """All that `bigchem status` makes of a run folder."""
+    """All output of `bigchem status` for a run folder."""
     rows = statuses([file.parent])
     out = io.StringIO()
     Console(file=out, width=200).print(table(rows), summary_lines(summary(rows)))
-    said = out.getvalue() + to_markdown(rows) + to_csv(rows) + json.dumps(to_json(rows), allow_nan=False)
-    said.encode()
-    return said
+    text = out.getvalue() + to_markdown(rows) + to_csv(rows) + json.dumps(to_json(rows), allow_nan=False)
+    text.encode()
+    return text
 
 
 def _moved(file: Path) -> None:
@@ -225,7 +225,7 @@ def _source(name: str, **fields: object) -> Callable[[Path], object]:
 
 
 def _inputs(task: str) -> Callable[[Path], object]:
-    """Reads a file as `predict` reads its stdin, and prints what it would print."""
+    """Reads a file as `predict` reads stdin, and prints what it would print."""
 
     def read_all(file: Path) -> None:
         with file.open("rb") as stream:
@@ -242,7 +242,7 @@ def _deepspeed(file: Path) -> None:
 def _data_lengths(file: Path) -> None:
     try:
         read_lengths(pa.py_buffer(file.read_bytes()), 4)
-    except DamagedError as error:  # told with the file's name by who calls this
+    except DamagedError as error:  # callers add the file's name
         raise UserError(str(error)) from None
 
 

@@ -1,4 +1,4 @@
-"""No damaged or hostile file gives a traceback, fills the memory, or takes for ever: it is read or refused in words."""
+"""Damaged and hostile files are read or refused with a message: no traceback, bounded memory and time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from readers import READERS, Reader
 from bigchem.base.errors import UserError
 
 QUICK, THOROUGH = 9, 120
-"""Mutated inputs of each reader; THOROUGH of all readers together are more than 3,000."""
+"""Mutated inputs per reader; THOROUGH over all readers is more than 3,000."""
 MOST_MEMORY = 1 << 29
 MOST_S = 20
 LONGEST_MESSAGE = 1500
@@ -56,18 +56,18 @@ def test_thousands_are_tried() -> None:
 
 def _try(reader: Reader, content: bytes, folder: Path) -> None:
     file = _written(reader, content, folder)
-    said = ""
+    message = ""
     with _bounded():
         try:
             reader.read(file)
         except UserError as error:
-            said = str(error)
-    assert len(said) < LONGEST_MESSAGE + len(str(file))
-    assert "Traceback" not in said
+            message = str(error)
+    assert len(message) < LONGEST_MESSAGE + len(str(file))
+    assert "Traceback" not in message
 
 
 def _written(reader: Reader, content: bytes, folder: Path) -> Path:
-    """A folder of its own, for a reader may write into it: emptied, and written anew."""
+    """The file in a freshly written folder, since a reader may write into it."""
     for left in folder.rglob("*"):
         if left.is_file():
             left.unlink()
@@ -79,7 +79,7 @@ def _written(reader: Reader, content: bytes, folder: Path) -> Path:
 
 @contextmanager
 def _bounded() -> Iterator[None]:
-    """While entered, half a gigabyte more than now and twenty seconds are too much."""
+    """Limits the block to half a gigabyte of additional memory and twenty seconds."""
 
     def late(number: int, frame: object) -> None:
         raise TimeoutError(f"read for {MOST_S} s")

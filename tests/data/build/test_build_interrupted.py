@@ -1,4 +1,4 @@
-"""Builds that are killed: real processes, SIGKILL, and the same bytes in the end."""
+"""Killed builds: real processes, SIGKILL, and the same bytes at the end."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def count(folder: Path, pattern: str) -> int:
 
 
 def workers_of(pid: int) -> list[int]:
-    """Processes whose parent is this one, but for multiprocessing's own resource tracker."""
+    """Children of this process, except multiprocessing's resource tracker."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -91,9 +91,9 @@ def test_a_build_killed_twice_goes_on_where_it_was_and_ends_in_the_same_bytes(
     last = start(tmp_path, "data")
     until(lambda: count(work, "made/*/*.npz") > len(before), "the next shard")
     assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path.exists())
-    _, told = last.communicate(timeout=120)
-    assert last.returncode == 0, told
-    assert "resuming an interrupted build" in told
+    _, output = last.communicate(timeout=120)
+    assert last.returncode == 0, output
+    assert "resuming an interrupted build" in output
     assert files_of(tmp_path / "data") == files_of(uninterrupted)
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
@@ -106,9 +106,9 @@ def test_a_changed_recipe_does_not_go_on_with_what_another_left(tmp_path: Path) 
     build.wait(10)
     (tmp_path / "recipe.toml").write_text(RECIPE.replace("6000", "300").replace("seed = 1", "seed = 3"))
     again = start(tmp_path, "data")
-    _, told = again.communicate(timeout=60)
-    assert again.returncode == 0, told
-    assert "interrupted" not in told
+    _, output = again.communicate(timeout=60)
+    assert again.returncode == 0, output
+    assert "interrupted" not in output
     assert '"rows": 300' in (tmp_path / "data" / "index.json").read_text()
 
 
@@ -117,11 +117,11 @@ def test_two_builds_of_one_folder_do_not_mix(tmp_path: Path) -> None:
     first = start(tmp_path, "data")
     until((tmp_path / ".data.partial" / "recipe").exists, "the first build's start")
     second = start(tmp_path, "data")
-    _, told = second.communicate(timeout=60)
+    _, output = second.communicate(timeout=60)
     first.kill()
     first.wait(10)
     assert second.returncode == 2
-    assert "another build is writing it" in told
+    assert "another build is writing it" in output
 
 
 def test_a_worker_that_is_killed_stops_the_build_with_the_way_on(tmp_path: Path) -> None:
@@ -129,8 +129,8 @@ def test_a_worker_that_is_killed_stops_the_build_with_the_way_on(tmp_path: Path)
     build = start(tmp_path, "data")
     until(lambda: count(tmp_path / ".data.partial", "parsed/*.arrow") >= 1, "a chunk")
     os.kill(workers_of(build.pid)[0], signal.SIGKILL)
-    _, told = build.communicate(timeout=60)
+    _, output = build.communicate(timeout=60)
     assert build.returncode == 2
-    assert "a worker process died" in told
-    assert "a build resumes where it was" in told
-    assert "Traceback" not in told
+    assert "a worker process died" in output
+    assert "a build resumes where it was" in output
+    assert "Traceback" not in output

@@ -1,7 +1,7 @@
-"""The order of a run, to the number: a release that changes one of these would train resumed runs on other examples.
+"""The exact order of a run: a release that changes one of these would train resumed runs on other examples.
 
-The numbers were computed by the code that they test, on x86-64; what they prove is that nothing changes them unseen: no
-refactoring, no version of numpy, no platform.
+The numbers were computed by the code that they test, on x86-64. They prove that no refactoring, numpy version or
+platform changes them unnoticed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The leakage check: which molecules are the same, and which rows go."""
+"""The leak filter: which molecules are equal, and which rows are dropped."""
 
 from __future__ import annotations
 
@@ -48,24 +48,27 @@ def test_what_rdkit_cannot_read_has_no_identity(smiles):
 
 
 def about(*rows: str) -> Identities:
-    """Rows by the molecules they are about: "A1" and "A2" are stereoisomers, "A1 B1" is two molecules, "" is none."""
+    """Rows by their molecules: "A1" and "A2" are stereoisomers, "A1 B1" is two molecules, "" is none."""
     return Identities.of([[Identity(name, name[0]) for name in row.split()] for row in rows])
 
 
-def training(*rows: str, asked: tuple[int, ...] = ()) -> Training:
-    return Training(about(*rows), np.isin(np.arange(len(rows)), asked))
+def training(*rows: str, same_source: tuple[int, ...] = ()) -> Training:
+    return Training(about(*rows), np.isin(np.arange(len(rows)), same_source))
 
 
-def kept_and_report(train, held_out, keep_out="exact"):
-    kept, report = drop_leaked(train, held_out, keep_out)
-    return {task: mask.tolist() for task, mask in kept.items()}, report
+def masks_and_report(train, held_out, keep_out="exact"):
+    stays, report = drop_leaked(train, held_out, keep_out)
+    return {task: mask.tolist() for task, mask in stays.items()}, report
 
 
 def test_leaked_rows_go_and_are_counted_per_pair_of_tasks():
-    train = {"forward": training("A1", "B1", "", "C1", "A1", "A2", "B1 C1"), "actions": training("", "", asked=(1,))}
+    train = {
+        "forward": training("A1", "B1", "", "C1", "A1", "A2", "B1 C1"),
+        "actions": training("", "", same_source=(1,)),
+    }
     held_out = {"test/captioning": about("A1", "X1"), "valid/forward": about("C1", "A1", "C1")}
-    kept, report = kept_and_report(train, held_out)
-    assert kept == {"forward": [False, True, True, False, False, True, False], "actions": [True, False]}
+    stays, report = masks_and_report(train, held_out)
+    assert stays == {"forward": [False, True, True, False, False, True, False], "actions": [True, False]}
     assert report["forward"] == {
         "rows": 7,
         "dropped": 4,
@@ -81,25 +84,25 @@ def test_leaked_rows_go_and_are_counted_per_pair_of_tasks():
 
 @pytest.mark.parametrize(("keep_out", "expected"), [("exact", [False, True]), ("skeleton", [False, False])])
 def test_other_stereoisomers_stay_or_go_as_asked_and_are_counted_either_way(keep_out, expected):
-    kept, report = kept_and_report({"forward": training("A1", "A2")}, {"test/forward": about("A1")}, keep_out)
-    assert kept["forward"] == expected
+    stays, report = masks_and_report({"forward": training("A1", "A2")}, {"test/forward": about("A1")}, keep_out)
+    assert stays["forward"] == expected
     overlap = report["forward"]["by_held_out"]["test/forward"]
     assert overlap == {"rows": 1, "molecules": 1, "skeleton_rows": 2, "skeleton_molecules": 1}
 
 
 def test_a_held_out_set_that_shares_only_skeletons_is_in_the_report():
-    _, report = kept_and_report({"forward": training("A1")}, {"test/forward": about("A2")})
+    _, report = masks_and_report({"forward": training("A1")}, {"test/forward": about("A2")})
     overlap = report["forward"]["by_held_out"]["test/forward"]
     assert overlap == {"rows": 0, "molecules": 0, "skeleton_rows": 1, "skeleton_molecules": 1}
 
 
 def test_nothing_is_dropped_when_nothing_is_asked_for_or_held_out_but_all_is_counted():
-    train = {"forward": training("A1", "", asked=(1,))}
-    kept, report = kept_and_report(train, {"test/forward": about("A1")}, "none")
-    assert kept["forward"] == [True, True]
+    train = {"forward": training("A1", "", same_source=(1,))}
+    stays, report = masks_and_report(train, {"test/forward": about("A1")}, "none")
+    assert stays["forward"] == [True, True]
     assert report["forward"]["same_source"] == 1
     assert report["forward"]["by_held_out"]["test/forward"]["rows"] == 1
-    assert kept_and_report({"forward": training("A1", "")}, {})[0]["forward"] == [True, True]
+    assert masks_and_report({"forward": training("A1", "")}, {})[0]["forward"] == [True, True]
 
 
 def products(name: str, file: str, limit: int | None) -> list[str]:
@@ -114,17 +117,17 @@ def products(name: str, file: str, limit: int | None) -> list[str]:
 
 
 def check_overlap(limit: int | None) -> tuple[int, int, int]:
-    """(distinct test products, those of them that are spelled alike among the training products, test molecules that
+    """Numbers of (distinct test products, those with the same spelling among the training products, test molecules that
     the report finds there)."""
     test = sorted(set(products("mapped_reactions", "uspto_mit/test.txt.gz", limit)))
     train = products("reaction_csv", "uspto_50k/train.csv", limit)
     shared = set(test) & set(train)
-    kept, report = drop_leaked(
+    stays, report = drop_leaked(
         {"retrosynthesis": Training(Identities.of([identities(s) for s in train]), np.zeros(len(train), dtype=bool))},
         {"test/forward": Identities.of([identities(s) for s in test])},
         "exact",
     )
-    left = np.array(train)[kept["retrosynthesis"]]
+    left = np.array(train)[stays["retrosynthesis"]]
     assert not shared & set(left)
     overlap = report["retrosynthesis"]["by_held_out"]["test/forward"]
     assert overlap["rows"] == len(train) - len(left)

@@ -1,4 +1,4 @@
-"""Texts that do not come back from the tokenizer, and tasks that leaks leave nothing of: said, and limited."""
+"""Texts that do not round-trip through the tokenizer, and tasks that lose all rows as leaks: reported and limited."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_task_that_is_all_leaks_is_named_with_the_pair_of_sets(tmp_path, capsy
     text = path.read_text() + f'{more}tasks = ["captioning"]\nsplit = "train"\n'
     path.write_text(f'{text}{more}tasks = ["generation"]\nsplit = "test"\n')
     build(load_recipe(path, ("max_lossy=1.0",)), tmp_path / "data", QUIET, workers=1)
-    told = "all 2 training rows of captioning are dropped as leaks: 2 about molecules of test/generation"
-    assert told in " ".join(capsys.readouterr().err.split())
-    with pytest.raises(UserError, match=f"no rows for task 'captioning' in split 'train': {told}"):
+    message = "all 2 training rows of captioning are dropped as leaks: 2 about molecules of test/generation"
+    assert message in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(UserError, match=f"no rows for task 'captioning' in split 'train': {message}"):
         Data(tmp_path / "data").split("train", "captioning")

@@ -1,4 +1,4 @@
-"""A build that is shared out: the bytes of a build by one process, whatever is lost on the way."""
+"""A build in parts equals a build by one process, to the byte, whatever is lost on the way."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOURCES = (
     SourceConfig(format="synthetic", split="test", rows=60, seed=2),
 )
 CONFIG = BuildConfig(sources=SOURCES, shard_rows=150)
-"""Chunks have 1,000 records: three parts have two of the four chunks to one of them."""
+"""Chunks have 1,000 records: of three parts, one gets two of the four chunks."""
 
 
 def left(out: Path, parts: int = 3) -> RemainingParts | None:
@@ -54,7 +54,7 @@ def test_parts_that_are_lost_and_done_again_make_the_bytes_of_one_process(tmp_pa
     build(CONFIG, tmp_path / "one", QUIET, workers=1)
     assert files_of(out) == files_of(tmp_path / "one")
     assert left(out) is None
-    task.write(Part(0, 3), QUIET)  # of a task that Slurm starts again, late
+    task.write(Part(0, 3), QUIET)  # a task that Slurm restarts late
     task.publish(QUIET)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
@@ -67,12 +67,12 @@ def test_tasks_and_a_build_by_itself_keep_out_of_each_others_way(tmp_path: Path)
     out = tmp_path / "data"
     left(out)
     task = PartialBuild(CONFIG, out, recipe_of(out), 1)
-    with (tmp_path / ".data.partial" / "lock").open("a+b") as held:
-        assert lock(held, shared=True)
+    with (tmp_path / ".data.partial" / "lock").open("a+b") as handle:
+        assert lock(handle, shared=True)
         with pytest.raises(UserError, match="another build is writing it"):
             build(CONFIG, out, QUIET, workers=1)
-    with (tmp_path / ".data.partial" / "lock").open("a+b") as held:
-        assert lock(held)
+    with (tmp_path / ".data.partial" / "lock").open("a+b") as handle:
+        assert lock(handle)
         with pytest.raises(UserError, match="another build is writing it"):
             task.choose(QUIET)
     (tmp_path / ".data.partial" / "recipe").write_text("another\n")

@@ -17,7 +17,7 @@ ROW = '{"task": "actions", "source": "%s", "target": "STIR."}\n'
 
 
 def recipe(tmp_path: Path, text: str) -> BuildConfig:
-    """max_lossy: a vocabulary trained on a handful of rows does not spell those of another split."""
+    """max_lossy: a vocabulary trained on a handful of rows cannot spell another split's."""
     (tmp_path / "recipe.toml").write_text(f"max_lossy = 1.0\n{text}")
     return load_recipe(tmp_path / "recipe.toml")
 
@@ -89,8 +89,8 @@ def test_training_rows_with_the_source_of_a_held_out_row_are_left_out_and_counte
     index = build(recipe(tmp_path, train + test), tmp_path / "data", QUIET, workers=1)
     assert index.rows("train") == {"actions": 18}
     assert index.report["leaked"]["actions"]["same_source"] == index.report["leaked"]["actions"]["dropped"] == 2
-    kept = build(recipe(tmp_path, 'keep_out = "none"\n' + train + test), tmp_path / "all", QUIET, workers=1)
-    assert kept.rows("train") == {"actions": 20}
+    everything = build(recipe(tmp_path, 'keep_out = "none"\n' + train + test), tmp_path / "all", QUIET, workers=1)
+    assert everything.rows("train") == {"actions": 20}
 
 
 def test_other_spellings_of_a_held_out_source_are_left_out_with_it(tmp_path: Path) -> None:
@@ -124,12 +124,12 @@ def test_too_many_unreadable_rows_stop_the_build_and_leave_nothing_under_its_nam
 
 def test_an_empty_corpus_is_a_user_error(tmp_path: Path) -> None:
     actions = [ROW % f"Stir {i}." for i in range(3)]
-    for lines, tasks, told in (
+    for lines, tasks, message in (
         ([], "", "the file is empty"),
         (["garbage\n"] * 3, "", r"not one readable record \(3 rejected\); the first: line 1: not JSON"),
         (actions, 'tasks = ["forward"]\n', "none of 3 records has a requested task"),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             build(recipe(tmp_path, jsonl(tmp_path, "rows.jsonl", lines) + tasks), tmp_path / "data", QUIET, workers=1)
     with pytest.raises(UserError, match="no training rows"):
         build(recipe(tmp_path, synthetic(20, "test", 1)), tmp_path / "data", QUIET, workers=1)
@@ -137,7 +137,7 @@ def test_an_empty_corpus_is_a_user_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ('[[sources]]\nformat = "synthetik"\nsplit = "train"', "did you mean 'synthetic'"),
         ('[[sources]]\nformat = "chebi20"\nsplit = "train"\npath = "x"\ntasks = ["actions"]', "gives no rows for task"),
@@ -146,8 +146,8 @@ def test_an_empty_corpus_is_a_user_error(tmp_path: Path) -> None:
         ("", "sources"),
     ],
 )
-def test_mistakes_in_a_recipe_are_told(tmp_path: Path, text: str, told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_mistakes_in_a_recipe_are_told(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         recipe(tmp_path, text)
 
 

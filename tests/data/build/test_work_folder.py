@@ -1,4 +1,4 @@
-"""Where a build may write, and a publication that is interrupted between any two of its steps."""
+"""Where a build may write, and publications that are interrupted between any two steps."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 
 class KilledError(BaseException):
-    """Stands for a SIGKILL: nothing catches it, and nothing after it is done."""
+    """Simulates a SIGKILL: nothing catches it, and nothing runs after it."""
 
 
 def killed_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process ends before its step-th rename, removal of a tree or of a file in workfolder.py."""
+    """The process ends before its step-th rename, removal of a tree or of a file in work_folder.py."""
     calls = iter(range(1000))
 
     def counted(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -93,7 +93,7 @@ def test_a_publication_over_other_data_killed_before_any_step_is_finished_by_the
 def test_another_recipe_never_takes_over_what_a_kill_left_of_one(
     published: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    """Recipe 1 is complete but for its publication; 2 is killed while it clears that away; then 1 comes again."""
+    """Recipe 1 is complete but unpublished; recipe 2 is killed while it removes that; then 1 is repeated."""
     out = tmp_path / "data"
     grown(out, published[1], recipe(1))
     with monkeypatch.context() as patched:
@@ -184,7 +184,7 @@ def test_other_code_does_not_go_on_with_what_a_kill_left(
 
 
 def test_the_lock_of_a_folder_that_is_gone_opens_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between opening the lock's file and locking it, another build finishes and removes the folder."""
+    """Between opening the lock file and locking it, another build finishes and removes the folder."""
     work, real, calls = tmp_path / ".data.partial", work_folder.lock_if_possible, []
 
     def late(handle: Any, *, wait: bool = True) -> bool:

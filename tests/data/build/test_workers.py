@@ -1,4 +1,4 @@
-"""Workers that die: what they had at hand is named."""
+"""Workers that die: the error names their current records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit counts what is there: of data folders, recipes and plain files."""
+"""Audits of data folders, recipes and plain files."""
 
 from __future__ import annotations
 
@@ -89,14 +89,14 @@ def test_of_a_smi_file_the_molecules_are_read_packed_too(tmp_path: Path, plain: 
 
 def test_mistakes_are_told(tmp_path: Path, plain: Path) -> None:
     (tmp_path / "a.txt").write_text("\n")
-    for path, tokenizer, told in (
+    for path, tokenizer, message in (
         (tmp_path / "a.txt", None, "add --tokenizer"),
         (tmp_path / "a.txt", plain, "contains no text"),
         (tmp_path / "a.txt", tmp_path, "no tokenizer here"),
         (tmp_path / "none.txt", plain, "no such file"),
         (tmp_path, plain, "index.json is missing"),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             audit(str(path), QUIET, Limits(), tokenizer=tokenizer, workers=1)
 
 
@@ -109,6 +109,6 @@ def test_the_command_prints_json_and_a_table_of_the_same_figures(
     found = json.loads(done.stdout)
     assert (found[0]["data"], found[0]["texts"], found[0]["not_exact"]) == ("a.txt", 2, 1)
     print_audit(found)
-    told = capsys.readouterr().out
-    assert "50.00 %" in told
-    assert "lost: a.txt line: at 1: 'CX [/bold]' became 'C<unk> <unk>" in told
+    output = capsys.readouterr().out
+    assert "50.00 %" in output
+    assert "lost: a.txt line: at 1: 'CX [/bold]' became 'C<unk> <unk>" in output

@@ -1,4 +1,4 @@
-"""`bigchem data preview`: what it says is what the ranks get."""
+"""`bigchem data preview` shows what the ranks get."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def lines(data: Path, *arguments: str) -> list[dict[str, object]]:
 
 
 def test_each_line_is_a_micro_batch_as_the_loader_of_that_rank_reads_it(small_data: Path) -> None:
-    told = lines(small_data, "--start-step", "3", "--steps", "2", "--world-size", "2")
+    printed = lines(small_data, "--start-step", "3", "--steps", "2", "--world-size", "2")
     config = toml.load(RunConfig, resources.find("recipes", "demo", ".toml"), settings(small_data))
     data = Data(small_data)
     cost = flops_cost(config.model, Tokenizer.load(data.tokenizer_dir).vocab_size)
@@ -56,53 +56,53 @@ def test_each_line_is_a_micro_batch_as_the_loader_of_that_rank_reads_it(small_da
             *(line[name] for name in ("step", "rank", "micro", "source_tokens", "target_tokens")),
             [line["task_counts"][name] for name in names],  # type: ignore[index]
         )
-        for line in told
+        for line in printed
     ]
     assert sorted(found, key=str) == sorted(expected, key=str)
-    assert list(told[0]) == ["step", "rank", "micro", "task_counts", "source_tokens", "target_tokens", "keys"]
+    assert list(printed[0]) == ["step", "rank", "micro", "task_counts", "source_tokens", "target_tokens", "keys"]
 
 
 def test_every_world_size_and_accumulation_sees_the_same_keys_step_by_step(small_data: Path) -> None:
     by_step = []
     for arguments in (("1",), ("3",), ("2", "--grad-accum", "5"), ("7",)):
-        told = lines(small_data, "--start-step", "5", "--steps", "3", "--world-size", *arguments)
+        printed = lines(small_data, "--start-step", "5", "--steps", "3", "--world-size", *arguments)
         steps: dict[int, list[str]] = {}
-        for line in told:
+        for line in printed:
             steps.setdefault(line["step"], []).extend(line["keys"])  # type: ignore[arg-type, call-overload]
         by_step.append({step: sorted(keys) for step, keys in steps.items()})
         if len(arguments) > 1:
-            assert {line["micro"] for line in told} == set(range(5))
+            assert {line["micro"] for line in printed} == set(range(5))
     assert list(by_step[0]) == [5, 6, 7]
     assert all(found == by_step[0] for found in by_step[1:])
 
 
 def test_the_table_names_tasks_and_realised_proportions(small_data: Path) -> None:
-    told = preview(small_data, "--steps", "2", "--world-size", "4").stdout
+    output = preview(small_data, "--steps", "2", "--world-size", "4").stdout
     for word in ("captioning", "actions", "20%", "requested", "schedule", "fill", "on 4 ranks"):
-        assert word in told
+        assert word in output
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--start-step", "215", "--steps", "10"), "the run has 220"),
         (("--world-size", "1", "--grad-accum", "2"), "does not fit into 1 x 2 micro-batches of 1,000"),
     ],
 )
-def test_what_cannot_be_is_a_user_error(small_data: Path, arguments: tuple[str, ...], told: str) -> None:
+def test_what_cannot_be_is_a_user_error(small_data: Path, arguments: tuple[str, ...], message: str) -> None:
     done = preview(small_data, *arguments)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_steps_up_to_the_end_of_capped_data_are_shown_and_none_beyond_it(small_data: Path) -> None:
     capped = ("--world-size", "2", "--set", "data.max_epochs=1")
-    told = preview(small_data, *capped, "--steps", "200")
-    assert told.returncode == 0, told.stderr
-    end = int(re.search(r"the data ends before step (\d+)", told.stderr)[1])  # type: ignore[index]
+    done = preview(small_data, *capped, "--steps", "200")
+    assert done.returncode == 0, done.stderr
+    end = int(re.search(r"the data ends before step (\d+)", done.stderr)[1])  # type: ignore[index]
     total = sum(Data(small_data).index.rows("train").values())
-    assert f"{total}" in told.stdout
+    assert f"{total}" in done.stdout
     assert preview(small_data, *capped, "--start-step", str(end - 1), "--steps", "1").returncode == 0
     for start in (end, end + 1):
         beyond = preview(small_data, *capped, "--start-step", str(start), "--steps", "1")

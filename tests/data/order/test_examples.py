@@ -71,7 +71,7 @@ def test_the_two_level_order_is_a_permutation_that_stays_within_a_window_of_shar
     windowed = Windowed(seed, 0, shard_rows, window)
     rows = windowed.at(np.arange(windowed.size), epoch)
     assert sorted(rows) == list(range(int(shard_rows.sum())))
-    # Shards come in groups of `window`: once the order leaves a group it does not come back.
+    # Shards come in groups of `window`: once the order leaves a group, it does not return.
     shard = np.repeat(np.arange(len(shard_rows)), shard_rows)[rows]
     seen: list[set[int]] = []
     for start in range(windowed.size):
@@ -94,7 +94,7 @@ def test_the_two_level_order_differs_between_epochs_and_seeds_and_seeks() -> Non
     assert (first != Windowed(4, 0, shard_rows, 4).at(index, 0)).any()
     for start in (0, 99, 100, 101, 977):
         np.testing.assert_array_equal(windowed.at(index[start : start + 20], 0), first[start : start + 20])
-    # Windows of an epoch hold other shards than those of the next.
+    # Windows contain other shards in the next epoch.
     groups = [{frozenset((rows[w : w + 100] // 25).tolist()) for w in range(0, 1000, 100)} for rows in (first, second)]
     assert groups[0] != groups[1]
 

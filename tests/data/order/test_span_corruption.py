@@ -29,7 +29,7 @@ def split(ids: np.ndarray, lens: np.ndarray) -> list[list[int]]:
 
 
 def put_back(source: list[int], target: list[int]) -> tuple[list[int], list[bool]]:
-    """The row that a (source, target) was made of, without its end token, and which tokens were noise."""
+    """The row from which a (source, target) was made, without its end token, and which tokens were noise."""
     spans: dict[int, list[int]] = {}
     for token in target[:-1]:
         if token in SENTINELS:
@@ -59,10 +59,10 @@ def test_source_and_target_put_together_are_the_row_and_lengths_are_as_told(
     ids, stored = rows_of(lens)
     keys = row_keys(seed, 5, np.arange(len(lens)), np.zeros(len(lens), dtype=np.int64))
     source, target = spans.corrupt(ids, stored, keys)
-    told = spans.lengths(np.array(lens))
+    due = spans.lengths(np.array(lens))
     noise_counts, span_counts = spans.counts(np.array(lens))
     for row, s, t, noise, count in zip(
-        split(ids, stored), split(source, told[:, 0]), split(target, told[:, 1]), noise_counts, span_counts, strict=True
+        split(ids, stored), split(source, due[:, 0]), split(target, due[:, 1]), noise_counts, span_counts, strict=True
     ):
         assert s[-1] == t[-1] == EOS
         back, mask = put_back(s, t)
@@ -83,8 +83,8 @@ def test_a_row_is_corrupted_alike_wherever_it_stands_and_otherwise_in_the_next_e
     rows, first = np.array([4, 9, 17]), np.zeros(3, dtype=np.int64)
     together, _ = T5.corrupt(ids, lens, row_keys(0, 5, rows, first))
     alone, _ = T5.corrupt(ids[61:142], lens[1:2], row_keys(0, 5, rows[1:2], first[:1]))
-    told = T5.lengths(np.array([60, 80, 100]))[:, 0]
-    assert split(together, told)[1] == alone.tolist()
+    due = T5.lengths(np.array([60, 80, 100]))[:, 0]
+    assert split(together, due)[1] == alone.tolist()
     for keys in (row_keys(0, 5, rows, first + 1), row_keys(1, 5, rows, first), row_keys(0, 6, rows, first)):
         assert T5.corrupt(ids, lens, keys)[0].tolist() != together.tolist()
 
@@ -93,8 +93,8 @@ def test_every_token_but_the_first_is_noise_sometimes() -> None:
     n, rows = 40, 3000
     ids, lens = np.tile(np.append(np.arange(100, 100 + n), EOS), rows), np.full(rows, n + 1)
     source, target = T5.corrupt(ids, lens, row_keys(0, 5, np.arange(rows), np.zeros(rows, dtype=np.int64)))
-    told = T5.lengths(lens - 1)
-    masks = [put_back(s, t)[1] for s, t in zip(split(source, told[:, 0]), split(target, told[:, 1]), strict=True)]
+    due = T5.lengths(lens - 1)
+    masks = [put_back(s, t)[1] for s, t in zip(split(source, due[:, 0]), split(target, due[:, 1]), strict=True)]
     share = np.array(masks).mean(axis=0)
     assert share[0] == 0
     assert 0.03 < share[1:].min() < share[1:].max() < 0.3
@@ -111,8 +111,8 @@ def test_spans_that_respect_atoms_lose_nothing_and_keep_the_lengths(sizes: list[
     starts = [np.isin(np.arange(n), np.cumsum([0, *row])) for n, row in zip(lens, sizes, strict=True)]
     keys = row_keys(seed, 6, np.arange(len(lens)), np.zeros(len(lens), dtype=np.int64))
     source, target = T5.corrupt(ids, stored, keys, starts)
-    told = T5.lengths(np.array(lens))
-    for row, s, t in zip(split(ids, stored), split(source, told[:, 0]), split(target, told[:, 1]), strict=True):
+    due = T5.lengths(np.array(lens))
+    for row, s, t in zip(split(ids, stored), split(source, due[:, 0]), split(target, due[:, 1]), strict=True):
         assert put_back(s, t)[0] == row[:-1]
 
 
@@ -129,9 +129,9 @@ def test_under_one_in_a_hundred_published_molecules_has_no_place_for_spans_betwe
     ids, lens = np.concatenate([row for row, _ in pairs]), np.array([len(row) for row, _ in pairs])
     keys = row_keys(0, 6, np.arange(len(pairs)), np.zeros(len(pairs), dtype=np.int64))
     source, target = T5.corrupt(ids, lens, keys, [starts for _, starts in pairs])
-    told = T5.lengths(lens - 1)
+    due = T5.lengths(lens - 1)
     across = 0
-    for s, t, (_, starts) in zip(split(source, told[:, 0]), split(target, told[:, 1]), pairs, strict=True):
+    for s, t, (_, starts) in zip(split(source, due[:, 0]), split(target, due[:, 1]), pairs, strict=True):
         noise = np.array(put_back(s, t)[1])
         across += not starts[np.flatnonzero(noise[1:] != noise[:-1]) + 1].all()
     assert 0 < across < 10
@@ -146,8 +146,8 @@ def test_spans_that_respect_atoms_begin_and_end_at_them(largest: int) -> None:
     starts = [np.isin(np.arange(n), np.cumsum([0, *row])) for n, row in zip(lens, sizes, strict=True)]
     keys = row_keys(0, 6, np.arange(200), np.zeros(200, dtype=np.int64))
     source, target = T5.corrupt(ids, stored, keys, starts)
-    told = T5.lengths(np.array(lens))
-    for s, t, legal in zip(split(source, told[:, 0]), split(target, told[:, 1]), starts, strict=True):
+    due = T5.lengths(np.array(lens))
+    for s, t, legal in zip(split(source, due[:, 0]), split(target, due[:, 1]), starts, strict=True):
         noise = np.array(put_back(s, t)[1])
         borders = np.flatnonzero(noise[1:] != noise[:-1]) + 1
         assert legal[borders].all()

@@ -53,12 +53,12 @@ def test_where_a_step_starts_is_where_walking_arrives(step: int, seed: int, long
 
 
 def test_seeking_crosses_blocks_and_reports_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, said = steps(), []
+    plan, reported = steps(), []
     expected = plan.position_of(50)
     monkeypatch.setattr(batches, "BLOCK", 300)
-    assert steps().position_of(50, said.append) == expected
-    assert said[-1] == 50
-    assert len(said) > 5
+    assert steps().position_of(50, reported.append) == expected
+    assert reported[-1] == 50
+    assert len(reported) > 5
 
 
 def test_an_example_longer_than_the_budget_is_a_step_of_its_own() -> None:
@@ -115,8 +115,8 @@ def histories(draw: st.DrawFn) -> list[tuple[int, int, int]]:
 def test_any_history_of_world_sizes_accumulations_and_stops_sees_the_uninterrupted_run(
     history: list[tuple[int, int, int]], seed: int, rows: int, weights: tuple[float, float]
 ) -> None:
-    """Every attempt starts from nothing but the number of examples consumed; the run that it must equal, step by step,
-    is that of one rank without a stop."""
+    """Every attempt starts from the number of examples consumed alone, and must equal an uninterrupted run on one rank,
+    step by step."""
     whole, position = steps(seed, rows, weights), 0
     expected = []
     for _ in range(sum(count for *_, count in history)):
@@ -154,7 +154,7 @@ def test_costs_differ_by_less_than_one_example(seed: int, world_size: int) -> No
 @given(st.integers(0, 50), st.integers(2, 20))
 @settings(max_examples=30, deadline=None)
 def test_tokens_of_micro_batches_of_equal_cost_differ_by_less_than_one_example(seed: int, bins: int) -> None:
-    """Examples of like tokens are dealt in one round."""
+    """Examples of similar tokens are dealt in one round."""
     tokens = np.random.default_rng(seed).integers(2, 500, 200)
     dealt = deal(tokens, bins, 10**6, 10**6, cost=np.ones(200, dtype=np.int64))
     whole = [tokens[chosen].sum() for _, _, chosen in dealt if len(chosen) == -(-200 // bins)]
@@ -163,7 +163,7 @@ def test_tokens_of_micro_batches_of_equal_cost_differ_by_less_than_one_example(s
 
 @pytest.mark.parametrize("world_size", [16, 64])
 def test_short_micro_batches_take_no_more_accumulation_than_they_need(world_size: int) -> None:
-    """1,024 tokens hold few examples: the emptiest micro-batch alone is often no partner for an exchange."""
+    """Few examples fit into 1,024 tokens: the emptiest micro-batch alone often allows no exchange."""
     rng = np.random.default_rng(0)
     room = world_size * 4 * 1024
     for _ in range(5):
@@ -175,7 +175,7 @@ def test_short_micro_batches_take_no_more_accumulation_than_they_need(world_size
 
 
 def test_a_step_of_just_the_micro_batches_room_fits_into_them() -> None:
-    """What HEADROOM is for: no step of these needs one more, nearly empty, micro-batch on every rank."""
+    """The purpose of HEADROOM: none of these steps needs one more, nearly empty, micro-batch on every rank."""
     rng = np.random.default_rng(0)
     for world_size in (4, 64):
         for _ in range(5):

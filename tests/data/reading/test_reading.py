@@ -1,4 +1,4 @@
-"""Files as people have them: compressed, in other encodings, with other line ends, in parts, as JSON arrays."""
+"""Reading files: compressed, in other encodings, with other line ends, in parts, as JSON arrays."""
 
 from __future__ import annotations
 

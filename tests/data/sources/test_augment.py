@@ -1,4 +1,4 @@
-"""Other spellings: of the same molecules, each once, the same in every process."""
+"""Augmentation: distinct spellings of the same molecules, equal in every process."""
 
 from __future__ import annotations
 

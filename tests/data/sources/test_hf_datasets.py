@@ -1,4 +1,4 @@
-"""Hugging Face datasets: real ones on the disk, and errors of the library."""
+"""Hugging Face datasets: real ones on disk, and the library's errors."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_long_documents_become_pieces(tmp_path):
 
 
 def test_other_columns_of_parquet_are_not_read(folder, monkeypatch):
-    """A file whose other column is damaged is still read."""
+    """A file with a damaged column that is not needed is still read."""
     path = folder / "files" / "train-00000.parquet"
     group = pq.ParquetFile(path).metadata.row_group(0)
     columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}

@@ -1,4 +1,4 @@
-"""Reactions: what becomes of them, in each of the layouts that they are published in."""
+"""Reading reactions in each of their published layouts."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_papers_own_sample_is_already_in_our_form():
 
 
 def with_note(*sides: str) -> str:
-    """A reaction SMILES whose `~` became a fragment note."""
+    """A reaction SMILES with fragment notes instead of `~`."""
     groups, first = [], 0
     for compound in ".".join(sides).split("."):
         last = first + compound.count("~")

@@ -1,4 +1,4 @@
-"""Readers of the fixed layouts that need no module of their own here: what they make of their files."""
+"""Readers of fixed layouts that have no test module of their own."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def test_chebi20_refuses_unreadable_smiles_short_lines_and_empty_texts(tmp_path)
     file = write(tmp_path, "c.txt", CHEBI20, "1\tC(C\ta", "2\tCC", "", "3\tCC\t ", "4\tC\tmethane", "5\tCCO ethanol\ta")
     rows, reasons = read(config("chebi20", file))
     assert len(rows) == 2
-    told = ["RDKit cannot read 'C(C'", "wrong number of columns", "empty text", "a space in SMILES: 'CCO ethanol'"]
-    assert reasons == told
+    expected = ["RDKit cannot read 'C(C'", "wrong number of columns", "empty text", "a space in SMILES: 'CCO ethanol'"]
+    assert reasons == expected
 
 
 def test_parallel_reactions_may_have_reagents_apart(tmp_path):

@@ -202,6 +202,3 @@ def test_forward_has_reagents_about_half_of_the_time(corpus: list[Row]) -> None:
     having = [bool(reagents & set(row.source.split("."))) for row in of(corpus, "forward")]
     assert 0.4 < sum(having) / len(having) < 0.6
     assert not any(reagents & set(row.target.split(".")) for row in of(corpus, "retrosynthesis"))
-
-
-# Captions

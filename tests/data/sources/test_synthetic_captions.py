@@ -1,4 +1,4 @@
-"""Captions say what RDKit finds."""
+"""Captions state what RDKit finds."""
 
 from __future__ import annotations
 
@@ -156,6 +156,3 @@ def test_captions_are_the_inverse_task_of_generation(corpus: list[Row]) -> None:
     for row in of(corpus, "captioning", "generation"):
         text = row.target if row.task == "captioning" else row.source
         assert text == synthetic_captions.caption(row.molecule or "")
-
-
-# Procedures

@@ -1,4 +1,4 @@
-"""Procedures and their action strings say the same."""
+"""Procedures and their action strings agree."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def get(cache: Cache, server_url: str, name: object) -> None:
     assert hashlib.sha256(content).hexdigest() == file_of(name).sha256
 
 
-def held(cache: Cache) -> list[str]:
+def cached(cache: Cache) -> list[str]:
     """Names of the files in the cache; "+" after one that is partial."""
     names = {file_of(n).sha256: str(n) for n in range(10)}
     return sorted(names[p.stem] + "+" * (p.suffix == ".partial") for p in (cache.path / "files").iterdir())
@@ -74,8 +74,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 class Watch(threading.Thread):
-    """Measures what the cache holds on disk, partial files included, over and over. Under the cache's own lock, for a
-    listing during a rename counts a file twice."""
+    """Measures the cache's size on disk, partial files included, again and again, under the cache's own lock: a listing
+    during a rename counts a file twice."""
 
     def __init__(self, cache: Cache) -> None:
         super().__init__(daemon=True)
@@ -95,7 +95,7 @@ class Watch(threading.Thread):
 
 
 def hammer(root: Path, url: str, seed: int, barrier: object, reads: int) -> None:
-    """First all processes want the same files at once with room for all, then each any of them with room for three."""
+    """First all processes read the same files at once with room for all, then random ones with room for three."""
     roomy, tight = Cache(root / "roomy", 10 * SIZE), Cache(root / "cache", 3 * SIZE + 10)
     barrier.wait(30)  # type: ignore[attr-defined]
     for name in range(10):
@@ -126,8 +126,8 @@ def test_eight_processes_share_downloads_and_never_exceed_the_limit(
     assert [process.exitcode for process in processes] == [0] * 8
     assert SIZE < watch.most <= cache.max_bytes + 3 * 4096  # blocks are of 4,096 bytes
     assert watch.looks > 50
-    assert not [name for name in held(cache) if "+" in name]
-    assert len(held(Cache(tmp_path / "roomy"))) == 10
+    assert not [name for name in cached(cache) if "+" in name]
+    assert len(cached(Cache(tmp_path / "roomy"))) == 10
     assert {server.requests[f"roomy/{name}"] for name in range(10)} == {1}
     assert 10 <= server.requests.total() - 10 < 8 * 30
 
@@ -139,7 +139,7 @@ def test_many_who_want_a_file_at_once_cause_one_download(server: Server, cache: 
         wait_until(lambda: server.requests["4"] == 1)
         time.sleep(0.2)
         assert server.requests["4"] == 1
-        server.release.set()  # the stalled download breaks and is tried again, by the one who holds the lock
+        server.release.set()  # the stalled download breaks, and the process with the lock retries it
         for future in done:
             future.result(20)
     assert server.requests["4"] == 2
@@ -153,7 +153,7 @@ def test_killed_downloads_give_back_their_room_and_those_who_wait_go_on(
     processes = [SPAWN.Process(target=get, args=(cache, server.url, name), daemon=True) for name in "012"]
     for process in processes:
         process.start()
-    wait_until(lambda: held(cache) == ["0+", "1+", "2+"] and server.requests.total() == 3)
+    wait_until(lambda: cached(cache) == ["0+", "1+", "2+"] and server.requests.total() == 3)
     with ThreadPoolExecutor(2) as pool:
         same = pool.submit(get, cache, server.url, 0)  # waits for its downloader
         other = pool.submit(get, cache, server.url, 5)  # waits for room
@@ -166,15 +166,15 @@ def test_killed_downloads_give_back_their_room_and_those_who_wait_go_on(
         other.result(10)
     for process in processes:
         process.join(10)
-    get(cache, server.url, 6)  # whoever needs room next finds what is left of the dead
-    assert held(cache) == ["0", "5", "6"]
+    get(cache, server.url, 6)  # the next process that needs room reclaims the dead one's file
+    assert cached(cache) == ["0", "5", "6"]
 
 
 def test_processes_killed_anywhere_leave_only_whole_files_and_no_garbage(
     tmp_path: Path, server: Server, cache: Cache
 ) -> None:
     processes = start(6, tmp_path, server.url, reads=10**6)
-    wait_until(lambda: len(held(cache)) > 0)
+    wait_until(lambda: len(cached(cache)) > 0)
     for process in processes:
         time.sleep(0.1)
         os.kill(process.pid or 0, signal.SIGKILL)
@@ -184,20 +184,20 @@ def test_processes_killed_anywhere_leave_only_whole_files_and_no_garbage(
         assert path.suffix == ".partial" or hashlib.sha256(path.read_bytes()).hexdigest() == path.name
     for name in range(10):
         get(cache, server.url, name)
-    assert held(cache) == ["7", "8", "9"]
+    assert cached(cache) == ["7", "8", "9"]
 
 
 def test_the_least_recently_used_file_goes_first(server: Server, cache: Cache) -> None:
     for name in (0, 1, 2, 0, 3):
         get(cache, server.url, name)
-    assert held(cache) == ["0", "2", "3"]
+    assert cached(cache) == ["0", "2", "3"]
 
 
 def test_an_evicted_file_stays_readable_for_those_who_have_it(server: Server, cache: Cache) -> None:
     content = cache.buffer(f"{server.url}/0", file_of(0))
     for name in (1, 2, 3):
         get(cache, server.url, name)
-    assert "0" not in held(cache)
+    assert "0" not in cached(cache)
     assert hashlib.sha256(content).hexdigest() == file_of(0).sha256
     get(cache, server.url, 0)
     assert server.requests["0"] == 2
@@ -231,7 +231,7 @@ def test_a_download_that_falls_silent_is_tried_again(
 
 
 @pytest.mark.parametrize(
-    ("fault", "told", "requests"),
+    ("fault", "message", "requests"),
     [
         ("503", r"/0: cannot read: 503.*4 attempts", 4),
         ("short", r"/0: truncated, 150,000 of 300,000 bytes", 4),
@@ -243,13 +243,13 @@ def test_a_download_that_falls_silent_is_tried_again(
     ],
 )
 def test_a_lasting_fault_is_told_with_the_url_and_leaves_nothing(
-    server: Server, cache: Cache, fault: str, told: str, requests: int
+    server: Server, cache: Cache, fault: str, message: str, requests: int
 ) -> None:
     server.faults["0"] = [fault] * 9
-    with pytest.raises(UserError, match=server.url + told):
+    with pytest.raises(UserError, match=server.url + message):
         get(cache, server.url, 0)
     assert server.requests["0"] == requests
-    assert held(cache) == []
+    assert cached(cache) == []
 
 
 def test_a_server_that_is_not_there_is_told(cache: Cache) -> None:

@@ -1,4 +1,4 @@
-"""Named columns: what csv, tsv and JSON lines become, and what recipes may not ask of them."""
+"""Named columns: rows from csv, tsv and JSON lines, and recipes that are refused."""
 
 from __future__ import annotations
 

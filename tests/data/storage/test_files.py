@@ -1,4 +1,4 @@
-"""Where lines come from: local files, and everything that fsspec opens."""
+"""Lines of local files and of everything that fsspec opens."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_an_index_that_is_none_is_refused(copied: Path, content: str) -> None:
 
 
 def reindex(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Changes the index and states its fingerprint anew."""
+    """Changes the index and updates its fingerprint."""
     table = json.loads((folder / "index.json").read_text())
     change(table)
     table.pop("fingerprint")
@@ -111,7 +111,7 @@ def test_the_index_lists_every_file_that_readers_need(small_data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "what"),
     [
         (lambda path: path.unlink(), "missing"),
         (lambda path: path.write_bytes(path.read_bytes()[:200]), r"truncated, 200 of [\d,]+ bytes"),
@@ -121,13 +121,13 @@ def test_the_index_lists_every_file_that_readers_need(small_data: Path) -> None:
     ],
 )
 def test_a_damaged_shard_is_named_with_the_rows_it_costs(
-    copied: Path, damage: Callable[[Path], object], told: str
+    copied: Path, damage: Callable[[Path], object], what: str
 ) -> None:
     rows = Data(copied).split("train", "forward")
     damage(copied / rows.shards[1].path)
     rows.gather(np.arange(70))
     for read in (lambda: rows.tokens(70), lambda: rows.gather(np.array([3, 75]))):
-        with pytest.raises(UserError, match=rf"forward-00001\.arrow: {told}.*: rows 70 to \d+ of train/forward lost"):
+        with pytest.raises(UserError, match=rf"forward-00001\.arrow: {what}.*: rows 70 to \d+ of train/forward lost"):
             read()
 
 

@@ -36,7 +36,7 @@ def copied(small_data: Path, tmp_path: Path) -> Path:
 
 
 def reindex(folder: Path, shards: Callable[[list[Shard]], list[Shard]] = lambda listed: listed) -> None:
-    """States anew what is there, with the shards of train/forward changed: an index that was wrong from the start."""
+    """Rewrites the index with the shards of train/forward changed, as if it had been wrong from the start."""
     old = Data(folder).index
     train = {**old.shards["train"], "forward": shards(old.shards["train"]["forward"])}
     new = Index(old.tokenizer, {**old.shards, "train": train}, other_files(folder))
@@ -70,9 +70,9 @@ def test_whole_data_is_found_whole_and_all_of_it_is_counted(small_data: Path) ->
 
 @pytest.mark.parametrize("where", ["folder", "url"])
 @pytest.mark.parametrize("name", [SHARD, LENGTHS, TOKENIZER])
-@pytest.mark.parametrize(("damage", "told"), KINDS)
+@pytest.mark.parametrize(("damage", "message"), KINDS)
 def test_each_damage_of_each_file_is_found_with_its_rows(
-    copied: Path, where: str, name: str, damage: Callable[[Path], None], told: str
+    copied: Path, where: str, name: str, damage: Callable[[Path], None], message: str
 ) -> None:
     shards = Data(copied).index.shards["train"]["forward"]
     damage(copied / name)
@@ -80,7 +80,7 @@ def test_each_damage_of_each_file_is_found_with_its_rows(
         report = verify(server.url if where == "url" else copied, QUIET)
     (found,) = report.damage
     assert found.path == name if where == "folder" else found.path.endswith(name)
-    assert found.what.startswith(told)
+    assert found.what.startswith(message)
     rows = sum(shard.rows for shard in shards)
     assert found.rows == {SHARD: (70, 69 + shards[1].rows), LENGTHS: (0, rows - 1), TOKENIZER: None}[name]
     assert report.rows_lost == {SHARD: shards[1].rows, LENGTHS: rows, TOKENIZER: report.rows}[name]

@@ -1,4 +1,4 @@
-"""Characters spelled in hexadecimal: there and back, by nothing but parts of tokenizer.json."""
+"""Escapes in hexadecimal: both directions, with parts of tokenizer.json alone."""
 
 from __future__ import annotations
 

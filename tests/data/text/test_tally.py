@@ -1,4 +1,4 @@
-"""Figures of texts: added up in any parts, they are those of the whole."""
+"""Figures of texts: the sum over any parts equals the whole's."""
 
 from __future__ import annotations
 

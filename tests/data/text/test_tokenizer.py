@@ -54,7 +54,7 @@ def stock() -> tokenizers.Tokenizer:
 
 @cache
 def public_texts() -> list[str]:
-    """A few thousand different texts of every public corpus that is here."""
+    """A few thousand distinct texts of every public corpus that is available."""
     if not (REAL_DATA / "chebi20").is_dir():
         pytest.skip("no corpora: set BIGCHEM_DATA")
     texts: set[str] = set()
@@ -124,7 +124,7 @@ def test_training_is_the_same_in_every_process_and_with_any_number_of_threads(tm
         "import json, sys; from bigchem.data.text.tokenizer import Tokenizer;"
         "Tokenizer.train(json.load(open(sys.argv[1])), 200).save(sys.argv[2])"
     )
-    # Distinct words in equal numbers: ties are where an order of threads or hashes would show.
+    # Distinct words in equal numbers: ties would reveal an order of threads or hashes.
     corpus = [f"C{a}{b}O" for a in "NSPFI123456789" for b in "=#()[]+-"]
     (tmp_path / "corpus.json").write_text(json.dumps(corpus * 3))
     hashes = set()
@@ -185,7 +185,7 @@ def check_transformers_agrees(tokenizer: Tokenizer, texts: list[str], folder: Pa
     assert (auto.pad_token_id, auto.eos_token_id, auto.unk_token_id) == (PAD, EOS, UNK)
     spelled = [i for i in ids if UNK not in i]
     assert auto.batch_decode(spelled, skip_special_tokens=True) == tokenizer.decode_batch(spelled)
-    # T5's own class rebuilds its pipeline: it keeps one space of a run and escapes nothing.
+    # T5's own class rebuilds its pipeline: it collapses runs of spaces and escapes nothing.
     single = [text for text in texts if " ".join(text.split()) == text and not set(text) & set(ESCAPED)]
     assert single
     own_class = T5TokenizerFast.from_pretrained(folder)
@@ -210,10 +210,10 @@ def test_chemistry_fills_t5s_free_rows_and_changes_no_id_that_t5_could_spell():
     assert (t5.get_vocab_size(), tokenizer.vocab_size, len(set(CHEMISTRY))) == (32100, 32128, 28)
     texts = public_texts()
     before = [encoding.ids for encoding in t5.encode_batch(texts)]
-    kept = [t5.decode(ids) == text for text, ids in zip(texts, before, strict=True)]
+    exact = [t5.decode(ids) == text for text, ids in zip(texts, before, strict=True)]
     after = tokenizer.encode_batch(texts)
-    assert sum(kept) > 2000
-    assert all(a == b for a, b, spelled in zip(before, after, kept, strict=True) if spelled)
+    assert sum(exact) > 2000
+    assert all(a == b for a, b, spelled in zip(before, after, exact, strict=True) if spelled)
 
 
 @pytest.mark.data
@@ -268,10 +268,10 @@ def test_no_escaped_character_is_one_that_t5_spells_or_that_has_a_row():
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_any_text_of_what_t5_spells_chemistry_escaped_characters_and_spaces_round_trips(data):
-    # Escaped characters, digits and spaces more often than one of each in 450, so that they meet.
+    # Escaped characters, digits and spaces more often than one of each in 450, so they come together.
     pools = [t5_alphabet(), list(ESCAPED + ESCAPE), list(CHEMISTRY), list("  \t\n\r00bd21▁" + ESCAPE)]
     text = data.draw(st.text(alphabet=st.one_of([st.sampled_from(pool) for pool in pools]), max_size=40))
-    assume(not any(name in text for name in (*SPECIAL, "<extra_id_")))  # these are the tokens themselves
+    assume(not any(name in text for name in (*SPECIAL, "<extra_id_")))  # these become the tokens themselves
     for smiles in ("pieces", "atoms"):
         tokenizer = with_chemistry(smiles)
         assert UNK not in tokenizer.encode_batch([text])[0]
@@ -297,7 +297,7 @@ SMILES = ["CC(=O)Oc1ccccc1C(=O)O", "F/C=C\\F", "[Na+]~[OH-].CCO", "C[C@@H](N)C(=
 
 
 def check_atoms(tokenizer: Tokenizer) -> None:
-    """At every atom a token starts, in a text of which SMILES are a part."""
+    """In a text that contains SMILES, a token starts at every atom."""
     for smiles in SMILES:
         text = f"The molecule {smiles} is an acid"
         (starts,) = tokenizer.encode_with_starts([text])[1]
@@ -370,9 +370,9 @@ def test_a_models_name_offline_is_a_user_error_that_says_what_to_do(tmp_path):
         "from bigchem.base.errors import UserError\nfor name in ('t5-base', 'no/such/name'):\n"
         "  try: Tokenizer.from_t5(name)\n  except UserError as e: print(e)"
     )
-    told = offline(program, tmp_path)
-    assert "t5-base: no such folder" in told
-    assert told.count("next: give a folder") == 2
+    output = offline(program, tmp_path)
+    assert "t5-base: no such folder" in output
+    assert output.count("next: give a folder") == 2
 
 
 @pytest.mark.data
