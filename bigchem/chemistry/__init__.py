@@ -1,4 +1,4 @@
-"""What a text of each domain may look like: SMILES, reactions, natural language. Every reader uses it.
+"""Recognises and repairs texts of each domain: SMILES, reactions, natural language. Every reader uses it.
 
 Imported from outside: this package, spellings, tokens.
 """

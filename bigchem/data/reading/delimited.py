@@ -172,7 +172,7 @@ def _judged(
         if len(taken) > 1:
             lines.back(list(enumerate(taken[1:], start=number + 1)))
         return _ill_formed(fields, plain, width, known, layout)
-    if len(taken) > 1 and all(len(_split(one, layout, limit)) == width for one in taken):
+    if len(taken) > 1 and all(len(_split(part, layout, limit)) == width for part in taken):
         raise _undecided(f"lines {number} to {number + len(taken) - 1} read as one record or as {len(taken)}", where)
     if not width or any(_needs_quotes(field, "\n".join(taken), layout.separator) for field in fields):
         return "standard", fields

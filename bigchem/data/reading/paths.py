@@ -22,7 +22,7 @@ def expand(path: str | Sequence[str]) -> list[str]:
     A pattern's files are sorted by name. The name of an existing file is not a pattern. UserError for a pattern that no
     file matches and for a file that is named twice.
     """
-    found = [file for one in listed(path) for file in _matches(one)]
+    found = [file for pattern in listed(path) for file in _matches(pattern)]
     twice = next((file for file in found if found.count(file) > 1), None) if len(found) > 1 else None
     if twice is not None:
         raise UserError("named twice: its rows would count twice", twice, "name each file once in `path`")
