@@ -77,7 +77,7 @@ class PartialBuild:
             label = f"writing shards, part {part.number + 1} of {part.of}"
             workers = self.workers or cores()
             with pool(workers, str(self.out)) as processes, progress.bar(label, sum(p.rows for p in own)) as bar:
-                jobs = [(work, place) for place in own]
+                jobs = [(work, planned) for planned in own]
                 for made in in_order(processes, make_shard, jobs, 2 * workers):
                     bar.advance(made.shard.rows)
 
@@ -111,7 +111,7 @@ def begin(config: BuildConfig, out: Path, progress: Progress, parts: int, *, ove
         chosen = read_chosen(work)
         if chosen is not None:
             left = tuple(
-                n for n in every if not all(made_file(work, place).is_file() for place in chosen.shards[n::parts])
+                n for n in every if not all(made_file(work, planned).is_file() for planned in chosen.shards[n::parts])
             )
             return RemainingParts(recipe, (), False, left)
         check_sources(config)

@@ -28,7 +28,7 @@ from bigchem.base.progress import Progress
 from bigchem.data.build.lossy import Lossy, check_lossy, count_lossy, sum_lossy
 from bigchem.data.build.parse import check_sources, parse_sources, texts
 from bigchem.data.build.recipe import BuildConfig, recipe_hash
-from bigchem.data.build.select import Chosen, Place, choose, read_chosen, rows_of
+from bigchem.data.build.select import Chosen, PlannedShard, choose, read_chosen, rows_of
 from bigchem.data.build.work_folder import publish, refuse_foreign_folder, remove_leftovers, work_folder
 from bigchem.data.build.workers import in_order, pool
 from bigchem.data.storage.columns import write_lengths, write_shard
@@ -114,12 +114,12 @@ def _write_shards(
     shards: dict[str, dict[str, list[Shard]]] = {}
     lossy = []
     lengths: dict[tuple[str, str], list[npt.NDArray[np.integer]]] = {}
-    jobs = [(work, place) for place in chosen.shards]
-    with progress.bar("writing shards", sum(place.rows for place in chosen.shards)) as bar:
-        for (_, place), made in zip(jobs, in_order(processes, make_shard, jobs, 2 * workers), strict=True):
-            shards.setdefault(place.split, {}).setdefault(place.task, []).append(made.shard)
-            lengths.setdefault((place.split, place.task), []).append(made.lengths)
-            lossy.append((place.task, made.lossy))
+    jobs = [(work, planned) for planned in chosen.shards]
+    with progress.bar("writing shards", sum(planned.rows for planned in chosen.shards)) as bar:
+        for (_, planned), made in zip(jobs, in_order(processes, make_shard, jobs, 2 * workers), strict=True):
+            shards.setdefault(planned.split, {}).setdefault(planned.task, []).append(made.shard)
+            lengths.setdefault((planned.split, planned.task), []).append(made.lengths)
+            lossy.append((planned.task, made.lossy))
             seconds.update(made.seconds)
             bar.advance(made.shard.rows)
     for (split, task), parts in lengths.items():
@@ -127,12 +127,12 @@ def _write_shards(
     return shards, sum_lossy(lossy)
 
 
-def made_file(work: Path, place: Place) -> Path:
+def made_file(work: Path, planned: PlannedShard) -> Path:
     """The file written after a shard: if it exists, so does the shard."""
-    return work / "made" / f"{place.path}.npz"
+    return work / "made" / f"{planned.path}.npz"
 
 
-class Made(NamedTuple):
+class WrittenShard(NamedTuple):
     """A written shard. lengths: [rows, 2]. lossy: asdict(Lossy) by side. seconds: of work, by phase."""
 
     shard: Shard
@@ -141,19 +141,19 @@ class Made(NamedTuple):
     seconds: dict[str, float]
 
 
-def make_shard(work: Path, place: Place) -> Made:
+def make_shard(work: Path, planned: PlannedShard) -> WrittenShard:
     """Tokenises and writes one shard, unless it exists."""
-    path, task = place.path, place.task
-    made = made_file(work, place)
+    path, task = planned.path, planned.task
+    made = made_file(work, planned)
     if made.is_file() and (work / "data" / path).is_file():
         with np.load(made) as facts:
             if "lossy" in facts.files:  # older versions wrote none
                 shard = Shard(**json.loads(str(facts["shard"])))
-                return Made(shard, facts["lengths"], json.loads(str(facts["lossy"])), {})
+                return WrittenShard(shard, facts["lengths"], json.loads(str(facts["lossy"])), {})
     begun = time.perf_counter()
     tokenizer = Tokenizer.load(work / "data" / "tokenizer")
     columns: dict[str, list[Any]] = {"key": [], "source": [], "target": [], "source_ids": [], "target_ids": []}
-    for table in texts(rows_of(work, place)):
+    for table in texts(rows_of(work, planned)):
         columns["key"] += [f"{key:016x}" for key in table["key"].to_pylist()]
         columns["source"] += table["source"].to_pylist()
         columns["target"] += table["target"].to_pylist()
@@ -173,4 +173,5 @@ def make_shard(work: Path, place: Place) -> Made:
     noted = {side: asdict(counts) for side, counts in lossy.items() if side == "source" or task not in SPAN_TASKS}
     with atomic.replace_atomically(made) as file:
         np.savez(file, lengths=lengths, shard=json.dumps(asdict(shard)), lossy=json.dumps(noted))
-    return Made(shard, lengths, noted, {"tokenising": encoded - begun, "writing": time.perf_counter() - encoded})
+    seconds = {"tokenising": encoded - begun, "writing": time.perf_counter() - encoded}
+    return WrittenShard(shard, lengths, noted, seconds)

@@ -32,7 +32,7 @@ Rows = dict[str, dict[str, npt.NDArray[np.int64]]]
 """Numbers of parsed rows, by split and task."""
 
 
-class Place(NamedTuple):
+class PlannedShard(NamedTuple):
     """A shard to write: split, task, its number within the task, its number of rows."""
 
     split: str
@@ -51,7 +51,7 @@ class Chosen:
     """A build's output. tokenizer: its fingerprint. shards: in the order of the index. report: counts so far."""
 
     tokenizer: str
-    shards: tuple[Place, ...]
+    shards: tuple[PlannedShard, ...]
     report: dict[str, Any]
 
 
@@ -79,7 +79,7 @@ def choose(
     with atomic.replace_atomically(work / "data" / "rejected.jsonl") as file:
         for rejected in (r for chunk in chunks for r in chunk.rejected):
             file.write((json.dumps(asdict(rejected), ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
-    shards = tuple(_saved_places(parsed, rows, work, config.shard_rows))
+    shards = tuple(_planned_shards(parsed, rows, work, config.shard_rows))
     chosen = Chosen(tokenizer.fingerprint, shards, report)
     atomic.write_atomically(work / "chosen" / "chosen.json", json.dumps(asdict(chosen)))
     return chosen
@@ -91,12 +91,12 @@ def read_chosen(work: Path) -> Chosen | None:
         table = json.loads((work / "chosen" / "chosen.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return Chosen(table["tokenizer"], tuple(Place(*place) for place in table["shards"]), table["report"])
+    return Chosen(table["tokenizer"], tuple(PlannedShard(*planned) for planned in table["shards"]), table["report"])
 
 
-def rows_of(work: Path, place: Place) -> list[tuple[Path, npt.NDArray[np.int64]]]:
+def rows_of(work: Path, planned: PlannedShard) -> list[tuple[Path, npt.NDArray[np.int64]]]:
     """(chunk file, row numbers inside it) of a shard."""
-    with np.load(_saved_file(work, place.path)) as saved:
+    with np.load(_saved_file(work, planned.path)) as saved:
         inside = np.split(saved["inside"], np.cumsum(saved["counts"])[:-1])
         return [(work / "parsed" / str(name), rows) for name, rows in zip(saved["names"], inside, strict=True)]
 
@@ -105,22 +105,22 @@ def _saved_file(work: Path, path: str) -> Path:
     return work / "chosen" / f"{path}.npz"
 
 
-def _saved_places(parsed: ParsedRows, rows: Rows, work: Path, shard_rows: int) -> Iterator[Place]:
+def _planned_shards(parsed: ParsedRows, rows: Rows, work: Path, shard_rows: int) -> Iterator[PlannedShard]:
     """Every shard to write, after saving its row numbers to a file."""
     for split, tasks in rows.items():
         for task, chosen in tasks.items():
             for start in range(0, len(chosen), shard_rows):
                 own = chosen[start : start + shard_rows]
-                place = Place(split, task, start // shard_rows, len(own))
+                planned = PlannedShard(split, task, start // shard_rows, len(own))
                 found = parsed.places(own)
-                with atomic.replace_atomically(_saved_file(work, place.path)) as file:
+                with atomic.replace_atomically(_saved_file(work, planned.path)) as file:
                     np.savez(
                         file,
                         names=np.array([path.name for path, _ in found]),
                         counts=np.array([len(inside) for _, inside in found]),
                         inside=np.concatenate([inside for _, inside in found]),
                     )
-                yield place
+                yield planned
 
 
 def _without_repeats(parsed: ParsedRows, report: dict[str, Any]) -> Rows:

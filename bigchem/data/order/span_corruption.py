@@ -120,15 +120,15 @@ def _places(lengths: list[int], legal: BoolArray, key: np.uint64) -> list[int]:
     """Random starts of spans of these lengths, in order, at least a token apart, not at 0, all borders legal; empty if
     there are none. legal: [tokens + 1]."""
     tokens = len(legal) - 1
-    ways = np.ones(tokens + 2)  # number of placements of the remaining spans, by the first position open to them
+    placements = np.ones(tokens + 2)  # number of placements of the remaining spans, by the first position open to them
     tables = []
     for length in reversed(lengths):
-        here = np.where(legal[: tokens + 1 - length] & legal[length:], ways[length + 1 :], 0.0)
+        here = np.where(legal[: tokens + 1 - length] & legal[length:], placements[length + 1 :], 0.0)
         here[0] = 0.0
-        ways = np.zeros(tokens + 2)
-        ways[: len(here)] = np.cumsum(here[::-1])[::-1]
+        placements = np.zeros(tokens + 2)
+        placements[: len(here)] = np.cumsum(here[::-1])[::-1]
         tables.append(here)
-    if not ways[0]:
+    if not placements[0]:
         return []
     draws = mix64(key + np.arange(1, len(lengths) + 1, dtype=np.uint64)) >> np.uint64(11)
     places, first = [], 0
