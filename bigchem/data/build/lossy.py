@@ -20,8 +20,8 @@ EXAMPLES = 3
 
 @dataclass
 class Lossy:
-    """Counts of one side's texts: all, those that do not round-trip, those with an unknown token; the first of the
-    second kind, from first_difference."""
+    """Counts of one side's texts. lost: those that do not round-trip. unknown: those with an unknown token. examples:
+    the first lost ones, from first_difference."""
 
     texts: int = 0
     lost: int = 0

@@ -2,7 +2,7 @@
 
     .NAME.partial/lock       held while a build, or the tasks of one build, run
     .NAME.partial/recipe     the recipe and the code and library versions that the rest belongs to
-    .NAME.partial/parsed/    from these three a killed build resumes
+    .NAME.partial/parsed/    this and the next two: where a killed build resumes
     .NAME.partial/chosen/
     .NAME.partial/made/
     .NAME.partial/data/      renamed to NAME at the end; its index is the last file written
