@@ -59,8 +59,8 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
 class Row:
     """One example, without the task's prompt.
 
-    task: a name in bigchem.tasks.TRAINABLE. target: "" for unlabelled rows. molecule: for the leak filter, the captioned
-    molecule or the product, in bigchem's notation; None if there is none. repairs: of its texts, keys of
+    task: a name in bigchem.tasks.TRAINABLE. target: "" for unlabelled rows. molecule: for the leak filter, the
+    captioned molecule or the product, in bigchem's notation; None if there is none. repairs: of its texts, keys of
     bigchem.chemistry.REPAIRS. question: the original source, if this one is another spelling of it.
     """
 

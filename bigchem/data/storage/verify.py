@@ -31,7 +31,9 @@ class Damage:
     rows: tuple[int, int] | None = None
 
     def __str__(self) -> str:
-        lost = "" if self.rows is None else f": {lost_rows(self.rows[0], 1 + self.rows[1] - self.rows[0], str(self.of))}"
+        lost = (
+            "" if self.rows is None else f": {lost_rows(self.rows[0], 1 + self.rows[1] - self.rows[0], str(self.of))}"
+        )
         return f"{self.path}: {self.what}{lost}"
 
 
