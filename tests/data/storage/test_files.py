@@ -74,7 +74,7 @@ def test_web_server_is_read_and_its_404_names_the_url(server):
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("http://127.0.0.1:9/a.txt", "http://127.0.0.1:9/a.txt: no such file, or no answer"),
+        ("http://127.0.0.1:9/a.txt", "http://127.0.0.1:9/a.txt: no such file, or no response"),
         ("memory://none.txt", "memory://none.txt: no such file"),
         ("nosuch://a.txt", "nosuch://a.txt: cannot open: Protocol not known"),
         ("zip://a.txt::/none/a.zip", "no such file"),
