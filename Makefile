@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-all check format clean
+.PHONY: help install demo test test-fast test-all check format clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ demo: $(STAMP)  ## The whole path on the embedded corpus: six runs and a report,
 # A file stays with one worker, so that what its tests share is made once; long files come before the end.
 test: $(STAMP)  ## All tests but the slow ones
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder
+
+test-fast: $(STAMP)  ## The tests that start no processes, for the inner loop: about a minute
+	$(BIN)/python -m pytest -m 'not slow and not heavy' -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(STAMP)  ## All tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

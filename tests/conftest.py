@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +25,25 @@ settings.register_profile("any machine", deadline=None)  # a busy one is no fail
 settings.load_profile("any machine")
 
 
+STARTS_PROCESSES = re.compile(
+    r"^(?:import (?:subprocess|multiprocessing)|from (?:distributed|browser|chaos|runs|engines|concurrent\.futures) import)",
+    re.MULTILINE,
+)
+"""In a test file: its tests are `heavy`."""
+
+
+@cache
+def starts_processes(file: Path) -> bool:
+    return STARTS_PROCESSES.search(file.read_text()) is not None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `data` are skipped where the real data is not."""
+    """Files that start processes are marked `heavy` and come first: what is quick fills the gaps at the end. Tests
+    marked `data` are skipped where the real data is not."""
+    for item in items:
+        if starts_processes(item.path):
+            item.add_marker("heavy")
+    items.sort(key=lambda item: item.get_closest_marker("heavy") is None)  # stable: a file's tests stay together
     if not REAL_DATA.is_dir():
         for item in items:
             if item.get_closest_marker("data"):

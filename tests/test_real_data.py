@@ -17,6 +17,8 @@ from bigchem.data.build.recipe import load_recipe
 from bigchem.data.storage.shards import Data
 from bigchem.tasks import TASK_NAMES
 
+pytestmark = pytest.mark.heavy
+
 STEPS = 100
 
 

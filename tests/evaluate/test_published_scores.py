@@ -18,6 +18,7 @@ PUBLISHED = REAL_DATA.parent / "published"
 VOCABULARIES = REAL_DATA.parent / "vocab"
 
 pytestmark = [
+    pytest.mark.heavy,
     pytest.mark.data,
     pytest.mark.skipif(not PUBLISHED.is_dir() or not VOCABULARIES.is_dir(), reason="no published predictions"),
 ]

@@ -11,6 +11,8 @@ from bigchem.model.functional import Objective
 from bigchem.model.presets import Shape, to_hf_config
 from bigchem.model.t5 import PackedT5, shift_right
 
+pytestmark = pytest.mark.heavy
+
 
 def padded_loss(model: T5ForConditionalGeneration, batch_sources: list, batch_targets: list) -> torch.Tensor:
     pad = torch.nn.utils.rnn.pad_sequence

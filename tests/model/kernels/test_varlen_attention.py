@@ -15,6 +15,8 @@ from bigchem.model.kernels.tiles import Tile, Tiles
 from bigchem.model.kernels.varlen_attention import mixed_seed, triton_attention, varlen_attention
 from bigchem.model.layout import Layout
 
+pytestmark = pytest.mark.heavy
+
 REACH = {False: 91, True: 113}
 """By causal: T5's encoder and decoder."""
 

@@ -15,6 +15,8 @@ from bigchem.model.presets import Shape
 from bigchem.model.t5 import PackedT5
 from bigchem.model.weights.pretrained import load_pretrained, save_pretrained
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.mark.parametrize("shape", [V1_0, V1_1], ids=["v1.0", "v1.1"])
 def test_weights_go_to_transformers_and_back_unchanged(shape: Shape, tmp_path: Path) -> None:
