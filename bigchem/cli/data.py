@@ -39,7 +39,7 @@ def data_build(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes (per task); default: all cores.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace data built from another recipe.")] = False,
     cluster: Annotated[
-        str | None, typer.Option(help="Cluster profile; build in Slurm tasks. Default: in this process.")
+        str | None, typer.Option(help="Build in tasks of this cluster profile; default: in this process.")
     ] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="With --cluster: tasks that parse and write.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="With --cluster: wait until the data is published.")] = False,

@@ -44,7 +44,7 @@ def evaluate(
     ] = None,
     probe_seed: Annotated[int, typer.Option(min=0, help="Seed of --probe's random spellings.")] = 0,
     cluster: Annotated[
-        str | None, typer.Option(help="Cluster profile; evaluate in Slurm tasks. Default: in this process.")
+        str | None, typer.Option(help="Evaluate in tasks of this cluster profile; default: in this process.")
     ] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="With --cluster: tasks that predict.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="With --cluster: wait for the results.")] = False,
