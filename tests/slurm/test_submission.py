@@ -95,7 +95,7 @@ def test_a_setup_line_that_fails_ends_the_job_once_and_the_run_says_which(
 def test_slurm_picks_from_a_range_of_nodes_and_the_run_has_as_many_ranks(
     testbed: Bed, small_data: Path, tmp_path: Path
 ) -> None:
-    profile, _ = read_options(nodes="1-4", set_cluster=["tasks_per_node=2"]).of("testbed")
+    profile, _ = read_options(nodes="1-4", set_cluster=["tasks_per_node=2"]).resolve("testbed")
     config = config_of(tmp_path, small_data, "range")
     submit(config, profile)
     assert over(config.run_dir).state == "trained"
@@ -121,7 +121,7 @@ def test_a_run_begins_after_another_that_was_started_again_in_between(
     first = config_of(tmp_path, small_data, "first", train={"steps": 40}, checkpoint={"every": 500})
     second = config_of(tmp_path, small_data, "second")
     submit(first, ONE)
-    profile, once = read_options(after=[str(first.run_dir)], set_cluster=["nodes=1", "tasks_per_node=1"]).of("testbed")
+    profile, once = read_options(after=[str(first.run_dir)], set_cluster=["nodes=1", "tasks_per_node=1"]).resolve("testbed")
     submit(second, profile, options=once)
     until_run(first.run_dir, lambda row: row.step >= 3)
     testbed.call("scancel", "--signal=USR2", str(run_status(first.run_dir).job))
@@ -129,7 +129,7 @@ def test_a_run_begins_after_another_that_was_started_again_in_between(
     assert run_status(second.run_dir).reason == "Dependency"
     assert over(first.run_dir).state == "trained"
     assert over(second.run_dir).state == "trained"
-    assert read_options(after=[str(first.run_dir)]).of("testbed")[1].after == ()  # it is done: nothing to wait for
+    assert read_options(after=[str(first.run_dir)]).resolve("testbed")[1].after == ()  # it is done: nothing to wait for
 
 
 @pytest.mark.slow
@@ -139,7 +139,7 @@ def test_what_waits_for_a_job_that_fails_is_cancelled_and_begins_all_the_same_wh
     failing = held_job(testbed, "exit 1")
     strict_run, any_run = config_of(tmp_path, small_data, "ok"), config_of(tmp_path, small_data, "any")
     for config, any_end in ((strict_run, False), (any_run, True)):
-        profile, once = read_options(after=[failing], after_any=any_end, set_cluster=["sbatch.hold=true"]).of("testbed")
+        profile, once = read_options(after=[failing], after_any=any_end, set_cluster=["sbatch.hold=true"]).resolve("testbed")
         submit(config, profile, options=once)
         assert "hold" not in (config.run_dir / "cluster.toml").read_text()
         assert run_status(config.run_dir).state == "queued"
@@ -147,7 +147,7 @@ def test_what_waits_for_a_job_that_fails_is_cancelled_and_begins_all_the_same_wh
     assert "CANCELLED (DependencyNeverSatisfied)" in str(over(strict_run.run_dir).reason)
     assert until_run(any_run.run_dir, lambda row: row.reason == "JobHeldUser").state == "queued"
     with pytest.raises(UserError, match=r"it is lost .*a job that waits for it would never start"):
-        read_options(after=[str(strict_run.run_dir)]).of("testbed")
+        read_options(after=[str(strict_run.run_dir)]).resolve("testbed")
     testbed.call("scancel", str(run_status(any_run.run_dir).job))
 
 
@@ -197,4 +197,4 @@ def test_slurms_own_words_come_with_the_remedy_that_fits(testbed: Bed, small_dat
     assert "unrecognized option" in refusal(sbatch={"no-such-thing": 1}).what
     assert "[sbatch]" in str(refusal(sbatch={"no-such-thing": 1}).hint)
     with pytest.raises(UserError, match="Slurm does not know it"):
-        read_options(after=["99999999"]).of("testbed")
+        read_options(after=["99999999"]).resolve("testbed")
