@@ -121,7 +121,9 @@ def test_a_run_begins_after_another_that_was_started_again_in_between(
     first = config_of(tmp_path, small_data, "first", train={"steps": 40}, checkpoint={"every": 500})
     second = config_of(tmp_path, small_data, "second")
     submit(first, ONE)
-    profile, once = read_options(after=[str(first.run_dir)], set_cluster=["nodes=1", "tasks_per_node=1"]).resolve("testbed")
+    profile, once = read_options(after=[str(first.run_dir)], set_cluster=["nodes=1", "tasks_per_node=1"]).resolve(
+        "testbed"
+    )
     submit(second, profile, options=once)
     until_run(first.run_dir, lambda row: row.step >= 3)
     testbed.call("scancel", "--signal=USR2", str(run_status(first.run_dir).job))
@@ -129,7 +131,7 @@ def test_a_run_begins_after_another_that_was_started_again_in_between(
     assert run_status(second.run_dir).reason == "Dependency"
     assert over(first.run_dir).state == "trained"
     assert over(second.run_dir).state == "trained"
-    assert read_options(after=[str(first.run_dir)]).resolve("testbed")[1].after == ()  # it is done: nothing to wait for
+    assert read_options(after=[str(first.run_dir)]).resolve("testbed")[1].after == ()  # done: nothing to wait for
 
 
 @pytest.mark.slow
@@ -139,7 +141,9 @@ def test_what_waits_for_a_job_that_fails_is_cancelled_and_begins_all_the_same_wh
     failing = held_job(testbed, "exit 1")
     strict_run, any_run = config_of(tmp_path, small_data, "ok"), config_of(tmp_path, small_data, "any")
     for config, any_end in ((strict_run, False), (any_run, True)):
-        profile, once = read_options(after=[failing], after_any=any_end, set_cluster=["sbatch.hold=true"]).resolve("testbed")
+        profile, once = read_options(after=[failing], after_any=any_end, set_cluster=["sbatch.hold=true"]).resolve(
+            "testbed"
+        )
         submit(config, profile, options=once)
         assert "hold" not in (config.run_dir / "cluster.toml").read_text()
         assert run_status(config.run_dir).state == "queued"
