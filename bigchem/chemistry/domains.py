@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from bigchem.chemistry.molecules import dotted, parse, read_smiles
+from bigchem.chemistry.molecules import dotted, parse, read_smiles, unmapped
 from bigchem.chemistry.notation import STRIPPED, NotationError, Reading, is_lost, read_text, smiles_of, strip_around
 
 
 def read(text: str, domain: str, *, names: bool = False, strip: Collection[str] = STRIPPED) -> Reading:
-    """A text of a domain, "chemistry" or "text", repaired. Chemistry is checked to be readable by RDKit.
+    """A text of a domain, "chemistry" or "text", repaired. Chemistry is checked to be readable by RDKit, and loses
+    its atom maps, which would give a product away.
 
     NotationError, with the reason, if the text is not valid.
     """
@@ -17,14 +18,14 @@ def read(text: str, domain: str, *, names: bool = False, strip: Collection[str] 
         return read_text(text, strip)
     reading = read_smiles(text, names=names, strip=strip)
     parse(dotted(reading.text))
-    return reading
+    return unmapped(reading)
 
 
 def read_answer(text: str, domain: str, strip: Collection[str] = STRIPPED) -> Reading:
     """A text to score, which may be anything: repaired as far as the rules go, never refused.
 
-    Doubled backslashes stay, since published string metrics count them. A result with white space is not a molecule;
-    for any other, RDKit decides.
+    Doubled backslashes and atom maps stay, since published string metrics count them. A result with white
+    space is not a molecule; for any other, RDKit decides.
     """
     bare, stripped = strip_around(text, strip)
     repairs = tuple(dict.fromkeys(stripped))

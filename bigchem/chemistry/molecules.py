@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from bigchem.chemistry.notation import (
     STRIPPED,
     NotationError,
     Reading,
+    atom_maps,
     check_size,
     is_selfies,
     smiles_of,
@@ -25,6 +27,8 @@ _STRICT: Any = Chem.SmilesParserParams()
 _STRICT.parseName = False
 _STRICT.allowCXSMILES = False
 
+JOINTS = re.compile(r"([.~])")
+"""Separators in bigchem's notation: `.` between molecules, `~` between the fragments of one compound."""
 _ROUNDS = 8
 """Rereads after which a canonical form that neither settles nor cycles is taken as it is. None was seen."""
 MAX_RING_CROWDING = 120
@@ -105,6 +109,20 @@ def fixed_point(molecule: Chem.Mol, written: str = "") -> str:
             break
         found.append(str(Chem.MolToSmiles(again)))
     return found[1]
+
+
+def unmapped(reading: Reading) -> Reading:
+    """SMILES that RDKit can read, without atom maps. If there were any, each fragment becomes canonical in its place:
+    the brackets that held a map would remain otherwise."""
+    if not atom_maps(reading.text):
+        return reading
+    smiles = without_maps(reading.text)
+    try:
+        written = "".join(part if part in ".~" else canonical(part) for part in JOINTS.split(smiles))
+        parse(dotted(written))
+    except NotationError:  # a ring bond across a dot, or one of the few texts that RDKit writes and cannot read
+        written = smiles
+    return Reading(written, (*reading.repairs, "maps"))
 
 
 def charged(molecule: Chem.Mol) -> Chem.Mol:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Callable
 
 from rdkit import Chem
 
-from bigchem.chemistry import try_parse
-
-_JOINTS = re.compile(r"([.~])")
-"""Separators in bigchem's notation: `.` between molecules, `~` between the fragments of one compound."""
+from bigchem.chemistry.molecules import JOINTS, try_parse
 
 
 def respell(smiles: str, spelling: str, seed: int) -> str | None:
     """SMILES of the same molecules in the same order, in one of SPELLINGS; None if RDKit cannot read one of them
     alone. random depends only on the seed and the text."""
-    parts = _JOINTS.split(smiles)
+    parts = JOINTS.split(smiles)
     for place in range(0, len(parts), 2):
         molecule = try_parse(parts[place])
         if molecule is None:

@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigchem.chemistry import REPAIRS, STRIP, NotationError, is_selfies, joined, parse, read, read_answer, try_parse
+from bigchem.chemistry import (
+    REPAIRS,
+    STRIP,
+    NotationError,
+    Reading,
+    is_selfies,
+    joined,
+    parse,
+    read,
+    read_answer,
+    try_parse,
+)
 from bigchem.chemistry.tokens import atom_starts
 
 
@@ -52,6 +63,24 @@ def test_smiles_are_repaired_and_the_repairs_named(
     reading = read(text, "chemistry", names=names)
     assert (reading.text, reading.repairs) == (smiles, repairs)
     assert set(repairs) <= REPAIRS.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "smiles"),
+    [
+        ("[CH3:1][CH2:2][OH:3]", "CCO"),
+        ("[CH3:1][OH:2].[CH3:3][CH2:4][Br:5]", "CO.CCBr"),
+        ("OCC.[CH3:1][OH:2]", "CCO.CO"),
+        ("[Na+:1]~[OH-:2].[CH4:3]", "[Na+]~[OH-].C"),
+        ("[CH3:1][C@H:2]([CH3:3])[OH:4]", "CC(C)O"),
+        ("[CH3:1]1.[CH3:2]1", "[CH3]1.[CH3]1"),
+    ],
+)
+def test_atom_maps_are_removed_with_the_brackets_that_held_them(text: str, smiles: str) -> None:
+    reading = read(text, "chemistry")
+    assert (reading.text, reading.repairs) == (smiles, ("maps",))
+    assert read(smiles, "chemistry") == Reading(smiles)
+    assert read_answer(text, "chemistry") == Reading(text)
 
 
 @pytest.mark.parametrize(

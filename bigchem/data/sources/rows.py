@@ -8,12 +8,10 @@ from bigchem.chemistry import (
     NOTHING_REACTS,
     NotationError,
     Reading,
-    atom_maps,
     canonical,
     dotted,
     one_compound,
     read,
-    without_maps,
 )
 from bigchem.data.reading.lines import ENCODING_HINT, MAX_LINE
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
@@ -55,14 +53,12 @@ def wanted(source: SourceConfig, rows: list[Row]) -> list[Row]:
 def make_row(task: str, source: str, target: str) -> Row:
     """A row of one of the five tasks, with its molecule, its texts read by bigchem.chemistry.
 
-    Atom maps of reactions are removed: they would reveal the product. RowError for a text that is not valid in its
-    domain, for text that is not Unicode (a file in another encoding, or surrogates in JSON), and for a product that is
-    among the reactants.
+    RowError for a text that is not valid in its domain, for text that is not Unicode (a file in another encoding, or
+    surrogates in JSON), and for a product that is among the reactants.
     """
     about = TRAINABLE[task]
     sides = [_read(source, about.source_domain), _read(target, about.target_domain)]
     if about.source_domain == about.target_domain == "chemistry":
-        sides = [_unmapped(side) for side in sides]
         reactants, product = (side.text for side in (sides if task == "forward" else sides[::-1]))
         if _is_among(product, reactants):
             raise RowError(NOTHING_REACTS)
@@ -114,12 +110,6 @@ def _read(text: str, domain: str, names: bool = False) -> Reading:
         return read(text, domain, names=names)
     except NotationError as error:
         raise RowError(str(error)) from None
-
-
-def _unmapped(side: Reading) -> Reading:
-    if not atom_maps(side.text):
-        return side
-    return Reading(without_maps(side.text), (*side.repairs, "maps"))
 
 
 def _is_among(product: str, reactants: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from reading import config, published, read, write
 
@@ -48,6 +50,23 @@ def test_chebi20_refuses_unreadable_smiles_short_lines_and_empty_texts(tmp_path)
     assert len(rows) == 2
     expected = ["RDKit cannot read 'C(C'", "wrong number of columns", "empty text", "a space in SMILES: 'CCO ethanol'"]
     assert reasons == expected
+
+
+def test_atom_maps_are_removed_for_every_task_and_counted(tmp_path):
+    pairs = {
+        "captioning": ("[CH3:1][CH2:2][OH:3]", "ethanol"),
+        "generation": ("ethanol", "[CH3:1][CH2:2][OH:3]"),
+        "forward": ("[CH3:1][OH:2].[CH3:3][CH2:4][Br:5]", "[CH3:1][O:2][CH2:4][CH3:3]"),
+    }
+    lines = [json.dumps({"task": task, "source": left, "target": right}) for task, (left, right) in pairs.items()]
+    rows, reasons = read(config("jsonl", write(tmp_path, "m.jsonl", *lines)))
+    assert not reasons
+    assert rows == [
+        Row("captioning", "CCO", "ethanol", "CCO"),
+        Row("generation", "ethanol", "CCO", "CCO"),
+        Row("forward", "CO.CCBr", "CCOC", "CCOC"),
+    ]
+    assert [row.repairs for row in rows] == [("maps",)] * 3
 
 
 def test_parallel_reactions_may_have_reagents_apart(tmp_path):

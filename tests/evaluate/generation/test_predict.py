@@ -142,6 +142,14 @@ def test_inputs_are_repaired_as_data_are_and_the_repairs_counted() -> None:
     assert sorted(noticed) == sorted(REPAIRS[name] for name in ("name", "extension", "backslashes", "joined"))
 
 
+@pytest.mark.parametrize("task", ["forward", "captioning"])
+def test_atom_maps_of_an_input_are_removed_and_counted(task: str) -> None:
+    noticed: Counter[str] = Counter()
+    (record,) = read_inputs(["[CH3:1][OH:2].[CH3:3][CH2:4][Br:5]"], [], task, noticed)
+    assert record == {"source": "CO.CCBr"}
+    assert noticed == {"atom maps removed": 1}
+
+
 def test_a_text_may_begin_with_a_brace() -> None:
     text = "{4-[(E)-styryl]phenyl}methanol was added."
     assert list(read_inputs([text], [], "actions")) == [{"source": text}]
