@@ -109,7 +109,7 @@ def test_numbered_columns_are_the_k_best_and_short_lists_end_where_they_do(tmp_p
     path = written(tmp_path, "p.csv", KBEST + "s,t,a,-1,b,-2\ns,t,?,-1,c,-2\ns,t,a,-1,,\ns,t,,,b,-2\ns,t,,,,\n")
     read = read_examples(path)
     assert read.predictions == [["a", "b"], ["?", "c"], ["a"], ["", "b"], [""]]
-    assert read.counts == {"null or empty prediction, counted as wrong": 1}
+    assert read.counts == {"null or empty predictions, counted as wrong": 2}
     path = written(tmp_path, "q.tsv", "in\tout\tbeam2\tbeam1\tbeam10\ns\tt\tb\ta\tz\n")
     named = {"source": "in", "target": "out"}
     with pytest.raises(UserError, match="no column 'output'"):
@@ -137,6 +137,33 @@ def test_null_predictions_are_counted_and_wrong(tmp_path, capsys):
     path = written(tmp_path, "p.json", json.dumps(rows))
     assert next(score.value for score in score_file("forward", path) if score.metric == "top1") == 0.2
     assert "p.json: 4 null or empty predictions, counted as wrong" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("null", ["nan", "None", "", " ", "null", "<NA>"])
+def test_null_texts_of_a_table_are_counted_and_null_references_refused(tmp_path, null):
+    read = read_examples(written(tmp_path, "p.csv", f"source,target,prediction\nC,an alkane,{null}\nC,a gas,a gas\n"))
+    assert read.predictions == [[""], ["a gas"]]
+    assert read.counts == {"null or empty prediction, counted as wrong": 1}
+    path = written(tmp_path, "p.csv", f"source,target,prediction\nC,a gas,a gas\nC,{null},a gas\n")
+    with pytest.raises(UserError, match=r"p\.csv:3: the target is .*\nnext: remove the example") as refused:
+        score_file("captioning", path)
+    assert "null or empty" in refused.value.what or repr(null) in refused.value.what
+    path = written(tmp_path, "p.csv", f"source,target_1,target_2,output\nx,CCO,{null},CCO\ny,C,CC,CC\n")
+    read = read_examples(path, ReadAs(columns={"target": "target_*"}))
+    assert (read.references, read.counts) == ([["CCO"], ["C", "CC"]], {"null or empty reference, left out": 1})
+
+
+def test_an_empty_best_of_k_lines_is_counted(tmp_path):
+    for name, text in (("src", "C\nC\n"), ("tgt", "CC\nCC\n"), ("pred", "\nCC\nCC\nC\n")):
+        (tmp_path / f"{name}.txt").write_text(text)
+    read = read_examples(tmp_path / "pred.txt", ReadAs(sources=tmp_path / "src.txt", references=tmp_path / "tgt.txt"))
+    assert (read.predictions, read.counts) == (
+        [["", "CC"], ["CC", "C"]],
+        {"null or empty prediction, counted as wrong": 1},
+    )
+    (tmp_path / "tgt.txt").write_text("CC\nnan\n")
+    with pytest.raises(UserError, match=r"tgt\.txt:2: the target is 'nan'"):
+        read_examples(tmp_path / "pred.txt", ReadAs(sources=tmp_path / "src.txt", references=tmp_path / "tgt.txt"))
 
 
 def test_quoting_encoding_and_nested_keys_are_as_the_data_readers_have_them(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bigchem.base.errors import UserError
 from bigchem.data.reading.lines import open_text
+from bigchem.evaluate.prediction_files.cells import read_list
 
 
 def read_parallel(
@@ -14,8 +15,8 @@ def read_parallel(
     """Sources, references and the k best predictions of each.
 
     Line n of sources and of references is example n. The file of predictions has one line per example, with candidates
-    split at the separator (default: a tab), or k lines per example. limit: characters of a line. UserError if the
-    numbers of lines do not match.
+    split at the separator (default: a tab) or in a list, or k lines per example. limit: characters of a line. UserError if
+    the numbers of lines do not match.
     """
     given, wanted, made = (_lines(path, limit, encoding) for path in (sources, references, file))
     if len(given) != len(wanted):
@@ -36,6 +37,9 @@ def read_parallel(
 
 
 def _split(line: str, separator: str | None) -> list[str]:
+    listed = read_list(line) if separator is None else None
+    if listed:
+        return listed
     found = [text.strip() for text in line.split(separator or "\t")]
     while len(found) > 1 and not found[-1]:
         found.pop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from bigchem.data.reading.json_records import MISSING, json_texts, lookup
 from bigchem.data.reading.lines import check_encoding, open_text
 from bigchem.data.reading.opening import without_compression
 from bigchem.data.sources.rows import is_unicode
+from bigchem.evaluate.prediction_files.cells import null_as_empty, read_list
 from bigchem.evaluate.prediction_files.opennmt import read_parallel
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -124,9 +124,14 @@ def read_examples(path: str | Path, how: ReadAs = AS_IT_LOOKS) -> Examples:
         raise UserError(f"unknown kind of file '{kind}'", str(file), f"known: {_FORMATS}")
     if not rows:
         raise UserError("no predictions", str(file))
-    blank = sum(not any(row.predictions) for row in rows)
-    what = "null or empty prediction, counted as wrong" if blank == 1 else "null or empty predictions, counted as wrong"
-    counts = {what: blank} if blank else {}
+    counts = {
+        f"null or empty {side}{'' if count == 1 else 's'}, {result}": count
+        for side, result, count in (
+            ("prediction", "counted as wrong", sum(row.predictions.count("") for row in rows)),
+            ("reference", "left out", sum(row.nulls for row in rows)),
+        )
+        if count
+    }
     keys = [row.key for row in rows if row.key is not None]
     return Examples(
         [row.source for row in rows],
@@ -145,7 +150,7 @@ def _parallel(file: Path, how: ReadAs) -> Iterator[_Row]:
     for number, (source, reference, predictions) in enumerate(zip(*found, strict=True), 1):
         for text in (source, reference, *predictions):
             _checked(text, f"{file}, example {number}")
-        yield _Row(source, [reference], predictions, None)
+        yield _row(source, _listed(reference), predictions, None, f"{how.references}:{number}")
 
 
 def _strip(text: str | None) -> frozenset[str]:
@@ -163,6 +168,17 @@ class _Row(NamedTuple):
     references: list[str]
     predictions: list[str]
     key: str | None
+    nulls: int
+    """References that are left out."""
+
+
+def _row(source: str, references: list[str], predictions: list[str], key: str | None, where: str) -> _Row:
+    """With nulls among the predictions as empty strings. UserError if all references are null or empty."""
+    known = [text for text in references if null_as_empty(text)]
+    if not known:
+        what = f"the target is {references[0]!r}" if references and references[0] else "the target is null or empty"
+        raise UserError(what, where, "remove the example, or write its target: no prediction of it can be scored")
+    return _Row(source, known, [null_as_empty(text) for text in predictions] or [""], key, len(references) - len(known))
 
 
 def _checked(text: str, where: str) -> str:
@@ -185,11 +201,9 @@ def _table(path: str, layout: Layout, how: ReadAs) -> Iterator[_Row]:
             _checked(text, where)
         if len(fields) != len(header):
             raise _wrong_width(fields, header, where)
-        predictions = [text for place in ranked for text in _candidates(fields[place], how.separator)]
-        while len(predictions) > 1 and not predictions[-1]:
-            predictions.pop()
-        references = [text for place in target for text in _listed(fields[place]) or [fields[place]]]
-        yield _Row(fields[source], references, predictions or [""], None if key is None else fields[key])
+        predictions = _ranked([fields[place] for place in ranked], how.separator)
+        references = [text for place in target for text in _listed(fields[place])]
+        yield _row(fields[source], references, predictions, None if key is None else fields[key], where)
 
 
 def _wrong_width(fields: list[str], header: list[str], where: str) -> UserError:
@@ -237,22 +251,23 @@ def _series(header: list[str], name: str) -> list[int]:
     return [numbered[number] for number in ordered] if complete else []
 
 
-def _candidates(text: str, separator: str | None) -> list[str]:
-    """The candidates in one cell."""
+def _ranked(cells: list[str], separator: str | None) -> list[str]:
+    """The candidates in an example's cells; empty ones at the end of several, or of a split cell, are padding."""
     if separator is not None and separator != "none":
-        return [candidate.strip() for candidate in text.split(separator)]
-    return _listed(text) or [text]
+        found = [candidate.strip() for cell in cells for candidate in cell.split(separator)]
+    elif len(cells) == 1:
+        return _listed(cells[0])
+    else:
+        found = [candidate for cell in cells for candidate in _listed(cell)]
+    while len(found) > 1 and not null_as_empty(found[-1]):
+        found.pop()
+    return found
 
 
-def _listed(text: str) -> list[str] | None:
-    """The texts of a list that JSON or pandas wrote into a cell; None if it is not one. No SMILES begins like this."""
-    if not text.startswith(("['", '["')) or not text.endswith("]"):
-        return None
-    try:
-        found = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-    return found if found and all(isinstance(item, str) for item in found) else None
+def _listed(text: str) -> list[str]:
+    """The texts of a list in a cell, or the cell."""
+    found = read_list(text)
+    return [text] if found is None else found
 
 
 def _objects(path: str, how: ReadAs) -> Iterator[_Row]:
@@ -269,11 +284,11 @@ def _objects(path: str, how: ReadAs) -> Iterator[_Row]:
 
 def _entry(entry: dict[str, Any], how: ReadAs, where: str) -> _Row:
     source, target, ranked = (_value(entry, role, how) for role in COLUMNS)
-    references = [target] if isinstance(target, str) else target
-    if not isinstance(source, str) or not _texts(references) or not references:
+    references = _listed(target) if isinstance(target, str) else target
+    if not isinstance(source, str) or not _texts(references) or target == []:
         raise UserError("'source' must be a string, and 'target' a string or a list of strings", where, _JSON_HINT)
     if isinstance(ranked, str):
-        ranked = _candidates(ranked, how.separator) if how.separator else [ranked]
+        ranked = _ranked([ranked], how.separator)
     elif ranked is None:
         ranked = [""]
     if not isinstance(ranked, list) or not all(text is None or isinstance(text, str) for text in ranked):
@@ -282,10 +297,9 @@ def _entry(entry: dict[str, Any], how: ReadAs, where: str) -> _Row:
     key = lookup(entry, how.columns["key"]) if "key" in how.columns else None
     if key is MISSING:
         raise UserError(f"no '{how.columns['key']}'", where, f"there are: {', '.join(entry)[:60]}")
-    row = _Row(source, references, [text or "" for text in ranked] or [""], None if key is None else str(key))
-    for text in (row.source, *row.references, *row.predictions):
+    for text in (source, *references, *filter(None, ranked)):
         _checked(text, where)
-    return row
+    return _row(source, references, [text or "" for text in ranked], None if key is None else str(key), where)
 
 
 def _value(entry: dict[str, Any], role: str, how: ReadAs) -> Any:

@@ -1,0 +1,68 @@
+"""Lists in one cell, as JSON, Python, pandas and numpy write them."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import warnings
+
+_NULLS = ("None", "nan", "NaN", "null", "<NA>")
+_STRING = r"""'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*\""""
+_ITEM = re.compile(rf"np\.str_\(({_STRING})\)|({_STRING})|{'|'.join(_NULLS)}", re.DOTALL)
+_GAP = re.compile(r"\s*,\s*|\s+")
+_ARRAY = re.compile(r"(?:(?:np|numpy)\.)?array\(\s*(\[.*\])\s*(?:,\s*dtype=[\w.'<>|]+\s*)?\)", re.DOTALL)
+
+
+def null_as_empty(text: str) -> str:
+    """The text; the empty string for a null as pandas and JSON write it, and for white space."""
+    return "" if text.isspace() or text.strip() in _NULLS else text
+
+
+def read_list(text: str) -> list[str] | None:
+    """The texts of a list in a cell, "" for a null; None if any part of the cell is something else.
+
+    Read are ['a', "b"], ('a', 'b'), numpy's ['a' 'b'] over any number of lines, and array([...], dtype=object). No
+    SMILES is one of these: `[` is followed by a quote, a null or `]`.
+    """
+    text = text.strip()
+    array = _ARRAY.fullmatch(text)
+    text = array[1] if array else text
+    closing = {"[": "]", "(": ")"}.get(text[:1])
+    if closing is None or len(text) < 2 or not text.endswith(closing):
+        return None
+    end = len(text) - 1
+    at, commas, found = end - len(text[1:end].lstrip()), 0, list[str]()
+    while at < end:
+        item = _ITEM.match(text, at, end)
+        string = None if item is None else _string(item[1] or item[2])
+        if item is None or string is None:
+            return None
+        found.append(string)
+        gap = _GAP.match(text, item.end(), end)
+        at = gap.end() if gap else item.end()
+        if at < end and not gap:
+            return None
+        commas += gap is not None and "," in gap[0]
+    if closing == ")" and commas < max(1, len(found) - 1):  # Python joins ('a' 'b'); ('a') is no tuple
+        return None
+    return found
+
+
+def _string(quoted: str | None) -> str | None:
+    """The text of a quoted string, "" for a null; None for escapes that neither JSON nor Python knows."""
+    if quoted is None:
+        return ""
+    if "\\" not in quoted:
+        return null_as_empty(quoted[1:-1])
+    try:
+        return str(json.loads(quoted, strict=False))  # only JSON spells a character as two surrogates
+    except ValueError:
+        pass
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # a bond \C in a list written without doubling
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return str(ast.literal_eval(quoted))
+    except (ValueError, SyntaxError):
+        return None
