@@ -80,12 +80,26 @@ def test_jsonl_holds_one_prediction_or_a_list(tmp_path):
         ("p.xlsx", "{}", "p.xlsx: unknown kind of file '.xlsx'"),
         ("p.json", "[{}, 1]", "p.json:1: 'source' must be"),
         ("p.csv", "source,target,output,prediction\n", "p.csv:1: 'output' or 'prediction'?"),
+        ("p.csv", "source,target,prediction,prediction\n", "p.csv:1: 2 columns are called 'prediction'"),
+        ("p.csv", "source,target,target,prediction\n", "p.csv:1: 2 columns are called 'target'"),
+        ("p.csv", "source,target,beam_1,beam_1\n", "p.csv:1: 'beam_1' and 'beam_1' have one number"),
+        ("p.jsonl", '{"source": "s", "prediction": 1, "prediction": 2}', "p.jsonl:1: the key 'prediction' twice"),
+        (
+            "p.json",
+            '[{"source": "s", "target": "t", "prediction": "p", "predictions": []}]',
+            "p.json:1: 'prediction' or",
+        ),
     ],
 )
 def test_wrong_files_are_told_with_file_and_line(tmp_path, name, content, message):
     with pytest.raises(UserError) as error:
         read_predictions(written(tmp_path, name, content))
     assert str(error.value).removeprefix(f"{tmp_path}/").startswith(message)
+
+
+def test_one_of_two_keys_may_be_named(tmp_path):
+    path = written(tmp_path, "p.json", '[{"source": "s", "target": "t", "prediction": "p", "predictions": ["q"]}]')
+    assert read_predictions(path, columns={"prediction": "predictions"})[2] == [["q"]]
 
 
 def test_missing_and_truncated_files_are_told(tmp_path):

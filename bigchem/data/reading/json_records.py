@@ -14,6 +14,10 @@ MISSING = object()
 """What `lookup` returns for a missing key."""
 
 
+class DuplicateKeyError(ValueError):
+    """One object has a key twice."""
+
+
 def json_texts(path: str, limit: int = MAX_LINE, encoding: str | None = None) -> Iterator[tuple[int, str]]:
     """(line, text) of each record: each non-blank line, or each element if the file is an array.
 
@@ -29,6 +33,21 @@ def json_texts(path: str, limit: int = MAX_LINE, encoding: str | None = None) ->
     for number, line in enumerate(lines_of(whole, limit), start=1):
         if line and not line.isspace():
             yield number, line
+
+
+def parse(text: str) -> Any:
+    """The value of a JSON text. DuplicateKeyError where one object has a key twice: json.loads would drop a value."""
+    return json.loads(text, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise DuplicateKeyError(
+            f"the key {next(name for name in table if names.count(name) > 1)[:40]!r} twice in one object"
+        )
+    return table
 
 
 def lookup(entry: Any, key: str) -> Any:

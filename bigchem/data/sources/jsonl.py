@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from bigchem.data.reading.json_records import MISSING, json_texts, lookup
+from bigchem.data.reading.json_records import MISSING, DuplicateKeyError, json_texts, lookup, parse
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
 from bigchem.data.sources.columns import chosen, column_names, named_rows, optional_columns
 from bigchem.data.sources.files import source_files
@@ -45,7 +45,9 @@ class Jsonl:
 
 def _entry(line: str) -> dict[str, object]:
     try:
-        entry = json.loads(line)
+        entry = parse(line)
+    except DuplicateKeyError as error:
+        raise RowError(str(error)) from None
     except (ValueError, RecursionError):
         raise RowError("not JSON") from None
     if not isinstance(entry, dict):

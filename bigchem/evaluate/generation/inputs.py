@@ -14,6 +14,7 @@ from rich.table import Table
 from bigchem.base.errors import UserError
 from bigchem.base.printable import markup
 from bigchem.chemistry import REPAIRS, NotationError, read
+from bigchem.data.reading.json_records import DuplicateKeyError, parse
 from bigchem.data.reading.opening import one_line
 from bigchem.data.sources.rows import is_unicode
 from bigchem.evaluate.generation.predictor import Prediction
@@ -90,7 +91,9 @@ def _object(text: str, where: str) -> dict[str, Any]:
         return {"source": text}
     hint = 'write {"source": "..."}, or the source itself'
     try:
-        record = json.loads(text)
+        record = parse(text)
+    except DuplicateKeyError as error:
+        raise UserError(str(error), where, "keep one of the two") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"not JSON: {one_line(error)}", where, hint) from None
     if not isinstance(record.get("source"), str):

@@ -15,8 +15,8 @@ def read_parallel(
     """Sources, references and the k best predictions of each.
 
     Line n of sources and of references is example n. The file of predictions has one line per example, with candidates
-    split at the separator (default: a tab) or in a list, or k lines per example. limit: characters of a line. UserError if
-    the numbers of lines do not match.
+    split at the separator (default: a tab) or in a list, or k lines per example. limit: characters of a line. UserError
+    if the numbers of lines do not match.
     """
     given, wanted, made = (_lines(path, limit, encoding) for path in (sources, references, file))
     if len(given) != len(wanted):

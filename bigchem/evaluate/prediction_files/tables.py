@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from bigchem.base.errors import UserError, nearest
 from bigchem.base.toml import quoted
 from bigchem.chemistry import STRIP, STRIPPED
 from bigchem.data.reading.delimited import Layout, Quoting, table_records
-from bigchem.data.reading.json_records import MISSING, json_texts, lookup
+from bigchem.data.reading.json_records import MISSING, DuplicateKeyError, json_texts, lookup, parse
 from bigchem.data.reading.lines import check_encoding, open_text
 from bigchem.data.reading.opening import without_compression
 from bigchem.data.sources.rows import is_unicode
@@ -218,7 +217,7 @@ def _places(header: list[str], how: ReadAs, where: str) -> tuple[int, list[int],
     """Positions of source, references, predictions and key."""
     found = {role: _named(header, how.columns.get(role), role, where) for role in COLUMNS}
     if not found["prediction"] and "prediction" not in how.columns:
-        found["prediction"] = next(filter(None, (_series(header, f"{name}_*") for name in _SERIES)), [])
+        found["prediction"] = next(filter(None, (_series(header, f"{name}_*", where) for name in _SERIES)), [])
     for role, places in found.items():
         if not places:
             names = [how.columns[role]] if role in how.columns else COLUMNS[role]
@@ -228,24 +227,37 @@ def _places(header: list[str], how: ReadAs, where: str) -> tuple[int, list[int],
     if key is not None and key not in header:
         raise UserError(f"no column '{key}'", where, f"the header is {quoted(header, limit=400)}")
     (source, *_), target, ranked = found.values()
-    return source, target, ranked, None if key is None else header.index(key)
+    return source, target, ranked, None if key is None else _only(header, key, where)
 
 
 def _named(header: list[str], name: str | None, role: str, where: str) -> list[int]:
     """Positions of a named column, several for a name with *; without a name, of a recognised one."""
     if name is not None and "*" in name:
-        return _series(header, name)
+        return _series(header, name, where)
     names = COLUMNS[role] if name is None else (name,)
     present = [column for column in names if column in header]
     if len(present) > 1 and role != "source":
         raise UserError(f"'{present[0]}' or '{present[1]}'?", where, f"say which is the {role}: --column {role}=NAME")
-    return [header.index(column) for column in present[:1]]
+    return [_only(header, column, where) for column in present[:1]]
 
 
-def _series(header: list[str], name: str) -> list[int]:
+def _only(header: list[str], column: str, where: str) -> int:
+    """The position of a column; UserError if several have its name."""
+    if header.count(column) > 1:
+        raise UserError(f"{header.count(column)} columns are called '{column}'", where, "rename or remove all but one")
+    return header.index(column)
+
+
+def _series(header: list[str], name: str, where: str) -> list[int]:
     """Positions of the columns that match, by ascending number at the *: from 0 or 1, without gaps."""
     pattern = re.compile(re.escape(name).replace(r"\*", r"(\d{1,4})").replace("_", "_?"))
-    numbered = {int(match[1]): place for place, column in enumerate(header) if (match := pattern.fullmatch(column))}
+    numbered = dict[int, int]()
+    for place, column in enumerate(header):
+        if match := pattern.fullmatch(column):
+            first = header[numbered.setdefault(int(match[1]), place)]
+            if numbered[int(match[1])] != place:
+                what = f"'{first}' and '{column}' have one number"
+                raise UserError(what, where, "rename or remove all but one")
     ordered = sorted(numbered)
     complete = bool(ordered) and ordered[0] <= 1 and ordered == list(range(ordered[0], ordered[0] + len(ordered)))
     return [numbered[number] for number in ordered] if complete else []
@@ -274,7 +286,9 @@ def _objects(path: str, how: ReadAs) -> Iterator[_Row]:
     for number, text in json_texts(path, _LINE, how.encoding):
         where = f"{path}:{number}"
         try:
-            entry = json.loads(_checked(text, where))
+            entry = parse(_checked(text, where))
+        except DuplicateKeyError as error:
+            raise UserError(str(error), where, "keep one of the two") from None
         except (ValueError, RecursionError) as error:
             raise UserError(f"not JSON: {error}", where, _JSON_HINT) from None
         if not isinstance(entry, dict):
@@ -283,6 +297,8 @@ def _objects(path: str, how: ReadAs) -> Iterator[_Row]:
 
 
 def _entry(entry: dict[str, Any], how: ReadAs, where: str) -> _Row:
+    if "prediction" in entry and "predictions" in entry and "prediction" not in how.columns:
+        raise UserError("'prediction' or 'predictions'?", where, "say which: --column prediction=NAME")
     source, target, ranked = (_value(entry, role, how) for role in COLUMNS)
     references = _listed(target) if isinstance(target, str) else target
     if not isinstance(source, str) or not _texts(references) or target == []:

@@ -182,3 +182,10 @@ def test_nested_keys_are_found_and_a_key_with_a_dot_comes_first():
     entry = {"a": {"b": [{"c": 1}], "b.c": 2}, "a.b": 3}
     assert [lookup(entry, key) for key in ("a.b", "a.b.0.c")] == [3, 1]
     assert all(lookup(entry, key) is MISSING for key in ("a.d", "a.b.1", "a.b.c", "a.b.0.c.d"))
+
+
+def test_a_key_that_an_object_has_twice_rejects_the_record(tmp_path):
+    file = write(tmp_path, "a.jsonl", '{"source": "CC", "target": "a", "target": "b"}', '{"source": "CC", "target": "a"}')
+    rows, reasons = read(config("jsonl", file, tasks=["captioning"]))
+    assert [row.target for row in rows] == ["a"]
+    assert reasons == ["the key 'target' twice in one object"]

@@ -111,6 +111,8 @@ def test_inputs_are_arguments_lines_and_json_lines() -> None:
         list(read_inputs(["-"], ["C", '{"source": '], "captioning"))
     with pytest.raises(UserError, match="'source' must be a string"):
         list(read_inputs(['{"source": 1}'], [], "captioning"))
+    with pytest.raises(UserError, match="stdin:1: the key 'source' twice in one object\nnext: keep one"):
+        list(read_inputs(["-"], ['{"source": "C", "source": "N"}'], "captioning"))
 
 
 def test_a_number_of_thousands_of_digits_is_refused() -> None:
