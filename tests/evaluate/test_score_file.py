@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import zipfile
 
 import pytest
 from rich.console import Console
@@ -180,6 +181,51 @@ def test_an_empty_best_of_k_lines_is_counted(tmp_path):
         read_examples(tmp_path / "pred.txt", ReadAs(sources=tmp_path / "src.txt", references=tmp_path / "tgt.txt"))
 
 
+@pytest.mark.parametrize("name", ["p.csv", "p.tsv"])
+@pytest.mark.parametrize(("separator", "word"), [(";", "';'"), ("\t", "tabs"), (",", "','")])
+def test_the_header_shows_the_separator_whatever_the_name(tmp_path, capsys, name, separator, word):
+    path = written(tmp_path, name, "source;target;prediction\nC;a gas;b\n".replace(";", separator))
+    assert read_predictions(path) == (["C"], ["a gas"], [["b"]])
+    said = capsys.readouterr().err
+    usual = separator == ("," if name == "p.csv" else "\t")
+    assert said == "" if usual else f"fields are separated by {word}, not" in said
+    path = written(tmp_path, name, "source;target;made".replace(";", separator) + "\n")
+    with pytest.raises(UserError, match=r"the header is \['source', 'target', 'made'\]"):
+        read_predictions(path)
+
+
+def test_fields_in_quotes_hold_semicolons(tmp_path):
+    path = written(tmp_path, "p.csv", 'source;target;prediction\n"a;b";t;"p, ""q"""\n')
+    assert read_predictions(path) == (["a;b"], ["t"], [['p, "q"']])
+
+
+def test_column_names_in_another_case_are_read_and_named(tmp_path, capsys):
+    path = written(tmp_path, "p.csv", "Source, target,PREDICTION\ns,t,p\n")
+    assert read_predictions(path) == (["s"], ["t"], [["p"]])
+    assert "p.csv:1: read 'Source' as 'source', ' target' as 'target', 'PREDICTION' as 'pre" in capsys.readouterr().err
+    path = written(tmp_path, "p.csv", "source,Source,target,prediction\ns,x,t,p\n")
+    assert read_predictions(path)[0] == ["s"]
+    assert capsys.readouterr().err == ""
+    with pytest.raises(UserError, match="2 columns are called 'prediction'"):
+        read_predictions(written(tmp_path, "p.csv", "source,target,Prediction,PREDICTION\n"))
+
+
+def test_an_archive_without_another_suffix_is_of_the_kind_of_its_file(tmp_path):
+    for name, member in (("g.zip", "in/g.jsonl"), ("g.jsonl.zip", "other"), ("g", "g.json")):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr(member, '{"source": "s", "target": "t", "prediction": "p"}')
+        assert read_predictions(tmp_path / name) == (["s"], ["t"], [["p"]])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16"])
+def test_utf16_is_recognised_and_the_option_named(tmp_path, encoding):
+    content = '{"source": "s", "target": "t", "prediction": "\N{GREEK SMALL LETTER ALPHA}-D-glucose"}'
+    path = written(tmp_path, "p.jsonl", content.encode(encoding))
+    with pytest.raises(UserError, match=rf"not UTF-8 but {encoding.upper()}, .*\nnext: .*--encoding {encoding}$"):
+        read_predictions(path)
+    assert read_predictions(path, encoding=encoding)[0] == ["s"]
+
+
 def test_quoting_encoding_and_nested_keys_are_as_the_data_readers_have_them(tmp_path):
     pandas = 'SMILES\tground truth\toutput\nCC\t"The ""l"" form\nor not"\tc\n'
     assert read_predictions(written(tmp_path, "p.txt", pandas))[1] == ['The "l" form\nor not']
@@ -285,6 +331,15 @@ def test_files_of_other_lengths_are_refused(tmp_path, target, predicted, message
         )
     with pytest.raises(UserError, match="go together"):
         score_file("forward", tmp_path / "pred.txt", ReadAs(sources=tmp_path / "src.txt"))
+
+
+@pytest.mark.parametrize("longer", ["src", "tgt", "pred"])
+def test_an_empty_last_line_is_named(tmp_path, longer):
+    for name in ("src", "tgt", "pred"):
+        (tmp_path / f"{name}.txt").write_text("C\nC\n" + "\n" * (name == longer))
+    how = ReadAs(sources=tmp_path / "src.txt", references=tmp_path / "tgt.txt")
+    with pytest.raises(UserError, match=rf"next: the last line of .*{longer}\.txt is empty: remove it"):
+        read_examples(tmp_path / "pred.txt", how)
 
 
 def test_metrics_that_are_missing_for_one_reason_share_a_row_that_names_them():

@@ -34,13 +34,16 @@ def text_chunks(path: str, encoding: str | None = None) -> Iterator[str]:
     """The text of a file or URL in non-empty chunks, without a byte order mark.
 
     encoding: default UTF-8; invalid bytes become lone surrogates, and rows with them are refused. UserError for a
-    UTF-16 or UTF-32 byte order mark if no encoding is given, and for bytes that are invalid in a given one.
+    UTF-16 or UTF-32 byte order mark, or what looks like UTF-16, if no encoding is given, and for bytes that are invalid
+    in a given one.
     """
     chunks = byte_chunks(path)
     head = next(chunks, b"")
     found = next((name for mark, name in _BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
     if encoding is None and found is not None:
-        raise UserError(f"not UTF-8 but {found.upper()}, by its byte order mark", path, f"set encoding = '{found}'")
+        raise _not_utf8(found, "by its byte order mark", path)
+    if encoding is None and (found := _looks_like(head)) is not None:
+        raise _not_utf8(found, "without a byte order mark, by its zero bytes", path)
     name = "utf-8" if encoding is None else encoding
     utf8 = codecs.lookup(name).name == "utf-8"
     decoder = codecs.getincrementaldecoder(name)("surrogateescape" if utf8 else "strict")
@@ -54,6 +57,20 @@ def text_chunks(path: str, encoding: str | None = None) -> Iterator[str]:
                 yield text
     except UnicodeError as error:
         raise UserError(f"not {encoding}: {one_line(error)}", path, "set another `encoding`") from None
+
+
+def _not_utf8(found: str, why: str, path: str) -> UserError:
+    hint = f"set encoding = '{found}', on the command line --encoding {found}"
+    return UserError(f"not UTF-8 but {found.upper()}, {why}", path, hint)
+
+
+def _looks_like(head: bytes) -> str | None:
+    """UTF-16 if every other byte of the beginning is mostly zero, as in Latin script, and the others are not."""
+    even, odd = head[:400:2], head[1:400:2]
+    sparse = [bool(part) and 2 * part.count(0) > len(part) for part in (even, odd)]
+    if sparse == [False, True] and 0 not in even:
+        return "utf-16-le"
+    return "utf-16-be" if sparse == [True, False] and 0 not in odd else None
 
 
 def open_text(path: str, limit: int = MAX_LINE, encoding: str | None = None) -> Iterator[str]:

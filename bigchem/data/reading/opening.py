@@ -45,6 +45,18 @@ def without_compression(name: str) -> str:
     return name[: -len(suffix)] if suffix in SUFFIXES else name
 
 
+def content_name(path: str) -> str:
+    """A local file's name without the suffix of its compression; if a zip archive's has no other, its one file's name.
+
+    UserError if the archive holds several files.
+    """
+    name = without_compression(Path(path).name)
+    if Path(name).suffix or not zipfile.is_zipfile(path):
+        return name
+    with zipfile.ZipFile(path) as archive:
+        return _only_member(archive, path).filename
+
+
 def byte_chunks(path: str) -> Iterator[bytes]:
     """The content of a file or URL, CHUNK bytes at a time. gzip, bzip2, xz, Zstandard, and a zip archive of one file
     are decompressed. UserError if there is no such file or it cannot be read."""

@@ -20,12 +20,18 @@ def read_parallel(
     """
     given, wanted, made = (_lines(path, limit, encoding) for path in (sources, references, file))
     if len(given) != len(wanted):
-        raise UserError(f"{len(wanted)} lines, but {len(given)} in {sources}", str(references), "which are parallel?")
+        blank = [
+            str(path) for path, lines in ((sources, given), (references, wanted)) if lines and not lines[-1].strip()
+        ]
+        hint = f"the last line of {blank[0]} is empty: remove it" if blank else "which are parallel?"
+        raise UserError(f"{len(wanted)} lines, but {len(given)} in {sources}", str(references), hint)
     if not given:
         raise UserError("no lines", str(sources))
     k, rest = divmod(len(made), len(given))
     if not k or rest:
         hint = f"one line per source, or k lines: {len(given)}, {2 * len(given)}, ..."
+        if made and not made[-1].strip() and len(made) > 1 and not (len(made) - 1) % len(given):
+            hint = f"the last line of {file} is empty: remove it"
         raise UserError(f"{len(made)} lines for {len(given)} sources in {sources}", str(file), hint)
     if k > 1:
         return given, wanted, [made[k * number : k * (number + 1)] for number in range(len(given))]

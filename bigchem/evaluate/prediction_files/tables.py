@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from bigchem.base.errors import UserError, nearest
+from bigchem.base.progress import Progress
 from bigchem.base.toml import quoted
 from bigchem.chemistry import STRIP, STRIPPED
 from bigchem.data.reading.delimited import Layout, Quoting, table_records
 from bigchem.data.reading.json_records import MISSING, DuplicateKeyError, json_texts, lookup, parse
 from bigchem.data.reading.lines import check_encoding, open_text
-from bigchem.data.reading.opening import without_compression
+from bigchem.data.reading.opening import content_name
 from bigchem.data.sources.rows import is_unicode
 from bigchem.evaluate.prediction_files.cells import null_as_empty, read_list
 from bigchem.evaluate.prediction_files.opennmt import read_parallel
@@ -25,6 +26,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "prediction": ("output", "predictions", "prediction"),
 }
 """Recognised column names of each role: MolT5's, bigchem's, Chemformer's."""
+_SEPARATORS = {",": "','", ";": "';'", "\t": "tabs"}
 ROLES = (*COLUMNS, "key")
 _SERIES = ("prediction", "pred", "output", "candidate", "cand_precursor", "hypothesis", "beam")
 """Prefixes of numbered columns of the k best: prediction_0, prediction_1, ..."""
@@ -110,7 +112,7 @@ def read_examples(path: str | Path, how: ReadAs = AS_IT_LOOKS) -> Examples:
     if not file.is_file():
         what = "a folder, not a file" if file.is_dir() else "no such file"
         raise UserError(what, str(file), f"give a file of predictions: {_FORMATS}")
-    kind = Path(without_compression(file.name)).suffix.lower()
+    kind = Path(content_name(str(file))).suffix.lower()
     if how.sources is not None or how.references is not None:
         rows = list(_parallel(file, how))
     elif kind in (".txt", ".tsv", ".tab"):
@@ -190,9 +192,11 @@ def _checked(text: str, where: str) -> str:
 
 def _table(path: str, layout: Layout, how: ReadAs) -> Iterator[_Row]:
     """Rows of a table whose first line names the columns."""
+    lines = open_text(path, _LINE, how.encoding)
+    first = next((line for line in lines if line and not line.isspace()), "")
+    layout = _separated(layout, _checked(first, f"{path}:1"), path)
     records = table_records(open_text(path, _LINE, how.encoding), layout, _LINE, path)
     _, header = next(records, (1, [""]))
-    _checked(layout.separator.join(header), f"{path}:1")
     source, target, ranked, key = _places(header, how, f"{path}:1")
     for number, fields in records:
         where = f"{path}:{number}"
@@ -205,6 +209,18 @@ def _table(path: str, layout: Layout, how: ReadAs) -> Iterator[_Row]:
         yield _row(fields[source], references, predictions, None if key is None else fields[key], where)
 
 
+def _separated(layout: Layout, header: str, path: str) -> Layout:
+    """The layout with the separator that the header shows, if it has none of the usual one for the file's name."""
+    if layout.separator in header:
+        return layout
+    found = next((separator for separator in _SEPARATORS if separator in header), None)
+    if found is None:
+        return layout
+    usual, seen = _SEPARATORS[layout.separator], _SEPARATORS[found]
+    Progress().say(f"{path}: fields are separated by {seen}, not {usual}, as its header shows")
+    return Layout(found, quoting=layout.quoting if found == "\t" else layout.quoting or "standard")
+
+
 def _wrong_width(fields: list[str], header: list[str], where: str) -> UserError:
     if len(fields) == 1 and '"' in fields[0]:
         hint = "set --quoting none if quotes are ordinary characters"
@@ -215,6 +231,7 @@ def _wrong_width(fields: list[str], header: list[str], where: str) -> UserError:
 
 def _places(header: list[str], how: ReadAs, where: str) -> tuple[int, list[int], list[int], int | None]:
     """Positions of source, references, predictions and key."""
+    header = _usual_case(header, where)
     found = {role: _named(header, how.columns.get(role), role, where) for role in COLUMNS}
     if not found["prediction"] and "prediction" not in how.columns:
         found["prediction"] = next(filter(None, (_series(header, f"{name}_*", where) for name in _SERIES)), [])
@@ -228,6 +245,17 @@ def _places(header: list[str], how: ReadAs, where: str) -> tuple[int, list[int],
         raise UserError(f"no column '{key}'", where, f"the header is {quoted(header, limit=400)}")
     (source, *_), target, ranked = found.values()
     return source, target, ranked, None if key is None else _only(header, key, where)
+
+
+def _usual_case(header: list[str], where: str) -> list[str]:
+    """The header with recognised names as COLUMNS spells them: `Source` is source unless there is a column source."""
+    usual = {name.lower(): name for names in COLUMNS.values() for name in names}
+    found = [usual.get(column.strip().lower(), column) for column in header]
+    respelled = {column: name for column, name in zip(header, found, strict=True) if name not in (column, *header)}
+    if respelled:
+        words = ", ".join(f"{column!r} as {name!r}" for column, name in respelled.items())
+        Progress().say(f"{where}: read {words}")
+    return [respelled.get(column, column) for column in header]
 
 
 def _named(header: list[str], name: str | None, role: str, where: str) -> list[int]:

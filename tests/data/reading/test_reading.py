@@ -185,7 +185,9 @@ def test_nested_keys_are_found_and_a_key_with_a_dot_comes_first():
 
 
 def test_a_key_that_an_object_has_twice_rejects_the_record(tmp_path):
-    file = write(tmp_path, "a.jsonl", '{"source": "CC", "target": "a", "target": "b"}', '{"source": "CC", "target": "a"}')
+    file = write(
+        tmp_path, "a.jsonl", '{"source": "CC", "target": "a", "target": "b"}', '{"source": "CC", "target": "a"}'
+    )
     rows, reasons = read(config("jsonl", file, tasks=["captioning"]))
     assert [row.target for row in rows] == ["a"]
     assert reasons == ["the key 'target' twice in one object"]
