@@ -79,7 +79,8 @@ _SMILES_ATOM = re.compile(
     r"\[\d*(?:[A-Z][a-z]?|b|c|n|o|p|s|se|te|as|\*)(?:@{1,2}(?:[A-Z]{2}\d+)?)?(?:H\d*)?(?:\++\d*|-+\d*)?(?::\d+)?\]"
 )
 _LOST = re.compile("<unk>|\ufffd|⁇")
-_MISSING = frozenset({"nan", "NaN", "<NA>"})
+_MISSING = frozenset({"nan", "<na>", "n/a", "#n/a", "none", "null"})
+"""What tables and programs write for a missing value, in lower case."""
 
 
 def without_maps(smiles: str) -> str:
@@ -163,11 +164,12 @@ def is_lost(text: str, domain: str) -> bool:
 
 
 def read_text(text: str, strip: Collection[str] = STRIPPED) -> Reading:
-    """A text of natural language. NotationError if it is empty or a table's marker for a missing value."""
+    """A text of natural language. NotationError if it is empty, without a letter or digit, or a marker for a missing
+    value."""
     text, repairs = strip_around(text, strip)
     if not text:
         raise NotationError("empty text")
-    if text in _MISSING:
+    if text.lower() in _MISSING or not any(map(str.isalnum, text)):
         raise NotationError(f"a missing text: '{text}'")
     if is_lost(text, "text"):
         repairs.append("lost")

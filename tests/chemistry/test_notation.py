@@ -103,10 +103,17 @@ def test_what_is_no_smiles_is_refused_with_the_reason(text: str, reason: str) ->
         read(text, "chemistry")
 
 
-@pytest.mark.parametrize("missing", ["", "  ", "NaN", "nan", "<NA>"])
+@pytest.mark.parametrize(
+    "missing", ["", "  ", "NaN", "nan", "<NA>", "None", "none", "NULL", "null", "N/A", "#N/A", "-", "--", "</s> ."]
+)
 def test_a_missing_caption_is_no_text(missing: str) -> None:
     with pytest.raises(NotationError, match=r"empty|missing"):
         read(missing, "text")
+
+
+@pytest.mark.parametrize("text", ["None of the atoms is charged.", "nano", "5", "\u6c34"])
+def test_a_short_caption_is_a_text(text: str) -> None:
+    assert read(text, "text") == Reading(text)
 
 
 def test_characters_that_were_lost_in_a_caption_are_noticed_and_stay() -> None:

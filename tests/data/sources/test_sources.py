@@ -69,6 +69,15 @@ def test_atom_maps_are_removed_for_every_task_and_counted(tmp_path):
     assert [row.repairs for row in rows] == [("maps",)] * 3
 
 
+def test_captions_and_targets_that_stand_for_nothing_are_rejected_with_the_reason(tmp_path):
+    missing = ["None", "null", "N/A", "NaN", "-"]
+    columns = {"smiles": "SMILES", "text": "text"}
+    file = write(tmp_path, "c.csv", "SMILES,text", *(f"CCO,{text}" for text in missing), "CCO,none of it")
+    rows, reasons = read(config("csv", file, columns=columns))
+    assert [row.target for row in rows] == ["none of it", "CCO"]
+    assert reasons == [f"a missing text: '{text}'" for text in missing]
+
+
 def test_parallel_reactions_may_have_reagents_apart(tmp_path):
     source, target = tmp_path / "src.txt", tmp_path / "tgt.txt"
     source.write_text("C C O . C C ( = O ) O > C l\nCCO.CC(=O)O>Cl\nC C O . C C ( = O ) O >\nN->[Pd]Cl.CO\n")
