@@ -8,7 +8,9 @@ from bigchem.chemistry.molecules import dotted, parse, read_smiles, unmapped
 from bigchem.chemistry.notation import STRIPPED, NotationError, Reading, is_lost, read_text, smiles_of, strip_around
 
 
-def read(text: str, domain: str, *, names: bool = False, strip: Collection[str] = STRIPPED) -> Reading:
+def read(
+    text: str, domain: str, *, names: bool = False, strip: Collection[str] = STRIPPED, selfies: bool = False
+) -> Reading:
     """A text of a domain, "chemistry" or "text", repaired. Chemistry is checked to be readable by RDKit, and loses
     its atom maps, which would give a product away.
 
@@ -16,12 +18,12 @@ def read(text: str, domain: str, *, names: bool = False, strip: Collection[str] 
     """
     if domain != "chemistry":
         return read_text(text, strip)
-    reading = read_smiles(text, names=names, strip=strip)
+    reading = read_smiles(text, names=names, strip=strip, selfies=selfies)
     parse(dotted(reading.text))
     return unmapped(reading)
 
 
-def read_answer(text: str, domain: str, strip: Collection[str] = STRIPPED) -> Reading:
+def read_answer(text: str, domain: str, strip: Collection[str] = STRIPPED, selfies: bool = False) -> Reading:
     """A text to score, which may be anything: repaired as far as the rules go, never refused.
 
     Doubled backslashes and atom maps stay, since published string metrics count them. A result with white
@@ -34,7 +36,7 @@ def read_answer(text: str, domain: str, strip: Collection[str] = STRIPPED) -> Re
     if domain != "chemistry" or bare.isalnum():
         return Reading(bare, repairs)
     try:
-        reading = read_smiles(bare, strip=strip)
+        reading = read_smiles(bare, strip=strip, selfies=selfies)
     except NotationError:
         return Reading(bare, repairs)
     if "backslashes" in reading.repairs:

@@ -17,6 +17,7 @@ from bigchem.chemistry.notation import (
     atom_maps,
     check_size,
     is_selfies,
+    may_be_selfies,
     smiles_of,
     without_maps,
 )
@@ -71,17 +72,21 @@ def try_parse(smiles: str) -> Chem.Mol | None:
         return None
 
 
-def read_smiles(text: str, *, names: bool = False, strip: Collection[str] = STRIPPED) -> Reading:
+def read_smiles(text: str, *, names: bool = False, strip: Collection[str] = STRIPPED, selfies: bool = False) -> Reading:
     """SMILES from a text that should be SMILES, by the rules of notation.py. NotationError if it is not.
 
-    Doubled backslashes become single: the ChEBI-20 files were escaped once too often, and `\\\\` means nothing.
+    selfies: decode texts that may be either. Doubled backslashes become single: the ChEBI-20 files were escaped once
+    too often, and `\\\\` means nothing.
     """
     reading = smiles_of(text, names=names, strip=strip)
     smiles, repairs = reading.text, reading.repairs
     if smiles.startswith("InChI="):
         return Reading(_from_inchi(smiles), (*repairs, "inchi"))
-    if is_selfies(smiles):
+    doubtful = may_be_selfies(smiles)
+    if is_selfies(smiles) or (selfies and doubtful):
         return Reading(_from_selfies(smiles), (*repairs, "selfies"))
+    if doubtful:
+        return Reading(smiles, (*repairs, "doubtful"))
     if "\\\\" in smiles:
         return Reading(smiles.replace("\\\\", "\\"), (*repairs, "backslashes"))
     return reading

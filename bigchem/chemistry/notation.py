@@ -7,7 +7,8 @@ Data, inputs and answers follow the same rules:
 2. SMILES contain no white space. If every piece between spaces is one token or one character, the text was split for a
    tokenizer and is joined. A CXSMILES extension (`|...|`) after a space is cut. A name after a space is cut with
    `names`, for formats that often have one; otherwise the text is not SMILES.
-3. SELFIES and InChI are recognised by their syntax and converted (molecules.py).
+3. SELFIES and InChI are recognised by their syntax and converted (molecules.py). Texts that could be either SELFIES
+   or SMILES are SMILES, unless the caller knows that they are SELFIES.
 4. Every repair is named, so it can be counted. Text that is still not SMILES raises NotationError.
 """
 
@@ -39,6 +40,7 @@ REPAIRS: dict[str, str] = {
     "maps": "atom maps removed",
     "reagents": "reagents after a > joined to the reactants",
     "selfies": "SELFIES decoded",
+    "doubtful": "brackets such as [C], SMILES of a radical or SELFIES: read as SMILES",
     "inchi": "InChI converted",
     "lost": "characters lost to an encoding or a tokenizer (<unk>, U+FFFD), left as they are",
 }
@@ -75,6 +77,8 @@ _CLOSURE = re.compile(r"%\(\d+\)|%\d\d|\d")
 _BRACKETS = re.compile(r"\[[^\[\]]*\]")
 _MAP = re.compile(r":\d+(?=\])")
 _BRACKETED = re.compile(r"\[[^\[\]]*\](?:\.?\[[^\[\]]*\])+")
+_ALL_BRACKETS = re.compile(r"\[[^\[\]]*\](?:\.?\[[^\[\]]*\])*")
+_BARE = re.compile(r"\[(?:[BCNOPSFI]|Cl|Br)\]")
 _SMILES_ATOM = re.compile(
     r"\[\d*(?:[A-Z][a-z]?|b|c|n|o|p|s|se|te|as|\*)(?:@{1,2}(?:[A-Z]{2}\d+)?)?(?:H\d*)?(?:\++\d*|-+\d*)?(?::\d+)?\]"
 )
@@ -142,6 +146,12 @@ def is_selfies(text: str) -> bool:
     if "[C][" in text or "][C]" in text:
         return True
     return not all(map(_SMILES_ATOM.fullmatch, _BRACKETS.findall(text)))
+
+
+def may_be_selfies(text: str) -> bool:
+    """Whether SMILES could as well be SELFIES of another molecule: brackets alone, one of them a bare atom, such as
+    [C] or [O][O]. As SMILES these are radicals."""
+    return text.startswith("[") and bool(_ALL_BRACKETS.fullmatch(text) and _BARE.search(text))
 
 
 def check_size(smiles: str) -> None:

@@ -52,7 +52,7 @@ def test_a_name_or_two_molecules_are_not_joined(text: str) -> None:
         ("<pad> <SMILES>C C O</SMILES></s>", False, "CCO", ("special_tokens", "tags", "joined")),
         ("InChI=1S/C2H6O/c1-2-3/h3H,2H2,1H3", False, "CCO", ("inchi",)),
         (" CCO\n", False, "CCO", ()),
-        ("[O][O]", False, "[O][O]", ()),
+        ("[O][O]", False, "[O][O]", ("doubtful",)),
         ("[H][H]", False, "[H][H]", ()),
         ("[Na+].[Cl-]", False, "[Na+].[Cl-]", ()),
     ],
@@ -140,6 +140,23 @@ def test_selfies_are_decoded_by_the_package_and_refused_without_it(monkeypatch: 
     monkeypatch.setitem(sys.modules, "selfies", None)
     with pytest.raises(NotationError, match=r"bigchem\[selfies\]"):
         read("[C][C][O]", "chemistry")
+
+
+@pytest.mark.parametrize(
+    ("text", "smiles"),
+    [("[C]", "C"), ("[O]", "O"), ("[O][O]", "OO"), ("[N][N]", "NN"), ("[Cl]", "Cl"), ("[C].[O]", "C.O")],
+)
+def test_a_text_that_is_selfies_or_smiles_is_in_doubt_until_the_caller_decides(text: str, smiles: str) -> None:
+    pytest.importorskip("selfies")
+    assert read(text, "chemistry") == Reading(text, ("doubtful",))
+    assert read_answer(text, "chemistry") == Reading(text, ("doubtful",))
+    assert read(text, "chemistry", selfies=True) == Reading(smiles, ("selfies",))
+    assert read_answer(text, "chemistry", selfies=True) == Reading(smiles, ("selfies",))
+
+
+@pytest.mark.parametrize("text", ["[13CH3][OH]", "[Na+].[Cl-]", "[H][H]", "[Na]", "[C-]#[O+]", "CC", "Cl"])
+def test_smiles_that_selfies_cannot_change_are_not_in_doubt(text: str) -> None:
+    assert read(text, "chemistry", selfies=True) == read(text, "chemistry") == Reading(text)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,8 @@ def choose(
     """Chooses rows of all chunks, makes the tokenizer, and saves both in `work`. UserError if nothing is left."""
     parsed = ParsedRows(chunks)
     report: dict[str, Any] = {"sources": sources}
+    for source in sources:
+        _warn_of_selfies(source, progress)
     rows = _without_repeats(parsed, report)
     rows = _without_leaks(parsed, rows, config.keep_out, report)
     if not rows["train"] and report["leaked"]:
@@ -99,6 +101,16 @@ def rows_of(work: Path, planned: PlannedShard) -> list[tuple[Path, npt.NDArray[n
     with np.load(_saved_file(work, planned.path)) as saved:
         inside = np.split(saved["inside"], np.cumsum(saved["counts"])[:-1])
         return [(work / "parsed" / str(name), rows) for name, rows in zip(saved["names"], inside, strict=True)]
+
+
+def _warn_of_selfies(source: dict[str, Any], progress: Progress) -> None:
+    """Says so if a source has SELFIES and texts that may be SELFIES too."""
+    doubtful, decoded = (source["repairs"].get(name, 0) for name in ("doubtful", "selfies"))
+    if doubtful and decoded:
+        progress.say(
+            f"{source['source']}: {decoded:,} rows are SELFIES; {doubtful:,} more may be, but were read as SMILES of "
+            "radicals ([C], [O][O]): set selfies = true in this [[sources]] table to decode them all"
+        )
 
 
 def _saved_file(work: Path, path: str) -> Path:

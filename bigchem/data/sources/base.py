@@ -46,6 +46,7 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
     "quoting": ("csv", "tsv", "chebi20", "rsmi", "reaction_csv"),
     **dict.fromkeys(("task_names", "where"), NAMED_COLUMNS),
     "chunk_chars": ("text_lines", "csv", "tsv", "jsonl", "datasets"),
+    "selfies": ("chebi20", "parallel_text", "smiles_lines", *NAMED_COLUMNS),
     "reagents": _REACTIONS,
     "products": _REACTIONS,
     "rows": ("synthetic",),
@@ -126,6 +127,8 @@ class SourceConfig(Section):
     """datasets: the split of the dataset to read."""
     chunk_chars: Positive = 2000
     """Unlabelled text: longer documents are cut at spaces into rows of at most this many characters."""
+    selfies: bool = False
+    """Texts such as `[C]`, which may be SELFIES or SMILES of a radical, are SELFIES. Other SELFIES are recognised."""
     reagents: Literal["keep", "drop"] = "keep"
     """Reactions: reagents stay among the reactants, or are dropped."""
     products: Literal["one", "all"] = "one"

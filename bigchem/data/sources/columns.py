@@ -57,21 +57,21 @@ def named_rows(fields: Mapping[Role, str], source: SourceConfig) -> list[Row]:
         rows = reaction_rows(fields["reaction"], source)
     elif "source" in fields:
         task = _task(fields, source)
-        rows = [labelled_row(task, fields["source"], fields["target"])] if task else []
+        rows = [labelled_row(task, fields["source"], fields["target"], source.selfies)] if task else []
     elif "smiles" not in fields:
         rows = text_spans(fields["text"], source.chunk_chars)
     elif "text" not in fields:
-        rows = [smiles_span(fields["smiles"])]
+        rows = [smiles_span(fields["smiles"], selfies=source.selfies)]
     else:
         smiles, text = fields["smiles"], fields["text"]
-        row = make_row("captioning", smiles, text)
+        row = make_row("captioning", smiles, text, source.selfies)
         rows = [row, replace(row, task="generation", source=row.target, target=row.source)]
     return wanted(source, rows)
 
 
-def labelled_row(name: str, source: str, target: str) -> Row:
-    """The row of a task. RowError if a side is not valid in its domain."""
-    return make_row(name, source.removeprefix(TASKS[name].prompt), target)
+def labelled_row(name: str, source: str, target: str, selfies: bool) -> Row:
+    """The row of a task. selfies: as in make_row. RowError if a side is not valid in its domain."""
+    return make_row(name, source.removeprefix(TASKS[name].prompt), target, selfies)
 
 
 def _task(fields: Mapping[Role, str], source: SourceConfig) -> str:

@@ -52,9 +52,9 @@ class ParallelText:
         text, target = checked_fields(record, 2)
         task = source.tasks[0] if source.tasks else "actions"
         if task not in ("forward", "retrosynthesis"):
-            return [labelled_row(task, text, target)]
+            return [labelled_row(task, text, target, source.selfies)]
         sides = [_SEPARATED.sub(_joined, side) for side in (text, target)]
-        row = labelled_row(task, *sides)
+        row = labelled_row(task, sides[0], sides[1], source.selfies)
         return [row if sides == [text, target] else replace(row, repairs=("reagents", *row.repairs))]
 
 

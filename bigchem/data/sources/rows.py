@@ -50,14 +50,18 @@ def wanted(source: SourceConfig, rows: list[Row]) -> list[Row]:
     return [row for row in rows if not source.tasks or row.task in source.tasks]
 
 
-def make_row(task: str, source: str, target: str) -> Row:
-    """A row of one of the five tasks, with its molecule, its texts read by bigchem.chemistry.
+def make_row(task: str, source: str, target: str, selfies: bool = False) -> Row:
+    """A row of one of the five tasks, with its molecule, its texts read by bigchem.chemistry. selfies: texts that may
+    be SMILES or SELFIES are SELFIES.
 
     RowError for a text that is not valid in its domain, for text that is not Unicode (a file in another encoding, or
     surrogates in JSON), and for a product that is among the reactants.
     """
     about = TRAINABLE[task]
-    sides = [_read(source, about.source_domain), _read(target, about.target_domain)]
+    sides = [
+        _read(source, about.source_domain, selfies=selfies),
+        _read(target, about.target_domain, selfies=selfies),
+    ]
     if about.source_domain == about.target_domain == "chemistry":
         reactants, product = (side.text for side in (sides if task == "forward" else sides[::-1]))
         if _is_among(product, reactants):
@@ -70,9 +74,10 @@ def make_row(task: str, source: str, target: str) -> Row:
     return Row(task, left, right, molecule, repairs)
 
 
-def smiles_span(smiles: str, names: bool = False) -> Row:
-    """The unlabelled row of a molecule. names: a name may follow the SMILES. RowError if it is not SMILES."""
-    span = _read(smiles, "chemistry", names)
+def smiles_span(smiles: str, names: bool = False, selfies: bool = False) -> Row:
+    """The unlabelled row of a molecule. names: a name may follow the SMILES. selfies: as in make_row. RowError if it is
+    not SMILES."""
+    span = _read(smiles, "chemistry", names, selfies)
     return Row("smiles_spans", span.text, "", one_compound(span.text), span.repairs)
 
 
@@ -103,11 +108,11 @@ def is_unicode(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
-def _read(text: str, domain: str, names: bool = False) -> Reading:
+def _read(text: str, domain: str, names: bool = False, selfies: bool = False) -> Reading:
     if not is_unicode(text):
         raise RowError("not valid Unicode")
     try:
-        return read(text, domain, names=names)
+        return read(text, domain, names=names, selfies=selfies)
     except NotationError as error:
         raise RowError(str(error)) from None
 

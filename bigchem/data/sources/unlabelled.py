@@ -39,4 +39,4 @@ class SmilesLines:
     def rows(self, record: Record, source: SourceConfig) -> list[Row]:
         """RowError if RDKit cannot read the SMILES."""
         (smiles,) = checked_fields(record, 1)
-        return wanted(source, [smiles_span(smiles, names=True)])
+        return wanted(source, [smiles_span(smiles, names=True, selfies=source.selfies)])

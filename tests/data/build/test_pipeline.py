@@ -115,6 +115,23 @@ def test_an_unreadable_row_is_listed_with_its_line_and_does_not_stop_the_build(t
     assert [(Path(r["file"]).name, r["line"]) for r in rejected] == [("rows.jsonl", 11)]
 
 
+def test_doubtful_texts_in_a_file_of_selfies_are_counted_and_the_option_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("selfies")
+    texts = {"[C][C][O]": "ethanol", "[C]": "methane", "[O][O]": "peroxide"}
+    rows = [{"task": "captioning", "source": text, "target": name} for text, name in texts.items()]
+    source = jsonl(tmp_path, "rows.jsonl", [json.dumps(row) + "\n" for row in rows])
+    index = build(recipe(tmp_path, source), tmp_path / "a", Progress(), workers=1)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 rows are SELFIES; 2 more may be" in said
+    assert "set selfies = true in this [[sources]] table" in said
+    assert index.report["sources"][0]["repairs"] == {"selfies": 1, "doubtful": 2}
+    index = build(recipe(tmp_path, f"{source}selfies = true\n"), tmp_path / "b", Progress(), workers=1)
+    assert "may be" not in capsys.readouterr().err
+    assert index.report["sources"][0]["repairs"] == {"selfies": 3}
+
+
 def test_too_many_unreadable_rows_stop_the_build_and_leave_nothing_under_its_name(tmp_path: Path) -> None:
     lines = [ROW % f"Stir {i}." for i in range(40)] + ["garbage\n"] * 10
     with pytest.raises(UserError, match=r"10 of 50 records are unreadable.*line 41"):

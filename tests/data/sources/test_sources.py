@@ -78,6 +78,18 @@ def test_captions_and_targets_that_stand_for_nothing_are_rejected_with_the_reaso
     assert reasons == [f"a missing text: '{text}'" for text in missing]
 
 
+def test_a_source_can_say_that_its_texts_are_selfies(tmp_path):
+    pytest.importorskip("selfies")
+    file = write(tmp_path, "s.csv", "SMILES,text", "[C][C][O],ethanol", "[C],methane", "[O][O],peroxide")
+    columns = {"smiles": "SMILES", "text": "text"}
+    for selfies, last, noticed in ((True, ["C", "OO"], "selfies"), (False, ["[C]", "[O][O]"], "doubtful")):
+        rows, _ = read(config("csv", file, columns=columns, tasks=["captioning"], selfies=selfies))
+        assert [row.source for row in rows] == ["CCO", *last]
+        assert [row.repairs for row in rows] == [("selfies",), (noticed,), (noticed,)]
+    lines = write(tmp_path, "s.smi", "[C]")
+    assert read(config("smiles_lines", lines, selfies=True))[0] == [Row("smiles_spans", "C", "", "C")]
+
+
 def test_parallel_reactions_may_have_reagents_apart(tmp_path):
     source, target = tmp_path / "src.txt", tmp_path / "tgt.txt"
     source.write_text("C C O . C C ( = O ) O > C l\nCCO.CC(=O)O>Cl\nC C O . C C ( = O ) O >\nN->[Pd]Cl.CO\n")

@@ -37,6 +37,25 @@ def test_token_spaced_files_are_joined_on_both_sides(tmp_path: Path) -> None:
     }
 
 
+def test_answers_that_may_be_selfies_are_selfies_where_most_are(tmp_path: Path) -> None:
+    pytest.importorskip("selfies")
+    long = ("[C][C][O]", ["[C][C][O]"])
+    pairs = [long, long, ("[C]", ["C"]), ("[O][O]", ["OO"])]
+    found = scored(tmp_path, "generation", *pairs)
+    assert value(found, "exact") == 1.0
+    noticed = counts(found)
+    assert noticed.pop("references: SELFIES decoded") == 4
+    assert noticed == {"predictions: SELFIES decoded": 2}
+
+
+def test_a_doubtful_answer_among_smiles_stays_and_is_counted(tmp_path: Path) -> None:
+    pytest.importorskip("selfies")
+    found = scored(tmp_path, "generation", ("CCO", ["[C][C][O]"]), ("CCN", ["CCN"]), ("CC", ["CC"]), ("C", ["[C]"]))
+    assert value(found, "exact") == 0.75
+    doubt = "predictions: brackets such as [C], SMILES of a radical or SELFIES: read as SMILES"
+    assert counts(found) == {"predictions: SELFIES decoded": 1, doubt: 1}
+
+
 def test_first_word_of_a_sentence_is_no_hit_unless_prose_is_stripped(tmp_path: Path) -> None:
     pair = ("CCO", ["CCO is the answer."])
     assert value(scored(tmp_path, "generation", pair), "validity") == 0
