@@ -141,10 +141,13 @@ def fewest_nodes(run_dir: Path) -> int | None:
     return None if read(run_dir) is None else toml.load(ClusterProfile, run_dir / "cluster.toml").nodes
 
 
-def stop(run_dir: Path) -> None:
-    """Cancels the watcher of a run that is over or resubmitted. One that cannot be reached ends at its next check."""
+def stop(run_dir: Path, job: str | None = None) -> None:
+    """Cancels the watcher of a run that is over or resubmitted. One that cannot be reached ends at its next check.
+
+    job: leave the watcher of any other job, to which the run may belong by now.
+    """
     watcher = read(run_dir)
-    if watcher is None:
+    if watcher is None or job not in (None, watcher.job):
         return
     with suppress(OSError):
         (run_dir / FILE).unlink()

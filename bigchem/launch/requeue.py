@@ -180,7 +180,7 @@ def main(folder: str, code: int) -> int:
     paths = JobPaths(folder, owner.job_id(os.environ))
     job = pickles.submitted(folder, owner.job_id(os.environ))
     if not settle(Path(job.run_dir), code, job.max_requeues, os.environ, paths.stderr):
-        elastic_restart.stop(Path(job.run_dir))
+        elastic_restart.stop(Path(job.run_dir), owner.job_id(os.environ))
     notify.send(Path(job.run_dir))
     return EXIT_STOPPED if code and end_of(read_state(Path(job.run_dir))) is End.STOPPED else code
 

@@ -122,3 +122,18 @@ def test_a_watcher_ends_when_its_run_is_another_jobs_or_cancelled(tmp_path: Path
     assert elastic_restart.read(tmp_path) == mine
     assert elastic_restart.main(tmp_path, {"SLURM_JOB_ID": "99"}) == 0
     assert elastic_restart.read(tmp_path) is None
+
+
+def test_a_job_that_lost_the_run_leaves_the_watcher_of_the_one_that_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(elastic_restart.client, "ask", lambda *words, **options: asked.append(words))
+    monkeypatch.setattr(elastic_restart.client, "cluster_name", lambda: None)
+    atomic.write_atomically(tmp_path / elastic_restart.FILE, json.dumps(asdict(Watcher("8", "7"))))
+    elastic_restart.stop(tmp_path, "6")
+    assert elastic_restart.read(tmp_path) == Watcher("8", "7")
+    assert asked == []
+    elastic_restart.stop(tmp_path, "7")
+    assert elastic_restart.read(tmp_path) is None
+    assert asked == [("scancel", "8")]
