@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +23,12 @@ UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight
 """A table in old checkpoints that T5 never uses."""
 COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 """Names under which checkpoints repeat shared.weight."""
+WRAPPERS = {
+    "module.": ("DistributedDataParallel or DeepSpeed", "save model.module, or "),
+    "_orig_mod.": ("torch.compile", "save model._orig_mod, or "),
+    "transformer.": ("T5ForSequenceClassification", "use a checkpoint of T5ForConditionalGeneration, or "),
+}
+"""Prefixes of all names: what adds them, and the remedy."""
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -111,6 +117,10 @@ def without_copies(found: Mapping[str, tuple[int, ...]], shape: Shape) -> Shapes
 def refuse_other_shapes(found: Mapping[str, tuple[int, ...]], shape: Shape, where: str) -> None:
     """UserError unless the tensors match a model of this shape."""
     expected = parameter_shapes(shape)
+    if prefix := _prefix(found):
+        by, remedy = next((why for start, why in WRAPPERS.items() if prefix.startswith(start)), ("a wrapper", ""))
+        what = f"its tensor names begin with '{prefix}', which {by} adds"
+        raise UserError(what, where, f"{remedy}save the tensors under name.removeprefix('{prefix}')")
     if found and not any(name.startswith("decoder.") for name in found):
         what = "holds only an encoder: no decoder tensors"
         raise UserError(what, where, "use a checkpoint with both, as T5ForConditionalGeneration saves it")
@@ -120,3 +130,11 @@ def refuse_other_shapes(found: Mapping[str, tuple[int, ...]], shape: Shape, wher
         more = f" (and {len(differing) - 1} more differ)" if len(differing) > 1 else ""
         what = f"{key} has shape {found.get(key, 'none')}, config.json requires {expected.get(key, 'none')}{more}"
         raise UserError(what, where, "config.json and weights must be from the same checkpoint")
+
+
+def _prefix(found: Collection[str]) -> str:
+    """What stands before the names of T5's layers; empty: nothing."""
+    if any(name.startswith(("encoder.block.", "decoder.block.")) for name in found):
+        return ""
+    at = ((name, name.find(f"{side}.block.")) for name in found for side in ("encoder", "decoder"))
+    return next((name[:start] for name, start in at if start > 0), "")

@@ -173,6 +173,27 @@ def test_an_encoder_alone_a_missing_tensor_and_a_file_that_is_cut_off_are_told_w
         weight_files(folder)
 
 
+@pytest.mark.parametrize(
+    ("prefix", "remedy"),
+    [
+        ("module.", "save model.module, or"),
+        ("module.module.", "save model.module, or"),
+        ("transformer.", "use a checkpoint of T5ForConditionalGeneration, or"),
+        ("net.t5.", "which a wrapper adds\nnext: save the tensors"),
+    ],
+)
+def test_a_prefix_of_all_names_is_named_with_its_remedy(prefix: str, remedy: str, tmp_path: Path) -> None:
+    model = build(V1_1)
+    file = write(model, tmp_path) / "model.safetensors"
+    weights = {f"{prefix}{name}": value for name, value in model.state_dict().items()}
+    save_file({**weights, "classification_head.dense.weight": torch.zeros(2, 2)}, file)
+    for check in (lambda: check_weights(tmp_path, V1_1), lambda: load_pretrained(tmp_path)):
+        with pytest.raises(UserError, match=f"begin with '{prefix}'") as error:
+            check()
+        assert remedy in str(error.value)
+        assert f"name.removeprefix('{prefix}')" in str(error.value)
+
+
 def test_a_number_of_thousands_of_digits_is_refused_at_once(tmp_path: Path) -> None:
     config = json.dumps({**to_hf_config(V1_0, 0.0), "num_layers": 0}).replace(
         '"num_layers": 0', '"num_layers": ' + "9" * 5000
