@@ -41,8 +41,7 @@ def whole(minimum: int = 0, maximum: int = MAX_INTEGER) -> Kind:
             near = f"; write {int(value)}" if math.isfinite(value) and value >= minimum else ""
             raise WrongError(f"should be a whole number{near}")
         if not minimum <= value <= maximum:
-            bounded = maximum != MAX_INTEGER
-            raise WrongError(f"should be {f'from {minimum:,} to {maximum:,}' if bounded else f'at least {minimum:,}'}")
+            raise _outside(f"{minimum:,}", f"{maximum:,}", maximum != MAX_INTEGER, value > minimum)
         return int(value)
 
     return check
@@ -55,8 +54,7 @@ def number(minimum: float = 0.0, maximum: float = math.inf) -> Kind:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise WrongError(f"should be a number, not {kind_of(value)}")
         if not minimum <= value <= min(maximum, MAX_NUMBER):
-            bounded = maximum < math.inf
-            raise WrongError(f"should be {f'from {minimum:g} to {maximum:g}' if bounded else f'at least {minimum:g}'}")
+            raise _outside(f"{minimum:g}", f"{min(maximum, MAX_NUMBER):g}", maximum < math.inf, value > minimum)
         return value
 
     return check
@@ -83,6 +81,13 @@ def text(value: Any) -> str:
 def anything(value: Any) -> Any:
     """Any value, for keys that are refused or ignored."""
     return value
+
+
+def _outside(minimum: str, maximum: str, bounded: bool, above: bool) -> WrongError:
+    """The error for a number outside a range. bounded: by more than the type."""
+    if bounded:
+        return WrongError(f"should be from {minimum} to {maximum}")
+    return WrongError(f"should be at most {maximum}" if above else f"should be at least {minimum}")
 
 
 def _is_number(value: str) -> bool:

@@ -98,12 +98,19 @@ def _default(key: Key) -> str:
 
 
 def _unknown(name: str, prefix: str, keys: Mapping[str, Key]) -> str:
-    elsewhere = sorted(section for section, known in _sections(TOP, "") if section != prefix and name in known)
+    elsewhere = {section: known[name] for section, known in _sections(TOP, "") if section != prefix and name in known}
     if elsewhere:
-        places = " or ".join(section.rstrip(".") or "the top of the file" for section in elsewhere)
+        refusals = {key.why for key in elsewhere.values() if key.use is Use.REFUSED}
+        if len(refusals) == len(elsewhere) == 1:
+            return refusals.pop()
+        places = " or ".join(section.rstrip(".") or "the top of the file" for section in sorted(elsewhere))
         return f"is misplaced: it belongs in {places}"
-    close = get_close_matches(name, [*keys, *ALIASES.get(prefix, {})], n=1, cutoff=0.6)
-    return f"unknown key; did you mean '{close[0]}'?" if close else "unknown key"
+    aliases = ALIASES.get(prefix, {})
+    close = get_close_matches(name, [*keys, *aliases], n=1, cutoff=0.6)
+    if not close:
+        return "unknown key"
+    meant = keys[aliases.get(close[0], close[0])]
+    return f"unknown key; {meant.why}" if meant.use is Use.REFUSED else f"unknown key; did you mean '{close[0]}'?"
 
 
 def _sections(keys: Mapping[str, Key], prefix: str) -> Iterator[tuple[str, Mapping[str, Key]]]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bigchem.base import json_config, resources
+from bigchem.base.errors import UserError
+from bigchem.base.toml import quoted
 from bigchem.config import RunConfig
 from bigchem.ds_config import checking, combinations, owned
 from bigchem.ds_config.findings import Findings
@@ -34,13 +36,30 @@ def completed(config: RunConfig, world_size: int) -> Completed:
     """
     path = resources.find("ds_configs", config.train.ds_config, ".json")
     written, findings = json_config.read(path, '{"zero_optimization": {"stage": 2}}'), Findings()
+    _refuse_accelerate(written, path)
     owned.blocks(written, config, findings)
     table = checking.checked(written, findings)
     owned.complete(table, config, world_size, findings)
     combinations.check(table, config, world_size, findings)
     findings.refuse(str(path))
     table |= {"zero_allow_untested_optimizer": True, "steps_per_print": 10**9, "wall_clock_breakdown": False}
-    return Completed(table, findings.notes(), path)
+    unsharded = () if "stage" in table.get("zero_optimization", {}) else ("no zero_optimization.stage: ZeRO-0",)
+    return Completed(table, (*unsharded, *findings.notes()), path)
+
+
+def _refuse_accelerate(written: dict[str, Any], path: Path) -> None:
+    """UserError for a configuration of `accelerate launch`, which names or describes a DeepSpeed file."""
+    if not {"compute_environment", "distributed_type", "deepspeed_config"} & written.keys():
+        return
+    inside = written.get("deepspeed_config")
+    inside = inside if isinstance(inside, dict) else {}
+    file, stage = inside.get("deepspeed_config_file"), inside.get("zero_stage")
+    hint = "give a DeepSpeed file, or a shipped one: train.ds_config = 'zero2'"
+    if isinstance(file, str):
+        hint = f"give its deepspeed_config_file: train.ds_config = {quoted(file)}"
+    elif stage in (0, 1, 2, 3):
+        hint = f"its deepspeed_config has zero_stage {stage:g}: train.ds_config = 'zero{stage:g}'"
+    raise UserError("an Accelerate configuration, not DeepSpeed's", str(path), hint)
 
 
 def ds_config_for(config: RunConfig, world_size: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """DeepSpeed keys that the run configuration owns: batch sizes, clipping, precision, optimizer and schedule. A file may
-repeat its values or say "auto"; any other value is a mistake. Pure."""
+repeat its values or say "auto"; any other value is a mistake. The type of a block whose parameters are all "auto" is
+not one, since transformers' example has it. Pure."""
 
 from __future__ import annotations
 
@@ -68,16 +69,22 @@ def _block(
         what = f"should be an object with a type and params, not {kind_of(block)}; it {OWNED}: remove it"
         findings.mistake(name, what)
         return
-    stated = {key: value for key, value in block.get("params", {}).items() if key in fields and value != "auto"}
+    params = block.get("params", {})
+    stated = {key: value for key, value in params.items() if key in fields and value != "auto"}
     differing = [f"{fields[key][0]} = {shown(value)}" for key, value in stated.items() if value != fields[key][1]]
-    others = [key for key, value in block.get("params", {}).items() if key not in fields and not _inert(key, value)]
+    others = [key for key, value in params.items() if key not in fields and not _inert(key, value)]
     differing += [f"no counterpart of {key}" for key in others]
     written = block.get("type", "auto")
     meant = types.get(str(written).lower())
+    section = kind[0].split(".")[0]
+    if meant not in (None, kind[1]) and params and all(value == "auto" for value in params.values()):
+        what = f"the run configuration's [{section}]: {kind[0]} = '{kind[1]}', not {written}'s '{meant}'"
+        findings.autos.append((name, what))
+        return
     if written != "auto" and meant != kind[1]:
         differing.insert(0, f"{kind[0]} = '{meant}'" if meant else f"no {kind[0]} for {shown(written)}")
     if not differing:
-        findings.autos.append((name, f"the run configuration's [{kind[0].split('.')[0]}], which is the same"))
+        findings.autos.append((name, f"the run configuration's [{section}], which is the same"))
         return
     findings.mistake(name, f"{OWNED}: remove it here; there it would be: {', '.join(differing)}")
 

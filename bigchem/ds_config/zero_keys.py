@@ -53,7 +53,7 @@ ZERO = {
     "zenflow": refused("it brings its own optimizer"),
     "sub_group_size": used(whole(1), 1_000_000_000, WHOLE),
     "cpu_offload": refused('write "offload_optimizer": {"device": "cpu"} instead', boolean, False),
-    "cpu_offload_param": refused('write "offload_param": {"device": "cpu"} instead', boolean, False),
+    "cpu_offload_param": refused('write "offload_param": {"device": "cpu"} instead, at stage 3', boolean, False),
     "cpu_offload_use_pin_memory": refused("write pin_memory in offload_optimizer or offload_param", boolean, False),
     "stage3_prefetch_bucket_size": used(whole(0), 50_000_000, WHOLE),
     "stage3_param_persistence_threshold": used(whole(0), 100_000, WHOLE),

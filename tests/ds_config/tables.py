@@ -56,6 +56,21 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "compression": (z2(compression_training={"weight_quantization": {"shared_parameters": 1}}), ("has removed",)),
     "offload as it was": (zero(2, cpu_offload=True), ("cpu_offload", '"offload_optimizer": {"device": "cpu"}')),
     "offload as a switch": (zero(2, offload_optimizer=True), ("offload_optimizer", "should be an object")),
+    "weights offloaded as it was": (
+        zero(3, cpu_offload_param=True),
+        ("cpu_offload_param", '"offload_param": {"device": "cpu"} instead, at stage 3'),
+    ),
+    "weights offloaded as it was, misspelled": (
+        zero(3, cpu_offload_params=True),
+        ("cpu_offload_params: unknown key", '"offload_param": {"device": "cpu"} instead'),
+    ),
+    "offload as it was, at the top": ({"cpu_offload": True, **zero(2)}, ('"offload_optimizer": {"device": "cpu"}',)),
+    "MiCS misspelled": (zero(3, mics_shards_size=8), ("unknown key", "has removed it")),
+    "a bucket that no machine has": (
+        zero(2, reduce_bucket_size=1e30),
+        ("1e+30 should be at most 9,223,372,036,854,775,807",),
+    ),
+    "a norm that is none": (z2(gradient_clipping=1e200), ("should be at most 1e+100",)),
     "offload to nowhere": (zero(2, offload_optimizer={"device": "gpu"}), ('"none" or "cpu" or "nvme"',)),
     "weights offloaded at stage 2": (zero(2, offload_param={"device": "cpu"}), ("offload_param", "needs stage 3")),
     "offload without ZeRO": (zero(0, offload_optimizer={"device": "cpu"}), ("offload_optimizer", "needs stage 1 to 3")),
@@ -91,6 +106,26 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         z2(scheduler={"type": "WarmupLR", "params": {**WARMUP, "warmup_num_steps": 500}}),
         ("schedule.kind = 'constant'", "schedule.warmup_steps = 500"),
     ),
+    "a schedule with one value": (
+        z2(scheduler={"type": "WarmupLR", "params": {**WARMUP, "warmup_max_lr": 3e-5}}),
+        ("optimizer.lr = 3e-05",),
+    ),
+    "an unknown schedule of which all is auto": (
+        z2(scheduler={"type": "OneCycle", "params": WARMUP}),
+        ('no schedule.kind for "OneCycle"',),
+    ),
+    "Accelerate's file": (
+        {"compute_environment": "LOCAL_MACHINE", "distributed_type": "DEEPSPEED", "num_processes": 8},
+        ("an Accelerate configuration, not DeepSpeed's", "train.ds_config = 'zero2'"),
+    ),
+    "Accelerate's file with a stage": (
+        {"distributed_type": "DEEPSPEED", "deepspeed_config": {"zero_stage": 3}},
+        ("an Accelerate configuration", "train.ds_config = 'zero3'"),
+    ),
+    "Accelerate's file that names another": (
+        {"distributed_type": "DEEPSPEED", "deepspeed_config": {"deepspeed_config_file": "/a/ds.json"}},
+        ("an Accelerate configuration", "train.ds_config = '/a/ds.json'"),
+    ),
     "sizes of batches": (
         z2(train_batch_size=64, train_micro_batch_size_per_gpu=8, gradient_clipping=0.5),
         ("train_batch_size", "data.micro_tokens gives 1", "optimizer.grad_clip gives 1.0"),
@@ -106,6 +141,19 @@ ACCEPTED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "a file for the Trainer": (
         {**z2(optimizer=ADAMW, fp16={"enabled": "auto", **SCALING}, bf16={"enabled": "auto"}), **SIZES},
         ("bf16.enabled becomes true (train.precision)", "gradient_clipping becomes 1.0 (optimizer.grad_clip)"),
+    ),
+    "transformers' example for ZeRO-2": (
+        {
+            **z2(
+                optimizer=ADAMW, scheduler={"type": "WarmupLR", "params": WARMUP}, fp16={"enabled": "auto", **SCALING}
+            ),
+            **SIZES,
+            "steps_per_print": 2000,
+        },
+        (
+            "scheduler becomes the run configuration's [schedule]: schedule.kind = 'cosine', not WarmupLR's 'constant'",
+            "optimizer becomes the run configuration's [optimizer], which is the same",
+        ),
     ),
     "stage 3 for the Trainer": (
         zero(3, reduce_bucket_size="auto", stage3_prefetch_bucket_size="auto", stage3_max_live_parameters=1e9),

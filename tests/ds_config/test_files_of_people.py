@@ -63,11 +63,11 @@ def test_is_read_as_it_says_and_deepspeed_takes_it(name: str, tmp_path: Path) ->
         ('{"zero_optimization": {"stage": 2} // mine\n}', "JSON has no comments"),
         ('{"zero_optimization": {"stage": 2, "stage": 3}}', "duplicate keys in one object: 'stage'"),
         ('{"gradient_clipping": NaN}', "NaN is not a JSON number"),
-        ('{"gradient_clipping": 1e999}', "should be at least 0"),
+        ('{"gradient_clipping": 1e999}', "should be at most 1e"),
         ('{"zero_optimization": {"reduce_bucket_size": Infinity}}', "Infinity is not a JSON number"),
         ('{"zero_optimization": {"reduce_bucket_size": 1e400}}', "whole number"),
         ('{"zero_optimization": {"reduce_bucket_size": ' + "9" * 5000 + "}}", "not JSON"),
-        ('{"zero_optimization": {"reduce_bucket_size": ' + "9" * 400 + "}}", "should be at least 1"),
+        ('{"zero_optimization": {"reduce_bucket_size": ' + "9" * 400 + "}}", "should be at most"),
         ("[" * 100_000, "not"),
         ('{"x": ' * 100_000, "not"),
         ('{"' + "x" * 500_000 + '": 1}', "unknown key"),
@@ -89,6 +89,12 @@ def test_bytes_that_are_no_utf8_are_refused_and_a_mark_of_utf8_is_not(tmp_path: 
         completed(run, 1)
     file.write_bytes(b"\xef\xbb\xbf{}")
     assert completed(run, 1).table["gradient_clipping"] == 1.0
+
+
+@pytest.mark.parametrize("table", [{}, {"zero_optimization": {}}])
+def test_a_file_without_a_stage_is_noted_as_zero_0(table: Any, tmp_path: Path) -> None:
+    assert of(table, tmp_path).notes == ("no zero_optimization.stage: ZeRO-0",)
+    assert not of({"zero_optimization": {"stage": 0}}, tmp_path).notes
 
 
 def test_the_table_knows_every_key_of_deepspeeds_classes_with_its_default() -> None:
