@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from bigchem.base import git_lfs
 from bigchem.base.errors import UserError
 from bigchem.base.toml import SHOWN, quoted
 
@@ -23,6 +24,9 @@ MAX_BYTES = 1 << 24
 """An index of a thousand shards has a fifth of this."""
 MAX_DIGITS = 300
 """Digits of an integer: any such fits into a float."""
+MAX_CONFIG_BYTES = 1 << 20
+"""Configurations of other programs have a few kilobytes."""
+SYNTAX = "JSON has no comments and no comma before a closing bracket; strings and keys have double quotes"
 
 Count = Annotated[int, Field(ge=0, le=10**15)]
 """Steps, ranks, process ids."""
@@ -51,16 +55,39 @@ def load_object(path: Path, *, max_bytes: int = MAX_BYTES, hint: str | None = No
     """As `load`; RecordError if the value is not an object."""
     table = load(path, max_bytes=max_bytes, hint=hint)
     if not isinstance(table, dict):
-        raise RecordError(f"not a JSON object but {_named(table)}", str(path), hint)
+        raise RecordError(f"not a JSON object but {kind_of(table)}", str(path), hint)
     return table
 
 
-def parse(content: bytes, where: str, *, hint: str | None = None) -> Any:
+def load_config(path: Path, example: str) -> dict[str, Any]:
+    """The table in another program's configuration. example: a valid one, for the hint. UserError unless it can be read
+    and is a JSON object of at most MAX_CONFIG_BYTES."""
+    where = str(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror or error}", where) from None
+    if len(content) > MAX_CONFIG_BYTES:
+        raise UserError(f"not a configuration: more than {MAX_CONFIG_BYTES:,} bytes", where)
+    table = parse(content, where, syntax=SYNTAX)
+    if not isinstance(table, dict):
+        what = f"not a configuration: the top of the file is {kind_of(table)}, not an object"
+        raise UserError(what, where, f"for example: {example}")
+    return table
+
+
+def parse(content: bytes, where: str, *, hint: str | None = None, syntax: str | None = None) -> Any:
     """The value of JSON text. RecordError unless it is strict JSON: no NaN, Infinity, duplicate keys, lone surrogates,
-    numbers beyond a float's range, or excessive nesting. where: the text's origin, for the message."""
+    numbers beyond a float's range, or excessive nesting. where: the text's origin, for the message. syntax: the hint
+    for a mistake in the syntax; default: hint."""
     if not content.strip(b"\0 \t\r\n"):
         what = "empty" if not content.strip() else "nothing but NUL bytes, as after a power cut"
         raise RecordError(what, where, hint)
+    if content.startswith(git_lfs.BEGINS):
+        raise RecordError(git_lfs.WHAT, where, git_lfs.HINT)
+    if json.detect_encoding(content) in ("utf-16", "utf-16-le"):  # as PowerShell writes it
+        raise RecordError("not UTF-8: it looks like UTF-16", where, "save it as UTF-8")
     try:
         text = content.decode("utf-8-sig")
         value = json.loads(
@@ -77,7 +104,9 @@ def parse(content: bytes, where: str, *, hint: str | None = None) -> Any:
     except UnicodeEncodeError:
         raise RecordError("not JSON: half of a surrogate pair", where, hint) from None
     except RecursionError:
-        raise RecordError("not a record: nested too deeply", where, hint) from None
+        raise RecordError("not JSON: nested too deeply", where, hint) from None
+    except json.JSONDecodeError as error:
+        raise RecordError(f"not JSON: {error}", where, syntax or hint) from None
     except ValueError as error:
         raise RecordError(f"not JSON: {error}", where, hint) from None
     return value
@@ -96,6 +125,18 @@ def as_kind(kind: type[T], value: Any, where: str, *, hint: str | None = None) -
         allowed = first["msg"].removeprefix("Input should be ")
         raise RecordError(f"'{field}' = {quoted(first['input'])}: should be {allowed}", where, hint) from None
     return found
+
+
+def kind_of(value: object) -> str:
+    """JSON's name of a value's type."""
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
+    return names.get(type(value), "null")
+
+
+def shown(value: Any) -> str:
+    """A value as JSON, cut after 60 characters."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def number(value: object) -> float | None:
@@ -154,7 +195,3 @@ def _without_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"duplicate key {quoted(next(name for name in names if names.count(name) > 1))}")
     return table
-
-
-def _named(value: object) -> str:
-    return {list: "a list", str: "a text", bool: "true or false", type(None): "null"}.get(type(value), "a number")

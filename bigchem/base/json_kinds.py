@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from bigchem.base.json_config import kind_of, shown
+from bigchem.base.json_file import kind_of, shown
 
 Kind = Callable[[Any], Any]
 """From a JSON value to its meaning; WrongError with a reason if it is of another type."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from bigchem.base.json_config import shown
+from bigchem.base.json_file import shown
 from bigchem.base.json_kinds import WrongError
 from bigchem.ds_config.findings import Findings
 from bigchem.ds_config.key import Key, Use

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bigchem.base import json_config, resources
+from bigchem.base import json_file, resources
 from bigchem.base.errors import UserError
 from bigchem.base.toml import quoted
 from bigchem.config import RunConfig
@@ -35,7 +35,7 @@ def completed(config: RunConfig, world_size: int) -> Completed:
     bigchem cannot run or read back, and contradictions of the run configuration.
     """
     path = resources.find("ds_configs", config.train.ds_config, ".json")
-    written, findings = json_config.read(path, '{"zero_optimization": {"stage": 2}}'), Findings()
+    written, findings = json_file.load_config(path, '{"zero_optimization": {"stage": 2}}'), Findings()
     _refuse_accelerate(written, path)
     owned.blocks(written, config, findings)
     table = checking.checked(written, findings)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bigchem.base.json_config import kind_of, shown
+from bigchem.base.json_file import kind_of, shown
 from bigchem.config import RunConfig
 from bigchem.data.order.steps import accumulation
 from bigchem.ds_config.findings import Findings

@@ -20,7 +20,9 @@ from bigchem.base.printable import markup, printable, printable_lines
         (b"\0" * 4096, "nothing but NUL bytes"),
         (b'{"a": 1', "not JSON: Expecting ',' delimiter"),
         (b'{"a": 1}\0\0\0', "not JSON: Extra data"),
-        ('{"a": 1}'.encode("utf-16"), "not UTF-8"),
+        ('{"a": 1}'.encode("utf-16"), "not UTF-8: it looks like UTF-16"),
+        ('{"a": 1}'.encode("utf-16-le"), "not UTF-8: it looks like UTF-16"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n", "a Git LFS pointer, not the file"),
         (b'{"a": NaN}', "NaN is not a JSON number"),
         (b'{"a": -Infinity}', "-Infinity is not a JSON number"),
         (b'{"a": 1e999}', "beyond a float's range"),
@@ -51,7 +53,8 @@ def test_a_file_that_is_too_long_is_not_read_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("[1]", "a list"), ('"x"', "a text"), ("null", "null"), ("3", "a number")]
+    ("text", "message"),
+    [("[1]", "a list"), ('"x"', "a string"), ("true", "a boolean"), ("null", "null"), ("3", "a number")],
 )
 def test_a_record_is_an_object(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "record.json").write_text(text)

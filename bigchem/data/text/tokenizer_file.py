@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tokenizers
 
+from bigchem.base import git_lfs
 from bigchem.base.errors import UserError
 
 
@@ -14,6 +15,7 @@ def read(folder: Path) -> tokenizers.Tokenizer:
     file = folder / "tokenizer.json"
     if not file.is_file():
         raise UserError("no tokenizer here: no such file", str(file), "give a folder with a tokenizer.json")
+    git_lfs.refuse_pointer(file)
     try:
         return tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8"))
     except Exception as error:  # tokenizers raises bare Exception when it cannot parse

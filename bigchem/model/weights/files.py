@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from bigchem.base import json_file
+from bigchem.base import git_lfs, json_file
 from bigchem.base.errors import UserError
 from bigchem.base.json_file import RecordError
 from bigchem.model.parameters import parameter_shapes
@@ -42,9 +42,8 @@ def weight_files(folder: Path) -> list[Path]:
                 table = json_file.load_object(index)
                 files = json_file.as_kind(dict[str, str], table.get("weight_map"), "weight_map")
             except RecordError as error:
-                raise UserError(
-                    f"not an index of weights: {error.what}", str(index), "fetch or copy it again"
-                ) from None
+                hint = error.hint or "fetch or copy it again"
+                raise UserError(f"not an index of weights: {error.what}", str(index), hint) from None
             names = sorted(set(files.values()))
             if any(Path(name).name != name for name in names):
                 raise UserError("names files outside its folder", str(index), "do not use this model")
@@ -71,6 +70,7 @@ def check_weights(folder: Path, shape: Shape) -> bool:
     comparable = True
     for path in weight_files(folder):
         with require_file(path):
+            git_lfs.refuse_pointer(path)
             if path.suffix == ".safetensors":
                 found |= safetensors_shapes(path)
             elif path.stat().st_size == 0:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bigchem.base import json_config
+from bigchem.base import json_file
 from bigchem.base.errors import UserError
-from bigchem.base.json_config import shown
+from bigchem.base.json_file import shown
 from bigchem.base.json_kinds import Kind, WrongError, number, whole
 from bigchem.model.presets import FEED_FORWARD, Shape
 
@@ -93,7 +93,7 @@ def read_shape(folder: Path) -> Shape:
     file = folder / "config.json"
     if not file.is_file():
         raise UserError("no config.json", str(folder), "give a folder written by save_pretrained")
-    shape = from_hf_config(json_config.read(file, '{"model_type": "t5", "d_model": 512, ...}'), str(file))
+    shape = from_hf_config(json_file.load_config(file, '{"model_type": "t5", "d_model": 512, ...}'), str(file))
     generation = folder / "generation_config.json"
     if generation.is_file():
         _check_generation(generation)
@@ -101,7 +101,7 @@ def read_shape(folder: Path) -> Shape:
 
 
 def _check_generation(file: Path) -> None:
-    table = json_config.read(file, '{"decoder_start_token_id": 0}')
+    table = json_file.load_config(file, '{"decoder_start_token_id": 0}')
     for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id", "forced_bos_token_id"):
         allowed, why = FIXED[name]
         value = table.get(name)

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from bigchem.base import atomic
+from bigchem.base import atomic, git_lfs
 from bigchem.base.errors import UserError
 from bigchem.model.presets import Shape, to_hf_config, write_configs
 from bigchem.model.t5 import PackedT5
@@ -44,7 +44,8 @@ def load_pretrained(
     embedding, to which transformers 5 ties it.
 
     fp32 weights stay in the page cache until they are written to; others are converted one by one, so the peak is one
-    copy. UserError if it is not available or not a T5, or if files are missing, damaged or do not match config.json.
+    copy. UserError if it is not available or not a T5, or if files are missing, damaged or do not match config.json, or
+    hold a value that is not finite.
     """
     folder = hub.fetched(str(name))
     shape = read_shape(folder)
@@ -55,6 +56,7 @@ def load_pretrained(
     if not shape.tied and "shared.weight" in weights:
         weights.setdefault(HEAD, weights["shared.weight"].clone())  # transformers 5 ties heads that it does not scale
     refuse_other_shapes({name: tuple(tensor.shape) for name, tensor in weights.items()}, shape, str(folder))
+    _refuse_not_finite(weights, str(folder))
     model.load_state_dict(weights, assign=True)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
@@ -104,6 +106,7 @@ def check_pickles(folder: Path, shape: Shape) -> None:
 def _readable(path: Path) -> Iterator[None]:
     try:
         with require_file(path):
+            git_lfs.refuse_pointer(path)
             yield
     except SafetensorError as error:
         raise UserError(f"cannot read {path.name}: {error}", str(path.parent), "fetch or copy it again") from None
@@ -126,6 +129,14 @@ def _read(path: Path) -> Iterator[tuple[str, Tensor]]:
         reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise UserError(f"cannot load safely: {reason}", str(path), "use safetensors, or another source") from None
     yield from table.items()
+
+
+def _refuse_not_finite(weights: Mapping[str, Tensor], where: str) -> None:
+    """UserError for the first tensor with a NaN or an infinity. Its extremes are computed without a copy."""
+    for name, weight in weights.items():
+        lowest, highest = weight.aminmax()
+        if not (lowest.isfinite() and highest.isfinite()):
+            raise UserError(f"{name} has values that are not finite", where, "use another checkpoint")
 
 
 def _drop_copies(weights: dict[str, Tensor], tied: bool, where: str) -> None:

@@ -13,7 +13,7 @@ from bigchem.base.errors import UserError
 from bigchem.data.text.tokenizer import Tokenizer
 from bigchem.model.presets import Shape
 from bigchem.model.t5 import PackedT5
-from bigchem.model.weights.pretrained import load_pretrained, save_pretrained
+from bigchem.model.weights.pretrained import check_folder, load_pretrained, save_pretrained
 
 pytestmark = pytest.mark.heavy
 
@@ -119,6 +119,33 @@ def test_damaged_weights_are_told_with_their_file(content: bytes, tmp_path: Path
         load_pretrained(folder)
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 242043056\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "pytorch_model.bin", "config.json", "model.safetensors.index.json"]
+)
+def test_a_git_lfs_pointer_is_named_as_one(name: str, tmp_path: Path) -> None:
+    folder = write(build(V1_0), tmp_path)
+    if name == "pytorch_model.bin":
+        (folder / "model.safetensors").unlink()
+    (folder / name).write_bytes(POINTER)
+    for load in (load_pretrained, check_folder):
+        with pytest.raises(UserError, match=rf"{name}: .*a Git LFS pointer, not the file\nnext: run `git lfs pull`"):
+            load(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused_when_loaded_but_not_by_the_check(value: float, tmp_path: Path) -> None:
+    weights = dict(build(V1_0).bfloat16().state_dict())
+    name = "decoder.block.0.layer.0.SelfAttention.q.weight"
+    weights[name][3, 5] = value
+    save_file(weights, write(build(V1_0), tmp_path) / "model.safetensors")
+    check_folder(tmp_path)
+    with pytest.raises(UserError, match=f"{name} has values that are not finite"):
+        load_pretrained(tmp_path)
+
+
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "theirs"
     transformers_model(build(V1_0), tmp_path / "ours").save_pretrained(folder, max_shard_size="40KB")
@@ -145,7 +172,7 @@ def test_an_index_that_is_none_is_refused(index: str, message: str, tmp_path: Pa
 def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path) -> None:
     for content in (b"{", b"[]", b"\xff\xfe"):
         (tmp_path / "config.json").write_bytes(content)
-        with pytest.raises(UserError, match=r"not JSON|not a configuration"):
+        with pytest.raises(UserError, match=r"not JSON|not a configuration|not UTF-8"):
             load_pretrained(tmp_path)
 
 
