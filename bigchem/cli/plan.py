@@ -30,7 +30,9 @@ def plan(
     context: typer.Context,
     config: Annotated[
         str,
-        typer.Argument(help="Run configuration (TOML), a shipped one, a model preset, or a Hugging Face folder."),
+        typer.Argument(
+            help="Run configuration (TOML), a shipped one, a preset, or a Hugging Face folder or hub model."
+        ),
     ],
     gpus: Annotated[int, typer.Option(min=1, help="GPUs per node, as a cluster profile's gpus_per_node.")] = 8,
     gpu_memory: Annotated[str | None, typer.Option(help="Memory of a GPU: 80GB, 79.1GiB. Default: --gpu's.")] = None,

@@ -71,7 +71,8 @@ class Planned:
 
 
 def planned(name: str, overrides: Sequence[str], world_size: int) -> Planned:
-    """The run `name`: a shipped configuration, a TOML file, or a preset or Hugging Face folder with default fields."""
+    """The run `name`: a shipped configuration, a TOML file, or a preset, Hugging Face folder or hub model with default
+    fields."""
     model = _model(name)
     if model is not None:
         config = toml.validate(RunConfig, _table(model, overrides), "--set")
@@ -104,7 +105,10 @@ def _model(name: str) -> dict[str, str] | None:
     path = Path(name)
     folder = path.parent if path.name == "config.json" else path
     is_shipped = (resources.folder("recipes") / f"{name}.toml").is_file()
-    return {"init_from": str(folder)} if folder.is_dir() and not is_shipped else None
+    if folder.is_dir() and not is_shipped:
+        return {"init_from": str(folder)}
+    is_on_hub = "/" in name and not name.endswith((".toml", ".json")) and not hub.is_path(name)
+    return {"init_from": name} if is_on_hub else None
 
 
 def _table(model: dict[str, str], overrides: Sequence[str]) -> dict[str, Any]:
@@ -136,10 +140,11 @@ def _lengths(config: RunConfig, model_alone: bool) -> tuple[Shape, NDArray[np.in
 def _shape(config: RunConfig, vocab_size: int | None) -> Shape:
     if config.model.init_from is None:
         return presets.shape(config.model.preset, vocab_size)
-    folder = hub.cached(config.model.init_from)
+    name = config.model.init_from
+    folder = hub.cached(name)
     if folder is None:
-        what = f"the shape of {config.model.init_from} is unknown until it is fetched"
-        raise UserError(what, "model.init_from", "bigchem submit fetches it; or plan with a preset of its size")
+        hint = f"hf download {name} config.json; or plan with a preset of its size"
+        raise UserError("neither a file or folder nor a model in the hub's cache", name, hint)
     return hf_config.read_shape(folder)
 
 

@@ -23,6 +23,7 @@ from bigchem.cli import program
 from bigchem.cli.main import app
 from bigchem.config import RunConfig
 from bigchem.ds_config import ds_config_for
+from bigchem.model import presets
 from bigchem.plan import from_config
 from bigchem.plan.choices import Room, choices
 from bigchem.plan.speed.step_time import Assumptions
@@ -294,6 +295,25 @@ def test_an_unknown_name_is_answered_with_presets_and_configurations() -> None:
     assert "did you mean 't5-large'?" in call("t5-larg").stderr
     assert "did you mean 'sweep-0.2m'?" in call("sweep-0.3m").stderr
     assert "nosuch.toml: no such file" in call("nosuch.toml").stderr
+    assert "runs/nosuch.toml: no such file" in call("runs/nosuch.toml").stderr
+
+
+def test_a_model_of_the_hub_is_planned_from_the_cache_or_the_command_that_fetches_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    done = call("google/flan-t5-base")
+    assert done.returncode == 2
+    assert "google/flan-t5-base: neither a file or folder nor a model in the hub's cache" in done.stderr
+    assert "next: hf download google/flan-t5-base config.json" in done.stderr
+    kept = tmp_path / "models--google--flan-t5-base"
+    (kept / "snapshots" / "0123").mkdir(parents=True)
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("0123")
+    table = presets.to_hf_config(presets.shape("t5-base", None), 0.1)
+    (kept / "snapshots" / "0123" / "config.json").write_text(json.dumps(table))
+    found = plan("google/flan-t5-base")
+    assert (found["model"], found["parameters"]) == ("google/flan-t5-base", plan("t5-base")["parameters"])
 
 
 @pytest.mark.slow

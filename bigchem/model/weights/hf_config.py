@@ -76,12 +76,13 @@ def from_hf_config(config: Mapping[str, Any], where: str | None = None) -> Shape
     sizes = _sizes(config, mistakes)
     feed_forward = _feed_forward(config, kind, mistakes)
     scaled = _scaled(config, kind, mistakes)
-    for name, (allowed, why) in FIXED.items():
-        value = config.get(name)
-        if value is not None and not any(type(value) is type(v) and value == v for v in allowed):
-            mistakes.append(f"{name} is {shown(value)}: {why}")
+    differing = [name for name in FIXED if _differs(name, config)]
+    mistakes += [f"{name} is {shown(config[name])}: {FIXED[name][1]}" for name in differing]
+    others = [name for name in differing if FIXED[name][1].startswith(_IDS)]
     if mistakes:
-        raise UserError("; ".join(mistakes), where, f"use the checkpoint's own config.json; {SUPPORTED}")
+        unusable = "this checkpoint's special token ids are not T5's: it cannot be used"
+        hint = unusable if others else "use the checkpoint's own config.json"
+        raise UserError("; ".join(mistakes), where, f"{hint}; {SUPPORTED}")
     gated, activation = FEED_FORWARD[feed_forward]
     layers = {"num_decoder_layers": sizes["num_layers"]}
     return Shape(**{**layers, **sizes}, gated=gated, activation=activation, tied=scaled)
@@ -103,10 +104,15 @@ def read_shape(folder: Path) -> Shape:
 def _check_generation(file: Path) -> None:
     table = json_file.load_config(file, '{"decoder_start_token_id": 0}')
     for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id", "forced_bos_token_id"):
-        allowed, why = FIXED[name]
-        value = table.get(name)
-        if value is not None and not any(type(value) is type(v) and value == v for v in allowed):
-            raise UserError(f"{name} is {shown(value)}: {why}", str(file), "use a checkpoint with T5's ids")
+        if _differs(name, table):
+            hint = "use a checkpoint with T5's ids"
+            raise UserError(f"{name} is {shown(table[name])}: {FIXED[name][1]}", str(file), hint)
+
+
+def _differs(name: str, config: Mapping[str, Any]) -> bool:
+    """Whether a field of FIXED has another value."""
+    value = config.get(name)
+    return value is not None and not any(type(value) is type(v) and value == v for v in FIXED[name][0])
 
 
 def _sizes(config: Mapping[str, Any], mistakes: list[str]) -> dict[str, Any]:

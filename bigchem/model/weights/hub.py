@@ -34,12 +34,17 @@ def fetched(name: str, *, weights: bool = True) -> Path:
 
 
 def cached(name: str) -> Path | None:
-    """The folder of a model that is already on this machine; None if it would have to be fetched."""
+    """The folder of a model that is already on this machine; None if it would have to be fetched. UserError if there is
+    no such folder, or the name is not valid on the hub."""
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
     if is_path(name):
         return fetched(name)
-    found = try_to_load_from_cache(name, "config.json")
+    try:
+        found = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:
+        raise _invalid(name) from None
     return Path(found).parent if isinstance(found, str) else None
 
 
@@ -48,6 +53,10 @@ def cache() -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
+
+
+def _invalid(name: str) -> UserError:
+    return UserError("neither a folder nor a name valid on the hub", name, "write owner/model")
 
 
 def _snapshot(name: str, patterns: list[str]) -> Path:
@@ -63,7 +72,7 @@ def _snapshot(name: str, patterns: list[str]) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except HFValidationError:
-        raise UserError("neither a folder nor a name valid on the hub", name, "write owner/model") from None
+        raise _invalid(name) from None
     except GatedRepoError:
         hint = f"accept them at {constants.ENDPOINT}/{name}, then hf auth login"
         raise UserError("a gated model: its conditions must be accepted", name, hint) from None

@@ -150,6 +150,24 @@ def their_loss(model: Any, sources: list[torch.Tensor], targets: list[torch.Tens
     )
 
 
+@pytest.mark.parametrize(
+    ("other", "next_step"),
+    [
+        ({"eos_token_id": 2, "bos_token_id": 1}, "this checkpoint's special token ids are not T5's"),
+        ({"eos_token_id": 2, "d_ff": "x"}, "this checkpoint's special token ids are not T5's"),
+        ({"forced_bos_token_id": 5}, "use the checkpoint's own config.json"),
+        ({"d_ff": "x"}, "use the checkpoint's own config.json"),
+    ],
+    ids=["CodeT5", "CodeT5, edited", "forced tokens", "edited"],
+)
+def test_a_checkpoint_with_other_ids_is_not_sent_to_its_own_configuration(
+    other: dict[str, Any], next_step: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        from_hf_config({**to_hf_config(V1_0, 0.0), **other})
+    assert f"\nnext: {next_step}" in str(error.value)
+
+
 def test_an_encoder_alone_a_missing_tensor_and_a_file_that_is_cut_off_are_told_without_torch(tmp_path: Path) -> None:
     weights = dict(build(V1_1).state_dict())
     folder = write(build(V1_1), tmp_path)

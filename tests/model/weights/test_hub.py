@@ -11,7 +11,7 @@ import pytest
 from fake_hub import COMMIT, serving
 
 from bigchem.base.errors import UserError
-from bigchem.model.weights.hub import fetched, is_path
+from bigchem.model.weights.hub import cached, fetched, is_path
 
 PROGRAM = """
 import sys
@@ -88,12 +88,17 @@ def test_what_the_hub_does_not_have_is_told(tmp_path: Path) -> None:
 
 
 def test_offline_the_cache_is_enough_and_its_lack_is_told(tmp_path: Path) -> None:
-    cached = in_cache(tmp_path, "google-t5/t5-small", "config.json", "model.safetensors")
-    assert fetch("google-t5/t5-small", home=tmp_path, HF_HUB_OFFLINE="1") == str(cached)
+    folder = in_cache(tmp_path, "google-t5/t5-small", "config.json", "model.safetensors")
+    assert fetch("google-t5/t5-small", home=tmp_path, HF_HUB_OFFLINE="1") == str(folder)
     text = fetch("google-t5/t5-base", home=tmp_path, HF_HUB_OFFLINE="1")
     assert "missing or incomplete in the cache" in text
     assert "HF_HUB_OFFLINE is set" in text
     assert "hf download google-t5/t5-base" in text
+
+
+def test_a_name_that_no_hub_model_can_have_is_refused_before_the_cache_is_asked() -> None:
+    with pytest.raises(UserError, match=r"neither a folder nor a name valid on the hub\nnext: write owner/model"):
+        cached("a b/c")
 
 
 def test_a_path_is_never_asked_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
