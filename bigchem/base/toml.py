@@ -142,9 +142,10 @@ def quoted(value: object, limit: int = SHOWN) -> str:
 def _explain(kind: type[Section], error: ErrorDetails) -> tuple[str, str | None]:
     field = _dotted(error)
     if error["type"] == "extra_forbidden":
-        section = _section_at(kind, error["loc"][:-1])
-        known = list(section.model_fields) if section else []
-        return f"unknown key '{field}'", nearest(str(error["loc"][-1]), known)
+        name, section = str(error["loc"][-1]), _section_at(kind, error["loc"][:-1])
+        if section is not kind and name in kind.model_fields:
+            return f"unknown key '{field}'", f"'{name}' belongs at the top of the file, before the first table"
+        return f"unknown key '{field}'", nearest(name, list(section.model_fields) if section else [])
     if error["type"] == "missing":
         return f"'{field}' is missing", "add it"
     allowed = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")

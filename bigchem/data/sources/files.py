@@ -13,6 +13,13 @@ from bigchem.data.sources.rows import longest
 
 TABS = Layout("\t")
 COMMAS = Layout(",")
+_SEPARATORS = {
+    "\t": "tabs: format = 'tsv'",
+    ";": "';': save it with commas (csv) or tabs (tsv)",
+    "|": "'|': save it with commas (csv) or tabs (tsv)",
+    ",": "commas: format = 'csv'",
+}
+"""What to do about a header that is one column with this character."""
 
 
 def source_files(source: SourceConfig) -> list[str]:
@@ -61,4 +68,15 @@ def column_place(where: str, header: Sequence[str], column: str, optional: bool 
         return None
     found = ", ".join(name[:40] for name in header[:12]) or "none"
     more = f" and {len(header) - 12} more" if len(header) > 12 else ""
-    raise UserError(f"no column '{column}'; there are: {found}{more}", where, "is `format` right, and `columns`?")
+    raise UserError(f"no column '{column}'; there are: {found}{more}", where, _column_hint(header, column))
+
+
+def _column_hint(header: Sequence[str], column: str) -> str:
+    alike = [name for name in header if name.strip().lower() == column.lower()]
+    if alike:
+        return f"names must match exactly: write '{alike[0]}' in `columns`, or rename it in the file"
+    if len(header) == 1:
+        for separator, remedy in _SEPARATORS.items():
+            if separator in header[0]:
+                return f"its columns seem to be separated by {remedy}"
+    return "is `format` right, and `columns`?"

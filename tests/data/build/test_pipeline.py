@@ -160,6 +160,10 @@ def test_an_empty_corpus_is_a_user_error(tmp_path: Path) -> None:
         ('[[sources]]\nformat = "chebi20"\nsplit = "train"\npath = "x"\ntasks = ["actions"]', "gives no rows for task"),
         ('[[sources]]\nformat = "synthetic"\nsplit = "train"\ntasks = ["captions"]', "unknown task 'captions'"),
         ('[[sources]]\nformat = "synthetic"\nsplit = "training"', "split"),
+        (
+            '[[sources]]\nformat = "synthetic"\nsplit = "train"\nmax_rejected = 0.1',
+            "unknown key 'sources.0.max_rejected'\nnext: 'max_rejected' belongs at the top of the file",
+        ),
         ("", "sources"),
     ],
 )

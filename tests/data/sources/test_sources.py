@@ -90,6 +90,23 @@ def test_a_source_can_say_that_its_texts_are_selfies(tmp_path):
     assert read(config("smiles_lines", lines, selfies=True))[0] == [Row("smiles_spans", "C", "", "C")]
 
 
+@pytest.mark.parametrize(
+    ("name", "header", "hint"),
+    [
+        ("csv", "source;target", "separated by ';': save it with commas"),
+        ("csv", "source\ttarget", "separated by tabs: format = 'tsv'"),
+        ("tsv", "source,target", "separated by commas: format = 'csv'"),
+        ("csv", "SOURCE,TARGET", "write 'SOURCE' in `columns`"),
+        ("csv", "question,answer", "is `format` right, and `columns`?"),
+    ],
+)
+def test_a_header_without_the_columns_comes_with_what_to_do(tmp_path, name, header, hint):
+    file = write(tmp_path, "a.csv", header, "CCO,ethanol")
+    with pytest.raises(UserError) as refused:
+        read(config(name, file, tasks=["captioning"]))
+    assert hint in str(refused.value.hint)
+
+
 def test_parallel_reactions_may_have_reagents_apart(tmp_path):
     source, target = tmp_path / "src.txt", tmp_path / "tgt.txt"
     source.write_text("C C O . C C ( = O ) O > C l\nCCO.CC(=O)O>Cl\nC C O . C C ( = O ) O >\nN->[Pd]Cl.CO\n")

@@ -93,7 +93,7 @@ def test_a_damaged_model_and_too_few_beams_are_told_with_what_to_do(model_dir: P
     with pytest.raises(UserError, match=r"config.json: not JSON: .*\nnext: "):
         Predictor(damaged)
     few = CliRunner().invoke(app, ["predict", str(damaged), "--task", "forward", "C", "-k", "5", "--num-beams", "2"])
-    assert str(few.exception).splitlines()[1:] == ["next: --num-beams 5, or leave it out"]
+    assert str(few.exception).splitlines()[1:] == ["next: --num-beams 5, or omit it"]
     for path, message in ((damaged / "config.json", "a file, not a folder"), (tmp_path / "none", "no such folder")):
         for command in (["evaluate", str(path)], ["predict", str(path), "--task", "forward", "C"]):
             refused = CliRunner().invoke(app, command)
