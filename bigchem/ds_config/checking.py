@@ -110,7 +110,9 @@ def _unknown(name: str, prefix: str, keys: Mapping[str, Key]) -> str:
     if not close:
         return "unknown key"
     meant = keys[aliases.get(close[0], close[0])]
-    return f"unknown key; {meant.why}" if meant.use is Use.REFUSED else f"unknown key; did you mean '{close[0]}'?"
+    if meant.use is Use.REFUSED:
+        return f"unknown key; '{close[0]}' is refused too: {meant.why}"
+    return f"unknown key; did you mean '{close[0]}'?"
 
 
 def _sections(keys: Mapping[str, Key], prefix: str) -> Iterator[tuple[str, Mapping[str, Key]]]:

@@ -122,6 +122,7 @@ TOP: Mapping[str, Key] = {
     "datastates_ckpt": refused(CHECKPOINTS),
     "zenflow": refused("it brings its own optimizer"),
     "allgather_size": refused("write zero_optimization.allgather_bucket_size instead"),
+    "fp32_allreduce": refused('write "communication_data_type": "fp32" instead', boolean, False),
     "curriculum_learning": refused(REMOVED),
     "progressive_layer_drop": refused(REMOVED),
     "elasticity": refused(f"{REMOVED}; bigchem resumes on any number of ranks without it"),

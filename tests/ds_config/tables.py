@@ -62,10 +62,14 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "weights offloaded as it was, misspelled": (
         zero(3, cpu_offload_params=True),
-        ("cpu_offload_params: unknown key", '"offload_param": {"device": "cpu"} instead'),
+        (
+            "cpu_offload_params: unknown key; 'cpu_offload_param' is refused too",
+            '"offload_param": {"device": "cpu"} instead',
+        ),
     ),
     "offload as it was, at the top": ({"cpu_offload": True, **zero(2)}, ('"offload_optimizer": {"device": "cpu"}',)),
     "MiCS misspelled": (zero(3, mics_shards_size=8), ("unknown key", "has removed it")),
+    "sums in fp32 as it was": (z2(fp32_allreduce=True), ('"communication_data_type": "fp32"',)),
     "a bucket that no machine has": (
         zero(2, reduce_bucket_size=1e30),
         ("1e+30 should be at most 9,223,372,036,854,775,807",),

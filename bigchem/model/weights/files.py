@@ -120,7 +120,9 @@ def refuse_other_shapes(found: Mapping[str, tuple[int, ...]], shape: Shape, wher
     if prefix := _prefix(found):
         by, remedy = next((why for start, why in WRAPPERS.items() if prefix.startswith(start)), ("a wrapper", ""))
         what = f"its tensor names begin with '{prefix}', which {by} adds"
-        raise UserError(what, where, f"{remedy}save the tensors under name.removeprefix('{prefix}')")
+        others = sum(not name.startswith(prefix) for name in found)
+        drop = f", without the {others} that lack it" if others else ""
+        raise UserError(what, where, f"{remedy}save the tensors under name.removeprefix('{prefix}'){drop}")
     if found and not any(name.startswith("decoder.") for name in found):
         what = "holds only an encoder: no decoder tensors"
         raise UserError(what, where, "use a checkpoint with both, as T5ForConditionalGeneration saves it")

@@ -209,7 +209,7 @@ def test_a_prefix_of_all_names_is_named_with_its_remedy(prefix: str, remedy: str
         with pytest.raises(UserError, match=f"begin with '{prefix}'") as error:
             check()
         assert remedy in str(error.value)
-        assert f"name.removeprefix('{prefix}')" in str(error.value)
+        assert f"name.removeprefix('{prefix}'), without the 1 that lack it" in str(error.value)
 
 
 def test_a_number_of_thousands_of_digits_is_refused_at_once(tmp_path: Path) -> None:
