@@ -13,6 +13,11 @@ def printable(text: object, *, limit: int | None = None) -> str:
     return found if limit is None or len(found) <= limit else found[: max(0, limit - 3)] + "..."
 
 
+def number_of(noun: str, count: int) -> str:
+    """`1 line`, `2 lines`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def printable_lines(text: str) -> str:
     """`printable` for each line."""
     return "\n".join(map(printable, text.split("\n")))

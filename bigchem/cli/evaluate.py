@@ -239,6 +239,7 @@ def predict(
     import sys
 
     from bigchem.base.errors import UserError
+    from bigchem.base.printable import number_of
     from bigchem.base.progress import Progress, tables
     from bigchem.base.toml import validate
     from bigchem.config import EvaluateConfig
@@ -269,7 +270,7 @@ def predict(
         else:
             tables().print(reading.table(chunk, predicted))
     for what, count in noticed.items():
-        progress.say(f"{count} inputs: {what}")
+        progress.say(f"{number_of('input', count)}: {what}")
 
 
 @app.command()

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bigchem.base.errors import UserError
+from bigchem.base.printable import number_of
 from bigchem.evaluate.metrics.reactions import canonical
 
 _CLASS = ("class", "reaction_class", "rxn_class", "reaction_type", "category")
@@ -38,7 +39,7 @@ def classes_of(file: Path, task: str, sources: Sequence[str], references: Sequen
         found.append(whole.get((made, _canonical(reactants)), next(iter(classes)) if len(classes) == 1 else ""))
     if not any(found):
         hint = "is this the table of the same split?"
-        raise UserError(f"contains none of the {len(found)} examples", str(file), hint)
+        raise UserError(f"contains none of {number_of('example', len(found))}", str(file), hint)
     return found
 
 

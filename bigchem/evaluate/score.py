@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bigchem.base.errors import UserError
+from bigchem.base.printable import number_of
 from bigchem.base.progress import Progress
 from bigchem.chemistry import dotted, try_parse
 from bigchem.evaluate.prediction_files.answers import as_scored
@@ -78,7 +79,8 @@ def counted(task: str, read: Examples) -> list[Score]:
 def print_counts(read: Examples, path: str | Path) -> None:
     """Reports the repairs made while reading."""
     for what, count in read.counts.items():
-        Progress().say(f"{path}: {count} {what}")
+        side, colon, repair = what.partition("s: ")
+        Progress().say(f"{path}: {number_of(side, count)}: {repair}" if colon else f"{path}: {count} {what}")
 
 
 def examples_of(task: str, path: str | Path, how: ReadAs = AS_IT_LOOKS) -> Examples:
@@ -88,7 +90,7 @@ def examples_of(task: str, path: str | Path, how: ReadAs = AS_IT_LOOKS) -> Examp
     read = as_scored(task, read_examples(path, how), how.strip)
     first = [reference for several in read.references for reference in several if reference][:_CHECKED]
     if TASKS[task].target_domain == "chemistry" and first and not any(try_parse(dotted(text)) for text in first):
-        what = f"none of the first {len(first)} targets is a molecule; the first is '{first[0][:40]}'"
+        what = f"no molecule among the first {number_of('target', len(first))}; the first is '{first[0][:40]}'"
         raise UserError(what, str(path), f"is this a file of {task}?")
     joined = sum(";" in ranked[0] and "|" not in ranked[0] for ranked in read.predictions)
     if TASKS[task].target_domain == "chemistry" and how.separator is None and 2 * joined > len(read.predictions):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bigchem.base.errors import UserError
+from bigchem.base.printable import number_of
 from bigchem.chemistry import try_parse
 
 if TYPE_CHECKING:
@@ -53,6 +54,6 @@ def read_training_set(path: Path) -> list[str]:
     else:
         found = [fields[place] for line in lines[1:] if len(fields := line.split(separator)) > place]
     if not any(map(try_parse, found[:_CHECKED])):
-        what = f"no molecule among the first {len(found[:_CHECKED])} lines"
+        what = f"no molecule among the first {number_of('line', len(found[:_CHECKED]))}"
         raise UserError(what, str(path), "give SMILES, one a line, or a table with a column 'smiles'")
     return found

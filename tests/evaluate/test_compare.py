@@ -107,8 +107,8 @@ def test_the_interval_of_a_difference_covers_it_nineteen_times_in_twenty(tmp_pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"predictions": ["CC"]}, r"b.jsonl: 1 examples, .*a.jsonl has 2"),
-        ({"predictions": ["CC"] * 2, "targets": ["CCO", "CN"]}, "1 are missing here: .* number 2, with source 's1'"),
+        ({"predictions": ["CC"]}, r"b.jsonl: 1 example, .*a.jsonl has 2"),
+        ({"predictions": ["CC"] * 2, "targets": ["CCO", "CN"]}, "missing here: 1, .* number 2, with source 's1'"),
         ({"predictions": ["CC"] * 3}, r"b.jsonl: 3 examples, .*a.jsonl has 2; all of which are here"),
     ],
 )
@@ -132,7 +132,7 @@ def test_rows_in_another_order_are_joined_by_source_and_target_or_by_a_key(tmp_p
     for row in rows:
         row["source"] += " spelled otherwise"
     second.write_text("".join(json.dumps(row) + "\n" for row in rows[::-1]))
-    with pytest.raises(UserError, match=r"4 are missing here.*\nnext: .*--column key=NAME"):
+    with pytest.raises(UserError, match=r"missing here: 4.*\nnext: .*--column key=NAME"):
         compare_files("forward", first, second)
     assert compare_files("forward", first, second, how=ReadAs({"key": "id"}), bootstrap=0)[0].difference == 0
     rows[0]["target"] = "N"

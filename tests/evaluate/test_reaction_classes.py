@@ -36,7 +36,7 @@ def test_reactions_are_found_however_they_are_spelled(table, tmp_path):
         ("a,b\n1,2\n", "no column of classes"),
         ("class,b\n1,2\n", "no column of reactions"),
         ("class,reaction\n1,CC\n", r"test\.csv:2: not a reaction: 'CC'"),
-        ("class,reaction\n1,C>>CC\n", "none of the 1 examples"),
+        ("class,reaction\n1,C>>CC\n", "none of 1 example"),
     ],
 )
 def test_other_tables_are_refused(tmp_path, content, message):

@@ -268,10 +268,12 @@ def test_score_file_reads_and_scores(tmp_path):
 
 def test_a_file_of_another_task_is_refused(tmp_path):
     captions = written(tmp_path, "captions.txt", "SMILES\tground truth\toutput\nCC\tan alkane\ta gas\n")
-    with pytest.raises(UserError, match=r"captions\.txt: none of the .* targets is .* 'an alkane'") as refused:
+    with pytest.raises(
+        UserError, match=r"captions\.txt: no molecule among the first 1 target; .* 'an alkane'"
+    ) as refused:
         score_file("generation", captions)
     assert refused.value.hint == "is this a file of generation?"
-    with pytest.raises(UserError, match="targets is a molecule"):
+    with pytest.raises(UserError, match="no molecule among the first 1 target;"):
         compare_files("forward", captions, captions)
     molecules = written(tmp_path, "molecules.txt", "description\tground truth\toutput\nan alkane\tCC\tC(\n")
     with pytest.raises(UserError, match="unknown task 'captions'"):
@@ -317,7 +319,7 @@ def test_predictions_alone_belong_to_lines_of_other_files(tmp_path, predicted):
 @pytest.mark.parametrize(
     ("target", "predicted", "message"),
     [
-        ("C\n", "C\nC\n", "1 lines, but 2 in"),
+        ("C\n", "C\nC\n", "1 line, but 2 in"),
         ("C\nC\n", "C\nC\nC\n", "3 lines for 2 sources"),
         ("C\nC\n", "", "0 lines"),
     ],

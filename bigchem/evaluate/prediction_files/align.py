@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 from bigchem.base.errors import UserError
+from bigchem.base.printable import number_of
 from bigchem.base.progress import Progress
 from bigchem.evaluate.prediction_files.tables import Examples
 
@@ -35,7 +36,7 @@ def aligned(first: Examples, second: Examples, first_file: Path, second_file: Pa
     joined_by = "source and target" if first.keys is None else "key"
     report = f"{second_file}: read in the order of {first_file}, joined by {joined_by}"
     repeats = len(names[1]) - len(places)
-    Progress().say(f"{report}; {repeats} repeated examples are paired in file order" if repeats else report)
+    Progress().say(f"{report}; repeated examples paired in file order: {repeats}" if repeats else report)
     return _checked(first, _taken(second, found), first_file, second_file)
 
 
@@ -69,10 +70,10 @@ def _checked(first: Examples, second: Examples, first_file: Path, second_file: P
 def _other_examples(first: Examples, second: Examples, order: list[int | None], paths: tuple[Path, Path]) -> UserError:
     first_file, second_file = paths
     missing = [place for place, found in enumerate(order) if found is None]
-    counts = f"{len(second.sources)} examples, {first_file} has {len(first.sources)}"
+    counts = f"{number_of('example', len(second.sources))}, {first_file} has {len(first.sources)}"
     if not missing:
         return UserError(f"{counts}; all of which are here", str(second_file), _HINT)
     place = missing[0]
     name = f"key {first.keys[place]!r}" if first.keys else f"source {first.sources[place][:60]!r}"
-    what = f"{counts}, of which {len(missing)} are missing here: the first is number {place + 1}, with {name}"
+    what = f"{counts}; missing here: {len(missing)}, the first is number {place + 1}, with {name}"
     return UserError(f"{what} and target {first.references[place][0][:60]!r}", str(second_file), _HINT)

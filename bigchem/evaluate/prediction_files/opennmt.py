@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bigchem.base.errors import UserError
+from bigchem.base.printable import number_of
 from bigchem.data.reading.lines import open_text
 from bigchem.evaluate.prediction_files.cells import read_list
 
@@ -24,7 +25,7 @@ def read_parallel(
             str(path) for path, lines in ((sources, given), (references, wanted)) if lines and not lines[-1].strip()
         ]
         hint = f"the last line of {blank[0]} is empty: remove it" if blank else "which are parallel?"
-        raise UserError(f"{len(wanted)} lines, but {len(given)} in {sources}", str(references), hint)
+        raise UserError(f"{number_of('line', len(wanted))}, but {len(given)} in {sources}", str(references), hint)
     if not given:
         raise UserError("no lines", str(sources))
     k, rest = divmod(len(made), len(given))
@@ -32,7 +33,9 @@ def read_parallel(
         hint = f"one line per source, or k lines: {len(given)}, {2 * len(given)}, ..."
         if made and not made[-1].strip() and len(made) > 1 and not (len(made) - 1) % len(given):
             hint = f"the last line of {file} is empty: remove it"
-        raise UserError(f"{len(made)} lines for {len(given)} sources in {sources}", str(file), hint)
+        raise UserError(
+            f"{number_of('line', len(made))} for {number_of('source', len(given))} in {sources}", str(file), hint
+        )
     if k > 1:
         return given, wanted, [made[k * number : k * (number + 1)] for number in range(len(given))]
     return (

@@ -79,3 +79,11 @@ def test_two_drawings_of_a_complex_are_a_hit_and_pairs_without_inchi_are_said(tm
 def test_a_chain_that_kills_rdkit_is_an_invalid_prediction(tmp_path: Path) -> None:
     found = scored(tmp_path, "forward", ("CCO", ["CCO"]), ("CCO", ["C" * 20_000]))
     assert (value(found, "top1"), value(found, "validity")) == (0.5, 0.5)
+
+
+def test_one_repair_is_reported_in_the_singular(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scored(tmp_path, "forward", ("C C O", ["O C C", "C C"]))
+    assert [line.partition(": ")[2] for line in capsys.readouterr().err.splitlines()] == [
+        "1 reference: token-spaced SMILES joined",
+        "2 predictions: token-spaced SMILES joined",
+    ]
