@@ -83,7 +83,7 @@ _SMILES_ATOM = re.compile(
     r"\[\d*(?:[A-Z][a-z]?|b|c|n|o|p|s|se|te|as|\*)(?:@{1,2}(?:[A-Z]{2}\d+)?)?(?:H\d*)?(?:\++\d*|-+\d*)?(?::\d+)?\]"
 )
 _LOST = re.compile("<unk>|\ufffd|⁇")
-_MISSING = frozenset({"nan", "<na>", "n/a", "#n/a", "none", "null"})
+MISSING_WORDS = frozenset({"nan", "<na>", "n/a", "#n/a", "none", "null"})
 """What tables and programs write for a missing value, in lower case."""
 
 
@@ -179,7 +179,7 @@ def read_text(text: str, strip: Collection[str] = STRIPPED) -> Reading:
     text, repairs = strip_around(text, strip)
     if not text:
         raise NotationError("empty text")
-    if text.lower() in _MISSING or not any(map(str.isalnum, text)):
+    if text.lower() in MISSING_WORDS or not any(map(str.isalnum, text)):
         raise NotationError(f"a missing text: '{text}'")
     if is_lost(text, "text"):
         repairs.append("lost")

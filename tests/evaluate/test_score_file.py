@@ -154,7 +154,7 @@ def test_null_predictions_are_counted_and_wrong(tmp_path, capsys):
     assert "p.json: 4 null or empty predictions, counted as wrong" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("null", ["nan", "None", "", " ", "null", "<NA>"])
+@pytest.mark.parametrize("null", ["nan", "None", "", " ", "NULL", "<NA>", "n/a", "#N/A"])
 def test_null_texts_of_a_table_are_counted_and_null_references_refused(tmp_path, null):
     read = read_examples(written(tmp_path, "p.csv", f"source,target,prediction\nC,an alkane,{null}\nC,a gas,a gas\n"))
     assert read.predictions == [[""], ["a gas"]]

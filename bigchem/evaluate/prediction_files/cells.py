@@ -7,6 +7,8 @@ import json
 import re
 import warnings
 
+from bigchem.chemistry import MISSING_WORDS
+
 _NULLS = ("None", "nan", "NaN", "null", "<NA>")
 _STRING = r"""'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*\""""
 _ITEM = re.compile(rf"np\.str_\(({_STRING})\)|({_STRING})|{'|'.join(_NULLS)}", re.DOTALL)
@@ -15,8 +17,8 @@ _ARRAY = re.compile(r"(?:(?:np|numpy)\.)?array\(\s*(\[.*\])\s*(?:,\s*dtype=[\w.'
 
 
 def null_as_empty(text: str) -> str:
-    """The text; the empty string for a null as pandas and JSON write it, and for white space."""
-    return "" if text.isspace() or text.strip() in _NULLS else text
+    """The text; the empty string for white space and for what tables and programs write for a missing value."""
+    return "" if text.isspace() or text.strip().lower() in MISSING_WORDS else text
 
 
 def read_list(text: str) -> list[str] | None:
