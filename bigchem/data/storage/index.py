@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from bigchem.base import json_file
 from bigchem.base.errors import UserError
+from bigchem.base.toml import quoted
 from bigchem.tasks import TRAINABLE_NAMES
 
 FORMAT = 3
@@ -109,7 +110,7 @@ class Index:
         try:
             table = json_file.parse(text.encode(), where, hint=AGAIN)
             if table["format"] != FORMAT:
-                raise UserError(f"index format {table['format']}, expected {FORMAT}", where, AGAIN)
+                raise UserError(f"index format {quoted(table['format'])}, expected {FORMAT}", where, AGAIN)
             shards = {
                 split: {task: [Shard(**s) for s in listed] for task, listed in tasks.items()}
                 for split, tasks in table["shards"].items()

@@ -82,6 +82,12 @@ def reindex(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     (folder / "index.json").write_text(json.dumps({**table, "fingerprint": fingerprint}))
 
 
+def test_an_unknown_format_of_any_length_makes_a_short_message() -> None:
+    with pytest.raises(UserError, match=r"index format 'xxx.*, expected 3") as error:
+        Index.from_json(json.dumps({"format": "x" * 5000}), "index.json")
+    assert len(str(error.value)) < 300
+
+
 @pytest.mark.parametrize(
     "change",
     [
