@@ -22,9 +22,9 @@ install: $(STAMP)  ## Make .venv with all that is needed
 demo: $(STAMP)  ## The whole path on the embedded corpus: six runs and a report, about 6 minutes
 	$(BIN)/bigchem demo --out demo
 
-# A file stays with one worker, so that what its tests share is made once; long files come before the end.
+# A file stays with one worker, so that its tests share their fixtures; a third worker fills the others' waits.
 test: $(STAMP)  ## All tests but the slow ones
-	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m 'not slow' -n 3 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(STAMP)  ## The tests that start no processes, for the inner loop: about a minute
 	$(BIN)/python -m pytest -m 'not slow and not heavy' -n 2 --dist loadfile --no-loadscope-reorder
