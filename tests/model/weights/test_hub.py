@@ -26,7 +26,12 @@ except UserError as error:
 
 def fetch(*arguments: str, home: Path, **environment: str) -> str:
     """What `fetched` returns or its error, in a separate process."""
-    env = {**os.environ, "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1", **environment}
+    env = {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_"))},
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        **environment,
+    }
     command = [sys.executable, "-c", PROGRAM, *arguments]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.strip()
 
