@@ -13,12 +13,18 @@ _NULLS = ("None", "nan", "NaN", "null", "<NA>")
 _STRING = r"""'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*\""""
 _ITEM = re.compile(rf"np\.str_\(({_STRING})\)|({_STRING})|{'|'.join(_NULLS)}", re.DOTALL)
 _GAP = re.compile(r"\s*,\s*|\s+")
+_BEGINS = re.compile(rf"\s*(?:(?:(?:np|numpy)\.)?array\(\s*)?[\[(]+\s*(?:np\.str_\(|['\"]|(?:{'|'.join(_NULLS)})\b)")
 _ARRAY = re.compile(r"(?:(?:np|numpy)\.)?array\(\s*(\[.*\])\s*(?:,\s*dtype=[\w.'<>|]+\s*)?\)", re.DOTALL)
 
 
 def null_as_empty(text: str) -> str:
     """The text; the empty string for white space and for what tables and programs write for a missing value."""
     return "" if text.isspace() or text.strip().lower() in MISSING_WORDS else text
+
+
+def resembles_list(text: str) -> bool:
+    """Whether a text begins as a list of strings does: one that `read_list` refuses is nested, cut off or abridged."""
+    return _BEGINS.match(text) is not None
 
 
 def read_list(text: str) -> list[str] | None:

@@ -17,7 +17,7 @@ from bigchem.data.reading.json_records import MISSING, DuplicateKeyError, json_t
 from bigchem.data.reading.lines import check_encoding, open_text
 from bigchem.data.reading.opening import content_name
 from bigchem.data.sources.rows import is_unicode
-from bigchem.evaluate.prediction_files.cells import null_as_empty, read_list
+from bigchem.evaluate.prediction_files.cells import null_as_empty, read_list, resembles_list
 from bigchem.evaluate.prediction_files.opennmt import read_parallel
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -133,6 +133,11 @@ def read_examples(path: str | Path, how: ReadAs = AS_IT_LOOKS) -> Examples:
         )
         if count
     }
+    texts = (text for row in rows for text in (*row.references, *row.predictions))
+    if unread := sum(map(resembles_list, texts)):
+        counts[
+            f"text{'' if unread == 1 else 's'} like lists that do not parse (nested, cut off, `...`), scored as written"
+        ] = unread
     keys = [row.key for row in rows if row.key is not None]
     return Examples(
         [row.source for row in rows],

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigchem.evaluate.prediction_files.cells import null_as_empty, read_list
+from bigchem.evaluate.prediction_files.cells import null_as_empty, read_list, resembles_list
 from bigchem.evaluate.prediction_files.tables import ReadAs, read_examples
 from bigchem.evaluate.score import score_file
 
@@ -83,3 +83,20 @@ def test_lists_of_opennmt_lines_count_as_lists(tmp_path: Path) -> None:
         (tmp_path / f"{name}.txt").write_text(text)
     read = read_examples(tmp_path / "pred.txt", ReadAs(sources=tmp_path / "src.txt", references=tmp_path / "tgt.txt"))
     assert (read.references, read.predictions) == ([["CCO", "CCN"], ["CC"]], [["CCN", ""], ["", "CC"]])
+
+
+@pytest.mark.parametrize("cell", ["['CCO', ['CC']]", "['CCO' 'CC", "['CCO' ... 'CC']", "array(['CCO',", "[nan, CCO]"])
+def test_a_list_that_does_not_parse_is_counted_and_scored_as_written(cell: str, tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_text(json.dumps({"source": "C", "target": "CC", "prediction": cell}) + "\n")
+    read = read_examples(file)
+    assert read.predictions == [[cell]]
+    assert list(read.counts.values()) == [1]
+    assert "like lists that do not parse" in next(iter(read.counts))
+
+
+@pytest.mark.parametrize(
+    "text", ["[C][C][O]", "[Na+].[Cl-]", "[2H]O", "(R)-butan-2-ol", "(none)", "[nH]1cccc1", "ADD water;"]
+)
+def test_no_molecule_or_sentence_resembles_a_list(text: str) -> None:
+    assert not resembles_list(text)
