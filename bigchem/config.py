@@ -14,26 +14,26 @@ from bigchem.tasks import TASK_NAMES, TRAINABLE_NAMES
 
 
 class ModelConfig(Section):
-    """A preset's shape, with single fields changed."""
+    """Shape, initial weights, dropout and attention backend."""
 
     preset: str = "t5-small"
-    """A name from bigchem/model/presets.py."""
+    """Model shape: t5-small to t5-11b, t5-v1_1-small to t5-v1_1-xxl, or sweep-0.2m to sweep-16m."""
     init_from: str | None = None
-    """Start from the weights and shape of a Hugging Face folder, or of a hub model (google-t5/t5-base), fetched once
-    into its cache (HF_HOME). A folder of that name takes precedence. Omitted: fresh weights."""
+    """Initial weights and shape, instead of `preset`: a Hugging Face folder, or a hub model (google-t5/t5-base), which
+    is downloaded once into the hub's cache (HF_HOME). A folder of that name takes precedence. Omitted: random weights
+    in the shape of `preset`."""
     dropout: Fraction = 0.1
-    """Dropout rate, wherever T5 applies it."""
+    """Dropout rate, everywhere that T5 applies dropout."""
     attention: Literal["auto", "triton", "flash_attn", "torch", "eager"] = "auto"
-    """Attention backend. `auto` chooses per kind of attention: on a GPU bigchem's Triton kernels, but flash-attn for
-    cross-attention where it is installed; on a CPU `torch`. The choice is printed and recorded in the run folder's
-    model.json."""
+    """Attention backend. `auto`: on a GPU bigchem's Triton kernels, with flash-attn for cross-attention if installed;
+    on a CPU `torch`. The choice is printed and recorded in the run folder's model.json."""
 
 
 class SpansConfig(Section):
     """T5's span corruption, for unlabelled corpora."""
 
     density: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15
-    """Fraction of a row's tokens that is corrupted."""
+    """Fraction of a row's tokens to corrupt."""
     mean_span: Annotated[float, Field(ge=1.0)] = 3.0
     """Mean length of a corrupted span, in tokens."""
     atoms: bool = False
@@ -53,27 +53,27 @@ class DataConfig(Section):
     cache_gb: Annotated[float, Field(gt=0.0)] = 50.0
     """Maximum size of the cache; the least recently used shards are evicted."""
     mixture: dict[str, float] = Field(default_factory=lambda: dict.fromkeys(TASK_NAMES, 1.0))
-    """Weight of each task; only the tasks listed are trained. `text_spans` and `smiles_spans` are unlabelled
-    corpora."""
+    """Weight of each task; tasks not listed are not trained. `text_spans` and `smiles_spans` train on unlabelled
+    corpora by span corruption."""
     temperature: Annotated[float, Field(ge=0.1)] | None = None
-    """Multiply weights by rows ** (1 / temperature): 1 mixes by size, large values approach `mixture`. Omitted:
-    `mixture` as is."""
+    """Multiply each task's weight by its number of rows ** (1 / temperature): 1 mixes by size, large values approach
+    `mixture`. Omitted: `mixture` as is."""
     max_epochs: Annotated[int, Field(ge=0)] = 0
-    """Maximum times a row is seen in the run. An exhausted task's share goes to the others. 0: no limit."""
+    """Maximum epochs per task. An exhausted task's share goes to the others. 0: no limit."""
     shuffle_window: Annotated[int, Field(ge=0)] = 0
-    """Shuffle rows within windows of this many shards, and shuffle the shards, so that reads stay local: for remote and
-    parallel storage. 0: shuffle all rows of a task."""
+    """Shuffle the shards, and rows only within windows of this many shards: fewer random reads from remote or parallel
+    storage. 0: shuffle all rows of a task."""
     global_tokens: Positive = 65536
-    """Real tokens (source + target, all ranks) per optimizer step, whatever the world size and accumulation. Best a
-    multiple of world_size * micro_tokens; a step fills 99.5 % of it, to leave room for packing."""
+    """Tokens (source + target, all ranks) per optimizer step, at any world size. Ideally a multiple of world_size *
+    micro_tokens. A step takes examples up to 99.5 % of it, to leave room for packing."""
     micro_tokens: Positive = 16384
-    """Maximum tokens of a rank's packed micro-batch: what must fit in memory."""
+    """Maximum tokens in a rank's packed micro-batch; sets the memory for activations."""
     max_source_tokens: Positive = 512
-    """Longest source trained on."""
+    """Maximum source tokens of a training example."""
     max_target_tokens: Positive = 512
-    """Longest target trained on."""
+    """Maximum target tokens of a training example."""
     over_caps: Literal["drop", "cut"] = "drop"
-    """Longer training examples are dropped and counted, or cut. Evaluation never drops any."""
+    """Longer training examples: drop and count them, or cut them. Evaluation drops none."""
     spans: SpansConfig = SpansConfig()
 
     @model_validator(mode="after")
@@ -104,30 +104,30 @@ class TrainConfig(Section):
     ds_config: str = "zero2"
     """A name in ds_configs/ or the path of a DeepSpeed JSON file."""
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
-    """fp16 overflows in T5 and needs `force_fp16`."""
+    """T5 overflows in fp16, which therefore needs `force_fp16`."""
     force_fp16: bool = False
-    """Allow fp16 all the same."""
+    """Allow fp16."""
     log_every: Positive = 10
     """Steps between rows of metrics.jsonl."""
     profile: str | None = None
-    """START:STOP. Profile these steps, both included and counted as in the log, on rank 0. The trace and a memory
-    record go to the run folder's profile/. Omitted: no profile."""
+    """START:STOP. Profile these steps (inclusive, numbered as in the log) on rank 0. The trace and a memory record go
+    to the run folder's profile/. Omitted: no profile."""
     wandb: str | None = None
     """Weights & Biases project that also receives the metrics; needs `pip install wandb`. Omitted: nothing is sent."""
     checkpoint_activations: bool = False
     """Recompute each block's activations in the backward pass: less memory, a third more time."""
     compile: bool = False
-    """Compile the blocks with torch.compile: up to a minute at the start. Does not pay on a CPU."""
+    """Compile the blocks with torch.compile: up to a minute at the start. No gain on a CPU."""
     ledger: bool = False
-    """Record in `ledger/rank<N>.jsonl` the keys of the examples that each rank computes in each step."""
+    """Record the keys of each rank's examples in each step in `ledger/rank<N>.jsonl`."""
     z_loss: Annotated[float, Field(ge=0.0)] = 0.0
     """Coefficient of log(Z)^2 per target token, which keeps the softmax normaliser Z near 1 (PaLM: 1e-4). The logged
     loss stays plain cross-entropy."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Fraction of each label spread over the vocabulary (often 0.1). The logged loss stays plain cross-entropy."""
     worst_case: bool = True
-    """Before the first step, compute the largest micro-batch of the longest examples once and drop its gradients:
-    running out of memory shows in the first minute."""
+    """Before the first step, run the largest micro-batch of the longest examples once, without changing the model, so
+    that a run that does not fit in memory fails in its first minute."""
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
@@ -153,27 +153,29 @@ class OptimizerConfig(Section):
 
     kind: Literal["adamw", "adamw_rms", "adafactor"] = "adamw"
     """`adamw_rms`: AdamW with a per-parameter rate of lr * max(1e-3, RMS of the parameter), for T5 from scratch (lr
-    near 2e-2). `adafactor`: no first moment, a factored second moment, the same scaling, lr at most 1 / sqrt(step);
+    near 2e-2). `adafactor`: the same scaling, a factored second moment, no first moment, lr at most 1 / sqrt(step);
     zero0 only."""
     lr: Annotated[float, Field(gt=0)] = 6e-4
     """Peak learning rate (6e-4: Text+Chem T5)."""
     betas: tuple[Beta, Beta] = (0.9, 0.999)
-    """Decay of the moment estimates (adamw, adamw_rms)."""
+    """Decay rates of the moment estimates (adamw, adamw_rms)."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
     """Added to the denominator (adamw, adamw_rms)."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Decoupled; not applied to norms, biases and embeddings."""
+    """Decoupled weight decay; norms, biases and embeddings are exempt."""
     grad_clip: Annotated[float, Field(ge=0)] = 1.0
     """Maximum gradient norm; 0: no clipping."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay of a running mean of the weights, stored with the moments (often 0.999): 4 bytes per parameter. 0: none."""
+    """Decay rate of an exponential moving average of the weights (often 0.999), stored with the moments: 4 bytes per
+    parameter. 0: none."""
 
 
 class ScheduleConfig(Section):
-    """Learning rate: warm-up, then decay to `final` times the peak at the last step."""
+    """Learning rate over steps: linear warm-up, then `kind`."""
 
     kind: Literal["constant", "linear", "cosine", "inverse_sqrt", "wsd"] = "cosine"
-    """Shape after the warm-up. `wsd`: the peak, then a linear decay over the last decay_steps."""
+    """Shape after the warm-up. `wsd` (warm-up, stable, decay): the peak, then a linear decay over the last
+    decay_steps."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """Steps of linear warm-up."""
     final: Fraction = 0.1
@@ -191,41 +193,41 @@ class ScheduleConfig(Section):
 
 
 class CheckpointConfig(Section):
-    """When checkpoints are published, and which are kept."""
+    """When checkpoints are saved, and which are kept."""
 
     every: Positive = 500
     """Steps between checkpoints; the last step always has one."""
     keep: Positive = 2
     """How many of the newest checkpoints are kept."""
     keep_every: Annotated[int, Field(ge=0)] = 0
-    """Keep checkpoints at multiples of this for good; 0: none."""
+    """Keep checkpoints at multiples of this step count permanently; 0: none."""
     copy_to: str | None = None
-    """Folder or URL (s3://, ...) to which each checkpoint is copied while training continues, under the run's name and
-    with the same retention. A run without checkpoints resumes from the newest copy. Omitted: no copies."""
+    """Copy each checkpoint in the background to this folder or URL (s3://, ...), under the run's name and with the same
+    retention. A run folder without checkpoints resumes from the newest copy. Omitted: no copies."""
     direct_io: bool = True
     """Bypass the page cache when writing (O_DIRECT), where the file system supports it."""
 
 
 class ValidationConfig(Section):
-    """Loss on a fixed slice of another split during training; used for the best checkpoint and early stopping."""
+    """Loss on fixed rows of another split during training; decides the best checkpoint and early stopping."""
 
     every: Annotated[int, Field(ge=0)] = 0
-    """Steps between validations; the last step has one too. 0: none."""
+    """Steps between validations; the last step is always validated. 0: none."""
     split: Literal["valid", "test"] = "valid"
-    """Split that the slice comes from."""
+    """Split to validate on."""
     max_rows: Positive = 256
-    """Maximum rows per task. The selection depends on the data alone. Rows over the caps of [data] are dropped or cut,
-    as in training."""
+    """Maximum rows per task, selected by the data alone. Rows over the caps of [data] are dropped or cut, as in
+    training."""
     metric: str = "loss"
-    """What is judged, lower is better: `loss`, the mean over tasks of each task's loss per target token, or one
-    task's, as `loss/forward`."""
+    """Decides the best checkpoint and early stopping; lower is better. `loss`: the mean over tasks of the loss per
+    target token. `loss/forward`: one task's."""
     patience: Annotated[int, Field(ge=0)] = 0
-    """Stop early, as finished, after this many validations in a row without a new best. 0: never."""
+    """Finish early after this many validations in a row without a new best. 0: never."""
     keep_best: bool = True
-    """Publish a checkpoint at every new best, keep it regardless of [checkpoint], and export and evaluate it instead of
+    """Save a checkpoint at every new best, keep it regardless of [checkpoint], and export and evaluate it instead of
     the last one."""
     samples: Annotated[int, Field(ge=0)] = 2
-    """Greedy predictions per task at every validation, of at most 64 tokens, in samples.jsonl and TensorBoard."""
+    """Greedy predictions per task at every validation, at most 64 tokens long, in samples.jsonl and TensorBoard."""
 
     @model_validator(mode="after")
     def _check(self) -> ValidationConfig:
@@ -238,48 +240,48 @@ class HealthConfig(Section):
     """Thresholds for bad steps, stragglers and hangs; docs/training.md has the responses."""
 
     window: Annotated[int, Field(ge=8)] = 64
-    """Number of recent applied steps whose losses a new loss is compared with. Spikes are not judged until the window
-    is full."""
+    """Compare each loss with those of this many recent applied steps. Spikes are not detected until the window is
+    full."""
     spike_zscore: Annotated[float, Field(ge=0.0)] = 10.0
-    """Skip a step whose loss is this many deviations (1.48 median absolute deviations) above the window's median; 0:
-    never."""
+    """Skip a step whose loss is more than this many deviations above the window's median; a deviation is 1.48 times the
+    median absolute deviation. 0: never."""
     max_bad_steps: Positive = 5
-    """After this many skipped steps in a row, go back to the last checkpoint, once; if that does not help, stop."""
+    """After this many skipped steps in a row, roll back to the last checkpoint, once; if that does not help, stop."""
     hang_s: Annotated[float, Field(ge=0.0)] = 1800.0
-    """End the run, naming the hung rank, after this many seconds without progress. Four times as long before the first
-    step is done and for saving, validating and writing a profile; eight times for fetching weights and resuming. 0:
-    never."""
+    """End the attempt, naming the hung rank, after this many seconds without progress. The limit is four times as long
+    until the first step is done and while saving, validating or writing a profile; eight times while downloading
+    weights or resuming. 0: never."""
     rendezvous_s: Annotated[float, Field(gt=0.0)] = 60.0
-    """Seconds for all ranks to reach rank 0. Absent ranks are named, and the run ends with the exit code for a restart.
-    Raise it where Python starts slowly from a network file system."""
+    """Seconds for all ranks to reach rank 0. Otherwise absent ranks are named, and the job exits to be restarted. Raise
+    it if Python starts slowly from a network file system."""
     slow_rank: Annotated[float, Field(gt=1.0)] = 1.5
-    """Warn when a rank takes this multiple of the others' median time in forward passes and waiting for data."""
+    """Warn when a rank spends more than this multiple of the others' median on forward passes and waiting for data."""
     starved: Fraction = 0.3
-    """Warn when more than this fraction of the time is spent waiting for data."""
+    """Warn when more than this fraction of the time goes to waiting for data."""
 
 
 class EvaluateConfig(Section):
     """The evaluation at the end of a run, and the defaults of `bigchem evaluate`."""
 
     at_end: bool = True
-    """Consolidate and evaluate when training is finished."""
+    """Consolidate and evaluate after the last step."""
     split: Literal["valid", "test"] = "test"
     """Split to predict."""
     max_rows: Annotated[int, Field(ge=0)] = 0
-    """Rows per task; 0: all."""
+    """Maximum rows per task; 0: all."""
     num_beams: Annotated[int, Field(ge=1, le=100)] = 1
-    """Beams; 1: greedy."""
+    """Beam width; 1: greedy."""
     num_return: Positive = 1
     """Predictions kept per example (k-best), at most num_beams."""
     max_new_tokens: Positive = 512
-    """Longest prediction."""
+    """Maximum tokens of a prediction."""
     batch_tokens: Positive = 8192
     """Padded source tokens per prediction batch."""
     bootstrap: Annotated[int, Field(ge=0)] = 200
-    """Resamples for the 95 % intervals; 0: no intervals."""
+    """Bootstrap resamples for the 95 % intervals; 0: no intervals."""
     similarity: bool = False
-    """Also compute MACCS, RDK and Morgan similarities of reactions, which take longer than all their other metrics
-    together."""
+    """Also compute MACCS, RDK and Morgan similarities for reactions; they take longer than all other metrics of these
+    tasks together."""
 
     @model_validator(mode="after")
     def _check(self) -> EvaluateConfig:
@@ -298,11 +300,11 @@ class NotifyConfig(Section):
     """A program and its arguments, run without a shell. The message is JSON on stdin; BIGCHEM_RUN, BIGCHEM_EVENT,
     BIGCHEM_STATE and BIGCHEM_REASON are in the environment. Empty: none."""
     webhook_env: str | None = None
-    """Environment variable that holds the URL to which `{"text": ...}` is sent, the format of Slack and Mattermost. The
-    URL is a secret and so does not belong in the configuration. Omitted: no webhook."""
+    """Environment variable that holds the webhook's URL, which is a secret and so not in the configuration. It receives
+    `{"text": ...}`, the format of Slack and Mattermost. Omitted: no webhook."""
     stall_s: Annotated[float, Field(ge=0.0)] = 0.0
-    """Also notify, while the run continues, after this many seconds without a finished step. 0: only a hang, which ends
-    the attempt after `health.hang_s`."""
+    """Also notify after this many seconds without a finished step; the run continues. 0: only when `health.hang_s` ends
+    the attempt."""
 
     @model_validator(mode="after")
     def _check(self) -> NotifyConfig:
@@ -316,11 +318,11 @@ class RunConfig(Section):
     """A run's configuration."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "run"
-    """Name of the run and of its folder: letters, digits, `.`, `_` and `-`, with a letter or digit first."""
+    """Name of the run and its folder: letters, digits, `.`, `_` and `-`, starting with a letter or digit."""
     runs: str = "runs"
-    """Parent of the run folders."""
+    """Folder that holds the run folders."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Seed of the weights, dropout and example order."""
+    """Seed for weights, dropout and example order."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
