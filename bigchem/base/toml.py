@@ -7,10 +7,11 @@ refused with the nearest known name; errors name the field, its value and what i
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, NamedTuple, TypeVar, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -38,6 +39,8 @@ LONGEST_FIELD = 300
 """Characters of a dotted field's name."""
 SHOWN = 80
 """Characters of a wrong value that a message quotes."""
+LISTED = 10
+"""Errors of one file that a message lists."""
 S = TypeVar("S", bound=Section)
 
 
@@ -108,7 +111,7 @@ def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def validate(kind: type[S], table: dict[str, Any], where: str, *, text: bool = False) -> S:
-    """Builds a section from a table; one UserError of at most three lines names all errors.
+    """Builds a section from a table; one UserError lists all errors, a line each.
 
     text: convert the values from text, as in a CSV.
     """
@@ -116,21 +119,12 @@ def validate(kind: type[S], table: dict[str, Any], where: str, *, text: bool = F
         # As JSON, where strict has the right meaning: "3" and true are not integers, 3 is a number, a list is a tuple.
         return kind.model_validate_json(json.dumps(table, default=str), strict=not text)
     except ValidationError as error:
-        found = error.errors()
-        what, hint = _explain(kind, found[0])
-        if len(found) > 1:
-            others = ", ".join(_dotted(e) for e in found[1:4])
-            hint = f"{hint or 'fix it'} (and {len(found) - 1} more: {others})"
-        raise UserError(what, where, hint) from None
+        raise _refusal(_mistakes(kind, table, error.errors()), where) from None
 
 
 def dump(section: Section) -> str:
     """The section as TOML text that `load` reads back to an equal section. Fields that are None are omitted."""
     return tomli_w.dumps(section.model_dump(mode="json", exclude_none=True))
-
-
-def _dotted(error: ErrorDetails) -> str:
-    return ".".join(printable(part, limit=SHOWN) for part in error["loc"])
 
 
 def quoted(value: object, limit: int = SHOWN) -> str:
@@ -139,19 +133,91 @@ def quoted(value: object, limit: int = SHOWN) -> str:
     return printable(text, limit=limit)
 
 
-def _explain(kind: type[Section], error: ErrorDetails) -> tuple[str, str | None]:
-    field = _dotted(error)
+class _Mistake(NamedTuple):
+    """place: a table, or a field with its value; "" for the top of the file. hint: what to do."""
+
+    place: str
+    problem: str
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.problem}" if self.place else self.problem
+
+
+def _refusal(mistakes: list[_Mistake], where: str) -> UserError:
+    if len(mistakes) == 1:
+        return UserError(str(mistakes[0]), where, mistakes[0].hint)
+    lines = [
+        # A field's documentation, on every line, would bury the mistakes.
+        f"  {found}" + (f" ({found.hint})" if found.hint and found.problem.startswith("unknown key") else "")
+        for found in mistakes[:LISTED]
+    ]
+    more = [f"  and {len(mistakes) - LISTED} more"] if len(mistakes) > LISTED else []
+    return UserError("\n".join([f"{len(mistakes)} errors", *lines, *more]), where)
+
+
+def _mistakes(kind: type[Section], table: dict[str, Any], errors: Sequence[ErrorDetails]) -> list[_Mistake]:
+    """What is wrong, in pydantic's order. The alternatives of one value are joined: should be A or B."""
+    within = [error["loc"] for error in errors]
+    found: dict[tuple[str, str], _Mistake] = {}
+    for error in errors:
+        loc = error["loc"]
+        if error["type"] == "too_short" and any(loc == other[: len(loc)] != other for other in within):
+            continue  # a list counts as empty because its element is refused
+        mistake = _mistake(kind, table, error)
+        should_be = mistake.problem.startswith("should be ")
+        key = mistake.place, "" if should_be else mistake.problem
+        if should_be and key in found:
+            either = f"{found[key].problem} or {mistake.problem.removeprefix('should be ')}"
+            mistake = mistake._replace(problem=either)
+        found[key] = mistake
+    return list(found.values())
+
+
+def _mistake(kind: type[Section], table: dict[str, Any], error: ErrorDetails) -> _Mistake:
+    loc = _in_table(table, error)
+    inside, last = _place(loc[:-1]), str(loc[-1]) if loc else ""
     if error["type"] == "extra_forbidden":
-        name, section = str(error["loc"][-1]), _section_at(kind, error["loc"][:-1])
-        if section is not kind and name in kind.model_fields:
-            return f"unknown key '{field}'", f"'{name}' belongs at the top of the file, before the first table"
-        return f"unknown key '{field}'", nearest(name, list(section.model_fields) if section else [])
+        section = _section_at(kind, loc[:-1])
+        hint = nearest(last, list(section.model_fields) if section else [])
+        if section is not kind and last in kind.model_fields:
+            hint = f"'{last}' belongs at the top of the file, before the first table"
+        return _Mistake(inside, f"unknown key `{_place(loc[-1:])}`", hint)
     if error["type"] == "missing":
-        return f"'{field}' is missing", "add it"
+        inside, last = (inside, last) if isinstance(loc[-1], str) else ("", _place(loc))
+        return _Mistake(inside, f"`{last}` is missing", _doc(kind, loc) or "add it")
     allowed = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     if error["type"] == "value_error":
-        return f"[{field}] {allowed}" if field else allowed, None
-    return f"'{field}' = {quoted(error['input'])}: should be {allowed}", _doc(kind, error["loc"])
+        return _Mistake(_place(loc), allowed)
+    if error["loc"][-1:] == ("[key]",):
+        return _Mistake(inside, f"unknown key `{_place(loc[-1:])}`", f"it should be {allowed}")
+    return _Mistake(f"{_place(loc)} = {quoted(error['input'])}", f"should be {allowed}", _doc(kind, loc))
+
+
+def _in_table(table: dict[str, Any], error: ErrorDetails) -> tuple[int | str, ...]:
+    """The location of an error without pydantic's names for the members of a union, which are not in the table."""
+    value: Any = table
+    loc: list[int | str] = []
+    for part in error["loc"]:
+        known = part in value if isinstance(value, dict) else isinstance(value, list) and part in range(len(value))
+        if known:
+            value = value[part]
+        if known or (error["type"] == "missing" and part == error["loc"][-1]):
+            loc.append(part)
+    return tuple(loc)
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    """A location as one writes it: `sources[0].path`."""
+    place = ""
+    for part in loc:
+        name = printable(part, limit=SHOWN)
+        if isinstance(part, int):
+            place += f"[{part}]"
+        else:
+            name = name if re.fullmatch(r"[\w-]+", name) else json.dumps(name, ensure_ascii=False)
+            place += f".{name}" if place else name
+    return place
 
 
 def _section_at(kind: type[Section], loc: tuple[int | str, ...]) -> type[Section] | None:

@@ -153,7 +153,7 @@ def test_a_dry_run_lists_an_array_for_each_shape_of_job(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("time_min = 600", "time_mn = 600", r"resources.sweep-1m: unknown key 'time_mn'\n.*did you mean 'time_min'"),
+        ("time_min = 600", "time_mn = 600", r"resources.sweep-1m: unknown key `time_mn`\n.*did you mean 'time_min'"),
         ("time_min = 600", 'executor = "local"', "'executor' is the same for all runs"),
         ("gpus_per_node = 8", "gpus_per_node = 0\ntasks_per_node = 0", "tasks_per_node"),
     ],

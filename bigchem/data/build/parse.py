@@ -28,9 +28,17 @@ from bigchem.base.errors import UserError
 from bigchem.base.progress import Progress
 from bigchem.data.build.leakage import Identities, Identity, hash64, identities
 from bigchem.data.build.recipe import BuildConfig
+from bigchem.data.build.splits import (
+    UnknownSplitError,
+    described,
+    may_train,
+    refuse_empty,
+    refuse_unknown,
+    rows_by_split,
+)
 from bigchem.data.build.workers import in_order, naming_the_current_record, noting_the_current_record
 from bigchem.data.reading.paths import listed
-from bigchem.data.sources import read_rows, reader
+from bigchem.data.sources import reader
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
 from bigchem.data.storage.index import SPLITS
 from bigchem.tasks import task_id
@@ -45,6 +53,7 @@ _QUOTED = re.compile(r":? '.*'( \(pip.*)?$|:? there are: .*", re.DOTALL)
 
 _SCHEMA = pa.schema(
     [
+        ("split", pa.int8()),
         ("task", pa.int8()),
         ("key", pa.uint64()),
         ("question", pa.uint64()),
@@ -67,14 +76,16 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Chunk:
-    """The facts about a chunk file besides its rows. repairs: rows by repair of their texts. without_inchi: rows with a
-    molecule that has no InChI. left_out: records that the source excludes. seconds: of work, by phase; empty if the
-    chunk already existed."""
+    """The facts about a chunk file besides its rows. splits: rows by split. split_names: rows by the name of their
+    split in the file, where it is another. repairs: rows by repair of their texts. without_inchi: rows with a molecule
+    that has no InChI. left_out: records that the source excludes. seconds: of work, by phase; empty if the chunk
+    already existed."""
 
     path: Path
-    split: str
     records: int
     rows: int
+    splits: Counter[str]
+    split_names: Counter[str]
     repairs: Counter[str]
     without_inchi: int
     left_out: int
@@ -108,7 +119,7 @@ class _Dealt:
 
 def check_sources(config: BuildConfig) -> None:
     """UserError, before hours of parsing, if a source is missing or lacks its columns, or if none is for training."""
-    if all(source.split != "train" for source in config.sources):
+    if not any(map(may_train, config.sources)):
         raise UserError("no training rows", "sources", "give a source with split = 'train'")
     for source in config.sources:
         next(iter(reader(source.format).records(source)), None)
@@ -157,7 +168,7 @@ def gathered(config: BuildConfig, folder: Path) -> tuple[list[Chunk], list[dict[
     report = []
     for number, count in enumerate(json.loads(file.read_text(encoding="utf-8"))):
         source = config.sources[number]
-        own = [_chunk_of(_chunk_path(folder, number, n), source, {}) for n in range(count)]
+        own = [_chunk_of(_chunk_path(folder, number, n), {}) for n in range(count)]
         report.append(_counts(source, own, config.max_rejected))
         chunks += own
     return chunks, report
@@ -171,9 +182,8 @@ class ParsedRows:
         self.task: npt.NDArray[np.int8] = _column(chunks, "task", np.int8)
         self.key: npt.NDArray[np.uint64] = _column(chunks, "key", np.uint64)
         self.question: npt.NDArray[np.uint64] = _column(chunks, "question", np.uint64)
-        rows = np.array([chunk.rows for chunk in chunks], dtype=np.int64)
-        self._ends = np.cumsum(rows)
-        self.split = np.repeat(np.array([SPLITS.index(chunk.split) for chunk in chunks], dtype=np.int8), rows)
+        self.split: npt.NDArray[np.int8] = _column(chunks, "split", np.int8)
+        self._ends = np.cumsum(np.array([chunk.rows for chunk in chunks], dtype=np.int64))
 
     def select(self, split: str, task: str) -> npt.NDArray[np.int64]:
         """Rows of a split and task, in order, without duplicates of earlier ones."""
@@ -247,18 +257,23 @@ def _jobs(config: BuildConfig, number: int, folder: Path) -> Iterator[tuple[Any,
 
 def _counts(source: SourceConfig, chunks: list[Chunk], max_rejected: float) -> dict[str, Any]:
     """A source's entry in the report; UserError if it has no rows or too many unreadable records."""
+    splits = sum((chunk.splits for chunk in chunks), Counter[str]())
     count = {
         "records": sum(chunk.records for chunk in chunks),
         "rejected": sum(len(chunk.rejected) for chunk in chunks),
         "rows": sum(chunk.rows for chunk in chunks),
+        "splits": dict(splits),
+        "split_names": dict(sum((chunk.split_names for chunk in chunks), Counter())),
         "repairs": dict(sum((chunk.repairs for chunk in chunks), Counter())),
         "reasons": _reasons(rejected for chunk in chunks for rejected in chunk.rejected),
         "without_inchi": sum(chunk.without_inchi for chunk in chunks),
         "left_out": sum(chunk.left_out for chunk in chunks),
     }
     first = next((rejected for chunk in chunks for rejected in chunk.rejected), None)
-    _check_counts(" ".join(listed(source.path)) or _name(source), count, max_rejected, first)
-    return {"source": _name(source), "split": source.split, **count}
+    where = " ".join(listed(source.path)) or _name(source)
+    _check_counts(where, count, max_rejected, first)
+    refuse_empty(splits, source, where)
+    return {"source": _name(source), "split": described(source), **count}
 
 
 def _reasons(rejected: Iterable[Rejected]) -> dict[str, int]:
@@ -269,19 +284,26 @@ def _reasons(rejected: Iterable[Rejected]) -> dict[str, int]:
 
 def _parse_chunk(notes: Path, records: list[Record], source: SourceConfig, path: Path) -> Chunk:
     if path.is_file():
-        return _chunk_of(path, source, {})
+        return _chunk_of(path, {})
     begun = time.perf_counter()
     rows: list[Row] = []
+    splits: list[str] = []
+    unknown: Counter[str] = Counter()
     of: list[Record] = []
     rejected: list[Rejected] = []
     with noting_the_current_record(notes) as note:
         for record in records:
             note(record.file, record.line)
             try:
-                rows += read_rows(record, source)
+                for row, split in rows_by_split(record, source):
+                    rows.append(row)
+                    splits.append(split)
+            except UnknownSplitError as error:
+                unknown[error.value] += 1
             except RowError as error:
                 rejected.append(Rejected(record.file, record.line, str(error)))
             of += [record] * (len(rows) - len(of))
+        refuse_unknown(unknown, source, records)
         parsed = time.perf_counter()
         found: list[tuple[Identity, ...]] = []
         for row, record in zip(rows, of, strict=True):
@@ -291,19 +313,27 @@ def _parse_chunk(notes: Path, records: list[Record], source: SourceConfig, path:
     identified = time.perf_counter()
     facts = {
         "records": len(records),
+        "splits": Counter(splits),
+        "split_names": _other_names(rows, splits) if source.split_column is not None else {},
         "repairs": Counter(repair for row in rows for repair in row.repairs),
         "without_inchi": sum(not all(identity.has_inchi for identity in row) for row in found),
         "rejected": [asdict(r) for r in rejected],
         "left_out": len(records) - len(rejected) - len({id(record) for record in of}),
     }
-    _write(path, rows, about, facts)
+    _write(path, rows, splits, about, facts)
     seconds = {"parsing": parsed - begun, "InChI": identified - parsed, "writing": time.perf_counter() - identified}
-    return _chunk_of(path, source, seconds)
+    return _chunk_of(path, seconds)
 
 
-def _write(path: Path, rows: list[Row], identities: Identities, facts: dict[str, Any]) -> None:
+def _other_names(rows: list[Row], splits: list[str]) -> Counter[str]:
+    """Rows whose file names their split in another way."""
+    return Counter(f"{row.group} is {split}" for row, split in zip(rows, splits, strict=True) if row.group != split)
+
+
+def _write(path: Path, rows: list[Row], splits: list[str], identities: Identities, facts: dict[str, Any]) -> None:
     offsets = np.searchsorted(identities.row, np.arange(len(rows) + 1))
     columns = [
+        pa.array([SPLITS.index(split) for split in splits], pa.int8()),
         pa.array([task_id(row.task) for row in rows], pa.int8()),
         pa.array([int(row.key, 16) for row in rows], pa.uint64()),
         pa.array([hash64(f"{row.task}\x1f{row.question or row.source}") for row in rows], pa.uint64()),
@@ -319,12 +349,13 @@ def _write(path: Path, rows: list[Row], identities: Identities, facts: dict[str,
         writer.write_table(table)
 
 
-def _chunk_of(path: Path, source: SourceConfig, seconds: dict[str, float]) -> Chunk:
+def _chunk_of(path: Path, seconds: dict[str, float]) -> Chunk:
     table = _open(path)
     facts = json.loads(table.schema.metadata[b"facts"])
     rejected = [Rejected(**found) for found in facts["rejected"]]
-    noted = (Counter(facts["repairs"]), facts["without_inchi"], facts.get("left_out", 0))
-    return Chunk(path, source.split, facts["records"], table.num_rows, *noted, rejected, seconds)
+    splits, names, repairs = (Counter[str](facts[name]) for name in ("splits", "split_names", "repairs"))
+    noted = (splits, names, repairs, facts["without_inchi"], facts["left_out"])
+    return Chunk(path, facts["records"], table.num_rows, *noted, rejected, seconds)
 
 
 def _open(path: Path) -> pa.Table:

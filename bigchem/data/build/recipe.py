@@ -67,7 +67,7 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> BuildConfig:
     here = any(override.startswith("root=") for override in overrides)
     root = config.root if is_url(config.root) else (Path() if here else path.parent) / Path(config.root).expanduser()
     for number, source in enumerate(config.sources):
-        _check_tasks(source, f"{path}: sources.{number}")
+        _check_tasks(source, f"{path}: sources[{number}]")
     sources = tuple(
         s.model_copy(update={"path": _resolved(root, s.path), "target_path": _resolved(root, s.target_path)})
         for s in config.sources

@@ -35,7 +35,10 @@ def _sources(sources: list[dict[str, Any]]) -> Table:
     table = _table("sources", "source", "split", "records", "rejected", "rows")
     for source in sources:
         counts = (source[name] for name in ("records", "rejected", "rows"))
-        table.add_row(markup(source["source"]), source["split"], *(f"{count:,}" for count in counts))
+        splits = source.get("splits", {})  # which older builds did not count
+        by_split = ", ".join(f"{splits[split]:,} {split}" for split in SPLITS if split in splits)
+        split = source["split"] if source["split"] in SPLITS else f"{source['split']}: {by_split}"
+        table.add_row(markup(source["source"]), markup(split), *(f"{count:,}" for count in counts))
     return table
 
 
@@ -45,12 +48,13 @@ def _noticed(sources: list[dict[str, Any]]) -> Table:
     for source in sources:
         noticed = {f"rows: {REPAIRS.get(name, name)}": count for name, count in source.get("repairs", {}).items()}
         noticed |= {f"rejected: {reason}": count for reason, count in source.get("reasons", {}).items()}
+        noticed |= {f"rows: split {name}": count for name, count in source.get("split_names", {}).items()}
         if without := source.get("without_inchi"):
             noticed["rows: no InChI; compared by canonical SMILES"] = without
         if left_out := source.get("left_out"):
-            noticed["records: excluded by tasks, task_names or where"] = left_out
+            noticed["records: excluded by tasks, task_names, split_names or where"] = left_out
         for what, count in noticed.items():
-            table.add_row(markup(source["source"]), source["split"], markup(what), f"{count:,}")
+            table.add_row(markup(source["source"]), markup(source["split"]), markup(what), f"{count:,}")
     return table
 
 

@@ -20,9 +20,9 @@ from bigchem.base.errors import UserError
 from bigchem.base.progress import Progress
 from bigchem.data.build.parse import CHUNK, chunked
 from bigchem.data.build.recipe import BuildConfig, load_recipe
+from bigchem.data.build.splits import may_train, rows_by_split
 from bigchem.data.build.workers import in_order, pool
 from bigchem.data.reading.lines import open_text
-from bigchem.data.sources import read_rows
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
 from bigchem.data.sources.rows import is_unicode
 from bigchem.data.storage.index import SPLITS
@@ -81,7 +81,6 @@ def _place(side: Side) -> tuple[int, int, str]:
 class _Records(NamedTuple):
     """Records of a recipe's source; a worker makes the rows."""
 
-    split: str
     source: SourceConfig
     records: list[Record]
 
@@ -142,7 +141,7 @@ def _data_jobs(data: Data) -> Iterator[_Job]:
 def _recipe_jobs(config: BuildConfig) -> Iterator[_Job]:
     for source in config.sources:
         for records in chunked(source, config.limit):
-            yield _Records(source.split, source, records)
+            yield _Records(source, records)
 
 
 def _line_jobs(path: str) -> Iterator[_Job]:
@@ -153,10 +152,11 @@ def _line_jobs(path: str) -> Iterator[_Job]:
 
 
 def _training_texts(config: BuildConfig) -> Iterator[str]:
-    train = tuple(source for source in config.sources if source.split == "train")
+    train = tuple(filter(may_train, config.sources))
     for job in _recipe_jobs(config.model_copy(update={"sources": train})):
         for side, text in _texts(job)[0]:
-            yield _prompt(side) + text
+            if side.split == "train":
+                yield _prompt(side) + text
 
 
 def _prompt(side: Side) -> str:
@@ -168,20 +168,20 @@ def _texts(job: _Job) -> tuple[list[tuple[Side, str]], int]:
     if isinstance(job, _Lines):
         lines = [line for line in job.lines if is_unicode(line)]
         return [(Side("", "", "line"), line) for line in lines], len(job.lines) - len(lines)
-    rows, rejected = (job.rows, 0) if isinstance(job, _Rows) else _parsed(job)
+    rows, rejected = ([(row, job.split) for row in job.rows], 0) if isinstance(job, _Rows) else _parsed(job)
     texts = []
-    for row in rows:
-        texts.append((Side(job.split, row.task, "source"), row.source))
+    for row, split in rows:
+        texts.append((Side(split, row.task, "source"), row.source))
         if row.task not in SPAN_TASKS:
-            texts.append((Side(job.split, row.task, "target"), row.target))
+            texts.append((Side(split, row.task, "target"), row.target))
     return texts, rejected
 
 
-def _parsed(job: _Records) -> tuple[list[Row], int]:
+def _parsed(job: _Records) -> tuple[list[tuple[Row, str]], int]:
     rows, rejected = [], 0
     for record in job.records:
         try:
-            rows += read_rows(record, job.source)
+            rows += rows_by_split(record, job.source)
         except RowError:
             rejected += 1
     return rows, rejected

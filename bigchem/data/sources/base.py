@@ -18,7 +18,7 @@ from typing import Annotated, Literal, Protocol, Self, get_args
 from pydantic import AfterValidator, Field, model_validator
 
 from bigchem.base.errors import nearest
-from bigchem.base.toml import Positive, Section
+from bigchem.base.toml import Fraction, Positive, Section
 from bigchem.data.reading.delimited import Quoting
 from bigchem.data.reading.lines import check_encoding
 from bigchem.tasks import TASK_NAMES
@@ -37,6 +37,8 @@ LAYOUTS: dict[frozenset[str], tuple[str, ...]] = {
 
 NAMED_COLUMNS = ("csv", "tsv", "jsonl", "datasets")
 """Formats to which `columns` applies."""
+SPLIT_BY = ("random", "molecule", "scaffold", "file")
+"""Values of `split_by` that are not a column."""
 _REACTIONS = ("rsmi", "mapped_reactions", "reaction_csv", *NAMED_COLUMNS)
 _LINES = ("text_lines", "smiles_lines")
 _FILES = ("chebi20", "rsmi", "mapped_reactions", "reaction_csv", "parallel_text", "csv", "tsv", "jsonl", *_LINES)
@@ -44,7 +46,7 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
     "target_path": ("parallel_text",),
     "encoding": _FILES,
     "quoting": ("csv", "tsv", "chebi20", "rsmi", "reaction_csv"),
-    **dict.fromkeys(("task_names", "where"), NAMED_COLUMNS),
+    **dict.fromkeys(("task_names", "where", "split_column", "split_names"), NAMED_COLUMNS),
     "chunk_chars": ("text_lines", "csv", "tsv", "jsonl", "datasets"),
     "selfies": ("chebi20", "parallel_text", "smiles_lines", *NAMED_COLUMNS),
     "reagents": _REACTIONS,
@@ -62,7 +64,8 @@ class Row:
 
     task: a name in bigchem.tasks.TRAINABLE. target: "" for unlabelled rows. molecule: for the leak filter, the
     captioned molecule or the product, in bigchem's notation; None if there is none. repairs: of its texts, keys of
-    bigchem.chemistry.REPAIRS. question: the original source, if this one is another spelling of it.
+    bigchem.chemistry.REPAIRS. question: the original source, if this one is another spelling of it. group: the value of
+    the source's `group_column`.
     """
 
     task: str
@@ -71,6 +74,7 @@ class Row:
     molecule: str | None = None
     repairs: tuple[str, ...] = field(default=(), compare=False)
     question: str | None = field(default=None, compare=False)
+    group: str | None = field(default=None, compare=False)
 
     @property
     def key(self) -> str:
@@ -97,8 +101,8 @@ class SourceConfig(Section):
 
     format: str
     """A reader's name: see bigchem/data/sources/__init__.py."""
-    split: Literal["train", "valid", "test"]
-    """The split of the rows."""
+    split: Literal["train", "valid", "test"] | None = None
+    """The split of all rows. Without it, a column names each row's split, or fractions are held out."""
     path: str | tuple[str, ...] | None = None
     """The file, or several: a list, or a pattern such as `parts/*.csv`. Plain, .gz, .bz2, .xz, .zst or .zip; relative
     to the TOML, or a URL (parallel text: the source side)."""
@@ -139,10 +143,25 @@ class SourceConfig(Section):
     """synthetic: number of rows."""
     seed: Annotated[int, Field(ge=0)] = 0
     """synthetic: which corpus."""
+    split_column: str | None = None
+    """csv, tsv, jsonl, datasets: the column of each row's split: train, valid, test, validation, dev, ..."""
+    split_names: dict[str, Literal["train", "valid", "test", ""]] = Field(default_factory=dict)
+    """Splits by other values of the split column: {holdout = "test"}; "" excludes such rows."""
+    valid_fraction: Fraction = 0.0
+    """Share of rows to hold out for validation."""
+    test_fraction: Fraction = 0.0
+    """Share of rows to hold out for testing."""
+    split_by: str = "random"
+    """Fractions: what stays in one split. `random`: equal rows; `molecule`: rows of one molecule, whatever its
+    stereochemistry; `scaffold`: rows of one Bemis-Murcko scaffold, or of one molecule without a ring; `file`: files of
+    one name; else the name of a column: rows with one value."""
+    split_seed: Annotated[int, Field(ge=0, lt=1 << 64)] = 0
+    """Fractions: another draw."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.augment and self.split != "train":
+        self._check_split()
+        if self.augment and self.split in ("valid", "test"):
             raise ValueError(f"augment is for split = 'train', not '{self.split}': held-out rows are not augmented")
         for name in self.model_fields_set & _ONLY_FOR.keys():
             if self.format not in _ONLY_FOR[name] and getattr(self, name) != type(self).model_fields[name].default:
@@ -155,6 +174,33 @@ class SourceConfig(Section):
             self._check_columns()
         self._check_task_names()
         return self
+
+    @property
+    def group_column(self) -> str | None:
+        """The column by which rows are split."""
+        named = self.split is None and self.split_column is None and self.split_by not in SPLIT_BY
+        return self.split_by if named else self.split_column
+
+    def _check_split(self) -> None:
+        fractions = self.valid_fraction + self.test_fraction
+        given = [self.split is not None, self.split_column is not None, fractions > 0]
+        if not any(given):
+            raise ValueError(
+                "`split` is missing: give split = 'train', 'valid' or 'test'; or valid_fraction and test_fraction; "
+                "or split_column"
+            )
+        if sum(given) > 1:
+            raise ValueError("give one of split, split_column, and valid_fraction with test_fraction")
+        if fractions > 1:
+            raise ValueError(f"valid_fraction + test_fraction = {fractions:g}: should be at most 1")
+        if not fractions and (self.split_by != "random" or self.split_seed):
+            raise ValueError("split_by and split_seed are for valid_fraction and test_fraction")
+        if self.split_names and self.split_column is None:
+            raise ValueError("split_names is for split_column")
+        if self.split_by not in SPLIT_BY and self.format not in NAMED_COLUMNS:
+            raise ValueError(
+                f"split_by = '{self.split_by}': format '{self.format}' has no such column; by {', '.join(SPLIT_BY)}"
+            )
 
     def _check_task_names(self) -> None:
         for name, task in self.task_names.items():

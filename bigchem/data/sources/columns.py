@@ -31,8 +31,9 @@ def optional_columns(source: SourceConfig) -> tuple[str, ...]:
 
 
 def record_columns(source: SourceConfig) -> tuple[str, ...]:
-    """All columns needed of a record: those of the source's roles, then those of its `where`."""
-    return (*column_names(source).values(), *source.where)
+    """All columns needed of a record: those of the source's roles, of its `where`, and the one that splits it."""
+    group = source.group_column
+    return (*column_names(source).values(), *source.where, *([] if group is None else [group]))
 
 
 def record_rows(record: Record, source: SourceConfig) -> list[Row]:
@@ -40,10 +41,11 @@ def record_rows(record: Record, source: SourceConfig) -> list[Row]:
     roles = column_names(source)
     if not record.fields:
         raise RowError("wrong number of columns, or a quote that is not closed")
-    fields = checked_fields(record, len(roles) + len(source.where), longest(source))
-    if not chosen(dict(zip(source.where, fields[len(roles) :], strict=True)), source):
+    fields = checked_fields(record, len(record_columns(source)), longest(source))
+    if not chosen(dict(zip(source.where, fields[len(roles) :], strict=False)), source):
         return []
-    return named_rows(dict(zip(roles, fields, strict=False)), source)
+    rows = named_rows(dict(zip(roles, fields, strict=False)), source)
+    return rows if source.group_column is None else [replace(row, group=fields[-1]) for row in rows]
 
 
 def chosen(values: Mapping[str, str], source: SourceConfig) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 from bigchem.data.reading.json_records import MISSING, DuplicateKeyError, json_texts, lookup, parse
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
@@ -40,7 +41,8 @@ class Jsonl:
             if key not in optional or lookup(entry, key) is not MISSING
         }
         check_texts(fields.values(), limit)
-        return named_rows(fields, source)
+        rows, group = named_rows(fields, source), source.group_column
+        return rows if group is None else [replace(row, group=_plain(lookup(entry, group))) for row in rows]
 
 
 def _entry(line: str) -> dict[str, object]:

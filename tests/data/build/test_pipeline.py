@@ -162,7 +162,7 @@ def test_an_empty_corpus_is_a_user_error(tmp_path: Path) -> None:
         ('[[sources]]\nformat = "synthetic"\nsplit = "training"', "split"),
         (
             '[[sources]]\nformat = "synthetic"\nsplit = "train"\nmax_rejected = 0.1',
-            "unknown key 'sources.0.max_rejected'\nnext: 'max_rejected' belongs at the top of the file",
+            "sources\\[0\\]: unknown key `max_rejected`\nnext: 'max_rejected' belongs at the top of the file",
         ),
         ("", "sources"),
     ],

@@ -74,7 +74,7 @@ def test_nodes_and_gpus_override_the_profile() -> None:
         ('executor = "slurm"\n[env]\nPYTHONPATH = "c"', "env.PYTHONPATH is set by bigchem"),
         ('executor = "slurm"\nscratch = "/s"\n[env]\nTMPDIR = "c"', "env.TMPDIR is set by scratch"),
         ('executor = "slurm"\n[container]\nimage = "i"\nmounts = ["/a"]', "cannot read '/a'"),
-        ('executor = "slurm"\n[container]\nkind = "pyxis"', "'container.image' is missing"),
+        ('executor = "slurm"\n[container]\nkind = "pyxis"', "container: `image` is missing"),
         ('executor = "local"\n[container]\nimage = "i"', "container is for Slurm only"),
         ('executor = "slurm"\npartiton = "gpu"', "did you mean 'partition'"),
     ],
