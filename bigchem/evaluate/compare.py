@@ -13,6 +13,7 @@ from bigchem.base.printable import markup
 from bigchem.evaluate.metrics.intervals import ENOUGH, Interval, Statistic, paired_intervals
 from bigchem.evaluate.prediction_files.align import aligned
 from bigchem.evaluate.prediction_files.tables import AS_IT_LOOKS, ReadAs
+from bigchem.evaluate.protocol.definitions import PROTOCOL
 from bigchem.evaluate.protocol.metric import Metric
 from bigchem.evaluate.protocol.pairs import Pairs, UnavailableError
 from bigchem.evaluate.protocol.score_task import Outcome, outcomes
@@ -65,13 +66,12 @@ def compare_files(
     pairs_of = [
         Pairs(side.sources, side.references, side.predictions, workers=workers, similar=similarity) for side in read
     ]
-    one, two = (dict(zip(*found, strict=True)) for found in (outcomes(task, pairs) for pairs in pairs_of))
-    shared = list(one)
-    pairs = [(one[metric], two[metric]) for metric in shared]
+    metrics = PROTOCOL[task]
+    pairs = list(zip(*(outcomes(metrics, side) for side in pairs_of), strict=True))
     limits = _limits(pairs, bootstrap, seed)
     return [
         _difference(task, metric, *pair, limit, len(before.sources))
-        for metric, pair, limit in zip(shared, pairs, limits, strict=True)
+        for metric, pair, limit in zip(metrics, pairs, limits, strict=True)
     ]
 
 

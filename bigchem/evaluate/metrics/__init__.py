@@ -1,4 +1,5 @@
 """Per-example metrics, their confidence intervals, and a process pool for them. Most are pure.
 
-Imported from outside: actions, bertscore, functional_groups, intervals, molecules, pool, reactions, text.
+Imported from outside: actions, bertscore, formulas, functional_groups, intervals, labels, molecules, names, numbers,
+pool, reactions, text.
 """

@@ -1,7 +1,8 @@
 """Metrics as sums over examples, and their 95 % intervals.
 
 Almost every metric is a function of a sum over examples: a mean is total / count, corpus BLEU a function of summed
-n-gram counts. A resample of the examples is then one row of a matrix product, whatever the metric costs.
+n-gram counts. A resample of the examples is then one row of a matrix product, whatever the metric costs. Metrics of the
+examples' order, such as an AUC, are functions of how often each example was drawn.
 
 A share of examples gets Wilson's interval, which also holds for rare outcomes; everything else a percentile bootstrap.
 """
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_BLOCK = 1 << 22
-"""Entries of the resampling matrix in memory at a time: 32 MB of float64."""
+_BLOCK = 1 << 20
+"""Entries of the resampling matrix in memory at a time: 8 MB of float64."""
 ENOUGH = 10
 """Fewest examples for a bootstrap: with one example, every resample is that example."""
 _ROUNDING = 1e-9
@@ -39,14 +40,17 @@ class Statistic:
     """A metric before summation.
 
     rows [examples, k]: what each example adds. fold: sums [..., k] -> metric [...]; NaN where undefined. counted
-    [examples]: which examples count. note: a caveat for readers of the value.
+    [examples]: which examples count. note: a caveat for readers of the value. ordered: the metric depends on the order
+    of the examples, which no sum gives; fold is then (rows, times [..., examples]: how often each was drawn) ->
+    metric [...].
     """
 
     rows: Floats
-    fold: Callable[[Floats], Floats]
+    fold: Callable[..., Floats]
     counted: NDArray[np.bool_]
     kind: Kind = "number"
     note: str = ""
+    ordered: bool = False
 
     @property
     def n(self) -> int:
@@ -56,6 +60,8 @@ class Statistic:
     @property
     def value(self) -> float:
         """The metric over all examples."""
+        if self.ordered:
+            return float(self.fold(self.rows, np.ones(len(self.rows))))
         return float(self.fold(self.rows.sum(axis=0)))
 
     def of(self, members: NDArray[np.bool_]) -> Statistic:
@@ -88,6 +94,36 @@ def ratio_of(parts: Floats, wholes: Floats, kind: Kind = "fraction") -> Statisti
     """Sum of parts [examples] / sum of wholes [examples]. Examples with NaN or a whole of 0 do not count."""
     rows = np.nan_to_num(np.stack([parts, wholes], axis=1))
     return Statistic(rows, _ratio, rows[:, 1] != 0, kind)
+
+
+def macro(parts: Sequence[Statistic], note: str = "") -> Statistic:
+    """The mean of statistics of one kind over the same examples, each of which weighs the same; those that are
+    undefined do not count."""
+    first = parts[0]
+    ends = np.cumsum([part.rows.shape[1] for part in parts])[:-1]
+
+    def of_sums(sums: Floats) -> Floats:
+        return _defined_mean([part.fold(own) for part, own in zip(parts, np.split(sums, ends, axis=-1), strict=True)])
+
+    def of_order(rows: Floats, times: Floats) -> Floats:
+        sides = zip(parts, np.split(rows, ends, axis=1), strict=True)
+        return _defined_mean([part.fold(own, times) for part, own in sides])
+
+    return Statistic(
+        np.concatenate([part.rows for part in parts], axis=1),
+        of_order if first.ordered else of_sums,
+        np.any([part.counted for part in parts], axis=0),
+        "number" if first.kind == "number" else "fraction",
+        note,
+        first.ordered,
+    )
+
+
+def _defined_mean(values: Sequence[Floats]) -> Floats:
+    """The mean over a list of arrays, NaN ignored; NaN where nothing is left."""
+    stacked = np.stack(values)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.nansum(stacked, axis=0) / (~np.isnan(stacked)).sum(axis=0))
 
 
 def intervals(statistics: Sequence[Statistic], resamples: int, seed: int) -> list[Interval]:
@@ -180,25 +216,30 @@ def resampled(statistics: Sequence[Statistic], resamples: int, seed: int) -> lis
     """
     if not statistics:
         return []
-    rows = np.concatenate([statistic.rows for statistic in statistics], axis=1)
-    sums = resampled_sums(rows, resamples, seed)
-    ends = np.cumsum([statistic.rows.shape[1] for statistic in statistics])
-    parts = np.split(sums, ends[:-1], axis=1)
-    return [statistic.fold(part) for statistic, part in zip(statistics, parts, strict=True)]
+    summed = [statistic for statistic in statistics if not statistic.ordered]
+    rows = np.concatenate([np.empty((len(statistics[0].rows), 0)), *(one.rows for one in summed)], axis=1)
+    parts = iter(np.split(resampled_sums(rows, resamples, seed), np.cumsum([one.rows.shape[1] for one in summed]), 1))
+    return [
+        np.concatenate([one.fold(one.rows, times) for times in _draws(len(rows), resamples, seed)])
+        if one.ordered
+        else one.fold(next(parts))
+        for one in statistics
+    ]
 
 
 def resampled_sums(rows: Floats, resamples: int, seed: int) -> Floats:
     """Column sums of rows [n, k] over n examples drawn with replacement: [resamples, k]."""
-    n = len(rows)
+    return np.concatenate([times @ rows for times in _draws(len(rows), resamples, seed)])
+
+
+def _draws(n: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """How often each of n examples is in each resample: blocks of [resamples, n]."""
     rng = np.random.default_rng(seed)
     step = max(1, _BLOCK // n)
-    blocks = []
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         drawn = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
-        blocks.append(times.astype(np.float64) @ rows)
-    return np.concatenate(blocks)
+        yield np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
 
 
 def _ratio(sums: Floats) -> Floats:

@@ -75,6 +75,32 @@ def round_trips(sources: Sequence[str], tried: Sequence[tuple[Sequence[str], Seq
     return rows
 
 
+SETS = ("parses", "valid", "same", "shared", "predicted", "wanted")
+"""Columns of sets: whether all molecules of the reference and of the prediction parse, whether the sets are equal, and
+the numbers of molecules in both, in the prediction and in the reference."""
+
+
+def sets(references: Sequence[str], predictions: Sequence[str]) -> Floats:
+    """Sets of molecules joined by dots, by canonical SMILES: [rows, SETS].
+
+    Order and repetitions do not matter. A molecule that does not parse counts, and is in no other set.
+    """
+    rows = np.zeros((len(references), len(SETS)))
+    for row, reference, prediction in zip(rows, references, predictions, strict=True):
+        (wanted, unread), (made, invalid) = map(_members, (reference, prediction))
+        parses, valid = not unread and bool(wanted), not invalid and bool(made)
+        shared = len(wanted & made)
+        row[:] = parses, valid, parses and valid and wanted == made, shared, len(made) + invalid, len(wanted) + unread
+    return rows
+
+
+def _members(text: str) -> tuple[set[str], int]:
+    """The distinct molecules of a set by canonical SMILES, and how many distinct texts do not parse."""
+    texts = {part for part in text.strip().split(".") if part}
+    names = [canonical(part) for part in texts]
+    return {name[0] for name in names if name is not None}, names.count(None)
+
+
 class _Side(NamedTuple):
     """A molecule and what the ranks compare: canonical SMILES with and without stereochemistry, and the largest
     fragment of the former."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NoReturn
 
@@ -63,6 +63,17 @@ def crowded(columns: dict[str, Floats]) -> str:
     """The note about pairs without fingerprints."""
     reason = "left out: a molecule with too many rings or bonds at one place"
     return _counted(columns["crowded"].sum(), f"pair is {reason}", f"pairs are {reason}")
+
+
+def out_of(where: NDArray[np.bool_], what: str) -> str:
+    """The note `3 of 100 WHAT` about the examples `where`; empty if there are none."""
+    count = int(np.count_nonzero(where))
+    return f"{count} of {where.size} {what}" if count else ""
+
+
+def noted(statistic: Statistic, note: str) -> Statistic:
+    """The statistic with another note."""
+    return replace(statistic, note=joined(statistic.note, note))
 
 
 def joined(*notes: str) -> str:

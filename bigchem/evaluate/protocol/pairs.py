@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bigchem.evaluate.metrics import actions, bertscore, functional_groups, molecules, reactions, text
+from bigchem.evaluate.metrics import actions, bertscore, functional_groups, molecules, names, reactions, text
 from bigchem.evaluate.metrics.pool import over_cores
 
 Floats = NDArray[np.float64]
@@ -38,7 +38,8 @@ class Pairs:
 
     products: a forward model's outputs for the first predictions of each example, at least for the best. workers:
     processes for expensive metrics. training: the molecules the model was trained to generate, if known. similar: also
-    compute similarities of reactions.
+    compute similarities of reactions. labels: the task's; of several labels, their names. label_log_probabilities
+    [examples, labels]: of each label given the source; of several labels, the log-odds of 1 against 0.
     """
 
     sources: list[str]
@@ -48,12 +49,17 @@ class Pairs:
     workers: int = 1
     training: Sequence[str] | None = None
     similar: bool = False
+    labels: tuple[str, ...] = ()
+    label_log_probabilities: Floats | None = None
 
     def __post_init__(self) -> None:
         lists = (self.sources, self.targets, self.predictions, self.products)
         lengths = {len(column) for column in lists if column is not None}
         if len(lengths) != 1 or 0 in lengths or not all(self.predictions) or not all(self.products or [True]):
             raise ValueError("sources, targets and predictions must have one length, and every example a prediction")
+        found = self.label_log_probabilities
+        if found is not None and (found.shape != (len(self.targets), len(self.labels)) or np.isnan(found).any()):
+            raise ValueError("label_log_probabilities must be [examples, labels], without NaN")
 
     @cached_property
     def options(self) -> list[list[str]]:
@@ -253,6 +259,21 @@ class Pairs:
         if self.products is None:
             raise UnavailableError("needs a forward model: add --forward-model MODEL, which may be the model itself")
         return self.products
+
+    @cached_property
+    def reagents(self) -> dict[str, Floats]:
+        """The columns of reactions.sets of the best predictions."""
+        table = over_cores(reactions.sets, self.references, self.best, self.workers)
+        return dict(zip(reactions.SETS, table.T, strict=True))
+
+    @cached_property
+    def named(self) -> dict[str, Floats]:
+        """The columns of names.compare of the best predictions."""
+        try:
+            table = names.compare(self.references, self.best)
+        except names.NoReaderError as error:
+            raise UnavailableError(str(error)) from None
+        return dict(zip(names.COLUMNS, table.T, strict=True))
 
     @cached_property
     def action_matches(self) -> dict[str, Floats]:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bigchem.base.errors import unknown
 from bigchem.evaluate.metrics.intervals import Interval, Method, Statistic, intervals
 from bigchem.evaluate.protocol.definitions import PROTOCOL
-from bigchem.evaluate.protocol.metric import Metric
+from bigchem.evaluate.protocol.metric import Metric, joined, noted
 from bigchem.evaluate.protocol.pairs import Pairs, UnavailableError
 
 
@@ -46,6 +47,8 @@ def score_task(
     training: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     similarity: bool = False,
+    labels: tuple[str, ...] = (),
+    label_log_probabilities: NDArray[np.float64] | None = None,
     bootstrap: int = 0,
     seed: int = 0,
     workers: int = 1,
@@ -55,13 +58,31 @@ def score_task(
     references: one per example, or several, any of which is right; metrics that support only one are then n/a.
     products: a forward model's outputs for each example's first predictions, for the round trip of retrosynthesis.
     training: the molecules the model was trained to generate, for novelty. classes: the class of each example, empty
-    for none; scores by class follow those of all examples. similarity: also fingerprints of reactions. bootstrap:
-    resamples for 95 % intervals, shared by all metrics; 0: no intervals, not even Wilson's. workers: processes.
+    for none; scores by class follow those of all examples. similarity: also fingerprints of reactions. labels,
+    label_log_probabilities: see Pairs. bootstrap: resamples for 95 % intervals, shared by all metrics; 0: no intervals,
+    not even Wilson's. workers: processes.
     UserError for an unknown task; ValueError for lists of unequal length, no examples or an empty k-best list.
     """
-    pairs = Pairs(sources, references, predictions, products, workers, training, similarity)
-    metrics, computed = outcomes(task, pairs)
-    scores = scored(task, metrics, computed, len(references), bootstrap, seed)
+    if task not in PROTOCOL:
+        unknown("task", task, list(PROTOCOL))
+    pairs = Pairs(
+        *(sources, references, predictions, products, workers, training, similarity), labels, label_log_probabilities
+    )
+    return score_pairs(task, PROTOCOL[task], pairs, classes=classes, bootstrap=bootstrap, seed=seed)
+
+
+def score_pairs(
+    task: str,
+    metrics: Sequence[Metric],
+    pairs: Pairs,
+    *,
+    classes: Sequence[str] | None = None,
+    bootstrap: int = 0,
+    seed: int = 0,
+) -> list[Score]:
+    """The scores of pairs by these metrics. classes, bootstrap: see score_task."""
+    computed = outcomes(metrics, pairs)
+    scores = scored(task, metrics, computed, len(pairs.targets), bootstrap, seed)
     for name in sorted({label for label in classes or () if label}, key=_natural):
         members = np.array([label == name for label in classes or ()])
         both = ((m, o) for m, o in zip(metrics, computed, strict=True) if m.by_class)
@@ -77,12 +98,9 @@ Outcome = Statistic | float | UnavailableError
 """A computed metric: a statistic, a bare number, or why it is n/a."""
 
 
-def outcomes(task: str, pairs: Pairs) -> tuple[list[Metric], list[Outcome]]:
-    """The metrics of a task and their outcomes over these pairs. UserError for an unknown task."""
-    if task not in PROTOCOL:
-        unknown("task", task, list(PROTOCOL))
-    metrics = list(PROTOCOL[task])
-    return metrics, [_attempt(metric, pairs) for metric in metrics]
+def outcomes(metrics: Sequence[Metric], pairs: Pairs) -> list[Outcome]:
+    """The outcome of each metric over these pairs."""
+    return [_attempt(metric, pairs) for metric in metrics]
 
 
 def scored(
@@ -114,7 +132,7 @@ def _attempt(metric: Metric, pairs: Pairs) -> Outcome:
         return missing
     if not pairs.several or not isinstance(found, Statistic):
         return found
-    return replace(found, note="; ".join(filter(None, (found.note, SEVERAL))))
+    return noted(found, SEVERAL)
 
 
 def _score(task: str, metric: Metric, outcome: Outcome, interval: Interval, examples: int) -> Score:
@@ -126,6 +144,6 @@ def _score(task: str, metric: Metric, outcome: Outcome, interval: Interval, exam
     else:
         value, n, note = outcome, examples, ""
     if math.isnan(value):
-        return replace(missing, note=metric.undefined)
+        return replace(missing, note=joined(metric.undefined, note))
     low, high = (None if math.isnan(end) else end for end in (interval.low, interval.high))
     return Score(task, metric.name, value, low, high, n, metric.definition, note, interval.method)

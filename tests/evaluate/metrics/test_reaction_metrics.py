@@ -67,3 +67,18 @@ def test_similarities_ignore_maps_and_are_those_of_all_fragments_together():
     assert found[1] == molecules.compare(["CCO"], ["CCN"])[0, 2:].tolist()
     assert np.isnan(found[3][3:]).all()
     assert found[3][0] == 0
+
+
+def set_of(reference, prediction):
+    return dict(zip(reactions.SETS, reactions.sets([reference], [prediction])[0], strict=True))
+
+
+def test_sets_of_molecules_ignore_order_spelling_and_repetition():
+    found = set_of("CCO.[Na+]~[Cl-]", "[Cl-]~[Na+].OCC.C(C)O")
+    assert found == {"parses": 1, "valid": 1, "same": 1, "shared": 2, "predicted": 2, "wanted": 2}
+
+
+def test_molecules_that_do_not_parse_count_and_are_in_no_other_set():
+    found = set_of("CCO.C(", "C(.CCO.N")
+    assert found == {"parses": 0, "valid": 0, "same": 0, "shared": 1, "predicted": 3, "wanted": 2}
+    assert set_of("C", "") == {"parses": 1, "valid": 0, "same": 0, "shared": 0, "predicted": 0, "wanted": 1}

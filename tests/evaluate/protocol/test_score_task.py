@@ -6,7 +6,7 @@ import pytest
 
 from bigchem.base.errors import UserError
 from bigchem.evaluate.metrics import pool
-from bigchem.evaluate.protocol.definitions import DEFINITIONS, HIGHER_IS_BETTER, PROTOCOL
+from bigchem.evaluate.protocol.definitions import DEFINITIONS, FAMILIES, HIGHER_IS_BETTER, PROTOCOL
 from bigchem.evaluate.protocol.score_task import SEVERAL, Score, score_task
 from bigchem.tasks import TASKS
 
@@ -42,12 +42,12 @@ def test_every_task_has_its_headline_metric_and_every_metric_a_direction():
         assert len(names) == len(set(names))
         assert set(names) <= set(HIGHER_IS_BETTER)
     assert {name for name, higher in HIGHER_IS_BETTER.items() if not higher} == {
-        *("levenshtein", "fcd", "invalid", "hallucinated_groups", "hallucinated_share")
+        *("levenshtein", "fcd", "invalid", "hallucinated_groups", "hallucinated_share", "mae", "rmse")
     }
 
 
 def test_definition_ids_mean_one_thing():
-    meanings = {(metric.definition, metric.meaning) for metrics in PROTOCOL.values() for metric in metrics}
+    meanings = {(metric.definition, metric.meaning) for metrics in FAMILIES.values() for metric in metrics}
     assert len(meanings) == len(DEFINITIONS)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from bigchem.evaluate.metrics import actions
 from bigchem.evaluate.metrics.intervals import Statistic, ratio_of, share_of
+from bigchem.evaluate.protocol.families.text import EXACT_TEXT
 from bigchem.evaluate.protocol.metric import Metric, bleu
 from bigchem.evaluate.protocol.pairs import Pairs
 
@@ -54,12 +55,7 @@ ACTIONS = (
         "four (Vaucher et al. 2020).",
         lambda p: bleu(p.padded_action_counts, 4),
     ),
-    Metric(
-        "exact",
-        "exact/text-v1",
-        "Share of predictions equal to the reference's text, surrounding white space ignored.",
-        lambda p: share_of(p.same_text),
-    ),
+    EXACT_TEXT,
     _near(90),
     _near(75),
     _near(50),

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from bigchem.evaluate.metrics import functional_groups
 from bigchem.evaluate.metrics.intervals import mean_of, ratio_of
+from bigchem.evaluate.protocol.families.text import ROUGE, WORD_BLEU
 from bigchem.evaluate.protocol.metric import Metric, bleu, similarity, text2mol
 from bigchem.evaluate.protocol.pairs import Pairs
-
-
-def _rouge(column: int, name: str) -> Metric:
-    meaning = f"Mean {name} F of the raw texts (package rouge_score, no stemming)."
-    return Metric(name, f"{name}/molt5-v1", meaning, lambda pairs: similarity(pairs.rouge[:, column]))
 
 
 def _of_references(pairs: Pairs) -> str:
@@ -20,14 +16,11 @@ def _of_references(pairs: Pairs) -> str:
 
 
 _SUBWORD = "over SciBERT WordPiece tokens (uncased, the first 512)"
-_WORD = "over lower-cased words and single punctuation marks, no smoothing; not comparable with published numbers"
 
 CAPTIONING = (
     Metric("bleu2", "bleu2/molt5-v1", f"Corpus BLEU-2 {_SUBWORD}, no smoothing.", lambda p: bleu(p.subword_counts, 2)),
     Metric("bleu4", "bleu4/molt5-v1", f"Corpus BLEU-4 {_SUBWORD}, no smoothing.", lambda p: bleu(p.subword_counts, 4)),
-    _rouge(0, "rouge1"),
-    _rouge(1, "rouge2"),
-    _rouge(2, "rougeL"),
+    *ROUGE,
     Metric(
         "meteor",
         "meteor/molt5-v1",
@@ -58,6 +51,5 @@ CAPTIONING = (
         undefined="no caption names a group of the list",
     ),
     text2mol("text_text2mol_metric.py"),
-    Metric("bleu2_words", "bleu2/words-v1", f"Corpus BLEU-2 {_WORD}.", lambda p: bleu(p.word_counts, 2)),
-    Metric("bleu4_words", "bleu4/words-v1", f"Corpus BLEU-4 {_WORD}.", lambda p: bleu(p.word_counts, 4)),
+    *WORD_BLEU,
 )
