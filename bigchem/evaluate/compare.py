@@ -67,7 +67,8 @@ def compare_files(
         Pairs(side.sources, side.references, side.predictions, workers=workers, similar=similarity) for side in read
     ]
     metrics = PROTOCOL[task]
-    pairs = list(zip(*(outcomes(metrics, side) for side in pairs_of), strict=True))
+    one, two = (outcomes(metrics, side) for side in pairs_of)
+    pairs = list(zip(one, two, strict=True))
     limits = _limits(pairs, bootstrap, seed)
     return [
         _difference(task, metric, *pair, limit, len(before.sources))
