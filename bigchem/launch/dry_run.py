@@ -48,5 +48,5 @@ def dry_run_text(config: RunConfig, profile: ClusterProfile, options: OneShot | 
         parts += ["# sbatch", found["sbatch"]]
     if found["deepspeed"]["notes"]:
         parts += [f"# {found['deepspeed']['file']}", *found["deepspeed"]["notes"], ""]
-    parts += ["# verdict", *(f"{n:<12} {v['verdict']:<8} {v['told']}" for n, v in found["verdict"].items())]
+    parts += ["# verdict", *(f"{n:<12} {v['verdict']:<8} {v['message']}" for n, v in found["verdict"].items())]
     return "\n".join(parts)

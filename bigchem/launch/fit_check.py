@@ -163,4 +163,4 @@ def _disk(config: RunConfig, profile: ClusterProfile, shape: Shape) -> Verdict:
 
 def as_json(found: list[Verdict]) -> dict[str, Any]:
     """Verdicts by name, as plain data."""
-    return {v.name: {"verdict": v.verdict, "told": v.message, **v.figures} for v in found}
+    return {v.name: {"verdict": v.verdict, "message": v.message, **v.figures} for v in found}

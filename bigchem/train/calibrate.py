@@ -51,8 +51,8 @@ class Case:
 
 
 def measure(case: Case, device: torch.device) -> list[dict[str, Any]]:
-    """Rows of (ds_config, micro_tokens, checkpointing, item, told, seen): bytes and tokens per second, predicted (told)
-    and measured (seen). Collective. Each figure is the largest over ranks.
+    """Rows of (ds_config, micro_tokens, checkpoint_activations, item, predicted, measured), in bytes, or tokens per
+    second. Collective. Each figure is the largest over ranks.
 
     On a GPU the peak is what torch has allocated since before the engine was made; on a CPU the growth of resident
     memory in the first step.
@@ -107,10 +107,10 @@ def measured_states(engine: Engine) -> States:
     )
 
 
-def _row(key: tuple[str, int, bool], item: str, planned: float | None, measured: float) -> dict[str, Any]:
+def _row(key: tuple[str, int, bool], item: str, predicted: float | None, measured: float) -> dict[str, Any]:
     ds_config, micro_tokens, checkpointed = key
     case = {"ds_config": ds_config, "micro_tokens": micro_tokens, "checkpoint_activations": checkpointed}
-    return {**case, "item": item, "told": planned, "seen": measured}
+    return {**case, "item": item, "predicted": predicted, "measured": measured}
 
 
 def _model(case: Case, device: torch.device) -> PackedT5:

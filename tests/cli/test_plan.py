@@ -317,15 +317,15 @@ def test_a_model_of_the_hub_is_planned_from_the_cache_or_the_command_that_fetche
 
 
 @pytest.mark.slow
-def test_calibrating_shows_told_beside_seen() -> None:
+def test_calibrating_shows_predicted_beside_measured() -> None:
     words = ("sweep-0.2m", "--gpus", "2", "--micro-tokens", "1024", "--calibrate", "--set", "train.precision=fp32")
     rows = plan(*words)["rows"]
     assert {row["ds_config"] for row in rows} == {"zero0", "zero1", "zero2", "zero2_offload", "zero3", "zero3_offload"}
     for row in rows:
         if row["item"] == "tokens/s":
-            assert row["seen"] > 0
+            assert row["measured"] > 0
         elif row["item"] != "peak of a step":  # on a CPU it is the whole process's
-            assert row["told"] == row["seen"], row
+            assert row["predicted"] == row["measured"], row
 
 
 @pytest.mark.slow
@@ -367,7 +367,7 @@ def test_the_benchmark_measures_models_at_sizes_of_micro_batches() -> None:
     done = subprocess.run(bench, capture_output=True, text=True, check=True)
     rows = [row for row in json.loads(done.stdout) if row["item"] == "peak of a step"]
     assert [(row["model"], row["micro_tokens"]) for row in rows] == [("sweep-0.2m", 1024), ("sweep-0.2m", 2048)]
-    assert all(row["told"] > 0 and row["seen"] > 0 for row in rows)
+    assert all(row["predicted"] > 0 and row["measured"] > 0 for row in rows)
 
 
 def test_the_commands_of_its_page_run(tmp_path: Path) -> None:

@@ -68,8 +68,8 @@ def test_memory_is_compared_with_the_profiles(config: RunConfig) -> None:
     for room, verdict_of_it in [(2 * needed, "ok"), ((needed + least) / 2, "tight"), (0.9 * least, "no")]:
         judged = verdicts(config, profile(gpu_memory_gb=room / 1e9))["GPU memory"]
         assert (judged["verdict"], judged["room"]) == (verdict_of_it, pytest.approx(room, abs=2))
-    assert "lower data.micro_tokens" in judged["told"]
-    assert "gives no gpu_memory_gb" in found["told"]
+    assert "lower data.micro_tokens" in judged["message"]
+    assert "gives no gpu_memory_gb" in found["message"]
 
 
 def test_the_dry_run_and_the_planner_tell_the_same_bytes(config: RunConfig, tmp_path: Path) -> None:
@@ -91,10 +91,10 @@ def test_offloaded_states_are_compared_with_a_nodes_memory(small_data: Path, tmp
     assert verdicts(config_of(tmp_path, small_data, "x"), profile(**on_cpu))["host memory"]["verdict"] == "ok"
 
 
-def test_time_is_told_only_where_a_speed_was_measured(config: RunConfig) -> None:
+def test_time_is_estimated_only_where_a_speed_was_measured(config: RunConfig) -> None:
     before = verdicts(config, profile())["time"]
     assert (before["verdict"], before["steps"]) == ("unknown", 6)
-    assert "its speed is unknown" in before["told"]
+    assert "its speed is unknown" in before["message"]
     config.run_dir.mkdir(parents=True)
     row = {"step": 2, "tokens": 3000, "tokens_per_s": 2.0}
     (config.run_dir / "metrics.jsonl").write_text(json.dumps(row) + "\n")
@@ -102,7 +102,7 @@ def test_time_is_told_only_where_a_speed_was_measured(config: RunConfig) -> None
     after = verdicts(config, profile(time_min=10))["time"]
     assert after["seconds"] == pytest.approx(after["tokens"] / 2.0)
     assert (after["steps"], after["jobs"], after["verdict"]) == (4, 5, "ok")
-    assert "on 4 processes, not 2" in after["told"]
+    assert "on 4 processes, not 2" in after["message"]
     assert verdicts(config, profile(time_min=10, max_requeues=3))["time"]["verdict"] == "no"
 
 

@@ -74,7 +74,7 @@ def with_controller_stopped(bed: Bed, run: Path, monkeypatch: pytest.MonkeyPatch
             status = run_status(run)
             assert (status.state, status.active) == ("running", None)
             assert "squeue has not answered for 1 s" in str(status.reason)
-            assert status.told_s is not None
+            assert status.state_age_s is not None
             with pytest.raises(UserError, match="cannot reach job"):
                 cancel(run)
     finally:

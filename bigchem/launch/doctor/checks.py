@@ -62,13 +62,13 @@ def _versions(ranks: Sequence[Rank]) -> Check:
 
 
 def _folder(ranks: Sequence[Rank], folder: str) -> Check:
-    blind = [r for r in ranks if r.seen_s is None]
+    blind = [r for r in ranks if r.visible_s is None]
     if blind:
-        what = f"{folder}: {named(blind)} on {hosts_of(blind)} did not see what rank 0 wrote"
+        what = f"{folder}: {named(blind)} on {hosts_of(blind)} cannot read what rank 0 wrote"
         return Check("shared folder", "fail", what, "runs must be on a file system that all nodes share (--runs)")
-    slowest = max(ranks, key=lambda r: r.seen_s or 0.0)
-    found = f"{folder}: seen by all within {slowest.seen_s:.2f} s"
-    if (slowest.seen_s or 0.0) > SLOW_FOLDER_S:
+    slowest = max(ranks, key=lambda r: r.visible_s or 0.0)
+    found = f"{folder}: visible to all within {slowest.visible_s:.2f} s"
+    if (slowest.visible_s or 0.0) > SLOW_FOLDER_S:
         return Check(
             "shared folder", "warn", f"{found} (rank {slowest.rank}, {slowest.host})", "the file system is slow"
         )

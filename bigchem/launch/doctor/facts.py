@@ -39,9 +39,9 @@ class Gpu:
 class Rank:
     """One rank's measurements.
 
-    gemm: operations per second. skew_s: its clock minus rank 0's. seen_s: until it saw rank 0's file; None: never. shm:
-    free bytes of /dev/shm. locked: bytes that it may lock; None: no limit. versions: of what must be the same on all
-    ranks. nccl: variables that begin with NCCL_. interfaces: names of the network interfaces.
+    gemm: operations per second. skew_s: its clock minus rank 0's. visible_s: until it could read rank 0's file; None:
+    never. shm: free bytes of /dev/shm. locked: bytes that it may lock; None: no limit. versions: of what must be the
+    same on all ranks. nccl: variables that begin with NCCL_. interfaces: names of the network interfaces.
     """
 
     rank: int
@@ -53,7 +53,7 @@ class Rank:
     versions: Mapping[str, str]
     gemm: float
     skew_s: float
-    seen_s: float | None
+    visible_s: float | None
     shm: int
     locked: int | None
     infiniband: tuple[str, ...] = ()

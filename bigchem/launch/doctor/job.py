@@ -150,7 +150,7 @@ def rank_table(report: Report) -> Table:
     """One row per rank: where it is, and what it measured."""
     made = Table("rank", "host", "local", "device", "cores", "threads", "TFLOP/s", "clock", "folder", box=None)
     for r in report["ranks"]:
-        seen = "-" if r["seen_s"] is None else f"{r['seen_s']:.2f} s"
+        visible = "-" if r["visible_s"] is None else f"{r['visible_s']:.2f} s"
         cells = (r["rank"], r["host"], r["local_rank"], r["device"], ranges(r["cores"]), r["threads"])
-        made.add_row(*map(markup, cells), f"{r['gemm'] / 1e12:.3g}", f"{r['skew_s']:+.3f} s", seen)
+        made.add_row(*map(markup, cells), f"{r['gemm'] / 1e12:.3g}", f"{r['skew_s']:+.3f} s", visible)
     return made

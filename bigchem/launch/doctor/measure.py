@@ -55,7 +55,7 @@ def examine_job(
     all ranks must see."""
     on_gpu = device.type == "cuda"
     bus, wrong = _all_reduce(effort.sizes[on_gpu], device)
-    seen = _seen(folder, effort.folder_s)
+    visible = _visible_after(folder, effort.folder_s)
     dist.barrier()
     gemm = _gemm(effort.sides[on_gpu], effort.gemm_s, device)
     dist.barrier()
@@ -72,7 +72,7 @@ def examine_job(
         versions=_versions(),
         gemm=gemm,
         skew_s=now - clocks[0],
-        seen_s=seen,
+        visible_s=visible,
         shm=shutil.disk_usage(SHM).free if Path(SHM).is_dir() else 0,
         locked=_locked(),
         infiniband=_names(Path("/sys/class/infiniband")),
@@ -152,27 +152,27 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _seen(folder: Path, timeout_s: float) -> float | None:
-    """Seconds until this rank saw a file that rank 0 had written; None: not within timeout_s."""
+def _visible_after(folder: Path, timeout_s: float) -> float | None:
+    """Seconds until this rank could read a file that rank 0 had written; None: not within timeout_s."""
 
     def write() -> tuple[str, str]:
         folder.mkdir(parents=True, exist_ok=True)
-        name, token = f".seen-{secrets.token_hex(4)}", secrets.token_hex(16)  # a new name: it is in no client's cache
+        name, token = f".visible-{secrets.token_hex(4)}", secrets.token_hex(16)  # a new name: it is in no client's cache
         (folder / name).write_text(token, encoding="ascii")
         return name, token
 
     name, token = on_rank0(write)
     begun = time.monotonic()
-    seen = None
-    while seen is None and time.monotonic() - begun < timeout_s:
+    visible = None
+    while visible is None and time.monotonic() - begun < timeout_s:
         with suppress(OSError):
             if (folder / name).read_text(encoding="ascii") == token:
-                seen = time.monotonic() - begun
+                visible = time.monotonic() - begun
                 break
         time.sleep(0.02)
     dist.barrier()
     on_rank0((folder / name).unlink)
-    return seen
+    return visible
 
 
 def _versions() -> dict[str, str]:

@@ -33,8 +33,8 @@ class RunStatus:
     """One row of `bigchem status`.
 
     active: a job is queued or running; None if unknown, and reason says why. checkpoint_age_s: seconds since it was
-    published. restarts: how often the run was restarted. nodes: Slurm's list, or a host. told_s: seconds since the run
-    itself reported its state. early: validation ended it before its last step; reason says how. starts_at: when Slurm
+    published. restarts: how often the run was restarted. nodes: Slurm's list, or a host. state_age_s: seconds since the
+    run last reported its state. early: validation ended it before its last step; reason says how. starts_at: when Slurm
     expects a pending job to start, in seconds since 1970. seconds, hours: duration of its attempts; hours are times
     their ranks, which hours_of names: GPU, or process. efficiency: share of the seconds spent in training; see
     usage.py. damage: damaged files of the folder; the rest of the row is valid without them.
@@ -54,7 +54,7 @@ class RunStatus:
     nodes: str | None = None
     job: str | None = None
     reason: str | None = None
-    told_s: float | None = None
+    state_age_s: float | None = None
     early: bool = False
     starts_at: float | None = None
     seconds: float = 0.0
@@ -128,7 +128,7 @@ def _status(run_dir: Path, owner: Owner | None, alive: Liveness) -> RunStatus:
         nodes=None if alive.nodes is None else printable(alive.nodes),
         job=alive.id or (None if owner is None else owner.job),
         reason=None if reason is None else printable(reason),
-        told_s=now - state["time"] if "time" in state else None,
+        state_age_s=now - state["time"] if "time" in state else None,
         early="early" in state,
         starts_at=alive.starts if alive.waits else None,
         seconds=round(spent.seconds, 1),

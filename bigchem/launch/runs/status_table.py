@@ -132,8 +132,8 @@ def _left(row: RunStatus, typical: Sequence[float]) -> Remaining:
 def _state(row: RunStatus) -> str:
     if row.starts_at is not None:
         return f"{row.state}, starts ~{_clock(row.starts_at)}"
-    old = row.active is None and row.told_s is not None
-    return row.state + (f" {duration(row.told_s or 0)} ago" if old else "")
+    old = row.active is None and row.state_age_s is not None
+    return row.state + (f" {duration(row.state_age_s or 0)} ago" if old else "")
 
 
 def _clock(at: float) -> str:

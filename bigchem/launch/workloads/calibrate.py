@@ -89,7 +89,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
     for column in (2, 5, 6, 7):
         made.columns[column].justify = "right"
     for row in rows:
-        predicted, measured = row["told"], row["seen"]
+        predicted, measured = row["predicted"], row["measured"]
         in_bytes = predicted is not None
         if not predicted and not measured:
             continue

@@ -64,7 +64,7 @@ def test_the_short_form_lets_a_healthy_job_begin_and_changes_nothing(found: list
 def test_a_folder_that_is_not_shared_keeps_every_rank_from_beginning(found: list[dict[str, Any]]) -> None:
     for rank in found:
         assert "rank 1 on" in rank["another folder"]
-        assert "did not see what rank 0 wrote" in rank["another folder"]
+        assert "cannot read what rank 0 wrote" in rank["another folder"]
 
 
 def test_ranks_of_different_code_do_not_begin(found: list[dict[str, Any]]) -> None:

@@ -72,7 +72,7 @@ def test_a_row_has_what_the_folder_and_slurm_say(tmp_path: Path, monkeypatch: py
     assert row.checkpoint == "step_00000200"
     assert row.checkpoint_age_s is not None
     assert row.checkpoint_age_s < 60
-    assert 90 <= (row.told_s or 0) < 150
+    assert 90 <= (row.state_age_s or 0) < 150
     assert row.starts_at is None
     assert (row.seconds, row.hours) == pytest.approx((3600, 6.0), abs=5)  # twice 900 s of 4 ranks, 1800 s of 8
     assert row.hours_of == "GPU"
@@ -132,7 +132,7 @@ def test_a_controller_that_is_down_gives_what_the_folder_says_and_how_old_that_i
     assert (row.state, row.active, row.step) == ("running", None, 250)
     assert reason in str(row.reason)
     assert "the run last reported running" in str(row.reason)
-    assert 90 <= (row.told_s or 0) < 150
+    assert 90 <= (row.state_age_s or 0) < 150
     with pytest.raises(UserError, match="cannot tell whether job 7 still runs"):
         submit(config, load_profile("local"))
 
