@@ -34,11 +34,11 @@ class ContainerConfig(Section):
     kind: Literal["pyxis", "apptainer"] = "pyxis"
     """`pyxis`: NVIDIA's plugin for srun (--container-image). `apptainer`: `apptainer exec`."""
     image: str
-    """An image of that kind: a .sqsh or .sif file, or docker://..."""
+    """Image of that kind: a .sqsh or .sif file, or docker://..."""
     mounts: tuple[str, ...] = ()
-    """More folders to mount, HOST:CONTAINER. The run's folder and its data are mounted at their own paths."""
+    """Additional mounts, HOST:CONTAINER."""
     python: str = "python3"
-    """The image's Python, with bigchem's dependencies. bigchem itself comes from the run folder."""
+    """The image's Python, with bigchem's dependencies installed."""
 
     @model_validator(mode="after")
     def _check(self) -> ContainerConfig:
@@ -54,28 +54,28 @@ class ClusterProfile(Section):
     executor: Literal["local", "slurm"]
     """submitit's executor. `local`: processes on this machine."""
     nodes: Positive = 1
-    """Nodes per job; with nodes_max, the fewest."""
+    """Nodes per job; with nodes_max, the minimum."""
     nodes_max: Positive | None = None
-    """The most nodes per job: Slurm allocates from `nodes` to this many, depending on how many are free at the start.
-    None: exactly `nodes`."""
+    """Maximum nodes per job: Slurm allocates between `nodes` and this many, whatever is free at the start. Omitted:
+    exactly `nodes`."""
     tasks_per_node: Positive = 1
-    """Processes per node: one per GPU; on the CPU, up to the number of spare cores."""
+    """Processes per node. With GPUs: equal to gpus_per_node. On the CPU: at most the number of spare cores."""
     gpus_per_node: Annotated[int, Field(ge=0)] = 0
     """GPUs per node; 0: train on the CPU."""
     gpu_type: str | None = None
-    """Slurm's name for the GPU type (`sinfo -o %G` shows it); None: any."""
+    """Slurm's name for the GPU type, as `sinfo -o %G` shows it. Omitted: any."""
     gpu_memory_gb: Annotated[float, Field(gt=0)] | None = None
-    """Memory of one GPU (10^9 bytes), for the verdict of --dry-run; None: no verdict."""
+    """Memory of one GPU (10^9 bytes), which `--dry-run` compares with the run's. Omitted: not compared."""
     cpus_per_task: Positive | None = None
-    """Cores per process, hence per GPU; None: Slurm's default."""
+    """Cores per process, so per GPU. Omitted: Slurm's default."""
     mem_gb: Annotated[float, Field(gt=0)] | None = None
-    """Memory per node (2^30 bytes); None: Slurm's default."""
+    """Host memory per node (2^30 bytes). Omitted: Slurm's default."""
     mem_per_gpu_gb: Annotated[float, Field(gt=0)] | None = None
-    """Host memory per GPU (2^30 bytes), instead of mem_gb: scales with --gpus-per-node."""
+    """Host memory per GPU (2^30 bytes), instead of mem_gb; scales with `--gpus-per-node`."""
     time_min: Positive = 1440
     """Time limit of a job, in minutes."""
     signal: Literal["USR1", "USR2"] = "USR2"
-    """Signal that tells a job to save and requeue: before its time limit and, if the cluster has
+    """Signal on which a job saves and requeues. Slurm sends it before the time limit and, if the cluster sets
     preempt_send_user_signal, on preemption."""
     signal_delay_s: Positive = 120
     """Seconds before the time limit at which the signal is sent."""
@@ -90,28 +90,29 @@ class ClusterProfile(Section):
     sbatch: dict[str, str | int | Literal[True]] = Field(default_factory=dict)
     """Other sbatch options, such as exclusive = true or reservation = "chem"."""
     setup: tuple[str, ...] = ()
-    """Bash commands that the batch script runs before the program, on the first node: modules, limits. One that fails
-    stops the job."""
+    """Bash commands that the batch script runs on the first node before the ranks start, such as `module load`. If one
+    fails, the job stops."""
     srun_args: tuple[str, ...] = ()
-    """More arguments for srun."""
+    """Extra arguments for srun."""
     env: dict[str, str] = Field(default_factory=dict)
-    """Environment variables of every process: NCCL, network."""
+    """Environment variables for every process, such as NCCL's."""
     scratch: str | None = None
-    """Folder on each node's own disk, created by the job; may contain variables ($SLURM_JOB_ID, $USER). Holds TMPDIR,
-    compilation caches and, if the run names no cache, that of remote shards. None: /tmp, and the home folder."""
+    """Node-local folder that the job creates; may contain variables ($SLURM_JOB_ID, $USER). Holds TMPDIR, compilation
+    caches and, unless the run sets `data.cache`, remote shards. Omitted: /tmp, and caches in the home folder."""
     container: ContainerConfig | None = None
-    """The image that processes run in; None: the Python that submits, which every node must see."""
+    """Container image for the processes. Omitted: the Python that submits, which must be on a file system that all
+    nodes share."""
     max_concurrent: Positive | None = None
-    """Tasks at a time: of each array on Slurm; of a sweep, data build or evaluation with the local executor. None: on
-    Slurm only its own limits, locally one."""
+    """Maximum concurrent tasks: per array on Slurm; per sweep, data build or evaluation with the local executor.
+    Omitted: only Slurm's own limits; locally one."""
     max_requeues: Annotated[int, Field(ge=0)] = 20
-    """How often a job may be restarted before it has to be submitted again. 0: neither bigchem nor Slurm requeues
+    """Maximum restarts of a job; after that, `bigchem resume` submits it again. 0: neither bigchem nor Slurm requeues
     it."""
     elastic_after_min: Positive | None = None
-    """Minutes that a restarted job waits for as many nodes as it had; then it continues with as many as are free, from
-    nodes to nodes_max. None: it waits indefinitely."""
+    """Minutes that a restarted job waits for its previous number of nodes. After that it starts on whatever is free,
+    from `nodes` to `nodes_max`. Omitted: it waits indefinitely."""
     elastic_partition: str | None = None
-    """Slurm partition of the one-core job that checks every elastic_after_min; None: the job's own."""
+    """Partition of the one-core job that checks every `elastic_after_min` minutes. Omitted: the job's own."""
 
     @model_validator(mode="after")
     def _check(self) -> ClusterProfile:

@@ -157,7 +157,7 @@ def _visible_after(folder: Path, timeout_s: float) -> float | None:
 
     def write() -> tuple[str, str]:
         folder.mkdir(parents=True, exist_ok=True)
-        name, token = f".visible-{secrets.token_hex(4)}", secrets.token_hex(16)  # a new name: it is in no client's cache
+        name, token = f".probe-{secrets.token_hex(4)}", secrets.token_hex(16)  # a new name is in no client's cache
         (folder / name).write_text(token, encoding="ascii")
         return name, token
 
