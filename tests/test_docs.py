@@ -174,8 +174,8 @@ def tree() -> str:
         lines += textwrap.wrap(
             about,
             118,
-            initial_indent=f"{'  ' * depth}{package.parent.name + '/':<{21 - 2 * depth}}",
-            subsequent_indent=" " * 21,
+            initial_indent=f"{'  ' * depth}{package.parent.name + '/':<{22 - 2 * depth}}",
+            subsequent_indent=" " * 22,
         )
     return "\n".join(lines)
 

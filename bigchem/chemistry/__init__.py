@@ -1,4 +1,4 @@
-"""Recognises and repairs texts of each domain: SMILES, reactions, natural language. Every reader uses it.
+"""Recognises and repairs SMILES, reactions and natural language. Every reader uses it.
 
 Imported from outside: this package, spellings, tokens.
 """

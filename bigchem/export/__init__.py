@@ -1,4 +1,4 @@
-"""ZeRO checkpoint -> Hugging Face folder, streaming and proven.
+"""ZeRO checkpoint -> Hugging Face folder, streamed, with its loss checked against the engine's.
 
 Imported from outside: this package, choose.
 """

@@ -1,4 +1,4 @@
-"""Starts runs from a configuration, and tracks, requeues and cancels them.
+"""Starts, tracks, requeues and cancels runs.
 
 Imported from outside: cancel, dependencies, dry_run, job, requeue, submit.
 """

@@ -1,4 +1,4 @@
-"""Training under DeepSpeed, from a configuration to a published checkpoint. loop.py reads from top to bottom.
+"""Training under DeepSpeed, from a configuration to a published checkpoint. Start reading at loop.py.
 
 Imported from outside: calibrate, collectives, engine, initial, loop, model_factory, saving, schedule.
 """

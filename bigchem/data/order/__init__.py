@@ -1,4 +1,4 @@
-"""Which example comes when: pure functions of seed, rows and mixture, whose only state is a position.
+"""The order of examples: pure functions of seed, rows and mixture, whose only state is a position.
 
 Imported from outside: examples, mixture, row_subset, span_corruption, steps.
 """

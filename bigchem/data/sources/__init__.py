@@ -1,4 +1,4 @@
-"""Readers of public formats, by the name in a build's `[[sources]] format = ...`.
+"""Readers of public formats, one for each `format` of a recipe's `[[sources]]`.
 
 Imported from outside: this package, base, rows.
 """

@@ -1,4 +1,4 @@
-"""The data folder on disk or at a URL: index, shards, shared cache, verification.
+"""A data folder on disk or at a URL: index, shards, shared cache, verification.
 
 Imported from outside: cache, columns, index, remote, shards, verify.
 """

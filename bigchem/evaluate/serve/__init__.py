@@ -1,4 +1,4 @@
-"""The page of `bigchem serve`.
+"""The web page of `bigchem serve`.
 
 Imported from outside: page.
 """

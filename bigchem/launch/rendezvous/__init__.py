@@ -1,4 +1,4 @@
-"""The ranks of a run find each other, authenticate, and form a process group.
+"""How a run's ranks find each other, authenticate and form a process group.
 
 Imported from outside: environment, extensions, members, process_group, secret.
 """

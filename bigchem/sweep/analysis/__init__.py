@@ -1,4 +1,4 @@
-"""Scores to gains of sharing, slopes, curves, and the conclusions they support. Pure, but for reading files.
+"""From scores to gains of sharing, slopes, curves, and the conclusions they support. Pure except for reading files.
 
 Imported from outside: aggregate, analyse, conclusions, curve_shapes, curves, fit, gains, paired, records, results,
 score_table.
