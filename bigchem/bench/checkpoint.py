@@ -30,13 +30,16 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    folder: Annotated[Path, typer.Option(help="Folder on the disk to measure.")] = Path(),
+    folder: Annotated[Path, typer.Option(help="Folder on the disk to measure; default: the current folder.")] = Path(),
     preset: Annotated[str, typer.Option(help="Model preset.")] = "t5-base",
     saves: Annotated[int, typer.Option(min=1, help="Number of checkpoints, and of dd runs.")] = 4,
-    ranks: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    ranks: Annotated[int, typer.Option(min=1, help="Number of ranks.")] = 2,
     as_json: program.Json = False,
 ) -> None:
-    """Measure saving and loading checkpoints. Example: bigchem bench checkpoint --folder /scratch"""
+    """Time saving against dd, and resuming against a cold start.
+
+    Example: bigchem bench checkpoint --folder /scratch
+    """
     with tempfile.TemporaryDirectory(dir=folder) as work:
         figures = bench(Path(work), preset, saves, ranks)
     print_figures(figures, as_json)

@@ -35,15 +35,15 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    folder: Annotated[Path, typer.Option(help="Folder on the disk to measure.")] = Path(),
+    folder: Annotated[Path, typer.Option(help="Folder on the disk to measure; default: the current folder.")] = Path(),
     only: Annotated[str, typer.Option(help=f"Comma-separated cases: {', '.join(CASES)}, or another PRESET-zeroN.")] = (
         "t5-base-zero2,t5-base-zero3"
     ),
     ranks: Annotated[int, typer.Option(min=1, help="Ranks that write the checkpoint.")] = 4,
-    turns: Annotated[int, typer.Option(min=1, help="Runs of each program.")] = 3,
+    turns: Annotated[int, typer.Option(min=1, help="Timed runs of each program.")] = 3,
     as_json: program.Json = False,
 ) -> None:
-    """Measure `bigchem export` against zero_to_fp32.py.
+    """Compare time and memory of `bigchem export` with zero_to_fp32.py.
 
     Example: bigchem bench consolidate --folder /scratch --only t5-large-zero3
     """

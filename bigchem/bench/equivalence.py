@@ -199,16 +199,16 @@ def embedded_corpus() -> Iterator[Path]:
 def equivalence(
     *,
     steps: Annotated[int, typer.Option(min=2, help="Optimizer steps per run.")] = 50,
-    only: Annotated[str, typer.Option(help="Only variants whose name contains this: zero3, 3ranks, one, ...")] = "",
-    relu: Annotated[bool, typer.Option(help="T5 1.0's feed-forward, whose kinks amplify differences.")] = False,
+    only: Annotated[str, typer.Option(help="Run only variants whose name contains this: zero3, 3ranks, one, ...")] = "",
+    relu: Annotated[bool, typer.Option(help="Use T5 1.0's ReLU, whose kink amplifies differences.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the curves and differences as JSON.")] = False,
 ) -> None:
     """Train one run in fp32 under several ZeRO stages, ranks and packings, and compare each step's loss.
 
     Example: bigchem bench equivalence --only 1rank
 
-    Prints each variant's largest relative difference from the first; exits with 1 if one is over 1e-5. The last row is
-    the reference with one weight rounded up: the effect of a single rounding.
+    Prints each variant's largest relative difference from the first, and exits with 1 if one is over 1e-5. The last
+    row, the reference with one weight rounded up, shows the effect of a single rounding.
     """
     variants = [VARIANTS[0], *(variant for variant in VARIANTS[1:] if only in variant.name)]
     with embedded_corpus() as data:

@@ -163,11 +163,13 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 @app.command()
 def main(
-    preset: Annotated[list[str] | None, typer.Option(help="Repeatable; default: sweep-1m, sweep-16m.")] = None,
-    data: Annotated[Path | None, typer.Option(help="A built data folder; default: the embedded corpus.")] = None,
+    preset: Annotated[
+        list[str] | None, typer.Option(help="Model preset (repeatable); default: sweep-1m, sweep-16m.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Data folder; default: the embedded corpus.")] = None,
     tokens: Annotated[int, typer.Option(min=1024, help="Tokens per step; a step is one micro-batch.")] = 4096,
     turns: Annotated[int, typer.Option(min=1, help=f"Timed turns of {LOG_EVERY} steps.")] = 9,
-    ds_config: Annotated[str, typer.Option(help="A name in ds_configs/ or a path.")] = "zero2",
+    ds_config: Annotated[str, typer.Option(help="Name in ds_configs/, or a path.")] = "zero2",
 ) -> None:
     """Time the training loop against bare DeepSpeed steps on the same batches: bf16 on a GPU, fp32 without one.
 

@@ -24,6 +24,7 @@ import typer
 
 from bigchem.base.errors import UserError
 from bigchem.bench.common import Figure, print_figures
+from bigchem.cli import program
 from bigchem.config import EvaluateConfig
 from bigchem.data.storage.shards import Data, TaskRows
 from bigchem.data.text.tokenizer import Tokenizer
@@ -159,18 +160,18 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(
     generation: Annotated[
-        Path | None, typer.Option(help="Predictions of molecules, in a format of `bigchem score`.")
+        Path | None, typer.Option(help="Predicted molecules, in any format that `bigchem score` reads.")
     ] = None,
-    captioning: Annotated[Path | None, typer.Option(help="Predictions of captions.")] = None,
-    model: Annotated[Path | None, typer.Option(help="A consolidated model, for beam search; needs --data.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Data with a test split.")] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Rows of each task for beam search.")] = 100,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 256,
+    captioning: Annotated[Path | None, typer.Option(help="Predicted captions, likewise.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Exported model, for beam search; needs --data.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Data folder with a test split, for --model.")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Rows per task for beam search.")] = 100,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum tokens per prediction.")] = 256,
     turns: Annotated[int, typer.Option(min=1, help="Timed runs of each variant.")] = 3,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: program.Json = False,
 ) -> None:
-    """Time scoring and predicting against a straightforward implementation.
+    """Time scoring and beam search against straightforward implementations; outputs must be equal.
 
     Example: bigchem bench metrics --generation molt5-small-caption2smiles.txt.gz
 

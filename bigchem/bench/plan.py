@@ -17,16 +17,20 @@ SIZES = (4096, 8192, 16384)
 
 @app.command()
 def main(
-    model: Annotated[list[str] | None, typer.Option(help="Presets; default: t5-small, t5-base, t5-large.")] = None,
-    micro_tokens: Annotated[
-        list[int] | None, typer.Option(min=1, help="Repeatable; default: 4096, 8192, 16384.")
+    model: Annotated[
+        list[str] | None, typer.Option(help="Model preset (repeatable); default: t5-small, t5-base, t5-large.")
     ] = None,
-    ds_config: Annotated[list[str] | None, typer.Option(help="Repeatable; default: zero2.")] = None,
+    micro_tokens: Annotated[
+        list[int] | None, typer.Option(min=1, help="Micro-batch size (repeatable); default: 4096, 8192, 16384.")
+    ] = None,
+    ds_config: Annotated[
+        list[str] | None, typer.Option(help="Shipped DeepSpeed file (repeatable); default: zero2.")
+    ] = None,
     ranks: Annotated[int, typer.Option(min=1, help="Processes on this machine, one per GPU.")] = 1,
     as_json: program.Json = False,
     overrides: program.Set = None,
 ) -> None:
-    """Measure what `bigchem plan` predicts: states of each kind, peak memory of a step, tokens per second.
+    """Measure what `bigchem plan` predicts: states by kind, peak memory of a step, tokens per second.
 
     On a GPU the planned peak should be within 10 % of the measured one. On a CPU the peak is the growth of resident
     memory, which is less precise. Needs no data: examples have the maximum length.

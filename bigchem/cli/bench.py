@@ -9,15 +9,15 @@ import typer
 from typer.core import TyperGroup
 
 BENCHES = {
-    "attention": ("model.attention", "Attention errors against float64; speed against transformers and FlexAttention."),
-    "checkpoint": ("checkpoint", "Saving against dd, resuming against a cold start."),
+    "attention": ("model.attention", "Attention: errors against float64, speed against other implementations."),
+    "checkpoint": ("checkpoint", "Saving against dd; resuming against a cold start."),
     "consolidate": ("consolidate", "`bigchem export` against DeepSpeed's zero_to_fp32.py."),
     "data": ("data", "The data path against Hugging Face datasets."),
-    "equivalence": ("equivalence", "One run at every ZeRO stage and several layouts: how far losses differ."),
+    "equivalence": ("equivalence", "How far one run's losses differ between ZeRO stages, ranks and packings."),
     "kernels": ("model.kernels", "Registers, stack and shared memory of the attention kernels, without a GPU."),
     "loop": ("loop", "The training loop against bare DeepSpeed steps."),
     "metrics": ("metrics", "Scoring and beam search against straightforward implementations; outputs compared."),
-    "plan": ("plan", "Planned against measured memory."),
+    "plan": ("plan", "Planned against measured peak memory."),
     "tiles": ("model.tiles", "Which kernel tile sizes are fastest on this GPU."),
     "train-step": ("model.train_step", "A training step against transformers' T5 on the same rows."),
 }

@@ -31,24 +31,28 @@ class Split(StrEnum):
 @cluster_options(shape=False)
 def data_build(
     recipe: Annotated[
-        str, typer.Argument(help="Recipe (TOML) that names the sources, or a shipped one: demo-data, public-data.")
+        str, typer.Argument(help="Recipe (TOML file) that names the sources, or a shipped one: demo-data, public-data.")
     ],
     out: Annotated[Path, typer.Argument(help="Data folder to create.")],
     requested: Requested,
     overrides: SetRecipe = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes (per task); default: all cores.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes, per task with --cluster; default: all cores.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace data built from another recipe.")] = False,
     cluster: Annotated[
-        str | None, typer.Option(help="Build in tasks of this cluster profile; default: in this process.")
+        str | None, typer.Option(help="Build in jobs of this cluster profile; default: on this machine.")
     ] = None,
-    tasks: Annotated[int | None, typer.Option(min=1, help="With --cluster: tasks that parse and write.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="With --cluster: wait until the data is published.")] = False,
+    tasks: Annotated[
+        int | None, typer.Option(min=1, help="With --cluster: tasks that parse and write; default: 1.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="With --cluster: wait until the data is complete.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Read sources, drop duplicates and leaks, tokenise, write shards. Resumes a build that was killed.
+    """Read sources, drop duplicates and leaks, tokenise, write shards. Resumes a killed build.
 
-    With --cluster, job arrays parse and write, and a last task publishes the index; the result is the same, byte for
-    byte. If tasks fail, repeat the command: only missing work is done.
+    With --cluster, job arrays parse and write, and a last task publishes the index. The result is the same byte for
+    byte. If tasks fail, repeat the command: it does only the missing work.
 
     Example: bigchem data build demo-data data/demo
 
@@ -121,7 +125,7 @@ def data_show(
 @app.command("preview")
 def data_preview(
     config: Annotated[str, typer.Argument(help="Run configuration (TOML), or a shipped one: demo, small, base, ...")],
-    start_step: Annotated[int, typer.Option(min=0, help="First step, counted from 0.")] = 0,
+    start_step: Annotated[int, typer.Option(min=0, help="First step to show, counted from 0.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="Number of steps.")] = 10,
     world_size: Annotated[int, typer.Option(min=1, help="Number of ranks.")] = 1,
     grad_accum: Annotated[
@@ -130,7 +134,7 @@ def data_preview(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per micro-batch.")] = False,
     overrides: Set = None,
 ) -> None:
-    """Show the examples of each step of a run, and which rank computes them. Needs neither torch nor a GPU.
+    """Show which examples each step of a run trains on, and which rank computes them. Needs neither torch nor a GPU.
 
     Example: bigchem data preview demo --set data.path=data/demo --start-step 100 --steps 5 --world-size 8
     """
@@ -155,9 +159,9 @@ def data_verify(
     data: Annotated[str, typer.Argument(help="Data folder, or its URL: s3://, https://, hf://.")],
     as_json: Json = False,
 ) -> None:
-    """Read all of the data; list every file that is missing, truncated or altered, and the rows lost with it.
+    """Read all data; list each file that is missing, truncated or altered, and the rows lost with it.
 
-    Exits with 2 if any is damaged. URLs are streamed without the cache.
+    Exits with 2 if a file is damaged. Streams URLs without caching them.
 
     Example: bigchem data verify data/demo
     """
@@ -196,17 +200,17 @@ def data_verify(
 def data_audit(
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH...", help="Data folders or their URLs, recipes, or files of lines (.txt, .smi)."),
+        typer.Argument(metavar="PATH...", help="Data folders or their URLs, recipes, or text files (.txt, .smi)."),
     ],
-    tokenizer: Annotated[Path | None, typer.Option(help="Folder of another tokenizer.json, used as is.")] = None,
-    max_source_tokens: Annotated[int, typer.Option(min=1, help="Longer sources are counted as too long.")] = 512,
-    max_target_tokens: Annotated[int, typer.Option(min=1, help="Longer targets are counted as too long.")] = 512,
-    examples: Annotated[int, typer.Option(min=0, help="Examples to show of lossy texts and of the longest.")] = 3,
+    tokenizer: Annotated[Path | None, typer.Option(help="Folder with a tokenizer.json to use instead, as is.")] = None,
+    max_source_tokens: Annotated[int, typer.Option(min=1, help="Count longer sources as too long.")] = 512,
+    max_target_tokens: Annotated[int, typer.Option(min=1, help="Count longer targets as too long.")] = 512,
+    examples: Annotated[int, typer.Option(min=0, help="How many lossy and how many longest texts to show.")] = 3,
     overrides: SetRecipe = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Count lossy texts, unknown tokens and lengths under the tokenizer.
+    """Count lossy texts, unknown tokens and token lengths under a tokenizer.
 
     Example: bigchem data audit public-data --set root=raw --set tokenizer.t5=t5
     """

@@ -28,7 +28,7 @@ SetEvaluate = Annotated[
 @app.command()
 @cluster_options(shape=False)
 def evaluate(
-    subject: Annotated[Path, typer.Argument(help="Run folder, or a consolidated model's folder (with --data).")],
+    subject: Annotated[Path, typer.Argument(help="Run folder, or an exported model's folder (with --data).")],
     requested: Requested,
     data: Annotated[str | None, typer.Option(help="Data folder or its URL; default: the run's.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only this task (repeatable).")] = None,
@@ -36,30 +36,30 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Results folder; default: RUN/results or MODEL/results.")] = None,
     forward_model: Annotated[
         Path | None,
-        typer.Option(help="Model or run folder, possibly the same, for retrosynthesis's round trip."),
+        typer.Option(help="Model or run folder for retrosynthesis's round trip; may be SUBJECT itself."),
     ] = None,
     probe: Annotated[
         str | None,
-        typer.Option(help="Also evaluate respelled molecules: any of canonical,random,kekule,explicit-h."),
+        typer.Option(help="Also evaluate respelled molecules: canonical,random,kekule,explicit-h, or some of them."),
     ] = None,
     probe_seed: Annotated[int, typer.Option(min=0, help="Seed of --probe's random spellings.")] = 0,
     cluster: Annotated[
-        str | None, typer.Option(help="Evaluate in tasks of this cluster profile; default: in this process.")
+        str | None, typer.Option(help="Evaluate in jobs of this cluster profile; default: in this process.")
     ] = None,
-    tasks: Annotated[int | None, typer.Option(min=1, help="With --cluster: tasks that predict.")] = None,
+    tasks: Annotated[int | None, typer.Option(min=1, help="With --cluster: tasks that predict; default: 1.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="With --cluster: wait for the results.")] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print results.json instead of a table; waits for it.")
+        bool, typer.Option("--json", help="Print results.json instead of a table. With --cluster: waits for it.")
     ] = False,
     overrides: SetEvaluate = None,
 ) -> None:
-    """Predict and score. Settings come from [evaluate]: --set num_beams=4, --set max_rows=100.
+    """Predict and score a split. [evaluate] has the settings: --set num_beams=4, --set max_rows=100.
 
-    Results of other tasks, by the same model and settings, are kept. Predictions of the same model with other settings
-    are never replaced: give another --out.
+    Keeps results of other tasks with the same model and settings. Never replaces predictions of the same model with
+    other settings: give another --out.
 
-    With --cluster, a job array predicts, with N tasks per spelling, and a last task scores; the results are those of
-    one process. If tasks fail, repeat the command: finished predictions are kept.
+    With --cluster, a job array of --tasks tasks predicts (that many per spelling of --probe), and a last task scores.
+    The results equal those of one process. If tasks fail, repeat the command: it keeps finished predictions.
 
     Example: bigchem evaluate runs/demo/1m-together-s0 --set num_beams=4 --out beams4
 
@@ -99,12 +99,14 @@ def evaluate(
 @app.command()
 def score(
     task: AnyTask,
-    file: Annotated[Path | None, typer.Argument(help="MolT5's TSV, CSV, JSONL or JSON; plain or compressed.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="Predictions: MolT5's TSV, CSV, JSONL or JSON; plain or compressed.")
+    ] = None,
     compare: Annotated[
-        tuple[Path, Path] | None, typer.Option(metavar="A B", help="Instead, compare two files: B - A.")
+        tuple[Path, Path] | None, typer.Option(metavar="A B", help="Compare two files instead: B - A.")
     ] = None,
     forward_model: Annotated[
-        Path | None, typer.Option(help="Model or run folder, for retrosynthesis's round trip.")
+        Path | None, typer.Option(help="Model or run folder of the forward model, for retrosynthesis's round trip.")
     ] = None,
     train_set: Annotated[
         Path | None,
@@ -112,7 +114,7 @@ def score(
     ] = None,
     classes: Annotated[
         Path | None,
-        typer.Option(help="CSV of reactions with a column `class`, such as USPTO-50k's: also score each class."),
+        typer.Option(help="CSV of reactions with a column `class`, such as USPTO-50k's; also scores each class."),
     ] = None,
     similarity: Annotated[
         bool, typer.Option("--similarity", help="Also MACCS, RDK and Morgan similarities of reactions; slow.")
@@ -124,30 +126,30 @@ def score(
         typer.Option(help="ROLE=NAME (repeatable). Roles: source, target, prediction (k best: prediction_*), key."),
     ] = None,
     separator: Annotated[
-        str | None, typer.Option(help="Separator of candidates in a column, such as ';'; none: a single candidate.")
+        str | None, typer.Option(help="Separator of candidates in a column, such as ';'; default: one candidate.")
     ] = None,
     encoding: Annotated[str | None, typer.Option(help="File encoding, if not UTF-8: latin-1, utf-16, ...")] = None,
-    quoting: Annotated[str | None, typer.Option(help="Table quoting: standard or none; default: detect.")] = None,
+    quoting: Annotated[str | None, typer.Option(help="Quoting of tables: standard or none; default: detected.")] = None,
     strip: Annotated[
         str | None,
         typer.Option(help="Strip from texts: special, tags, fences, prose, all, none; default: special,tags."),
     ] = None,
     sources: Annotated[
-        Path | None, typer.Option(help="File of sources, where FILE has only predictions, one or k lines each.")
+        Path | None, typer.Option(help="File of sources, if FILE has only predictions: one or k lines per source.")
     ] = None,
     references: Annotated[Path | None, typer.Option(help="With --sources: file of references, one per line.")] = None,
     as_json: Json = False,
 ) -> None:
     """Score a file of predictions by the published protocol, or compare two files on the same examples.
 
-    --compare resamples the same examples for both files (paired bootstrap): a difference whose interval excludes 0 is
-    not explained by the choice of examples.
+    --compare resamples the same examples for both files (paired bootstrap). If the interval of a difference excludes 0,
+    the choice of examples does not explain it.
 
     Example: bigchem score predictions/captioning.jsonl --task captioning
 
     Example: bigchem score --task captioning --compare old.jsonl new.jsonl
 
-    Predictions for ChEBI-20's test split are shown with published numbers, as printed and re-scored.
+    Predictions for ChEBI-20's test split also get the published numbers, printed and re-scored.
 
     Example: bigchem score reactants.jsonl --task retrosynthesis --forward-model runs/base
 
@@ -216,21 +218,21 @@ def score(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="Consolidated model's folder, or a run folder.")],
+    model: Annotated[Path, typer.Argument(help="Exported model's folder, or a run folder.")],
     task: AnyTask,
     inputs: Annotated[
         list[str] | None, typer.Argument(metavar="INPUT...", help='Texts or SMILES, {"source": ...}, or - for stdin.')
     ] = None,
     num_return: Annotated[int, typer.Option("--num-return", "-k", min=1, help="Predictions per input.")] = 1,
-    num_beams: Annotated[int | None, typer.Option(min=1, help="Beams; default: 5, or -k if larger.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest prediction, in tokens.")] = 512,
+    num_beams: Annotated[int | None, typer.Option(min=1, help="Beams; default: 5, or -k if that is larger.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum tokens per prediction.")] = 512,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per input.")] = False,
 ) -> None:
-    """Predict for your own inputs: the k best, with log-probabilities; SMILES are checked by RDKit.
+    """Predict for your own inputs: the k best, with log-probabilities. RDKit checks SMILES.
 
-    The task's prompt is added. SMILES are repaired as in training data, with a notice, and refused where RDKit cannot
-    read them. Stdin has one input per line: text, or a JSON object. An object's other fields are kept; if they include
-    "target", `bigchem score` reads the output of --json.
+    Adds the task's prompt. Repairs SMILES as in training data, with a notice, and refuses those that RDKit cannot read.
+    Stdin has one input per line: text, or a JSON object, whose other fields are kept. If they include "target",
+    `bigchem score` reads the output of --json.
 
     Example: bigchem predict runs/demo/1m-together-s0 --task captioning "CC(=O)O" -k 3
 
@@ -275,13 +277,13 @@ def predict(
 
 @app.command()
 def serve(
-    model: Annotated[Path, typer.Argument(help="Consolidated model's folder, or a run folder.")],
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: all, open to anyone who can reach it.")] = (
-        "127.0.0.1"
-    ),
+    model: Annotated[Path, typer.Argument(help="Exported model's folder, or a run folder.")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. 0.0.0.0: every address, so anyone who can reach this machine.")
+    ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
 ) -> None:
-    """Serve a web page: the five tasks, the k best, drawn molecules. Needs gradio: pip install 'bigchem[serve]'.
+    """Serve a web page that predicts: five tasks, k best, drawn molecules. Needs gradio: pip install 'bigchem[serve]'.
 
     Example: bigchem serve runs/demo/1m-together-s0
     """

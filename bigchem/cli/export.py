@@ -13,26 +13,29 @@ from bigchem.cli.program import Json
 
 def export(
     source: Annotated[Path, typer.Argument(help="Run folder, or one of its checkpoints.")],
-    out: Annotated[Path, typer.Argument(help="Folder to create; plain transformers loads it.")],
+    out: Annotated[Path, typer.Argument(help="Folder to create, which plain transformers can load.")],
     step: Annotated[
         str | None,
-        typer.Option(help="A step, `best` or `latest`. Default: the best if there is one, else the latest."),
+        typer.Option(help="A step, `best` or `latest`. Default: the best if the run keeps it, else the latest."),
     ] = None,
-    dtype: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    dtype: Annotated[str, typer.Option(help="Type of the weights: fp32 or bf16.")] = "fp32",
     ema: Annotated[bool, typer.Option("--ema", help="Export the running mean of the weights (optimizer.ema).")] = False,
-    average: Annotated[int, typer.Option(min=1, help="Average the newest N checkpoints (up to --step).")] = 1,
+    average: Annotated[int, typer.Option(min=1, help="Average the newest N checkpoints, or the N up to --step.")] = 1,
     shard_size: Annotated[str, typer.Option(help="Maximum file size, such as 5GB or 200MB.")] = "5GB",
     workers: Annotated[
         int | None,
-        typer.Option(min=1, max=64, help="Threads for hashing, then reading. Default: one per core, up to 8; then 1."),
+        typer.Option(
+            min=1, max=64, help="Threads for hashing, then for reading; default: one per core, up to 8, then 1."
+        ),
     ] = None,
     hashes: Annotated[
-        bool, typer.Option("--hashes/--no-hashes", help="Verify all files' hashes first, or only read the weights.")
+        bool,
+        typer.Option("--hashes/--no-hashes", help="Verify the checkpoint's hashes first, or read only the weights."),
     ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Consolidate a checkpoint of any ZeRO stage into one model, and prove that its loss equals the engine's.
+    """Export a checkpoint of any ZeRO stage to a Hugging Face folder, and prove that its loss equals the engine's.
 
     If interrupted, repeat the command to resume.
 

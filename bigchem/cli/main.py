@@ -41,19 +41,22 @@ def main_options(
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Argument(help="Run configuration (TOML), or a shipped one: demo, small, base, ...")],
+    config: Annotated[
+        str, typer.Argument(help="Run configuration (TOML file), or a shipped one: demo, small, base, ...")
+    ],
     profile: Annotated[
-        str | None, typer.Option(metavar="START:STOP", help="Profile these steps into RUN/profile (train.profile).")
+        str | None,
+        typer.Option(metavar="START:STOP", help="Profile these steps; traces go to RUN/profile (train.profile)."),
     ] = None,
     init_from: Annotated[
-        str | None, typer.Option(help="Initial weights, such as those of bigchem export (model.init_from).")
+        str | None, typer.Option(help="Start from these weights, such as an exported model (model.init_from).")
     ] = None,
     overrides: Set = None,
 ) -> None:
     """Train in this process, resuming from the run folder. Under torchrun or srun: one rank of the run.
 
-    Exit codes: 0 finished; 2 user error; 3 stopped by the user; 75 restart the run: preempted, out of time, hung, or a
-    rank was lost; 1 anything else.
+    Exit codes: 0 finished; 2 user error; 3 stopped by the user; 75 to be restarted, after preemption, the time limit, a
+    hang or a lost rank; 1 anything else.
 
     Example: bigchem train demo --set data.path=data/demo --set train.steps=100
     """
@@ -70,9 +73,9 @@ def train(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for data, runs and report.")] = Path("demo"),
-    fresh: Annotated[bool, typer.Option("--fresh", help="Remove an earlier demo first.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete an earlier demo first.")] = False,
 ) -> None:
-    """Run the whole path on the embedded corpus, on this machine: data, a sweep of six runs, one report; 6 minutes.
+    """Run everything on this machine with the embedded corpus, in 6 minutes: data, a sweep of six runs, a report.
 
     Example: bigchem demo --out demo
     """
@@ -85,20 +88,21 @@ def demo(
 @cluster_options(after=False)
 def doctor(
     requested: Requested,
-    runs: Annotated[Path, typer.Option(help="Folder for runs, whose disk is checked.")] = Path("runs"),
-    processes: Annotated[int, typer.Option(min=0, help="Processes of the real all-reduce; 0: skip it.")] = 2,
-    job: Annotated[bool, typer.Option("--job", help="Check the job of which this process is a rank.")] = False,
+    runs: Annotated[Path, typer.Option(help="Folder for runs; the check covers its disk.")] = Path("runs"),
+    processes: Annotated[int, typer.Option(min=0, help="Processes for the all-reduce; 0: skip it.")] = 2,
+    job: Annotated[bool, typer.Option("--job", help="Check the job that this process is a rank of.")] = False,
     cluster: Annotated[
-        str | None, typer.Option(help="Cluster profile: submit a job that checks its nodes, and wait for it.")
+        str | None, typer.Option(help="Cluster profile: submit a job that checks its nodes, and wait for the result.")
     ] = None,
     config: Annotated[
-        str | None, typer.Option(help="Also check whether this run fits, here or on --cluster's nodes.")
+        str | None, typer.Option(help="Also check a run's memory, time and disk, here or on --cluster's nodes.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check this machine: versions, accelerator, compiler, disk, Slurm, and a real all-reduce between processes. With
-    --cluster, or with --job inside a job: nodes, GPUs, network and the shared folder. With --config: also a run's
-    memory, time and disk. Exits with 2 if a check fails.
+    """Check this machine: versions, accelerator, compiler, disk, Slurm, and an all-reduce between processes.
+
+    With --cluster, or with --job inside a job, check the job's nodes instead: GPUs, network, shared folder. With
+    --config, also check a run's memory, time and disk. Exits with 2 if a check fails.
 
     Example: bigchem doctor
 

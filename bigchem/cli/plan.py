@@ -31,15 +31,17 @@ def plan(
     config: Annotated[
         str,
         typer.Argument(
-            help="Run configuration (TOML), a shipped one, a preset, or a Hugging Face folder or hub model."
+            help="Run configuration (TOML file), a shipped one, a preset, or a Hugging Face folder or hub model."
         ),
     ],
-    gpus: Annotated[int, typer.Option(min=1, help="GPUs per node, as a cluster profile's gpus_per_node.")] = 8,
-    gpu_memory: Annotated[str | None, typer.Option(help="Memory of a GPU: 80GB, 79.1GiB. Default: --gpu's.")] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs per node, as in a cluster profile.")] = 8,
+    gpu_memory: Annotated[str | None, typer.Option(help="Memory of a GPU: 80GB, 79.1GiB; default: --gpu's.")] = None,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes; the total is --gpus x --nodes GPUs.")] = 1,
     between: Annotated[
         str | None,
-        typer.Option("--interconnect", help="Between nodes: ib-hdr, ib-ndr-x8, ethernet-100, ..., or GB/s per node."),
+        typer.Option(
+            "--interconnect", help="Network between nodes: ib-hdr, ib-ndr-x8, ethernet-100, ..., or GB/s per node."
+        ),
     ] = None,
     gpu: Annotated[
         str,
@@ -48,27 +50,33 @@ def plan(
             "or a TOML file that describes another."
         ),
     ] = "h100",
-    host_memory: Annotated[str | None, typer.Option(help="Memory of a node, for offload; default: unlimited.")] = None,
+    host_memory: Annotated[
+        str | None, typer.Option(help="Host memory of a node, for offload; default: unlimited.")
+    ] = None,
     micro_tokens: Annotated[
         list[int] | None, typer.Option(min=1, help="Micro-batch size (repeatable); default: 0.5 to 4 times the run's.")
     ] = None,
-    mfu: Annotated[float, typer.Option(min=0.01, max=1.0, help="Fraction of peak reached, if measured.")] = 0.35,
+    mfu: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Fraction of peak FLOP/s, if you have measured it.")
+    ] = 0.35,
     steps: Annotated[int | None, typer.Option(min=1, help="Length of the run; default: train.steps.")] = None,
-    tokens: Annotated[int | None, typer.Option(min=1, help="Length of the run in real tokens.")] = None,
-    write: Annotated[Path | None, typer.Option(help="Write the recommended DeepSpeed configuration here.")] = None,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="Length of the run in real tokens, instead of --steps.")
+    ] = None,
+    write: Annotated[Path | None, typer.Option(help="File for the recommended DeepSpeed configuration.")] = None,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Run a few steps here on --gpus ranks: predicted against measured.")
+        bool, typer.Option("--calibrate", help="Run a few steps here on --gpus ranks; compare predicted and measured.")
     ] = False,
     tune: Annotated[
         str | None,
-        typer.Option(metavar="CLUSTER", help="Time the best rows in short runs on this cluster; pick the fastest."),
+        typer.Option(metavar="CLUSTER", help="Time the best rows in short runs on this cluster, and pick the fastest."),
     ] = None,
     as_json: program.Json = False,
     overrides: program.Set = None,
 ) -> None:
-    """Plan a run's memory and speed by arithmetic: every ZeRO stage, micro-batch, offload and checkpointing.
+    """Estimate a run's memory and speed for each ZeRO stage, micro-batch, offload and activation checkpointing.
 
-    GPU memory includes the assumed context and fragmentation. Speeds are estimated from stated assumptions.
+    GPU memory includes an assumed context and fragmentation. Speeds are estimated from stated assumptions.
 
     Example: bigchem plan base --gpus 8 --gpu-memory 80GB
 

@@ -19,14 +19,14 @@ Cluster = Annotated[str, typer.Option(help="Cluster profile: a name in slurm/clu
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
 Summary = Annotated[bool, typer.Option("--summary", help="Print only totals: states, steps, GPU-hours, time left.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print the table in Markdown.")]
-Csv = Annotated[bool, typer.Option("--csv", help="Print CSV with every field of --json.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV with all fields of --json.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until the run has ended.")]
 
 
 @app.command()
 @cluster_options()
 def submit(
-    config: Annotated[str, typer.Argument(help="Run configuration (TOML), or a shipped one.")],
+    config: Annotated[str, typer.Argument(help="Run configuration (TOML file), or a shipped one.")],
     requested: Requested,
     cluster: Cluster = "local",
     dry_run: Annotated[
@@ -38,8 +38,8 @@ def submit(
 ) -> None:
     """Submit a run through submitit, to Slurm or as processes on this machine.
 
-    A run that is active or finished is left alone. --dry-run shows whether it fits in memory, the disk space of its
-    checkpoints and, where its speed has been measured, how long it takes.
+    Leaves active and finished runs alone. --dry-run shows whether the run fits in memory, how much disk its checkpoints
+    need and, if its speed has been measured, how long it takes.
 
     Example: bigchem submit base --cluster slurm/clusters/h100.toml --nodes 2-4 --time 8:00:00 --dry-run
 
@@ -70,15 +70,14 @@ def resume(
     run: Run,
     requested: Requested,
     cluster: Annotated[
-        str | None, typer.Option(help="Cluster profile; default: the one it was submitted with.")
+        str | None, typer.Option(help="Cluster profile; default: the one the run was submitted with.")
     ] = None,
     wait: Wait = False,
     overrides: Set = None,
 ) -> None:
-    """Submit a run again with its folder's configuration and cluster profile; it continues from its last checkpoint.
+    """Submit a run again with the configuration and cluster profile in its folder. Continues from its last checkpoint.
 
-    Changes of earlier submissions to the profile persist, except sbatch.begin, deadline, dependency, hold and
-    reservation.
+    Keeps the profile changes of earlier submissions, except sbatch.begin, deadline, dependency, hold and reservation.
 
     Example: bigchem resume runs/base --set train.steps=60000
 
@@ -107,7 +106,7 @@ def status(
 ) -> None:
     """Show runs: state, step, loss, speed, time left, GPU-hours, last checkpoint, restarts, nodes.
 
-    Slurm is queried once for all runs. If it does not answer, run folders are used, and the table shows their age.
+    Queries Slurm once for all runs. If Slurm does not answer, shows the run folders' records and their age.
 
     Example: bigchem status runs --watch
     """
@@ -129,9 +128,9 @@ def logs(
     run: Run,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow until the run has ended.")] = False,
     rank: Annotated[str, typer.Option(help="Rank to show; `all`: all ranks' logs, merged by time.")] = "0",
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Number of last lines to begin with.")] = 20,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines to show first.")] = 20,
 ) -> None:
-    """Show a run's log. -f waits for the log to appear, and follows it across requeues until the run has ended.
+    """Show a run's log. -f waits for it to appear, and follows it across requeues until the run has ended.
 
     --rank all prefixes each line with its time and rank.
 
@@ -156,7 +155,7 @@ def cancel(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
     now: Annotated[bool, typer.Option("--now", help="End the jobs at once; unsaved steps are lost.")] = False,
 ) -> None:
-    """Make runs save and stop. `bigchem resume` continues one later.
+    """Make runs save and stop. `bigchem resume` continues them.
 
     Example: bigchem cancel runs/base
     """
@@ -178,13 +177,13 @@ def cancel(
 @app.command()
 def requeue(
     run: Run,
-    code: Annotated[int, typer.Option(min=0, help="Exit code of srun or torchrun: $? right after it.")],
+    code: Annotated[int, typer.Option(min=0, help="Exit code of srun or torchrun: $? in the next line of the script.")],
     max_requeues: Annotated[int, typer.Option(min=0, help="Maximum number of requeues.")] = 20,
 ) -> None:
-    """Last line of your own batch script: requeue the job if the run should continue.
+    """Requeue this job if the run should continue: the last line of your own batch script.
 
-    The run folder decides: if ranks were killed, srun returns 137 whatever the other ranks return. Exits with --code.
-    Jobs of `bigchem submit` requeue themselves.
+    Decides by the run folder, because srun returns 137 for killed ranks, whatever the others return. Exits with --code.
+    Jobs of `bigchem submit` do not need this: they requeue themselves.
 
     Example: bigchem requeue runs/base --code $?
     """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bigchem.launch.slurm.options import OneShot
 
 OPTIONS: dict[str, Any] = {
-    "nodes": Annotated[str | None, typer.Option(metavar="N[-MAX]", help="Nodes, or a range for Slurm to choose from.")],
+    "nodes": Annotated[str | None, typer.Option(metavar="N[-MAX]", help="Nodes, or a range from which Slurm chooses.")],
     "gpus_per_node": Annotated[int | None, typer.Option(min=0, help="GPUs per node.")],
     "time": Annotated[str | None, typer.Option(help="Time limit in Slurm's format: 90, 4:00:00, 2-12.")],
     "partition": Annotated[str | None, typer.Option(help="Slurm partition.")],
@@ -33,9 +33,9 @@ OPTIONS: dict[str, Any] = {
     ],
     "after": Annotated[
         list[str] | None,
-        typer.Option(metavar="RUN|JOBID", help="Start after this run or Slurm job has succeeded (repeatable)."),
+        typer.Option(metavar="RUN|JOBID", help="Start only once this run or Slurm job has succeeded (repeatable)."),
     ],
-    "after_any": Annotated[bool, typer.Option("--after-any", help="With --after: start even if it failed.")],
+    "after_any": Annotated[bool, typer.Option("--after-any", help="With --after: start however it ended.")],
 }
 SHAPE = ("nodes", "gpus_per_node")
 AFTER = ("after", "after_any")

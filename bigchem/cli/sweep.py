@@ -14,7 +14,7 @@ from bigchem.cli.submission_options import Requested, cluster_options
 
 app = typer.Typer(no_args_is_help=True, help="Grids of runs over sizes, mixtures and seeds, and their report.")
 
-Grid = Annotated[str, typer.Argument(help="Sweep (TOML), or a shipped one: demo-sweep.")]
+Grid = Annotated[str, typer.Argument(help="Sweep (TOML file), or a shipped one: demo-sweep.")]
 SetSweep = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a field of the sweep: --set base_set.train.steps=300 (repeatable)."),
@@ -28,15 +28,15 @@ def sweep_submit(
     requested: Requested,
     cluster: Cluster = "local",
     max_concurrent: Annotated[
-        int | None, typer.Option(min=1, help="Concurrent runs per array; default: the profile's.")
+        int | None, typer.Option(min=1, help="Maximum concurrent runs per array; default: the profile's.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List arrays and runs; write nothing.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="On Slurm, wait until all runs have ended.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="On Slurm: wait until all runs have ended.")] = False,
     overrides: SetSweep = None,
 ) -> None:
-    """Submit the unfinished runs of a sweep; on Slurm, one job array for each shape of job.
+    """Submit the unfinished runs of a sweep; on Slurm, as one job array per set of resources.
 
-    With the local profile, wait for them and show progress.
+    With the local profile, runs them here, waits, and shows progress.
 
     Example: bigchem sweep submit demo-sweep --set base_set.data.path=data/demo --dry-run
 
@@ -67,7 +67,7 @@ def sweep_status(
     as_csv: Csv = False,
     overrides: SetSweep = None,
 ) -> None:
-    """Show every run of a sweep, started or not. Slurm is queried once for all runs.
+    """Show every run of a sweep, started or not. Queries Slurm once for all runs.
 
     Example: bigchem sweep status demo-sweep --summary
     """
@@ -84,7 +84,7 @@ def sweep_cancel(
     now: Annotated[bool, typer.Option("--now", help="End the jobs at once; unsaved steps are lost.")] = False,
     overrides: SetSweep = None,
 ) -> None:
-    """Make every run of a sweep save and stop. `bigchem sweep submit` continues them later.
+    """Make every run of a sweep save and stop. `bigchem sweep submit` continues them.
 
     Example: bigchem sweep cancel demo-sweep
     """
@@ -100,13 +100,11 @@ def sweep_results(
     metric: Annotated[
         list[str] | None, typer.Option(help="TASK:METRIC to show instead of the headlines (repeatable).")
     ] = None,
-    as_csv: Annotated[
-        bool, typer.Option("--csv", help="Print CSV with every metric, as `sweep report` reads it.")
-    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with every metric, for `sweep report`.")] = False,
     as_json: Json = False,
     overrides: SetSweep = None,
 ) -> None:
-    """Show the metrics of every run of a sweep with 95 % intervals, and which runs have none and why.
+    """Show every run's metrics with 95 % intervals, and why a run has none.
 
     Example: bigchem sweep results demo-sweep --metric captioning:loss --metric forward:top1
     """
@@ -141,10 +139,10 @@ def sweep_report(
         typer.Option(metavar="PARAMETERS", help="Also evaluate the curves at this size, such as 3e9 (repeatable)."),
     ] = None,
     beyond_a_decade: Annotated[
-        bool, typer.Option("--beyond-a-decade", help="Let --extrapolate go more than tenfold beyond a curve's sizes.")
+        bool, typer.Option("--beyond-a-decade", help="Allow --extrapolate more than tenfold beyond the measured sizes.")
     ] = False,
     independent: Annotated[
-        bool, typer.Option("--independent", help="Do not pair predictions: faster, with wider intervals.")
+        bool, typer.Option("--independent", help="Do not pair predictions: faster, but wider intervals.")
     ] = False,
     tensorboard: Annotated[
         Path | None, typer.Option(help="Folder for TensorBoard scalars and hparams of the analysis.")
@@ -154,7 +152,7 @@ def sweep_report(
         bool, typer.Option("--allow-mixed", help="Allow results from different data or metric definitions.")
     ] = False,
 ) -> None:
-    """Report every metric against model size, and the gain of sharing.
+    """Report every metric against model size, and the gain of sharing: joint against single-task training.
 
     A score table has the columns parameters,task,regime,metric,value,low,high,seed,run; docs/analysis.md defines them.
 

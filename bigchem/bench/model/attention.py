@@ -204,17 +204,24 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 @app.command()
 def main(
-    length: Annotated[list[int] | None, typer.Option(min=1, help="Equal lengths; repeatable.")] = None,
-    tokens: Annotated[int | None, typer.Option(min=64, help="Queries; default 16,384, on a CPU 2,048.")] = None,
-    heads: Annotated[int, typer.Option(min=1, help="Heads of 64 dimensions, as in every published T5 up to 3b.")] = 12,
-    data: Annotated[
-        Path | None, typer.Option(help="Built data folder; default: 256 pairs of lengths per task.")
+    length: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Time sequences of this length (repeatable); the default depends on the device."),
     ] = None,
-    minutes: Annotated[float, typer.Option(min=0, help="Time limit.")] = 7.0,
+    tokens: Annotated[
+        int | None, typer.Option(min=64, help="Query tokens per call; default: 16,384, on a CPU 2,048.")
+    ] = None,
+    heads: Annotated[int, typer.Option(min=1, help="Number of heads, each of 64 dimensions.")] = 12,
+    data: Annotated[
+        Path | None, typer.Option(help="Data folder for the rows' lengths; default: 256 packaged pairs per task.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0, help="Time limit in minutes.")] = 7.0,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda if available.")] = None,
-    with_pieces: Annotated[bool, typer.Option("--pieces/--no-pieces", help="Also norms, losses and the like.")] = True,
+    with_pieces: Annotated[
+        bool, typer.Option("--pieces/--no-pieces", help="Also time norms, losses and other pieces.")
+    ] = True,
     only_check: Annotated[
-        bool, typer.Option("--only-check", help="Only errors, no timing: for compute-sanitizer.")
+        bool, typer.Option("--only-check", help="Check errors only, without timing, as for compute-sanitizer.")
     ] = False,
     as_json: program.Json = False,
 ) -> None:

@@ -23,15 +23,18 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 @app.command()
 def main(
     arch: Annotated[
-        list[int] | None, typer.Option(help="80 (A100), 90 (H100), ...; repeatable; default: both.")
+        list[int] | None,
+        typer.Option(help="GPU architecture: 80 (A100), 90 (H100), ... (repeatable); default: 80 and 90."),
     ] = None,
-    head_dim: Annotated[list[int] | None, typer.Option(min=1, max=128, help="Repeatable; default: 64.")] = None,
-    dtype: Annotated[list[str] | None, typer.Option(help="bf16, fp16 or fp32; repeatable; default: bf16.")] = None,
+    head_dim: Annotated[
+        list[int] | None, typer.Option(min=1, max=128, help="Head dimension (repeatable); default: 64.")
+    ] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="bf16, fp16 or fp32 (repeatable); default: bf16.")] = None,
     as_json: program.Json = False,
 ) -> None:
     """Compile every kernel with every tile of bigchem/model/kernels/tiles.py and print the compiler's report.
 
-    stack counts spilled registers and should be 0; exits with 1 if it is not.
+    The column `stack` has the bytes of spilled registers. Exits with 1 if one is not 0.
 
     Example: bigchem bench kernels --arch 90 --head-dim 128
     """

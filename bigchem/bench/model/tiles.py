@@ -86,17 +86,20 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 @app.command()
 def main(
     length: Annotated[
-        list[int] | None, typer.Option(min=1, help="Equal lengths; repeatable; default: 64, 512, 2048.")
+        list[int] | None,
+        typer.Option(min=1, help="Time sequences of this length (repeatable); default: 64, 512, 2048."),
     ] = None,
-    tokens: Annotated[int, typer.Option(min=1, help="Queries.")] = 16384,
-    heads: Annotated[int, typer.Option(min=1)] = 12,
-    head_dim: Annotated[int, typer.Option(min=1, max=128)] = 64,
-    dropout: Annotated[float, typer.Option(min=0.0, max=0.9)] = 0.1,
-    minutes: Annotated[float, typer.Option(help="Time limit.")] = 7.0,
-    device: Annotated[str | None, typer.Option(help="cuda; cpu: the interpreter, only to see that it runs.")] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Query tokens per call.")] = 16384,
+    heads: Annotated[int, typer.Option(min=1, help="Number of heads.")] = 12,
+    head_dim: Annotated[int, typer.Option(min=1, max=128, help="Head dimension.")] = 64,
+    dropout: Annotated[float, typer.Option(min=0.0, max=0.9, help="Dropout rate.")] = 0.1,
+    minutes: Annotated[float, typer.Option(help="Time limit in minutes.")] = 7.0,
+    device: Annotated[
+        str | None, typer.Option(help="cuda, or cpu: Triton's interpreter, only to check that it runs.")
+    ] = None,
     as_json: program.Json = False,
 ) -> None:
-    """Time attention with other tiles, one kernel at a time, and print the five fastest of each.
+    """Time each attention kernel with other tile sizes, and print the five fastest.
 
     Example: bigchem bench tiles --length 512 --head-dim 128
     """

@@ -269,24 +269,28 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 @app.command()
 def main(
-    preset: Annotated[list[str] | None, typer.Option(help="Repeatable; the default depends on the device.")] = None,
-    vocabulary: Annotated[list[int] | None, typer.Option(help="Embedding rows; default: the preset's own.")] = None,
-    dropout: Annotated[list[float] | None, typer.Option(help="Repeatable; default: 0 and 0.1.")] = None,
+    preset: Annotated[
+        list[str] | None, typer.Option(help="Model preset (repeatable); the default depends on the device.")
+    ] = None,
+    vocabulary: Annotated[
+        list[int] | None, typer.Option(help="Embedding rows (repeatable); default: the preset's.")
+    ] = None,
+    dropout: Annotated[list[float] | None, typer.Option(help="Dropout rate (repeatable); default: 0 and 0.1.")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Built data folder; default: 256 pairs of lengths per task.")
+        Path | None, typer.Option(help="Data folder for the rows' lengths; default: 256 packaged pairs per task.")
     ] = None,
     tokens: Annotated[
         int | None, typer.Option(min=64, help="Tokens per micro-batch; default: 4,096 on a CPU, else 16,384.")
     ] = None,
     turns: Annotated[int, typer.Option(min=1, help="Timed turns of each contestant.")] = 9,
-    minutes: Annotated[float, typer.Option(min=0, help="Time limit.")] = 7.0,
+    minutes: Annotated[float, typer.Option(min=0, help="Time limit in minutes.")] = 7.0,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda if available.")] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Torch's threads on a CPU; use fewer on a shared machine.")
+        int | None, typer.Option(min=1, help="Torch's CPU threads; use fewer on a shared machine.")
     ] = None,
     attention: Annotated[str, typer.Option(help="transformers' attention: sdpa or eager.")] = "sdpa",
-    backend: Annotated[str, typer.Option(help="Our attention's backend.")] = "auto",
-    optimizer: Annotated[bool, typer.Option(help="Whether a step ends with AdamW.")] = True,
+    backend: Annotated[str, typer.Option(help="bigchem's attention backend.")] = "auto",
+    optimizer: Annotated[bool, typer.Option(help="Include AdamW in the step.")] = True,
     as_json: program.Json = False,
 ) -> None:
     """Time a training step against transformers' on the real mix of the five tasks, at equal real tokens.
