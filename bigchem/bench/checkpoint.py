@@ -30,7 +30,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    folder: Annotated[Path, typer.Option(help="Folder on the disk to measure; default: the current folder.")] = Path(),
+    folder: Annotated[Path, typer.Option(help="Folder on the disk to measure.")] = Path(),
     preset: Annotated[str, typer.Option(help="Model preset.")] = "t5-base",
     saves: Annotated[int, typer.Option(min=1, help="Number of checkpoints, and of dd runs.")] = 4,
     ranks: Annotated[int, typer.Option(min=1, help="Number of ranks.")] = 2,

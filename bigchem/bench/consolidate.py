@@ -35,7 +35,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    folder: Annotated[Path, typer.Option(help="Folder on the disk to measure; default: the current folder.")] = Path(),
+    folder: Annotated[Path, typer.Option(help="Folder on the disk to measure.")] = Path(),
     only: Annotated[str, typer.Option(help=f"Comma-separated cases: {', '.join(CASES)}, or another PRESET-zeroN.")] = (
         "t5-base-zero2,t5-base-zero3"
     ),
