@@ -62,7 +62,7 @@ def test_the_quickstart_runs_from_top_to_bottom(tmp_path: Path) -> None:
     assert (tmp_path / "model" / "model.safetensors").is_file()
 
 
-@pytest.mark.parametrize("page", [ROOT / "docs" / "model.md"], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [ROOT / "docs" / "model.md", ROOT / "docs" / "evaluation.md"], ids=lambda p: p.name)
 def test_the_python_of_a_page_runs(page: Path) -> None:
     pieces = [text for language, text in FENCE.findall(page.read_text()) if language == "python"]
     assert pieces

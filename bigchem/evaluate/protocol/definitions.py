@@ -87,3 +87,11 @@ DEFINITIONS: dict[str, str] = {metric.definition: metric.meaning for metric in c
 
 HIGHER_IS_BETTER: dict[str, bool] = {metric.name: metric.higher_is_better for metric in chain(*FAMILIES.values())}
 """Of every metric of every family, by name."""
+
+
+def higher_is_better(metric: str) -> bool | None:
+    """The direction of a metric of any family or of an installed package; None for an unknown one."""
+    if metric in HIGHER_IS_BETTER:
+        return HIGHER_IS_BETTER[metric]
+    entry = plugins.installed().get(metric)
+    return None if entry is None else _of_package(entry).higher_is_better

@@ -8,7 +8,7 @@ import pytest
 
 from bigchem.base.errors import UserError
 from bigchem.evaluate.protocol import plugins
-from bigchem.evaluate.protocol.definitions import chosen_metrics, family_metrics
+from bigchem.evaluate.protocol.definitions import chosen_metrics, family_metrics, higher_is_better
 from bigchem.evaluate.protocol.pairs import Pairs
 from bigchem.evaluate.protocol.score_task import score_pairs
 
@@ -151,6 +151,11 @@ def test_two_packages_with_one_name_are_refused(package):
     package("second", metric(), mine="FOUND")
     with pytest.raises(UserError, match="two metrics of the name 'mine'"):
         chosen_metrics("number", ["mine"])
+
+
+def test_the_direction_of_any_metric_is_known(package):
+    package("errors", metric(higher_is_better=False), mine="FOUND")
+    assert [higher_is_better(name) for name in ("mine", "rmse", "r2", "nothing")] == [False, False, True, None]
 
 
 @pytest.mark.parametrize(
