@@ -10,6 +10,7 @@ from rich.console import Console
 
 from bigchem.base.errors import UserError
 from bigchem.evaluate.compare import compare_files
+from bigchem.evaluate.prediction_files.align import aligned
 from bigchem.evaluate.prediction_files.tables import ReadAs, read_examples
 from bigchem.evaluate.protocol.score_task import Score
 from bigchem.evaluate.score import score_file
@@ -366,3 +367,44 @@ def test_metrics_that_are_missing_for_one_reason_share_a_row_that_names_them():
     Console(width=200, file=out).print(class_table(scores))
     assert "1.000 (0.3000 .. 1.0000), 2" in out.getvalue()
     assert class_table(scores[:-1]) is None
+
+
+ROW = {"source": "s", "target": "no", "prediction": "yes"}
+
+
+def test_log_probabilities_of_labels_are_read_from_a_column_or_field(tmp_path):
+    expected = [[-0.5, -1.0], [-2.0, -0.25]]
+    csv = 'source,target,prediction,label_log_probabilities\ns,no,no,"[-0.5, -1]"\ns,no,yes,[-2.0 -0.25]\n'
+    assert read_examples(written(tmp_path, "p.csv", csv)).label_log_probabilities == expected
+    lines = [json.dumps({**ROW, "label_log_probabilities": numbers}) for numbers in expected]
+    assert read_examples(written(tmp_path, "p.jsonl", "\n".join(lines))).label_log_probabilities == expected
+    renamed = written(tmp_path, "q.jsonl", "\n".join(lines).replace("label_log_probabilities", "logp"))
+    assert read_examples(renamed).label_log_probabilities is None
+    how = ReadAs.of(["label_log_probabilities=logp"], None, None, None)
+    assert read_examples(renamed, how).label_log_probabilities == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([[-1, -2], None], "p.jsonl: example 2 has 0 label_log_probabilities, the first 2"),
+        ([None, None, [-1]], "p.jsonl: example 3 has 1 label_log_probabilities, the first 0"),
+        ([[-1, -2], [-1]], "p.jsonl: example 2 has 1 label_log_probabilities, the first 2"),
+        ([[-1, "a"]], "p.jsonl:1: label_log_probabilities is no list of finite numbers"),
+        (["high"], "p.jsonl:1: label_log_probabilities is no list of finite numbers"),
+    ],
+)
+def test_log_probabilities_that_do_not_fit_are_refused(tmp_path, rows, message):
+    lines = [json.dumps({**ROW, "label_log_probabilities": numbers}) for numbers in rows]
+    with pytest.raises(UserError) as error:
+        read_examples(written(tmp_path, "p.jsonl", "\n".join(lines)))
+    assert str(error.value).removeprefix(f"{tmp_path}/").startswith(message)
+
+
+def test_log_probabilities_follow_their_examples_into_another_order(tmp_path):
+    files = []
+    for name, order in (("a.jsonl", "xyz"), ("b.jsonl", "zxy")):
+        rows = [{**ROW, "source": source, "label_log_probabilities": [-float(ord(source))]} for source in order]
+        files.append(written(tmp_path, name, "\n".join(map(json.dumps, rows))))
+    first, second = map(read_examples, files)
+    assert aligned(first, second, *files).label_log_probabilities == first.label_log_probabilities

@@ -47,13 +47,14 @@ def _names(examples: Examples) -> Sequence[Hashable]:
 
 
 def _taken(examples: Examples, order: list[int]) -> Examples:
-    keys = examples.keys
+    keys, numbers = examples.keys, examples.label_log_probabilities
     return Examples(
         [examples.sources[place] for place in order],
         [examples.references[place] for place in order],
         [examples.predictions[place] for place in order],
         None if keys is None else [keys[place] for place in order],
         examples.counts,
+        None if numbers is None else [numbers[place] for place in order],
     )
 
 

@@ -1,11 +1,13 @@
-"""Lists in one cell, as JSON, Python, pandas and numpy write them."""
+"""Lists in one cell, of texts or numbers, as JSON, Python, pandas and numpy write them."""
 
 from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 import warnings
+from typing import Any
 
 from bigchem.chemistry import MISSING_WORDS
 
@@ -55,6 +57,21 @@ def read_list(text: str) -> list[str] | None:
     if closing == ")" and commas < max(1, len(found) - 1):  # Python joins ('a' 'b'); ('a') is no tuple
         return None
     return found
+
+
+def read_numbers(value: Any) -> list[float] | None:
+    """The finite numbers of a list, or of its text such as `[-0.1, -2.3]` or numpy's `[-0.1 -2.3]`; None for anything
+    else."""
+    if isinstance(value, str):
+        text = value.strip()
+        value = text[1:-1].replace(",", " ").split() if text[:1] == "[" and text[-1:] == "]" else None
+    if not isinstance(value, list) or not value or any(isinstance(item, bool) for item in value):
+        return None
+    try:
+        found = [float(item) for item in value]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if all(map(math.isfinite, found)) else None
 
 
 def _string(quoted: str | None) -> str | None:

@@ -17,7 +17,7 @@ from bigchem.data.reading.json_records import MISSING, DuplicateKeyError, json_t
 from bigchem.data.reading.lines import check_encoding, open_text
 from bigchem.data.reading.opening import content_name
 from bigchem.data.sources.rows import is_unicode
-from bigchem.evaluate.prediction_files.cells import null_as_empty, read_list, resembles_list
+from bigchem.evaluate.prediction_files.cells import null_as_empty, read_list, read_numbers, resembles_list
 from bigchem.evaluate.prediction_files.opennmt import read_parallel
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -27,7 +27,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 """Recognised column names of each role: MolT5's, bigchem's, Chemformer's."""
 _SEPARATORS = {",": "','", ";": "';'", "\t": "tabs"}
-ROLES = (*COLUMNS, "key")
+LOG_PROBABILITIES = "label_log_probabilities"
+"""The optional column of lists of numbers, one for each of the task's labels, in their order."""
+_EXTRA = ("key", LOG_PROBABILITIES)
+ROLES = (*COLUMNS, *_EXTRA)
 _SERIES = ("prediction", "pred", "output", "candidate", "cand_precursor", "hypothesis", "beam")
 """Prefixes of numbered columns of the k best: prediction_0, prediction_1, ..."""
 _LINE = 10_000_000
@@ -38,13 +41,15 @@ _JSON_HINT = 'write {"source": "...", "target": "...", "predictions": ["best", .
 
 class Examples(NamedTuple):
     """Contents of a file. references: one or several per example, any of which is right. predictions: the k best, never
-    an empty list. keys: from the named key column. counts: number of each kind of repair."""
+    an empty list. keys: from the named key column. counts: number of each kind of repair. label_log_probabilities: of
+    the task's labels, in their order, as many in every example; None without such a column."""
 
     sources: list[str]
     references: list[list[str]]
     predictions: list[list[str]]
     keys: list[str] | None
     counts: dict[str, int]
+    label_log_probabilities: list[list[float]] | None = None
 
     def single(self, where: str) -> list[str]:
         """The reference of each example; UserError if any has several."""
@@ -58,7 +63,7 @@ class Examples(NamedTuple):
 class ReadAs:
     """How to read a file; None: detect.
 
-    columns: names by role (source, target, prediction, key); in that of prediction a * stands for the numbers of the k
+    columns: names by role, one of ROLES; in that of prediction a * stands for the numbers of the k
     best; in JSON `a.b` is b inside a. separator: between candidates in one column. encoding, quoting: as in
     SourceConfig. strip: what to remove around a text, from chemistry.STRIP. sources, references: files parallel to a
     file that has only predictions, see opennmt.read_parallel.
@@ -145,7 +150,18 @@ def read_examples(path: str | Path, how: ReadAs = AS_IT_LOOKS) -> Examples:
         [row.predictions for row in rows],
         keys or None,
         counts,
+        _table_of_numbers([row.log_probabilities for row in rows], str(file)),
     )
+
+
+def _table_of_numbers(rows: list[list[float] | None], where: str) -> list[list[float]] | None:
+    """UserError unless every example has as many numbers as the others, or none has any."""
+    found = [row for row in rows if row is not None]
+    if len(found) not in (0, len(rows)) or len(set(map(len, found))) > 1:
+        other = next(number for number, row in enumerate(rows, 1) if (row and len(row)) != (rows[0] and len(rows[0])))
+        what = f"example {other} has {len(rows[other - 1] or ())} {LOG_PROBABILITIES}, the first {len(rows[0] or ())}"
+        raise UserError(what, where, "write one for each of the task's labels, in every example")
+    return found or None
 
 
 def _parallel(file: Path, how: ReadAs) -> Iterator[_Row]:
@@ -176,15 +192,23 @@ class _Row(NamedTuple):
     key: str | None
     nulls: int
     """References that are left out."""
+    log_probabilities: list[float] | None
 
 
-def _row(source: str, references: list[str], predictions: list[str], key: str | None, where: str) -> _Row:
-    """With nulls among the predictions as empty strings. UserError if all references are null or empty."""
+def _row(
+    source: str, references: list[str], predictions: list[str], key: str | None, where: str, numbers: Any = None
+) -> _Row:
+    """With nulls among the predictions as empty strings. numbers: the field LOG_PROBABILITIES; None: absent. UserError
+    if all references are null or empty, or numbers is no list of numbers."""
     known = [text for text in references if null_as_empty(text)]
     if not known:
         what = f"the target is {references[0]!r}" if references and references[0] else "the target is null or empty"
         raise UserError(what, where, "remove the example, or write its target: no prediction of it can be scored")
-    return _Row(source, known, [null_as_empty(text) for text in predictions] or [""], key, len(references) - len(known))
+    found = None if numbers is None else read_numbers(numbers)
+    if numbers is not None and found is None:
+        raise UserError(f"{LOG_PROBABILITIES} is no list of finite numbers", where, "write it as [-0.1, -2.3]")
+    ranked = [null_as_empty(text) for text in predictions] or [""]
+    return _Row(source, known, ranked, key, len(references) - len(known), found)
 
 
 def _checked(text: str, where: str) -> str:
@@ -202,7 +226,7 @@ def _table(path: str, layout: Layout, how: ReadAs) -> Iterator[_Row]:
     layout = _separated(layout, _checked(first, f"{path}:1"), path)
     records = table_records(open_text(path, _LINE, how.encoding), layout, _LINE, path)
     _, header = next(records, (1, [""]))
-    source, target, ranked, key = _places(header, how, f"{path}:1")
+    source, target, ranked, key, numbers = _places(header, how, f"{path}:1")
     for number, fields in records:
         where = f"{path}:{number}"
         for text in fields:
@@ -211,7 +235,8 @@ def _table(path: str, layout: Layout, how: ReadAs) -> Iterator[_Row]:
             raise _wrong_width(fields, header, where)
         predictions = _ranked([fields[place] for place in ranked], how.separator)
         references = [text for place in target for text in _listed(fields[place])]
-        yield _row(fields[source], references, predictions, None if key is None else fields[key], where)
+        named, listed = (None if place is None else fields[place] for place in (key, numbers))
+        yield _row(fields[source], references, predictions, named, where, listed)
 
 
 def _separated(layout: Layout, header: str, path: str) -> Layout:
@@ -234,8 +259,8 @@ def _wrong_width(fields: list[str], header: list[str], where: str) -> UserError:
     return UserError(f"{len(fields)} fields, the header has {len(header)}", where, hint)
 
 
-def _places(header: list[str], how: ReadAs, where: str) -> tuple[int, list[int], list[int], int | None]:
-    """Positions of source, references, predictions and key."""
+def _places(header: list[str], how: ReadAs, where: str) -> tuple[int, list[int], list[int], int | None, int | None]:
+    """Positions of source, references, predictions, key and log-probabilities."""
     header = _usual_case(header, where)
     found = {role: _named(header, how.columns.get(role), role, where) for role in COLUMNS}
     if not found["prediction"] and "prediction" not in how.columns:
@@ -245,11 +270,19 @@ def _places(header: list[str], how: ReadAs, where: str) -> tuple[int, list[int],
             names = [how.columns[role]] if role in how.columns else COLUMNS[role]
             hint = f"the header is {quoted(header, limit=400)}; name the column: --column {role}=NAME"
             raise UserError(f"no column {' or '.join(map(repr, names))}", where, hint)
-    key = how.columns.get("key")
-    if key is not None and key not in header:
-        raise UserError(f"no column '{key}'", where, f"the header is {quoted(header, limit=400)}")
     (source, *_), target, ranked = found.values()
-    return source, target, ranked, None if key is None else _only(header, key, where)
+    key, numbers = (_extra(header, how, role, where) for role in _EXTRA)
+    return source, target, ranked, key, numbers
+
+
+def _extra(header: list[str], how: ReadAs, role: str, where: str) -> int | None:
+    """The position of a column that may be missing: LOG_PROBABILITIES by its own name, others only where named."""
+    name = how.columns.get(role, LOG_PROBABILITIES if role == LOG_PROBABILITIES else None)
+    if name is None or (name not in header and role not in how.columns):
+        return None
+    if name not in header:
+        raise UserError(f"no column '{name}'", where, f"the header is {quoted(header, limit=400)}")
+    return _only(header, name, where)
 
 
 def _usual_case(header: list[str], where: str) -> list[str]:
@@ -343,12 +376,15 @@ def _entry(entry: dict[str, Any], how: ReadAs, where: str) -> _Row:
     if not isinstance(ranked, list) or not all(text is None or isinstance(text, str) for text in ranked):
         what = "'predictions' must be a list of strings, or 'prediction' a string; null for a missing one"
         raise UserError(what, where, _JSON_HINT)
-    key = lookup(entry, how.columns["key"]) if "key" in how.columns else None
-    if key is MISSING:
-        raise UserError(f"no '{how.columns['key']}'", where, f"there are: {', '.join(entry)[:60]}")
+    key, numbers = (lookup(entry, how.columns[role]) if role in how.columns else None for role in _EXTRA)
+    if numbers is None:
+        numbers = entry.get(LOG_PROBABILITIES)
+    for role, value in zip(_EXTRA, (key, numbers), strict=True):
+        if value is MISSING:
+            raise UserError(f"no '{how.columns[role]}'", where, f"there are: {', '.join(entry)[:60]}")
     for text in (source, *references, *filter(None, ranked)):
         _checked(text, where)
-    return _row(source, references, [text or "" for text in ranked], None if key is None else str(key), where)
+    return _row(source, references, [text or "" for text in ranked], None if key is None else str(key), where, numbers)
 
 
 def _value(entry: dict[str, Any], role: str, how: ReadAs) -> Any:

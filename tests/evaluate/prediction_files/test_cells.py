@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigchem.evaluate.prediction_files.cells import null_as_empty, read_list, resembles_list
+from bigchem.evaluate.prediction_files.cells import null_as_empty, read_list, read_numbers, resembles_list
 from bigchem.evaluate.prediction_files.tables import ReadAs, read_examples
 from bigchem.evaluate.score import score_file
 
@@ -100,3 +100,15 @@ def test_a_list_that_does_not_parse_is_counted_and_scored_as_written(cell: str, 
 )
 def test_no_molecule_or_sentence_resembles_a_list(text: str) -> None:
     assert not resembles_list(text)
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1))
+def test_numbers_are_read_as_json_python_and_numpy_write_them(numbers: list[float]) -> None:
+    array = np.array(numbers, dtype=np.float32)
+    assert read_numbers(json.dumps(numbers)) == read_numbers(repr(numbers)) == read_numbers(numbers) == numbers
+    assert read_numbers(np.array2string(array, threshold=10**6, floatmode="unique")) == pytest.approx(numbers, rel=1e-6)
+
+
+@pytest.mark.parametrize("value", ["", "-0.1", "[]", "[", "[a]", "[1, nan]", "[1, Infinity]", [], [True], ["x"], {}, 1])
+def test_what_is_no_list_of_finite_numbers_is_not_read(value: object) -> None:
+    assert read_numbers(value) is None
