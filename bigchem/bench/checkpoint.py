@@ -20,15 +20,13 @@ from typing import Annotated
 import typer
 
 from bigchem.base.errors import UserError
-from bigchem.bench.common import Figure, print_figures
+from bigchem.bench.common import Figure, print_figures, small_corpus
 from bigchem.cli import program
 
 BLOCK = 16 << 20
 EMBEDDING_ROWS = 32128
-app = typer.Typer(add_completion=False)
 
 
-@app.command()
 def main(
     folder: Annotated[Path, typer.Option(help="Folder on the disk to measure.")] = Path(),
     preset: Annotated[str, typer.Option(help="Model preset.")] = "t5-base",
@@ -75,16 +73,11 @@ def bench(work: Path, preset: str, saves: int, ranks: int) -> list[Figure]:
 
 def prepare(work: Path, preset: str) -> None:
     """Makes a small corpus, and a folder of fresh weights with all of T5's embedding rows."""
-    from bigchem.base.progress import Progress
-    from bigchem.data.build.pipeline import build
-    from bigchem.data.build.recipe import BuildConfig
-    from bigchem.data.sources.base import SourceConfig
     from bigchem.model.presets import shape
     from bigchem.model.t5 import PackedT5
     from bigchem.model.weights.pretrained import save_pretrained
 
-    sources = (SourceConfig(format="synthetic", split="train", rows=600, seed=1),)
-    build(BuildConfig(sources=sources), work / "data", Progress(quiet=True), workers=1)
+    small_corpus(work / "data")
     save_pretrained(PackedT5(shape(preset, EMBEDDING_ROWS)), work / "weights")
 
 

@@ -1,4 +1,4 @@
-"""Shared by the benchmarks: figures with targets, tables, timers and time limits."""
+"""Shared by the benchmarks: figures with targets, tables, timers, time limits, and a small corpus."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -186,16 +187,23 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     """FLOP/s of a large matrix product in this dtype: the reference for a training step."""
     size = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-
-    def product() -> None:
+    times = []
+    for _ in range(10):
         begun = clock()
         matmul_t(a, b)
         times.append(clock() - begun)
-
-    times: list[float] = []
-    for _ in range(10):
-        product()
     return 2 * size**3 / min(times)
+
+
+def small_corpus(folder: Path, rows: int = 600) -> Path:
+    """Builds rows of the embedded corpus in a folder; returns the folder."""
+    from bigchem.data.build.pipeline import build
+    from bigchem.data.build.recipe import BuildConfig
+    from bigchem.data.sources.base import SourceConfig
+
+    sources = (SourceConfig(format="synthetic", split="train", rows=rows, seed=1),)
+    build(BuildConfig(sources=sources), folder, Progress(quiet=True), workers=1)
+    return folder
 
 
 def release(device: torch.device) -> None:

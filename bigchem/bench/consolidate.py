@@ -8,7 +8,6 @@ t5-large (738 M) 14 GB and 20 GB. The programs take turns, as separate processes
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from statistics import median
 from typing import Annotated, Any
 
 import torch
+import torch.distributed as dist
 import typer
 
 from bigchem.base.errors import UserError
@@ -27,13 +27,12 @@ from bigchem.base.progress import Progress
 from bigchem.bench.checkpoint import forget, prepare
 from bigchem.bench.common import Figure, print_figures
 from bigchem.cli import program
-from bigchem.launch.rendezvous.secret import new_key
+from bigchem.launch.cluster.local import on_ranks
 
+TIMEOUT_MIN = 120
 CASES = ("t5-base-zero2", "t5-base-zero3", "t5-large-zero2", "t5-large-zero3")
-app = typer.Typer(add_completion=False)
 
 
-@app.command()
 def main(
     folder: Annotated[Path, typer.Option(help="Folder on the disk to measure.")] = Path(),
     only: Annotated[str, typer.Option(help=f"Comma-separated cases: {', '.join(CASES)}, or another PRESET-zeroN.")] = (
@@ -144,26 +143,15 @@ def make(work: Path, stage: int, ranks: int) -> Path:
         "schedule": {"kind": "constant", "warmup_steps": 0},
     }
     config = validate(RunConfig, table, "bench")
-    context, port, key = multiprocessing.get_context("spawn"), _free_port(), new_key()
-    processes = [context.Process(target=_save, args=(config, rank, ranks, port, key)) for rank in range(ranks)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    if any(process.exitcode for process in processes):
-        raise UserError("a rank failed, see above", "bench_consolidate")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    on_ranks(_save, ranks, TIMEOUT_MIN, config, gpus=False)
     return next((config.run_dir / "checkpoints").glob("step_*"))
 
 
-def _save(config: Any, rank: int, ranks: int, port: int, key: str) -> None:
+def _save(device: torch.device, config: Any) -> None:
     """One rank: builds an engine and saves."""
-    os.environ.update(DS_ACCELERATOR="cpu", OMP_NUM_THREADS="1")
-    torch.set_num_threads(1)
-    os.dup2(2, 1)  # keeps the run's output off stdout
     from bigchem.data.loader import Loader
     from bigchem.data.step_plan import open_data
-    from bigchem.launch.rendezvous.environment import Rendezvous
-    from bigchem.launch.rendezvous.process_group import finish, start
     from bigchem.launch.runs.prepare import prepare as prepare_run
     from bigchem.model.presets import to_hf_config
     from bigchem.train.checkpoint.probe import Probe
@@ -172,18 +160,16 @@ def _save(config: Any, rank: int, ranks: int, port: int, key: str) -> None:
     from bigchem.train.model_factory import build
     from bigchem.train.saving import Saver, TrainingPosition
 
-    start(Rendezvous(rank, ranks, rank, "127.0.0.1", port, "bench"), key=key)
     on_rank0(lambda: prepare_run(config))
-    data, device = open_data(config.data), torch.device("cpu")
+    data = open_data(config.data)
     model = build(config, data, device)
     shape = model.shape
     engine = Engine(model, config, device)
     give_moments(engine)
-    probe = Probe.of(Loader(data, config.data, config.seed, rank, ranks))
+    probe = Probe.of(Loader(data, config.data, config.seed, dist.get_rank(), dist.get_world_size()))
     saver = Saver(config, engine, probe, data.index.fingerprint, to_hf_config(shape, 0.0))
     saver.save(TrainingPosition(1, 1, 1), {}, final=True)
     saver.close()
-    finish()
 
 
 def give_moments(engine: Any) -> None:
@@ -193,12 +179,3 @@ def give_moments(engine: Any) -> None:
     for flat in getattr(zero, name):
         moments = {key: torch.zeros_like(flat) for key in ("exp_avg", "exp_avg_sq")}
         engine._optimizer.state[flat] = {"step": torch.tensor(1.0), **moments}
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port

@@ -194,10 +194,6 @@ def open_index(folder: Path) -> dict[str, float]:
     return {"seconds": seconds, "resident_mb": int(peak.split()[1]) / 1024}
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-
-@app.command()
 def main(
     data: Annotated[Path | None, typer.Option(help="Data folder; default: the embedded corpus, freshly built.")] = None,
     steps: Annotated[int, typer.Option(min=20, help="Micro-batches to read.")] = 400,

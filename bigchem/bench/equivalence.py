@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+import torch
 import typer
 
-from bigchem.base.errors import UserError
+from bigchem.bench.common import small_corpus
+from bigchem.cli import program
 from bigchem.config import RunConfig
-from bigchem.launch.rendezvous.secret import new_key
+from bigchem.launch.cluster.local import on_ranks
 
 if TYPE_CHECKING:
-    import torch
-
     from bigchem.data.loader import LoadedStep, Loader
     from bigchem.data.order.steps import Step
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
+TIMEOUT_MIN = 24 * 60
 LIMIT = 1e-5
 """Largest relative difference of a step's loss in fp32."""
 MICRO_TOKENS = {"one": 600, "few": 600, "whole": 1500}
@@ -80,7 +74,6 @@ def curve(
     one_by_one: one example per micro-batch. relu: T5 1.0's feed-forward instead of 1.1's. ulp: one weight starts one
     ULP higher.
     """
-    import torch
     import torch.distributed as dist
 
     from bigchem.data.loader import Loader
@@ -132,71 +125,19 @@ def train_all(variants: list[Variant], data: Path, steps: int, relu: bool = Fals
     one weight one ULP higher: how the run itself amplifies a difference."""
     found: dict[str, list[float]] = {}
     for ranks in sorted({variant.ranks for variant in variants}):
-        found |= _on_ranks(ranks, [variant for variant in variants if variant.ranks == ranks], data, steps, relu)
+        chosen = [variant for variant in variants if variant.ranks == ranks]
+        found |= on_ranks(_rank, ranks, TIMEOUT_MIN, chosen, data, steps, relu, gpus=torch.cuda.is_available())[0]
     return {name: found[name] for name in (*(variant.name for variant in variants), ULP) if name in found}
 
 
-def _on_ranks(ranks: int, variants: list[Variant], data: Path, steps: int, relu: bool) -> dict[str, list[float]]:
-    spawn = multiprocessing.get_context("spawn")
-    with socket.socket() as probe, tempfile.TemporaryDirectory() as folder:
-        probe.bind(("127.0.0.1", 0))
-        port, results = probe.getsockname()[1], Path(folder) / "curves.json"
-        probe.close()
-        key = new_key()
-        processes = [
-            spawn.Process(target=_rank, args=(rank, ranks, port, key, variants, data, steps, relu, results))
-            for rank in range(ranks)
-        ]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join()
-        if any(process.exitcode for process in processes):
-            raise UserError(f"{ranks} ranks failed; their tracebacks are above")
-        curves: dict[str, list[float]] = json.loads(results.read_text(encoding="utf-8"))
-        return curves
-
-
-def _rank(
-    rank: int,
-    ranks: int,
-    port: int,
-    key: str,
-    variants: list[Variant],
-    data: Path,
-    steps: int,
-    relu: bool,
-    results: Path,
-) -> None:
-    os.dup2(2, 1)  # DeepSpeed prints to stdout, which is for this program's results
-    from bigchem.launch.rendezvous.environment import Rendezvous
-    from bigchem.launch.rendezvous.process_group import finish, start
-
-    device = start(Rendezvous(rank, ranks, rank, "127.0.0.1", port, "equivalence"), key=key)
+def _rank(device: torch.device, variants: list[Variant], data: Path, steps: int, relu: bool) -> dict[str, list[float]]:
     curves = {w.name: curve(config_of(w, data, steps), device, one_by_one=w.cut == "one", relu=relu) for w in variants}
     if VARIANTS[0] in variants:
         curves[ULP] = curve(config_of(VARIANTS[0], data, steps), device, relu=relu, ulp=True)
-    if rank == 0:
-        results.write_text(json.dumps(curves), encoding="utf-8")
-    finish()
+    return curves
 
 
-@contextmanager
-def embedded_corpus() -> Iterator[Path]:
-    """A data folder with 600 rows of the embedded corpus."""
-    from bigchem.base.progress import Progress
-    from bigchem.data.build.pipeline import build
-    from bigchem.data.build.recipe import BuildConfig
-    from bigchem.data.sources.base import SourceConfig
-
-    with tempfile.TemporaryDirectory() as folder:
-        sources = (SourceConfig(format="synthetic", split="train", rows=600, seed=1),)
-        build(BuildConfig(sources=sources), Path(folder) / "data", Progress(quiet=True), workers=1)
-        yield Path(folder) / "data"
-
-
-@app.command()
-def equivalence(
+def main(
     *,
     steps: Annotated[int, typer.Option(min=2, help="Optimizer steps per run.")] = 50,
     only: Annotated[str, typer.Option(help="Run only variants whose name contains this: zero3, 3ranks, one, ...")] = "",
@@ -211,8 +152,8 @@ def equivalence(
     row, the reference with one weight rounded up, shows the effect of a single rounding.
     """
     variants = [VARIANTS[0], *(variant for variant in VARIANTS[1:] if only in variant.name)]
-    with embedded_corpus() as data:
-        curves = train_all(variants, data, steps, relu)
+    with tempfile.TemporaryDirectory() as folder:
+        curves = train_all(variants, small_corpus(Path(folder) / "data"), steps, relu)
     differences = compare(curves)
     largest = max(differences[variant.name] for variant in variants)
     if as_json:

@@ -23,13 +23,9 @@ import numpy as np
 import typer
 
 from bigchem.base import toml
-from bigchem.base.progress import Progress
-from bigchem.bench.common import Figure, clock, machine, print_figures
+from bigchem.bench.common import Figure, clock, machine, print_figures, small_corpus
 from bigchem.config import RunConfig
-from bigchem.data.build.pipeline import build
-from bigchem.data.build.recipe import BuildConfig
 from bigchem.data.loader import LoadedStep, Loader
-from bigchem.data.sources.base import SourceConfig
 from bigchem.launch.rendezvous.environment import rendezvous
 from bigchem.launch.rendezvous.process_group import finish, start
 from bigchem.launch.runs.prepare import prepare
@@ -133,13 +129,6 @@ def measure(config: RunConfig, device: Any) -> Times:
     return bench.times
 
 
-def small_corpus(folder: Path) -> Path:
-    """A data folder of the embedded corpus."""
-    sources = (SourceConfig(format="synthetic", split="train", rows=3000, seed=1),)
-    build(BuildConfig(sources=sources), folder, Progress(quiet=True), workers=1)
-    return folder
-
-
 def figures(preset: str, times: Times, skip: int) -> list[Figure]:
     """Medians and quartiles over turns."""
     added = times.added(skip)
@@ -158,10 +147,6 @@ def figures(preset: str, times: Times, skip: int) -> list[Figure]:
     ]
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-
-@app.command()
 def main(
     preset: Annotated[
         list[str] | None, typer.Option(help="Model preset (repeatable); default: sweep-1m, sweep-16m.")
@@ -179,7 +164,7 @@ def main(
     found: list[Figure] = []
     skip = LOG_EVERY
     with tempfile.TemporaryDirectory() as folder:
-        path = small_corpus(Path(folder) / "data") if data is None else data.resolve()
+        path = small_corpus(Path(folder) / "data", rows=3000) if data is None else data.resolve()
         for name in preset or ("sweep-1m", "sweep-16m"):
             table: dict[str, Any] = {
                 "name": name,

@@ -154,10 +154,6 @@ def in_turn(calls: list[Callable[[], Any]], turns: int) -> list[float]:
     return [float(np.median(taken)) for taken in times]
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-@app.command()
 def main(
     generation: Annotated[
         Path | None, typer.Option(help="Predicted molecules, in any format that `bigchem score` reads.")

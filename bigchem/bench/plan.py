@@ -9,13 +9,10 @@ import typer
 
 from bigchem.cli import program
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
 MODELS = ("t5-small", "t5-base", "t5-large")
 SIZES = (4096, 8192, 16384)
 
 
-@app.command()
 def main(
     model: Annotated[
         list[str] | None, typer.Option(help="Model preset (repeatable); default: t5-small, t5-base, t5-large.")

@@ -8,6 +8,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from bigchem.cli import program
+
 BENCHES = {
     "attention": ("model.attention", "Attention: errors against float64, speed against other implementations."),
     "checkpoint": ("checkpoint", "Saving against dd; resuming against a cold start."),
@@ -21,7 +23,7 @@ BENCHES = {
     "tiles": ("model.tiles", "Which kernel tile sizes are fastest on this GPU."),
     "train-step": ("model.train_step", "A training step against transformers' T5 on the same rows."),
 }
-"""By name: the module below bigchem.bench that holds its `app`, and what it measures."""
+"""By name: the module below bigchem.bench with its `main`, and what it measures."""
 
 
 class Benches(TyperGroup):
@@ -34,7 +36,7 @@ class Benches(TyperGroup):
         if cmd_name not in BENCHES:
             return None
         module = importlib.import_module(f"bigchem.bench.{BENCHES[cmd_name][0]}")
-        command = typer.main.get_command(module.app)
+        command = typer.main.get_command(program.app_of(module.main))
         command.name = cmd_name
         return command
 

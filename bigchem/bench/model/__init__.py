@@ -1,4 +1,4 @@
 """Benchmarks of the model: attention, its kernels and tiles, and a training step.
 
-Imported from outside: nothing. bigchem.cli.bench finds the `app` of a module by name.
+Imported from outside: nothing. bigchem.cli.bench finds the `main` of a module by name.
 """

@@ -199,10 +199,6 @@ def compare_pieces(
         release(device)
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-
-@app.command()
 def main(
     length: Annotated[
         list[int] | None,

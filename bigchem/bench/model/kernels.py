@@ -17,10 +17,7 @@ from bigchem.cli import program
 KINDS = {(False, True): "encoder", (True, True): "decoder", (False, False): "cross"}
 """(causal, has a bias) -> kind of attention."""
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-
-@app.command()
 def main(
     arch: Annotated[
         list[int] | None,

@@ -80,10 +80,6 @@ def search(label: str, case: Case, deadline: Deadline, report: Report, progress:
         release(case.device)
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-
-@app.command()
 def main(
     length: Annotated[
         list[int] | None,

@@ -264,10 +264,6 @@ def parity(setting: Setting, options: Options) -> Iterator[Figure]:
         )
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-
-@app.command()
 def main(
     preset: Annotated[
         list[str] | None, typer.Option(help="Model preset (repeatable); the default depends on the device.")

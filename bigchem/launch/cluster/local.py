@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 def on_ranks(function: Callable[..., R], processes: int, timeout_min: float, *args: object, gpus: bool) -> list[R]:
-    """Runs function(*args) in each process, with the environment of a job's rank; returns results in rank order. gpus:
+    """Runs function(device, *args) in each process, as ranks of one process group; returns results in rank order. gpus:
     one each.
 
     SIGTERM, on which submitit's controller does not act, ends the processes too; Ctrl-C reaches them by itself.
@@ -28,7 +28,7 @@ def on_ranks(function: Callable[..., R], processes: int, timeout_min: float, *ar
         executor.update_parameters(
             timeout_min=timeout_min, tasks_per_node=processes, gpus_per_node=processes if gpus else 0
         )
-        job = executor.submit(_with_key, new_key(), function, *args)
+        job = executor.submit(_as_rank, new_key(), function, *args)
         before = signal.signal(signal.SIGTERM, _exit)
         try:
             found: list[R] = job.results()
@@ -40,11 +40,16 @@ def on_ranks(function: Callable[..., R], processes: int, timeout_min: float, *ar
         return found
 
 
-def _with_key(key: str, function: Callable[..., R], *args: object) -> R:
+def _as_rank(key: str, function: Callable[..., R], *args: object) -> R:
     """What each process runs. key: their shared secret, passed through a folder that only the caller can read."""
+    from bigchem.launch.rendezvous.environment import rendezvous
+    from bigchem.launch.rendezvous.process_group import finish, start
+
     os.environ[VARIABLE] = key
     try:
-        return function(*args)
+        result = function(start(rendezvous(os.environ, os.getpid())), *args)
+        finish()
+        return result
     except BaseException as error:  # submitit passes it to the caller once the other ranks no longer wait
         if (others := peers.current()) is not None:
             others.tell(f"{type(error).__name__}: {error}", 1)

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -156,25 +157,20 @@ def _accounting() -> Check:
     return Check("sacct", "ok", "answers")
 
 
-def all_reduce() -> str:
+def all_reduce(device: Any) -> str:
     """What each process of the check runs: the same start as training, then a sum over ranks."""
     import torch
     import torch.distributed as dist
 
-    from bigchem.launch.rendezvous.environment import rendezvous
-    from bigchem.launch.rendezvous.process_group import finish, start
-
-    place = rendezvous(os.environ, os.getpid())
-    device = start(place)
-    value = torch.tensor([float(place.rank + 1)], device=device)
+    ranks = dist.get_world_size()
+    value = torch.tensor([float(dist.get_rank() + 1)], device=device)
     begun = time.monotonic()
     dist.all_reduce(value)
     seconds = time.monotonic() - begun
-    finish()
-    expected = place.world_size * (place.world_size + 1) / 2
+    expected = ranks * (ranks + 1) / 2
     if float(value) != expected:
         raise ArithmeticError(f"the sum over ranks is {float(value)}, not {expected}")
-    return f"{place.world_size} processes on {device}, {1e3 * seconds:.1f} ms"
+    return f"{ranks} processes on {device}, {1e3 * seconds:.1f} ms"
 
 
 def _all_reduce(processes: int) -> Check:

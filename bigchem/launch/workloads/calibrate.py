@@ -58,27 +58,24 @@ def _refuse_more_than_available(ranks: int) -> None:
         )
 
 
-def _measured(planned: Planned, ds_config: str, sizes: list[int]) -> list[dict[str, Any]]:
+def _measured(device: Any, planned: Planned, ds_config: str, sizes: list[int]) -> list[dict[str, Any]]:
     """What each rank runs."""
+    import torch.distributed as dist
+
     from bigchem.ds_config import ds_config_for, offloads
-    from bigchem.launch.rendezvous.environment import rendezvous
     from bigchem.launch.rendezvous.extensions import load_cpu_adam
-    from bigchem.launch.rendezvous.process_group import finish, start
     from bigchem.train import calibrate
 
-    place = rendezvous(os.environ, os.getpid())
-    device = start(place)
-    rows = []
+    rows, world_size = [], dist.get_world_size()
     for size in sizes:
         config = planned.config
         train = config.train.model_copy(update={"ds_config": ds_config})
         # One micro-batch per step on every rank: that is what is timed.
-        data = config.data.model_copy(update={"micro_tokens": size, "global_tokens": size * place.world_size})
+        data = config.data.model_copy(update={"micro_tokens": size, "global_tokens": size * world_size})
         config = config.model_copy(update={"train": train, "data": data})
-        if offloads(ds_config_for(config, place.world_size)):
+        if offloads(ds_config_for(config, world_size)):
             load_cpu_adam()
         rows += calibrate.measure(calibrate.Case(config, planned.work.shape, planned.work.longest), device)
-    finish()
     return rows
 
 
