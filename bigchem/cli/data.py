@@ -216,8 +216,7 @@ def data_audit(
     """
     from bigchem.base.errors import UserError
     from bigchem.base.progress import Progress
-    from bigchem.data.inspect.audit import audit, is_recipe
-    from bigchem.data.inspect.audit_table import print_audit
+    from bigchem.data.inspect.audit import audit, is_recipe, print_audit
     from bigchem.data.text.tally import Limits
 
     if overrides and not any(map(is_recipe, paths)):

@@ -4,7 +4,6 @@ Imported from outside: this package, choose.
 """
 
 from bigchem.export.choose import find_checkpoints
-from bigchem.export.consolidate import Exported, export
-from bigchem.export.folder import is_newest, model_folder
+from bigchem.export.consolidate import Exported, export, is_newest, model_folder
 
 __all__ = ["Exported", "export", "find_checkpoints", "is_newest", "model_folder"]

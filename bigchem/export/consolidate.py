@@ -14,23 +14,25 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
 
-from bigchem.base import atomic
+from bigchem.base import atomic, json_file
 from bigchem.base.errors import UserError
-from bigchem.base.progress import Progress, amount
+from bigchem.base.json_file import RecordError
+from bigchem.base.progress import Bar, Progress, amount
 from bigchem.export import shards
 from bigchem.export.card import card
-from bigchem.export.check import Meter, check_files, of_one_run
 from bigchem.export.choose import Which, find_checkpoints
 from bigchem.export.heap import return_freed_memory
 from bigchem.export.proof import prove
 from bigchem.export.unfinished import Unfinished, unfinished
-from bigchem.export.weights import Weights
+from bigchem.export.weights import Weights, read_ahead
 from bigchem.model.presets import write_configs
-from bigchem.train.checkpoint.store import PROOF, sha256_of
+from bigchem.train.checkpoint.best import chosen
+from bigchem.train.checkpoint.store import PROOF, Manifest, sha256_of
 from bigchem.train.checkpoint.zero_layout import MASTER, ZeroFiles
 
 EMA = "ema"
@@ -187,3 +189,67 @@ def _write(
     if len(parts) > 1:
         table = shards.index(parts, weights.shapes, dtype)
         atomic.write_atomically(partial.folder / shards.INDEX, json.dumps(table, indent=1))
+
+
+def of_one_run(checkpoints: Sequence[Path]) -> list[Manifest]:
+    """Their manifests. UserError unless all are of one model and one data set."""
+    manifests = [Manifest.read(path) for path in checkpoints]
+    last = manifests[-1]
+    for path, other in zip(checkpoints, manifests, strict=True):
+        if (other.model, other.data_fingerprint) != (last.model, last.data_fingerprint):
+            what = f"is of another model or other data than {checkpoints[-1].name}"
+            raise UserError(what, str(path), "average fewer")
+    return manifests
+
+
+def check_files(checkpoint: Path, manifest: Manifest, workers: int, progress: Progress, *, hashes: bool) -> None:
+    """UserError that names the first file that differs from the manifest, by hash (`workers` threads) or by size."""
+    with progress.bar(f"checking {checkpoint.name}, MB", manifest.bytes // 10**6 if hashes else None) as bar:
+        meter = Meter(bar)
+
+        def damage(share: int) -> str | None:
+            return manifest.damage(checkpoint, share, workers, progress=meter, hashes=hashes)
+
+        for found in read_ahead(damage, range(workers), workers):
+            if found is not None:
+                raise UserError(found, str(checkpoint), "use an earlier checkpoint")
+
+
+class Meter:
+    """Advances a bar of megabytes by bytes. Thread-safe."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar, self._bytes, self._lock = bar, 0, Lock()
+
+    def __call__(self, size: int) -> None:
+        with self._lock:
+            self._bytes += size
+            self._bar.advance(self._bytes // 10**6 - self._bar.done)
+
+
+def is_newest(model_dir: Path, run_dir: Path) -> bool:
+    """Whether a model folder is the fp32 export of the run's current best or newest checkpoint."""
+    found = chosen(run_dir / "checkpoints")
+    if found is None or not (model_dir / PROOF).is_file():
+        return False
+    try:
+        proof = json_file.load_object(model_dir / PROOF)
+    except RecordError:  # torn: export again
+        return False
+    own = proof.get("dtype") == "fp32" and proof.get("ema_loss") is None and not proof.get("averaged")
+    return bool(own and proof.get("step") == Manifest.read(found).step)
+
+
+def model_folder(path: Path) -> Path:
+    """A consolidated model's folder: in a run folder its model/, exported again if outdated; else the path itself.
+    UserError if there is no model."""
+    if (path / "config.toml").is_file():
+        if not is_newest(path / "model", path):
+            export(path, path / "model", overwrite=True)
+        return path / "model"
+    hint = "give a run folder, or a folder made by bigchem export"
+    if not path.is_dir():
+        raise UserError("a file, not a folder" if path.exists() else "no such folder", str(path), hint)
+    if not (path / "config.json").is_file():
+        raise UserError("no model here: config.json is missing", str(path), hint)
+    return path

@@ -28,7 +28,7 @@ from bigchem.plan.choices import Choice, Workload
 from bigchem.plan.memory.buffers import REDUCE_BUCKET
 from bigchem.plan.memory.states import checkpoint_bytes
 from bigchem.plan.memory.worst_case import longest_example, setup_of
-from bigchem.plan.speed import gpu_file, hardware
+from bigchem.plan.speed import hardware
 from bigchem.plan.speed.step_time import Cluster
 
 OFFERED = ("zero0", "zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")
@@ -149,11 +149,11 @@ def _shape(config: RunConfig, vocab_size: int | None) -> Shape:
 
 
 def cluster(gpu: str, gpus: int, nodes: int, between: str | None) -> Cluster:
-    """Nodes of GPUs. gpu: a name, or a TOML file (plan/speed/gpu_file.py). between: the interconnect of several nodes,
+    """Nodes of GPUs. gpu: a name, or a TOML file (see hardware.GpuFile). between: the interconnect of several nodes,
     as the user gives it. UserError if either is unknown, missing or superfluous."""
     own = None
     if gpu.endswith(".toml"):
-        kind, own = gpu_file.load(Path(gpu))
+        kind, own = hardware.load_gpu(Path(gpu))
     else:
         kind = hardware.gpu(gpu)
     if nodes == 1:

@@ -17,8 +17,7 @@ from bigchem.ds_config import Completed, completed
 from bigchem.ds_config.by_deepspeed import check_with_deepspeed
 from bigchem.ds_config.checking import checked
 from bigchem.ds_config.findings import Findings
-from bigchem.ds_config.keys import BF16, FP16, TOP
-from bigchem.ds_config.zero_keys import OFFLOAD_OPTIMIZER, OFFLOAD_PARAM, ZERO, ZERO_ALIASES
+from bigchem.ds_config.keys import BF16, FP16, OFFLOAD_OPTIMIZER, OFFLOAD_PARAM, TOP, ZERO, ZERO_ALIASES
 
 
 def of(table: Any, folder: Path, world_size: int = 2) -> Completed:

@@ -33,7 +33,7 @@ from bigchem.evaluate.generation.predictor import Prediction
 from bigchem.evaluate.run import _losses_of
 from bigchem.evaluate.score import examples_of
 from bigchem.export.card import _metrics
-from bigchem.export.folder import is_newest
+from bigchem.export.consolidate import is_newest
 from bigchem.launch import elastic_restart
 from bigchem.launch.cluster import arrays
 from bigchem.launch.cluster.profile import ClusterProfile

@@ -18,12 +18,10 @@ from bigchem.model.presets import PRESETS, num_parameters
 from bigchem.plan.choices import Choice, Room, Workload, choices
 from bigchem.plan.memory.peak import memory
 from bigchem.plan.memory.setup import MemorySetup
-from bigchem.plan.speed import gpu_file
+from bigchem.plan.report import suggestion
 from bigchem.plan.speed.cost import cost, steps_for
-from bigchem.plan.speed.hardware import GPUS, INTERCONNECTS, gpu, interconnect, read_bytes
-from bigchem.plan.speed.step_time import Assumptions, Cluster, StepTime, step_time
-from bigchem.plan.speed.traffic import traffic
-from bigchem.plan.suggestion import suggestion
+from bigchem.plan.speed.hardware import GPUS, INTERCONNECTS, gpu, interconnect, load_gpu, read_bytes
+from bigchem.plan.speed.step_time import Assumptions, Cluster, StepTime, step_time, traffic
 
 BASE = PRESETS["t5-base"]
 ASSUMED = Assumptions()
@@ -119,16 +117,16 @@ link_gb_per_s = 64
 def test_a_gpu_of_ones_own_is_read_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "some.toml"
     path.write_text(GPU_FILE)
-    found, between = gpu_file.load(path)
+    found, between = load_gpu(path)
     assert (found.memory, found.link, found.pcie, found.watts, between) == (96e9, 64e9, 32e9, None, None)
     assert [found.peak(precision) for precision in ("bf16", "fp16", "fp32")] == [4e14, 4e14, 5e13]
     path.write_text(GPU_FILE.replace("tflops_bf16 = 400\n", "") + "watts = 350\nbetween_gb_per_s = 25\n")
-    found, between = gpu_file.load(path)
+    found, between = load_gpu(path)
     assert (found.peak("bf16"), found.watts, between) == (0.0, 350, 25e9)
     for wrong, message in (("memory_gb = 0\n", "memory_gb"), ("memory = 3\n", "memory_gb")):
         path.write_text(GPU_FILE.replace("memory_gb = 96\n", wrong))
         with pytest.raises(UserError, match=message):
-            gpu_file.load(path)
+            load_gpu(path)
 
 
 def test_hpz_gathers_across_nodes_once_a_step_and_then_within_the_node() -> None:

@@ -13,7 +13,7 @@ from runs import at_step, config_of, losses, train_here
 from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
 from bigchem.ds_config.key import Use
-from bigchem.ds_config.zero_keys import OFFLOAD_OPTIMIZER, OFFLOAD_PARAM, ZERO
+from bigchem.ds_config.keys import OFFLOAD_OPTIMIZER, OFFLOAD_PARAM, ZERO
 from bigchem.export import export
 
 CPU = {"device": "cpu", "pin_memory": False}

@@ -1,4 +1,4 @@
 """Inspecting data: `bigchem data audit`, `show` and `preview`.
 
-Imported from outside: audit, audit_table, preview, show.
+Imported from outside: audit, preview, show.
 """

@@ -50,11 +50,11 @@ from tokenizers import Regex, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, Unigram
 from tokenizers.trainers import BpeTrainer
 
+from bigchem.base import git_lfs
 from bigchem.base.atomic import write_atomically
 from bigchem.base.errors import UserError
 from bigchem.chemistry.tokens import atoms_of_words
 from bigchem.data.text import escapes
-from bigchem.data.text.tokenizer_file import fetched, read
 
 PAD, EOS, UNK = 0, 1, 2
 SPECIAL = ("<pad>", "</s>", "<unk>")
@@ -83,7 +83,7 @@ class Tokenizer:
     @classmethod
     def load(cls, folder: Path | str) -> Tokenizer:
         """Reads what `save` wrote."""
-        return cls(read(Path(folder)))
+        return cls(read_file(Path(folder)))
 
     @classmethod
     def from_t5(cls, folder: Path | str, smiles: Smiles = "pieces") -> Tokenizer:
@@ -91,7 +91,7 @@ class Tokenizer:
 
         folder: a folder with a tokenizer.json, or a model's name at huggingface.co (t5-base), fetched once.
         """
-        backend = read(fetched(str(folder)))
+        backend = read_file(fetched(str(folder)))
         model = json.loads(backend.to_str())["model"]
         pieces = [(piece, score) for piece, score in model.get("vocab", [])] if model["type"] == "Unigram" else []
         if [piece for piece, _ in pieces[:3]] != list(SPECIAL):
@@ -240,3 +240,36 @@ def _t5_charsmap(normalizer: Any | None, where: str) -> Any:
     if not found:
         raise UserError("not a T5 vocabulary: its normalizer has no charsmap", where)
     return found[-1]
+
+
+def read_file(folder: Path) -> tokenizers.Tokenizer:
+    """The tokenizer in a folder's tokenizer.json. UserError if there is none or it cannot be parsed."""
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise UserError("no tokenizer here: no such file", str(file), "give a folder with a tokenizer.json")
+    git_lfs.refuse_pointer(file)
+    try:
+        return tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8"))
+    except Exception as error:  # tokenizers raises bare Exception when it cannot parse
+        raise UserError(f"cannot read: {error}", str(file)) from error
+
+
+def fetched(name: str) -> Path:
+    """The folder of that name, or a folder with the tokenizer.json of the model of that name.
+
+    UserError if it is neither; also if offline and the model was never fetched.
+    """
+    if Path(name).is_dir() or Path(name).is_absolute() or name.startswith("."):
+        return Path(name)
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(name, "tokenizer.json")).parent
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"no such folder, and not available from huggingface.co ({type(error).__name__})",
+            name,
+            "give a folder with T5's tokenizer.json; or, where there is internet: hf download t5-base "
+            "tokenizer.json --local-dir FOLDER",
+        ) from error

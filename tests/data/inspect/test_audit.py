@@ -14,8 +14,7 @@ import pytest
 
 from bigchem.base.errors import UserError
 from bigchem.base.progress import Progress
-from bigchem.data.inspect.audit import audit
-from bigchem.data.inspect.audit_table import print_audit
+from bigchem.data.inspect.audit import audit, print_audit
 from bigchem.data.storage.shards import Data
 from bigchem.data.text.tally import Limits
 from bigchem.data.text.tokenizer import Tokenizer

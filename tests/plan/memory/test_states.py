@@ -27,7 +27,7 @@ from bigchem.plan.memory.buffers import gathered
 from bigchem.plan.memory.setup import MemorySetup
 from bigchem.plan.memory.states import States, pieces, states
 from bigchem.plan.memory.worst_case import setup_of
-from bigchem.plan.speed.traffic import Traffic, traffic
+from bigchem.plan.speed.step_time import Traffic, traffic
 from bigchem.train.calibrate import measured_states
 
 KINDS = [
