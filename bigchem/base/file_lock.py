@@ -81,7 +81,7 @@ def exclusive(
     """
     while True:
         with path.open("a+b") as handle:
-            locked = _acquire(handle, purpose, timeout_s, report_after_s)
+            locked = _acquire(handle, timeout_s, report_after_s)
             if locked and not is_at(handle, path):  # the previous holder removed it: new processes lock the new file
                 continue
             try:
@@ -143,7 +143,7 @@ def is_at(handle: IO[bytes], path: Path) -> bool:
         return False
 
 
-def _acquire(handle: IO[bytes], purpose: str, timeout_s: float, report_after_s: float) -> bool:
+def _acquire(handle: IO[bytes], timeout_s: float, report_after_s: float) -> bool:
     """True: locked. False: the file system has no locks."""
     begun, report_at = time.monotonic(), report_after_s
     path = Path(handle.name)

@@ -34,6 +34,7 @@ Moment = Annotated[float, Field(ge=0, le=1e11)]
 """Seconds since 1970, within a calendar's range."""
 
 T = TypeVar("T")
+_adapter = cache(TypeAdapter)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -165,11 +166,6 @@ def report_set_aside(path: Path, what: str) -> None:
     aside = set_aside(path)
     copy = f"original: {aside.name}" if aside else "the original could not be copied"
     print(f"{path.parent.name}/{path.name}: {what}; {copy}", flush=True)
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -1,6 +1,10 @@
-"""Makes untrusted text safe to show: no control characters and, for rich, no markup."""
+"""Text to show: untrusted text made safe (no control characters and, for rich, no markup), numbers of things, CSV."""
 
 from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
 
 REPLACEMENT = "\ufffd"
 """Replaces characters that must not reach a terminal or a page."""
@@ -21,6 +25,15 @@ def number_of(noun: str, count: int) -> str:
 def printable_lines(text: str) -> str:
     """`printable` for each line."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
+    """Rows as CSV with a header; None is an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def markup(text: object) -> str:

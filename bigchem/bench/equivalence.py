@@ -13,7 +13,6 @@ import torch
 import typer
 
 from bigchem.bench.common import small_corpus
-from bigchem.cli import program
 from bigchem.config import RunConfig
 from bigchem.launch.cluster.local import on_ranks
 

@@ -132,11 +132,7 @@ def _refuse(context: typer.Context, option: str, why: str, names: Collection[str
     """UserError if options are given that make no sense with `option`."""
     from bigchem.base.errors import UserError
 
-    if given := [name for name in names if _is_given(context, name)]:
+    sources = {name: context.get_parameter_source(name) for name in names}
+    if given := [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]:
         named = ", ".join("--" + OPTION_NAMES.get(name, name) for name in given)
         raise UserError(f"{option} {why}", named, "give one or the other")
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"

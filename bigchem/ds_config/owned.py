@@ -106,7 +106,9 @@ def complete(table: dict[str, Any], config: RunConfig, world_size: int, findings
         block = table.setdefault(name, {})
         _own(block, "enabled", precision == name, "train.precision", findings, f"{name}.")
     _fp16(table, precision, findings)
-    _accumulated_in(table, precision, findings)
+    # bf16 gradients are accumulated in fp32, except at stage 0, where DeepSpeed requires the weights' type.
+    if precision == "bf16" and findings.stage:
+        table["data_types"] = {"grad_accum_dtype": "fp32", **table.get("data_types", {})}
 
 
 def _own(table: dict[str, Any], key: str, value: Any, field: str, findings: Findings, prefix: str = "") -> None:
@@ -125,9 +127,3 @@ def _fp16(table: dict[str, Any], precision: str, findings: Findings) -> None:
     if useless:
         findings.ignored.append((f"fp16 ({', '.join(useless)})", f"train.precision = '{precision}'"))
     table["fp16"] = {"enabled": False}
-
-
-def _accumulated_in(table: dict[str, Any], precision: str, findings: Findings) -> None:
-    """bf16 gradients are accumulated in fp32, except at stage 0, where DeepSpeed requires the weights' type."""
-    if precision == "bf16" and findings.stage:
-        table["data_types"] = {"grad_accum_dtype": "fp32", **table.get("data_types", {})}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bigchem.base.errors import UserError
 from bigchem.launch.runs.owner import jobs_of
-from bigchem.launch.runs.status import RunStatus, run_status
+from bigchem.launch.runs.status import run_status
 from bigchem.launch.slurm import squeue
 from bigchem.run import ownership
 
@@ -55,8 +55,9 @@ def _of_run(run_dir: Path, *, any_end: bool) -> str | None:
         raise UserError(f"cannot tell whether it still runs: {status.reason}", str(run_dir), "try again later")
     if status.state in DONE or any_end:
         return None
+    reason = f" ({status.reason})" if status.reason else ""
     raise UserError(
-        f"it is {_state_of(status)}: a job that waits for it would never start",
+        f"it is {status.state}{reason}: a job that waits for it would never start",
         f"--after {run_dir}",
         f"`bigchem resume {run_dir}` first, or --after-any",
     )
@@ -69,7 +70,3 @@ def _slurm_job(run_dir: Path) -> str:
         hint = "`bigchem submit RUN --wait && ...` waits for it"
         raise UserError("the run is not a Slurm job", f"--after {run_dir}", hint)
     return jobs[-1]
-
-
-def _state_of(status: RunStatus) -> str:
-    return f"{status.state} ({status.reason})" if status.reason else status.state

@@ -22,6 +22,7 @@ from bigchem.launch.runs import owner
 from bigchem.run import notify
 from bigchem.run.exit_codes import exit_code_after, exit_now
 from bigchem.run.lifecycle import EXIT_REQUEUE, EXIT_STOPPED, EXIT_USER_ERROR, End, State, Writer, exit_code, has_ended
+from bigchem.run.log_files import record_event
 from bigchem.run.ownership import Claim
 from bigchem.run.state import move, read_state
 from bigchem.train.checkpoint.store import latest
@@ -126,7 +127,6 @@ def exit_lost_rank(claim: Claim, rank: int, cause: str, requeue: Requeue, *, beg
 
 
 def _report_lost_rank(claim: Claim, rank: int, cause: str, requeue: Requeue, *, begun: bool) -> None:
-    from bigchem.train.health import events
 
     time.sleep(REASON_S * (1 + min(rank, 9) / 10))  # a notice that arrives meanwhile ends this process
     before = read_state(claim.run_dir)
@@ -144,7 +144,7 @@ def _report_lost_rank(claim: Claim, rank: int, cause: str, requeue: Requeue, *, 
             move(claim.run_dir, Writer.STARTER, State.PREPARED)
         claim.end(Writer.ANY_RANK, End.LOST_RANK, reason, rank=rank)
         step = int(before.get("step", 0))
-        events.record(claim.run_dir, step, "lost rank", "the run exits to be restarted", message)
+        record_event(claim.run_dir, step, "lost rank", "the run exits to be restarted", message)
     peers.exit_with_peers(reason, requeue(True))
 
 

@@ -25,7 +25,7 @@ from bigchem.launch.cluster.profile import ClusterProfile
 from bigchem.launch.runs import owner
 from bigchem.launch.slurm import client, nodes, squeue
 from bigchem.run import ownership
-from bigchem.run.log_files import Rows
+from bigchem.run.log_files import record_event
 from bigchem.run.ownership import JobId
 from bigchem.run.state import read_state
 
@@ -169,16 +169,12 @@ def check_once(run_dir: Path, profile: ClusterProfile, me: Watcher) -> float | N
     with owner.start_lock(run_dir, "watches"):
         if not is_watched(run_dir, me):
             return None
-        job = _job_facts(me.job)
+        output = _ask("env", "SLURM_TIME_FORMAT=standard", "scontrol", "--oneliner", "show", "job", me.job)
+        job = None if output is None else nodes.facts(output)
         found = decide(job, profile.world_size, 60.0 * (profile.elastic_after_min or 1), time.time())
         if found.widen and job is not None:
             _widen(run_dir, profile, me, job)
     return found.again_s
-
-
-def _job_facts(job: str) -> dict[str, str] | None:
-    output = _ask("env", "SLURM_TIME_FORMAT=standard", "scontrol", "--oneliner", "show", "job", job)
-    return None if output is None else nodes.facts(output)
 
 
 def _widen(run_dir: Path, profile: ClusterProfile, me: Watcher, job: Mapping[str, str]) -> None:
@@ -189,11 +185,10 @@ def _widen(run_dir: Path, profile: ClusterProfile, me: Watcher, job: Mapping[str
 
 
 def report(run_dir: Path, kind: str, action: str, detail: str) -> None:
-    """Records an event as train/health/events.py does, without torch: for small jobs and batch scripts."""
+    """Reports an event from a small job or a batch script."""
     step = int(read_state(run_dir).get("step", 0))
     print(f"{kind} after step {step}: {detail}: {action}", flush=True)
-    row = {"time": time.time(), "step": step, "kind": kind, "action": action, "detail": detail, "keys": []}
-    Rows(run_dir / "events.jsonl").add(row)
+    record_event(run_dir, step, kind, action, detail)
 
 
 def _ask(*command: str) -> str | None:

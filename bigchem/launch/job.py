@@ -17,6 +17,7 @@ from bigchem.base.errors import UserError
 from bigchem.base.progress import Tee
 from bigchem.config import RunConfig
 from bigchem.launch import early_exit
+from bigchem.launch.cluster.pickles import Resubmitted
 from bigchem.launch.cluster.scratch import use_scratch
 from bigchem.launch.cluster.snapshot import check_own
 from bigchem.launch.rendezvous.environment import Rendezvous, rendezvous
@@ -46,7 +47,7 @@ EARLY_S = 120.0
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Resubmitted):
     """The callable that submitit pickles. It holds only a path: what runs is what the run folder says.
 
     time_s: time limit. signal_delay_s: Slurm sends its signal this long before it. scratch: see ClusterProfile.
@@ -118,13 +119,6 @@ class Job:
 
             submitit.JobEnvironment()._requeue(self.max_requeues)
             sys.exit(-1)
-
-    def checkpoint(self) -> object:
-        """submitit's hook for a signal outside training, except on Slurm: run again from the last published
-        checkpoint."""
-        import submitit
-
-        return submitit.helpers.DelayedSubmission(self)
 
 
 def run_here(config: RunConfig) -> End:

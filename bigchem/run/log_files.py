@@ -8,8 +8,9 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,18 @@ class Rows:
         with self._path.open("ab", buffering=0) as file:  # unbuffered: write() returns how many bytes fitted
             while self._pending:
                 self._pending = self._pending[file.write(self._pending) :]
+
+
+@cache
+def events_of(run_dir: Path) -> Rows:
+    """A run's events.jsonl."""
+    return Rows(run_dir / "events.jsonl")
+
+
+def record_event(run_dir: Path, step: int, kind: str, action: str, detail: str, keys: Sequence[str] = ()) -> None:
+    """Adds a row to a run's events. step: number, from 1. action: the response. keys: of the examples in the step."""
+    row = {"time": time.time(), "step": step, "kind": kind, "action": action, "detail": detail, "keys": list(keys)}
+    events_of(run_dir).add(row)
 
 
 class Log(io.TextIOBase):

@@ -26,7 +26,7 @@ from bigchem.base.errors import UserError
 from bigchem.config import NotifyConfig, RunConfig
 from bigchem.run import ownership
 from bigchem.run.lifecycle import End, State, end_of, is_restarted
-from bigchem.run.log_files import Rows
+from bigchem.run.log_files import record_event
 from bigchem.run.state import read_state
 
 Event = Literal["end", "failure", "stall"]
@@ -212,10 +212,9 @@ def main(run_dir: Path) -> int:
     message = json.loads(sys.stdin.read())
     failures = deliver(toml.load(RunConfig, run_dir / "config.toml").notify, message)
     action = f"{message['event']} not sent"
-    row = {"time": time.time(), "step": message["step"], "kind": "notify", "action": action, "keys": []}
     for failure in failures:
         print(f"{action}: {failure}", flush=True)
-        Rows(run_dir / "events.jsonl").add({**row, "detail": failure})  # not by events.py, which imports torch
+        record_event(run_dir, message["step"], "notify", action, failure)
     return int(bool(failures))
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, Any
@@ -93,7 +94,7 @@ def expand(grid: GridConfig) -> list[RunConfig]:
         raise UserError(what, f"sweep {grid.name}", "split it into several sweeps")
     points = product(grid.sizes, grid.mixtures.items(), product(*(axis.values for axis in axes)), grid.seeds)
     for size, (mixture_name, mixture), values, seed in points:
-        table = _copied(base)
+        table = deepcopy(base)
         for overrides in (grid.base_set, mixture.set, grid.per_size.get(size, {})):
             for field, value in toml.flat(overrides).items():
                 toml.put(table, field, value, f"sweep {grid.name}")
@@ -182,7 +183,3 @@ def _in_name(value: Any) -> str:
     """A value as part of a run name: 0.0003, true, cosine; characters unfit for a folder name become a dash."""
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")
-
-
-def _copied(table: dict[str, Any]) -> dict[str, Any]:
-    return {key: _copied(value) if isinstance(value, dict) else value for key, value in table.items()}

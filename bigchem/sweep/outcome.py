@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from bigchem.base.printable import markup
+from bigchem.base.printable import csv_text, markup
 from bigchem.launch.runs.status import RunStatus
 from bigchem.sweep.analysis.aggregate import Key, chosen_metrics, headlines
 from bigchem.sweep.analysis.records import Score
@@ -80,14 +78,12 @@ def to_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 def to_csv(outcomes: Sequence[Outcome]) -> str:
     """All metrics of all runs, one line each, in the format that `sweep report` reads."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, (*MAIN_COLUMNS, "n"), lineterminator="\n")
-    writer.writeheader()
+    rows = []
     for score in (score for found in outcomes for score in found.scores):
         run = score.run
         about = {"parameters": run.parameters, "regime": run.regime, "seed": run.seed, "run": run.name}
-        writer.writerow({**about, "task": score.task, "metric": score.metric, **_numbers(score), "n": score.n})
-    return text.getvalue()
+        rows.append({**about, "task": score.task, "metric": score.metric, **_numbers(score), "n": score.n})
+    return csv_text((*MAIN_COLUMNS, "n"), rows)
 
 
 def _keys(outcomes: Sequence[Outcome], metrics: Sequence[str]) -> list[Key]:

@@ -27,7 +27,7 @@ from bigchem.run.state import progress, read_state, write_state
 from bigchem.train import schedule, worst_case
 from bigchem.train.checkpoint.best import Best
 from bigchem.train.checkpoint.probe import Probe
-from bigchem.train.collectives import on_rank0, ranks, say
+from bigchem.train.collectives import gathered, on_rank0, ranks, say
 from bigchem.train.engine import Engine, StepLoss
 from bigchem.train.health.device_progress import device_progress_of
 from bigchem.train.health.events import keys_of, report_end, skipped_step
@@ -279,10 +279,8 @@ def conclude(run: Run, done: int, early: str | None, by_user: bool) -> Outcome:
 
 def same_on_all_ranks(fingerprint: str, where: str) -> None:
     """UserError on every rank if they opened different data, as when a folder is replaced while they start."""
-    found: list[str | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, fingerprint)
-    if set(found) != {fingerprint}:
-        raise UserError(f"ranks opened different data: {' '.join(sorted(map(str, set(found))))}", where, "start again")
+    if len(found := set(gathered(fingerprint))) > 1:
+        raise UserError(f"ranks opened different data: {' '.join(sorted(found))}", where, "start again")
 
 
 def dropout_seed(seed: int, step: int, rank: int) -> int:

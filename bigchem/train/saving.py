@@ -13,6 +13,7 @@ from typing import Any
 from bigchem.base.errors import UserError
 from bigchem.base.progress import amount
 from bigchem.config import RunConfig
+from bigchem.run.log_files import record_event
 from bigchem.run.ownership import Claim
 from bigchem.train.checkpoint import store
 from bigchem.train.checkpoint.best import best_step
@@ -21,7 +22,6 @@ from bigchem.train.checkpoint.probe import Probe, agree
 from bigchem.train.checkpoint.store import Manifest
 from bigchem.train.collectives import gathered, on_rank0, ranks, say
 from bigchem.train.engine import Engine
-from bigchem.train.health import events
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class Saver:
         good = self._last_good()
         if final:
             if self._engine.rank == 0:
-                events.record(self._config.run_dir, step, "checkpoint failed", f"stopped: {good}", failure)
+                record_event(self._config.run_dir, step, "checkpoint failed", f"stopped: {good}", failure)
             raise UserError(
                 f"the checkpoint after step {step} failed {failure}; {good}",
                 str(self._folder),
@@ -201,10 +201,10 @@ class Saver:
         """Logs a line on rank 0 and adds its row to the events."""
         say(line)
         if self._engine.rank == 0:
-            events.record(self._config.run_dir, step, kind, action, line)
+            record_event(self._config.run_dir, step, kind, action, line)
 
     def _record_failed_copy(self, line: str) -> None:
-        events.record(self._config.run_dir, self.newest, "copy failed", "training continues", line)
+        record_event(self._config.run_dir, self.newest, "copy failed", "training continues", line)
 
     def _last_good(self) -> str:
         return f"the last good one is {store.step_name(self.newest)}" if self.newest else "no earlier one exists"

@@ -81,7 +81,8 @@ def compute(engine: Engine, config: RunConfig, lengths: IntArray, shape: Shape) 
         if not no_memory(str(error)):
             raise
         raise _out_of_memory(lengths, expected, _room(engine.device)) from error
-    peak = torch.tensor([_peak(engine.device) - before], dtype=torch.float64, device=engine.device)
+    reached = torch.cuda.max_memory_allocated(engine.device) if on_gpu else _status_bytes("VmHWM")
+    peak = torch.tensor([reached - before], dtype=torch.float64, device=engine.device)
     dist.all_reduce(peak, op=dist.ReduceOp.MAX)
     planned = expected.total if on_gpu else expected.growth
     return Peak(lengths, time.monotonic() - begun, int(peak), _room(engine.device), planned)
@@ -127,10 +128,6 @@ def _restart_peak(device: torch.device) -> int:
     with suppress(OSError):  # forbidden in some containers: the peak may then be an earlier one
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     return _status_bytes("VmRSS")
-
-
-def _peak(device: torch.device) -> int:
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _status_bytes("VmHWM")
 
 
 def _room(device: torch.device) -> int | None:

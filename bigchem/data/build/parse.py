@@ -258,6 +258,7 @@ def _jobs(config: BuildConfig, number: int, folder: Path) -> Iterator[tuple[Any,
 def _counts(source: SourceConfig, chunks: list[Chunk], max_rejected: float) -> dict[str, Any]:
     """A source's entry in the report; UserError if it has no rows or too many unreadable records."""
     splits = sum((chunk.splits for chunk in chunks), Counter[str]())
+    reasons = Counter(_QUOTED.sub("", rejected.reason).strip() for chunk in chunks for rejected in chunk.rejected)
     count = {
         "records": sum(chunk.records for chunk in chunks),
         "rejected": sum(len(chunk.rejected) for chunk in chunks),
@@ -265,7 +266,7 @@ def _counts(source: SourceConfig, chunks: list[Chunk], max_rejected: float) -> d
         "splits": dict(splits),
         "split_names": dict(sum((chunk.split_names for chunk in chunks), Counter())),
         "repairs": dict(sum((chunk.repairs for chunk in chunks), Counter())),
-        "reasons": _reasons(rejected for chunk in chunks for rejected in chunk.rejected),
+        "reasons": dict(reasons.most_common(_REASONS)),
         "without_inchi": sum(chunk.without_inchi for chunk in chunks),
         "left_out": sum(chunk.left_out for chunk in chunks),
     }
@@ -274,12 +275,6 @@ def _counts(source: SourceConfig, chunks: list[Chunk], max_rejected: float) -> d
     _check_counts(where, count, max_rejected, first)
     refuse_empty(splits, source, where)
     return {"source": _name(source), "split": described(source), **count}
-
-
-def _reasons(rejected: Iterable[Rejected]) -> dict[str, int]:
-    """The commonest reasons, without the quoted record, and their counts."""
-    found = Counter(_QUOTED.sub("", item.reason).strip() for item in rejected)
-    return dict(found.most_common(_REASONS))
 
 
 def _parse_chunk(notes: Path, records: list[Record], source: SourceConfig, path: Path) -> Chunk:

@@ -47,26 +47,26 @@ class PartialBuild:
     workers: int | None = None
     overwrite: bool = False
 
-    def parse(self, part: Part, progress: Progress) -> None:
+    def parse(self, part: Part, progress: Progress | None = None) -> None:
         """Parses a part of the chunks."""
 
         def work_in(work: Path) -> None:
             workers = self.workers or cores()
             with pool(workers, str(self.out)) as processes:
-                parse_part(self.config, work / "parsed", progress, processes, workers, part)
+                parse_part(self.config, work / "parsed", progress or Progress(), processes, workers, part)
 
         self._in_folder(work_in)
 
-    def choose(self, progress: Progress) -> None:
+    def choose(self, progress: Progress | None = None) -> None:
         """Chooses rows, once all parts are parsed."""
 
         def work_in(work: Path) -> None:
             if read_chosen(work) is None:
-                choose(self.config, work, *gathered(self.config, work / "parsed"), progress)
+                choose(self.config, work, *gathered(self.config, work / "parsed"), progress or Progress())
 
         self._in_folder(work_in)
 
-    def write(self, part: Part, progress: Progress) -> None:
+    def write(self, part: Part, progress: Progress | None = None) -> None:
         """Writes a part of the shards."""
 
         def work_in(work: Path) -> None:
@@ -76,14 +76,15 @@ class PartialBuild:
             own = chosen.shards[part.number :: part.of]
             label = f"writing shards, part {part.number + 1} of {part.of}"
             workers = self.workers or cores()
-            with pool(workers, str(self.out)) as processes, progress.bar(label, sum(p.rows for p in own)) as bar:
+            bar_of = (progress or Progress()).bar(label, sum(planned.rows for planned in own))
+            with pool(workers, str(self.out)) as processes, bar_of as bar:
                 jobs = [(work, planned) for planned in own]
                 for made in in_order(processes, make_shard, jobs, 2 * workers):
                     bar.advance(made.shard.rows)
 
         self._in_folder(work_in)
 
-    def publish(self, progress: Progress) -> None:
+    def publish(self, progress: Progress | None = None) -> None:
         """Writes what remains and renames the data into place."""
         if recipe_hash(self.config) != self.recipe:
             raise UserError(
@@ -92,7 +93,8 @@ class PartialBuild:
         with joined(self.out, self.recipe) as work:
             published = work is None
         if not published:
-            build(self.config, self.out, progress, workers=self.workers or cores(), overwrite=self.overwrite)
+            workers, progress = self.workers or cores(), progress or Progress()
+            build(self.config, self.out, progress, workers=workers, overwrite=self.overwrite)
 
     def _in_folder(self, function: Callable[[Path], None]) -> None:
         """Does nothing if the data is already published: Slurm may restart a task."""

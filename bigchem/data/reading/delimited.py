@@ -171,7 +171,7 @@ def _judged(
     if fields is None or (width and len(fields) != width):
         if len(taken) > 1:
             lines.back(list(enumerate(taken[1:], start=number + 1)))
-        return _ill_formed(fields, plain, width, known, layout)
+        return _ill_formed(fields, plain, width, known)
     if len(taken) > 1 and all(len(_split(part, layout, limit)) == width for part in taken):
         raise _undecided(f"lines {number} to {number + len(taken) - 1} read as one record or as {len(taken)}", where)
     if not width or any(_needs_quotes(field, "\n".join(taken), layout.separator) for field in fields):
@@ -188,7 +188,7 @@ def _needs_quotes(field: str, text: str, separator: str) -> bool:
 
 
 def _ill_formed(
-    fields: list[str] | None, plain: list[str], width: int, known: Quoting | None, layout: Layout
+    fields: list[str] | None, plain: list[str], width: int, known: Quoting | None
 ) -> tuple[Quoting | None, list[str]]:
     """As _judged, for a record with malformed quotes, or with another number of fields than the header."""
     if fields is not None and len(plain) != width:

@@ -30,7 +30,7 @@ LOCAL_POLL_S = 0.05
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(pickles.Resubmitted):
     """What submitit pickles: a module's function and its arguments. If restarted, the function does what is left."""
 
     function: Callable[..., object]
@@ -49,12 +49,6 @@ class Task:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)  # into the task's log
             raise
-
-    def checkpoint(self) -> object:
-        """submitit's hook for preemption and the time limit."""
-        import submitit
-
-        return submitit.helpers.DelayedSubmission(self)
 
 
 @dataclass(frozen=True)
@@ -123,6 +117,30 @@ def submit_array(executor: Any, calls: Sequence[object], limit: int | None, afte
 def array_id(jobs: Sequence[Any]) -> str:
     """Slurm's id of all of an array's jobs."""
     return str(jobs[0].job_id).partition("_")[0]
+
+
+def run_steps(
+    steps: Sequence[Step],
+    profile: ClusterProfile,
+    folder: Path,
+    name: str,
+    mounts: Sequence[Path],
+    say: Callable[[str], None],
+    *,
+    stay: bool,
+    options: OneShot | None,
+) -> bool:
+    """Runs steps here, or submits them to Slurm; returns whether they are done. stay: wait for Slurm's. options: for
+    this submission."""
+    if profile.executor == "local":
+        run_here(steps, profile, folder, say)
+        return True
+    submitted = submit_steps(steps, profile, folder, name, mounts, options)
+    for s in submitted:
+        say(f"{s.step.name}: {len(s.jobs)} tasks, from job {s.jobs[0].job_id} on; logs in {folder}")
+    if stay:
+        wait(submitted, say)
+    return stay
 
 
 def submit_steps(

@@ -144,7 +144,8 @@ def slurm_parameters(
         "additional_parameters": more,
         "setup": lines or None,
         "srun_args": [*_srun(profile), *_pyxis(profile, mounts), *profile.srun_args],
-        "teardown": [requeue_line(folder, code)],
+        # Given srun's exit code, it requeues the job or reports why not, outside any container.
+        "teardown": [f"{host_python(code)} -m bigchem.launch.requeue {shlex.quote(str(folder))} $?"],
     }
     return {"wckey": None, **{key: value for key, value in given.items() if value is not None}}
 
@@ -195,12 +196,6 @@ def ignored_settings(names: Iterable[str]) -> str | None:
         return None
     names = ", ".join(f"{name} (its field: {field})" if field else name for name, field in found)
     return f"ignored, as jobs follow the cluster profile only: {names}"
-
-
-def requeue_line(folder: Path, code: Path | None) -> str:
-    """The batch script's last line: given srun's exit code, it requeues the job or reports why not. It runs outside any
-    container."""
-    return f"{host_python(code)} -m bigchem.launch.requeue {shlex.quote(str(folder))} $?"
 
 
 def slurm_python(profile: ClusterProfile, code: Path | None, mounts: Sequence[Path] = ()) -> str:

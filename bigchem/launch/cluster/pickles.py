@@ -9,6 +9,17 @@ from typing import Any
 from bigchem.base.errors import UserError
 
 
+class Resubmitted:
+    """A callable that submitit runs again after a preemption or a time limit, or after any signal on this machine. It
+    then does what is left."""
+
+    def checkpoint(self) -> object:
+        """submitit's hook."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+
 def result(file: Path) -> tuple[str, Any]:
     """A task's result: ("success", its value) or ("error", a traceback). UserError if it is another user's."""
     from submitit.core.utils import pickle_load

@@ -136,11 +136,7 @@ def changed_fields(config: RunConfig) -> list[str]:
     file = config.run_dir / "config.toml"
     if latest(config.run_dir / "checkpoints") is None or not file.is_file():
         return []
-    return _differences(toml.load(RunConfig, file), config)
-
-
-def _differences(before: RunConfig, now: RunConfig) -> list[str]:
-    a, b = toml.flat(before.model_dump()), toml.flat(now.model_dump())
+    a, b = (toml.flat(one.model_dump()) for one in (toml.load(RunConfig, file), config))
     return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
 
 

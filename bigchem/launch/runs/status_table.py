@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 import time
 from collections import Counter
@@ -13,7 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
-from bigchem.base.printable import markup, printable
+from bigchem.base.printable import csv_text, markup, printable
 from bigchem.base.progress import duration
 from bigchem.launch.runs.status import RunStatus
 from bigchem.launch.runs.usage import Remaining, remaining_of_all
@@ -41,11 +39,7 @@ def to_markdown(rows: Sequence[RunStatus]) -> str:
 
 def to_csv(rows: Sequence[RunStatus]) -> str:
     """Every field of every row, as in JSON."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, [field.name for field in fields(RunStatus)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(to_json(rows))
-    return out.getvalue()
+    return csv_text([field.name for field in fields(RunStatus)], to_json(rows))
 
 
 def to_json(rows: Sequence[RunStatus]) -> list[dict[str, Any]]:

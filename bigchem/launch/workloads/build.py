@@ -11,7 +11,7 @@ from bigchem.data.build.recipe import BuildConfig
 from bigchem.data.build.work_folder import jobs_folder, remove_leftovers
 from bigchem.data.reading.paths import listed, pattern_folder
 from bigchem.data.storage.remote import is_url
-from bigchem.launch.cluster.arrays import Step, one_process, refuse_active, run_here, submit_steps, wait
+from bigchem.launch.cluster.arrays import Step, one_process, refuse_active, run_steps
 from bigchem.launch.cluster.profile import ClusterProfile
 from bigchem.launch.slurm.options import OneShot
 
@@ -41,46 +41,19 @@ def build_in_tasks(
     if left is None:
         return True
     steps = _steps(PartialBuild(config, out, left.recipe, workers, overwrite), left, tasks)
-    profile = one_process(profile, gpu=False)
-    if profile.executor == "local":
-        run_here(steps, profile, folder, progress.say)
-    else:
-        submitted = submit_steps(steps, profile, folder, out.name, _mounts(config, out), options)
-        for s in submitted:
-            progress.say(f"{s.step.name}: {len(s.jobs)} tasks, from job {s.jobs[0].job_id} on; logs in {folder}")
-        if not stay:
-            return False
-        wait(submitted, progress.say)
-    remove_leftovers(out)
-    return True
-
-
-def parse(build: PartialBuild, number: int, of: int) -> None:
-    """A task: see PartialBuild."""
-    build.parse(Part(number, of), Progress())
-
-
-def choose(build: PartialBuild) -> None:
-    """A task: see PartialBuild."""
-    build.choose(Progress())
-
-
-def write(build: PartialBuild, number: int, of: int) -> None:
-    """A task: see PartialBuild."""
-    build.write(Part(number, of), Progress())
-
-
-def publish(build: PartialBuild) -> None:
-    """A task: see PartialBuild."""
-    build.publish(Progress())
+    profile, mounts = one_process(profile, gpu=False), _mounts(config, out)
+    done = run_steps(steps, profile, folder, out.name, mounts, progress.say, stay=stay, options=options)
+    if done:
+        remove_leftovers(out)
+    return done
 
 
 def _steps(build: PartialBuild, left: RemainingParts, tasks: int) -> list[Step]:
     steps = [
-        Step("parse", parse, [(build, number, tasks) for number in left.parse]),
-        Step("choose", choose, [(build,)] if left.choose else []),
-        Step("write", write, [(build, number, tasks) for number in left.write]),
-        Step("publish", publish, [(build,)]),
+        Step("parse", PartialBuild.parse, [(build, Part(number, tasks)) for number in left.parse]),
+        Step("choose", PartialBuild.choose, [(build,)] if left.choose else []),
+        Step("write", PartialBuild.write, [(build, Part(number, tasks)) for number in left.write]),
+        Step("publish", PartialBuild.publish, [(build,)]),
     ]
     return [step for step in steps if step.arguments]
 

@@ -24,7 +24,7 @@ from bigchem.evaluate.run import (
 )
 from bigchem.evaluate.spelling_probe import compare, probe, respelled
 from bigchem.export import is_newest, model_folder
-from bigchem.launch.cluster.arrays import Step, one_process, refuse_active, run_here, submit_steps, wait
+from bigchem.launch.cluster.arrays import Step, one_process, refuse_active, run_steps
 from bigchem.launch.cluster.profile import ClusterProfile
 from bigchem.launch.runs.prepare import absolute, folders_of
 from bigchem.launch.slurm.options import OneShot
@@ -130,17 +130,9 @@ def evaluate_in_tasks(
     if profile.executor == "slurm":
         refuse_active(folder, str(request.results))
     steps = _steps(request, tasks)
-    profile = one_process(profile, gpu=True)
-    if profile.executor == "local":
-        run_here(steps, profile, folder, progress.say)
-    else:
-        submitted = submit_steps(steps, profile, folder, request.path.name, _mounts(request), options)
-        for s in submitted:
-            progress.say(f"{s.step.name}: {len(s.jobs)} tasks, from job {s.jobs[0].job_id} on; logs in {folder}")
-        if not stay:
-            return None
-        wait(submitted, progress.say)
-    return request.results / "results.json"
+    profile, name, mounts = one_process(profile, gpu=True), request.path.name, _mounts(request)
+    done = run_steps(steps, profile, folder, name, mounts, progress.say, stay=stay, options=options)
+    return request.results / "results.json" if done else None
 
 
 def prepare(request: Request) -> None:

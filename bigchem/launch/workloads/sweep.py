@@ -16,6 +16,7 @@ from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
 from bigchem.launch.cluster.arrays import array_id, submit_array, task_executor
 from bigchem.launch.cluster.executors import make_executor
+from bigchem.launch.cluster.pickles import Resubmitted
 from bigchem.launch.cluster.profile import ClusterProfile, recorded
 from bigchem.launch.cluster.scratch import use_scratch
 from bigchem.launch.cluster.snapshot import snapshot
@@ -39,7 +40,7 @@ class SweepRun:
 
 
 @dataclass(frozen=True)
-class EvaluationJob:
+class EvaluationJob(Resubmitted):
     """Consolidates and evaluates a trained run on all processes of the job. What submitit pickles."""
 
     run_dir: str
@@ -78,12 +79,6 @@ class EvaluationJob:
             finish()
         if place.rank == 0:
             notify.send(run_dir)
-
-    def checkpoint(self) -> object:
-        """submitit's hook for preemption and the time limit: predictions resume where they stopped."""
-        import submitit
-
-        return submitit.helpers.DelayedSubmission(self)
 
 
 def dry_run_text(runs: Sequence[SweepRun]) -> str:

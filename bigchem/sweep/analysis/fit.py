@@ -105,7 +105,7 @@ def line(parameters: Sequence[float], estimates: Sequence[Estimate]) -> Line | N
     distinct = np.unique(sizes)
     if len(distinct) < MIN_SIZES_FOR_LINE:
         return None
-    pivot = _pivot(sizes)
+    pivot = float(10 ** np.log10(sizes).mean())  # the geometric mean, about which fits are well conditioned
     x = np.log10(sizes / pivot)
     spread = x - x.mean()
     weights = spread / (spread @ spread)
@@ -132,8 +132,3 @@ def _training(sizes: Floats, values: Floats) -> float:
         return 0.0
     means = np.array([values[sizes == size].mean() for size in sizes])
     return student_t(dof) * math.sqrt(float(((values - means) ** 2).sum()) / dof)
-
-
-def _pivot(sizes: Floats) -> float:
-    """The geometric mean, about which fits are well conditioned."""
-    return float(10 ** np.log10(sizes).mean())

@@ -142,6 +142,7 @@ def read_json(file: Path) -> list[Score]:
     if total == 0:
         raise UserError("'mixture' trains no task: all its weights are 0", str(file))
     shares = {task: weight / total for task, weight in read.mixture.items() if weight > 0}
+    files = {task: file.parent / "predictions" / f"{task}.jsonl" for task in shares}
     run = Run(
         name=read.run,
         parameters=read.model.parameters,
@@ -157,14 +158,9 @@ def read_json(file: Path) -> list[Score]:
         split=read.split,
         decoding=", ".join(f"{key}={quoted(value)}" for key, value in sorted(read.decoding.items())),
         protocol=read.protocol,
-        predictions={task: str(path) for task in shares if (path := _predictions(file, task)).is_file()},
+        predictions={task: str(path) for task, path in files.items() if path.is_file()},
     )
     return [_score(run, metric, f"{file}: metrics[{number}]") for number, metric in enumerate(read.metrics)]
-
-
-def _predictions(file: Path, task: str) -> Path:
-    """Where `bigchem evaluate` writes a task's predictions."""
-    return file.parent / "predictions" / f"{task}.jsonl"
 
 
 def _score(run: Run, read: _Metric, where: str) -> Score:

@@ -13,8 +13,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from bigchem.base.printable import csv_text
 from bigchem.sweep.analysis.aggregate import size_name
-from bigchem.sweep.report.tables import Row, to_csv
+from bigchem.sweep.report.tables import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -159,7 +160,7 @@ def finish(figure: Figure, name: str, of: str, caption: str, description: str, r
     inline = re.sub(r' xmlns(:xlink)?="[^"]*"', "", inline).replace("xlink:href", "href")
     inline = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\g<1>", inline, count=1)
     inline = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\g<1>", inline, count=1)
-    return Panel(name, of, caption, standalone, inline, png.getvalue(), to_csv(POINT_COLUMNS, rows))
+    return Panel(name, of, caption, standalone, inline, png.getvalue(), csv_text(POINT_COLUMNS, rows))
 
 
 def palette_css(selector: str) -> str:

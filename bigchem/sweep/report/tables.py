@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bigchem.sweep.analysis.aggregate import Key
@@ -149,15 +147,6 @@ def numbers(estimate: Estimate | None, value: str = "value", low: str = "low", h
     if estimate is None:
         return {value: None, low: None, high: None}
     return {value: estimate.value, low: estimate.low, high: estimate.high}
-
-
-def to_csv(columns: Sequence[str], rows: Iterable[Row]) -> str:
-    """Rows as CSV with a header; None is an empty field."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _compact(estimate: Estimate) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bigchem.base.atomic import write_atomically
-from bigchem.base.printable import markup
+from bigchem.base.printable import csv_text, markup
 from bigchem.base.progress import Progress
 from bigchem.sweep.analysis.aggregate import size_name
 from bigchem.sweep.analysis.analyse import Analysis, analyse, check
@@ -16,7 +16,7 @@ from bigchem.sweep.analysis.paired import paired_differences
 from bigchem.sweep.analysis.records import LOSS, REGIMES
 from bigchem.sweep.analysis.results import load
 from bigchem.sweep.report.output_folder import check_written, replace_written
-from bigchem.sweep.report.tables import TABLES, Row, estimate_text, paired_rows, tables, to_csv
+from bigchem.sweep.report.tables import TABLES, Row, estimate_text, paired_rows, tables
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -63,7 +63,7 @@ def write(analysis: Analysis, out_dir: str | Path, title: str = "Scale sweep") -
             (figures / f"{panel.name}.png").write_bytes(panel.png)
             (figures / f"{panel.name}.csv").write_text(panel.csv, encoding="utf-8")
     for name, rows in tables(analysis).items():
-        write_atomically(out / f"{name}.csv", to_csv(TABLES[name], rows))
+        write_atomically(out / f"{name}.csv", csv_text(TABLES[name], rows))
     page = out / "report.html"
     write_atomically(page, to_html(analysis, title, sections))
     return page

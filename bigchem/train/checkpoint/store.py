@@ -165,12 +165,6 @@ class Manifest:
                 return f"{name} cannot be read: {error.strerror or error}"
         return None
 
-    def check_files(self, checkpoint: Path) -> None:
-        """UserError that names the first file that differs from the manifest."""
-        damage = self.damage(checkpoint)
-        if damage is not None:
-            raise UserError(damage, str(checkpoint), "use an earlier checkpoint")
-
 
 def step_name(step: int) -> str:
     """Folder name of the checkpoint after `step` steps."""
@@ -290,12 +284,6 @@ def superseded(steps: Collection[int], config: CheckpointConfig, best: int | Non
     """Steps of the checkpoints to remove: all but the newest `keep`, multiples of `keep_every`, and `best`."""
     older = sorted(steps)[: -config.keep]
     return [s for s in older if not (config.keep_every and s % config.keep_every == 0) and s != best]
-
-
-def clean(checkpoints: Path, config: CheckpointConfig, best: int | None = None, in_use: Collection[Path] = ()) -> None:
-    """Removes superseded, partial and doomed checkpoints."""
-    doom_superseded(checkpoints, config, best, in_use)
-    remove_doomed(checkpoints)
 
 
 def doom_superseded(

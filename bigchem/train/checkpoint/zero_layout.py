@@ -106,13 +106,10 @@ def _structure(checkpoint: Path, manifest: Manifest) -> tuple[dict[str, Any], Sh
         return shared, *_stage0(shared, model_file)
     groups: list[dict[str, torch.Size]] = shared["param_shapes"]
     shapes = {name: shape for group in groups for name, shape in group.items()}
-    files = {path: load_structure(path)["optimizer_state_dict"] for path in _rank_files(checkpoint, manifest)}
-    return shared, shapes, _stage3(files, shapes) if stage == 3 else _stage12(files)
-
-
-def _rank_files(checkpoint: Path, manifest: Manifest) -> list[Path]:
     prefix = "bf16_" if manifest.precision == "bf16" else ""
-    return [checkpoint / f"{prefix}zero_pp_rank_{r}_mp_rank_00_optim_states.pt" for r in range(manifest.world_size)]
+    names = (f"{prefix}zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in range(manifest.world_size))
+    files = {path: load_structure(path)["optimizer_state_dict"] for path in (checkpoint / name for name in names)}
+    return shared, shapes, _stage3(files, shapes) if stage == 3 else _stage12(files)
 
 
 def _split(weights: Tensor, state: Mapping[str, Any], path: Path) -> tuple[dict[str, Place], dict[str, Any]]:

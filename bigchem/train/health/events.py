@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import torch.distributed as dist
@@ -13,7 +11,7 @@ from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
 from bigchem.data.loader import Loader
 from bigchem.data.order.steps import Step
-from bigchem.run.log_files import Rows
+from bigchem.run.log_files import record_event
 from bigchem.train.collectives import on_rank0
 from bigchem.train.health.step_guard import BadStep, RollBacks, StepGuard
 
@@ -27,19 +25,7 @@ def report(run_dir: Path, step: int, kind: str, action: str, detail: str, keys: 
     examples in the step."""
     examples = f"; {first_keys(keys)}" if keys else ""
     print(f"{kind} at step {step}: {detail}: {action}{examples}", flush=True)
-    record(run_dir, step, kind, action, detail, keys)
-
-
-def record(run_dir: Path, step: int, kind: str, action: str, detail: str, keys: Sequence[str] = ()) -> None:
-    """Adds an event's row only, for callers that print their own line."""
-    row = {"time": time.time(), "step": step, "kind": kind, "action": action, "detail": detail, "keys": list(keys)}
-    rows_of(run_dir).add(row)
-
-
-@cache
-def rows_of(run_dir: Path) -> Rows:
-    """A run's events.jsonl."""
-    return Rows(run_dir / "events.jsonl")
+    record_event(run_dir, step, kind, action, detail, keys)
 
 
 def report_end(run_dir: Path, step: int, saved: int, reason: str) -> None:

@@ -19,6 +19,7 @@ from bigchem.base.errors import UserError
 from bigchem.config import HealthConfig, RunConfig
 from bigchem.data.storage.remote import is_url
 from bigchem.train.checkpoint import store
+from bigchem.train.collectives import gathered
 from bigchem.train.health import events
 
 IN_A_ROW = 3
@@ -116,8 +117,7 @@ class StragglerMonitor:
         self.stopwatch = Stopwatch(device)
         self._warnings, self._run_dir, self._every = Warnings(config.health), config.run_dir, config.train.log_every
         self._remedy = REMEDY_REMOTE if is_url(config.data.path) else REMEDY
-        self._hosts: list[str | None] = [None] * dist.get_world_size()
-        dist.all_gather_object(self._hosts, platform.node())
+        self._hosts = gathered(platform.node())
         self._begun = False
         self._sums = torch.zeros(len(self._hosts), 3, dtype=torch.float64)
         self._step_s = self._wait_s = 0.0

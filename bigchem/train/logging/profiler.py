@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from types import TracebackType
 
 import torch
@@ -69,10 +68,7 @@ class Profiler:
                 torch.cuda.memory._dump_snapshot(str(partial / "memory.pickle"))
                 torch.cuda.memory._record_memory_history(enabled=None)
             else:
-                self._write_memory(running, partial / "memory.txt")
+                # What each operation allocated: on a CPU there is no snapshot.
+                table = running.key_averages().table(sort_by="self_cpu_memory_usage", row_limit=50)
+                (partial / "memory.txt").write_text(table + "\n")
         print(f"profile of steps {self._first} to {self._last}: {folder}", flush=True)
-
-    def _write_memory(self, running: profile, path: Path) -> None:
-        """Writes what each operation allocated: on a CPU there is no snapshot."""
-        averages = running.key_averages()
-        atomic.write_atomically(path, averages.table(sort_by="self_cpu_memory_usage", row_limit=50) + "\n")

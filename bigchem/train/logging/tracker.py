@@ -132,7 +132,8 @@ class Tracker:
             "fill": self._tokens / self._capacity,
             "data_wait": self._wait_s / seconds,
             "memory": memory(),
-            **({} if validated is None else _validation_fields(validated)),
+            **({} if validated is None else {"valid_loss": validated.loss}),
+            **({} if validated is None else {f"valid_loss/{task}": x for task, x in validated.by_task.items()}),
             "time": time.time(),
         }
         self._write(row, [] if validated is None else validated.samples)
@@ -184,10 +185,6 @@ def memory() -> float:
     import resource
 
     return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _validation_fields(validated: ValidationResult) -> dict[str, float]:
-    return {"valid_loss": validated.loss, **{f"valid_loss/{task}": x for task, x in validated.by_task.items()}}
 
 
 def _rows(path: Path, step: int) -> Rows:

@@ -14,7 +14,7 @@ from bigchem.config import CheckpointConfig, RunConfig
 from bigchem.data.storage.shards import Data
 from bigchem.launch.runs.prepare import preflight
 from bigchem.train.checkpoint.best import Best, best_step, chosen, validated_tasks
-from bigchem.train.checkpoint.store import Manifest, clean, publish, published, step_name
+from bigchem.train.checkpoint.store import Manifest, doom_superseded, publish, published, step_name
 
 MANIFEST = Manifest(
     step=0,
@@ -60,7 +60,7 @@ def saved(checkpoints: Path, step: int, state: dict[str, object]) -> None:
     partial = checkpoints / (step_name(step) + ".partial")
     partial.mkdir(parents=True)
     publish(checkpoints, partial, replace(MANIFEST, step=step, state=state))
-    clean(checkpoints, CheckpointConfig(keep=1), best=best_step(state))
+    doom_superseded(checkpoints, CheckpointConfig(keep=1), best=best_step(state))
 
 
 def test_the_best_checkpoint_stays_and_stands_for_the_run(tmp_path: Path) -> None:
