@@ -29,7 +29,7 @@ def positions(texts: Sequence[str], labels: Sequence[str]) -> Ints:
     return np.array([places.get(text.strip(), -1) for text in texts], dtype=np.int64)
 
 
-def several(texts: Sequence[str], names: Sequence[str]) -> Ints:
+def values(texts: Sequence[str], names: Sequence[str]) -> Ints:
     """The value of each named label in texts such as `toxic=1; approved=no`: [texts, names] 0, 1, or -1 for none.
 
     A name that is written twice with different values has none.

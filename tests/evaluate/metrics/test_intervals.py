@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from bigchem.evaluate.metrics import intervals, text
 from bigchem.evaluate.metrics.intervals import Statistic, mean_of, percentile_intervals, share_of, wilson
+from bigchem.evaluate.metrics.numbers import spearman
 
 
 def sample(n, seed=0):
@@ -113,3 +114,25 @@ def test_metrics_share_their_resamples_and_repeat_with_the_seed():
     assert first == pytest.approx(second)
     assert percentile_intervals(both, 100, 1) == [first, second]
     assert percentile_intervals(both, 100, 2) != [first, second]
+
+
+def test_differences_of_metrics_of_order_are_paired():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=200)
+    first, second = (spearman(truth, truth + noise * rng.normal(size=200)) for noise in (0.5, 0.6))
+    difference = intervals.paired_intervals([(first, second)], 300, 0)[0]
+    assert difference.low < second.value - first.value < difference.high
+    same = intervals.paired_intervals([(first, first)], 300, 0)[0]
+    assert (same.low, same.high) == (0, 0)
+
+
+def test_metrics_of_order_and_of_sums_can_be_resampled_together(monkeypatch):
+    values = sample(300)
+    order = Statistic(
+        values[:, None], lambda rows, times: times @ rows[:, 0] / 300, np.ones(300, dtype=bool), ordered=True
+    )
+    for block in (1 << 20, 1000):
+        monkeypatch.setattr(intervals, "_BLOCK", block)
+        found = percentile_intervals([mean_of(values), order, mean_of(values)], 100, 1)
+        assert found[0] == pytest.approx(found[1])
+        assert found[0] == found[2]

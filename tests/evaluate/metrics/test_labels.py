@@ -42,7 +42,7 @@ def test_several_labels_are_read_by_name():
     names = ["toxic", "a=b", "approved"]
     texts = ["toxic=1; a=b=no; approved=0", "approved = yes;toxic=0", "toxic=1; toxic=0", "toxic=2; what=1; 1", ""]
     expected = [[1, 0, 0], [0, -1, 1], [-1, -1, -1], [-1, -1, -1], [-1, -1, -1]]
-    assert labels.several(texts, names).tolist() == expected
+    assert labels.values(texts, names).tolist() == expected
     assert labels.undeclared(texts, names) == 2
 
 

@@ -55,7 +55,7 @@ def test_numbers_by_hand_with_what_is_none_counted():
     assert (scores["valid_numbers"].value, scores["valid_numbers"].n) == (0.8, 5)
     assert (scores["mae"].value, scores["rmse"].value) == (0.5, pytest.approx((1.25 / 3) ** 0.5))
     assert scores["r2"].value == pytest.approx(1 - 1.25 / 2)
-    note = "1 of 5 predictions are no number; 1 of 5 references are no number: left out"
+    note = "1 of 5 predictions are no number: left out; 1 of 5 references are no number: left out"
     assert {(scores[name].n, scores[name].note) for name in ("mae", "rmse", "r2", "pearson", "spearman")} == {(3, note)}
 
 
@@ -69,7 +69,7 @@ def test_a_constant_prediction_has_errors_and_no_correlation():
 def test_predictions_without_a_single_number_say_so():
     scores = score("number", ["1", "2"], ["high", "low"])
     assert values(scores) == {name: 0 if name == "valid_numbers" else None for name in scores}
-    assert scores["rmse"].note == "no pair of numbers; 2 of 2 predictions are no number"
+    assert scores["rmse"].note == "no pair of numbers; 2 of 2 predictions are no number: left out"
 
 
 def test_a_label_by_hand_a_foreign_answer_is_wrong():
@@ -87,6 +87,15 @@ def test_areas_come_from_the_log_probabilities_alone():
     scores = score("label", ["no", "no", "yes", "yes"], ["?"] * 4, labels=("no", "yes"), label_log_probabilities=table)
     assert (scores["accuracy"].value, scores["roc_auc"].value) == (0, 0.75)
     assert scores["pr_auc"].value == pytest.approx(0.5 + 0.5 * 2 / 3)
+
+
+def test_of_more_labels_an_absent_one_is_left_out_and_named():
+    table = np.log([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.2, 0.1, 0.7]])
+    options = {"labels": ("red", "blue", "green"), "label_log_probabilities": table}
+    found = score("label", ["red", "blue", "red", "blue"], ["red", "green", "pink", "blue"], **options)
+    assert (found["roc_auc"].value, found["roc_auc"].note) == ((1 + 0.5) / 2, "no reference is green: left out")
+    assert found["f1"].value == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    assert found["balanced_accuracy"].value == 0.5
 
 
 def test_without_a_record_labels_are_not_guessed():

@@ -61,7 +61,11 @@ def _area(name: str, what: str, area: Callable[[Ints, Floats], Statistic]) -> Me
 
     def compute(pairs: Pairs) -> Statistic:
         wanted = _positions(pairs)[0]
-        notes = out_of(wanted < 0, "references are no label: left out")
+        absent = [label for place, label in enumerate(pairs.labels) if len(pairs.labels) > 2 and place not in wanted]
+        notes = joined(
+            out_of(wanted < 0, "references are no label: left out"),
+            f"no reference is {' or '.join(absent)}: left out" if absent else "",
+        )
         return noted(labels.one_against_rest(wanted, _log_probabilities(pairs), area), notes)
 
     meaning = (
@@ -115,7 +119,7 @@ LABEL = (
 
 def _tables(pairs: Pairs) -> tuple[Ints, Ints]:
     known = _labels(pairs, 1)
-    return labels.several(pairs.references, known), labels.several(pairs.best, known)
+    return labels.values(pairs.references, known), labels.values(pairs.best, known)
 
 
 def _notes_of_tables(pairs: Pairs, wanted: Ints, made: Ints) -> str:

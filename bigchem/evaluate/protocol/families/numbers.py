@@ -26,7 +26,7 @@ def _of_numbers(
     def compute(pairs: Pairs) -> Statistic:
         wanted, made = _numbers(pairs)
         notes = joined(
-            out_of(np.isnan(made), "predictions are no number"),
+            out_of(np.isnan(made), "predictions are no number: left out"),
             out_of(np.isnan(wanted), "references are no number: left out"),
         )
         return noted(statistic(wanted, made), notes)
