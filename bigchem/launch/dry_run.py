@@ -8,7 +8,7 @@ from bigchem.base import toml
 from bigchem.base.masking import mask, mask_values
 from bigchem.config import RunConfig
 from bigchem.launch import fit_check
-from bigchem.launch.cluster.executors import sbatch_text
+from bigchem.launch.cluster.executors import Submission, sbatch_text
 from bigchem.launch.cluster.profile import ClusterProfile
 from bigchem.launch.cluster.snapshot import planned
 from bigchem.launch.runs.prepare import absolute, folders_of, preflight
@@ -27,7 +27,7 @@ def dry_run(config: RunConfig, profile: ClusterProfile, options: OneShot | None 
     if profile.executor == "slurm":
         code = planned(config.run_dir / "code")
         folder, mounts = config.run_dir / "submitit" / "%j", folders_of(config)
-        text = sbatch_text(profile, folder, config.name, code, mounts, options)
+        text = sbatch_text(Submission(profile, folder, config.name, code, mounts, options))
     return {
         "run_dir": str(config.run_dir),
         "config": mask_values(config.model_dump(mode="json", exclude_none=True)),

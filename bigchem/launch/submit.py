@@ -13,7 +13,7 @@ from bigchem.base import atomic, toml
 from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
 from bigchem.launch import elastic_restart
-from bigchem.launch.cluster.executors import host_python, make_executor, submit_call
+from bigchem.launch.cluster.executors import Submission, host_python, make_executor, submit_call
 from bigchem.launch.cluster.profile import ClusterProfile, load_profile, recorded
 from bigchem.launch.cluster.snapshot import snapshot
 from bigchem.launch.job import Job
@@ -52,7 +52,7 @@ def submit(config: RunConfig, profile: ClusterProfile, options: OneShot | None =
         atomic.write_atomically(run_dir / "cluster.toml", recorded(profile))
         code = snapshot(run_dir / "code")
         folder = run_dir / "submitit" / "%j"
-        executor = make_executor(profile, folder, config.name, code, folders_of(config), options)
+        executor = make_executor(Submission(profile, folder, config.name, code, folders_of(config), options))
         job = submit_call(lambda: executor.submit(job_of(config, profile)), str(run_dir))
         known = {"world_size": profile.world_size, "code": code.name}
         owner.record(run_dir, owner.submitted(profile.executor, str(job.job_id), **known))

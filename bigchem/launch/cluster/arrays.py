@@ -17,7 +17,7 @@ from typing import Any
 from bigchem.base import atomic, json_file
 from bigchem.base.errors import UserError
 from bigchem.launch.cluster import pickles
-from bigchem.launch.cluster.executors import make_executor, submit_call
+from bigchem.launch.cluster.executors import Submission, make_executor, submit_call
 from bigchem.launch.cluster.profile import ClusterProfile
 from bigchem.launch.cluster.scratch import use_scratch
 from bigchem.launch.cluster.snapshot import check_own, snapshot
@@ -88,21 +88,6 @@ def one_process(profile: ClusterProfile, *, gpu: bool) -> ClusterProfile:
     return profile.model_copy(update=update)
 
 
-def task_executor(
-    profile: ClusterProfile,
-    folder: Path,
-    name: str,
-    code: Path,
-    mounts: Sequence[Path] = (),
-    options: OneShot | None = None,
-) -> Any:
-    """submitit's executor for jobs that are not runs, without the requeue line at the end of the batch script."""
-    executor = make_executor(profile, folder, name, code, mounts, options)
-    if profile.executor == "slurm":
-        executor.update_parameters(teardown=None)
-    return executor
-
-
 def submit_array(executor: Any, calls: Sequence[object], limit: int | None, after: str | None = None) -> list[Any]:
     """Submits an array to Slurm; returns submitit's jobs. limit: tasks at a time. after: a dependency; the array is
     cancelled if it can never be met."""
@@ -155,7 +140,9 @@ def submit_steps(
     `refuse_active`. options: for this submission; only the first step waits for other jobs."""
     code, done, once = snapshot(folder / "code"), list[SubmittedStep](), options or OneShot()
     for step in steps:
-        executor = task_executor(profile, folder, f"{name}-{step.name}", code, mounts, once.begun() if done else once)
+        mine = once.begun() if done else once
+        made = Submission(profile, folder, f"{name}-{step.name}", code, mounts, mine, is_run=False)
+        executor = make_executor(made)
         after = f"afterok:{array_id(done[-1].jobs)}" if done else None
         done.append(SubmittedStep(step, submit_array(executor, _calls(step, profile), profile.max_concurrent, after)))
         jobs = [str(job.job_id) for submitted in done for job in submitted.jobs]
@@ -190,7 +177,7 @@ def run_here(steps: Sequence[Step], profile: ClusterProfile, folder: Path, say: 
     code = snapshot(folder / "code")
     for step in steps:
         waiting, running, done = _calls(step, profile), list[Any](), list[Any]()
-        executor = task_executor(profile, folder, step.name, code)
+        executor = make_executor(Submission(profile, folder, step.name, code, is_run=False))
         try:
             while waiting or running:
                 while waiting and len(running) < (profile.max_concurrent or 1):

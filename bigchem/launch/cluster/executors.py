@@ -9,6 +9,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,21 +27,29 @@ SBATCH_TIMEOUT_S = 60
 """Without slurmctld, sbatch retries for minutes."""
 
 
-def make_executor(
-    profile: ClusterProfile,
-    folder: Path,
-    name: str,
-    code: Path | None = None,
-    mounts: Sequence[Path] = (),
-    options: OneShot | None = None,
-) -> Any:
-    """submitit's executor for a profile.
+@dataclass(frozen=True)
+class Submission:
+    """What becomes a job.
 
     folder: submitit's, for pickles and logs. code: the snapshot that the job runs (see snapshot.py); None: the
-    installed package. mounts: folders to mount in a container at their own paths. options: for this submission.
+    installed package. mounts: folders to mount in a container at their own paths. options: for this submission. is_run:
+    the batch script's last line requeues the run, or reports why not.
     """
+
+    profile: ClusterProfile
+    folder: Path
+    name: str
+    code: Path | None = None
+    mounts: Sequence[Path] = ()
+    options: OneShot | None = None
+    is_run: bool = True
+
+
+def make_executor(made: Submission) -> Any:
+    """submitit's executor for a submission."""
     import submitit
 
+    profile, folder, name, options = made.profile, made.folder, made.name, made.options
     if profile.executor == "slurm":
         import shutil
 
@@ -51,15 +60,15 @@ def make_executor(
                 raise UserError(
                     f"{program} is not on PATH: this is no Slurm login node", name, "or use --cluster local"
                 )
-        python = slurm_python(profile, code, mounts)
+        python = slurm_python(profile, made.code, made.mounts)
         executor = slurm_executor()(folder=folder, max_num_timeout=profile.max_requeues, python=python)
-        executor.update_parameters(**slurm_parameters(profile, folder, name, code, mounts, options))
+        executor.update_parameters(**slurm_parameters(made))
         return executor
     if options:
         what = "--after is for Slurm" if options.after else f"sbatch.{next(iter(options.sbatch))} is for Slurm only"
         hint = "`bigchem submit FIRST --wait && bigchem submit NEXT`"
         raise UserError(f"{what}, but the executor is local", name, hint)
-    python = shlex.join([*_with_code(code), sys.executable])
+    python = shlex.join([*_with_code(made.code), sys.executable])
     executor = submitit.LocalExecutor(folder=folder, max_num_timeout=profile.max_requeues, python=python)
     executor.update_parameters(
         timeout_min=profile.time_min,
@@ -103,24 +112,18 @@ def slurm_executor() -> Any:
     return SlurmExecutor
 
 
-def slurm_parameters(
-    profile: ClusterProfile,
-    folder: Path,
-    name: str,
-    code: Path | None = None,
-    mounts: Sequence[Path] = (),
-    options: OneShot | None = None,
-) -> dict[str, Any]:
+def slurm_parameters(made: Submission) -> dict[str, Any]:
     """Parameters of submitit's SlurmExecutor."""
+    profile, code, folder = made.profile, made.code, shlex.quote(str(made.folder))
     typed = f"{profile.gpu_type}:{profile.gpus_per_node}" if profile.gpu_type else profile.gpus_per_node
     exported = {**profile.env, **({} if profile.signal == "USR2" else {"SUBMITIT_PREEMPT_SIGNAL": profile.signal})}
     more: dict[str, Any] = {"requeue" if profile.max_requeues else "no-requeue": True}
-    more |= (options or OneShot()).options(profile.sbatch)
+    more |= (made.options or OneShot()).options(profile.sbatch)
     if profile.nodes_max is not None:
         more["nodes"] = f"{profile.nodes}-{profile.nodes_max}"
     if profile.signal != "USR2":  # submitit reads its variable at import
         more["signal"] = f"{profile.signal}@{profile.signal_delay_s}"
-    report = f"{host_python(code)} -m bigchem.launch.setup_failed {shlex.quote(str(folder))}"
+    report = f"{host_python(code)} -m bigchem.launch.setup_failed {folder}"
     start = f'echo "{START}${{SLURM_RESTART_COUNT:-0}}" >&2'
     lines = [
         start,
@@ -128,7 +131,7 @@ def slurm_parameters(
         *setup.guarded(profile.setup, report),
     ]
     given = {
-        "job_name": name,
+        "job_name": made.name,
         "nodes": profile.nodes,
         "ntasks_per_node": profile.tasks_per_node,
         "gpus_per_node": typed or None,
@@ -143,28 +146,21 @@ def slurm_parameters(
         "constraint": profile.constraint,
         "additional_parameters": more,
         "setup": lines or None,
-        "srun_args": [*_srun(profile), *_pyxis(profile, mounts), *profile.srun_args],
+        "srun_args": [*_srun(profile), *_pyxis(profile, made.mounts), *profile.srun_args],
         # Given srun's exit code, it requeues the job or reports why not, outside any container.
-        "teardown": [f"{host_python(code)} -m bigchem.launch.requeue {shlex.quote(str(folder))} $?"],
+        "teardown": [f"{host_python(code)} -m bigchem.launch.requeue {folder} $?"] if made.is_run else None,
     }
     return {"wckey": None, **{key: value for key, value in given.items() if value is not None}}
 
 
-def sbatch_text(
-    profile: ClusterProfile,
-    folder: Path,
-    name: str,
-    code: Path | None = None,
-    mounts: Sequence[Path] = (),
-    options: OneShot | None = None,
-) -> str:
+def sbatch_text(made: Submission) -> str:
     """The sbatch script that submitting would write. Needs no Slurm."""
     from submitit.slurm.slurm import _make_sbatch_string
 
-    setup.check(profile.setup)
-    command = f"{slurm_python(profile, code, mounts)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
-    parameters = slurm_parameters(profile, folder, name, code, mounts, options)
-    text: str = _make_sbatch_string(command=command, folder=folder, **parameters)
+    setup.check(made.profile.setup)
+    python = slurm_python(made.profile, made.code, made.mounts)
+    command = f"{python} -u -m submitit.core._submit {shlex.quote(str(made.folder))}"
+    text: str = _make_sbatch_string(command=command, folder=made.folder, **slurm_parameters(made))
     return text
 
 

@@ -18,8 +18,7 @@ from rich.table import Table
 from bigchem.base import atomic
 from bigchem.base.errors import UserError
 from bigchem.base.printable import markup
-from bigchem.launch.cluster.arrays import task_executor
-from bigchem.launch.cluster.executors import submit_call
+from bigchem.launch.cluster.executors import Submission, make_executor, submit_call
 from bigchem.launch.cluster.profile import ClusterProfile
 from bigchem.launch.cluster.snapshot import snapshot
 from bigchem.launch.doctor.facts import Check
@@ -93,7 +92,8 @@ def on_cluster(
     folder = runs.expanduser().resolve() / ".doctor" / time.strftime("%Y%m%d-%H%M%S")
     folder.mkdir(parents=True)
     code = snapshot(folder / "code")
-    executor = task_executor(short, folder / "submitit", "bigchem-doctor", code, [folder], options)
+    made = Submission(short, folder / "submitit", "bigchem-doctor", code, [folder], options, is_run=False)
+    executor = make_executor(made)
     visit = Visit(str(folder), tuple(profile.env.items()))
     job = submit_call(lambda: executor.submit(visit), str(folder))
     on_change(f"job {job.job_id}: {profile.nodes} nodes of {profile.tasks_per_node} tasks; logs in {folder}")

@@ -14,7 +14,7 @@ from bigchem.base.errors import UserError
 from bigchem.base.json_file import RecordError
 from bigchem.base.printable import printable
 from bigchem.launch.runs import history
-from bigchem.launch.runs.owner import Liveness, cancelled_by, owners_or_errors
+from bigchem.launch.runs.owner import Liveness, cancelled_by, owners, owners_or_errors
 from bigchem.launch.runs.usage import Used, efficiency, used
 from bigchem.run import ownership
 from bigchem.run.lifecycle import Job, State, is_active, is_restarted, shown
@@ -70,9 +70,7 @@ class RunStatus:
 
 def run_status(run_dir: Path) -> RunStatus:
     """The status of one run folder; state `new` if there is none. UserError if its records cannot be read."""
-    (found,) = owners_or_errors([run_dir])
-    if isinstance(found, Exception):
-        raise found
+    (found,) = owners([run_dir])
     return _status(run_dir, *found)
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from bigchem.base import atomic, toml
 from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
-from bigchem.launch.cluster.arrays import array_id, submit_array, task_executor
-from bigchem.launch.cluster.executors import make_executor
+from bigchem.launch.cluster.arrays import array_id, submit_array
+from bigchem.launch.cluster.executors import Submission, make_executor
 from bigchem.launch.cluster.pickles import Resubmitted
 from bigchem.launch.cluster.profile import ClusterProfile, recorded
 from bigchem.launch.cluster.scratch import use_scratch
@@ -193,7 +193,7 @@ def _submit_array(runs: Sequence[SweepRun], name: str, options: OneShot) -> None
     for run in runs:
         prepare(run.config)
         atomic.write_atomically(run.config.run_dir / "cluster.toml", recorded(profile))
-    executor = make_executor(profile, folder, name, code, _mounts(runs), options)
+    executor = make_executor(Submission(profile, folder, name, code, _mounts(runs), options))
     jobs = submit_array(executor, [job_of(run.config, profile) for run in runs], profile.max_concurrent)
     known = {"world_size": profile.world_size, "code": code.name, "output": str(folder)}
     owners = [owner.submitted("slurm", str(job.job_id), **known) for job in jobs]
@@ -214,7 +214,8 @@ def _submit_evaluations(
     if profile is None:
         raise ValueError("the runs have no separate evaluation")
     code = snapshot(folder.parent / "code")
-    executor = task_executor(profile, folder, f"{name}-evaluate", code, _mounts(runs), options)
+    made = Submission(profile, folder, f"{name}-evaluate", code, _mounts(runs), options, is_run=False)
+    executor = make_executor(made)
     calls = [EvaluationJob(str(run.config.run_dir), tuple(profile.env.items()), profile.scratch) for run in runs]
     kind = "afterok" if len(calls) == 1 else "aftercorr"  # an array of one is a plain job
     depends = None if after is None else f"{kind}:{array_id(after)}"

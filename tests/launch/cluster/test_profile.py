@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from bigchem.base import resources, toml
 from bigchem.base.errors import UserError
-from bigchem.launch.cluster.executors import sbatch_text
+from bigchem.launch.cluster.executors import Submission, sbatch_text
 from bigchem.launch.cluster.profile import ClusterProfile, ContainerConfig, load_profile
 from bigchem.launch.cluster.scratch import use_scratch
 
@@ -21,7 +21,9 @@ PROFILES = sorted(resources.folder("clusters").glob("*.toml"))
 def golden(profile: ClusterProfile, name: str = "x") -> str:
     """The batch script with this machine's Python as PYTHON."""
     run = Path("/runs/x")
-    text = sbatch_text(profile, run / "submitit" / "%j", name, run / "code" / "0123456789ab", [run, Path("/data/full")])
+    text = sbatch_text(
+        Submission(profile, run / "submitit" / "%j", name, run / "code" / "0123456789ab", [run, Path("/data/full")])
+    )
     return text.replace(sys.executable, "PYTHON")
 
 
@@ -87,7 +89,9 @@ def test_mistakes_in_a_profile_are_told(tmp_path: Path, text: str, message: str)
 
 def test_values_with_spaces_are_quoted_for_the_batch_script(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('executor = "slurm"\n[env]\nWHO = "a b; rm -rf c"\n')
-    assert "export WHO='a b; rm -rf c'\n" in sbatch_text(load_profile(str(tmp_path / "mine.toml")), Path("/x"), "x")
+    assert "export WHO='a b; rm -rf c'\n" in sbatch_text(
+        Submission(load_profile(str(tmp_path / "mine.toml")), Path("/x"), "x")
+    )
 
 
 def test_what_modules_put_on_pythons_path_comes_after_the_snapshot() -> None:
