@@ -110,7 +110,7 @@ def doctor(
 
     Example: bigchem doctor --cluster slurm/clusters/h100.toml --nodes 2
 
-    Example: torchrun --nproc-per-node 8 -m bigchem.cli.main doctor --job
+    Example: torchrun --nproc-per-node 8 -m bigchem doctor --job
     """
     from bigchem.launch.doctor import job as doctor_job
     from bigchem.launch.doctor import machine as checks

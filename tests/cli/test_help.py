@@ -58,8 +58,7 @@ def words_of(example: str) -> list[str]:
     """The words after the program, without the shell's."""
     words = shlex.split(example.replace("$?", "75"))
     words = words[: words.index("<")] if "<" in words else words
-    program = "bigchem.cli.main" if "bigchem.cli.main" in words else "bigchem"
-    return words[words.index(program) + 1 :]
+    return words[words.index("bigchem") + 1 :]
 
 
 def load(path: tuple[str, ...], name: str, overrides: Sequence[str]) -> None:

@@ -33,7 +33,7 @@ def test_a_job_of_its_own_brings_back_what_its_nodes_found(testbed: Bed, tmp_pat
     words = [
         sys.executable,
         "-m",
-        "bigchem.cli.main",
+        "bigchem",
         "doctor",
         "--cluster",
         "testbed",
