@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-fast test-all check format clean
+.PHONY: help install demo test test-thorough test-fast test-all check format clean
 
 help:  ## Show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("bigchem needs Python 3.11 or newer: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
@@ -23,11 +23,14 @@ demo: $(STAMP)  ## The whole path on the embedded corpus: six runs and a report,
 	$(BIN)/bigchem demo --out demo
 
 # A file stays with one worker, so that its tests share their fixtures; a third worker fills the others' waits.
-test: $(STAMP)  ## All tests but the slow ones
-	$(BIN)/python -m pytest -m 'not slow' -n 3 --dist loadfile --no-loadscope-reorder
+test: $(STAMP)  ## One test of each kind: all but the thorough and the slow ones
+	$(BIN)/python -m pytest -m 'not slow and not thorough' -n 3 --dist loadfile --no-loadscope-reorder
+
+test-thorough: $(STAMP)  ## The thorough tests: further cases of what `make test` proves
+	$(BIN)/python -m pytest -m 'thorough and not slow' -n 3 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(STAMP)  ## The tests that start no processes, for the inner loop: about a minute
-	$(BIN)/python -m pytest -m 'not slow and not heavy' -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m 'not slow and not thorough and not heavy' -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(STAMP)  ## All tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -17,6 +17,7 @@ import pytest
 import submitit  # noqa: F401  its import closes the streams of logging handlers: not later, in a test that redirects them
 from hypothesis import settings
 from real_files import REAL_DATA
+from shared import made_once
 
 if TYPE_CHECKING:
     from bigchem.data.sources.base import Row
@@ -62,9 +63,11 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         SourceConfig(format="synthetic", split="train", rows=600, seed=1),
         SourceConfig(format="synthetic", split="test", rows=50, seed=2),
     )
-    out = tmp_path_factory.mktemp("small") / "data"
-    build(BuildConfig(sources=sources, shard_rows=70), out, Progress(quiet=True), workers=1)
-    return out
+
+    def make(folder: Path) -> None:
+        build(BuildConfig(sources=sources, shard_rows=70), folder / "data", Progress(quiet=True), workers=1)
+
+    return made_once(tmp_path_factory, "small", make) / "data"
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
-"""Runs a function on several gloo ranks, each a process of its own, as a launcher would start them.
+"""Runs a function on several gloo ranks, each a process of its own, as a launcher would start them, and commands.
 
-The ranks are forked from a server that has imported the heavy packages once: seconds saved at every launch.
+They are forked from a server that has imported the heavy packages once: seconds saved at every launch.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ import multiprocessing
 import os
 import queue
 import socket
+import subprocess
+import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -30,9 +33,7 @@ def run_ranks(
     The function must be importable. A rank that raises fails the call with its traceback. fresh: new interpreters, for
     what reads the environment when it is imported.
     """
-    server = multiprocessing.get_context("spawn" if fresh else "forkserver")
-    if not fresh:
-        server.set_forkserver_preload(PRELOADED)
+    server = multiprocessing.get_context("spawn") if fresh else forkserver()
     results = server.Queue()
     port = free_port()
     processes = [
@@ -48,6 +49,37 @@ def run_ranks(
             process.join(timeout=10)
             process.kill()
     return [found[rank] for rank in range(world_size)]
+
+
+def forkserver() -> Any:
+    """The context whose processes are forked from the server."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(PRELOADED)
+    return server
+
+
+def bigchem(*words: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """A command line of bigchem in a process of its own, with its exit code and output."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, name) for name in ("stdout", "stderr")]
+        process = forkserver().Process(target=_command, args=(words, cwd, files, dict(os.environ)))
+        process.start()
+        process.join(timeout)
+        process.kill()
+        process.join()
+        return subprocess.CompletedProcess(words, process.exitcode, *(file.read_text() for file in files))
+
+
+def _command(words: tuple[str, ...], cwd: Path, files: Sequence[Path], environment: dict[str, str]) -> None:
+    for descriptor, file in zip((1, 2), files, strict=True):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), descriptor)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["bigchem", *words]
+    from bigchem.cli.main import main
+
+    main()
 
 
 def _take(results: Any, processes: Sequence[Any], timeout: float) -> dict[int, Any]:

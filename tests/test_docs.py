@@ -13,12 +13,13 @@ import shlex
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
+from distributed import bigchem
 
 from bigchem.base.toml import Section
 from bigchem.cli.main import app
@@ -44,22 +45,46 @@ def commands(page: Path) -> list[str]:
     ]
 
 
-def test_the_quickstart_runs_from_top_to_bottom(tmp_path: Path) -> None:
+def in_a_new_interpreter(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    for language, text in FENCE.findall((ROOT / "docs" / "quickstart.md").read_text()):
+    return subprocess.run(
+        ["bigchem", *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def run_page(page: str, folder: Path, run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    """Every command of a page, in its order, with the files that it shows."""
+    for language, text in FENCE.findall(page):
         if language == "toml":
             name = text.splitlines()[0].removeprefix("# ")
-            (tmp_path / name).write_text(text)
+            (folder / name).write_text(text)
             continue
         for command in text.splitlines():
-            words = shlex.split(command)
-            done = subprocess.run(
-                words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False
-            )
+            program, *words = shlex.split(command)
+            assert program == "bigchem", command
+            done = run(*words, cwd=folder)
             assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
             assert "Traceback" not in done.stderr, command
+    assert (folder / "model" / "model.safetensors").is_file()
+
+
+QUICKSTART = (ROOT / "docs" / "quickstart.md").read_text()
+
+
+def test_the_quickstart_runs_with_one_of_its_runs(tmp_path: Path) -> None:
+    """The one that trains in its own process, with fewer steps, in place of the submitted one. Commands are forked from
+    a server: most of their time is imports."""
+    page = QUICKSTART.split("\n## A sweep")[0].replace("steps = 40", "steps = 8").replace("rows = 1500", "rows = 500")
+    assert (page.count("steps = 8"), page.count("rows = 500")) == (1, 1)
+    page, of_submitted = re.subn(r"^bigchem (submit .* --wait|resume .*)\n", "", page, flags=re.MULTILINE)
+    assert of_submitted == 2
+    run_page(page.replace("runs/second", "runs/first"), tmp_path, bigchem)
+
+
+@pytest.mark.thorough
+def test_the_quickstart_runs_from_top_to_bottom(tmp_path: Path) -> None:
+    run_page(QUICKSTART, tmp_path, in_a_new_interpreter)
     assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
-    assert (tmp_path / "model" / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("page", [ROOT / "docs" / "model.md", ROOT / "docs" / "evaluation.md"], ids=lambda p: p.name)

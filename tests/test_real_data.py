@@ -23,9 +23,9 @@ STEPS = 100
 
 
 @pytest.fixture(scope="module")
-def slice_of_everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first 400 records of every public file, with T5's vocabulary."""
-    overrides = (f"root={REAL_DATA}", "limit=400", f"tokenizer.t5={REAL_DATA.parent / 'vocab' / 't5'}")
+def slice_of_everything(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first records of every public file, with T5's vocabulary."""
+    overrides = (f"root={REAL_DATA}", f"limit={request.param}", f"tokenizer.t5={REAL_DATA.parent / 'vocab' / 't5'}")
     config = load_recipe(resources.find("recipes", "public-data", ".toml"), overrides)
     out = tmp_path_factory.mktemp("real") / "data"
     build(config, out, Progress(quiet=True), workers=2)
@@ -33,6 +33,7 @@ def slice_of_everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.data
+@pytest.mark.parametrize("slice_of_everything", [100, pytest.param(400, marks=pytest.mark.slow)], indirect=True)
 def test_every_public_file_is_read(slice_of_everything: Path) -> None:
     index = Data(slice_of_everything).index
     sources = index.report["sources"]
@@ -49,6 +50,7 @@ def test_every_public_file_is_read(slice_of_everything: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.data
+@pytest.mark.parametrize("slice_of_everything", [400], indirect=True)
 def test_the_loss_of_every_task_falls_within_100_steps(slice_of_everything: Path, tmp_path: Path) -> None:
     config = config_of(
         tmp_path,

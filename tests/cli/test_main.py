@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import distributed
 import pytest
 from quickest import quickest
 from runs import config_of
@@ -68,7 +69,7 @@ def test_help_imports_nothing_heavy() -> None:
     ],
 )
 def test_a_mistake_is_told_in_three_lines_with_exit_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:
-    done = bigchem(*arguments, cwd=tmp_path)
+    done = distributed.bigchem(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -84,8 +85,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["nowhere", "out"], ["nowhere", "out", "--dtype", "fp7"]])
 def test_export_tells_mistakes_the_same_way(arguments: list[str], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "bigchem", "export", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
+    done = distributed.bigchem("export", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr

@@ -152,6 +152,7 @@ def test_a_run_that_is_stopped_for_longer_than_a_hang_goes_on(small_data: Path, 
     assert not list((config.run_dir / "health").iterdir())
 
 
+@pytest.mark.thorough  # tests of peers, on forked ranks, and of Slurm kill one each
 def test_a_killed_rank_is_told_by_its_peer_and_nothing_is_left_running(small_data: Path, tmp_path: Path) -> None:
     config = config_of(tmp_path / "runs", small_data, "run")
     process = started(command(TORCHRUN, config, [Fault("kill", 1, (5,))], tmp_path), tmp_path)
@@ -170,7 +171,7 @@ BLOCKING = Fault("blocking", 0, ())
 @pytest.mark.parametrize(
     ("kind", "who", "code", "reason"),
     [
-        ("raise", 1, 1, "KeyError: 'a fault'"),
+        pytest.param("raise", 1, 1, "KeyError: 'a fault'", marks=pytest.mark.thorough),  # as in test_peers.py
         pytest.param("raise", 0, 1, "KeyError: 'a fault'", marks=pytest.mark.slow),
         pytest.param("mistake", 1, 2, "where: a fault; next: fix it", marks=pytest.mark.slow),
     ],

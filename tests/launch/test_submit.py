@@ -98,7 +98,7 @@ def test_a_run_lives_through_a_requeue_an_edited_source_a_cancellation_and_a_res
     shutil.copytree(snapshot(tmp_path / "copies"), checkout)
     config = config_of(tmp_path, small_data, "lived", train={"steps": 400}, checkpoint={"every": 1000})
     (checkout / "run.toml").write_text(toml.dump(config))
-    bigchem(checkout, "submit", "run.toml", "--set", "evaluate.at_end=false")
+    bigchem(checkout, "submit", "run.toml", "--set", "evaluate.at_end=false", "--set-cluster", "tasks_per_node=1")
     pid = int(job_of(config.run_dir))
     follower = subprocess.Popen([*BIGCHEM, "logs", config.run_dir, "-f"], stdout=subprocess.PIPE, text=True)
     _wait_for(config, 3)
@@ -158,7 +158,7 @@ def _broken_model(tmp_path: Path) -> Path:
 
 def test_a_run_that_fails_says_why(small_data: Path, tmp_path: Path) -> None:
     config = config_of(tmp_path, small_data, "broken", model={"init_from": str(_broken_model(tmp_path))})
-    submitted = submit(config, LOCAL)
+    submitted = submit(config, LOCAL.model_copy(update={"tasks_per_node": 1}))
     with pytest.raises(UserError, match=r"pytorch_model\.bin"):
         wait(submitted, lambda row: None)
     assert run_status(config.run_dir).state == "failed"

@@ -90,7 +90,11 @@ ONE = pack(sequences([5], 1), sequences([9], 2))
 
 
 @pytest.mark.parametrize(
-    ("shape", "backend"), [(V1_0, "torch"), (V1_1, "operator")], ids=["torch v1.0", "operator v1.1"]
+    ("shape", "backend"),
+    [
+        pytest.param(V1_0, "torch", id="torch v1.0", marks=pytest.mark.thorough),
+        pytest.param(V1_1, "operator", id="operator v1.1"),
+    ],
 )
 def test_compiled_blocks_compute_the_same_and_are_not_compiled_again(shape: Shape, backend: str) -> None:
     plain, compiled = build(shape, backend), build(shape, backend)
@@ -137,6 +141,7 @@ def test_the_triton_kernels_stay_in_the_graph_and_are_not_compiled_again() -> No
     assert not counters["graph_break"]
 
 
+@pytest.mark.thorough
 def test_compiled_blocks_with_dropout_are_finite_and_checkpointing_changes_nothing() -> None:
     batch = ragged(1)[0]
     found = []

@@ -14,6 +14,9 @@ from bigchem.model.t5 import PackedT5, shift_right
 pytestmark = pytest.mark.heavy
 
 
+PLAIN = ("torch", "eager")
+
+
 def padded_loss(model: T5ForConditionalGeneration, batch_sources: list, batch_targets: list) -> torch.Tensor:
     pad = torch.nn.utils.rnn.pad_sequence
     ids = pad(batch_sources, batch_first=True, padding_value=0)
@@ -23,11 +26,16 @@ def padded_loss(model: T5ForConditionalGeneration, batch_sources: list, batch_ta
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
 
 
-INTERPRETED = pytest.param("triton", marks=pytest.mark.skipif(find_spec("triton") is None, reason="no triton here"))
+NO_TRITON = pytest.mark.skipif(find_spec("triton") is None, reason="no triton here")
+INTERPRETED = pytest.param("triton", marks=NO_TRITON)
+SHAPES_AND_BACKENDS = [
+    *(pytest.param(shape, kind, id=f"{v}-{kind}") for v, shape in (("v1.0", V1_0), ("v1.1", V1_1)) for kind in PLAIN),
+    pytest.param(V1_0, "triton", id="v1.0-triton", marks=NO_TRITON),
+    pytest.param(V1_1, "triton", id="v1.1-triton", marks=[NO_TRITON, pytest.mark.thorough]),
+]
 
 
-@pytest.mark.parametrize("backend", ["torch", "eager", INTERPRETED])
-@pytest.mark.parametrize("shape", [V1_0, V1_1], ids=["v1.0", "v1.1"])
+@pytest.mark.parametrize(("shape", "backend"), SHAPES_AND_BACKENDS)
 def test_packed_equals_transformers_padded_in_loss_and_every_gradient(
     shape: Shape, backend: str, tmp_path: Path
 ) -> None:
@@ -84,7 +92,7 @@ def test_loss_does_not_depend_on_the_packing() -> None:
     torch.testing.assert_close(together, shuffled, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("backend", ["torch", "eager", INTERPRETED])
+@pytest.mark.parametrize("backend", ["torch", "eager", pytest.param("triton", marks=[NO_TRITON, pytest.mark.thorough])])
 def test_zero_length_sequences_change_nothing(backend: str) -> None:
     model = build(V1_0, backend)
     sources, targets = sequences([5, 9], 1), sequences([4, 2], 2)

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from disruptions import profile_of, run_of
+from disruptions import run_of
+from distributed import run_ranks
+from runs import train_here
 
 from bigchem.config import RunConfig
-from bigchem.launch.submit import submit, wait
 from slurm.testbed.bed import Bed, missing
 from slurm.testbed.conf import free_port
 
@@ -35,11 +36,8 @@ def testbed(slurm_bed: Bed, monkeypatch: pytest.MonkeyPatch) -> Bed:
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(slurm_bed: Bed, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    """The undisturbed run: one process, as neither ledger nor loss depends on the number of processes."""
+def uninterrupted(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """The undisturbed run: one process without Slurm, as neither ledger nor loss depends on who starts how many."""
     config = run_of(small_data, tmp_path_factory.mktemp("calm"), "calm")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in slurm_bed.environment().items():
-            patch.setenv(name, value)
-        assert wait(submit(config, profile_of(nodes=1, tasks_per_node=1)), lambda row: None).state == "trained"
+    run_ranks(train_here, 1, config)
     return config

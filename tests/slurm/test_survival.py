@@ -21,11 +21,15 @@ from bigchem.run.state import read_state
 from slurm.testbed.bed import Bed
 
 
+@pytest.mark.parametrize(
+    ("tasks_per_node", "preempted"), [(1, False), pytest.param(2, True, marks=pytest.mark.thorough)]
+)
 def test_a_run_outlives_a_signal_a_killed_rank_and_a_preemption(
-    testbed: Bed, small_data: Path, tmp_path: Path, uninterrupted: RunConfig
+    testbed: Bed, small_data: Path, tmp_path: Path, uninterrupted: RunConfig, tasks_per_node: int, preempted: bool
 ) -> None:
-    config = run_of(small_data, tmp_path, "shaken")
-    submitted = submit(config, profile_of())
+    """On two nodes; without the preemption, which comes as a signal too, on one rank each."""
+    config, ranks = run_of(small_data, tmp_path, "shaken"), 2 * tasks_per_node
+    submitted = submit(config, profile_of(tasks_per_node=tasks_per_node))
     job = str(submitted.job.job_id)
 
     def preempt() -> None:
@@ -33,15 +37,18 @@ def test_a_run_outlives_a_signal_a_killed_rank_and_a_preemption(
 
     survivals = [
         survived(testbed, config, 1, "scancel --signal=USR2", lambda: testbed.call("scancel", "--signal=USR2", job)),
-        survived(testbed, config, 2, "SIGKILL of rank 3", lambda: kill_rank(config, 3)),
-        survived(testbed, config, 3, "preemption by another partition", preempt),
+        survived(testbed, config, 2, "SIGKILL of the last rank", lambda: kill_rank(config, ranks - 1)),
     ]
+    if preempted:
+        survivals += [survived(testbed, config, 3, "preemption by another partition", preempt)]
     wait(submitted, lambda row: None)
     print(*survivals, sep="\n")
     assert_same(config, uninterrupted)
-    assert [row.end for row in history.read(config.run_dir)] == ["preempted", "lost rank", "preempted", "trained"]
-    assert [row.failed_nodes for row in history.read(config.run_dir)] == ["", "node2", "", ""]
-    assert survivals[0].lost == survivals[2].lost == 0
+    assert [row.end for row in history.read(config.run_dir)] == [
+        *("preempted", "lost rank", *["preempted"] * preempted, "trained")
+    ]
+    assert [row.failed_nodes for row in history.read(config.run_dir)] == ["", "node2", *[""] * len(survivals[1:])]
+    assert all(survivals[number].lost == 0 for number in range(0, len(survivals), 2))
     assert 0 < survivals[1].lost < EVERY + 1
     until(lambda: messages(tmp_path), "no notification of its end")
     assert messages(tmp_path) == [("end", "trained")]  # and of none of its requeues
@@ -49,7 +56,7 @@ def test_a_run_outlives_a_signal_a_killed_rank_and_a_preemption(
     trained_s = json.loads((config.run_dir / "metrics.jsonl").read_text().splitlines()[-1])["training_s"]
     assert status.efficiency == pytest.approx(trained_s / status.seconds, abs=0.01)
     assert 0 < status.efficiency < 1
-    assert status.hours == pytest.approx(4 * status.seconds / 3600, rel=0.01)
+    assert status.hours == pytest.approx(ranks * status.seconds / 3600, rel=0.01)
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ ranks and at another ZeRO stage, until the run is finished."""
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distributed import PRELOADED, free_port
+from distributed import forkserver, free_port
 
 from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
@@ -80,8 +79,7 @@ def train_in_chaos(config: RunConfig, kills: int, seed: int, worlds: tuple[int, 
 
 def start(config: RunConfig, world_size: int) -> list[Any]:
     """Starts the ranks of `bigchem train` as torchrun would."""
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(PRELOADED)
+    server = forkserver()
     port = free_port()
     ranks = [server.Process(target=_rank, args=(config, rank, world_size, port)) for rank in range(world_size)]
     for rank in ranks:

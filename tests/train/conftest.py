@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from distributed import run_ranks
-from runs import config_of, train_in_two_parts
+from runs import all_in_two_parts, config_of
+from shared import made_once
 
 from bigchem.config import RunConfig
 
@@ -14,10 +15,12 @@ from bigchem.config import RunConfig
 @pytest.fixture(scope="session")
 def trained(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, RunConfig]:
     """A run on two ranks at every ZeRO stage, each trained once to the end and once in two parts."""
-    runs = tmp_path_factory.mktemp("trained")
-    configs = {}
-    for stage in (0, 1, 2, 3):
-        config = config_of(runs, small_data, f"zero{stage}", train={"ds_config": f"zero{stage}"})
-        assert run_ranks(train_in_two_parts, 2, config) == [6, 6]
-        configs[stage] = config
-    return configs
+
+    def of(runs: Path) -> dict[int, RunConfig]:
+        names = {stage: f"zero{stage}" for stage in (0, 1, 2, 3)}
+        return {n: config_of(runs, small_data, name, train={"ds_config": name}) for n, name in names.items()}
+
+    def make(runs: Path) -> None:
+        assert run_ranks(all_in_two_parts, 2, [*of(runs).values()]) == [[6] * 4] * 2
+
+    return of(made_once(tmp_path_factory, "trained", make))

@@ -104,6 +104,11 @@ def train_in_two_parts(config: RunConfig) -> int:
     return train_here(config.model_copy(update={"name": config.name + "-resumed"}))
 
 
+def all_in_two_parts(configs: list[RunConfig]) -> list[int]:
+    """`train_in_two_parts` of several runs in the same processes."""
+    return [train_in_two_parts(config) for config in configs]
+
+
 def train_all(configs: list[RunConfig]) -> list[int]:
     """Trains several runs one after another in the same processes."""
     return [train_here(config) for config in configs]

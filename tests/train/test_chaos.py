@@ -12,14 +12,14 @@ from runs import config_of, losses
 from bigchem.config import RunConfig
 
 
-def chaotic(runs: Path, data_dir: Path, name: str, steps: int) -> RunConfig:
+def chaotic(runs: Path, data_dir: Path, name: str, steps: int, tokens: int) -> RunConfig:
     """A low learning rate: rounding depends on the number of ranks, and with ReLU at 1e-3 the difference exceeds 1e-5
     within eighty steps, killed or not (docs/decisions.md)."""
     return config_of(
         runs,
         data_dir,
         name,
-        data={"global_tokens": 6000},
+        data={"global_tokens": tokens},
         train={"steps": steps, "ledger": True, "worst_case": True},
         optimizer={"lr": 1e-4},
         checkpoint={"every": 2, "keep": 2},
@@ -27,16 +27,22 @@ def chaotic(runs: Path, data_dir: Path, name: str, steps: int) -> RunConfig:
 
 
 @pytest.mark.parametrize(
-    ("kills", "steps", "seed"), [(4, 24, 3), pytest.param(20, 80, 11, marks=pytest.mark.slow)], ids=["4", "20"]
+    ("kills", "steps", "tokens", "seed"),
+    [
+        (2, 12, 3000, 82),
+        pytest.param(4, 24, 6000, 3, marks=pytest.mark.thorough),
+        pytest.param(20, 80, 6000, 11, marks=pytest.mark.slow),
+    ],
+    ids=["2", "4", "20"],
 )
 def test_a_run_killed_at_random_moments_is_the_run_that_nobody_disturbed(
-    small_data: Path, tmp_path: Path, kills: int, steps: int, seed: int
+    small_data: Path, tmp_path: Path, kills: int, steps: int, tokens: int, seed: int
 ) -> None:
     """Kills any rank at any moment, also while a checkpoint is published or resharded. Restarts on one to three ranks,
     at stages 1 to 3."""
-    whole = chaotic(tmp_path / "a", small_data, "whole", steps)
+    whole = chaotic(tmp_path / "a", small_data, "whole", steps, tokens)
     assert codes(start(whole, 2)) == [0, 0]
-    killed = chaotic(tmp_path / "b", small_data, "killed", steps)
+    killed = chaotic(tmp_path / "b", small_data, "killed", steps, tokens)
     tally = train_in_chaos(killed, kills, seed, worlds=(1, 2, 2, 3), stages=(1, 2, 2, 3))
     print(json.dumps(vars(tally)))
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from distributed import run_ranks
 from fake_hub import serving
-from runs import config_of, losses, samples_of, train_here, transformers_greedy, transformers_loss
+from runs import config_of, losses, samples_of, train_all, train_here, transformers_greedy, transformers_loss
 from small_models import V1_1, build
 from transformers import T5ForConditionalGeneration
 
@@ -68,11 +68,13 @@ def test_stages_export_equal_weights(trained: dict[int, RunConfig], tmp_path: Pa
 
 @pytest.mark.parametrize("stages", [(0, 1), pytest.param((2, 3), marks=pytest.mark.slow)])
 def test_bf16_keeps_fp32_masters_and_exports_them(small_data: Path, tmp_path: Path, stages: tuple[int, ...]) -> None:
-    for stage in stages:
-        config = config_of(
-            tmp_path, small_data, f"bf16-{stage}", train={"precision": "bf16", "ds_config": f"zero{stage}"}
-        )
-        run_ranks(train_here, 2, config)
+    short = {"precision": "bf16", "steps": 3}
+    configs = [
+        config_of(tmp_path, small_data, f"bf16-{stage}", train={**short, "ds_config": f"zero{stage}"})
+        for stage in stages
+    ]
+    run_ranks(train_all, 2, configs)
+    for stage, config in zip(stages, configs, strict=True):
         export(config.run_dir, tmp_path / f"model{stage}")
         weight = T5ForConditionalGeneration.from_pretrained(tmp_path / f"model{stage}").shared.weight
         assert not torch.equal(weight, weight.bfloat16().float())

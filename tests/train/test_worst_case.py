@@ -19,11 +19,10 @@ from bigchem.launch.rendezvous.extensions import load_cpu_adam
 from bigchem.plan.memory.worst_case import longest_batch
 from bigchem.train import worst_case
 
-KINDS = [
-    *((0, "fp32"), (1, "bf16"), (2, "fp32"), (3, "bf16")),
-    *((0, "bf16"), (1, "fp32"), (2, "bf16"), (3, "fp32")),
-]
-"""ZeRO stages and precisions; the first four are in the quick tests."""
+QUICK = [(2, "fp32"), (3, "bf16")]
+THOROUGH = [(0, "fp32"), (1, "bf16")]
+SLOW = [(0, "bf16"), (1, "fp32"), (2, "bf16"), (3, "fp32")]
+"""ZeRO stages and precisions, by the launch that has them."""
 OFFLOADS = ("zero2_offload", "zero3_offload")
 
 
@@ -76,7 +75,8 @@ def _measure(runs: Path, data: Path, kinds: list[tuple[int, str]], precisions: t
         training = Training(config)
         found[f"worst {stage} {precision}"] = (Training(config).run(3), *_with_worst_case(training))
     found["full"] = _runs_out(at(runs, data, "zero0", "fp32"))
-    load_cpu_adam()
+    if precisions:
+        load_cpu_adam()
     for name in OFFLOADS:
         for precision in precisions:
             found[f"{name} {precision}"] = Training(at(runs, data, name, precision)).run(3)
@@ -85,23 +85,32 @@ def _measure(runs: Path, data: Path, kinds: list[tuple[int, str]], precisions: t
 
 @pytest.fixture(scope="module")
 def quick(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return dict(run_ranks(_measure, 2, tmp_path_factory.mktemp("worst"), small_data, KINDS[:4], ("fp32",))[0])
+    return dict(run_ranks(_measure, 2, tmp_path_factory.mktemp("worst"), small_data, QUICK, ())[0])
 
 
 @pytest.fixture(scope="module")
 def thorough(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return dict(run_ranks(_measure, 2, tmp_path_factory.mktemp("worst"), small_data, KINDS[4:], ("bf16",))[0])
+    return dict(run_ranks(_measure, 2, tmp_path_factory.mktemp("worst"), small_data, THOROUGH, ("fp32",))[0])
+
+
+@pytest.fixture(scope="module")
+def slow(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return dict(run_ranks(_measure, 2, tmp_path_factory.mktemp("worst"), small_data, SLOW, ("bf16",))[0])
 
 
 @pytest.fixture
 def found(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """From the launch that the marks ask for: a quick test does not start the slow one."""
-    slow = request.node.get_closest_marker("slow") is not None
-    made: dict[str, Any] = request.getfixturevalue("thorough" if slow else "quick")
+    """From the launch that the mark asks for: a quick test does not start the others."""
+    launch = next((name for name in ("slow", "thorough") if request.node.get_closest_marker(name)), "quick")
+    made: dict[str, Any] = request.getfixturevalue(launch)
     return made
 
 
-EVERY_KIND = [pytest.param(*kind, marks=[pytest.mark.slow] if i >= 4 else []) for i, kind in enumerate(KINDS)]
+EVERY_KIND = [
+    *QUICK,
+    *(pytest.param(*kind, marks=pytest.mark.thorough) for kind in THOROUGH),
+    *(pytest.param(*kind, marks=pytest.mark.slow) for kind in SLOW),
+]
 
 
 @pytest.mark.parametrize(("stage", "precision"), EVERY_KIND)
@@ -112,7 +121,13 @@ def test_the_worst_case_batch_changes_nothing(found: dict[str, Any], stage: int,
 
 
 @pytest.mark.parametrize("name", OFFLOADS)
-@pytest.mark.parametrize(("precision", "equal"), [("fp32", 1e-5), pytest.param("bf16", 1e-2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("precision", "equal"),
+    [
+        pytest.param("fp32", 1e-5, marks=pytest.mark.thorough),
+        pytest.param("bf16", 1e-2, marks=pytest.mark.slow),
+    ],
+)
 def test_offloaded_states_give_the_loss_curve_of_the_stage(
     found: dict[str, Any], name: str, precision: str, equal: float
 ) -> None:

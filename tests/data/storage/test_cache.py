@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from distributed import forkserver
 from http_server import Server, serving
 
 from bigchem.base.errors import UserError
@@ -22,7 +24,6 @@ from bigchem.data.storage import remote
 from bigchem.data.storage.cache import Cache
 from bigchem.data.storage.index import File
 
-SPAWN = multiprocessing.get_context("spawn")
 SIZE = 300_000
 
 
@@ -49,6 +50,7 @@ def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "cache", 3 * SIZE + 10)
 
 
+@functools.cache
 def file_of(name: object) -> File:
     content = random.Random(int(str(name))).randbytes(SIZE)
     return File(SIZE, hashlib.sha256(content).hexdigest())
@@ -106,8 +108,9 @@ def hammer(root: Path, url: str, seed: int, barrier: object, reads: int) -> None
 
 
 def start(count: int, root: Path, url: str, reads: int) -> list[multiprocessing.process.BaseProcess]:
-    barrier = SPAWN.Barrier(count + 1)
-    processes = [SPAWN.Process(target=hammer, args=(root, url, i, barrier, reads), daemon=True) for i in range(count)]
+    server = forkserver()
+    barrier = server.Barrier(count + 1)
+    processes = [server.Process(target=hammer, args=(root, url, i, barrier, reads), daemon=True) for i in range(count)]
     for process in processes:
         process.start()
     barrier.wait(60)
@@ -150,7 +153,7 @@ def test_killed_downloads_give_back_their_room_and_those_who_wait_go_on(
 ) -> None:
     for name in "012":
         server.faults[name] = ["stall"]
-    processes = [SPAWN.Process(target=get, args=(cache, server.url, name), daemon=True) for name in "012"]
+    processes = [forkserver().Process(target=get, args=(cache, server.url, name), daemon=True) for name in "012"]
     for process in processes:
         process.start()
     wait_until(lambda: cached(cache) == ["0+", "1+", "2+"] and server.requests.total() == 3)

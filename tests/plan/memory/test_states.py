@@ -54,7 +54,8 @@ class Measurement:
 
 
 def measure(data: Path, runs: Path, kinds: list[tuple[str, str]], sections: dict[str, Any]) -> list[Measurement]:
-    load_cpu_adam()
+    if any("offload" in name or name.endswith(".json") for name, _ in kinds):
+        load_cpu_adam()  # which a new environment compiles for a minute
     found = []
     for name, precision in kinds:
         train = {**sections.get("train", {}), "ds_config": name, "precision": precision}

@@ -50,7 +50,7 @@ def luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.thorough)])
 def test_all_text_is_legible_and_nothing_is_clipped(page_file: Path, tmp_path: Path, scheme: str) -> None:
     with window(offline=True, color_scheme=scheme) as page:
         logged: list[str] = []

@@ -19,7 +19,8 @@ from bigchem.train.checkpoint.zero_layout import ZeroFiles
 Shape = tuple[int, int]
 """(ZeRO stage, ranks)."""
 SHAPES = list(product((0, 1, 2, 3), (1, 2, 3)))
-SOME = [((2, 2), (2, 3)), ((2, 2), (3, 1)), ((3, 2), (0, 3)), ((0, 1), (2, 2)), ((1, 3), (1, 2)), ((3, 2), (3, 1))]
+FEW = [((2, 2), (3, 1)), ((3, 2), (0, 3))]
+SOME = [((2, 2), (2, 3)), ((0, 1), (2, 2)), ((1, 3), (1, 2)), ((3, 2), (3, 1))]
 ALL = [(a, b) for a, b in product(SHAPES, SHAPES) if a != b]
 
 
@@ -48,21 +49,33 @@ def converted(
     return curves
 
 
-def test_a_run_goes_on_in_another_shape(trained: dict[int, RunConfig], small_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        pytest.param(FEW, id="few"),
+        pytest.param(SOME, id="some", marks=pytest.mark.thorough),
+        pytest.param(ALL, id="all", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_goes_on_in_another_shape(
+    trained: dict[int, RunConfig], small_data: Path, tmp_path: Path, pairs: list[tuple[Shape, Shape]]
+) -> None:
     expected = losses(trained[0])
-    for pair, curve in converted(SOME, trained, small_data, tmp_path).items():
+    for pair, curve in converted(pairs, trained, small_data, tmp_path).items():
         assert curve == pytest.approx(expected, rel=1e-5), pair
 
 
-CHAIN = ((1, "bf16"), (3, "bf16"), (1, "bf16"), (3, "fp32"), (2, "fp32"))
+Chain = tuple[tuple[int, str], ...]
 """(stage, precision) of engines, each loading the previous one's checkpoint."""
+CHAIN: Chain = ((1, "bf16"), (3, "bf16"), (2, "fp32"))
+LONG: Chain = ((1, "bf16"), (3, "bf16"), (1, "bf16"), (3, "fp32"), (2, "fp32"))
 
 
-def _taken_over(runs: Path, data: Path) -> list[dict[str, bool]]:
+def _taken_over(runs: Path, data: Path, chain: Chain) -> list[dict[str, bool]]:
     """Whether masters, moments, step counts and DeepSpeed's counters are the same, bit for bit, in every engine."""
     found: list[dict[str, bool]] = []
     last: Training | None = None
-    for i, (stage, precision) in enumerate(CHAIN):
+    for i, (stage, precision) in enumerate(chain):
         config = config_of(runs, data, f"chain{i}", train={"ds_config": f"zero{stage}", "precision": precision})
         if last is None:
             last = Training(config)
@@ -95,19 +108,17 @@ def same(a: Any, b: Any) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_an_engine_takes_over_every_element_from_one_of_another_stage(small_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "chain", [pytest.param(CHAIN, id="short"), pytest.param(LONG, id="long", marks=pytest.mark.thorough)]
+)
+def test_an_engine_takes_over_every_element_from_one_of_another_stage(
+    small_data: Path, tmp_path: Path, chain: Chain
+) -> None:
     """On three ranks most pieces are padded, as few sizes are divisible by three."""
-    for rank in run_ranks(_taken_over, 3, tmp_path, small_data):
-        assert len(rank) == len(CHAIN) - 1
-        for pair, found in zip(pairwise(CHAIN), rank, strict=True):
+    for rank in run_ranks(_taken_over, 3, tmp_path, small_data, chain):
+        assert len(rank) == len(chain) - 1
+        for pair, found in zip(pairwise(chain), rank, strict=True):
             assert all(found.values()), (pair, found)
-
-
-@pytest.mark.slow
-def test_a_run_goes_on_in_every_other_shape(trained: dict[int, RunConfig], small_data: Path, tmp_path: Path) -> None:
-    expected = losses(trained[0])
-    for pair, curve in converted(ALL, trained, small_data, tmp_path).items():
-        assert curve == pytest.approx(expected, rel=1e-5), pair
 
 
 @pytest.mark.slow

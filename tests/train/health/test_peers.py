@@ -3,7 +3,6 @@ never end."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import blocking
 import pytest
-from distributed import PRELOADED, free_port
+from distributed import forkserver, free_port
 
 WITHIN_S = 10.0
 """Far more than needed; far less than any timeout or watchdog."""
@@ -49,8 +48,7 @@ def rank(number: int, ranks: int, port: int, folder: Path, case: Callable[[int],
 
 
 def ends(case: Callable[[int], None], folder: Path, ranks: int = 3) -> list[End]:
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(PRELOADED)
+    server = forkserver()
     port = free_port()
     processes = [server.Process(target=rank, args=(n, ranks, port, folder, case)) for n in range(ranks)]
     for process in processes:
