@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 
 from bigchem.base.errors import nearest
 from bigchem.base.toml import Fraction, Positive, Section
-from bigchem.tasks import TASK_NAMES, TRAINABLE_NAMES
 
 
 class ModelConfig(Section):
@@ -52,9 +51,9 @@ class DataConfig(Section):
     your home."""
     cache_gb: Annotated[float, Field(gt=0.0)] = 50.0
     """Maximum size of the cache; the least recently used shards are evicted."""
-    mixture: dict[str, float] = Field(default_factory=lambda: dict.fromkeys(TASK_NAMES, 1.0))
+    mixture: dict[str, float] = Field(default_factory=dict)
     """Weight of each task; tasks not listed are not trained. `text_spans` and `smiles_spans` train on unlabelled
-    corpora by span corruption."""
+    corpora by span corruption. Omitted: 1 for each task that has training rows."""
     temperature: Annotated[float, Field(ge=0.1)] | None = None
     """Multiply each task's weight by its number of rows ** (1 / temperature): 1 mixes by size, large values approach
     `mixture`. Omitted: `mixture` as is."""
@@ -79,12 +78,8 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
         for task, weight in self.mixture.items():
-            if task not in TRAINABLE_NAMES:
-                raise ValueError(f"unknown task '{task}' in mixture; {nearest(task, list(TRAINABLE_NAMES))}")
             if not weight > 0:
                 raise ValueError(f"mixture.{task} = {weight}: weights must be above 0; to exclude the task, omit it")
-        if not self.mixture:
-            raise ValueError("mixture names no task")
         longest = self.max_source_tokens + self.max_target_tokens
         if longest > self.micro_tokens:
             raise ValueError(
@@ -342,7 +337,7 @@ class RunConfig(Section):
                 "the run would end inside its warm-up"
             )
         metric, known = self.validation.metric, ["loss", *(f"loss/{task}" for task in self.data.mixture)]
-        if metric not in known:
+        if metric not in known and (self.data.mixture or not metric.startswith("loss/")):
             raise ValueError(f"unknown validation.metric '{metric}'; {nearest(metric, known)}")
         if self.schedule.warmup_steps + self.schedule.decay_steps > self.train.steps:
             raise ValueError(

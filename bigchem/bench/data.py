@@ -25,9 +25,9 @@ from bigchem.config import DataConfig, ModelConfig
 from bigchem.data.order.examples import Flat, Order
 from bigchem.data.order.mixture import Mixture
 from bigchem.data.order.steps import Steps, deal
-from bigchem.data.step_plan import Plan, flops_cost
+from bigchem.data.step_plan import Plan, flops_cost, mixture_of
 from bigchem.data.storage.shards import Data
-from bigchem.tasks import TASK_NAMES
+from bigchem.tasks import Task
 
 MICRO_TOKENS = 16384
 
@@ -36,7 +36,7 @@ def loading(data: Data, steps: int) -> Iterator[Figure]:
     """Real tokens per second in packed micro-batches of 16k tokens, in one process, and with Hugging Face datasets."""
     from bigchem.data.loader import Loader
 
-    mixture = {task: 1.0 for task in TASK_NAMES if task in data.index.rows("train")}
+    mixture = mixture_of(DataConfig(), data)
     config = DataConfig(mixture=mixture, global_tokens=4 * MICRO_TOKENS, micro_tokens=MICRO_TOKENS)
     loader = Loader(data, config, seed=0, rank=0, world_size=1)
     plans, position = [], 0
@@ -72,16 +72,14 @@ def peer(data: Data, sizes: list[int]) -> Iterator[int]:
     from datasets import interleave_datasets, load_dataset
     from transformers import AutoTokenizer, DataCollatorForSeq2Seq
 
-    from bigchem.data.storage.shards import prompted
-
     tokenizer = AutoTokenizer.from_pretrained(data.tokenizer_dir)
     streams = []
-    for task in (t for t in TASK_NAMES if t in data.index.rows("train")):
-        files = [f"{data.path}/{shard.path}" for shard in data.split("train", task).shards]
+    for task in data.tasks.scored.only(data.index.rows("train")).values():
+        files = [f"{data.path}/{shard.path}" for shard in data.split("train", task.name).shards]
         stream = load_dataset("arrow", data_files=files, split="train", streaming=True)
 
-        def tokenise(batch: dict[str, list[str]], task: str) -> dict[str, Any]:
-            sources = tokenizer([prompted(task, source) for source in batch["source"]], truncation=True, max_length=512)
+        def tokenise(batch: dict[str, list[str]], task: Task) -> dict[str, Any]:
+            sources = tokenizer([task.prompted(source) for source in batch["source"]], truncation=True, max_length=512)
             labels = tokenizer(batch["target"], truncation=True, max_length=512)
             return {"input_ids": sources["input_ids"], "labels": labels["input_ids"]}
 
@@ -107,7 +105,7 @@ def packing(data: Data) -> Iterator[Figure]:
 
 def worst_packing(data: Data, ranks: int, micro_tokens: int) -> tuple[float, float]:
     """(fill, cost of the most expensive rank over the mean - 1), the worst of 20 steps."""
-    mixture = {task: 1.0 for task in TASK_NAMES if task in data.index.rows("train")}
+    mixture = mixture_of(DataConfig(), data)
     config = DataConfig(mixture=mixture, global_tokens=ranks * micro_tokens, micro_tokens=micro_tokens)
     cost = flops_cost(ModelConfig(preset="t5-base"), 32128)
     plan = Plan(data, config, 0, cost)

@@ -29,7 +29,6 @@ from bigchem.config import EvaluateConfig
 from bigchem.data.storage.shards import Data, TaskRows
 from bigchem.data.text.tokenizer import Tokenizer
 from bigchem.evaluate.generation.generate import Part, beam_search, decoded, load_generator, padded, part_of
-from bigchem.tasks import TASK_NAMES
 
 CPU = torch.device("cpu")
 LONGEST = 512
@@ -77,7 +76,7 @@ def generating(model_dir: Path, data: Data, rows: int, config: EvaluateConfig, t
     """
     ours, plain = load_generator(model_dir, CPU), plain_generator(model_dir)
     tokenizer = Tokenizer.load(model_dir)
-    parts = [data.split("test", task) for task in TASK_NAMES if task in data.index.rows("test")]
+    parts = [data.split("test", task) for task in data.tasks.scored if task in data.index.rows("test")]
     mixed = [(task_rows, row) for task_rows in parts for row in range(min(rows, len(task_rows)))]
     mixed = [mixed[i] for i in np.random.default_rng(0).permutation(len(mixed))]
     whole = [part_of(task_rows, rows, LONGEST, config.batch_tokens, 0, 1) for task_rows in parts]

@@ -42,6 +42,7 @@ REPAIRS: dict[str, str] = {
     "selfies": "SELFIES decoded",
     "doubtful": "brackets such as [C], SMILES of a radical or SELFIES: read as SMILES",
     "inchi": "InChI converted",
+    "label": "a label in another spelling (1.0 for 1)",
     "lost": "characters lost to an encoding or a tokenizer (<unk>, U+FFFD), left as they are",
 }
 """Repairs of a text, and defects noticed in it, by the key under which they are counted."""
@@ -166,9 +167,9 @@ def check_size(smiles: str) -> None:
         raise NotationError(f"more than {MAX_CLOSURES} ring closures")
 
 
-def is_lost(text: str, domain: str) -> bool:
+def is_lost(text: str, *, chemistry: bool) -> bool:
     """Whether the text has lost characters: <unk> or U+FFFD; in SMILES also `?`, an encoding's substitute."""
-    if domain == "chemistry" and "?" in text and not text.startswith("InChI="):
+    if chemistry and "?" in text and not text.startswith("InChI="):
         return True
     return _LOST.search(text) is not None
 
@@ -181,7 +182,7 @@ def read_text(text: str, strip: Collection[str] = STRIPPED) -> Reading:
         raise NotationError("empty text")
     if text.lower() in MISSING_WORDS or not any(map(str.isalnum, text)):
         raise NotationError(f"a missing text: '{text}'")
-    if is_lost(text, "text"):
+    if is_lost(text, chemistry=False):
         repairs.append("lost")
     return Reading(text, tuple(dict.fromkeys(repairs)))
 
@@ -194,7 +195,7 @@ def smiles_of(text: str, *, names: bool = False, strip: Collection[str] = STRIPP
     text, repairs = strip_around(text, strip)
     if not text:
         raise NotationError("empty text")
-    if is_lost(text, "chemistry"):
+    if is_lost(text, chemistry=True):
         raise NotationError(f"characters were lost in '{text[:60]}'")
     if len(text.split(maxsplit=1)) > 1:
         text, done = _one_word(text, names, "prose" in strip)

@@ -108,10 +108,7 @@ def data_show(
     Example: bigchem data show data/demo --task forward -n 3
     """
     from bigchem.data.inspect.show import rows_of
-    from bigchem.tasks import task_id
 
-    if task is not None:
-        task_id(task, "--task")
     found = rows_of(data, split.value, task, rows)
     if as_json:
         print(json.dumps(found, ensure_ascii=False, indent=1))

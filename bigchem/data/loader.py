@@ -11,7 +11,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import random
@@ -29,7 +29,6 @@ from bigchem.data.step_plan import Cost, Plan, keys_of
 from bigchem.data.storage.shards import Data, Gathered
 from bigchem.data.text.tokenizer import EOS, Tokenizer
 from bigchem.model.packed_batch import PackedBatch
-from bigchem.tasks import SPAN_TASKS, TRAINABLE_NAMES
 
 PREFETCH = 2
 """Steps queued ahead of training; one more is being prepared."""
@@ -51,7 +50,10 @@ class LoadedStep:
 
 
 class Loader:
-    """Packed steps of one rank, from any split."""
+    """Packed steps of one rank, from any split.
+
+    slots: task ids by the numbers in batches; default: the mixture's, ascending.
+    """
 
     def __init__(
         self,
@@ -63,11 +65,18 @@ class Loader:
         cost: Cost | None = None,
         *,
         split: str = "train",
+        slots: Sequence[int] | None = None,
     ) -> None:
         self.plan = Plan(data, config, seed, cost, split=split)
         self._config, self._seed, self._rank, self._world_size = config, seed, rank, world_size
-        self._stored = {task: data.split(split, TRAINABLE_NAMES[task]) for task in self.plan.rows}
+        self._stored = {number: data.split(split, task.name) for number, task in self.plan.tasks.items()}
+        self.slots = sorted(self.plan.tasks) if slots is None else list(slots)
         self._tokenizer = Tokenizer.load(data.tokenizer_dir) if config.spans.atoms else None
+
+    @property
+    def names(self) -> list[str]:
+        """The tasks' names in the order of `slots`."""
+        return [self.plan.tasks[number].name for number in self.slots]
 
     def load(self, step: Step) -> LoadedStep:
         """Reads and packs this rank's micro-batches of a step."""
@@ -114,7 +123,7 @@ class Loader:
         return self.plan.stored(step)
 
     def read(self, step: Step, chosen: IntArray) -> PackedBatch:
-        """The chosen examples of a step, packed, task by task."""
+        """The chosen examples of a step, packed, task by task. task_ids of the batch: places in `slots`."""
         tasks = step.task_ids[chosen]
         parts = [(task, self._read_task(step, task, chosen[tasks == task])) for task in np.unique(tasks).tolist()]
         if not parts:
@@ -124,20 +133,20 @@ class Loader:
             np.concatenate([part.source_lens for _, part in parts]),
             np.concatenate([part.target_ids for _, part in parts]),
             np.concatenate([part.target_lens for _, part in parts]),
-            np.repeat([task for task, _ in parts], [len(part.source_lens) for _, part in parts]),
+            np.repeat([self.slots.index(task) for task, _ in parts], [len(part.source_lens) for _, part in parts]),
         )
 
     def _read_task(self, step: Step, task: int, chosen: IntArray) -> Gathered:
         training = self.plan.rows[task]
         rows = training.stored(step.rows[chosen])
-        found = self._stored[task].gather(rows)
+        found = self._stored[task].gather(rows, training.prompts(rows, step.epochs[chosen]))
         if self._config.over_caps == "cut":
             source_cap, target_cap = training.longest.tolist()
             found = Gathered(
                 *_cut(found.source_ids, found.source_lens, source_cap),
                 *_cut(found.target_ids, found.target_lens, target_cap),
             )
-        if self.plan.spans is None or TRAINABLE_NAMES[task] not in SPAN_TASKS:
+        if self.plan.spans is None or not self.plan.tasks[task].spans:
             return found
         keys = row_keys(self._seed, task, rows, step.epochs[chosen])
         atoms = self._atoms(task, rows, found.source_lens)
@@ -147,7 +156,7 @@ class Loader:
 
     def _atoms(self, task: int, rows: IntArray, lens: IntArray) -> list[BoolArray] | None:
         """For each row, whether each token but the end token starts an atom; None if spans ignore atoms."""
-        if self._tokenizer is None or TRAINABLE_NAMES[task] != "smiles_spans":
+        if self._tokenizer is None or self.plan.tasks[task].source_domain != "chemistry":
             return None
         texts = [self._stored[task].text(row)[1] for row in rows.tolist()]
         _, starts = self._tokenizer.encode_with_starts(texts)

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bigchem.base.errors import UserError
-from bigchem.config import DataConfig, ModelConfig
+from bigchem.config import DataConfig, ModelConfig, RunConfig
 from bigchem.data.order.examples import Flat, Order, Permutation, Windowed
 from bigchem.data.order.mixture import Mixture, tempered
 from bigchem.data.order.row_subset import RowSubset
-from bigchem.data.order.span_corruption import Spans
+from bigchem.data.order.span_corruption import Spans, row_keys
 from bigchem.data.order.steps import HEADROOM, Deal, Step, Steps, deal
 from bigchem.data.ragged import IntArray
 from bigchem.data.storage.cache import Cache
@@ -27,7 +27,7 @@ from bigchem.data.storage.shards import OPEN_REMOTE, Data, TaskRows
 from bigchem.data.text.tokenizer import Tokenizer
 from bigchem.model import flops, presets
 from bigchem.model.weights import hf_config, hub
-from bigchem.tasks import SPAN_TASKS, TRAINABLE_NAMES, task_id
+from bigchem.tasks import SPANS, Task
 
 SCAN = 1 << 20
 """Lengths read at a time, a multiple of row_subset.WORD: the largest index opens in a few megabytes."""
@@ -39,20 +39,27 @@ Cost = Callable[[IntArray], IntArray]
 class TrainingRows:
     """The rows of one task that a run trains on, numbered without gaps, and their lengths as the model sees them.
 
-    raw: [rows, 2] tokens as stored. longest: maximum source and target tokens as stored. over_caps: whether longer rows
-    are skipped or cut. spans: for span tasks, whose rows are corrupted and need at least two tokens.
+    raw: [rows, prompts, 2] tokens as stored. longest: maximum source and target tokens as stored. over_caps: whether
+    rows that are longer with any prompt are skipped, or cut. spans: for span tasks, whose rows are corrupted and need
+    at least two tokens. seed, task_id: of the draw of prompts.
     """
 
     def __init__(
-        self, raw: npt.NDArray[np.integer], longest: tuple[int, int], over_caps: str, spans: Spans | None
+        self,
+        raw: npt.NDArray[np.integer],
+        longest: tuple[int, int],
+        over_caps: str,
+        spans: Spans | None,
+        seed: int = 0,
+        task_id: int = 0,
     ) -> None:
-        self._raw, self._spans = raw, spans
+        self._raw, self._spans, self._draw = raw, spans, (seed, task_id)
         self.longest = np.array(longest, dtype=np.int64)
         self.cut = self.too_short = 0
         shortest = 1 if spans is None else 3
         masks = []
         for start in range(0, len(raw), SCAN):
-            lengths = np.asarray(raw[start : start + SCAN])
+            lengths = np.asarray(raw[start : start + SCAN]).max(axis=1)
             selected = lengths[:, 0] >= shortest
             self.too_short += int(np.count_nonzero(~selected))
             fits = (lengths[:, 0] <= longest[0]) & (lengths[:, 1] <= longest[1])
@@ -65,16 +72,17 @@ class TrainingRows:
         self.size, self.num_skipped = self._subset.size, len(raw) - self._subset.size
 
     def tokens(self) -> int:
-        """Source and target tokens of all these rows."""
+        """Source and target tokens of all these rows, with a mean prompt."""
         mask, blocks = self._subset.mask(), range(0, len(self._raw), SCAN)
-        return sum(int(self._seen(self._raw[s : s + SCAN][mask[s : s + SCAN]]).sum()) for s in blocks)
+        found = sum(int(self._seen(self._raw[s : s + SCAN][mask[s : s + SCAN]]).sum()) for s in blocks)
+        return found // self._raw.shape[1]
 
     def longest_seen(self) -> IntArray:
         """[2] tokens of the longest source and of the longest target, as the model sees them; zeros without rows."""
         mask, longest = self._subset.mask(), np.zeros(2, dtype=np.int64)
         for start in range(0, len(self._raw), SCAN):
             seen = self._seen(self._raw[start : start + SCAN][mask[start : start + SCAN]])
-            longest = np.maximum(longest, seen.max(axis=0, initial=0))
+            longest = np.maximum(longest, seen.reshape(-1, 2).max(axis=0, initial=0))
         return longest
 
     def skipped(self) -> str:
@@ -86,9 +94,18 @@ class TrainingRows:
         """Row numbers in the data folder [n] of numbers [n] in this subset."""
         return self._subset.stored(numbers)
 
-    def lengths(self, numbers: IntArray) -> IntArray:
+    def lengths(self, numbers: IntArray, epochs: IntArray) -> IntArray:
         """[n, 2] source and target tokens, as the model sees them."""
-        return self._seen(self._raw[self.stored(numbers)])
+        stored = self.stored(numbers)
+        return self._seen(self._raw[stored, self.prompts(stored, epochs)])
+
+    def prompts(self, stored: IntArray, epochs: IntArray) -> IntArray:
+        """[n] which prompt is before each stored row in an epoch, drawn anew in each."""
+        number = self._raw.shape[1]
+        if number == 1:
+            return np.zeros_like(stored)
+        keys = row_keys(*self._draw, stored, epochs, "prompts")
+        return (keys % np.uint64(number)).astype(np.int64)
 
     def per_shard(self, shard_rows: IntArray) -> IntArray:
         """[shards] rows of each shard that are trained on."""
@@ -97,29 +114,34 @@ class TrainingRows:
 
     def _seen(self, raw: npt.NDArray[np.integer]) -> IntArray:
         lengths = np.minimum(raw.astype(np.int64), self.longest)
-        return lengths if self._spans is None else self._spans.lengths(lengths[:, 0] - 1)
+        return lengths if self._spans is None else self._spans.lengths(lengths[..., 0].reshape(-1) - 1)
 
 
 class Plan:
     """Steps of a run and their deals. UserError if a task has no rows within the caps.
 
-    rows: TrainingRows by task id. cost: by which micro-batches are balanced; None: tokens. split: where the rows are.
+    tasks, rows: the mixture's tasks and their TrainingRows, by id. cost: by which micro-batches are balanced; None:
+    tokens. split: where the rows are.
     """
 
     def __init__(
         self, data: Data, config: DataConfig, seed: int, cost: Cost | None = None, *, split: str = "train"
     ) -> None:
         self._config, self._cost = config, cost
-        names = {task_id(name, "data.mixture"): name for name in config.mixture}
-        self.spans = _spans(data, config)
+        weights = mixture_of(config, data, split)
+        self.tasks: dict[int, Task] = {}
+        for name in weights:
+            task = data.tasks.find(name, "data.mixture")
+            self.tasks[task.id] = task
+        self.spans = _spans(data, config, weights)
         self.rows: dict[int, TrainingRows] = {}
         permutations: dict[int, Permutation] = {}
-        for task, name in names.items():
-            stored = data.split(split, name)
-            rows = _training_rows(stored.lengths, config, self.spans if name in SPAN_TASKS else None)
+        for task, about in self.tasks.items():
+            stored = data.split(split, about.name)
+            rows = _training_rows(stored, config, self.spans if about.spans else None, seed)
             if not rows.size:
                 raise UserError(
-                    f"no row of task '{name}' is left: {rows.skipped()}",
+                    f"no row of task '{about.name}' is left: {rows.skipped()}",
                     str(data.path),
                     "raise max_source_tokens and max_target_tokens in [data], or drop the task",
                 )
@@ -130,10 +152,11 @@ class Plan:
                 else Flat(seed, task, rows.size)
             )
         sizes = {task: rows.size for task, rows in self.rows.items()}
-        weights = {task: config.mixture[name] for task, name in names.items()}
+        shares = {task: weights[about.name] for task, about in self.tasks.items()}
         if config.temperature is not None:
-            weights = tempered(weights, sizes, config.temperature)
-        self.mixture = Mixture(weights, sizes, config.max_epochs)
+            shares = tempered(shares, sizes, config.temperature)
+        self.mixture = Mixture(shares, sizes, config.max_epochs)
+        self._weights = weights
         self.steps = Steps(
             Order(permutations, self.mixture), {t: r.lengths for t, r in self.rows.items()}, config.global_tokens
         )
@@ -162,7 +185,7 @@ class Plan:
         """The training data in one line."""
         parts = []
         for task, rows in self.rows.items():
-            part = f"{TRAINABLE_NAMES[task]} {100 * self.mixture.shares[task]:.3g} % from {rows.size:,} rows"
+            part = f"{self.tasks[task].name} {100 * self.mixture.shares[task]:.3g} % from {rows.size:,} rows"
             part += f", skipped: {rows.skipped()}" if rows.num_skipped else ""
             part += f", {rows.cut:,} cut" if rows.cut else ""
             parts.append(part)
@@ -170,7 +193,7 @@ class Plan:
 
     def advice(self, data: Data) -> str | None:
         """What to change if every step reads from all of the remote data and the cache is too small for it."""
-        used = sum(s.bytes for name in self._config.mixture for s in data.index.shards["train"][name])
+        used = sum(s.bytes for name in self._weights for s in data.index.shards["train"][name])
         capacity = int(self._config.cache_gb * 1e9)
         if not is_url(self._config.path) or self._config.shuffle_window or used <= capacity:
             return None
@@ -216,8 +239,19 @@ def flops_cost(model: ModelConfig, vocab_size: int) -> Cost:
     return lambda lengths: flops.forward_flops_each(shape, lengths[:, 0], lengths[:, 1])
 
 
-def _spans(data: Data, config: DataConfig) -> Spans | None:
-    if not SPAN_TASKS.keys() & config.mixture.keys():
+def mixture_of(config: DataConfig, data: Data, split: str = "train") -> dict[str, float]:
+    """Weight by task: the configuration's, or 1 for each task that has rows in the split."""
+    return config.mixture or dict.fromkeys(data.tasks.only(data.index.rows(split)), 1.0)
+
+
+def with_mixture(config: RunConfig, data: Data) -> RunConfig:
+    """The configuration with the mixture that its data give where it names none."""
+    mixture = {"mixture": mixture_of(config.data, data)}
+    return config.model_copy(update={"data": config.data.model_copy(update=mixture)})
+
+
+def _spans(data: Data, config: DataConfig, weights: Mapping[str, float]) -> Spans | None:
+    if not SPANS.keys() & weights.keys():
         return None
     sentinels = Tokenizer.load(data.tokenizer_dir).sentinels
     if not sentinels:
@@ -225,7 +259,7 @@ def _spans(data: Data, config: DataConfig) -> Spans | None:
     return Spans(config.spans.density, config.spans.mean_span, np.array(sentinels, dtype=np.int32))
 
 
-def _training_rows(raw: npt.NDArray[np.integer], config: DataConfig, spans: Spans | None) -> TrainingRows:
+def _training_rows(stored: TaskRows, config: DataConfig, spans: Spans | None, seed: int) -> TrainingRows:
     caps = (config.max_source_tokens, config.max_target_tokens)
     if spans is not None:
         tokens = np.arange(2, 2 * sum(caps))
@@ -233,4 +267,4 @@ def _training_rows(raw: npt.NDArray[np.integer], config: DataConfig, spans: Span
         if not len(fitting):
             raise UserError("too low for span corruption, whose shortest sides have 3 tokens", "data.max_*_tokens")
         caps = (int(fitting[-1]) + 1, 0)  # rows are stored with the end token
-    return TrainingRows(raw, caps, config.over_caps, spans)
+    return TrainingRows(stored.prompt_lengths, caps, config.over_caps, spans, seed, stored.about.id)

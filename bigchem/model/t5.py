@@ -24,7 +24,6 @@ from bigchem.model.linear import linear
 from bigchem.model.packed_batch import PackedBatch
 from bigchem.model.presets import Shape
 from bigchem.model.relative_bias import relative_bias
-from bigchem.tasks import TRAINABLE_NAMES
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -242,7 +241,7 @@ class PackedT5(nn.Module):
         backends: Mapping[str, str] | None = None,
         *,
         checkpoint_activations: bool = False,
-        num_tasks: int = len(TRAINABLE_NAMES),
+        num_tasks: int = 1,
     ) -> None:
         super().__init__()
         backends = backends or dict.fromkeys(KINDS, "torch")

@@ -24,7 +24,6 @@ from bigchem.data.loader import LoadedStep
 from bigchem.ds_config import zero_stage
 from bigchem.model.packed_batch import PackedBatch
 from bigchem.model.t5 import PackedT5
-from bigchem.tasks import TRAINABLE_NAMES
 from bigchem.train.checkpoint import reshard
 from bigchem.train.checkpoint.ds_checkpoint_engine import BigchemCheckpointEngine
 from bigchem.train.checkpoint.store import Manifest
@@ -39,11 +38,12 @@ STOP_COLUMNS = 3
 
 @dataclass(frozen=True)
 class StepLoss:
-    """Token losses of one step over all ranks: sums and counts by task [tasks], float64 on the CPU."""
+    """Token losses of one step over all ranks: sums and counts by task [tasks], float64 on the CPU; names of tasks."""
 
     sums: torch.Tensor
     counts: torch.Tensor
-    stop: bool
+    tasks: tuple[str, ...]
+    stop: bool = False
     """Whether any rank asked to stop."""
     by_user: bool = False
     """Whether a user asked for it."""
@@ -57,14 +57,21 @@ class StepLoss:
 
     def by_task(self) -> dict[str, float]:
         """Mean loss of each task with tokens in the step."""
-        return {n: float(self.sums[i] / self.counts[i]) for i, n in enumerate(TRAINABLE_NAMES) if self.counts[i] > 0}
+        return {n: float(self.sums[i] / self.counts[i]) for i, n in enumerate(self.tasks) if self.counts[i] > 0}
 
 
 class Engine:
-    """A PackedT5 under DeepSpeed. Needs an initialized process group."""
+    """A PackedT5 under DeepSpeed. Needs an initialized process group.
 
-    def __init__(self, model: PackedT5, config: RunConfig, device: torch.device) -> None:
+    tasks: names by the numbers in a batch's task_ids; as many as the model counts.
+    """
+
+    def __init__(
+        self, model: PackedT5, config: RunConfig, device: torch.device, tasks: Sequence[str] | None = None
+    ) -> None:
         self.config, self.device = config, device
+        self.tasks = tuple(tasks or map(str, range(model.num_tasks)))
+        model.num_tasks = len(self.tasks)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         completed = ds_config.completed(config, self.world_size)
         self.ds_config = completed.table
@@ -123,7 +130,7 @@ class Engine:
         """
         torch.manual_seed(seed)
         self._engine.train()
-        totals = torch.zeros(2 * len(TRAINABLE_NAMES) + STOP_COLUMNS, dtype=torch.float64, device=self.device)
+        totals = torch.zeros(2 * len(self.tasks) + STOP_COLUMNS, dtype=torch.float64, device=self.device)
         scale = self.world_size / loaded.step.target_tokens
         last = len(loaded.micro_batches) - 1
         for i, batch in enumerate(loaded.micro_batches):
@@ -186,7 +193,7 @@ class Engine:
         ranks.
         """
         self._engine.eval()
-        table = torch.zeros(len(share), self.world_size, 2 * len(TRAINABLE_NAMES) + STOP_COLUMNS, dtype=torch.float64)
+        table = torch.zeros(len(share), self.world_size, 2 * len(self.tasks) + STOP_COLUMNS, dtype=torch.float64)
         table = table.to(self.device)
         for i, batch in enumerate(share):
             loss = self._engine(batch.to(self.device))
@@ -247,8 +254,7 @@ class Engine:
         dist.all_reduce(totals)
         return self._totals(totals.cpu())
 
-    @staticmethod
-    def _totals(reduced: torch.Tensor) -> StepLoss:
-        n = len(TRAINABLE_NAMES)
+    def _totals(self, reduced: torch.Tensor) -> StepLoss:
+        n = len(self.tasks)
         stop, by_user, disowned = (bool(flag > 0) for flag in reduced[-STOP_COLUMNS:])
-        return StepLoss(reduced[:n], reduced[n : 2 * n], stop, by_user, disowned)
+        return StepLoss(reduced[:n], reduced[n : 2 * n], self.tasks, stop, by_user, disowned)

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from bigchem.base.errors import UserError
 from bigchem.config import NotifyConfig, RunConfig
 from bigchem.data.loader import LoadedStep, Loader
-from bigchem.data.step_plan import Cost, flops_cost, open_data
+from bigchem.data.step_plan import Cost, flops_cost, open_data, with_mixture
 from bigchem.data.storage.shards import Data
 from bigchem.data.text.tokenizer import Tokenizer
 from bigchem.model import presets
@@ -131,11 +131,12 @@ def train(
         config = with_local_weights(config)
         watchdog.beat("prepare")
         data = open_data(config.data)
+        config = with_mixture(config, data)
         cost = flops_cost(config.model, Tokenizer.load(data.tokenizer_dir).vocab_size)
         loader = Loader(data, config.data, config.seed, rank, world_size, cost)
         same_on_all_ranks(data.index.fingerprint, config.data.path)
         model = build(config, data, device)
-        engine = Engine(model, config, device)
+        engine = Engine(model, config, device, loader.names)
         if rank == 0:
             record(config, model, device)
         hf_config = presets.to_hf_config(model.shape, config.model.dropout)

@@ -11,7 +11,6 @@ from bigchem.data.loader import Loader, pack
 from bigchem.data.order.steps import Step
 from bigchem.data.storage.shards import Data
 from bigchem.data.text.tokenizer import EOS, PAD, Tokenizer
-from bigchem.tasks import TRAINABLE_NAMES
 from bigchem.train.checkpoint.probe import unpacked
 from bigchem.train.engine import Engine
 
@@ -73,5 +72,5 @@ class Samples:
             if not active:
                 break
         texts = (self.tokenizer.decode_batch(side) for side in (self.sources, self.targets, predicted))
-        names = [TRAINABLE_NAMES[task] for task in self.task_ids]
+        names = [engine.tasks[task] for task in self.task_ids]
         return [Sample(*fields) for fields in zip(names, *texts, strict=True)]

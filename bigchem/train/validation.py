@@ -58,7 +58,8 @@ class Validation:
         rank, world_size = dist.get_rank(), dist.get_world_size()
         update = {"mixture": dict.fromkeys(tasks, 1.0), "temperature": None, "max_epochs": 0, "shuffle_window": 0}
         of_split = config.data.model_copy(update=update)
-        loader = Loader(data, of_split, SEED, rank, world_size, cost, split=config.validation.split)
+        slots = [data.tasks[name].id for name in self._engine.tasks]
+        loader = Loader(data, of_split, SEED, rank, world_size, cost, split=config.validation.split, slots=slots)
         step = slice_of(loader, config.validation.max_rows)
         tokens = step.lengths.sum(axis=1)
         dealt = deal(tokens, 1, config.data.micro_tokens, int(tokens.sum()), cost=cost(step.lengths)).share(0)
@@ -123,7 +124,7 @@ def slice_of(loader: Loader, max_rows: int) -> Step:
         numbers = Flat(SEED, task, stored.size).at(np.arange(min(max_rows, stored.size)), epoch=0)
         tasks.append(np.full(len(numbers), task))
         rows.append(numbers)
-        lengths.append(stored.lengths(numbers))
+        lengths.append(stored.lengths(numbers, np.zeros_like(numbers)))
     n = sum(map(len, rows))
     zeros = np.zeros(n, dtype=np.int64)
     return Step(0, n, np.concatenate(tasks), np.concatenate(rows), zeros, np.concatenate(lengths))

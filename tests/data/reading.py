@@ -8,13 +8,21 @@ from pathlib import Path
 import pytest
 from real_files import REAL_DATA
 
+from bigchem.base import toml
 from bigchem.data.sources import read_rows, reader
 from bigchem.data.sources.base import Row, RowError, SourceConfig
+from bigchem.tasks import shipped
 
 
 def config(name: str, path: Path | str | None, **fields: object) -> SourceConfig:
     path = None if path is None else str(path)
     return SourceConfig.model_validate({"format": name, "split": "train", "path": path, **fields})
+
+
+def check(fields: dict[str, object]) -> None:
+    """Refuses what a recipe's loader refuses of a source."""
+    source = toml.validate(SourceConfig, {"split": "train", **fields}, "recipe.toml")
+    source.check_tasks(shipped(), reader(source.format).gives, "recipe.toml")
 
 
 def write(folder: Path, name: str, *lines: str) -> Path:
@@ -26,9 +34,9 @@ def write(folder: Path, name: str, *lines: str) -> Path:
 def read(source: SourceConfig, limit: int | None = None) -> tuple[list[Row], list[str]]:
     """Rows, and reasons for rejection."""
     rows, reasons = [], []
-    for record in islice(reader(source.format).records(source), limit):
+    for record in islice(reader(source.format).records(source, shipped()), limit):
         try:
-            rows += read_rows(record, source)
+            rows += read_rows(record, source, shipped())
         except RowError as error:
             reasons.append(str(error))
     return rows, reasons

@@ -8,6 +8,7 @@ from rdkit import Chem
 
 from bigchem.data.sources.base import Row, SourceConfig
 from bigchem.data.sources.synthetic.corpus import Synthetic
+from bigchem.tasks import shipped
 
 ROWS = 3000
 
@@ -18,7 +19,7 @@ def config(**fields: object) -> SourceConfig:
 
 def read(source: SourceConfig) -> list[Row]:
     reader = Synthetic()
-    return [row for record in reader.records(source) for row in reader.rows(record, source)]
+    return [row for record in reader.records(source, shipped()) for row in reader.rows(record, source, shipped())]
 
 
 def of(corpus: list[Row], *tasks: str) -> list[Row]:

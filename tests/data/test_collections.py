@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset
-from reading import config, read, write
+from reading import check, config, read, write
 
-from bigchem.base import toml
 from bigchem.base.errors import UserError
-from bigchem.data.sources.base import Row, SourceConfig
+from bigchem.data.sources.base import Row
 
 INSTRUCTIONS = [
     {"input": "[C][C][O]", "output": "An alcohol.", "metadata": {"task": "description", "split": "train"}},
@@ -51,7 +50,10 @@ def test_a_task_name_that_is_not_mapped_is_rejected_with_the_option(tmp_path: Pa
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"format": "jsonl", "task_names": {"x": "captoining"}}, "maps 'x' to 'captoining'; did you mean 'captioning'"),
+        (
+            {"format": "jsonl", "task_names": {"x": "captoining"}},
+            r"maps 'x' to 'captoining', which is no task\n.*did you mean 'captioning'",
+        ),
         (
             {"format": "csv", "columns": {"source": "a", "target": "b"}, "task_names": {"x": "forward"}},
             "task_names needs a task column",
@@ -64,7 +66,7 @@ def test_a_task_name_that_is_not_mapped_is_rejected_with_the_option(tmp_path: Pa
 )
 def test_options_that_mean_nothing_are_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        toml.validate(SourceConfig, {"split": "train", **fields}, "recipe.toml")
+        check(fields)
 
 
 def test_src_and_tgt_of_opennmt_are_reactions_both_ways(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from reading import config, read, write
 from bigchem.base.errors import UserError
 from bigchem.data.sources import READERS, read_rows, reader
 from bigchem.data.sources.base import Record, RowError, SourceConfig
-from bigchem.tasks import TRAINABLE_NAMES
+from bigchem.tasks import shipped
 
 LINE_FORMATS = sorted(set(READERS) - {"synthetic", "datasets"})
 FILE_FORMATS = [*LINE_FORMATS, "datasets"]
@@ -85,17 +85,17 @@ def test_garbage_is_rejected_and_never_crashes(name, seed, tmp_path):
 def test_any_record_is_rows_or_a_row_error(name, data):
     field = st.text(alphabet="CNO[]()=#>|f:.,01~{}\"' \t\\\x00\u2581é", max_size=40)
     columns = data.draw(st.sampled_from(LAYOUTS)) if name in ("csv", "tsv", "jsonl", "datasets") else {}
-    reactions = "forward" in READERS[name].tasks and name != "parallel_text"
+    reactions = READERS[name].gives(shipped()["forward"]) and name != "parallel_text"
     options = {"products": "all"} if reactions else {}
-    options |= {"chunk_chars": 10} if "text_spans" in READERS[name].tasks else {}
+    options |= {"chunk_chars": 10} if READERS[name].gives(shipped()["text_spans"]) else {}
     source = fuzzed(name, "file", columns=columns, augment=2, **options)
     rows, reason = [], "rows"
     try:
-        rows = read_rows(Record("file", 1, tuple(data.draw(st.lists(field, max_size=3)))), source)
+        rows = read_rows(Record("file", 1, tuple(data.draw(st.lists(field, max_size=3)))), source, shipped())
     except RowError as error:
         reason = str(error)
     assert 0 < len(reason) < 120
-    assert all(row.task in reader(name).tasks and row.task in TRAINABLE_NAMES for row in rows)
+    assert all(reader(name).gives(shipped()[row.task]) for row in rows)
 
 
 @pytest.mark.parametrize("name", LINE_FORMATS)

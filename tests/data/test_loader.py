@@ -19,7 +19,7 @@ from bigchem.data.loader import LoadedStep, Loader, pack
 from bigchem.data.order.steps import Step
 from bigchem.data.storage.shards import Data
 from bigchem.data.text.tokenizer import EOS, Tokenizer
-from bigchem.tasks import task_id
+from bigchem.tasks import shipped
 
 CONFIG = DataConfig(global_tokens=2000, micro_tokens=1000, max_source_tokens=300, max_target_tokens=300)
 
@@ -169,7 +169,7 @@ def test_rows_over_the_caps_are_left_out_and_counted(small_data: Path) -> None:
     lengths = Data(small_data).split("train", "captioning").lengths
     left_out = np.flatnonzero((lengths > (300, 50)).any(axis=1))
     assert len(left_out)
-    rows = source.plan.rows[task_id("captioning")]
+    rows = source.plan.rows[shipped()["captioning"].id]
     assert rows.stored(np.arange(rows.size)).tolist() == np.setdiff1d(np.arange(len(lengths)), left_out).tolist()
     assert f"skipped: {len(left_out)} too long" in source.plan.describe()
     for position in (0, 30, 60):
@@ -242,7 +242,7 @@ def test_unlabelled_rows_come_corrupted_anew_each_epoch_and_decode_to_their_text
             batch = source.read(step, np.array([i]))
             assert [len(batch.source_ids), len(batch.target_ids)] == step.lengths[i].tolist()
             task, row = int(step.task_ids[i]), int(source.rows(step)[i])
-            name = "smiles_spans" if task == task_id("smiles_spans") else "text_spans"
+            name = "smiles_spans" if task == shipped()["smiles_spans"].id else "text_spans"
             filled = put_back(batch.source_ids.tolist(), batch.target_ids.tolist(), tokenizer.sentinels)
             assert tokenizer.decode_batch([filled]) == [data.split("train", name).text(row)[1]]
             by_epoch.setdefault((task, row), []).append(tuple(batch.source_ids.tolist()))

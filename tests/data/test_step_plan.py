@@ -15,7 +15,7 @@ from bigchem.data.step_plan import Plan, TrainingRows, flops_cost, open_data
 from bigchem.data.storage.shards import Data
 from bigchem.model.flops import forward_flops
 from bigchem.model.presets import shape, to_hf_config
-from bigchem.tasks import task_id
+from bigchem.tasks import shipped
 
 CONFIG = DataConfig(global_tokens=2000, micro_tokens=1000, max_source_tokens=300, max_target_tokens=300)
 raw_lengths = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=60)
@@ -31,11 +31,11 @@ def test_rows_under_the_caps_are_numbered_without_gaps(
     raw: list[tuple[int, int]], source_cap: int, target_cap: int, shard: int
 ) -> None:
     lengths = np.array(raw, dtype=np.uint16)
-    rows = TrainingRows(lengths, (source_cap, target_cap), "drop", None)
+    rows = TrainingRows(lengths[:, None], (source_cap, target_cap), "drop", None)
     selected = np.flatnonzero((lengths <= (source_cap, target_cap)).all(axis=1))
     numbers = np.arange(rows.size)
     assert rows.stored(numbers).tolist() == selected.tolist()
-    np.testing.assert_array_equal(rows.lengths(numbers), lengths[selected])
+    np.testing.assert_array_equal(rows.lengths(numbers, np.zeros_like(numbers)), lengths[selected])
     assert rows.tokens() == int(lengths[selected].sum())
     shard_rows = np.array([min(shard, len(raw) - start) for start in range(0, len(raw), shard)])
     by_shard = [int(((selected >= s) & (selected < s + shard)).sum()) for s in range(0, len(raw), shard)]
@@ -43,23 +43,23 @@ def test_rows_under_the_caps_are_numbered_without_gaps(
 
 
 def test_cut_rows_are_all_there_at_most_as_long_as_the_caps() -> None:
-    rows = TrainingRows(np.array([[5, 5], [50, 5], [5, 90]], dtype=np.uint16), (20, 30), "cut", None)
-    assert rows.lengths(np.arange(3)).tolist() == [[5, 5], [20, 5], [5, 30]]
+    rows = TrainingRows(np.array([[5, 5], [50, 5], [5, 90]], dtype=np.uint16)[:, None], (20, 30), "cut", None)
+    assert rows.lengths(np.arange(3), np.zeros(3, dtype=np.int64)).tolist() == [[5, 5], [20, 5], [5, 30]]
     assert (rows.size, rows.cut) == (3, 2)
 
 
 def test_span_rows_have_the_lengths_of_their_two_sides_and_too_short_ones_are_left_out() -> None:
     spans = Spans(0.15, 3.0, np.arange(100, dtype=np.int32))
-    rows = TrainingRows(np.array([[2, 0], [3, 0], [101, 0]], dtype=np.uint16), (400, 0), "drop", spans)
+    rows = TrainingRows(np.array([[2, 0], [3, 0], [101, 0]], dtype=np.uint16)[:, None], (400, 0), "drop", spans)
     assert rows.stored(np.arange(2)).tolist() == [1, 2]
-    assert rows.lengths(np.arange(2)).tolist() == [[3, 3], [91, 21]]
+    assert rows.lengths(np.arange(2), np.zeros(2, dtype=np.int64)).tolist() == [[3, 3], [91, 21]]
     assert rows.skipped() == "1 too short for spans"
 
 
 def test_caps_are_of_what_the_model_sees_of_span_rows(unlabelled: Path) -> None:
     config = with_fields(mixture={"text_spans": 1.0}, max_source_tokens=40, max_target_tokens=300)
     plan = Plan(Data(unlabelled), config, 0)
-    rows = plan.rows[task_id("text_spans")]
+    rows = plan.rows[shipped()["text_spans"].id]
     lengths = Data(unlabelled).split("train", "text_spans").lengths[:, 0].astype(np.int64)
     left_out = np.setdiff1d(np.arange(len(lengths)), rows.stored(np.arange(rows.size)))
     assert 0 < len(left_out) == rows.num_skipped
@@ -90,9 +90,9 @@ def test_temperature_mixes_by_size(unlabelled: Path) -> None:
     }
     sizes = Data(unlabelled).index.rows("train")
     by_size = sizes["smiles_spans"] / sum(sizes.values())
-    assert shares[None] == {task_id("smiles_spans"): 0.5, task_id("text_spans"): 0.5}
-    assert shares[1.0][task_id("smiles_spans")] == pytest.approx(by_size, abs=1e-4)
-    assert shares[1e6][task_id("smiles_spans")] == pytest.approx(0.5, abs=1e-4)
+    assert shares[None] == {shipped()["smiles_spans"].id: 0.5, shipped()["text_spans"].id: 0.5}
+    assert shares[1.0][shipped()["smiles_spans"].id] == pytest.approx(by_size, abs=1e-4)
+    assert shares[1e6][shipped()["smiles_spans"].id] == pytest.approx(0.5, abs=1e-4)
 
 
 def test_more_steps_than_capped_data_holds_are_refused_before_the_first(small_data: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_window_over_shards_some_of_whose_rows_are_left_out_holds_the_others_o
     for window in (0, 1, 2):
         config = with_fields(mixture={"captioning": 1.0}, shuffle_window=window, max_target_tokens=50)
         plan = Plan(data, config, 0)
-        rows = plan.rows[task_id("captioning")].stored(plan.steps.order.examples(0, len(selected)).rows)
+        rows = plan.rows[shipped()["captioning"].id].stored(plan.steps.order.examples(0, len(selected)).rows)
         assert sorted(rows) == selected.tolist()
         if window == 1:
             assert np.count_nonzero(np.diff(rows // 70)) == 1

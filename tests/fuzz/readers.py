@@ -49,6 +49,7 @@ from bigchem.run.ownership import Owner, Process
 from bigchem.sweep import grid
 from bigchem.sweep.analysis.results import load
 from bigchem.sweep.report.output_folder import check_written
+from bigchem.tasks import shipped
 from bigchem.train.checkpoint.store import Manifest
 from bigchem.train.health.watchdog import Heartbeat, read_heartbeats, verdict
 from bigchem.train.logging import ledger
@@ -175,7 +176,7 @@ MANIFEST = {
     "files": {"a.pt": [3, "0" * 64]},
 }
 SHA = "0" * 64
-INDEX = Index("t", {"train": {}}, {}, "r", {"sources": []})
+INDEX = Index("t", {"train": {}}, recipe="r", report={"sources": []})
 PREDICTIONS = [{"row": n, "key": "k", "source": "CC", "target": "C", "predictions": ["C", "CC"]} for n in (0, 1)]
 WATCHED = asdict(Heartbeat(0, 5, "forward", 9, 1.5, "host", 7, "loop.py:3", ("backward", 3)))
 PROOF = {"step": 2, "tokens": 90, "dtype": "fp32", "ema_loss": None, "averaged": []}
@@ -217,9 +218,9 @@ def _source(name: str, **fields: object) -> Callable[[Path], object]:
 
     def read_all(file: Path) -> None:
         source = SourceConfig.model_validate({"format": name, "split": "train", "path": str(file), **fields})
-        for record in reader(name).records(source):
+        for record in reader(name).records(source, shipped()):
             with suppress(RowError):
-                read_rows(record, source)
+                read_rows(record, source, shipped())
 
     return read_all
 

@@ -36,7 +36,7 @@ class Training:
         data = open_data(self.config.data)
         self.loader = Loader(data, self.config.data, self.config.seed, dist.get_rank(), dist.get_world_size())
         self.model = build(self.config, data, CPU)
-        self.engine = Engine(self.model, self.config, CPU)
+        self.engine = Engine(self.model, self.config, CPU, self.loader.names)
 
     def gradients(self) -> float:
         """Computes the next step's gradients. Returns its loss."""

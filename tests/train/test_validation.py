@@ -19,7 +19,7 @@ from bigchem.launch.cluster.profile import load_profile
 from bigchem.launch.runs.status import run_status
 from bigchem.launch.submit import submit
 from bigchem.run.state import progress, read_state, write_state
-from bigchem.tasks import TRAINABLE_NAMES
+from bigchem.tasks import shipped
 from bigchem.train.checkpoint.best import Best, chosen
 from bigchem.train.checkpoint.ds_checkpoint_engine import BigchemCheckpointEngine
 from bigchem.train.checkpoint.store import Manifest, published
@@ -28,6 +28,7 @@ from bigchem.train.health.step_guard import BadStep, StepGuard
 from bigchem.train.model_factory import build
 from bigchem.train.validation import Validation
 
+TASKS = tuple(shipped().scored)
 VALIDATION = {"every": 1, "split": "test", "max_rows": 4, "samples": 1}
 
 
@@ -35,7 +36,7 @@ def measured(config: RunConfig) -> dict[str, Any]:
     """A validation of the fresh model on this rank."""
     data = open_data(config.data)
     model = build(config, data, torch.device("cpu"))
-    engine = Engine(model, config, torch.device("cpu"))
+    engine = Engine(model, config, torch.device("cpu"), TASKS)
     cost = flops_cost(config.model, Tokenizer.load(data.tokenizer_dir).vocab_size)
     found = Validation(config, engine, data, cost, Best.of(config, {})).after(1)
     assert found is not None
@@ -123,8 +124,8 @@ def with_values(config: RunConfig, cannot_write: int | None, bad: tuple[int, ...
     steps = iter(range(1, 100))
 
     def validate(self: Engine, share: Any, number: int) -> StepLoss:
-        counts = torch.tensor([1.0] + [0.0] * (len(TRAINABLE_NAMES) - 1))
-        return StepLoss(counts * next(seen), counts, stop=False, by_user=False)
+        counts = torch.tensor([1.0] + [0.0] * (len(TASKS) - 1))
+        return StepLoss(counts * next(seen), counts, TASKS)
 
     def judge_loss(self: StepGuard, loss: float) -> BadStep | None:
         return judge(self, float("nan") if next(steps) in bad else loss)

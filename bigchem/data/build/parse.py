@@ -41,7 +41,7 @@ from bigchem.data.reading.paths import listed
 from bigchem.data.sources import reader
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
 from bigchem.data.storage.index import SPLITS
-from bigchem.tasks import task_id
+from bigchem.tasks import Tasks
 
 CHUNK = 1000
 """Records per chunk: about a second's work, which is what a kill costs."""
@@ -54,11 +54,12 @@ _QUOTED = re.compile(r":? '.*'( \(pip.*)?$|:? there are: .*", re.DOTALL)
 _SCHEMA = pa.schema(
     [
         ("split", pa.int8()),
-        ("task", pa.int8()),
+        ("task", pa.int32()),
         ("key", pa.uint64()),
         ("question", pa.uint64()),
         ("source", pa.string()),
         ("target", pa.string()),
+        ("fields", pa.map_(pa.string(), pa.string())),
         ("exact", pa.list_(pa.uint64())),
         ("skeleton", pa.list_(pa.uint64())),
     ]
@@ -122,7 +123,7 @@ def check_sources(config: BuildConfig) -> None:
     if not any(map(may_train, config.sources)):
         raise UserError("no training rows", "sources", "give a source with split = 'train'")
     for source in config.sources:
-        next(iter(reader(source.format).records(source)), None)
+        next(iter(reader(source.format).records(source, config.known_tasks)), None)
 
 
 def parse_sources(
@@ -177,9 +178,9 @@ def gathered(config: BuildConfig, folder: Path) -> tuple[list[Chunk], list[dict[
 class ParsedRows:
     """The rows of many chunk files: hashes in memory, texts in the files."""
 
-    def __init__(self, chunks: list[Chunk]) -> None:
-        self._chunks = chunks
-        self.task: npt.NDArray[np.int8] = _column(chunks, "task", np.int8)
+    def __init__(self, chunks: list[Chunk], tasks: Tasks) -> None:
+        self._chunks, self._tasks = chunks, tasks
+        self.task: npt.NDArray[np.int32] = _column(chunks, "task", np.int32)
         self.key: npt.NDArray[np.uint64] = _column(chunks, "key", np.uint64)
         self.question: npt.NDArray[np.uint64] = _column(chunks, "question", np.uint64)
         self.split: npt.NDArray[np.int8] = _column(chunks, "split", np.int8)
@@ -220,19 +221,19 @@ class ParsedRows:
         return [(self._chunks[n].path, part - start) for n, part, start in zip(used, parts, starts, strict=True)]
 
     def _all(self, split: str, task: str) -> npt.NDArray[np.int64]:
-        return np.flatnonzero((self.split == SPLITS.index(split)) & (self.task == task_id(task)))
+        return np.flatnonzero((self.split == SPLITS.index(split)) & (self.task == self._tasks[task].id))
 
 
 def texts(places: list[tuple[Path, npt.NDArray[np.int64]]]) -> Iterator[pa.Table]:
-    """Tables with the columns key, source, target of the rows at some places; see ParsedRows.places."""
+    """Tables with the columns key, source, target, fields of the rows at some places; see ParsedRows.places."""
     for path, inside in places:
-        yield _open(path).select(["key", "source", "target"]).take(inside)
+        yield _open(path).select(["key", "source", "target", "fields"]).take(inside)
 
 
-def chunked(source: SourceConfig, limit: int | None) -> Iterator[list[Record]]:
-    """The records of a source, up to its own limit and this one, CHUNK at a time."""
-    limits = [n for n in (source.limit, limit) if n is not None]
-    records = islice(reader(source.format).records(source), min(limits, default=None))
+def chunked(source: SourceConfig, config: BuildConfig) -> Iterator[list[Record]]:
+    """The records of one of a recipe's sources, up to its own limit and the recipe's, CHUNK at a time."""
+    limits = [n for n in (source.limit, config.limit) if n is not None]
+    records = islice(reader(source.format).records(source, config.known_tasks), min(limits, default=None))
     while chunk := list(islice(records, CHUNK)):
         yield chunk
 
@@ -251,8 +252,8 @@ def _chunk_path(folder: Path, source: int, number: int) -> Path:
 def _jobs(config: BuildConfig, number: int, folder: Path) -> Iterator[tuple[Any, ...]]:
     """The arguments of `_parse_chunk` for every chunk of a source."""
     source = config.sources[number]
-    for n, records in enumerate(chunked(source, config.limit)):
-        yield records, source, _chunk_path(folder, number, n)
+    for n, records in enumerate(chunked(source, config)):
+        yield records, source, config.known_tasks, _chunk_path(folder, number, n)
 
 
 def _counts(source: SourceConfig, chunks: list[Chunk], max_rejected: float) -> dict[str, Any]:
@@ -277,7 +278,7 @@ def _counts(source: SourceConfig, chunks: list[Chunk], max_rejected: float) -> d
     return {"source": _name(source), "split": described(source), **count}
 
 
-def _parse_chunk(notes: Path, records: list[Record], source: SourceConfig, path: Path) -> Chunk:
+def _parse_chunk(notes: Path, records: list[Record], source: SourceConfig, tasks: Tasks, path: Path) -> Chunk:
     if path.is_file():
         return _chunk_of(path, {})
     begun = time.perf_counter()
@@ -290,7 +291,7 @@ def _parse_chunk(notes: Path, records: list[Record], source: SourceConfig, path:
         for record in records:
             note(record.file, record.line)
             try:
-                for row, split in rows_by_split(record, source):
+                for row, split in rows_by_split(record, source, tasks):
                     rows.append(row)
                     splits.append(split)
             except UnknownSplitError as error:
@@ -315,7 +316,7 @@ def _parse_chunk(notes: Path, records: list[Record], source: SourceConfig, path:
         "rejected": [asdict(r) for r in rejected],
         "left_out": len(records) - len(rejected) - len({id(record) for record in of}),
     }
-    _write(path, rows, splits, about, facts)
+    _write(path, rows, splits, tasks, about, facts)
     seconds = {"parsing": parsed - begun, "InChI": identified - parsed, "writing": time.perf_counter() - identified}
     return _chunk_of(path, seconds)
 
@@ -325,15 +326,18 @@ def _other_names(rows: list[Row], splits: list[str]) -> Counter[str]:
     return Counter(f"{row.group} is {split}" for row, split in zip(rows, splits, strict=True) if row.group != split)
 
 
-def _write(path: Path, rows: list[Row], splits: list[str], identities: Identities, facts: dict[str, Any]) -> None:
+def _write(
+    path: Path, rows: list[Row], splits: list[str], tasks: Tasks, identities: Identities, facts: dict[str, Any]
+) -> None:
     offsets = np.searchsorted(identities.row, np.arange(len(rows) + 1))
     columns = [
         pa.array([SPLITS.index(split) for split in splits], pa.int8()),
-        pa.array([task_id(row.task) for row in rows], pa.int8()),
+        pa.array([tasks[row.task].id for row in rows], pa.int32()),
         pa.array([int(row.key, 16) for row in rows], pa.uint64()),
-        pa.array([hash64(f"{row.task}\x1f{row.question or row.source}") for row in rows], pa.uint64()),
+        pa.array([hash64(_question(row)) for row in rows], pa.uint64()),
         pa.array([row.source for row in rows], pa.string()),
         pa.array([row.target for row in rows], pa.string()),
+        pa.array([row.fields for row in rows], pa.map_(pa.string(), pa.string())),
         *(
             pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(hashes, pa.uint64()))
             for hashes in (identities.exact, identities.skeleton)
@@ -342,6 +346,11 @@ def _write(path: Path, rows: list[Row], splits: list[str], identities: Identitie
     table = pa.table(columns, schema=_SCHEMA.with_metadata({"facts": json.dumps(facts)}))
     with replace_atomically(path) as file, pa.ipc.new_stream(file, table.schema) as writer:
         writer.write_table(table)
+
+
+def _question(row: Row) -> str:
+    """What the model is asked, in any spelling: equal for rows that leak into each other."""
+    return "\x1f".join((row.task, row.question or row.source, *(part for field in row.fields for part in field)))
 
 
 def _chunk_of(path: Path, seconds: dict[str, float]) -> Chunk:

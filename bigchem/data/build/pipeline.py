@@ -28,14 +28,14 @@ from bigchem.base.progress import Progress
 from bigchem.data.build.lossy import Lossy, check_lossy, count_lossy, sum_lossy
 from bigchem.data.build.parse import check_sources, parse_sources, texts
 from bigchem.data.build.recipe import BuildConfig, recipe_hash
-from bigchem.data.build.select import Chosen, PlannedShard, choose, read_chosen, rows_of
+from bigchem.data.build.select import PlannedShard, choose, read_chosen, rows_of
 from bigchem.data.build.work_folder import publish, refuse_foreign_folder, remove_leftovers, work_folder
 from bigchem.data.build.workers import in_order, pool
 from bigchem.data.storage.columns import write_lengths, write_shard
 from bigchem.data.storage.index import Index, Shard, other_files
-from bigchem.data.storage.shards import Data, prompted
+from bigchem.data.storage.shards import Data
 from bigchem.data.text.tokenizer import Tokenizer
-from bigchem.tasks import SPAN_TASKS
+from bigchem.tasks import Task
 
 ENCODE = 1000
 """Rows tokenised at a time."""
@@ -95,14 +95,22 @@ def _build(config: BuildConfig, work: Path, progress: Progress, processes: Proce
         for chunk in chunks:
             seconds.update(chunk.seconds)
         chosen = choose(config, work, chunks, sources, progress)
-    shards, lossy = _write_shards(chosen, work, progress, processes, workers, seconds)
+    tasks = config.known_tasks
+    jobs = [(work, planned, tasks[planned.task]) for planned in chosen.shards]
+    shards, lossy = _write_shards(jobs, work, progress, processes, workers, seconds)
     check_lossy(lossy, config.max_lossy)
     progress.say("workers' time: " + ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.most_common()))
-    return Index(chosen.tokenizer, shards, files=other_files(work / "data"), report={**chosen.report, "lossy": lossy})
+    return Index(
+        chosen.tokenizer,
+        shards,
+        known=tasks.only(task for made in shards.values() for task in made),
+        files=other_files(work / "data"),
+        report={**chosen.report, "lossy": lossy},
+    )
 
 
 def _write_shards(
-    chosen: Chosen,
+    jobs: list[tuple[Path, PlannedShard, Task]],
     work: Path,
     progress: Progress,
     processes: ProcessPoolExecutor,
@@ -114,9 +122,8 @@ def _write_shards(
     shards: dict[str, dict[str, list[Shard]]] = {}
     lossy = []
     lengths: dict[tuple[str, str], list[npt.NDArray[np.integer]]] = {}
-    jobs = [(work, planned) for planned in chosen.shards]
-    with progress.bar("writing shards", sum(planned.rows for planned in chosen.shards)) as bar:
-        for (_, planned), made in zip(jobs, in_order(processes, make_shard, jobs, 2 * workers), strict=True):
+    with progress.bar("writing shards", sum(planned.rows * len(task.prompts) for _, planned, task in jobs)) as bar:
+        for (_, planned, _), made in zip(jobs, in_order(processes, make_shard, jobs, 2 * workers), strict=True):
             shards.setdefault(planned.split, {}).setdefault(planned.task, []).append(made.shard)
             lengths.setdefault((planned.split, planned.task), []).append(made.lengths)
             lossy.append((planned.task, made.lossy))
@@ -141,9 +148,9 @@ class WrittenShard(NamedTuple):
     seconds: dict[str, float]
 
 
-def make_shard(work: Path, planned: PlannedShard) -> WrittenShard:
-    """Tokenises and writes one shard, unless it exists."""
-    path, task = planned.path, planned.task
+def make_shard(work: Path, planned: PlannedShard, task: Task) -> WrittenShard:
+    """Tokenises and writes one shard, unless it exists: each row once per prompt."""
+    path = planned.path
     made = made_file(work, planned)
     if made.is_file() and (work / "data" / path).is_file():
         with np.load(made) as facts:
@@ -153,24 +160,30 @@ def make_shard(work: Path, planned: PlannedShard) -> WrittenShard:
     begun = time.perf_counter()
     tokenizer = Tokenizer.load(work / "data" / "tokenizer")
     columns: dict[str, list[Any]] = {"key": [], "source": [], "target": [], "source_ids": [], "target_ids": []}
+    asked: list[str] = []
     for table in texts(rows_of(work, planned)):
-        columns["key"] += [f"{key:016x}" for key in table["key"].to_pylist()]
-        columns["source"] += table["source"].to_pylist()
-        columns["target"] += table["target"].to_pylist()
+        for row in table.to_pylist():
+            for number in range(len(task.prompts)):
+                columns["key"].append(f"{row['key']:016x}")
+                columns["source"].append(row["source"])
+                columns["target"].append(row["target"])
+                asked.append(task.prompted(row["source"], dict(row["fields"]), number))
     lossy = {"source": Lossy(), "target": Lossy()}
     for start in range(0, len(columns["key"]), ENCODE):
         sources, targets = (columns[side][start : start + ENCODE] for side in ("source", "target"))
-        ids = tokenizer.encode_batch([prompted(task, source) for source in sources])
-        lossy["source"].add(count_lossy(tokenizer, sources, ids, prompted(task, "")))
+        whole = asked[start : start + ENCODE]
+        ids = tokenizer.encode_batch(whole)
+        prompt = task.only_prompt
+        lossy["source"].add(count_lossy(tokenizer, whole if prompt is None else sources, ids, prompt or ""))
         columns["source_ids"] += ids
         # Rows of a span task have no target: the loader makes it.
-        ids = [[]] * len(targets) if task in SPAN_TASKS else tokenizer.encode_batch(targets)
+        ids = [[]] * len(targets) if task.spans else tokenizer.encode_batch(targets)
         lossy["target"].add(count_lossy(tokenizer, targets, ids))
         columns["target_ids"] += ids
     encoded = time.perf_counter()
     lengths = np.array([[len(s), len(t)] for s, t in zip(columns["source_ids"], columns["target_ids"], strict=True)])
     shard = write_shard(work / "data", path, columns)
-    noted = {side: asdict(counts) for side, counts in lossy.items() if side == "source" or task not in SPAN_TASKS}
+    noted = {side: asdict(counts) for side, counts in lossy.items() if side == "source" or not task.spans}
     with atomic.replace_atomically(made) as file:
         np.savez(file, lengths=lengths, shard=json.dumps(asdict(shard)), lossy=json.dumps(noted))
     seconds = {"tokenising": encoded - begun, "writing": time.perf_counter() - encoded}

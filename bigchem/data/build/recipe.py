@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from bigchem.base import toml
-from bigchem.base.errors import UserError
 from bigchem.base.toml import Fraction, Positive, Section
 from bigchem.data.reading.paths import expand
 from bigchem.data.sources import reader
 from bigchem.data.sources.base import SourceConfig
 from bigchem.data.storage.remote import is_url
 from bigchem.data.text.tokenizer import Smiles, Tokenizer
-from bigchem.tasks import task_id
+from bigchem.tasks import TaskConfig, TaskName, Tasks, merged, read_records
 
 
 class TokenizerConfig(Section):
@@ -43,6 +43,10 @@ class BuildConfig(Section):
 
     sources: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
     """One table per source."""
+    tasks: dict[TaskName, TaskConfig] = Field(default_factory=dict)
+    """One `[tasks.NAME]` table per task besides Text+Chem T5's five."""
+    task_files: tuple[str, ...] = ()
+    """TOML files of such tables."""
     root: str = "."
     """Folder that paths are relative to; itself relative to the recipe's folder."""
     limit: Positive | None = None
@@ -60,20 +64,31 @@ class BuildConfig(Section):
     by its part without stereochemistry, isotopes and protonation (`skeleton`), or not at all. Both are counted
     anyway."""
 
+    @cached_property
+    def known_tasks(self) -> Tasks:
+        """Those of Text+Chem T5, of `tasks`, and span corruption."""
+        return merged(self.tasks)
+
 
 def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> BuildConfig:
     """Reads a data recipe. Its `root` is relative to its own folder; in an override, to the working directory."""
     config = toml.load(BuildConfig, path, overrides)
     here = any(override.startswith("root=") for override in overrides)
     root = config.root if is_url(config.root) else (Path() if here else path.parent) / Path(config.root).expanduser()
+    records: dict[str, TaskConfig] = {}
+    for name in config.task_files:
+        records |= read_records(path.parent / name)
+    tasks = merged(records | config.tasks)
     for number, source in enumerate(config.sources):
-        _check_tasks(source, f"{path}: sources[{number}]")
+        where = f"{path}: sources[{number}]"
+        source.check_tasks(tasks, reader(source.format, where).gives, where)
     sources = tuple(
         s.model_copy(update={"path": _resolved(root, s.path), "target_path": _resolved(root, s.target_path)})
         for s in config.sources
     )
     tokenizer = config.tokenizer.model_copy(update={"t5": _resolve_tokenizer(root, config.tokenizer.t5)})
-    return config.model_copy(update={"sources": sources, "tokenizer": tokenizer, "root": str(root)})
+    update = {"sources": sources, "tokenizer": tokenizer, "root": str(root), "tasks": records | config.tasks}
+    return config.model_copy(update={**update, "task_files": ()})
 
 
 def recipe_hash(config: BuildConfig) -> str:
@@ -89,16 +104,6 @@ def recipe_hash(config: BuildConfig) -> str:
                     stat = file.stat()
                     digest.update(f"{file}/{stat.st_size}/{stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
-
-
-def _check_tasks(source: SourceConfig, where: str) -> None:
-    chosen = reader(source.format, where)
-    for task in source.tasks:
-        task_id(task, where)
-        if task not in chosen.tasks:
-            raise UserError(
-                f"format '{source.format}' gives no rows for task '{task}'", where, f"it gives {' '.join(chosen.tasks)}"
-            )
 
 
 def _resolved(root: Path | str, path: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:

@@ -7,7 +7,7 @@ it, and any process can write a shard.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,8 +22,7 @@ from bigchem.data.build.leakage import Training, drop_leaked
 from bigchem.data.build.parse import Chunk, ParsedRows, texts
 from bigchem.data.build.recipe import BuildConfig
 from bigchem.data.storage.index import SPLITS, all_leaked, shard_path
-from bigchem.data.storage.shards import prompted
-from bigchem.tasks import SPAN_TASKS, TRAINABLE_NAMES
+from bigchem.tasks import SPANS, Task
 
 SENTINELS = 100
 """Sentinels of a trained vocabulary for span corruption: as many as T5 has."""
@@ -59,11 +58,12 @@ def choose(
     config: BuildConfig, work: Path, chunks: list[Chunk], sources: list[dict[str, Any]], progress: Progress
 ) -> Chosen:
     """Chooses rows of all chunks, makes the tokenizer, and saves both in `work`. UserError if nothing is left."""
-    parsed = ParsedRows(chunks)
+    tasks = config.known_tasks
+    parsed = ParsedRows(chunks, tasks)
     report: dict[str, Any] = {"sources": sources}
     for source in sources:
         _warn_of_selfies(source, progress)
-    rows = _without_repeats(parsed, report)
+    rows = _without_repeats(parsed, tasks, report)
     rows = _without_leaks(parsed, rows, config.keep_out, report)
     if not rows["train"] and report["leaked"]:
         what = "; ".join(all_leaked(task, leaks) for task, leaks in report["leaked"].items())
@@ -75,8 +75,8 @@ def choose(
             progress.say(all_leaked(task, leaks))
     if config.tokenizer.t5 is None:
         progress.say(f"training a tokenizer of {config.tokenizer.vocab_size} pieces")
-    sentinels = SENTINELS if SPAN_TASKS.keys() & rows["train"].keys() else 0
-    tokenizer = config.tokenizer.make(_training_texts(parsed, rows["train"]), sentinels)
+    sentinels = SENTINELS if SPANS.keys() & rows["train"].keys() else 0
+    tokenizer = config.tokenizer.make(_training_texts(parsed, tasks, rows["train"]), sentinels)
     tokenizer.save(work / "data" / "tokenizer")
     with atomic.replace_atomically(work / "data" / "rejected.jsonl") as file:
         for rejected in (r for chunk in chunks for r in chunk.rejected):
@@ -135,12 +135,12 @@ def _planned_shards(parsed: ParsedRows, rows: Rows, work: Path, shard_rows: int)
                 yield planned
 
 
-def _without_repeats(parsed: ParsedRows, report: dict[str, Any]) -> Rows:
+def _without_repeats(parsed: ParsedRows, tasks: Iterable[str], report: dict[str, Any]) -> Rows:
     """All rows but duplicates of an earlier one of the same split and task."""
     rows: Rows = {split: {} for split in SPLITS}
     repeats: dict[str, int] = {}
     for split in SPLITS:
-        for task in TRAINABLE_NAMES:
+        for task in tasks:
             chosen = parsed.select(split, task)
             if len(chosen):
                 rows[split][task] = chosen
@@ -166,11 +166,14 @@ def _without_leaks(parsed: ParsedRows, rows: Rows, keep_out: str, report: dict[s
     return {**rows, "train": left}
 
 
-def _training_texts(parsed: ParsedRows, train: dict[str, npt.NDArray[np.int64]]) -> Iterator[str]:
+def _training_texts(
+    parsed: ParsedRows, tasks: Mapping[str, Task], train: dict[str, npt.NDArray[np.int64]]
+) -> Iterator[str]:
     """Both sides of every training row, as the model sees them."""
     for task, chosen in train.items():
         for table in texts(parsed.places(chosen)):
-            for source, target in zip(table["source"].to_pylist(), table["target"].to_pylist(), strict=True):
-                yield prompted(task, source)
-                if target:
-                    yield target
+            for row in table.to_pylist():
+                for number in range(len(tasks[task].prompts)):
+                    yield tasks[task].prompted(row["source"], dict(row["fields"]), number)
+                if row["target"]:
+                    yield row["target"]

@@ -17,6 +17,7 @@ from bigchem.chemistry import NotationError, dotted, parse
 from bigchem.data.build.leakage import identities
 from bigchem.data.sources import read_rows
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
+from bigchem.tasks import Tasks
 
 NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -35,12 +36,12 @@ class UnknownSplitError(RowError):
         self.value = value
 
 
-def rows_by_split(record: Record, source: SourceConfig) -> list[tuple[Row, str]]:
+def rows_by_split(record: Record, source: SourceConfig, tasks: Tasks) -> list[tuple[Row, str]]:
     """The rows of a record with their splits; other spellings are among the training rows only.
 
     Empty if the source leaves the record out. RowError if it cannot be parsed, or if its split cannot be told.
     """
-    found = ((row, split_of(row, record.file, source)) for row in read_rows(record, source))
+    found = ((row, split_of(row, record.file, source)) for row in read_rows(record, source, tasks))
     return [(row, split) for row, split in found if split == "train" or (split and row.question is None)]
 
 

@@ -33,7 +33,7 @@ from bigchem.data.storage.remote import is_url
 from bigchem.data.storage.shards import Data
 from bigchem.data.text.tally import Limits, Side, Tally, tally
 from bigchem.data.text.tokenizer import Tokenizer
-from bigchem.tasks import SPAN_TASKS, TRAINABLE, TRAINABLE_NAMES
+from bigchem.tasks import Tasks, shipped
 
 LINES = (".txt", ".smi", ".txt.gz", ".smi.gz")
 """Plain files: one text per line; in .smi, the part before the first white space."""
@@ -48,7 +48,7 @@ def audit(
     overrides: tuple[str, ...] = (),
     workers: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Figures of every split, task and side of a corpus, in the order of SPLITS and TRAINABLE.
+    """Figures of every split, task and side of a corpus, in the order of SPLITS and of the corpus' tasks.
 
     tokenizer: a folder whose tokenizer.json is used unchanged. None: the data folder's own, or the recipe's, which is
     trained here, if need be, on the training rows as they are read.
@@ -58,10 +58,10 @@ def audit(
     found: dict[Side, Tally] = {}
     rejected = 0
     with tempfile.TemporaryDirectory() as scratch:
-        jobs, folder = _corpus(path, tokenizer, overrides, Path(scratch))
+        jobs, folder, tasks = _corpus(path, tokenizer, overrides, Path(scratch))
         Tokenizer.load(folder)  # so that an error in it is raised once, before workers start
         with (
-            pool(workers, path, _start, folder, limits) as processes,
+            pool(workers, path, _start, folder, limits, tasks) as processes,
             progress.bar(f"auditing {path}", None) as bar,
         ):
             for tallies, refused in in_order(processes, _examine, ((job,) for job in jobs), 4 * workers):
@@ -73,12 +73,9 @@ def audit(
         progress.say(f"{path}: {rejected} unreadable records, skipped as in a build")
     if not found:
         raise UserError("contains no text", path, "is it the right file?")
-    order = sorted(found, key=_place)
+    names = (*tasks, "")
+    order = sorted(found, key=lambda side: ((*SPLITS, "").index(side.split), names.index(side.task), side.side))
     return [{"data": path, **side._asdict(), "limit": limits.of(side), **found[side].report()} for side in order]
-
-
-def _place(side: Side) -> tuple[int, int, str]:
-    return (*SPLITS, "").index(side.split), (*TRAINABLE_NAMES, "").index(side.task), side.side
 
 
 class _Records(NamedTuple):
@@ -111,15 +108,15 @@ def is_recipe(path: str) -> bool:
 
 def _corpus(
     path: str, tokenizer: Path | None, overrides: tuple[str, ...], scratch: Path
-) -> tuple[Iterable[_Job], Path]:
-    """The jobs for a corpus and the folder of its tokenizer."""
+) -> tuple[Iterable[_Job], Path, Tasks]:
+    """The jobs for a corpus, the folder of its tokenizer, and its tasks."""
     if path.endswith(LINES):
         if tokenizer is None:
             raise UserError("a plain file has no tokenizer of its own", path, "add --tokenizer FOLDER")
-        return _line_jobs(path), tokenizer
+        return _line_jobs(path), tokenizer, shipped()
     if is_url(path) or (Path(path) / "index.json").is_file():
         data = Data(path)
-        return _data_jobs(data), tokenizer or data.tokenizer_dir
+        return _data_jobs(data), tokenizer or data.tokenizer_dir, data.tasks
     if Path(path).is_dir():
         raise UserError("no data here: index.json is missing", path, "give a data folder, a recipe or a file of lines")
     if Path(path).is_file() and not path.endswith(".toml"):
@@ -129,7 +126,7 @@ def _corpus(
     config = load_recipe(resources.find("recipes", path, ".toml"), overrides)
     if tokenizer is None:
         config.tokenizer.make(_training_texts(config)).save(scratch)
-    return _recipe_jobs(config), tokenizer or scratch
+    return _recipe_jobs(config), tokenizer or scratch, config.known_tasks
 
 
 def _data_jobs(data: Data) -> Iterator[_Job]:
@@ -143,7 +140,7 @@ def _data_jobs(data: Data) -> Iterator[_Job]:
 
 def _recipe_jobs(config: BuildConfig) -> Iterator[_Job]:
     for source in config.sources:
-        for records in chunked(source, config.limit):
+        for records in chunked(source, config):
             yield _Records(source, records)
 
 
@@ -157,56 +154,62 @@ def _line_jobs(path: str) -> Iterator[_Job]:
 def _training_texts(config: BuildConfig) -> Iterator[str]:
     train = tuple(filter(may_train, config.sources))
     for job in _recipe_jobs(config.model_copy(update={"sources": train})):
-        for side, text in _texts(job)[0]:
+        for side, text in _texts(job, config.known_tasks)[0]:
             if side.split == "train":
-                yield _prompt(side) + text
+                yield _asked(config.known_tasks, side, text)
 
 
-def _prompt(side: Side) -> str:
-    return TRAINABLE[side.task].prompt if side.side == "source" else ""
+def _asked(tasks: Tasks, side: Side, text: str) -> str:
+    """A side's text as the model reads it, with the first prompt."""
+    return tasks[side.task].prompted(text) if side.side == "source" else text
 
 
-def _texts(job: _Job) -> tuple[list[tuple[Side, str]], int]:
+def _texts(job: _Job, tasks: Tasks) -> tuple[list[tuple[Side, str]], int]:
     """The texts of a job, and how many of its records cannot be read. Span tasks have no target."""
     if isinstance(job, _Lines):
         lines = [line for line in job.lines if is_unicode(line)]
         return [(Side("", "", "line"), line) for line in lines], len(job.lines) - len(lines)
-    rows, rejected = ([(row, job.split) for row in job.rows], 0) if isinstance(job, _Rows) else _parsed(job)
+    rows, rejected = ([(row, job.split) for row in job.rows], 0) if isinstance(job, _Rows) else _parsed(job, tasks)
     texts = []
     for row, split in rows:
         texts.append((Side(split, row.task, "source"), row.source))
-        if row.task not in SPAN_TASKS:
+        if not tasks[row.task].spans:
             texts.append((Side(split, row.task, "target"), row.target))
     return texts, rejected
 
 
-def _parsed(job: _Records) -> tuple[list[tuple[Row, str]], int]:
+def _parsed(job: _Records, tasks: Tasks) -> tuple[list[tuple[Row, str]], int]:
     rows, rejected = [], 0
     for record in job.records:
         try:
-            rows += rows_by_split(record, job.source)
+            rows += rows_by_split(record, job.source, tasks)
         except RowError:
             rejected += 1
     return rows, rejected
 
 
-_worker: tuple[Tokenizer, Limits]
+def _prompt(tasks: Tasks, side: Side) -> str:
+    """The text before a side's texts, which its figures include; "" where that depends on the row."""
+    return tasks[side.task].only_prompt or "" if side.side == "source" else ""
+
+
+_worker: tuple[Tokenizer, Limits, Tasks]
 """The arguments with which a worker process was started."""
 
 
-def _start(folder: Path, limits: Limits) -> None:
+def _start(folder: Path, limits: Limits, tasks: Tasks) -> None:
     global _worker
-    _worker = Tokenizer.load(folder), limits
+    _worker = Tokenizer.load(folder), limits, tasks
 
 
 def _examine(job: _Job) -> tuple[dict[Side, Tally], int]:
-    tokenizer, limits = _worker
-    texts, rejected = _texts(job)
+    tokenizer, limits, tasks = _worker
+    texts, rejected = _texts(job, tasks)
     by_side: dict[Side, list[str]] = {}
     for side, text in texts:
         by_side.setdefault(side, []).append(text)
     return {
-        side: tally(tokenizer, listed, _prompt(side), limits.of(side), limits.examples)
+        side: tally(tokenizer, listed, _prompt(tasks, side), limits.of(side), limits.examples)
         for side, listed in by_side.items()
     }, rejected
 

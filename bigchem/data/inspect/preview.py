@@ -17,7 +17,6 @@ from bigchem.data.order.mixture import check_end
 from bigchem.data.order.steps import Step
 from bigchem.data.step_plan import Plan, flops_cost, keys_of, open_data
 from bigchem.data.text.tokenizer import Tokenizer
-from bigchem.tasks import TRAINABLE_NAMES
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Preview:
         self.config, self._world_size, self._grad_accum_steps = config, world_size, grad_accum_steps
         self._cost = flops_cost(config.model, Tokenizer.load(self.data.tokenizer_dir).vocab_size)
         self.plan = Plan(self.data, config.data, config.seed, self._cost)
-        self._stored = {task: self.data.split("train", TRAINABLE_NAMES[task]) for task in self.plan.rows}
+        self._stored = {number: self.data.split("train", task.name) for number, task in self.plan.tasks.items()}
 
     def steps(self, start_step: int, steps: int, progress: Progress, *, keys: bool) -> Iterator[StepPreview]:
         """`steps` steps from start_step on; UserError past the run's last. keys: whether to look up examples' keys."""
@@ -90,7 +89,7 @@ class Preview:
                     step=number,
                     rank=rank,
                     micro=micro,
-                    task_counts={TRAINABLE_NAMES[task]: counts[task] for task in self.plan.rows},
+                    task_counts={task.name: counts[number] for number, task in self.plan.tasks.items()},
                     source_tokens=source_tokens,
                     target_tokens=target_tokens,
                     keys=[] if named is None else named[chosen].tolist(),
@@ -104,7 +103,7 @@ class Preview:
 
 def table(previews: list[StepPreview], plan: Plan, world_size: int) -> Table:
     """A row per step, then the totals, with the requested mixture next to the realised one."""
-    names = [TRAINABLE_NAMES[task] for task in plan.rows]
+    names = [task.name for task in plan.tasks.values()]
     shown = Table(title=f"on {world_size} rank{'s' if world_size > 1 else ''}", caption=markup(plan.describe()))
     for column in ("step", "examples", "first", "accum", "tokens", "target", "fill", "imbalance", *names):
         shown.add_column(column, justify="right")

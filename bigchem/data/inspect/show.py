@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bigchem.base.errors import UserError
-from bigchem.data.storage.shards import Data, prompted
+from bigchem.data.storage.shards import Data
 from bigchem.data.text.tokenizer import Tokenizer
 
 
@@ -17,12 +17,17 @@ def rows_of(path: str | Path, split: str, task: str | None, count: int) -> list[
     found = []
     if not data.index.rows(split):
         raise UserError(f"no rows in split '{split}'", str(path), f"available: {' '.join(data.index.shards)}")
+    if task is not None:
+        data.tasks.find(task, "--task")
     for name in [task] if task else data.index.rows(split):
         rows = data.split(split, name)
         for row in range(min(count, len(rows))):
             key, source, target = rows.text(row)
             source_ids, target_ids = (ids.tolist() for ids in rows.tokens(row))
-            texts = [prompted(name, source), target]
+            decoded = tokenizer.decode_batch([source_ids, target_ids])
+            # With fields of other columns, which the shard holds as tokens only, there is nothing to compare with.
+            asked = decoded[0] if rows.about.fields else rows.about.prompted(source)
+            texts = [asked, target]
             found.append(
                 {
                     "task": name,
@@ -32,7 +37,7 @@ def rows_of(path: str | Path, split: str, task: str | None, count: int) -> list[
                     "target": texts[1],
                     "source_tokens": source_ids,
                     "target_tokens": target_ids,
-                    "round_trips": tokenizer.decode_batch([source_ids, target_ids]) == texts,
+                    "round_trips": decoded == texts,
                 }
             )
     return found

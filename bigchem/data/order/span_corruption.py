@@ -79,9 +79,9 @@ class Spans:
         return source, np.where(opens, sentinel[take], ids[take])
 
 
-def row_keys(seed: int, task_id: int, rows: IntArray, epochs: IntArray) -> KeyArray:
-    """[B] keys that determine where the spans of a row are in an epoch."""
-    run = permutation_key(seed, task_id, "spans")[0]
+def row_keys(seed: int, task_id: int, rows: IntArray, epochs: IntArray, purpose: str = "spans") -> KeyArray:
+    """[B] keys that determine a random choice about a row in an epoch, such as where its spans are."""
+    run = permutation_key(seed, task_id, purpose)[0]
     return mix64(mix64(rows.astype(np.uint64) ^ run) + epochs.astype(np.uint64))
 
 

@@ -19,8 +19,8 @@ from bigchem.data.order.examples import Examples, Order
 from bigchem.data.order.mixture import check_end
 from bigchem.data.ragged import IntArray
 
-LengthsOf = Callable[[IntArray], IntArray]
-"""From rows of a task [n] to their source and target tokens [n, 2], as the model sees them."""
+LengthsOf = Callable[[IntArray, IntArray], IntArray]
+"""From rows of a task [n] and their epochs [n] to source and target tokens [n, 2], as the model sees them."""
 
 HEADROOM = 0.005
 """Share of global_tokens that a step leaves free, since examples do not pack into equal micro-batches without gaps.
@@ -112,7 +112,7 @@ class Steps:
         lengths = np.empty((len(examples.rows), 2), dtype=np.int64)
         for task in self.order.task_ids.tolist():
             chosen = np.flatnonzero(examples.task_ids == task)
-            lengths[chosen] = self._lengths[task](examples.rows[chosen])
+            lengths[chosen] = self._lengths[task](examples.rows[chosen], examples.epochs[chosen])
         return examples, lengths
 
 

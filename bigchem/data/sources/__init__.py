@@ -17,6 +17,7 @@ from bigchem.data.sources.reactions import MappedReactions, ReactionCsv, Rsmi
 from bigchem.data.sources.synthetic.corpus import Synthetic
 from bigchem.data.sources.tables import Table
 from bigchem.data.sources.unlabelled import SmilesLines, TextLines
+from bigchem.tasks import Tasks
 
 READERS: dict[str, Reader] = {
     "synthetic": Synthetic(),
@@ -42,9 +43,9 @@ def reader(name: str, where: str | None = None) -> Reader:
     return READERS[name]
 
 
-def read_rows(record: Record, source: SourceConfig) -> list[Row]:
+def read_rows(record: Record, source: SourceConfig, tasks: Tasks) -> list[Row]:
     """The rows of a record, each followed by up to `source.augment` other spellings. RowError if there is none."""
-    rows = reader(source.format).rows(record, source)
+    rows = reader(source.format).rows(record, source, tasks)
     if not source.augment:
         return rows
-    return [spelled for row in rows for spelled in (row, *spellings(row, source.augment))]
+    return [spelled for row in rows for spelled in (row, *spellings(tasks[row.task], row, source.augment))]

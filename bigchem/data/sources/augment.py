@@ -14,21 +14,21 @@ from rdkit import Chem
 
 from bigchem.chemistry import NotationError, dotted, parse
 from bigchem.data.sources.base import Row
-from bigchem.tasks import TRAINABLE
+from bigchem.tasks import Task
 
 _TRIES = 4
 """Draws per requested spelling: small molecules have few spellings, often fewer than requested."""
 
 
-def spellings(row: Row, count: int) -> list[Row]:
+def spellings(task: Task, row: Row, count: int) -> list[Row]:
     """At most `count` rows that differ from the row and from each other only in the spelling of their source.
 
     Empty if the source is text. Depends only on the row's key.
     """
-    if TRAINABLE[row.task].source_domain != "chemistry":
+    if task.source_domain not in ("chemistry", "reactants"):
         return []
     rng = Random(row.key)
-    several = row.task in ("forward", "retrosynthesis")
+    several = "reactants" in (task.source_domain, task.target_domain)
     try:
         compounds = [_Compound(text) for text in (row.source.split(".") if several else [row.source])]
     except NotationError:  # a ring bond across a dot, which RDKit reads only as a whole

@@ -11,29 +11,41 @@ Text+Chem T5's data.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Literal, Protocol, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from bigchem.base.errors import nearest
+from bigchem.base.errors import UserError, nearest
 from bigchem.base.toml import Fraction, Positive, Section
 from bigchem.data.reading.delimited import Quoting
 from bigchem.data.reading.lines import check_encoding
-from bigchem.tasks import TASK_NAMES
+from bigchem.tasks import Task, Tasks, shipped
+
+
+def _has_domains(pairs: tuple[tuple[str, str], ...], task: Task) -> bool:
+    return (task.source_domain, task.target_domain) in pairs and not task.spans
+
 
 Role = Literal["source", "target", "task", "smiles", "text", "reaction"]
 
-LAYOUTS: dict[frozenset[str], tuple[str, ...]] = {
-    frozenset({"source", "target"}): TASK_NAMES,
-    frozenset({"source", "target", "task"}): TASK_NAMES,
-    frozenset({"smiles", "text"}): ("captioning", "generation"),
-    frozenset({"reaction"}): ("forward", "retrosynthesis"),
-    frozenset({"text"}): ("text_spans",),
-    frozenset({"smiles"}): ("smiles_spans",),
+_BY_DOMAINS: dict[frozenset[str], tuple[tuple[str, str], ...]] = {
+    frozenset({"smiles", "text"}): (("chemistry", "text"), ("text", "chemistry")),
+    frozenset({"reaction"}): (("reactants", "chemistry"), ("chemistry", "reactants")),
 }
-"""The tasks for which columns of these roles give rows."""
+"""For columns of these roles: source and target domains of the tasks that they give rows for."""
+
+LAYOUTS: dict[frozenset[str], Callable[[Task], bool]] = {
+    frozenset({"source", "target"}): lambda task: not task.spans,
+    frozenset({"source", "target", "task"}): lambda task: not task.spans,
+    frozenset({"source"}): lambda task: task.target_domain == "labels",
+    **{roles: partial(_has_domains, pairs) for roles, pairs in _BY_DOMAINS.items()},
+    frozenset({"text"}): lambda task: task.name == "text_spans",
+    frozenset({"smiles"}): lambda task: task.name == "smiles_spans",
+}
+"""For columns of these roles: whether they give rows for a task. `source` alone: the labels are columns."""
 
 NAMED_COLUMNS = ("csv", "tsv", "jsonl", "datasets")
 """Formats to which `columns` applies."""
@@ -62,10 +74,10 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
 class Row:
     """One example, without the task's prompt.
 
-    task: a name in bigchem.tasks.TRAINABLE. target: "" for unlabelled rows. molecule: for the leak filter, the
-    captioned molecule or the product, in bigchem's notation; None if there is none. repairs: of its texts, keys of
-    bigchem.chemistry.REPAIRS. question: the original source, if this one is another spelling of it. group: the value of
-    the source's `group_column`.
+    task: a task's name. target: "" for unlabelled rows. molecule: what the leak filter compares, see sides.molecules.
+    repairs: of its texts, keys of bigchem.chemistry.REPAIRS. question: the original source, if this one is another
+    spelling of it. group: the value of the source's `group_column`. fields: (column, text) for prompts that name other
+    columns.
     """
 
     task: str
@@ -75,11 +87,12 @@ class Row:
     repairs: tuple[str, ...] = field(default=(), compare=False)
     question: str | None = field(default=None, compare=False)
     group: str | None = field(default=None, compare=False)
+    fields: tuple[tuple[str, str], ...] = ()
 
     @property
     def key(self) -> str:
         """A stable hash of the content: 16 hexadecimal digits, equal on every machine and in every build."""
-        text = "\x1f".join((self.task, self.source, self.target))
+        text = "\x1f".join((self.task, self.source, self.target, *(part for field in self.fields for part in field)))
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
@@ -114,11 +127,12 @@ class SourceConfig(Section):
     """Tables: `standard` if fields that contain a separator, a quote or a line end are in quotes, as csv and pandas
     write them; `none` if a quote is an ordinary character. Default: csv standard, the others by their content."""
     tasks: tuple[str, ...] = ()
-    """The tasks to make rows for; empty: all that the format can give."""
+    """The tasks to make rows for; empty: all of Text+Chem T5's that the format can give."""
     limit: Positive | None = None
     """Read only the first records."""
     columns: dict[Role, str] = Field(default_factory=dict)
-    """csv, tsv, jsonl, datasets: the column of each role; empty: source, target and, if there is one, task."""
+    """csv, tsv, jsonl, datasets: the column of each role; empty: source, target and, if there is one, task. `source`
+    alone, for a task with several labels: they are columns of their names."""
     task_names: dict[str, str] = Field(default_factory=dict)
     """Tasks by their names in the task column: {forward_synthesis = "forward"}; "" excludes such rows."""
     where: dict[str, str | tuple[str, ...]] = Field(default_factory=dict)
@@ -172,7 +186,8 @@ class SourceConfig(Section):
             raise ValueError("parallel_text has one task; for another, add a source (with its paths swapped)")
         if self.columns:
             self._check_columns()
-        self._check_task_names()
+        if self.task_names and self.columns and "task" not in self.columns:
+            raise ValueError("task_names needs a task column: columns = {source = ..., target = ..., task = ...}")
         return self
 
     @property
@@ -202,13 +217,6 @@ class SourceConfig(Section):
                 f"split_by = '{self.split_by}': format '{self.format}' has no such column; by {', '.join(SPLIT_BY)}"
             )
 
-    def _check_task_names(self) -> None:
-        for name, task in self.task_names.items():
-            if task and task not in TASK_NAMES:
-                raise ValueError(f"task_names maps '{name}' to '{task}'; {nearest(task, list(TASK_NAMES))}")
-        if self.task_names and self.columns and "task" not in self.columns:
-            raise ValueError("task_names needs a task column: columns = {source = ..., target = ..., task = ...}")
-
     def _check_columns(self) -> None:
         if self.format not in NAMED_COLUMNS:
             raise ValueError(f"columns is for {', '.join(NAMED_COLUMNS)}; format '{self.format}' has its own")
@@ -216,22 +224,39 @@ class SourceConfig(Section):
         if frozenset(self.columns) not in LAYOUTS:
             known = "; ".join(" + ".join(r for r in get_args(Role) if r in layout) for layout in LAYOUTS)
             raise ValueError(f"columns has the roles {roles}; a source has one of: {known}")
-        for task in self.tasks:
-            if task not in LAYOUTS[frozenset(self.columns)]:
-                raise ValueError(
-                    f"columns {roles} give no rows for task '{task}', only for "
-                    + " ".join(LAYOUTS[frozenset(self.columns)])
-                )
+
+    def check_tasks(self, tasks: Tasks, gives: Callable[[Task], bool], where: str) -> None:
+        """UserError for a task that is not defined, or for which the format or its columns give no rows."""
+        layout = LAYOUTS[frozenset(self.columns)] if self.columns else gives
+        for name in self.tasks:
+            task = tasks.find(name, where)
+            if not (gives(task) and layout(task)):
+                by = f"columns {' + '.join(self.columns)}" if gives(task) else f"format '{self.format}'"
+                able = [known for known, other in tasks.items() if gives(other) and layout(other)]
+                raise UserError(f"{by} gives no rows for task '{name}'", where, f"it gives {' '.join(able)}")
+        for name, known in self.task_names.items():
+            if known and known not in tasks.scored:
+                hint = nearest(known, list(tasks.scored))
+                raise UserError(f"task_names maps '{name}' to '{known}', which is no task", where, hint)
+
+    def only_task(self, tasks: Tasks) -> Task:
+        """The task in `tasks`; if there is none, that of paragraph2actions."""
+        wanted = self.chosen(tasks).values()
+        return next(task for task in wanted if self.tasks or task.family == "procedure")
+
+    def chosen(self, tasks: Tasks) -> Tasks:
+        """The tasks to make rows for: those of `tasks`, or else those that ship."""
+        return tasks.only(self.tasks or shipped())
 
 
 class Reader(Protocol):
     """A public format."""
 
-    tasks: tuple[str, ...]
-    """The tasks for which the format can give rows."""
+    def gives(self, task: Task) -> bool:
+        """Whether the format can give rows for a task."""
 
-    def records(self, source: SourceConfig) -> Iterator[Record]:
+    def records(self, source: SourceConfig, tasks: Tasks) -> Iterator[Record]:
         """Raw records in file order. UserError if a file is missing or is not of this format at all."""
 
-    def rows(self, record: Record, source: SourceConfig) -> list[Row]:
+    def rows(self, record: Record, source: SourceConfig, tasks: Tasks) -> list[Row]:
         """The rows of one record, for the source's tasks. RowError if it cannot be parsed."""

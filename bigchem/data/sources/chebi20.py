@@ -9,22 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bigchem.data.sources.base import Record, Row, SourceConfig
+from bigchem.data.sources.base import LAYOUTS, Record, Row, SourceConfig
 from bigchem.data.sources.columns import named_rows
 from bigchem.data.sources.files import TABS, column_records
 from bigchem.data.sources.rows import checked_fields
+from bigchem.tasks import Task, Tasks
 
 
 class Chebi20:
     """Both directions of every row: captioning and generation."""
 
-    tasks: tuple[str, ...] = ("captioning", "generation")
+    def gives(self, task: Task) -> bool:
+        return LAYOUTS[frozenset({"smiles", "text"})](task)
 
-    def records(self, source: SourceConfig) -> Iterator[Record]:
+    def records(self, source: SourceConfig, tasks: Tasks) -> Iterator[Record]:
         """Fields: SMILES, description."""
         return column_records(source, TABS._replace(splits=2), ("SMILES", "description"))
 
-    def rows(self, record: Record, source: SourceConfig) -> list[Row]:
+    def rows(self, record: Record, source: SourceConfig, tasks: Tasks) -> list[Row]:
         """RowError if RDKit cannot read the SMILES."""
         smiles, text = checked_fields(record, 2)
-        return named_rows({"smiles": smiles, "text": text}, source)
+        return named_rows({"smiles": smiles, "text": text}, source, tasks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from glob import has_magic
@@ -13,10 +14,10 @@ from bigchem.data.reading.json_records import MISSING, lookup
 from bigchem.data.reading.opening import one_line
 from bigchem.data.reading.paths import expand, listed
 from bigchem.data.sources.base import Record, Row, SourceConfig
-from bigchem.data.sources.columns import optional_columns, record_columns, record_rows
+from bigchem.data.sources.columns import optional_columns, plain_columns, record_columns, record_rows
 from bigchem.data.sources.files import column_place
 from bigchem.data.storage.remote import is_url
-from bigchem.tasks import TRAINABLE_NAMES
+from bigchem.tasks import Task, Tasks
 
 _BATCH = 1000
 _BUILDERS = {"parquet": "parquet", "arrow": "arrow", "json": "json", "jsonl": "json", "csv": "csv"}
@@ -26,25 +27,26 @@ _BUILDERS = {"parquet": "parquet", "arrow": "arrow", "json": "json", "jsonl": "j
 class Datasets:
     """Any task, from the columns that the source names. Line numbers are row numbers from 1."""
 
-    tasks: tuple[str, ...] = TRAINABLE_NAMES
+    def gives(self, task: Task) -> bool:
+        return True
 
-    def records(self, source: SourceConfig) -> Iterator[Record]:
+    def records(self, source: SourceConfig, tasks: Tasks) -> Iterator[Record]:
         """Fields: the named columns; a missing value is an empty text, which `rows` refuses.
 
         UserError if the library cannot load it, or if a column is missing or is not text.
         """
         where = _where(source)
         try:
-            yield from _records(source, where)
+            yield from _records(source, tasks, where)
         except UserError:
             raise
         except Exception as error:  # the library's, pyarrow's, the hub's: no common class
             cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
             raise UserError(f"datasets cannot load it: {one_line(cause)}", where, _hint(source)) from error
 
-    def rows(self, record: Record, source: SourceConfig) -> list[Row]:
+    def rows(self, record: Record, source: SourceConfig, tasks: Tasks) -> list[Row]:
         """As in bigchem.data.sources.columns for the source's roles."""
-        return record_rows(record, source)
+        return record_rows(record, source, tasks)
 
 
 def _where(source: SourceConfig) -> str:
@@ -68,13 +70,16 @@ def _hint(source: SourceConfig) -> str:
     return "check hub, config_name, hub_split and the network; without one, download it and use path"
 
 
-def _records(source: SourceConfig, where: str) -> Iterator[Record]:
-    dataset, names = _selected(source, where)
+def _records(source: SourceConfig, tasks: Tasks, where: str) -> Iterator[Record]:
+    dataset, names = _selected(source, tasks, where)
+    plain = {*plain_columns(source, tasks), *source.where}
     line = 0
     for batch in dataset.iter(batch_size=_BATCH):
         count = len(next(iter(batch.values())))
         texts = [
-            [_text(_value(value, column, name), name, where) for value in batch[column]] if name else [""] * count
+            [_text(_value(value, column, name), name, where, plain=name in plain) for value in batch[column]]
+            if name
+            else [""] * count
             for column, name in names
         ]
         for fields in zip(*texts, strict=True):
@@ -88,15 +93,17 @@ def _value(value: Any, column: str, name: str) -> Any:
     return None if found is MISSING else found
 
 
-def _text(value: Any, name: str, where: str) -> str:
+def _text(value: Any, name: str, where: str, *, plain: bool) -> str:
     if value is None:
         return ""
+    if plain and isinstance(value, bool | int | float):
+        return json.dumps(value)
     if not isinstance(value, str):
         raise UserError(f"column '{name}' contains {type(value).__name__}, not text", where, "name another column")
     return value
 
 
-def _selected(source: SourceConfig, where: str) -> tuple[Any, list[tuple[str, str]]]:
+def _selected(source: SourceConfig, tasks: Tasks, where: str) -> tuple[Any, list[tuple[str, str]]]:
     """The dataset with only the needed columns, and for each needed name (the column that is or contains it, the name);
     both are "" for a missing optional one. For Parquet files, other columns are not even read."""
     import datasets
@@ -109,7 +116,7 @@ def _selected(source: SourceConfig, where: str) -> tuple[Any, list[tuple[str, st
     builder = None if saved else _builder(source, where)
     dataset = _from_disk(source, where) if builder is None else builder.as_streaming_dataset(split=source.hub_split)
     columns = dataset.column_names or list(next(iter(dataset), {}))
-    names = [_column(where, columns, name, name in optional_columns(source)) for name in record_columns(source)]
+    names = [_column(where, columns, name, name in optional_columns(source)) for name in record_columns(source, tasks)]
     chosen = [*dict.fromkeys(column for column, _ in names if column)]
     if builder is not None and hasattr(builder.config, "columns"):
         builder.config.columns = chosen

@@ -11,37 +11,48 @@ from dataclasses import replace
 
 from bigchem.data.reading.json_records import MISSING, DuplicateKeyError, json_texts, lookup, parse
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
-from bigchem.data.sources.columns import chosen, column_names, named_rows, optional_columns
+from bigchem.data.sources.columns import (
+    chosen,
+    column_names,
+    named_rows,
+    optional_columns,
+    other_columns,
+    plain_columns,
+)
 from bigchem.data.sources.files import source_files
 from bigchem.data.sources.rows import check_texts, checked_fields, longest
-from bigchem.tasks import TRAINABLE_NAMES
+from bigchem.tasks import Task, Tasks
 
 
 class Jsonl:
     """Any task. Unnamed keys are ignored."""
 
-    tasks: tuple[str, ...] = TRAINABLE_NAMES
+    def gives(self, task: Task) -> bool:
+        return True
 
-    def records(self, source: SourceConfig) -> Iterator[Record]:
+    def records(self, source: SourceConfig, tasks: Tasks) -> Iterator[Record]:
         """Fields: the text of the object."""
         for path in source_files(source):
             for line, text in json_texts(path, longest(source), source.encoding):
                 yield Record(path, line, (text,))
 
-    def rows(self, record: Record, source: SourceConfig) -> list[Row]:
+    def rows(self, record: Record, source: SourceConfig, tasks: Tasks) -> list[Row]:
         """As in bigchem.data.sources.columns; none if `where` excludes the object."""
         limit = longest(source)
         entry = _entry(checked_fields(record, 1, limit)[0])
         if not chosen({name: _plain(lookup(entry, name)) for name in source.where}, source):
             return []
-        optional = optional_columns(source)
+        optional, plain = optional_columns(source), plain_columns(source, tasks)
         fields = {
-            role: _text(entry, key)
+            role: _plain(lookup(entry, key))
+            if key in plain and lookup(entry, key) is not MISSING
+            else _text(entry, key)
             for role, key in column_names(source).items()
             if key not in optional or lookup(entry, key) is not MISSING
         }
-        check_texts(fields.values(), limit)
-        rows, group = named_rows(fields, source), source.group_column
+        others = {name: _plain(lookup(entry, name)) for name in other_columns(source, tasks)}
+        check_texts((*fields.values(), *others.values()), limit)
+        rows, group = named_rows(fields, source, tasks, others), source.group_column
         return rows if group is None else [replace(row, group=_plain(lookup(entry, group))) for row in rows]
 
 
@@ -57,8 +68,11 @@ def _entry(line: str) -> dict[str, object]:
     return entry
 
 
-def _text(entry: dict[str, object], key: str) -> str:
+def _text(entry: dict[str, object], key: str, *, plain: bool) -> str:
+    """The text under a key. plain: numbers and booleans are texts too."""
     text = lookup(entry, key)
+    if plain and isinstance(text, bool | int | float):
+        return json.dumps(text)
     if isinstance(text, str):
         return text
     there = f"there are: {', '.join(entry)[:60]}" if text is MISSING else f"is {json.dumps(text)[:40]}"
@@ -66,5 +80,5 @@ def _text(entry: dict[str, object], key: str) -> str:
 
 
 def _plain(value: object) -> str:
-    """A value as it is written in `where`."""
+    """A value as `where` and labels write it."""
     return value if isinstance(value, str) else "" if value in (None, MISSING) else json.dumps(value)

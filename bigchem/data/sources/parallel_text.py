@@ -14,7 +14,7 @@ from bigchem.data.sources.base import Record, Row, SourceConfig
 from bigchem.data.sources.columns import labelled_row
 from bigchem.data.sources.files import source_files
 from bigchem.data.sources.rows import checked_fields
-from bigchem.tasks import TASK_NAMES
+from bigchem.tasks import Task, Tasks
 
 _SEPARATED = re.compile(r"\A([^<>]*)(?<!-)>([^<>]*)\Z")
 """`reactants > reagents`; -> is a dative bond."""
@@ -23,14 +23,15 @@ _SEPARATED = re.compile(r"\A([^<>]*)(?<!-)>([^<>]*)\Z")
 class ParallelText:
     """`path` has the sources, `target_path` the targets, matched line by line.
 
-    The task is the one in `tasks`, by default actions. For retrosynthesis from files of forward prediction, `path` is
-    the tgt file and `target_path` the src file. A line of a reaction may be `reactants > reagents`, as in Molecular
+    The task is the one in `tasks`. For retrosynthesis from files of product prediction, `path` is the tgt file and
+    `target_path` the src file. A line of a reaction may be `reactants > reagents`, as in Molecular
     Transformer's separated setting: all of them become reactants, which is counted.
     """
 
-    tasks: tuple[str, ...] = TASK_NAMES
+    def gives(self, task: Task) -> bool:
+        return not task.spans
 
-    def records(self, source: SourceConfig) -> Iterator[Record]:
+    def records(self, source: SourceConfig, tasks: Tasks) -> Iterator[Record]:
         """Fields: source line, target line. UserError if the files differ in length, since any pair could be wrong."""
         paths = source_files(source)
         if not source.target_path:
@@ -47,14 +48,14 @@ class ParallelText:
             for number, (text, wanted) in enumerate(pairs, start=1):
                 yield Record(path, number, (text, wanted))
 
-    def rows(self, record: Record, source: SourceConfig) -> list[Row]:
+    def rows(self, record: Record, source: SourceConfig, tasks: Tasks) -> list[Row]:
         """One row. RowError if a side that should be SMILES cannot be read by RDKit."""
         text, target = checked_fields(record, 2)
-        task = source.tasks[0] if source.tasks else "actions"
-        if task not in ("forward", "retrosynthesis"):
-            return [labelled_row(task, text, target, source.selfies)]
+        task = source.only_task(tasks)
+        if "reactants" not in (task.source_domain, task.target_domain):
+            return [labelled_row(task, text, target, source)]
         sides = [_SEPARATED.sub(_joined, side) for side in (text, target)]
-        row = labelled_row(task, sides[0], sides[1], source.selfies)
+        row = labelled_row(task, sides[0], sides[1], source)
         return [row if sides == [text, target] else replace(row, repairs=("reagents", *row.repairs))]
 
 

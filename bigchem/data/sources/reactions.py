@@ -5,27 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bigchem.chemistry import NotationError, split_reaction
-from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
+from bigchem.data.sources.base import LAYOUTS, Record, Row, RowError, SourceConfig
 from bigchem.data.sources.files import COMMAS, TABS, column_records, line_records
-from bigchem.data.sources.rows import checked_fields, wanted
+from bigchem.data.sources.rows import checked_fields
+from bigchem.tasks import Task, Tasks
 
 
 class _Reactions:
-    """Forward and retrosynthesis rows from a record of one field: the reaction, optionally with a CXSMILES note."""
+    """Rows of product prediction and of retrosynthesis from a record of one field: the reaction, optionally with a
+    CXSMILES note."""
 
-    tasks: tuple[str, ...] = ("forward", "retrosynthesis")
     reagents_have_own_section = True
 
-    def rows(self, record: Record, source: SourceConfig) -> list[Row]:
+    def gives(self, task: Task) -> bool:
+        return LAYOUTS[frozenset({"reaction"})](task)
+
+    def rows(self, record: Record, source: SourceConfig, tasks: Tasks) -> list[Row]:
         """Two rows. RowError if chemistry.split_reaction refuses the reaction."""
         (reaction,) = checked_fields(record, 1)
-        return wanted(source, reaction_rows(reaction, source, self.reagents_have_own_section))
+        return reaction_rows(reaction, source, tasks, self.reagents_have_own_section)
 
 
 class Rsmi(_Reactions):
     """Lowe's patent reactions (.rsmi): a tab-separated table with the column `ReactionSmiles`."""
 
-    def records(self, source: SourceConfig) -> Iterator[Record]:
+    def records(self, source: SourceConfig, tasks: Tasks) -> Iterator[Record]:
         """Fields: reaction."""
         return column_records(source, TABS, ("ReactionSmiles",))
 
@@ -33,7 +37,7 @@ class Rsmi(_Reactions):
 class ReactionCsv(_Reactions):
     """USPTO-50k as in reaction_prediction_seq2seq: a csv with the column `reactants>reagents>production`."""
 
-    def records(self, source: SourceConfig) -> Iterator[Record]:
+    def records(self, source: SourceConfig, tasks: Tasks) -> Iterator[Record]:
         """Fields: reaction."""
         return column_records(source, COMMAS, ("reactants>reagents>production",))
 
@@ -47,16 +51,18 @@ class MappedReactions(_Reactions):
 
     reagents_have_own_section = False
 
-    def records(self, source: SourceConfig) -> Iterator[Record]:
+    def records(self, source: SourceConfig, tasks: Tasks) -> Iterator[Record]:
         """Fields: reaction."""
         for record in line_records(source):
             yield Record(record.file, record.line, (record.fields[0].split(maxsplit=1)[0],))
 
 
-def reaction_rows(reaction: str, source: SourceConfig, own_section: bool = True) -> list[Row]:
-    """The two rows of a reaction SMILES. own_section: see split_reaction."""
+def reaction_rows(reaction: str, source: SourceConfig, tasks: Tasks, own_section: bool = True) -> list[Row]:
+    """The rows of a reaction SMILES, from reactants to product and back. own_section: see split_reaction."""
     try:
         left, right = split_reaction(reaction, source.reagents == "drop", own_section, source.products == "all")
     except NotationError as error:
         raise RowError(str(error)) from None
-    return [Row("forward", left, right, right), Row("retrosynthesis", right, left, right)]
+    wanted = filter(LAYOUTS[frozenset({"reaction"})], source.chosen(tasks).values())
+    sides = {"reactants": left, "chemistry": right}
+    return [Row(task.name, sides[task.source_domain], sides[task.target_domain], right) for task in wanted]

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bigchem.chemistry import (
-    NOTHING_REACTS,
-    NotationError,
-    Reading,
-    canonical,
-    dotted,
-    one_compound,
-    read,
-)
+from bigchem.chemistry import NOTHING_REACTS, NotationError, canonical, dotted, one_compound
 from bigchem.data.reading.lines import ENCODING_HINT, MAX_LINE
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
-from bigchem.tasks import TRAINABLE
+from bigchem.data.sources.sides import is_unicode, molecules, read_source, read_target
+from bigchem.tasks import SPANS, Task
 
 MAX_DOCUMENT = 1_000_000
 """Longest unlabelled document in characters: a book has about 500,000."""
@@ -45,39 +38,30 @@ def check_texts(texts: Iterable[str], limit: int = MAX_LINE) -> None:
             raise RowError(f"not valid Unicode: {ENCODING_HINT}")
 
 
-def wanted(source: SourceConfig, rows: list[Row]) -> list[Row]:
-    """The rows whose task is among the source's."""
-    return [row for row in rows if not source.tasks or row.task in source.tasks]
-
-
-def make_row(task: str, source: str, target: str, selfies: bool = False) -> Row:
-    """A row of one of the five tasks, with its molecule, its texts read by bigchem.chemistry. selfies: texts that may
-    be SMILES or SELFIES are SELFIES.
+def make_row(
+    task: Task, source: str, target: str, *, selfies: bool = False, fields: tuple[tuple[str, str], ...] = ()
+) -> Row:
+    """A row of a task, with its molecules, its texts read by their domains. selfies: texts that may be SMILES or
+    SELFIES are SELFIES. fields: what the task's prompts take from other columns.
 
     RowError for a text that is not valid in its domain, for text that is not Unicode (a file in another encoding, or
     surrogates in JSON), and for a product that is among the reactants.
     """
-    about = TRAINABLE[task]
-    sides = [
-        _read(source, about.source_domain, selfies=selfies),
-        _read(target, about.target_domain, selfies=selfies),
-    ]
-    if about.source_domain == about.target_domain == "chemistry":
-        reactants, product = (side.text for side in (sides if task == "forward" else sides[::-1]))
-        if _is_among(product, reactants):
-            raise RowError(NOTHING_REACTS)
+    sides = [read_source(task, source, selfies=selfies), read_target(task, target, selfies=selfies)]
     left, right = (side.text for side in sides)
-    molecule = {"captioning": left, "retrosynthesis": left, "generation": right, "forward": right}.get(task)
-    if molecule is not None and about.cross_domain:
-        molecule = one_compound(molecule)
+    domains = (task.source_domain, task.target_domain)
+    if set(domains) == {"chemistry", "reactants"} and _is_among(
+        *((right, left) if domains[1] == "chemistry" else (left, right))
+    ):
+        raise RowError(NOTHING_REACTS)
     repairs = tuple(dict.fromkeys(repair for side in sides for repair in side.repairs))
-    return Row(task, left, right, molecule, repairs)
+    return Row(task.name, left, right, molecules(task, left, right), repairs, fields=fields)
 
 
-def smiles_span(smiles: str, names: bool = False, selfies: bool = False) -> Row:
+def smiles_span(smiles: str, *, names: bool = False, selfies: bool = False) -> Row:
     """The unlabelled row of a molecule. names: a name may follow the SMILES. selfies: as in make_row. RowError if it is
     not SMILES."""
-    span = _read(smiles, "chemistry", names, selfies)
+    span = read_source(SPANS["smiles_spans"], smiles, names=names, selfies=selfies)
     return Row("smiles_spans", span.text, "", one_compound(span.text), span.repairs)
 
 
@@ -101,20 +85,6 @@ def text_spans(document: str, limit: int) -> list[Row]:
         while text[start].isspace():
             start += 1
     return [*rows, Row("text_spans", text[start:], "")]
-
-
-def is_unicode(text: str) -> bool:
-    """Whether it has no lone surrogate, as which bytes that are not UTF-8 are read."""
-    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
-
-
-def _read(text: str, domain: str, names: bool = False, selfies: bool = False) -> Reading:
-    if not is_unicode(text):
-        raise RowError("not valid Unicode")
-    try:
-        return read(text, domain, names=names, selfies=selfies)
-    except NotationError as error:
-        raise RowError(str(error)) from None
 
 
 def _is_among(product: str, reactants: str) -> bool:

@@ -1,6 +1,6 @@
 """The index of a data folder: its files, their sizes and hashes. Published last.
 
-    DATA/index.json                       fingerprint, tasks, shards, other files
+    DATA/index.json                       fingerprint, task records, shards, other files
     DATA/tokenizer/                       loadable by transformers
     DATA/train/captioning-00000.arrow     rows: key, source, target, source_ids, target_ids
     DATA/lengths/train-captioning.npy     [rows, 2] uint16 or uint32: source and target tokens
@@ -14,14 +14,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from bigchem.base import json_file
 from bigchem.base.errors import UserError
 from bigchem.base.toml import quoted
-from bigchem.tasks import TRAINABLE_NAMES
+from bigchem.tasks import Tasks, shipped
 
 FORMAT = 3
 SPLITS = ("train", "valid", "test")
@@ -66,7 +66,7 @@ class Index:
 
     tokenizer: its fingerprint. shards: by split and task. files: every other file that a reader needs, by path.
     report: counts of the build (rejected, leaked, ...). recipe: hash of the build's configuration and inputs; a rebuild
-    with the same hash has nothing to do.
+    with the same hash has nothing to do. known: the records of the tasks.
     """
 
     tokenizer: str
@@ -74,6 +74,7 @@ class Index:
     files: dict[str, File] = field(default_factory=dict)
     recipe: str = ""
     report: dict[str, Any] = field(default_factory=dict)
+    known: Tasks = field(default_factory=shipped)
 
     @property
     def fingerprint(self) -> str:
@@ -81,7 +82,7 @@ class Index:
         of the lengths, from which the steps of a run follow."""
         digest = hashlib.sha256(self.tokenizer.encode())
         for split in SPLITS:
-            for task in TRAINABLE_NAMES:
+            for task in sorted(self.known, key=lambda name: self.known[name].id):
                 for shard in self.shards.get(split, {}).get(task, []):
                     digest.update(f"{split}/{task}/{shard.rows}/{shard.sha256}\n".encode())
         for name, file in sorted(self.under("lengths").items()):
@@ -89,8 +90,11 @@ class Index:
         return digest.hexdigest()[:16]
 
     def rows(self, split: str) -> dict[str, int]:
-        """Rows of each task that has any in this split."""
-        return {task: sum(s.rows for s in shards) for task, shards in self.shards.get(split, {}).items()}
+        """Rows of each task that has any in this split. A shard holds a row once per prompt."""
+        return {
+            task: sum(s.rows for s in shards) // len(self.known[task].prompts)
+            for task, shards in self.shards.get(split, {}).items()
+        }
 
     def tasks(self) -> Iterator[tuple[str, str, list[Shard]]]:
         """(split, task, shards) of every task."""
@@ -102,7 +106,11 @@ class Index:
 
     def to_json(self) -> str:
         """The text of index.json."""
-        return json.dumps({"format": FORMAT, "fingerprint": self.fingerprint, **asdict(self)}, indent=1)
+        table = asdict(replace(self, known=None))  # type: ignore[arg-type]  a Mapping, which asdict cannot copy
+        del table["known"]
+        return json.dumps(
+            {"format": FORMAT, "fingerprint": self.fingerprint, "tasks": self.known.to_json(), **table}, indent=1
+        )
 
     @staticmethod
     def from_json(text: str, where: str) -> Index:
@@ -116,7 +124,9 @@ class Index:
                 for split, tasks in table["shards"].items()
             }
             files = {name: File(*stated) for name, stated in table["files"].items()}
-            index = Index(table["tokenizer"], shards, files, table["recipe"], table["report"])
+            # Folders of versions before tasks were records hold those that ship.
+            known = Tasks.from_json(table["tasks"], where) if "tasks" in table else shipped()
+            index = Index(table["tokenizer"], shards, files, table["recipe"], table["report"], known)
             _check(index)
             stated = table["fingerprint"]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -139,7 +149,7 @@ def _check(index: Index) -> None:
     if any(type(n) is not int or n < 1 for n in [*sizes, *(file.bytes for file in index.files.values())]):
         raise ValueError("a file without rows or bytes")
     for split, task, shards in index.tasks():
-        if split not in SPLITS or task not in TRAINABLE_NAMES:
+        if split not in SPLITS or task not in index.known:
             raise ValueError(f"unknown split or task {split}/{task}")
         if not shards or lengths_path(split, task) not in index.files:
             raise ValueError(f"no shards or no lengths of {split}/{task}")

@@ -22,7 +22,7 @@ from bigchem.data.storage.cache import Cache
 from bigchem.data.storage.columns import Columns, DamagedError, Int32Array, Lengths, read_lengths
 from bigchem.data.storage.files import COPY, Cached, Files, Local
 from bigchem.data.storage.index import Index, Shard, all_leaked, lengths_path
-from bigchem.tasks import TRAINABLE
+from bigchem.tasks import Tasks
 
 OPEN_REMOTE = 16
 """Default of Data's open_remote. An evicted file occupies its space until it is unmapped."""
@@ -54,6 +54,11 @@ class Data:
         """The tokenizer's folder, always a local one."""
         return self._files.folder("tokenizer", self.index.under("tokenizer"))
 
+    @property
+    def tasks(self) -> Tasks:
+        """The tasks that the folder holds rows of, and span corruption."""
+        return self.index.known
+
     def split(self, split: str, task: str) -> TaskRows:
         """The rows of one task in one split; UserError if there are none."""
         if task not in self.index.shards.get(split, {}):
@@ -74,39 +79,54 @@ class Gathered(NamedTuple):
 
 
 class TaskRows:
-    """The rows of one task in one split, memory-mapped, in file order. Any number of threads may read."""
+    """The rows of one task in one split, memory-mapped, in file order. Any number of threads may read.
+
+    about: the task. A shard holds each row once per prompt, one after the other; rows are numbered without that.
+    """
 
     def __init__(self, files: Files, index: Index, split: str, task: str, open_remote: int = OPEN_REMOTE) -> None:
         self._files, self._index = files, index
         self.split, self.task = split, task
+        self.about = index.known[task]
         self.shards: Sequence[Shard] = index.shards[split][task]
-        self._ends: IntArray = np.cumsum(self.shard_rows)
+        self._prompts = len(self.about.prompts)
+        self._ends: IntArray = np.cumsum([s.rows for s in self.shards])
         self._max_open = len(self.shards) if isinstance(files, Local) else open_remote
         self._open: OrderedDict[int, Columns] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return int(self._ends[-1]) // self._prompts
 
     @property
     def shard_rows(self) -> IntArray:
         """[shards] rows of each shard, in order."""
-        return np.array([s.rows for s in self.shards], dtype=np.int64)
+        return np.array([s.rows // self._prompts for s in self.shards], dtype=np.int64)
 
     @cached_property
     def lengths(self) -> Lengths:
-        """[rows, 2] source and target tokens, end tokens included: uint16, or uint32 if one does not fit."""
+        """[rows, 2] tokens of the source with its first prompt, and of the target; see `prompt_lengths`."""
+        return self.prompt_lengths[:, 0]
+
+    @cached_property
+    def prompt_lengths(self) -> Lengths:
+        """[rows, prompts, 2] source and target tokens, end tokens included: uint16, or uint32 if one does not fit."""
         name = lengths_path(self.split, self.task)
         try:
-            return read_lengths(self._files.buffer(name, self._index.files[name]), len(self))
+            return read_lengths(self._files.buffer(name, self._index.files[name]), int(self._ends[-1])).reshape(
+                -1, self._prompts, 2
+            )
         except DamagedError as error:
             raise UserError(str(error), f"{self._files.where}/{name}", COPY) from None
 
-    def gather(self, rows: IntArray) -> Gathered:
-        """Token ids of rows [B], in the given order; rows may repeat. IndexError if one is out of range."""
+    def gather(self, rows: IntArray, prompts: IntArray | None = None) -> Gathered:
+        """Token ids of rows [B], in the given order; rows may repeat. prompts [B]: which prompt of each; None: the
+        first. IndexError if a row is out of range."""
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)}")
-        lens = self.lengths[rows].astype(np.int64)
+        prompts = np.zeros_like(rows) if prompts is None else prompts
+        lens = self.prompt_lengths[rows, prompts].astype(np.int64)
+        rows = rows * self._prompts + prompts
         at = np.cumsum(lens, axis=0) - lens
         source, target = (np.empty(total, dtype=np.int32) for total in lens.sum(axis=0))
         numbers = np.searchsorted(self._ends, rows, side="right")
@@ -134,6 +154,7 @@ class TaskRows:
         return int(self._ends[number] - self.shards[number].rows)
 
     def _locate(self, row: int) -> tuple[Columns, int]:
+        row *= self._prompts
         number = int(np.searchsorted(self._ends, row, side="right"))
         return self._columns(number), row - self._first(number)
 
@@ -152,7 +173,7 @@ class TaskRows:
 
     def _map(self, number: int) -> Columns:
         shard, first = self.shards[number], self._first(number)
-        lengths = self.lengths[first : first + shard.rows]
+        lengths = self.prompt_lengths.reshape(-1, 2)[first : first + shard.rows]
         lost = lost_rows(first, shard.rows, f"{self.split}/{self.task}")
         try:
             columns = Columns(self._files.buffer(shard.path, shard.file), shard.rows)
@@ -168,8 +189,3 @@ class TaskRows:
 def lost_rows(first: int, rows: int, of: str) -> str:
     """The message about the rows lost by a damaged file, numbered from 0 within their task."""
     return f"rows {first:,} to {first + rows - 1:,} of {of} lost"
-
-
-def prompted(task: str, source: str) -> str:
-    """The encoder's input text: the task's prompt, then the source."""
-    return TRAINABLE[task].prompt + source

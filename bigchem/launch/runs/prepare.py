@@ -17,7 +17,7 @@ from bigchem.base import atomic, toml
 from bigchem.base.errors import UserError
 from bigchem.base.masking import mask, mask_words
 from bigchem.config import RunConfig
-from bigchem.data.step_plan import Plan, open_data
+from bigchem.data.step_plan import Plan, open_data, with_mixture
 from bigchem.data.storage.remote import is_url
 from bigchem.ds_config.by_deepspeed import check_with_deepspeed
 from bigchem.launch.runs import history
@@ -25,7 +25,7 @@ from bigchem.model import presets
 from bigchem.model.weights import hub
 from bigchem.run import notify
 from bigchem.run.state import read_state, write_state
-from bigchem.tasks import TASKS
+from bigchem.tasks import write_tasks
 from bigchem.train.checkpoint.best import validated_tasks
 from bigchem.train.checkpoint.store import latest, newest_readable
 from bigchem.train.initial import check_initial
@@ -74,12 +74,14 @@ def prepare(config: RunConfig) -> Path:
     config = absolute(config)
     refuse_changed_run(config)
     data = open_data(config.data)
+    config = with_mixture(config, data)
     if config.model.init_from is not None:
         # Fetched once, and before the queue: compute nodes often have no internet.
         check_initial(hub.fetched(config.model.init_from), data)
     run_dir = config.run_dir
     run_dir.mkdir(parents=True, exist_ok=True)
     shutil.copytree(data.tokenizer_dir, run_dir / "tokenizer", dirs_exist_ok=True)
+    write_tasks(run_dir, data.tasks.only(config.data.mixture))
     atomic.write_atomically(run_dir / "config.toml", toml.dump(config))
     atomic.write_atomically(run_dir / "git.txt", git_state(Path(bigchem.__file__).parent))
     atomic.write_atomically(run_dir / "environment.json", json.dumps(environment(), indent=1))
@@ -104,7 +106,8 @@ def preflight(config: RunConfig, world_size: int, *, ask_deepspeed: bool = True)
     notes = deepspeed.notes
     if ask_deepspeed and (unknown := check_with_deepspeed(deepspeed)):
         notes = (*notes, unknown)
-    for task in TASKS.keys() & config.data.mixture.keys() if config.evaluate.at_end else ():
+    config = with_mixture(config, data)
+    for task in data.tasks.scored.only(config.data.mixture) if config.evaluate.at_end else ():
         data.split(config.evaluate.split, task)
     if config.validation.every:
         validated_tasks(config, data)
@@ -136,7 +139,10 @@ def changed_fields(config: RunConfig) -> list[str]:
     file = config.run_dir / "config.toml"
     if latest(config.run_dir / "checkpoints") is None or not file.is_file():
         return []
-    a, b = (toml.flat(one.model_dump()) for one in (toml.load(RunConfig, file), config))
+    started = toml.load(RunConfig, file)
+    if not config.data.mixture:  # what the data hold, which the run's own file names
+        config = config.model_copy(update={"data": config.data.model_copy(update={"mixture": started.data.mixture})})
+    a, b = (toml.flat(one.model_dump()) for one in (started, config))
     return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
 
 

@@ -28,7 +28,6 @@ from bigchem.model.weights.files import (
     without_copies,
 )
 from bigchem.model.weights.hf_config import read_shape
-from bigchem.tasks import TRAINABLE_NAMES
 
 
 def load_pretrained(
@@ -37,7 +36,7 @@ def load_pretrained(
     backends: Mapping[str, str] | None = None,
     *,
     checkpoint_activations: bool = False,
-    num_tasks: int = len(TRAINABLE_NAMES),
+    num_tasks: int = 1,
 ) -> PackedT5:
     """A model with the shape and weights (as fp32) of a T5, v1.1, Flan, MolT5, UL2 or mT5: a Hugging Face folder, or a
     name on the hub (google-t5/t5-small), see hub.fetched. A missing head that is not scaled starts as a copy of the

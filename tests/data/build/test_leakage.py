@@ -12,6 +12,7 @@ from bigchem.chemistry import canonical, without_maps
 from bigchem.data.build.leakage import Identities, Identity, Training, drop_leaked, identities
 from bigchem.data.sources import reader
 from bigchem.data.sources.base import SourceConfig
+from bigchem.tasks import shipped
 
 
 def inchikeys(molecule: str) -> list[str]:
@@ -111,7 +112,7 @@ def products(name: str, file: str, limit: int | None) -> list[str]:
     if not path.is_file():
         pytest.skip(f"no {file}: set BIGCHEM_DATA")
     source = SourceConfig(format=name, split="train", path=str(path))
-    records = islice(reader(name).records(source), limit)
+    records = islice(reader(name).records(source, shipped()), limit)
     texts = [record.fields[0].split(">")[2] for record in records]
     return [canonical(without_maps(text)).replace(".", "~") for text in texts]
 

@@ -21,6 +21,7 @@ from bigchem.data.sources import reader
 from bigchem.data.sources.base import Row, RowError, SourceConfig
 from bigchem.data.storage.index import Index
 from bigchem.data.storage.shards import Data
+from bigchem.tasks import shipped
 
 QUIET = Progress(quiet=True)
 TASKS = REAL_DATA.parent / "tasks"
@@ -34,7 +35,7 @@ def source(**fields: object) -> SourceConfig:
 def splits(found: SourceConfig) -> dict[str, str]:
     """Split by target, of a source whose targets differ."""
     records = reader(found.format).records(found)
-    return {row.target: split for record in records for row, split in rows_by_split(record, found)}
+    return {row.target: split for record in records for row, split in rows_by_split(record, found, shipped())}
 
 
 def built(tmp_path: Path, text: str) -> Index:
@@ -185,7 +186,9 @@ def test_augmented_rows_are_training_rows_only(tmp_path: Path) -> None:
     captions(tmp_path, "x.csv", SMILES)
     fields = {"split": None, "columns": COLUMNS, "tasks": ["captioning"], "augment": 2, "test_fraction": 0.5}
     found = config("csv", tmp_path / "x.csv", **fields)
-    rows = [pair for record in reader("csv").records(found) for pair in rows_by_split(record, found)]
+    rows = [
+        pair for record in reader("csv").records(found, shipped()) for pair in rows_by_split(record, found, shipped())
+    ]
     assert {split for row, split in rows if row.question is not None} == {"train"}
     assert len({(row.target, split) for row, split in rows}) == len(SMILES), "spellings follow their row"
 

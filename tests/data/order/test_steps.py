@@ -23,7 +23,7 @@ def steps(
     lengths = {task: rng.integers(2, longest, (rows, 2)) for task in (0, 2)}
     mixture = Mixture(dict(zip((0, 2), weights, strict=True)), {0: rows, 2: rows}, max_epochs)
     order = Order({task: Flat(seed, task, rows) for task in (0, 2)}, mixture)
-    return Steps(order, {task: lambda n, of=of: of[n] for task, of in lengths.items()}, GLOBAL)
+    return Steps(order, {task: lambda n, epochs, of=of: of[n] for task, of in lengths.items()}, GLOBAL)
 
 
 def test_steps_fill_the_budget_and_follow_each_other() -> None:
@@ -63,7 +63,7 @@ def test_seeking_crosses_blocks_and_reports_its_progress(monkeypatch: pytest.Mon
 
 def test_an_example_longer_than_the_budget_is_a_step_of_its_own() -> None:
     order = Order({0: Flat(0, 0, 3)}, Mixture({0: 1.0}, {0: 3}))
-    plan = Steps(order, {0: lambda n: np.full((len(n), 2), 5000)}, GLOBAL)
+    plan = Steps(order, {0: lambda n, epochs: np.full((len(n), 2), 5000)}, GLOBAL)
     assert plan.at(0).stop == 1
     assert plan.position_of(4) == 4
 

@@ -17,6 +17,7 @@ from reading import config, read
 from bigchem.base.errors import UserError
 from bigchem.data.sources import reader
 from bigchem.data.sources.base import Row
+from bigchem.tasks import shipped
 
 PAIR = {"smiles": "SMILES", "text": "about"}
 TABLE = {"n": [1, 2, 3], "about": ["Water", None, "Ethanol"], "SMILES": ["O", "C", "C1"], "photo": [b"x" * 99] * 3}
@@ -45,7 +46,7 @@ def folder(tmp_path) -> Path:
 @pytest.mark.parametrize("name", ["saved", "splits", "files", "files/train-00000.parquet", "a.jsonl", "a.csv"])
 def test_every_kind_of_local_dataset_gives_the_named_columns(name, folder):
     source = config("datasets", folder / name, columns=PAIR)
-    records = list(reader("datasets").records(source))
+    records = list(reader("datasets").records(source, shipped()))
     assert [(r.line, r.fields) for r in records] == [(1, ("O", "Water")), (2, ("C", "")), (3, ("C1", "Ethanol"))]
     assert read(source) == (WATER, ["empty text", "RDKit cannot read 'C1'"])
 
@@ -120,7 +121,8 @@ def test_damaged_dataset_is_a_user_error_of_one_line(name, content, tmp_path):
 def test_hub_without_a_network_is_a_user_error_that_names_the_dataset(tmp_path):
     code = (
         "from bigchem.data.sources import reader; from bigchem.data.sources.base import SourceConfig as S;"
-        "list(reader('datasets').records(S(format='datasets', split='train', hub='owner/name')))"
+        "from bigchem.tasks import shipped;"
+        "list(reader('datasets').records(S(format='datasets', split='train', hub='owner/name'), shipped()))"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, check=False, capture_output=True, text=True)

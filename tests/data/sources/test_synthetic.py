@@ -17,6 +17,7 @@ from bigchem.data.sources.synthetic import captions
 from bigchem.data.sources.synthetic import molecules as synthetic_molecules
 from bigchem.data.sources.synthetic import reactions as synthetic_reactions
 from bigchem.data.sources.synthetic.corpus import Synthetic
+from bigchem.tasks import shipped
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,8 @@ def reactions() -> list[synthetic_reactions.Reaction]:
 def test_a_row_depends_neither_on_order_nor_on_how_many_are_asked(corpus: list[Row]) -> None:
     assert read(config(seed=7, rows=200)) == corpus[:200]
     backwards = [
-        Synthetic().rows(Record("synthetic", line, ()), config(seed=7, rows=1))[0] for line in range(200, 0, -1)
+        Synthetic().rows(Record("synthetic", line, ()), config(seed=7, rows=1), shipped())[0]
+        for line in range(200, 0, -1)
     ]
     assert backwards[::-1] == corpus[:200]
 
@@ -39,8 +41,9 @@ def test_another_process_with_another_hash_seed_draws_the_same_rows(corpus: list
     program = (
         "from bigchem.data.sources.base import SourceConfig\n"
         "from bigchem.data.sources.synthetic.corpus import Synthetic\n"
+        "from bigchem.tasks import shipped\n"
         "source = SourceConfig(format='synthetic', split='train', rows=100, seed=7)\n"
-        "print(*(Synthetic().rows(r, source)[0].key for r in Synthetic().records(source)))\n"
+        "print(*(Synthetic().rows(r, source, shipped())[0].key for r in Synthetic().records(source, shipped())))\n"
     )
     env = {**os.environ, "PYTHONHASHSEED": "12345"}
     keys = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True).stdout
@@ -48,7 +51,7 @@ def test_another_process_with_another_hash_seed_draws_the_same_rows(corpus: list
 
 
 def test_rows_go_round_the_tasks_in_turn(corpus: list[Row]) -> None:
-    assert Counter(row.task for row in corpus) == dict.fromkeys(Synthetic.tasks, ROWS // 5)
+    assert Counter(row.task for row in corpus) == dict.fromkeys(shipped().scored, ROWS // 5)
     two = ("forward", "actions")
     assert [row.task for row in read(config(tasks=two, rows=6))] == ["actions", "forward"] * 3
 

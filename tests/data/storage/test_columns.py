@@ -8,20 +8,19 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reading import config, read, write
+from reading import check, config, read, write
 
-from bigchem.base import toml
 from bigchem.base.errors import UserError
 from bigchem.data.reading.delimited import table_records
-from bigchem.data.sources.base import Row, SourceConfig
+from bigchem.data.sources.base import Row
 from bigchem.data.sources.files import COMMAS
-from bigchem.tasks import TASKS
+from bigchem.tasks import shipped
 
 PAIR = {"smiles": "SMILES", "text": "about"}
 
 
 def test_jsonl_takes_the_task_from_key_prompt_or_source(tmp_path):
-    actions, forward = TASKS["actions"].prompt, TASKS["forward"].prompt
+    actions, forward = shipped()["actions"].prompt, shipped()["forward"].prompt
     lines = [
         {"source": f"{actions}Stir.", "target": "STIR."},
         {"source": f"{forward}[Na+]~[OH-]", "target": "O", "task": "forward"},
@@ -110,12 +109,12 @@ def test_reaction_column_goes_both_ways(tmp_path):
 
 
 def test_task_comes_from_its_column_the_prompt_or_the_source(tmp_path):
-    prompt = TASKS["actions"].prompt
+    prompt = shipped()["actions"].prompt
     file = write(tmp_path, "a.tsv", "in\tout\tkind", "C\tO\tforward", f"{prompt}Stir.\tSTIR.\t", "Wait.\tWAIT.\t")
     columns = {"source": "in", "target": "out", "task": "kind"}
     rows, reasons = read(config("tsv", file, columns=columns))
     assert rows == [Row("forward", "C", "O", "O"), Row("actions", "Stir.", "STIR.")]
-    assert reasons == ["no task: neither a task column nor a prompt, and the source names no single task"]
+    assert reasons == ["no task: neither a task column nor a prompt, and the source names no task"]
     rows, _ = read(config("tsv", file, columns=columns, tasks=["actions"]))
     assert rows == [Row("actions", "Stir.", "STIR."), Row("actions", "Wait.", "WAIT.")]
     generic = write(tmp_path, "b.csv", "source,target", f"{prompt}Stir.,STIR.")
@@ -157,7 +156,10 @@ def test_jsonl_keys_are_renamed_and_a_missing_one_is_told_with_those_there_are(t
             {"format": "csv", "columns": {"source": "a", "text": "b"}},
             r"source \+ text; a source has one of: source",
         ),
-        ({"format": "csv", "columns": PAIR, "tasks": ["forward"]}, "no rows for task 'forward', only for captioning"),
+        (
+            {"format": "csv", "columns": PAIR, "tasks": ["forward"]},
+            r"columns smiles \+ text gives no rows for task 'forward'\n.*it gives captioning",
+        ),
         ({"format": "chebi20", "columns": PAIR}, "format 'chebi20' has its own"),
         ({"format": "csv", "hub": "owner/name"}, "hub is for datasets"),
         ({"format": "datasets", "hub": "owner/name", "path": "a"}, "path or hub, not both"),
@@ -167,4 +169,4 @@ def test_jsonl_keys_are_renamed_and_a_missing_one_is_told_with_those_there_are(t
 )
 def test_contradiction_in_a_recipe_is_a_user_error(fields: dict[str, Any], message: str):
     with pytest.raises(UserError, match=message):
-        toml.validate(SourceConfig, {"split": "train", **fields}, "recipe.toml")
+        check(fields)

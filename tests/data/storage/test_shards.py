@@ -199,7 +199,7 @@ def test_any_rows_are_written_whole_and_equal_rows_to_equal_bytes(rows: list[tup
         for root in (Path(name) / "a", Path(name) / "b"):
             shard = write_shard(root, "train/forward-00000.arrow", columns)
             write_lengths(root, "train", "forward", [(len(r[3]), len(r[4])) for r in rows])
-            index = Index("", {"train": {"forward": [shard]}}, other_files(root))
+            index = Index("", {"train": {"forward": [shard]}}, files=other_files(root))
             (root / "index.json").write_text(index.to_json())
             read = Data(root, check=True).split("train", "forward")
             found = [(*read.text(i), *(ids.tolist() for ids in read.tokens(i))) for i in range(len(read))]

@@ -39,7 +39,7 @@ def reindex(folder: Path, shards: Callable[[list[Shard]], list[Shard]] = lambda 
     """Rewrites the index with the shards of train/forward changed, as if it had been wrong from the start."""
     old = Data(folder).index
     train = {**old.shards["train"], "forward": shards(old.shards["train"]["forward"])}
-    new = Index(old.tokenizer, {**old.shards, "train": train}, other_files(folder))
+    new = Index(old.tokenizer, {**old.shards, "train": train}, files=other_files(folder))
     (folder / "index.json").write_text(new.to_json())
 
 

@@ -23,6 +23,7 @@ from bigchem.data.sources import reader
 from bigchem.data.sources.base import SourceConfig
 from bigchem.data.text.escapes import ESCAPE, ESCAPED
 from bigchem.data.text.tokenizer import CHEMISTRY, EOS, PAD, SPECIAL, UNK, Smiles, Tokenizer
+from bigchem.tasks import shipped
 
 T5 = REAL_DATA.parent / "vocab/t5"
 CORPUS = [
@@ -67,8 +68,10 @@ def public_texts() -> list[str]:
     ):
         paths = {"path": str(REAL_DATA / file), "target_path": str(REAL_DATA / target) if target else None}
         source = SourceConfig(format=name, split="train", **paths)
-        for _, record in zip(range(500), reader(name).records(source), strict=False):
-            texts.update(text for row in reader(name).rows(record, source) for text in (row.source, row.target))
+        for _, record in zip(range(500), reader(name).records(source, shipped()), strict=False):
+            texts.update(
+                text for row in reader(name).rows(record, source, shipped()) for text in (row.source, row.target)
+            )
     return sorted(texts)
 
 

@@ -18,7 +18,7 @@ from bigchem.base import toml
 from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
 from bigchem.run.state import write_state
-from bigchem.tasks import TRAINABLE_NAMES
+from bigchem.tasks import shipped
 from bigchem.train.engine import StepLoss
 from bigchem.train.logging.schema import METRICS, field_of
 from bigchem.train.logging.tensorboard import Board, check_wandb
@@ -26,7 +26,8 @@ from bigchem.train.logging.tracker import Tracker
 from bigchem.train.saving import TrainingPosition
 
 ROOT = Path(__file__).parents[3]
-LOSS = StepLoss(torch.ones(len(TRAINABLE_NAMES)), torch.ones(len(TRAINABLE_NAMES)), stop=False)
+TASKS = tuple(shipped())
+LOSS = StepLoss(torch.ones(len(TASKS)), torch.ones(len(TASKS)), TASKS)
 STAND_IN = """
 import json
 from pathlib import Path

@@ -16,24 +16,25 @@ from bigchem.data.sources.synthetic.captions import caption
 from bigchem.data.sources.synthetic.molecules import molecule
 from bigchem.data.sources.synthetic.procedures import procedure
 from bigchem.data.sources.synthetic.reactions import reaction
-from bigchem.tasks import TASK_NAMES
+from bigchem.tasks import Task, Tasks, shipped
 
 
 class Synthetic:
     """The reader of the synthetic corpus. Rows cycle through the source's tasks."""
 
-    tasks: tuple[str, ...] = TASK_NAMES
+    def gives(self, task: Task) -> bool:
+        return task.name in shipped().scored
 
-    def records(self, source: SourceConfig) -> Iterator[Record]:
+    def records(self, source: SourceConfig, tasks: Tasks) -> Iterator[Record]:
         """One empty record per row."""
         return (Record("synthetic", line, ()) for line in range(1, source.rows + 1))
 
-    def rows(self, record: Record, source: SourceConfig) -> list[Row]:
+    def rows(self, record: Record, source: SourceConfig, tasks: Tasks) -> list[Row]:
         """The one row of a record."""
-        tasks = source.tasks or self.tasks
+        wanted = source.tasks or tuple(shipped().scored)
         # Random hashes a string seed with SHA-512: equal in every process and on every machine.
         rng = Random(f"bigchem synthetic {source.seed} {record.line}")
-        return [_row(tasks[record.line % len(tasks)], rng)]
+        return [_row(wanted[record.line % len(wanted)], rng)]
 
 
 def _row(task: str, rng: Random) -> Row:

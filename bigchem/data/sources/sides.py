@@ -1,0 +1,117 @@
+"""Reading the source and the target of a row, by the task's record."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+from bigchem.chemistry import MISSING_WORDS, NotationError, Reading, one_compound, read
+from bigchem.data.sources.base import RowError
+from bigchem.tasks import Task
+
+_VALUE = re.compile(r"\s*([^=;]+?)\s*=\s*([^=;]*?)\s*(?:;|\Z)")
+
+
+def read_source(task: Task, text: str, *, selfies: bool = False, names: bool = False) -> Reading:
+    """A source in its domain. selfies, names: as in chemistry.read. RowError if it is not valid."""
+    return _read(text, task.source_domain, selfies, names)
+
+
+def read_target(task: Task, text: str, *, selfies: bool = False) -> Reading:
+    """A target in its domain: numbers with the task's decimals, labels as the task spells them. RowError if it is not
+    valid."""
+    if task.target_domain == "number":
+        return Reading(number(text, task.decimals))
+    if task.target_domain == "label":
+        return label(text, task.labels)
+    if task.target_domain == "labels":
+        return Reading(labels(dict(_VALUE.findall(text)), task))
+    return _read(text, task.target_domain, selfies, names=False)
+
+
+def number(text: str, decimals: int | None) -> str:
+    """A finite number with this many decimals; None: as it is written. RowError for anything else."""
+    bare = text.strip()
+    try:
+        value = float(bare)
+    except ValueError:
+        raise RowError(_missing(bare) or f"no number: '{bare[:40]}'") from None
+    if not math.isfinite(value) or "_" in bare:
+        raise RowError(_missing(bare) or f"no finite number: '{bare[:40]}'")
+    if decimals is None:
+        return bare
+    rounded = f"{value:.{decimals}f}"
+    return rounded.removeprefix("-") if float(rounded) == 0 else rounded
+
+
+def label(text: str, known: tuple[str, ...]) -> Reading:
+    """One of the known labels; a number may be spelled otherwise (1.0 for 1). RowError for anything else."""
+    bare = text.strip()
+    if bare in known:
+        return Reading(bare)
+    alike = [name for name in known if _same_number(name, bare) or name.lower() == bare.lower()]
+    if len(alike) == 1:
+        return Reading(alike[0], ("label",))
+    raise RowError(_missing(bare) or f"no label of {' '.join(known)}: '{bare[:40]}'")
+
+
+def labels(values: Mapping[str, str], task: Task) -> str:
+    """`NAME=VALUE; NAME=VALUE` in the task's order, VALUE 0 or 1; a missing value is left out. RowError for an unknown
+    name or value, or if none is left."""
+    if unknown := [name for name in values if name not in task.labels]:
+        raise RowError(f"no label of the task: '{unknown[0][:40]}'")
+    found = [f"{name}={_binary(name, values[name])}" for name in task.labels if not _missing(values.get(name, ""))]
+    if not found:
+        raise RowError("a missing text: no label has a value")
+    return "; ".join(found)
+
+
+def molecules(task: Task, source: str, target: str) -> str | None:
+    """What the leak filter compares: the molecules that a row is about, in bigchem's notation, joined by `.`.
+
+    A molecule on one side, the product of a reaction; None if the row is about texts.
+    """
+    sides = ((task.source_domain, source), (task.target_domain, target))
+    found = []
+    for domain, text in sides:
+        if domain == "chemistry" and text:
+            # A product beside reactants may be several compounds; elsewhere dots are those of a salt.
+            found.append(text if "reactants" in (task.source_domain, task.target_domain) else one_compound(text))
+        elif domain == "reaction":
+            found.append(text.rpartition(">")[2])
+    return ".".join(found) or None
+
+
+def _read(text: str, domain: str, selfies: bool, names: bool) -> Reading:
+    if not is_unicode(text):
+        raise RowError("not valid Unicode")
+    try:
+        return read(text, domain, names=names, selfies=selfies)
+    except NotationError as error:
+        raise RowError(str(error)) from None
+
+
+def is_unicode(text: str) -> bool:
+    """Whether it has no lone surrogate, as which bytes that are not UTF-8 are read."""
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _binary(name: str, text: str) -> str:
+    value = {"yes": "1", "no": "0", "true": "1", "false": "0", "active": "1", "inactive": "0"}.get(text.strip().lower())
+    found = value or next((known for known in ("0", "1") if _same_number(known, text)), None)
+    if found is None:
+        raise RowError(f"{name} is neither 0 nor 1: '{text[:40]}'")
+    return found
+
+
+def _missing(text: str) -> str | None:
+    bare = text.strip()
+    return f"a missing text: '{bare}'" if not bare or bare.lower() in MISSING_WORDS else None
+
+
+def _same_number(one: str, other: str) -> bool:
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return False
