@@ -124,7 +124,7 @@ def worst_packing(data: Data, ranks: int, micro_tokens: int) -> tuple[float, flo
 def simulated(rows: int, global_tokens: int) -> Steps:
     """Steps over an index of two tasks with `rows` rows each; lengths are functions of the row number."""
     order = Order({t: Flat(0, t, rows) for t in (0, 1)}, Mixture({0: 1.0, 1: 2.0}, {0: rows, 1: rows}))
-    lengths = {t: lambda n: np.stack([20 + n % 181, 10 + n % 97], axis=1) for t in (0, 1)}
+    lengths = {t: lambda n, epochs: np.stack([20 + n % 181, 10 + n % 97], axis=1) for t in (0, 1)}
     return Steps(order, lengths, global_tokens)
 
 

@@ -75,7 +75,7 @@ class TrainingRows:
         """Source and target tokens of all these rows, with a mean prompt."""
         mask, blocks = self._subset.mask(), range(0, len(self._raw), SCAN)
         found = sum(int(self._seen(self._raw[s : s + SCAN][mask[s : s + SCAN]]).sum()) for s in blocks)
-        return found // self._raw.shape[1]
+        return found // int(self._raw.shape[1])
 
     def longest_seen(self) -> IntArray:
         """[2] tokens of the longest source and of the longest target, as the model sees them; zeros without rows."""
@@ -131,8 +131,8 @@ class Plan:
         weights = mixture_of(config, data, split)
         self.tasks: dict[int, Task] = {}
         for name in weights:
-            task = data.tasks.find(name, "data.mixture")
-            self.tasks[task.id] = task
+            found = data.tasks.find(name, "data.mixture")
+            self.tasks[found.id] = found
         self.spans = _spans(data, config, weights)
         self.rows: dict[int, TrainingRows] = {}
         permutations: dict[int, Permutation] = {}

@@ -27,7 +27,7 @@ from bigchem.data.build.splits import may_train, rows_by_split
 from bigchem.data.build.workers import in_order, pool
 from bigchem.data.reading.lines import open_text
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
-from bigchem.data.sources.rows import is_unicode
+from bigchem.data.sources.sides import is_unicode
 from bigchem.data.storage.index import SPLITS
 from bigchem.data.storage.remote import is_url
 from bigchem.data.storage.shards import Data

@@ -44,9 +44,7 @@ class Jsonl:
             return []
         optional, plain = optional_columns(source), plain_columns(source, tasks)
         fields = {
-            role: _plain(lookup(entry, key))
-            if key in plain and lookup(entry, key) is not MISSING
-            else _text(entry, key)
+            role: _text(entry, key, plain=key in plain)
             for role, key in column_names(source).items()
             if key not in optional or lookup(entry, key) is not MISSING
         }

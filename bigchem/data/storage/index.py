@@ -106,7 +106,7 @@ class Index:
 
     def to_json(self) -> str:
         """The text of index.json."""
-        table = asdict(replace(self, known=None))  # type: ignore[arg-type]  a Mapping, which asdict cannot copy
+        table = asdict(replace(self, known=Tasks(())))
         del table["known"]
         return json.dumps(
             {"format": FORMAT, "fingerprint": self.fingerprint, "tasks": self.known.to_json(), **table}, indent=1

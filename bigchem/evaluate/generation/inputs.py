@@ -16,7 +16,7 @@ from bigchem.base.printable import markup
 from bigchem.chemistry import REPAIRS, NotationError, read
 from bigchem.data.reading.json_records import DuplicateKeyError, parse
 from bigchem.data.reading.opening import one_line
-from bigchem.data.sources.rows import is_unicode
+from bigchem.data.sources.sides import is_unicode
 from bigchem.evaluate.generation.predictor import Prediction
 from bigchem.tasks import TASKS
 

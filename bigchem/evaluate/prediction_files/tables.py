@@ -16,7 +16,7 @@ from bigchem.data.reading.delimited import Layout, Quoting, table_records
 from bigchem.data.reading.json_records import MISSING, DuplicateKeyError, json_texts, lookup, parse
 from bigchem.data.reading.lines import check_encoding, open_text
 from bigchem.data.reading.opening import content_name
-from bigchem.data.sources.rows import is_unicode
+from bigchem.data.sources.sides import is_unicode
 from bigchem.evaluate.prediction_files.cells import null_as_empty, read_list, read_numbers, resembles_list
 from bigchem.evaluate.prediction_files.opennmt import read_parallel
 
