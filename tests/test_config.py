@@ -57,12 +57,6 @@ def test_a_wrong_value_names_field_value_and_allowed_range(
     assert allowed in message
 
 
-def test_an_unknown_task_in_the_mixture_is_refused(tmp_path: Path) -> None:
-    message = error(tmp_path, "[data.mixture]\ncaptoining = 1")
-    assert "captoining" in message
-    assert "did you mean 'captioning'?" in message
-
-
 def test_the_longest_example_must_fit_into_a_micro_batch(tmp_path: Path) -> None:
     message = error(tmp_path, "[data]\nmicro_tokens = 1000")
     assert "max_source_tokens + max_target_tokens = 1024 > micro_tokens = 1000" in message

@@ -164,10 +164,10 @@ def _save(device: torch.device, config: Any) -> None:
     data = open_data(config.data)
     model = build(config, data, device)
     shape = model.shape
-    engine = Engine(model, config, device)
+    loader = Loader(data, config.data, config.seed, dist.get_rank(), dist.get_world_size())
+    engine = Engine(model, config, device, loader.names)
     give_moments(engine)
-    probe = Probe.of(Loader(data, config.data, config.seed, dist.get_rank(), dist.get_world_size()))
-    saver = Saver(config, engine, probe, data.index.fingerprint, to_hf_config(shape, 0.0))
+    saver = Saver(config, engine, Probe.of(loader), data.index.fingerprint, to_hf_config(shape, 0.0))
     saver.save(TrainingPosition(1, 1, 1), {}, final=True)
     saver.close()
 

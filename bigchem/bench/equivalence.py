@@ -91,7 +91,7 @@ def curve(
     if ulp:
         first = next(model.parameters()).data.view(-1)
         first[0] = torch.nextafter(first[0], torch.tensor(float("inf")))
-    engine = Engine(model, config, device)
+    engine = Engine(model, config, device, loader.names)
     position, losses = 0, []
     for number in range(config.train.steps):
         step = loader.plan.steps.at(position)

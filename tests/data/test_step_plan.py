@@ -56,6 +56,17 @@ def test_span_rows_have_the_lengths_of_their_two_sides_and_too_short_ones_are_le
     assert rows.skipped() == "1 too short for spans"
 
 
+def test_an_unknown_task_in_the_mixture_is_refused_and_without_a_mixture_it_is_what_the_data_hold(
+    small_data: Path,
+) -> None:
+    data = Data(small_data)
+    with pytest.raises(UserError, match=r"(?s)unknown task 'captoining'.*did you mean 'captioning'"):
+        Plan(data, with_fields(mixture={"captoining": 1.0}), 0)
+    plan = Plan(data, CONFIG, 0)
+    assert [task.name for task in plan.tasks.values()] == list(data.index.rows("train"))
+    assert set(plan.mixture.requested.values()) == {0.2}
+
+
 def test_caps_are_of_what_the_model_sees_of_span_rows(unlabelled: Path) -> None:
     config = with_fields(mixture={"text_spans": 1.0}, max_source_tokens=40, max_target_tokens=300)
     plan = Plan(Data(unlabelled), config, 0)

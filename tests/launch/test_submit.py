@@ -29,6 +29,7 @@ from bigchem.launch.runs.status_table import to_json
 from bigchem.launch.submit import resume, submit, wait
 from bigchem.launch.workloads.sweep import SweepRun, submit_sweep
 from bigchem.model.presets import shape, to_hf_config
+from bigchem.tasks import shipped
 
 LOCAL = load_profile("local")
 BIGCHEM = [sys.executable, "-m", "bigchem"]
@@ -50,7 +51,7 @@ def test_a_submitted_run_ends_with_a_model_and_results(finished: RunConfig) -> N
     T5ForConditionalGeneration.from_pretrained(finished.run_dir / "model")
     results = json.loads((finished.run_dir / "results" / "results.json").read_text())
     found = {(row["task"], row["metric"]): row for row in results["metrics"]}
-    assert {task for task, _ in found} == set(finished.data.mixture)
+    assert {task for task, _ in found} == set(shipped().scored)
     assert found["forward", "top1"]["n"] == 6
     assert found["captioning", "loss"]["value"] > 0
     assert results["model"]["parameters"] == 219_120

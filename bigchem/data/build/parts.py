@@ -18,7 +18,7 @@ from pathlib import Path
 from bigchem.base.errors import UserError
 from bigchem.base.progress import Progress
 from bigchem.data.build.parse import Part, check_sources, gathered, parse_part
-from bigchem.data.build.pipeline import build, is_built, made_file, make_shard
+from bigchem.data.build.pipeline import build, is_built, made_file, make_shard, shard_jobs
 from bigchem.data.build.recipe import BuildConfig, recipe_hash
 from bigchem.data.build.select import choose, read_chosen
 from bigchem.data.build.work_folder import joined, work_folder
@@ -76,9 +76,9 @@ class PartialBuild:
             own = chosen.shards[part.number :: part.of]
             label = f"writing shards, part {part.number + 1} of {part.of}"
             workers = self.workers or cores()
-            bar_of = (progress or Progress()).bar(label, sum(planned.rows for planned in own))
-            with pool(workers, str(self.out)) as processes, bar_of as bar:
-                jobs = [(work, planned) for planned in own]
+            jobs = shard_jobs(work, own, self.config.known_tasks)
+            total = sum(planned.rows * len(task.prompts) for _, planned, task in jobs)
+            with pool(workers, str(self.out)) as processes, (progress or Progress()).bar(label, total) as bar:
                 for made in in_order(processes, make_shard, jobs, 2 * workers):
                     bar.advance(made.shard.rows)
 

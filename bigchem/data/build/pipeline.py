@@ -14,6 +14,7 @@ import json
 import os
 import time
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -96,7 +97,7 @@ def _build(config: BuildConfig, work: Path, progress: Progress, processes: Proce
             seconds.update(chunk.seconds)
         chosen = choose(config, work, chunks, sources, progress)
     tasks = config.known_tasks
-    jobs = [(work, planned, tasks[planned.task]) for planned in chosen.shards]
+    jobs = shard_jobs(work, chosen.shards, tasks)
     shards, lossy = _write_shards(jobs, work, progress, processes, workers, seconds)
     check_lossy(lossy, config.max_lossy)
     progress.say("workers' time: " + ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.most_common()))
@@ -132,6 +133,13 @@ def _write_shards(
     for (split, task), parts in lengths.items():
         write_lengths(work / "data", split, task, np.concatenate(parts))
     return shards, sum_lossy(lossy)
+
+
+def shard_jobs(
+    work: Path, planned: Iterable[PlannedShard], tasks: Mapping[str, Task]
+) -> list[tuple[Path, PlannedShard, Task]]:
+    """The arguments of `make_shard` for these shards."""
+    return [(work, shard, tasks[shard.task]) for shard in planned]
 
 
 def made_file(work: Path, planned: PlannedShard) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
+from bigchem.data.step_plan import mixture_of
 from bigchem.data.storage.shards import Data
 from bigchem.train.checkpoint.store import Manifest, latest, step_name
 
@@ -64,7 +65,7 @@ def validated_tasks(config: RunConfig, data: Data) -> tuple[str, ...]:
     """Tasks of the mixture with rows in the split; UserError if there are none, or the metric's task has none."""
     split, metric = config.validation.split, config.validation.metric
     rows = data.index.rows(split)
-    tasks = tuple(task for task in config.data.mixture if rows.get(task))
+    tasks = tuple(task for task in mixture_of(config.data, data) if rows.get(task))
     lacking = metric.removeprefix("loss/")
     if not tasks or (metric != "loss" and lacking not in tasks):
         what = f"task '{lacking}'" if tasks else "the mixture's tasks"

@@ -34,7 +34,7 @@ def source(**fields: object) -> SourceConfig:
 
 def splits(found: SourceConfig) -> dict[str, str]:
     """Split by target, of a source whose targets differ."""
-    records = reader(found.format).records(found)
+    records = reader(found.format).records(found, shipped())
     return {row.target: split for record in records for row, split in rows_by_split(record, found, shipped())}
 
 
