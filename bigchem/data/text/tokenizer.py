@@ -55,6 +55,7 @@ from bigchem.base.atomic import write_atomically
 from bigchem.base.errors import UserError
 from bigchem.chemistry.tokens import atoms_of_words
 from bigchem.data.text import escapes
+from bigchem.model.weights import hub
 
 PAD, EOS, UNK = 0, 1, 2
 SPECIAL = ("<pad>", "</s>", "<unk>")
@@ -91,7 +92,7 @@ class Tokenizer:
 
         folder: a folder with a tokenizer.json, or a model's name at huggingface.co (t5-base), fetched once.
         """
-        backend = read_file(fetched(str(folder)))
+        backend = read_file(hub.fetched(str(folder), weights=False))
         model = json.loads(backend.to_str())["model"]
         pieces = [(piece, score) for piece, score in model.get("vocab", [])] if model["type"] == "Unigram" else []
         if [piece for piece, _ in pieces[:3]] != list(SPECIAL):
@@ -252,24 +253,3 @@ def read_file(folder: Path) -> tokenizers.Tokenizer:
         return tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8"))
     except Exception as error:  # tokenizers raises bare Exception when it cannot parse
         raise UserError(f"cannot read: {error}", str(file)) from error
-
-
-def fetched(name: str) -> Path:
-    """The folder of that name, or a folder with the tokenizer.json of the model of that name.
-
-    UserError if it is neither; also if offline and the model was never fetched.
-    """
-    if Path(name).is_dir() or Path(name).is_absolute() or name.startswith("."):
-        return Path(name)
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(name, "tokenizer.json")).parent
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"no such folder, and not available from huggingface.co ({type(error).__name__})",
-            name,
-            "give a folder with T5's tokenizer.json; or, where there is internet: hf download t5-base "
-            "tokenizer.json --local-dir FOLDER",
-        ) from error
