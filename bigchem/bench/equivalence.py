@@ -87,7 +87,8 @@ def curve(
     loader = Loader(data, config.data, config.seed, rank, world_size)
     shape = presets.shape(config.model.preset, Tokenizer.load(data.tokenizer_dir).vocab_size)
     torch.manual_seed(config.seed)
-    model = PackedT5(replace(shape, gated=not relu), dropout=0.0)
+    gated = not relu
+    model = PackedT5(replace(shape, gated=gated, activation="gelu_new" if gated else "relu"), dropout=0.0)
     if ulp:
         first = next(model.parameters()).data.view(-1)
         first[0] = torch.nextafter(first[0], torch.tensor(float("inf")))
