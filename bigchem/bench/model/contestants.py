@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from bigchem.bench.model.mix import Rows
+from bigchem.data.loader import pack
 from bigchem.model.attention import Setting as AttentionSetting
 from bigchem.model.attention import choose_backends
 from bigchem.model.packed_batch import PackedBatch
@@ -69,13 +70,8 @@ class Ours:
             self.model.compile_blocks()
 
     def batch(self, rows: Examples) -> PackedBatch:
-        lengths = np.array([[len(source), len(target)] for source, target in rows])
-        cu_source, cu_target = (torch.from_numpy(np.append(0, n.cumsum()).astype(np.int32)) for n in lengths.T)
-        sources, targets = (torch.cat(side) for side in zip(*rows, strict=True))
-        max_source, max_target = (int(n.max()) for n in lengths.T)
-        tasks = torch.zeros(len(rows), dtype=torch.int64)
-        packed = PackedBatch(sources, targets, cu_source, cu_target, max_source, max_target, tasks)
-        return packed.to(self.device)
+        sources, targets = ([ids.numpy() for ids in side] for side in zip(*rows, strict=True))
+        return pack(sources, targets, np.zeros(len(rows), np.int64)).to(self.device)
 
     def loss(self, batch: PackedBatch) -> Tensor:
         total: Tensor = self.model(batch).total

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import resource
@@ -21,6 +20,7 @@ import torch.distributed as dist
 
 import bigchem
 from bigchem.base.errors import UserError
+from bigchem.launch.cluster.snapshot import planned
 from bigchem.launch.doctor.checks import SHM, judge
 from bigchem.launch.doctor.facts import SLOWDOWNS, Check, Gpu, Rank, Shared, gpu_of
 from bigchem.launch.rendezvous.environment import Rendezvous
@@ -178,16 +178,12 @@ def _visible_after(folder: Path, timeout_s: float) -> float | None:
 def _versions() -> dict[str, str]:
     import deepspeed
 
-    code = hashlib.sha256()
-    root = Path(bigchem.__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        code.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "deepspeed": str(deepspeed.__version__),
         "bigchem": bigchem.__version__,
-        "code": code.hexdigest()[:8],
+        "code": planned(Path()).name,  # of a snapshot of it
     }
 
 
