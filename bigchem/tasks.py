@@ -38,7 +38,7 @@ _HEADLINES: dict[Family, str] = {
     "text": "rougeL",
     "number": "rmse",
     "label": "roc_auc",
-    "labels": "macro_f1",
+    "labels": "f1",
     "name": "exact",
     "formula": "exact",
     "reagents": "f1",

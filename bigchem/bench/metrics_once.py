@@ -15,8 +15,9 @@ import numpy as np
 from bigchem.base.errors import UserError
 from bigchem.evaluate.metrics import text
 from bigchem.evaluate.prediction_files.tables import read_examples
-from bigchem.evaluate.protocol.definitions import PROTOCOL
+from bigchem.evaluate.protocol.definitions import metrics_of
 from bigchem.evaluate.protocol.pairs import Pairs
+from bigchem.tasks import shipped
 
 Values = dict[str, float]
 
@@ -91,7 +92,7 @@ def ours(task: str, names: set[str], file: Path, workers: int) -> Values:
     """The values of these metrics by `bigchem score`."""
     read = read_examples(file)
     pairs = Pairs(read.sources, read.single(str(file)), read.predictions, None, workers)
-    found = {metric.name: metric.compute(pairs) for metric in PROTOCOL[task] if metric.name in names}
+    found = {metric.name: metric.compute(pairs) for metric in metrics_of(shipped()[task]) if metric.name in names}
     return {name: value if isinstance(value, float) else value.value for name, value in found.items()}
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-AnyTask = Annotated[str, typer.Option("--task", help="captioning, generation, forward, retrosynthesis or actions.")]
+AnyTask = Annotated[str, typer.Option("--task", help="A task of the model's, such as forward.")]
 SetEvaluate = Annotated[
     list[str] | None, typer.Option("--set", help="Override a field of [evaluate]: --set num_beams=4 (repeatable).")
 ]
@@ -98,7 +98,7 @@ def evaluate(
 
 @app.command()
 def score(
-    task: AnyTask,
+    task: Annotated[str, typer.Option("--task", help="One of the five, or one that --tasks defines.")],
     file: Annotated[
         Path | None, typer.Argument(help="Predictions: MolT5's TSV, CSV, JSONL or JSON; plain or compressed.")
     ] = None,
@@ -121,6 +121,10 @@ def score(
     ] = False,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for 95 % intervals; 0: no intervals.")] = 1000,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="Where the task is defined: TOML with [tasks.NAME], data folder, run or model."),
+    ] = None,
     column: Annotated[
         list[str] | None,
         typer.Option(help="ROLE=NAME (repeatable). Roles: source, target, prediction (k best: prediction_*), key."),
@@ -160,19 +164,21 @@ def score(
     Example: bigchem score reactants.jsonl --task retrosynthesis --classes uspto_50k/test.csv
 
     Example: bigchem score molecules.jsonl --task generation --train-set chebi20/train.txt
+
+    Example: bigchem score solubility.csv --task solubility --tasks recipe.toml
     """
     from rich.console import Group
 
     from bigchem.base.errors import UserError
     from bigchem.base.progress import tables
+    from bigchem.data.storage.tasks_at import tasks_at
     from bigchem.evaluate import compare as comparing
     from bigchem.evaluate import score as scoring
     from bigchem.evaluate import score_tables as showing
     from bigchem.evaluate.prediction_files.tables import ReadAs
     from bigchem.evaluate.published import EXAMPLES, comparison_tables
-    from bigchem.tasks import check_labelled
 
-    check_labelled(task, "--task")
+    about = tasks_at(tasks).labelled(task, "--task")
     if (file is None) == (compare is None):
         raise UserError("takes one FILE, or --compare A B", "score", "bigchem score --help shows examples")
     processes = workers or os.cpu_count() or 1
@@ -183,7 +189,7 @@ def score(
         if alone := [option for option, value in given.items() if value is not None]:
             raise UserError("goes with one FILE, not with --compare", alone[0], "score each file separately")
         found = comparing.compare_files(
-            task, *compare, how=read_as, similarity=similarity, bootstrap=bootstrap, workers=processes
+            about, *compare, how=read_as, similarity=similarity, bootstrap=bootstrap, workers=processes
         )
         shown: Group | Table = comparing.table(found, *map(str, compare))
         listed = comparing.to_json(found)
@@ -192,10 +198,10 @@ def score(
         if forward_model is not None:
             from bigchem.export import model_folder
 
-            scoring.check_round_trip(task, predictions, read_as)
+            scoring.check_round_trip(about, predictions, read_as)
             forward_model = model_folder(forward_model)
         scores = scoring.score_file(
-            task,
+            about,
             predictions,
             read_as,
             forward_model=forward_model,
@@ -246,9 +252,7 @@ def predict(
     from bigchem.base.toml import validate
     from bigchem.config import EvaluateConfig
     from bigchem.evaluate.generation import inputs as reading
-    from bigchem.tasks import check_labelled
 
-    check_labelled(task, "--task")
     if not inputs:
         raise UserError("no input", "predict", "give texts, or - to read them from stdin, one per line")
     beams = num_beams or max(5, num_return)
@@ -260,12 +264,15 @@ def predict(
 
     from bigchem.evaluate.generation.predictor import Predictor
     from bigchem.export import model_folder
+    from bigchem.tasks import tasks_of
 
-    predictor, progress = Predictor(model_folder(model)), Progress()
+    folder = model_folder(model)
+    about = tasks_of(folder).labelled(task, "--task")
+    predictor, progress = Predictor(folder), Progress()
     noticed: Counter[str] = Counter()
-    records = reading.read_inputs(inputs, reading.lines_of(sys.stdin.buffer), task, noticed)
+    records = reading.read_inputs(inputs, reading.lines_of(sys.stdin.buffer), about, noticed)
     while chunk := list(islice(records, 1000)):
-        predicted = predictor.predict(task, [record["source"] for record in chunk], config, progress)
+        predicted = predictor.predict(task, [record["source"] for record in chunk], config, progress, fields=chunk)
         if as_json:
             for record, predictions in zip(chunk, predicted, strict=True):
                 print(reading.to_json(record, predictions), flush=True)
@@ -283,7 +290,7 @@ def serve(
     ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
 ) -> None:
-    """Serve a web page that predicts: five tasks, k best, drawn molecules. Needs gradio: pip install 'bigchem[serve]'.
+    """Serve a web page that predicts: k best, drawn molecules. Needs gradio: pip install 'bigchem[serve]'.
 
     Example: bigchem serve runs/demo/1m-together-s0
     """

@@ -13,11 +13,12 @@ from bigchem.base.printable import markup
 from bigchem.evaluate.metrics.intervals import ENOUGH, Interval, Statistic, paired_intervals
 from bigchem.evaluate.prediction_files.align import aligned
 from bigchem.evaluate.prediction_files.tables import AS_IT_LOOKS, ReadAs
-from bigchem.evaluate.protocol.definitions import PROTOCOL
+from bigchem.evaluate.protocol.definitions import metrics_of
 from bigchem.evaluate.protocol.metric import Metric
 from bigchem.evaluate.protocol.pairs import Pairs, UnavailableError
 from bigchem.evaluate.protocol.score_task import Outcome, outcomes
-from bigchem.evaluate.score import examples_of, print_counts
+from bigchem.evaluate.score import examples_of, label_log_probabilities, print_counts
+from bigchem.tasks import Task
 
 Verdict = Literal["better", "worse", "open", "n/a"]
 """Of the second file. better, worse: the interval excludes 0; open: it contains 0; n/a: there is none."""
@@ -44,7 +45,7 @@ class Difference:
 
 
 def compare_files(
-    task: str,
+    task: Task,
     first: Path,
     second: Path,
     *,
@@ -64,14 +65,23 @@ def compare_files(
         print_counts(side, path)
     read = [before, aligned(before, after, first, second)]
     pairs_of = [
-        Pairs(side.sources, side.references, side.predictions, workers=workers, similar=similarity) for side in read
+        Pairs(
+            side.sources,
+            side.references,
+            side.predictions,
+            workers=workers,
+            similar=similarity,
+            labels=task.labels,
+            label_log_probabilities=label_log_probabilities(task, side, path),
+        )
+        for side, path in zip(read, (first, second), strict=True)
     ]
-    metrics = PROTOCOL[task]
+    metrics = metrics_of(task)
     one, two = (outcomes(metrics, side) for side in pairs_of)
     pairs = list(zip(one, two, strict=True))
     limits = _limits(pairs, bootstrap, seed)
     return [
-        _difference(task, metric, *pair, limit, len(before.sources))
+        _difference(task.name, metric, *pair, limit, len(before.sources))
         for metric, pair, limit in zip(metrics, pairs, limits, strict=True)
     ]
 

@@ -10,20 +10,22 @@ from pathlib import Path
 from bigchem.base.errors import UserError
 from bigchem.base.printable import number_of
 from bigchem.evaluate.metrics.reactions import canonical
+from bigchem.tasks import Task
 
 _CLASS = ("class", "reaction_class", "rxn_class", "reaction_type", "category")
 _REACTION = ("reactants>reagents>production", "reaction", "rxn_smiles", "reaction_smiles", "rxn")
 
 
-def classes_of(file: Path, task: str, sources: Sequence[str], references: Sequence[str]) -> list[str]:
-    """The class of each example of forward or retrosynthesis, matched by canonical molecules; "" if not in the table.
+def classes_of(file: Path, task: Task, sources: Sequence[str], references: Sequence[str]) -> list[str]:
+    """The class of each example of a task between reactants and product, matched by canonical molecules; "" if the
+    table lacks it.
 
     file: CSV, plain or .gz, with a column of classes and one of reactions (`reactants>reagents>product`). If the
     reactants are not in the table, the product decides, provided that all its rows have one class. UserError for other
     tasks, a table without these columns, or one without any of the examples.
     """
-    if task not in ("forward", "retrosynthesis"):
-        raise UserError(f"needs task forward or retrosynthesis, not {task}", "--classes")
+    if {task.source_domain, task.target_domain} != {"reactants", "chemistry"}:
+        raise UserError(f"needs a task between reactants and product, not {task.name}", "--classes")
     whole: dict[tuple[str, str], str] = {}
     by_product: dict[str, set[str]] = {}
     for name, reactants, product in _rows(file):
@@ -33,7 +35,7 @@ def classes_of(file: Path, task: str, sources: Sequence[str], references: Sequen
             by_product.setdefault(made, set()).add(name)
     found = []
     for source, reference in zip(sources, references, strict=True):
-        product, reactants = (source, reference) if task == "retrosynthesis" else (reference, source)
+        product, reactants = (source, reference) if task.source_domain == "chemistry" else (reference, source)
         made = _canonical(product)
         classes = by_product.get(made, set())
         found.append(whole.get((made, _canonical(reactants)), next(iter(classes)) if len(classes) == 1 else ""))

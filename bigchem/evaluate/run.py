@@ -46,7 +46,7 @@ from bigchem.evaluate.score_tables import markdown
 from bigchem.evaluate.training_set import molecules_of
 from bigchem.model import presets
 from bigchem.model.weights import hf_config
-from bigchem.tasks import TASK_NAMES
+from bigchem.tasks import Task
 from bigchem.train.checkpoint.store import PROOF
 
 SCHEMA = 1
@@ -90,7 +90,7 @@ def run_subject(config: RunConfig, model_dir: Path, data: str | None = None, out
         "tokens": proof.tokens,
     }
     rows = opened.index.rows(config.evaluate.split)
-    tasks = tuple(t for t in TASK_NAMES if t in config.data.mixture and t in rows)
+    tasks = tuple(t for t in opened.tasks.scored if t in config.data.mixture and t in rows)
     return Subject(model_dir, opened, tasks, out or config.run_dir / "results", config.data.max_source_tokens, about)
 
 
@@ -164,7 +164,7 @@ def score_parts(subject: Subject, config: EvaluateConfig) -> Path:
     if _begun(subject) != _identity(subject, config, sha256):
         raise UserError("predictions are from another model or other settings", str(subject.out), AGAIN)
     complete = {path.stem for path in (subject.out / "predictions").glob("*.jsonl")}
-    tasks = [task for task in TASK_NAMES if task in subject.tasks or task in complete]
+    tasks = [task for task in subject.data.tasks.scored if task in subject.tasks or task in complete]
     texts: dict[str, dict[str, int]] = {}
     scores = [score for task in tasks for score in _score(subject, task, config, texts)]
     cut = {
@@ -234,7 +234,7 @@ def _begun(subject: Subject) -> dict[str, Any] | None:
 def _part(subject: Subject, config: EvaluateConfig, task: str, part: int, parts: int) -> Part:
     """Each task starts at another part, so that tasks of a single batch do not all fall to part 0."""
     rows = subject.data.split(config.split, task)
-    turn = part - TASK_NAMES.index(task)
+    turn = part - list(subject.data.tasks).index(task)
     return part_of(rows, config.max_rows, subject.max_source_tokens, config.batch_tokens, turn, parts)
 
 
@@ -273,8 +273,9 @@ def _score(subject: Subject, task: str, config: EvaluateConfig, texts: dict[str,
     listed = [lines[row] for row in sorted(rows)]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in listed)
     atomic.write_atomically(predictions / f"{task}.jsonl", text)
+    about = subject.data.tasks[task]
     read = as_scored(
-        task,
+        about,
         Examples(
             [line["source"] for line in listed],
             [[line["target"]] for line in listed],
@@ -285,12 +286,12 @@ def _score(subject: Subject, task: str, config: EvaluateConfig, texts: dict[str,
     )
     texts[task] = read.counts
     scores = score_task(
-        task,
+        about,
         read.sources,
         read.single(str(predictions)),
         read.predictions,
-        products=_products(subject, config, task, read.predictions),
-        training=molecules_of(subject.data) if task == "generation" and isinstance(subject.data, Data) else None,
+        products=_products(subject, config, about, read.predictions),
+        training=molecules_of(subject.data) if about.family == "molecule" and isinstance(subject.data, Data) else None,
         similarity=config.similarity,
         bootstrap=config.bootstrap,
     )
@@ -307,15 +308,15 @@ def loss_score(task: str, losses: Sequence[BatchLoss], bootstrap: int) -> Score:
     return Score(task, "loss", float(value), low, high, count, "loss/token-mean-v1", interval=found.method)
 
 
-def _products(subject: Subject, config: EvaluateConfig, task: str, ranked: list[list[str]]) -> list[list[str]] | None:
+def _products(subject: Subject, config: EvaluateConfig, task: Task, ranked: list[list[str]]) -> list[list[str]] | None:
     """The forward model's products of the predictions of retrosynthesis. Without a forward model: the saved products of
     the one that results.json names, if complete for all predictions or for the best ones."""
     sha256 = _forward_model(subject)
-    if task != "retrosynthesis" or sha256 is None:
+    if task.inverse is None or task.target_domain != "reactants" or sha256 is None:
         return None
     file = subject.out / "predictions" / f"round_trip.{sha256}.jsonl"
     if subject.forward_model is not None:
-        return products(subject.forward_model, ranked, config, file, Progress())
+        return products(subject.forward_model, task.inverse, ranked, config, file, Progress())
     known = {line["source"]: line["prediction"] for line in read_lines(file, ROUND_TRIP)}
     for listed in (ranked, [texts[:1] for texts in ranked]):
         if known.keys() >= set(chain.from_iterable(listed)):
@@ -358,6 +359,7 @@ def _results(
         "sources_cut": cut,
         "texts": texts,
         "forward_model": _forward_model(subject) if is_used else None,
+        "tasks": subject.data.tasks.only(score.task for score in scores).to_json(),
         "protocol": f"bigchem {bigchem.__version__}",
         "metrics": [asdict(score) for score in scores],
     }

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bigchem.base.errors import UserError
 from bigchem.base.printable import number_of
 from bigchem.base.progress import Progress
@@ -13,7 +16,7 @@ from bigchem.evaluate.prediction_files.tables import AS_IT_LOOKS, Examples, Read
 from bigchem.evaluate.protocol.score_task import Score, score_task
 from bigchem.evaluate.reaction_classes import classes_of
 from bigchem.evaluate.training_set import read_training_set
-from bigchem.tasks import TASKS, check_labelled
+from bigchem.tasks import CHEMISTRY, Task
 
 FORWARD_BEAMS = 5
 """Beams of the forward model: the default of `predict`."""
@@ -22,7 +25,7 @@ _CHECKED = 100
 
 
 def score_file(
-    task: str,
+    task: Task,
     path: str | Path,
     how: ReadAs = AS_IT_LOOKS,
     *,
@@ -40,14 +43,14 @@ def score_file(
     training: for the novelty of generation, see read_training_set. classes: see classes_of. UserError if the task does
     not use them.
     """
-    if training is not None and task != "generation":
-        raise UserError(f"needs task generation, not {task}", "--train-set")
+    if training is not None and task.family != "molecule":
+        raise UserError(f"needs a task that generates molecules, not {task.name}", "--train-set")
     if forward_model is not None:
         check_round_trip(task, path, how)
     read = examples_of(task, path, how)
     print_counts(read, path)
     sources, references, predictions = read.sources, read.references, read.predictions
-    made = None if forward_model is None else _products(forward_model, predictions)
+    made = None if forward_model is None else _products(task, forward_model, predictions)
     scores = score_task(
         task,
         sources,
@@ -57,11 +60,12 @@ def score_file(
         training=None if training is None else read_training_set(training),
         classes=None if classes is None else classes_of(classes, task, sources, [first for first, *_ in references]),
         similarity=similarity,
+        label_log_probabilities=label_log_probabilities(task, read, path),
         bootstrap=bootstrap,
         seed=seed,
         workers=workers,
     )
-    return [*scores, *counted(task, read)]
+    return [*scores, *counted(task.name, read)]
 
 
 READING = "reading/count-v1"
@@ -83,31 +87,44 @@ def print_counts(read: Examples, path: str | Path) -> None:
         Progress().say(f"{path}: {number_of(side, count)}: {repair}" if colon else f"{path}: {count} {what}")
 
 
-def examples_of(task: str, path: str | Path, how: ReadAs = AS_IT_LOOKS) -> Examples:
-    """read_examples, then as_scored. UserError for an unknown task; if references should be molecules and none parses,
+def examples_of(task: Task, path: str | Path, how: ReadAs = AS_IT_LOOKS) -> Examples:
+    """read_examples, then as_scored. UserError if references should be molecules and none parses,
     which suggests a file of another task; or if most predictions look like several joined by ';'."""
-    check_labelled(task, "task")
     read = as_scored(task, read_examples(path, how), how.strip)
     first = [reference for several in read.references for reference in several if reference][:_CHECKED]
-    if TASKS[task].target_domain == "chemistry" and first and not any(try_parse(dotted(text)) for text in first):
+    if task.target_domain in CHEMISTRY and first and not any(try_parse(dotted(text)) for text in first):
         what = f"no molecule among the first {number_of('target', len(first))}; the first is '{first[0][:40]}'"
-        raise UserError(what, str(path), f"is this a file of {task}?")
+        raise UserError(what, str(path), f"is this a file of {task.name}?")
     joined = sum(";" in ranked[0] and "|" not in ranked[0] for ranked in read.predictions)
-    if TASKS[task].target_domain == "chemistry" and how.separator is None and 2 * joined > len(read.predictions):
+    if task.target_domain in CHEMISTRY and how.separator is None and 2 * joined > len(read.predictions):
         what = f"{joined} of {len(read.predictions)} predictions contain ';': are they several in one?"
         raise UserError(what, str(path), "--separator ';' if so, else --separator none")
     return read
 
 
-def check_round_trip(task: str, path: str | Path, how: ReadAs = AS_IT_LOOKS) -> None:
+def label_log_probabilities(task: Task, read: Examples, path: str | Path) -> NDArray[np.float64] | None:
+    """[examples, labels] of a task with labels, if the file has them. UserError if it has another number of labels."""
+    found = read.label_log_probabilities
+    if found is None or not task.labels:
+        return None
+    if len(found[0]) != len(task.labels):
+        what = f"{len(found[0])} log-probabilities an example; {task.name} has {len(task.labels)} labels"
+        raise UserError(what, str(path), f"in this order: {', '.join(task.labels)}")
+    return np.array(found)
+
+
+def check_round_trip(task: Task, path: str | Path, how: ReadAs = AS_IT_LOOKS) -> None:
     """UserError if the task has no round trip or the file is unusable: call before consolidating a run for it."""
-    if task != "retrosynthesis":
-        raise UserError(f"needs task retrosynthesis, not {task}", "--forward-model")
+    if task.inverse is None or task.target_domain != "reactants":
+        what = f"needs a task that predicts reactants and names its inverse, not {task.name}"
+        raise UserError(what, "--forward-model")
     examples_of(task, path, how)
 
 
-def _products(forward_model: Path, predictions: list[list[str]]) -> list[list[str]]:
+def _products(task: Task, forward_model: Path, predictions: list[list[str]]) -> list[list[str]]:
     from bigchem.config import EvaluateConfig
     from bigchem.evaluate.generation.round_trip import products
 
-    return products(forward_model, predictions, EvaluateConfig(num_beams=FORWARD_BEAMS), None, Progress())
+    return products(
+        forward_model, str(task.inverse), predictions, EvaluateConfig(num_beams=FORWARD_BEAMS), None, Progress()
+    )

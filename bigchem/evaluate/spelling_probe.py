@@ -16,7 +16,7 @@ from bigchem.config import EvaluateConfig
 from bigchem.data.storage.shards import Data
 from bigchem.evaluate.generation.respelled import Respelled, RespelledRows
 from bigchem.evaluate.run import Subject, evaluate
-from bigchem.tasks import TASKS
+from bigchem.tasks import CHEMISTRY, Task
 
 SCHEMA = 1
 GIVEN = "given"
@@ -45,11 +45,16 @@ def respelled(subject: Subject, config: EvaluateConfig, spelling: str, seed: int
     """
     if not isinstance(subject.data, Data):
         raise TypeError("a probe of a probe")
-    tasks = tuple(task for task in subject.tasks if TASKS[task].source_domain == "chemistry")
+    tasks = tuple(task for task in subject.tasks if _is_spelled(subject.data.tasks[task]))
     if not tasks:
         raise UserError("no task has molecules as input", "--probe", f"there is {', '.join(subject.tasks)}")
     data = Respelled(subject.data, spelling, seed, config.max_rows)
     return replace(subject, data=data, tasks=tasks, out=subject.out / "probe" / spelling)
+
+
+def _is_spelled(task: Task) -> bool:
+    """Whether a task's sources can be respelled: data folders hold other fields of a prompt as tokens only."""
+    return task.source_domain in CHEMISTRY and task.source_domain != "reaction" and not task.fields
 
 
 def probe(
@@ -92,7 +97,9 @@ def compare(subject: Subject, config: EvaluateConfig, subjects: Mapping[str, Sub
     }
     atomic.write_atomically(subject.out / "probe.json", json.dumps(table, indent=1))
     path = subject.out / "probe.md"
-    atomic.write_atomically(path, markdown(table["metrics"], "captioning" in tasks))
+    atomic.write_atomically(
+        path, markdown(table["metrics"], any(subject.data.tasks[task].family == "caption" for task in tasks))
+    )
     return path
 
 

@@ -19,11 +19,13 @@ _CHECKED = 100
 
 
 def molecules_of(data: Data) -> list[str] | None:
-    """The molecules of generation's training split; None if it has no rows."""
-    if "generation" not in data.index.rows("train"):
-        return None
-    rows = data.split("train", "generation")
-    return [rows.text(row)[2] for row in range(len(rows))]
+    """The target molecules of the training rows of tasks that generate molecules; None if there are none."""
+    found = []
+    for task in data.tasks.only(data.index.rows("train")).values():
+        if task.family == "molecule":
+            rows = data.split("train", task.name)
+            found += [rows.text(row)[2] for row in range(len(rows))]
+    return found or None
 
 
 def read_training_set(path: Path) -> list[str]:
@@ -37,7 +39,7 @@ def read_training_set(path: Path) -> list[str]:
 
         found = molecules_of(Data(path))
         if not found:
-            raise UserError("no training rows of generation in these data", str(path))
+            raise UserError("no training rows of a task that generates molecules", str(path))
         return found
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from bigchem.base import json_file, jsonl
 from bigchem.base.json_file import RecordError
 from bigchem.base.printable import printable
-from bigchem.tasks import TASKS
+from bigchem.tasks import Tasks
 from bigchem.train.checkpoint.store import Manifest
 
 HEAD = """---
@@ -34,21 +35,27 @@ class _Results:
     metrics: list[_Scored]
 
 
-def card(proof: str, name: str, manifest: Manifest, run_dir: Path) -> str:
-    """README.md: use, prompts, origin, metrics and proof."""
-    prompts = "\n".join(f"| {t.name} | {t.source_domain} -> {t.target_domain} | `{t.prompt}` |" for t in TASKS.values())
+def card(proof: str, name: str, manifest: Manifest, run_dir: Path, tasks: Tasks) -> str:
+    """README.md: use, prompts, origin, metrics and proof. tasks: those it was trained on."""
+    prompts = "\n".join(
+        f"| {task.name} | {task.source_domain} -> {task.target_domain} | `{prompt.removesuffix('{source}')}` |"
+        for task in tasks.values()
+        for prompt in task.prompts
+    )
+    first = next(iter(tasks.values()))
+    asked = first.prompted("...", dict.fromkeys(first.fields, "..."))
     use = (
         "```python\nfrom transformers import AutoTokenizer, T5ForConditionalGeneration\n\n"
         f'model = T5ForConditionalGeneration.from_pretrained("{name}")\n'
         f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n'
-        f'source = tokenizer("{TASKS["captioning"].prompt}CC(=O)O", return_tensors="pt")\n'
+        f'source = tokenizer({json.dumps(asked, ensure_ascii=False)}, return_tensors="pt")\n'
         "output = model.generate(**source, num_beams=5)\n"
         "print(tokenizer.decode(output[0], skip_special_tokens=True))\n```"
     )
     return (
         f"{HEAD}# {run_dir.name}\n\nA T5 for chemistry and language, trained by bigchem for {manifest.step} steps "
         f"({manifest.position} examples, {manifest.tokens} tokens) on data `{manifest.data_fingerprint}`.\n\n"
-        f"## Use\n\nThe prompt of the task, then the text:\n\n"
+        f"## Use\n\nThe prompt of the task, then the text, or the text where the prompt has `{{source}}`:\n\n"
         f"| task | domains | prompt |\n|---|---|---|\n{prompts}\n\n{use}\n\n"
         f"## Metrics\n\n{_metrics(manifest, run_dir)}\n\n"
         f"## Proof\n\nProbe batch: {proof.partition(': ')[2]}\n"

@@ -31,6 +31,7 @@ from bigchem.export.proof import prove
 from bigchem.export.unfinished import Unfinished, unfinished
 from bigchem.export.weights import Weights, read_ahead
 from bigchem.model.presets import write_configs
+from bigchem.tasks import tasks_of, write_tasks
 from bigchem.train.checkpoint.best import chosen
 from bigchem.train.checkpoint.store import PROOF, Manifest, sha256_of
 from bigchem.train.checkpoint.zero_layout import MASTER, ZeroFiles
@@ -153,7 +154,10 @@ def export(
             averaged=tuple(manifest.step for manifest in manifests) if average > 1 else (),
             files=partial.files,
         )
-        atomic.write_atomically(partial.folder / "README.md", card(made.summary(), out.name, manifests[-1], run_dir))
+        tasks = tasks_of(run_dir).scored
+        write_tasks(partial.folder, tasks)
+        readme = card(made.summary(), out.name, manifests[-1], run_dir, tasks)
+        atomic.write_atomically(partial.folder / "README.md", readme)
         atomic.write_atomically(partial.folder / PROOF, json.dumps(made.proof(), indent=1))
     return made
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bigchem.base.errors import UserError
 from bigchem.bench.model.mix import BUILT_IN, LONGEST, grouped, lengths_of_tasks, mixed, packed, padded_tokens, spread
-from bigchem.tasks import TASK_NAMES
+from bigchem.tasks import shipped
 
 ROWS = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=60).map(np.array)
 
@@ -26,7 +26,7 @@ def test_both_ways_of_making_batches_keep_every_row_and_the_budget(rows: np.ndar
 
 def test_the_built_in_mix_is_that_of_the_five_tasks_in_equal_parts() -> None:
     lengths = lengths_of_tasks(None)
-    assert tuple(lengths) == TASK_NAMES
+    assert tuple(lengths) == tuple(shipped().scored)
     assert all(rows.shape == (256, 2) and rows.max() <= LONGEST for rows in lengths.values())
     rows = mixed(lengths, 50_000, seed=0)
     assert 49_000 < rows.sum() <= 50_000
@@ -42,7 +42,7 @@ def test_the_peer_pads_the_real_mix_by_no_more_than_is_said() -> None:
 
 def test_lengths_are_read_from_a_built_data_folder_too(small_data: Path, tmp_path: Path) -> None:
     lengths = lengths_of_tasks(small_data)
-    assert set(lengths) <= set(TASK_NAMES)
+    assert set(lengths) <= set(shipped().scored)
     assert all(rows.min() >= 1 for rows in lengths.values())
     task, pairs = next(spread(lengths, 4))
     assert all(pair in lengths[task].tolist() for pair in pairs)

@@ -21,7 +21,7 @@ from bigchem.launch.cluster.profile import load_profile
 from bigchem.model.presets import PRESETS
 from bigchem.plan.from_config import cluster
 from bigchem.sweep.grid import load_runs
-from bigchem.tasks import TASK_NAMES
+from bigchem.tasks import shipped
 
 ROOT = Path(__file__).parents[2]
 RECIPES = {path.stem for path in resources.folder("recipes").glob("*.toml")}
@@ -88,7 +88,7 @@ def check_names(words: Sequence[str], given: dict[str, Any]) -> None:
         assert name is None or re.search(r"\.toml$|/", name) or name in RECIPES | PRESETS.keys(), name
     presets, tasks = given.get("preset") or [], given.get("task") or []
     assert {*([presets] if isinstance(presets, str) else presets)} <= PRESETS.keys()
-    assert {*([tasks] if isinstance(tasks, str) else tasks)} <= {*TASK_NAMES}
+    assert {*([tasks] if isinstance(tasks, str) else tasks)} <= {*shipped().scored, "solubility"}
     if given.get("tune"):
         load_profile(given["tune"])
     elif given.get("gpu") and not given["gpu"].endswith(".toml"):

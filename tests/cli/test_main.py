@@ -53,7 +53,6 @@ def test_help_imports_nothing_heavy() -> None:
         (["submit", "demo", "--set", "data.path=nowhere"], "no data here"),
         (["data", "build", "demo-dta", "out"], "did you mean 'demo-data'?"),
         (["data", "show", "nowhere"], "no data here"),
-        (["data", "show", "nowhere", "--task", "captoining"], "did you mean 'captioning'?"),
         (["data", "preview", "demo", "--set", "data.path=nowhere"], "no data here"),
         (["data", "verify", "nowhere"], "no data here"),
         (["data", "audit", "nowhere"], "no file 'nowhere'"),

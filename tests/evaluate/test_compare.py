@@ -12,6 +12,7 @@ from bigchem.base.progress import tables
 from bigchem.evaluate.compare import compare_files, table, to_json
 from bigchem.evaluate.prediction_files.tables import ReadAs
 from bigchem.evaluate.score import score_file
+from bigchem.tasks import shipped
 
 
 def written(path, predictions, targets=None, k=1):
@@ -30,7 +31,7 @@ def by_metric(differences):
 
 def test_a_file_does_not_differ_from_itself(tmp_path):
     path = written(tmp_path / "a.jsonl", ["CCO", "CC"] * 20)
-    found = compare_files("forward", path, path, similarity=True, bootstrap=50)
+    found = compare_files(shipped()["forward"], path, path, similarity=True, bootstrap=50)
     scored = [d for d in found if d.first is not None]
     assert {(d.difference, d.verdict) for d in scored} == {(0.0, "open")}
     assert {(d.low, d.high) for d in scored if d.metric == "morgan"} == {(0.0, 0.0)}
@@ -43,21 +44,21 @@ def test_values_are_those_of_each_file_and_the_better_one_is_told(tmp_path):
     worse = ["CCO" if hit else "CC" for hit in rng.random(200) < 0.4]
     better = np.where((np.array(worse) == "CCO") | (rng.random(200) < 0.2), "CCO", "CC").tolist()
     a, b = written(tmp_path / "a.jsonl", worse), written(tmp_path / "b.jsonl", better, k=2)
-    top = by_metric(compare_files("forward", a, b, bootstrap=400))["top1"]
-    values = [next(s.value for s in score_file("forward", path) if s.metric == "top1") for path in (a, b)]
+    top = by_metric(compare_files(shipped()["forward"], a, b, bootstrap=400))["top1"]
+    values = [next(s.value for s in score_file(shipped()["forward"], path) if s.metric == "top1") for path in (a, b)]
     assert [top.first, top.second] == values
     assert top.difference == pytest.approx(values[1] - values[0])
     assert 0 < top.low < top.difference < top.high
     assert (top.verdict, top.n) == ("better", 200)
-    assert by_metric(compare_files("forward", b, a, bootstrap=400))["top1"].verdict == "worse"
-    second = by_metric(compare_files("forward", a, b))["top2"]
+    assert by_metric(compare_files(shipped()["forward"], b, a, bootstrap=400))["top1"].verdict == "worse"
+    second = by_metric(compare_files(shipped()["forward"], a, b))["top2"]
     assert (second.first, second.verdict, second.note) == (None, "n/a", "the longest list has 1 prediction")
 
 
 def test_a_metric_where_less_is_better_is_judged_so(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "fcd", None)
     a, b = written(tmp_path / "a.jsonl", ["CCCCCCCC"] * 30), written(tmp_path / "b.jsonl", ["CCO"] * 30)
-    distance = by_metric(compare_files("generation", a, b, bootstrap=50))["levenshtein"]
+    distance = by_metric(compare_files(shipped()["generation"], a, b, bootstrap=50))["levenshtein"]
     assert distance.difference < 0
     assert distance.verdict == "better"
 
@@ -70,7 +71,7 @@ def test_pairs_make_the_interval_as_narrow_as_theory_says(tmp_path):
     changed = predictions.copy()
     changed[np.flatnonzero(hard)[:40]] = "CCO"
     a, b = written(tmp_path / "a.jsonl", predictions.tolist()), written(tmp_path / "b.jsonl", changed.tolist())
-    top = by_metric(compare_files("forward", a, b, bootstrap=2000))["top1"]
+    top = by_metric(compare_files(shipped()["forward"], a, b, bootstrap=2000))["top1"]
     share = 40 / 1500
     half = 1.96 * (share * (1 - share) / 1500) ** 0.5
     assert (top.low, top.high) == pytest.approx((share - half, share + half), abs=0.15 * half)
@@ -81,14 +82,14 @@ def test_a_few_examples_that_differ_are_judged_as_mcnemars_exact_test_judges_the
     """p = .0625 for five discordant examples, all on one side, .031 for six; a bootstrap calls four significant."""
     a = written(tmp_path / "a.jsonl", ["CC"] * 300)
     b = written(tmp_path / "b.jsonl", ["CCO"] * won + ["CC"] * (300 - won))
-    top = by_metric(compare_files("forward", a, b, bootstrap=200))["top1"]
+    top = by_metric(compare_files(shipped()["forward"], a, b, bootstrap=200))["top1"]
     assert top.verdict == verdict
     assert (scipy.stats.binomtest(won, won).pvalue < 0.05) == (verdict == "better")
 
 
 def test_too_few_examples_have_no_verdict(tmp_path):
     a, b = written(tmp_path / "a.jsonl", ["CCN"]), written(tmp_path / "b.jsonl", ["CCC"])
-    found = by_metric(compare_files("forward", a, b, similarity=True, bootstrap=50))["morgan"]
+    found = by_metric(compare_files(shipped()["forward"], a, b, similarity=True, bootstrap=50))["morgan"]
     assert (found.low, found.verdict) == (None, "n/a")
     assert found.note == "too few for an interval: under 10 examples count"
 
@@ -99,7 +100,7 @@ def test_the_interval_of_a_difference_covers_it_nineteen_times_in_twenty(tmp_pat
         rng = np.random.default_rng(seed)
         first, second = (np.where(rng.random(150) < share, "CCO", "CC").tolist() for share in (0.5, 0.65))
         a, b = written(tmp_path / "a.jsonl", first), written(tmp_path / "b.jsonl", second)
-        top = by_metric(compare_files("actions", a, b, bootstrap=300, seed=seed))["exact"]
+        top = by_metric(compare_files(shipped()["actions"], a, b, bootstrap=300, seed=seed))["exact"]
         covered.append(top.low <= 0.15 <= top.high)
     assert 0.85 <= np.mean(covered) <= 1
 
@@ -115,7 +116,7 @@ def test_the_interval_of_a_difference_covers_it_nineteen_times_in_twenty(tmp_pat
 def test_other_examples_are_refused(tmp_path, changes, message):
     a, b = written(tmp_path / "a.jsonl", ["CC"] * 2), written(tmp_path / "b.jsonl", **changes)
     with pytest.raises(UserError, match=message):
-        compare_files("forward", a, b)
+        compare_files(shipped()["forward"], a, b)
 
 
 def test_rows_in_another_order_are_joined_by_source_and_target_or_by_a_key(tmp_path, capsys):
@@ -126,25 +127,25 @@ def test_rows_in_another_order_are_joined_by_source_and_target_or_by_a_key(tmp_p
     first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     first.write_text("".join(json.dumps(row) + "\n" for row in rows))
     second.write_text("".join(json.dumps(row) + "\n" for row in rows[::-1]))
-    same = {d.metric: d.difference for d in compare_files("forward", first, second, bootstrap=0)}
+    same = {d.metric: d.difference for d in compare_files(shipped()["forward"], first, second, bootstrap=0)}
     assert same["top1"] == 0
     assert "read in the order of" in capsys.readouterr().err
     for row in rows:
         row["source"] += " spelled otherwise"
     second.write_text("".join(json.dumps(row) + "\n" for row in rows[::-1]))
     with pytest.raises(UserError, match=r"missing here: 4.*\nnext: .*--column key=NAME"):
-        compare_files("forward", first, second)
-    assert compare_files("forward", first, second, how=ReadAs({"key": "id"}), bootstrap=0)[0].difference == 0
+        compare_files(shipped()["forward"], first, second)
+    assert compare_files(shipped()["forward"], first, second, how=ReadAs({"key": "id"}), bootstrap=0)[0].difference == 0
     rows[0]["target"] = "N"
     second.write_text("".join(json.dumps(row) + "\n" for row in rows[::-1]))
     with pytest.raises(UserError, match=r"example 1 \(key '0'\) differs: its target is 'N'"):
-        compare_files("forward", first, second, how=ReadAs({"key": "id"}))
+        compare_files(shipped()["forward"], first, second, how=ReadAs({"key": "id"}))
 
 
 def test_what_is_not_available_has_its_remedy_and_no_verdict(tmp_path, monkeypatch):
     monkeypatch.setattr("bigchem.evaluate.metrics.text.find_scibert", lambda: None)
     a = written(tmp_path / "a.jsonl", ["an acid"] * 3, ["an acid"] * 3)
-    found = compare_files("captioning", a, a, bootstrap=0)
+    found = compare_files(shipped()["captioning"], a, a, bootstrap=0)
     bleu = by_metric(found)["bleu4"]
     assert (bleu.first, bleu.difference, bleu.verdict) == (None, None, "n/a")
     assert "BIGCHEM_SCIBERT" in bleu.note

@@ -8,6 +8,7 @@ from bigchem.base.errors import UserError
 from bigchem.evaluate.reaction_classes import classes_of
 from bigchem.evaluate.score import score_file
 from bigchem.evaluate.training_set import read_training_set
+from bigchem.tasks import shipped
 
 TABLE = "class,reactants>reagents>production\n1,CCO.CN>>CCNC\n2,CCl.CN>O>CNC\n3,CBr.CN>>CNC\n"
 
@@ -24,10 +25,10 @@ def test_reactions_are_found_however_they_are_spelled(table, tmp_path):
     packed.write_bytes(gzip.compress(TABLE.encode()))
     for file in (table, packed):
         sources, references = ["C(C)NC", "N(C)C", "CNC", "CNC", "C"], ["NC.OCC", "NC.[Cl:1][CH3:2]", "CBr.NC", "N", "C"]
-        assert classes_of(file, "retrosynthesis", sources, references) == ["1", "2", "3", "", ""]
-        assert classes_of(file, "forward", references, sources) == ["1", "2", "3", "", ""]
+        assert classes_of(file, shipped()["retrosynthesis"], sources, references) == ["1", "2", "3", "", ""]
+        assert classes_of(file, shipped()["forward"], references, sources) == ["1", "2", "3", "", ""]
     # Other reactants: by the product, if it has a single class.
-    assert classes_of(table, "forward", ["CCO.CN.O"], ["CCNC"]) == ["1"]
+    assert classes_of(table, shipped()["forward"], ["CCO.CN.O"], ["CCNC"]) == ["1"]
 
 
 @pytest.mark.parametrize(
@@ -43,17 +44,17 @@ def test_other_tables_are_refused(tmp_path, content, message):
     path = tmp_path / "test.csv"
     path.write_text(content)
     with pytest.raises(UserError, match=message):
-        classes_of(path, "forward", ["O"], ["N"])
-    with pytest.raises(UserError, match="needs task forward or retrosynthesis"):
-        classes_of(path, "generation", ["O"], ["N"])
+        classes_of(path, shipped()["forward"], ["O"], ["N"])
+    with pytest.raises(UserError, match="needs a task between reactants and product, not generation"):
+        classes_of(path, shipped()["generation"], ["O"], ["N"])
     with pytest.raises(UserError, match="no such file"):
-        classes_of(tmp_path / "absent.csv", "forward", ["O"], ["N"])
+        classes_of(tmp_path / "absent.csv", shipped()["forward"], ["O"], ["N"])
 
 
 def test_a_file_is_scored_by_class(table, tmp_path):
     path = tmp_path / "p.csv"
     path.write_text("source,target,prediction\nCCNC,CCO.CN,OCC.CN\nCNC,CBr.CN,C\n")
-    scores = score_file("retrosynthesis", path, classes=table)
+    scores = score_file(shipped()["retrosynthesis"], path, classes=table)
     assert {s.group: s.value for s in scores if s.metric == "top1"} == {"": 0.5, "class 1": 1.0, "class 3": 0.0}
 
 
@@ -80,5 +81,5 @@ def test_what_holds_no_molecules_is_refused(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         read_training_set(tmp_path / "absent")
     path.write_text("source,target,prediction\na,CC,CC\n")
-    with pytest.raises(UserError, match="--train-set: needs task generation"):
-        score_file("forward", path, training=path)
+    with pytest.raises(UserError, match="--train-set: needs a task that generates molecules, not forward"):
+        score_file(shipped()["forward"], path, training=path)

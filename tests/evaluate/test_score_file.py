@@ -15,6 +15,7 @@ from bigchem.evaluate.prediction_files.tables import ReadAs, read_examples
 from bigchem.evaluate.protocol.score_task import Score
 from bigchem.evaluate.score import score_file
 from bigchem.evaluate.score_tables import class_table, markdown, table, to_json
+from bigchem.tasks import shipped
 
 MOLT5 = 'SMILES\tground truth\toutput\nCC\t"a\u2028b\tb"c\nCO\td, e\t\n'
 READ = (["CC", "CO"], ['"a\u2028b', "d, e"], [['b"c'], [""]])
@@ -138,11 +139,11 @@ def test_numbered_columns_are_the_k_best_and_short_lists_end_where_they_do(tmp_p
 
 def test_several_candidates_in_one_column_are_split_where_asked_and_refused_where_not(tmp_path):
     path = written(tmp_path, "p.csv", "source,target,output\nx,CCO,CC;CCO\ny,CC,C ; CC\n")
-    scores = {score.metric: score.value for score in score_file("forward", path, ReadAs(separator=";"))}
+    scores = {score.metric: score.value for score in score_file(shipped()["forward"], path, ReadAs(separator=";"))}
     assert (scores["top1"], scores["top2"]) == (0, 1)
     with pytest.raises(UserError, match=r"2 of 2 predictions contain ';'.*\nnext: --separator ';'"):
-        score_file("forward", path)
-    assert score_file("forward", path, ReadAs(separator="none"))[0].value == 0
+        score_file(shipped()["forward"], path)
+    assert score_file(shipped()["forward"], path, ReadAs(separator="none"))[0].value == 0
     lists = written(tmp_path, "q.csv", """source,target,predictions\nx,CCO,"['CC', 'CCO']"\ny,CC,"[""C"", ""CC""]"\n""")
     assert read_predictions(lists)[2] == [["CC", "CCO"], ["C", "CC"]]
 
@@ -151,7 +152,7 @@ def test_null_predictions_are_counted_and_wrong(tmp_path, capsys):
     rows = [{"source": "s", "target": "CC", "prediction": one} for one in (None, "", "CC")]
     rows += [{"source": "s", "target": "CC", "predictions": []}, {"source": "s", "target": "CC", "predictions": [None]}]
     path = written(tmp_path, "p.json", json.dumps(rows))
-    assert next(score.value for score in score_file("forward", path) if score.metric == "top1") == 0.2
+    assert next(score.value for score in score_file(shipped()["forward"], path) if score.metric == "top1") == 0.2
     assert "p.json: 4 null or empty predictions, counted as wrong" in capsys.readouterr().err
 
 
@@ -162,7 +163,7 @@ def test_null_texts_of_a_table_are_counted_and_null_references_refused(tmp_path,
     assert read.counts == {"null or empty prediction, counted as wrong": 1}
     path = written(tmp_path, "p.csv", f"source,target,prediction\nC,a gas,a gas\nC,{null},a gas\n")
     with pytest.raises(UserError, match=r"p\.csv:3: the target is .*\nnext: remove the example") as refused:
-        score_file("captioning", path)
+        score_file(shipped()["captioning"], path)
     assert "null or empty" in refused.value.what or repr(null) in refused.value.what
     path = written(tmp_path, "p.csv", f"source,target_1,target_2,output\nx,CCO,{null},CCO\ny,C,CC,CC\n")
     read = read_examples(path, ReadAs(columns={"target": "target_*"}))
@@ -262,7 +263,7 @@ def test_wrong_options_are_refused(columns, options, message):
 
 def test_score_file_reads_and_scores(tmp_path):
     path = written(tmp_path, "p.csv", "source,target,output\nx,CCO,OCC\ny,CC,C\n")
-    scores = {score.metric: score for score in score_file("forward", path, bootstrap=50)}
+    scores = {score.metric: score for score in score_file(shipped()["forward"], path, bootstrap=50)}
     assert scores["top1"].value == 0.5
     assert scores["top1"].low is not None
 
@@ -272,14 +273,14 @@ def test_a_file_of_another_task_is_refused(tmp_path):
     with pytest.raises(
         UserError, match=r"captions\.txt: no molecule among the first 1 target; .* 'an alkane'"
     ) as refused:
-        score_file("generation", captions)
+        score_file(shipped()["generation"], captions)
     assert refused.value.hint == "is this a file of generation?"
     with pytest.raises(UserError, match="no molecule among the first 1 target;"):
-        compare_files("forward", captions, captions)
+        compare_files(shipped()["forward"], captions, captions)
     molecules = written(tmp_path, "molecules.txt", "description\tground truth\toutput\nan alkane\tCC\tC(\n")
     with pytest.raises(UserError, match="unknown task 'captions'"):
-        score_file("captions", captions)
-    assert score_file("generation", molecules)  # an invalid prediction does not make the file invalid
+        shipped().labelled("captions")
+    assert score_file(shipped()["generation"], molecules)  # an invalid prediction does not make the file invalid
 
 
 def test_table_and_json_show_every_score():
@@ -313,7 +314,7 @@ def test_predictions_alone_belong_to_lines_of_other_files(tmp_path, predicted):
     for name, text in (("src", "C . O\nC\n"), ("tgt", "C C O\nC C\n"), ("pred", predicted)):
         (tmp_path / f"{name}.txt").write_text(text)
     how = ReadAs(sources=tmp_path / "src.txt", references=tmp_path / "tgt.txt")
-    scores = {score.metric: score.value for score in score_file("forward", tmp_path / "pred.txt", how)}
+    scores = {score.metric: score.value for score in score_file(shipped()["forward"], tmp_path / "pred.txt", how)}
     assert (scores["top1"], scores["top2"]) == (0.5, 1)
 
 
@@ -330,10 +331,12 @@ def test_files_of_other_lengths_are_refused(tmp_path, target, predicted, message
         (tmp_path / f"{name}.txt").write_text(text)
     with pytest.raises(UserError, match=message):
         score_file(
-            "forward", tmp_path / "pred.txt", ReadAs(sources=tmp_path / "src.txt", references=tmp_path / "tgt.txt")
+            shipped()["forward"],
+            tmp_path / "pred.txt",
+            ReadAs(sources=tmp_path / "src.txt", references=tmp_path / "tgt.txt"),
         )
     with pytest.raises(UserError, match="go together"):
-        score_file("forward", tmp_path / "pred.txt", ReadAs(sources=tmp_path / "src.txt"))
+        score_file(shipped()["forward"], tmp_path / "pred.txt", ReadAs(sources=tmp_path / "src.txt"))
 
 
 @pytest.mark.parametrize("longer", ["src", "tgt", "pred"])

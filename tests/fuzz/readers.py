@@ -230,7 +230,7 @@ def _inputs(task: str) -> Callable[[Path], object]:
 
     def read_all(file: Path) -> None:
         with file.open("rb") as stream:
-            for record in inputs.read_inputs(["-"], inputs.lines_of(stream), task):
+            for record in inputs.read_inputs(["-"], inputs.lines_of(stream), shipped()[task]):
                 inputs.to_json(record, [Prediction("CC", -1.0, -0.5, True)]).encode()
 
     return read_all
@@ -314,11 +314,12 @@ READERS = [
     Reader("source, CSV", "rows.csv", f"task,source,target\ncaptioning,CCO,{CAPTION}\n".encode(), _source("csv")),
     Reader("source, reactions", "rows.rsmi", b"ReactionSmiles\tId\nCCO.CC(=O)Cl>>CCOC(C)=O\t1\n", _source("rsmi")),
     Reader("source, lines of SMILES", "rows.smi", b"CCO\nc1ccccc1 benzene\n", _source("smiles_lines")),
-    Reader("predictions to score, JSON Lines", "p.jsonl", _lines(SCORED, SCORED), lambda f: examples_of("forward", f)),
+    Reader("predictions to score, JSON Lines", "p.jsonl", _lines(SCORED, SCORED),
+           lambda f: examples_of(shipped()["forward"], f)),
     Reader("predictions to score, CSV", "p.csv", b"source,target,prediction\nCCO,CC,C\nCCO,CC,\n",
-           lambda f: examples_of("forward", f)),
+           lambda f: examples_of(shipped()["forward"], f)),
     Reader("predictions to score, TSV", "p.txt", b"SMILES\tground truth\toutput\nCCO\ta\tb\n",
-           lambda f: examples_of("captioning", f)),
+           lambda f: examples_of(shipped()["captioning"], f)),
     Reader("inputs of predict, SMILES", "in.txt", _lines({"source": "CCO", "id": 7}) + b"c1ccccc1 benzene\n",
            _inputs("captioning")),
     Reader("inputs of predict, texts", "in.txt", _lines({"source": CAPTION, "id": "7"}) + b"It is an acid.\n",

@@ -18,11 +18,10 @@ from bigchem.data.reading.json_records import DuplicateKeyError, parse
 from bigchem.data.reading.opening import one_line
 from bigchem.data.sources.sides import is_unicode
 from bigchem.evaluate.generation.predictor import Prediction
-from bigchem.tasks import TASKS
+from bigchem.tasks import CHEMISTRY, Task
 
 _JSON = re.compile(r'\{\s*["}]')
 """The start of a JSON object, which chemistry texts hardly have: `{4-[...]phenyl}` is a source."""
-_TAKES = {"chemistry": "SMILES: correct this input, or remove it", "text": "a text"}
 
 
 def lines_of(stream: BinaryIO) -> TextIO:
@@ -31,7 +30,7 @@ def lines_of(stream: BinaryIO) -> TextIO:
 
 
 def read_inputs(
-    given: Sequence[str], stdin: Iterable[str], task: str, noticed: Counter[str] | None = None
+    given: Sequence[str], stdin: Iterable[str], task: Task, noticed: Counter[str] | None = None
 ) -> Iterator[dict[str, Any]]:
     """One record with a `source` per input; the argument `-` stands for the lines of stdin.
 
@@ -74,14 +73,19 @@ def table(records: Sequence[dict[str, Any]], predicted: Sequence[list[Prediction
     return out
 
 
-def _record(text: str, where: str, task: str, noticed: Counter[str]) -> dict[str, Any]:
+def _record(text: str, where: str, task: Task, noticed: Counter[str]) -> dict[str, Any]:
     record = _object(text, where)
     if not is_unicode(json.dumps(record, ensure_ascii=False)):
         raise UserError("not UTF-8, or half of a surrogate pair", where, "write it as UTF-8")
     try:
-        reading = read(record["source"], TASKS[task].source_domain, names=True)
+        reading = read(record["source"], task.source_domain, names=True)
     except NotationError as error:
-        raise UserError(f"{error}", where, f"{task} takes {_TAKES[TASKS[task].source_domain]}") from None
+        smiles = task.source_domain in CHEMISTRY
+        takes = "SMILES: correct this input, or remove it" if smiles else f"a {task.source_domain}"
+        raise UserError(f"{error}", where, f"{task.name} takes {takes}") from None
+    if lacking := [name for name in task.fields if not str(record.get(name, "")).strip()]:
+        example = json.dumps({"source": reading.text, **dict.fromkeys(task.fields, "...")}, ensure_ascii=False)
+        raise UserError(f"the prompt of {task.name} needs '{lacking[0]}'", where, f"write {example}")
     noticed.update(REPAIRS[name] for name in reading.repairs)
     return {**record, "source": reading.text}
 

@@ -6,7 +6,7 @@ Used by `bigchem predict` and `bigchem serve`; `bigchem evaluate` predicts whole
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from bigchem.chemistry import dotted, try_parse
 from bigchem.config import EvaluateConfig
 from bigchem.data.text.tokenizer import EOS, Tokenizer
 from bigchem.evaluate.generation.generate import batches_of, beam_search, load_generator, padded
-from bigchem.tasks import TASKS, check_labelled
+from bigchem.tasks import CHEMISTRY, Task, tasks_of
 
 _LOGITS = 1 << 26
 """Logits in memory at a time in log_probabilities: 256 MB of float32."""
@@ -41,13 +41,15 @@ class Prediction:
 
 
 class Predictor:
-    """A consolidated model, loaded once. max_source_tokens: longer sources are cut, and reported."""
+    """A consolidated model, loaded once. tasks: those it was trained on. max_source_tokens: longer sources are cut, and
+    reported."""
 
     def __init__(self, model_dir: Path, *, max_source_tokens: int = 512) -> None:
         if not (model_dir / "config.json").is_file():
             raise UserError("no model here: config.json is missing", str(model_dir), "bigchem export makes one")
         self.model_dir, self.max_source_tokens = model_dir, max_source_tokens
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.tasks = tasks_of(model_dir).scored
         self._tokenizer = Tokenizer.load(model_dir)
         self._model: Any = load_generator(model_dir, self.device)
 
@@ -58,15 +60,17 @@ class Predictor:
         config: EvaluateConfig,
         progress: Progress | None = None,
         deadline: float = math.inf,
+        fields: Sequence[Mapping[str, str]] | None = None,
     ) -> list[list[Prediction]]:
         """The config.num_return best outputs for each text, best first. The task's prompt is added to the texts.
 
         Batches hold texts of similar length; the result is in the order of the texts. Thread-safe. UserError unless the
-        task is one of the five. deadline: on time.monotonic(); TimeoutError after it.
+        task is one of the model's. deadline: on time.monotonic(); TimeoutError after it.
+        fields: of each text, what a prompt takes from other columns.
         """
-        check_labelled(task)
+        about = self.tasks.find(task, str(self.model_dir))
         progress = progress or Progress(quiet=True)
-        sources = self._sources(task, texts, progress)
+        sources = self._sources(about, texts, fields or [{}] * len(texts), progress)
         lengths = np.array([len(source) for source in sources], dtype=np.int64)
         longest_first = [int(i) for i in np.argsort(-lengths, kind="stable")]
         found: list[list[Prediction]] = [[] for _ in texts]
@@ -77,7 +81,7 @@ class Predictor:
                 sums, counts = log_probabilities(self._model, ids.repeat_interleave(config.num_return, 0), output)
                 texts_made = self._tokenizer.decode_batch(output.tolist())
                 predictions = [
-                    Prediction(text, total, total / count, _valid(task, text))
+                    Prediction(text, total, total / count, _valid(about, text))
                     for text, total, count in zip(texts_made, sums.tolist(), counts.tolist(), strict=True)
                 ]
                 for place, i in enumerate(batch):
@@ -85,8 +89,12 @@ class Predictor:
                 bar.advance(len(batch))
         return found
 
-    def _sources(self, task: str, texts: Sequence[str], progress: Progress) -> list[list[int]]:
-        encoded = self._tokenizer.encode_batch([TASKS[task].prompt + text for text in texts])
+    def _sources(
+        self, task: Task, texts: Sequence[str], fields: Sequence[Mapping[str, str]], progress: Progress
+    ) -> list[list[int]]:
+        encoded = self._tokenizer.encode_batch(
+            [task.prompted(text, others) for text, others in zip(texts, fields, strict=True)]
+        )
         cap = self.max_source_tokens
         long = [number for number, ids in enumerate(encoded, 1) if len(ids) > cap]
         if long:
@@ -113,5 +121,5 @@ def log_probabilities(model: Any, ids: torch.Tensor, output: torch.Tensor) -> tu
     return sums, counts
 
 
-def _valid(task: str, text: str) -> bool | None:
-    return try_parse(dotted(text)) is not None if TASKS[task].target_domain == "chemistry" else None
+def _valid(task: Task, text: str) -> bool | None:
+    return try_parse(dotted(text)) is not None if task.target_domain in CHEMISTRY else None

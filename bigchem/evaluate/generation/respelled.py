@@ -12,7 +12,7 @@ from bigchem.chemistry.spellings import respell
 from bigchem.data.storage.columns import Int32Array, Lengths
 from bigchem.data.storage.shards import Data, TaskRows
 from bigchem.data.text.tokenizer import Tokenizer
-from bigchem.tasks import TASKS
+from bigchem.tasks import Tasks
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class RespelledRows:
     """
 
     def __init__(self, rows: TaskRows, tokenizer: Tokenizer, spelling: str, seed: int, count: int) -> None:
-        self.task, self._rows = rows.task, rows
+        self.task, self.about, self._rows = rows.task, rows.about, rows
         originals = [rows.text(row)[1] for row in range(count)]
         found = [respell(source, spelling, seed) for source in originals]
         self._sources = [old if new is None else new for old, new in zip(originals, found, strict=True)]
-        self._ids = tokenizer.encode_batch([TASKS[self.task].prompt + text for text in self._sources])
+        self._ids = tokenizer.encode_batch([rows.about.prompted(text) for text in self._sources])
         self.unread = found.count(None)
         self.changed = sum(new != old for new, old in zip(self._sources, originals, strict=True))
 
@@ -67,6 +67,11 @@ class Respelled:
         name = f"{data.index.fingerprint}/{spelling}" + (f"/{seed}" if spelling == "random" else "")
         self.index = RespelledIndex(name, data.index.tokenizer)
         self._made: dict[tuple[str, str], RespelledRows] = {}
+
+    @property
+    def tasks(self) -> Tasks:
+        """Those of the data."""
+        return self._data.tasks
 
     def split(self, split: str, task: str) -> RespelledRows:
         """The rows of one task in one split; UserError if there are none."""

@@ -19,9 +19,14 @@ _AT_ONCE = 256
 
 
 def products(
-    model_dir: Path, ranked: Sequence[Sequence[str]], config: EvaluateConfig, file: Path | None, progress: Progress
+    model_dir: Path,
+    task: str,
+    ranked: Sequence[Sequence[str]],
+    config: EvaluateConfig,
+    file: Path | None,
+    progress: Progress,
 ) -> list[list[str]]:
-    """A forward model's best prediction, with config's beams, for each text in the lists of reactants.
+    """A forward model's best prediction for a task, with config's beams, for each text in the lists of reactants.
 
     file, if given, keeps them for the next call; it must belong to this model and these settings. Equal texts are
     predicted once.
@@ -38,7 +43,7 @@ def products(
         with opened as out, progress.bar("forward model", len(todo)) as bar:
             for start in range(0, len(todo), _AT_ONCE):
                 part = todo[start : start + _AT_ONCE]
-                for text, found in zip(part, predictor.predict("forward", part, best, quiet), strict=True):
+                for text, found in zip(part, predictor.predict(task, part, best, quiet), strict=True):
                     known[text] = found[0].text
                     if out is not None:
                         line = {"source": text, "prediction": found[0].text}

@@ -7,12 +7,12 @@ from collections.abc import Collection, Sequence
 
 from bigchem.chemistry import REPAIRS, STRIPPED, Reading, read_answer
 from bigchem.evaluate.prediction_files.tables import Examples
-from bigchem.tasks import TASKS
+from bigchem.tasks import Task
 
 
-def as_scored(task: str, examples: Examples, strip: Collection[str] = STRIPPED) -> Examples:
+def as_scored(task: Task, examples: Examples, strip: Collection[str] = STRIPPED) -> Examples:
     """The examples of a task, each text read by chemistry.read_answer; repairs are added to their counts."""
-    about, counts = TASKS[task], Counter[str]()
+    counts = Counter[str]()
 
     def read(groups: Sequence[Sequence[str]], domain: str, side: str) -> list[list[str]]:
         readings = _read(groups, domain, strip)
@@ -20,9 +20,9 @@ def as_scored(task: str, examples: Examples, strip: Collection[str] = STRIPPED) 
         return [[reading.text for reading in group] for group in readings]
 
     return examples._replace(
-        sources=read([examples.sources], about.source_domain, "sources")[0],
-        references=read(examples.references, about.target_domain, "references"),
-        predictions=read(examples.predictions, about.target_domain, "predictions"),
+        sources=read([examples.sources], task.source_domain, "sources")[0],
+        references=read(examples.references, task.target_domain, "references"),
+        predictions=read(examples.predictions, task.target_domain, "predictions"),
         counts={**examples.counts, **counts},
     )
 

@@ -17,6 +17,7 @@ from bigchem.evaluate.protocol.families.numbers import NUMBER
 from bigchem.evaluate.protocol.families.reactions import REACTION, ROUND_TRIPS
 from bigchem.evaluate.protocol.families.text import TEXT
 from bigchem.evaluate.protocol.metric import Metric
+from bigchem.tasks import Task
 
 FAMILIES: dict[str, tuple[Metric, ...]] = {
     "caption": CAPTIONING,
@@ -73,14 +74,11 @@ def _of_package(entry: EntryPoint) -> Metric:
     return metric
 
 
-PROTOCOL: dict[str, tuple[Metric, ...]] = {
-    "captioning": family_metrics("caption"),
-    "generation": family_metrics("molecule"),
-    "forward": family_metrics("reaction"),
-    "retrosynthesis": family_metrics("reaction", inverse=True),
-    "actions": family_metrics("procedure"),
-}
-"""Task -> its metrics, in the order of its table."""
+def metrics_of(task: Task) -> tuple[Metric, ...]:
+    """The metrics of a task, in the order of its table. UserError if its record lists an unknown one."""
+    inverse = task.inverse is not None and task.target_domain == "reactants"
+    return chosen_metrics(task.family, task.metrics, inverse=inverse, where=f"tasks.{task.name}.metrics")
+
 
 DEFINITIONS: dict[str, str] = {metric.definition: metric.meaning for metric in chain(*FAMILIES.values())}
 """Definition id -> its meaning."""

@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Metric:
-    """An entry of PROTOCOL.
+    """A metric of a family of tasks.
 
     name: the same in every table. definition: pinned id; a change that can change a number needs a new one. meaning:
     what the definition says. compute: raises UnavailableError with a remedy; a bare number (no interval) where the

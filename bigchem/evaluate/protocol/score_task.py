@@ -1,4 +1,4 @@
-"""A task's predictions -> its scores, by PROTOCOL."""
+"""A task's predictions -> its scores, by its record."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bigchem.base.errors import unknown
 from bigchem.evaluate.metrics.intervals import Interval, Method, Statistic, intervals
-from bigchem.evaluate.protocol.definitions import PROTOCOL
+from bigchem.evaluate.protocol.definitions import metrics_of
 from bigchem.evaluate.protocol.metric import Metric, joined, noted
 from bigchem.evaluate.protocol.pairs import Pairs, UnavailableError
+from bigchem.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Score:
 
 
 def score_task(
-    task: str,
+    task: Task,
     sources: list[str],
     references: Sequence[str | Sequence[str]],
     predictions: list[list[str]],
@@ -47,7 +47,6 @@ def score_task(
     training: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     similarity: bool = False,
-    labels: tuple[str, ...] = (),
     label_log_probabilities: NDArray[np.float64] | None = None,
     bootstrap: int = 0,
     seed: int = 0,
@@ -58,17 +57,19 @@ def score_task(
     references: one per example, or several, any of which is right; metrics that support only one are then n/a.
     products: a forward model's outputs for each example's first predictions, for the round trip of retrosynthesis.
     training: the molecules the model was trained to generate, for novelty. classes: the class of each example, empty
-    for none; scores by class follow those of all examples. similarity: also fingerprints of reactions. labels,
+    for none; scores by class follow those of all examples. similarity: also fingerprints of reactions.
     label_log_probabilities: see Pairs. bootstrap: resamples for 95 % intervals, shared by all metrics; 0: no intervals,
     not even Wilson's. workers: processes.
-    UserError for an unknown task; ValueError for lists of unequal length, no examples or an empty k-best list.
+    UserError for an unknown metric of the task; ValueError for lists of unequal length, no examples or an empty k-best
+    list.
     """
-    if task not in PROTOCOL:
-        unknown("task", task, list(PROTOCOL))
+    metrics = metrics_of(task)
     pairs = Pairs(
-        *(sources, references, predictions, products, workers, training, similarity), labels, label_log_probabilities
+        *(sources, references, predictions, products, workers, training, similarity),
+        task.labels,
+        label_log_probabilities,
     )
-    return score_pairs(task, PROTOCOL[task], pairs, classes=classes, bootstrap=bootstrap, seed=seed)
+    return score_pairs(task.name, metrics, pairs, classes=classes, bootstrap=bootstrap, seed=seed)
 
 
 def score_pairs(

@@ -1,4 +1,4 @@
-"""`bigchem serve`: a web page (Gradio) with the five tasks, k-best lists and drawings of molecules.
+"""`bigchem serve`: a web page (Gradio) with the model's tasks, k-best lists and drawings of molecules.
 
 Requests are untrusted: their cost is bounded, and no answer names a folder.
 """
@@ -22,16 +22,18 @@ from bigchem.chemistry import REPAIRS, NotationError, read
 from bigchem.config import EvaluateConfig
 from bigchem.evaluate.generation.predictor import Prediction, Predictor
 from bigchem.evaluate.serve.drawing import Artist, Drawing
-from bigchem.tasks import TASK_NAMES, TASKS
+from bigchem.tasks import CHEMISTRY, Task, Tasks
 
-EXAMPLES = [
-    ["captioning", "CC(=O)Oc1ccccc1C(=O)O"],
-    ["generation", "The molecule is a primary alcohol that is ethanol in which one hydrogen is replaced by phenyl."],
-    ["forward", "CC(=O)Cl.NCc1ccccc1"],
-    ["retrosynthesis", "CC(=O)NCc1ccccc1"],
-    ["actions", "The mixture was stirred for 2 h, then washed with brine and dried over sodium sulfate."],
-]
-"""An example input of each task."""
+_MOLECULE = "CC(=O)Oc1ccccc1C(=O)O"
+_EXAMPLES = {
+    "molecule": "The molecule is a primary alcohol that is ethanol in which one hydrogen is replaced by phenyl.",
+    "procedure": "The mixture was stirred for 2 h, then washed with brine and dried over sodium sulfate.",
+    "chemistry": _MOLECULE,
+    "reactants": "CC(=O)Cl.NCc1ccccc1",
+    "reaction": "CC(=O)Cl.NCc1ccccc1>>CC(=O)NCc1ccccc1",
+    "protein": "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQ",
+}
+"""An example input of a task, by its family or else by its source domain."""
 MOST_CHARACTERS = 4000
 """Characters of an input: ten times a paragraph of a procedure. The model sees its first 512 tokens."""
 MOST_BEAMS, MOST_SHOWN, MOST_TOKENS = 20, 10, 256
@@ -46,9 +48,15 @@ _COPY = (
 """Script of a copy button: the text is the button's data, never part of the script."""
 
 
-def listing(task: str, predictions: Sequence[Prediction], drawings: Sequence[Drawing] = ()) -> str:
+def examples(tasks: Tasks) -> list[list[str]]:
+    """[task, an input of it] for each task that the page can take from one text."""
+    found = ((task, _EXAMPLES.get(task.family) or _EXAMPLES.get(task.source_domain)) for task in tasks.values())
+    return [[task.name, text] for task, text in found if text is not None and not task.fields]
+
+
+def listing(task: Task, predictions: Sequence[Prediction], drawings: Sequence[Drawing] = ()) -> str:
     """HTML: the predictions, best first, with their log-probability, a copy button, and drawings of molecules."""
-    chemistry = TASKS[task].target_domain == "chemistry"
+    chemistry = task.target_domain in CHEMISTRY
     items = []
     for number, prediction in enumerate(predictions):
         text = escape(printable(prediction.text), quote=True)
@@ -69,13 +77,14 @@ def answer(predictor: Predictor, artist: Artist, task: str, text: str, beams: fl
     Accepts anything: inputs or molecules that are too large, unknown tasks, numbers out of range.
     """
     text = text.strip() if isinstance(text, str) else ""
-    if not text or task not in TASK_NAMES:
+    if not text or task not in predictor.tasks:
         return "", _paragraph("Give an input, or choose an example.")
     if len(text) > MOST_CHARACTERS:
         return "", _paragraph(f"{len(text):,} characters: the limit is {MOST_CHARACTERS:,}.")
-    chemistry = TASKS[task].source_domain == "chemistry"
+    about = predictor.tasks[task]
+    chemistry = about.source_domain in CHEMISTRY
     try:
-        reading = read(text, TASKS[task].source_domain, names=True)
+        reading = read(text, about.source_domain, names=True)
     except NotationError as error:
         return "", _paragraph(f"{'Not SMILES' if chemistry else 'Not a text'}: {error}.")
     given = "".join(_paragraph(f"{REPAIRS[name]}: {reading.text}") for name in reading.repairs)
@@ -93,9 +102,9 @@ def answer(predictor: Predictor, artist: Artist, task: str, text: str, beams: fl
     except Exception:  # the message may name folders: only the server's log gets it
         traceback.print_exc(file=sys.stderr)
         return given, _paragraph("The prediction failed; the server's log says why.")
-    chemistry = TASKS[task].target_domain == "chemistry"
+    chemistry = about.target_domain in CHEMISTRY
     drawings = artist.draw([prediction.text for prediction in predictions]) if chemistry else []
-    return given, listing(task, predictions, drawings)
+    return given, listing(about, predictions, drawings)
 
 
 def _paragraph(text: str) -> str:
@@ -117,7 +126,7 @@ def name_of(model_dir: Path) -> str:
 
 def build(predictor: Predictor) -> Any:
     """The page, a gradio.Blocks. UserError if gradio is not installed."""
-    gradio, artist = _gradio(), Artist()
+    gradio, artist, tasks = _gradio(), Artist(), predictor.tasks
 
     def on_click(task: str, text: str, beams: float, shown: float) -> tuple[str, str]:
         return answer(predictor, artist, task, text, beams, shown)
@@ -127,13 +136,13 @@ def build(predictor: Predictor) -> Any:
         gradio.HTML(f"<h1>bigchem</h1><p><code>{name}</code>. Predictions of a language model: check before use.</p>")
         with gradio.Row():
             with gradio.Column():
-                task = gradio.Dropdown(list(TASK_NAMES), value=TASK_NAMES[0], label="task")
+                task = gradio.Dropdown(list(tasks), value=next(iter(tasks)), label="task")
                 text = gradio.Textbox(label="SMILES or text", lines=3, max_length=MOST_CHARACTERS, elem_id="source")
                 with gradio.Row():
                     beams = gradio.Slider(1, MOST_BEAMS, value=5, step=1, label="beams")
                     shown = gradio.Slider(1, MOST_SHOWN, value=3, step=1, label="predictions")
                 button = gradio.Button("predict", variant="primary", elem_id="predict")
-                gradio.Examples(EXAMPLES, [task, text])
+                gradio.Examples(examples(tasks), [task, text])
             with gradio.Column():
                 given = gradio.HTML(label="input", elem_id="given")
                 made = gradio.HTML(label="predictions", elem_id="made")

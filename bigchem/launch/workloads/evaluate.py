@@ -28,7 +28,6 @@ from bigchem.launch.cluster.arrays import Step, one_process, refuse_active, run_
 from bigchem.launch.cluster.profile import ClusterProfile
 from bigchem.launch.runs.prepare import absolute, folders_of
 from bigchem.launch.slurm.options import OneShot
-from bigchem.tasks import TASK_NAMES, check_labelled
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class Request:
         opened = Data(self.data)
         rows = opened.index.rows(evaluation.split)
         about = {"run": self.path.name, "mixture": {}, "seed": 0, "step": 0, "tokens": 0}
-        tasks = tuple(t for t in TASK_NAMES if t in rows)
+        tasks = tuple(t for t in opened.tasks.scored if t in rows)
         return self._only(Subject(self.path, opened, tasks, self.results, 512, about)), evaluation
 
     def subjects(self) -> tuple[dict[str, Subject], EvaluateConfig]:
@@ -95,6 +94,8 @@ class Request:
 
     def _only(self, subject: Subject) -> Subject:
         forward = None if self.forward_model is None else model_folder(self.forward_model)
+        for task in self.tasks:
+            subject.data.tasks.labelled(task, "--task")
         return replace(subject, tasks=self.tasks or subject.tasks, forward_model=forward)
 
 
@@ -162,8 +163,6 @@ def score(request: Request) -> None:
 
 
 def _checked(request: Request) -> Request:
-    for task in request.tasks:
-        check_labelled(task, "--task")
     if not request.is_run:
         model_folder(request.path)
         if request.data is None:

@@ -20,7 +20,7 @@ from bigchem.base.progress import Progress
 from bigchem.base.toml import Section, validate
 from bigchem.sweep.analysis.fit import Estimate
 from bigchem.sweep.analysis.records import Regime, Run, Score, higher_is_better
-from bigchem.tasks import check_labelled
+from bigchem.tasks import check_labelled, shipped
 
 MAIN_COLUMNS = ("parameters", "task", "regime", "metric", "value", "low", "high", "seed", "run")
 """The usual columns of a table."""
@@ -174,7 +174,7 @@ def _predicted(run: Run, row: _Row, where: str, file: Path, progress: Progress) 
         raise UserError(f"duplicate predictions of {row.task} for '{run.name}'", where)
     run.predictions[row.task] = str(file)
     with progress.bar(f"scoring {file.name}", 1) as bar:
-        found = score_file(row.task, file, bootstrap=RESAMPLES, workers=os.cpu_count() or 1)
+        found = score_file(shipped()[row.task], file, bootstrap=RESAMPLES, workers=os.cpu_count() or 1)
         bar.advance()
     return [
         Score(run, row.task, s.metric, estimate_of(s.value, s.low, s.high, where), s.definition, s.note, s.n)

@@ -27,7 +27,7 @@ from bigchem.evaluate.generation.generate import part_of, predict, read_lines
 from bigchem.evaluate.generation.inputs import lines_of, read_inputs, table, to_json
 from bigchem.evaluate.generation.predictor import Prediction, Predictor
 from bigchem.evaluate.prediction_files.tables import read_examples
-from bigchem.tasks import TASKS
+from bigchem.tasks import shipped
 
 CONFIG = EvaluateConfig(num_beams=3, num_return=2, max_new_tokens=10, batch_tokens=200)
 
@@ -54,7 +54,7 @@ def test_scores_are_those_of_transformers_beam_search(predictor: Predictor, mode
     texts = ["CCO.CC(=O)O", "C"]
     made = predictor.predict("forward", texts, CONFIG)
     for text, ranked in zip(texts, made, strict=True):
-        ids = torch.tensor(tokenizer.encode_batch([TASKS["forward"].prompt + text]))
+        ids = torch.tensor(tokenizer.encode_batch([shipped()["forward"].prompt + text]))
         output = model.generate(
             input_ids=ids, num_beams=3, num_return_sequences=2, max_new_tokens=10, output_scores=True,
             return_dict_in_generate=True,
@@ -102,29 +102,29 @@ def test_a_damaged_model_and_too_few_beams_are_told_with_what_to_do(model_dir: P
 
 def test_inputs_are_arguments_lines_and_json_lines() -> None:
     lines = ["CCO\n", "\n", '{"source": "CN", "target": "t", "id": 7}\r\n']
-    assert list(read_inputs(["N", "-"], lines, "captioning")) == [
+    assert list(read_inputs(["N", "-"], lines, shipped()["captioning"])) == [
         {"source": "N"},
         {"source": "CCO"},
         {"source": "CN", "target": "t", "id": 7},
     ]
     with pytest.raises(UserError, match="stdin:2: not JSON"):
-        list(read_inputs(["-"], ["C", '{"source": '], "captioning"))
+        list(read_inputs(["-"], ["C", '{"source": '], shipped()["captioning"]))
     with pytest.raises(UserError, match="'source' must be a string"):
-        list(read_inputs(['{"source": 1}'], [], "captioning"))
+        list(read_inputs(['{"source": 1}'], [], shipped()["captioning"]))
     with pytest.raises(UserError, match="stdin:1: the key 'source' twice in one object\nnext: keep one"):
-        list(read_inputs(["-"], ['{"source": "C", "source": "N"}'], "captioning"))
+        list(read_inputs(["-"], ['{"source": "C", "source": "N"}'], shipped()["captioning"]))
 
 
 def test_a_number_of_thousands_of_digits_is_refused() -> None:
     with pytest.raises(UserError, match="not JSON: Exceeds the limit"):
-        list(read_inputs(['{"source": "CCO", "id": ' + "9" * 5000 + "}"], [], "captioning"))
+        list(read_inputs(['{"source": "CCO", "id": ' + "9" * 5000 + "}"], [], shipped()["captioning"]))
 
 
 @pytest.mark.parametrize("line", [b"CC\xffO", b'{"source": "CCO", "id": "\\ud800"}', b'{"source": "CC", "id": "\xe9"}'])
 @pytest.mark.parametrize("task", ["captioning", "generation"])
 def test_what_is_not_utf8_is_refused_by_its_line(line: bytes, task: str) -> None:
     lines = lines_of(io.BytesIO(b"\xef\xbb\xbfCCO\n" + line))
-    records = read_inputs(["-"], lines, task)
+    records = read_inputs(["-"], lines, shipped()[task])
     assert next(records) == {"source": "CCO"}
     with pytest.raises(UserError, match="stdin:2: not UTF-8"):
         next(records)
@@ -133,13 +133,13 @@ def test_what_is_not_utf8_is_refused_by_its_line(line: bytes, task: str) -> None
 @pytest.mark.parametrize("text", ["", " ", "c1ccnc1", "ethanol", "C?C", "CC>>CC"])
 def test_what_is_no_molecule_is_refused_before_it_is_predicted(text: str) -> None:
     with pytest.raises(UserError, match="next: captioning takes SMILES"):
-        list(read_inputs([text], [], "captioning"))
+        list(read_inputs([text], [], shipped()["captioning"]))
 
 
 def test_inputs_are_repaired_as_data_are_and_the_repairs_counted() -> None:
     noticed: Counter[str] = Counter()
     lines = ["CCO ethanol", "CCO |$a;b;c$|", r"F/C=C\\F", "C C O"]
-    read = list(read_inputs(["-"], lines, "captioning", noticed))
+    read = list(read_inputs(["-"], lines, shipped()["captioning"], noticed))
     assert [record["source"] for record in read] == ["CCO", "CCO", r"F/C=C\F", "CCO"]
     assert sorted(noticed) == sorted(REPAIRS[name] for name in ("name", "extension", "backslashes", "joined"))
 
@@ -154,7 +154,7 @@ def test_atom_maps_of_an_input_are_removed_and_counted(task: str) -> None:
 
 def test_a_text_may_begin_with_a_brace() -> None:
     text = "{4-[(E)-styryl]phenyl}methanol was added."
-    assert list(read_inputs([text], [], "actions")) == [{"source": text}]
+    assert list(read_inputs([text], [], shipped()["actions"])) == [{"source": text}]
 
 
 def test_the_table_marks_molecules_and_shows_brackets_as_they_are() -> None:

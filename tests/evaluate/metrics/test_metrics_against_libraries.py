@@ -22,7 +22,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from bigchem.data.storage.shards import Data
 from bigchem.evaluate.metrics import actions, molecules, reactions, text
 from bigchem.evaluate.protocol.score_task import score_task
-from bigchem.tasks import TASK_NAMES
+from bigchem.tasks import shipped
 
 TEXTS = st.text(alphabet="abAB éµ-\t.,()\n\u2028", max_size=30)
 
@@ -56,7 +56,7 @@ def test_bleu_of_characters_and_of_actions_is_nltks(pairs: list[tuple[str, str]]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             expected = corpus_bleu([[split(r)] for r in references], [split(p) for p in predictions], weights)
-        scores = score_task(task, references, references, [[one] for one in predictions])
+        scores = score_task(shipped()[task], references, references, [[one] for one in predictions])
         assert next(s.value for s in scores if s.metric == metric) == pytest.approx(expected, abs=1e-9)
 
 
@@ -106,12 +106,12 @@ def test_ranks_are_places_of_rdkits_canonical_smiles(smiles: list[str]) -> None:
 NASTY = ["", " ", "\t", "C(", "*", "*C*", "C" * 3000, "(" * 3000, "日本語 µ ∂\u2028", "\x00", "[", "%", "C~C", '"']
 
 
-@pytest.mark.parametrize("task", TASK_NAMES)
+@pytest.mark.parametrize("task", shipped().scored)
 def test_every_task_has_a_result_for_what_nobody_hopes_for(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fcd", None)  # its network takes seconds
     for references in (["CCO. STIR"] * len(NASTY), NASTY, NASTY[::-1]):
         scores = score_task(
-            task,
+            shipped()[task],
             NASTY,
             references,
             [[one, one] for one in NASTY],
@@ -124,4 +124,4 @@ def test_every_task_has_a_result_for_what_nobody_hopes_for(task: str, monkeypatc
             assert one.value is not None or one.note
             assert one.low is None or one.low <= one.high  # type: ignore[operator]
         with pytest.raises(ValueError, match="one length"):
-            score_task(task, NASTY, references[1:], [[one] for one in NASTY])
+            score_task(shipped()[task], NASTY, references[1:], [[one] for one in NASTY])

@@ -11,13 +11,14 @@ from bigchem.base.errors import UserError
 from bigchem.evaluate.prediction_files.tables import ReadAs
 from bigchem.evaluate.protocol.score_task import Score
 from bigchem.evaluate.score import score_file
+from bigchem.tasks import shipped
 
 
 def scored(tmp_path: Path, task: str, *pairs: tuple[str, list[str]], strip: str | None = None) -> list[Score]:
     file = tmp_path / "p.jsonl"
     lines = [{"source": "x", "target": target, "predictions": ranked} for target, ranked in pairs]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return score_file(task, file, ReadAs.of((), None, None, None, strip))
+    return score_file(shipped()[task], file, ReadAs.of((), None, None, None, strip))
 
 
 def value(scores: list[Score], metric: str) -> float | None:

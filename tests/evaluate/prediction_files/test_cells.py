@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bigchem.evaluate.prediction_files.cells import null_as_empty, read_list, read_numbers, resembles_list
 from bigchem.evaluate.prediction_files.tables import ReadAs, read_examples
 from bigchem.evaluate.score import score_file
+from bigchem.tasks import shipped
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_lists_are_read_in_every_column_format_and_task(task: str, tmp_path: Pat
         assert read.references == [["CCO", "CCN"], ["CC"]]
         assert read.predictions == [["CCN", ""], ["", "CC"]]
         assert read.counts == {"null or empty predictions, counted as wrong": 2}
-        assert score_file(task, file)
+        assert score_file(shipped()[task], file)
 
 
 def test_lists_of_opennmt_lines_count_as_lists(tmp_path: Path) -> None:

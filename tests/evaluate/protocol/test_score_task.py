@@ -1,14 +1,15 @@
 """score_task: the right metrics for each task, n/a with a remedy, intervals, several cores."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 
 from bigchem.base.errors import UserError
 from bigchem.evaluate.metrics import pool
-from bigchem.evaluate.protocol.definitions import DEFINITIONS, FAMILIES, HIGHER_IS_BETTER, PROTOCOL
+from bigchem.evaluate.protocol.definitions import DEFINITIONS, FAMILIES, HIGHER_IS_BETTER, metrics_of
 from bigchem.evaluate.protocol.score_task import SEVERAL, Score, score_task
-from bigchem.tasks import TASKS
+from bigchem.tasks import shipped
 
 CAPTIONS = ["The molecule is an alcohol.", "It is a conjugate base of an acid and a salt."]
 SMILES = ["CCO", "CC(=O)[O-].[Na+]", "c1ccccc1O", "CN"]
@@ -25,7 +26,7 @@ def bare(monkeypatch, tmp_path):
 
 def score(task, references, predictions, **options):
     ranked = [one if isinstance(one, list) else [one] for one in predictions]
-    scores = score_task(task, [""] * len(references), references, ranked, **options)
+    scores = score_task(shipped()[task], [""] * len(references), references, ranked, **options)
     assert all(one.task == task and one.definition in DEFINITIONS for one in scores)
     return {one.metric: one for one in scores}
 
@@ -35,9 +36,8 @@ def values(scores):
 
 
 def test_every_task_has_its_headline_metric_and_every_metric_a_direction():
-    assert list(PROTOCOL) == list(TASKS)
-    for name, task in TASKS.items():
-        names = [metric.name for metric in PROTOCOL[name]]
+    for task in shipped().scored.values():
+        names = [metric.name for metric in metrics_of(task)]
         assert task.headline in names
         assert len(names) == len(set(names))
         assert set(names) <= set(HIGHER_IS_BETTER)
@@ -92,9 +92,9 @@ def test_a_list_that_ends_early_has_no_further_hits_and_is_counted():
 
 
 def test_no_metric_vanishes(bare):
-    for task, metrics in PROTOCOL.items():
-        scores = score(task, ["CCO"], ["CC"])
-        assert list(scores) == [metric.name for metric in metrics]
+    for task in shipped().scored.values():
+        scores = score(task.name, ["CCO"], ["CC"])
+        assert list(scores) == [metric.name for metric in metrics_of(task)]
         assert all(one.note for one in scores.values() if one.value is None)
 
 
@@ -110,23 +110,25 @@ def test_a_round_trip_is_back_at_the_product():
     """The prediction may differ from the reference, and the product may be spelled differently."""
     products = ["C[C@H](N)O", "CCO", "CCO", "C1CC1"]
     made = [["C[C@@H](N)O"], ["OCC"], ["C("], ["C1CC1C"]]
-    scores = score_task("retrosynthesis", products, ["C"] * 4, [["N"]] * 4, products=made)
+    scores = score_task(shipped()["retrosynthesis"], products, ["C"] * 4, [["N"]] * 4, products=made)
     found = {one.metric: one.value for one in scores}
     assert (found["top1"], found["round_trip"], found["round_trip_nostereo"]) == (0, 0.25, 0.5)
     with pytest.raises(ValueError, match="one length"):
-        score_task("retrosynthesis", products, ["C"] * 4, [["N"]] * 4, products=[["C"]])
+        score_task(shipped()["retrosynthesis"], products, ["C"] * 4, [["N"]] * 4, products=[["C"]])
 
 
 def test_round_trips_of_all_predictions():
     products, ranked = ["CCO", "CN", "CC"], [["C.N", "N.C", "O", "F"], ["C", "N"], ["Cl"]]
     made = [["CCO", "OCC", "CCO", "C("], ["C", "NC"], ["C"]]
-    scores = score_task("retrosynthesis", products, ["C"] * 3, ranked, products=made)
+    scores = score_task(shipped()["retrosynthesis"], products, ["C"] * 3, ranked, products=made)
     found = {one.metric: one for one in scores}
     assert found["round_trip"].value == 1 / 3
     assert found["round_trip_coverage"].value == 2 / 3
     assert found["round_trip_all"].value == pytest.approx((3 / 4 + 1 / 2) / 3)
     assert found["round_trip_diversity"].value == pytest.approx((2 / 4 + 1 / 2) / 3)  # C.N is N.C
-    of_the_best = score_task("retrosynthesis", products, ["C"] * 3, ranked, products=[one[:1] for one in made])
+    of_the_best = score_task(
+        shipped()["retrosynthesis"], products, ["C"] * 3, ranked, products=[one[:1] for one in made]
+    )
     found = {one.metric: one for one in of_the_best}
     assert (found["round_trip"].value, found["round_trip_coverage"].value) == (1 / 3, None)
     assert "--forward-model" in found["round_trip_coverage"].note
@@ -170,7 +172,9 @@ def test_generated_molecules_are_counted_as_new_and_as_different(bare):
 def test_groups_that_captions_name_and_molecules_lack_are_counted(bare):
     molecules = ["CC(=O)O", "CCO", "C("]
     captions = ["It is a carboxylic acid and a ketone.", "It is an alcohol.", "It is an ester."]
-    scores = {s.metric: s for s in score_task("captioning", molecules, captions[::-1], [[one] for one in captions])}
+    scores = {
+        s.metric: s for s in score_task(shipped()["captioning"], molecules, captions[::-1], [[one] for one in captions])
+    }
     assert (scores["hallucinated_groups"].value, scores["hallucinated_groups"].n) == (0.5, 2)
     assert (scores["hallucinated_share"].value, scores["hallucinated_share"].n) == (0.5, 1)
     assert scores["hallucinated_groups"].note == "of the references themselves: 0.5000"
@@ -178,7 +182,7 @@ def test_groups_that_captions_name_and_molecules_lack_are_counted(bare):
 
 def test_classes_stand_apart_behind_all():
     references, ranked, classes = ["CCO", "CN", "CO", "C"], [["CCO"], ["C"], ["CO"], ["C"]], ["10", "2", "10", ""]
-    scores = score_task("forward", [""] * 4, references, ranked, classes=classes, bootstrap=10)
+    scores = score_task(shipped()["forward"], [""] * 4, references, ranked, classes=classes, bootstrap=10)
     top = {one.group: one for one in scores if one.metric == "top1"}
     assert list(top) == ["", "class 2", "class 10"]
     assert {name: (one.value, one.n) for name, one in top.items()} == {
@@ -186,7 +190,7 @@ def test_classes_stand_apart_behind_all():
         "class 2": (0.0, 1),
         "class 10": (1.0, 2),
     }
-    alone = score_task("forward", [""] * 2, references[::2], ranked[::2], bootstrap=10)
+    alone = score_task(shipped()["forward"], [""] * 2, references[::2], ranked[::2], bootstrap=10)
     assert (top["class 10"].low, top["class 10"].high) == (alone[0].low, alone[0].high)
     assert "class 2" not in {one.group for one in scores if one.metric == "levenshtein"}
 
@@ -272,10 +276,12 @@ def test_several_cores_give_the_same_scores(bare, monkeypatch):
 
 def test_wrong_arguments_are_refused():
     with pytest.raises(UserError, match="did you mean 'forward'"):
-        score_task("foward", ["C"], ["C"], [["C"]])
+        shipped().labelled("foward")
+    with pytest.raises(UserError, match=r"tasks\.forward\.metrics: unknown metric 'top11'"):
+        score_task(replace(shipped()["forward"], metrics=("top11",)), ["C"], ["C"], [["C"]])
     for lists in ((["C"], ["C"], [[]]), (["C"], ["C", "C"], [["C"]]), ([], [], [])):
         with pytest.raises(ValueError, match="one length"):
-            score_task("forward", *lists)
+            score_task(shipped()["forward"], *lists)
 
 
 def by_name(scores: list[Score]) -> dict[str, Score]:
@@ -284,10 +290,10 @@ def by_name(scores: list[Score]) -> dict[str, Score]:
 
 def test_any_of_several_references_is_right() -> None:
     targets = [["CCO", "CCN"], ["CC"], ["CN", "C[NH2+]C"]]
-    found = by_name(score_task("forward", ["C"] * 3, targets, [["NCC", "C"], ["CO", "CC"], ["C", "O"]]))
+    found = by_name(score_task(shipped()["forward"], ["C"] * 3, targets, [["NCC", "C"], ["CO", "CC"], ["C", "O"]]))
     assert (found["top1"].value, found["top2"].value) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
     assert found["top1"].note.endswith(SEVERAL)
-    found = by_name(score_task("generation", ["x"] * 3, targets, [["OCC"], ["CC"], ["CNC"]]))
+    found = by_name(score_task(shipped()["generation"], ["x"] * 3, targets, [["OCC"], ["CC"], ["CNC"]]))
     assert found["exact"].value == pytest.approx(2 / 3)
     assert found["levenshtein"].value == pytest.approx((2 + 0 + 1) / 3)
     assert found["fcd"].value is None
@@ -299,18 +305,18 @@ def test_text_metrics_take_the_best_of_several_references_and_bleu_their_n_grams
 
     targets = [["stir it for one hour", "wait for an hour now please"], ["filter it off"]]
     made = [["stir for an hour now please ok"], ["filter all of it off"]]
-    found = by_name(score_task("captioning", ["C"] * 2, targets, made))
+    found = by_name(score_task(shipped()["captioning"], ["C"] * 2, targets, made))
     split = [[one.split() for one in several] for several in targets]
     expected = corpus_bleu(split, [one.split() for (one,) in made], weights=(0.5, 0.5))
     assert found["bleu2_words"].value == pytest.approx(expected)
-    each = [by_name(score_task("captioning", ["C"], [one], made[:1]))["rouge1"].value for one in targets[0]]
-    second = by_name(score_task("captioning", ["C"], ["filter it off"], made[1:]))["rouge1"].value
+    each = [by_name(score_task(shipped()["captioning"], ["C"], [one], made[:1]))["rouge1"].value for one in targets[0]]
+    second = by_name(score_task(shipped()["captioning"], ["C"], ["filter it off"], made[1:]))["rouge1"].value
     assert found["rouge1"].value == pytest.approx((max(each) + second) / 2)
-    actions = by_name(score_task("actions", ["x"], [["STIR.", "WAIT."]], [["WAIT."]]))
+    actions = by_name(score_task(shipped()["actions"], ["x"], [["STIR.", "WAIT."]], [["WAIT."]]))
     assert (actions["exact"].value, actions["lev90"].value, actions["precision"].value) == (1, 1, None)
 
 
 def test_one_reference_in_a_list_scores_as_the_reference_itself() -> None:
     for task, reference, made in (("forward", "CCO", "OCC"), ("captioning", "an alcohol", "an acid")):
-        plain = score_task(task, ["C"] * 2, [reference] * 2, [[made]] * 2)
-        assert score_task(task, ["C"] * 2, [[reference]] * 2, [[made]] * 2) == plain
+        plain = score_task(shipped()[task], ["C"] * 2, [reference] * 2, [[made]] * 2)
+        assert score_task(shipped()[task], ["C"] * 2, [[reference]] * 2, [[made]] * 2) == plain

@@ -25,11 +25,11 @@ from bigchem.config import EvaluateConfig
 from bigchem.evaluate.generation.predictor import Prediction, Predictor
 from bigchem.evaluate.serve import page
 from bigchem.evaluate.serve.drawing import UNREAD, Artist, Drawing
-from bigchem.tasks import TASK_NAMES
+from bigchem.tasks import shipped
 
 
 def test_predictions_are_text_never_markup() -> None:
-    made = page.listing("captioning", [Prediction('<script>"&', -1.5, -0.5, None)])
+    made = page.listing(shipped()["captioning"], [Prediction('<script>"&', -1.5, -0.5, None)])
     assert "<script>" not in made
     assert 'data-text="&lt;script&gt;&quot;&amp;"' in made
     assert "<svg" not in made
@@ -37,7 +37,7 @@ def test_predictions_are_text_never_markup() -> None:
 
 def test_molecules_are_drawn_and_marked() -> None:
     predictions = [Prediction("CCO", -1.5, -0.5, True), Prediction("C(", -2.0, -1.0, False)]
-    made = page.listing("generation", predictions, [Drawing("<svg></svg>"), Drawing("", UNREAD)])
+    made = page.listing(shipped()["generation"], predictions, [Drawing("<svg></svg>"), Drawing("", UNREAD)])
     assert made.count("<svg") == 1
     assert made.count('class="copy"') == 2
     assert "log p -1.50, -0.500 per token, valid SMILES" in made
@@ -45,9 +45,10 @@ def test_molecules_are_drawn_and_marked() -> None:
 
 
 def test_every_task_has_an_example_with_an_answer(model_dir: Path, artist: Artist) -> None:
-    assert [task for task, _ in page.EXAMPLES] == list(TASK_NAMES)
     predictor = Predictor(model_dir)
-    given, made = page.answer(predictor, artist, "captioning", page.EXAMPLES[0][1], beams=1, shown=1)
+    examples = page.examples(predictor.tasks)
+    assert [task for task, _ in examples] == list(shipped().scored)
+    given, made = page.answer(predictor, artist, "captioning", examples[0][1], beams=1, shown=1)
     assert "<svg" in given
     assert made.count("<li") == 1
     assert "Not SMILES: RDKit" in page.answer(predictor, artist, "forward", "c1ccnc1", beams=1, shown=1)[1]
@@ -65,6 +66,8 @@ def artist() -> Iterator[Artist]:
 
 class Echo:
     """A fake model that echoes the input, or raises."""
+
+    tasks = shipped().scored
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error, self.asked = error, list[tuple[int, int]]()
@@ -184,7 +187,9 @@ CLIPBOARD = ["clipboard-read", "clipboard-write"]
 @needs_browser
 def test_a_click_on_copy_copies_the_text_as_it_is() -> None:
     text = """C("<script>'&`x${1}\\n"""
-    made = page.listing("captioning", [Prediction("first", -1, -1, None), Prediction(text, -1.5, -0.5, None)])
+    made = page.listing(
+        shipped()["captioning"], [Prediction("first", -1, -1, None), Prediction(text, -1.5, -0.5, None)]
+    )
     with window(permissions=CLIPBOARD) as opened:
         # Served from localhost: browsers allow other plain HTTP pages no copying.
         opened.route("**/*", lambda route: route.fulfill(body=f"<meta charset=utf-8>{made}", content_type="text/html"))

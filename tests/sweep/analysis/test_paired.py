@@ -15,6 +15,7 @@ from bigchem.evaluate.score import score_file
 from bigchem.sweep.analysis.paired import paired_differences
 from bigchem.sweep.analysis.results import load
 from bigchem.sweep.report.write_report import study
+from bigchem.tasks import shipped
 
 TOGETHER = [n % 4 != 0 for n in range(40)]
 ALONE = [n % 4 != 0 and n % 5 != 0 for n in range(40)]
@@ -35,7 +36,7 @@ def evaluated(folder: Path, mixture: dict[str, float], right: list[bool]) -> Pat
         "split": "test",
         "decoding": {"num_beams": 1},
         "protocol": "bigchem",
-        "metrics": [asdict(score) for score in score_file("forward", file, bootstrap=200)],
+        "metrics": [asdict(score) for score in score_file(shipped()["forward"], file, bootstrap=200)],
     }
     (folder / "results" / "results.json").write_text(json.dumps(content))
     return file
@@ -52,7 +53,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 def test_a_gain_has_the_interval_of_the_paired_bootstrap(files: tuple[Path, Path], tmp_path: Path) -> None:
     analysis = study([tmp_path])
     (gain,) = analysis.gains_of(("forward", "top1"))
-    expected = {d.metric: d for d in compare_files("forward", *files, bootstrap=1000)}["top1"]
+    expected = {d.metric: d for d in compare_files(shipped()["forward"], *files, bootstrap=1000)}["top1"]
     assert gain.paired == 1
     assert (gain.estimate.value, gain.estimate.low, gain.estimate.high) == pytest.approx(
         (expected.difference, expected.low, expected.high)
