@@ -59,6 +59,9 @@ def run_page(page: str, folder: Path, run: Callable[..., subprocess.CompletedPro
             name = text.splitlines()[0].removeprefix("# ")
             (folder / name).write_text(text)
             continue
+        if language == "csv":
+            (folder / "mine.csv").write_text(text)
+            continue
         for command in text.splitlines():
             program, *words = shlex.split(command)
             assert program == "bigchem", command

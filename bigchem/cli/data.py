@@ -95,6 +95,35 @@ def data_build(
     print(f"{out}: fingerprint {index.fingerprint}")
 
 
+@app.command("init")
+def data_init(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="CSV, TSV, JSON or Parquet files, or folders of datasets."),
+    ],
+    out: Annotated[Path, typer.Option(help="Recipe to write.")] = Path("recipe.toml"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing recipe.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Look at files, guess what their columns hold, and write a commented recipe that builds them.
+
+    Example: bigchem data init solubility.csv --out solubility.toml
+    """
+    from bigchem.base.progress import tables
+    from bigchem.data.init.summary import column_table, task_table
+    from bigchem.data.init.write_recipe import write_recipe
+
+    written = write_recipe(files, out, overwrite=overwrite)
+    if as_json:
+        print(json.dumps(written.to_json(), ensure_ascii=False, indent=1))
+        return
+    console = tables()
+    for group in written.groups:
+        console.print(column_table(group))
+    console.print(task_table(written))
+    print(f"wrote {out}: check it, then run bigchem data build {out} data/{out.stem}")
+
+
 @app.command("show")
 def data_show(
     data: Annotated[str, typer.Argument(help="Data folder, or its URL.")],

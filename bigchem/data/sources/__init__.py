@@ -1,6 +1,6 @@
 """Readers of public formats, one for each `format` of a recipe's `[[sources]]`.
 
-Imported from outside: this package, base, sides.
+Imported from outside: this package, base, hf_datasets, sides.
 """
 
 from __future__ import annotations

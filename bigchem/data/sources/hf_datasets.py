@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from glob import has_magic
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def _hint(source: SourceConfig) -> str:
 
 def _records(source: SourceConfig, tasks: Tasks, where: str) -> Iterator[Record]:
     dataset, names = _selected(source, tasks, where)
-    plain = {*plain_columns(source, tasks), *source.where}
+    plain = {*plain_columns(source, tasks), *source.where, source.group_column}
     line = 0
     for batch in dataset.iter(batch_size=_BATCH):
         count = len(next(iter(batch.values())))
@@ -162,3 +162,19 @@ def _builder(source: SourceConfig, path: str) -> Any:
         raise UserError("cannot tell what kind of file it is", path, f"its name should end in: {' '.join(_BUILDERS)}")
     files = expand(path) if not is_url(path) else path
     return datasets.load_dataset_builder(_BUILDERS[suffix], data_files=files)
+
+
+def splits_of(path: str) -> dict[str, Iterable[dict[str, Any]]]:
+    """The rows of each split of a local dataset, read as they are needed. UserError if the library cannot load it."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    source = SourceConfig(format="datasets", split="train", path=path)
+    try:
+        if _saved(path):
+            found = datasets.load_from_disk(path)
+            return dict(found) if isinstance(found, datasets.DatasetDict) else {"train": found}
+        return dict(_builder(source, path).as_streaming_dataset())
+    except Exception as error:  # the library's, pyarrow's: no common class
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        raise UserError(f"datasets cannot load it: {one_line(cause)}", path, _hint(source)) from error
