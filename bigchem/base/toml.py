@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar, get_args
+from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -223,11 +223,16 @@ def _place(loc: tuple[int | str, ...]) -> str:
 def _section_at(kind: type[Section], loc: tuple[int | str, ...]) -> type[Section] | None:
     """The Section class that a pydantic location points into."""
     current: type[Section] | None = kind
+    names_a_table = False
     for part in loc:
         if isinstance(part, int) or current is None:
             continue
+        if names_a_table:  # `x` in tasks.x, a table of tables
+            names_a_table = False
+            continue
         info = current.model_fields.get(part)
         current = None if info is None else _section_in(info.annotation)
+        names_a_table = info is not None and get_origin(info.annotation) is dict
     return current
 
 

@@ -46,7 +46,8 @@ def error(table: dict[str, object]) -> str:
         ({"parts": [{"size": 1, "sise": 2}]}, "parts[0]: unknown key `sise`\nnext: did you mean 'size'?"),
         ({"parts": [{"size": 1, "ends": [0.0]}]}, "whole.toml: `parts[0].ends[1]` is missing"),
         ({"parts": [{"size": 1, "path": 3}]}, "parts[0].path = 3: should be a valid string or a valid "),
-        ({"parts": [{"size": 1}], "named": {"a b": {}}}, 'named."a b": `size` is missing'),
+        ({"parts": [{"size": 1}], "named": {"a b": {}}}, 'named."a b": `size` is missing\nnext: size: Its size.'),
+        ({"parts": [{"size": 1}], "named": {"a": {"size": 1, "pth": ""}}}, "`pth`\nnext: did you mean 'path'?"),
         ({"parts": []}, "parts = []: should"),
     ],
 )

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bigchem.data.init.columns import Column, examine
+from bigchem.data.init.proposals import TaskGuess
 from bigchem.data.init.samples import READ, Sample
-from bigchem.data.init.tables import Proposal, TaskGuess, propose
+from bigchem.data.init.tables import Proposal, propose
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import tomli_w
 
 from bigchem.base.printable import printable
 from bigchem.data.init.groups import Group
+from bigchem.data.init.proposals import SourceGuess
 from bigchem.data.init.samples import Sample
-from bigchem.data.init.tables import SourceGuess
 
 _WIDTH = 110
 

@@ -333,6 +333,13 @@ def test_classes_of_reactions_are_labels_and_years_are_no_task(tmp_path: Path) -
     assert (records(written)["uspto_class"] or {})["labels"] == [str(n) for n in range(1, 11)]
 
 
+def test_a_pair_of_texts_is_a_task_of_its_own(tmp_path: Path) -> None:
+    rows = [{"source": text, "target": f"STIR for {n} hours at {n} C; WASH."} for n, text in enumerate(TEXTS)]
+    written, index = made(tmp_path, jsonl(tmp_path / "steps.jsonl", rows))
+    assert (records(written)["steps"] or {})["target"] == "text"
+    assert index.rows("train").keys() == {"steps"}
+
+
 def test_sources_that_begin_with_a_prompt_are_of_its_task(tmp_path: Path) -> None:
     prompts = [task.prompt for task in shipped().scored.values() if task.name in ("captioning", "forward")]
     sides = [(SMILES, TEXTS), (REACTANTS, PRODUCTS)]
@@ -412,6 +419,7 @@ KINDS_OF_CELLS: tuple[Callable[[random.Random, int], object], ...] = (
 NAMES = ("smiles", "y", "a.b", "x [K]", "{z}", 'ta"sk', "task", "source", "target", "input", "output", "é", "", "Class")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(12))
 def test_whatever_a_table_holds_its_recipe_builds_or_it_is_refused(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
