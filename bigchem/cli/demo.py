@@ -13,16 +13,10 @@ from bigchem.data.build.recipe import load_recipe
 from bigchem.launch.cluster.profile import load_profile
 from bigchem.launch.runs.status import RunStatus
 from bigchem.launch.workloads.sweep import SweepRun, submit_sweep
-from bigchem.sweep.grid import load_runs
+from bigchem.sweep.grid import expand, load_grid
 from bigchem.sweep.report import write_report
-from bigchem.tasks import shipped
 
 REPORT_EVERY_S = 8.0
-METRICS = (
-    *("captioning:bleu4_words", "generation:maccs", "forward:validity", "retrosynthesis:validity", "actions:bleu2"),
-    *(f"{task}:loss" for task in shipped().scored),
-)
-"""Metrics that move at this size after a minute of training; exact matches are still all zero."""
 
 
 def run_demo(out: Path, *, fresh: bool = False) -> Path:
@@ -35,7 +29,8 @@ def run_demo(out: Path, *, fresh: bool = False) -> Path:
     data, runs = out / "data", out / "runs"
     progress.say(f"1/3 data: synthetic corpus -> {data}")
     build(load_recipe(resources.find("recipes", "demo-data", ".toml")), data, progress)
-    configs = load_runs("demo-sweep", (f"base_set.data.path={data}", f"base_set.runs={runs}"))
+    grid = load_grid("demo-sweep", (f"base_set.data.path={data}", f"base_set.runs={runs}"))
+    configs = expand(grid)
     progress.say(f"2/3 sweep: {len(configs)} runs, one after the other, 2 processes each under ZeRO-2 -> {runs}")
     done: set[str] = set()
     reported = ("", 0.0)
@@ -56,7 +51,7 @@ def run_demo(out: Path, *, fresh: bool = False) -> Path:
     profile = load_profile("local")
     submit_sweep([SweepRun(config, profile) for config in configs], "demo", report)
     progress.say("3/3 report")
-    analysis = write_report.study([runs], METRICS)
+    analysis = write_report.study([runs], grid.metrics)
     page = write_report.write(analysis, out / "report", title="bigchem demo: gain of sharing by model size")
     tables().print(write_report.terminal_table(analysis))
     print(f"report: {page.resolve()}  ({time.monotonic() - begun:.0f} s)")

@@ -98,7 +98,7 @@ def sweep_cancel(
 def sweep_results(
     grid: Grid,
     metric: Annotated[
-        list[str] | None, typer.Option(help="TASK:METRIC to show instead of the headlines (repeatable).")
+        list[str] | None, typer.Option(help="TASK:METRIC to show instead of the sweep's or the headlines (repeatable).")
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with every metric, for `sweep report`.")] = False,
     as_json: Json = False,
@@ -111,16 +111,17 @@ def sweep_results(
     from bigchem.base.progress import tables
     from bigchem.launch.runs.status import statuses
     from bigchem.sweep import outcome
-    from bigchem.sweep.grid import load_runs
+    from bigchem.sweep.grid import expand, load_grid
 
-    run_dirs = [config.run_dir for config in load_runs(grid, tuple(overrides or ()))]
+    read = load_grid(grid, tuple(overrides or ()))
+    run_dirs = [config.run_dir for config in expand(read)]
     found = [outcome.outcome(*each) for each in zip(run_dirs, statuses(run_dirs), strict=True)]
     if as_json:
         print(json.dumps(outcome.to_json(found), indent=1))
     elif as_csv:
         print(outcome.to_csv(found), end="")
     else:
-        tables().print(outcome.table(found, tuple(metric or ())))
+        tables().print(outcome.table(found, tuple(metric or ()), read.metrics))
 
 
 @app.command("report")
@@ -147,9 +148,13 @@ def sweep_report(
     tensorboard: Annotated[
         Path | None, typer.Option(help="Folder for TensorBoard scalars and hparams of the analysis.")
     ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="Where score tables' tasks are defined: TOML with [tasks.NAME], data folder, run or model."),
+    ] = None,
     as_json: Json = False,
     allow_mixed: Annotated[
-        bool, typer.Option("--allow-mixed", help="Allow results from different data or metric definitions.")
+        bool, typer.Option("--allow-mixed", help="Allow results from different data, tasks or metric definitions.")
     ] = False,
 ) -> None:
     """Report every metric against model size, and the gain of sharing: joint against single-task training.
@@ -159,8 +164,11 @@ def sweep_report(
     Example: bigchem sweep report runs/demo --out report
 
     Example: bigchem sweep report docs/tables/molt5-*.csv --out report --extrapolate 3e9
+
+    Example: bigchem sweep report scores.csv --tasks recipe.toml
     """
     from bigchem.base.progress import Progress, tables
+    from bigchem.data.storage.tasks_at import tasks_at
     from bigchem.sweep.report import write_report
     from bigchem.sweep.report.output_folder import check_written
 
@@ -174,6 +182,7 @@ def sweep_report(
         independent=independent,
         extrapolate=extrapolate or (),
         beyond_a_decade=beyond_a_decade,
+        tasks=tasks_at(tasks),
         progress=Progress(),
     )
     page = write_report.write(analysis, out, title)

@@ -305,7 +305,8 @@ def loss_score(task: str, losses: Sequence[BatchLoss], bootstrap: int) -> Score:
     found = intervals([ratio_of(rows, tokens, "number")], bootstrap, 0)[0] if bootstrap else Interval()
     low, high = (None if math.isnan(end) else end for end in (found.low, found.high))
     value, count = sum(loss.total for loss in losses) / tokens.sum(), int(tokens.sum())
-    return Score(task, "loss", float(value), low, high, count, "loss/token-mean-v1", interval=found.method)
+    about = "loss/token-mean-v1"
+    return Score(task, "loss", float(value), low, high, count, about, interval=found.method, higher_is_better=False)
 
 
 def _products(subject: Subject, config: EvaluateConfig, task: Task, ranked: list[list[str]]) -> list[list[str]] | None:

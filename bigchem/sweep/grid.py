@@ -32,8 +32,8 @@ Overrides = dict[str, Any]
 class Mixture(Section):
     """One mixture of the grid."""
 
-    weights: dict[str, float]
-    """Weight of each task."""
+    weights: dict[str, float] = Field(default_factory=dict)
+    """Weight of each task. Omitted: 1 for each task of the data."""
     set: Overrides = Field(default_factory=dict)
     """Overrides for the runs with this mixture."""
 
@@ -57,6 +57,8 @@ class GridConfig(Section):
     """Overrides for the runs of one size, by preset."""
     axes: dict[str, Any] = Field(default_factory=dict)
     """Further axes: dotted fields of the run configuration, each with a list of values."""
+    metrics: tuple[str, ...] = ()
+    """TASK:METRIC that `sweep results` and `bigchem demo` show instead of the tasks' headlines."""
     resources: dict[str, Overrides] = Field(default_factory=dict)
     """Overrides of the cluster profile for the runs of one size, by preset: nodes, gpus_per_node, time_min, ..."""
     evaluation: Overrides | None = None

@@ -12,10 +12,9 @@ from rich.table import Table
 from bigchem.base.printable import csv_text, markup
 from bigchem.launch.runs.status import RunStatus
 from bigchem.sweep.analysis.aggregate import Key, chosen_metrics, headlines
-from bigchem.sweep.analysis.records import Score
+from bigchem.sweep.analysis.records import Score, tasks_of
 from bigchem.sweep.analysis.results import read_json
 from bigchem.sweep.analysis.score_table import MAIN_COLUMNS
-from bigchem.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -40,10 +39,11 @@ def outcome(run_dir: Path, status: RunStatus) -> Outcome:
     return Outcome(status, scores, stale)
 
 
-def table(outcomes: Sequence[Outcome], metrics: Sequence[str] = ()) -> Table:
-    """One row per run, one column per metric. metrics: TASK:METRIC, instead of each task's headline."""
+def table(outcomes: Sequence[Outcome], metrics: Sequence[str] = (), usual: Sequence[str] = ()) -> Table:
+    """One row per run, one column per metric. metrics: TASK:METRIC, UserError for one without results. usual: those to
+    show, as far as there are results, if none is given; without them, each task's headline."""
     rows = Table("run", box=None)
-    keys = _keys(outcomes, metrics)
+    keys = _keys(outcomes, metrics, usual)
     for task, metric in keys:
         rows.add_column(f"{task}\n{markup(metric)}", no_wrap=True)
     rows.add_column("missing", overflow="fold")
@@ -68,6 +68,7 @@ def to_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
                     "n": s.n,
                     "definition": s.definition,
                     "note": s.note,
+                    "higher_is_better": s.scale.higher_is_better,
                 }
                 for s in found.scores
             ],
@@ -82,16 +83,18 @@ def to_csv(outcomes: Sequence[Outcome]) -> str:
     for score in (score for found in outcomes for score in found.scores):
         run = score.run
         about = {"parameters": run.parameters, "regime": run.regime, "seed": run.seed, "run": run.name}
-        rows.append({**about, "task": score.task, "metric": score.metric, **_numbers(score), "n": score.n})
-    return csv_text((*MAIN_COLUMNS, "n"), rows)
+        better = str(score.scale.higher_is_better).lower()
+        found = {"task": score.task, "metric": score.metric, **_numbers(score), "n": score.n}
+        rows.append({**about, **found, "higher_is_better": better})
+    return csv_text((*MAIN_COLUMNS, "n", "higher_is_better"), rows)
 
 
-def _keys(outcomes: Sequence[Outcome], metrics: Sequence[str]) -> list[Key]:
+def _keys(outcomes: Sequence[Outcome], metrics: Sequence[str], usual: Sequence[str]) -> list[Key]:
     scores = [score for found in outcomes for score in found.scores]
-    if metrics:
-        return list(chosen_metrics(metrics, list(dict.fromkeys((s.task, s.metric) for s in scores))))
-    chosen = headlines(scores)
-    return [(task, chosen[task]) for task in TASKS if task in chosen]
+    known = list(dict.fromkeys((s.task, s.metric) for s in scores))
+    available = {f"{task}:{metric}" for task, metric in known}
+    chosen = chosen_metrics(metrics or [name for name in usual if name in available], known)
+    return list(chosen or headlines(scores, tasks_of(scores)).items())
 
 
 def _numbers(score: Score) -> dict[str, float | None]:

@@ -306,6 +306,7 @@ def test_table_and_json_show_every_score():
         "note": "pip install 'bigchem[fcd]'",
         "interval": "",
         "group": "",
+        "higher_is_better": None,
     }
 
 

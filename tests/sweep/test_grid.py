@@ -69,7 +69,7 @@ def test_mixture_and_size_override_the_base(tmp_path: Path) -> None:
         ),
         ("[per_size", '[axes]\n"train.stps" = [30]\n[per_size', "did you mean 'steps'"),
         ('"train.steps" = 70', '"train.stps" = 7', "did you mean 'steps'"),
-        ("forward = 2", "froward = 2", "did you mean 'forward'"),
+        ("forward = 2", "forward = 0", "weights must be above 0"),
         ('base = "demo"', 'base = "dmo"', "did you mean 'demo'"),
         ("seeds = [0, 1]", "seeds = [0, 0]", "duplicate seed in seeds"),
         ('data.path = "somewhere"', "seed = 3", "'seed' is set by the grid itself"),
@@ -79,6 +79,15 @@ def test_mixture_and_size_override_the_base(tmp_path: Path) -> None:
 def test_mistakes_in_a_grid_are_told(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         runs(tmp_path, GRID.replace(old, new))
+
+
+def test_a_mixture_names_tasks_of_the_data_or_none_for_all_of_them(tmp_path: Path) -> None:
+    text = GRID.replace("forward = 2", "solubility = 2") + "[mixtures.everything]\n"
+    made = runs(tmp_path, text)
+    assert made["1m-all-s0"].data.mixture == {"captioning": 1.0, "solubility": 2.0}
+    assert made["1m-everything-s0"].data.mixture == {}
+    lines = dry_run_text(sweep_runs(load_grid(str(tmp_path / "g.toml")), SLURM))
+    assert "1m-everything-s0  sweep-1m  all tasks  70 steps" in lines
 
 
 def test_the_shipped_demo_is_three_sizes_together_and_alone() -> None:

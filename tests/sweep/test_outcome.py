@@ -17,6 +17,7 @@ from bigchem.sweep.outcome import Outcome, outcome, table, to_csv, to_json
 
 
 def metric(name: str, value: float | None, task: str = "forward") -> dict[str, object]:
+    """A row of results.json."""
     low, high = (None, None) if value is None else (value - 0.01, value + 0.01)
     return {
         "task": task,
@@ -27,6 +28,7 @@ def metric(name: str, value: float | None, task: str = "forward") -> dict[str, o
         "n": 9,
         "definition": "d",
         "note": "",
+        "higher_is_better": True,
     }
 
 
@@ -83,6 +85,13 @@ def test_other_metrics_can_be_asked_for(found: list[Outcome]) -> None:
     assert rows[2] == "whole 0.5000 [0.4900, 0.5100] n 9 n/a"
     with pytest.raises(UserError, match="no results for 'forward:top2'"):
         table(found, ["forward:top2"])
+
+
+def test_a_sweeps_own_metrics_stand_in_for_the_headlines_as_far_as_there_are_results(found: list[Outcome]) -> None:
+    usual = ("forward:validity", "forward:loss")
+    assert [c.header for c in table(found, usual=usual).columns] == ["run", "forward\nvalidity", "missing"]
+    assert [c.header for c in table(found, ["forward:top1"], usual).columns][1] == "forward\ntop1"
+    assert [c.header for c in table(found, usual=["forward:loss"]).columns][1] == "forward\ntop1"
 
 
 def test_the_csv_is_what_the_report_reads(found: list[Outcome], tmp_path: Path) -> None:

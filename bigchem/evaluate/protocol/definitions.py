@@ -86,6 +86,9 @@ DEFINITIONS: dict[str, str] = {metric.definition: metric.meaning for metric in c
 HIGHER_IS_BETTER: dict[str, bool] = {metric.name: metric.higher_is_better for metric in chain(*FAMILIES.values())}
 """Of every metric of every family, by name."""
 
+RANGES: dict[str, tuple[float, float]] = {m.name: (m.lowest, m.highest) for m in chain(*FAMILIES.values())}
+"""The lowest and the highest value of every metric of every family, by name."""
+
 
 def higher_is_better(metric: str) -> bool | None:
     """The direction of a metric of any family or of an installed package; None for an unknown one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +25,7 @@ class Metric:
     name: the same in every table. definition: pinned id; a change that can change a number needs a new one. meaning:
     what the definition says. compute: raises UnavailableError with a remedy; a bare number (no interval) where the
     metric is no sum over examples. needs: n/a unless some k-best list is at least this long. undefined: the note where
-    no example counts. by_class: also reported for each class of examples.
+    no example counts. by_class: also reported for each class of examples. lowest, highest: the values it can have.
     """
 
     name: str
@@ -35,6 +36,8 @@ class Metric:
     needs: int = 1
     undefined: str = "undefined: no prediction counts"
     by_class: bool = False
+    lowest: float = 0.0
+    highest: float = 1.0
 
 
 def bleu(counts: Floats, order: int) -> Statistic:
@@ -122,4 +125,5 @@ LEVENSHTEIN = Metric(
     "Mean Levenshtein distance of the SMILES strings, in characters.",
     lambda p: mean_of(p.distance),
     higher_is_better=False,
+    highest=math.inf,
 )

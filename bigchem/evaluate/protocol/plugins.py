@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -64,6 +65,8 @@ def load(entry: EntryPoint) -> Metric:
         f"{found.meaning} (Package {_package(entry)}.)",
         lambda pairs: _computed(found, pairs, where),
         found.higher_is_better,
+        lowest=-math.inf,
+        highest=math.inf,
     )
 
 

@@ -22,7 +22,7 @@ class Score:
 
     value: None if n/a; `note` then has the reason and the remedy. low, high: 95 % interval, None if not requested or
     not available. n: examples that count. definition: an id of DEFINITIONS. interval: the method behind low and high.
-    group: the class of examples, such as "class 3"; empty: all examples.
+    group: the class of examples, such as "class 3"; empty: all examples. higher_is_better: None for a count.
     """
 
     task: str
@@ -35,6 +35,7 @@ class Score:
     note: str = ""
     interval: Method = ""
     group: str = ""
+    higher_is_better: bool | None = None
 
 
 def score_task(
@@ -137,7 +138,8 @@ def _attempt(metric: Metric, pairs: Pairs) -> Outcome:
 
 
 def _score(task: str, metric: Metric, outcome: Outcome, interval: Interval, examples: int) -> Score:
-    missing = Score(task, metric.name, None, None, None, 0, metric.definition)
+    better = metric.higher_is_better
+    missing = Score(task, metric.name, None, None, None, 0, metric.definition, higher_is_better=better)
     if isinstance(outcome, UnavailableError):
         return replace(missing, note=str(outcome))
     if isinstance(outcome, Statistic):
@@ -147,4 +149,4 @@ def _score(task: str, metric: Metric, outcome: Outcome, interval: Interval, exam
     if math.isnan(value):
         return replace(missing, note=joined(metric.undefined, note))
     low, high = (None if math.isnan(end) else end for end in (interval.low, interval.high))
-    return Score(task, metric.name, value, low, high, n, metric.definition, note, interval.method)
+    return replace(missing, value=value, low=low, high=high, n=n, note=note, interval=interval.method)

@@ -91,7 +91,7 @@ def dry_run_text(runs: Sequence[SweepRun]) -> str:
         limit = profile.max_concurrent or (1 if profile.executor == "local" else len(alike))
         lines.append(f"# {len(alike)} runs of {box}, {profile.time_min} min, {min(limit, len(alike))} at a time")
         lines += [
-            f"{run.config.run_dir}  {run.config.model.preset}  {' '.join(run.config.data.mixture)}  "
+            f"{run.config.run_dir}  {run.config.model.preset}  {' '.join(run.config.data.mixture) or 'all tasks'}  "
             f"{run.config.train.steps} steps"
             for run in alike
         ]

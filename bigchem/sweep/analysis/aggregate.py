@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from bigchem.base.errors import UserError
 from bigchem.sweep.analysis.fit import Estimate, over_seeds
-from bigchem.sweep.analysis.records import LOSS, REGIMES, Regime, Score
-from bigchem.tasks import TASK_NAMES, TASKS
+from bigchem.sweep.analysis.records import LOSS, REGIMES, Regime, Scale, Score
+from bigchem.tasks import Tasks
 
 Key = tuple[str, str]
 """(task, metric)."""
@@ -23,19 +24,21 @@ class Cell:
     metric: str
     regime: Regime
     parameters: int
+    scale: Scale
     seeds: dict[int, Estimate]
     estimate: Estimate | None
     note: str = ""
     n: int | None = None
 
 
-def cells_of(scores: Sequence[Score]) -> tuple[Cell, ...]:
-    """Groups scores by task, metric, regime and size; tasks in their fixed order, sizes ascending."""
+def cells_of(scores: Sequence[Score], tasks: Tasks) -> tuple[Cell, ...]:
+    """Groups scores by task, metric, regime and size; tasks in the order of `tasks`, sizes ascending."""
     grouped: dict[tuple[str, str, Regime, int], list[Score]] = {}
     for score in scores:
         grouped.setdefault((score.task, score.metric, score.run.regime, score.run.parameters), []).append(score)
     keys = list(dict.fromkeys((score.task, score.metric) for score in scores))
-    order = sorted(grouped, key=lambda k: (TASK_NAMES.index(k[0]), keys.index(k[:2]), REGIMES.index(k[2]), k[3]))
+    places = {name: place for place, name in enumerate(tasks)}
+    order = sorted(grouped, key=lambda k: (places[k[0]], keys.index(k[:2]), REGIMES.index(k[2]), k[3]))
     cells = []
     for key in order:
         group = grouped[key]
@@ -48,19 +51,24 @@ def cells_of(scores: Sequence[Score]) -> tuple[Cell, ...]:
         mean = over_seeds(list(seeds.values())) if seeds else None
         counts = [score.n for score in group if score.estimate is not None and score.n is not None]
         note = next((score.note for score in group if score.note), "")
-        cells.append(Cell(*key, seeds, mean, note, min(counts, default=None)))
+        cells.append(Cell(*key, group[0].scale, seeds, mean, note, min(counts, default=None)))
     return tuple(cells)
 
 
-def headlines(cells: Sequence[Cell] | Sequence[Score]) -> dict[str, str]:
-    """Each task's headline metric; if it is n/a, a variant of it (bleu4 -> bleu4_words), else any with a value."""
+def headlines(cells: Sequence[Cell] | Sequence[Score], tasks: Tasks) -> dict[str, str]:
+    """Each task's headline metric; if it is n/a, a variant of it (bleu4 -> bleu4_words), else any with a value: rather
+    one of quality than the share of valid predictions or the loss."""
     found: dict[str, str] = {}
-    for name, task in TASKS.items():
+    for name, task in tasks.items():
         known = list(dict.fromkeys(c.metric for c in cells if c.task == name and c.estimate is not None))
-        ranked = sorted(known, key=lambda m: (m != task.headline, not m.startswith(task.headline), m == LOSS))
+        ranked = sorted(known, key=partial(_preference, task.headline))
         if ranked:
             found[name] = ranked[0]
     return found
+
+
+def _preference(headline: str, metric: str) -> tuple[bool, ...]:
+    return metric != headline, not metric.startswith(headline), metric == LOSS, metric.startswith("valid")
 
 
 def chosen_metrics(metrics: Sequence[str], keys: Sequence[Key]) -> tuple[Key, ...]:

@@ -9,11 +9,20 @@ from dataclasses import dataclass
 
 from bigchem.base.errors import UserError
 from bigchem.sweep.analysis.aggregate import Cell, Key, cells_of, chosen_metrics, headlines, size_name
-from bigchem.sweep.analysis.conclusions import cautions, claim, impossible_values, pool_sentences, sentences
+from bigchem.sweep.analysis.conclusions import (
+    cautions,
+    claim,
+    impossible_values,
+    pool_sentences,
+    sentences,
+    unpooled_headlines,
+    unpooled_note,
+)
 from bigchem.sweep.analysis.curves import Curve, Observation, curve
 from bigchem.sweep.analysis.fit import MIN_SIZES_FOR_LINE, Estimate, Line
 from bigchem.sweep.analysis.gains import Gain, PairKey, Pool, gains_of, pools_of, trend_of
 from bigchem.sweep.analysis.records import LOSS, REGIMES, Regime, Results
+from bigchem.tasks import Tasks
 
 A_DECADE = 10.0
 """How far beyond its measured sizes a curve may be read without --beyond-a-decade."""
@@ -69,22 +78,30 @@ def analyse(
     sizes of a drawn curve, unless allowed.
     """
     check(results, metrics, extrapolate, beyond_a_decade)
-    cells = cells_of(results.scores)
+    tasks = results.tasks
+    cells = cells_of(results.scores, tasks)
     gains = gains_of(cells, paired or {})
-    headline = headlines(cells)
+    headline = headlines(cells, tasks)
     keys = list(dict.fromkeys((c.task, c.metric) for c in cells))
     trends = {key: found for key in keys if (found := trend_of([g for g in gains if (g.task, g.metric) == key]))}
-    shown = _shown(metrics, cells)
+    shown = _shown(metrics, cells, tasks)
     limits = cautions(cells, gains, headline, results)
     if metrics:  # the conclusions, too, are about the requested metrics
         headline = {**headline, **{task: metric for task, metric in reversed(shown) if metric != LOSS}}
-    pools = pools_of(gains, headline)
-    overall, *tasks = sentences(headline, gains, trends) or (None,)
-    lines = tuple(filter(None, (overall, *pool_sentences(pools), *tasks)))
+    pools, unpooled = pools_of(gains, headline, tasks), unpooled_headlines(gains, headline)
+    overall, *each = sentences(headline, gains, trends, tasks) or (None,)
+    lines = tuple(filter(None, (overall, *pool_sentences(pools), *each)))
     curves = _curves(cells, keys)
     beyond = tuple(sorted(set(extrapolate)))
-    notes = (*limits, *impossible_values(curves, shown, beyond), *results.notes)
-    return Analysis(results, cells, gains, trends, pools, curves, headline, shown, claim(pools), lines, notes, beyond)
+    scales = {(c.task, c.metric): c.scale for c in cells}
+    notes = (
+        *limits,
+        *unpooled_note(unpooled),
+        *impossible_values(curves, scales, shown, beyond),
+        *results.notes,
+    )
+    first = claim(pools, unpooled)
+    return Analysis(results, cells, gains, trends, pools, curves, headline, shown, first, lines, notes, beyond)
 
 
 def _curves(cells: Sequence[Cell], keys: Sequence[Key]) -> dict[tuple[str, str, Regime], Curve]:
@@ -103,8 +120,8 @@ def _curves(cells: Sequence[Cell], keys: Sequence[Key]) -> dict[tuple[str, str, 
 
 def check(results: Results, metrics: Sequence[str], extrapolate: Sequence[float], beyond_a_decade: bool) -> None:
     """UserError for a metric without a value, or a size at which curves may not be read; see analyse."""
-    cells = cells_of(results.scores)
-    shown = _shown(metrics, cells)
+    cells = cells_of(results.scores, results.tasks)
+    shown = _shown(metrics, cells, results.tasks)
     for size in extrapolate:
         if not (math.isfinite(size) and size > 0):
             raise UserError(f"{size:g} is not a number of parameters", "--extrapolate")
@@ -127,9 +144,9 @@ def _check_reach(cells: Sequence[Cell], extrapolate: Sequence[float]) -> None:
             )
 
 
-def _shown(metrics: Sequence[str], cells: Sequence[Cell]) -> tuple[Key, ...]:
+def _shown(metrics: Sequence[str], cells: Sequence[Cell], tasks: Tasks) -> tuple[Key, ...]:
     """The requested metrics, or else every task's headline, and its loss if measured."""
     measured = list(dict.fromkeys((c.task, c.metric) for c in cells if c.estimate is not None))
-    headline = headlines(cells)
+    headline = headlines(cells, tasks)
     losses = [(task, LOSS) for task in headline if (task, LOSS) in measured]
     return chosen_metrics(metrics, measured) or tuple(dict.fromkeys([*headline.items(), *losses]))

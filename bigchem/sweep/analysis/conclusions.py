@@ -10,13 +10,16 @@ from bigchem.sweep.analysis.aggregate import Cell, Key, size_name
 from bigchem.sweep.analysis.curves import Curve
 from bigchem.sweep.analysis.fit import MIN_SIZES_FOR_LINE, Estimate, Line
 from bigchem.sweep.analysis.gains import KINDS, Gain, Pool, contrast, kind_of
-from bigchem.sweep.analysis.records import REGIMES, Regime, Results, higher_is_better
-from bigchem.tasks import TASKS
+from bigchem.sweep.analysis.records import REGIMES, Regime, Results, Scale
+from bigchem.tasks import Task, Tasks
 
 
-def claim(pools: Sequence[Pool]) -> str:
-    """Whether the data show a benefit of sharing that grows with model size, across domains and within one."""
+def claim(pools: Sequence[Pool], unpooled: Sequence[Key] = ()) -> str:
+    """Whether the data show a benefit of sharing that grows with model size, across domains and within one. unpooled:
+    see unpooled_headlines."""
     found = {pool.kind: pool for pool in pools if pool.of == "headline"}
+    if not found and unpooled:
+        return f"Nothing can be said about sharing over several tasks: {_scales(unpooled)}."
     if not found:
         return "Nothing can be said about sharing: no task was trained both together and alone at one size."
     trends = {kind: pool.trend.slope for kind, pool in found.items() if pool.trend is not None}
@@ -41,6 +44,22 @@ def claim(pools: Sequence[Pool]) -> str:
     return f"{text}; its slope is {'larger' if excess.sign > 0 else 'smaller'} across domains than within one."
 
 
+def unpooled_headlines(gains: Sequence[Gain], headline: Mapping[str, str]) -> tuple[Key, ...]:
+    """The headline metrics with a gain that no pool includes, because they have no bounds."""
+    keys = dict.fromkeys((g.task, g.metric) for g in gains if not g.scale.bounded)
+    return tuple((task, metric) for task, metric in keys if headline.get(task) == metric)
+
+
+def unpooled_note(unpooled: Sequence[Key]) -> tuple[str, ...]:
+    """The caution about them."""
+    return (f"Not in the pooled gain of headline metrics: {_scales(unpooled)}.",) if unpooled else ()
+
+
+def _scales(unpooled: Sequence[Key]) -> str:
+    names = _joined([f"{task} {metric}" for task, metric in unpooled])
+    return f"{names} {'has a scale of its own' if len(unpooled) == 1 else 'have scales of their own'}"
+
+
 def pool_sentences(pools: Sequence[Pool]) -> tuple[str, ...]:
     """For each kind with several tasks: the mean gain at the largest size they share, and its slope."""
     return tuple(_pool_sentence(p) for p in pools if p.gains and p.of == "headline" and len(p.tasks) > 1)
@@ -55,7 +74,9 @@ def _pool_sentence(pool: Pool) -> str:
     return f"{text}; slope {signed(pool.trend.slope)} per decade of parameters over {pool.trend.sizes} sizes."
 
 
-def sentences(headline: dict[str, str], gains: Sequence[Gain], trends: dict[Key, Line]) -> tuple[str, ...]:
+def sentences(
+    headline: dict[str, str], gains: Sequence[Gain], trends: dict[Key, Line], tasks: Tasks
+) -> tuple[str, ...]:
     """One sentence on all tasks, then one per task; none if no task was trained both ways."""
     largest = {g.task: g for g in sorted(gains, key=lambda g: g.parameters) if headline.get(g.task) == g.metric}
     if not largest:
@@ -70,7 +91,7 @@ def sentences(headline: dict[str, str], gains: Sequence[Gain], trends: dict[Key,
         second = f"Its gain {_verdicts(slopes, growth)}."
     else:
         second = f"Fewer than {MIN_SIZES_FOR_LINE} sizes were trained both ways: how its gain grows cannot be said."
-    each = (_task_sentence(gain, trends.get((task, gain.metric))) for task, gain in largest.items())
+    each = (_task_sentence(tasks[task], gain, trends.get((task, gain.metric))) for task, gain in largest.items())
     return (f"{first}. {second}", *each)
 
 
@@ -101,10 +122,10 @@ def _joined(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def _task_sentence(gain: Gain, trend: Line | None) -> str:
+def _task_sentence(task: Task, gain: Gain, trend: Line | None) -> str:
     verdicts = ("sharing helps", "sharing hurts", "no clear effect of sharing", "sharing cannot be judged")
     verdict = verdicts[_verdict(gain.estimate)]
-    place = f"{gain.task} ({kind_of(gain.task)}): {verdict} at {size_name(gain.parameters)}"
+    place = f"{gain.task} ({kind_of(task)}): {verdict} at {size_name(gain.parameters)}"
     text = f"{place}, gain {signed(gain.estimate)} {gain.metric}"
     if trend is None:
         return f"{text}; too few sizes trained both ways for a slope."
@@ -147,8 +168,8 @@ def cautions(cells: Sequence[Cell], gains: Sequence[Gain], headline: dict[str, s
     if missing:
         notes.append(f"Not measured, so left blank: {'; '.join(missing)}.")
     for task, metric in headline.items():
-        if metric != TASKS[task].headline:
-            notes.append(f"{task}: {TASKS[task].headline} is not available; {metric} is used instead.")
+        if metric != (usual := results.tasks[task].headline):
+            notes.append(f"{task}: {usual} is not available; {metric} is used instead.")
     tokens = {r: {run.tokens for run in results.runs if run.regime == r and run.tokens} for r in REGIMES}
     if all(tokens.values()) and tokens["together"] != tokens["alone"]:
         spans = {r: " to ".join(f"{t:,}" for t in dict.fromkeys((min(tokens[r]), max(tokens[r])))) for r in REGIMES}
@@ -159,15 +180,18 @@ def cautions(cells: Sequence[Cell], gains: Sequence[Gain], headline: dict[str, s
 
 
 def impossible_values(
-    curves: Mapping[tuple[str, str, Regime], Curve], shown: Sequence[Key], sizes: Sequence[float]
+    curves: Mapping[tuple[str, str, Regime], Curve],
+    scales: Mapping[Key, Scale],
+    shown: Sequence[Key],
+    sizes: Sequence[float],
 ) -> list[str]:
-    """Where curves, read at these sizes, leave their metric's range: below 0, or above 1 for shares."""
+    """Where curves, read at these sizes, leave their metric's range, as below 0, or above 1 for shares."""
     notes = []
     for (task, metric, regime), curve in curves.items():
-        limit = 1.0 if higher_is_better(metric) else math.inf
+        scale = scales[task, metric]
         for size in sizes if (task, metric) in shown else ():
             value = float(curve(size))
-            if not 0.0 <= value <= limit:
+            if not scale.lowest <= value <= scale.highest:
                 text = f"{value:.3g}".replace("-", "−")
                 notes.append(
                     f"{task} {metric} {regime} read at {size_name(size)} is {text}, which is impossible: the "

@@ -9,8 +9,8 @@ from typing import Literal
 
 from bigchem.sweep.analysis.aggregate import Cell
 from bigchem.sweep.analysis.fit import Estimate, Line, difference, line, over_seeds
-from bigchem.sweep.analysis.records import LOSS, higher_is_better
-from bigchem.tasks import TASKS
+from bigchem.sweep.analysis.records import LOSS, Scale
+from bigchem.tasks import Task, Tasks
 
 Kind = Literal["cross-domain", "single-domain"]
 KINDS: tuple[Kind, ...] = ("cross-domain", "single-domain")
@@ -29,6 +29,7 @@ class Gain:
     task: str
     metric: str
     parameters: int
+    scale: Scale
     estimate: Estimate
     points: tuple[Estimate, ...]
     seeds: tuple[int, ...] = ()
@@ -39,7 +40,7 @@ class Gain:
 class Pool:
     """The mean gain of the tasks of one kind, each task counting once, at the sizes that all of them have.
 
-    of: "headline" (metrics between 0 and 1) or "loss" (nats per token). gains: by size, over seeds. trend: of the
+    of: "headline" (metrics with bounds) or "loss" (nats per token). gains: by size, over seeds. trend: of the
     gains, with one point per seed where all tasks have the same seeds.
     """
 
@@ -50,9 +51,9 @@ class Pool:
     trend: Line | None
 
 
-def kind_of(task: str) -> Kind:
-    """Whether a task translates between chemistry and text."""
-    return "cross-domain" if TASKS[task].cross_domain else "single-domain"
+def kind_of(task: Task) -> Kind:
+    """Whether a task translates between chemistry and something else."""
+    return "cross-domain" if task.cross_domain else "single-domain"
 
 
 def gains_of(cells: Iterable[Cell], paired: Mapping[PairKey, Estimate]) -> tuple[Gain, ...]:
@@ -71,15 +72,15 @@ def gains_of(cells: Iterable[Cell], paired: Mapping[PairKey, Estimate]) -> tuple
 
 def _gain(together: Cell, alone: Cell, paired: Mapping[PairKey, Estimate]) -> Gain:
     task, metric, parameters = together.task, together.metric, together.parameters
-    orient = _same if higher_is_better(metric) else _negated
+    orient = _same if together.scale.higher_is_better else _negated
     if together.seeds.keys() != alone.seeds.keys():
         mean = orient(difference(over_seeds(list(together.seeds.values())), over_seeds(list(alone.seeds.values()))))
-        return Gain(task, metric, parameters, mean, (mean,))
+        return Gain(task, metric, parameters, together.scale, mean, (mean,))
     seeds = tuple(together.seeds)
     both = {seed: paired.get((task, metric, parameters, seed)) for seed in seeds}
     points = tuple(orient(found or difference(together.seeds[s], alone.seeds[s])) for s, found in both.items())
     count = sum(found is not None for found in both.values())
-    return Gain(task, metric, parameters, over_seeds(points), points, seeds, count)
+    return Gain(task, metric, parameters, together.scale, over_seeds(points), points, seeds, count)
 
 
 def _same(estimate: Estimate) -> Estimate:
@@ -97,18 +98,22 @@ def trend_of(gains: Sequence[Gain]) -> Line | None:
     return line([size for size, _ in points], [point for _, point in points])
 
 
-def pools_of(gains: Sequence[Gain], headline: Mapping[str, str]) -> tuple[Pool, ...]:
+def pools_of(gains: Sequence[Gain], headline: Mapping[str, str], tasks: Tasks) -> tuple[Pool, ...]:
     """The pools of both kinds, over headline metrics and over losses; a kind without tasks has none.
 
-    A headline metric not between 0 and 1 (an edit distance) is excluded: its unit differs from the others'.
+    A headline metric without bounds (an edit distance, an error) is excluded: its unit differs from the others'.
     """
     pools = []
     for of in ("headline", "loss"):
         for kind in KINDS:
             by_task = {
-                task: {g.parameters: g for g in gains if (g.task, g.metric) == (task, metric)}
+                task: {
+                    g.parameters: g
+                    for g in gains
+                    if (g.task, g.metric) == (task, metric) and (of == "loss" or g.scale.bounded)
+                }
                 for task, metric in (headline.items() if of == "headline" else ((task, LOSS) for task in headline))
-                if kind_of(task) == kind and (of == "loss" or higher_is_better(metric))
+                if kind_of(tasks[task]) == kind
             }
             members = {task: found for task, found in by_task.items() if found}
             if members:

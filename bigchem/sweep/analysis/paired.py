@@ -14,7 +14,6 @@ from bigchem.sweep.analysis.fit import Estimate
 from bigchem.sweep.analysis.gains import PairKey
 from bigchem.sweep.analysis.records import REGIMES, Regime, Results, Run
 from bigchem.sweep.analysis.score_table import RESAMPLES
-from bigchem.tasks import shipped
 
 Recorded = Mapping[tuple[int, str, str], float]
 """(id of the run, task, metric) -> value."""
@@ -58,7 +57,7 @@ def paired_differences(results: Results, progress: Progress) -> tuple[dict[PairK
 
 def _compare(task: str, together: Run, alone: Run) -> list[Difference]:
     files = (Path(run.predictions[task]) for run in (alone, together))
-    return compare_files(shipped()[task], *files, bootstrap=RESAMPLES, workers=os.cpu_count() or 1)
+    return compare_files(together.tasks[task], *files, bootstrap=RESAMPLES, workers=os.cpu_count() or 1)
 
 
 def _checked(

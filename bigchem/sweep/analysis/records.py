@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Literal
 
 from bigchem.base.errors import UserError
 from bigchem.sweep.analysis.fit import Estimate
+from bigchem.tasks import Task, Tasks, shipped
 
 Regime = Literal["together", "alone"]
 REGIMES: tuple[Regime, ...] = ("together", "alone")
 LOSS = "loss"
 """Mean token cross-entropy on the split: every task has it, beside the protocol's metrics."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a metric's numbers mean. lowest, highest: the values it can have; infinite if unknown."""
+
+    higher_is_better: bool
+    lowest: float
+    highest: float
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it is a share, a correlation or the like, so that gains of several such metrics have a mean."""
+        return math.isfinite(self.highest - self.lowest)
 
 
 @dataclass(frozen=True)
@@ -37,6 +54,8 @@ class Run:
     protocol: str = ""
     predictions: dict[str, str] = field(default_factory=dict)
     """Task -> its file of predictions, if available."""
+    tasks: Tasks = field(default_factory=shipped)
+    """The records of its scores' tasks."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +65,7 @@ class Score:
     run: Run
     task: str
     metric: str
+    scale: Scale
     estimate: Estimate | None
     definition: str = ""
     note: str = ""
@@ -55,24 +75,40 @@ class Score:
 
 @dataclass(frozen=True)
 class Results:
-    """What was read. notes: sentences that a reader of the analysis must know."""
+    """What was read. tasks: see tasks_of. notes: sentences that a reader of the analysis must know."""
 
     runs: tuple[Run, ...]
     scores: tuple[Score, ...]
+    tasks: Tasks
     notes: tuple[str, ...] = ()
 
 
-def higher_is_better(metric: str, where: str | None = None) -> bool:
-    """The metric's direction, from the protocol; UserError for a metric that it does not define.
+def tasks_of(scores: Iterable[Score]) -> Tasks:
+    """The records of the scores' tasks: those that ship in their order, then others as they first appear. An id is the
+    task's place, since files may use one id for different tasks."""
+    first: dict[str, Task] = {}
+    for score in scores:
+        first.setdefault(score.task, score.run.tasks[score.task])
+    names = [*(name for name in shipped() if name in first), *(name for name in first if name not in shipped())]
+    return Tasks(replace(first[name], id=place) for place, name in enumerate(names))
 
-    where: the file and line that name it.
+
+def scale_of(metric: str, stated: bool | None = None, where: str | None = None) -> Scale:
+    """The scale of a metric, from the protocol; of a package's metric only the direction is known.
+
+    stated: the direction that the file gives; without it, the metric's package has to be installed. where: the file and
+    line. UserError for a metric that is unknown and has no stated direction, or that is stated to have another.
     """
-    from bigchem.evaluate.protocol.definitions import HIGHER_IS_BETTER
+    from bigchem.evaluate.protocol.definitions import RANGES, higher_is_better
 
-    if metric == LOSS:
-        return False
-    if metric not in HIGHER_IS_BETTER:
-        close = get_close_matches(metric, [LOSS, *HIGHER_IS_BETTER], n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "bigchem/evaluate/protocol has all of them"
-        raise UserError(f"unknown metric '{metric}'", where, hint)
-    return bool(HIGHER_IS_BETTER[metric])
+    lowest, highest = (0.0, math.inf) if metric == LOSS else RANGES.get(metric, (-math.inf, math.inf))
+    if metric != LOSS and metric not in RANGES and stated is not None:
+        return Scale(stated, lowest, highest)
+    better = False if metric == LOSS else higher_is_better(metric)
+    if better is None:
+        close = get_close_matches(metric, [LOSS, *RANGES], n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "bigchem/evaluate/protocol has all of bigchem's"
+        raise UserError(f"unknown metric '{metric}'", where, f"{hint}; of a package's, `higher_is_better` says enough")
+    if stated not in (None, better):
+        raise UserError(f"{metric}: `higher_is_better` is {stated}, but it is bigchem's, where it is {better}", where)
+    return Scale(better, lowest, highest)

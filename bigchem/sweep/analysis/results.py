@@ -17,7 +17,7 @@ from bigchem.base.errors import UserError
 from bigchem.base.json_file import Count
 from bigchem.base.progress import Progress
 from bigchem.base.toml import Section, quoted, validate
-from bigchem.sweep.analysis.records import REGIMES, Results, Run, Score
+from bigchem.sweep.analysis.records import REGIMES, Results, Run, Score, scale_of, tasks_of
 from bigchem.sweep.analysis.score_table import (
     MAX_BYTES,
     Name,
@@ -28,7 +28,7 @@ from bigchem.sweep.analysis.score_table import (
     estimate_of,
     read_table,
 )
-from bigchem.tasks import check_labelled, task_id
+from bigchem.tasks import Task, Tasks, shipped
 
 INPUTS_HINT = "give results.json, a score table (.csv, .json), or a folder of runs"
 
@@ -54,6 +54,7 @@ class _Metric(_Part):
     definition: Text
     note: Text = ""
     n: int | None = None
+    higher_is_better: bool | None = None
 
 
 class _File(_Part):
@@ -69,23 +70,31 @@ class _File(_Part):
     decoding: Annotated[dict[Name, Any], Field(max_length=100)]
     protocol: Text
     metrics: list[_Metric]
+    tasks: dict[str, Any] | None = None
 
 
-def load(paths: Iterable[str | Path], allow_mixed: bool = False, progress: Progress | None = None) -> Results:
+def load(
+    paths: Iterable[str | Path],
+    allow_mixed: bool = False,
+    progress: Progress | None = None,
+    tasks: Tasks | None = None,
+) -> Results:
     """Reads result files, score tables and folders (every results.json under them).
 
-    UserError for files that are missing or malformed and scores that are not comparable; allow_mixed turns the last
-    into notes.
+    tasks: of score tables; default: those that ship. UserError for files that are missing or malformed and scores that
+    are not comparable; allow_mixed turns the last into notes.
     """
     scores: list[Score] = []
     paths = list(paths)
     for file in find(paths):
         table = file.suffix == ".csv" or isinstance(json_file.load(file, max_bytes=MAX_BYTES, hint=INPUTS_HINT), list)
-        scores += read_table(file, progress or Progress(quiet=True)) if table else read_json(file)
+        known = tasks or shipped()
+        scores += read_table(file, progress or Progress(quiet=True), known) if table else read_json(file)
     scores, notes = _newest_steps(scores)
     scores, untrained = _trained_tasks(scores)
     if not scores:
         raise UserError("no scores of tasks that their models were trained on", ", ".join(map(str, paths)), INPUTS_HINT)
+    _refuse_two_directions(scores)
     problems = list(_mixed(scores))
     if problems and not allow_mixed:
         what, where, hint = problems[0]
@@ -97,7 +106,7 @@ def load(paths: Iterable[str | Path], allow_mixed: bool = False, progress: Progr
         notes.append(f"From score tables, which carry no data fingerprint, so comparable on your word only: {names}.")
     runs = {id(s.run): s.run for s in scores}.values()
     ordered = sorted(runs, key=lambda run: (run.parameters, REGIMES.index(run.regime), run.name, run.seed))
-    return Results(tuple(ordered), tuple(scores), tuple(notes))
+    return Results(tuple(ordered), tuple(scores), tasks_of(scores), tuple(notes))
 
 
 def find(paths: Iterable[str | Path]) -> list[Path]:
@@ -136,8 +145,9 @@ def read_json(file: Path) -> list[Score]:
     if not isinstance(table, dict):
         raise UserError("not a results.json: its top level is not an object", str(file))
     read = validate(_File, table, str(file))
-    for task in read.mixture:
-        task_id(task, f"{file}: mixture")
+    tasks = shipped() if read.tasks is None else Tasks.from_json(read.tasks, str(file))
+    for task in read.mixture if read.tasks is None else ():  # `tasks` has only those that were evaluated
+        tasks.find(task, f"{file}: mixture")
     total = sum(read.mixture.values())
     if total == 0:
         raise UserError("'mixture' trains no task: all its weights are 0", str(file))
@@ -158,15 +168,27 @@ def read_json(file: Path) -> list[Score]:
         split=read.split,
         decoding=", ".join(f"{key}={quoted(value)}" for key, value in sorted(read.decoding.items())),
         protocol=read.protocol,
-        predictions={task: str(path) for task, path in files.items() if path.is_file()},
+        predictions={task: str(path) for task, path in files.items() if task in tasks and path.is_file()},
+        tasks=tasks,
     )
     return [_score(run, metric, f"{file}: metrics[{number}]") for number, metric in enumerate(read.metrics)]
 
 
 def _score(run: Run, read: _Metric, where: str) -> Score:
-    check_labelled(read.task, f"{where}.task")
+    run.tasks.labelled(read.task, f"{where}.task")
+    scale = scale_of(read.metric, read.higher_is_better, f"{where}.metric")
     estimate = estimate_of(read.value, read.low, read.high, where)
-    return Score(run, read.task, read.metric, estimate, read.definition, read.note, read.n)
+    return Score(run, read.task, read.metric, scale, estimate, read.definition, read.note, read.n)
+
+
+def _refuse_two_directions(scores: Sequence[Score]) -> None:
+    """UserError, whatever is allowed, if a metric of a package is better higher in one file and lower in another."""
+    first: dict[str, Score] = {}
+    for score in scores:
+        other = first.setdefault(score.metric, score)
+        if other.scale.higher_is_better != score.scale.higher_is_better:
+            where = f"{other.run.source} and {score.run.source}"
+            raise UserError(f"`higher_is_better` of {score.metric} differs", where, "score them again with one version")
 
 
 def _newest_steps(scores: list[Score]) -> tuple[list[Score], list[str]]:
@@ -199,6 +221,9 @@ def _mixed(scores: Sequence[Score]) -> Iterator[tuple[str, str, str]]:
     yield from _differing("decodings", ((run.decoding, run.source) for run in runs), hint)
     together = ((_shares(run.mixture), run.source) for run in runs if run.regime == "together")
     yield from _differing("mixtures of the shared models", together, hint)
+    for task in dict.fromkeys(s.task for s in scores):
+        records = ((_record(s.run.tasks[task]), s.run.source) for s in scores if s.task == task)
+        yield from _differing(f"records of the task {task}", records, hint)
     for task, metric in dict.fromkeys((s.task, s.metric) for s in scores):
         given = ((s.definition, s.run.source) for s in scores if (s.task, s.metric) == (task, metric))
         yield from _differing(f"definitions of {task} {metric}", given, "score them again with one version")
@@ -227,6 +252,13 @@ def _twice(scores: Sequence[Score]) -> Iterator[tuple[str, str, str]]:
             reported.add((id(other), id(run)))
             what = f"two runs of {run.parameters} parameters, {score.task} {run.regime}, seed {run.seed}"
             yield what, f"{other.source} and {run.source}", "give one of them, or different seeds"
+
+
+def _record(task: Task) -> str:
+    """What a task's scores depend on. The id, the prompts and the decimals are the data's, which have a fingerprint."""
+    labels = f", labels {', '.join(task.labels)}" if task.labels else ""
+    what = f"{task.source_domain} to {task.target_domain}, metrics of {task.family}, headline {task.headline}"
+    return what + labels
 
 
 def _shares(mixture: dict[str, float]) -> str:

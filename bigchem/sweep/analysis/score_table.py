@@ -14,17 +14,17 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from bigchem.base import json_file
-from bigchem.base.errors import UserError, unknown
+from bigchem.base.errors import UserError, nearest, unknown
 from bigchem.base.printable import printable
 from bigchem.base.progress import Progress
 from bigchem.base.toml import Section, validate
 from bigchem.sweep.analysis.fit import Estimate
-from bigchem.sweep.analysis.records import Regime, Run, Score, higher_is_better
-from bigchem.tasks import check_labelled, shipped
+from bigchem.sweep.analysis.records import Regime, Run, Score, scale_of
+from bigchem.tasks import Tasks
 
 MAIN_COLUMNS = ("parameters", "task", "regime", "metric", "value", "low", "high", "seed", "run")
 """The usual columns of a table."""
-COLUMNS = (*MAIN_COLUMNS, "n", "mixture", "definition", "predictions")
+COLUMNS = (*MAIN_COLUMNS, "n", "mixture", "definition", "higher_is_better", "predictions")
 """All allowed columns, in any order."""
 RESAMPLES = 1000
 """Bootstrap resamples of the examples, for the intervals of predictions."""
@@ -64,16 +64,18 @@ class _Row(Section):
     seed: Seed = 0
     run: Name | None = None
     definition: Text | None = None
+    higher_is_better: bool | None = None
     predictions: Annotated[str, Field(min_length=1, max_length=4000)] | None = None
 
 
-def read_table(file: Path, progress: Progress) -> list[Score]:
-    """The scores of a table; predictions it names, relative to its folder, are scored. UserError with the line."""
+def read_table(file: Path, progress: Progress, tasks: Tasks) -> list[Score]:
+    """The scores of a table; predictions it names, relative to its folder, are scored. tasks: that it may name.
+    UserError with the line."""
     runs: dict[tuple[Any, ...], Run] = {}
     scores: dict[tuple[int, str, str], Score] = {}
     for where, row in _csv_rows(file) if file.suffix == ".csv" else _json_rows(file):
-        check_labelled(row.task, f"{where}.task")
-        run = _run(row, where, str(file))
+        _check_task(row.task, tasks, f"{where}.task")
+        run = _run(row, where, str(file), tasks)
         key = (run.name, run.parameters, run.regime, run.seed)
         if row.mixture is not None and row.task not in run.mixture:
             raise UserError(f"'{row.task}' is not in the mixture '{row.mixture}'", where)
@@ -93,6 +95,12 @@ def read_table(file: Path, progress: Progress) -> list[Score]:
     if not scores:
         raise UserError("no scores", str(file))
     return list(scores.values())
+
+
+def _check_task(name: str, tasks: Tasks, where: str) -> None:
+    if name not in tasks.scored:
+        hint = f"{nearest(name, list(tasks.scored))} Other tasks: --tasks FILE, with a table [tasks.NAME] for each"
+        raise UserError(f"unknown task '{name}'", where, hint)
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[str, _Row]]:
@@ -132,15 +140,16 @@ def _json_rows(file: Path) -> Iterator[tuple[str, _Row]]:
         yield where, validate(_Row, row, where)
 
 
-def _run(row: _Row, where: str, source: str) -> Run:
+def _run(row: _Row, where: str, source: str, known: Tasks) -> Run:
     if (row.regime is None) == (row.mixture is None):
         raise UserError("neither or both of 'regime' and 'mixture'", where, "together, alone, or the tasks: a+b")
     tasks = tuple(dict.fromkeys(row.mixture.split("+"))) if row.mixture is not None else ()
     for task in tasks:
-        check_labelled(task, f"{where}.mixture")
+        _check_task(task, known, f"{where}.mixture")
     regime: Regime = row.regime or ("together" if len(tasks) > 1 else "alone")
     name = row.run or f"{row.parameters}-{'+'.join(sorted(tasks)) or regime}"
-    return Run(name, row.parameters, regime, row.seed, source, mixture=dict.fromkeys(tasks, 1 / max(1, len(tasks))))
+    mixture = dict.fromkeys(tasks, 1 / max(1, len(tasks)))
+    return Run(name, row.parameters, regime, row.seed, source, mixture=mixture, tasks=known)
 
 
 def _tasks(run: Run) -> str:
@@ -150,9 +159,9 @@ def _tasks(run: Run) -> str:
 def _stated(run: Run, row: _Row, where: str) -> Score:
     if row.metric is None:
         raise UserError("neither 'metric' nor 'predictions'", where)
-    higher_is_better(row.metric, f"{where}.metric")
+    scale = scale_of(row.metric, row.higher_is_better, f"{where}.metric")
     estimate = estimate_of(row.value, row.low, row.high, where)
-    return Score(run, row.task, row.metric, estimate, row.definition or "", n=row.n)
+    return Score(run, row.task, row.metric, scale, estimate, row.definition or "", n=row.n)
 
 
 def estimate_of(value: float | None, low: float | None, high: float | None, where: str) -> Estimate | None:
@@ -167,17 +176,18 @@ def estimate_of(value: float | None, low: float | None, high: float | None, wher
 def _predicted(run: Run, row: _Row, where: str, file: Path, progress: Progress) -> list[Score]:
     from bigchem.evaluate.score import READING, score_file
 
-    stated = [name for name in ("metric", "value", "low", "high", "n", "definition") if getattr(row, name) is not None]
-    if stated:
+    fields = ("metric", "value", "low", "high", "n", "definition", "higher_is_better")
+    if stated := [name for name in fields if getattr(row, name) is not None]:
         raise UserError(f"'{stated[0]}' beside 'predictions'", where, "predictions are scored: remove it")
     if row.task in run.predictions:
         raise UserError(f"duplicate predictions of {row.task} for '{run.name}'", where)
     run.predictions[row.task] = str(file)
     with progress.bar(f"scoring {file.name}", 1) as bar:
-        found = score_file(shipped()[row.task], file, bootstrap=RESAMPLES, workers=os.cpu_count() or 1)
+        found = score_file(run.tasks[row.task], file, bootstrap=RESAMPLES, workers=os.cpu_count() or 1)
         bar.advance()
-    return [
-        Score(run, row.task, s.metric, estimate_of(s.value, s.low, s.high, where), s.definition, s.note, s.n)
-        for s in found
-        if s.definition != READING
-    ]
+    scores = []
+    for s in found:
+        if s.definition != READING:
+            scale, estimate = scale_of(s.metric, s.higher_is_better, where), estimate_of(s.value, s.low, s.high, where)
+            scores.append(Score(run, row.task, s.metric, scale, estimate, s.definition, s.note, s.n))
+    return scores

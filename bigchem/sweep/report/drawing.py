@@ -42,6 +42,9 @@ DARK = {
     "violet": "#e08fc4",
     "olive": "#cfc84a",
 }
+# Of the tasks after the first five; a page names only those that it uses.
+MORE_LIGHT = {"red": "#b3123f", "purple": "#5b45c9", "brown": "#7a4b23", "teal": "#00727d"}
+MORE_DARK = {"red": "#ff7d96", "purple": "#a99bff", "brown": "#d3a274", "teal": "#5fc9d4"}
 STYLE = {
     "font.size": 9,
     "svg.fonttype": "none",
@@ -57,6 +60,10 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+HEIGHT, LINE = 3.0, 0.255
+"""Of a panel, and of a label with its space, in inches."""
+LONGEST = 20
+"""Characters of a label."""
 POINT_COLUMNS = ("series", "what", "parameters", "value", "low", "high")
 """Columns of a figure's CSV. what: point, seed or curve."""
 
@@ -75,9 +82,9 @@ class Panel:
     csv: str
 
 
-def axes_of(title: str, subtitle: str) -> tuple[Figure, Axes]:
-    """An empty panel of the common size."""
-    figure = Figure(figsize=(4.2, 3.0), layout="constrained")
+def axes_of(title: str, subtitle: str, labels: int = 0) -> tuple[Figure, Axes]:
+    """An empty panel of the common size, higher if so many labels of series need it."""
+    figure = Figure(figsize=(4.2, max(HEIGHT, 0.6 + LINE * labels)), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, loc="left", fontsize=min(10.0, 400 / len(title)), fontweight="bold", pad=18)
     style: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 8.5}
@@ -120,10 +127,11 @@ def sizes_axis(axes: Axes, sizes: Sequence[float], room: float) -> None:
     axes.set_xlabel("parameters (log scale)")
 
 
-def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Labels series at their last points (x, y, name, colour), pushed apart where labels would touch."""
+def label_ends(figure: Figure, axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Labels series at their last points (x, y, name, colour), pushed apart where labels would touch. Long names are
+    cut."""
     low, high = axes.get_ylim()
-    spacing = 0.085 * (high - low)
+    spacing = LINE / figure.get_figheight() * (high - low)
     placed = sorted(ends, key=lambda end: end[1])
     heights = [end[1] for end in placed]
     for _ in range(50):
@@ -134,7 +142,8 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
     right = max((end[0] for end in ends), default=1.0)
     for (_, _, name, colour), height in zip(placed, heights, strict=True):
         style: dict[str, Any] = {"color": colour, "fontweight": "bold", "fontsize": 8.5, "va": "center"}
-        axes.annotate(name, (right, height), (9, 0), textcoords="offset points", annotation_clip=False, **style)
+        text = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+        axes.annotate(text, (right, height), (9, 0), textcoords="offset points", annotation_clip=False, **style)
 
 
 def alt_text(found: Sequence[tuple[float, Estimate]]) -> str:
@@ -152,10 +161,10 @@ def finish(figure: Figure, name: str, of: str, caption: str, description: str, r
     body = re.sub(r"<metadata>.*?</metadata>", "", drawn.getvalue(), flags=re.DOTALL)
     body = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", body)
     body = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, 'DejaVu Sans', sans-serif", body)
-    for colour, value in LIGHT.items():
+    for colour, value in (LIGHT | MORE_LIGHT).items():
         body = body.replace(value, "currentColor" if colour == "ink" else f"var(--{colour})")
     body = re.sub(r"<svg ", f'<svg role="img" aria-labelledby="{name}-t {name}-d" ', body, count=1)
-    standalone = re.sub(r"(<svg [^>]*>)", rf"\g<1>{title}<style>{palette_css('svg')}</style>", body, count=1)
+    standalone = re.sub(r"(<svg [^>]*>)", rf"\g<1>{title}<style>{palette_css('svg', body)}</style>", body, count=1)
     inline = re.sub(r"(<svg [^>]*>)", rf"\g<1>{title}", body[body.index("<svg ") :], count=1)
     inline = re.sub(r' xmlns(:xlink)?="[^"]*"', "", inline).replace("xlink:href", "href")
     inline = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\g<1>", inline, count=1)
@@ -163,11 +172,12 @@ def finish(figure: Figure, name: str, of: str, caption: str, description: str, r
     return Panel(name, of, caption, standalone, inline, png.getvalue(), csv_text(POINT_COLUMNS, rows))
 
 
-def palette_css(selector: str) -> str:
-    """The figures' colours as CSS variables, for light and dark mode."""
+def palette_css(selector: str, drawn: str) -> str:
+    """The figures' colours as CSS variables, for light and dark mode. drawn: what uses them."""
 
-    def rule(palette: dict[str, str]) -> str:
-        variables = "".join(f"--{name}:{value};" for name, value in palette.items())
+    def rule(palette: dict[str, str], more: dict[str, str]) -> str:
+        used = palette | {name: value for name, value in more.items() if f"var(--{name})" in drawn}
+        variables = "".join(f"--{name}:{value};" for name, value in used.items())
         return f"{selector}{{{variables}color:var(--ink)}}"
 
-    return f"{rule(LIGHT)}@media (prefers-color-scheme:dark){{{rule(DARK)}}}"
+    return f"{rule(LIGHT, MORE_LIGHT)}@media (prefers-color-scheme:dark){{{rule(DARK, MORE_DARK)}}}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,22 @@ from bigchem.sweep.analysis.analyse import Analysis
 from bigchem.sweep.analysis.conclusions import signed
 from bigchem.sweep.analysis.fit import Estimate, Floats
 from bigchem.sweep.analysis.gains import Pool
-from bigchem.sweep.analysis.records import LOSS, REGIMES, Regime, higher_is_better
-from bigchem.sweep.report.drawing import LIGHT, STYLE, Panel, alt_text, axes_of, finish, label_ends, points, sizes_axis
+from bigchem.sweep.analysis.records import LOSS, REGIMES, Regime
+from bigchem.sweep.report.drawing import (
+    LIGHT,
+    LONGEST,
+    MORE_LIGHT,
+    STYLE,
+    Panel,
+    alt_text,
+    axes_of,
+    finish,
+    label_ends,
+    points,
+    sizes_axis,
+)
 from bigchem.sweep.report.tables import Row, numbers
+from bigchem.tasks import Tasks, shipped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,20 +37,16 @@ if TYPE_CHECKING:
     from bigchem.sweep.analysis.curves import Curve
 
 _REGIME = {"together": (LIGHT["blue"], "o", "-"), "alone": (LIGHT["orange"], "s", (0, (4, 2)))}
-_TASK = {
-    "captioning": (LIGHT["blue"], "o"),
-    "generation": (LIGHT["orange"], "s"),
-    "forward": (LIGHT["green"], "D"),
-    "retrosynthesis": (LIGHT["violet"], "^"),
-    "actions": (LIGHT["olive"], "v"),
-}
+_COLOURS = [LIGHT[name] for name in ("blue", "orange", "green", "violet", "olive")] + list(MORE_LIGHT.values())
+_MARKERS = "osD^vP*X<>hpd"  # as many as make 9 x 13 pairs with the colours
 _DOTS = (0, (1, 1.6))
 
 
 def metric_panel(analysis: Analysis, key: Key) -> Panel:
     """A metric against size, one series per regime, with the fitted curve and its band, if any."""
     drawn = {regime: cells for regime in REGIMES if (cells := analysis.cells_of(key, regime))}
-    direction = "higher is better" if higher_is_better(key[1]) else "lower is better"
+    is_better = any(cell.scale.higher_is_better for cells in drawn.values() for cell in cells)
+    direction = "higher is better" if is_better else "lower is better"
     rows: list[Row] = []
     with mpl.rc_context(STYLE):
         figure, axes = axes_of(f"{key[0]} · {key[1]}", direction)
@@ -55,10 +65,10 @@ def metric_panel(analysis: Analysis, key: Key) -> Panel:
         sizes_axis(axes, sizes + further, room=0.19)
         if beyond := [x for x in further if x > sizes[-1]]:
             axes.axvspan(sizes[-1] * 1.12, beyond[-1] * 1.25, color=LIGHT["muted"], alpha=0.09, linewidth=0)
-        label_ends(axes, ends)
+        label_ends(figure, axes, ends)
         description = "; ".join(f"{regime}: {alt_text(_points(cells))}" for regime, cells in drawn.items())
         caption = f"{key[0]} {key[1]} against model size"
-        return finish(figure, f"{key[0]}-{key[1]}", key[1], caption, description, rows)
+        return finish(figure, _file_name(key), key[1], caption, description, rows)
 
 
 def gain_panel(analysis: Analysis, key: Key) -> Panel | None:
@@ -79,7 +89,7 @@ def gain_panel(analysis: Analysis, key: Key) -> Panel | None:
         sizes_axis(axes, [size for size, _ in found], room=0.14)
         _zero(axes)
         caption = f"{key[0]}: gain of sharing in {key[1]} against model size"
-        return finish(figure, f"{key[0]}-{key[1]}-gain", key[1], caption, f"{alt_text(found)}; {subtitle}", rows)
+        return finish(figure, f"{_file_name(key)}-gain", key[1], caption, f"{alt_text(found)}; {subtitle}", rows)
 
 
 def pool_panel(analysis: Analysis, pool: Pool) -> Panel:
@@ -89,11 +99,12 @@ def pool_panel(analysis: Analysis, pool: Pool) -> Panel:
     mean = [(float(size), gain) for size, gain in pool.gains.items()]
     rows = _point_rows("mean", mean)
     with mpl.rc_context(STYLE):
-        figure, axes = axes_of(f"{pool.kind} tasks · {pool.of} gain", f"mean: {slope}")
+        title = f"{pool.kind} tasks · {pool.of} gain"
+        figure, axes = axes_of(title, f"mean: {slope}", labels=len(pool.tasks) + 1)
         ends = []
         for task in pool.tasks:
             found = [(float(g.parameters), g.estimate) for g in analysis.gains_of((task, metrics[task]))]
-            colour, marker = _TASK[task]
+            colour, marker = task_style(task, analysis.results.tasks)
             sizes, heights = [size for size, _ in found], [e.value for _, e in found]
             axes.plot(sizes, heights, marker=marker, color=colour, markersize=4, linewidth=0.9, alpha=0.85)
             ends.append((sizes[-1], heights[-1], task, colour))
@@ -105,12 +116,25 @@ def pool_panel(analysis: Analysis, pool: Pool) -> Panel:
             x = np.geomspace(mean[0][0], mean[-1][0], 60)
             axes.plot(x, pool.trend(x), color=LIGHT["ink"], linewidth=1.8)
             rows += _curve_rows("mean", x, pool.trend(x))
-        sizes_axis(axes, sorted({row["parameters"] for row in rows if row["what"] == "point"}), room=0.26)
-        label_ends(axes, ends)
+        room = 0.26 * max(1.0, min(LONGEST, max(map(len, pool.tasks))) / 14)
+        sizes_axis(axes, sorted({row["parameters"] for row in rows if row["what"] == "point"}), room=room)
+        label_ends(figure, axes, ends)
         _zero(axes, labels=False)
         caption = f"gain of sharing ({pool.of}) of {pool.kind} tasks against model size"
         name = f"{pool.kind}-gain" + ("-loss" if pool.of == "loss" else "")
         return finish(figure, name, pool.of, caption, f"mean {alt_text(mean)}; {slope}", rows)
+
+
+def task_style(task: str, tasks: Tasks) -> tuple[str, str]:
+    """A task's colour and marker: of the tasks that ship always the same, then in the order of the others."""
+    order = [*shipped().scored, *(name for name in tasks if name not in shipped())]
+    place = order.index(task)
+    return _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
+
+
+def _file_name(key: Key) -> str:
+    """TASK-METRIC; a package's metric may have any name."""
+    return f"{key[0]}-{re.sub(r'[^A-Za-z0-9_.]+', '_', key[1])}"
 
 
 def _series(axes: Axes, regime: Regime, cells: Sequence[Cell], shift: float) -> list[Row]:

@@ -10,7 +10,7 @@ from bigchem.sweep.analysis.aggregate import Key, size_name
 from bigchem.sweep.analysis.analyse import Analysis
 from bigchem.sweep.analysis.fit import Estimate
 from bigchem.sweep.analysis.gains import contrast
-from bigchem.sweep.analysis.records import LOSS, Run, higher_is_better
+from bigchem.sweep.analysis.records import LOSS, Run
 from bigchem.sweep.report.drawing import Panel, palette_css
 from bigchem.sweep.report.figures import gain_panel, metric_panel, pool_panel
 from bigchem.sweep.report.tables import Row, beyond_rows, estimate_text, fit_rows, paired_rows
@@ -74,11 +74,12 @@ def to_html(analysis: Analysis, title: str, sections: Sequence[Section]) -> str:
     return environment.get_template("report.html.j2").render(
         title=title,
         analysis=analysis,
-        palette=palette_css(":root"),
+        palette=palette_css(":root", "".join(panel.inline for _, _, panels in sections for panel in panels)),
         sections=sections,
         headline_rows=paired_rows(analysis, analysis.headline.items()),
         all_rows=paired_rows(analysis, keys),
         slopes=[(*key, analysis.trends[key]) for key in keys if key in analysis.trends],
+        lowest=_lowest(analysis),
         contrasts={of: contrast(analysis.pools, of) for of in ("headline", "loss")},
         fits=fit_rows(analysis),
         beyond=[{**row, "estimate": Estimate(row["value"], row["low"], row["high"])} for row in beyond_rows(analysis)],
@@ -87,12 +88,18 @@ def to_html(analysis: Analysis, title: str, sections: Sequence[Section]) -> str:
     )
 
 
+def _lowest(analysis: Analysis) -> float:
+    """The lowest value that a pooled headline metric can have."""
+    pooled = (gain for gain in analysis.gains if analysis.headline.get(gain.task) == gain.metric and gain.scale.bounded)
+    return min((gain.scale.lowest for gain in pooled), default=0.0)
+
+
 def _definitions(analysis: Analysis) -> list[Row]:
     from bigchem.evaluate.protocol.definitions import DEFINITIONS
 
     first: dict[Key, Row] = {}
     for score in analysis.results.scores:
-        better = "higher" if higher_is_better(score.metric) else "lower"
+        better = "higher" if score.scale.higher_is_better else "lower"
         row = first.setdefault(
             (score.task, score.metric),
             {"task": score.task, "metric": score.metric, "better": better, "definition": "", "meaning": "", "note": ""},

@@ -41,7 +41,7 @@ def gain_rows(analysis: Analysis) -> list[Row]:
         rows.append(
             {
                 "task": gain.task,
-                "kind": kind_of(gain.task),
+                "kind": kind_of(analysis.results.tasks[gain.task]),
                 "metric": gain.metric,
                 "parameters": gain.parameters,
                 **numbers(gain.estimate, "gain"),

@@ -17,6 +17,7 @@ from bigchem.sweep.analysis.records import LOSS, REGIMES
 from bigchem.sweep.analysis.results import load
 from bigchem.sweep.report.output_folder import check_written, replace_written
 from bigchem.sweep.report.tables import TABLES, Row, estimate_text, paired_rows, tables
+from bigchem.tasks import Tasks
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,14 +31,15 @@ def study(
     independent: bool = False,
     extrapolate: Sequence[float] = (),
     beyond_a_decade: bool = False,
+    tasks: Tasks | None = None,
     progress: Progress | None = None,
 ) -> Analysis:
     """Reads results (see results.load), compares the predictions that lie beside them, and analyses both.
 
-    independent: do not read predictions; together and alone are then treated as independent.
+    independent: do not read predictions; together and alone are then treated as independent. tasks: of score tables.
     """
     progress = progress or Progress(quiet=True)
-    results = load(paths, allow_mixed, progress)
+    results = load(paths, allow_mixed, progress, tasks)
     check(results, metrics, extrapolate, beyond_a_decade)  # before comparing predictions, which may take minutes
     paired, notes = ({}, ()) if independent else paired_differences(results, progress)
     if notes:

@@ -37,7 +37,8 @@ def values(scores):
 
 def test_a_metric_has_one_direction_in_all_families_and_a_definition_one_meaning():
     everything = [metric for metrics in FAMILIES.values() for metric in metrics]
-    assert len({(metric.name, metric.higher_is_better) for metric in everything}) == len(HIGHER_IS_BETTER)
+    same = {(metric.name, metric.higher_is_better, metric.lowest, metric.highest) for metric in everything}
+    assert len(same) == len(HIGHER_IS_BETTER)
     assert len({(metric.definition, metric.meaning) for metric in everything}) == len(DEFINITIONS)
     for metrics in FAMILIES.values():
         assert len({metric.name for metric in metrics}) == len(metrics)

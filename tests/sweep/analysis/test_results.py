@@ -9,7 +9,7 @@ import pytest
 from planted_sweep import SIZES, TASKS, results_of, write_predictions, write_result, write_sweep
 
 from bigchem.base.errors import UserError
-from bigchem.sweep.analysis.records import higher_is_better
+from bigchem.sweep.analysis.records import scale_of
 from bigchem.sweep.analysis.results import load
 from bigchem.sweep.analysis.score_table import MAIN_COLUMNS
 
@@ -49,7 +49,7 @@ def test_the_regime_follows_the_number_of_trained_tasks(tmp_path: Path) -> None:
         ({"mixture": {}}, "mixture"),
         ({"mixture": {"caption": 1.0}}, "mixture"),
         ({"model": {"preset": "p", "parameters": 0, "sha256": ""}}, "model.parameters"),
-        ({"metrics": [{"task": "captioning", "metric": "bleu4"}]}, "metrics.0.value"),
+        ({"metrics": [{"task": "captioning", "metric": "bleu4"}]}, "metrics[0]: `value` is missing"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_file(tmp_path: Path, change: dict[str, Any], field: str) -> None:
@@ -238,12 +238,24 @@ def test_parameters_that_are_no_whole_number_are_refused(tmp_path: Path, text: s
         load([tmp_path / "scores.csv"])
 
 
-def test_directions_come_from_the_protocol() -> None:
-    assert higher_is_better("bleu4")
-    assert not higher_is_better("levenshtein")
-    assert not higher_is_better("loss")
+def test_directions_and_bounds_come_from_the_protocol() -> None:
+    assert scale_of("bleu4").higher_is_better
+    assert not any(scale_of(name).higher_is_better for name in ("levenshtein", "loss", "rmse"))
+    assert [name for name in ("bleu4", "spearman", "r2", "rmse", "loss") if scale_of(name).bounded] == [
+        "bleu4",
+        "spearman",
+    ]
+    assert scale_of("mcc").lowest == -1.0
     with pytest.raises(UserError, match="unknown metric"):
-        higher_is_better("perplexity")
+        scale_of("perplexity")
+
+
+def test_the_direction_of_a_packages_metric_is_the_files_and_its_bounds_are_unknown() -> None:
+    assert not scale_of("perplexity", stated=False).higher_is_better
+    assert scale_of("fluency", stated=True).higher_is_better
+    assert not scale_of("fluency", stated=True).bounded
+    with pytest.raises(UserError, match="rmse: `higher_is_better` is True, but it is bigchem's"):
+        scale_of("rmse", stated=True, where="x")
 
 
 def test_a_table_in_json_says_the_same_as_in_csv(tmp_path: Path) -> None:

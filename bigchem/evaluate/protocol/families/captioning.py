@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from bigchem.evaluate.metrics import functional_groups
 from bigchem.evaluate.metrics.intervals import mean_of, ratio_of
 from bigchem.evaluate.protocol.families.text import ROUGE, WORD_BLEU
@@ -41,6 +43,7 @@ CAPTIONING = (
         "that a caption names and its molecule lacks.",
         lambda p: mean_of(p.groups[:, 1], _of_references(p)),
         higher_is_better=False,
+        highest=math.inf,
     ),
     Metric(
         "hallucinated_share",

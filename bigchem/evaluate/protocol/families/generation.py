@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from bigchem.evaluate.metrics.intervals import mean_of, share_of
@@ -45,6 +46,7 @@ GENERATION = (
         "SMILES cut at 349 characters, so that both sides are padded to the 350 that ChemNet was trained at.",
         lambda p: p.frechet,
         higher_is_better=False,
+        highest=math.inf,
     ),
     validity(lambda p: p.molecules["valid"]),
     Metric(

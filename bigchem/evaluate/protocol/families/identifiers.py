@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from bigchem.evaluate.metrics import formulas
@@ -27,6 +29,7 @@ NAME = (
         "Mean Levenshtein distance of the texts, in characters.",
         lambda p: mean_of(p.distance),
         higher_is_better=False,
+        highest=math.inf,
     ),
     TEXT_SIMILARITY,
     Metric(

@@ -44,7 +44,13 @@ def _listed(names: Sequence[str]) -> str:
     return f"labels: {', '.join(names)}" if len(names) <= 10 else f"{len(names)} labels"
 
 
-def _of_label(name: str, meaning: str, statistic: Callable[[Pairs, Ints, Ints], Statistic], undefined: str) -> Metric:
+def _of_label(
+    name: str,
+    meaning: str,
+    statistic: Callable[[Pairs, Ints, Ints], Statistic],
+    undefined: str,
+    lowest: float = 0.0,
+) -> Metric:
     def compute(pairs: Pairs) -> Statistic:
         wanted, made = _positions(pairs)
         notes = joined(
@@ -53,7 +59,7 @@ def _of_label(name: str, meaning: str, statistic: Callable[[Pairs, Ints, Ints], 
         )
         return noted(statistic(pairs, wanted, made), notes)
 
-    return Metric(name, f"{name}/label-v1", meaning, compute, undefined=undefined)
+    return Metric(name, f"{name}/label-v1", meaning, compute, undefined=undefined, lowest=lowest)
 
 
 def _area(name: str, what: str, area: Callable[[Ints, Floats], Statistic]) -> Metric:
@@ -111,6 +117,7 @@ LABEL = (
         "Matthews' correlation, for more than two labels Gorodkin's (2004); 0 where all predictions are one label.",
         lambda p, wanted, made: labels.matthews(wanted, made, len(p.labels)),
         "undefined: fewer than two different labels among the references",
+        lowest=-1.0,
     ),
     _area(*_ROC_AUC),
     _area(*_PR_AUC),
@@ -136,7 +143,11 @@ def _sides(pairs: Pairs) -> tuple[tuple[str, list[str]], tuple[str, list[str]]]:
 
 
 def _macro(
-    name: str, meaning: str, statistics: Callable[[Pairs, Ints, Ints], list[Statistic]], undefined: str
+    name: str,
+    meaning: str,
+    statistics: Callable[[Pairs, Ints, Ints], list[Statistic]],
+    undefined: str,
+    lowest: float = 0.0,
 ) -> Metric:
     """The mean of a metric of each label."""
 
@@ -148,7 +159,7 @@ def _macro(
         return macro(parts, joined(_notes_of_tables(pairs, wanted, made), without))
 
     full = f"Mean over the task's labels of {meaning}; unknown reference values are left out."
-    return Metric(name, f"{name}/macro-v1", full, compute, undefined=undefined)
+    return Metric(name, f"{name}/macro-v1", full, compute, undefined=undefined, lowest=lowest)
 
 
 def _each(statistic: Callable[..., Statistic]) -> Callable[[Pairs, Ints, Ints], list[Statistic]]:
@@ -193,6 +204,7 @@ LABELS = (
         "Matthews' correlation, 0 where all predictions of a label are equal",
         _each(partial(labels.matthews, count=2)),
         _CONSTANT,
+        lowest=-1.0,
     ),
     *(
         _macro(name, f"{what}, from the log-odds of 1 given the source", _each_area(area), _CONSTANT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -21,7 +22,9 @@ def _of_numbers(
     what: str,
     statistic: Callable[[Floats, Floats], Statistic],
     undefined: str,
+    *,
     higher_is_better: bool = True,
+    lowest: float = 0.0,
 ) -> Metric:
     def compute(pairs: Pairs) -> Statistic:
         wanted, made = _numbers(pairs)
@@ -32,7 +35,17 @@ def _of_numbers(
         return noted(statistic(wanted, made), notes)
 
     meaning = f"{what}, over the pairs in which both texts are numbers."
-    return Metric(name, f"{name}/number-v1", meaning, compute, higher_is_better, undefined=undefined)
+    highest = 1.0 if higher_is_better else math.inf
+    return Metric(
+        name,
+        f"{name}/number-v1",
+        meaning,
+        compute,
+        higher_is_better,
+        undefined=undefined,
+        lowest=lowest,
+        highest=highest,
+    )
 
 
 _NO_PAIR = "no pair of numbers"
@@ -53,7 +66,10 @@ NUMBER = (
         "1 - squared errors / squared deviations of the references from their mean",
         numbers.r2,
         "undefined: fewer than two different numbers among the references",
+        lowest=-math.inf,
     ),
-    _of_numbers("pearson", "Pearson's r", numbers.pearson, _NO_SPREAD),
-    _of_numbers("spearman", "Spearman's rho, equal numbers sharing their mean rank", numbers.spearman, _NO_SPREAD),
+    _of_numbers("pearson", "Pearson's r", numbers.pearson, _NO_SPREAD, lowest=-1.0),
+    _of_numbers(
+        "spearman", "Spearman's rho, equal numbers sharing their mean rank", numbers.spearman, _NO_SPREAD, lowest=-1.0
+    ),
 )
