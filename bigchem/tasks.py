@@ -329,18 +329,3 @@ def _template(prompt: str) -> str:
     if count > 1:
         raise ValueError(f"prompt {prompt!r} has {{source}} {count} times")
     return prompt if count else prompt + "{source}"
-
-
-TASKS = shipped().scored
-TASK_NAMES: tuple[str, ...] = tuple(TASKS)
-SPAN_TASKS = SPANS
-TRAINABLE = shipped()
-TRAINABLE_NAMES: tuple[str, ...] = tuple(TRAINABLE)
-
-
-def task_id(name: str, where: str | None = None) -> int:
-    return shipped().find(name, where).id
-
-
-def check_labelled(name: str, where: str | None = None) -> None:
-    shipped().labelled(name, where)
