@@ -12,6 +12,7 @@ import typer
 from bigchem.base.errors import UserError
 from bigchem.cli import bench, data, evaluate, program, runs, sweep
 from bigchem.cli.export import export
+from bigchem.cli.fine_tune import fine_tune
 from bigchem.cli.plan import plan
 from bigchem.cli.program import Json, Set
 from bigchem.cli.runs import run_config
@@ -30,6 +31,7 @@ app.add_typer(evaluate.app)
 app.add_typer(bench.app, name="bench")
 app.command()(export)
 app.command()(plan)
+app.command("fine-tune")(fine_tune)
 
 
 @app.callback()

@@ -26,13 +26,17 @@ class TokenizerConfig(Section):
     t5: str | None = None
     """Folder of T5's own tokenizer, or a model's name on the hub; chemistry tokens are added. None: trained on the
     corpus."""
+    folder: str | None = None
+    """Folder whose tokenizer is used unchanged: an exported model to train on, or another data folder's `tokenizer`."""
     vocab_size: Annotated[int, Field(ge=300)] = 512
     """Embedding rows of a trained vocabulary."""
     smiles: Smiles = "pieces"
     """How a word that is SMILES is split: by the vocabulary alone, or at its atoms first."""
 
     def make(self, texts: Iterable[str], sentinels: int = 0) -> Tokenizer:
-        """T5's, or one trained on the texts, with sentinels for span corruption. T5's does not read the texts."""
+        """The folder's, T5's, or one trained on the texts, with sentinels for span corruption. Others do not read them."""
+        if self.folder is not None:
+            return Tokenizer.load(self.folder)
         if self.t5 is not None:
             return Tokenizer.from_t5(self.t5, self.smiles)
         return Tokenizer.train(texts, self.vocab_size, self.smiles, sentinels)
@@ -86,7 +90,8 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> BuildConfig:
         s.model_copy(update={"path": _resolved(root, s.path), "target_path": _resolved(root, s.target_path)})
         for s in config.sources
     )
-    tokenizer = config.tokenizer.model_copy(update={"t5": _resolve_tokenizer(root, config.tokenizer.t5)})
+    named = {"t5": _resolve_tokenizer(root, config.tokenizer.t5), "folder": _resolve(root, config.tokenizer.folder)}
+    tokenizer = config.tokenizer.model_copy(update=named)
     update = {"sources": sources, "tokenizer": tokenizer, "root": str(root), "tasks": records | config.tasks}
     return config.model_copy(update={**update, "task_files": ()})
 
@@ -95,7 +100,7 @@ def recipe_hash(config: BuildConfig) -> str:
     """Hash of a recipe (without max_lossy, which does not change the output), of the vocabulary it names, and of the
     size and mtime of every local file that it names or that is in a folder it names."""
     digest = hashlib.sha256(config.model_dump_json(exclude_defaults=True, exclude={"max_lossy"}).encode())
-    if config.tokenizer.t5 is not None:
+    if config.tokenizer.t5 is not None or config.tokenizer.folder is not None:
         digest.update(config.tokenizer.make(()).fingerprint.encode())
     for named in (n for source in config.sources for n in (source.path, source.target_path) if n is not None):
         for name in (name for name in expand(named) if not is_url(name)):

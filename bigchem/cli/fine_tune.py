@@ -1,0 +1,75 @@
+"""`bigchem fine-tune`: from one's own files to predictions in one command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bigchem.cli.program import Json, Set
+from bigchem.cli.submission_options import Requested, cluster_options
+
+
+@cluster_options(after=False)
+def fine_tune(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="CSV, TSV, JSON or Parquet files, or one recipe (.toml).")
+    ],
+    requested: Requested,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for recipe, data and run; default: runs/NAME of the first file.")
+    ] = None,
+    init_from: Annotated[
+        str | None, typer.Option("--from", help="Weights to start from: an exported model, or a hub name: t5-small.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Model without --from: a preset's name.")] = "sweep-1m",
+    cluster: Annotated[str, typer.Option(help="Cluster profile to train on, by name or path.")] = "local",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build the data and show the settings only.")] = False,
+    as_json: Json = False,
+    overrides: Set = None,
+) -> None:
+    """Train a model on your own files: guesses the columns, builds the data, chooses settings, trains, evaluates.
+
+    Writes OUT/recipe.toml with its guesses: correct it and repeat the command if one is wrong. Learning rate, steps,
+    warm-up, caps, micro-batches, augmentation and validation follow from the data; --set overrides a field of the run.
+
+    Example: bigchem fine-tune solubility.csv
+
+    Example: bigchem fine-tune pairs.csv --from t5-small --cluster a100 --set train.steps=2000
+    """
+    from bigchem.base import toml
+    from bigchem.base.errors import UserError
+    from bigchem.base.progress import Progress
+    from bigchem.config import RunConfig
+    from bigchem.launch.submit import submit, wait
+    from bigchem.launch.workloads import fine_tune as tuning
+
+    progress, folder = Progress(), out or Path("runs") / Path(files[0]).name.split(".")[0]
+    profile, options = requested.resolve(cluster)
+    data = tuning.prepare_data(files, folder, init_from, progress)
+    config = tuning.settings(data, folder, preset=preset, init_from=init_from, gpu=profile.gpus_per_node > 0)
+    if overrides:
+        table = config.model_dump()
+        for override in overrides:
+            toml.apply_override(table, override)
+        config = toml.validate(RunConfig, table, "--set")
+    choice = tuning.chosen(config, data)
+    if not as_json:
+        for name, value in choice.items():
+            progress.say(f"  {name}: {value}")
+    results = config.run_dir / "results" / "results.json"
+    if not dry_run:
+        progress.say(f"training in {config.run_dir}; progress: bigchem logs {config.run_dir} -f")
+        submitted = submit(config, profile, options)
+        wait(submitted, lambda row: progress.say(f"{row.state}, step {row.step} of {row.steps}"))
+        if not results.is_file() and config.evaluate.at_end:
+            raise UserError("the run has no results", str(config.run_dir), f"bigchem evaluate {config.run_dir}")
+    if as_json:
+        scores = json.loads(results.read_text(encoding="utf-8"))["metrics"] if results.is_file() else []
+        print(json.dumps({"run": str(config.run_dir), "chosen": choice, "metrics": scores}, indent=1))
+    elif results.is_file():
+        print((results.parent / "table.md").read_text(encoding="utf-8"))
+        task = next(iter(data.tasks.scored.only(data.index.rows("train"))), None)
+        print(f"predict: bigchem predict {config.run_dir} --task {task} INPUT")
