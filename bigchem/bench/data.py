@@ -27,7 +27,7 @@ from bigchem.data.order.mixture import Mixture
 from bigchem.data.order.steps import Steps, deal
 from bigchem.data.step_plan import Plan, flops_cost, mixture_of
 from bigchem.data.storage.shards import Data
-from bigchem.tasks import Task
+from bigchem.tasks import Task, shipped
 
 MICRO_TOKENS = 16384
 
@@ -175,16 +175,17 @@ def write_index(folder: Path, rows: int) -> None:
     from bigchem.data.storage.index import Index, Shard, other_files
 
     rng = np.random.default_rng(0)
-    write_lengths(folder, "train", "forward", rng.integers(5, 530, (rows, 2), dtype=np.uint16))
-    listed = [Shard(f"train/forward-{i:05d}.arrow", 50_000, 1, "0" * 64) for i in range(rows // 50_000)]
-    index = Index("0" * 64, {"train": {"forward": listed}}, files=other_files(folder))
+    task = next(iter(shipped().scored))
+    write_lengths(folder, "train", task, rng.integers(5, 530, (rows, 2), dtype=np.uint16))
+    listed = [Shard(f"train/{task}-{i:05d}.arrow", 50_000, 1, "0" * 64) for i in range(rows // 50_000)]
+    index = Index("0" * 64, {"train": {task: listed}}, files=other_files(folder))
     (folder / "index.json").write_text(index.to_json())
 
 
 def open_index(folder: Path) -> dict[str, float]:
     """The measurement of `opening`."""
     begun = time.perf_counter()
-    plan = Plan(Data(folder), DataConfig(mixture={"forward": 1.0}), 0)
+    plan = Plan(Data(folder), DataConfig(), 0)
     plan.steps.at(10**7)
     seconds = time.perf_counter() - begun
     # Not getrusage's ru_maxrss, which a process inherits from its parent.

@@ -175,9 +175,9 @@ def main(
     processes = workers or os.cpu_count() or 1
     figures = []
     if generation is not None:
-        figures += scoring("generation", generation, processes, turns, 4.0)
+        figures += scoring("molecule", generation, processes, turns, 4.0)
     if captioning is not None:
-        figures += scoring("captioning", captioning, processes, turns, 3.0)
+        figures += scoring("caption", captioning, processes, turns, 3.0)
     if model is not None and data is not None:
         config = EvaluateConfig(num_beams=5, max_new_tokens=max_new_tokens)
         figures += generating(model, Data(data), rows, config, turns)

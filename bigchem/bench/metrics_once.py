@@ -15,9 +15,8 @@ import numpy as np
 from bigchem.base.errors import UserError
 from bigchem.evaluate.metrics import text
 from bigchem.evaluate.prediction_files.tables import read_examples
-from bigchem.evaluate.protocol.definitions import metrics_of
+from bigchem.evaluate.protocol.definitions import family_metrics
 from bigchem.evaluate.protocol.pairs import Pairs
-from bigchem.tasks import shipped
 
 Values = dict[str, float]
 
@@ -88,26 +87,26 @@ def plain_captioning(references: list[str], predictions: list[str]) -> Values:
     return found | {kind: float(np.mean([s[kind].fmeasure for s in scores])) for kind in ("rouge1", "rouge2", "rougeL")}
 
 
-def ours(task: str, names: set[str], file: Path, workers: int) -> Values:
+def ours(family: str, names: set[str], file: Path, workers: int) -> Values:
     """The values of these metrics by `bigchem score`."""
     read = read_examples(file)
     pairs = Pairs(read.sources, read.single(str(file)), read.predictions, None, workers)
-    found = {metric.name: metric.compute(pairs) for metric in metrics_of(shipped()[task]) if metric.name in names}
+    found = {metric.name: metric.compute(pairs) for metric in family_metrics(family) if metric.name in names}
     return {name: value if isinstance(value, float) else value.value for name, value in found.items()}
 
 
-def main(task: str, file: Path, processes: int) -> None:
+def main(family: str, file: Path, processes: int) -> None:
     """Prints seconds and values of one run. processes: 0 for the straightforward implementation."""
     import transformers  # noqa: F401
 
-    plain = {"generation": plain_generation, "captioning": plain_captioning}[task]
+    plain = {"molecule": plain_generation, "caption": plain_captioning}[family]
     names = {
-        "generation": {"bleu", "exact", "levenshtein", "maccs", "rdk", "morgan", "validity"},
-        "captioning": {"bleu2", "bleu4", "rouge1", "rouge2", "rougeL", "meteor"},
-    }[task]
+        "molecule": {"bleu", "exact", "levenshtein", "maccs", "rdk", "morgan", "validity"},
+        "caption": {"bleu2", "bleu4", "rouge1", "rouge2", "rougeL", "meteor"},
+    }[family]
     begun = time.perf_counter()
     if processes:
-        values = ours(task, names, file, processes)
+        values = ours(family, names, file, processes)
     else:
         read = read_examples(file)
         values = plain(read.single(str(file)), [ranked[0] for ranked in read.predictions])

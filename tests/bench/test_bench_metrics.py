@@ -30,7 +30,7 @@ def written(path: Path) -> Path:
 
 def test_the_straightforward_values_are_those_of_score(tmp_path: Path) -> None:
     plain = plain_generation(*map(list, zip(*PAIRS, strict=True)))
-    found = ours("generation", set(plain), written(tmp_path / "p.jsonl"), 1)
+    found = ours("molecule", set(plain), written(tmp_path / "p.jsonl"), 1)
     assert found.keys() == plain.keys()
     assert all(abs(found[name] - plain[name]) < 1e-9 for name in plain)
 

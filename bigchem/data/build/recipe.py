@@ -34,7 +34,7 @@ class TokenizerConfig(Section):
     """How a word that is SMILES is split: by the vocabulary alone, or at its atoms first."""
 
     def make(self, texts: Iterable[str], sentinels: int = 0) -> Tokenizer:
-        """The folder's, T5's, or one trained on the texts, with sentinels for span corruption. Others do not read them."""
+        """The folder's, T5's, or one trained on the texts, with sentinels for span corruption."""
         if self.folder is not None:
             return Tokenizer.load(self.folder)
         if self.t5 is not None:

@@ -76,8 +76,12 @@ def prepare_data(
 
 
 def settings(data: Data, out: Path, *, preset: str, init_from: str | None, gpu: bool) -> RunConfig:
-    """The run's configuration, in OUT/run."""
-    found = figures(data)
+    """The configuration of a run on the data, in OUT/run."""
+    return configured(figures(data), str(data.path), out, preset=preset, init_from=init_from, gpu=gpu)
+
+
+def configured(found: Figures, path: str, out: Path, *, preset: str, init_from: str | None, gpu: bool) -> RunConfig:
+    """The configuration that follows from figures of the data at `path`. Pure."""
     caps = [min(MAX_TOKENS, 8 * math.ceil(longest / 8)) for longest in found.longest]
     per_step = min(65536 if gpu else 16384, max(2048, found.tokens // STEPS_PER_EPOCH))
     micro = max(sum(caps), min(per_step, 16384 if gpu else 4096))
@@ -89,14 +93,19 @@ def settings(data: Data, out: Path, *, preset: str, init_from: str | None, gpu: 
         "runs": str(out),
         "model": {"preset": preset} if init_from is None else {"init_from": init_from},
         "data": {
-            "path": str(data.path),
+            "path": path,
             "global_tokens": global_tokens,
             "micro_tokens": micro,
             "max_source_tokens": caps[0],
             "max_target_tokens": caps[1],
             "over_caps": "cut",
         },
-        "train": {"steps": steps, "label_smoothing": SMOOTHING, "precision": "bf16" if gpu else "fp32", "ds_config": "zero2" if gpu else "zero1"},
+        "train": {
+            "steps": steps,
+            "label_smoothing": SMOOTHING,
+            "precision": "bf16" if gpu else "fp32",
+            "ds_config": "zero2" if gpu else "zero1",
+        },
         "optimizer": {"lr": LR["fresh" if init_from is None else "pretrained"], "weight_decay": 0.01},
         "schedule": {"kind": "cosine", "warmup_steps": max(10, steps // 20), "final": 0.05},
         "evaluate": {
