@@ -24,6 +24,7 @@ from distributed import bigchem
 from bigchem.base.toml import Section
 from bigchem.cli.main import app
 from bigchem.config import RunConfig
+from bigchem.tasks import TaskConfig
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -146,7 +147,8 @@ def sections(section: type[Section], prefix: str = "") -> Iterator[tuple[str, ty
 def allowed(schema: dict[str, Any]) -> str:
     """The values that a field takes, from its JSON schema."""
     if "anyOf" in schema:
-        return f"{allowed(schema['anyOf'][0])}, or omitted"
+        some = [allowed(one) for one in schema["anyOf"] if one.get("type") != "null"]
+        return " or ".join(some) + (", or omitted" if len(some) < len(schema["anyOf"]) else "")
     if "enum" in schema:
         return " / ".join(f"`{choice}`" for choice in schema["enum"])
     if "prefixItems" in schema:
@@ -191,6 +193,26 @@ def test_the_configuration_page_has_every_field_as_its_docstring_says() -> None:
     assert len(re.findall(r"^\| field", page, re.MULTILINE)) == len([*sections(RunConfig)])
 
 
+DATA = ROOT / "docs" / "data.md"
+
+
+def with_records(page: str) -> str:
+    """docs/data.md with the table of a task's record."""
+    properties = TaskConfig.model_json_schema()["properties"]
+    lines = ["| field | value | default | meaning |", "|---|---|---|---|"]
+    for name, field in TaskConfig.model_fields.items():
+        default = (
+            "required" if field.is_required() else "-" if field.default is None else f"`{json.dumps(field.default)}`"
+        )
+        meaning = " ".join((field.description or "").split()).replace("|", "\\|")
+        lines.append(f"| `{name}` | {allowed(properties[name])} | {default} | {meaning} |")
+    return re.sub(r"^\| field .*\n(?:\|.*\n)+", lambda _: "\n".join(lines) + "\n", page, flags=re.MULTILINE)
+
+
+def test_the_data_page_has_every_field_of_a_task_as_its_docstring_says() -> None:
+    assert DATA.read_text() == with_records(DATA.read_text()), "python tests/test_docs.py rewrites the table"
+
+
 def tree() -> str:
     """Every package, in alphabetical order: the first paragraph of its docstring, and its modules."""
     lines = []
@@ -230,4 +252,5 @@ def test_the_cookbooks_messages_are_those_of_the_code() -> None:
 
 if __name__ == "__main__":
     CONFIGURATION.write_text(with_tables(CONFIGURATION.read_text()))
+    DATA.write_text(with_records(DATA.read_text()))
     print(tree())
