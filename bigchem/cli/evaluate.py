@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -236,6 +236,8 @@ def predict(
 ) -> None:
     """Predict for your own inputs: the k best, with log-probabilities. RDKit checks SMILES.
 
+    For a task with labels, also the probability of each label, whether or not it is among the k best.
+
     Adds the task's prompt. Repairs SMILES as in training data, with a notice, and refuses those that RDKit cannot read.
     Stdin has one input per line: text, or a JSON object, whose other fields are kept. If they include "target",
     `bigchem score` reads the output of --json.
@@ -262,6 +264,7 @@ def predict(
     settings = {"num_return": num_return, "num_beams": beams, "max_new_tokens": max_new_tokens}
     config = validate(EvaluateConfig, settings, "predict")
 
+    from bigchem.evaluate.generation.label_scores import has_labels
     from bigchem.evaluate.generation.predictor import Predictor
     from bigchem.export import model_folder
     from bigchem.tasks import tasks_of
@@ -272,12 +275,16 @@ def predict(
     noticed: Counter[str] = Counter()
     records = reading.read_inputs(inputs, reading.lines_of(sys.stdin.buffer), about, noticed)
     while chunk := list(islice(records, 1000)):
-        predicted = predictor.predict(task, [record["source"] for record in chunk], config, progress, fields=chunk)
+        texts = [record["source"] for record in chunk]
+        predicted = predictor.predict(task, texts, config, progress, fields=chunk)
+        scores = predictor.label_scores(task, texts, config, fields=chunk) if has_labels(about) else []
         if as_json:
-            for record, predictions in zip(chunk, predicted, strict=True):
-                print(reading.to_json(record, predictions), flush=True)
-        else:
-            tables().print(reading.table(chunk, predicted))
+            for record, predictions, own in zip_longest(chunk, predicted, scores):
+                print(reading.to_json(record, predictions, about, own), flush=True)
+            continue
+        tables().print(reading.table(chunk, predicted))
+        if scores:
+            tables().print(reading.label_table(about, chunk, scores))
     for what, count in noticed.items():
         progress.say(f"{number_of('input', count)}: {what}")
 

@@ -26,15 +26,16 @@ from bigchem.data.step_plan import open_data
 from bigchem.data.storage.shards import Data
 from bigchem.data.text.tokenizer import Tokenizer
 from bigchem.evaluate.generation.generate import (
-    PREDICTED,
     BatchLoss,
     Part,
     part_of,
     predict,
+    predicted_keys,
     read_lines,
     sources_cut,
     token_loss,
 )
+from bigchem.evaluate.generation.label_scores import LABEL_SCORES, has_labels
 from bigchem.evaluate.generation.respelled import Respelled
 from bigchem.evaluate.generation.round_trip import ROUND_TRIP, products
 from bigchem.evaluate.metrics.intervals import Interval, intervals, ratio_of
@@ -42,6 +43,7 @@ from bigchem.evaluate.prediction_files.answers import as_scored
 from bigchem.evaluate.prediction_files.tables import Examples
 from bigchem.evaluate.protocol.score_task import Score, score_task
 from bigchem.evaluate.published import comparison_tables
+from bigchem.evaluate.score import label_log_probabilities
 from bigchem.evaluate.score_tables import markdown
 from bigchem.evaluate.training_set import molecules_of
 from bigchem.model import presets
@@ -262,7 +264,8 @@ def _score(subject: Subject, task: str, config: EvaluateConfig, texts: dict[str,
     """Scores of one task. texts: receives the counts of repaired texts."""
     predictions = subject.out / "predictions"
     parts = predictions.glob(f"{task}.rank*.jsonl")
-    lines = {line["row"]: line for part in parts for line in read_lines(part, PREDICTED)}
+    about = subject.data.tasks[task]
+    lines = {line["row"]: line for part in parts for line in read_lines(part, predicted_keys(about))}
     losses: dict[int, BatchLoss] = {}
     for file in predictions.glob(f"{task}.rank*.loss.json"):
         losses |= _losses_of(file)
@@ -273,7 +276,6 @@ def _score(subject: Subject, task: str, config: EvaluateConfig, texts: dict[str,
     listed = [lines[row] for row in sorted(rows)]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in listed)
     atomic.write_atomically(predictions / f"{task}.jsonl", text)
-    about = subject.data.tasks[task]
     read = as_scored(
         about,
         Examples(
@@ -282,6 +284,7 @@ def _score(subject: Subject, task: str, config: EvaluateConfig, texts: dict[str,
             [line["predictions"] for line in listed],
             None,
             {},
+            [line[LABEL_SCORES] for line in listed] if has_labels(about) else None,
         ),
     )
     texts[task] = read.counts
@@ -293,6 +296,7 @@ def _score(subject: Subject, task: str, config: EvaluateConfig, texts: dict[str,
         products=_products(subject, config, about, read.predictions),
         training=molecules_of(subject.data) if about.family == "molecule" and isinstance(subject.data, Data) else None,
         similarity=config.similarity,
+        label_log_probabilities=label_log_probabilities(about, read, predictions),
         bootstrap=config.bootstrap,
     )
     return [loss_score(task, [losses[number] for number in batches], config.bootstrap), *scores]

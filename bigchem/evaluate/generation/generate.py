@@ -20,10 +20,12 @@ from bigchem.config import EvaluateConfig
 from bigchem.data.loader import pack
 from bigchem.data.storage.columns import Int32Array, Lengths
 from bigchem.data.text.tokenizer import EOS, PAD, Tokenizer
+from bigchem.evaluate.generation.label_scores import LABEL_SCORES, has_labels, label_scores
 from bigchem.model.weights.pretrained import check_folder, load_pretrained
+from bigchem.tasks import Task
 
 PREDICTED = {"row": int, "source": str, "target": str, "predictions": list}
-"""Keys of a line of predictions."""
+"""Keys of a line of predictions; those of tasks with labels also have LABEL_SCORES."""
 FIRST_TOKENS = 32
 """Tokens of the first round of beam_search: 64 took a tenth longer on the public test splits."""
 
@@ -32,6 +34,7 @@ class Rows(Protocol):
     """Rows to predict: bigchem.data.storage.shards.TaskRows, or rows derived from them."""
 
     task: str
+    about: Task
 
     def __len__(self) -> int: ...
 
@@ -198,9 +201,10 @@ def predict(
     device: torch.device,
     progress: Progress,
 ) -> None:
-    """Appends predictions of a part's rows to `out` (JSON lines). Complete batches are skipped; an incomplete one is
-    predicted again as a whole, and its last lines count."""
-    done = {line["row"] for line in read_lines(out, PREDICTED)}
+    """Appends predictions of a part's rows to `out` (JSON lines); of tasks with labels also label_scores. Complete
+    batches are skipped; an incomplete one is predicted again as a whole, and its last lines count."""
+    about = task_rows.about
+    done = {line["row"] for line in read_lines(out, predicted_keys(about))}
     todo = [batch for batch in part.batches.values() if not done.issuperset(batch)]
     if not todo:
         return
@@ -211,15 +215,23 @@ def predict(
         progress.bar(f"predicting {task_rows.task}", sum(map(len, todo))) as bar,
     ):
         for batch in todo:
-            output = beam_search(model, padded([part.source(task_rows, row) for row in batch], device), config)
-            texts = tokenizer.decode_batch(output.tolist())
+            ids = padded([part.source(task_rows, row) for row in batch], device)
+            texts = tokenizer.decode_batch(beam_search(model, ids, config).tolist())
+            scores = label_scores(model, tokenizer, about, ids, config.batch_tokens) if has_labels(about) else None
             for i, row in enumerate(batch):
                 key, source, target = task_rows.text(row)
                 line = {"row": row, "key": key, "source": source, "target": target}
-                listed = texts[i * config.num_return : (i + 1) * config.num_return]
-                file.write(json.dumps({**line, "predictions": listed}, ensure_ascii=False) + "\n")
+                line["predictions"] = texts[i * config.num_return : (i + 1) * config.num_return]
+                if scores is not None:
+                    line[LABEL_SCORES] = [round(score, 6) for score in scores[i].tolist()]
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
             file.flush()
             bar.advance(len(batch))
+
+
+def predicted_keys(task: Task) -> jsonl.Needs:
+    """Keys of a line of a task's predictions."""
+    return {**PREDICTED, LABEL_SCORES: list} if has_labels(task) else PREDICTED
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from bigchem.chemistry import REPAIRS, NotationError, read
 from bigchem.data.reading.json_records import DuplicateKeyError, parse
 from bigchem.data.reading.opening import one_line
 from bigchem.data.sources.sides import is_unicode
+from bigchem.evaluate.generation.label_scores import LABEL_SCORES, most_probable
 from bigchem.evaluate.generation.predictor import Prediction
 from bigchem.tasks import CHEMISTRY, Task
 
@@ -48,16 +49,22 @@ def read_inputs(
                 yield _record(text, f"stdin:{number}", task, noticed)
 
 
-def to_json(record: dict[str, Any], predictions: list[Prediction]) -> str:
+def to_json(
+    record: dict[str, Any], predictions: list[Prediction], task: Task, scores: Sequence[float] | None = None
+) -> str:
     """One line of JSON: the record, then predictions (texts, best first), log_probabilities, scores and valid, as in
-    Prediction. `bigchem score` reads it if the record has a "target".
+    Prediction. scores: the label_scores of a task with labels, which follow, by label and as a list. `bigchem score`
+    reads it if the record has a "target".
     """
-    made = {
+    made: dict[str, Any] = {
         "predictions": [prediction.text for prediction in predictions],
         "log_probabilities": [round(prediction.log_probability, 4) for prediction in predictions],
         "scores": [round(prediction.score, 4) for prediction in predictions],
         "valid": [prediction.valid for prediction in predictions],
     }
+    if scores is not None:
+        made[LABEL_SCORES] = [round(score, 6) for score in scores]
+        made["labels"] = dict(zip(task.labels, made[LABEL_SCORES], strict=True))
     return json.dumps({**record, **made}, ensure_ascii=False)
 
 
@@ -70,6 +77,17 @@ def table(records: Sequence[dict[str, Any]], predicted: Sequence[list[Prediction
             cells = (markup(record["source"]) if rank == 1 else "", str(rank), f"{prediction.log_probability:.2f}")
             last = rank == len(predictions)
             out.add_row(*cells, f"{prediction.score:.3f}", mark, markup(prediction.text), end_section=last)
+    return out
+
+
+def label_table(task: Task, records: Sequence[dict[str, Any]], scores: Sequence[Sequence[float]]) -> Table:
+    """A terminal table of the most probable labels of each input; of several labels, of the probability of 1."""
+    out = Table("input", "label", "probability" if task.target_domain == "label" else "probability of 1")
+    for record, own in zip(records, scores, strict=True):
+        listed = most_probable(task, own)
+        for number, (label, share) in enumerate(listed.items(), 1):
+            cells = (markup(record["source"]) if number == 1 else "", markup(label), f"{share:.3f}")
+            out.add_row(*cells, end_section=number == len(listed))
     return out
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -23,13 +24,29 @@ from bigchem.data.text.tokenizer import PAD, Tokenizer
 from bigchem.tasks import Task
 
 Floats = NDArray[np.float64]
-SCORED = ("label", "labels")
-"""Target domains with labels."""
+LABEL_SCORES = "label_log_probabilities"
+"""The key of a line of predictions with its label_scores."""
+SHOWN = 10
+"""Labels of one example that tables show."""
 MOST_TOKENS = 256
 """Decoder tokens of one source at a time: their attention scores grow with the square."""
 _LOGITS = 1 << 26
 """Logits in memory at a time: 256 MB of float32."""
 _START = PAD
+
+
+def has_labels(task: Task) -> bool:
+    """Whether a task's targets are one label or several."""
+    return task.target_domain in ("label", "labels")
+
+
+def most_probable(task: Task, scores: Sequence[float]) -> dict[str, float]:
+    """Probabilities from one source's label_scores: of the SHOWN most probable labels, the best first; of several
+    labels, that of the value 1, for each in order."""
+    if task.target_domain == "labels":
+        return dict(zip(task.labels, expit(scores).tolist(), strict=True))
+    found = zip(task.labels, np.exp(scores).tolist(), strict=True)
+    return dict(sorted(found, key=lambda item: -item[1])[:SHOWN])
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ Used by `bigchem predict` and `bigchem serve`; `bigchem evaluate` predicts whole
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from bigchem.chemistry import dotted, try_parse
 from bigchem.config import EvaluateConfig
 from bigchem.data.text.tokenizer import EOS, Tokenizer
 from bigchem.evaluate.generation.generate import batches_of, beam_search, load_generator, padded
+from bigchem.evaluate.generation.label_scores import label_scores
 from bigchem.tasks import CHEMISTRY, Task, tasks_of
 
 _LOGITS = 1 << 26
@@ -70,13 +71,9 @@ class Predictor:
         """
         about = self.tasks.find(task, str(self.model_dir))
         progress = progress or Progress(quiet=True)
-        sources = self._sources(about, texts, fields or [{}] * len(texts), progress)
-        lengths = np.array([len(source) for source in sources], dtype=np.int64)
-        longest_first = [int(i) for i in np.argsort(-lengths, kind="stable")]
         found: list[list[Prediction]] = [[] for _ in texts]
         with progress.bar(f"predicting {task}", len(texts)) as bar:
-            for batch in batches_of(longest_first, lengths, config.batch_tokens):
-                ids = padded([sources[i] for i in batch], self.device)
+            for batch, ids in self._batches(about, texts, fields, config, progress):
                 output = beam_search(self._model, ids, config, deadline)
                 sums, counts = log_probabilities(self._model, ids.repeat_interleave(config.num_return, 0), output)
                 texts_made = self._tokenizer.decode_batch(output.tolist())
@@ -88,6 +85,37 @@ class Predictor:
                     found[i] = predictions[place * config.num_return : (place + 1) * config.num_return]
                 bar.advance(len(batch))
         return found
+
+    def label_scores(
+        self,
+        task: str,
+        texts: Sequence[str],
+        config: EvaluateConfig,
+        fields: Sequence[Mapping[str, str]] | None = None,
+    ) -> list[list[float]]:
+        """label_scores of each text for a task with labels. Arguments as of predict."""
+        about = self.tasks.find(task, str(self.model_dir))
+        found: list[list[float]] = [[] for _ in texts]
+        for batch, ids in self._batches(about, texts, fields, config, Progress(quiet=True)):
+            scores = label_scores(self._model, self._tokenizer, about, ids, config.batch_tokens)
+            for i, own in zip(batch, scores.tolist(), strict=True):
+                found[i] = own
+        return found
+
+    def _batches(
+        self,
+        task: Task,
+        texts: Sequence[str],
+        fields: Sequence[Mapping[str, str]] | None,
+        config: EvaluateConfig,
+        progress: Progress,
+    ) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Batches of texts of similar length: their numbers, and their padded tokens."""
+        sources = self._sources(task, texts, fields or [{}] * len(texts), progress)
+        lengths = np.array([len(source) for source in sources], dtype=np.int64)
+        longest_first = [int(i) for i in np.argsort(-lengths, kind="stable")]
+        for batch in batches_of(longest_first, lengths, config.batch_tokens):
+            yield batch, padded([sources[i] for i in batch], self.device)
 
     def _sources(
         self, task: Task, texts: Sequence[str], fields: Sequence[Mapping[str, str]], progress: Progress

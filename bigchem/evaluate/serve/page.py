@@ -20,6 +20,7 @@ from bigchem.base.printable import printable
 from bigchem.base.progress import Progress
 from bigchem.chemistry import REPAIRS, NotationError, read
 from bigchem.config import EvaluateConfig
+from bigchem.evaluate.generation.label_scores import has_labels, most_probable
 from bigchem.evaluate.generation.predictor import Prediction, Predictor
 from bigchem.evaluate.serve.drawing import Artist, Drawing
 from bigchem.tasks import CHEMISTRY, Task, Tasks
@@ -71,6 +72,14 @@ def listing(task: Task, predictions: Sequence[Prediction], drawings: Sequence[Dr
     return f"<ol>{''.join(items)}</ol>"
 
 
+def label_table(task: Task, scores: Sequence[float]) -> str:
+    """HTML: the probabilities of the labels of one input."""
+    head = "probability" if task.target_domain == "label" else "probability of 1"
+    cells = [(escape(printable(name)), f"{share:.3f}") for name, share in most_probable(task, scores).items()]
+    rows = "".join(f"<tr><td>{name}</td><td>{share}</td></tr>" for name, share in cells)
+    return f'<table class="labels"><tr><th>label</th><th>{head}</th></tr>{rows}</table>'
+
+
 def answer(predictor: Predictor, artist: Artist, task: str, text: str, beams: float, shown: float) -> tuple[str, str]:
     """HTML of the input's drawing, if it is a molecule, and of its predictions, or of why there are none.
 
@@ -97,6 +106,7 @@ def answer(predictor: Predictor, artist: Artist, task: str, text: str, beams: fl
     )
     try:
         (predictions,) = predictor.predict(task, [reading.text], config, deadline=time.monotonic() + LIMIT_S)
+        scores = predictor.label_scores(task, [reading.text], config) if has_labels(about) else []
     except TimeoutError:
         return given, _paragraph(f"No answer within {LIMIT_S:.0f} s: try fewer beams, or a shorter input.")
     except Exception:  # the message may name folders: only the server's log gets it
@@ -104,7 +114,7 @@ def answer(predictor: Predictor, artist: Artist, task: str, text: str, beams: fl
         return given, _paragraph("The prediction failed; the server's log says why.")
     chemistry = about.target_domain in CHEMISTRY
     drawings = artist.draw([prediction.text for prediction in predictions]) if chemistry else []
-    return given, listing(about, predictions, drawings)
+    return given, listing(about, predictions, drawings) + "".join(label_table(about, own) for own in scores)
 
 
 def _paragraph(text: str) -> str:

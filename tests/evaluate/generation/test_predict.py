@@ -147,7 +147,7 @@ def test_inputs_are_repaired_as_data_are_and_the_repairs_counted() -> None:
 @pytest.mark.parametrize("task", ["forward", "captioning"])
 def test_atom_maps_of_an_input_are_removed_and_counted(task: str) -> None:
     noticed: Counter[str] = Counter()
-    (record,) = read_inputs(["[CH3:1][OH:2].[CH3:3][CH2:4][Br:5]"], [], task, noticed)
+    (record,) = read_inputs(["[CH3:1][OH:2].[CH3:3][CH2:4][Br:5]"], [], shipped()[task], noticed)
     assert record == {"source": "CO.CCBr"}
     assert noticed == {"atom maps removed": 1}
 
@@ -167,7 +167,9 @@ def test_the_table_marks_molecules_and_shows_brackets_as_they_are() -> None:
 
 def test_its_json_lines_are_what_score_reads(tmp_path: Path) -> None:
     ranked = [Prediction("CC", -1.5, -0.5, True), Prediction("é", -2.0, -1.0, False)]
-    (tmp_path / "p.jsonl").write_text(to_json({"source": "s", "target": "t", "id": 7}, ranked) + "\n")
+    (tmp_path / "p.jsonl").write_text(
+        to_json({"source": "s", "target": "t", "id": 7}, ranked, shipped()["forward"]) + "\n"
+    )
     assert read_examples(tmp_path / "p.jsonl")[:3] == (["s"], [["t"]], [["CC", "é"]])
     line = json.loads((tmp_path / "p.jsonl").read_text())
     assert (line["id"], line["log_probabilities"], line["scores"]) == (7, [-1.5, -2.0], [-0.5, -1.0])
