@@ -33,7 +33,7 @@ MAX_BYTES = 1 << 26
 Name = Annotated[str, Field(max_length=300), AfterValidator(printable)]
 Text = Annotated[str, Field(max_length=10_000), AfterValidator(printable)]
 """Texts that tables and pages show."""
-Number = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
+Number = Annotated[float, Field(ge=-1e210, le=1e210, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
