@@ -150,7 +150,7 @@ RESULTS = {
     "schema": 1,
     "run": "a",
     "model": {"preset": "base", "parameters": 5, "sha256": "0"},
-    "mixture": {"forward": 1.0},
+    "mixture": {"forward": 1.0, "solubility": 2.0},
     "seed": 0,
     "step": 2,
     "tokens": 9,
@@ -158,7 +158,11 @@ RESULTS = {
     "split": "test",
     "decoding": {"num_beams": 5},
     "protocol": "bigchem 1",
-    "metrics": [METRIC],
+    "metrics": [METRIC, {**METRIC, "task": "solubility", "metric": "rmse", "higher_is_better": False}],
+    "tasks": {
+        "forward": {"source": "reactants", "target": "chemistry", "prompt": ["P: {source}"], "id": 2},
+        "solubility": {"source": "chemistry", "target": "number", "prompt": "S: ", "decimals": 2},
+    },
 }
 MANIFEST = {
     "format": 2,

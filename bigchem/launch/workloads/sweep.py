@@ -136,10 +136,7 @@ def _for_slurm(run: SweepRun) -> SweepRun:
 
 
 def _submit_arrays(runs: Sequence[SweepRun], name: str, say: Say, options: OneShot) -> None:
-    todo = [run for run, left in _left(runs) if left != "nothing"]
-    for run in todo:
-        for ranks in run.profile.world_sizes:  # all of them, before the first is submitted
-            preflight(run.config, ranks)
+    todo = _checked(runs)
     with ExitStack() as locks:
         for folder in sorted({run.config.run_dir for run in todo}):  # always in this order: no deadlock
             locks.enter_context(owner.start_lock(folder, "submits"))
@@ -152,6 +149,15 @@ def _submit_arrays(runs: Sequence[SweepRun], name: str, say: Say, options: OneSh
                 owner.record(run.config.run_dir, owner.submitted("slurm", job, output=str(_folder(run))))
     for row in statuses([run.config.run_dir for run in runs]):
         say(row)
+
+
+def _checked(runs: Sequence[SweepRun]) -> list[SweepRun]:
+    """The runs with something left to do, all of them checked before the first is submitted."""
+    todo = [run for run, left in _left(runs) if left != "nothing"]
+    for run in todo:
+        for ranks in run.profile.world_sizes:
+            preflight(run.config, ranks)
+    return todo
 
 
 def _left(runs: Sequence[SweepRun]) -> list[tuple[SweepRun, str]]:
@@ -227,6 +233,7 @@ def _mounts(runs: Sequence[SweepRun]) -> list[Path]:
 
 
 def _run_here(runs: Sequence[SweepRun], say: Say) -> None:
+    _checked(runs)
     waiting, running, failed = list(runs), list[Submitted](), list[tuple[str, str | None]]()
     where = ""
     while waiting or running:
