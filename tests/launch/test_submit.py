@@ -174,6 +174,16 @@ def test_a_failing_run_does_not_keep_the_others_of_a_sweep_from_running(small_da
     assert run_status(good.run_dir).state == "trained"
 
 
+def test_an_unknown_task_in_the_last_run_of_a_sweep_is_told_before_the_first_trains(
+    small_data: Path, tmp_path: Path
+) -> None:
+    good = config_of(tmp_path, small_data, "good")
+    bad = config_of(tmp_path, small_data, "bad", data={"mixture": {"captionning": 1.0}})
+    with pytest.raises(UserError, match=r"unknown task 'captionning'\n.*did you mean 'captioning'"):
+        submit_sweep([SweepRun(good, LOCAL), SweepRun(bad, LOCAL)], "x", lambda row: None)
+    assert not good.run_dir.exists()
+
+
 def test_a_run_whose_process_is_gone_is_lost(small_data: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "gone"
     run_dir.mkdir()
