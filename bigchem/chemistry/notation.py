@@ -84,8 +84,14 @@ _SMILES_ATOM = re.compile(
     r"\[\d*(?:[A-Z][a-z]?|b|c|n|o|p|s|se|te|as|\*)(?:@{1,2}(?:[A-Z]{2}\d+)?)?(?:H\d*)?(?:\++\d*|-+\d*)?(?::\d+)?\]"
 )
 _LOST = re.compile("<unk>|\ufffd|⁇")
-MISSING_WORDS = frozenset({"nan", "<na>", "n/a", "#n/a", "none", "null"})
+_MISSING_WORDS = frozenset({"nan", "<na>", "n/a", "#n/a", "none", "null"})
 """What tables and programs write for a missing value, in lower case."""
+
+
+def is_missing_word(text: str) -> bool:
+    """Whether a text stands for a missing value: one that programs write, or R's NA, in capitals as Na is sodium."""
+    bare = text.strip()
+    return bare == "NA" or bare.lower() in _MISSING_WORDS
 
 
 def without_maps(smiles: str) -> str:
@@ -180,7 +186,7 @@ def read_text(text: str, strip: Collection[str] = STRIPPED) -> Reading:
     text, repairs = strip_around(text, strip)
     if not text:
         raise NotationError("empty text")
-    if text.lower() in MISSING_WORDS or not any(map(str.isalnum, text)):
+    if is_missing_word(text) or not any(map(str.isalnum, text)):
         raise NotationError(f"a missing text: '{text}'")
     if is_lost(text, chemistry=False):
         repairs.append("lost")

@@ -73,7 +73,7 @@ def choose(
     for task, leaks in report["leaked"].items():
         if task not in rows["train"]:
             progress.say(all_leaked(task, leaks))
-    if config.tokenizer.t5 is None:
+    if config.tokenizer.t5 is None and config.tokenizer.folder is None:
         progress.say(f"training a tokenizer of {config.tokenizer.vocab_size} pieces")
     sentinels = SENTINELS if SPANS.keys() & rows["train"].keys() else 0
     tokenizer = config.tokenizer.make(_training_texts(parsed, tasks, rows["train"]), sentinels)

@@ -13,8 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from rdkit import Chem
+
 from bigchem.base.printable import printable
-from bigchem.chemistry import MISSING_WORDS, NotationError, is_selfies, read
+from bigchem.chemistry import NotationError, is_missing_word, is_selfies, read
 from bigchem.data.build.splits import NAMES
 
 Kind = Literal[
@@ -58,8 +60,14 @@ SURE, LIKELY = 0.95, 0.8
 
 _REACTION = re.compile(r"[^\s>]+>[^\s>]*>[^\s>]+")
 _ELEMENT = re.compile(r"[A-Z][a-z]?")
+_ELEMENTS = {Chem.GetPeriodicTable().GetElementSymbol(number) for number in range(1, 119)}
 _FORMULA = re.compile(r"(?:[A-Z][a-z]?(?:[1-9]\d{0,3})?)+(?:[+-]\d*)?")
 _PROTEIN = re.compile(r"[ABCDEFGHIKLMNOPQRSTUVWXYZ]{20,}\*?")
+_ALMOST_NUMBER = re.compile(
+    r"[<>=~≤≥≈]{0,2}\s*[+-]?\d[\d.,' ]*(?:e[+-]?\d+)?\s*(?:[±–-]\s*\d[\d., ]*)?(?:[^\W\d_]|[%°µ/·^²³ -])*",
+    re.IGNORECASE,
+)
+"""With a unit, thousands separators, a decimal comma, an error, a sign for a bound, or a range."""
 _LOCANT = re.compile(r"\d['a-zA-Z]{0,2}(?:,\d+['a-zA-Z]{0,2})*-|[\[(][^\s)\]]+[)\]]|yl|hydroxy|oxo")
 _NAME_ENDS = re.compile(
     r"(?:[ae]ne|yne|an|ol|one|al|amin|amine|amide|imide|ate|ide|ine|ite|acid|ium|yl|oxide|ether|ole|nitrile|urea|ose"
@@ -103,10 +111,14 @@ def examine(name: str, cells: Sequence[str]) -> Column:
     return replace(column, missing=missing, why=f"{column.why}; {_share(missing)} of {len(cells):,} are empty")
 
 
+def is_record(names: Sequence[str]) -> bool:
+    """Whether what should be the names of columns is a record: a SMILES or a decimal number among them."""
+    return any((len(name) > 3 and _is_smiles(name)) or ("." in name and _number(name) is not None) for name in names)
+
+
 def is_missing(cell: str) -> bool:
     """Whether a cell holds nothing: empty, NaN, N/A, -, ..."""
-    bare = cell.strip()
-    return not any(map(str.isalnum, bare)) or bare.lower() in MISSING_WORDS
+    return not any(map(str.isalnum, cell)) or is_missing_word(cell)
 
 
 def _kind(name: str, given: list[str]) -> Column:
@@ -147,6 +159,10 @@ def _words(name: str, given: list[str]) -> Column:
     words = sum(len(cell.split()) for cell in given) / len(given)
     if words >= _WORDS:
         return Column(name, "text", f"texts, of {words:.0f} words in the mean")
+    if len(almost := [cell for cell in given if _ALMOST_NUMBER.fullmatch(cell)]) >= LIKELY * len(given):
+        first = next((cell for cell in almost if _number(cell) is None), almost[0])
+        why = f"{_share(len(almost) / len(given))} of {len(given):,} cells are numbers with a unit, a comma or a sign"
+        return Column(name, "other", f"{why}, such as {_shown(first)}: write plain numbers, with a decimal point")
     different = len(set(given))
     if different > 0.5 * len(given):
         return Column(name, "identifier", f"short texts, {_share(different / len(given))} of them different")
@@ -201,7 +217,11 @@ def _label(name: str, counts: Counter[str], cells: int) -> Column:
     values = sorted(counts, key=_order)
     listed = ", ".join(f"{_shown(value)} ({counts[value]:,})" for value in values[:6])
     more = f" and {len(values) - 6} more" if len(values) > 6 else ""
-    return Column(name, "label", f"{cells:,} cells have {len(values)} values: {listed}{more}", values=tuple(values))
+    why = f"{cells:,} cells have {len(values)} values: {listed}{more}"
+    spelled = Counter(value.lower() for value in values)
+    if same := [_shown(value) for value in values if spelled[value.lower()] > 1]:
+        why += f"; {', '.join(same[:6])} differ only in case and are learnt as different"
+    return Column(name, "label", why, values=tuple(values))
 
 
 def _order(value: str) -> tuple[bool, float, str]:
@@ -235,11 +255,11 @@ def _is_smiles(cell: str) -> bool:
 
 
 def _is_formula(cell: str) -> bool:
-    """Hill or not: elements with counts, none twice, and not only letters that are SMILES too."""
+    """Hill or not: elements with counts, none twice, not only letters that are SMILES too, and no CHEMBL25."""
     if not _FORMULA.fullmatch(cell) or not any(map(str.isdigit, cell)):
         return False
     symbols = _ELEMENT.findall(cell)
-    return len(set(symbols)) == len(symbols)
+    return len(set(symbols)) == len(symbols) and _ELEMENTS.issuperset(symbols)
 
 
 def _is_protein(cell: str) -> bool:

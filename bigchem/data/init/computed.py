@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 
 from rdkit import Chem
@@ -26,6 +28,7 @@ _COMPUTED: dict[str, Callable[[Chem.Mol], float]] = {
     "smallest number of bonds of an atom": lambda mol: min((atom.GetDegree() for atom in mol.GetAtoms()), default=0),
     "formal charge": Chem.GetFormalCharge,
 }
+_ELEMENT = re.compile(r"[A-Z][a-z]?")
 _TRIED = 200
 _SAME = 0.9
 """Share of cells that must agree: versions of RDKit differ in a few."""
@@ -49,6 +52,18 @@ def computed_by(smiles: Sequence[str], numbers: Sequence[str]) -> str | None:
     if not read_ones:
         return None
     return next((name for name in _COMPUTED if _agree([(found[name], number) for found, number in read_ones])), None)
+
+
+def has_formulas(smiles: Sequence[str], formulas: Sequence[str]) -> bool:
+    """Whether most formulas name the elements of the molecules beside them: C12 and P3 may also be identifiers."""
+    pairs = [(s, f) for s, f in zip(smiles, formulas, strict=True) if not is_missing(s) and not is_missing(f)]
+    same = []
+    for n in map(int, spread([str(n) for n in range(len(pairs))], _TRIED)):
+        text, formula = pairs[n]
+        with suppress(NotationError):
+            computed = rdMolDescriptors.CalcMolFormula(parse(dotted(read(text.strip(), "chemistry").text)))
+            same.append(set(_ELEMENT.findall(computed)) == set(_ELEMENT.findall(formula)))
+    return 2 * sum(same) >= len(same)
 
 
 def _agree(pairs: Sequence[tuple[float, float]]) -> bool:

@@ -116,6 +116,8 @@ def _notes(group: Group) -> list[str]:
     for file in group.files:
         if not file.whole:
             notes.append(f"{file.path} has more than the {file.records:,} records that were looked at.")
+        if file.options.get("encoding") == "cp1252":
+            notes.append(f"{file.path} is not UTF-8; read as cp1252 (Windows): check letters such as ö and µ.")
         if file.skipped:
             notes.append(f"{file.path}: {file.skipped:,} records with other columns were not looked at.")
     return list(map(_comment, notes))

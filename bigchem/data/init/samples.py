@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from bigchem.base.errors import UserError
+from bigchem.base.printable import printable
 from bigchem.data.build.splits import NAMES
+from bigchem.data.init.columns import is_record
 from bigchem.data.reading.delimited import Layout, table_records
 from bigchem.data.reading.json_records import json_texts, parse
-from bigchem.data.reading.lines import MAX_LINE, open_text
+from bigchem.data.reading.lines import MAX_LINE, open_text, unicode_of
 from bigchem.data.reading.opening import content_name
 from bigchem.data.sources.hf_datasets import splits_of
+from bigchem.data.sources.sides import is_unicode
 
 READ = 20_000
 """Records that are looked at; of longer files, the first."""
@@ -91,7 +95,8 @@ def samples(path: str) -> list[Sample]:
 
 
 def _of_table(path: str, stem: str, kind: str) -> Sample:
-    header = next(iter(open_text(path, MAX_LINE)), "")
+    encoding = unicode_of(path)
+    header = next(iter(open_text(path, MAX_LINE, encoding)), "")
     if kind == "tsv" and "\t" not in header and header.count(",") > 0:
         kind = "csv"
     separator = "," if kind == "csv" else "\t"
@@ -100,9 +105,13 @@ def _of_table(path: str, stem: str, kind: str) -> Sample:
         if other == "\t":
             kind, separator = "tsv", "\t"
         elif other in (";", "|"):
-            raise UserError(f"its columns are separated by '{other}'", path, "save it with commas (csv) or tabs (tsv)")
-    table = table_records(open_text(path, MAX_LINE), Layout(separator), MAX_LINE, path)
+            hint = "save it with commas (csv) or tabs (tsv), and numbers with a decimal point"
+            raise UserError(f"its columns are separated by '{other}'", path, hint)
+    table = table_records(open_text(path, MAX_LINE, encoding), Layout(separator), MAX_LINE, path)
     _, names = next(table, (1, []))
+    if is_record(names):
+        what = f"its first line, '{printable(header, limit=60)}', is a record"
+        raise UserError(what, path, "add a line above it with the names of the columns")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"{names.count(twice)} columns are called '{twice}'", path, "rename one of them")
@@ -110,7 +119,26 @@ def _of_table(path: str, stem: str, kind: str) -> Sample:
     whole = len(fields) <= READ
     kept = [found for found in fields[:READ] if len(found) == len(names)]
     cells = {name: [found[n] for found in kept] for n, name in enumerate(names[:_MAX_COLUMNS])}
-    return Sample(path, kind, {}, cells, len(kept), whole, min(len(fields), READ) - len(kept), stem)
+    if encoding is None and (encoding := _western(cells)):
+        cells = {name: [_as_bytes(cell).decode(encoding) for cell in column] for name, column in cells.items()}
+    options = {} if encoding is None else {"encoding": encoding}
+    return Sample(path, kind, options, cells, len(kept), whole, min(len(fields), READ) - len(kept), stem)
+
+
+def _western(cells: Mapping[str, Sequence[str]]) -> str | None:
+    """cp1252 if that reads every cell, and no character but ASCII is UTF-8. Then the bytes that are not UTF-8 are those
+    of a file from Windows, not damage."""
+    other = "".join(cell for column in cells.values() for cell in column if not cell.isascii())
+    if all(map(is_unicode, other)) or any(not char.isascii() and is_unicode(char) for char in other):
+        return None
+    with suppress(UnicodeDecodeError):
+        _as_bytes(other).decode("cp1252")
+        return "cp1252"
+    return None
+
+
+def _as_bytes(cell: str) -> bytes:
+    return cell.encode("utf-8", "surrogateescape")
 
 
 def _of_json(path: str, stem: str) -> Sample:

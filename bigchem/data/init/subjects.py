@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from bigchem.data.init import proposals
 from bigchem.data.init.columns import Column
-from bigchem.data.init.computed import computed_by
+from bigchem.data.init.computed import computed_by, has_formulas
 from bigchem.data.init.proposals import TASK_COLUMNS, Found, TaskGuess
 
 _PREDICTED = re.compile(r"predicted|\bpred\b|_pred|^pred_|calculated|\bcalc\b|_calc|estimated", re.IGNORECASE)
+_SPLIT = re.compile(r"(?:^|[\W_])(?:split|set|subset|fold|partition)s?$|^split", re.IGNORECASE)
+_ID = re.compile(r"(?:^|[\W_])(?:id|cid|sid|uuid|inchikey)$", re.IGNORECASE)
 _MAIN = ("smiles", "canonical_smiles", "isosmiles", "isomeric_smiles", "drug", "molecule", "mol", "compound", "selfies")
 """Names of the column that a table is about, if several have SMILES."""
 _MAX_TASKS = 40
@@ -62,6 +64,9 @@ def _translations(found: Found, smiles: Column) -> None:
             record = {**(found.tasks[one].record or {}), "inverse": other}
             found.tasks[one] = replace(found.tasks[one], record=record)
     for formula in found.of_kind("formula"):
+        if not has_formulas(found.cells[smiles.name], found.cells[formula.name]):
+            found.reasons[formula.name] = f"not the formulas of {smiles.name}"
+            continue
         found.add(proposals.task(f"smiles_to_{proposals.slug(formula.name)}", smiles, formula), smiles, formula)
 
 
@@ -97,6 +102,10 @@ def _no_property(found: Found, subject: Column, column: Column) -> str | None:
         return f"years may split the rows: split_by = '{column.name}'"
     if _PREDICTED.search(column.name):
         return "by its name a prediction, not a measurement"
+    if column.kind == "label" and _SPLIT.search(column.name):
+        return f"by its name it splits the rows: split_column = '{column.name}' and split_names say how"
+    if not column.binary and _ID.search(column.name):
+        return "by its name an identifier"
     by = computed_by(found.cells[subject.name], found.cells[column.name]) if subject.kind == "smiles" else None
     return None if by is None else f"they follow from {subject.name}: {by}"
 

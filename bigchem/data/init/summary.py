@@ -16,6 +16,8 @@ def column_table(group: Group) -> Table:
     more = "" if all(file.whole for file in group.files) else " looked at; there are more"
     if skipped := sum(file.skipped for file in group.files):
         more += f"; {skipped:,} with other columns"
+    if encodings := {file.options["encoding"] for file in group.files if "encoding" in file.options}:
+        more += f"; not UTF-8, read as {', '.join(sorted(encodings))}"
     table = Table(title=markup(f"{files}: {records:,} records{more}"), title_justify="left")
     for name in ("column", "used", "because"):
         table.add_column(name)

@@ -59,6 +59,12 @@ def text_chunks(path: str, encoding: str | None = None) -> Iterator[str]:
         raise UserError(f"not {encoding}: {one_line(error)}", path, "set another `encoding`") from None
 
 
+def unicode_of(path: str) -> str | None:
+    """The encoding of a file that is UTF-16 or UTF-32 by its first bytes; else None."""
+    head = next(byte_chunks(path), b"")
+    return next((name for mark, name in _BYTE_ORDER_MARKS.items() if head.startswith(mark)), _looks_like(head))
+
+
 def _not_utf8(found: str, why: str, path: str) -> UserError:
     hint = f"set encoding = '{found}', on the command line --encoding {found}"
     return UserError(f"not UTF-8 but {found.upper()}, {why}", path, hint)

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 
-from bigchem.chemistry import MISSING_WORDS, NotationError, Reading, one_compound, read
+from bigchem.chemistry import NotationError, Reading, is_missing_word, one_compound, read
 from bigchem.data.sources.base import RowError
 from bigchem.tasks import Task
 
@@ -107,7 +107,7 @@ def _binary(name: str, text: str) -> str:
 
 def _missing(text: str) -> str | None:
     bare = text.strip()
-    return f"a missing text: '{bare}'" if not bare or bare.lower() in MISSING_WORDS else None
+    return f"a missing text: '{bare}'" if not bare or is_missing_word(bare) else None
 
 
 def _same_number(one: str, other: str) -> bool:

@@ -9,7 +9,7 @@ import re
 import warnings
 from typing import Any
 
-from bigchem.chemistry import MISSING_WORDS
+from bigchem.chemistry import is_missing_word
 
 _NULLS = ("None", "nan", "NaN", "null", "<NA>")
 _STRING = r"""'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*\""""
@@ -21,7 +21,7 @@ _ARRAY = re.compile(r"(?:(?:np|numpy)\.)?array\(\s*(\[.*\])\s*(?:,\s*dtype=[\w.'
 
 def null_as_empty(text: str) -> str:
     """The text; the empty string for white space and for what tables and programs write for a missing value."""
-    return "" if text.isspace() or text.strip().lower() in MISSING_WORDS else text
+    return "" if text.isspace() or is_missing_word(text) else text
 
 
 def resembles_list(text: str) -> bool:

@@ -15,13 +15,14 @@ from bigchem.base.errors import UserError
 from bigchem.base.progress import Progress
 from bigchem.config import RunConfig
 from bigchem.data.build.pipeline import build
-from bigchem.data.build.recipe import BuildConfig, TokenizerConfig, load_recipe
+from bigchem.data.build.recipe import BuildConfig, TokenizerConfig, load_recipe, recipe_hash
 from bigchem.data.init.write_recipe import write_recipe
 from bigchem.data.storage.shards import Data
 from bigchem.data.text.tokenizer import Tokenizer
 from bigchem.model import presets
 from bigchem.model.weights import hub
 from bigchem.tasks import FILE, Task
+from bigchem.train.checkpoint.store import PROOF
 
 FEW = 20_000
 """Training rows below which other spellings of the molecules are added, up to this many rows or AUGMENT each."""
@@ -71,8 +72,13 @@ def prepare_data(
     if init_from is not None:
         config = config.model_copy(update={"tokenizer": _tokenizer(init_from)})
     config = _augmented(config, progress)
-    build(config, out / "data", progress, overwrite=(out / "data").is_dir())
-    return Data(out / "data")
+    folder = out / "data"
+    changed = (folder / "index.json").is_file() and Data(folder).index.recipe != recipe_hash(config)
+    if changed and (run := out / "run").is_dir():
+        what = "was started on other data: the recipe or its files have changed since, or --from"
+        raise UserError(what, str(run), f"take another folder with --out, or remove {run}")
+    build(config, folder, progress, overwrite=changed)
+    return Data(folder)
 
 
 def settings(data: Data, out: Path, *, preset: str, init_from: str | None, gpu: bool) -> RunConfig:
@@ -127,6 +133,9 @@ def figures(data: Data) -> Figures:
     rows = data.index.rows("train")
     if not rows:
         raise UserError("no training rows", str(data.path), "give more rows, or a recipe with smaller fractions")
+    if not data.tasks.scored.only(rows):
+        what = f"nothing to predict: only {', '.join(rows)}"
+        raise UserError(what, str(data.path), "the recipe says why no other column is used: correct the files or it")
     total, longest = 0, np.zeros(2, dtype=np.int64)
     for task in rows:
         lengths = data.split("train", task).prompt_lengths.reshape(-1, 2)
@@ -160,7 +169,7 @@ def chosen(config: RunConfig, data: Data) -> dict[str, Any]:
 
 def _tokenizer(init_from: str) -> TokenizerConfig:
     """The model's own: unchanged if bigchem exported it, T5's with chemistry otherwise."""
-    if (Path(init_from) / FILE).is_file():
+    if any((Path(init_from) / name).is_file() for name in (FILE, PROOF)):
         return TokenizerConfig(folder=str(Path(init_from).resolve()))
     return TokenizerConfig(t5=str(hub.fetched(init_from, weights=False)))
 

@@ -19,6 +19,7 @@ from real_files import REAL_DATA
 
 from bigchem.base.errors import UserError
 from bigchem.base.progress import Progress
+from bigchem.chemistry import is_missing_word
 from bigchem.data.build.pipeline import build
 from bigchem.data.build.recipe import load_recipe
 from bigchem.data.init.columns import examine
@@ -297,6 +298,69 @@ def test_two_columns_whose_names_make_one_task_name_are_two_tasks(tmp_path: Path
     columns = {"smiles": SMILES, "y (K)": [n * 0.3 for n in range(N)], "y [K]": [n * -0.3 for n in range(N)]}
     written, index = made(tmp_path, table(tmp_path / "x.csv", columns))
     assert index.rows("train").keys() == records(written).keys() == {"y_K", "y_K_2"}
+
+
+def test_r_writes_na_for_a_missing_value(tmp_path: Path) -> None:
+    path = table(tmp_path / "mine.csv", {"smiles": SMILES, "active": ["yes", "no", "NA"] * (N // 3)})
+    written, index = made(tmp_path, path)
+    assert records(written)["active"]["labels"] == ["no", "yes"]  # type: ignore[index]
+    assert index.report["sources"][0]["rejected"] == N // 3
+    assert [is_missing_word(text) for text in ("NA", " NA ", "Na", "na", "n/a")] == [True, True, False, False, True]
+
+
+@pytest.mark.parametrize("start", ["CHEMBL", "D", "TOX", "C", "P"])
+def test_identifiers_that_resemble_formulas_are_none(tmp_path: Path, start: str) -> None:
+    ids = [f"{start}{n}" for n in range(100, 100 + N)]
+    written, _ = made(tmp_path, table(tmp_path / "mine.csv", {"key": ids, "smiles": SMILES, "y": range(0, 7 * N, 7)}))
+    assert set(records(written)) == {"mine"}
+    assert "key" in written.groups[0].proposal.unused
+
+
+@pytest.mark.parametrize("name", ["set", "Split", "fold", "cv_fold", "target_id"])
+def test_labels_whose_name_is_a_splits_or_an_identifiers_are_no_task(tmp_path: Path, name: str) -> None:
+    columns = {"smiles": SMILES, "y": range(0, 7 * N, 7), name: ["TR", "TE", "VA"] * (N // 3)}
+    written, _ = made(tmp_path, table(tmp_path / "mine.csv", columns))
+    assert set(records(written)) == {"mine"}
+    assert "by its name" in written.groups[0].proposal.unused[name]
+
+
+@pytest.mark.parametrize(
+    "form", ["{n} °C", "{n},000", ">{n}", "{n}%", "-{n},5", "{n}-{n}2 °C", "{n} ± 0.5", "{n} kcal/mol", "~ {n}e-7 M"]
+)
+def test_numbers_that_are_written_otherwise_are_named_as_such(form: str) -> None:
+    column = examine("x", [form.format(n=n) for n in range(1, 60)])
+    assert column.kind == "other"
+    assert "write plain numbers" in column.why
+
+
+def test_labels_that_differ_only_in_case_are_named() -> None:
+    assert "'Active', 'active' differ only in case" in examine("x", ["Active", "active", "no"] * 20).why
+
+
+@pytest.mark.parametrize(
+    ("encoding", "read_as"), [("utf-16", "utf-16"), ("utf-16-le", "utf-16-le"), ("latin-1", "cp1252")]
+)
+def test_files_that_are_not_utf_8_are_read_as_what_they_are(tmp_path: Path, encoding: str, read_as: str) -> None:
+    path = Path(table(tmp_path / "mine.csv", {"smiles": SMILES, "description": [f"{text} Öl" for text in TEXTS]}))
+    path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    written, index = made(tmp_path, str(path))
+    assert {source.encoding for source in written.sources} == {read_as}
+    assert index.report["sources"][0]["rejected"] == 0
+
+
+def test_damaged_utf_8_is_not_taken_for_another_encoding(tmp_path: Path) -> None:
+    path = Path(table(tmp_path / "mine.csv", {"smiles": SMILES, "description": [f"{text} Öl" for text in TEXTS]}))
+    path.write_bytes(path.read_bytes().replace("Ö".encode(), b"\xd6", 2))
+    written, index = made(tmp_path, str(path))
+    assert {source.encoding for source in written.sources} == {None}
+    assert index.report["sources"][0]["rejected"] == 2
+
+
+def test_a_file_without_names_of_columns_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("".join(f"{smiles},{n}.5\n" for n, smiles in enumerate(SMILES)))
+    with pytest.raises(UserError, match="its first line"):
+        write_recipe([str(path)], tmp_path / "recipe.toml")
 
 
 def test_files_of_which_no_record_can_be_read_are_refused(tmp_path: Path) -> None:

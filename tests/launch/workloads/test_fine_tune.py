@@ -88,3 +88,40 @@ def test_a_file_without_anything_to_predict_is_refused_in_words(tmp_path: Path) 
     (tmp_path / "x.csv").write_text("id\n1\n2\n3\n")
     with pytest.raises(UserError):
         fine_tune.prepare_data([str(tmp_path / "x.csv")], tmp_path / "out", None, Progress(quiet=True))
+
+
+def test_files_with_nothing_but_molecules_are_refused_in_words(tmp_path: Path) -> None:
+    file, quiet = tmp_path / "melting.csv", Progress(quiet=True)
+    rows = (f"{smiles},{20 + n} °C\n" for n, smiles in enumerate(MOLECULES))
+    file.write_text("smiles,melting\n" + "".join(rows), encoding="utf-8")
+    data = fine_tune.prepare_data([str(file)], tmp_path / "out", None, quiet)
+    with pytest.raises(UserError, match="nothing to predict: only smiles_spans"):
+        fine_tune.figures(data)
+    assert "write plain numbers" in (tmp_path / "out" / "recipe.toml").read_text(encoding="utf-8")
+
+
+def test_repeating_the_command_does_not_build_again_and_a_run_keeps_its_data(table: Path, tmp_path: Path) -> None:
+    quiet, out = Progress(quiet=True), tmp_path / "out"
+    data = fine_tune.prepare_data([str(table)], out, None, quiet)
+    index = out / "data" / "index.json"
+    before = index.stat().st_mtime_ns
+    (out / "run").mkdir()
+    fine_tune.prepare_data([str(table)], out, None, quiet)
+    assert index.stat().st_mtime_ns == before
+    recipe = out / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace('prompt = "Predict', 'prompt = "Guess'))
+    with pytest.raises(UserError, match="was started on other data"):
+        fine_tune.prepare_data([str(table)], out, None, quiet)
+    assert Data(out / "data").index.fingerprint == data.index.fingerprint
+
+
+def test_a_model_exported_before_tasks_were_records_brings_its_vocabulary(tmp_path: Path, table: Path) -> None:
+    quiet = Progress(quiet=True)
+    data = fine_tune.prepare_data([str(table)], tmp_path / "first", None, quiet)
+    old = tmp_path / "old"
+    old.mkdir()
+    for file in data.tokenizer_dir.iterdir():
+        (old / file.name).write_bytes(file.read_bytes())
+    (old / "bigchem.json").write_text("{}")
+    again = fine_tune.prepare_data([str(table)], tmp_path / "second", str(old), quiet)
+    assert (again.tokenizer_dir / "tokenizer.json").read_bytes() == (old / "tokenizer.json").read_bytes()
