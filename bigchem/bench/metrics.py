@@ -29,6 +29,8 @@ from bigchem.config import EvaluateConfig
 from bigchem.data.storage.shards import Data, TaskRows
 from bigchem.data.text.tokenizer import Tokenizer
 from bigchem.evaluate.generation.generate import Part, beam_search, decoded, load_generator, padded, part_of
+from bigchem.evaluate.generation.label_scores import encoded, has_labels, label_scores
+from bigchem.tasks import Task
 
 CPU = torch.device("cpu")
 LONGEST = 512
@@ -116,6 +118,39 @@ def generating(model_dir: Path, data: Data, rows: int, config: EvaluateConfig, t
     ]
 
 
+def labelling(model_dir: Path, data: Data, rows: int, config: EvaluateConfig, turns: int) -> list[Figure]:
+    """CPU seconds of scoring every label of the first rows of each task with labels, and of generating them by beam
+    search: the same encoded sources in the same batches. The encoder's time, equal for both, is apart."""
+    model, tokenizer = load_generator(model_dir, CPU), Tokenizer.load(model_dir)
+    figures = []
+    for name in [name for name in data.index.rows("test") if has_labels(data.tasks[name])]:
+        task_rows = data.split("test", name)
+        part = part_of(task_rows, rows, LONGEST, config.batch_tokens, 0, 1)
+        batches = [padded([part.source(task_rows, row) for row in batch], CPU) for batch in part.batches.values()]
+        encoding, scores, search = in_turn(_on_batches(model, tokenizer, task_rows.about, batches, config), turns)
+        what = f"{name}, {sum(map(len, batches))} rows"
+        figures += [
+            Figure(f"{what}: encoder", encoding, "CPU s"),
+            Figure(f"{what}: scores of {len(task_rows.about.labels)} labels", scores, "CPU s"),
+            Figure(f"{what}: beam search, {config.num_beams} beams", search, "CPU s"),
+            Figure(f"{name}: speed-up of decoding", search / scores, "x", 5.0, at_least=True),
+            Figure(f"{name}: speed-up with the encoder", (encoding + search) / (encoding + scores), "x"),
+        ]
+    return figures
+
+
+def _on_batches(
+    model: Any, tokenizer: Tokenizer, task: Task, batches: list[torch.Tensor], config: EvaluateConfig
+) -> list[Callable[[], Any]]:
+    """Calls that encode all batches of a task, score their labels, and generate."""
+    pairs = [(ids, encoded(model, ids)) for ids in batches]
+    return [
+        lambda: [encoded(model, ids) for ids in batches],
+        lambda: [label_scores(model, tokenizer, task, ids, config.batch_tokens, memory) for ids, memory in pairs],
+        lambda: [beam_search(model, ids, config, memory=memory) for ids, memory in pairs],
+    ]
+
+
 def plain_generator(model_dir: Path) -> Any:
     """transformers' model as it loads it."""
     from transformers import T5ForConditionalGeneration
@@ -160,6 +195,9 @@ def main(
     captioning: Annotated[Path | None, typer.Option(help="Predicted captions, likewise.")] = None,
     model: Annotated[Path | None, typer.Option(help="Exported model, for beam search; needs --data.")] = None,
     data: Annotated[Path | None, typer.Option(help="Data folder with a test split, for --model.")] = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="With --model: time scores of labels instead, for tasks with labels.")
+    ] = False,
     rows: Annotated[int, typer.Option(min=1, help="Rows per task for beam search.")] = 100,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum tokens per prediction.")] = 256,
     turns: Annotated[int, typer.Option(min=1, help="Timed runs of each variant.")] = 3,
@@ -171,6 +209,8 @@ def main(
     Example: bigchem bench metrics --generation molt5-small-caption2smiles.txt.gz
 
     Example: bigchem bench metrics --model runs/demo/1m-together-s0/model --data data/demo
+
+    Example: bigchem bench metrics --model runs/trials/model --data data/trials --labels --rows 200
     """
     processes = workers or os.cpu_count() or 1
     figures = []
@@ -180,7 +220,7 @@ def main(
         figures += scoring("caption", captioning, processes, turns, 3.0)
     if model is not None and data is not None:
         config = EvaluateConfig(num_beams=5, max_new_tokens=max_new_tokens)
-        figures += generating(model, Data(data), rows, config, turns)
+        figures += (labelling if labels else generating)(model, Data(data), rows, config, turns)
     if not figures:
         raise UserError("nothing to time", None, "give --generation, --captioning, or --model with --data")
     print_figures(figures, as_json)

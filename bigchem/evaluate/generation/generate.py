@@ -20,7 +20,7 @@ from bigchem.config import EvaluateConfig
 from bigchem.data.loader import pack
 from bigchem.data.storage.columns import Int32Array, Lengths
 from bigchem.data.text.tokenizer import EOS, PAD, Tokenizer
-from bigchem.evaluate.generation.label_scores import LABEL_SCORES, has_labels, label_scores
+from bigchem.evaluate.generation.label_scores import LABEL_SCORES, encoded, has_labels, label_scores
 from bigchem.model.weights.pretrained import check_folder, load_pretrained
 from bigchem.tasks import Task
 
@@ -131,19 +131,27 @@ def padded(sources: list[list[int]], device: torch.device) -> torch.Tensor:
 
 
 @torch.no_grad()
-def beam_search(model: Any, ids: torch.Tensor, config: EvaluateConfig, deadline: float = math.inf) -> torch.Tensor:
+def beam_search(
+    model: Any,
+    ids: torch.Tensor,
+    config: EvaluateConfig,
+    deadline: float = math.inf,
+    memory: torch.Tensor | None = None,
+) -> torch.Tensor:
     """transformers' beam search (greedy for one beam) from ids [sources, longest]: [sources * num_return, tokens], the
     num_return best of each source, best first. They begin with the start token; ignore what follows an end token.
 
     transformers decodes a batch until its last row finishes; most rows finish long before. So all rows are decoded for
     a few tokens, and the unfinished ones restart, without the rest, with three times as many.
 
-    deadline: on time.monotonic(); after it the next token raises TimeoutError.
+    deadline: on time.monotonic(); after it the next token raises TimeoutError. memory: the encoder's output for ids, if
+    known.
     """
+    memory = encoded(model, ids) if memory is None else memory
     found = ids.new_full((len(ids), config.num_return, 1 + config.max_new_tokens), PAD)
     pending, longest = torch.arange(len(ids), device=ids.device), 1
     for limit in rounds(config.max_new_tokens):
-        made = decoded(model, ids[pending], config.num_beams, limit, deadline)
+        made = decoded(model, ids[pending], config.num_beams, limit, deadline, memory[pending])
         # transformers returns num_beams ended beams only if no running beam is better than the worst of them. At the
         # limit it also returns running beams, without an end token.
         finished = (made == EOS).any(dim=-1).all(dim=-1)
@@ -170,18 +178,27 @@ def rounds(max_new_tokens: int) -> list[int]:
 
 
 def decoded(
-    model: Any, ids: torch.Tensor, num_beams: int, max_new_tokens: int, deadline: float = math.inf
+    model: Any,
+    ids: torch.Tensor,
+    num_beams: int,
+    max_new_tokens: int,
+    deadline: float = math.inf,
+    memory: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """transformers' generate: all beams of each source, best first: [sources, num_beams, tokens]."""
+    """transformers' generate: all beams of each source, best first: [sources, num_beams, tokens]. memory: as of
+    beam_search."""
 
     def in_time(tokens: torch.Tensor, scores: Any, **more: Any) -> torch.Tensor:
         if time.monotonic() > deadline:
             raise TimeoutError("the prediction took too long")
         return torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
 
+    from transformers.modeling_outputs import BaseModelOutput
+
     stopping = {} if math.isinf(deadline) else {"stopping_criteria": [in_time]}
+    given = {"input_ids": ids} if memory is None else {"encoder_outputs": BaseModelOutput(last_hidden_state=memory)}
     output: torch.Tensor = model.generate(
-        input_ids=ids,
+        **given,
         attention_mask=(ids != PAD).long(),
         num_beams=num_beams,
         num_return_sequences=num_beams,
@@ -216,8 +233,11 @@ def predict(
     ):
         for batch in todo:
             ids = padded([part.source(task_rows, row) for row in batch], device)
-            texts = tokenizer.decode_batch(beam_search(model, ids, config).tolist())
-            scores = label_scores(model, tokenizer, about, ids, config.batch_tokens) if has_labels(about) else None
+            memory = encoded(model, ids)
+            texts = tokenizer.decode_batch(beam_search(model, ids, config, memory=memory).tolist())
+            scores = None
+            if has_labels(about):
+                scores = label_scores(model, tokenizer, about, ids, config.batch_tokens, memory)
             for i, row in enumerate(batch):
                 key, source, target = task_rows.text(row)
                 line = {"row": row, "key": key, "source": source, "target": target}

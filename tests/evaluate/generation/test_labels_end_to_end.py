@@ -16,6 +16,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from typer.testing import CliRunner
 
 from bigchem.base.progress import Progress
+from bigchem.bench.metrics import labelling
 from bigchem.cli.main import app
 from bigchem.config import EvaluateConfig
 from bigchem.data.build.pipeline import build
@@ -172,3 +173,11 @@ def test_the_page_shows_the_probability_of_each_label(model: Path) -> None:
     assert tasks_of(model)["barrier"].labels == ("no", "yes", "perhaps")
     for label, score in zip(("no", "yes", "perhaps"), own, strict=True):
         assert f"<td>{label}</td><td>{np.exp(score):.3f}</td>" in made
+
+
+def test_the_benchmark_times_scores_beside_beam_search_on_the_same_rows(data: Path, model: Path) -> None:
+    figures = labelling(model, Data(data), 5, EvaluateConfig(num_beams=2, max_new_tokens=3), turns=1)
+    names = [figure.name for figure in figures]
+    assert names[1:3] == ["barrier, 5 rows: scores of 3 labels", "barrier, 5 rows: beam search, 2 beams"]
+    assert figures[3].value == figures[2].value / figures[1].value
+    assert len(figures) == 10
