@@ -210,7 +210,7 @@ def main(
 
     Example: bigchem bench metrics --model runs/demo/1m-together-s0/model --data data/demo
 
-    Example: bigchem bench metrics --model runs/trials/model --data data/trials --labels --rows 200
+    Example: bigchem bench metrics --model model --data data/trials --labels --rows 200
     """
     processes = workers or os.cpu_count() or 1
     figures = []
