@@ -95,10 +95,11 @@ def refuse_unknown(values: Counter[str], source: SourceConfig, records: list[Rec
         return
     listed = ", ".join(f"{quoted(value)} ({count:,})" for value, count in values.most_common(_LISTED))
     more = f" and {len(values) - _LISTED} more" if len(values) > _LISTED else ""
+    each = ", ".join(f"{quoted(value)} = SPLIT" for value in list(values)[:3])
     raise UserError(
         f"column '{source.split_column}' has values that name no split: {listed}{more}",
         f"{records[0].file}, records {records[0].line:,} to {records[-1].line:,}",
-        f"map them: split_names = {{{quoted(next(iter(values)))} = 'train'}}, or to '' to leave such rows out",
+        f"map each: split_names = {{ {each} }}, or to '' to leave such rows out",
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -203,18 +203,24 @@ def _numeric(name: str, given: list[str], numbers: list[float]) -> Column:
 
 
 def _decimals(given: list[str], numbers: list[float]) -> int | None:
-    """Digits after the point that resolve a hundredth of the numbers' spread, at most as many as are written. None for
+    """Digits after the point that resolve a hundredth of the numbers' spread, and two digits of all but the smallest
+    where none is negative: 0.012 among IC50 values up to 1000 is not 0. At most as many as are written. None for
     numbers written with exponents."""
     if any("e" in cell.lower() for cell in given):
         return None
     written = max(len(cell.partition(".")[2]) for cell in given)
     mean = sum(numbers) / len(numbers)
     deviation = math.sqrt(sum((value - mean) ** 2 for value in numbers) / len(numbers))
-    return min(written, max(0, math.ceil(2 - math.log10(deviation)))) if deviation else written
+    if not deviation:
+        return written
+    digits = max(0, math.ceil(2 - math.log10(deviation)))
+    above = sorted(filter(None, numbers))
+    small = above[len(above) // 20]
+    return min(written, digits if above[0] < 0 else max(digits, 1 - math.floor(math.log10(small))))
 
 
 def _label(name: str, counts: Counter[str], cells: int) -> Column:
-    values = sorted(counts, key=_order)
+    values = sorted(counts, key=lambda value: (_positive(value), not _denies(value, counts), *_order(value)))
     listed = ", ".join(f"{_shown(value)} ({counts[value]:,})" for value in values[:6])
     more = f" and {len(values) - 6} more" if len(values) > 6 else ""
     why = f"{cells:,} cells have {len(values)} values: {listed}{more}"
@@ -224,10 +230,25 @@ def _label(name: str, counts: Counter[str], cells: int) -> Column:
     return Column(name, "label", why, values=tuple(values))
 
 
-def _order(value: str) -> tuple[bool, float, str]:
-    """Positive words last, numbers by size, others by name."""
+def _positive(value: str) -> bool:
+    """Whether it goes last: a word for yes, or BBB+."""
+    return _number(value) is None and (value.lower() in _POSITIVE or value.endswith("+"))
+
+
+def _denies(value: str, values: Iterable[str]) -> bool:
+    """Whether it is another value with a no before it: nonmutagenic, not toxic."""
+    bare = _bare(value)
+    return any(bare == no + other for other in map(_bare, values) for no in ("non", "not", "no", "in", "im", "un"))
+
+
+def _bare(value: str) -> str:
+    return "".join(filter(str.isalnum, value.lower()))
+
+
+def _order(value: str) -> tuple[float, str]:
+    """Numbers by size, others by name."""
     number = _number(value)
-    return value.lower() in _POSITIVE and number is None, math.inf if number is None else number, value
+    return math.inf if number is None else number, value
 
 
 def _share(share: float) -> str:

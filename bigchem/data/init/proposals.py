@@ -120,7 +120,7 @@ def task(name: str, source: Column, target: Column, ends: Ends | None = None, pr
     why = {"source": f"{source.name}: {source.why}", "target": f"{target.name}: {target.why}"}
     if right == "number" and target.decimals is not None:
         record["decimals"] = target.decimals
-        why["decimals"] = "resolve a hundredth of the numbers' spread"
+        why["decimals"] = "enough for the spread of the numbers, and for small ones"
     if right == "label":
         record["labels"] = list(target.values)
     return TaskGuess(name, left, right, record, why)
@@ -155,4 +155,4 @@ def slug(text: str) -> str:
 
 def words(name: str) -> str:
     """A name as words: measured_log_solubility, measuredLogSolubility."""
-    return " ".join(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", re.sub(r"[_\W]+", " ", name)).split())
+    return " ".join(re.sub(r"(?<=[a-z][a-z])(?=[A-Z])", " ", re.sub(r"[_\W]+", " ", name)).split())

@@ -153,7 +153,7 @@ def test_other_names_of_splits_are_counted_and_unknown_ones_refused_with_their_l
     folds = ["train"] * 20 + ["dev"] * 3 + ["holdout"] * 2 + ["", "unused"]
     write(tmp_path, "x.csv", "s,t,fold", *(f"{'C' * n}O,Number {n}.,{fold}" for n, fold in enumerate(folds, start=1)))
     text = 'format = "csv"\npath = "x.csv"\ncolumns = {smiles = "s", text = "t"}\nsplit_column = "fold"\n'
-    with pytest.raises(UserError, match=r"'holdout' \(2\), '' \(1\), 'unused' \(1\)\nnext: map them: split_names"):
+    with pytest.raises(UserError, match=r"'holdout' \(2\), '' \(1\), 'unused' \(1\)\nnext: map each: split_names"):
         built(tmp_path, text)
     index = built(tmp_path, f'{text}split_names = {{holdout = "test", "" = "", unused = ""}}')
     assert index.rows("train") == {"captioning": 20, "generation": 20}

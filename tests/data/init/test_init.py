@@ -101,6 +101,9 @@ def test_a_number_has_the_decimals_that_resolve_its_spread_and_labels_end_with_t
     assert examine("x", [f"{n / 10:.6f}" for n in range(40)]).decimals == 2
     assert examine("x", [f"{n}" for n in range(0, 4000, 100)]).decimals == 0
     assert examine("x", [f"{n}e-7" for n in range(40)]).decimals is None
+    for no, yes in (("BBB-", "BBB+"), ("nonmutagenic", "mutagenic"), ("Non-binder", "binder"), ("not toxic", "Toxic")):
+        assert examine("x", [no, yes] * 9).values == examine("x", [yes, no] * 9).values == (no, yes)
+    assert examine("IC50", [f"{10 ** (n / 10 - 3):.4f}" for n in range(60)]).decimals == 4, "0.0016 to 794"
     assert examine("x", ["Yes", "No"] * 9).values == ("No", "Yes")
     assert examine("x", ["1", "0"] * 9).values == ("0", "1")
     assert examine("x", ["inactive", "active"] * 9).values == ("inactive", "active")
