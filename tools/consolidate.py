@@ -1,7 +1,5 @@
 """`bigchem export`, from a checkout."""
 
-from __future__ import annotations
-
 from bigchem.cli import program
 from bigchem.cli.export import export
 

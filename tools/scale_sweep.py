@@ -1,7 +1,5 @@
 """`bigchem sweep report`, from a checkout."""
 
-from __future__ import annotations
-
 from bigchem.cli import program
 from bigchem.cli.sweep import sweep_report
 

@@ -1,7 +1,5 @@
 """`bigchem plan`, from a checkout."""
 
-from __future__ import annotations
-
 from bigchem.cli import program
 from bigchem.cli.plan import plan
 

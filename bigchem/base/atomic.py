@@ -1,7 +1,5 @@
 """Atomic writes: files and folders are written aside, fsynced and renamed."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator

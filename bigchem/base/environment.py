@@ -1,7 +1,5 @@
 """This process's Python environment."""
 
-from __future__ import annotations
-
 import os
 import sys
 import sysconfig

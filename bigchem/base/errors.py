@@ -1,7 +1,5 @@
 """The error class for problems that the user can fix."""
 
-from __future__ import annotations
-
 import errno
 import shutil
 from difflib import get_close_matches

@@ -5,8 +5,6 @@ commands on one folder apart: they print one warning and continue without. The d
 a node write into it all the time; it can be moved to a local disk.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import json

@@ -1,7 +1,5 @@
 """Pointers that Git leaves instead of large files, in a clone without Git LFS. Pure."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bigchem.base.errors import UserError

@@ -3,8 +3,6 @@
 For every record of a run folder and every JSON file of the user; jsonl.py reads JSON Lines.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -4,8 +4,6 @@ Their own classes convert: "true" becomes true, 1 becomes true, "3" becomes 3. H
 that whole numbers may be written as 2e8.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

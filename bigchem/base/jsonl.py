@@ -4,8 +4,6 @@ A kill tears the last line; a power cut leaves NUL bytes, or half of an old page
 damage count; damaged lines are skipped and reported.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Masks secrets in what a run records of its environment, by name and shape. docs/security.md lists them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any

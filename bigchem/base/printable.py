@@ -1,7 +1,5 @@
 """Text to show: untrusted text made safe (no control characters and, for rich, no markup), numbers of things, CSV."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence

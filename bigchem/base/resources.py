@@ -1,7 +1,5 @@
 """Files shipped with bigchem: DeepSpeed configurations, cluster profiles, recipes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

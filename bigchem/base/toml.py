@@ -4,8 +4,6 @@
 refused with the nearest known name; errors name the field, its value and what is allowed.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import tomllib

@@ -4,8 +4,6 @@ Uses fresh weights of t5-base (223 M parameters, 2.7 GB per checkpoint) and tiny
 10 GB in the folder.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

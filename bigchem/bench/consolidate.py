@@ -5,8 +5,6 @@ moments are zeros, because no step is taken. t5-base (223 M parameters) needs 5 
 t5-large (738 M) 14 GB and 20 GB. The programs take turns, as separate processes, on files dropped from the page cache.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

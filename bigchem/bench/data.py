@@ -1,7 +1,5 @@
 """Cost of the data path: reading, packing, planning, opening; against Hugging Face datasets on the same rows."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

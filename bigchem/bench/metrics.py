@@ -6,8 +6,6 @@ Predicting: transformers' generate over unsorted rows, in batches of a fixed num
 medians, of wall time for scoring and CPU time for predicting. Outputs must be equal.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,8 +1,6 @@
 """One timed run of scoring, straightforward or bigchem's, started by metrics.py. Module-level imports are few, because
 worker processes repeat them."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -1,7 +1,5 @@
 """Planned against measured peak memory, for three models at three micro-batch sizes, in one call on one GPU."""
 
-from __future__ import annotations
-
 import json
 from typing import Annotated
 

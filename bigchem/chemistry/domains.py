@@ -1,7 +1,5 @@
 """Reading a text of any domain: the entry point of data readers, `predict`, `serve`, `score` and `evaluate`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Molecules through RDKit: size-limited, without its log, one canonical form for all drawings of a molecule."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 from functools import lru_cache

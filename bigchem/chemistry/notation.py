@@ -12,8 +12,6 @@ Data, inputs and answers follow the same rules:
 4. Every repair is named, so it can be counted. Text that is still not SMILES raises NotationError.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 from dataclasses import dataclass

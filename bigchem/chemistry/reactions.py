@@ -14,8 +14,6 @@ How a reaction `precursors>reagents>products` is read:
 - A single product that is among the precursors is refused: nothing reacts.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 

@@ -1,7 +1,5 @@
 """Other SMILES of the same molecules, to which a model that has learnt chemistry should be invariant."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable
 

@@ -4,8 +4,6 @@ The regular expression is from Schwaller et al., "Molecular Transformer" (ACS Ce
 redundant alternatives; it covers SMILES, reaction SMILES and the `~` between fragments.
 """
 
-from __future__ import annotations
-
 import re
 
 ATOM = r"(?:\[[^\[\]]+\]|Br?|Cl?|[NOSPFIbcnosp]|[()]|[.=#\-+\\/:~@?>*$]|%[0-9]{2}|[0-9])"

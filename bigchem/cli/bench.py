@@ -1,7 +1,5 @@
 """`bigchem bench NAME`: benchmarks of the parts, each against a baseline. A benchmark is imported when it is called."""
 
-from __future__ import annotations
-
 import importlib
 from typing import Any
 

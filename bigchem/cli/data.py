@@ -1,7 +1,5 @@
 """`bigchem data`: build, inspect and verify training data."""
 
-from __future__ import annotations
-
 import json
 from enum import StrEnum
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`bigchem demo`: the whole path on the embedded corpus: data, a sweep on the local executor, one report."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from pathlib import Path

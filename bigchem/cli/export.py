@@ -1,7 +1,5 @@
 """`bigchem export`: from a ZeRO checkpoint to a Hugging Face folder."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated

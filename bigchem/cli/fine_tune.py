@@ -1,7 +1,5 @@
 """`bigchem fine-tune`: from one's own files to predictions in one command."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated

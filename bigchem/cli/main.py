@@ -1,7 +1,5 @@
 """`bigchem`: the command line, one subcommand per verb. Each verb imports what it needs when it runs."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`bigchem plan`: what fits on which GPUs, why not, and how fast."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Collection
 from pathlib import Path

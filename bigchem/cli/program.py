@@ -1,7 +1,5 @@
 """Shared by all commands: user errors print one to three lines, without a traceback, and exit with 2."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from typing import Annotated

@@ -1,7 +1,5 @@
 """Verbs on runs and their jobs: submit, resume, status, logs, cancel, requeue."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -1,7 +1,5 @@
 """`bigchem sweep`: grids of runs, and their report."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated

@@ -5,8 +5,6 @@ Its only state is a position, the number of examples consumed by all ranks toget
 replaced by one that resumes with the step that was due.
 """
 
-from __future__ import annotations
-
 import queue
 import sys
 import threading

@@ -1,7 +1,5 @@
 """Index arithmetic for rows of different lengths, concatenated in a flat array. Pure."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

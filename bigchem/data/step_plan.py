@@ -5,8 +5,6 @@ It follows from the configuration and the lengths in the data folder; no row is 
 order into optimizer steps, and `deal` distributes a step over the ranks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 In a separate process: importing DeepSpeed takes seconds and fixes the device.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

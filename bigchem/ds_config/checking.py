@@ -1,7 +1,5 @@
 """Checks a DeepSpeed file against the table of keys. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any

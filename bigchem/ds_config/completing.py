@@ -1,7 +1,5 @@
 """From a run's DeepSpeed file to the table that DeepSpeed gets. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

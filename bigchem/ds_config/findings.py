@@ -1,7 +1,5 @@
 """Findings in a DeepSpeed file: mistakes, reported in one message, and values without effect. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

@@ -3,8 +3,6 @@
 A test compares the table with DeepSpeed's classes; another trains, exports and resumes with each key that is used.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from bigchem.base.json_kinds import MAX_INTEGER, anything, boolean, number, one_of, text, whole

@@ -2,8 +2,6 @@
 repeat its values or say "auto"; any other value is a mistake. The type of a block whose parameters are all "auto" is
 not one, since transformers' example has it. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

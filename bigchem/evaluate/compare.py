@@ -1,7 +1,5 @@
 """Paired comparison of two files of predictions for the same examples: differences and their intervals."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ published.json has them and their origin: as printed in the papers of MolT5 (Edw
 protocol reproduces. The two differ by up to .09 (MACCS): compare a model with the re-scored ones.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The class of each reaction, from a table such as USPTO-50k's."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 from collections.abc import Iterator, Sequence

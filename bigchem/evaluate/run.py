@@ -1,7 +1,5 @@
 """Evaluates a consolidated model on a split: predicts, scores, writes results.json."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

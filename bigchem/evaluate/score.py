@@ -1,7 +1,5 @@
 """A file of predictions -> its scores."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

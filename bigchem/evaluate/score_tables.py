@@ -1,7 +1,5 @@
 """Scores as terminal tables, Markdown and JSON values."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any

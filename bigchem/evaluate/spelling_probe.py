@@ -1,7 +1,5 @@
 """How sensitive a model is to the spelling of its input: the same molecules are respelled, predicted and scored."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The model card of an exported model, for the Hugging Face hub and for anyone who finds the folder."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Chooses the checkpoints of a run to export."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal, cast
 

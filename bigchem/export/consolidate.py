@@ -6,8 +6,6 @@ once. Then transformers' own T5 must give the probe batch the loss that the engi
 DeepSpeed's zero_to_fp32 unpickles whatever the files contain, and holds all weights in memory.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

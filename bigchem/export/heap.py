@@ -1,7 +1,5 @@
 """Returns freed memory to the system at once, with glibc."""
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager

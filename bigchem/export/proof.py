@@ -4,8 +4,6 @@ The model is transformers' own, created without weights. Each module's are loade
 proof holds one module at a time, where from_pretrained would hold all.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ the header (dtype, shape and offsets of each tensor), and the data
 (https://github.com/huggingface/safetensors#format). The library reads every file back in the proof.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@
     unfinished.json    the identity of the result, and the complete files with their hashes
 """
 
-from __future__ import annotations
-
 import json
 import math
 import shutil

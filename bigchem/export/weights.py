@@ -1,7 +1,5 @@
 """Reads the weights to export piece by piece: of one checkpoint, or the mean of several."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

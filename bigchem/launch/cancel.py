@@ -1,7 +1,5 @@
 """Cancels runs: they save and stop, as after Ctrl-C in a terminal, or end at once."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections import Counter

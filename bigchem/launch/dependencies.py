@@ -1,7 +1,5 @@
 """`--after RUN|JOBID`: which Slurm jobs a submission waits for."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`bigchem submit --dry-run`: what submitting would do, and whether the run fits. Writes nothing."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from bigchem.base import toml

@@ -5,8 +5,6 @@ Slurm forgets a job's range of nodes when it starts it, and after a node failure
 script ended with the node. So a one-core job, the watcher, checks every few minutes and requeues itself.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

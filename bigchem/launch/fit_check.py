@@ -3,8 +3,6 @@
 Arithmetic over the data's index, the configuration and the cluster profile; nothing is run or written.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Mapping

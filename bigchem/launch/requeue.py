@@ -5,8 +5,6 @@ ask for anything. It does not run if Slurm itself ends the job: after scancel, w
 node failure or a preemption, after which Slurm requeues it.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import signal

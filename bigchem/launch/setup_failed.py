@@ -1,7 +1,5 @@
 """What the batch script runs when a setup line fails: it records that in the run folder."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Submitting runs through submitit, and waiting for them."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Sequence

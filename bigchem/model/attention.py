@@ -1,7 +1,5 @@
 """Attention over packed sequences with T5's relative-position bias: one function, several backends."""
 
-from __future__ import annotations
-
 import importlib.util
 import math
 import os

@@ -1,7 +1,5 @@
 """Floating-point operations of an encoder-decoder, from its sequences' real lengths; peak rates of devices."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -3,8 +3,6 @@
 Custom code only where it measured faster. On CUDA, norms and dropout are torch's fused kernels.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Which packed rows attend to which."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable
 from functools import cached_property
 from typing import TypeVar, cast

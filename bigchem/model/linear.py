@@ -1,8 +1,6 @@
 """Matrix products of packed rows and weights. On a CPU they use oneDNN: torch's own use MKL, which runs at half speed
 on processors other than Intel's."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """The `torch` backend: sequences of similar length in a few padded batches."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Names and shapes of a T5's parameters, and which have weight decay; used for sharding and its arithmetic. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 from bigchem.model.presets import Shape

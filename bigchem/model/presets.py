@@ -1,7 +1,5 @@
 """Shapes of T5: published sizes and small ones for sweeps; exact parameter counts; transformers' configuration."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace

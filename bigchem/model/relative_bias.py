@@ -4,8 +4,6 @@ The bias depends only on key position minus query position and saturates, so a s
 R the distance at which it saturates, and no [queries, keys] matrix.
 """
 
-from __future__ import annotations
-
 import math
 from functools import cache
 

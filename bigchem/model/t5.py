@@ -4,8 +4,6 @@ Module and parameter names match transformers' T5ForConditionalGeneration, so lo
 Hidden states are [tokens, d_model]; layouts say which tokens form a sequence.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, cast

@@ -1,7 +1,5 @@
 """Every combination of settings on given GPUs: whether it fits, why, how fast, and the recommended one. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal

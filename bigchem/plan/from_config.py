@@ -1,8 +1,6 @@
 """From a run configuration or a preset to a plan: lengths from the data if available, the DeepSpeed configurations that
 the run can use, and writing the recommended one. Needs no torch."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The report of `bigchem plan`: rows, the recommended one, and a run's cost. Needs no torch."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

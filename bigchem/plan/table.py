@@ -1,7 +1,5 @@
 """A plan's rows as a terminal table and as plain data. Pure."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from rich.table import Table

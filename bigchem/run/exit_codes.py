@@ -1,7 +1,5 @@
 """How a process of a run exits: the exit codes of `bigchem train`, and exiting at once."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -5,8 +5,6 @@ state, the exit code, and whether the run is restarted. Training, its watchdog, 
 and the history all use these tables.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum

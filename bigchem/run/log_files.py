@@ -3,8 +3,6 @@
 bigchem/base/jsonl.py reads JSON Lines and repairs them after a power cut.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import time

@@ -4,8 +4,6 @@ A separate process sends a message, and training does not wait for it. A marker 
 first, so several ranks, or the batch script after them, send it only once.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

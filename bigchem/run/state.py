@@ -4,8 +4,6 @@ A state torn by a power cut counts as none: the run still resumes from its newes
 file is kept. A later version's state is refused.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Expands a sweep's TOML into run configurations: sizes x mixtures x further axes x seeds over one base."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

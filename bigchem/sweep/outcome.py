@@ -1,7 +1,5 @@
 """`bigchem sweep results`: each run's metrics, and which runs have none and why."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

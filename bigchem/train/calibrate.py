@@ -1,7 +1,5 @@
 """A few real steps on the available ranks, to compare the plan with: state bytes, peak memory, seconds."""
 
-from __future__ import annotations
-
 import gc
 import time
 from dataclasses import dataclass

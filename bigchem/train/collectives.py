@@ -1,7 +1,5 @@
 """Work that rank 0 does for all ranks: each gets its result or its error, so no rank waits for one that failed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeVar
 

@@ -5,8 +5,6 @@ the accumulation boundary and the loss scale are set here. The loss is the sum o
 target tokens, whatever the number of ranks and the accumulation.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext

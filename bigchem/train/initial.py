@@ -1,7 +1,5 @@
 """Checks of `model.init_from` before a job is queued. Without torch, unless the weights are pickles."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from functools import partial
 from pathlib import Path

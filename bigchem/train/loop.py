@@ -1,7 +1,5 @@
 """The training loop, from a configuration to a published checkpoint of the last step. Reads from top to bottom."""
 
-from __future__ import annotations
-
 import os
 import time
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """A run's model, built with fresh or published weights, and its record in the run folder."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -5,8 +5,6 @@ ZeRO passes this optimizer one flat piece of each group per rank and copies the 
 moments and their step count unchanged at every stage.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

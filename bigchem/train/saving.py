@@ -1,7 +1,5 @@
 """Saves and resumes a run: the engine writes the files, checkpoint/store.py publishes them."""
 
-from __future__ import annotations
-
 import math
 import shutil
 import time

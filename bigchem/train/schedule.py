@@ -1,7 +1,5 @@
 """Learning rate over steps. Pure."""
 
-from __future__ import annotations
-
 import math
 
 from bigchem.config import ScheduleConfig

@@ -5,8 +5,6 @@ micro-batches' sums are added in a fixed order, so any number of ranks gives the
 micro-batch's loss is.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Its gradients are dropped: weights, moments and the loss curve do not change.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from contextlib import suppress

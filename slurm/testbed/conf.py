@@ -1,7 +1,5 @@
 """The configuration files of a testbed's Slurm. Pure except `free_port`."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 import socket

@@ -6,8 +6,6 @@ machine's file stays unchanged. A node also has a process namespace with this fi
 ends it and everything on it.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import socket

@@ -3,8 +3,6 @@
 It is on the PATH of `python -m slurm.testbed run` only. The controller forgets jobs after an hour (MinJobAge).
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Packed attention with T5's bias: errors against float64, then forward and backward time and memory against peers."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The contestants of the training-step benchmark: bigchem's packed T5 and transformers' padded T5."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol

@@ -1,7 +1,5 @@
 """The compiler's report on the attention kernels: registers, stack, shared memory. Needs no GPU."""
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import asdict

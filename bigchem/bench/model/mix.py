@@ -1,7 +1,5 @@
 """Lengths of the real mix of the five tasks, and micro-batches of it: grouped and padded, or packed."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Attention with T5's bias, ours and peers': each function prepares one forward and backward call for a case."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

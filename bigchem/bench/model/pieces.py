@@ -1,7 +1,5 @@
 """T5's operations between matrix products, forward and backward: torch's, compiled, ours, Liger's."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Finds the fastest tile sizes on this GPU, for bigchem/model/kernels/tiles.py."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated
 

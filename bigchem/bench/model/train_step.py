@@ -1,7 +1,5 @@
 """A training step of the packed T5 against transformers' T5: same weights, same rows, equal real tokens."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial

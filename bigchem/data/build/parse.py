@@ -4,8 +4,6 @@ A chunk file is written completely or not at all, so a killed build resumes afte
 on the recipe, not on the number of workers or interruptions.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -9,8 +9,6 @@ A step starts when the one before is complete. Chunk and shard files are written
 task can be repeated alone. Their content depends only on the recipe, so the result equals that of `build`, to the byte.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

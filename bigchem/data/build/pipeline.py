@@ -8,8 +8,6 @@ All output goes to a work folder; the index is written last, then the folder is 
 it was, and the result is the same to the byte: chunks and shards depend only on the recipe.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time

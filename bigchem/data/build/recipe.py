@@ -1,7 +1,5 @@
 """A data recipe: which sources go to which split, and how they are tokenised."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from functools import cached_property

@@ -1,7 +1,5 @@
 """A build's report as tables: rows, sources, repairs, and what was dropped for which held-out set."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from rich.table import Table

@@ -4,8 +4,6 @@ One process drops duplicate and leaked rows by their hashes. Files record the ch
 it, and any process can write a shard.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass

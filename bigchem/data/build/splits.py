@@ -5,8 +5,6 @@ It depends on nothing else, so that other rows, their order and other fractions 
 test_fraction only adds test rows.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from pathlib import PurePath

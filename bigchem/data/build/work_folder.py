@@ -12,8 +12,6 @@ A kill at any time loses at most a chunk's work: whatever exists is complete and
 redone.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Worker processes: they exit with their parent, however it dies, and never run far ahead of it."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import tempfile

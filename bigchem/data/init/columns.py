@@ -4,8 +4,6 @@ Every guess says what it rests on. The order of the checks decides between readi
 are numbers or SMILES (`0`, `C`), formulas come before names.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """Columns that follow from a molecule alone: RDKit computes them, so a model need not learn them. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence

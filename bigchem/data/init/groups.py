@@ -1,7 +1,5 @@
 """Files that belong together, such as train.csv and test.csv, and what is proposed for them. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Tables with a source and a target column, and perhaps one of tasks, as in SMolInstruct and Mol-Instructions. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from bigchem.data.init import proposals

@@ -1,7 +1,5 @@
 """What is proposed for a table: tasks and sources, and their names and prompts. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """A proposed recipe as TOML with comments. Pure."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Tables from files: CSV, TSV, JSON lines and arrays, and what Hugging Face's datasets library reads."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress

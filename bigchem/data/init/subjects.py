@@ -1,7 +1,5 @@
 """Tables about a reaction, a molecule or a protein in each row: a task for each other column. Pure."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """What `bigchem data init` chose, as tables."""
 
-from __future__ import annotations
-
 from rich.table import Table
 
 from bigchem.base.printable import markup

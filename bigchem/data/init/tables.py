@@ -5,8 +5,6 @@
 - Otherwise what the table is about (a reaction, a molecule, a protein, in this order) and a task for each other column.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

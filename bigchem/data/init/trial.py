@@ -1,7 +1,5 @@
 """Reads the first records of each source as the build would, before the recipe is written."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """Writes the recipe that builds some files, after trying it on their first records."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass

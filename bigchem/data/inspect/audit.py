@@ -5,8 +5,6 @@ Duplicates are counted too, so memory does not grow with the corpus. A recipe's 
 duplicates and leaks.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile

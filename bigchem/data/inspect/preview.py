@@ -1,7 +1,5 @@
 """The content of a run's steps in advance, computed from lengths alone, without torch."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass

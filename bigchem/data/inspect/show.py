@@ -1,7 +1,5 @@
 """Rows of a data folder, with texts and tokens."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -5,8 +5,6 @@ one example of each task's quota. A keyed permutation of the task's rows, with a
 only state is g, so seeking costs the same everywhere.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass

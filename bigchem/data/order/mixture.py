@@ -6,8 +6,6 @@ If repetition is capped, a task leaves when its rows are used up. The other task
 begins.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass

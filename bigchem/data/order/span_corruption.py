@@ -8,8 +8,6 @@ always ends the row, so a short molecule would lose the same atoms in every epoc
 first token is equally likely.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

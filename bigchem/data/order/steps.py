@@ -6,8 +6,6 @@ every world size sees the same steps. The examples are then dealt, deterministic
 lengths alone (milliseconds for thousands of ranks) and reads only its own rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 

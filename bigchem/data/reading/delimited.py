@@ -11,8 +11,6 @@ Records in which no field begins with a quote read the same either way. If two o
 ways, the file is refused, and the error names the option that decides.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 from collections import deque

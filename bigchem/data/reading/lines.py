@@ -1,7 +1,5 @@
 """The text of a file or URL, and its lines."""
 
-from __future__ import annotations
-
 import codecs
 from collections.abc import Iterator
 from itertools import chain

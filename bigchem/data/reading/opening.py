@@ -1,7 +1,5 @@
 """The bytes of a local file or of a URL, streamed and decompressed."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import io

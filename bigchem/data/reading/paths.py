@@ -1,7 +1,5 @@
 """From a recipe's `path` (one file, several, or a pattern) to file names."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from glob import has_magic
 from pathlib import Path

@@ -3,8 +3,6 @@
 Imported from outside: this package, base, hf_datasets, sides.
 """
 
-from __future__ import annotations
-
 from bigchem.base.errors import unknown
 from bigchem.data.sources.augment import spellings
 from bigchem.data.sources.base import Reader, Record, Row, SourceConfig

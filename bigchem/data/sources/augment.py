@@ -5,8 +5,6 @@ Nature Communications 11, 5575 (2020). All of 15,813 spellings drawn for the ChE
 patent reactions have the canonical SMILES that they were drawn from, so they are not checked here.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from random import Random
 

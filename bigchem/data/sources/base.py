@@ -8,8 +8,6 @@ SMILES are in bigchem's notation: compounds are joined by `.`, fragments of one 
 Text+Chem T5's data.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ an ordinary character; a quoted copy, as from pandas, is recognised. SMILES stay
 published numbers are for these strings.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from bigchem.data.sources.base import LAYOUTS, Record, Row, SourceConfig

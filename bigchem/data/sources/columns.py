@@ -10,8 +10,6 @@
 Columns that the prompts of the source's tasks name are read as well.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 

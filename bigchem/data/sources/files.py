@@ -1,7 +1,5 @@
 """Records of a source's files: lines and tables."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Sequence
 
 from bigchem.base.errors import UserError

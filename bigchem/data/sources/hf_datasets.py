@@ -1,7 +1,5 @@
 """Hugging Face datasets: a local folder or file that the `datasets` library reads, or a hub dataset, streamed."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence

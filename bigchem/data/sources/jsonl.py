@@ -3,8 +3,6 @@
 `a.b` is the key b inside a, unless there is a key of that name; `a.0` is the first element of a list.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import replace

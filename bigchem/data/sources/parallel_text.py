@@ -1,8 +1,6 @@
 """Two parallel text files: procedures and their actions, as from paragraph2actions, or the src and tgt files of any
 task, as in OpenNMT."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Reactions in the layouts of the published USPTO data: three readers, one parser (bigchem/chemistry/reactions.py)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from bigchem.chemistry import NotationError, split_reaction

@@ -1,7 +1,5 @@
 """Rows from texts: the checks and repairs that all formats share."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from bigchem.chemistry import NOTHING_REACTS, NotationError, canonical, dotted, one_compound

@@ -1,7 +1,5 @@
 """Reading the source and the target of a row, by the task's record."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Tables whose columns the recipe names: `columns = {smiles = "SMILES", text = "description"}`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from bigchem.data.reading.delimited import Layout

@@ -1,7 +1,5 @@
 """Unlabelled corpora for span corruption, one document or one molecule per line."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from bigchem.data.sources.base import Record, Row, SourceConfig

@@ -9,8 +9,6 @@ A download holds the flock of its partial file: other processes that want the fi
 flock is free belongs to a dead process and is reclaimed, so processes may be killed at any time.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import time

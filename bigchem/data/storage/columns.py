@@ -4,8 +4,6 @@ A shard is one record batch in an Arrow stream. `datasets.load_dataset("arrow", 
 here a row is two slices of memory-mapped arrays.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 from collections.abc import Mapping, Sequence

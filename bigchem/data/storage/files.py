@@ -1,7 +1,5 @@
 """Access to a data folder's files: in a local folder, at a URL through the cache, or at a URL read once."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Reading files at a URL (s3://, https://, hf://, memory://, ...) through fsspec, with errors for the user."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import time

@@ -1,7 +1,5 @@
 """The tasks that a file or folder defines."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bigchem.base.errors import UserError

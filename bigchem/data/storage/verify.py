@@ -1,7 +1,5 @@
 """Checks published data: every file's size and hash, every shard's rows, and all lengths against the real tokens."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

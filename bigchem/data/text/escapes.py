@@ -5,8 +5,6 @@ SentencePiece charsmap before T5's own escapes in one pass over the text (256 `R
 the speed on SMILES), and one `Replace` per character unescapes after decoding.
 """
 
-from __future__ import annotations
-
 import itertools
 import struct
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Predictions of a consolidated model on a split, with transformers' generate. Resumable: a kill loses one batch."""
 
-from __future__ import annotations
-
 import json
 import math
 import time

@@ -1,7 +1,5 @@
 """What `bigchem predict` reads and prints."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter

@@ -3,8 +3,6 @@
 Used by `bigchem predict` and `bigchem serve`; `bigchem evaluate` predicts whole splits (generate.py).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A data folder with its source molecules respelled, behind the same interface."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The round trip of retrosynthesis: a forward model's products of predicted reactants."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext

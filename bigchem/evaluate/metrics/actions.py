@@ -1,7 +1,5 @@
 """Metrics of action sequences written as text: `ADD water (5 mL); STIR for 1 h.` (Vaucher et al. 2020)."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """BERTScore (Zhang et al. 2020) of captions, by its authors' package with RoBERTa-large. Both are optional."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Sequence

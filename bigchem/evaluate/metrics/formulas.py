@@ -1,7 +1,5 @@
 """Metrics of molecular formulas such as `C6H5O7-3`: what they are made of, however it is ordered."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Functional groups that a caption names but its molecule lacks."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from functools import cache

@@ -4,8 +4,6 @@ A label is its position among the task's labels. References that are none of the
 are wrong. Conventions are scikit-learn's unless a docstring says otherwise.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Metrics of molecules written as SMILES (MolT5, Edwards et al. 2022)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache

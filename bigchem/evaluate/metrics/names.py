@@ -1,7 +1,5 @@
 """IUPAC names compared as molecules: OPSIN (Lowe et al. 2011) reads them, from the optional package py2opsin."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Metrics of numbers written as text: errors and correlations, over the pairs in which both texts are numbers."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

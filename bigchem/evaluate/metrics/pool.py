@@ -1,7 +1,5 @@
 """Per-example metrics on several cores."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context

@@ -1,7 +1,5 @@
 """Metrics of reactions: the rank of the reference in a k-best list, and round trips."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import NamedTuple

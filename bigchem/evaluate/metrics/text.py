@@ -1,7 +1,5 @@
 """Metrics of text: corpus BLEU, ROUGE, METEOR, and their tokens."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter

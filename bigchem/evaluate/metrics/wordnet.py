@@ -5,8 +5,6 @@ of a few thousand words, so this looks them up in the files (format: wndb(5WN)) 
 rules, and a test compares the results.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 from typing import Any

@@ -1,7 +1,5 @@
 """Aligns two files of predictions: the examples of one in the order of the other."""
 
-from __future__ import annotations
-
 from collections import defaultdict, deque
 from collections.abc import Hashable, Sequence
 from pathlib import Path

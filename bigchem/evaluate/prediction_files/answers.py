@@ -1,7 +1,5 @@
 """Sources, references and predictions as scored: read by bigchem.chemistry, repairs counted."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Sequence
 

@@ -1,7 +1,5 @@
 """Lists in one cell, of texts or numbers, as JSON, Python, pandas and numpy write them."""
 
-from __future__ import annotations
-
 import ast
 import json
 import math

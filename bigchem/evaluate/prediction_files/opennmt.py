@@ -1,7 +1,5 @@
 """Predictions as OpenNMT writes them: one file of lines each for sources, references and predictions."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bigchem.base.errors import UserError

@@ -1,7 +1,5 @@
 """Which metrics each family and each task gets, and what their definition ids say."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint
 from itertools import chain

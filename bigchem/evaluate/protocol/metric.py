@@ -1,7 +1,5 @@
 """A metric of the protocol, and the metrics and notes that several tasks share."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """References and predictions of one task; what several metrics share is computed once."""
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence

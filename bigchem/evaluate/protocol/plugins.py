@@ -1,7 +1,5 @@
 """Metrics of other packages: entry points of the group `bigchem.metrics`, which a task's `metrics` may list."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A task's predictions -> its scores, by its record."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ A molecule that takes too long or crashes the process loses its drawing, nothing
 works, so a thread would not do.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import resource
 import threading

@@ -3,8 +3,6 @@
 Requests are untrusted: their cost is bounded, and no answer names a folder.
 """
 
-from __future__ import annotations
-
 import errno
 import socket
 import sys

@@ -1,8 +1,6 @@
 """Work in many tasks: on Slurm one job array per step, which starts when the previous one has succeeded; elsewhere
 processes of this machine, a few at a time."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """From a cluster profile to submitit's executors, and so to the options of sbatch and srun."""
 
-from __future__ import annotations
-
 import io
 import os
 import shlex

@@ -1,7 +1,5 @@
 """Runs a function on several processes of this machine, as ranks of a job, through submitit's local executor."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """submitit's pickles. Reading one runs code, so it must be in a folder that no other user owns."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Scratch: a node's own disk for a job's temporary files and caches."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from pathlib import Path

@@ -4,8 +4,6 @@ Snapshots are named by a hash of their content and never removed: a queued or re
 what an attempt ran. One takes about a megabyte.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from pathlib import Path

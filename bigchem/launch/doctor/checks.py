@@ -1,7 +1,5 @@
 """Judges a job's machines from its ranks' measurements. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from statistics import median
 

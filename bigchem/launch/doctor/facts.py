@@ -1,7 +1,5 @@
 """The facts that ranks collect about their machines, and how to print them. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

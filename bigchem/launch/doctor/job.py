@@ -1,7 +1,5 @@
 """`bigchem doctor --job` on this job's ranks, and `bigchem doctor --cluster P`: the same as a separate job."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """`bigchem doctor`: what this machine has, and whether processes on it can actually communicate."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import platform

@@ -1,7 +1,5 @@
 """What `bigchem doctor --job` measures on all ranks of a job together, and its short form before step 1."""
 
-from __future__ import annotations
-
 import os
 import platform
 import resource

@@ -4,8 +4,6 @@ Supported: torchrun (the five variables themselves), submitit's local executor, 
 Slurm, array tasks, containers without scontrol), and no launcher: one process.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

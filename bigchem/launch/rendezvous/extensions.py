@@ -8,8 +8,6 @@ Torch's own builds share one folder. There, a killed process leaves a lock file 
 indefinitely, and a second version of ninja takes the first one's build for outdated and compiles it again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import os

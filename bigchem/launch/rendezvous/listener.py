@@ -1,7 +1,5 @@
 """Rank 0's listener: on the address by which the other ranks call it, and on no other interface."""
 
-from __future__ import annotations
-
 import errno
 import ipaddress
 import platform

@@ -12,8 +12,6 @@ Both sides prove that they know the run's secret without sending it:
     rank 0   signature of challenge, nonce and roster  roster           once all ranks are there
 """
 
-from __future__ import annotations
-
 import json
 import platform
 import secrets

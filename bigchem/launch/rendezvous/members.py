@@ -1,7 +1,5 @@
 """What ranks report about themselves when they meet, and which did not come."""
 
-from __future__ import annotations
-
 import os
 import platform
 import socket

@@ -5,8 +5,6 @@ A caller without the run's secret gets only a challenge. Whatever it sends costs
 0: input is bounded, and not parsed before its signature is checked.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import secrets

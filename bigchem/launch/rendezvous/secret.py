@@ -4,8 +4,6 @@ On a cluster anyone can see where a job's ranks are. So ranks prove to each othe
 read a file that only the run's owner can read. The secret itself is never sent.
 """
 
-from __future__ import annotations
-
 import errno
 import hmac
 import os

@@ -1,7 +1,5 @@
 """A run folder's history.jsonl: one row for each attempt at the run, written when it has ended."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Sequence

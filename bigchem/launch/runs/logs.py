@@ -1,7 +1,5 @@
 """`bigchem logs`: the last lines of one rank's or all ranks' logs, or the logs as they grow, across requeues."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterable

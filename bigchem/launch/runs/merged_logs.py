@@ -4,8 +4,6 @@ An index beside each rank's log (run/log_files.py, Log) has the time of its line
 far as the clocks of their nodes agree.
 """
 
-from __future__ import annotations
-
 import time
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator

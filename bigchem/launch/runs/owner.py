@@ -4,8 +4,6 @@ Every starter (submit, resume, train, a requeued rank 0) takes the run's lock, c
 alive, and replaces the record with its own. `status` and `cancel` read the same record.
 """
 
-from __future__ import annotations
-
 import getpass
 import json
 import os

@@ -1,7 +1,5 @@
 """A run folder's content before its job starts: the resolved configuration, the state of the code, the environment."""
 
-from __future__ import annotations
-
 import json
 import platform
 import shutil

@@ -1,7 +1,5 @@
 """The status of runs, from their folders and, for Slurm jobs, from one call of squeue for all of them."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Sequence

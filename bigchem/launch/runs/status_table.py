@@ -1,7 +1,5 @@
 """How `bigchem status` shows runs: a table for the terminal, Markdown or CSV for a report, and a summary of many."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections import Counter

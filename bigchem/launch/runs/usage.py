@@ -1,7 +1,5 @@
 """What a run has used: its attempts' seconds times their ranks, and how much of that was training. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple

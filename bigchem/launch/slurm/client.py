@@ -4,8 +4,6 @@ sbatch, srun and salloc read options from variables too, and sbatch hands its wh
 salloc, `SLURM_MEM_PER_CPU` made srun refuse the new job's step, and `SLURM_CPU_BIND` bound it to the wrong cores.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """The output of a job's batch script and srun, by start."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from pathlib import Path
 

@@ -4,8 +4,6 @@ A node is blamed if a rank on it died of a signal, hung, or did not come, or if 
 all nodes share (the network, the file system, the program) are no node's fault.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass

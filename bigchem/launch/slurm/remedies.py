@@ -1,7 +1,5 @@
 """sbatch's error messages, and what to do about them. Pure."""
 
-from __future__ import annotations
-
 from bigchem.base.errors import UserError
 
 DOWN = "Slurm does not answer: try again later; `sinfo` shows when it does"

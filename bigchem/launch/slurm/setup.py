@@ -1,7 +1,5 @@
 """A profile's setup lines in the batch script: the first to fail stops the job, and the run records which."""
 
-from __future__ import annotations
-
 import shlex
 import subprocess
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The state of jobs, by one call of squeue for all. It has a timeout: clients hang when slurmctld is down."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime

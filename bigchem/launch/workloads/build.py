@@ -1,7 +1,5 @@
 """`bigchem data build --cluster`: builds a data folder in tasks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bigchem.base.progress import Progress

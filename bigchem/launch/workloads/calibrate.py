@@ -1,7 +1,5 @@
 """`bigchem plan --calibrate`: a few real steps on this machine's ranks, predicted against measured."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """`bigchem fine-tune`: from files to a trained and evaluated model, with settings that follow from the data."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Submits many runs: on Slurm one array for each shape of job, here a few at a time. Skips runs that are done."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time

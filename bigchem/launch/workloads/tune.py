@@ -1,7 +1,5 @@
 """`bigchem plan CONFIG --tune CLUSTER`: tries the best rows of a plan in short runs on the cluster."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys

@@ -3,8 +3,6 @@
 Needs only Triton, which ships NVIDIA's assembler. For CI, and for choosing tiles.
 """
 
-from __future__ import annotations
-
 import re
 import subprocess
 import tempfile

@@ -7,8 +7,6 @@ a program's partial is [slots of near tiles, sum of distances <= -reach, sum of 
 over programs, and each distance has a few places in the sum.
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

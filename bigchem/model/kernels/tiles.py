@@ -4,8 +4,6 @@ Not an autotuner: ragged batches have a new longest length every step, and a sea
 No entry may spill registers: `bigchem bench kernels` compiles each for each architecture, and a test checks the report.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 

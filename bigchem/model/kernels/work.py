@@ -4,8 +4,6 @@ On ragged batches, a grid over (longest length, sequences) would start mostly em
 maximum length for the numbers of tokens and sequences; unused entries at their ends are -1.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

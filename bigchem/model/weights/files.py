@@ -1,7 +1,5 @@
 """Which files hold a Hugging Face folder's weights, and which tensors their headers list. Needs no torch."""
 
-from __future__ import annotations
-
 import json
 import struct
 from collections.abc import Collection, Iterator, Mapping

@@ -1,7 +1,5 @@
 """A Hugging Face folder's config.json: fields that affect the function are applied, or refused by name. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Models by name: a folder, or a Hugging Face hub repository, fetched once into the cache. Needs no torch."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bigchem.base.errors import UserError

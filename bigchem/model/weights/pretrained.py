@@ -1,7 +1,5 @@
 """Loads a Hugging Face T5 into our model, and saves ours in a folder that transformers loads."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ Activations are what autograd saves for model/t5.py; tests compare them with its
 figures also follow from the code, and have not been measured.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from bigchem.model.kernels import bias_gradient, tiles

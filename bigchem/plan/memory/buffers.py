@@ -3,8 +3,6 @@
 From the code of DeepSpeed 0.19: runtime/zero/stage_1_and_2.py, stage3.py, partitioned_param_coordinator.py, engine.py.
 """
 
-from __future__ import annotations
-
 from math import prod
 
 from bigchem.model.parameters import parameter_shapes

@@ -5,8 +5,6 @@ saves (activations.py). `Memory.total` is what torch's allocator hands out at th
 context and fragmentation.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -6,8 +6,6 @@ each parameter is partitioned separately, and the last piece padded (stage3.py).
 tensors of real ranks.
 """
 
-from __future__ import annotations
-
 from math import prod
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The worst case for a run's memory: its largest micro-batch of its longest examples. Needs no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Cost of a whole run: hours, GPU-hours, energy. Pure."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """GPUs and interconnects: memory, bandwidths, and their names on the command line. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Nothing here was measured on a GPU: use it to compare configurations and for ord
 with a cluster's measurements.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

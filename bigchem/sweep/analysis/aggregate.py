@@ -1,7 +1,5 @@
 """Scores grouped by task, metric, regime and size; each task's headline metric (PURE)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Analyses a table of scores: cells, gains of sharing, slopes, curves, and the conclusions they support (PURE)."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Sentences: what an analysis supports, and what limits it (PURE)."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Mapping, Sequence

@@ -5,8 +5,6 @@ Given the exponent, or half and steepness, the rest is linear (variable projecti
 point of a grid over those is tried. Everything is vectorised over many fits, for the bootstrap.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

@@ -4,8 +4,6 @@ Every interval is 95 %, for a single number. Sizes are numbers of parameters; al
 so a slope is "per decade": per tenfold increase.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The gain of sharing: together minus alone, by metric, task and size, and by kind of task (PURE)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

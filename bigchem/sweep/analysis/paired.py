@@ -1,7 +1,5 @@
 """Gains from predictions of the same examples, so that difficulty common to both models cancels."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Mapping

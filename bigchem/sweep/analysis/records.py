@@ -1,7 +1,5 @@
 """Runs and scores, as result files hold them (PURE)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace

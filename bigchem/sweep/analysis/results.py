@@ -4,8 +4,6 @@ Two formats: `results.json`, written by `bigchem evaluate`, and score_table's, f
 are not comparable (different data, split, decoding, definition or mixture) are refused.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal

@@ -3,8 +3,6 @@
 A row states a metric, or names a file of predictions, which the protocol scores.
 """
 
-from __future__ import annotations
-
 import csv
 import os
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Folders that an analysis replaces whole: its own earlier files may go, anyone else's may not."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The report's page: its sections, and its template's variables."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined

@@ -1,7 +1,5 @@
 """An analysis as rows of tables, for CSV files, the page and --json (PURE)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The analysis for TensorBoard: metrics and gains as scalars against parameters, runs as hparams."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

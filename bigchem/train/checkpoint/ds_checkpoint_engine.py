@@ -4,8 +4,6 @@ A rank that cannot write records the error and continues, so that it still reach
 ranks compare their errors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from contextlib import contextmanager
 from pathlib import Path

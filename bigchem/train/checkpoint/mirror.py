@@ -5,8 +5,6 @@ last and removed first; in a folder the whole checkpoint is renamed into place. 
 manifest and verifies them before they count as a checkpoint.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Each rank reads the pieces it needs from the saved files and sets its own fragme
 states. Nothing is written, so no file can be left half converted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ Only a file's structure is loaded; elements are read on request. A piece's locat
 (slice mappings, shapes, names by group), not from DeepSpeed's padding rules or assumptions about the groups.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache

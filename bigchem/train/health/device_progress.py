@@ -1,7 +1,5 @@
 """A GPU's position in the work queued by the host, which runs ahead and waits for it once per step."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast

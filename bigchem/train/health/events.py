@@ -1,7 +1,5 @@
 """Events of a run: one log line from rank 0 and a row in the run folder's events.jsonl."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """torch's flight recorder: this rank's last collective operations, in memory, and dumped on a hang."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Slurm suspends a job by stopping its processes (`scontrol suspend`, gang schedul
 ticking thread then sees a gap in which the main thread used no CPU time either.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Inputs are the same on all ranks, so all ranks decide alike. The state is saved 
 decides like an uninterrupted one.
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from dataclasses import dataclass

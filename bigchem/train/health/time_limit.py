@@ -1,7 +1,5 @@
 """A job's remaining time, and when it must save. Pure."""
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from collections.abc import Mapping

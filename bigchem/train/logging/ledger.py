@@ -7,8 +7,6 @@ On a full disk training continues and rows wait in memory. Until they are writte
 rank<N>.lacks_from_<step> marks the gap, and `read` refuses, as it does for rows that a power cut damaged.
 """
 
-from __future__ import annotations
-
 from contextlib import suppress
 from pathlib import Path
 

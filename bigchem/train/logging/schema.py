@@ -1,7 +1,5 @@
 """The schema of metrics.jsonl and TensorBoard's names for its fields. Pure. Documented in docs/metrics.md."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

@@ -5,8 +5,6 @@ double bonds and the formula; a sentence without content is omitted. `Aromatic` 
 the molecule, not the position of the group.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 

@@ -5,8 +5,6 @@ grown from building blocks, RDKit runs the reactions, captions state what RDKit 
 procedure together with its actions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from random import Random
 

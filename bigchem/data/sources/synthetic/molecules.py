@@ -5,8 +5,6 @@ serves as the core of a molecule (a group fills that place) and as a radical (th
 atom). Any group may fill any place: valences stay right, and no unstable group arises (no aminals, no peroxides).
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from random import Random
 

@@ -4,8 +4,6 @@ The action strings follow Vaucher et al., "Automated extraction of chemical synt
 procedures" (Nature Communications 2020): `ADD water (10 mL); STIR for 2 hours at 60 °C.`
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from random import Random
 

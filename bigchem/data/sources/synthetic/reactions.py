@@ -5,8 +5,6 @@ and boronic acids on benzenes, aldehydes on arenes and isocyanates on benzenes, 
 one answer for nearly every product.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache

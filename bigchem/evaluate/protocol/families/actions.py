@@ -1,7 +1,5 @@
 """The metrics of actions."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from bigchem.evaluate.metrics import actions

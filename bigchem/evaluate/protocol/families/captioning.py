@@ -1,7 +1,5 @@
 """The metrics of captioning."""
 
-from __future__ import annotations
-
 import math
 
 from bigchem.evaluate.metrics import functional_groups

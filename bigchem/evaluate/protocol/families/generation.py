@@ -1,7 +1,5 @@
 """The metrics of generation."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

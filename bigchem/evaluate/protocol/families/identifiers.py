@@ -1,7 +1,5 @@
 """The metrics of IUPAC names, molecular formulas and sets of reagents."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The metrics of one label and of several labels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 

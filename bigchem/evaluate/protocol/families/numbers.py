@@ -1,7 +1,5 @@
 """The metrics of numbers."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The metrics of forward and retrosynthesis."""
 
-from __future__ import annotations
-
 from bigchem.evaluate.metrics.intervals import share_of
 from bigchem.evaluate.protocol.metric import (
     CHARACTER_BLEU,

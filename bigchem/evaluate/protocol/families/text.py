@@ -1,7 +1,5 @@
 """The metrics of text, for tasks from text to text and for all that is written in words."""
 
-from __future__ import annotations
-
 from bigchem.evaluate.metrics.intervals import share_of
 from bigchem.evaluate.protocol.metric import Metric, bleu, similarity
 
