@@ -235,7 +235,7 @@ def _inputs(task: str) -> Callable[[Path], object]:
     def read_all(file: Path) -> None:
         with file.open("rb") as stream:
             for record in inputs.read_inputs(["-"], inputs.lines_of(stream), shipped()[task]):
-                inputs.to_json(record, [Prediction("CC", -1.0, -0.5, True)]).encode()
+                inputs.to_json(record, [Prediction("CC", -1.0, -0.5, True)], shipped()[task]).encode()
 
     return read_all
 

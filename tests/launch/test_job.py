@@ -103,7 +103,7 @@ def test_a_run_folder_stands_for_its_model(extended: RunConfig, tmp_path: Path) 
     assert scored["round_trip"]["n"] == 2
     shutil.rmtree(run / "model")  # nothing is consolidated if the command is refused
     refused = CliRunner().invoke(app, ["score", predictions, "--task", "forward", "--forward-model", str(run)])
-    assert "needs task retrosynthesis, not forward" in str(refused.exception)
+    assert "needs a task that predicts reactants and names its inverse, not forward" in str(refused.exception)
     assert not (run / "model").exists()
 
 

@@ -140,7 +140,9 @@ def test_the_batch_is_as_long_as_the_data_allows_and_fills_the_micro_batch(small
     plan = Plan(open_data(config.data), config.data, 0)
     lengths = longest_batch(plan, 600)
     assert lengths.sum() == 600
-    stored = np.concatenate([rows.lengths(np.arange(rows.size)) for rows in plan.rows.values()])
+    stored = np.concatenate(
+        [rows.lengths(np.arange(rows.size), np.zeros(rows.size, dtype=np.int64)) for rows in plan.rows.values()]
+    )
     assert lengths[0].tolist() == stored.max(axis=0).tolist()
     assert (lengths <= lengths[0]).all()
 
