@@ -27,7 +27,8 @@ settings.load_profile("any machine")
 
 
 STARTS_PROCESSES = re.compile(
-    r"^(import (subprocess|multiprocessing|distributed)|from (distributed|browser|chaos|runs|engines|concurrent\.futures) import)",
+    r"^(import (subprocess|multiprocessing|distributed)"
+    r"|from (distributed|browser|chaos|runs|engines|concurrent\.futures) import)",
     re.MULTILINE,
 )
 """In a test file: its tests are `heavy`."""
