@@ -30,7 +30,7 @@ test-thorough: $(STAMP)  ## The thorough tests: further cases of what `make test
 	$(BIN)/python -m pytest -m 'thorough and not slow' -n 3 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(STAMP)  ## The tests that start no processes, for the inner loop: about a minute
-	$(BIN)/python -m pytest -m 'not slow and not thorough and not heavy' -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m 'not slow and not thorough and not heavy' -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(STAMP)  ## All tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

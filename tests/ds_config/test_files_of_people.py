@@ -132,6 +132,7 @@ def test_the_table_knows_every_section_that_deepspeed_has_removed() -> None:
     assert config._REMOVED_ZERO_CONFIG_KEYS.keys() <= ZERO.keys()
 
 
+@pytest.mark.heavy
 def test_deepspeed_itself_is_asked_about_a_file_of_ones_own_and_not_about_a_shipped_one(tmp_path: Path) -> None:
     found = of({"zero_optimization": {"stage": 2}}, tmp_path)
     assert check_with_deepspeed(found) is None

@@ -105,6 +105,7 @@ def histories(draw: st.DrawFn) -> list[tuple[int, int, int]]:
     )
 
 
+@pytest.mark.heavy
 @given(
     histories(),
     st.integers(0, 3),

@@ -121,6 +121,7 @@ def test_probabilities_of_all_short_texts_sum_to_at_most_one(model: Any, tokeniz
     assert (np.exp(found).sum(axis=1) <= 1 + 1e-6).all()
 
 
+@pytest.mark.heavy
 @given(st.data())
 def test_scores_depend_on_neither_batch_nor_padding_nor_limits(
     model: Any, tokenizer: Tokenizer, data: st.DataObject
