@@ -11,6 +11,7 @@ import pytest
 
 from bigchem.base.errors import UserError
 from bigchem.base.progress import Progress
+from bigchem.chemistry import Reading
 from bigchem.config import DataConfig
 from bigchem.data.build.pipeline import build
 from bigchem.data.build.recipe import load_recipe
@@ -161,7 +162,8 @@ def test_targets_are_read_by_their_domain() -> None:
         with pytest.raises(RowError):
             label(wrong, ("0", "1"))
     several = task("chemistry", "labels", labels=["a", "b", "c"])
-    assert labels({"c": "1.0", "a": "0", "b": ""}, several) == "a=0; c=1"
+    assert labels({"c": "1.0", "a": "0", "b": ""}, several) == Reading("a=0; c=1", ("label",))
+    assert labels({"c": "1", "a": "0"}, several).repairs == ()
     for wrong_values in ({"a": ""}, {"d": "1"}, {"a": "0.5"}):
         with pytest.raises(RowError):
             labels(wrong_values, several)

@@ -91,10 +91,11 @@ def named_rows(
     wanted = [task for task in source.chosen(tasks).values() if LAYOUTS[frozenset(fields)](task)]
     if "source" in fields:
         given = [labels({name: others[name] for name in task.labels}, task) for task in wanted]
-        return [
-            labelled_row(task, fields["source"], target, source, others)
+        rows = [
+            labelled_row(task, fields["source"], target.text, source, others)
             for task, target in zip(wanted, given, strict=True)
         ]
+        return [replace(row, repairs=(*row.repairs, *target.repairs)) for row, target in zip(rows, given, strict=True)]
     if "smiles" not in fields:
         return text_spans(fields["text"], source.chunk_chars)
     if "text" not in fields:

@@ -24,7 +24,7 @@ def read_target(task: Task, text: str, *, selfies: bool = False) -> Reading:
     if task.target_domain == "label":
         return label(text, task.labels)
     if task.target_domain == "labels":
-        return Reading(labels(dict(_VALUE.findall(text)), task))
+        return labels(dict(_VALUE.findall(text)), task)
     return _read(text, task.target_domain, selfies, names=False)
 
 
@@ -54,15 +54,16 @@ def label(text: str, known: tuple[str, ...]) -> Reading:
     raise RowError(_missing(bare) or f"no label of {' '.join(known)}: '{bare[:40]}'")
 
 
-def labels(values: Mapping[str, str], task: Task) -> str:
+def labels(values: Mapping[str, str], task: Task) -> Reading:
     """`NAME=VALUE; NAME=VALUE` in the task's order, VALUE 0 or 1; a missing value is left out. RowError for an unknown
     name or value, or if none is left."""
     if unknown := [name for name in values if name not in task.labels]:
         raise RowError(f"no label of the task: '{unknown[0][:40]}'")
-    found = [f"{name}={_binary(name, values[name])}" for name in task.labels if not _missing(values.get(name, ""))]
+    found = {name: _binary(name, values[name]) for name in task.labels if not _missing(values.get(name, ""))}
     if not found:
         raise RowError("a missing text: no label has a value")
-    return "; ".join(found)
+    respelled = any(values[name].strip() != value for name, value in found.items())
+    return Reading("; ".join(f"{name}={value}" for name, value in found.items()), ("label",) if respelled else ())
 
 
 def molecules(task: Task, source: str, target: str) -> str | None:

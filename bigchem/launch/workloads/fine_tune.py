@@ -23,8 +23,8 @@ from bigchem.tasks import FILE, Task
 from bigchem.train.checkpoint.store import PROOF
 
 FEW = 20_000
-"""Training rows below which other spellings of the molecules are added, up to this many rows or AUGMENT each."""
 AUGMENT = 10
+"""Fewer than 1,000 training rows get other spellings of their molecules: AUGMENT each, and about FEW rows in all."""
 MAX_TOKENS = 1024
 """Cap on either side; longer examples are cut."""
 STEPS_PER_EPOCH = 20
