@@ -41,6 +41,10 @@ LIGHT = [
 ]
 """What `--help`, `status` and `submit --dry-run` need: quick only without torch."""
 
+ON_A_BARE_GPU_MACHINE = [*(f"bench.model.{name}" for name in ("attention", "kernels", "pieces", "tiles", "train_step"))]
+"""Benchmarks for machines that have torch, triton and transformers, and to which a checkout is carried."""
+CARRIED_THERE = {"numpy", "packaging", "rich", "torch", "transformers", "triton", "typer"}
+
 
 @cache
 def modules() -> dict[str, Path]:
@@ -172,6 +176,12 @@ def test_importing_the_module_imports_neither_torch_nor_deepspeed_nor_transforme
     inner = [m for m in modules() if m == f"bigchem.{name}" or (name in PURE and m.startswith(f"bigchem.{name}."))]
     assert inner
     assert {m: found for m in inner if (found := loads(m) & HEAVY)} == {}
+
+
+@pytest.mark.parametrize("name", ON_A_BARE_GPU_MACHINE)
+def test_the_models_benchmarks_import_only_what_a_bare_gpu_machine_has(name: str) -> None:
+    others = {top for top in loads(f"bigchem.{name}") if not top.startswith("bigchem")}
+    assert others - sys.stdlib_module_names - CARRIED_THERE == set()
 
 
 def test_no_library_that_light_modules_import_brings_torch() -> None:

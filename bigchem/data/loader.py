@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from random import random
 
 import numpy as np
-import torch
 
 from bigchem.base.errors import StorageError
 from bigchem.chemistry.tokens import atom_starts
 from bigchem.config import DataConfig
 from bigchem.data.order.span_corruption import BoolArray, row_keys
 from bigchem.data.order.steps import Step
+from bigchem.data.packing import pack, packed
 from bigchem.data.ragged import IntArray, row_offsets
 from bigchem.data.step_plan import Cost, Plan, keys_of
 from bigchem.data.storage.shards import Data, Gathered
@@ -126,7 +126,7 @@ class Loader:
         parts = [(task, self._read_task(step, task, chosen[tasks == task])) for task in np.unique(tasks).tolist()]
         if not parts:
             return pack([], [], tasks)
-        return _packed(
+        return packed(
             np.concatenate([part.source_ids for _, part in parts]),
             np.concatenate([part.source_lens for _, part in parts]),
             np.concatenate([part.target_ids for _, part in parts]),
@@ -207,33 +207,6 @@ class _Worker:
                 self._ready.put(item, timeout=0.2)
                 return True
         return False
-
-
-def pack(sources: list[np.ndarray], targets: list[np.ndarray], task_ids: IntArray) -> PackedBatch:
-    """Token ids of B examples as one packed batch. B = 0 gives one example of length 1 whose label is ignored: a rank
-    without work must still take part in every collective operation."""
-    if not sources:
-        sources, targets, task_ids = [np.zeros(1)], [np.full(1, -100)], np.zeros(1, dtype=np.int64)
-    source_lens, target_lens = (np.array([len(s) for s in side]) for side in (sources, targets))
-    return _packed(np.concatenate(sources), source_lens, np.concatenate(targets), target_lens, task_ids)
-
-
-def _packed(
-    source_ids: np.ndarray, source_lens: IntArray, target_ids: np.ndarray, target_lens: IntArray, task_ids: IntArray
-) -> PackedBatch:
-    return PackedBatch(
-        source_ids=torch.from_numpy(source_ids.astype(np.int64)),
-        target_ids=torch.from_numpy(target_ids.astype(np.int64)),
-        source_cu_seqlens=_cu_seqlens(source_lens),
-        target_cu_seqlens=_cu_seqlens(target_lens),
-        max_source_len=int(source_lens.max()),
-        max_target_len=int(target_lens.max()),
-        task_ids=torch.from_numpy(np.asarray(task_ids, dtype=np.int64)),
-    )
-
-
-def _cu_seqlens(lens: IntArray) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate([[0], np.cumsum(lens)]).astype(np.int32))
 
 
 def _cut(ids: np.ndarray, lens: IntArray, cap: int) -> tuple[np.ndarray, IntArray]:

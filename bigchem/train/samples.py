@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from bigchem.data.loader import Loader, pack
+from bigchem.data.loader import Loader
 from bigchem.data.order.steps import Step
+from bigchem.data.packing import pack
 from bigchem.data.storage.shards import Data
 from bigchem.data.text.tokenizer import EOS, PAD, Tokenizer
 from bigchem.train.checkpoint.probe import unpacked

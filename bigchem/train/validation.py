@@ -12,9 +12,10 @@ import numpy as np
 import torch.distributed as dist
 
 from bigchem.config import RunConfig
-from bigchem.data.loader import Loader, pack
+from bigchem.data.loader import Loader
 from bigchem.data.order.examples import Flat
 from bigchem.data.order.steps import Step, deal
+from bigchem.data.packing import pack
 from bigchem.data.step_plan import Cost
 from bigchem.data.storage.shards import Data
 from bigchem.train.checkpoint.best import Best, validated_tasks

@@ -16,8 +16,9 @@ import torch.distributed as dist
 from bigchem.base.errors import UserError
 from bigchem.base.progress import amount
 from bigchem.config import RunConfig
-from bigchem.data.loader import LoadedStep, pack
+from bigchem.data.loader import LoadedStep
 from bigchem.data.order.steps import Step, accumulation
+from bigchem.data.packing import pack
 from bigchem.data.ragged import IntArray
 from bigchem.data.step_plan import Plan
 from bigchem.model.presets import Shape

@@ -15,7 +15,7 @@ from bigchem.base.errors import UserError
 from bigchem.chemistry.tokens import atom_starts
 from bigchem.config import DataConfig, SpansConfig
 from bigchem.data import loader as loader_module
-from bigchem.data.loader import LoadedStep, Loader, pack
+from bigchem.data.loader import LoadedStep, Loader
 from bigchem.data.order.steps import Step
 from bigchem.data.storage.shards import Data
 from bigchem.data.text.tokenizer import EOS, Tokenizer
@@ -219,12 +219,6 @@ def test_capped_data_ends_with_the_word_why(small_data: Path) -> None:
     assert seen == total
     with pytest.raises(UserError, match=f"used up after {total} examples"):
         next(stream)
-
-
-def test_a_rank_without_examples_gets_a_batch_without_labels() -> None:
-    batch = pack([], [], torch.zeros(0).numpy())
-    assert batch.source_cu_seqlens.tolist() == [0, 1]
-    assert batch.target_ids.tolist() == [-100]
 
 
 @pytest.mark.parametrize("atoms", [False, True])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from bigchem.bench.model.mix import Rows
-from bigchem.data.loader import pack
+from bigchem.data.packing import pack
 from bigchem.model.attention import Setting as AttentionSetting
 from bigchem.model.attention import choose_backends
 from bigchem.model.packed_batch import PackedBatch

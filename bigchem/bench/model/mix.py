@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigchem.base.errors import UserError
-from bigchem.tasks import shipped
 
 Rows = NDArray[np.int64]
 """Source and target tokens of each row, [rows, 2]."""
@@ -27,6 +26,8 @@ def lengths_of_tasks(data: Path | None) -> dict[str, Rows]:
     if data is None:
         pairs: dict[str, Any] = json.loads(BUILT_IN.read_text(encoding="utf-8"))
         return {task: np.asarray(found, dtype=np.int64) for task, found in pairs.items()}
+    from bigchem.tasks import shipped  # brings pydantic, which the packaged lengths do not need
+
     files = {task: data / "lengths" / f"train-{task}.npy" for task in shipped().scored}
     found = {task: read_lengths(file) for task, file in files.items() if file.exists()}
     if not found:

@@ -15,7 +15,7 @@ import torch
 from bigchem.base import jsonl
 from bigchem.base.progress import Progress
 from bigchem.config import EvaluateConfig
-from bigchem.data.loader import pack
+from bigchem.data.packing import pack
 from bigchem.data.storage.columns import Int32Array, Lengths
 from bigchem.data.text.tokenizer import EOS, PAD, Tokenizer
 from bigchem.evaluate.generation.label_scores import LABEL_SCORES, encoded, has_labels, label_scores

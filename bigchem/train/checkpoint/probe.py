@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from bigchem.data.loader import Loader, pack
+from bigchem.data.loader import Loader
+from bigchem.data.packing import pack
 from bigchem.model.packed_batch import PackedBatch
 
 EXAMPLES = 8

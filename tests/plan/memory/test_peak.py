@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_models import V1_1, build
 
-from bigchem.data.loader import pack
+from bigchem.data.packing import pack
 from bigchem.model.presets import PRESETS, Shape
 from bigchem.plan.memory.activations import activations
 from bigchem.plan.memory.peak import CONTEXT, FRAGMENTATION, Memory, memory

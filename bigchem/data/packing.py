@@ -1,0 +1,35 @@
+"""Examples to packed batches. Needs torch and numpy alone, so that the model can be benchmarked without the rest."""
+
+import numpy as np
+import torch
+
+from bigchem.data.ragged import IntArray
+from bigchem.model.packed_batch import PackedBatch
+
+
+def pack(sources: list[np.ndarray], targets: list[np.ndarray], task_ids: IntArray) -> PackedBatch:
+    """Token ids of B examples as one packed batch. B = 0 gives one example of length 1 whose label is ignored: a rank
+    without work must still take part in every collective operation."""
+    if not sources:
+        sources, targets, task_ids = [np.zeros(1)], [np.full(1, -100)], np.zeros(1, dtype=np.int64)
+    source_lens, target_lens = (np.array([len(s) for s in side]) for side in (sources, targets))
+    return packed(np.concatenate(sources), source_lens, np.concatenate(targets), target_lens, task_ids)
+
+
+def packed(
+    source_ids: np.ndarray, source_lens: IntArray, target_ids: np.ndarray, target_lens: IntArray, task_ids: IntArray
+) -> PackedBatch:
+    """The same from flat ids and the examples' lengths [B], of which none may be missing."""
+    return PackedBatch(
+        source_ids=torch.from_numpy(source_ids.astype(np.int64)),
+        target_ids=torch.from_numpy(target_ids.astype(np.int64)),
+        source_cu_seqlens=_cu_seqlens(source_lens),
+        target_cu_seqlens=_cu_seqlens(target_lens),
+        max_source_len=int(source_lens.max()),
+        max_target_len=int(target_lens.max()),
+        task_ids=torch.from_numpy(np.asarray(task_ids, dtype=np.int64)),
+    )
+
+
+def _cu_seqlens(lens: IntArray) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate([[0], np.cumsum(lens)]).astype(np.int32))
