@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib import metadata
 from typing import NamedTuple
 
 import torch
@@ -22,11 +23,12 @@ KINDS = ("encoder_self", "decoder_self", "cross")
 
 
 class Setting(NamedTuple):
-    """What a backend must support."""
+    """What a backend must support. dropout: of the probabilities."""
 
     device: torch.device
     dtype: torch.dtype
     head_dim: int
+    dropout: float = 0.0
 
 
 def attention(
@@ -96,14 +98,71 @@ def _flash_attn(
 
 
 def _flash_attn_refusal(kind: str, setting: Setting) -> str | None:
+    reason = _no_flash(kind, setting)
+    if reason is None and not installed("flash-attn"):
+        return "it is not installed (pip install --no-build-isolation flash-attn)"
+    return reason
+
+
+def _no_flash(kind: str, setting: Setting) -> str | None:
+    """Why no FlashAttention can serve; None where one may."""
     if kind != "cross":
         return "it has no relative-position bias"
     if setting.device.type != "cuda":
         return f"it needs CUDA, the device is {setting.device.type}"
     if setting.dtype not in (torch.float16, torch.bfloat16):
         return f"it needs fp16 or bf16, not {_name(setting.dtype)}"
-    if importlib.util.find_spec("flash_attn") is None:
-        return "it is not installed (pip install flash-attn)"
+    return None
+
+
+@cache
+def installed(distribution: str) -> bool:
+    """Whether a distribution is installed. flash-attn and flash-attn-4 share a package, so importing does not tell."""
+    try:
+        metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _flash4(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, layout: Layout, *, causal: bool, dropout_p: float, seed: int
+) -> Tensor:
+    """FlashAttention-4's varlen kernels for Hopper and Blackwell, compiled on first use for each shape of head."""
+    kind = "encoder_self" if bias is not None else "cross"
+    reason = _flash4_refusal(kind, Setting(q.device, q.dtype, q.shape[2], dropout_p))
+    if reason is not None:
+        raise UserError(f"flash4 cannot serve this attention: {reason}")
+    from flash_attn.cute.interface import flash_attn_varlen_func
+
+    out: Tensor
+    out, _ = flash_attn_varlen_func(
+        q,
+        k,
+        v,
+        cu_seqlens_q=layout.cu_seqlens_q,
+        cu_seqlens_k=layout.cu_seqlens_k,
+        max_seqlen_q=layout.max_q,
+        max_seqlen_k=layout.max_k,
+        softmax_scale=1.0,
+        causal=causal,
+    )
+    return out
+
+
+def _flash4_refusal(kind: str, setting: Setting) -> str | None:
+    reason = _no_flash(kind, setting)
+    if reason is not None:
+        return reason
+    if setting.dropout > 0:
+        return f"it has no dropout, and the probabilities' is {setting.dropout:g}"
+    if setting.head_dim % 8 or setting.head_dim > MAX_HEAD_DIM:
+        return f"it serves heads of 8, 16, ... {MAX_HEAD_DIM} dimensions, not {setting.head_dim}"
+    if torch.cuda.is_available() and torch.cuda.get_device_capability(setting.device)[0] not in (9, 10):
+        name = torch.cuda.get_device_name(setting.device)
+        return f"it needs compute capability 9.0 (H100) or 10.0 (B200); this is a {name}"
+    if not installed("flash-attn-4"):
+        return "it is not installed (pip install 'flash-attn-4>=4.0.0b36')"
     return None
 
 
@@ -150,44 +209,50 @@ def _name(dtype: torch.dtype) -> str:
 
 @dataclass(frozen=True)
 class Backend:
-    """run: takes the arguments of `attention`. refusal(kind, setting): why it cannot serve, or None if it can."""
+    """run: takes the arguments of `attention`. refusal(kind, setting): why it cannot serve, or None if it can. kinds:
+    those that a run that names it uses it for."""
 
     run: Callable[..., Tensor]
     refusal: Callable[[str, Setting], str | None]
+    kinds: tuple[str, ...] = KINDS
 
 
 BACKENDS: dict[str, Backend] = {
-    "flash_attn": Backend(_flash_attn, _flash_attn_refusal),
+    "flash_attn": Backend(_flash_attn, _flash_attn_refusal, kinds=("cross",)),
     "triton": Backend(_triton, _triton_refusal),
     "torch": Backend(padded_attention, _never),
     "eager": Backend(_eager, _never),
+    "flash4": Backend(_flash4, _flash4_refusal, kinds=("cross",)),
 }
-"""In `auto`'s order of preference."""
+"""In `auto`'s order of preference. flash4 follows eager, which serves everything: it has not been measured, so a run
+must name it."""
 
 
 @cache
 def keep_out_of_graphs() -> None:
     """Excludes from compiled graphs the backends that Dynamo cannot trace. Call it before compiling blocks, not
     at import: `torch.compiler.disable` loads Dynamo, which takes 1.1 s."""
-    for name in ("torch", "eager"):
+    for name in ("torch", "eager", "flash4"):
         BACKENDS[name] = replace(BACKENDS[name], run=torch.compiler.disable(BACKENDS[name].run))
 
 
 def choose_backends(requested: str, setting: Setting) -> dict[str, str]:
-    """The backend of each kind of attention: the requested one, or with "auto" the first that can serve.
+    """The backend of each kind of attention: with "auto" the first that can serve; a named one for its own kinds.
 
-    UserError if the requested one is unknown or cannot serve a kind.
+    UserError if the named one is unknown or cannot serve one of them.
     """
+    chosen = {kind: next(n for n in BACKENDS if why_not(n, kind, setting) is None) for kind in KINDS}
     if requested == "auto":
-        return {kind: next(n for n in BACKENDS if why_not(n, kind, setting) is None) for kind in KINDS}
+        return chosen
     if requested not in BACKENDS:
         unknown("attention backend", requested, ["auto", *BACKENDS], "model.attention")
-    for kind in KINDS:
+    for kind in BACKENDS[requested].kinds:
         reason = BACKENDS[requested].refusal(kind, setting)
         if reason is not None:
             what = f"{requested} cannot serve {kind} attention: {reason}"
             raise UserError(what, "model.attention", "'auto' uses each backend where it can serve")
-    return dict.fromkeys(KINDS, requested)
+        chosen[kind] = requested
+    return chosen
 
 
 def why_not(name: str, kind: str, setting: Setting) -> str | None:

@@ -115,7 +115,7 @@ def _model(case: Case, device: torch.device) -> PackedT5:
     train, model = case.config.train, case.config.model
     torch.manual_seed(case.config.seed)
     backends = attention.choose_backends(
-        model.attention, attention.Setting(device, DTYPES[train.precision], case.shape.d_kv)
+        model.attention, attention.Setting(device, DTYPES[train.precision], case.shape.d_kv, model.dropout)
     )
     checkpointed = train.checkpoint_activations
     return PackedT5(case.shape, dropout=model.dropout, backends=backends, checkpoint_activations=checkpointed)

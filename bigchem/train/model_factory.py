@@ -39,7 +39,7 @@ def build(config: RunConfig, data: Data, device: torch.device) -> PackedT5:
     shape = (
         presets.shape(config.model.preset, vocab_size) if init_from is None else hf_config.read_shape(Path(init_from))
     )
-    setting = attention.Setting(device, dtype, shape.d_kv)
+    setting = attention.Setting(device, dtype, shape.d_kv, config.model.dropout)
     backends = attention.choose_backends(config.model.attention, setting)
     say(attention.describe(backends, setting))
     dropout, checkpointed = config.model.dropout, config.train.checkpoint_activations

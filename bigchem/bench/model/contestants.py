@@ -58,7 +58,8 @@ class Ours:
     """PackedT5. backend: a name, or "auto"."""
 
     def __init__(self, setting: Setting, weights: Mapping[str, Tensor], backend: str, *, compiled: bool) -> None:
-        self.backends = choose_backends(backend, AttentionSetting(setting.device, setting.dtype, setting.shape.d_kv))
+        needed = AttentionSetting(setting.device, setting.dtype, setting.shape.d_kv, setting.dropout)
+        self.backends = choose_backends(backend, needed)
         with setting.device:
             self.model = PackedT5(setting.shape, setting.dropout, self.backends)
         self.model.load_state_dict({name: weights[name] for name in self.model.state_dict()})

@@ -44,7 +44,7 @@ class Case:
 
     @property
     def setting(self) -> Setting:
-        return Setting(self.device, self.dtype, self.dim)
+        return Setting(self.device, self.dtype, self.dim, self.dropout)
 
     @property
     def equal(self) -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +103,19 @@ def _compiler() -> Check:
 def _flash_attn() -> Check:
     if not _has_cuda():
         return Check("flash-attn", "ok", "not needed without a GPU")
+    found = {name: _version(name) for name in ("flash-attn", "flash-attn-4")}
+    text = ", ".join(f"{name} {version or 'not installed'}" for name, version in found.items())
+    if found["flash-attn"] is None:
+        text += ": bigchem's own kernels serve all attention"
+    return Check("flash-attn", "ok", text)
+
+
+def _version(package: str) -> str | None:
+    """The installed version of a package, without importing it; None if there is none."""
     try:
-        module = importlib.import_module("flash_attn")
-    except ImportError:
-        return Check("flash-attn", "warn", "not installed", "pip install 'bigchem[cuda]'")
-    return Check("flash-attn", "ok", str(module.__version__))
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _disk(runs: Path) -> Check:
