@@ -1,0 +1,106 @@
+"""x + dropout(update) and its RMS norm, with dropout of the result where a stack ends: one kernel each way."""
+
+from typing import Any, cast
+
+import torch
+import triton
+from torch import Tensor
+
+from bigchem.model.kernels.fused.add_norm_kernels import backward, forward, sum_partials
+from bigchem.model.kernels.fused.launch import Size, numbers, on_device, whole_rows
+
+PROGRAMS = 256
+"""At most, in the backward pass: each keeps a part of the weight's gradient."""
+SUMS = Size(64, 32, 4)
+"""The tile that adds these parts."""
+
+
+def add_norm(
+    x: Tensor | None,
+    update: Tensor | None,
+    weight: Tensor,
+    eps: float,
+    hashes: Tensor,
+    dropout_p: float = 0.0,
+    update_seed: int | None = None,
+    normed_seed: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """(sum, normed) [T, d]: x + dropout(update), and dropout(rms_norm(sum) * weight), computed in fp32.
+
+    Without x the sum is dropout(update); without update it is x. hashes: of the tokens, int32 [T]; a seed, from
+    `dropout.place_seed`, for each dropout; None: nothing is dropped there. Both results have the dtype of x + update.
+    """
+    total, normed = _AddNorm.apply(x, update, weight, eps, hashes, dropout_p, update_seed, normed_seed)
+    return total, normed
+
+
+class _AddNorm(torch.autograd.Function):
+    """Saves the sum alone."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor | None,
+        update: Tensor | None,
+        weight: Tensor,
+        eps: float,
+        hashes: Tensor,
+        dropout_p: float,
+        update_seed: int | None,
+        normed_seed: int | None,
+    ) -> tuple[Tensor, Tensor]:
+        x, update = (y if y is None else y.contiguous() for y in (x, update))
+        total = cast(Tensor, x)
+        if update is not None:
+            total = torch.empty_like(update, dtype=update.dtype if x is None else torch.result_type(x, update))
+        normed, rstd = torch.empty_like(total), torch.empty(len(total), dtype=torch.float32, device=total.device)
+        size, width = whole_rows(total.shape[1], 4), total.shape[1]
+        options = _options(dropout_p, None if update is None else update_seed, normed_seed)
+        with on_device(total):
+            forward[(triton.cdiv(len(total), size.rows),)](
+                x, update, weight, hashes, total, normed, rstd, len(total), eps,
+                **options, WIDTH=width, BLOCK=size.block, ROWS=size.rows, num_warps=size.num_warps,
+            )  # fmt: skip
+        ctx.save_for_backward(total, weight, hashes, rstd)
+        ctx.options, ctx.has_x, ctx.has_update = options, x is not None, update is not None
+        ctx.set_materialize_grads(False)
+        return total, normed
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        total, weight, hashes, rstd = ctx.saved_tensors
+        grad_sum, grad_normed = (y if y is None else y.contiguous() for y in grads)
+        if grad_normed is None:
+            grad_normed = torch.zeros_like(total)
+        own = ctx.has_update and ctx.options["DROP_UPDATE"]  # else the update's gradient is the sum's
+        grad_x = torch.empty_like(total) if ctx.has_x or not own else None
+        grad_update = torch.empty_like(total) if own else grad_x
+        size, (num_rows, width) = whole_rows(total.shape[1], 8), total.shape
+        each = size.rows * triton.cdiv(num_rows, size.rows * PROGRAMS)
+        programs = triton.cdiv(num_rows, each) if num_rows else 0
+        partial = torch.empty(programs, width, dtype=torch.float32, device=total.device)
+        grad_weight = torch.empty_like(weight)
+        with on_device(total):
+            backward[(programs,)](
+                total, weight, hashes, rstd, grad_sum, grad_normed, grad_x, grad_update if own else None, partial,
+                num_rows, each, **ctx.options, WIDTH=width, BLOCK=size.block, ROWS=size.rows, num_warps=size.num_warps,
+            )  # fmt: skip
+            sum_partials[(triton.cdiv(width, SUMS.block),)](
+                partial, grad_weight, programs, WIDTH=width, BLOCK=SUMS.block, ROWS=SUMS.rows, num_warps=SUMS.num_warps
+            )
+        return (
+            *(grad_x if ctx.has_x else None, grad_update if ctx.has_update else None, grad_weight),
+            *([None] * 5),
+        )
+
+
+def _options(p: float, update_seed: int | None, normed_seed: int | None) -> dict[str, Any]:
+    threshold, scale = numbers(p)
+    return {
+        "update_seed": update_seed or 0,
+        "normed_seed": normed_seed or 0,
+        "threshold": threshold,
+        "scale": scale,
+        "DROP_UPDATE": p > 0 and update_seed is not None,
+        "DROP_NORMED": p > 0 and normed_seed is not None,
+    }

@@ -1,0 +1,44 @@
+"""Launching the kernels: sizes of their tiles, the device, dropout's numbers."""
+
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from triton import next_power_of_2
+
+from bigchem.model import dropout
+
+
+class Size(NamedTuple):
+    """Elements of a program's tile: rows and columns, powers of two, and warps to share them."""
+
+    rows: int
+    block: int
+    num_warps: int
+
+
+@cache
+def whole_rows(width: int, num_warps: int) -> Size:
+    """For kernels that hold whole rows: 16 elements a thread, if need be by more warps, up to rows of 8,192."""
+    block = next_power_of_2(width)
+    rows = max(1, 512 * num_warps // block)
+    return Size(rows, block, min(16, max(num_warps, rows * block // 512)))
+
+
+@cache
+def elementwise(width: int) -> Size:
+    """For kernels whose elements need only their row's and their column's number: each is hashed once a tile."""
+    return Size(4, min(512, next_power_of_2(width)), 4)
+
+
+def numbers(p: float) -> tuple[int, float]:
+    """The kernels' `threshold` and `scale` for dropping a share p."""
+    return dropout.threshold(p), 1 / (1 - p) if p < 1 else 0.0
+
+
+def on_device(x: Tensor) -> AbstractContextManager[Any]:
+    """Makes x's device the current one, which Triton launches on. Entering torch.cuda.device costs more than to ask."""
+    current = not x.is_cuda or x.device.index == torch.cuda.current_device()
+    return nullcontext() if current else torch.cuda.device(x.device)
