@@ -112,8 +112,9 @@ class TrainConfig(Section):
     """Weights & Biases project that also receives the metrics; needs `pip install wandb`. Omitted: nothing is sent."""
     checkpoint_activations: bool = False
     """Recompute each block's activations in the backward pass: less memory, a third more time."""
-    compile: bool = False
-    """Compile the blocks with torch.compile: up to a minute at the start. No gain on a CPU."""
+    compile: bool | Literal["auto"] = "auto"
+    """Compile the blocks with torch.compile: up to a minute at the start. `auto`: on GPUs, but not at ZeRO stage 3, and
+    never on a CPU."""
     ledger: bool = False
     """Record the keys of each rank's examples in each step in `ledger/rank<N>.jsonl`."""
     z_loss: Annotated[float, Field(ge=0.0)] = 0.0

@@ -149,6 +149,8 @@ def allowed(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         some = [allowed(one) for one in schema["anyOf"] if one.get("type") != "null"]
         return " or ".join(some) + (", or omitted" if len(some) < len(schema["anyOf"]) else "")
+    if "const" in schema:
+        return f"`{schema['const']}`"
     if "enum" in schema:
         return " / ".join(f"`{choice}`" for choice in schema["enum"])
     if "prefixItems" in schema:

@@ -36,8 +36,8 @@ LIGHT = [
     *("launch.doctor.job", "launch.doctor.machine", "launch.rendezvous.meeting"),
     *("launch.runs.logs", "launch.runs.status", "launch.workloads.build", "launch.workloads.calibrate"),
     *("launch.workloads.sweep", "model.weights.files", "model.weights.hf_config", "plan.from_config"),
-    *("sweep.grid", "sweep.outcome", "train.checkpoint.best", "train.checkpoint.store", "train.initial"),
-    "train.logging.tensorboard",
+    *("sweep.grid", "sweep.outcome", "train.checkpoint.best", "train.checkpoint.store", "train.compiling"),
+    *("train.initial", "train.logging.tensorboard"),
 ]
 """What `--help`, `status` and `submit --dry-run` need: quick only without torch."""
 

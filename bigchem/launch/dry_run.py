@@ -5,22 +5,25 @@ from typing import Any
 from bigchem.base import toml
 from bigchem.base.masking import mask, mask_values
 from bigchem.config import RunConfig
+from bigchem.ds_config import ds_config_for, zero_stage
 from bigchem.launch import fit_check
 from bigchem.launch.cluster.executors import Submission, sbatch_text
 from bigchem.launch.cluster.profile import ClusterProfile
 from bigchem.launch.cluster.snapshot import planned
 from bigchem.launch.runs.prepare import absolute, folders_of, preflight
 from bigchem.launch.slurm.options import OneShot
+from bigchem.train.compiling import compiles
 
 
 def dry_run(config: RunConfig, profile: ClusterProfile, options: OneShot | None = None) -> dict[str, Any]:
-    """As plain data: run_dir, config, profile, sbatch (None for the local executor), deepspeed, verdict.
+    """As plain data: run_dir, config, profile, sbatch (None for the local executor), deepspeed, compile, verdict.
 
     options: for this submission. If Slurm picks the nodes from a range, verdicts are for the fewest: then each GPU
     holds most. UserError for what submitting would refuse before it asks Slurm.
     """
     config = absolute(config)
     notes = {note: None for ranks in profile.world_sizes for note in preflight(config, ranks)}
+    device = "cuda" if profile.gpus_per_node else "cpu"
     text = None
     if profile.executor == "slurm":
         code = planned(config.run_dir / "code")
@@ -32,6 +35,7 @@ def dry_run(config: RunConfig, profile: ClusterProfile, options: OneShot | None 
         "profile": mask_values(profile.model_dump(mode="json", exclude_none=True)),
         "sbatch": None if text is None else mask(text),
         "deepspeed": {"file": config.train.ds_config, "notes": list(notes)},
+        "compile": compiles(config, device, zero_stage(ds_config_for(config, profile.world_size)))[1],
         "verdict": fit_check.as_json(fit_check.judge(config, profile)),
     }
 
@@ -46,5 +50,6 @@ def dry_run_text(config: RunConfig, profile: ClusterProfile, options: OneShot | 
         parts += ["# sbatch", found["sbatch"]]
     if found["deepspeed"]["notes"]:
         parts += [f"# {found['deepspeed']['file']}", *found["deepspeed"]["notes"], ""]
+    parts += [f"# {found['compile']}", ""]
     parts += ["# verdict", *(f"{n:<12} {v['verdict']:<8} {v['message']}" for n, v in found["verdict"].items())]
     return "\n".join(parts)

@@ -229,6 +229,8 @@ class PackedT5(nn.Module):
     block's input and recompute the block in the backward pass. Fresh weights have T5's own initialisation.
     """
 
+    compiled = False
+    """Whether compile_blocks was called."""
     objective = functional.PLAIN
     """What training minimises. Evaluation, Loss.per_task and logs always use the plain cross-entropy."""
 
@@ -259,6 +261,7 @@ class PackedT5(nn.Module):
         torch.fx.experimental._config.use_duck_shape = False
         compiled = torch.compile(_run, dynamic=True)
         self.encoder.run_block = self.decoder.run_block = compiled  # type: ignore[assignment]
+        self.compiled = True
 
     @property
     def external_parameters(self) -> list[nn.Parameter]:

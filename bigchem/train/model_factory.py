@@ -10,12 +10,14 @@ from bigchem.base import atomic
 from bigchem.config import RunConfig
 from bigchem.data.storage.shards import Data
 from bigchem.data.text.tokenizer import Tokenizer
+from bigchem.ds_config import ds_config_for, zero_stage
 from bigchem.model import attention, flops, presets
 from bigchem.model.functional import Objective
 from bigchem.model.t5 import PackedT5
 from bigchem.model.weights import hf_config, hub
 from bigchem.model.weights.pretrained import load_pretrained
 from bigchem.train.collectives import on_rank0, say
+from bigchem.train.compiling import compiles
 from bigchem.train.initial import check_rows, check_vocabulary
 
 
@@ -50,7 +52,9 @@ def build(config: RunConfig, data: Data, device: torch.device) -> PackedT5:
         check_vocabulary(folder, data)
         check_rows(shape, vocab_size, init_from)
         model = load_pretrained(folder, dropout=dropout, backends=backends, checkpoint_activations=checkpointed)
-    if config.train.compile:
+    compiled, why = compiles(config, device.type, zero_stage(ds_config_for(config, dist.get_world_size())))
+    say(why)
+    if compiled:
         model.compile_blocks()
     model.objective = Objective(config.train.z_loss, config.train.label_smoothing)
     return model
@@ -66,7 +70,7 @@ def record(config: RunConfig, model: PackedT5, device: torch.device) -> None:
         "init_from": config.model.init_from,
         "parameters": presets.num_parameters(model.shape),
         "attention": model.backends,
-        "compiled": config.train.compile,
+        "compiled": model.compiled,
         "precision": config.train.precision,
         "device": _device_name(device),
         "ranks": dist.get_world_size(),

@@ -43,6 +43,8 @@ def test_a_dry_run_shows_configuration_script_and_verdicts_and_writes_nothing(
     assert "GPU memory   ok " in text
     assert not (tmp_path / "runs").exists()
     found = dry_run(config, H100)
+    assert found["compile"] == "train.compile = auto: on, because the device is a GPU"
+    assert f"# {found['compile']}" in text
     assert found["sbatch"] in text
     assert tomllib.loads(text[text.index("\n") : text.index("# sbatch")]) == found["config"]
     assert found["profile"]["nodes"] == 2

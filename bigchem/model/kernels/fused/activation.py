@@ -6,7 +6,7 @@ import torch
 import triton
 from torch import Tensor
 
-from bigchem.model.kernels.fused.activation_kernels import backward, forward
+from bigchem.model.kernels.fused.activation_kernels import backward, forward, relu_backward
 from bigchem.model.kernels.fused.launch import elementwise, numbers, on_device
 
 
@@ -23,29 +23,34 @@ def activate(
 
 
 class _Activate(torch.autograd.Function):
-    """Saves a and b alone, which are the products' results."""
+    """Saves a and b alone, which are the products' results; for ReLU only its result, which the next product saves."""
 
     @staticmethod
     def forward(
         ctx: Any, a: Tensor, b: Tensor | None, activation: str, hashes: Tensor, dropout_p: float, seed: int | None
     ) -> Tensor:
         a, b = a.contiguous(), b if b is None else b.contiguous()
-        out, (threshold, scale), size = torch.empty_like(a), numbers(dropout_p), elementwise(a.shape[1])
-        ctx.save_for_backward(a, b, hashes)
+        out, size, p = torch.empty_like(a), elementwise(a.shape[1]), 0.0 if seed is None else dropout_p
+        threshold, scale = numbers(p)
         ctx.grid = (triton.cdiv(len(a), size.rows), triton.cdiv(a.shape[1], size.block))
-        ctx.options = {
-            "seed": seed or 0, "threshold": threshold, "scale": scale, "WIDTH": a.shape[1], "BLOCK": size.block,
-            "ROWS": size.rows, "ACTIVATION": activation, "DROPOUT": dropout_p > 0 and seed is not None,
-            "num_warps": size.num_warps,
-        }  # fmt: skip
+        ctx.tile = {"WIDTH": a.shape[1], "BLOCK": size.block, "ROWS": size.rows, "num_warps": size.num_warps}
+        ctx.drop, ctx.options = (seed or 0, threshold, scale), {"ACTIVATION": activation, "DROPOUT": p > 0}
         with on_device(a):
-            forward[ctx.grid](a, b, hashes, out, len(a), **ctx.options)
+            forward[ctx.grid](a, b, hashes, out, len(a), *ctx.drop, **ctx.tile, **ctx.options)
+        ctx.by_result = activation == "relu" and b is None
+        ctx.save_for_backward(*((out,) if ctx.by_result else (a, b, hashes)))
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        a, b, hashes = ctx.saved_tensors
-        grad_a, grad_b = torch.empty_like(a), b if b is None else torch.empty_like(b)
-        with on_device(a):
-            backward[ctx.grid](a, b, hashes, grads[0].contiguous(), grad_a, grad_b, len(a), **ctx.options)
+        grad, grad_b = grads[0].contiguous(), None
+        grad_a = torch.empty_like(grad)
+        with on_device(grad):
+            if ctx.by_result:
+                (out,) = ctx.saved_tensors
+                relu_backward[ctx.grid](out, grad, grad_a, len(out), ctx.drop[2], **ctx.tile)
+            else:
+                a, b, hashes = ctx.saved_tensors
+                grad_b = b if b is None else torch.empty_like(b)
+                backward[ctx.grid](a, b, hashes, grad, grad_a, grad_b, len(a), *ctx.drop, **ctx.tile, **ctx.options)
         return grad_a, grad_b, None, None, None, None

@@ -11,7 +11,7 @@ def activated(a, ACTIVATION: tl.constexpr):
     """(activation(a), its derivative). SiLU is a * sigmoid(a); GELU's tanh approximation is a * sigmoid(z), where z is
     2 sqrt(2 / pi) (a + 0.044715 a^3)."""
     if ACTIVATION == "relu":
-        value = tl.maximum(a, 0.0)
+        value = tl.where(a < 0, 0.0, a)  # unlike a maximum, it keeps NaN
         slope = tl.where(a > 0, 1.0, 0.0)
     else:
         if ACTIVATION == "gelu_new":
@@ -86,3 +86,14 @@ def backward(
         store_tile(GRAD_B, grad * value, rows, columns, exists, WIDTH)
         grad *= load_tile(B, rows, columns, exists, WIDTH)
     store_tile(GRAD_A, grad * slope, rows, columns, exists, WIDTH)
+
+
+@kernel
+def relu_backward(OUT, GRAD_OUT, GRAD_A, num_rows, scale, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr):
+    """Gradient of A, from dropout(relu(A)): it is zero where A is not positive or was dropped."""
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    exists = (rows < num_rows)[:, None] & (columns < WIDTH)[None, :]
+    out = load_tile(OUT, rows, columns, exists, WIDTH)
+    grad = load_tile(GRAD_OUT, rows, columns, exists, WIDTH)
+    store_tile(GRAD_A, tl.where(out > 0, grad * scale, 0.0), rows, columns, exists, WIDTH)

@@ -24,6 +24,7 @@ FUNCTIONS = {
     "sum_partials": add_norm_kernels.sum_partials,
     "activation": activation_kernels.forward,
     "activation backward": activation_kernels.backward,
+    "relu backward": activation_kernels.relu_backward,
     "cross_entropy": cross_entropy_kernel.cross_entropy,
 }
 _FP32 = ("RSTD", "PARTIAL", "LOSSES", "OBJECTIVE")
@@ -58,12 +59,14 @@ def cases(dtypes: tuple[str, ...] = ("bf16",), widths: tuple[int, ...] = WIDTHS)
         constants = {"WIDTH": widths[0], "BLOCK": sums.block, "ROWS": sums.rows}
         yield Case("sum_partials", dtype, widths[0], "", constants, sums.num_warps)
         size = elementwise(D_FF)
-        for name, gate in (("relu", {"B": None, "GRAD_B": None}), ("gelu_new", {}), ("silu", {})):
-            options: dict[str, Any] = {"ACTIVATION": name, "DROPOUT": True}
-            constants = {"WIDTH": D_FF, "BLOCK": size.block, "ROWS": size.rows, **options}
+        tile = {"WIDTH": D_FF, "BLOCK": size.block, "ROWS": size.rows}
+        relu = {"B": None, "ACTIVATION": "relu", "DROPOUT": True}
+        yield Case("activation", dtype, D_FF, "relu", {**tile, **relu}, size.num_warps)
+        yield Case("relu backward", dtype, D_FF, "", tile, size.num_warps)
+        for name in ("gelu_new", "silu"):
             for kernel in ("activation", "activation backward"):
-                known = {k: v for k, v in gate.items() if k in FUNCTIONS[kernel].arg_names}
-                yield Case(kernel, dtype, D_FF, name, {**constants, **known}, size.num_warps)
+                gated = {"ACTIVATION": name, "DROPOUT": True}
+                yield Case(kernel, dtype, D_FF, f"gated {name}", {**tile, **gated}, size.num_warps)
         constants = {"VOCABULARY": VOCABULARY, "BLOCK": cross_entropy.BLOCK, "GRADIENT": True}
         yield Case("cross_entropy", dtype, VOCABULARY, "all terms", constants, cross_entropy.NUM_WARPS)
 
