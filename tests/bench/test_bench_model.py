@@ -6,6 +6,8 @@ import json
 import math
 import subprocess
 import sys
+import types
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,11 @@ import numpy as np
 import pytest
 import torch
 
+from bigchem.bench.model import ceilings
+from bigchem.bench.model.ceilings import sdpa, varlen
 from bigchem.bench.model.mix import LONGEST, lengths_of_tasks, mixed
 from bigchem.bench.model.peers import (
+    PEERS,
     Case,
     backward,
     exact,
@@ -64,7 +69,12 @@ def test_attention_is_right_before_it_is_timed() -> None:
     assert len(found["rows"]) == 2 * 3 * 2 * 3  # lengths, kinds, dropout, who
     assert all(row["ms"] > 0 for row in found["rows"])
     skipped = "\n".join(found["skipped"])
-    for reason in ("no GPU here", "flashT5", "FlexAttention: it has no backward pass on a CPU", "SDPA flash"):
+    for reason in (
+        "no GPU here",
+        "FAT5: it needs CUDA",
+        "FlexAttention: it has no backward pass on a CPU",
+        "SDPA flash",
+    ):
         assert reason in skipped
 
 
@@ -105,6 +115,36 @@ def test_peers_compute_the_same_attention(kind: str) -> None:
         for a, b in zip(*(backward(x, (q, k, v, bias), grad) for x in (got, want)), strict=True):
             torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
         padded(case, formula)()
+
+
+def test_fat5_gets_the_bias_as_a_matrix_and_t5s_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel is a stand-in by the formula: FAT5's needs a GPU, and a checkout."""
+
+    def flash_attention_v2_bias(q: Any, k: Any, v: Any, bias: Any, causal: bool, sm_scale: float) -> torch.Tensor:
+        assert (q.shape, bias.shape, causal, sm_scale) == ((3, 2, 5, 8), (1, 2, 5, 5), False, 1.0)
+        return ((q @ k.mT + bias).softmax(-1) @ v).to(q.dtype)
+
+    stand_in = types.ModuleType("src.model.ops.flash_attention_v2_bias")
+    monkeypatch.setattr(stand_in, "flash_attention_v2_bias", flash_attention_v2_bias, raising=False)
+    for name in ("src", "src.model", "src.model.ops"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
+    case = Case(np.full((3, 2), 5), "encoder_self", 2, 8, 0.0, torch.device("cpu"), torch.float32)
+    grads = PEERS["FAT5"](case)()
+    assert [tuple(grad.shape) for grad in grads] == [(3, 2, 5, 8)] * 3 + [(1, 2, 5, 5)]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", ["encoder_self", "decoder_self"])
+def test_a_ceiling_is_the_same_attention_without_the_bias(kind: str) -> None:
+    """With eager in place of FlashAttention's varlen kernels, and the formula in place of SDPA's."""
+    case = Case(np.array([[4, 4], [4, 4]]), kind, 2, 8, 0.0, torch.device("cpu"), torch.float32)
+    grads = {}
+    for name, make in {"packed": partial(varlen, backend="eager"), "padded": partial(sdpa, kernel="MATH")}.items():
+        torch.manual_seed(0)
+        grads[name] = make(case)()
+    assert [tuple(grad.shape) for grad in grads["packed"]] == [(8, 2, 8)] * 3  # type: ignore[attr-defined]
+    assert [tuple(grad.shape) for grad in grads["padded"]] == [(2, 2, 4, 8)] * 3  # type: ignore[attr-defined]
+    assert all(ceilings.refusal(name, case) == "timed on CUDA only" for name in ceilings.CEILINGS)
 
 
 def test_every_piece_that_needs_no_compiler_runs() -> None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -161,20 +162,24 @@ def transformers_sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=1.0)
 
 
-def flash_without_bias(case: Case) -> Call:
-    """SDPA's flash kernel on equal lengths, without T5's bias: an upper bound for any kernel."""
+def transformers_cudnn(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor, dropout: float) -> Tensor:
+    """transformers_sdpa by cuDNN alone, which refuses what it cannot compute."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+        return transformers_sdpa(q, k, v, bias, mask, dropout)
+
+
+def flash_t5(case: Case) -> Call:
+    """FAT5's Triton kernel (https://github.com/catie-aq/flashT5, a checkout on PYTHONPATH), on equal lengths: the bias
+    is a matrix, whose gradient it sums over sequences."""
+    from src.model.ops.flash_attention_v2_bias import flash_attention_v2_bias
 
     num_q, num_k = case.lengths[0].tolist()
     q, k, v = (case.leaf(len(case.lengths), case.heads, n, case.dim) for n in (num_q, num_k, num_k))
+    bias = case.leaf(1, case.heads, num_q, num_k) if case.biased else None
     grad = torch.randn_like(q)
-
-    def call() -> object:
-        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-            out = F.scaled_dot_product_attention(q, k, v, dropout_p=case.dropout, is_causal=case.causal, scale=1.0)
-        return backward(out, (q, k, v), grad)
-
-    return call
+    return lambda: backward(flash_attention_v2_bias(q, k, v, bias, case.causal, 1.0), (q, k, v, bias), grad)
 
 
 @cache
@@ -188,9 +193,9 @@ def _compiled_flex() -> Any:
 
 
 def flex(case: Case) -> Call:
-    """FlexAttention on the packed rows. A block mask separates sequences; it is made before the call, though training
-    needs one per batch. score_mod gathers the bias by distance."""
-    from torch.nn.attention.flex_attention import create_block_mask
+    """FlexAttention's Triton back end on packed rows; its FLASH back end has no gradient of a captured bias. A block
+    mask separates sequences: made before the call, though training needs one per batch. score_mod gathers the bias."""
+    from torch.nn.attention.flex_attention import FlexKernelOptions, create_block_mask
 
     q, k, v, bias, grad = packed_inputs(case)
     sides = [np.repeat(np.arange(len(case.lengths)), n) for n in case.lengths.T]
@@ -208,27 +213,33 @@ def flex(case: Case) -> Call:
     block_mask = create_block_mask(mask_mod, None, None, len(q), len(k), device=str(case.device), _compile=True)
     leaves = [x.detach().transpose(0, 1)[None].contiguous().requires_grad_() for x in (q, k, v)]
     grad = grad.transpose(0, 1)[None].contiguous()
-    options = {"score_mod": score_mod, "block_mask": block_mask, "scale": 1.0}
+    options: dict[str, Any] = {"score_mod": score_mod, "block_mask": block_mask, "scale": 1.0}
+    if "BACKEND" in FlexKernelOptions.__annotations__:  # an older torch has no other
+        options["kernel_options"] = {"BACKEND": "TRITON"}
     return lambda: backward(_compiled_flex()(*leaves, **options), (*leaves, bias), grad)
 
 
 PEERS: dict[str, Callable[[Case], Call]] = {
     "transformers sdpa, full bias": lambda case: padded(case, transformers_sdpa),
     "transformers eager, full bias": lambda case: padded(case, transformers_eager),
+    "cuDNN sdpa, full bias": lambda case: padded(case, transformers_cudnn),
+    "FAT5": flash_t5,
     "FlexAttention": flex,
 }
-"""Peers that compute the same as ours."""
-CEILING = "SDPA flash without bias"
+"""Peers that compute the same as ours; the one that compiles for long is last."""
 
 
 def refusal(name: str, case: Case) -> str | None:
-    """Why a peer or the ceiling cannot take part in a case, or None."""
-    if name == CEILING and case.device.type != "cuda":
-        return "timed on CUDA only"
-    if name == CEILING and not case.equal:
-        return "it supports only equal lengths"
-    if name == "FlexAttention" and case.dropout:
-        return "it has no dropout"
-    if name == "FlexAttention" and case.device.type != "cuda":
-        return "it has no backward pass on a CPU"
-    return None
+    """Why a peer cannot take part in a case, or None."""
+    cuda = case.device.type == "cuda"
+    reasons = {
+        "cuDNN sdpa, full bias": [(not cuda, "it needs CUDA")],
+        "FAT5": [
+            (not cuda, "it needs CUDA"),
+            (find_spec("src") is None, "its checkout is not on PYTHONPATH"),
+            (bool(case.dropout), "it has no dropout"),
+            (not case.equal, "it supports only equal lengths"),
+        ],
+        "FlexAttention": [(bool(case.dropout), "it has no dropout"), (not cuda, "it has no backward pass on a CPU")],
+    }
+    return next((reason for holds, reason in reasons.get(name, []) if holds), None)
