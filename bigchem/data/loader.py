@@ -126,12 +126,14 @@ class Loader:
         parts = [(task, self._read_task(step, task, chosen[tasks == task])) for task in np.unique(tasks).tolist()]
         if not parts:
             return pack([], [], tasks)
+        by_task = np.concatenate([chosen[tasks == task] for task, _ in parts])
         return packed(
             np.concatenate([part.source_ids for _, part in parts]),
             np.concatenate([part.source_lens for _, part in parts]),
             np.concatenate([part.target_ids for _, part in parts]),
             np.concatenate([part.target_lens for _, part in parts]),
             np.repeat([self.slots.index(task) for task, _ in parts], [len(part.source_lens) for _, part in parts]),
+            by_task,
         )
 
     def _read_task(self, step: Step, task: int, chosen: IntArray) -> Gathered:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bigchem.base.errors import UserError, unknown
-from bigchem.model.functional import dropout, dropout_generator
+from bigchem.model import dropout
 from bigchem.model.kernels.tiles import MAX_HEAD_DIM
 from bigchem.model.layout import Layout
 from bigchem.model.padded import padded_attention
@@ -47,7 +47,8 @@ def attention(
 
     q [Tq, heads, D], k and v [Tk, heads, D]; bias [heads, 2R + 1] by distance (key minus query, clamped to -R..R), or
     None. Queries without keys give zeros. dropout_p: dropout of the probabilities, with a mask that depends on the seed
-    alone (flash_attn draws from torch's global generator instead). Apart from the mask, backends differ by rounding.
+    (from `dropout.place_seed`), the query's token, the head and the key's position, in every backend but flash_attn,
+    which draws from torch's global generator. Backends differ by rounding.
     """
     return BACKENDS[backend].run(q, k, v, bias, layout, causal=causal, dropout_p=dropout_p, seed=seed)
 
@@ -56,7 +57,7 @@ def _eager(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, layout: Layout, *, causal: bool, dropout_p: float, seed: int
 ) -> Tensor:
     """The reference: the formula, one sequence at a time, in fp32."""
-    generator = dropout_generator(seed, dropout_p, q.device)
+    heads = dropout.head_seeds(seed, q.shape[1]).to(q.device)
     cu_q, cu_k = (cu.tolist() for cu in layout.host)
     outputs = [q.new_zeros(0, *q.shape[1:])]
     for q0, q1, k0, k1 in zip(cu_q[:-1], cu_q[1:], cu_k[:-1], cu_k[1:], strict=True):
@@ -68,7 +69,9 @@ def _eager(
             scores = scores + bias[:, distance.clamp(-reach, reach) + reach]
         if causal:
             scores = scores.masked_fill(distance > 0, -math.inf)
-        outputs.append((dropout(scores.softmax(-1), dropout_p, generator) @ sv).transpose(0, 1).to(q.dtype))
+        rows = dropout.row_factors(layout.hashes[q0:q1], heads[:, None])
+        probabilities = dropout.drop(scores.softmax(-1), rows, dropout_p)
+        outputs.append((probabilities @ sv).transpose(0, 1).to(q.dtype))
     return torch.cat(outputs)
 
 

@@ -1,6 +1,6 @@
-"""T5 between its matrix products: RMS norm, dropout, and the loss over the vocabulary.
+"""T5 between its matrix products: RMS norm and the loss over the vocabulary.
 
-Custom code only where it measured faster. On CUDA, norms and dropout are torch's fused kernels.
+Custom code only where it measured faster. On CUDA, norms are torch's fused kernels.
 """
 
 from dataclasses import dataclass
@@ -44,40 +44,6 @@ class _RMSNorm(torch.autograd.Function):
         grad_normed = grad * weight
         mean = torch.linalg.vecdot(grad_normed, normed).div_(x.shape[-1]).unsqueeze(-1)
         return grad_normed.sub_(normed.mul_(mean)).mul_(scale).to(x.dtype), grad_weight.to(weight.dtype), None
-
-
-def dropout(x: Tensor, p: float, generator: torch.Generator | None = None) -> Tensor:
-    """Zeroes each element with probability p (on the CPU rounded to 1/65536) and rescales the rest.
-
-    generator: source of the mask; None: torch's global one.
-    """
-    if p == 0.0:
-        return x
-    if x.device.type == "cpu" and not torch.compiler.is_compiling():
-        return x * _cpu_dropout_factors(x, p, generator)
-    if generator is None:
-        return F.dropout(x, p)
-    return x * dropout_factors(x, p, generator)
-
-
-def dropout_factors(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
-    """The factors by which `dropout` multiplies x: 0 or 1 / (1 - p)."""
-    if x.device.type == "cpu":
-        return _cpu_dropout_factors(x, p, generator)
-    return torch.empty_like(x).bernoulli_(1 - p, generator=generator).div_(1 - p)
-
-
-def dropout_generator(seed: int, dropout_p: float, device: torch.device) -> torch.Generator | None:
-    """A generator with this seed, or None if nothing is dropped."""
-    return torch.Generator(device).manual_seed(seed) if dropout_p > 0 else None
-
-
-def _cpu_dropout_factors(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
-    """0 or 1 / (1 - p) per element. One 64-bit draw serves four elements, where torch draws one each."""
-    threshold = round(p * 2**16)
-    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
-    keep = words.view(torch.int16)[: x.numel()].view(x.shape) >= threshold - 2**15
-    return keep.to(x.dtype).mul_(1 / (1 - threshold / 2**16) if threshold < 2**16 else 0.0)
 
 
 _LOGITS_PER_CHUNK = {"cpu": 2**23, "cuda": 2**26}

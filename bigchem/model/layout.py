@@ -14,12 +14,13 @@ T = TypeVar("T")
 class Layout:
     """Which packed rows attend to which: sequence i's queries are rows cu_seqlens_q[i]..cu_seqlens_q[i+1].
 
-    Built once per batch and kind of attention; all layers share it, and what backends derive from it.
+    Built once per batch and kind of attention; all layers share it, and what backends derive from it. hashes: of the
+    queries' tokens, int32 [Tq], for dropout.
     """
 
-    def __init__(self, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, max_q: int, max_k: int) -> None:
+    def __init__(self, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, max_q: int, max_k: int, hashes: Tensor) -> None:
         self.cu_seqlens_q, self.cu_seqlens_k = cu_seqlens_q, cu_seqlens_k
-        self.max_q, self.max_k = max_q, max_k
+        self.max_q, self.max_k, self.hashes = max_q, max_k, hashes
         self.work: list[Tensor] | None = None
         """The Triton kernels' work lists, from `prepare`; work_for: their head dimension and dtype."""
         self.work_for: tuple[int, torch.dtype] | None = None

@@ -15,7 +15,8 @@ class PackedBatch:
 
     source_ids int64 [Ts]; target_ids int64 [Tt]: labels including the end token, -100 where nothing is learned;
     *_cu_seqlens int32 [B + 1]: example i is rows cu[i]..cu[i + 1] (none if its length is zero); max_*_len: longest
-    length in tokens; task_ids int64 [B].
+    length in tokens; task_ids int64 [B]; *_hashes int32 [Ts], [Tt]: of each token, from `dropout.token_hashes`, so that
+    dropout does not depend on the packing.
     """
 
     source_ids: Tensor
@@ -25,6 +26,8 @@ class PackedBatch:
     max_source_len: int
     max_target_len: int
     task_ids: Tensor
+    source_hashes: Tensor
+    target_hashes: Tensor
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PackedBatch:
         """A copy of the batch on another device."""

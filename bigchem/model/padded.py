@@ -1,16 +1,14 @@
 """The `torch` backend: sequences of similar length in a few padded batches."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bigchem.model.functional import dropout_factors, dropout_generator
+from bigchem.model import dropout
 from bigchem.model.layout import Layout
 
 _BUCKET_COST = {"cpu": 4096, "cuda": 2**18}
@@ -148,16 +146,16 @@ class _Attend(torch.autograd.Function):
         v: Tensor,
         matrix: Tensor | None,
         hole_scores: Tensor | None,
-        draw_factors: Callable[[Tensor], Tensor] | None,
+        drops: tuple[Tensor, float] | None,
     ) -> Tensor:
-        """q [size, heads, max_q, D], k and v [size, heads, max_k, D]; matrix [heads or 1, max_q, max_k]; draw_factors:
-        returns dropout's factors for these probabilities."""
+        """q [size, heads, max_q, D], k and v [size, heads, max_k, D]; matrix [heads or 1, max_q, max_k]; drops: the
+        factors of the probabilities' rows [size, heads, max_q], and the share to drop."""
         scores = (q @ k.transpose(-1, -2)).float()
         for added in (matrix, hole_scores):
             if added is not None:
                 scores.add_(added)
         probabilities = scores.softmax(-1).to(v.dtype)
-        factors = None if draw_factors is None else draw_factors(probabilities)
+        factors = None if drops is None else dropout.factors(*drops, k.shape[2], v.dtype)
         ctx.save_for_backward(q, k, v, probabilities, factors)
         return (probabilities if factors is None else probabilities * factors) @ v
 
@@ -181,18 +179,22 @@ def padded_attention(
     """`attention` by padded batches of similar lengths, with plain products: only SDPA's unfused path has a gradient
     for a bias, and it measured slower."""
     num_heads, dim = q.shape[1:]
-    generator = dropout_generator(seed, dropout_p, q.device)
     buckets, queries, keys = layout.derived(("padded", num_heads), lambda: bucketing(layout, num_heads))
     rows_q = [b.size * num_heads * b.max_q for b in buckets]
     rows_k = [b.size * num_heads * b.max_k for b in buckets]
+    factors = [None] * len(buckets)
+    if dropout_p > 0:
+        each = dropout.row_factors(layout.hashes[:, None], dropout.head_seeds(seed, num_heads).to(q.device))
+        factors = each.flatten()[queries.packed.rows].split(rows_q)
     parts = zip(
-        buckets, queries.pad(q).split(rows_q), keys.pad(k).split(rows_k), keys.pad(v).split(rows_k), strict=True
+        *(buckets, queries.pad(q).split(rows_q), keys.pad(k).split(rows_k), keys.pad(v).split(rows_k), factors),
+        strict=True,
     )
     outputs = []
-    draw_factors = None if dropout_p == 0 else partial(dropout_factors, p=dropout_p, generator=generator)
-    for bucket, bq, bk, bv in parts:
+    for bucket, bq, bk, bv, rows in parts:
         sq, sk, sv = (x.view(bucket.size, num_heads, -1, dim) for x in (bq, bk, bv))
         matrix = _distance_bias(bias, bucket.max_q, bucket.max_k, causal, q.device)
+        drops = None if rows is None else (rows.view(bucket.size, num_heads, -1), dropout_p)
         holes = None if causal else bucket.hole_scores  # causal: holes come after every real query
-        outputs.append(_Attend.apply(sq, sk, sv, matrix, holes, draw_factors).view(-1, dim))
+        outputs.append(_Attend.apply(sq, sk, sv, matrix, holes, drops).view(-1, dim))
     return queries.unpad(torch.cat(outputs), num_heads) if outputs else torch.zeros_like(q)

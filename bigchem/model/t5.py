@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bigchem.model import functional
+from bigchem.model import dropout, functional
 from bigchem.model.attention import KINDS, Setting, attention, keep_out_of_graphs, prepare
 from bigchem.model.functional import Objective
 from bigchem.model.layout import Layout
@@ -57,14 +57,15 @@ class RMSNorm(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout in training; the mask comes from torch's global generator."""
+    """Dropout in training."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
 
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.dropout(x, self.p) if self.training else x
+    def forward(self, x: Tensor, hashes: Tensor, seed: int) -> Tensor:
+        """x [T, d]; hashes: of its tokens, int32 [T]; seed: of this place in the model."""
+        return dropout.dropout(x, hashes, seed, self.p) if self.training else x
 
 
 class Linear(nn.Linear):
@@ -109,7 +110,9 @@ class Attention(nn.Module):
         if has_bias:
             self.relative_attention_bias = BiasTable(shape)
 
-    def forward(self, x: Tensor, memory: Tensor | None, bias: Tensor | None, layout: Layout, seed: int) -> Tensor:
+    def forward(
+        self, x: Tensor, layout: Layout, seed: int, memory: Tensor | None = None, bias: Tensor | None = None
+    ) -> Tensor:
         """Queries from x, keys and values from memory (None: from x)."""
         source = x if memory is None else memory
         q, k, v = (y.unflatten(-1, (-1, self.d_kv)) for y in (self.q(x), self.k(source), self.v(source)))
@@ -134,9 +137,9 @@ class FeedForward(nn.Module):
         self.wo = Linear(d_ff, d, std=d_ff**-0.5)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, seed: int) -> Tensor:
         hidden = self.activation(self.wi_0(x)) * self.wi_1(x) if self.gated else self.activation(self.wi(x))
-        projected: Tensor = self.wo(self.dropout(hidden))
+        projected: Tensor = self.wo(self.dropout(hidden, layout.hashes, seed))
         return projected
 
 
@@ -150,8 +153,10 @@ class Sublayer(nn.Module):
         self.layer_norm = RMSNorm(shape.d_model, shape.layer_norm_epsilon)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, *args: object) -> Tensor:
-        update: Tensor = self.dropout(cast(nn.Module, getattr(self, self.name))(self.layer_norm(x), *args))
+    def forward(self, x: Tensor, layout: Layout, seeds: Sequence[int], *args: Tensor | None) -> Tensor:
+        """seeds: of dropout inside and of the output. args: for the inner module's attention."""
+        inner = cast(nn.Module, getattr(self, self.name))
+        update: Tensor = self.dropout(inner(self.layer_norm(x), layout, seeds[0], *args), layout.hashes, seeds[1])
         return x + update
 
 
@@ -167,12 +172,14 @@ class Block(nn.Module):
         inner["DenseReluDense"] = FeedForward(shape, dropout)
         self.layer = nn.ModuleList(Sublayer(name, module, shape, dropout) for name, module in inner.items())
 
-    def forward(self, x: Tensor, memory: Tensor | None, bias: Tensor, layouts: Sequence[Layout], seed: int) -> Tensor:
-        """layouts: of self-attention and, in the decoder, of cross-attention to the memory."""
-        x = self.layer[0](x, None, bias, layouts[0], seed)
+    def forward(
+        self, x: Tensor, memory: Tensor | None, bias: Tensor, layouts: Sequence[Layout], seeds: Sequence[int]
+    ) -> Tensor:
+        """layouts: of self-attention and, in the decoder, of cross-attention to the memory. seeds: two a sublayer."""
+        x = self.layer[0](x, layouts[0], seeds[:2], None, bias)
         if memory is not None:
-            x = self.layer[1](x, memory, None, layouts[1], seed + 1)
-        hidden: Tensor = self.layer[-1](x)
+            x = self.layer[1](x, layouts[1], seeds[2:4], memory)
+        hidden: Tensor = self.layer[-1](x, layouts[0], seeds[-2:])
         return hidden
 
 
@@ -196,20 +203,25 @@ class Stack(nn.Module):
         self.dropout = Dropout(dropout)
         self.bidirectional = not decoder
         self.max_distance = shape.relative_attention_max_distance
+        self.seeds_per_block = 6 if decoder else 4
+        self.num_seeds = 2 + num_layers * self.seeds_per_block
+        """Places that drop: the embedding, two in each sublayer, the final norm."""
 
-    def forward(self, x: Tensor, memory: Tensor | None, layouts: Sequence[Layout], seed: int) -> Tensor:
+    def forward(self, x: Tensor, memory: Tensor | None, layouts: Sequence[Layout], seeds: Sequence[int]) -> Tensor:
+        """seeds [num_seeds]: of the stack's places, in order."""
         table = self.get_submodule("block.0.layer.0.SelfAttention.relative_attention_bias")
         bias = relative_bias(cast(nn.Embedding, table), self.bidirectional, self.max_distance)
         # Sizes of one, as on a rank without work, would trigger another compilation.
         run = self.run_block if self.training and min(layouts[-1].max_q, layouts[-1].max_k) > 1 else _run
-        x = self.dropout(x)
+        x = self.dropout(x, layouts[0].hashes, seeds[0])
         for i, block in enumerate(self.block):
-            args = (x, memory, bias, layouts, seed + 2 * i)
+            first = 1 + i * self.seeds_per_block
+            args = (x, memory, bias, layouts, seeds[first : first + self.seeds_per_block])
             if self.checkpoint_activations and self.training:
                 x = checkpoint(run, block, *args, use_reentrant=False)
             else:
                 x = run(block, *args)
-        hidden: Tensor = self.dropout(self.final_layer_norm(x))
+        hidden: Tensor = self.dropout(self.final_layer_norm(x), layouts[0].hashes, seeds[-1])
         return hidden
 
 
@@ -269,9 +281,9 @@ class PackedT5(nn.Module):
         `deepspeed.zero.register_external_parameter(model, p)`."""
         return [cast(nn.Parameter, self.shared.weight)] if self.shape.tied else []
 
-    def forward(self, batch: PackedBatch) -> Loss:
-        """The cross-entropy of the targets, summed."""
-        hidden = self._hidden(batch)
+    def forward(self, batch: PackedBatch, seed: int = 0) -> Loss:
+        """The cross-entropy of the targets, summed. seed: of dropout in training, one for a whole step."""
+        hidden = self._hidden(batch, seed)
         objective = self.objective if self.training else functional.PLAIN
         if self.shape.tied:
             total, losses = functional.linear_cross_entropy(hidden, self.shared.weight, batch.target_ids, objective)
@@ -287,22 +299,21 @@ class PackedT5(nn.Module):
         head = self.shared if self.shape.tied else self.lm_head
         return (self._hidden(batch) @ head.weight.t()).float()
 
-    def _hidden(self, batch: PackedBatch) -> Tensor:
+    def _hidden(self, batch: PackedBatch, seed: int = 0) -> Tensor:
         """The output projection's input [Tt, d_model], scaled if the embeddings are tied."""
         cu_source, cu_target = batch.source_cu_seqlens, batch.target_cu_seqlens
-        source = Layout(cu_source, cu_source, batch.max_source_len, batch.max_source_len)
-        target = Layout(cu_target, cu_target, batch.max_target_len, batch.max_target_len)
-        cross = Layout(cu_target, cu_source, batch.max_target_len, batch.max_source_len)
+        source = Layout(cu_source, cu_source, batch.max_source_len, batch.max_source_len, batch.source_hashes)
+        target = Layout(cu_target, cu_target, batch.max_target_len, batch.max_target_len, batch.target_hashes)
+        cross = Layout(cu_target, cu_source, batch.max_target_len, batch.max_source_len, batch.target_hashes)
         setting = Setting(batch.source_ids.device, self.shared.weight.dtype, self.shape.d_kv)
         num_source, num_target = len(batch.source_ids), len(batch.target_ids)
         prepare(self.backends["encoder_self"], source, num_source, num_source, setting)
         prepare(self.backends["decoder_self"], target, num_target, num_target, setting)
         prepare(self.backends["cross"], cross, num_target, num_source, setting)
-        # Drawn outside the blocks, so that a recomputed block sees the same masks.
-        seed = int(torch.randint(2**31 - 1, ())) if self.training else 0
-        memory = self.encoder(self.shared(batch.source_ids), None, [source], seed)
+        seeds = dropout.place_seeds(seed, self.encoder.num_seeds + self.decoder.num_seeds)
+        memory = self.encoder(self.shared(batch.source_ids), None, [source], seeds[: self.encoder.num_seeds])
         inputs = shift_right(batch.target_ids, cu_target)
-        hidden: Tensor = self.decoder(self.shared(inputs), memory, [target, cross], seed + 2 * self.shape.num_layers)
+        hidden: Tensor = self.decoder(self.shared(inputs), memory, [target, cross], seeds[self.encoder.num_seeds :])
         return hidden * self.shape.d_model**-0.5 if self.shape.tied else hidden
 
     def _by_task(self, batch: PackedBatch, losses: Tensor) -> tuple[Tensor, Tensor]:

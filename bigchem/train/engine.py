@@ -123,10 +123,11 @@ class Engine:
     ) -> StepLoss:
         """Computes the gradients of one step. Returns its loss, reduced over ranks along with the stop requests.
 
-        seed: for this step's dropout on this rank; a function of the position, so a resumed run draws the same.
+        seed: for this step's dropout; a function of the position, so a resumed run draws the same, and the same on
+        every rank, because each token's mask is its own.
         stop: called after the backward passes. stopwatch: runs during forward passes. beat: called with each new phase.
         """
-        torch.manual_seed(seed)
+        torch.manual_seed(seed ^ self.rank)  # only flash_attn's dropout draws from torch's generator
         self._engine.train()
         totals = torch.zeros(2 * len(self.tasks) + STOP_COLUMNS, dtype=torch.float64, device=self.device)
         scale = self.world_size / loaded.step.target_tokens
@@ -135,7 +136,7 @@ class Engine:
             self._engine.set_gradient_accumulation_boundary(i == last)
             beat("forward")
             with stopwatch:
-                loss = self._engine(batch.to(self.device))
+                loss = self._engine(batch.to(self.device), seed)
             beat("backward")
             self._engine.backward(loss.total * scale, scale_wrt_gas=False)
             totals[:-STOP_COLUMNS] += torch.cat(

@@ -226,7 +226,7 @@ def take_step(run: Run, guard: StepGuard, loaded: LoadedStep, number: int, stopw
     """Forward, backward and the optimizer's step number `number` (from 0), skipped if loss or gradient are bad."""
     config, engine = run.config, run.engine
     run.time_limit.validations = validations(number + 1, config.validation.every, config.train.steps)
-    seed = dropout_seed(config.seed, number, engine.rank)
+    seed = dropout_seed(config.seed, number)
     loss = engine.forward_backward(loaded, seed, run.stop_request, stopwatch, run.watchdog.beat)
     if loss.disowned:
         on_rank0(run.claim.check)  # raises on every rank, with the reason
@@ -282,6 +282,6 @@ def same_on_all_ranks(fingerprint: str, where: str) -> None:
         raise UserError(f"ranks opened different data: {' '.join(sorted(found))}", where, "start again")
 
 
-def dropout_seed(seed: int, step: int, rank: int) -> int:
-    """Seed of one rank's dropout in one step. With it, checkpoints need no generator state."""
-    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def dropout_seed(seed: int, step: int) -> int:
+    """Seed of a step's dropout, on every rank. With it, checkpoints need no generator state."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -7,10 +7,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from transformers import T5ForConditionalGeneration
 
+from bigchem.model import dropout
 from bigchem.model.attention import KINDS
 from bigchem.model.packed_batch import PackedBatch
 from bigchem.model.presets import Shape, to_hf_config
@@ -26,7 +28,17 @@ def sequences(lengths: Sequence[int], seed: int) -> list[torch.Tensor]:
     return [torch.randint(2, 61, (n,), generator=generator) for n in lengths]
 
 
-def pack(sources: list[torch.Tensor], targets: list[torch.Tensor], tasks: Sequence[int] | None = None) -> PackedBatch:
+def pack(
+    sources: list[torch.Tensor],
+    targets: list[torch.Tensor],
+    tasks: Sequence[int] | None = None,
+    examples: Sequence[int] | None = None,
+) -> PackedBatch:
+    numbers = np.array(range(len(sources)) if examples is None else examples)
+
+    def hashes(parts: list[torch.Tensor]) -> torch.Tensor:
+        return torch.from_numpy(dropout.token_hashes(numbers, np.array([len(part) for part in parts])))
+
     def offsets(parts: list[torch.Tensor]) -> torch.Tensor:
         return torch.tensor([0, *itertools.accumulate(map(len, parts))], dtype=torch.int32)
 
@@ -38,6 +50,8 @@ def pack(sources: list[torch.Tensor], targets: list[torch.Tensor], tasks: Sequen
         max(map(len, sources)),
         max(map(len, targets)),
         torch.tensor(tasks if tasks is not None else [0] * len(sources)),
+        hashes(sources),
+        hashes(targets),
     )
 
 

@@ -2,12 +2,14 @@ import itertools
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from bigchem.base.errors import UserError
 from bigchem.model.attention import KINDS, Setting, attention, choose_backends, describe
+from bigchem.model.dropout import token_hashes
 from bigchem.model.layout import Layout
 from bigchem.model.padded import bucketing
 
@@ -21,7 +23,8 @@ def offsets(lengths: list[int]) -> torch.Tensor:
 
 
 def layout(lengths_q: list[int], lengths_k: list[int]) -> Layout:
-    return Layout(offsets(lengths_q), offsets(lengths_k), max(lengths_q), max(lengths_k))
+    hashes = torch.from_numpy(token_hashes(np.arange(len(lengths_q)), np.array(lengths_q)))
+    return Layout(offsets(lengths_q), offsets(lengths_k), max(lengths_q), max(lengths_k), hashes)
 
 
 def inputs(lengths_q: list[int], lengths_k: list[int], dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
@@ -82,6 +85,31 @@ def test_dropout_keeps_the_expectation_and_follows_the_seed(backend: str) -> Non
     assert not torch.equal(run(0.3, 7), run(0.3, 8))
     mean = torch.stack([run(0.3, seed) for seed in range(600)]).mean(0)
     assert (mean - run(0.0, 0)).abs().mean() < 0.03
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_torch_drops_what_the_reference_drops_in_output_and_gradients(causal: bool) -> None:
+    lengths = [5, 1, 90, 40, 41, 7]
+    found = []
+    for backend in ("torch", "eager"):
+        leaves = inputs(lengths, lengths)
+        where = layout(lengths, lengths)
+        out = attention(*leaves, where, causal=causal, dropout_p=0.3, seed=-7, backend=backend)
+        weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
+        found.append([out, *torch.autograd.grad((out * weights).sum(), leaves)])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["torch", "eager"])
+def test_what_is_dropped_of_a_sequence_does_not_depend_on_its_neighbours(backend: str) -> None:
+    lengths = [5, 1, 30, 12]
+    q, k, v, bias = inputs(lengths, lengths)
+    options = {"causal": False, "dropout_p": 0.3, "seed": 9, "backend": backend}
+    together = attention(q, k, v, bias, layout(lengths, lengths), **options)
+    alone, rows = layout([30], [30]), slice(6, 36)
+    alone.hashes = torch.from_numpy(token_hashes(np.array([2]), np.array([30])))
+    torch.testing.assert_close(attention(q[rows], k[rows], v[rows], bias, alone, **options), together[rows])
 
 
 @pytest.mark.parametrize(("has_bias", "causal"), [(True, True), (False, False)])

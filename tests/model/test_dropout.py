@@ -58,6 +58,28 @@ def test_a_tokens_hash_depends_on_its_example_and_position_alone(lengths: list[i
     assert whole.dtype == np.int32
 
 
+def test_every_place_and_head_has_the_seed_of_its_number() -> None:
+    seeds = dropout.place_seeds(2**40 + 3, 9)
+    assert seeds == [dropout.place_seed(2**40 + 3, place) for place in range(9)]
+    golden = 0x9E3779B9
+    heads = [dropout.mix((seeds[4] + head * golden) & 0xFFFFFFFF) for head in range(5)]
+    assert [head & 0xFFFFFFFF for head in dropout.head_seeds(seeds[4], 5).tolist()] == heads
+
+
+HASHES = torch.from_numpy(dropout.token_hashes(np.arange(3), np.array([40, 1, 60])))
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_keeps_what_the_mask_says_and_rescales_it_and_its_gradient(p: float, dtype: torch.dtype) -> None:
+    x = torch.randn(101, 70, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
+    y = dropout.dropout(x, HASHES, 11, p)
+    keep = dropout.kept(dropout.row_factors(HASHES, 11)[:, None], dropout.column_factors(70, x.device), p)
+    scale = torch.tensor(1 / (1 - p) if p < 1 else 0.0).to(dtype)
+    assert torch.equal(y, torch.where(keep, x * scale, 0))
+    assert torch.equal(torch.autograd.grad(y.sum(), x)[0], torch.where(keep, scale, 0))
+
+
 def test_nothing_is_dropped_at_zero_and_everything_at_one() -> None:
     assert mask(0.0).all()
     assert not mask(1.0).any()

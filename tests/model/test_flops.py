@@ -28,6 +28,8 @@ def test_training_flops_equal_torchs_counter(tiny: Shape) -> None:
         int(source.max()),
         int(target.max()),
         torch.zeros(3, dtype=torch.int64),
+        torch.zeros(source.sum(), dtype=torch.int32),
+        torch.zeros(target.sum(), dtype=torch.int32),
     )
     model = PackedT5(tiny, 0.0, dict.fromkeys(("encoder_self", "decoder_self", "cross"), "eager"))
     with FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: of_linear}) as counter:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given
 
 from bigchem.model import functional
-from bigchem.model.functional import IGNORED, Objective, dropout, linear_cross_entropy, rms_norm
+from bigchem.model.functional import IGNORED, Objective, linear_cross_entropy, rms_norm
 
 
 def test_rms_norm_and_its_gradients_equal_torch() -> None:
@@ -23,24 +23,6 @@ def test_rms_norm_and_its_gradients_equal_torch() -> None:
 def test_rms_norm_computes_in_fp32() -> None:
     x = torch.full((1, 4), 300.0, dtype=torch.float16)  # 300^2 overflows fp16
     assert torch.equal(rms_norm(x, torch.ones(4, dtype=torch.float16), 1e-6), torch.ones(1, 4, dtype=torch.float16))
-
-
-@pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 1.0])
-def test_dropout_drops_its_share_and_keeps_the_mean(p: float) -> None:
-    x = torch.ones(40_001, requires_grad=True)
-    y = dropout(x, p, torch.Generator().manual_seed(0))
-    assert (y == 0).float().mean().item() == pytest.approx(p, abs=0.01)
-    if p < 1:
-        assert y.mean().item() == pytest.approx(1.0, abs=0.02)
-    y.sum().backward()
-    assert torch.equal(x.grad, y.detach())
-
-
-def test_dropout_is_independent_between_neighbours() -> None:
-    kept = dropout(torch.ones(400_000), 0.1, torch.Generator().manual_seed(1)) > 0
-    for lag in (1, 2, 3, 4):  # four masks come from one 64-bit draw
-        both = (~kept[:-lag] & ~kept[lag:]).float().mean().item()
-        assert both == pytest.approx(0.01, abs=0.001), lag
 
 
 def losses_and_grads(chunk: int, monkeypatch: pytest.MonkeyPatch, labels: torch.Tensor) -> list[torch.Tensor]:

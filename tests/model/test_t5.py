@@ -7,6 +7,7 @@ import torch
 from small_models import SOURCE_LENGTHS, TARGET_LENGTHS, V1_0, V1_1, build, grads, pack, sequences, transformers_model
 from transformers import T5ForConditionalGeneration
 
+from bigchem.model import dropout
 from bigchem.model.functional import Objective
 from bigchem.model.presets import Shape, to_hf_config
 from bigchem.model.t5 import PackedT5, shift_right
@@ -148,33 +149,65 @@ def test_the_objective_counts_in_training_and_losses_stay_plain(shape: Shape) ->
     assert evaluation.total == plain.total
 
 
-def test_dropout_acts_in_training_only_and_follows_torchs_seed() -> None:
+def test_dropout_acts_in_training_only_and_follows_the_seed() -> None:
     model = build(V1_0, dropout=0.2)
     batch = pack(sequences(SOURCE_LENGTHS, 1), sequences(TARGET_LENGTHS, 2))
 
     def loss(seed: int) -> float:
-        torch.manual_seed(seed)
-        return model(batch).total.item()
+        return model(batch, seed).total.item()
 
     assert loss(1) == loss(1) != loss(2)
     model.eval()
     assert loss(1) == loss(2) == build(V1_0).eval()(batch).total.item()
 
 
-def test_dropout_is_everywhere_t5_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bigchem.model import functional, padded
+def test_dropout_is_everywhere_t5_has_it_each_with_a_seed_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    places, seeds, head_seeds = [], [], dropout.head_seeds
 
-    places = []
-    monkeypatch.setattr(functional, "dropout", lambda x, p, g=None: places.append(tuple(x.shape)) or x)
-    ones = lambda x, p, generator: places.append("probabilities") or torch.ones_like(x)  # noqa: E731
-    monkeypatch.setattr(padded, "dropout_factors", ones)
-    build(V1_0, dropout=0.1)(pack(sequences([6], 1), sequences([4], 2)))
+    def of_rows(x: torch.Tensor, hashes: torch.Tensor, seed: int, p: float) -> torch.Tensor:
+        places.append(tuple(x.shape))
+        seeds.append(seed)
+        assert torch.equal(hashes, batch.source_hashes if len(x) == 6 else batch.target_hashes)
+        return x
+
+    def of_heads(seed: int, heads: int) -> torch.Tensor:
+        places.append("probabilities")
+        seeds.append(seed)
+        return head_seeds(seed, heads)
+
+    monkeypatch.setattr(dropout, "dropout", of_rows)
+    monkeypatch.setattr(dropout, "head_seeds", of_heads)
+    batch = pack(sequences([6], 1), sequences([4], 2))
+    build(V1_0, dropout=0.1)(batch)
     encoder, decoder = V1_0.num_layers, V1_0.num_decoder_layers
     assert places.count("probabilities") == encoder + 2 * decoder
     assert places.count((6, V1_0.d_model)) == 2 + 2 * encoder  # embedding, final norm, sublayers
     assert places.count((4, V1_0.d_model)) == 2 + 3 * decoder
     assert places.count((6, V1_0.d_ff)) == encoder
     assert places.count((4, V1_0.d_ff)) == decoder
+    assert len(set(seeds)) == len(places)
+
+
+@pytest.mark.parametrize("shape", [V1_0, V1_1], ids=["v1.0", "v1.1"])
+def test_with_dropout_too_the_step_does_not_depend_on_its_division(shape: Shape) -> None:
+    model = build(shape, dropout=0.2)
+    sources, targets = sequences(SOURCE_LENGTHS, 1), sequences(TARGET_LENGTHS, 2)
+
+    def losses_and_grads(*parts: list[int]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        total, found = torch.zeros(()), {}
+        for part in parts:
+            chosen = ([side[i] for i in part] for side in (sources, targets))
+            loss = model(pack(*chosen, examples=part), seed=4)
+            total = total + loss.total.detach()
+            found = {name: found.get(name, 0) + grad for name, grad in grads(model, loss).items()}
+        return total, found
+
+    whole, expected = losses_and_grads([0, 1, 2, 3, 4])
+    assert whole != model(pack(sources, targets), seed=5).total
+    apart, found = losses_and_grads([3], [4, 1], [0, 2])
+    torch.testing.assert_close(apart, whole, rtol=1e-6, atol=0)
+    for name, grad in found.items():
+        assert (grad - expected[name]).abs().max() <= 1e-5 * expected[name].abs().max(), name
 
 
 @pytest.mark.parametrize("backend", ["torch", "eager", INTERPRETED])
@@ -184,8 +217,7 @@ def test_checkpointed_activations_give_equal_gradients_with_dropout(backend: str
     batch = pack(sequences([13, 1, 20][:few], 1), sequences([7, 3, 18][:few], 2))
     results = []
     for model in (plain, checkpointed):
-        torch.manual_seed(5)
-        results.append(grads(model, model(batch)))
+        results.append(grads(model, model(batch, seed=5)))
     for name, grad in results[0].items():
         torch.testing.assert_close(results[1][name], grad, msg=name)
 

@@ -79,9 +79,9 @@ def inject(faults: Sequence[Fault], seen: list[dict[str, Any]] | None = None) ->
         "load": Loader.load,
     }
 
-    def dropout_seed(seed: int, step: int, rank: int) -> int:
+    def dropout_seed(seed: int, step: int) -> int:
         active.step = step + 1
-        return original["seed"](seed, step, rank)
+        return original["seed"](seed, step)
 
     def forward_backward(self: Engine, loaded: LoadedStep, *arguments: Any) -> StepLoss:
         rank, step, inner = self.rank, active.step, self._engine
@@ -95,7 +95,7 @@ def inject(faults: Sequence[Fault], seen: list[dict[str, Any]] | None = None) ->
         fails, mistaken = active.strike("raise", rank, step), active.strike("mistake", rank, step)
         forward, backward = inner.forward, inner.backward
 
-        def bad_forward(batch: Any) -> Any:
+        def bad_forward(*arguments: Any) -> Any:
             if sleep:
                 time.sleep(sleep.value)
             while wait and not Path(f"{wait.flag}.go").exists():
@@ -104,7 +104,7 @@ def inject(faults: Sequence[Fault], seen: list[dict[str, Any]] | None = None) ->
                 raise KeyError("a fault")
             if mistaken:
                 raise UserError("a fault", "where", "fix it")
-            found = forward(batch)
+            found = forward(*arguments)
             return (
                 found._replace(total=found.total * loss.value, per_task=found.per_task * loss.value) if loss else found
             )

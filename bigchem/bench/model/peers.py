@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bigchem.bench.model.mix import Rows, grouped
 from bigchem.model.attention import Setting, attention, prepare
+from bigchem.model.dropout import token_hashes
 from bigchem.model.layout import Layout
 from bigchem.model.relative_bias import reach
 
@@ -75,7 +76,9 @@ def backward(out: Tensor, leaves: Sequence[Tensor | None], grad: Tensor) -> tupl
 def layout_of(case: Case) -> Layout:
     """The layout of the case's lengths."""
     cu = [torch.from_numpy(np.append(0, n.cumsum()).astype(np.int32)).to(case.device) for n in case.lengths.T]
-    return Layout(cu[0], cu[1], *case.lengths.max(0).tolist())
+    hashes = torch.from_numpy(token_hashes(np.arange(len(case.lengths)), case.lengths[:, 0])).to(case.device)
+    max_q, max_k = case.lengths.max(0).tolist()
+    return Layout(cu[0], cu[1], max_q, max_k, hashes)
 
 
 def packed_inputs(case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +11,7 @@ pytest.importorskip("triton")
 
 from bigchem.base.errors import UserError
 from bigchem.model.attention import Setting, attention, prepare
+from bigchem.model.dropout import token_hashes
 from bigchem.model.kernels import varlen_attention as module
 from bigchem.model.kernels.tiles import Tile, Tiles
 from bigchem.model.kernels.varlen_attention import mixed_seed, triton_attention, varlen_attention
@@ -26,7 +28,8 @@ def offsets(lengths: list[int]) -> torch.Tensor:
 
 
 def layout(lengths_q: list[int], lengths_k: list[int]) -> Layout:
-    return Layout(offsets(lengths_q), offsets(lengths_k), max(lengths_q), max(lengths_k))
+    hashes = torch.from_numpy(token_hashes(np.arange(len(lengths_q)), np.array(lengths_q)))
+    return Layout(offsets(lengths_q), offsets(lengths_k), max(lengths_q), max(lengths_k), hashes)
 
 
 def mix(x: torch.Tensor) -> torch.Tensor:
@@ -270,7 +273,7 @@ def test_the_front_door_leads_here() -> None:
 
 def test_no_sequences_give_nothing() -> None:
     empty = torch.zeros(0, 2, 16)
-    none = Layout(offsets([]), offsets([]), 0, 0)
+    none = Layout(offsets([]), offsets([]), 0, 0, torch.zeros(0, dtype=torch.int32))
     assert triton_attention(empty, empty, empty, None, none, causal=False, dropout_p=0.0, seed=0).shape == empty.shape
 
 
