@@ -22,8 +22,8 @@ from bigchem.model.presets import Shape
 from bigchem.model.t5 import Dropout
 
 
-@torch.library.custom_op("bigchem_test::mix", mutates_args=())
-def mix(
+@torch.library.custom_op("bigchem_test::attend", mutates_args=())
+def attend(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -39,7 +39,7 @@ def mix(
     return q * (1 + p + longest[0] / 1000 + seed / 2**33)
 
 
-@mix.register_fake
+@attend.register_fake
 def _(q: Tensor, *_: object) -> Tensor:
     return torch.empty_like(q)
 
@@ -55,14 +55,14 @@ def _backward(ctx: object, grad: Tensor) -> tuple:
     return grad * ctx.factor, *unused, [None, None], None, None, None
 
 
-mix.register_autograd(_backward, setup_context=_setup)
+attend.register_autograd(_backward, setup_context=_setup)
 
 
 def _operator(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, layout: Layout, *, causal: bool, dropout_p: float, seed: int
 ) -> Tensor:
     cu = [layout.cu_seqlens_q, layout.cu_seqlens_k]
-    return mix(q, k, v, bias, cu, [layout.max_q, layout.max_k], dropout_p, seed)
+    return attend(q, k, v, bias, cu, [layout.max_q, layout.max_k], dropout_p, seed)
 
 
 @pytest.fixture(autouse=True)
