@@ -5,6 +5,7 @@ import torch
 
 from bigchem.data.ragged import IntArray
 from bigchem.model.dropout import token_hashes
+from bigchem.model.layout import cu_seqlens
 from bigchem.model.packed_batch import PackedBatch
 
 
@@ -33,15 +34,11 @@ def packed(
     return PackedBatch(
         source_ids=torch.from_numpy(source_ids.astype(np.int64)),
         target_ids=torch.from_numpy(target_ids.astype(np.int64)),
-        source_cu_seqlens=_cu_seqlens(source_lens),
-        target_cu_seqlens=_cu_seqlens(target_lens),
-        max_source_len=int(source_lens.max()),
-        max_target_len=int(target_lens.max()),
+        source_cu_seqlens=cu_seqlens(source_lens),
+        target_cu_seqlens=cu_seqlens(target_lens),
         task_ids=torch.from_numpy(np.asarray(task_ids, dtype=np.int64)),
         source_hashes=torch.from_numpy(token_hashes(examples, source_lens)),
         target_hashes=torch.from_numpy(token_hashes(examples, target_lens)),
+        source_lens=source_lens,
+        target_lens=target_lens,
     )
-
-
-def _cu_seqlens(lens: IntArray) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate([[0], np.cumsum(lens)]).astype(np.int32))

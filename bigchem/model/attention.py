@@ -3,12 +3,13 @@
 import importlib.util
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -178,13 +179,22 @@ def _triton(
     return triton_attention(q, k, v, bias, layout, causal=causal, dropout_p=dropout_p, seed=seed)
 
 
-def prepare(backend: str, layout: Layout, num_q: int, num_k: int, setting: Setting) -> None:
-    """Derives a backend's data from a layout of num_q and num_k rows, once for all layers, outside compiled graphs."""
-    if backend == "triton":
-        from bigchem.model.kernels.varlen_attention import plan_layout
+def plan(backend: str, lengths_q: np.ndarray, lengths_k: np.ndarray, setting: Setting) -> list[Tensor]:
+    """What a backend derives from the lengths [B] for all layers, on the host; empty if nothing."""
+    if backend != "triton":
+        return []
+    from bigchem.model.kernels.varlen_attention import plan_lengths
 
-        layout.work_for = (setting.head_dim, setting.dtype)
-        layout.work = plan_layout(layout, num_q, num_k, setting.head_dim, setting.dtype, setting.device)
+    return plan_lengths(lengths_q, lengths_k, setting.head_dim, setting.dtype, setting.device)
+
+
+def prepare(layout: Layout, backend: str, setting: Setting, work: Sequence[Tensor] | None = None) -> Layout:
+    """Gives a layout its backend's plan, from `plan` and on the device; None: planned and copied now. Do it once for
+    all layers, outside of compiled graphs."""
+    if work is None:
+        work = [x.to(setting.device) for x in plan(backend, layout.lengths_q, layout.lengths_k, setting)]
+    layout.work, layout.work_for = work, (setting.head_dim, setting.dtype)
+    return layout
 
 
 def _triton_refusal(kind: str, setting: Setting) -> str | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,23 +16,31 @@ class PackedBatch:
     """B examples packed without padding.
 
     source_ids int64 [Ts]; target_ids int64 [Tt]: labels including the end token, -100 where nothing is learned;
-    *_cu_seqlens int32 [B + 1]: example i is rows cu[i]..cu[i + 1] (none if its length is zero); max_*_len: longest
-    length in tokens; task_ids int64 [B]; *_hashes int32 [Ts], [Tt]: of each token, from `dropout.token_hashes`, so that
-    dropout does not depend on the packing.
+    *_cu_seqlens int32 [B + 1]: example i is rows cu[i]..cu[i + 1] (none if its length is zero); task_ids int64 [B];
+    *_hashes int32 [Ts], [Tt]: of each token, from `dropout.token_hashes`, so that dropout does not depend on the
+    packing; *_lens int64 [B]: the lengths as numpy arrays, on the host wherever the batch is; work: by kind of
+    attention, what its backend plans from the lengths (PackedT5.plan), None if nothing was planned.
     """
 
     source_ids: Tensor
     target_ids: Tensor
     source_cu_seqlens: Tensor
     target_cu_seqlens: Tensor
-    max_source_len: int
-    max_target_len: int
     task_ids: Tensor
     source_hashes: Tensor
     target_hashes: Tensor
+    source_lens: np.ndarray
+    target_lens: np.ndarray
+    work: Mapping[str, Sequence[Tensor]] | None = None
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> PackedBatch:
-        """A copy of the batch on another device."""
+    def map(self, change: Callable[[Tensor], Tensor]) -> PackedBatch:
+        """The batch with every tensor changed, those of `work` included, always in the same order."""
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        tensors = {n: v.to(device, non_blocking=non_blocking) for n, v in values.items() if isinstance(v, Tensor)}
-        return PackedBatch(**{**values, **tensors})
+        values |= {name: change(value) for name, value in values.items() if isinstance(value, Tensor)}
+        if self.work is not None:
+            values["work"] = {kind: [change(x) for x in lists] for kind, lists in self.work.items()}
+        return PackedBatch(**values)
+
+    def to(self, device: torch.device | str) -> PackedBatch:
+        """A copy of the batch on another device. On a GPU every tensor waits: training uses `bigchem.train.feed`."""
+        return self.map(lambda x: x.to(device))

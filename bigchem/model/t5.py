@@ -5,6 +5,7 @@ Hidden states are [tokens, d_model]; layouts say which tokens form a sequence.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, cast
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bigchem.model import dropout, functional
-from bigchem.model.attention import KINDS, Setting, attention, keep_out_of_graphs, prepare
+from bigchem.model.attention import KINDS, Setting, attention, keep_out_of_graphs, plan, prepare
 from bigchem.model.functional import Objective
 from bigchem.model.layout import Layout
 from bigchem.model.linear import linear
@@ -281,6 +282,14 @@ class PackedT5(nn.Module):
         `deepspeed.zero.register_external_parameter(model, p)`."""
         return [cast(nn.Parameter, self.shared.weight)] if self.shape.tied else []
 
+    def plan(self, batch: PackedBatch, device: torch.device) -> PackedBatch:
+        """The batch with what attention's backends on a device derive from its lengths: made on the host, to be copied
+        to the device with the batch. The forward pass of a batch without it plans and copies by itself, and waits."""
+        setting = self._setting(device)
+        layouts = _layouts(batch).items()
+        work = {kind: plan(self.backends[kind], x.lengths_q, x.lengths_k, setting) for kind, x in layouts}
+        return replace(batch, work=work)
+
     def forward(self, batch: PackedBatch, seed: int = 0) -> Loss:
         """The cross-entropy of the targets, summed. seed: of dropout in training, one for a whole step."""
         hidden = self._hidden(batch, seed)
@@ -301,20 +310,19 @@ class PackedT5(nn.Module):
 
     def _hidden(self, batch: PackedBatch, seed: int = 0) -> Tensor:
         """The output projection's input [Tt, d_model], scaled if the embeddings are tied."""
-        cu_source, cu_target = batch.source_cu_seqlens, batch.target_cu_seqlens
-        source = Layout(cu_source, cu_source, batch.max_source_len, batch.max_source_len, batch.source_hashes)
-        target = Layout(cu_target, cu_target, batch.max_target_len, batch.max_target_len, batch.target_hashes)
-        cross = Layout(cu_target, cu_source, batch.max_target_len, batch.max_source_len, batch.target_hashes)
-        setting = Setting(batch.source_ids.device, self.shared.weight.dtype, self.shape.d_kv)
-        num_source, num_target = len(batch.source_ids), len(batch.target_ids)
-        prepare(self.backends["encoder_self"], source, num_source, num_source, setting)
-        prepare(self.backends["decoder_self"], target, num_target, num_target, setting)
-        prepare(self.backends["cross"], cross, num_target, num_source, setting)
+        setting = self._setting(batch.source_ids.device)
+        source, target, cross = (
+            prepare(layout, self.backends[kind], setting, None if batch.work is None else batch.work[kind])
+            for kind, layout in _layouts(batch).items()
+        )
         seeds = dropout.place_seeds(seed, self.encoder.num_seeds + self.decoder.num_seeds)
         memory = self.encoder(self.shared(batch.source_ids), None, [source], seeds[: self.encoder.num_seeds])
-        inputs = shift_right(batch.target_ids, cu_target)
+        inputs = shift_right(batch.target_ids, batch.target_cu_seqlens)
         hidden: Tensor = self.decoder(self.shared(inputs), memory, [target, cross], seeds[self.encoder.num_seeds :])
         return hidden * self.shape.d_model**-0.5 if self.shape.tied else hidden
+
+    def _setting(self, device: torch.device) -> Setting:
+        return Setting(device, self.shared.weight.dtype, self.shape.d_kv)
 
     def _by_task(self, batch: PackedBatch, losses: Tensor) -> tuple[Tensor, Tensor]:
         lengths = batch.target_cu_seqlens.diff().long()
@@ -324,6 +332,17 @@ class PackedT5(nn.Module):
             losses.new_zeros(self.num_tasks).index_add_(0, task, losses),
             learned.new_zeros(self.num_tasks).index_add_(0, task, learned),
         )
+
+
+def _layouts(batch: PackedBatch) -> dict[str, Layout]:
+    """The layout of each kind of attention, in the order of KINDS."""
+    cu_source, cu_target = batch.source_cu_seqlens, batch.target_cu_seqlens
+    source, target = batch.source_lens, batch.target_lens
+    return {
+        "encoder_self": Layout(cu_source, cu_source, source, source, batch.source_hashes),
+        "decoder_self": Layout(cu_target, cu_target, target, target, batch.target_hashes),
+        "cross": Layout(cu_target, cu_source, target, source, batch.target_hashes),
+    }
 
 
 def shift_right(labels: Tensor, cu_seqlens: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import T5ForConditionalGeneration
 
-from bigchem.model import dropout
+from bigchem.data import packing
 from bigchem.model.attention import KINDS
 from bigchem.model.packed_batch import PackedBatch
 from bigchem.model.presets import Shape, to_hf_config
@@ -34,25 +33,9 @@ def pack(
     tasks: Sequence[int] | None = None,
     examples: Sequence[int] | None = None,
 ) -> PackedBatch:
-    numbers = np.array(range(len(sources)) if examples is None else examples)
-
-    def hashes(parts: list[torch.Tensor]) -> torch.Tensor:
-        return torch.from_numpy(dropout.token_hashes(numbers, np.array([len(part) for part in parts])))
-
-    def offsets(parts: list[torch.Tensor]) -> torch.Tensor:
-        return torch.tensor([0, *itertools.accumulate(map(len, parts))], dtype=torch.int32)
-
-    return PackedBatch(
-        torch.cat(sources),
-        torch.cat(targets),
-        offsets(sources),
-        offsets(targets),
-        max(map(len, sources)),
-        max(map(len, targets)),
-        torch.tensor(tasks if tasks is not None else [0] * len(sources)),
-        hashes(sources),
-        hashes(targets),
-    )
+    sides = [[part.numpy() for part in side] for side in (sources, targets)]
+    task_ids = np.array(tasks or [0] * len(sources))
+    return packing.pack(sides[0], sides[1], task_ids, None if examples is None else np.array(examples))
 
 
 def build(shape: Shape, backend: str = "torch", dropout: float = 0.0, **options: bool) -> PackedT5:

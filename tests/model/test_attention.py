@@ -1,4 +1,3 @@
-import itertools
 import sys
 import types
 
@@ -18,15 +17,6 @@ GPU = Setting(torch.device("cuda"), torch.bfloat16, 64)
 HEADS, DIM, REACH = 2, 8, 128
 
 
-def offsets(lengths: list[int]) -> torch.Tensor:
-    return torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
-
-
-def layout(lengths_q: list[int], lengths_k: list[int]) -> Layout:
-    hashes = torch.from_numpy(token_hashes(np.arange(len(lengths_q)), np.array(lengths_q)))
-    return Layout(offsets(lengths_q), offsets(lengths_k), max(lengths_q), max(lengths_k), hashes)
-
-
 def inputs(lengths_q: list[int], lengths_k: list[int], dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     rows = [(sum(n), HEADS, DIM) for n in (lengths_q, lengths_k, lengths_k)]
@@ -38,7 +28,7 @@ def output_and_grads(backend: str, lengths_q: list[int], lengths_k: list[int], h
     q, k, v, bias = inputs(lengths_q, lengths_k)
     wanted = (q, k, v, bias) if has_bias else (q, k, v)
     out = attention(
-        q, k, v, bias if has_bias else None, layout(lengths_q, lengths_k),
+        q, k, v, bias if has_bias else None, Layout.of(lengths_q, lengths_k),
         causal=causal, dropout_p=0.0, seed=0, backend=backend,
     )  # fmt: skip
     weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
@@ -78,7 +68,7 @@ def test_dropout_keeps_the_expectation_and_follows_the_seed(backend: str) -> Non
     q, k, v, bias = inputs(lengths, lengths)
 
     def run(p: float, seed: int) -> torch.Tensor:
-        both = layout(lengths, lengths)
+        both = Layout.of(lengths, lengths)
         return attention(q, k, v, bias, both, causal=False, dropout_p=p, seed=seed, backend=backend).detach()
 
     assert torch.equal(run(0.3, 7), run(0.3, 7))
@@ -93,7 +83,7 @@ def test_torch_drops_what_the_reference_drops_in_output_and_gradients(causal: bo
     found = []
     for backend in ("torch", "eager"):
         leaves = inputs(lengths, lengths)
-        where = layout(lengths, lengths)
+        where = Layout.of(lengths, lengths)
         out = attention(*leaves, where, causal=causal, dropout_p=0.3, seed=-7, backend=backend)
         weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
         found.append([out, *torch.autograd.grad((out * weights).sum(), leaves)])
@@ -106,8 +96,8 @@ def test_what_is_dropped_of_a_sequence_does_not_depend_on_its_neighbours(backend
     lengths = [5, 1, 30, 12]
     q, k, v, bias = inputs(lengths, lengths)
     options = {"causal": False, "dropout_p": 0.3, "seed": 9, "backend": backend}
-    together = attention(q, k, v, bias, layout(lengths, lengths), **options)
-    alone, rows = layout([30], [30]), slice(6, 36)
+    together = attention(q, k, v, bias, Layout.of(lengths, lengths), **options)
+    alone, rows = Layout.of([30], [30]), slice(6, 36)
     alone.hashes = torch.from_numpy(token_hashes(np.array([2]), np.array([30])))
     torch.testing.assert_close(attention(q[rows], k[rows], v[rows], bias, alone, **options), together[rows])
 
@@ -117,7 +107,7 @@ def test_torch_in_bf16_is_near_the_reference(has_bias: bool, causal: bool) -> No
     lengths = [20, 33]
     q, k, v, bias = inputs(lengths, lengths, torch.bfloat16)
     bias = bias.float() if has_bias else None
-    both = layout(lengths, lengths)
+    both = Layout.of(lengths, lengths)
     got, want = (
         attention(q, k, v, bias, both, causal=causal, dropout_p=0.0, seed=0, backend=b) for b in ("torch", "eager")
     )
@@ -127,7 +117,7 @@ def test_torch_in_bf16_is_near_the_reference(has_bias: bool, causal: bool) -> No
 
 def test_little_padding_is_computed_for_ragged_lengths() -> None:
     lengths = torch.randint(1, 200, (200,), generator=torch.Generator().manual_seed(0)).tolist()
-    buckets, *_ = bucketing(layout(lengths, lengths), HEADS)
+    buckets, *_ = bucketing(Layout.of(lengths, lengths), HEADS)
     computed = sum(b.size * b.max_q * b.max_k for b in buckets)
     assert sum(b.size for b in buckets) == len(lengths)
     assert computed < 1.3 * sum(n * n for n in lengths)
@@ -211,7 +201,7 @@ def test_flash4_calls_the_kernel_with_t5s_scale_and_the_layouts_lengths(monkeypa
     monkeypatch.setitem(sys.modules, "flash_attn.cute.interface", stand_in)
     monkeypatch.setattr("bigchem.model.attention._flash4_refusal", lambda *_: None)
     q, k, v, _ = inputs([3, 5], [9, 1])
-    both = layout([3, 5], [9, 1])
+    both = Layout.of([3, 5], [9, 1])
     got, want = (
         attention(q, k, v, None, both, causal=False, dropout_p=0.0, seed=0, backend=name)
         for name in ("flash4", "eager")
@@ -224,10 +214,10 @@ def test_flash4_calls_the_kernel_with_t5s_scale_and_the_layouts_lengths(monkeypa
 def test_flash4_itself_refuses_dropout() -> None:
     q, k, v, _ = inputs([3], [3])
     with pytest.raises(UserError, match="flash4 cannot serve this attention"):
-        attention(q, k, v, None, layout([3], [3]), causal=False, dropout_p=0.1, seed=0, backend="flash4")
+        attention(q, k, v, None, Layout.of([3], [3]), causal=False, dropout_p=0.1, seed=0, backend="flash4")
 
 
 def test_flash_attn_itself_refuses_what_it_cannot_do() -> None:
     q, k, v, _ = inputs([3], [3])
     with pytest.raises(UserError, match=r"needs CUDA|not installed"):
-        attention(q, k, v, None, layout([3], [3]), causal=False, dropout_p=0.0, seed=0, backend="flash_attn")
+        attention(q, k, v, None, Layout.of([3], [3]), causal=False, dropout_p=0.0, seed=0, backend="flash_attn")

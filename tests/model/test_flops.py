@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bigchem.data.packing import pack
 from bigchem.model.flops import forward_flops, peak_flops, training_flops
-from bigchem.model.packed_batch import PackedBatch
 from bigchem.model.presets import Shape, shape
 from bigchem.model.t5 import PackedT5
 
@@ -20,17 +20,8 @@ def of_linear(x: torch.Size, weight: torch.Size, *_: object, out_shape: torch.Si
 )
 def test_training_flops_equal_torchs_counter(tiny: Shape) -> None:
     source, target = np.array([5, 17, 9]), np.array([4, 1, 20])
-    batch = PackedBatch(
-        torch.randint(2, 50, (source.sum(),)),
-        torch.randint(2, 50, (target.sum(),)),
-        torch.tensor([0, *source.cumsum()], dtype=torch.int32),
-        torch.tensor([0, *target.cumsum()], dtype=torch.int32),
-        int(source.max()),
-        int(target.max()),
-        torch.zeros(3, dtype=torch.int64),
-        torch.zeros(source.sum(), dtype=torch.int32),
-        torch.zeros(target.sum(), dtype=torch.int32),
-    )
+    sides = [[np.full(n, 2) for n in lens] for lens in (source, target)]
+    batch = pack(sides[0], sides[1], np.zeros(3))
     model = PackedT5(tiny, 0.0, dict.fromkeys(("encoder_self", "decoder_self", "cross"), "eager"))
     with FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: of_linear}) as counter:
         model(batch).total.backward()

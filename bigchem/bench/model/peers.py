@@ -14,7 +14,6 @@ from torch import Tensor
 
 from bigchem.bench.model.mix import Rows, grouped
 from bigchem.model.attention import Setting, attention, prepare
-from bigchem.model.dropout import token_hashes
 from bigchem.model.layout import Layout
 from bigchem.model.relative_bias import reach
 
@@ -75,10 +74,7 @@ def backward(out: Tensor, leaves: Sequence[Tensor | None], grad: Tensor) -> tupl
 
 def layout_of(case: Case) -> Layout:
     """The layout of the case's lengths."""
-    cu = [torch.from_numpy(np.append(0, n.cumsum()).astype(np.int32)).to(case.device) for n in case.lengths.T]
-    hashes = torch.from_numpy(token_hashes(np.arange(len(case.lengths)), case.lengths[:, 0])).to(case.device)
-    max_q, max_k = case.lengths.max(0).tolist()
-    return Layout(cu[0], cu[1], max_q, max_k, hashes)
+    return Layout.of(case.lengths[:, 0], case.lengths[:, 1], case.device)
 
 
 def packed_inputs(case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
@@ -97,8 +93,7 @@ def run(case: Case, backend: str, layout: Layout, q: Tensor, k: Tensor, v: Tenso
 def ours(case: Case, backend: str) -> Call:
     """One of our backends. The layout is built beforehand, as in the model: once for all layers."""
     q, k, v, bias, grad = packed_inputs(case)
-    layout = layout_of(case)
-    prepare(backend, layout, len(q), len(k), case.setting)
+    layout = prepare(layout_of(case), backend, case.setting)
     return lambda: backward(run(case, backend, layout, q, k, v, bias), (q, k, v, bias), grad)
 
 

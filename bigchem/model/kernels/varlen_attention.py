@@ -29,28 +29,30 @@ def triton_attention(
 ) -> Tensor:
     """`bigchem.model.attention.attention` by the kernels.
 
-    Lengths are not read back from the device, so they are not checked: every row must belong to a sequence, and no
-    sequence may be longer than the layout says. Otherwise the results are undefined.
+    cu_seqlens are not read back from the device, so they are not checked: they must be those of the layout's lengths,
+    and every row must belong to a sequence. Otherwise the results are undefined.
     """
     if q.shape[2] > MAX_HEAD_DIM:
         raise UserError(f"the triton backend serves heads of at most {MAX_HEAD_DIM} dimensions, not {q.shape[2]}")
     if bias is not None and (bias.shape[0] != q.shape[1] or bias.shape[1] % 2 == 0 or bias.shape[1] < 3):
         raise UserError(f"a bias of shape {tuple(bias.shape)} for {q.shape[1]} heads; expected [heads, 2R + 1], R >= 1")
     # The work was planned for the weights' dtype; under autocast, queries may have another.
-    work = layout.work if layout.work_for == (q.shape[2], q.dtype) else None
-    work = work or plan_layout(layout, len(q), len(k), q.shape[2], q.dtype, q.device)
+    work = list(layout.work)
+    if layout.work_for != (q.shape[2], q.dtype):
+        planned = plan_lengths(layout.lengths_q, layout.lengths_k, q.shape[2], q.dtype, q.device)
+        work = [x.to(q.device) for x in planned]
     cu, longest = (layout.cu_seqlens_q, layout.cu_seqlens_k), (layout.max_q, layout.max_k)
     bias = None if bias is None else bias.float()
     out: Tensor = varlen_attention(q, k, v, bias, *cu, work, *longest, causal, float(dropout_p), seed)[0]
     return out
 
 
-def plan_layout(
-    layout: Layout, num_q: int, num_k: int, head_dim: int, dtype: torch.dtype, device: torch.device
+def plan_lengths(
+    lengths_q: np.ndarray, lengths_k: np.ndarray, head_dim: int, dtype: torch.dtype, device: torch.device
 ) -> list[Tensor]:
-    """The kernels' work on a layout of num_q and num_k packed rows; see `Work`."""
-    chosen = _tiles(layout.max_q, layout.max_k, head_dim, dtype, device)
-    return list(plan_work(layout.cu_seqlens_q, layout.cu_seqlens_k, num_q, num_k, chosen))
+    """The kernels' work on sequences of these lengths, for a device but on the host; see `Work`."""
+    chosen = _tiles(int(lengths_q.max(initial=0)), int(lengths_k.max(initial=0)), head_dim, dtype, device)
+    return [torch.from_numpy(items) for items in plan_work(lengths_q, lengths_k, chosen)]
 
 
 def _tiles(max_q: int, max_k: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> Tiles:

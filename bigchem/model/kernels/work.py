@@ -1,66 +1,56 @@
-"""Which sequence and rows each program of a kernel works on, computed on the device, without reading lengths back.
+"""Which sequence and rows each program of a kernel works on, from the lengths on the host.
 
-On ragged batches, a grid over (longest length, sequences) would start mostly empty programs. These lists have the
-maximum length for the numbers of tokens and sequences; unused entries at their ends are -1.
+On ragged batches, a grid over (longest length, sequences) would start mostly empty programs. These lists have an entry
+for each tile with rows in it.
 """
 
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from bigchem.model.kernels.tiles import Tiles
 
 
 class Work(NamedTuple):
-    """Lists for the four kernels, the last three of the backward pass.
+    """Lists for the four kernels, the last three of the backward pass; sequence -1 for unused entries at their ends.
 
     forward, grad_queries, grad_keys: int32 [items, 2], (sequence, first row). grad_short: int32 [items, sequences].
     """
 
-    forward: Tensor
-    grad_queries: Tensor
-    grad_keys: Tensor
-    grad_short: Tensor
+    forward: np.ndarray
+    grad_queries: np.ndarray
+    grad_keys: np.ndarray
+    grad_short: np.ndarray
 
 
-def plan_work(cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, num_q: int, num_k: int, tiles: Tiles) -> Work:
-    """The lists for sequences of packed rows; num_q, num_k: total rows.
+def plan_work(lengths_q: np.ndarray, lengths_k: np.ndarray, tiles: Tiles) -> Work:
+    """The lists for packed sequences of these lengths [B].
 
     Sequences whose queries and keys fit into grad_short's tile go there, the rest to grad_queries and grad_keys.
     """
-    lengths_q, lengths_k = cu_seqlens_q.diff(), cu_seqlens_k.diff()
-    long = torch.maximum(lengths_q, lengths_k) > tiles.grad_short.block_m
+    long = np.maximum(lengths_q, lengths_k) > tiles.grad_short.block_m
+    per_program = tiles.grad_short.sequences
     return Work(
-        _tiles(lengths_q, num_q, tiles.forward.block_m),
-        _tiles(lengths_q * long, num_q, tiles.grad_queries.block_m),
-        _tiles(lengths_k * long, num_k, tiles.grad_keys.block_n),
-        _chosen(~long, tiles.grad_short.sequences),
+        _tiles(lengths_q, tiles.forward.block_m),
+        _tiles(lengths_q * long, tiles.grad_queries.block_m),
+        _tiles(lengths_k * long, tiles.grad_keys.block_n),
+        _filled(np.flatnonzero(~long), per_program, -1).reshape(-1, per_program),
     )
 
 
-def _tiles(lengths: Tensor, num_rows: int, block: int) -> Tensor:
-    """[(sequence, first row)] of tiles of `block` rows; each sequence wastes less than a tile."""
-    if not len(lengths):
-        return lengths.new_zeros(0, 2)
-    limit = -(-num_rows // block) + len(lengths)
-    tiles = (lengths + (block - 1)) // block
-    ends = tiles.cumsum(0)
-    item = torch.arange(limit, device=lengths.device)
-    sequence = torch.searchsorted(ends, item, right=True)
-    exists = sequence < len(lengths)
-    sequence = sequence.clamp_max(len(lengths) - 1)
-    first = (item - ends[sequence] + tiles[sequence]) * block
-    return torch.stack([torch.where(exists, sequence, -1), torch.where(exists, first, 0)], 1).int()
+def _tiles(lengths: np.ndarray, block: int) -> np.ndarray:
+    """[items, 2]: (sequence, first row) of tiles of `block` rows; each sequence wastes less than a tile."""
+    counts = -(-lengths // block)
+    sequence = np.repeat(np.arange(len(lengths)), counts)
+    first = block * (np.arange(len(sequence)) - np.repeat(np.cumsum(counts) - counts, counts))
+    # Row 0 of no sequence: the kernels' masks let row -1 through.
+    return _filled(np.stack([sequence, first], 1), 1, (-1, 0))
 
 
-def _chosen(wanted: Tensor, columns: int) -> Tensor:
-    """Numbers of the wanted sequences, in rows of `columns`."""
-    # At least two rows: torch.compile treats a size of one as a constant.
-    shape = max(2, len(wanted) // columns + 1), columns
-    listed = torch.full(shape, -1, dtype=torch.int32, device=wanted.device)
-    number = torch.arange(len(wanted), dtype=torch.int32, device=wanted.device)
-    # Unwanted sequences write -1 past the end of the wanted ones.
-    place = torch.where(wanted, wanted.cumsum(0) - 1, len(wanted))
-    listed.view(-1).scatter_(0, place, torch.where(wanted, number, -1))
-    return listed
+def _filled(items: np.ndarray, multiple: int, unused: int | tuple[int, int]) -> np.ndarray:
+    """int32: items, then unused ones up to a multiple: at least the second, because torch.compile takes a size of one
+    or none for a constant."""
+    size = multiple * max(2, -(-len(items) // multiple))
+    filled = np.full((size, *items.shape[1:]), unused, dtype=np.int32)
+    filled[: len(items)] = items
+    return filled

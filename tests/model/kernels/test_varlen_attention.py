@@ -1,9 +1,7 @@
 """The kernels under Triton's interpreter, against float64. Inputs are small: a case takes 0.1 to 4 s."""
 
-import itertools
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -11,7 +9,6 @@ pytest.importorskip("triton")
 
 from bigchem.base.errors import UserError
 from bigchem.model.attention import Setting, attention, prepare
-from bigchem.model.dropout import token_hashes
 from bigchem.model.kernels import varlen_attention as module
 from bigchem.model.kernels.tiles import Tile, Tiles
 from bigchem.model.kernels.varlen_attention import mixed_seed, triton_attention, varlen_attention
@@ -23,13 +20,7 @@ REACH = {False: 91, True: 113}
 """By causal: T5's encoder and decoder."""
 
 
-def offsets(lengths: list[int]) -> torch.Tensor:
-    return torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
-
-
-def layout(lengths_q: list[int], lengths_k: list[int]) -> Layout:
-    hashes = torch.from_numpy(token_hashes(np.arange(len(lengths_q)), np.array(lengths_q)))
-    return Layout(offsets(lengths_q), offsets(lengths_k), max(lengths_q), max(lengths_k), hashes)
+layout = Layout.of
 
 
 def mix(x: torch.Tensor) -> torch.Tensor:
@@ -207,7 +198,7 @@ def test_dropout_of_everything_gives_zeros() -> None:
 def test_work_that_was_planned_for_another_dtype_is_planned_again() -> None:
     """Autocast: weights are fp32, queries bf16, and the tiles differ."""
     both = layout([9, 70, 30], [9, 70, 30])
-    prepare("triton", both, 109, 109, Setting(torch.device("cpu"), torch.float32, 16))
+    prepare(both, "triton", Setting(torch.device("cpu"), torch.float32, 16))
     q, k, v = (torch.randn(109, 2, 16, dtype=torch.bfloat16).requires_grad_() for _ in range(3))
     bias = torch.randn(2, 183).requires_grad_()
     found = triton_attention(q, k, v, bias, both, causal=False, dropout_p=0.0, seed=0)
@@ -273,7 +264,7 @@ def test_the_front_door_leads_here() -> None:
 
 def test_no_sequences_give_nothing() -> None:
     empty = torch.zeros(0, 2, 16)
-    none = Layout(offsets([]), offsets([]), 0, 0, torch.zeros(0, dtype=torch.int32))
+    none = layout([], [])
     assert triton_attention(empty, empty, empty, None, none, causal=False, dropout_p=0.0, seed=0).shape == empty.shape
 
 
@@ -287,7 +278,7 @@ def sample(has_bias: bool, *, transposed: bool = False) -> tuple:
     size = (2, 25, 16) if transposed else (25, 2, 16)
     q, k, v = (torch.randn(size).transpose(0, int(transposed)).requires_grad_() for _ in range(3))
     both = layout([5, 20], [5, 20])
-    work = module.plan_layout(both, 25, 25, 16, torch.float32, q.device)
+    work = module.plan_lengths(both.lengths_q, both.lengths_k, 16, torch.float32, q.device)
     bias = torch.randn(2, 183).requires_grad_() if has_bias else None
     return q, k, v, bias, both.cu_seqlens_q, both.cu_seqlens_k, work, 20, 20, False, 0.1, 7
 
