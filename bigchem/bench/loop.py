@@ -121,7 +121,7 @@ def measure(config: RunConfig, device: Any) -> Times:
     prepare(config)
     with (
         mock.patch.object(loop, "Engine", bench.make_engine),
-        mock.patch.object(Loader, "steps", lambda self, position: bench.steps(original(self, position))),
+        mock.patch.object(Loader, "steps", lambda *args: bench.steps(original(*args))),
         (config.run_dir / "output.log").open("w") as output,
         redirect_stdout(output),
     ):

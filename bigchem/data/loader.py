@@ -9,9 +9,9 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import random
 
 import numpy as np
@@ -81,14 +81,17 @@ class Loader:
         share = self.plan.deal(step, self._world_size).share(self._rank)
         return LoadedStep(step, [self.read(step, chosen) for chosen in share], share)
 
-    def steps(self, position: int) -> Generator[LoadedStep]:
+    def steps(
+        self, position: int, finish: Callable[[PackedBatch], PackedBatch] = lambda batch: batch
+    ) -> Generator[LoadedStep]:
         """Steps from a position on, prepared by a thread. UserError at the end of the order, if it has one.
 
+        finish: called with each micro-batch, in the thread; its result takes the place.
         Storage failures are logged and retried, see RETRY_S. A failure that persists, and any other error, is raised.
         """
         failures = 0
         while True:
-            worker = _Worker(self._produce(position))
+            worker = _Worker(self._produce(position, finish))
             try:
                 for loaded in worker.results():
                     position, failures = loaded.step.stop, 0
@@ -165,10 +168,11 @@ class Loader:
             for text, at, length in zip(texts, starts, lens.tolist(), strict=True)
         ]
 
-    def _produce(self, position: int) -> Iterator[LoadedStep]:
+    def _produce(self, position: int, finish: Callable[[PackedBatch], PackedBatch]) -> Iterator[LoadedStep]:
         while True:
             step = self.plan.steps.at(position)
-            yield self.load(step)
+            loaded = self.load(step)
+            yield replace(loaded, micro_batches=[finish(batch) for batch in loaded.micro_batches])
             position = step.stop
 
 

@@ -22,8 +22,8 @@ class Layout:
     """Which packed rows attend to which: sequence i's queries are rows cu_seqlens_q[i]..cu_seqlens_q[i+1].
 
     Built once per batch and kind of attention; all layers share it, and what backends derive from it. lengths_q and
-    lengths_k [B]: the same on the host, so that nobody waits for a device to learn them. hashes: of the queries' tokens,
-    int32 [Tq], for dropout.
+    lengths_k [B]: the same on the host, so that nobody waits for a device to learn them. hashes: of the queries'
+    tokens, int32 [Tq], for dropout.
     """
 
     def __init__(

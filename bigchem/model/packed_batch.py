@@ -41,6 +41,12 @@ class PackedBatch:
             values["work"] = {kind: [change(x) for x in lists] for kind, lists in self.work.items()}
         return PackedBatch(**values)
 
+    def tensors(self) -> list[Tensor]:
+        """All tensors, in the order of `map`."""
+        found: list[Tensor] = []
+        self.map(lambda x: found.append(x) or x)  # type: ignore[func-returns-value]
+        return found
+
     def to(self, device: torch.device | str) -> PackedBatch:
         """A copy of the batch on another device. On a GPU every tensor waits: training uses `bigchem.train.feed`."""
         return self.map(lambda x: x.to(device))

@@ -47,7 +47,13 @@ def relative_bias(table: nn.Embedding, bidirectional: bool, max_distance: int) -
 
     Calls the module's forward, so that ZeRO-3 gathers the table; autograd sums the gradient back into buckets.
     """
-    far = reach(bidirectional, table.num_embeddings, max_distance)
-    buckets = relative_buckets(bidirectional, table.num_embeddings, max_distance)
-    values: Tensor = table(buckets[max_distance - far : max_distance + far + 1].to(table.weight.device))
+    values: Tensor = table(_within_reach(bidirectional, table.num_embeddings, max_distance, table.weight.device))
     return values.float().t().contiguous()
+
+
+@cache
+def _within_reach(bidirectional: bool, num_buckets: int, max_distance: int, device: torch.device) -> Tensor:
+    """Buckets of the distances -R..R on a device: copied there once, because a copy waits for the device."""
+    far = reach(bidirectional, num_buckets, max_distance)
+    buckets = relative_buckets(bidirectional, num_buckets, max_distance)
+    return buckets[max_distance - far : max_distance + far + 1].to(device)

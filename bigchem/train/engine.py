@@ -27,6 +27,7 @@ from bigchem.train.checkpoint.ds_checkpoint_engine import BigchemCheckpointEngin
 from bigchem.train.checkpoint.store import Manifest
 from bigchem.train.checkpoint.zero_layout import GROUP_NAMES, ZeroFiles
 from bigchem.train.collectives import say
+from bigchem.train.feed import feed
 from bigchem.train.health.signals import StopRequest
 from bigchem.train.optimizer import Rates, build_optimizer
 
@@ -68,6 +69,7 @@ class Engine:
         self, model: PackedT5, config: RunConfig, device: torch.device, tasks: Sequence[str] | None = None
     ) -> None:
         self.config, self.device = config, device
+        self._send = feed(device)
         self.tasks = tuple(tasks or map(str, range(model.num_tasks)))
         model.num_tasks = len(self.tasks)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
@@ -136,7 +138,7 @@ class Engine:
             self._engine.set_gradient_accumulation_boundary(i == last)
             beat("forward")
             with stopwatch:
-                loss = self._engine(batch.to(self.device), seed)
+                loss = self._engine(self._on_device(batch), seed)
             beat("backward")
             self._engine.backward(loss.total * scale, scale_wrt_gas=False)
             totals[:-STOP_COLUMNS] += torch.cat(
@@ -144,15 +146,23 @@ class Engine:
             )  # stays on the device: no wait
         beat("reduce")
         request = stop()
-        totals[-3], totals[-2] = request is not StopRequest.NONE, request is StopRequest.USER
-        totals[-1] = request is StopRequest.DISOWNED
+        if request is not StopRequest.NONE:
+            totals[-3], totals[-2], totals[-1] = 1, request is StopRequest.USER, request is StopRequest.DISOWNED
         return self._reduce(totals)
+
+    def plan(self, batch: PackedBatch) -> PackedBatch:
+        """The batch with what attention derives from its lengths. Pure, for the loader's thread: the batches that the
+        other methods take are planned there or here."""
+        return batch if batch.work is not None else self.module.plan(batch, self.device)
+
+    def _on_device(self, batch: PackedBatch) -> PackedBatch:
+        return self._send(self.plan(batch))
 
     def accumulate(self, batch: PackedBatch) -> None:
         """Computes one micro-batch's gradients without ending the step, to measure the memory in use there."""
         self._engine.train()
         self._engine.set_gradient_accumulation_boundary(False)
-        self._engine.backward(self._engine(batch.to(self.device)).total, scale_wrt_gas=False)
+        self._engine.backward(self._engine(self._on_device(batch)).total, scale_wrt_gas=False)
 
     def optimizer_step(self, lr: float, *, skip: bool = False) -> float:
         """Updates the weights. Returns the gradient norm before clipping.
@@ -179,7 +189,7 @@ class Engine:
     def evaluate(self, batch: PackedBatch) -> StepLoss:
         """Loss of a batch without dropout. Every rank computes the same batch."""
         self._engine.eval()
-        loss = self._engine(batch.to(self.device))
+        loss = self._engine(self._on_device(batch))
         totals = torch.cat([loss.per_task.double(), loss.counts.double(), loss.counts.new_zeros(2).double()])
         return self._reduce(totals / self.world_size)
 
@@ -192,10 +202,10 @@ class Engine:
         ranks.
         """
         self._engine.eval()
-        table = torch.zeros(len(share), self.world_size, 2 * len(self.tasks) + STOP_COLUMNS, dtype=torch.float64)
-        table = table.to(self.device)
+        columns = 2 * len(self.tasks) + STOP_COLUMNS
+        table = torch.zeros(len(share), self.world_size, columns, dtype=torch.float64, device=self.device)
         for i, batch in enumerate(share):
-            loss = self._engine(batch.to(self.device))
+            loss = self._engine(self._on_device(batch))
             table[i, self.rank, :-STOP_COLUMNS] = torch.cat([loss.per_task.double(), loss.counts.double()])
         dist.all_reduce(table)
         return self._totals(table.flatten(0, 1)[:number].cpu().sum(dim=0))
@@ -205,16 +215,16 @@ class Engine:
         """The most likely token at the last position of each example's target, given the labels before it. Every rank
         passes the same batch and gets rank 0's result."""
         self._engine.eval()
-        module = self.module
+        module, batch = self.module, self._on_device(batch)
         head = [] if module.shape.tied else list(module.lm_head.parameters())
         # Called through the module, so that ZeRO-3's hooks gather the weights.
         module.forward = module.logits  # type: ignore[method-assign,assignment]
         try:
             with deepspeed.zero.GatheredParameters(head, enabled=self.zero_stage == 3):
-                logits = module(batch.to(self.device))
+                logits = module(batch)
         finally:
             del module.forward
-        tokens = logits[batch.target_cu_seqlens[1:].long().to(self.device) - 1].argmax(dim=-1)
+        tokens = logits[batch.target_cu_seqlens[1:].long() - 1].argmax(dim=-1)
         dist.broadcast(tokens, src=0)  # ranks could break near-ties differently
         return list(tokens.tolist())
 

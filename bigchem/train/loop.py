@@ -178,7 +178,7 @@ def attempt(run: Run) -> Outcome | None:
                 **state.get("tracker", {}),
             )
         )
-        stream = loader.steps(done.examples)
+        stream = loader.steps(done.examples, engine.plan)
         stack.callback(stream.close)
         profiler = stack.enter_context(Profiler(config, done.steps, engine.device, enabled=rank == 0))
         due, by_user, stop = False, False, validation.over is not None
