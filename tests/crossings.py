@@ -102,16 +102,14 @@ class Event:
 
 
 class LateCuda(TorchDispatchMode):
-    """A stub of torch.cuda for `bigchem.train.feed`. While active, copies on its side stream are late."""
+    """A stub of torch.cuda for `bigchem.model.feed`. While active, copies on its side stream are late."""
 
     Event = Event
+    Stream = staticmethod(lambda device: Stream())
 
     def __init__(self) -> None:
         super().__init__()
         self.compute, self.active = Stream(), None
-
-    def Stream(self, device: torch.device) -> Stream:
-        return Stream()
 
     def current_stream(self, device: torch.device) -> Stream:
         return self.compute
@@ -131,7 +129,7 @@ class LateCuda(TorchDispatchMode):
     @contextmanager
     def installed(self) -> Iterator[LateCuda]:
         """In the place of torch.cuda in feed.py."""
-        from bigchem.train import feed
+        from bigchem.model import feed
 
-        with mock.patch.object(feed, "cuda", self), mock.patch.object(Tensor, "record_stream", lambda *_: None, create=True):
+        with mock.patch.object(feed, "cuda", self), mock.patch.object(Tensor, "record_stream", create=True):
             yield self

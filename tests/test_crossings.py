@@ -1,5 +1,7 @@
 """The counter of crossings can count. What is not listed here may go unseen, as does `torch.tensor(x, device=...)`."""
 
+from contextlib import suppress
+
 import pytest
 import torch
 from crossings import META, Crossings
@@ -24,9 +26,6 @@ from crossings import META, Crossings
 )
 def test_copies_and_reads_are_seen(copies: int, reads: int, call) -> None:
     x = torch.zeros(3, device=META)
-    with Crossings() as found:
-        try:
-            call(x)
-        except (RuntimeError, NotImplementedError) as error:  # the meta device has no values
-            assert reads, error
+    with Crossings() as found, suppress(RuntimeError):  # the meta device has no values to read
+        call(x)
     assert (len(found.copies), len(found.reads)) == (copies, reads)

@@ -48,5 +48,5 @@ class PackedBatch:
         return found
 
     def to(self, device: torch.device | str) -> PackedBatch:
-        """A copy of the batch on another device. On a GPU every tensor waits: training uses `bigchem.train.feed`."""
+        """A copy of the batch on another device. On a GPU every tensor waits: training uses `bigchem.model.feed`."""
         return self.map(lambda x: x.to(device))

@@ -20,6 +20,7 @@ from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
 from bigchem.data.loader import LoadedStep
 from bigchem.ds_config import zero_stage
+from bigchem.model.feed import feed
 from bigchem.model.packed_batch import PackedBatch
 from bigchem.model.t5 import PackedT5
 from bigchem.train.checkpoint import reshard
@@ -27,7 +28,6 @@ from bigchem.train.checkpoint.ds_checkpoint_engine import BigchemCheckpointEngin
 from bigchem.train.checkpoint.store import Manifest
 from bigchem.train.checkpoint.zero_layout import GROUP_NAMES, ZeroFiles
 from bigchem.train.collectives import say
-from bigchem.train.feed import feed
 from bigchem.train.health.signals import StopRequest
 from bigchem.train.optimizer import Rates, build_optimizer
 

@@ -8,7 +8,8 @@ def test_examples_follow_each_other_without_padding() -> None:
     assert batch.source_ids.tolist() == [5, 6, 1, 7, 1]
     assert batch.target_ids.tolist() == [8, 1, 9]
     assert (batch.source_cu_seqlens.tolist(), batch.target_cu_seqlens.tolist()) == ([0, 3, 5], [0, 2, 3])
-    assert (batch.max_source_len, batch.max_target_len, batch.task_ids.tolist()) == (3, 2, [1, 0])
+    assert (batch.source_lens.tolist(), batch.target_lens.tolist()) == ([3, 2], [2, 1])
+    assert batch.task_ids.tolist() == [1, 0]
 
 
 def test_a_rank_without_examples_gets_a_batch_without_labels() -> None:
