@@ -4,6 +4,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from bigchem.data.loader import LoadedStep, Loader
 from bigchem.data.order.steps import Step
 from bigchem.data.storage.shards import Data
 from bigchem.data.text.tokenizer import EOS, Tokenizer
+from bigchem.model.packed_batch import PackedBatch
 from bigchem.tasks import shipped
 
 CONFIG = DataConfig(global_tokens=2000, micro_tokens=1000, max_source_tokens=300, max_target_tokens=300)
@@ -76,6 +78,19 @@ def test_a_stream_started_anywhere_goes_on_as_the_one_from_the_start(small_data:
         assert got.step.start == expected.step.start
         assert torch.equal(got.micro_batches[0].source_ids, expected.micro_batches[0].source_ids)
     resumed.close()
+
+
+def test_the_thread_finishes_micro_batches_before_it_queues_them(small_data: Path) -> None:
+    seen = []
+
+    def finish(batch: PackedBatch) -> PackedBatch:
+        seen.append(threading.current_thread().name)
+        return replace(batch, work={})
+
+    stream = loader(small_data).steps(0, finish)
+    assert all(batch.work == {} for batch in next(stream).micro_batches)
+    assert set(seen) == {"bigchem-loader"}
+    stream.close()
 
 
 def failing(source: Loader, monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool], error: Exception) -> None:
