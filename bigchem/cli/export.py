@@ -22,13 +22,11 @@ def export(
     shard_size: Annotated[str, typer.Option(help="Maximum file size, such as 5GB or 200MB.")] = "5GB",
     workers: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=64, help="Threads for hashing, then for reading; default: one per core, up to 8, then 1."
-        ),
+        typer.Option(min=1, max=64, help="Threads that read and verify; default: 2."),
     ] = None,
     hashes: Annotated[
         bool,
-        typer.Option("--hashes/--no-hashes", help="Verify the checkpoint's hashes first, or read only the weights."),
+        typer.Option("--hashes/--no-hashes", help="Verify the hashes of what is read, or not."),
     ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")] = False,
     as_json: Json = False,

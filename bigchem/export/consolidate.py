@@ -6,6 +6,7 @@ once. Then transformers' own T5 must give the probe batch the loss that the engi
 DeepSpeed's zero_to_fp32 unpickles whatever the files contain, and holds all weights in memory.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -25,13 +26,13 @@ from bigchem.export import shards
 from bigchem.export.card import card
 from bigchem.export.choose import Which, find_checkpoints
 from bigchem.export.heap import return_freed_memory
-from bigchem.export.proof import prove
+from bigchem.export.proof import import_ahead, prove
 from bigchem.export.unfinished import Unfinished, unfinished
 from bigchem.export.weights import Weights, read_ahead
 from bigchem.model.presets import write_configs
 from bigchem.tasks import tasks_of, write_tasks
 from bigchem.train.checkpoint.best import chosen
-from bigchem.train.checkpoint.store import PROOF, Manifest, sha256_of
+from bigchem.train.checkpoint.store import PROOF, Manifest
 from bigchem.train.checkpoint.zero_layout import MASTER, ZeroFiles
 
 EMA = "ema"
@@ -39,6 +40,8 @@ EMA = "ema"
 SHARD_SIZE = "5GB"
 MAX_HASHERS = 8
 """Limit on hashing threads if no number is given."""
+READERS = 2
+"""Threads that read ahead if no number is given: one waits for the disk while the other hashes."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,9 @@ def export(
     the one chosen by `step` (see Which). `source` may also be a checkpoint. A killed export is resumed.
 
     ema: export the running mean of the weights (optimizer.ema). average: export the mean over that many checkpoints,
-    see find_checkpoints. shard_size: largest file, such as 5GB. workers: threads that hash, then read ahead; None: one
-    hashing thread per core that this process may use, up to MAX_HASHERS, then one reader, as more take more memory.
-    hashes: verify the hashes of all files; False reads the weights only. progress: None: silent.
+    see find_checkpoints. shard_size: largest file, such as 5GB. workers: threads that read ahead; None: READERS, as more
+    take more memory. hashes: verify what is read; a checkpoint with hashes of whole files is verified first, by as many
+    threads as there are cores, up to MAX_HASHERS. progress: None: silent.
 
     UserError if the checkpoint is missing, damaged or not bigchem's, if `out` exists, if the result does not reproduce
     the probe's loss, or if there is no running mean to export.
@@ -120,25 +123,29 @@ def export(
     manifests = of_one_run(checkpoints)
     for checkpoint, manifest in zip(checkpoints, manifests, strict=True):
         check_files(checkpoint, manifest, hashers, progress, hashes=hashes)
-    files = [ZeroFiles(path, manifest) for path, manifest in zip(checkpoints, manifests, strict=True)]
+    files = [ZeroFiles(path, manifest, hashes=hashes) for path, manifest in zip(checkpoints, manifests, strict=True)]
     if ema and EMA not in files[0].keys:
         raise UserError(
             "holds no running mean of the weights", str(checkpoints[0]), "train with optimizer.ema, or drop --ema"
         )
     weights, dtype = Weights(files, EMA if ema else MASTER), torch.bfloat16 if bf16 else torch.float32
     parts = shards.divide(weights.shapes, dtype, largest)
+    manifest_files = {str(path.resolve()): (path / "manifest.json").read_bytes() for path in checkpoints}
     identity = {
-        "checkpoints": {str(path.resolve()): sha256_of(path / "manifest.json") for path in checkpoints},
+        "checkpoints": {path: hashlib.sha256(content).hexdigest() for path, content in manifest_files.items()},
         "what": [str(dtype), ema],
         "files": [part.file for part in parts],
     }
     with return_freed_memory(), unfinished(out, identity) as partial:
         _check_out(out, overwrite=overwrite)  # another process may have made it in the meantime
-        _write(weights, dtype, parts, partial, workers or 1, progress)
+        transformers = import_ahead()
+        _write(weights, dtype, parts, partial, workers or READERS, progress)
+        transformers.result()
         write_configs(manifests[-1].model, "bfloat16" if bf16 else "float32", partial.folder)
         shutil.copytree(tokenizer, partial.folder, dirs_exist_ok=True)
         progress.say("proving: transformers on the probe batch")
         losses = prove(partial.folder, checkpoints, manifests, files, rounded=bf16, mean=ema or average > 1)
+        partial.settle()
         made = Exported(
             out,
             checkpoints[-1],
@@ -175,7 +182,7 @@ def _write(
     workers: int,
     progress: Progress,
 ) -> None:
-    """Writes the shards that are missing, and their index."""
+    """Writes the shards that are missing, and their index. The last one reaches the disk during the proof."""
     if partial.reused:
         progress.say(f"resuming an interrupted export: {partial.reused} of {len(parts)} files are complete")
     total = sum(shape.numel() for shape in weights.shapes.values()) * dtype.itemsize
@@ -188,6 +195,8 @@ def _write(
                 continue
             pieces = weights.pieces(part.tensors, workers)
             partial.finish(part.file, *shards.write_shard(partial.folder / part.file, shapes, dtype, pieces, meter))
+            if part.file != parts[-1].file:
+                partial.settle()
     if len(parts) > 1:
         table = shards.index(parts, weights.shapes, dtype)
         atomic.write_atomically(partial.folder / shards.INDEX, json.dumps(table, indent=1))
@@ -205,7 +214,9 @@ def of_one_run(checkpoints: Sequence[Path]) -> list[Manifest]:
 
 
 def check_files(checkpoint: Path, manifest: Manifest, workers: int, progress: Progress, *, hashes: bool) -> None:
-    """UserError that names the first file that differs from the manifest, by hash (`workers` threads) or by size."""
+    """UserError that names the first file that differs from the manifest in size. Hashes of whole files are compared
+    here, by `workers` threads; those of blocks when they are read."""
+    hashes = hashes and not manifest.by_blocks
     with progress.bar(f"checking {checkpoint.name}, MB", manifest.bytes // 10**6 if hashes else None) as bar:
         meter = Meter(bar)
 

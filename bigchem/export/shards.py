@@ -5,6 +5,7 @@ the header (dtype, shape and offsets of each tensor), and the data
 (https://github.com/huggingface/safetensors#format). The library reads every file back in the proof.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,11 +45,15 @@ def read_size(text: str) -> int:
 
 def divide(shapes: Mapping[str, torch.Size], dtype: torch.dtype, size: int) -> list[Shard]:
     """Divides parameters over files of at most `size` bytes, or one parameter, with transformers' file names."""
-    from huggingface_hub import split_torch_state_dict_into_shards
+    from huggingface_hub import split_state_dict_into_shards_factory
+    from huggingface_hub.constants import SAFETENSORS_WEIGHTS_FILE_PATTERN
 
-    with torch.device("meta"):
-        tensors = {name: torch.empty(shape, dtype=dtype) for name, shape in shapes.items()}
-    split = split_torch_state_dict_into_shards(tensors, max_shard_size=size)
+    split = split_state_dict_into_shards_factory(
+        {name: shape.numel() * dtype.itemsize for name, shape in shapes.items()},
+        get_storage_size=lambda number: number,
+        filename_pattern=SAFETENSORS_WEIGHTS_FILE_PATTERN,
+        max_shard_size=size,
+    )
     return [Shard(file, tuple(names)) for file, names in split.filename_to_tensors.items()]
 
 
@@ -68,13 +73,15 @@ def write_shard(
     pieces: Iterable[Tensor],
     progress: Callable[[int], object],
 ) -> tuple[int, str]:
-    """Writes and fsyncs the tensors of `shapes`, in that order, from consecutive pieces of their elements, rounded to
-    `dtype`. Returns the file's size and sha256. progress: called with the bytes written since its last call."""
-    with HashedFile(path, direct=False) as file:  # keeps it in the page cache, where the proof reads it
+    """Writes the tensors of `shapes`, in that order, from consecutive pieces of their elements, rounded to `dtype`.
+    Returns the file's size and sha256; the caller fsyncs it. progress: called with the bytes written since its last
+    call."""
+    # The page cache keeps the file for the proof.
+    with HashedFile(path, hashlib.sha256(), direct=False, sync=False) as file:
         file.write(_header(shapes, dtype))
         for piece in pieces:
             progress(file.write(piece.to(dtype).view(torch.uint8).numpy().data))
-    return file.size, file.sha256
+    return file.size, file.digest
 
 
 def _header(shapes: Mapping[str, torch.Size], dtype: torch.dtype) -> bytes:

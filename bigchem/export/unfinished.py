@@ -5,10 +5,12 @@
     unfinished.json    the identity of the result, and the complete files with their hashes
 """
 
+import hashlib
 import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,6 @@ from bigchem.base import atomic, json_file
 from bigchem.base.errors import UserError
 from bigchem.base.file_lock import exclusive
 from bigchem.base.json_file import RecordError
-from bigchem.train.checkpoint.store import sha256_of
 
 RECORD = "unfinished.json"
 
@@ -35,9 +36,24 @@ class Unfinished:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.reused = len(self.files)
         self._write()
+        self._pool, self._finishing = ThreadPoolExecutor(1), Future[None]()
+        self._finishing.set_result(None)
 
     def finish(self, name: str, size: int, sha256: str) -> None:
-        """Records that a file is complete and on disk."""
+        """Brings a complete file to disk and records it, in a thread, after the one before."""
+        self.settle()
+        self._finishing = self._pool.submit(self._finish, name, size, sha256)
+
+    def settle(self) -> None:
+        """Waits until the finished files are in `files`. Raises the disk's error."""
+        self._finishing.result()
+
+    def close(self) -> None:
+        """Waits without raising."""
+        self._pool.shutdown()
+
+    def _finish(self, name: str, size: int, sha256: str) -> None:
+        atomic.fsync(self.folder / name)
         self.files[name] = (size, sha256)
         self._write()
 
@@ -58,11 +74,16 @@ def unfinished(path: Path, identity: Mapping[str, Any]) -> Iterator[Unfinished]:
     with exclusive(beside, f"writes {path}", timeout_s=math.inf, transient=True):
         partial = path.with_name(f".{path.name}.partial")
         partial.mkdir(exist_ok=True)
+        work = Unfinished(partial, identity)
         try:
-            yield Unfinished(partial, identity)
+            yield work
+            work.settle()
         except UserError:
+            work.close()
             shutil.rmtree(partial, ignore_errors=True)
             raise
+        finally:
+            work.close()
         (partial / RECORD).unlink()
         atomic.take_place(partial, path)
 
@@ -79,4 +100,7 @@ def _record(path: Path, identity: Mapping[str, Any]) -> dict[str, tuple[int, str
 
 
 def _matches(path: Path, known: tuple[int, str]) -> bool:
-    return path.is_file() and (path.stat().st_size, sha256_of(path)) == known
+    if not path.is_file() or path.stat().st_size != known[0]:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == known[1]

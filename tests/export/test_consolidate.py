@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -29,7 +30,9 @@ from bigchem.export.shards import INDEX
 from bigchem.model.presets import PRESETS, num_parameters
 from bigchem.model.weights.pretrained import load_pretrained, weights_of
 from bigchem.plan import from_config
+from bigchem.train.checkpoint import block_hashes
 from bigchem.train.checkpoint.store import Manifest, step_name
+from bigchem.train.checkpoint.zero_layout import ZeroFiles
 
 ROOT = Path(__file__).parent.parent.parent
 SHAPE = replace(V1_1, vocab_size=97)
@@ -252,6 +255,55 @@ def test_a_damaged_file_is_named_with_exit_code_2(
     assert stop.value.code == 2
     assert f"error: {damaged / 'checkpoints' / step_name(9)}: {OPTIMIZER_FILE}" in output.err
     assert not (tmp_path / "out").exists()
+
+
+def hashed_whole(run: Path) -> None:
+    """Turns the newest manifest into the former format: hashes of whole files."""
+    checkpoint = run / "checkpoints" / step_name(9)
+    files = {
+        name: [size, hashlib.sha256((checkpoint / name).read_bytes()).hexdigest()]
+        for name, (size, _) in Manifest.read(checkpoint).files.items()
+    }
+    tampered(run, 9, format=2, files=files)
+
+
+def test_a_checkpoint_with_hashes_of_whole_files_is_still_verified(run: Path, tmp_path: Path) -> None:
+    former = copied(run, tmp_path / "run")
+    hashed_whole(former)
+    assert export(former, tmp_path / "out").step == 9
+    flip(former / "checkpoints" / step_name(9) / OPTIMIZER_FILE)
+    with pytest.raises(UserError, match=f"{OPTIMIZER_FILE} differs from its manifest"):
+        export(former, tmp_path / "again")
+
+
+def test_a_change_among_the_weights_is_found_in_the_block_that_holds_it(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With blocks so small that the structure and each weight have their own."""
+    monkeypatch.setattr(block_hashes, "BLOCK", 256)
+    damaged = copied(run, tmp_path / "run")
+    checkpoint = damaged / "checkpoints" / step_name(9)
+    files = {
+        name: [size, block_hashes.digest_of(checkpoint / name)]
+        for name, (size, _) in Manifest.read(checkpoint).files.items()
+    }
+    tampered(damaged, 9, files=files)
+    assert export(damaged, tmp_path / "out").step == 9
+    names = [name for name in files if name.endswith("_optim_states.pt")]
+    for name in names:
+        content = (checkpoint / name).read_bytes()
+        place = ZeroFiles(checkpoint, Manifest.read(checkpoint))
+        at = next(
+            piece.flats["fp32"].offset
+            for pieces in place._fragments.values()
+            for piece in pieces
+            if piece.flats["fp32"].path.name == name and piece.numel
+        )
+        (checkpoint / name).write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        with pytest.raises(UserError, match=f"{name} differs from its manifest"):
+            export(damaged, tmp_path / "again")
+        assert not (tmp_path / "again").exists()
+        (checkpoint / name).write_bytes(content)
 
 
 def test_files_that_are_laid_out_otherwise_are_told(run: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointEngine
 from torch.serialization import get_crc32_options, set_crc32_options
 
+from bigchem.train.checkpoint.block_hashes import BlockHash
 from bigchem.train.checkpoint.hashed_file import HashedFile
 from bigchem.train.checkpoint.torch_zip import load_safely
 
@@ -21,7 +22,7 @@ class BigchemCheckpointEngine(CheckpointEngine):  # type: ignore[misc]
     """DeepSpeed's checkpoint engine for one rank.
 
     masters_apart: names of parameters whose fp32 weights are among the optimizer's states. Model files omit these, so
-    that no weight is written twice. direct: see HashedFile. written: {path: (bytes, sha256)} since `begin`. error: of
+    that no weight is written twice. direct: see HashedFile. written: {path: (bytes, digest)} since `begin`. error: of
     the first failed write.
     """
 
@@ -62,9 +63,9 @@ class BigchemCheckpointEngine(CheckpointEngine):  # type: ignore[misc]
             retained = {name: value for name, value in state_dict["module"].items() if name not in self._apart}
             state_dict = {**state_dict, "module": retained}
         try:
-            with HashedFile(Path(path), direct=self._direct) as file, _without_crc32():
+            with HashedFile(Path(path), BlockHash(), direct=self._direct) as file, _without_crc32():
                 torch.save(state_dict, file)  # type: ignore[arg-type]  # it only needs write and flush
-            self.written[Path(path)] = (file.size, file.sha256)
+            self.written[Path(path)] = (file.size, file.digest)
         except Exception as error:
             self.error = error
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import mmap
 import os
 from collections import deque
@@ -24,17 +23,18 @@ O_DIRECT: int = getattr(os, "O_DIRECT", 0)
 
 
 class HashedFile:
-    """A file written once, from start to end. After the block it is on disk, and `size` and `sha256` are set.
+    """A file written once, from start to end. After the block it is on disk, and `size` and `digest` are set.
 
-    direct: bypass the page cache where possible. Filling the cache costs more CPU time than the hash, and evicts what
-    other processes read. `write` never raises, because torch's writer handles that badly: the block's exit raises the
-    first error.
+    hashed: a BlockHash or a hash of hashlib, which gives the digest. direct: bypass the page cache where possible.
+    Filling the cache costs more CPU time than the hash, and evicts what other processes read. sync: False leaves fsync
+    to the caller. `write` never raises, because torch's writer handles that badly: the block's exit raises the first
+    error.
     """
 
-    def __init__(self, path: Path, *, direct: bool = True) -> None:
-        self.size, self.sha256 = 0, ""
+    def __init__(self, path: Path, hashed: Any, *, direct: bool = True, sync: bool = True) -> None:
+        self.size, self.digest = 0, ""
         self._file, self._direct = _open(path, direct)
-        self._digest = hashlib.sha256()
+        self._hashed, self._sync = hashed, sync
         self._hasher, self._writer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self._buffer, self._filled, self._made = memoryview(mmap.mmap(-1, BUFFER)), 0, 1
         self._busy: deque[tuple[memoryview, list[Future[None]]]] = deque()
@@ -52,10 +52,11 @@ class HashedFile:
                 raise self._error
             if kind is None:
                 os.ftruncate(self._file, self.size)  # the last write was a whole page
-                os.fsync(self._file)
+                if self._sync:
+                    os.fsync(self._file)
         finally:
             os.close(self._file)
-        self.sha256 = self._digest.hexdigest()
+        self.digest = self._hashed.hexdigest()
 
     def write(self, data: bytes | memoryview) -> int:
         """Copies all of `data` into the buffers."""
@@ -78,7 +79,7 @@ class HashedFile:
         """Queues the buffer for hashing and writing, and takes a free one."""
         full, pages = self._buffer[: self._filled], -(-self._filled // mmap.PAGESIZE)
         tasks = [
-            self._hasher.submit(self._digest.update, full),  # hashlib releases the GIL
+            self._hasher.submit(self._hashed.update, full),  # hashlib releases the GIL
             self._writer.submit(self._write, self._buffer[: pages * mmap.PAGESIZE]),
         ]
         self._busy.append((self._buffer, tasks))

@@ -13,7 +13,6 @@ A folder without a suffix is complete. Partial and doomed ones are never loaded;
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -29,8 +28,10 @@ from bigchem.base.errors import UserError
 from bigchem.base.json_file import RecordError
 from bigchem.base.progress import amount
 from bigchem.config import CheckpointConfig
+from bigchem.train.checkpoint.block_hashes import DIGEST, TAG, digest_of, has_digest
 
-FORMAT = 2
+FORMAT, FORMER = 3, 2
+"""The former format has the SHA-256 of whole files."""
 MAX_BYTES = 1 << 28
 """Size limit of a manifest: a checkpoint of ten thousand ranks needs a hundredth of it."""
 PARTIAL, DAMAGED, REPLACED, DOOMED = ".partial", ".damaged", ".replaced", ".doomed"
@@ -49,8 +50,9 @@ class Manifest:
 
     step: optimizer steps done. position: examples consumed. model: the Hugging Face configuration. probe: examples and
     the loss that the engine computed at the save; resume and export compare with it. state: the training loop's own
-    state, by part ("health", "validation"), as JSON. files: {name: [bytes, sha256]}; ValueError for a name that leads
-    out of the checkpoint, as a tampered copy could have.
+    state, by part ("health", "validation"), as JSON. files: {name: [bytes, digest]}, see
+    block_hashes; ValueError for a name that leads out of the checkpoint, as a tampered copy could have, or a digest of
+    another kind.
     """
 
     step: int
@@ -69,9 +71,9 @@ class Manifest:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     def __post_init__(self) -> None:
-        for name in self.files:
+        for name, (_, digest) in self.files.items():
             path = PurePosixPath(name)
-            if not path.parts or path.is_absolute() or ".." in path.parts:
+            if not path.parts or path.is_absolute() or ".." in path.parts or not DIGEST.fullmatch(digest):
                 raise ValueError(f"files: {name!r}")
 
     @staticmethod
@@ -81,7 +83,7 @@ class Manifest:
         file = checkpoint / "manifest.json"
         try:
             table = json_file.load_object(file, max_bytes=MAX_BYTES)
-            if table.pop("format") != FORMAT:
+            if table.pop("format") not in (FORMAT, FORMER):
                 raise UserError("written by another version", str(file))
             manifest = TypeAdapter(Manifest).validate_json(json.dumps(table), strict=True)
             manifest._check_probe()
@@ -107,6 +109,11 @@ class Manifest:
             raise ValueError("probe")
         if not all(isinstance(token, int) and 0 <= token < vocabulary for row in rows for token in row):
             raise ValueError("probe: a token is outside the vocabulary")
+
+    @property
+    def by_blocks(self) -> bool:
+        """Whether part of a file can be verified."""
+        return all(digest.startswith(TAG) for _, digest in self.files.values())
 
     @property
     def bytes(self) -> int:
@@ -150,7 +157,7 @@ class Manifest:
         the bytes read since its last call. hashes: False compares sizes only.
         """
         loads = [0] * shares
-        for name, (size, sha256) in sorted(self.files.items(), key=lambda file: -file[1][0]):
+        for name, (size, digest) in sorted(self.files.items(), key=lambda file: -file[1][0]):
             mine = loads.index(min(loads))
             loads[mine] += size
             path = checkpoint / name
@@ -159,7 +166,7 @@ class Manifest:
             try:
                 if not path.is_file():
                     return f"{name} is missing"
-                if path.stat().st_size != size or (hashes and sha256_of(path, progress) != sha256):
+                if path.stat().st_size != size or (hashes and not has_digest(path, digest, progress)):
                     return f"{name} differs from its manifest"
             except OSError as error:
                 return f"{name} cannot be read: {error.strerror or error}"
@@ -218,7 +225,7 @@ def publish(
         if path not in known:
             atomic.fsync(path)
         if path not in known and path.is_file():
-            known[path] = (path.stat().st_size, sha256_of(path))
+            known[path] = (path.stat().st_size, digest_of(path))
     listed = {str(path.relative_to(partial)): known[path] for path in sorted(known)}
     table = {"format": FORMAT, **asdict(manifest), "files": listed}
     atomic.write_atomically(partial / "manifest.json", json.dumps(table, indent=1))  # fsyncs the folder too
@@ -325,16 +332,6 @@ def disk_warning(checkpoints: Path) -> str | None:
     if free >= needed:
         return None
     return f"disk nearly full: {amount(free)} free in {checkpoints}, the last checkpoint took {amount(needed)}"
-
-
-def sha256_of(path: Path, progress: Callable[[int], object] = lambda size: None) -> str:
-    """A file's SHA-256. progress: called with the bytes read since its last call."""
-    digest, buffer = hashlib.sha256(), memoryview(bytearray(1 << 20))
-    with path.open("rb", buffering=0) as file:
-        while size := file.readinto(buffer):
-            digest.update(buffer[:size])
-            progress(size)
-    return digest.hexdigest()
 
 
 def _unused(path: Path, suffix: str) -> Path:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bigchem.base.errors import UserError
+from bigchem.train.checkpoint.block_hashes import CheckedFile
 
 ALLOWED = (
     "deepspeed.runtime.fp16.loss_scaler.LossScaler",
@@ -49,15 +49,11 @@ class Place:
         start = storage._checkpoint_offset + int(tensor.storage_offset()) * tensor.itemsize
         return Place(path, start, tensor.numel(), tensor.dtype)
 
-    def read_into(self, out: Tensor, start: int, file: BinaryIO) -> None:
-        """Reads elements start .. start + len(out) into `out` [n], converted to its dtype. UserError if the file is too
-        short."""
+    def read_into(self, out: Tensor, start: int, file: CheckedFile) -> None:
+        """Reads elements start .. start + len(out) into `out` [n], converted to its dtype. UserError as of
+        CheckedFile."""
         target = out if out.dtype == self.dtype else torch.empty(len(out), dtype=self.dtype)
-        rest, at = memoryview(target.view(torch.uint8).numpy().data), self.offset + start * target.itemsize
-        while rest:
-            if (got := os.preadv(file.fileno(), [rest], at)) == 0:
-                raise UserError("is truncated", str(self.path), "use another checkpoint")
-            rest, at = rest[got:], at + got
+        file.read_at(memoryview(target.view(torch.uint8).numpy().data), self.offset + start * target.itemsize)
         if target is not out:
             out.copy_(target)
 
@@ -67,17 +63,20 @@ def load_safely(path: Path) -> dict[str, Any]:
     return _load(path, [pkgutil.resolve_name(name) for name in ALLOWED], map_location="cpu", mmap=True)
 
 
-def load_structure(path: Path) -> dict[str, Any]:
-    """The same without elements: tensors are on the meta device, and Place.of locates their elements."""
-    return _load(path, [(StandIn, name) for name in ALLOWED], map_location="meta")
+def load_structure(path: Path, checked: CheckedFile | None = None) -> dict[str, Any]:
+    """The same without elements: tensors are on the meta device, and Place.of locates their elements. checked: the
+    file, to verify what is read of it."""
+    return _load(path, [(StandIn, name) for name in ALLOWED], checked, map_location="meta")
 
 
-def _load(path: Path, allowed: Sequence[Any], **options: Any) -> dict[str, Any]:
+def _load(path: Path, allowed: Sequence[Any], checked: Any = None, **options: Any) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals(list(allowed)):
-            table: dict[str, Any] = torch.load(path, weights_only=True, **options)
+            table: dict[str, Any] = torch.load(checked or path, weights_only=True, **options)
     except FileNotFoundError:
         raise UserError("a file of the checkpoint is missing", str(path)) from None
+    except UserError:
+        raise
     except Exception as error:  # torch raises several types for damaged or hostile files
         reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise UserError(f"cannot load safely: {reason}", str(path)) from error

@@ -4,7 +4,7 @@ Only a file's structure is loaded; elements are read on request. A piece's locat
 (slice mappings, shapes, names by group), not from DeepSpeed's padding rules or assumptions about the groups.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bigchem.base.errors import UserError
+from bigchem.train.checkpoint.block_hashes import TAG, Blocks, CheckedFile
 from bigchem.train.checkpoint.store import Manifest
 from bigchem.train.checkpoint.torch_zip import Place, load_structure
 
@@ -44,23 +45,35 @@ class Fragment:
 class ZeroFiles:
     """Reads a checkpoint's tensors by parameter name. Thread-safe.
 
-    shapes: of every trained parameter. keys: of the per-element optimizer states ("exp_avg", ...), without MASTER.
-    shared: the model file's table, with DeepSpeed's counters. UserError for files that are missing, damaged or hostile.
+    hashes: verify what is read, if the manifest has hashes by block. shapes: of every trained parameter. keys: of the
+    per-element optimizer states ("exp_avg", ...), without MASTER. shared: the model file's table, with DeepSpeed's
+    counters. UserError for files that are missing, damaged or hostile.
     """
 
-    def __init__(self, checkpoint: Path, manifest: Manifest) -> None:
+    def __init__(self, checkpoint: Path, manifest: Manifest, *, hashes: bool = False) -> None:
         self._checkpoint = checkpoint
+        digests = {checkpoint / name: digest for name, (_, digest) in manifest.files.items() if hashes}
+        self._blocks = {path: Blocks(digest) for path, digest in digests.items() if digest.startswith(TAG)}
         self._fragments: dict[str, list[Fragment]] = {}
-        self._opened = lru_cache(OPEN_FILES)(lambda path: path.open("rb", buffering=0))
+        self._opened = lru_cache(OPEN_FILES)(self._open)
         self.keys: set[str] = set()
         try:
-            self.shared, self.shapes, found = _structure(checkpoint, manifest)
+            self.shared, self.shapes, found = _structure(checkpoint, manifest, self._load)
             for name, fragment in found:
                 self._fragments.setdefault(name, []).append(fragment)
                 self.keys |= fragment.flats.keys() - {MASTER}
         except (LookupError, ValueError, TypeError, AttributeError) as error:
             what = f"its files do not have DeepSpeed's layout at ZeRO-{manifest.zero_stage}: {error!r}"
             raise UserError(what, str(checkpoint), "was it written by another version of DeepSpeed?") from error
+
+    def _open(self, path: Path) -> CheckedFile:
+        try:
+            return CheckedFile(path, self._blocks.get(path))
+        except FileNotFoundError:
+            raise UserError("a file of the checkpoint is missing", str(path)) from None
+
+    def _load(self, path: Path) -> dict[str, Any]:
+        return load_structure(path, self._opened(path) if path in self._blocks else None)
 
     def full(self, name: str, key: str = MASTER) -> Tensor:
         """A parameter's weights or states, fp32, in its shape."""
@@ -95,18 +108,20 @@ class ZeroFiles:
 Found = Iterator[tuple[str, Fragment]]
 
 
-def _structure(checkpoint: Path, manifest: Manifest) -> tuple[dict[str, Any], Shapes, Found]:
+def _structure(
+    checkpoint: Path, manifest: Manifest, load: Callable[[Path], dict[str, Any]]
+) -> tuple[dict[str, Any], Shapes, Found]:
     """The model file's table, the parameters' shapes, and their fragments."""
     stage = manifest.zero_stage
     model_file = checkpoint / f"{'zero_pp_rank_0_' if stage == 3 else ''}mp_rank_00_model_states.pt"
-    shared = load_structure(model_file)
+    shared = load(model_file)
     if stage == 0:
         return shared, *_stage0(shared, model_file)
     groups: list[dict[str, torch.Size]] = shared["param_shapes"]
     shapes = {name: shape for group in groups for name, shape in group.items()}
     prefix = "bf16_" if manifest.precision == "bf16" else ""
     names = (f"{prefix}zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in range(manifest.world_size))
-    files = {path: load_structure(path)["optimizer_state_dict"] for path in (checkpoint / name for name in names)}
+    files = {path: load(path)["optimizer_state_dict"] for path in (checkpoint / name for name in names)}
     return shared, shapes, _stage3(files, shapes) if stage == 3 else _stage12(files)
 
 

@@ -22,12 +22,12 @@ from bigchem.train.checkpoint.torch_zip import load_safely
 
 
 def check(path: Path, parts: list[bytes], *, direct: bool) -> None:
-    with HashedFile(path, direct=direct) as file:
+    with HashedFile(path, hashlib.sha256(), direct=direct) as file:
         for part in parts:
             assert file.write(part) == len(part)
     content = path.read_bytes()
     assert content == b"".join(parts)
-    assert (file.size, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert (file.size, file.digest) == (len(content), hashlib.sha256(content).hexdigest())
 
 
 @pytest.mark.parametrize("direct", [True, False])
@@ -70,7 +70,7 @@ def test_a_file_is_on_the_disk_when_it_is_written(tmp_path: Path, monkeypatch: p
         os, "fsync", lambda descriptor: synced.append((os.fstat(descriptor).st_ino, path.stat().st_size))
     )
     path = tmp_path / "file"
-    with HashedFile(path) as file:
+    with HashedFile(path, hashlib.sha256()) as file:
         file.write(bytes(1000))
         assert synced == []
     assert synced == [(path.stat().st_ino, 1000)]

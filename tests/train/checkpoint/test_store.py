@@ -204,6 +204,7 @@ def test_a_manifest_that_is_none_is_refused_and_passed_over(tmp_path: Path, text
         {"state": None},
         {"state": {"validation": None}},
         {"files": {"weights.pt": ["256", ""]}},
+        {"files": {"weights.pt": [256, "sha256/8MiB:" + 64 * "0"]}},
         {"more": 1},
         {"probe": {}},
         *({"probe": {**manifest(6).probe, **part}} for part in ({"targets": [[2]]}, {"sources": []}, {"loss": None})),
