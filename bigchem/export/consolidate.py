@@ -103,9 +103,9 @@ def export(
     the one chosen by `step` (see Which). `source` may also be a checkpoint. A killed export is resumed.
 
     ema: export the running mean of the weights (optimizer.ema). average: export the mean over that many checkpoints,
-    see find_checkpoints. shard_size: largest file, such as 5GB. workers: threads that read ahead; None: READERS, as more
-    take more memory. hashes: verify what is read; a checkpoint with hashes of whole files is verified first, by as many
-    threads as there are cores, up to MAX_HASHERS. progress: None: silent.
+    see find_checkpoints. shard_size: largest file, such as 5GB. workers: threads that read ahead; None: READERS, as
+    more take more memory. hashes: verify what is read; a checkpoint with hashes of whole files is verified first, by
+    as many threads as there are cores, up to MAX_HASHERS. progress: None: silent.
 
     UserError if the checkpoint is missing, damaged or not bigchem's, if `out` exists, if the result does not reproduce
     the probe's loss, or if there is no running mean to export.
