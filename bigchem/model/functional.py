@@ -1,19 +1,90 @@
-"""T5 between its matrix products: RMS norm and the loss over the vocabulary.
+"""T5 between its matrix products: RMS norm, residuals, dropout, activations, and the loss over the vocabulary.
 
-Custom code only where it measured faster. On CUDA, norms are torch's fused kernels.
+On CUDA these are the fused kernels of `kernels/fused`. In compiled code they are torch's operations, which the compiler
+fuses. On a CPU they are torch's too, but for those that measured faster by hand.
 """
 
+import importlib.util
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cache, partial
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bigchem.model import dropout
 from bigchem.model.linear import matmul_t
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu_new": partial(F.gelu, approximate="tanh"),
+    "silu": F.silu,
+}
+KERNEL_DEVICES = {"cuda"}
+"""Types of devices that the fused kernels run on. Tests add the CPU, where they are interpreted."""
 
 IGNORED = -100
 """Label of target tokens that are not learned."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Dropout of rows of tokens. hashes: of the tokens, int32 [T]; p: share to drop, 0: nothing."""
+
+    hashes: Tensor
+    p: float
+
+
+def add_norm(
+    x: Tensor | None, update: Tensor | None, weight: Tensor, eps: float, drop: Drop, seed: int, normed_seed: int | None
+) -> tuple[Tensor, Tensor]:
+    """(sum, its RMS norm) [T, d] of the sum x + dropout(update); the norm is dropped too if it has a seed.
+
+    Without x the sum is dropout(update), without update x. seed, normed_seed: of their places (`dropout.place_seed`).
+    """
+    if _by_kernels(cast(Tensor, update if x is None else x)):
+        from bigchem.model.kernels.fused import add_norm as fused
+
+        return fused.add_norm(x, update, weight, eps, drop.hashes, drop.p, seed, normed_seed)
+    total = add(x, update, drop, seed)
+    normed = rms_norm(total, weight, eps)
+    return total, normed if normed_seed is None else dropout.dropout(normed, drop.hashes, normed_seed, drop.p)
+
+
+def add(x: Tensor | None, update: Tensor | None, drop: Drop, seed: int) -> Tensor:
+    """The sum of `add_norm`."""
+    if update is None:
+        return cast(Tensor, x)
+    if drop.p > 0 and _by_kernels(update):
+        from bigchem.model.kernels.fused import add_norm as fused
+
+        return fused.add(x, update, drop.hashes, drop.p, seed)
+    update = dropout.dropout(update, drop.hashes, seed, drop.p)
+    return update if x is None else x + update
+
+
+def activate(a: Tensor, b: Tensor | None, activation: str, drop: Drop, seed: int) -> Tensor:
+    """dropout(activation(a) * b) [T, d_ff], or without b (a feed-forward that is not gated) dropout(activation(a))."""
+    if _by_kernels(a):
+        from bigchem.model.kernels.fused import activation as fused
+
+        return fused.activate(a, b, activation, drop.hashes, drop.p, seed)
+    hidden = ACTIVATIONS[activation](a)
+    return dropout.dropout(hidden if b is None else hidden * b, drop.hashes, seed, drop.p)
+
+
+def _by_kernels(x: Tensor) -> bool:
+    """Whether the fused kernels compute this."""
+    return x.device.type in KERNEL_DEVICES and not torch.compiler.is_compiling() and _has_kernels(x.device, x.dtype)
+
+
+@cache
+def _has_kernels(device: torch.device, dtype: torch.dtype) -> bool:
+    if dtype not in (torch.float32, torch.float16, torch.bfloat16) or importlib.util.find_spec("triton") is None:
+        return False
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -46,9 +117,10 @@ class _RMSNorm(torch.autograd.Function):
         return grad_normed.sub_(normed.mul_(mean)).mul_(scale).to(x.dtype), grad_weight.to(weight.dtype), None
 
 
-_LOGITS_PER_CHUNK = {"cpu": 2**23, "cuda": 2**26}
+_LOGITS_PER_CHUNK = {"cpu": 2**23, "cuda": 2**26, "kernels": 2**28}
 """Logits in memory at a time. CPU: measured best of 2^21..2^26; more exceed the cache, with fewer oneDNN repacks the
-weights too often."""
+weights too often. In bf16 a logit takes 12 bytes by torch and 2 by the kernel; each chunk costs another pass over the
+weight's gradient."""
 
 
 @dataclass(frozen=True)
@@ -87,43 +159,77 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, objective: Objective, want_grad: bool
     ) -> tuple[Tensor, Tensor]:
-        losses = torch.zeros(len(hidden), dtype=torch.float32, device=hidden.device)
-        total = losses.new_zeros(())
-        if want_grad:
-            grad_hidden = torch.empty_like(hidden)
-            grad_weight = torch.zeros_like(weight, dtype=torch.float32)
-        chunk = max(1, _LOGITS_PER_CHUNK.get(hidden.device.type, 2**26) // len(weight))
+        losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        minimised = losses if objective == PLAIN else torch.empty_like(losses)
+        kernels = _by_kernels(hidden)
+        chunk = max(1, _LOGITS_PER_CHUNK.get("kernels" if kernels else hidden.device.type, 2**26) // len(weight))
+        grads_hidden, grad_weight = [], None
         for start in range(0, len(hidden), chunk):
             part = slice(start, start + chunk)
-            learned = labels[part, None] != IGNORED
-            target = labels[part, None].clamp_min(0)
-            logits = matmul_t(hidden[part], weight).float()
-            probabilities = logits.softmax(-1)
-            # log(sum(exp)) by way of the likeliest entry, whose probability cannot underflow.
-            top, top_index = logits.max(-1, keepdim=True)
-            log_normalizer = top - probabilities.gather(1, top_index).log()
-            of_target = logits.gather(1, target)
-            losses[part] = ((log_normalizer - of_target) * learned).squeeze(1)
-            if objective != PLAIN:
-                total += (_extra(objective, logits, log_normalizer, of_target) * learned).sum()
-            if want_grad:
-                grad_logits = _grad_logits(objective, probabilities, log_normalizer, target)
-                grad_logits = grad_logits.mul_(learned).to(hidden.dtype)
-                grad_hidden[part] = matmul_t(grad_logits, weight.t())
-                grad_weight += matmul_t(hidden[part].t(), grad_logits.t()).t()
+            logits = matmul_t(hidden[part], weight)
+            results = losses[part], minimised[part]
+            grad_logits = (_fused_chunk if kernels else _chunk)(logits, labels[part], *results, objective, want_grad)
+            if grad_logits is not None:
+                grads_hidden.append(matmul_t(grad_logits, weight.t()))
+                product = matmul_t(hidden[part].t(), grad_logits.t()).t()
+                grad_weight = product.float() if grad_weight is None else grad_weight.add_(product)
         if want_grad:
+            grad_hidden = grads_hidden[0] if len(grads_hidden) == 1 else torch.cat([hidden[:0], *grads_hidden])
+            if grad_weight is None:
+                grad_weight = torch.zeros_like(weight, dtype=torch.float32)
             ctx.save_for_backward(grad_hidden, grad_weight)
             ctx.weight_dtype = weight.dtype
         ctx.mark_non_differentiable(losses)
-        return total + losses.sum(), losses
+        return minimised.sum(), losses
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         grad_hidden, grad_weight = ctx.saved_tensors
         # In fp32: rounded to bf16, the scale would be off by up to 0.35 % in every gradient of the step, and by a
         # different amount at another world size.
-        scaled = (grad_hidden * grads[0]) if grad_hidden.dtype == torch.float32 else grad_hidden.float().mul_(grads[0])
-        return scaled.to(grad_hidden.dtype), (grad_weight * grads[0]).to(ctx.weight_dtype), None, None, None
+        scale = grads[0].float().view(1, 1)
+        scaled = torch.mul(grad_hidden, scale, out=torch.empty_like(grad_hidden))
+        scaled_weight = torch.mul(grad_weight, scale, out=torch.empty_like(grad_weight, dtype=ctx.weight_dtype))
+        return scaled, scaled_weight, None, None, None
+
+
+def _fused_chunk(
+    logits: Tensor, labels: Tensor, losses: Tensor, minimised: Tensor, objective: Objective, want_grad: bool
+) -> Tensor | None:
+    """`_chunk` by one kernel.
+
+    Bytes that a logit moves in bf16: the product writes 2; the kernel reads 2 (and 2 more, which are in the cache) and
+    writes 2; the two products of its gradient read 2 each. In all 12. `_chunk` moves 38: 2 + 4 for the products, 6 to
+    convert to fp32, 8 for the softmax, 4 for the maximum, 8 for the ignored labels, 6 to convert back.
+    """
+    from bigchem.model.kernels.fused.cross_entropy import cross_entropy_
+
+    own = None if objective == PLAIN else minimised
+    terms = {"z_loss": float(objective.z_loss), "smoothing": float(objective.label_smoothing)}
+    cross_entropy_(logits, labels, losses, own, **terms, ignored=IGNORED, gradient=want_grad)
+    return logits if want_grad else None
+
+
+def _chunk(
+    logits: Tensor, labels: Tensor, losses: Tensor, minimised: Tensor, objective: Objective, want_grad: bool
+) -> Tensor | None:
+    """Writes each token's cross-entropy to losses and its objective to minimised, which may be the same memory. Returns
+    the objective's gradient with respect to the logits [t, V], which may be overwritten."""
+    learned, target = labels[:, None] != IGNORED, labels[:, None].clamp_min(0)
+    dtype, logits = logits.dtype, logits.float()
+    probabilities = logits.softmax(-1)
+    # log(sum(exp)) by way of the likeliest entry, whose probability cannot underflow.
+    top, top_index = logits.max(-1, keepdim=True)
+    log_normalizer = top - probabilities.gather(1, top_index).log()
+    of_target = logits.gather(1, target)
+    plain = (log_normalizer - of_target) * learned
+    losses.copy_(plain.squeeze(1))
+    if objective != PLAIN:
+        extra = _extra(objective, logits, log_normalizer, of_target) * learned
+        minimised.copy_((plain + extra).squeeze(1))
+    if not want_grad:
+        return None
+    return _grad_logits(objective, probabilities, log_normalizer, target).mul_(learned).to(dtype)
 
 
 def _extra(objective: Objective, logits: Tensor, log_normalizer: Tensor, of_target: Tensor) -> Tensor:

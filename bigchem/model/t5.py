@@ -6,8 +6,7 @@ Hidden states are [tokens, d_model]; layouts say which tokens form a sequence.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.fx.experimental._config
@@ -17,18 +16,13 @@ from torch.utils.checkpoint import checkpoint
 
 from bigchem.model import dropout, functional
 from bigchem.model.attention import KINDS, Setting, attention, keep_out_of_graphs, plan, prepare
-from bigchem.model.functional import Objective
+from bigchem.model.functional import Drop, Objective
 from bigchem.model.layout import Layout
 from bigchem.model.linear import linear
 from bigchem.model.packed_batch import PackedBatch
 from bigchem.model.presets import Shape
 from bigchem.model.relative_bias import relative_bias
 
-ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "gelu_new": partial(F.gelu, approximate="tanh"),
-    "silu": F.silu,
-}
 START_ID = 0
 """The decoder's first input token: T5 starts with the padding token."""
 
@@ -45,28 +39,29 @@ class Loss(NamedTuple):
     counts: Tensor
 
 
-class RMSNorm(nn.Module):
-    """T5's layer norm, without mean or bias, in fp32."""
+Stream = tuple[Tensor | None, Tensor | None]
+"""The residual stream (x, update), which stands for x + dropout(update), or for one of them where the other is None: a
+sublayer leaves its addition to the next norm, whose kernel makes it."""
 
-    def __init__(self, dim: int, eps: float) -> None:
+
+class RMSNorm(nn.Module):
+    """T5's layer norm, without mean or bias, in fp32; and before it the addition of the last sublayer's output."""
+
+    def __init__(self, dim: int, eps: float, dropout: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(dim))
-        self.eps = eps
+        self.eps, self.dropout = eps, dropout
 
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.rms_norm(x, self.weight, self.eps)
+    def forward(
+        self, x: Tensor | None, update: Tensor | None, hashes: Tensor, seed: int, normed_seed: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`functional.add_norm`."""
+        return functional.add_norm(x, update, self.weight, self.eps, drop(self, hashes), seed, normed_seed)
 
 
-class Dropout(nn.Module):
-    """Dropout in training."""
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
-
-    def forward(self, x: Tensor, hashes: Tensor, seed: int) -> Tensor:
-        """x [T, d]; hashes: of its tokens, int32 [T]; seed: of this place in the model."""
-        return dropout.dropout(x, hashes, seed, self.p) if self.training else x
+def drop(module: nn.Module, hashes: Tensor) -> Drop:
+    """The dropout of tokens in a module that has a share `dropout`, which drops in training only."""
+    return Drop(hashes, cast(float, module.dropout) if module.training else 0.0)
 
 
 class Linear(nn.Linear):
@@ -129,36 +124,41 @@ class FeedForward(nn.Module):
     def __init__(self, shape: Shape, dropout: float) -> None:
         super().__init__()
         d, d_ff = shape.d_model, shape.d_ff
-        self.gated, self.activation = shape.gated, ACTIVATIONS[shape.activation]
+        self.gated, self.activation, self.dropout = shape.gated, shape.activation, dropout
         if shape.gated:
             self.wi_0 = Linear(d, d_ff, std=d**-0.5)
             self.wi_1 = Linear(d, d_ff, std=d**-0.5)
         else:
             self.wi = Linear(d, d_ff, std=d**-0.5)
         self.wo = Linear(d_ff, d, std=d_ff**-0.5)
-        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, layout: Layout, seed: int) -> Tensor:
-        hidden = self.activation(self.wi_0(x)) * self.wi_1(x) if self.gated else self.activation(self.wi(x))
-        projected: Tensor = self.wo(self.dropout(hidden, layout.hashes, seed))
+        a, b = (self.wi_0(x), self.wi_1(x)) if self.gated else (self.wi(x), None)
+        projected: Tensor = self.wo(functional.activate(a, b, self.activation, drop(self, layout.hashes), seed))
         return projected
 
 
 class Sublayer(nn.Module):
-    """x + dropout(inner(norm(x))); `name` is what transformers calls the inner module."""
+    """x + dropout(inner(norm(x))), as a stream; `name` is what transformers calls the inner module."""
 
     def __init__(self, name: str, inner: nn.Module, shape: Shape, dropout: float) -> None:
         super().__init__()
         self.name = name
         self.add_module(name, inner)
-        self.layer_norm = RMSNorm(shape.d_model, shape.layer_norm_epsilon)
-        self.dropout = Dropout(dropout)
+        self.layer_norm = RMSNorm(shape.d_model, shape.layer_norm_epsilon, dropout)
 
-    def forward(self, x: Tensor, layout: Layout, seeds: Sequence[int], *args: Tensor | None) -> Tensor:
-        """seeds: of dropout inside and of the output. args: for the inner module's attention."""
+    def forward(
+        self,
+        x: Tensor | None,
+        update: Tensor | None,
+        layout: Layout,
+        seeds: Sequence[int],
+        *args: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """seeds: of the update's dropout and of that inside. args: for the inner module's attention."""
         inner = cast(nn.Module, getattr(self, self.name))
-        update: Tensor = self.dropout(inner(self.layer_norm(x), layout, seeds[0], *args), layout.hashes, seeds[1])
-        return x + update
+        x, normed = self.layer_norm(x, update, layout.hashes, seeds[0])
+        return x, inner(normed, layout, seeds[1], *args)
 
 
 class Block(nn.Module):
@@ -172,36 +172,59 @@ class Block(nn.Module):
             inner["EncDecAttention"] = Attention(shape, dropout, "cross", backends["cross"], has_bias=False)
         inner["DenseReluDense"] = FeedForward(shape, dropout)
         self.layer = nn.ModuleList(Sublayer(name, module, shape, dropout) for name, module in inner.items())
+        self.dropout = dropout
 
     def forward(
-        self, x: Tensor, memory: Tensor | None, bias: Tensor, layouts: Sequence[Layout], seeds: Sequence[int]
-    ) -> Tensor:
-        """layouts: of self-attention and, in the decoder, of cross-attention to the memory. seeds: two a sublayer."""
-        x = self.layer[0](x, layouts[0], seeds[:2], None, bias)
+        self,
+        x: Tensor | None,
+        update: Tensor | None,
+        memory: Tensor | None,
+        bias: Tensor,
+        layouts: Sequence[Layout],
+        seeds: Sequence[int],
+    ) -> tuple[Tensor, Tensor]:
+        """layouts: of self-attention and, in the decoder, of cross-attention to the memory. seeds: two a sublayer, and
+        that of the next sublayer's first dropout."""
+        x, update = self.layer[0](x, update, layouts[0], seeds[:2], None, bias)
         if memory is not None:
-            x = self.layer[1](x, layouts[1], seeds[2:4], memory)
-        hidden: Tensor = self.layer[-1](x, layouts[0], seeds[-2:])
-        return hidden
+            x, update = self.layer[1](x, update, layouts[1], seeds[2:4], memory)
+        stream: tuple[Tensor, Tensor] = self.layer[-1](x, update, layouts[0], seeds[-3:-1])
+        return stream
 
 
-def _run(block: nn.Module, *args: object) -> Tensor:
-    hidden: Tensor = block(*args)
-    return hidden
+def _open(block: nn.Module, *args: Any) -> Stream:
+    """A block that leaves its last addition to the next."""
+    stream: Stream = block(*args)
+    return stream
+
+
+def _closed(
+    block: nn.Module,
+    x: Tensor | None,
+    update: Tensor | None,
+    memory: Tensor | None,
+    bias: Tensor,
+    layouts: Sequence[Layout],
+    seeds: Sequence[int],
+) -> Stream:
+    """A block between complete streams: a checkpoint keeps one tensor, and all of a stack's blocks compile as one."""
+    x, update = block(x, update, memory, bias, layouts, seeds)
+    return functional.add(x, update, drop(block, layouts[0].hashes), seeds[-1]), None
 
 
 class Stack(nn.Module):
     """Encoder or decoder, from embedded tokens to normed hidden states."""
 
     checkpoint_activations = False
-    run_block = staticmethod(_run)
-    """Calls a block in training; compiled by compile_blocks."""
+    compiled_block: Callable[..., Stream] | None = None
+    """Calls a block in training, if compile_blocks was called."""
 
     def __init__(self, shape: Shape, dropout: float, backends: Mapping[str, str], decoder: bool) -> None:
         super().__init__()
         num_layers = shape.num_decoder_layers if decoder else shape.num_layers
         self.block = nn.ModuleList(Block(shape, dropout, backends, decoder, i == 0) for i in range(num_layers))
-        self.final_layer_norm = RMSNorm(shape.d_model, shape.layer_norm_epsilon)
-        self.dropout = Dropout(dropout)
+        self.final_layer_norm = RMSNorm(shape.d_model, shape.layer_norm_epsilon, dropout)
+        self.dropout = dropout
         self.bidirectional = not decoder
         self.max_distance = shape.relative_attention_max_distance
         self.seeds_per_block = 6 if decoder else 4
@@ -212,18 +235,20 @@ class Stack(nn.Module):
         """seeds [num_seeds]: of the stack's places, in order."""
         table = self.get_submodule("block.0.layer.0.SelfAttention.relative_attention_bias")
         bias = relative_bias(cast(nn.Embedding, table), self.bidirectional, self.max_distance)
+        hashes, checkpointed = layouts[0].hashes, self.training and self.checkpoint_activations
+        run: Callable[..., Stream] = _closed if checkpointed else _open
         # Sizes of one, as on a rank without work, would trigger another compilation.
-        run = self.run_block if self.training and min(layouts[-1].max_q, layouts[-1].max_k) > 1 else _run
-        x = self.dropout(x, layouts[0].hashes, seeds[0])
+        if self.training and self.compiled_block and min(layouts[-1].max_q, layouts[-1].max_k) > 1:
+            run = self.compiled_block
+        stream: Stream = None, x
+        if run is not _open:
+            stream = functional.add(None, x, drop(self, hashes), seeds[0]), None
         for i, block in enumerate(self.block):
-            first = 1 + i * self.seeds_per_block
-            args = (x, memory, bias, layouts, seeds[first : first + self.seeds_per_block])
-            if self.checkpoint_activations and self.training:
-                x = checkpoint(run, block, *args, use_reentrant=False)
-            else:
-                x = run(block, *args)
-        hidden: Tensor = self.dropout(self.final_layer_norm(x), layouts[0].hashes, seeds[-1])
-        return hidden
+            first = i * self.seeds_per_block
+            args = (block, *stream, memory, bias, layouts, seeds[first : first + self.seeds_per_block + 1])
+            stream = checkpoint(run, *args, use_reentrant=False) if checkpointed else run(*args)
+        normed: Tensor = self.final_layer_norm(*stream, hashes, *seeds[-2:])[1]
+        return normed
 
 
 class OutputProjection(Linear):
@@ -272,8 +297,7 @@ class PackedT5(nn.Module):
         keep_out_of_graphs()
         # Otherwise sizes that happen to be equal in the first batch would be assumed equal from then on.
         torch.fx.experimental._config.use_duck_shape = False
-        compiled = torch.compile(_run, dynamic=True)
-        self.encoder.run_block = self.decoder.run_block = compiled  # type: ignore[assignment]
+        self.encoder.compiled_block = self.decoder.compiled_block = torch.compile(_closed, dynamic=True)
         self.compiled = True
 
     @property

@@ -66,7 +66,7 @@ def save_pretrained(model: PackedT5, folder: str | Path) -> None:
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError("already exists", str(folder), "choose another folder")
     with atomic.replace_folder(folder) as partial:
-        write_weights(model.state_dict(), to_hf_config(model.shape, model.encoder.dropout.p), partial)
+        write_weights(model.state_dict(), to_hf_config(model.shape, model.encoder.dropout), partial)
 
 
 def write_weights(weights: Mapping[str, Tensor], hf_config: Mapping[str, Any], folder: Path) -> None:

@@ -10,8 +10,8 @@ from bigchem.model.kernels import bias_gradient, tiles
 from bigchem.model.presets import Shape
 from bigchem.plan.memory.setup import MemorySetup
 
-LOGITS_PER_CHUNK = {"cpu": 2**23, "cuda": 2**26}
-"""As in model/functional.py."""
+LOGITS_PER_CHUNK = {"cpu": 2**23, "cuda": 2**28}
+"""As in model/functional.py, which uses the kernels on CUDA."""
 CUBLAS = 2 * 32 * 2**20
 """Workspaces of cuBLAS and cuBLASLt in torch's memory: 32 MiB each on Hopper, less elsewhere (torch's
 CUBLAS_WORKSPACE_CONFIG)."""
@@ -50,11 +50,11 @@ def activations(shape: Shape, setup: MemorySetup, source: np.ndarray, target: np
 
 
 def logits(shape: Shape, setup: MemorySetup, target_tokens: int) -> int:
-    """Bytes of the output projection during the loss: a chunk's logits and probabilities in fp32, and the gradient of
-    its weight, in fp32 and in the type in which it is accumulated."""
+    """Bytes of the output projection during the loss: a chunk's logits (on the CPU in fp32, with their probabilities) and
+    the gradient of its weight, in fp32 and in the type in which it is accumulated."""
     tokens = min(target_tokens, max(1, LOGITS_PER_CHUNK[setup.device] // shape.vocab_size))
-    chunk = (8 if setup.precision == "fp32" else 12) * tokens * shape.vocab_size
-    return chunk + (4 + setup.element) * shape.vocab_size * shape.d_model
+    each = setup.element if setup.device == "cuda" else 8 if setup.precision == "fp32" else 12
+    return each * tokens * shape.vocab_size + (4 + setup.element) * shape.vocab_size * shape.d_model
 
 
 def head_gradient(shape: Shape, setup: MemorySetup) -> int:
@@ -89,10 +89,8 @@ def _norm(shape: Shape, setup: MemorySetup, tokens: int) -> int:
 
 
 def _mask(setup: MemorySetup, elements: int) -> int:
-    """Dropout saves a byte per element on CUDA, a factor per element on the CPU."""
-    if not setup.dropout:
-        return 0
-    return elements * (setup.element if setup.device == "cpu" else 1)
+    """Dropout saves a factor per element on the CPU. The kernels on CUDA compute it again."""
+    return elements * setup.element if setup.dropout and setup.device == "cpu" else 0
 
 
 def _scores(setup: MemorySetup, shape: Shape, queries: np.ndarray, keys: np.ndarray) -> int:
@@ -116,10 +114,13 @@ def _attention(shape: Shape, setup: MemorySetup, queries: np.ndarray, keys: np.n
 
 
 def _feed_forward(shape: Shape, setup: MemorySetup, tokens: int) -> int:
-    """Norm, feed-forward, dropout. ReLU saves its result, which without dropout is the next product's input; the gate
-    saves both sides, and the GELU's input."""
+    """Norm, feed-forward, dropout. ReLU saves its result, which without dropout is the next product's input, as it is
+    with dropout in the kernel on CUDA; the gate saves both sides and, on the CPU, the GELU's input."""
     e = setup.element
     wide = tokens * shape.d_ff
     saved = _norm(shape, setup, tokens) + tokens * e * shape.d_model
-    saved += e * wide * ((4 if shape.gated else 1) + (0 if shape.gated or not setup.dropout else 1))
+    if setup.device == "cpu":
+        saved += e * wide * ((4 if shape.gated else 1) + (0 if shape.gated or not setup.dropout else 1))
+    else:
+        saved += e * wide * (3 if shape.gated else 1)
     return saved + _mask(setup, wide) + _mask(setup, tokens * shape.d_model)

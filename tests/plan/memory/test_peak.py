@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import meta_device
 import numpy as np
 import pytest
 import torch
@@ -24,20 +25,21 @@ FP32 = MemorySetup(zero={"stage": 0}, precision="fp32", device="cpu")
 
 
 def saved_bytes(shape: Shape, setup: MemorySetup, source: np.ndarray, target: np.ndarray) -> int:
-    """Bytes of the storages that autograd saves in a forward pass, except weights and ids."""
-    model = build(shape, dropout=0.1 if setup.dropout else 0.0)
+    """Bytes of the storages that autograd saves in a forward pass, except weights and ids. CUDA: on the meta device."""
+    dropout, device = 0.1 if setup.dropout else 0.0, torch.device("cpu" if setup.device == "cpu" else "meta")
+    model = build(shape, dropout=dropout) if setup.device == "cpu" else meta_device.model(shape, dropout)
     for stack in (model.encoder, model.decoder):
         stack.checkpoint_activations = setup.checkpoint_activations
     model = model.to(torch.float32 if setup.precision == "fp32" else torch.bfloat16).train()
     ids = [np.arange(n) % shape.vocab_size for n in (*source, *target)]
-    batch = pack(ids[: len(source)], ids[len(source) :], np.zeros(len(source), dtype=np.int64))
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    batch = pack(ids[: len(source)], ids[len(source) :], np.zeros(len(source), dtype=np.int64)).to(device)
+    weights = {p.untyped_storage()._cdata for p in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights and tensor.is_floating_point():
-            kept[storage.data_ptr()] = storage
+        if storage._cdata not in weights and tensor.is_floating_point():
+            kept[storage._cdata] = storage
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -48,9 +50,13 @@ def saved_bytes(shape: Shape, setup: MemorySetup, source: np.ndarray, target: np
 @pytest.mark.parametrize("shape", [V1_0, V1_1], ids=["v1.0", "v1.1"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("dropout", [True, False], ids=["dropout", "no dropout"])
-def test_activations_are_those_that_autograd_keeps(shape: Shape, precision: str, dropout: bool) -> None:
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_activations_are_those_that_autograd_keeps(
+    shape: Shape, precision: str, dropout: bool, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meta_device.Launches(monkeypatch)
     wide = replace(shape, d_model=64, d_kv=16, d_ff=160, num_heads=4, num_layers=3, num_decoder_layers=2)
-    setup = replace(FP32, precision=precision, dropout=dropout)
+    setup = replace(FP32, precision=precision, dropout=dropout, device=device)
     source, target = np.full(6, 70), np.full(6, 50)
     kept, _ = activations(wide, setup, source, target)
     gradient_of_head = 4 * wide.vocab_size * wide.d_model

@@ -6,8 +6,8 @@ import torch
 import triton
 from torch import Tensor
 
-from bigchem.model.kernels.fused.add_norm_kernels import backward, forward, sum_partials
-from bigchem.model.kernels.fused.launch import Size, numbers, on_device, whole_rows
+from bigchem.model.kernels.fused.add_norm_kernels import add_dropped, backward, forward, sum_partials
+from bigchem.model.kernels.fused.launch import Size, elementwise, numbers, on_device, whole_rows
 
 PROGRAMS = 256
 """At most, in the backward pass: each keeps a part of the weight's gradient."""
@@ -92,6 +92,37 @@ class _AddNorm(torch.autograd.Function):
             *(grad_x if ctx.has_x else None, grad_update if ctx.has_update else None, grad_weight),
             *([None] * 5),
         )
+
+
+def add(x: Tensor | None, update: Tensor, hashes: Tensor, dropout_p: float, seed: int) -> Tensor:
+    """The sum of `add_norm`."""
+    total: Tensor = _Add.apply(x, update, hashes, dropout_p, seed)
+    return total
+
+
+class _Add(torch.autograd.Function):
+    """Saves nothing: the gradient of the update is dropped as the update was."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor | None, update: Tensor, hashes: Tensor, dropout_p: float, seed: int) -> Tensor:
+        ctx.has_x, ctx.drop = x is not None, (hashes, dropout_p, seed)
+        return _added(x, update, *ctx.drop)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return grads[0] if ctx.has_x else None, _added(None, grads[0], *ctx.drop), None, None, None
+
+
+def _added(x: Tensor | None, update: Tensor, hashes: Tensor, dropout_p: float, seed: int) -> Tensor:
+    x, update = x if x is None else x.contiguous(), update.contiguous()
+    total = torch.empty_like(update, dtype=update.dtype if x is None else torch.result_type(x, update))
+    size, (num_rows, width) = elementwise(update.shape[1]), update.shape
+    with on_device(update):
+        add_dropped[(triton.cdiv(num_rows, size.rows), triton.cdiv(width, size.block))](
+            x, update, hashes, total, num_rows, seed, *numbers(dropout_p),
+            WIDTH=width, BLOCK=size.block, ROWS=size.rows, num_warps=size.num_warps,
+        )  # fmt: skip
+    return total
 
 
 def _options(p: float, update_seed: int | None, normed_seed: int | None) -> dict[str, Any]:

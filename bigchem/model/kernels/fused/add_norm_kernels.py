@@ -121,3 +121,29 @@ def sum_partials(PARTIAL, OUT, num_rows, WIDTH: tl.constexpr, BLOCK: tl.constexp
         rows = start + tl.arange(0, ROWS)
         sums += load_tile(PARTIAL, rows, columns, (rows < num_rows)[:, None] & is_column[None, :], WIDTH)
     tl.store(OUT + columns, tl.sum(sums, 0).to(OUT.dtype.element_ty), mask=is_column)
+
+
+@kernel
+def add_dropped(
+    X,
+    UPDATE,
+    HASHES,
+    SUM,
+    num_rows,
+    seed,
+    threshold,
+    scale,
+    WIDTH: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """SUM = X + dropout(UPDATE), or without X dropout(UPDATE)."""
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    is_row = rows < num_rows
+    exists = is_row[:, None] & (columns < WIDTH)[None, :]
+    x = load_tile(UPDATE, rows, columns, exists, WIDTH)
+    x = dropped(x, row_factors(HASHES, rows, is_row, seed), column_factors(columns), threshold, scale)
+    if X is not None:
+        x += load_tile(X, rows, columns, exists, WIDTH)
+    store_tile(SUM, x, rows, columns, exists, WIDTH)

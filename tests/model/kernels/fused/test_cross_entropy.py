@@ -7,7 +7,8 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
-from bigchem.model.functional import IGNORED
+from bigchem.model import functional
+from bigchem.model.functional import IGNORED, Objective, linear_cross_entropy
 from bigchem.model.kernels.fused import cross_entropy as module
 from bigchem.model.kernels.fused.cross_entropy import cross_entropy_
 
@@ -91,3 +92,18 @@ def test_a_logit_that_is_not_a_number_is_seen_in_the_loss(logits: Tensor) -> Non
     losses, *_ = computed(logits, 0.0, 0.0)
     assert losses[0].isnan()
     assert losses[1:].isfinite().all()
+
+
+@pytest.mark.parametrize("objective", [functional.PLAIN, Objective(1e-2, 0.1)], ids=["plain", "z-loss and smoothing"])
+def test_over_chunks_it_is_the_loss_that_torch_computes(objective: Objective, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(n, 6, generator=generator).requires_grad_() for n in (len(LABELS), 40))
+
+    def computed() -> list[Tensor]:
+        total, losses = linear_cross_entropy(hidden, weight, LABELS, objective)
+        return [total, losses, *torch.autograd.grad(total * 3, (hidden, weight))]
+
+    expected = computed()
+    monkeypatch.setattr(functional, "KERNEL_DEVICES", {"cpu"})
+    monkeypatch.setitem(functional._LOGITS_PER_CHUNK, "kernels", 2 * len(weight))
+    torch.testing.assert_close(computed(), expected, atol=2e-5, rtol=1e-5)
