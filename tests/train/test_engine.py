@@ -7,7 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 import torch
+from distributed import run_ranks
+from engines import Training
+from runs import config_of
 
 from bigchem.config import RunConfig
 from bigchem.train.checkpoint.store import Manifest
@@ -55,3 +59,23 @@ def test_a_count_of_steps_is_not_lost_on_its_way() -> None:
     optimizer.state[weight] = {"step": 7}
     place_steps(optimizer)
     assert torch.equal(optimizer.state[weight]["step"], torch.tensor(7.0))
+
+
+def _losses(runs: Path, data: Path, stage: int, kernels: bool) -> list[float]:
+    from bigchem.model import functional
+
+    functional.KERNEL_DEVICES = {"cpu"} if kernels else {"cuda"}
+    few = {"global_tokens": 240, "micro_tokens": 120, "max_source_tokens": 60, "max_target_tokens": 60}
+    options = {"model": {"dropout": 0.1}, "train": {"ds_config": f"zero{stage}"}, "data": few}
+    return Training(config_of(runs, data, f"zero{stage}", **options)).run(2)
+
+
+@pytest.mark.thorough
+def test_the_fused_kernels_train_at_zero_3_as_torch_does_at_zero_0(small_data: Path, tmp_path: Path) -> None:
+    """Interpreted. ZeRO-3 gathers the norms' weights for kernels that also make the additions before them."""
+    plain, fused = (
+        run_ranks(_losses, 2, tmp_path, small_data, stage, kernels)[0]
+        for stage, kernels in ((0, False), (3, True))
+    )
+    assert fused == pytest.approx(plain, rel=1e-5)
+    assert fused != plain

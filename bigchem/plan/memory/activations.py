@@ -50,8 +50,8 @@ def activations(shape: Shape, setup: MemorySetup, source: np.ndarray, target: np
 
 
 def logits(shape: Shape, setup: MemorySetup, target_tokens: int) -> int:
-    """Bytes of the output projection during the loss: a chunk's logits (on the CPU in fp32, with their probabilities) and
-    the gradient of its weight, in fp32 and in the type in which it is accumulated."""
+    """Bytes of the output projection during the loss: a chunk's logits, which on the CPU are in fp32 and have their
+    probabilities beside them, and the gradient of its weight, in fp32 and in the type in which it is accumulated."""
     tokens = min(target_tokens, max(1, LOGITS_PER_CHUNK[setup.device] // shape.vocab_size))
     each = setup.element if setup.device == "cuda" else 8 if setup.precision == "fp32" else 12
     return each * tokens * shape.vocab_size + (4 + setup.element) * shape.vocab_size * shape.d_model
