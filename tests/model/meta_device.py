@@ -65,7 +65,8 @@ def model(shape: Shape, dropout: float = 0.1, **options: bool) -> PackedT5:
         torch.set_default_dtype(before)
 
 
-def batch(source: np.ndarray, target: np.ndarray) -> PackedBatch:
-    """Examples of these lengths."""
+def batch(of: PackedT5, source: np.ndarray, target: np.ndarray) -> PackedBatch:
+    """Examples of these lengths, with what a model plans from them."""
     ids = [np.ones(n) for n in (*source, *target)]
-    return pack(ids[: len(source)], ids[len(source) :], np.zeros(len(source), dtype=np.int64)).to(META)
+    packed = pack(ids[: len(source)], ids[len(source) :], np.zeros(len(source), dtype=np.int64))
+    return of.plan(packed, META).to(META)

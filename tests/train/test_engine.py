@@ -74,8 +74,7 @@ def _losses(runs: Path, data: Path, stage: int, kernels: bool) -> list[float]:
 def test_the_fused_kernels_train_at_zero_3_as_torch_does_at_zero_0(small_data: Path, tmp_path: Path) -> None:
     """Interpreted. ZeRO-3 gathers the norms' weights for kernels that also make the additions before them."""
     plain, fused = (
-        run_ranks(_losses, 2, tmp_path, small_data, stage, kernels)[0]
-        for stage, kernels in ((0, False), (3, True))
+        run_ranks(_losses, 2, tmp_path, small_data, stage, kernels)[0] for stage, kernels in ((0, False), (3, True))
     )
     assert fused == pytest.approx(plain, rel=1e-5)
     assert fused != plain
