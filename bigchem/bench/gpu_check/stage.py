@@ -1,0 +1,59 @@
+"""A stage's process: `python -m bigchem.bench.gpu_check.stage NAME OUT SECONDS [--dry-run]`, started by check.py."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from bigchem.base.errors import UserError
+from bigchem.bench.common import Deadline, Report, machine, pick_device
+from bigchem.bench.gpu_check.work import Work
+
+STAGES = {
+    "versions": "basics.versions",
+    "kernels": "basics.kernels",
+    "smallest": "basics.smallest",
+    "profile": "step_profile.profile",
+    "steps": "comparisons.steps",
+    "attention": "comparisons.attention",
+    "tiles": "comparisons.tiles",
+    "zero": "with_deepspeed.zero",
+    "offload": "with_deepspeed.offload",
+    "checkpoint": "with_deepspeed.checkpoint",
+}
+"""module.function; imported when its stage runs. smallest is what kernels runs under compute-sanitizer."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs a stage, and writes what it found, also if it fails."""
+    name, out, seconds, *flags = arguments
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    dry_run = flags == ["--dry-run"]
+    deadline = Deadline(float(seconds))
+    device = pick_device("cpu" if dry_run else "cuda")
+    work = Work(device, dry_run, deadline, Report(machine(device)), Path(out))
+    module, function = STAGES[name].split(".")
+    try:
+        getattr(import_module(f"bigchem.bench.gpu_check.{module}"), function)(work)
+    finally:
+        work.save()
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process and what it has started once the check has ended, which may have been killed."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    sys.stdout.flush()
+    os._exit(0)  # without Python's teardown, which takes seconds with torch loaded
