@@ -105,7 +105,7 @@ def sanitize(work: Work) -> None:
         return
     for tool in ("memcheck", "racecheck"):
         limit, out = work.deadline.left / 3, work.out.with_suffix(f".{tool}")
-        child = [sys.executable, "-m", "bigchem.bench.gpu_check.stage", "smallest", str(out), f"{limit:.0f}"]
+        child = [sys.executable, "-m", "bigchem.bench.gpu_check.stage", "smallest", str(out), f"{limit:.0f}", "0"]
         try:
             done = subprocess.run(
                 [program, "--tool", tool, *child], capture_output=True, text=True, timeout=limit, check=False

@@ -88,10 +88,11 @@ def check(part: int, stages: tuple[Stage, ...], minutes: float, out: Path, *, dr
 
         show(f"{stage.what}, at most {limit:.0f} s")
         command = [sys.executable, "-m", CHILD, stage.name, str(partial), str(max(0.5, limit - SPARE_S))]
+        command += [str(os.getpid()), *(["--dry-run"] if dry_run else [])]
         variables = {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
         variables |= {"TRITON_INTERPRET": "1"} if dry_run and stage.interpreted else {}
         try:
-            outcome = run([*command, *(["--dry-run"] if dry_run else [])], limit, show, variables)
+            outcome = run(command, limit, show, variables)
             record |= {"status": outcome.status, "seconds": outcome.seconds, "reason": outcome.reason}
             record["tail"] = list(outcome.tail)
             show(f"{outcome.status}, {outcome.seconds:.1f} s {outcome.reason}")

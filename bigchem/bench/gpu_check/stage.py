@@ -1,4 +1,7 @@
-"""A stage's process: `python -m bigchem.bench.gpu_check.stage NAME OUT SECONDS [--dry-run]`, started by check.py."""
+"""A stage's process: `python -m bigchem.bench.gpu_check.stage NAME OUT SECONDS CHECK [--dry-run]`, started by check.py.
+
+CHECK: the check's process id, with which this process ends; 0: none.
+"""
 
 import os
 import signal
@@ -8,10 +11,6 @@ import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-
-from bigchem.base.errors import UserError
-from bigchem.bench.common import Deadline, Report, machine, pick_device
-from bigchem.bench.gpu_check.work import Work
 
 STAGES = {
     "versions": "basics.versions",
@@ -30,12 +29,15 @@ STAGES = {
 
 def main(arguments: Sequence[str]) -> None:
     """Runs a stage, and writes what it found, also if it fails."""
-    name, out, seconds, *flags = arguments
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    dry_run = flags == ["--dry-run"]
-    deadline = Deadline(float(seconds))
+    name, out, seconds, check, *flags = arguments
+    if int(check):  # before torch, whose import takes seconds
+        threading.Thread(target=_end_with, args=(int(check),), daemon=True).start()
+    end, dry_run = time.monotonic() + float(seconds), flags == ["--dry-run"]
+    from bigchem.bench.common import Deadline, Report, machine, pick_device
+    from bigchem.bench.gpu_check.work import Work
+
     device = pick_device("cpu" if dry_run else "cuda")
-    work = Work(device, dry_run, deadline, Report(machine(device)), Path(out))
+    work = Work(device, dry_run, Deadline(end - time.monotonic()), Report(machine(device)), Path(out))
     module, function = STAGES[name].split(".")
     try:
         getattr(import_module(f"bigchem.bench.gpu_check.{module}"), function)(work)
@@ -43,14 +45,16 @@ def main(arguments: Sequence[str]) -> None:
         work.save()
 
 
-def _end_with(parent: int) -> None:
+def _end_with(check: int) -> None:
     """Ends this process and what it has started once the check has ended, which may have been killed."""
-    while os.getppid() == parent:
+    while os.getppid() == check:
         time.sleep(0.5)
     os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":
+    from bigchem.base.errors import UserError
+
     try:
         main(sys.argv[1:])
     except UserError as error:
