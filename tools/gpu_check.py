@@ -5,8 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from bigchem.bench.gpu_check import plain
 from bigchem.bench.gpu_check.check import main
-from bigchem.cli import program
 
 if __name__ == "__main__":
-    program.run(program.app_of(main))
+    plain.run(main, sys.argv[1:])

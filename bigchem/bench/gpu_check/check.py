@@ -81,17 +81,17 @@ def check(part: int, stages: tuple[Stage, ...], minutes: float, out: Path, *, dr
         limit = limits(stages, minutes / MINUTES[part], time.monotonic() - begun, number)
         record: dict[str, Any] = {"name": stage.name, "what": stage.what, "limit_s": limit, "status": "running"}
         made["stages"].append(record)
-        _write(out, made)
 
         def show(line: str, name: str = stage.name) -> None:
             print(f"{time.monotonic() - begun:6.1f} s  {name}: {line}", flush=True)
 
-        show(f"{stage.what}, at most {limit:.0f} s")
         command = [sys.executable, "-m", CHILD, stage.name, str(partial), str(max(0.5, limit - SPARE_S))]
         command += [str(os.getpid()), *(["--dry-run"] if dry_run else [])]
         variables = {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
         variables |= {"TRITON_INTERPRET": "1"} if dry_run and stage.interpreted else {}
         try:
+            _write(out, made)
+            show(f"{stage.what}, at most {limit:.0f} s")
             outcome = run(command, limit, show, variables)
             record |= {"status": outcome.status, "seconds": outcome.seconds, "reason": outcome.reason}
             record["tail"] = list(outcome.tail)

@@ -5,9 +5,11 @@ import signal
 import subprocess
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 TAIL = 20
@@ -67,8 +69,30 @@ def _read(stream: IO[str], show: Callable[[str], None], last: deque[str]) -> Non
 
 def _kill(process: subprocess.Popen[str]) -> None:
     """Ends the process and all that it has started."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
+    end_family(process.pid)
+    with suppress(subprocess.TimeoutExpired):
         process.wait(REAP_S)
-    except (ProcessLookupError, subprocess.TimeoutExpired):
-        pass
+
+
+def end_family(leader: int) -> None:
+    """Kills the process that leads a group, the group, and all descendants: ninja's compilers have their own groups."""
+    for pid in descendants(leader):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def descendants(ancestor: int) -> list[int]:
+    """Process ids of what a running process has started, at any depth."""
+    children = defaultdict(list)
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            pid, rest = path.parent.name, path.read_text().rpartition(")")[2]
+            children[int(rest.split()[1])].append(int(pid))
+    found, left = [], [ancestor]
+    while left:
+        more = children[left.pop()]
+        found += more
+        left += more
+    return found

@@ -24,8 +24,8 @@ PARTS = {
         Stage("tiles", 7.5, "Tiles", interpreted=True),
     ),
     2: (
-        Stage("zero", 2.0, "ZeRO on one rank: planned against measured"),
-        Stage("offload", 3.0, "The same with the optimizer offloaded"),
+        Stage("zero", 1.7, "ZeRO on one rank: planned against measured"),
+        Stage("offload", 2.5, "The same with the optimizer offloaded"),
         Stage("checkpoint", 4.2, "A save and a resume"),
     ),
 }

@@ -4,13 +4,14 @@ CHECK: the check's process id, with which this process ends; 0: none.
 """
 
 import os
-import signal
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+
+from bigchem.bench.gpu_check.runner import end_family
 
 STAGES = {
     "versions": "basics.versions",
@@ -49,7 +50,7 @@ def _end_with(check: int) -> None:
     """Ends this process and what it has started once the check has ended, which may have been killed."""
     while os.getppid() == check:
         time.sleep(0.5)
-    os.killpg(0, signal.SIGKILL)
+    end_family(os.getpid())
 
 
 if __name__ == "__main__":

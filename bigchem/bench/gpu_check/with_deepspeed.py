@@ -34,7 +34,7 @@ WITHIN = 10.0
 
 def zero(work: Work) -> None:
     """States, peak memory and tokens/s of ZeRO 1 to 3 for three models."""
-    tiny = tuple(Planned("sweep-0.2m", name, (1024,)) for name in ("zero2", "zero3"))
+    tiny = tuple(Planned("sweep-0.2m", name, (1024,)) for name in ("zero2", "zero3", "zero1"))
     _measure(work, tiny if work.dry_run else ON_DEVICE)
 
 
@@ -58,8 +58,7 @@ def _measure(work: Work, cases: Sequence[Planned]) -> None:
             work.skip(label, "no time left")
             continue
         try:
-            fields = (f"train.precision={precision}", f"data.global_tokens={max(case.sizes)}")
-            planned = from_config.planned(case.model, fields, 1)
+            planned = from_config.planned(case.model, (f"train.precision={precision}",), 1)
             sizes = planned.micro_tokens(case.sizes, 1)
             rows = calibrate.measured(device, planned, case.ds_config, sizes)
         except Exception as failed:
@@ -80,5 +79,5 @@ def checkpoint(work: Work) -> None:
     from bigchem.bench.checkpoint import bench
 
     with TemporaryDirectory(dir=work.out.parent) as folder:
-        preset, saves = ("sweep-0.2m", 1) if work.dry_run else ("t5-base", 2)
+        preset, saves = ("sweep-0.2m", 1) if work.dry_run else ("t5-base", 1)
         work.report.figures += bench(Path(folder), preset, saves, 1, on_gpu=not work.dry_run)

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from bigchem.base.errors import UserError
-from bigchem.bench.gpu_check import check
+from bigchem.bench.gpu_check import check, plain
 from bigchem.bench.gpu_check.schedule import MINUTES, PARTS, limits
+from bigchem.cli import program
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[3]
 TOOL = [sys.executable, str(ROOT / "tools" / "gpu_check.py")]
@@ -79,6 +81,24 @@ def test_what_a_stage_leaves_of_its_time_goes_to_the_next() -> None:
         ends = [0.0, *(stage.ends for stage in stages)]
         assert ends == sorted(set(ends))
         assert ends[-1] < MINUTES[part]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--part", "2", "--minutes", "0.5", "--only", "zero", "--only", "offload"]])
+def test_the_tool_reads_options_as_the_command_does(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """tools/gpu_check.py parses without typer, which may need pydantic."""
+    found: list[object] = []
+    monkeypatch.setattr(check, "check", lambda *given, **named: found.append((given, named)) or {"stages": []})
+    plain.run(check.main, arguments)
+    typer.main.get_command(program.app_of(check.main)).main(arguments, standalone_mode=False)
+    assert len(found) == 2
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--only", "nothing"], 2), (["--part", "x"], 2)])
+def test_the_tool_refuses_what_the_command_refuses(arguments: list[str], code: int) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        plain.run(check.main, arguments)
+    assert stopped.value.code == code
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
