@@ -66,7 +66,7 @@ def _text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     text = f"{value:,}" if isinstance(value, int) else str(value)
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    return re.sub(r"<(?=[A-Za-z!/])", "&lt;", text.replace("|", "\\|"))  # no table cell may be read as HTML
 
 
 def replace(page: Path, made: str) -> None:
