@@ -1,8 +1,21 @@
-"""This process's Python environment."""
+"""This process's environment: its programs, and the device that it computes on, which is decided here alone.
+
+`DS_ACCELERATOR` is DeepSpeed's variable. DeepSpeed and bigchem must agree, so it is set to what was decided.
+"""
 
 import os
 import sys
 import sysconfig
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from bigchem.base.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+ACCELERATOR, VISIBLE = "DS_ACCELERATOR", "CUDA_VISIBLE_DEVICES"
+ON_CPU = f"to compute on the CPU, set {ACCELERATOR}=cpu"
 
 
 def own_programs_first() -> None:
@@ -16,3 +29,82 @@ def own_programs_first() -> None:
     if own in folders and sys.prefix == sys.base_prefix:
         return
     os.environ["PATH"] = os.pathsep.join([own, *(folder for folder in folders if folder != own)])
+
+
+def decide_device(env: Mapping[str, str], visible: int, local_rank: int = 0) -> str:
+    """The device of a process: "cpu" or "cuda:N". Pure.
+
+    visible: GPUs that torch sees. local_rank: number among the node's processes; a tool is the only one. A process that
+    sees one GPU takes it: with srun's --gpu-bind or --gpus-per-task each sees its own.
+    UserError for an accelerator that bigchem does not support, for GPUs that were given but are not seen, and for more
+    processes than GPUs.
+    """
+    wanted, given = env.get(ACCELERATOR, "").strip().lower(), env.get(VISIBLE, "").strip()
+    if wanted not in ("", "cpu", "cuda"):
+        raise UserError(f"{wanted} is not supported: bigchem computes on cuda or cpu", ACCELERATOR, ON_CPU)
+    if wanted == "cpu":
+        return "cpu"
+    if visible == 0:
+        named = given not in ("", "-1", "NoDevFiles")
+        if wanted == "cuda" or named:
+            where = f"{ACCELERATOR}=cuda" if wanted else f"{VISIBLE}={given}"
+            hint = (
+                f"nvidia-smi shows whether the driver works, and torch.version.cuda what torch was built for; {ON_CPU}"
+            )
+            raise UserError("torch sees no GPU", where, hint)
+        return "cpu"
+    if visible == 1:
+        return "cuda:0"
+    if local_rank >= visible:
+        raise UserError(
+            f"local rank {local_rank} sees {visible} GPUs: there is one process per GPU",
+            VISIBLE,
+            "make tasks_per_node and gpus_per_node equal",
+        )
+    return f"cuda:{local_rank}"
+
+
+def refuse_shared(gpus: Sequence[tuple[str, str]]) -> None:
+    """UserError if two ranks have one GPU, which NCCL refuses in other words. gpus: (host, GPU's UUID) by rank; an
+    empty UUID: on the CPU. Pure."""
+    owners: dict[tuple[str, str], int] = {}
+    for rank, gpu in enumerate(gpus):
+        if gpu[1] and (first := owners.setdefault(gpu, rank)) != rank:
+            raise UserError(
+                f"ranks {first} and {rank} share a GPU of {gpu[0]} ({gpu[1]}): there is one process per GPU",
+                VISIBLE,
+                f"start fewer processes, or more GPUs; {ON_CPU}",
+            )
+    if len({bool(uuid) for _, uuid in gpus}) > 1:
+        on_cpu = next(rank for rank, (_, uuid) in enumerate(gpus) if not uuid)
+        raise UserError(f"rank {on_cpu} has no GPU, others have", gpus[on_cpu][0], "use nodes of one kind")
+
+
+def visible_gpus() -> int:
+    """GPUs that this process may use: none if DS_ACCELERATOR is cpu."""
+    seen = _seen()
+    return seen if decide_device(os.environ, seen) != "cpu" else 0
+
+
+def take_device(local_rank: int = 0) -> "torch.device":
+    """This process's device, made the current one and DeepSpeed's. UserError: see `decide_device`."""
+    import torch
+
+    taken = torch.device(decide_device(os.environ, _seen(), local_rank))
+    os.environ[ACCELERATOR] = taken.type
+    if taken.type == "cuda":
+        torch.cuda.set_device(taken)
+    return taken
+
+
+def device() -> "torch.device":
+    """The device that this process has taken; else that of a tool, which has a machine to itself."""
+    import torch
+
+    return torch.device("cuda", torch.cuda.current_device()) if visible_gpus() else torch.device("cpu")
+
+
+def _seen() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

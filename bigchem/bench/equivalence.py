@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import typer
 
+from bigchem.base import environment
 from bigchem.bench.common import small_corpus
 from bigchem.config import RunConfig
 from bigchem.launch.cluster.local import on_ranks
@@ -126,7 +127,7 @@ def train_all(variants: list[Variant], data: Path, steps: int, relu: bool = Fals
     found: dict[str, list[float]] = {}
     for ranks in sorted({variant.ranks for variant in variants}):
         chosen = [variant for variant in variants if variant.ranks == ranks]
-        found |= on_ranks(_rank, ranks, TIMEOUT_MIN, chosen, data, steps, relu, gpus=torch.cuda.is_available())[0]
+        found |= on_ranks(_rank, ranks, TIMEOUT_MIN, chosen, data, steps, relu, gpus=environment.visible_gpus() > 0)[0]
     return {name: found[name] for name in (*(variant.name for variant in variants), ULP) if name in found}
 
 

@@ -1,6 +1,7 @@
 """From a run's DeepSpeed file to the table that DeepSpeed gets. Pure."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,15 @@ from bigchem.base import json_file, resources
 from bigchem.base.errors import UserError
 from bigchem.base.toml import quoted
 from bigchem.config import RunConfig
-from bigchem.ds_config import checking, owned
+from bigchem.ds_config import buckets, checking, owned
 from bigchem.ds_config.findings import Findings
+from bigchem.model import presets
+from bigchem.model.presets import Shape, num_parameters
+from bigchem.model.weights import hf_config, hub
+
+ZERO = "zero_optimization"
+QUIET = {"throughput": {"enabled": False}}
+"""Timers: DeepSpeed's measures its own speed, and waits for the device three times a step."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +47,38 @@ def completed(config: RunConfig, world_size: int) -> Completed:
     owned.blocks(written, config, findings)
     table = checking.checked(written, findings)
     owned.complete(table, config, world_size, findings)
+    derived = _derive(table, config, findings)
     check_combinations(table, config, world_size, findings)
     findings.refuse(str(path))
     table |= {"zero_allow_untested_optimizer": True, "steps_per_print": 10**9, "wall_clock_breakdown": False}
+    table["timers"] = {**QUIET, **table.get("timers", {})}
     unsharded = () if "stage" in table.get("zero_optimization", {}) else ("no zero_optimization.stage: ZeRO-0",)
-    return Completed(table, (*unsharded, *findings.notes()), path)
+    return Completed(table, (*unsharded, *derived, *findings.notes()), path)
+
+
+def _derive(table: dict[str, Any], config: RunConfig, findings: Findings) -> tuple[str, ...]:
+    """Adds the sizes of communication buckets that the file leaves out; a line that lists them."""
+    zero, shape = table.get(ZERO, {}), _shape(config)
+    if shape is None or findings.stage is None:
+        return ()
+    sizes = {key: size for key, size in buckets.derived(shape, findings.stage).items() if key not in zero}
+    if not sizes:
+        return ()
+    zero.update(sizes)
+    findings.autos[:] = [(key, what) for key, what in findings.autos if key.removeprefix(f"{ZERO}.") not in sizes]
+    listed = ", ".join(f"{key} = {size:,}" for key, size in sizes.items())
+    return (f"derived from the model's {num_parameters(shape) / 1e6:,.0f} M parameters: {listed}",)
+
+
+def _shape(config: RunConfig) -> Shape | None:
+    """The model's shape; None if it is on the hub and not on this machine, or its folder is not usable."""
+    name = config.model.init_from
+    if name is None:
+        return presets.shape(config.model.preset)
+    with suppress(UserError):
+        folder = hub.cached(name)
+        return None if folder is None else hf_config.read_shape(folder)
+    return None
 
 
 def _refuse_accelerate(written: dict[str, Any], path: Path) -> None:
@@ -75,9 +110,6 @@ def offloads(ds_config: dict[str, Any]) -> bool:
     """Whether a DeepSpeed configuration offloads the optimizer's states."""
     device = ds_config.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none")
     return bool(device != "none")
-
-
-ZERO = "zero_optimization"
 
 
 def check_combinations(table: Mapping[str, Any], config: RunConfig, world_size: int, findings: Findings) -> None:

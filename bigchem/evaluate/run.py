@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import torch.distributed as dist
 
 import bigchem
-from bigchem.base import atomic, json_file, toml
+from bigchem.base import atomic, environment, json_file, toml
 from bigchem.base.errors import UserError
 from bigchem.base.json_file import Count, RecordError
 from bigchem.base.progress import Progress
@@ -136,7 +135,7 @@ def refuse_to_discard(subject: Subject, config: EvaluateConfig) -> None:
 
 def predict_part(subject: Subject, config: EvaluateConfig, part: int, parts: int, progress: Progress) -> None:
     """Predicts one part of every task, into files. Existing predictions are kept."""
-    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    device = environment.device()
     predictions = subject.out / "predictions"
     for task in subject.tasks:
         rows = subject.data.split(config.split, task)

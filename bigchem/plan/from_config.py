@@ -18,7 +18,7 @@ from bigchem.base.progress import amount
 from bigchem.config import RunConfig
 from bigchem.data.step_plan import Plan, open_data
 from bigchem.data.text.tokenizer import Tokenizer
-from bigchem.ds_config import completed, ds_config_for
+from bigchem.ds_config import QUIET, completed, ds_config_for
 from bigchem.model import presets
 from bigchem.model.presets import Shape, num_parameters
 from bigchem.model.weights import hf_config, hub
@@ -181,14 +181,10 @@ def storage(shape: Shape, choice: Choice) -> dict[str, int]:
 
 
 def fitted(zero: dict[str, object], shape: Shape) -> dict[str, object]:
-    """The table with buckets no larger than the model, as DeepSpeed allocates them whole; even, as it requires."""
-    maximum = num_parameters(shape) + num_parameters(shape) % 2
-    smaller = {}
-    for name in ("reduce_bucket_size", "allgather_bucket_size"):
-        size = zero.get(name, REDUCE_BUCKET)
-        if zero.get("stage") and isinstance(size, (int, float)) and size > maximum:
-            smaller[name] = maximum
-    return {**zero, **smaller}
+    """The table with a bucket no larger than the model, as DeepSpeed allocates it whole."""
+    size, maximum = zero.get("reduce_bucket_size", REDUCE_BUCKET), num_parameters(shape)
+    too_large = zero.get("stage") and isinstance(size, (int, float)) and size > maximum
+    return {**zero, "reduce_bucket_size": maximum} if too_large else zero
 
 
 def write(choice: Choice, planned: Planned, path: Path) -> str:
@@ -220,8 +216,10 @@ def write(choice: Choice, planned: Planned, path: Path) -> str:
 
 
 def _beside_zero(table: dict[str, Any], config: RunConfig) -> dict[str, Any]:
-    """The other sections of a completed configuration, except the default that every run gets."""
+    """The other sections of a completed configuration, except the defaults that every run gets."""
     found = {name: table[name] for name in BESIDE_ZERO if table.get(name)}
+    if found.get("timers") == QUIET:
+        del found["timers"]
     if config.train.precision == "bf16" and found.get("data_types") == {"grad_accum_dtype": "fp32"}:
         del found["data_types"]
     return found

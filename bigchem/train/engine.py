@@ -25,11 +25,12 @@ from bigchem.model.packed_batch import PackedBatch
 from bigchem.model.t5 import PackedT5
 from bigchem.train.checkpoint import reshard
 from bigchem.train.checkpoint.ds_checkpoint_engine import BigchemCheckpointEngine
+from bigchem.train.checkpoint.slots import slots
 from bigchem.train.checkpoint.store import Manifest
-from bigchem.train.checkpoint.zero_layout import GROUP_NAMES, ZeroFiles
+from bigchem.train.checkpoint.zero_layout import GROUP_NAMES, ZeroFiles, saved_groups
 from bigchem.train.collectives import say
 from bigchem.train.health.signals import StopRequest
-from bigchem.train.optimizer import Rates, build_optimizer
+from bigchem.train.optimizer import Scales, build_optimizer, layout_of
 
 STOP_COLUMNS = 3
 """Flags at the end of a reduced row: any rank wants to stop; a user asked for it; another attempt owns the run."""
@@ -83,12 +84,14 @@ class Engine:
                 deepspeed.zero.register_external_parameter(model, parameter)
         self._optimizer = build_optimizer(config.optimizer, model, self.ds_config)
         names = {id(p): name for name, p in model.named_parameters()}
-        groups = [[names[id(p)] for p in group["params"]] for group in self._optimizer.param_groups]
-        self._group_names = [group for group in groups if group]  # DeepSpeed drops empty groups
-        self._rates = Rates(self._optimizer, config.optimizer, self.zero_stage)
+        self._group_names = [[names[id(p)] for p in group["params"]] for group in self._optimizer.param_groups]
         # In bf16 at stage 0 initialize() takes an optimizer step, with decay.
         self._optimizer.skip = True  # type: ignore[attr-defined]
         self._engine, *_ = deepspeed.initialize(model=model, optimizer=self._optimizer, config=self.ds_config)
+        self._scales: Scales | None = None
+        if config.optimizer.kind == "adamw_rms":
+            self._scales = Scales(model, sharded=self.zero_stage == 3)
+            self._optimizer.layout = layout_of(slots(self._engine, self.zero_stage))  # type: ignore[attr-defined]
         whole = self.zero_stage == 3 or (self.zero_stage == 0 and config.train.precision == "fp32")
         self._files = BigchemCheckpointEngine([] if whole else names.values(), direct=config.checkpoint.direct_io)
         self._engine.checkpoint_engine = self._files
@@ -130,6 +133,8 @@ class Engine:
         stop: called after the backward passes. stopwatch: runs during forward passes. beat: called with each new phase.
         """
         torch.manual_seed(seed ^ self.rank)  # only flash_attn's dropout draws from torch's generator
+        if self._scales is not None:
+            self._scales.start()
         self._engine.train()
         totals = torch.zeros(2 * len(self.tasks) + STOP_COLUMNS, dtype=torch.float64, device=self.device)
         scale = self.world_size / loaded.step.target_tokens
@@ -173,7 +178,10 @@ class Engine:
         plain_norm = self._plain_grad_norm()
         dropped = plain_norm is not None and not math.isfinite(plain_norm)
         self._optimizer.skip = skip or dropped  # type: ignore[attr-defined]
-        self._rates.set(self._engine.optimizer.param_groups, lr)
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = lr
+        if self._scales is not None:
+            self._optimizer.scales = self._scales.read()  # type: ignore[attr-defined]
         self._engine.step()
         return float(self._engine.get_global_grad_norm() if plain_norm is None else plain_norm)
 
@@ -241,11 +249,12 @@ class Engine:
 
     def load(self, checkpoint: Path, manifest: Manifest) -> bool:
         """Loads a published checkpoint. Returns whether it was resharded, because this engine has another world size,
-        stage or precision. Learning rate, decay and the like come from the configuration."""
+        stage, precision or grouping of parameters. Learning rate, decay and the like come from the configuration."""
         precision = self.config.train.precision
         same_ranks = manifest.world_size == self.world_size or self.zero_stage == 0  # stage 0 shards nothing
-        if (manifest.zero_stage, manifest.precision) != (self.zero_stage, precision) or not same_ranks:
-            reshard.convert(self._engine, self.zero_stage, checkpoint, manifest)
+        same_layout = (manifest.zero_stage, manifest.precision) == (self.zero_stage, precision) and same_ranks
+        if not same_layout or saved_groups(checkpoint, manifest) != self._group_names:
+            reshard.convert(self._engine, self.zero_stage, checkpoint, manifest, regrouped=same_layout)
             return True
         groups = self._engine.optimizer.param_groups
         configured = [{key: value for key, value in group.items() if key != "params"} for group in groups]

@@ -5,29 +5,40 @@ ZeRO passes this optimizer one flat piece of each group per rank and copies the 
 moments and their step count unchanged at every stage.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from bigchem.base import environment
 from bigchem.config import OptimizerConfig
 from bigchem.ds_config import offloads
 from bigchem.model.parameters import group_names
+from bigchem.train.checkpoint.slots import Slot
 
 SMALLEST_SCALE = 1e-3
 """Minimum RMS by which a parameter's learning rate is scaled, so that one that starts at zero can move."""
 
 
+Layout = Mapping[torch.Tensor, Sequence[tuple[str | None, int]]]
+"""Each flat tensor that the optimizer steps: the parameters in it, with their elements, in order. None: padding."""
+
+
 class Steps:
-    """Mixin for an optimizer's class: skippable steps, and a running mean of the weights.
+    """Mixin for an optimizer's class: skippable steps, rates by parameter, and a running mean of the weights.
 
     skip: while set, `step` does nothing. ema: decay of the mean, 0 for none. The mean is each parameter's state "ema",
-    and starts as the weights before the first step.
+    and starts as the weights before the first step. layout, scales: where each parameter is, and the factor of its
+    rate; the decay stays unscaled. Empty: all rates are the groups'.
     """
 
     skip = False
     ema = 0.0
+    layout: Layout = MappingProxyType({})
+    scales: Mapping[str, float] = MappingProxyType({})
     param_groups: list[dict[str, Any]]
     state: dict[torch.Tensor, dict[str, Any]]
 
@@ -36,16 +47,10 @@ class Steps:
         """The optimizer's own step and the mean's update, unless `skip` is set."""
         if self.skip:
             return None
-        groups = self.param_groups
-        # ZeRO-3 fills one group at a time. With one group per parameter, passing over the empty ones each time takes
-        # longer than the step.
-        self.param_groups = [group for group in groups if group["params"]]
         pieces = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         fresh = {p: p.detach().clone() for p in pieces if self.ema and "ema" not in self.state[p]}
-        try:
+        with self._in_units_of_scale(pieces):
             loss: float | None = super().step(closure)  # type: ignore[misc]
-        finally:
-            self.param_groups = groups
         for p, mean in fresh.items():
             self.state[p]["ema"] = mean  # last: torch takes a non-empty state as initialized
         for p in pieces:
@@ -54,6 +59,22 @@ class Steps:
             else:
                 self.state[p].pop("ema", None)  # from before `ema` was switched off; it would be stale
         return loss
+
+    @contextmanager
+    def _in_units_of_scale(self, pieces: Iterable[torch.Tensor]) -> Iterator[None]:
+        """Divides each parameter by its scale, and multiplies it afterwards. An update of AdamW does not depend on the
+        weights, so it is scaled with them; decay is proportional to them, so it is not."""
+        views: list[torch.Tensor] = []
+        scales: list[float] = []
+        for p in pieces:
+            if layout := self.layout.get(p):  # none in a piece that is all padding
+                views += p.view(-1).split([size for _, size in layout])
+                scales += [1.0 if name is None else self.scales[name] for name, _ in layout]
+        if views:
+            torch._foreach_div_(views, scales)
+        yield
+        if views:
+            torch._foreach_mul_(views, scales)
 
 
 class AdamW(Steps, torch.optim.AdamW):  # type: ignore[misc]
@@ -81,7 +102,7 @@ def build_optimizer(
 
         optimizer = CPUAdam(groups, lr=config.lr, betas=config.betas, eps=config.eps)
     else:
-        fused = torch.cuda.is_available()
+        fused = environment.device().type == "cuda"
         optimizer = AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused)
     optimizer.ema = config.ema
     built: torch.optim.Optimizer = optimizer
@@ -89,47 +110,67 @@ def build_optimizer(
 
 
 def parameter_groups(model: torch.nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """The optimizer's groups, in the order of group_names: two, or with adamw_rms one per parameter."""
+    """The optimizer's groups, in the order of group_names: with and without decay."""
     parameters = dict(model.named_parameters())
     named = group_names((n, p.ndim) for n, p in parameters.items())
-    groups = []
-    for names, decay in zip(named, (config.weight_decay, 0.0), strict=True):
-        each = [[n] for n in names] if config.kind == "adamw_rms" else [names]
-        groups += [{"params": [parameters[n] for n in part], "weight_decay": decay} for part in each if part]
-    return groups
+    return [
+        {"params": [parameters[n] for n in names], "weight_decay": decay}
+        for names, decay in zip(named, (config.weight_decay, 0.0), strict=True)
+        if names
+    ]
 
 
-class Rates:
-    """Learning rates of the optimizer's groups.
+def layout_of(slots: Iterable[Slot]) -> Layout:
+    """The layout of the tensors that the slots lie in."""
+    found: dict[torch.Tensor, list[tuple[str | None, int]]] = {}
+    ends: dict[torch.Tensor, int] = {}
+    for slot in sorted(slots, key=lambda slot: slot.offset):
+        padding = slot.offset - ends.get(slot.flat, 0)
+        found.setdefault(slot.flat, []).extend([(None, padding), (slot.name, slot.numel)])
+        ends[slot.flat] = slot.offset + slot.numel
+    for flat, parts in found.items():
+        parts.append((None, flat.numel() - ends[flat]))
+    return {flat: [part for part in parts if part[1]] for flat, parts in found.items()}
 
-    All the same, or with adamw_rms `lr * max(SMALLEST_SCALE, RMS(parameter))` (Adafactor's parameter scaling in AdamW,
-    as in nanoT5, arXiv 2309.02373), with the decay still `lr * weight_decay`. Construct it before DeepSpeed puts its
-    flat pieces in place of the parameters. zero_stage: at 3 each parameter is sharded.
+
+class Scales:
+    """Factor of each parameter's rate in adamw_rms, by name: max(SMALLEST_SCALE, RMS) of the weights that the model
+    computes with. Adafactor's parameter scaling in AdamW, as in nanoT5 (arXiv 2309.02373).
+
+    `start` computes them without waiting for the device; `read` waits. Weights must not change in between. sharded:
+    ZeRO-3 cuts each parameter into pieces.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, config: OptimizerConfig, zero_stage: int) -> None:
-        self._scaled, self._pieces = config.kind == "adamw_rms", zero_stage == 3
-        self._parameters = [group["params"][0] for group in optimizer.param_groups]
-        self._decay = [group["weight_decay"] for group in optimizer.param_groups]
-
-    def set(self, groups: Sequence[dict[str, Any]], lr: float) -> None:
-        """Sets the groups' rates for a step. Collective with adamw_rms at stage 3."""
-        scales = self.scales() if self._scaled else [1.0] * len(groups)
-        for group, scale, decay in zip(groups, scales, self._decay, strict=True):
-            group["lr"] = lr * scale
-            group["weight_decay"] = decay / scale
+    def __init__(self, model: torch.nn.Module, *, sharded: bool) -> None:
+        self._parameters, self._sharded = dict(model.named_parameters()), sharded
+        self._squares: torch.Tensor | None = None
+        self._arrived: torch.cuda.Event | None = None
 
     @torch.no_grad()
-    def scales(self) -> list[float]:
-        """max(SMALLEST_SCALE, RMS) of every parameter, with a single device synchronization."""
-        pieces = [_own_piece(p) for p in self._parameters] if self._pieces else self._parameters
+    def start(self) -> None:
+        """Computes the sums of squares. Collective if sharded."""
+        parameters: list[torch.Tensor] = list(self._parameters.values())
+        pieces = [_own_piece(p) for p in parameters] if self._sharded else parameters
         squares = torch.stack(torch._foreach_norm(pieces, 2, dtype=torch.float32)).square()
-        if self._pieces:
-            squares = squares.to(self._parameters[0].device)
+        if self._sharded:
+            squares = squares.to(parameters[0].device)
             dist.all_reduce(squares)
-        sizes = [getattr(p, "ds_numel", p.numel()) for p in self._parameters]
-        found = zip(squares.tolist(), sizes, strict=True)
-        return [max(SMALLEST_SCALE, (square / size) ** 0.5) for square, size in found]
+        self._squares = squares.to("cpu", non_blocking=True)  # into pinned memory
+        if squares.is_cuda:
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+
+    def read(self) -> dict[str, float]:
+        """The scales when `start` was called last; calls it if those have been read already."""
+        if self._squares is None:
+            self.start()
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        found: list[float] = self._squares.tolist()  # type: ignore[union-attr]
+        self._squares = None
+        sizes = (getattr(p, "ds_numel", p.numel()) for p in self._parameters.values())
+        rms = ((square / size) ** 0.5 for square, size in zip(found, sizes, strict=True))
+        return {name: max(SMALLEST_SCALE, size) for name, size in zip(self._parameters, rms, strict=True)}
 
 
 def _own_piece(parameter: Any) -> torch.Tensor:

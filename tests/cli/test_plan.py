@@ -254,7 +254,6 @@ def test_what_is_written_keeps_what_a_file_of_ones_own_says_beside_zero(tmp_path
     assert written.pop("zero_optimization") == {
         "stage": 2,
         "reduce_bucket_size": 60_506_624,
-        "allgather_bucket_size": 60_506_624,
     }
     assert written == {name: table[name] for name in ("data_types", "communication_data_type")}
 

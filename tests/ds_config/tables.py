@@ -161,7 +161,7 @@ ACCEPTED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "stage 3 for the Trainer": (
         zero(3, reduce_bucket_size="auto", stage3_prefetch_bucket_size="auto", stage3_max_live_parameters=1e9),
-        ("zero_optimization.reduce_bucket_size becomes 500,000,000 (DeepSpeed's default)",),
+        ("derived from the model's", "reduce_bucket_size = "),
     ),
     "activation checkpointing": (
         z2(activation_checkpointing={"partition_activations": True, "number_checkpoints": 4}),

@@ -43,7 +43,7 @@ def test_is_read_as_it_says_and_deepspeed_takes_it(name: str, tmp_path: Path) ->
     found = of(table, tmp_path)
     for words in notes:
         assert any(words in note for note in found.notes)
-    assert notes or not found.notes
+    assert notes or all(note.startswith("derived") for note in found.notes)
     assert '"auto"' not in json.dumps(found.table)
     stated = table["zero_optimization"]
     for key, value in DeepSpeedConfig(found.table).zero_config.model_dump(by_alias=True).items():

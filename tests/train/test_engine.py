@@ -15,6 +15,7 @@ from runs import config_of
 
 from bigchem.config import RunConfig
 from bigchem.train.checkpoint.store import Manifest
+from bigchem.train.checkpoint.zero_layout import GROUP_NAMES
 from bigchem.train.engine import Engine
 
 
@@ -42,7 +43,9 @@ def test_a_resumed_optimizer_keeps_its_configuration_and_finds_its_counts_on_the
         zero_stage=3,
         _optimizer=optimizer,
         _engine=SimpleNamespace(optimizer=optimizer, load_checkpoint=load_checkpoint),
+        _group_names=[["weight"]],
     )
+    torch.save({GROUP_NAMES: [["weight"]]}, tmp_path / "zero_pp_rank_0_mp_rank_00_model_states.pt")
     manifest = Manifest(7, 0, 0, 1, 3, "fp32", "adamw", "", {}, {})
     assert not Engine.load(cast("Engine", engine), tmp_path, manifest)
     group = optimizer.param_groups[0]

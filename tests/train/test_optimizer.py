@@ -10,7 +10,7 @@ import pytest
 import torch
 from distributed import run_ranks
 from engines import Training, resumed
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import config_of
 from torch import distributed as dist
@@ -18,7 +18,8 @@ from torch import distributed as dist
 from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
 from bigchem.ds_config import ds_config_for
-from bigchem.train.optimizer import SMALLEST_SCALE, _own_piece
+from bigchem.train.checkpoint.slots import Slot
+from bigchem.train.optimizer import SMALLEST_SCALE, AdamW, _own_piece, layout_of
 
 STAGES = (0, 3)
 """Stages of the quick tests."""
@@ -188,3 +189,62 @@ def test_a_rank_counts_its_own_elements_of_a_cut_parameter_and_no_padding(numel:
             patch.setattr(dist, "get_rank", lambda rank=rank: rank)
             pieces.append(_own_piece(cut))
     assert torch.equal(torch.cat(pieces), whole)
+
+
+def pieces_of(sizes: list[int], world_size: int) -> list[list[tuple[str, int, int, int]]]:
+    """By rank, the (name, start, elements, offset) of parameters in its equal part of one flat tensor."""
+    part = -(-sum(sizes) // world_size) + 1
+    found: list[list[tuple[str, int, int, int]]] = [[] for _ in range(world_size)]
+    begin = 0
+    for i, size in enumerate(sizes):
+        for rank in range(world_size):
+            a, b = max(begin, rank * part), min(begin + size, (rank + 1) * part)
+            if a < b:
+                found[rank].append((str(i), a - begin, b - a, a - rank * part))
+        begin += size
+    return found
+
+
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=6),
+    world_size=st.integers(1, 4),
+    scales=st.lists(st.floats(1e-3, 10), min_size=6, max_size=6),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=25)
+def test_flat_pieces_are_stepped_as_torch_steps_a_group_for_each_parameter(
+    sizes: list[int], world_size: int, scales: list[float], seed: int
+) -> None:
+    """The groups that a rate for each parameter took before: lr * scale, and decay / scale."""
+    torch.manual_seed(seed)
+    whole = [torch.randn(size, requires_grad=True) for size in sizes]
+    groups = [{"params": [p], "lr": 1e-2 * s, "weight_decay": 0.1 / s} for p, s in zip(whole, scales, strict=False)]
+    expected = torch.optim.AdamW(groups)
+    ranks = pieces_of(sizes, world_size)
+    part = -(-sum(sizes) // world_size) + 1
+    flats = [torch.zeros(part, requires_grad=True) for _ in ranks]
+    slots = [Slot(n, a, size, flat, at) for flat, own in zip(flats, ranks, strict=True) for n, a, size, at in own]
+    steps = AdamW(flats, lr=1e-2, weight_decay=0.1)
+    steps.layout, steps.scales = layout_of(slots), {str(i): s for i, s in enumerate(scales)}
+    with torch.no_grad():
+        for slot in slots:
+            slot.flat[slot.offset : slot.offset + slot.numel] = whole[int(slot.name)][slot.start :][: slot.numel]
+    for _ in range(4):
+        for flat in flats:
+            flat.grad = torch.zeros(part)
+        for p in whole:
+            p.grad = torch.randn(p.shape)
+        for slot in slots:
+            grad = whole[int(slot.name)].grad
+            assert grad is not None
+            assert slot.flat.grad is not None
+            slot.flat.grad[slot.offset : slot.offset + slot.numel] = grad[slot.start :][: slot.numel]
+        expected.step()
+        steps.step()
+    for slot in slots:
+        found = slot.flat[slot.offset : slot.offset + slot.numel]
+        torch.testing.assert_close(found, whole[int(slot.name)][slot.start :][: slot.numel], rtol=1e-5, atol=1e-6)
+    assert len(steps.layout) == sum(map(bool, ranks))
+    for flat, layout in steps.layout.items():
+        assert sum(size for _, size in layout) == flat.numel()
+        assert all(size for _, size in layout)

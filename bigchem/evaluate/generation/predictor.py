@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bigchem.base import environment
 from bigchem.base.errors import UserError
 from bigchem.base.progress import Progress
 from bigchem.chemistry import dotted, try_parse
@@ -47,7 +48,7 @@ class Predictor:
         if not (model_dir / "config.json").is_file():
             raise UserError("no model here: config.json is missing", str(model_dir), "bigchem export makes one")
         self.model_dir, self.max_source_tokens = model_dir, max_source_tokens
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = environment.device()
         self.tasks = tasks_of(model_dir).scored
         self._tokenizer = Tokenizer.load(model_dir)
         self._model: Any = load_generator(model_dir, self.device)

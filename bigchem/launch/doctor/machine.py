@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.table import Table
 
+from bigchem.base import environment
 from bigchem.base.printable import markup
 from bigchem.config import RunConfig
 from bigchem.launch.cluster.local import on_ranks
@@ -78,16 +79,16 @@ def _python() -> Check:
 def _torch() -> Check:
     import torch
 
-    if not torch.cuda.is_available():
+    if not environment.visible_gpus():
         return Check("torch", "ok", f"{torch.__version__}, no GPU: training on the CPU")
     names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
     return Check("torch", "ok", f"{torch.__version__}, {torch.cuda.device_count()} x {', '.join(sorted(names))}")
 
 
 def _deepspeed() -> Check:
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if _has_cuda() else "cpu")
+    os.environ.setdefault(environment.ACCELERATOR, environment.device().type)
     deepspeed = importlib.import_module("deepspeed")
-    return Check("deepspeed", "ok", f"{deepspeed.__version__}, accelerator {os.environ['DS_ACCELERATOR']}")
+    return Check("deepspeed", "ok", f"{deepspeed.__version__}, accelerator {os.environ[environment.ACCELERATOR]}")
 
 
 def _compiler() -> Check:
@@ -101,7 +102,7 @@ def _compiler() -> Check:
 
 
 def _flash_attn() -> Check:
-    if not _has_cuda():
+    if not environment.visible_gpus():
         return Check("flash-attn", "ok", "not needed without a GPU")
     found = {name: _version(name) for name in ("flash-attn", "flash-attn-4")}
     text = ", ".join(f"{name} {version or 'not installed'}" for name, version in found.items())
@@ -181,11 +182,5 @@ def all_reduce(device: Any) -> str:
 
 
 def _all_reduce(processes: int) -> Check:
-    found = on_ranks(all_reduce, processes, ALL_REDUCE_TIMEOUT_S / 60, gpus=_has_cuda())
+    found = on_ranks(all_reduce, processes, ALL_REDUCE_TIMEOUT_S / 60, gpus=environment.visible_gpus() > 0)
     return Check("all-reduce", "ok", str(found[0]))
-
-
-def _has_cuda() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())

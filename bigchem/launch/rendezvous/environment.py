@@ -118,19 +118,6 @@ def port_of(job_id: int, restarts: int) -> int:
     return FIRST_PORT + (job_id * 7 + restarts * 3) % PORTS
 
 
-def device_index(local_rank: int, visible: int) -> int:
-    """The index of this process's GPU among those visible. With srun's --gpu-bind or --gpus-per-task it sees one."""
-    if visible == 1:
-        return 0
-    if local_rank >= visible:
-        raise UserError(
-            f"local rank {local_rank} sees {visible} GPUs: there is one process per GPU",
-            "CUDA_VISIBLE_DEVICES",
-            "make tasks_per_node and gpus_per_node equal",
-        )
-    return local_rank
-
-
 def threads_of(cores: frozenset[int], neighbours: list[frozenset[int]], granted: int | None) -> int:
     """Threads of a process that may run on `cores`: their number, divided by the processes of its node that share any
     of them. neighbours: cores of each process of the node, including itself. granted: Slurm's cores per task."""

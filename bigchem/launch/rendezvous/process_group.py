@@ -10,9 +10,10 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from bigchem.base import environment
 from bigchem.base.environment import own_programs_first
 from bigchem.launch.rendezvous import meeting
-from bigchem.launch.rendezvous.environment import Rendezvous, device_index, threads_of
+from bigchem.launch.rendezvous.environment import Rendezvous, threads_of
 from bigchem.launch.rendezvous.extensions import leave_muon_uncompiled, leave_out_shared_memory_op
 from bigchem.launch.rendezvous.listener import own_address
 from bigchem.launch.rendezvous.members import CARD, AbsentRankError, RankCard, Roster, absent_ranks, card_of
@@ -39,17 +40,13 @@ def start(
     # Before torch, whose import takes seconds.
     roster = None if place.agent else meeting.meet(place, meet_s, key or given_key())
     os.environ.update(place.variables(None if roster is None else roster.port))
-    import torch
-
-    on_gpu = torch.cuda.is_available()
+    device = environment.take_device(place.local_rank)
+    on_gpu = device.type == "cuda"
     if on_gpu:
-        index = device_index(place.local_rank, torch.cuda.device_count())
-        os.environ["LOCAL_RANK"] = str(index)  # DeepSpeed takes it for the device's index
-        torch.cuda.set_device(index)
-    else:
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        os.environ["LOCAL_RANK"] = str(device.index)  # DeepSpeed takes it for the device's index
     store, cards = _by_agent(place, meet_s) if roster is None else (_store(place, roster), roster.cards)
     _use_cores(place, cards)
+    environment.refuse_shared(_gpus(place, store, cards, device))
     import deepspeed
     from torch import distributed as dist
     from torch.distributed import distributed_c10d as c10d
@@ -57,7 +54,6 @@ def start(
     # DeepSpeed creates its own groups without a timeout: they would get torch's, ten minutes on GPUs.
     c10d.default_pg_timeout = c10d.default_pg_nccl_timeout = timeout  # type: ignore[attr-defined]
     _quiet()
-    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     leave_muon_uncompiled()
     if not on_gpu:
         leave_out_shared_memory_op()
@@ -115,6 +111,17 @@ def _by_agent(place: Rendezvous, within_s: float) -> tuple[Store, list[RankCard]
         if len(came) < place.world_size:
             raise AbsentRankError(absent_ranks(place, came, within_s), lead=place.rank == 0) from None
     return store, [CARD.validate_json(card) for card in store.multi_get(keys)]
+
+
+def _gpus(place: Rendezvous, store: Store, cards: list[RankCard], device: torch.device) -> list[tuple[str, str]]:
+    """(host, GPU's UUID) of every rank; an empty UUID: on the CPU."""
+    import torch
+
+    keys = [f"gpu {place.key} {rank}" for rank in range(place.world_size)]
+    uuid = str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else ""
+    store.set(keys[place.rank], uuid)
+    store.wait(keys, timedelta(seconds=meeting.MARGIN_S + MEET_S))
+    return [(card.host, found.decode()) for card, found in zip(cards, store.multi_get(keys), strict=True)]
 
 
 def _use_cores(place: Rendezvous, cards: list[RankCard]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from bigchem.base import environment
 from bigchem.base.errors import UserError
 from bigchem.base.printable import markup
 from bigchem.base.progress import Progress, amount, tables
@@ -35,20 +36,19 @@ def show(planned: Planned, sizes: Sequence[int], ranks: int, *, as_json: bool) -
 def calibrate(planned: Planned, ds_config: str, sizes: Sequence[int], ranks: int) -> list[dict[str, Any]]:
     """Predictions and measurements for one DeepSpeed configuration, on this machine's GPUs if it has any; see
     train/calibrate.py. UserError for a configuration that the run cannot use."""
-    import torch
 
     if ds_config not in planned.tables:
         raise UserError(planned.left_out.get(ds_config, f"{ds_config} is not planned for"), "ds_config")
-    found = on_ranks(measured, ranks, TIMEOUT_MIN, planned, ds_config, list(sizes), gpus=torch.cuda.is_available())
+    found = on_ranks(
+        _measured, ranks, TIMEOUT_MIN, planned, ds_config, list(sizes), gpus=environment.visible_gpus() > 0
+    )
     name = planned.config.model.init_from or planned.config.model.preset
     return [{"model": name, **row} for row in found[0]]
 
 
 def _refuse_more_than_available(ranks: int) -> None:
-    import torch
-
-    on_gpus = torch.cuda.is_available()
-    available = torch.cuda.device_count() if on_gpus else len(os.sched_getaffinity(0))
+    on_gpus = environment.visible_gpus()
+    available = on_gpus or len(os.sched_getaffinity(0))
     if ranks > available:
         what = f"cannot measure {ranks} ranks: this machine has {available} {'GPUs' if on_gpus else 'cores'}"
         raise UserError(
@@ -56,8 +56,8 @@ def _refuse_more_than_available(ranks: int) -> None:
         )
 
 
-def measured(device: Any, planned: Planned, ds_config: str, sizes: Sequence[int]) -> list[dict[str, Any]]:
-    """What each rank runs, in a started process group."""
+def _measured(device: Any, planned: Planned, ds_config: str, sizes: list[int]) -> list[dict[str, Any]]:
+    """What each rank runs."""
     import torch.distributed as dist
 
     from bigchem.ds_config import ds_config_for, offloads

@@ -30,11 +30,9 @@ class States(NamedTuple):
 
 
 def groups(shape: Shape, setup: MemorySetup) -> list[list[int]]:
-    """Elements of each parameter, by optimizer group: with and without decay; for adamw_rms one group each."""
+    """Elements of each parameter, by optimizer group: with and without decay."""
     sizes = {name: prod(dims) for name, dims in parameter_shapes(shape).items()}
     named = group_names((name, len(dims)) for name, dims in parameter_shapes(shape).items())
-    if setup.optimizer == "adamw_rms":
-        return [[sizes[name]] for names in named for name in names]
     return [[sizes[name] for name in names] for names in named if names]
 
 

@@ -4,8 +4,6 @@ Each rank reads the pieces it needs from the saved files and sets its own fragme
 states. Nothing is written, so no file can be left half converted.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from deepspeed.ops.adam import DeepSpeedCPUAdam
 from torch import Tensor
 
 from bigchem.base.errors import UserError
+from bigchem.train.checkpoint.slots import Slot, slots
 from bigchem.train.checkpoint.store import Manifest
 from bigchem.train.checkpoint.zero_layout import MASTER, ZeroFiles
 from bigchem.train.collectives import ranks
@@ -22,35 +21,20 @@ COUNTERS = ("global_steps", "global_samples", "skipped_steps")
 """Counters of DeepSpeed's engine."""
 
 
-@dataclass(frozen=True)
-class Slot:
-    """Where this rank holds part of a parameter: elements start .. start + numel lie at `offset` of `flat`, a tensor
-    stepped by the optimizer."""
-
-    name: str
-    start: int
-    numel: int
-    flat: Tensor
-    offset: int
-
-    def put(self, target: Tensor, files: ZeroFiles, key: str) -> None:
-        """Fills the slot in `target`, which has the layout of `flat`."""
-        piece = files.read(self.name, key, self.start, self.start + self.numel)
-        target.view(-1)[self.offset : self.offset + self.numel].copy_(piece)
-
-
 @torch.no_grad()
-def convert(engine: Any, stage: int, checkpoint: Path, manifest: Manifest) -> None:
+def convert(engine: Any, stage: int, checkpoint: Path, manifest: Manifest, *, regrouped: bool = False) -> None:
     """Loads a checkpoint of another layout into a DeepSpeed engine. Collective. UserError if it cannot be converted.
+
+    regrouped: only the optimizer's groups differ.
 
     Weights, moments, step counts and counters come from the checkpoint; hyperparameters stay the engine's.
     """
-    _refuse_unconvertible(engine, stage, checkpoint, manifest)
+    _refuse_unconvertible(engine, stage, checkpoint, manifest, regrouped)
     files = ZeroFiles(checkpoint, manifest)
     if stage == 3:
         engine.optimizer.checkpoint_event_prologue()  # re-shards all gathered parameters
-    for slot in _slots(engine, stage):
-        slot.put(slot.flat, files, MASTER)
+    for slot in slots(engine, stage):
+        _put(slot, slot.flat, files, MASTER)
         _set_states(engine.basic_optimizer, slot, files, checkpoint)
     if stage < 3:
         restore_weights(engine, files)
@@ -69,30 +53,10 @@ def restore_weights(engine: Any, files: ZeroFiles) -> None:
         parameter.data.copy_(files.full(name))
 
 
-def _slots(engine: Any, stage: int) -> Iterator[Slot]:
-    optimizer, names = engine.optimizer, {id(p): name for name, p in engine.module.named_parameters()}
-    if stage == 0:
-        masters = getattr(optimizer, "fp32_groups", None)
-        for i, group in enumerate(optimizer.fp16_groups if masters else optimizer.param_groups):
-            parameters = group if masters else group["params"]
-            for j, parameter in enumerate(parameters):
-                flat = masters[i][j] if masters else parameter
-                yield Slot(names[id(parameter)], 0, parameter.numel(), flat, 0)
-        return
-    flats = "single_partition_of_fp32_groups"
-    if not hasattr(optimizer, flats):
-        flats = "fp32_groups_flat_partition"  # of BF16_Optimizer, which DeepSpeed uses for stage 1 in bf16
-    for parameter in engine.module.parameters():
-        name = names[id(parameter)]
-        if stage == 3:
-            group, offset, numel = optimizer.grad_position[optimizer.get_param_id(parameter)]
-            start = numel * optimizer._get_param_partition_rank(parameter)
-            real = min(numel, max(0, parameter.ds_numel - start))  # the rest is padding
-            yield Slot(name, start, real, optimizer.fp32_partitioned_groups_flat[group], offset)
-        elif (mapping := parameter._hp_mapping) is not None:
-            flat = getattr(optimizer, flats)[mapping.param_group_index]
-            address = mapping.hp_fragment_address
-            yield Slot(name, mapping.lp_fragment_address.start, address.numel, flat, address.start)
+def _put(slot: Slot, target: Tensor, files: ZeroFiles, key: str) -> None:
+    """Fills the slot in `target`, which has the layout of `slot.flat`."""
+    piece = files.read(slot.name, key, slot.start, slot.start + slot.numel)
+    target.view(-1)[slot.offset : slot.offset + slot.numel].copy_(piece)
 
 
 def _set_states(optimizer: torch.optim.Optimizer, slot: Slot, files: ZeroFiles, checkpoint: Path) -> None:
@@ -100,7 +64,7 @@ def _set_states(optimizer: torch.optim.Optimizer, slot: Slot, files: ZeroFiles, 
     for key in sorted(files.keys):
         if key not in state:
             state[key] = torch.zeros_like(slot.flat)
-        slot.put(state[key], files, key)
+        _put(slot, state[key], files, key)
     for key, value in files.scalars(slot.name).items():
         if isinstance(value, Tensor) and value.numel() > 1:
             raise UserError(
@@ -127,14 +91,15 @@ def _step(optimizer: torch.optim.Optimizer, flat: Tensor, count: float) -> Tenso
     return torch.tensor(count, dtype=torch.float32, device=device)
 
 
-def _refuse_unconvertible(engine: Any, stage: int, checkpoint: Path, manifest: Manifest) -> None:
+def _refuse_unconvertible(engine: Any, stage: int, checkpoint: Path, manifest: Manifest, regrouped: bool) -> None:
     """Only DeepSpeed can read states on NVMe; each stage stores fp16's loss scale in another form."""
     nvme = stage == 3 and (engine.zero_nvme_offload_optimizer() or engine.optimizer.params_in_nvme_and_cpu)
-    if nvme or manifest.precision == "fp16":
-        raise UserError(
-            f"saved by {ranks(manifest.world_size)} at ZeRO-{manifest.zero_stage}: cannot be converted "
-            + ("for states on NVMe" if nvme else "in fp16"),
-            str(checkpoint),
-            f"resume on {ranks(manifest.world_size)} at ZeRO-{manifest.zero_stage}"
-            + (", or with the states in memory (zero3, zero3_offload)" if nvme else ""),
-        )
+    if not nvme and manifest.precision != "fp16":
+        return
+    saved = f"{ranks(manifest.world_size)} at ZeRO-{manifest.zero_stage}"
+    hint = f"resume on {saved}" + (", or with the states in memory (zero3, zero3_offload)" if nvme else "")
+    if regrouped:
+        saved += ", with other groups of parameters, as an earlier version of bigchem made them"
+        hint = "finish the run with the version that began it"
+    what = f"saved by {saved}: cannot be converted {'for states on NVMe' if nvme else 'in fp16'}"
+    raise UserError(what, str(checkpoint), hint)

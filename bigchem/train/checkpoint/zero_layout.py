@@ -105,6 +105,16 @@ class ZeroFiles:
         return out
 
 
+def saved_groups(checkpoint: Path, manifest: Manifest) -> list[list[str]] | None:
+    """The optimizer's parameter names by group at the save; None: the checkpoint does not name them."""
+    groups: list[list[str]] | None = load_structure(_model_file(checkpoint, manifest.zero_stage)).get(GROUP_NAMES)
+    return groups
+
+
+def _model_file(checkpoint: Path, stage: int) -> Path:
+    return checkpoint / f"{'zero_pp_rank_0_' if stage == 3 else ''}mp_rank_00_model_states.pt"
+
+
 Found = Iterator[tuple[str, Fragment]]
 
 
@@ -113,7 +123,7 @@ def _structure(
 ) -> tuple[dict[str, Any], Shapes, Found]:
     """The model file's table, the parameters' shapes, and their fragments."""
     stage = manifest.zero_stage
-    model_file = checkpoint / f"{'zero_pp_rank_0_' if stage == 3 else ''}mp_rank_00_model_states.pt"
+    model_file = _model_file(checkpoint, stage)
     shared = load(model_file)
     if stage == 0:
         return shared, *_stage0(shared, model_file)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from bigchem.base import jsonl
+from bigchem.base import environment, jsonl
 from bigchem.base.progress import LiveLine, Tee, duration
 from bigchem.config import RunConfig
 from bigchem.run.lifecycle import State, Writer
@@ -178,9 +178,9 @@ class Tracker:
 
 def memory() -> float:
     """Bytes: peak allocation of this process on its GPU; without one, peak resident memory."""
-    import torch
+    if environment.visible_gpus():
+        import torch
 
-    if torch.cuda.is_available():
         return float(torch.cuda.max_memory_allocated())
     import resource
 

@@ -9,7 +9,6 @@ from bigchem.launch.rendezvous.environment import (
     CANDIDATES,
     FIRST_PORT,
     PORTS,
-    device_index,
     expand_nodelist,
     port_of,
     rendezvous,
@@ -111,16 +110,6 @@ def test_the_node_of_each_rank_is_known_where_slurm_says_it(env: dict[str, str],
 def test_a_rank_beyond_the_number_of_processes_is_a_user_error() -> None:
     with pytest.raises(UserError, match="says rank 3 of 2 processes"):
         rendezvous({**SLURM, "SLURM_STEP_NUM_TASKS": "2"}, pid=1)
-
-
-@pytest.mark.parametrize(("local_rank", "visible", "index"), [(0, 1, 0), (3, 1, 0), (3, 8, 3), (7, 8, 7)])
-def test_the_device_is_the_local_ranks_or_the_only_one_seen(local_rank: int, visible: int, index: int) -> None:
-    assert device_index(local_rank, visible) == index
-
-
-def test_more_processes_than_gpus_are_a_user_error() -> None:
-    with pytest.raises(UserError, match="local rank 4 sees 4 GPUs"):
-        device_index(4, 4)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from engines import Training, resumed
 from runs import at_step, config_of, losses, train_all
 
 from bigchem.config import RunConfig
+from bigchem.train import optimizer
 from bigchem.train.checkpoint.store import Manifest, step_name
 from bigchem.train.checkpoint.zero_layout import ZeroFiles
 
@@ -147,9 +148,41 @@ def test_precision_and_shape_may_change_together(small_data: Path, tmp_path: Pat
         assert losses(config)[3:] != pytest.approx(losses(whole)[:3], rel=2e-3)
 
 
+def _from_other_groups(runs: Path, data: Path, stage: int, precision: str) -> dict[str, bool]:
+    """What an engine takes over from a checkpoint with a group for each parameter, as bigchem once saved for
+    adamw_rms."""
+    train = {"ds_config": f"zero{stage}", "precision": precision}
+    config = config_of(runs, data, "groups", train=train, optimizer={"kind": "adamw_rms", "lr": 2e-2})
+    grouped = optimizer.parameter_groups
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optimizer, "parameter_groups", lambda *args: one_by_one(grouped(*args)))
+        old = Training(config)
+    old.run(2)
+    before = known_of(old)
+    new = resumed(config, runs / "groups", old)
+    groups = [len(training.engine._optimizer.param_groups) for training in (old, new)]
+    after = known_of(new)
+    same_loss = old.gradients() == pytest.approx(new.gradients(), rel=1e-6)
+    return {**{key: same(before[key], after[key]) for key in before}, "loss": same_loss, "groups": groups == [68, 2]}
+
+
+def one_by_one(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**group, "params": [parameter]} for group in groups for parameter in group["params"]]
+
+
+@pytest.mark.parametrize(
+    ("stage", "precision"), [(2, "fp32"), *(pytest.param(s, "bf16", marks=pytest.mark.thorough) for s in (0, 1, 3))]
+)
+def test_a_checkpoint_with_other_groups_is_read_by_name(
+    small_data: Path, tmp_path: Path, stage: int, precision: str
+) -> None:
+    found = run_ranks(_from_other_groups, 2, tmp_path, small_data, stage, precision)[0]
+    assert all(found.values()), found
+
+
 @pytest.mark.slow
-def test_groups_of_their_own_and_a_running_mean_go_along(small_data: Path, tmp_path: Path) -> None:
-    """adamw_rms has one group per parameter; ema is a state created by the first step."""
+def test_scaled_rates_and_a_running_mean_go_along(small_data: Path, tmp_path: Path) -> None:
+    """ema is a state created by the first step."""
     rms = {"optimizer": {"kind": "adamw_rms", "lr": 2e-2, "ema": 0.9}}
     wholes = [config_of(tmp_path, small_data, f"rms-{n}", train={"ds_config": f"zero{n}"}, **rms) for n in (0, 2, 3)]
     run_ranks(train_all, 2, wholes)
