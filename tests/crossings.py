@@ -59,20 +59,6 @@ def place(func: object) -> str:
     return f"{func} at {ours[-1].filename.rpartition('/')[2]}:{ours[-1].lineno}" if ours else str(func)
 
 
-@contextmanager
-def kernels_stubbed() -> Iterator[list[str]]:
-    """No Triton kernel runs, since there is no memory that it could work on. Yields the names of those launched."""
-    from triton.runtime.interpreter import InterpretedFunction
-
-    launched: list[str] = []
-
-    def run(self: Any, *args: object, **kwargs: object) -> None:
-        launched.append(self.fn.__name__)
-
-    with mock.patch.object(InterpretedFunction, "run", run):
-        yield launched
-
-
 class Stream:
     """A stub of torch.cuda.Stream on which copies that need not block are done as late as possible: when the host waits
     for an event behind them."""

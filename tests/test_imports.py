@@ -41,7 +41,10 @@ LIGHT = [
 ]
 """What `--help`, `status` and `submit --dry-run` need: quick only without torch."""
 
-ON_A_BARE_GPU_MACHINE = [*(f"bench.model.{name}" for name in ("attention", "kernels", "pieces", "tiles", "train_step"))]
+ON_A_BARE_GPU_MACHINE = [
+    *(f"bench.model.{name}" for name in ("attention", "kernels", "pieces", "tiles", "train_step")),
+    *(f"bench.gpu_check.{name}" for name in ("check", "stage", "basics", "step_profile", "comparisons")),
+]
 """Benchmarks for machines that have torch, triton and transformers, and to which a checkout is carried."""
 CARRIED_THERE = {"numpy", "packaging", "rich", "torch", "transformers", "triton", "typer"}
 

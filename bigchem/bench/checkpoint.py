@@ -1,4 +1,4 @@
-"""Saving against dd, and resuming against a cold start, with `bigchem train` on two CPU ranks at ZeRO-2 in fp32.
+"""Saving against dd, and resuming against a cold start, with `bigchem train` at ZeRO-2: on two CPU ranks in fp32.
 
 Uses fresh weights of t5-base (223 M parameters, 2.7 GB per checkpoint) and tiny, cheap steps. Needs 12 GB of memory and
 10 GB in the folder.
@@ -41,10 +41,11 @@ def main(
     print_figures(figures, as_json)
 
 
-def bench(work: Path, preset: str, saves: int, ranks: int) -> list[Figure]:
-    """A cold start that saves after every step, dd of as many bytes, and a resume that reads from the disk."""
+def bench(work: Path, preset: str, saves: int, ranks: int, *, on_gpu: bool = False) -> list[Figure]:
+    """A cold start that saves after every step, dd of as many bytes, and a resume that reads from the disk. on_gpu: in
+    bf16, a GPU for each rank."""
     prepare(work, preset)
-    cold = start(work, ranks, steps=saves)
+    cold = start(work, ranks, saves, on_gpu=on_gpu)
     log = (run_dir(work) / "logs" / "rank0.log").read_text()
     saved = re.findall(r"checkpoint after step \d+: \S+ .B in (\S+) s .*; training \D+(\S+) s", log)
     newest = max((run_dir(work) / "checkpoints").glob("step_*"))
@@ -55,9 +56,9 @@ def bench(work: Path, preset: str, saves: int, ranks: int) -> list[Figure]:
     disks = {flag: median(dd(work / "dd", size, flag) for _ in saved) for flag in ("conv=fsync", "oflag=direct")}
     for path in newest.iterdir():
         forget(path)
-    resumed = start(work, ranks, steps=saves + 1)
+    resumed = start(work, ranks, saves + 1, on_gpu=on_gpu)
     return [
-        Figure(f"a checkpoint of {preset}, {ranks} ranks, ZeRO-2, fp32", size / 1e9, "GB"),
+        Figure(f"a checkpoint of {preset}, {ranks} ranks, ZeRO-2, {'bf16' if on_gpu else 'fp32'}", size / 1e9, "GB"),
         Figure(f"writing, hashing and publishing it, median of {saves}", write / 1e9, "GB/s"),
         Figure("the same plus the probe's loss: training pauses", pause / 1e9, "GB/s"),
         *(Figure(f"dd of as many bytes, {flag}", disk / 1e9, "GB/s") for flag, disk in disks.items()),
@@ -84,7 +85,7 @@ def run_dir(work: Path) -> Path:
     return work / "runs" / "bench"
 
 
-def start(work: Path, ranks: int, steps: int) -> float:
+def start(work: Path, ranks: int, steps: int, *, on_gpu: bool) -> float:
     """Trains up to step `steps`; seconds from the launcher's start to the end of the first step of this start."""
     fields = {
         "name": "bench",
@@ -96,7 +97,7 @@ def start(work: Path, ranks: int, steps: int) -> float:
         "data.max_source_tokens": 300,
         "data.max_target_tokens": 300,
         "train.steps": steps,
-        "train.precision": "fp32",
+        "train.precision": "bf16" if on_gpu else "fp32",
         "train.ds_config": "zero2",
         "train.log_every": 1,
         "schedule.kind": "constant",
@@ -109,7 +110,7 @@ def start(work: Path, ranks: int, steps: int) -> float:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     command += ["-m", "bigchem", "train", str(work / "empty.toml")]
     command += [part for key, value in fields.items() for part in ("--set", f"{key}={value}")]
-    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **({} if on_gpu else {"DS_ACCELERATOR": "cpu"})}
     begun = time.time()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

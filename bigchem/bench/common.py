@@ -75,16 +75,20 @@ class Report:
             self.skipped.append(line)
             progress.say(f"skipped {line}")
 
+    def as_json(self) -> dict[str, Any]:
+        """Everything, each figure with whether its target is met."""
+        return {**asdict(self), "figures": [figure.as_json() for figure in self.figures]}
+
     def show(self, as_json: bool) -> None:
         """Prints everything, as tables or as JSON."""
         if as_json:
-            print(json.dumps({**asdict(self), "figures": [f.as_json() for f in self.figures]}, indent=1))
+            print(json.dumps(self.as_json(), indent=1))
             return
         print(", ".join(f"{name} {value}" for name, value in self.machine.items()))
         if self.rows:
             table = Table(*self.rows[0])
             for row in self.rows:
-                table.add_row(*(_cell(value) for value in row.values()))
+                table.add_row(*(cell(value) for value in row.values()))
             tables().print(table)
         if self.figures:
             print_figures(self.figures)
@@ -92,7 +96,8 @@ class Report:
             print(f"skipped: {line}")
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """A value of a row: numbers to three digits, or whole with thousands separated."""
     if value is None:
         return ""
     return (
@@ -184,9 +189,9 @@ def clock() -> float:
     return time.perf_counter()
 
 
-def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a large matrix product in this dtype: the reference for a training step."""
-    size = 8192 if device.type == "cuda" else 2048
+def peak_flops(device: torch.device, dtype: torch.dtype, size: int | None = None) -> float:
+    """FLOP/s of a large matrix product in this dtype: the reference for a training step. size: of its sides."""
+    size = size or (8192 if device.type == "cuda" else 2048)
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     times = []
     for _ in range(10):

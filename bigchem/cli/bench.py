@@ -14,6 +14,7 @@ BENCHES = {
     "consolidate": ("consolidate", "`bigchem export` against DeepSpeed's zero_to_fp32.py."),
     "data": ("data", "The data path against Hugging Face datasets."),
     "equivalence": ("equivalence", "How far one run's losses differ between ZeRO stages, ranks and packings."),
+    "gpu-check": ("gpu_check.check", "What only a GPU can answer, in two calls of minutes; needs little installed."),
     "kernels": ("model.kernels", "Registers, stack and shared memory of the attention kernels, without a GPU."),
     "loop": ("loop", "The training loop against bare DeepSpeed steps."),
     "metrics": ("metrics", "Scoring and beam search against straightforward implementations; outputs compared."),

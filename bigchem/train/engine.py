@@ -66,6 +66,9 @@ class Engine:
     tasks: names by the numbers in a batch's task_ids; as many as the model counts.
     """
 
+    _scales: Scales | None = None
+    """Of adamw_rms."""
+
     def __init__(
         self, model: PackedT5, config: RunConfig, device: torch.device, tasks: Sequence[str] | None = None
     ) -> None:
@@ -88,7 +91,6 @@ class Engine:
         # In bf16 at stage 0 initialize() takes an optimizer step, with decay.
         self._optimizer.skip = True  # type: ignore[attr-defined]
         self._engine, *_ = deepspeed.initialize(model=model, optimizer=self._optimizer, config=self.ds_config)
-        self._scales: Scales | None = None
         if config.optimizer.kind == "adamw_rms":
             self._scales = Scales(model, sharded=self.zero_stage == 3)
             self._optimizer.layout = layout_of(slots(self._engine, self.zero_stage))  # type: ignore[attr-defined]

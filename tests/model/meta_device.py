@@ -54,7 +54,7 @@ class Launches(TorchDispatchMode):
         return result
 
 
-def model(shape: Shape, dropout: float = 0.1, **options: bool) -> PackedT5:
+def model(shape: Shape, dropout: float = 0.1, **options: int) -> PackedT5:
     """A bf16 model without memory."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)

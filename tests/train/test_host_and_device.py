@@ -4,15 +4,16 @@ stubs."""
 import numpy as np
 import pytest
 import torch
-from crossings import META, Crossings, LateCuda, kernels_stubbed
+from crossings import META, Crossings, LateCuda
 from small_models import V1_0, V1_1
 
 pytest.importorskip("triton")
 
+import meta_device
+
 from bigchem.data.loader import LoadedStep
 from bigchem.data.order.steps import Step
 from bigchem.data.packing import pack
-from bigchem.model.attention import KINDS
 from bigchem.model.feed import feed
 from bigchem.model.packed_batch import PackedBatch
 from bigchem.model.presets import Shape
@@ -54,21 +55,16 @@ class OnMeta(Engine):
         return StepLoss(totals, totals, self.tasks)
 
 
-def engine_on_meta(shape: Shape, **options: bool) -> OnMeta:
-    with META:
-        model = PackedT5(shape, 0.1, dict.fromkeys(KINDS, "triton"), num_tasks=5, **options)
-    return OnMeta(model.bfloat16())
-
-
 @pytest.mark.parametrize(("shape", "checkpointed"), [(V1_0, False), (V1_1, True)], ids=["v1.0", "v1.1 checkpointed"])
 def test_one_copy_a_micro_batch_and_no_read_between_the_first_forward_and_the_reduction(
-    shape: Shape, checkpointed: bool
+    shape: Shape, checkpointed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    meta_device.Launches(monkeypatch)  # stubs the kernels, and takes the paths of CUDA
     random = np.random.default_rng(0)
     micro_batches = [batch(random, n) for n in (3, 12, 1)]
     step = Step(0, 0, *np.zeros((3, 2), dtype=np.int64), np.ones((2, 2), dtype=np.int64))
-    with LateCuda().installed(), kernels_stubbed():
-        engine = engine_on_meta(shape, checkpoint_activations=checkpointed)
+    with LateCuda().installed():
+        engine = OnMeta(meta_device.model(shape, num_tasks=5, checkpoint_activations=checkpointed))
         engine.forward_backward(LoadedStep(step, micro_batches), 0)  # fills what is cached on the device
         with Crossings() as found:
             engine.forward_backward(LoadedStep(step, micro_batches), 0)

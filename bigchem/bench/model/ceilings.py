@@ -6,8 +6,8 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from bigchem.bench.model.peers import Call, Case, backward, layout_of, packed_inputs
-from bigchem.model.attention import BACKENDS, attention
+from bigchem.bench.model.peers import Call, Case, backward, layout_of, packed_inputs, run
+from bigchem.model.attention import BACKENDS
 
 
 def sdpa(case: Case, kernel: str) -> Call:
@@ -29,9 +29,8 @@ def sdpa(case: Case, kernel: str) -> Call:
 def varlen(case: Case, backend: str) -> Call:
     """One of our backends on packed rows, without the bias."""
     q, k, v, _, grad = packed_inputs(case)
-    options = {"causal": case.causal, "dropout_p": case.dropout, "seed": 0, "backend": backend}
     layout = layout_of(case)
-    return lambda: backward(attention(q, k, v, None, layout, **options), (q, k, v), grad)
+    return lambda: backward(run(case, backend, layout, q, k, v, None), (q, k, v), grad)
 
 
 _SDPA = {"SDPA flash, no bias": "FLASH_ATTENTION", "SDPA cuDNN, no bias": "CUDNN_ATTENTION"}

@@ -13,6 +13,7 @@ from bigchem.bench.model.mix import Rows
 from bigchem.data.packing import pack
 from bigchem.model.attention import Setting as AttentionSetting
 from bigchem.model.attention import choose_backends
+from bigchem.model.feed import feed
 from bigchem.model.packed_batch import PackedBatch
 from bigchem.model.presets import Shape, to_hf_config
 from bigchem.model.t5 import PackedT5
@@ -64,13 +65,14 @@ class Ours:
             self.model = PackedT5(setting.shape, setting.dropout, self.backends)
         self.model.load_state_dict({name: weights[name] for name in self.model.state_dict()})
         self.model.to(setting.dtype)
-        self.device = setting.device
+        self.device, self.send = setting.device, feed(setting.device)
         if compiled:
             self.model.compile_blocks()
 
     def batch(self, rows: Examples) -> PackedBatch:
         sources, targets = ([ids.numpy() for ids in side] for side in zip(*rows, strict=True))
-        return pack(sources, targets, np.zeros(len(rows), np.int64)).to(self.device)
+        batch = pack(sources, targets, np.zeros(len(rows), np.int64))
+        return self.send(self.model.plan(batch, self.device))
 
     def loss(self, batch: PackedBatch) -> Tensor:
         total: Tensor = self.model(batch).total

@@ -1,6 +1,7 @@
 """Finds the fastest tile sizes on this GPU, for bigchem/model/kernels/tiles.py."""
 
 from collections.abc import Iterator
+from concurrent.futures import Executor, wait
 from typing import Annotated
 
 import numpy as np
@@ -47,17 +48,31 @@ def milliseconds(case: Case, chosen: Tiles) -> float:
         varlen_attention._tiles = before
 
 
+def compiled(case: Case, workers: Executor, limit_s: float) -> None:
+    """Has worker processes compile all candidates into Triton's cache, in at most `limit_s` seconds, so that `search`
+    has its time for timing. A candidate that fails fails there again."""
+    table, running = _table(case), []
+    for kernel in KERNELS:
+        for tile in candidates(kernel):
+            running.append(workers.submit(milliseconds, case, table._replace(**{kernel: tile})))
+    wait(running, timeout=limit_s)
+    workers.shutdown(wait=False, cancel_futures=True)
+
+
+def _table(case: Case) -> Tiles:
+    arch = 10 * torch.cuda.get_device_capability()[0] if case.device.type == "cuda" else 90
+    return all_tiles(int(case.lengths.max()), case.dim, arch, fp32=case.dtype == torch.float32)
+
+
 def search(label: str, case: Case, deadline: Deadline, report: Report, progress: Progress) -> None:
     """The five fastest candidates of each kernel, fastest first; the other kernels keep the table's tiles."""
-    arch = 10 * torch.cuda.get_device_capability()[0] if case.device.type == "cuda" else 90
-    table = all_tiles(int(case.lengths.max()), case.dim, arch, fp32=case.dtype == torch.float32)
+    table = _table(case)
     base = milliseconds(case, table)
-    for kernel in KERNELS:
-        if kernel == "grad_short" and case.lengths.min() > 64:
-            continue
-        found = []
+    kernels = [kernel for kernel in KERNELS if kernel != "grad_short" or case.lengths.min() <= 64]
+    for number, kernel in enumerate(kernels):
+        found, end = [], deadline.share(len(kernels) - number)
         for tile in candidates(kernel):
-            if deadline.left == 0:
+            if end.left == 0:
                 report.skip(f"{label}, {kernel}", "no time left", progress)
                 break
             try:

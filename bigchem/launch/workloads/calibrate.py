@@ -39,9 +39,7 @@ def calibrate(planned: Planned, ds_config: str, sizes: Sequence[int], ranks: int
 
     if ds_config not in planned.tables:
         raise UserError(planned.left_out.get(ds_config, f"{ds_config} is not planned for"), "ds_config")
-    found = on_ranks(
-        _measured, ranks, TIMEOUT_MIN, planned, ds_config, list(sizes), gpus=environment.visible_gpus() > 0
-    )
+    found = on_ranks(measured, ranks, TIMEOUT_MIN, planned, ds_config, list(sizes), gpus=environment.visible_gpus() > 0)
     name = planned.config.model.init_from or planned.config.model.preset
     return [{"model": name, **row} for row in found[0]]
 
@@ -56,8 +54,8 @@ def _refuse_more_than_available(ranks: int) -> None:
         )
 
 
-def _measured(device: Any, planned: Planned, ds_config: str, sizes: list[int]) -> list[dict[str, Any]]:
-    """What each rank runs."""
+def measured(device: Any, planned: Planned, ds_config: str, sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """What each rank runs, in a started process group."""
     import torch.distributed as dist
 
     from bigchem.ds_config import ds_config_for, offloads
