@@ -76,8 +76,9 @@ class Ragged:
 
     def __init__(self, column: pa.ChunkedArray) -> None:
         array = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
-        self.offsets: Int32Array = array.offsets.to_numpy()
-        self.values: Int32Array = array.values.to_numpy()
+        # Not to_numpy, which imports pandas.
+        self.offsets: Int32Array = np.from_dlpack(array.offsets)
+        self.values: Int32Array = np.from_dlpack(array.values)
         if (np.diff(self.offsets) < 0).any() or self.offsets[0] < 0 or self.offsets[-1] > len(self.values):
             raise ValueError("offsets of token ids out of order")
 

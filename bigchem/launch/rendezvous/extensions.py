@@ -31,11 +31,12 @@ that a dozen processes shared."""
 def leave_out_shared_memory_op() -> None:
     """Stops DeepSpeed from compiling its all-reduce over shared memory when a process group starts on a CPU.
 
-    Only `inference_all_reduce` uses it, which tensor-parallel layers call. Training's collectives are gloo's.
+    Only `inference_all_reduce` uses it, which tensor-parallel layers call. Training's collectives are gloo's. The table
+    is replaced unread, because reading it probes every operation with the compiler, and nothing else asks for it.
     """
     import deepspeed
 
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.ops.__compatible_ops__ = {"deepspeed_shm_comm": False}
 
 
 def leave_muon_uncompiled() -> None:

@@ -176,5 +176,6 @@ def environment() -> dict[str, object]:
         "python": sys.version,
         "host": platform.node(),
         "platform": platform.platform(),
-        "packages": dict(sorted((d.metadata["Name"], d.version) for d in distributions())),
+        # Every use of `metadata` parses it again.
+        "packages": dict(sorted((m["Name"], m["Version"]) for m in (d.metadata for d in distributions()))),
     }
