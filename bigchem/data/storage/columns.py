@@ -77,8 +77,8 @@ class Ragged:
     def __init__(self, column: pa.ChunkedArray) -> None:
         array = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
         # Not to_numpy, which imports pandas.
-        self.offsets: Int32Array = np.from_dlpack(array.offsets)
-        self.values: Int32Array = np.from_dlpack(array.values)
+        self.offsets: Int32Array = np.from_dlpack(array.offsets).astype(np.int32, copy=False)
+        self.values: Int32Array = np.from_dlpack(array.values).astype(np.int32, copy=False)
         if (np.diff(self.offsets) < 0).any() or self.offsets[0] < 0 or self.offsets[-1] > len(self.values):
             raise ValueError("offsets of token ids out of order")
 
