@@ -43,6 +43,22 @@ def test_no_kernel_of_t5_base_spills_registers(arch: int) -> None:
     assert all((r["wgmma"] > 0) == (arch == 90) for r in found)
 
 
+@pytest.mark.parametrize(
+    ("arch", "dtype"),
+    [
+        (90, "bf16"),
+        *(pytest.param(*case, marks=pytest.mark.thorough) for case in ((80, "bf16"), (80, "fp32"), (90, "fp32"))),
+    ],
+)
+def test_no_fused_kernel_spills_registers(arch: int, dtype: str) -> None:
+    found = reports("--fused", "--arch", str(arch), "--dtype", dtype)
+    for report in found:
+        assert report["stack"] == 0, f"spills: {report}"
+        assert report["shared"] <= SHARED[arch]
+    kernels = {"add_norm", "sum_partials", "add_dropped", "activation", "relu backward", "cross_entropy"}
+    assert {report["kernel"] for report in found} == kernels | {"add_norm backward", "activation backward"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
 def test_no_kernel_spills_registers(dtype: str) -> None:

@@ -20,7 +20,6 @@ from triton.runtime import interpreter
 from bigchem.data.packing import pack
 from bigchem.model import functional
 from bigchem.model.attention import KINDS
-from bigchem.model.kernels import varlen_attention
 from bigchem.model.packed_batch import PackedBatch
 from bigchem.model.presets import Shape
 from bigchem.model.t5 import PackedT5
@@ -38,9 +37,8 @@ class Launches(TorchDispatchMode):
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
         self.count: Counter[str] = Counter()
-        monkeypatch.setattr(interpreter.GridExecutor, "__call__", self._launch)
+        monkeypatch.setattr(interpreter.InterpretedFunction, "run", self._launch)
         monkeypatch.setattr(functional, "KERNEL_DEVICES", {"meta"})
-        monkeypatch.setattr(varlen_attention, "_architecture", lambda index: 90)
 
     def _launch(self, *args: Any, **options: Any) -> None:
         self.count["triton"] += 1
@@ -54,19 +52,19 @@ class Launches(TorchDispatchMode):
         return result
 
 
-def model(shape: Shape, dropout: float = 0.1, **options: int) -> PackedT5:
-    """A bf16 model without memory."""
+def model(shape: Shape, dropout: float = 0.1, device: torch.device = META, **options: int) -> PackedT5:
+    """A bf16 model, on the meta device without memory."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
-        with META:
+        with device:
             return PackedT5(shape, dropout, dict.fromkeys(KINDS, "triton"), **options).train()
     finally:
         torch.set_default_dtype(before)
 
 
-def batch(of: PackedT5, source: np.ndarray, target: np.ndarray) -> PackedBatch:
+def batch(of: PackedT5, source: np.ndarray, target: np.ndarray, device: torch.device = META) -> PackedBatch:
     """Examples of these lengths, with what a model plans from them."""
     ids = [np.ones(n) for n in (*source, *target)]
     packed = pack(ids[: len(source)], ids[len(source) :], np.zeros(len(source), dtype=np.int64))
-    return of.plan(packed, META).to(META)
+    return of.plan(packed, device).to(device)

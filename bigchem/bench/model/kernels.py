@@ -25,6 +25,9 @@ def main(
         list[int] | None, typer.Option(min=1, max=128, help="Head dimension (repeatable); default: 64.")
     ] = None,
     dtype: Annotated[list[str] | None, typer.Option(help="bf16, fp16 or fp32 (repeatable); default: bf16.")] = None,
+    fused: Annotated[
+        bool, typer.Option("--fused", help="The kernels between matrix products, instead of attention's.")
+    ] = False,
     as_json: program.Json = False,
 ) -> None:
     """Compile every kernel with every tile of bigchem/model/kernels/tiles.py and print the compiler's report.
@@ -36,6 +39,7 @@ def main(
     os.environ.pop("TRITON_INTERPRET", None)  # the interpreter cannot compile
     try:
         from bigchem.model.kernels import aot
+        from bigchem.model.kernels.fused import aot as fused_aot
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed", hint="pip install triton") from None
 
@@ -44,6 +48,10 @@ def main(
         raise UserError(f"unknown dtype {', '.join(wrong)}", "--dtype", "known: bf16, fp16, fp32")
     if min(arch or [80]) < 80:
         raise UserError(f"the kernels need 80 (A100) or later, got {min(arch or [80])}", "--arch")
+    if fused:
+        cases = [(a, case) for a in arch or [80, 90] for case in fused_aot.cases(tuple(dtype or ["bf16"]))]
+        _report_fused([{"arch": a, **case.named(), **fused_aot.compile_case(case, a)} for a, case in cases], as_json)
+        return
     progress, rows = Progress(), []
     for capability in arch or [80, 90]:
         for case in aot.cases(capability, tuple(head_dim or [64]), tuple(dtype or ["bf16"])):
@@ -70,4 +78,16 @@ def main(
         tables().print(table)
     spilled = sum(report.stack > 0 for _, _, report in rows)
     if spilled:
+        raise typer.Exit(1)
+
+
+def _report_fused(rows: list[dict[str, int | str]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        table = Table(*rows[0])
+        for row in rows:
+            table.add_row(*map(str, row.values()))
+        tables().print(table)
+    if any(row["stack"] for row in rows):
         raise typer.Exit(1)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bigchem.model import functional
-from bigchem.model.dropout import dropout
+from bigchem.model.functional import Drop
 
 Call = Callable[[], object]
 
@@ -30,23 +30,25 @@ def pieces(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Iterator[t
     def leaf(*shape: int) -> Tensor:
         return torch.randn(*shape, device=device, dtype=dtype).requires_grad_()
 
-    def prepare(work: Callable[..., Tensor], shapes: list[tuple[int, ...]]) -> Call:
+    def prepare(work: Callable[..., tuple[Tensor, ...]], shapes: list[tuple[int, ...]]) -> Call:
         leaves = [leaf(*shape) for shape in shapes]
-        grad = torch.randn_like(leaves[0])
-        return lambda: torch.autograd.grad(work(*leaves), leaves, grad)
+        grads = [torch.randn_like(out) for out in work(*leaves)]
+        return lambda: torch.autograd.grad(work(*leaves), leaves, grads)
 
     def prepare_loss(make: Callable[[Tensor], Callable[..., Tensor]], labels: Tensor) -> Call:
         loss, leaves = make(labels), (leaf(*hidden), leaf(sizes.vocab_size, sizes.d_model))
         return lambda: torch.autograd.grad(loss(*leaves), leaves)
 
     wide, hidden = (sizes.tokens, sizes.d_ff), (sizes.tokens, sizes.d_model)
-    elementwise: list[tuple[str, str, Callable[..., Tensor], list[tuple[int, ...]]]] = [
-        ("rms_norm", "ours", rms_norm, [hidden, hidden[1:]]),
-        ("rms_norm", "torch's", torch_rms_norm, [hidden, hidden[1:]]),
-        ("rms_norm", "transformers'", plain_rms_norm, [hidden, hidden[1:]]),
-        ("gated GELU", "ours", gated_gelu, [wide, wide]),
-        ("residual + dropout", "ours", residual, [hidden, hidden]),
-        ("residual + dropout", "torch's", torch_residual, [hidden, hidden]),
+    streams, norm = [hidden, hidden, hidden[1:]], "residual, dropout, norm"
+    elementwise: list[tuple[str, str, Callable[..., tuple[Tensor, ...]], list[tuple[int, ...]]]] = [
+        (norm, "ours", add_norm, streams),
+        (norm, "torch's", torch_add_norm, streams),
+        (norm, "transformers'", plain_add_norm, streams),
+        ("gated GELU, dropout", "ours", gated_gelu, [wide, wide]),
+        ("gated GELU, dropout", "torch's", torch_gated_gelu, [wide, wide]),
+        ("ReLU, dropout", "ours", relu, [wide]),
+        ("ReLU, dropout", "torch's", torch_relu, [wide]),
     ]
     for piece, who, work, shapes in elementwise:
         yield piece, who, partial(prepare, work, shapes)
@@ -56,31 +58,40 @@ def pieces(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Iterator[t
         yield "cross-entropy", who, partial(prepare_loss, loss, labels)
 
 
-def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
-    return functional.rms_norm(x, weight, 1e-6)
+def drop_of(x: Tensor) -> Drop:
+    return Drop(torch.arange(len(x), dtype=torch.int32, device=x.device), 0.1)
 
 
-def torch_rms_norm(x: Tensor, weight: Tensor) -> Tensor:
-    return F.rms_norm(x, weight.shape, weight, 1e-6)
+def add_norm(x: Tensor, update: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+    return functional.add_norm(x, update, weight, 1e-6, drop_of(x), 1, None)
 
 
-def plain_rms_norm(x: Tensor, weight: Tensor) -> Tensor:
+def torch_add_norm(x: Tensor, update: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+    x = x + F.dropout(update, 0.1)
+    return x, F.rms_norm(x, weight.shape, weight, 1e-6)
+
+
+def plain_add_norm(x: Tensor, update: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
     """transformers' T5LayerNorm."""
+    x = x + F.dropout(update, 0.1)
     variance = x.float().square().mean(-1, keepdim=True)
-    return weight * (x * torch.rsqrt(variance + 1e-6)).to(weight.dtype)
+    return x, weight * (x * torch.rsqrt(variance + 1e-6)).to(weight.dtype)
 
 
-def gated_gelu(x: Tensor, y: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh") * y
+def gated_gelu(a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+    return (functional.activate(a, b, "gelu_new", drop_of(a), 1),)
 
 
-def residual(x: Tensor, update: Tensor) -> Tensor:
-    hashes = torch.arange(len(x), dtype=torch.int32, device=x.device)
-    return x + dropout(update, hashes, 0, 0.1)
+def torch_gated_gelu(a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+    return (F.dropout(F.gelu(a, approximate="tanh") * b, 0.1),)
 
 
-def torch_residual(x: Tensor, update: Tensor) -> Tensor:
-    return x + F.dropout(update, 0.1)
+def relu(a: Tensor) -> tuple[Tensor, ...]:
+    return (functional.activate(a, None, "relu", drop_of(a), 1),)
+
+
+def torch_relu(a: Tensor) -> tuple[Tensor, ...]:
+    return (F.dropout(F.relu(a), 0.1),)
 
 
 def chunked(labels: Tensor) -> Callable[..., Tensor]:

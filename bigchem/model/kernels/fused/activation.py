@@ -3,11 +3,10 @@
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from bigchem.model.kernels.fused.activation_kernels import backward, forward, relu_backward
-from bigchem.model.kernels.fused.launch import elementwise, numbers, on_device
+from bigchem.model.kernels.fused.launch import cdiv, elementwise, numbers, on_device
 
 
 def activate(
@@ -32,7 +31,7 @@ class _Activate(torch.autograd.Function):
         a, b = a.contiguous(), b if b is None else b.contiguous()
         out, size, p = torch.empty_like(a), elementwise(a.shape[1]), 0.0 if seed is None else dropout_p
         threshold, scale = numbers(p)
-        ctx.grid = (triton.cdiv(len(a), size.rows), triton.cdiv(a.shape[1], size.block))
+        ctx.grid = (cdiv(len(a), size.rows), cdiv(a.shape[1], size.block))
         ctx.tile = {"WIDTH": a.shape[1], "BLOCK": size.block, "ROWS": size.rows, "num_warps": size.num_warps}
         ctx.drop, ctx.options = (seed or 0, threshold, scale), {"ACTIVATION": activation, "DROPOUT": p > 0}
         with on_device(a):

@@ -3,11 +3,10 @@
 from typing import Any, cast
 
 import torch
-import triton
 from torch import Tensor
 
 from bigchem.model.kernels.fused.add_norm_kernels import add_dropped, backward, forward, sum_partials
-from bigchem.model.kernels.fused.launch import Size, elementwise, numbers, on_device, whole_rows
+from bigchem.model.kernels.fused.launch import Size, cdiv, elementwise, numbers, on_device, whole_rows
 
 PROGRAMS = 256
 """At most, in the backward pass: each keeps a part of the weight's gradient."""
@@ -57,7 +56,7 @@ class _AddNorm(torch.autograd.Function):
         size, width = whole_rows(total.shape[1], 4), total.shape[1]
         options = _options(dropout_p, None if update is None else update_seed, normed_seed)
         with on_device(total):
-            forward[(triton.cdiv(len(total), size.rows),)](
+            forward[(cdiv(len(total), size.rows),)](
                 x, update, weight, hashes, total, normed, rstd, len(total), eps,
                 **options, WIDTH=width, BLOCK=size.block, ROWS=size.rows, num_warps=size.num_warps,
             )  # fmt: skip
@@ -76,8 +75,8 @@ class _AddNorm(torch.autograd.Function):
         grad_x = torch.empty_like(total) if ctx.has_x or not own else None
         grad_update = torch.empty_like(total) if own else grad_x
         size, (num_rows, width) = whole_rows(total.shape[1], 8), total.shape
-        each = size.rows * triton.cdiv(num_rows, size.rows * PROGRAMS)
-        programs = triton.cdiv(num_rows, each) if num_rows else 0
+        each = size.rows * cdiv(num_rows, size.rows * PROGRAMS)
+        programs = cdiv(num_rows, each) if num_rows else 0
         partial = torch.empty(programs, width, dtype=torch.float32, device=total.device)
         grad_weight = torch.empty_like(weight)
         with on_device(total):
@@ -85,7 +84,7 @@ class _AddNorm(torch.autograd.Function):
                 total, weight, hashes, rstd, grad_sum, grad_normed, grad_x, grad_update if own else None, partial,
                 num_rows, each, **ctx.options, WIDTH=width, BLOCK=size.block, ROWS=size.rows, num_warps=size.num_warps,
             )  # fmt: skip
-            sum_partials[(triton.cdiv(width, SUMS.block),)](
+            sum_partials[(cdiv(width, SUMS.block),)](
                 partial, grad_weight, programs, WIDTH=width, BLOCK=SUMS.block, ROWS=SUMS.rows, num_warps=SUMS.num_warps
             )
         return (
@@ -118,7 +117,7 @@ def _added(x: Tensor | None, update: Tensor, hashes: Tensor, dropout_p: float, s
     total = torch.empty_like(update, dtype=update.dtype if x is None else torch.result_type(x, update))
     size, (num_rows, width) = elementwise(update.shape[1]), update.shape
     with on_device(update):
-        add_dropped[(triton.cdiv(num_rows, size.rows), triton.cdiv(width, size.block))](
+        add_dropped[(cdiv(num_rows, size.rows), cdiv(width, size.block))](
             x, update, hashes, total, num_rows, seed, *numbers(dropout_p),
             WIDTH=width, BLOCK=size.block, ROWS=size.rows, num_warps=size.num_warps,
         )  # fmt: skip

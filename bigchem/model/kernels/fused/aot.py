@@ -22,6 +22,7 @@ FUNCTIONS = {
     "add_norm": add_norm_kernels.forward,
     "add_norm backward": add_norm_kernels.backward,
     "sum_partials": add_norm_kernels.sum_partials,
+    "add_dropped": add_norm_kernels.add_dropped,
     "activation": activation_kernels.forward,
     "activation backward": activation_kernels.backward,
     "relu backward": activation_kernels.relu_backward,
@@ -45,6 +46,10 @@ class Case:
     constants: dict[str, Any]
     num_warps: int
 
+    def named(self) -> dict[str, int | str]:
+        """What a report says of the case."""
+        return {n: getattr(self, n) for n in ("kernel", "dtype", "width", "options", "num_warps")}
+
 
 def cases(dtypes: tuple[str, ...] = ("bf16",), widths: tuple[int, ...] = WIDTHS) -> Iterator[Case]:
     """Each kernel with the options of training, all of them on."""
@@ -58,6 +63,9 @@ def cases(dtypes: tuple[str, ...] = ("bf16",), widths: tuple[int, ...] = WIDTHS)
         sums = add_norm.SUMS
         constants = {"WIDTH": widths[0], "BLOCK": sums.block, "ROWS": sums.rows}
         yield Case("sum_partials", dtype, widths[0], "", constants, sums.num_warps)
+        size = elementwise(widths[0])
+        tile = {"WIDTH": widths[0], "BLOCK": size.block, "ROWS": size.rows}
+        yield Case("add_dropped", dtype, widths[0], "dropout", tile, size.num_warps)
         size = elementwise(D_FF)
         tile = {"WIDTH": D_FF, "BLOCK": size.block, "ROWS": size.rows}
         relu = {"B": None, "ACTIVATION": "relu", "DROPOUT": True}

@@ -1,10 +1,9 @@
 """Cross-entropy of a chunk's logits, and their gradient in their place, in one kernel."""
 
-import triton
 from torch import Tensor
 
 from bigchem.model.kernels.fused.cross_entropy_kernel import cross_entropy
-from bigchem.model.kernels.fused.launch import on_device
+from bigchem.model.kernels.fused.launch import on_device, power_of_2
 
 BLOCK, NUM_WARPS = 4096, 8
 
@@ -30,6 +29,6 @@ def cross_entropy_(
     with on_device(logits):
         cross_entropy[(len(logits),)](
             logits, labels, losses, objective, z_loss, smoothing, ignored,
-            VOCABULARY=vocabulary, BLOCK=min(BLOCK, triton.next_power_of_2(vocabulary)), GRADIENT=gradient,
+            VOCABULARY=vocabulary, BLOCK=min(BLOCK, power_of_2(vocabulary)), GRADIENT=gradient,
             num_warps=NUM_WARPS,
         )  # fmt: skip
