@@ -1,4 +1,4 @@
 """Triton kernels between matrix products: norm with residual and dropout, feed-forward's activations, cross-entropy.
 
-Imported from outside: activation, add_norm, cross_entropy.
+Imported from outside: activation, add_norm, aot, cross_entropy.
 """
