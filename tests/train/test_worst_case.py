@@ -59,7 +59,7 @@ def _runs_out(config: RunConfig) -> str:
     """The user's error for a full device."""
     training = Training(config)
 
-    def forward(batch: object) -> None:
+    def forward(batch: object, seed: int) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     training.model.forward = forward  # type: ignore[method-assign,assignment]
