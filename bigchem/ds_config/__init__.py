@@ -3,6 +3,6 @@
 Imported from outside: this package, by_deepspeed.
 """
 
-from bigchem.ds_config.completing import QUIET, Completed, completed, ds_config_for, offloads, zero_stage
+from bigchem.ds_config.completing import QUIET, Completed, completed, ds_config_for, offloads, refuse_on_cpu, zero_stage
 
-__all__ = ["QUIET", "Completed", "completed", "ds_config_for", "offloads", "zero_stage"]
+__all__ = ["QUIET", "Completed", "completed", "ds_config_for", "offloads", "refuse_on_cpu", "zero_stage"]

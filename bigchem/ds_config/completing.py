@@ -12,6 +12,7 @@ from bigchem.base.toml import quoted
 from bigchem.config import RunConfig
 from bigchem.ds_config import buckets, checking, owned
 from bigchem.ds_config.findings import Findings
+from bigchem.ds_config.keys import NEEDS_CUDA
 from bigchem.model import presets
 from bigchem.model.presets import Shape, num_parameters
 from bigchem.model.weights import hf_config, hub
@@ -53,7 +54,21 @@ def completed(config: RunConfig, world_size: int) -> Completed:
     table |= {"zero_allow_untested_optimizer": True, "steps_per_print": 10**9, "wall_clock_breakdown": False}
     table["timers"] = {**QUIET, **table.get("timers", {})}
     unsharded = () if "stage" in table.get("zero_optimization", {}) else ("no zero_optimization.stage: ZeRO-0",)
-    return Completed(table, (*unsharded, *derived, *findings.notes()), path)
+    return Completed(table, (*unsharded, *derived, *_quantized(table), *findings.notes()), path)
+
+
+def _quantized(table: Mapping[str, Any]) -> tuple[str, ...]:
+    found = {key: what for key, what in NEEDS_CUDA.items() if table.get(ZERO, {}).get(key)}
+    return tuple(f"never tried: {key}: {what}; its kernels need CUDA" for key, what in found.items())
+
+
+def refuse_on_cpu(completed: Completed) -> None:
+    """UserError for a table that only a GPU can run."""
+    if keys := [key for key in NEEDS_CUDA if completed.table.get(ZERO, {}).get(key)]:
+        what = f"{' and '.join(keys)}: DeepSpeed's kernels for it need CUDA, and this run is on the CPU"
+        raise UserError(
+            what, str(completed.path), "train.ds_config = 'zero3_hpz', which sends exact numbers, or 'zero3'"
+        )
 
 
 def _derive(table: dict[str, Any], config: RunConfig, findings: Findings) -> tuple[str, ...]:

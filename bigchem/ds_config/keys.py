@@ -70,9 +70,9 @@ ZERO = {
     "round_robin_gradients": refused(f"it assigns parameters to ranks in another order: {LAYOUT}", boolean, False),
     "parameter_alignment": refused("untested: its padding in checkpoints", boolean, False),
     "zero_hpz_partition_size": used(whole(1), 1, WHOLE),
-    "zero_quantized_weights": refused(QUANTIZED, boolean, False),
+    "zero_quantized_weights": used(boolean, False, WHOLE, auto=False),
     "zero_quantized_nontrainable_weights": refused("all weights are trained", boolean, False),
-    "zero_quantized_gradients": refused("untested: rounded gradients", boolean, False),
+    "zero_quantized_gradients": used(boolean, False, WHOLE, auto=False),
     "memory_efficient_linear": used(boolean, True, WHOLE),
     "pipeline_loading_checkpoint": ignored("bigchem loads checkpoints itself", boolean, False),
     "override_module_apply": ignored("only for zero.Init", boolean, True),
@@ -84,6 +84,12 @@ ZERO = {
     "mics_hierarchical_params_gather": refused(REMOVED, boolean, False),
     "zeropp_loco_param": refused(REMOVED),
 }
+
+NEEDS_CUDA = {
+    "zero_quantized_weights": "weights are sent with 8 bits: the model computes with others than it saves",
+    "zero_quantized_gradients": "gradients are sent with 4 bits",
+}
+"""Keys of ZeRO++ whose kernels exist for CUDA only, so that bigchem has never run them: what they change."""
 
 ZERO_ALIASES = {
     name.removeprefix("stage3_"): name

@@ -83,7 +83,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "a share of the optimizer": (zero(3, offload_optimizer={"device": "cpu", "ratio": 0.3}), ("ratio",)),
     "ZeRO++": (
         zero(3, zero_quantized_weights=True, zero_hpz_partition_size=16, zero_quantized_gradients=True),
-        ("zero_quantized_weights", "zero_quantized_gradients", "16 does not divide the run's 2 processes"),
+        ("16 does not divide the run's 2 processes"),
     ),
     "ZenFlow": (zero(2, zenflow={"topk_ratio": 0.05}), ("zenflow",)),
     "bf16 masters": (z2(bf16={"enabled": True, "bf16_master_weights_and_grads": True}), ("no fp32 weights",)),

@@ -8,7 +8,8 @@ import pytest
 from bigchem.base import resources
 from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
-from bigchem.ds_config import ds_config_for, zero_stage
+from bigchem.ds_config import completed, ds_config_for, refuse_on_cpu, zero_stage
+from bigchem.ds_config.keys import NEEDS_CUDA
 
 SHIPPED = sorted(p.stem for p in resources.folder("ds_configs").glob("*.json"))
 
@@ -21,8 +22,18 @@ def run(ds_config: str, **train: object) -> RunConfig:
 def test_deepspeed_accepts_every_shipped_file(name: str) -> None:
     from deepspeed.runtime.config import DeepSpeedConfig
 
-    table = ds_config_for(run(name), world_size=1)
+    table = ds_config_for(run(name), world_size=8)
     assert DeepSpeedConfig(table).zero_config.stage == zero_stage(table) == int(name[4])
+
+
+def test_what_needs_cuda_is_told_and_refused_on_a_cpu() -> None:
+    found = completed(run("zero3_plusplus"), 16)
+    assert [note.split(":")[1].strip() for note in found.notes if note.startswith("never tried")] == [*NEEDS_CUDA]
+    with pytest.raises(UserError, match="need CUDA, and this run is on the CPU"):
+        refuse_on_cpu(found)
+    refuse_on_cpu(completed(run("zero3_hpz"), 16))
+    with pytest.raises(UserError, match="8 does not divide the run's 12 processes"):
+        completed(run("zero3_hpz"), 12)
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -58,7 +58,12 @@ def count(kind: str) -> None:
 def pretend() -> Counter[str]:
     """Switches DeepSpeed's branches for CUDA on in this process, for good. The result counts the host's waits."""
     accelerator = type(get_accelerator())
-    for name in ("is_synchronized_device", "resolves_data_dependency", "handles_memory_backpressure", "use_host_timers"):
+    for name in (
+        "is_synchronized_device",
+        "resolves_data_dependency",
+        "handles_memory_backpressure",
+        "use_host_timers",
+    ):
         setattr(accelerator, name, lambda self: False)
     current = Stream()
     stand_ins: dict[str, Any] = {

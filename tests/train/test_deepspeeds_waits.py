@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from deepspeed_on_cuda import pretend
 from distributed import run_ranks
 from engines import Training
