@@ -1,11 +1,11 @@
-"""DeepSpeed's branches for CUDA, run on the CPU: streams and events are stand-ins, and waits of the host are counted."""
+"""DeepSpeed's branches for CUDA, run on the CPU: streams and events are stand-ins, and the host's waits are counted."""
 
 from __future__ import annotations
 
 import contextlib
 import traceback
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from deepspeed.accelerator import get_accelerator
@@ -14,7 +14,7 @@ from deepspeed.accelerator import get_accelerator
 class Stream:
     """A stand-in that does all at once, and counts who waits for it."""
 
-    waits: Counter[str] = Counter()
+    waits: ClassVar[Counter[str]] = Counter()
 
     def __init__(self, *args: Any, **options: Any) -> None: ...
 
