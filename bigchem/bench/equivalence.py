@@ -47,11 +47,11 @@ VARIANTS = [Variant(stage, ranks, cut) for ranks in (1, 3) for stage in (0, 1, 2
 ULP = "one-weight-rounded-up"
 
 
-def config_of(variant: Variant, data: Path, steps: int) -> RunConfig:
-    """The run as this variant. No dropout, because its masks depend on the packing."""
+def config_of(variant: Variant, data: Path, steps: int, dropout: float) -> RunConfig:
+    """The run as this variant."""
     return RunConfig.model_validate(
         {
-            "model": {"preset": "sweep-0.2m", "dropout": 0.0},
+            "model": {"preset": "sweep-0.2m", "dropout": dropout},
             "data": {
                 "path": str(data),
                 "global_tokens": 1500,
@@ -83,13 +83,15 @@ def curve(
     from bigchem.model.t5 import PackedT5
     from bigchem.train import schedule
     from bigchem.train.engine import Engine
+    from bigchem.train.loop import dropout_seed
 
     data, rank, world_size = open_data(config.data), dist.get_rank(), dist.get_world_size()
     loader = Loader(data, config.data, config.seed, rank, world_size)
     shape = presets.shape(config.model.preset, Tokenizer.load(data.tokenizer_dir).vocab_size)
     torch.manual_seed(config.seed)
     gated = not relu
-    model = PackedT5(replace(shape, gated=gated, activation="gelu_new" if gated else "relu"), dropout=0.0)
+    shape = replace(shape, gated=gated, activation="gelu_new" if gated else "relu")
+    model = PackedT5(shape, dropout=config.model.dropout)
     if ulp:
         first = next(model.parameters()).data.view(-1)
         first[0] = torch.nextafter(first[0], torch.tensor(float("inf")))
@@ -98,7 +100,7 @@ def curve(
     for number in range(config.train.steps):
         step = loader.plan.steps.at(position)
         loaded = split(loader, step, rank, world_size) if one_by_one else loader.load(step)
-        losses.append(engine.forward_backward(loaded, 0).mean)
+        losses.append(engine.forward_backward(loaded, dropout_seed(config.seed, number)).mean)
         engine.optimizer_step(config.optimizer.lr * schedule.multiplier(config.schedule, number, config.train.steps))
         position = step.stop
     return losses
@@ -121,20 +123,27 @@ def compare(curves: dict[str, list[float]]) -> dict[str, float]:
     return {name: float((np.abs(np.array(losses) - reference) / reference).max()) for name, losses in curves.items()}
 
 
-def train_all(variants: list[Variant], data: Path, steps: int, relu: bool = False) -> dict[str, list[float]]:
+def train_all(
+    variants: list[Variant], data: Path, steps: int, dropout: float, relu: bool = False
+) -> dict[str, list[float]]:
     """The curves of all variants; processes are started once per number of ranks. The last curve is the reference with
     one weight one ULP higher: how the run itself amplifies a difference."""
     found: dict[str, list[float]] = {}
     for ranks in sorted({variant.ranks for variant in variants}):
         chosen = [variant for variant in variants if variant.ranks == ranks]
-        found |= on_ranks(_rank, ranks, TIMEOUT_MIN, chosen, data, steps, relu, gpus=environment.visible_gpus() > 0)[0]
+        arguments = (chosen, data, steps, dropout, relu)
+        found |= on_ranks(_rank, ranks, TIMEOUT_MIN, *arguments, gpus=environment.visible_gpus() > 0)[0]
     return {name: found[name] for name in (*(variant.name for variant in variants), ULP) if name in found}
 
 
-def _rank(device: torch.device, variants: list[Variant], data: Path, steps: int, relu: bool) -> dict[str, list[float]]:
-    curves = {w.name: curve(config_of(w, data, steps), device, one_by_one=w.cut == "one", relu=relu) for w in variants}
+def _rank(
+    device: torch.device, variants: list[Variant], data: Path, steps: int, dropout: float, relu: bool
+) -> dict[str, list[float]]:
+    curves = {}
+    for w in variants:
+        curves[w.name] = curve(config_of(w, data, steps, dropout), device, one_by_one=w.cut == "one", relu=relu)
     if VARIANTS[0] in variants:
-        curves[ULP] = curve(config_of(VARIANTS[0], data, steps), device, relu=relu, ulp=True)
+        curves[ULP] = curve(config_of(VARIANTS[0], data, steps, dropout), device, relu=relu, ulp=True)
     return curves
 
 
@@ -142,6 +151,7 @@ def main(
     *,
     steps: Annotated[int, typer.Option(min=2, help="Optimizer steps per run.")] = 50,
     only: Annotated[str, typer.Option(help="Run only variants whose name contains this: zero3, 3ranks, one, ...")] = "",
+    dropout: Annotated[float, typer.Option(min=0.0, max=0.9, help="Dropout rate.")] = 0.1,
     relu: Annotated[bool, typer.Option(help="Use T5 1.0's ReLU, whose kink amplifies differences.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the curves and differences as JSON.")] = False,
 ) -> None:
@@ -154,7 +164,7 @@ def main(
     """
     variants = [VARIANTS[0], *(variant for variant in VARIANTS[1:] if only in variant.name)]
     with tempfile.TemporaryDirectory() as folder:
-        curves = train_all(variants, small_corpus(Path(folder) / "data"), steps, relu)
+        curves = train_all(variants, small_corpus(Path(folder) / "data"), steps, dropout, relu)
     differences = compare(curves)
     largest = max(differences[variant.name] for variant in variants)
     if as_json:

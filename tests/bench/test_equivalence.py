@@ -13,7 +13,7 @@ from bigchem.bench.equivalence import LIMIT, ULP, VARIANTS, compare, train_all
 def test_a_few_ways_of_cutting_a_run_have_one_loss_curve(small_data: Path) -> None:
     chosen = ("zero0-1rank-whole", "zero2-1rank-few", "zero3-1rank-one")
     variants = [variant for variant in VARIANTS if variant.name in chosen]
-    curves = train_all(variants, small_data, steps=6)
+    curves = train_all(variants, small_data, steps=6, dropout=0.1)
     differences = compare(curves)
     assert len(curves) == len(variants) + 1
     assert max(differences.values()) < LIMIT
@@ -23,7 +23,7 @@ def test_a_few_ways_of_cutting_a_run_have_one_loss_curve(small_data: Path) -> No
 
 @pytest.mark.slow
 def test_all_ways_have_one_loss_curve_over_fifty_steps(small_data: Path) -> None:
-    assert max(compare(train_all(VARIANTS, small_data, steps=50)).values()) < LIMIT
+    assert max(compare(train_all(VARIANTS, small_data, steps=50, dropout=0.1)).values()) < LIMIT
 
 
 def test_a_curve_that_is_another_one_is_told() -> None:
