@@ -272,7 +272,10 @@ def why_not(name: str, kind: str, setting: Setting) -> str | None:
     """Why `auto` would not choose a backend for a kind of attention; None if it would."""
     if name == "triton" and setting.device.type == "cpu":
         return "it needs CUDA, the device is cpu"  # the interpreter is for tests: a thousand times slower than torch
-    return BACKENDS[name].refusal(kind, setting)
+    reason = BACKENDS[name].refusal(kind, setting)
+    if reason is None and name == "flash_attn" and setting.dropout > 0:
+        return "its dropout depends on the packing and the rank"  # the loss curve would, too
+    return reason
 
 
 def describe(backends: dict[str, str], setting: Setting) -> str:

@@ -132,6 +132,16 @@ def test_auto_on_a_cpu_is_torch_and_says_why_not_flash_attn() -> None:
     assert "encoder_self=torch (flash_attn: it has no relative-position bias; triton: it needs CUDA" in line
 
 
+def test_auto_takes_flash_attn_only_without_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bigchem.model.attention.installed", lambda name: True)
+    dropping = GPU._replace(dropout=0.1)
+    assert choose_backends("auto", GPU)["cross"] == "flash_attn"
+    assert choose_backends("flash_attn", dropping)["cross"] == "flash_attn"
+    chosen = choose_backends("auto", dropping)
+    assert chosen["cross"] == "triton"
+    assert "cross=triton (flash_attn: its dropout depends on the packing and the rank)" in describe(chosen, dropping)
+
+
 @pytest.mark.parametrize("name", ["torch", "eager"])
 def test_a_named_backend_serves_every_kind(name: str) -> None:
     assert choose_backends(name, CPU) == dict.fromkeys(KINDS, name)
