@@ -1,5 +1,6 @@
 """A feed-forward's hidden state, activation(a) * b or activation(a), with dropout: one kernel each way."""
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -29,13 +30,12 @@ class _Activate(torch.autograd.Function):
         ctx: Any, a: Tensor, b: Tensor | None, activation: str, hashes: Tensor, dropout_p: float, seed: int | None
     ) -> Tensor:
         a, b = a.contiguous(), b if b is None else b.contiguous()
-        out, size, p = torch.empty_like(a), elementwise(a.shape[1]), 0.0 if seed is None else dropout_p
-        threshold, scale = numbers(p)
-        ctx.grid = (cdiv(len(a), size.rows), cdiv(a.shape[1], size.block))
-        ctx.tile = {"WIDTH": a.shape[1], "BLOCK": size.block, "ROWS": size.rows, "num_warps": size.num_warps}
-        ctx.drop, ctx.options = (seed or 0, threshold, scale), {"ACTIVATION": activation, "DROPOUT": p > 0}
+        (num_rows, width), out, p = a.shape, torch.empty_like(a), 0.0 if seed is None else dropout_p
+        ctx.tile, ctx.drop = _tile(width), (seed or 0, *numbers(p))
+        ctx.grid = (cdiv(num_rows, ctx.tile["ROWS"]), cdiv(width, ctx.tile["BLOCK"]))
+        ctx.options = {"ACTIVATION": activation, "DROPOUT": p > 0}
         with on_device(a):
-            forward[ctx.grid](a, b, hashes, out, len(a), *ctx.drop, **ctx.tile, **ctx.options)
+            forward[ctx.grid](a, b, hashes, out, num_rows, *ctx.drop, **ctx.tile, **ctx.options)
         ctx.by_result = activation == "relu" and b is None
         ctx.save_for_backward(*((out,) if ctx.by_result else (a, b, hashes)))
         return out
@@ -53,3 +53,9 @@ class _Activate(torch.autograd.Function):
                 grad_b = b if b is None else torch.empty_like(b)
                 backward[ctx.grid](a, b, hashes, grad, grad_a, grad_b, len(a), *ctx.drop, **ctx.tile, **ctx.options)
         return grad_a, grad_b, None, None, None, None
+
+
+@cache
+def _tile(width: int) -> dict[str, int]:
+    size = elementwise(width)
+    return {"WIDTH": width, "BLOCK": size.block, "ROWS": size.rows, "num_warps": size.num_warps}

@@ -1,5 +1,6 @@
 """x + dropout(update) and its RMS norm, with dropout of the result where a stack ends: one kernel each way."""
 
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -48,49 +49,60 @@ class _AddNorm(torch.autograd.Function):
         update_seed: int | None,
         normed_seed: int | None,
     ) -> tuple[Tensor, Tensor]:
-        x, update = (y if y is None else y.contiguous() for y in (x, update))
+        x, update = _contiguous(x), _contiguous(update)
         total = cast(Tensor, x)
         if update is not None:
-            total = torch.empty_like(update, dtype=update.dtype if x is None else torch.result_type(x, update))
-        normed, rstd = torch.empty_like(total), torch.empty(len(total), dtype=torch.float32, device=total.device)
-        size, width = whole_rows(total.shape[1], 4), total.shape[1]
-        options = _options(dropout_p, None if update is None else update_seed, normed_seed)
+            total = torch.empty_like(update, dtype=None if x is None else torch.result_type(x, update))
+        num_rows, width = total.shape
+        normed, rstd = torch.empty_like(total), total.new_empty(num_rows, dtype=torch.float32)
+        seeds = None if update is None else update_seed, normed_seed
+        drops = [dropout_p > 0 and seed is not None for seed in seeds]
+        dropout = (update_seed or 0, normed_seed or 0, *numbers(dropout_p))
+        meta = _meta(width, 4, *drops)
         with on_device(total):
-            forward[(cdiv(len(total), size.rows),)](
-                x, update, weight, hashes, total, normed, rstd, len(total), eps,
-                **options, WIDTH=width, BLOCK=size.block, ROWS=size.rows, num_warps=size.num_warps,
-            )  # fmt: skip
+            forward[(cdiv(num_rows, meta["ROWS"]),)](
+                x, update, weight, hashes, total, normed, rstd, num_rows, eps, *dropout, **meta
+            )
         ctx.save_for_backward(total, weight, hashes, rstd)
-        ctx.options, ctx.has_x, ctx.has_update = options, x is not None, update is not None
+        ctx.dropout, ctx.drops, ctx.has_x, ctx.has_update = dropout, drops, x is not None, update is not None
         ctx.set_materialize_grads(False)
         return total, normed
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         total, weight, hashes, rstd = ctx.saved_tensors
-        grad_sum, grad_normed = (y if y is None else y.contiguous() for y in grads)
+        grad_sum, grad_normed = _contiguous(grads[0]), _contiguous(grads[1])
         if grad_normed is None:
             grad_normed = torch.zeros_like(total)
-        own = ctx.has_update and ctx.options["DROP_UPDATE"]  # else the update's gradient is the sum's
+        own = ctx.drops[0]  # else the update's gradient is the sum's
         grad_x = torch.empty_like(total) if ctx.has_x or not own else None
         grad_update = torch.empty_like(total) if own else grad_x
-        size, (num_rows, width) = whole_rows(total.shape[1], 8), total.shape
-        each = size.rows * cdiv(num_rows, size.rows * PROGRAMS)
+        (num_rows, width), meta = total.shape, _meta(total.shape[1], 8, *ctx.drops)
+        each = meta["ROWS"] * cdiv(num_rows, meta["ROWS"] * PROGRAMS)
         programs = cdiv(num_rows, each) if num_rows else 0
-        partial = torch.empty(programs, width, dtype=torch.float32, device=total.device)
-        grad_weight = torch.empty_like(weight)
+        partial, grad_weight = total.new_empty(programs, width, dtype=torch.float32), torch.empty_like(weight)
         with on_device(total):
             backward[(programs,)](
                 total, weight, hashes, rstd, grad_sum, grad_normed, grad_x, grad_update if own else None, partial,
-                num_rows, each, **ctx.options, WIDTH=width, BLOCK=size.block, ROWS=size.rows, num_warps=size.num_warps,
+                num_rows, each, *ctx.dropout, **meta,
             )  # fmt: skip
             sum_partials[(cdiv(width, SUMS.block),)](
                 partial, grad_weight, programs, WIDTH=width, BLOCK=SUMS.block, ROWS=SUMS.rows, num_warps=SUMS.num_warps
             )
-        return (
-            *(grad_x if ctx.has_x else None, grad_update if ctx.has_update else None, grad_weight),
-            *([None] * 5),
-        )
+        own_grads = grad_x if ctx.has_x else None, grad_update if ctx.has_update else None, grad_weight
+        return (*own_grads, None, None, None, None, None)
+
+
+def _contiguous(x: Tensor | None) -> Tensor | None:
+    return x if x is None else x.contiguous()
+
+
+@cache
+def _meta(width: int, num_warps: int, drop_update: bool, drop_normed: bool) -> dict[str, Any]:
+    """What the kernels are compiled for."""
+    size = whole_rows(width, num_warps)
+    tile = {"WIDTH": width, "BLOCK": size.block, "ROWS": size.rows, "num_warps": size.num_warps}
+    return {**tile, "DROP_UPDATE": drop_update, "DROP_NORMED": drop_normed}
 
 
 def add(x: Tensor | None, update: Tensor, hashes: Tensor, dropout_p: float, seed: int) -> Tensor:
@@ -122,15 +134,3 @@ def _added(x: Tensor | None, update: Tensor, hashes: Tensor, dropout_p: float, s
             WIDTH=width, BLOCK=size.block, ROWS=size.rows, num_warps=size.num_warps,
         )  # fmt: skip
     return total
-
-
-def _options(p: float, update_seed: int | None, normed_seed: int | None) -> dict[str, Any]:
-    threshold, scale = numbers(p)
-    return {
-        "update_seed": update_seed or 0,
-        "normed_seed": normed_seed or 0,
-        "threshold": threshold,
-        "scale": scale,
-        "DROP_UPDATE": p > 0 and update_seed is not None,
-        "DROP_NORMED": p > 0 and normed_seed is not None,
-    }

@@ -42,6 +42,7 @@ def elementwise(width: int) -> Size:
     return Size(4, min(512, power_of_2(width)), 4)
 
 
+@cache
 def numbers(p: float) -> tuple[int, float]:
     """The kernels' `threshold` and `scale` for dropping a share p."""
     return dropout.threshold(p), 1 / (1 - p) if p < 1 else 0.0
@@ -49,5 +50,7 @@ def numbers(p: float) -> tuple[int, float]:
 
 def on_device(x: Tensor) -> AbstractContextManager[Any]:
     """Makes x's device the current one, which Triton launches on. Entering torch.cuda.device costs more than to ask."""
-    current = not x.is_cuda or x.device.index == torch.cuda.current_device()
-    return nullcontext() if current else torch.cuda.device(x.device)
+    return _HERE if not x.is_cuda or x.get_device() == torch.cuda.current_device() else torch.cuda.device(x.device)
+
+
+_HERE: AbstractContextManager[None] = nullcontext()
