@@ -6,7 +6,7 @@
 import os
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING
 
 from bigchem.base.errors import UserError
@@ -29,6 +29,25 @@ def own_programs_first() -> None:
     if own in folders and sys.prefix == sys.base_prefix:
         return
     os.environ["PATH"] = os.pathsep.join([own, *(folder for folder in folders if folder != own)])
+
+
+ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"
+"""torch's options for its allocator on GPUs, by the old name and the new one."""
+
+
+def let_segments_grow(env: MutableMapping[str, str]) -> None:
+    """Before torch first allocates: packed micro-batches differ in every step, and segments that grow fit them where
+    fixed ones fragment. Whoever has set options of the allocator keeps them."""
+    if not any(name in env for name in ALLOCATOR):
+        env[ALLOCATOR[0]] = "expandable_segments:True"
+
+
+def use_tf32(device: "torch.device", wanted: bool) -> None:
+    """Whether products of fp32 matrices on a GPU are computed in TF32, with 10 bits of mantissa instead of 23."""
+    if device.type == "cuda":
+        import torch
+
+        torch.set_float32_matmul_precision("high" if wanted else "highest")
 
 
 def decide_device(env: Mapping[str, str], visible: int, local_rank: int = 0) -> str:

@@ -136,6 +136,7 @@ def refuse_to_discard(subject: Subject, config: EvaluateConfig) -> None:
 def predict_part(subject: Subject, config: EvaluateConfig, part: int, parts: int, progress: Progress) -> None:
     """Predicts one part of every task, into files. Existing predictions are kept."""
     device = environment.device()
+    environment.use_tf32(device, config.tf32)
     predictions = subject.out / "predictions"
     for task in subject.tasks:
         rows = subject.data.split(config.split, task)

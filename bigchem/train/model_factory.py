@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from bigchem.base import atomic
+from bigchem.base import atomic, environment
 from bigchem.config import RunConfig
 from bigchem.data.storage.shards import Data
 from bigchem.data.text.tokenizer import Tokenizer
@@ -35,6 +35,7 @@ def with_local_weights(config: RunConfig) -> RunConfig:
 def build(config: RunConfig, data: Data, device: torch.device) -> PackedT5:
     """The model with fresh weights, the same on every rank, or those of `model.init_from`."""
     torch.manual_seed(config.seed)
+    environment.use_tf32(device, config.train.tf32)
     vocab_size = Tokenizer.load(data.tokenizer_dir).vocab_size
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.train.precision]
     init_from = config.model.init_from

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+import torch
 
 from bigchem.base import environment
 from bigchem.base.environment import decide_device, refuse_shared
@@ -93,3 +94,26 @@ def test_a_tool_follows_deepspeeds_variable_on_a_machine_with_gpus(monkeypatch: 
     assert (environment.visible_gpus(), environment.device().type) == (0, "cpu")
     monkeypatch.delenv("DS_ACCELERATOR")
     assert environment.visible_gpus() == 4
+
+
+@pytest.mark.parametrize("name", ["PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"])
+def test_segments_grow_unless_the_user_has_set_the_allocator(name: str) -> None:
+    own = {name: "max_split_size_mb:64"}
+    environment.let_segments_grow(own)
+    assert own == {name: "max_split_size_mb:64"}
+    free: dict[str, str] = {}
+    environment.let_segments_grow(free)
+    assert free == {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+
+
+def test_tf32_is_a_matter_of_gpus() -> None:
+    before = torch.get_float32_matmul_precision()
+    try:
+        environment.use_tf32(torch.device("cpu"), True)
+        assert torch.get_float32_matmul_precision() == before
+        environment.use_tf32(torch.device("cuda"), True)
+        assert torch.get_float32_matmul_precision() == "high"
+        environment.use_tf32(torch.device("cuda"), False)
+        assert torch.get_float32_matmul_precision() == "highest"
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -22,6 +22,7 @@ import meta_device
 
 from bigchem.model import functional, linear
 from bigchem.model.presets import PRESETS, Shape
+from bigchem.plan.speed.step_time import KERNELS
 
 BUDGET = {
     "t5-base": {"forward": 347, "backward": 714},
@@ -82,6 +83,13 @@ def test_a_step_launches_no_more_kernels_than_its_budget(preset: str, monkeypatc
         print(f"{preset} {name}: {counts.total()} launches, of which Triton's {counts['triton']}")
         assert counts.total() <= BUDGET[preset][name], counts.most_common()
         assert counts.total() > 0.97 * BUDGET[preset][name], "fewer: lower the budget"
+
+
+@pytest.mark.parametrize("preset", list(BUDGET))
+def test_the_plan_counts_these_launches(preset: str) -> None:
+    shape = PRESETS[preset]
+    planned = KERNELS[0] * shape.num_layers + KERNELS[1] * shape.num_decoder_layers
+    assert planned == pytest.approx(sum(BUDGET[preset].values()), rel=0.1)
 
 
 def test_a_step_takes_no_more_of_the_hosts_time_than_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,22 @@ def time_of(cluster: Cluster, micro_tokens: int = 8192, assumed: Assumptions = A
     return step_time(BASE, setup, cluster, TYPICAL, micro_tokens, 2**20, assumed)
 
 
+@given(stage=st.sampled_from([2, 3]), size=st.integers(1_000_000, 400_000_000))
+def test_only_the_last_bucket_of_many_is_never_hidden(stage: int, size: int) -> None:
+    """One bucket hides nothing; smaller ones never cost more."""
+    cluster, zero = Cluster(gpu("h100"), 8), {"stage": stage, "overlap_comm": True, "stage3_prefetch_bucket_size": 0}
+    some, one = (time_of(cluster, zero={**zero, "reduce_bucket_size": n}) for n in (size, num_parameters(BASE)))
+    assert some.exposed <= one.exposed
+    backward = one.traffic.in_backward / (ASSUMED.link * cluster.gpu.link)
+    assert one.exposed >= backward
+    assert some.exposed >= 0.999 * backward / -(-num_parameters(BASE) // size)
+
+
+def test_scaled_rates_cost_the_optimizer_memory_traffic() -> None:
+    plain, scaled = (time_of(Cluster(gpu("h100")), optimizer=kind) for kind in ("adamw", "adamw_rms"))
+    assert scaled.optimizer == pytest.approx(plain.optimizer * 44 / 28)
+
+
 def test_computing_at_the_peak_takes_operations_over_peak() -> None:
     found = time_of(Cluster(gpu("h100")), assumed=Assumptions(mfu=1.0, launch=0.0))
     operations = training_flops(BASE, TYPICAL[:, 0], TYPICAL[:, 1]) / TYPICAL.sum() * 2**20 * 0.995

@@ -69,6 +69,7 @@ class Predictor:
         fields: of each text, what a prompt takes from other columns.
         """
         about = self.tasks.find(task, str(self.model_dir))
+        environment.use_tf32(self.device, config.tf32)
         progress = progress or Progress(quiet=True)
         found: list[list[Prediction]] = [[] for _ in texts]
         with progress.bar(f"predicting {task}", len(texts)) as bar:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bigchem.data.order.steps import HEADROOM, accumulation
 from bigchem.model.flops import training_flops
 from bigchem.model.presets import Shape, num_parameters
-from bigchem.plan.memory.buffers import gathered, persistent
+from bigchem.plan.memory.buffers import REDUCE_BUCKET, gathered, persistent
 from bigchem.plan.memory.setup import MemorySetup
 from bigchem.plan.memory.states import hpz_piece, pieces
 from bigchem.plan.speed.hardware import Gpu
@@ -104,11 +104,12 @@ def _gathers(shape: Shape, setup: MemorySetup) -> int:
     return 3 if setup.checkpoint_activations and not setup.size("stage3_prefetch_bucket_size", 50_000_000) else 2
 
 
-KERNELS = 80, 120
-"""Kernels of an encoder block and a decoder block, forward and backward, counted in model/t5.py: about 6 matrix
-products and 20 other kernels per sublayer."""
-ADAM_BYTES = 28
-"""AdamW's traffic per element in fp32: reads weight, gradient and two moments, writes all but the gradient."""
+KERNELS = 35, 53
+"""Launches of an encoder block and a decoder block, forward and backward, with the fused kernels. tests/model/
+test_launches.py counts those of a step on the meta device (t5-base 1,061) and compares."""
+ADAM_BYTES = {"adamw": 28, "adamw_rms": 44, "adafactor": 28}
+"""An optimizer's traffic per element in fp32. AdamW reads weight, gradient and two moments, and writes all but the
+gradient; adamw_rms also scales the weights before and after."""
 
 
 @dataclass(frozen=True)
@@ -192,27 +193,33 @@ def step_time(
     passes = (sent.in_passes - sent.in_group) / rate + sent.in_group / near
     backward, rest = sent.in_backward / rate, (sent.sent - sent.in_backward - sent.in_passes) / rate
     communication = passes + backward + rest
-    exposed = rest + _exposed(passes, backward, compute)
+    exposed = rest + _exposed(passes, backward, compute, buckets(shape, setup))
     optimizer = _optimizer(shape, setup, cluster, assumed) + _fetching(shape, setup, cluster, assumed, count, compute)
     speed = tokens / (compute + exposed + optimizer)
     leaving = sent.sent - (sent.in_group if inside else 0.0) if cluster.nodes > 1 else 0.0
     return StepTime(count, compute, communication, exposed, optimizer, speed, sent, leaving)
 
 
-def _exposed(passes: float, backward: float, compute: float) -> float:
-    """Seconds of communication that compute does not hide. The backward pass, two thirds of compute, hides its own
-    communication; both passes hide prefetching."""
-    left = max(0.0, backward - compute * 2 / 3)
-    hidden = backward - left
-    return left + max(0.0, passes - (compute - hidden))
+def buckets(shape: Shape, setup: MemorySetup) -> int:
+    """Buckets in which stages 2 and 3 send the gradients of a micro-batch. The tied embedding, and any weight that is
+    larger than a bucket, is sent by itself."""
+    return -(-num_parameters(shape) // setup.size("reduce_bucket_size", REDUCE_BUCKET))
+
+
+def _exposed(passes: float, backward: float, compute: float, parts: int) -> float:
+    """Seconds of communication that compute does not hide. Gradients are sent in `parts` buckets: while the backward
+    pass, two thirds of compute, computes one, it hides the sending of the one before, so the last is never hidden. Both
+    passes hide prefetching."""
+    hidden = min(backward, compute * 2 / 3) * (1 - 1 / parts)
+    return backward - hidden + max(0.0, passes - (compute - hidden))
 
 
 def _optimizer(shape: Shape, setup: MemorySetup, cluster: Cluster, assumed: Assumptions) -> float:
     own = sum(pieces(shape, setup))
     if not setup.offloaded("optimizer"):
-        return ADAM_BYTES * own / (assumed.memory * cluster.gpu.memory_bandwidth)
+        return ADAM_BYTES[setup.optimizer] * own / (assumed.memory * cluster.gpu.memory_bandwidth)
     transfer = (4 + setup.element) * own / (assumed.link * cluster.gpu.pcie)
-    return transfer + ADAM_BYTES * own * cluster.gpus / assumed.host
+    return transfer + ADAM_BYTES[setup.optimizer] * own * cluster.gpus / assumed.host
 
 
 def _fetching(
