@@ -1,5 +1,6 @@
 """Versions and the machine's speed; the kernels' errors; compute-sanitizer."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from bigchem.bench.common import Deadline, Figure, peak_flops
+from bigchem.bench.gpu_check.runner import end_descendants
 from bigchem.bench.gpu_check.work import Work, pool
 from bigchem.bench.model.attention import checks, error, milliseconds
 from bigchem.bench.model.peers import Case
@@ -87,6 +89,7 @@ def _errors(work: Work, deadline: Deadline, backends: tuple[str, ...], dtype: to
             if not future.done():
                 work.skip(label, "no time left")
     workers.shutdown(wait=False, cancel_futures=True)
+    end_descendants(os.getpid())  # also workers that still compile
 
 
 def smallest(work: Work) -> None:

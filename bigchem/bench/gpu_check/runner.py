@@ -76,11 +76,16 @@ def _kill(process: subprocess.Popen[str]) -> None:
 
 def end_family(leader: int) -> None:
     """Kills the process that leads a group, the group, and all descendants: ninja's compilers have their own groups."""
-    for pid in descendants(leader):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    end_descendants(leader)
     with suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
+
+
+def end_descendants(ancestor: int) -> None:
+    """Kills what a running process has started."""
+    for pid in descendants(ancestor):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def descendants(ancestor: int) -> list[int]:

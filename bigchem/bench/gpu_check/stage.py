@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from bigchem.bench.gpu_check.runner import end_family
+from bigchem.bench.gpu_check.runner import end_descendants, end_family
 
 STAGES = {
     "versions": "basics.versions",
@@ -61,4 +61,5 @@ if __name__ == "__main__":
     except UserError as error:
         sys.exit(f"error: {error}")
     sys.stdout.flush()
+    end_descendants(os.getpid())
     os._exit(0)  # without Python's teardown, which takes seconds with torch loaded

@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from bigchem.base.errors import UserError
-from bigchem.bench.gpu_check import check, plain
+from bigchem.bench.gpu_check import check, plain, runner
 from bigchem.bench.gpu_check.schedule import MINUTES, PARTS, limits
 from bigchem.cli import program
 
@@ -71,6 +71,18 @@ def test_a_killed_check_leaves_what_it_found(number: signal.Signals, tmp_path: P
     found = json.loads(out.read_text())
     assert [stage["status"] for stage in found["stages"]] == ["done", "running" if number == 9 else "killed"]
     assert found["stages"][0]["report"]["rows"] == [{"stage": "versions"}]
+
+
+def test_descendants_are_found_at_any_depth_and_in_other_groups() -> None:
+    code = "import subprocess; subprocess.run(['sleep', '60'], process_group=0)"
+    child = subprocess.Popen([sys.executable, "-c", code])
+    _until(lambda: len(runner.descendants(child.pid)) == 1)
+    (grandchild,) = runner.descendants(child.pid)
+    assert {child.pid, grandchild} <= set(runner.descendants(os.getpid()))
+    runner.end_descendants(child.pid)
+    child.wait(20)
+    with pytest.raises(ProcessLookupError):
+        os.kill(grandchild, 0)
 
 
 def test_what_a_stage_leaves_of_its_time_goes_to_the_next() -> None:
