@@ -155,9 +155,12 @@ def _flash4(
 
 
 def _flash4_refusal(kind: str, setting: Setting) -> str | None:
-    reason = _no_flash(kind, setting)
-    if reason is not None:
-        return reason
+    if kind != "cross":
+        return "it gives no gradient of the relative-position bias"
+    return _no_flash(kind, setting) or _no_flash4(setting)
+
+
+def _no_flash4(setting: Setting) -> str | None:
     if setting.dropout > 0:
         return f"it has no dropout, and the probabilities' is {setting.dropout:g}"
     if setting.head_dim % 8 or setting.head_dim > MAX_HEAD_DIM:

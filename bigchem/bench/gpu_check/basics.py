@@ -1,20 +1,17 @@
 """Versions and the machine's speed; the kernels' errors; compute-sanitizer."""
 
-import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import Future, as_completed
-from pathlib import Path
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 
 import numpy as np
 import torch
 
-from bigchem.bench.common import Deadline, Figure, peak_flops
-from bigchem.bench.gpu_check.runner import end_descendants
-from bigchem.bench.gpu_check.work import Work, pool
+from bigchem.bench.common import Figure, peak_flops
+from bigchem.bench.gpu_check.work import Work, end_workers, pool
 from bigchem.bench.model.attention import checks, error, milliseconds
 from bigchem.bench.model.peers import Case
 from bigchem.model.attention import BACKENDS, KINDS
@@ -54,17 +51,22 @@ def cases(work: Work, kind: str, backend: str, dtype: torch.dtype) -> Iterator[C
 
 
 def kernels(work: Work) -> None:
-    """Errors against float64: our kernels in bf16, compute-sanitizer, then other backends and fp32."""
+    """Errors against float64: our kernels in bf16, other backends, our kernels in fp32. compute-sanitizer runs beside
+    them: nothing here is timed."""
+    sanitized = sanitizers(work)
     others = tuple(name for name in BACKENDS if name not in ("triton", "eager"))
-    _errors(work, work.deadline.share(1.7), ("triton",), work.dtype)
-    sanitize(work)
-    _errors(work, work.deadline, others, work.dtype)
-    if work.dtype != torch.float32:
-        _errors(work, work.deadline, ("triton",), torch.float32)
+    rounds = [(("triton",), work.dtype), (others, work.dtype), (("triton",), torch.float32)]
+    for backends, dtype in rounds[:2] if work.dtype == torch.float32 else rounds:
+        _errors(work, backends, dtype)
+    for tool, future in sanitized.items():
+        try:
+            work.report.figures.append(future.result(work.deadline.left))
+        except Exception as failed:
+            work.skip(f"compute-sanitizer, {tool}", failed)
 
 
-def _errors(work: Work, deadline: Deadline, backends: tuple[str, ...], dtype: torch.dtype) -> None:
-    """Adds backends' errors as they come. Processes compile and compute side by side: nothing is timed."""
+def _errors(work: Work, backends: tuple[str, ...], dtype: torch.dtype) -> None:
+    """Adds backends' errors as they come. Processes compile and compute side by side."""
     workers = pool(work)
     running: dict[Future[Figure], str] = {}
     for backend in backends:
@@ -77,7 +79,7 @@ def _errors(work: Work, deadline: Deadline, backends: tuple[str, ...], dtype: to
                 else:
                     work.skip(label, reason)
     try:
-        for done in as_completed(running, timeout=deadline.left):
+        for done in as_completed(running, timeout=work.deadline.left):
             failed = done.exception()
             if failed is None:
                 work.report.figures.append(done.result())
@@ -89,7 +91,7 @@ def _errors(work: Work, deadline: Deadline, backends: tuple[str, ...], dtype: to
             if not future.done():
                 work.skip(label, "no time left")
     workers.shutdown(wait=False, cancel_futures=True)
-    end_descendants(os.getpid())  # also workers that still compile
+    end_workers()
 
 
 def smallest(work: Work) -> None:
@@ -100,25 +102,26 @@ def smallest(work: Work) -> None:
         work.save()
 
 
-def sanitize(work: Work) -> None:
-    """Bad memory accesses and races in the smallest cases, each in at most a third of the time left."""
+def sanitizers(work: Work) -> dict[str, Future[Figure]]:
+    """Starts compute-sanitizer's search for bad memory accesses and for races in the smallest cases."""
     program = next((path for path in map(shutil.which, SANITIZER) if path), None)
     if program is None or work.device.type != "cuda":
         work.skip("compute-sanitizer", "no GPU here" if work.device.type != "cuda" else "it is not installed")
-        return
-    for tool in ("memcheck", "racecheck"):
-        limit, out = work.deadline.left / 3, work.out.with_suffix(f".{tool}")
-        child = [sys.executable, "-m", "bigchem.bench.gpu_check.stage", "smallest", str(out), f"{limit:.0f}", "0"]
-        try:
-            done = subprocess.run(
-                [program, "--tool", tool, *child], capture_output=True, text=True, timeout=limit, check=False
-            )
-            work.report.figures.append(Figure(f"compute-sanitizer, {tool}", float(findings(done.stdout)), "errors", 0))
-        except (subprocess.TimeoutExpired, ValueError) as failed:
-            work.skip(f"compute-sanitizer, {tool}", failed)
-        finally:
-            Path(out).unlink(missing_ok=True)
-        work.save()
+        return {}
+    threads = ThreadPoolExecutor(2)
+    return {tool: threads.submit(_sanitized, work, [program, "--tool", tool]) for tool in ("memcheck", "racecheck")}
+
+
+def _sanitized(work: Work, sanitizer: list[str]) -> Figure:
+    """What it finds, as a figure whose target is zero."""
+    out = work.out.with_name(f"{work.out.name}.{sanitizer[-1]}")
+    limit = work.deadline.left
+    child = [sys.executable, "-m", "bigchem.bench.gpu_check.stage", "smallest", str(out), f"{limit:.0f}", "0"]
+    try:
+        done = subprocess.run([*sanitizer, *child], capture_output=True, text=True, timeout=limit, check=False)
+    finally:
+        out.unlink(missing_ok=True)
+    return Figure(f"compute-sanitizer, {sanitizer[-1]}", float(findings(done.stdout)), "errors", 0)
 
 
 def findings(output: str) -> int:

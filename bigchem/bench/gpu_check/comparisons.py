@@ -1,13 +1,11 @@
 """The benchmarks of the model in the order of what matters most, each in the time that its stage has."""
 
-import os
 from dataclasses import replace
 
 import numpy as np
 
 from bigchem.bench.common import Deadline, at_most, peak_flops, release
-from bigchem.bench.gpu_check.runner import end_descendants
-from bigchem.bench.gpu_check.work import Work, pool
+from bigchem.bench.gpu_check.work import Work, end_workers, pool
 from bigchem.bench.model import attention as attention_bench
 from bigchem.bench.model import tiles as tiles_bench
 from bigchem.bench.model.contestants import Setting
@@ -88,7 +86,7 @@ def tiles(work: Work) -> None:
             continue
         if work.device.type == "cuda":
             tiles_bench.compiled(case, pool(work), work.deadline.left / 2)
-            end_descendants(os.getpid())  # workers that still compile would disturb the timing
+            end_workers()  # those that still compile would disturb the timing
         deadline = Deadline(10) if work.dry_run else work.deadline  # the interpreter would take minutes
         tiles_bench.search(f"{n} each", case, deadline, work.report, work.progress)
         work.save()

@@ -53,3 +53,11 @@ def pool(work: Work) -> Executor:
     if work.device.type != "cuda":
         return ThreadPoolExecutor(1)
     return ProcessPoolExecutor(min(12, os.cpu_count() or 1), mp_context=multiprocessing.get_context("spawn"))
+
+
+def end_workers() -> None:
+    """Ends what a pool has started and still computes."""
+    for worker in (workers := multiprocessing.active_children()):
+        worker.kill()
+    for worker in workers:
+        worker.join(2)
