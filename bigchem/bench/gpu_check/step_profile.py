@@ -13,7 +13,7 @@ import torch
 from torch.profiler import ProfilerActivity, record_function
 from torch.profiler import profile as torch_profile
 
-from bigchem.bench.common import clock, release
+from bigchem.bench.common import OutOfTimeError, at_most, clock, release
 from bigchem.bench.gpu_check.work import Work
 from bigchem.bench.model.contestants import Ours, Setting, examples, reference
 from bigchem.bench.model.mix import Rows, lengths_of_tasks, mixed
@@ -93,13 +93,17 @@ def profile(work: Work) -> None:
         if compiled and (work.dry_run or work.deadline.left < 20):
             work.skip("the compiled step", "a dry run" if work.dry_run else "no time left")
             break
-        ours = Ours(setting, weights, "auto", compiled=compiled)
-        optimizer = torch.optim.AdamW(ours.model.parameters(), lr=1e-4, fused=True)
-        for tokens in sizes:
-            row, kernels = summary(traced(ours, optimizer, mixed(lengths, tokens, seed=0)))
-            key = {"model": preset, "tokens": tokens, "compiled": compiled}
-            work.report.rows += [{**key, **line} for line in (row, *kernels)]
-            work.save()
+        try:
+            with at_most(work.deadline.left):
+                ours = Ours(setting, weights, "auto", compiled=compiled)
+                optimizer = torch.optim.AdamW(ours.model.parameters(), lr=1e-4, fused=True)
+                for tokens in sizes:
+                    row, kernels = summary(traced(ours, optimizer, mixed(lengths, tokens, seed=0)))
+                    key = {"model": preset, "tokens": tokens, "compiled": compiled}
+                    work.report.rows += [{**key, **line} for line in (row, *kernels)]
+                    work.save()
+        except OutOfTimeError as failed:
+            work.skip(f"{preset}{', compiled' if compiled else ''}", failed)
         release(work.device)
 
 

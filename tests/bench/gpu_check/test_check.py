@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from bigchem.base.errors import UserError
-from bigchem.bench.gpu_check import check, plain, runner
+from bigchem.bench.gpu_check import check, plain, render, runner
 from bigchem.bench.gpu_check.schedule import MINUTES, PARTS, limits
 from bigchem.cli import program
 
@@ -111,6 +111,22 @@ def test_the_tool_refuses_what_the_command_refuses(arguments: list[str], code: i
     with pytest.raises(SystemExit) as stopped:
         plain.run(check.main, arguments)
     assert stopped.value.code == code
+
+
+def test_the_section_of_a_page_is_made_by_one_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    part = {"part": 1, "minutes": 8.0, "dry_run": False, "date": "2026-11-30", "stages": []}
+    (tmp_path / "part1.json").write_text(json.dumps(part))
+    (tmp_path / "page.md").write_text("# Page\n\n<!-- gpu-check: begin --><!-- gpu-check: end -->\n")
+    plain.run(check.main, ["--render", str(tmp_path / "part1.json")])
+    line = "2026-11-30, `bigchem bench gpu-check --part 1`, 8 minutes:"
+    assert capsys.readouterr().out.strip() == line
+    plain.run(check.main, ["--render", str(tmp_path / "part1.json"), "--into", str(tmp_path / "page.md")])
+    assert line in (tmp_path / "page.md").read_text().splitlines()
+
+
+def test_the_docs_have_a_place_for_the_section() -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    assert page.index(render.BEGIN) < page.index(render.END)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """What stages compute from what tools report."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bigchem.bench.gpu_check.basics import findings
 from bigchem.bench.gpu_check.step_profile import STEP, Span, busy, spans, summary
@@ -40,6 +42,12 @@ def test_a_steps_row_counts_what_happens_inside_the_step() -> None:
 def test_overlapping_kernels_count_once() -> None:
     assert busy([]) == 0
     assert busy(Span("kernel", "", *ends) for ends in ((5, 9), (0, 10), (2, 3), (20, 21))) == 11
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 10))))
+def test_busy_time_is_the_length_of_the_union(parts: list[tuple[int, int]]) -> None:
+    ticks = {tick for begin, length in parts for tick in range(begin, begin + length)}
+    assert busy(Span("kernel", "", begin, begin + length) for begin, length in parts) == len(ticks)
 
 
 @pytest.mark.parametrize(
