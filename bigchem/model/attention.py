@@ -197,6 +197,10 @@ def prepare(layout: Layout, backend: str, setting: Setting, work: Sequence[Tenso
     if work is None:
         work = [x.to(setting.device) for x in plan(backend, layout.lengths_q, layout.lengths_k, setting)]
     layout.work, layout.work_for = work, (setting.head_dim, setting.dtype)
+    if backend == "triton":
+        from bigchem.model.kernels.varlen_attention import column_factors
+
+        layout.columns = column_factors(layout.max_k, setting.device)
     return layout
 
 

@@ -41,7 +41,10 @@ class Layout:
         """What the backend of this attention plans from the lengths, on the device; work_for: head dimension and dtype
         that it is for, None if nothing was planned."""
         self.work_for: tuple[int, torch.dtype] | None = None
+        self.columns: Tensor | None = None
+        """Dropout's factors of keys, which the Triton kernels read."""
         self._derived: dict[Hashable, object] = {}
+        self._table: tuple[Tensor, bool, Tensor] | None = None
 
     @classmethod
     def of(
@@ -66,6 +69,12 @@ class Layout:
         if key not in self._derived:
             self._derived[key] = make()
         return cast(T, self._derived[key])
+
+    def table(self, bias: Tensor, causal: bool, make: Callable[[Tensor, bool], Tensor]) -> Tensor:
+        """`make` of the stack's bias, called once for all layers. Keeps the bias: another could get its address."""
+        if self._table is None or self._table[0] is not bias or self._table[1] != causal:
+            self._table = bias, causal, make(bias, causal)
+        return self._table[2]
 
 
 def _offsets(lengths: np.ndarray) -> np.ndarray:

@@ -81,7 +81,13 @@ def test_attention_is_right_before_it_is_timed() -> None:
 @pytest.mark.slow  # a minute, in the interpreter
 def test_tiles_are_tried_one_kernel_at_a_time_also_in_the_interpreter() -> None:
     found = report("tiles", "--length", "3", "--tokens", "3", "--heads", "1", "--head-dim", "16")
-    assert {row["kernel"] for row in found["rows"]} == {"forward", "grad_queries", "grad_keys", "grad_short"}
+    assert {row["kernel"] for row in found["rows"]} == {
+        "forward",
+        "grad_queries",
+        "grad_keys",
+        "grad_bias",
+        "grad_short",
+    }
     assert all(row["ms"] > 0 for row in found["rows"])
     assert not found["skipped"]
 

@@ -3,7 +3,7 @@
 import json
 import os
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -11,6 +11,10 @@ from rich.table import Table
 from bigchem.base.errors import UserError
 from bigchem.base.progress import Progress, tables
 from bigchem.cli import program
+from bigchem.model.kernels import sass
+
+if TYPE_CHECKING:  # needs Triton
+    from bigchem.model.kernels.aot import Case, Report
 
 KINDS = {(False, True): "encoder", (True, True): "decoder", (False, False): "cross"}
 """(causal, has a bias) -> kind of attention."""
@@ -28,11 +32,15 @@ def main(
     fused: Annotated[
         bool, typer.Option("--fused", help="The kernels between matrix products, instead of attention's.")
     ] = False,
+    by_kind: Annotated[
+        bool, typer.Option("--by-kind", help="Also print each loop's instructions by kind: matrix, exp2, shuffle, ...")
+    ] = False,
     as_json: program.Json = False,
 ) -> None:
     """Compile every kernel with every tile of bigchem/model/kernels/tiles.py and print the compiler's report.
 
-    The column `stack` has the bytes of spilled registers. Exits with 1 if one is not 0.
+    The column `stack` has the bytes of spilled registers. Exits with 1 if one is not 0. `loops` has the instructions
+    that a thread executes per tile: first in the loop over whole tiles, then in those that mask.
 
     Example: bigchem bench kernels --arch 90 --head-dim 128
     """
@@ -61,21 +69,9 @@ def main(
     if as_json:
         print(json.dumps([{"arch": a, **asdict(case), **asdict(report)} for a, case, report in rows], indent=1))
     else:
-        table = Table("kernel", "tile", "warps", "attention", "dropout", "registers", "stack", "shared", "products")
-        for capability, case, report in rows:
-            products = f"{report.wgmma} wgmma" if report.wgmma else f"{report.mma} mma"
-            table.add_row(
-                f"sm_{capability} {case.kernel} {case.head_dim} {case.dtype}",
-                f"{case.tile.block_m} x {case.tile.block_n}",
-                str(case.tile.num_warps),
-                KINDS[case.causal, case.reach > 0],
-                "yes" if case.dropout else "no",
-                str(report.registers),
-                str(report.stack),
-                f"{report.shared:,}",
-                products,
-            )
-        tables().print(table)
+        tables().print(_summary(rows))
+        if by_kind:
+            tables().print(_by_kind(rows))
     spilled = sum(report.stack > 0 for _, _, report in rows)
     if spilled:
         raise typer.Exit(1)
@@ -91,3 +87,39 @@ def _report_fused(rows: list[dict[str, int | str]], as_json: bool) -> None:
         tables().print(table)
     if any(row["stack"] for row in rows):
         raise typer.Exit(1)
+
+
+def _summary(rows: "list[tuple[int, Case, Report]]") -> Table:
+    table = Table(
+        "kernel", "tile", "warps", "attention", "dropout", "registers", "stack", "shared", "products", "loops"
+    )
+    for arch, case, report in rows:
+        table.add_row(
+            *_named(arch, case),
+            str(report.registers),
+            str(report.stack),
+            f"{report.shared:,}",
+            f"{report.wgmma} wgmma" if report.wgmma else f"{report.mma} mma",
+            ", ".join(str(loop.instructions) for loop in report.loops),
+        )
+    return table
+
+
+def _by_kind(rows: "list[tuple[int, Case, Report]]") -> Table:
+    kinds = [*sass.KINDS, "other"]
+    table = Table("kernel", "tile", "warps", "attention", "dropout", "loop", "all", *kinds)
+    for arch, case, report in rows:
+        for number, loop in enumerate(report.loops):
+            counts = (str(loop.by_kind.get(kind, "")) for kind in kinds)
+            table.add_row(*_named(arch, case), str(number), str(loop.instructions), *counts)
+    return table
+
+
+def _named(arch: int, case: "Case") -> tuple[str, ...]:
+    return (
+        f"sm_{arch} {case.kernel} {case.head_dim} {case.dtype}",
+        f"{case.tile.block_m} x {case.tile.block_n}",
+        str(case.tile.num_warps),
+        KINDS[case.causal, case.reach > 0],
+        "yes" if case.dropout else "no",
+    )

@@ -99,7 +99,7 @@ def ours(case: Case, backend: str) -> Call:
 
 def exact(case: Case, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """The formula in float64, sequence by sequence, with our kernels' dropout mask."""
-    outputs = []
+    outputs, hashes = [], layout_of(case).hashes
     (starts_q, starts_k) = (np.append(0, n.cumsum()) for n in case.lengths.T)
     for i in range(len(case.lengths)):
         rows_q, rows_k = slice(starts_q[i], starts_q[i + 1]), slice(starts_k[i], starts_k[i + 1])
@@ -114,8 +114,7 @@ def exact(case: Case, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> T
         if case.dropout > 0:
             from bigchem.model.kernels.varlen_attention import dropout_mask
 
-            first, num_rows = int(starts_q[i]), sq.shape[1]
-            keep = dropout_mask(0, case.dropout, first, num_rows, case.heads, sk.shape[1], q.device)
+            keep = dropout_mask(0, case.dropout, hashes[rows_q], case.heads, sk.shape[1])
             probabilities = probabilities * keep / (1 - case.dropout)
         outputs.append((probabilities @ sv).transpose(0, 1))
     return torch.cat(outputs)

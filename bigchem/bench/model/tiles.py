@@ -20,32 +20,42 @@ from bigchem.model.kernels.tiles import KERNELS, Kernel, Tile, Tiles, all_tiles
 SIZES = {"forward": ((64, 32), (64, 64), (128, 64), (128, 128)),
          "grad_queries": ((32, 32), (64, 32), (64, 64), (128, 64)),
          "grad_keys": ((32, 32), (32, 64), (64, 64), (32, 128), (64, 128)),
+         "grad_bias": ((32, 32), (64, 32), (64, 64)),
          "grad_short": ((32, 32), (64, 64))}  # fmt: skip
 """(block_m, block_n) to try for each kernel."""
 
 
-def candidates(kernel: Kernel) -> Iterator[Tile]:
-    """Tiles to try for a kernel."""
+def candidates(kernel: Kernel, table: Tiles) -> Iterator[Tiles]:
+    """The table with other tiles of a kernel."""
+    added_up = kernel in ("grad_bias", "grad_short")
     for block_m, block_n in SIZES[kernel]:
         for num_warps in (4, 8):
-            for num_stages in (1,) if kernel == "grad_short" else (2, 3):
-                for sequences in (1, 2, 4, 8) if kernel == "grad_short" else (1,):
-                    yield Tile(block_m, block_n, num_warps, num_stages, sequences)
+            for num_stages in (1,) if added_up else (2, 3):
+                for sequences in (1, 2, 4, 8) if added_up else (1,):
+                    chosen = table._replace(**{kernel: Tile(block_m, block_n, num_warps, num_stages, sequences)})
+                    if fit(chosen):
+                        yield chosen
+
+
+def fit(tiles: Tiles) -> bool:
+    """Whether grad_bias and grad_queries divide keys into near and far alike; see `Tile`."""
+    near, queries = tiles.grad_bias, tiles.grad_queries
+    return near.block_m == queries.block_m and near.block_n % queries.block_n == 0
 
 
 def milliseconds(case: Case, chosen: Tiles) -> float:
     """Milliseconds of forward and backward with these tiles."""
-    from bigchem.model.kernels import varlen_attention
+    from bigchem.model.kernels import launch
 
-    before = varlen_attention._tiles
-    varlen_attention._tiles = lambda *_: chosen
+    before = launch.tiles_for
+    launch.tiles_for = lambda *_: chosen
     try:
         calls = [ours(case, "triton") for _ in range(3)]
         for call in calls:
             call()
         return timed({"": calls}, case.device, 0.1)[""][0]
     finally:
-        varlen_attention._tiles = before
+        launch.tiles_for = before
 
 
 def compiled(case: Case, workers: Executor, limit_s: float) -> None:
@@ -71,13 +81,14 @@ def search(label: str, case: Case, deadline: Deadline, report: Report, progress:
     kernels = [kernel for kernel in KERNELS if kernel != "grad_short" or case.lengths.min() <= 64]
     for number, kernel in enumerate(kernels):
         found, end = [], deadline.share(len(kernels) - number)
-        for tile in candidates(kernel):
+        for tiles in candidates(kernel, table):
+            tile = getattr(tiles, kernel)
             if end.left == 0:
                 report.skip(f"{label}, {kernel}", "no time left", progress)
                 break
             try:
                 with at_most(30):
-                    found.append((milliseconds(case, table._replace(**{kernel: tile})), tile))
+                    found.append((milliseconds(case, tiles), tile))
             except Exception as failed:  # too much shared memory, say
                 report.skip(f"{label}, {kernel}, {tile}", failed, progress)
         for ms, tile in sorted(found, key=lambda pair: pair[0])[:5]:

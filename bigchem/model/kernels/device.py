@@ -17,13 +17,26 @@ def dot(a, b, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def load_rows(POINTER, rows, limit, stride, D: tl.constexpr, D_PAD: tl.constexpr):
-    """Rows [len(rows), D_PAD] of one head; zero in rows from `limit` and columns from D on."""
+def load_rows(POINTER, rows, limit, stride, D: tl.constexpr, D_PAD: tl.constexpr, MASKED: tl.constexpr = True):
+    """Rows [len(rows), D_PAD] of one head; zero in columns from D on and, if MASKED, in rows from `limit`."""
     columns = tl.arange(0, D_PAD)
-    exists = (rows < limit)[:, None]
-    if D_PAD != D:
-        exists = exists & (columns < D)[None, :]
-    return tl.load(POINTER + rows[:, None] * stride + columns[None, :], mask=exists, other=0.0)
+    addresses = POINTER + rows[:, None] * stride + columns[None, :]
+    if MASKED:
+        exists = (rows < limit)[:, None]
+        if D_PAD != D:
+            exists = exists & (columns < D)[None, :]
+        x = tl.load(addresses, mask=exists, other=0.0)
+    elif D_PAD != D:
+        x = tl.load(addresses, mask=(columns < D)[None, :], other=0.0)
+    else:
+        x = tl.load(addresses)
+    return x
+
+
+@triton.jit
+def load_vector(POINTER, rows, limit, other, MASKED: tl.constexpr = True):
+    """One number per row; `other`, if MASKED, from `limit` on."""
+    return tl.load(POINTER + rows, mask=rows < limit, other=other) if MASKED else tl.load(POINTER + rows)
 
 
 @triton.jit
@@ -37,60 +50,51 @@ def store_rows(POINTER, values, rows, limit, stride, D: tl.constexpr, D_PAD: tl.
 
 
 @triton.jit
-def is_far(m0, n0, REACH: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
-    """Whether all the tile's distances (key minus query) are <= -REACH, or all are >= REACH."""
-    return (n0 - (m0 + BLOCK_M - 1) >= REACH) | (m0 - (n0 + BLOCK_N - 1) >= REACH)
+def bias_tile(TABLE, m0, n0, REACH: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """log2(e) * the bias of a tile [BLOCK_M, BLOCK_N]. TABLE: of the head, at distance 0; see
+    `bias_gradient.table`.
+
+    Beyond REACH all distances have one bias, so a tile's first distance is clamped as a whole, and the table's margin
+    holds what such a tile reads. No element is clamped, and its address is a constant away from its thread's first:
+    with a gather by clamped distance the loop had 176 more instructions. A causal bias is -inf for keys after a query,
+    so that it needs no other mask.
+    """
+    first = tl.minimum(tl.maximum(n0 - m0, 1 - REACH - BLOCK_N), REACH + BLOCK_M - 1)
+    rows = TABLE + first - tl.arange(0, BLOCK_M)
+    return tl.load(rows[:, None] + tl.arange(0, BLOCK_N)[None, :])
 
 
 @triton.jit
-def bias_tile(BIAS, distance, m0, n0, REACH: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
-    """log2(e) * the bias at `distance`, in its shape. A far tile loads one number; in a near one, each warp instruction
-    touches one or two cache lines."""
-    if is_far(m0, n0, REACH, BLOCK_M, BLOCK_N):
-        bias = tl.load(BIAS + tl.where(n0 > m0, 2 * REACH, 0)) * LOG2E + tl.zeros(distance.shape, tl.float32)
-    else:
-        bias = tl.load(BIAS + REACH + tl.minimum(tl.maximum(distance, -REACH), REACH)) * LOG2E
-    return bias
+def bias_tile_t(TABLE, m0, n0, REACH: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """bias_tile with keys down and queries across: [BLOCK_N, BLOCK_M]."""
+    first = tl.minimum(tl.maximum(n0 - m0, 1 - REACH - BLOCK_N), REACH + BLOCK_M - 1)
+    rows = TABLE + first + tl.arange(0, BLOCK_N)
+    return tl.load(rows[:, None] - tl.arange(0, BLOCK_M)[None, :])
 
 
 @triton.jit
 def mix(x):
-    """A bijection of uint32 whose every output bit depends on every input bit (Wellons' lowbias32)."""
+    """`dropout.mix`, of uint32."""
     x = (x ^ (x >> 16)) * tl.full([], 0x7FEB352D, tl.uint32)
     x = (x ^ (x >> 15)) * tl.full([], 0x846CA68B, tl.uint32)
     return x ^ (x >> 16)
 
 
 @triton.jit
-def row_hash(seed, row, head, num_heads):
-    """A hash per packed query row and head."""
-    return mix(mix((row * num_heads + head).to(tl.uint32)) ^ seed.to(tl.uint32))
+def row_factors(HASHES, rows, limit, seed, head):
+    """`dropout.row_factors` of query rows; seed: the place's, mixed with the head as in `dropout.head_seeds`."""
+    hashes = tl.load(HASHES + rows, mask=rows < limit, other=0).to(tl.uint32, bitcast=True)
+    of_head = mix(seed.to(tl.uint32) + head.to(tl.uint32) * tl.full([], 0x9E3779B9, tl.uint32))
+    return (mix(hashes ^ of_head) | 1).to(tl.int32, bitcast=True)
 
 
 @triton.jit
-def keep_mask(hashes, keys, n0, threshold):
-    """Which elements dropout keeps. hashes: of rows; keys: numbers from n0 on; their shapes broadcast.
-
-    Two keys eight apart share a hash, with sixteen bits each: a thread's columns of a matrix instruction's result are
-    eight apart, so the compiler computes it once. The mask depends only on (seed, packed row, head, key): every kernel
-    and every tile size draws the same.
-    """
-    column = keys - n0
-    pair = (n0 + (column & 0x7FFFFFF7)).to(tl.uint32)
-    x = mix(hashes ^ (pair * tl.full([], 0x9E3779B9, tl.uint32)))
-    return tl.where((column & 8) != 0, x >> 16, x & 0xFFFF) >= threshold.to(tl.uint32)
-
-
-@triton.jit
-def store_diagonals(
-    OUT, x, first, low_sum, high_sum, SIGN: tl.constexpr, REACH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
-):
+def store_diagonals(OUT, x, first, low_sum, high_sum, REACH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Sums of x [ROWS, COLUMNS] along its diagonals, written to OUT [ROWS // COLUMNS + 1, COLUMNS].
 
-    The diagonal column - row = c - k * COLUMNS goes to OUT[k, c] and has the distance first + SIGN * (column - row).
-    Distances <= -REACH and >= REACH are added to low_sum and high_sum [COLUMNS], which are returned; their places in
-    OUT are never read. Row r is rotated left by r, so that diagonals become columns, then columns are summed: no
-    atomics.
+    The diagonal column - row = c - k * COLUMNS goes to OUT[k, c] and has the distance first + column - row. Distances
+    <= -REACH and >= REACH are added to low_sum and high_sum [COLUMNS], which are returned; nothing reads their places
+    in OUT. Row r is rotated left by r, so that diagonals become columns, then columns are summed: no atomics.
     """
     row = tl.arange(0, ROWS)[:, None]
     column = tl.arange(0, COLUMNS)
@@ -98,7 +102,7 @@ def store_diagonals(
     wraps = (column[None, :] + row) // COLUMNS
     for k in tl.static_range(ROWS // COLUMNS + 1):
         sums = tl.sum(tl.where(wraps == k, rotated, 0.0), 0)
-        distance = first + SIGN * (column - k * COLUMNS)
+        distance = first + column - k * COLUMNS
         low_sum += tl.where(distance <= -REACH, sums, 0.0)
         high_sum += tl.where(distance >= REACH, sums, 0.0)
         tl.store(OUT + k * COLUMNS + column, sums)

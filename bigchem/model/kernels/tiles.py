@@ -7,9 +7,9 @@ No entry may spill registers: `bigchem bench kernels` compiles each for each arc
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-Kernel = Literal["forward", "grad_queries", "grad_keys", "grad_short"]
+Kernel = Literal["forward", "grad_queries", "grad_keys", "grad_bias", "grad_short"]
 
-KERNELS: tuple[Kernel, ...] = ("forward", "grad_queries", "grad_keys", "grad_short")
+KERNELS: tuple[Kernel, ...] = ("forward", "grad_queries", "grad_keys", "grad_bias", "grad_short")
 ARCHITECTURES = (80, 90)
 """Compute capabilities * 10 that the table distinguishes. 80: A100 and relatives, and 12.0, which would spill registers
 with Hopper's tiles. 90: H100 and B200."""
@@ -21,8 +21,9 @@ MAX_HEAD_DIM = 128
 class Tile:
     """Rows of queries (block_m) and keys (block_n) that one program multiplies at a time.
 
-    grad_queries: block_m is a multiple of block_n. grad_short: both are the longest sequence it serves; `sequences`:
-    how many a program processes.
+    grad_bias: block_m is that of grad_queries; block_n divides it, and is a multiple of that of grad_queries;
+    `sequences`: how many tiles of queries a program adds up. grad_short: both are the longest sequence it serves;
+    `sequences`: how many a program processes.
     """
 
     block_m: int
@@ -38,6 +39,7 @@ class Tiles(NamedTuple):
     forward: Tile
     grad_queries: Tile
     grad_keys: Tile
+    grad_bias: Tile
     grad_short: Tile
 
 
@@ -70,6 +72,8 @@ _FP32: dict[tuple[Kernel, bool], Tile] = {
     ("grad_queries", True): Tile(16, 16, 4, 2),
     ("grad_keys", False): Tile(32, 16, 4, 2),
     ("grad_keys", True): Tile(32, 16, 4, 2),
+    ("grad_bias", False): Tile(32, 16, 4, 1, sequences=8),
+    ("grad_bias", True): Tile(16, 16, 4, 1, sequences=8),
     ("grad_short", False): Tile(16, 16, 4, 1, sequences=4),
     ("grad_short", True): Tile(16, 16, 4, 1, sequences=4),
 }
@@ -83,6 +87,8 @@ _HOPPER: dict[tuple[Kernel, bool, bool], Tile] = {
     ("grad_queries", True, False): Tile(64, 32, 4, 2),
     ("grad_keys", False, False): Tile(32, 64, 4, 2),
     ("grad_keys", True, False): Tile(32, 64, 8, 2),
+    ("grad_bias", False, False): Tile(64, 64, 4, 1, sequences=8),
+    ("grad_bias", True, False): Tile(64, 32, 4, 1, sequences=8),
     ("grad_short", False, False): Tile(64, 64, 4, 1, sequences=4),
     ("grad_short", True, False): Tile(32, 32, 4, 1, sequences=4),
 }
@@ -97,6 +103,8 @@ _AMPERE: dict[tuple[Kernel, bool, bool], Tile] = {
     ("grad_queries", True, False): Tile(32, 32, 4, 2),
     ("grad_keys", False, False): Tile(32, 64, 8, 2),
     ("grad_keys", True, False): Tile(32, 64, 8, 2),
+    ("grad_bias", False, False): Tile(32, 32, 4, 1, sequences=8),
+    ("grad_bias", True, False): Tile(32, 32, 4, 1, sequences=8),
     ("grad_short", False, False): Tile(32, 32, 4, 1, sequences=4),
     ("grad_short", True, False): Tile(64, 64, 8, 1, sequences=4),
 }

@@ -1,26 +1,22 @@
-"""The kernels as one differentiable torch operation, bigchem::varlen_attention.
+"""The kernels as a differentiable function; inside compiled graphs, as the torch operation bigchem::varlen_attention.
 
-It has a fake kernel, so torch.compile keeps it in one graph with its surroundings.
+The operation has a fake kernel, so torch.compile keeps it in one graph with its surroundings. Outside, a plain autograd
+function is used: the operation's dispatch took a third of the host's time in a step.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from triton import knobs
 
 from bigchem.base.errors import UserError
-from bigchem.model.kernels import backward as kernels_backward
-from bigchem.model.kernels import bias_gradient, tiles
-from bigchem.model.kernels.forward import forward as kernel_forward
-from bigchem.model.kernels.tiles import MAX_HEAD_DIM, Tiles
-from bigchem.model.kernels.work import plan_work
+from bigchem.model import dropout
+from bigchem.model.kernels import launch
+from bigchem.model.kernels.launch import Inputs, Options, Results, run_backward, run_forward, run_grad_bias
+from bigchem.model.kernels.tiles import MAX_HEAD_DIM
+from bigchem.model.kernels.work import plan_bias, plan_work
 from bigchem.model.layout import Layout
 
 
@@ -37,62 +33,99 @@ def triton_attention(
     if bias is not None and (bias.shape[0] != q.shape[1] or bias.shape[1] % 2 == 0 or bias.shape[1] < 3):
         raise UserError(f"a bias of shape {tuple(bias.shape)} for {q.shape[1]} heads; expected [heads, 2R + 1], R >= 1")
     # The work was planned for the weights' dtype; under autocast, queries may have another.
-    work = list(layout.work)
+    work = layout.work
     if layout.work_for != (q.shape[2], q.dtype):
         planned = plan_lengths(layout.lengths_q, layout.lengths_k, q.shape[2], q.dtype, q.device)
         work = [x.to(q.device) for x in planned]
-    cu, longest = (layout.cu_seqlens_q, layout.cu_seqlens_k), (layout.max_q, layout.max_k)
-    bias = None if bias is None else bias.float()
-    out: Tensor = varlen_attention(q, k, v, bias, *cu, work, *longest, causal, float(dropout_p), seed)[0]
-    return out
+    drops = dropout_p > 0
+    hashes, columns = (layout.hashes, layout.columns) if drops else (None, None)
+    if drops and columns is None:
+        columns = column_factors(layout.max_k, q.device)
+    arguments = (hashes, columns, layout.cu_seqlens_q, layout.cu_seqlens_k, list(work))
+    options = (layout.max_q, layout.max_k, causal, float(dropout_p), seed)
+    if torch.compiler.is_compiling():
+        table = None if bias is None else launch.bias_table(bias, causal)
+        out: Tensor = varlen_attention(q, k, v, bias, table, *arguments, *options)[0]
+        return out
+    table = None if bias is None else layout.table(bias, causal, launch.bias_table)
+    attended: Tensor = _VarlenAttention.apply(q, k, v, bias, table, *arguments[:-1], *options, *work)
+    return attended
 
 
 def plan_lengths(
     lengths_q: np.ndarray, lengths_k: np.ndarray, head_dim: int, dtype: torch.dtype, device: torch.device
 ) -> list[Tensor]:
     """The kernels' work on sequences of these lengths, for a device but on the host; see `Work`."""
-    chosen = _tiles(int(lengths_q.max(initial=0)), int(lengths_k.max(initial=0)), head_dim, dtype, device)
+    chosen = launch.tiles_for(int(lengths_q.max(initial=0)), int(lengths_k.max(initial=0)), head_dim, dtype, device)
     return [torch.from_numpy(items) for items in plan_work(lengths_q, lengths_k, chosen)]
 
 
-def _tiles(max_q: int, max_k: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> Tiles:
-    arch = _architecture(device.index) if device.type == "cuda" else max(tiles.ARCHITECTURES)
-    return tiles.all_tiles(max(max_q, max_k), head_dim, arch, fp32=dtype == torch.float32)
+def column_factors(longest: int, device: torch.device) -> Tensor:
+    """Dropout's factors of keys, for all tiles of sequences of up to `longest` keys. Few sizes, computed once each."""
+    return _column_factors(max(256, 1 << (longest + 127).bit_length()), device)
 
 
-@cache
-def _architecture(index: int | None) -> int:
-    major, minor = torch.cuda.get_device_capability(index)
-    return 10 * major + minor
+_column_factors = cache(dropout.column_factors)
 
 
-# --- the operations --------------------------------------------------------------------------------------------------
+def grad_of_bias(
+    grad_out: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    layout: Layout,
+    *,
+    causal: bool,
+) -> Tensor:
+    """The gradient of the bias alone, fp32 [H, 2R + 1], for attention by a library that has none; without dropout.
+
+    out and grad_out [Tq, H, D]; lse fp32 [H, Tq]: natural logarithms of the softmax's denominators.
+    """
+    table = layout.table(bias, causal, launch.bias_table)
+    inputs = _inputs(q, k, v, table, None, None, layout.cu_seqlens_q, layout.cu_seqlens_k)
+    options = Options(layout.max_q, layout.max_k, causal, 0.0, 0)
+    chosen = launch.tiles_for(layout.max_q, layout.max_k, q.shape[2], q.dtype, q.device)
+    items = torch.from_numpy(plan_bias(layout.lengths_q, chosen)).to(q.device)
+    return run_grad_bias(grad_out.contiguous(), inputs, out, lse, items, options)
 
 
-class _Launch(NamedTuple):
-    """Arguments common to all kernels of a call. numbers: seed, threshold, keep_scale, num_heads, num_rows; meta: D,
-    D_PAD, REACH; flags: by name."""
+class _VarlenAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        bias: Tensor | None,
+        table: Tensor | None,
+        hashes: Tensor | None,
+        columns: Tensor | None,
+        cu_seqlens_q: Tensor,
+        cu_seqlens_k: Tensor,
+        max_q: int,
+        max_k: int,
+        causal: bool,
+        dropout_p: float,
+        seed: int,
+        *work: Tensor,
+    ) -> Tensor:
+        inputs = _inputs(q, k, v, table, hashes, columns, cu_seqlens_q, cu_seqlens_k)
+        ctx.options = Options(max_q, max_k, causal, dropout_p, seed)
+        results = run_forward(inputs, work[0], ctx.options)
+        ctx.save_for_backward(*inputs, *results, *work)
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        return results.out
 
-    tiles: Tiles
-    numbers: tuple[int, int, float, int, int]
-    meta: tuple[int, int, int]
-    flags: dict[str, Any]
-
-    @classmethod
-    def of(
-        cls, q: Tensor, bias: Tensor | None, max_q: int, max_k: int, causal: bool, dropout_p: float, seed: int
-    ) -> _Launch:
-        """For queries [Tq, H, D] and the operation's options."""
-        num_rows, num_heads, head_dim = q.shape
-        threshold = _threshold(dropout_p)
-        keep_scale = 1 / (1 - threshold / 2**16) if threshold < 2**16 else 0.0
-        precision = "interpreter" if knobs.runtime.interpret else "ieee"
-        return cls(
-            _tiles(max_q, max_k, head_dim, q.dtype, q.device),
-            (_int32(mixed_seed(seed)), threshold, keep_scale, num_heads, num_rows),
-            (head_dim, tiles.padded_head_dim(head_dim), bias.shape[1] // 2 if bias is not None else 1),
-            {"CAUSAL": causal, "HAS_BIAS": bias is not None, "DROPOUT": threshold > 0, "PRECISION": precision},
-        )
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        inputs, results, work = Inputs(*saved[:8]), Results(*saved[8:11]), saved[11:]
+        found = run_backward(grads[0].contiguous(), inputs, results, work, ctx.options)
+        of_bias = found[3].to(ctx.bias_dtype) if ctx.bias_dtype is not None else None
+        return (*found[:3], of_bias, *[None] * 15)
 
 
 @torch.library.custom_op("bigchem::varlen_attention", mutates_args=())
@@ -101,6 +134,9 @@ def varlen_attention(
     k: Tensor,
     v: Tensor,
     bias: Tensor | None,
+    table: Tensor | None,
+    hashes: Tensor | None,
+    columns: Tensor | None,
     cu_seqlens_q: Tensor,
     cu_seqlens_k: Tensor,
     work: list[Tensor],
@@ -109,26 +145,27 @@ def varlen_attention(
     causal: bool,
     dropout_p: float,
     seed: int,
-) -> tuple[Tensor, Tensor]:
-    """(output [Tq, H, D], lse [H, Tq] fp32: log2 of the softmax's denominators). work: a `Work` as a list."""
-    q, k, v, bias, cu_seqlens_q, cu_seqlens_k = _contiguous(q, k, v, bias, cu_seqlens_q, cu_seqlens_k)
-    out = torch.empty_like(q)
-    lse = torch.empty(q.shape[1], q.shape[0], dtype=torch.float32, device=q.device)
-    launch = _Launch.of(q, bias, max_q, max_k, causal, dropout_p, seed)
-    tile, items = launch.tiles.forward, work[0]
-    if len(items):
-        with _device(q):
-            kernel_forward[(len(items), q.shape[1])](
-                q, k, v, _or_any(bias, lse), out, lse, cu_seqlens_q, cu_seqlens_k, items,
-                *launch.numbers, tile.block_m, tile.block_n, *launch.meta, **launch.flags,
-                num_warps=tile.num_warps, num_stages=tile.num_stages,
-            )  # fmt: skip
-    return out, lse
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`Results`. work: a `Work` as a list; bias: only for its gradient; see `Inputs`."""
+    inputs = _inputs(q, k, v, table, hashes, columns, cu_seqlens_q, cu_seqlens_k)
+    out, lse, factors = run_forward(inputs, work[0], Options(max_q, max_k, causal, dropout_p, seed))
+    return out, lse, factors
 
 
 @varlen_attention.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *_rest: Any) -> tuple[Tensor, Tensor]:
-    return q.new_empty(q.shape), q.new_empty((q.shape[1], q.shape[0]), dtype=torch.float32)
+def _(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    table: Tensor | None,
+    hashes: Tensor | None,
+    columns: Tensor | None,
+    *rest: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    rows = q.shape[1], q.shape[0]
+    factors = q.new_empty(rows if rest[6] > 0 else (0,), dtype=torch.int32)
+    return q.new_empty(q.shape), q.new_empty(rows, dtype=torch.float32), factors
 
 
 @torch.library.custom_op("bigchem::varlen_attention_backward", mutates_args=())
@@ -138,8 +175,12 @@ def varlen_attention_backward(
     k: Tensor,
     v: Tensor,
     bias: Tensor | None,
+    table: Tensor | None,
+    hashes: Tensor | None,
+    columns: Tensor | None,
     out: Tensor,
     lse: Tensor,
+    factors: Tensor,
     cu_seqlens_q: Tensor,
     cu_seqlens_k: Tensor,
     work: list[Tensor],
@@ -150,64 +191,9 @@ def varlen_attention_backward(
     seed: int,
 ) -> list[Tensor]:
     """Gradients of q, k, v and, if given, the bias (fp32)."""
-    grad_out, q, k, v, bias, cu_seqlens_q, cu_seqlens_k = _contiguous(
-        grad_out, q, k, v, bias, cu_seqlens_q, cu_seqlens_k
-    )
-    launch = _Launch.of(q, bias, max_q, max_k, causal, dropout_p, seed)
-    inputs = (q, k, v, _or_any(bias, lse), out, grad_out, lse)
-    grads = [torch.empty_like(x) for x in (q, k, v)]
-    cu = (cu_seqlens_q, cu_seqlens_k)
-    parts: list[Tensor | None] = []
-    with _device(q):
-        if len(work[3]):
-            parts.append(_grad_short(launch, inputs, grads, cu, work[3]))
-        if max(max_q, max_k) > launch.tiles.grad_short.block_m:
-            parts.append(_grad_long(launch, inputs, grads, cu, work[1], work[2]))
-    if bias is None:
-        return grads
-    return [*grads, sum((part for part in parts if part is not None), torch.zeros_like(bias))]
-
-
-def _grad_short(
-    launch: _Launch, inputs: tuple[Tensor, ...], grads: list[Tensor], cu: tuple[Tensor, Tensor], items: Tensor
-) -> Tensor | None:
-    """Writes the gradients of the short sequences' rows; returns their part of the bias gradient."""
-    tile = launch.tiles.grad_short
-    partial = _partial(launch, len(items), 2 * tile.block_m + 2, items.device)
-    kernels_backward.grad_short[(len(items), launch.numbers[3])](
-        *inputs, *grads, partial, *cu, items,
-        *launch.numbers, tile.sequences, tile.block_m, *launch.meta, **launch.flags,
-        num_warps=tile.num_warps, num_stages=tile.num_stages,
-    )  # fmt: skip
-    return _gathered(partial, bias_gradient.short_places, launch.meta[2], tile.block_m)
-
-
-def _grad_long(
-    launch: _Launch,
-    inputs: tuple[Tensor, ...],
-    grads: list[Tensor],
-    cu: tuple[Tensor, Tensor],
-    query_items: Tensor,
-    key_items: Tensor,
-) -> Tensor | None:
-    """_grad_short for the long sequences."""
-    q, k, v, bias, out, grad_out, lse = inputs
-    tile, num_heads = launch.tiles.grad_queries, launch.numbers[3]
-    shape = (launch.meta[2], tile.block_m, tile.block_n, launch.flags["CAUSAL"])
-    size = bias_gradient.partial_size(*shape)
-    partial, delta = _partial(launch, len(query_items), size, q.device), torch.empty_like(lse)
-    kernels_backward.grad_queries[(len(query_items), num_heads)](
-        q, k, v, bias, out, grad_out, lse, delta, grads[0], partial, *cu, query_items,
-        *launch.numbers, tile.block_m, tile.block_n, *launch.meta, *bias_gradient.slots(*shape), size, **launch.flags,
-        num_warps=tile.num_warps, num_stages=tile.num_stages,
-    )  # fmt: skip
-    tile = launch.tiles.grad_keys
-    kernels_backward.grad_keys[(len(key_items), num_heads)](
-        q, k, v, bias, grad_out, lse, delta, grads[1], grads[2], *cu, key_items,
-        *launch.numbers, tile.block_m, tile.block_n, *launch.meta, **launch.flags,
-        num_warps=tile.num_warps, num_stages=tile.num_stages,
-    )  # fmt: skip
-    return _gathered(partial, bias_gradient.places, *shape)
+    inputs = _inputs(q, k, v, table, hashes, columns, cu_seqlens_q, cu_seqlens_k)
+    options = Options(max_q, max_k, causal, dropout_p, seed)
+    return run_backward(grad_out.contiguous(), inputs, Results(out, lse, factors), work, options)
 
 
 @varlen_attention_backward.register_fake
@@ -215,86 +201,28 @@ def _(grad_out: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *_
     return [x.new_empty(x.shape) for x in (q, k, v, bias) if x is not None]
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, k, v, bias, cu_seqlens_q, cu_seqlens_k, work, *ctx.options = inputs
-    ctx.save_for_backward(q, k, v, bias, *output, cu_seqlens_q, cu_seqlens_k, *work)
-    ctx.mark_non_differentiable(output[1])
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    *tensors, cu_seqlens_q, cu_seqlens_k, work, max_q, max_k, causal, dropout_p, seed = inputs
+    ctx.save_for_backward(*tensors, *output, cu_seqlens_q, cu_seqlens_k, *work)
+    ctx.options = (max_q, max_k, causal, dropout_p, seed)
+    ctx.mark_non_differentiable(*output[1:])
 
 
-def _backward(ctx: Any, grad_out: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    *tensors, w0, w1, w2, w3 = ctx.saved_tensors
-    grads = varlen_attention_backward(grad_out, *tensors, [w0, w1, w2, w3], *ctx.options)
-    return (*grads, *([None] * (4 - len(grads))), None, None, [None] * 4, None, None, None, None, None)
+def _backward(ctx: Any, grad_out: Tensor, *_: Tensor) -> tuple[Tensor | list[None] | None, ...]:
+    *tensors, w0, w1, w2, w3, w4 = ctx.saved_tensors
+    grads = varlen_attention_backward(grad_out, *tensors, [w0, w1, w2, w3, w4], *ctx.options)
+    return (*grads, *[None] * (4 - len(grads)), *[None] * 5, [None] * 5, *[None] * 5)
 
 
 varlen_attention.register_autograd(_backward, setup_context=_setup_context)
 
 
-# --- arguments -------------------------------------------------------------------------------------------------------
-
-
-def mixed_seed(seed: int) -> int:
-    """Hashes a seed to uint32, so that neighbouring seeds (of neighbouring layers) give unrelated masks."""
-    mixed: int = _mix((seed ^ (seed >> 32)) & 0xFFFFFFFF)
-    return mixed
-
-
-def _mix(x: Any) -> Any:
-    """device.mix for an int or an int64 tensor."""
-    x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
-    x = ((x ^ (x >> 15)) * 0x846CA68B) & 0xFFFFFFFF
-    return x ^ (x >> 16)
-
-
-def dropout_mask(
-    seed: int, dropout_p: float, first_row: int, num_rows: int, num_heads: int, num_keys: int, device: torch.device
-) -> Tensor:
-    """bool [num_heads, num_rows, num_keys]: which scores of packed rows from first_row on the kernels keep."""
-    row = torch.arange(first_row, first_row + num_rows, device=device).view(1, -1, 1)
-    head = torch.arange(num_heads, device=device).view(-1, 1, 1)
-    key = torch.arange(num_keys, device=device).view(1, 1, -1)
-    hashes = _mix(_mix(row * num_heads + head) ^ mixed_seed(seed)) ^ (((key & ~8) * 0x9E3779B9) & 0xFFFFFFFF)
-    halves = _mix(hashes)
-    return torch.where((key & 8) != 0, halves >> 16, halves & 0xFFFF) >= _threshold(dropout_p)
-
-
-def _threshold(dropout_p: float) -> int:
-    """Elements whose sixteen random bits are below this are dropped."""
-    return round(dropout_p * 2**16)
-
-
-def _contiguous(*tensors: Any) -> list[Any]:
+def _inputs(*tensors: Tensor | None) -> Inputs:
     """Contiguous tensors, as the kernels require."""
-    return [x if x is None else x.contiguous() for x in tensors]
+    return Inputs(*(x if x is None else x.contiguous() for x in tensors))  # type: ignore[arg-type]
 
 
-def _int32(x: int) -> int:
-    return x - 2**32 if x >= 2**31 else x
-
-
-def _or_any(bias: Tensor | None, other: Tensor) -> Tensor:
-    """A valid pointer for the kernel, which does not read it without a bias."""
-    return other if bias is None else bias
-
-
-def _partial(launch: _Launch, items: int, size: int, device: torch.device) -> Tensor:
-    """A buffer for each program's part of the bias gradient; empty without a bias."""
-    items = items if launch.flags["HAS_BIAS"] else 0
-    return torch.empty(items, launch.numbers[3], size, dtype=torch.float32, device=device)
-
-
-def _gathered(partial: Tensor, places: Callable[..., np.ndarray], *arguments: int) -> Tensor | None:
-    """The bias gradient [H, 2R + 1] from all programs' parts; None without any."""
-    if not len(partial):
-        return None
-    sums = torch.nn.functional.pad(partial.sum(0), (0, 1))
-    return sums[:, _on_device(places, arguments, partial.device)].sum(1)
-
-
-@cache
-def _on_device(places: Callable[..., np.ndarray], arguments: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.from_numpy(places(*arguments)).to(device)
-
-
-def _device(q: Tensor) -> AbstractContextManager[Any]:
-    return torch.cuda.device(q.device) if q.is_cuda else nullcontext()
+def dropout_mask(seed: int, dropout_p: float, hashes: Tensor, num_heads: int, num_keys: int) -> Tensor:
+    """bool [num_heads, rows, num_keys]: which scores of queries with these hashes [rows] the kernels keep."""
+    rows = dropout.row_factors(hashes[None], dropout.head_seeds(seed, num_heads).to(hashes.device)[:, None])
+    return dropout.kept(rows[..., None], dropout.column_factors(num_keys, hashes.device), dropout_p)

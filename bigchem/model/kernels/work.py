@@ -12,14 +12,16 @@ from bigchem.model.kernels.tiles import Tiles
 
 
 class Work(NamedTuple):
-    """Lists for the four kernels, the last three of the backward pass; sequence -1 for unused entries at their ends.
+    """Lists for the kernels, all but the first of the backward pass; sequence -1 for unused entries at their ends.
 
-    forward, grad_queries, grad_keys: int32 [items, 2], (sequence, first row). grad_short: int32 [items, sequences].
+    forward, grad_queries, grad_keys: int32 [items, 2], (sequence, first row). grad_bias: int32 [chunks, tiles, 2], the
+    items of grad_queries. grad_short: int32 [items, sequences].
     """
 
     forward: np.ndarray
     grad_queries: np.ndarray
     grad_keys: np.ndarray
+    grad_bias: np.ndarray
     grad_short: np.ndarray
 
 
@@ -31,11 +33,18 @@ def plan_work(lengths_q: np.ndarray, lengths_k: np.ndarray, tiles: Tiles) -> Wor
     long = np.maximum(lengths_q, lengths_k) > tiles.grad_short.block_m
     per_program = tiles.grad_short.sequences
     return Work(
-        _tiles(lengths_q, tiles.forward.block_m),
-        _tiles(lengths_q * long, tiles.grad_queries.block_m),
-        _tiles(lengths_k * long, tiles.grad_keys.block_n),
-        _filled(np.flatnonzero(~long), per_program, -1).reshape(-1, per_program),
+        _filled(_tiles(lengths_q, tiles.forward.block_m), 1),
+        _filled(_tiles(lengths_q * long, tiles.grad_queries.block_m), 1),
+        _filled(_tiles(lengths_k * long, tiles.grad_keys.block_n), 1),
+        plan_bias(lengths_q * long, tiles),
+        _filled(np.flatnonzero(~long), per_program).reshape(-1, per_program),
     )
+
+
+def plan_bias(lengths_q: np.ndarray, tiles: Tiles) -> np.ndarray:
+    """`Work.grad_bias` of sequences of these lengths, long or short."""
+    each = tiles.grad_bias.sequences
+    return _filled(_tiles(lengths_q, tiles.grad_bias.block_m), each).reshape(-1, each, 2)
 
 
 def _tiles(lengths: np.ndarray, block: int) -> np.ndarray:
@@ -43,14 +52,13 @@ def _tiles(lengths: np.ndarray, block: int) -> np.ndarray:
     counts = -(-lengths // block)
     sequence = np.repeat(np.arange(len(lengths)), counts)
     first = block * (np.arange(len(sequence)) - np.repeat(np.cumsum(counts) - counts, counts))
-    # Row 0 of no sequence: the kernels' masks let row -1 through.
-    return _filled(np.stack([sequence, first], 1), 1, (-1, 0))
+    return np.stack([sequence, first], 1)
 
 
-def _filled(items: np.ndarray, multiple: int, unused: int | tuple[int, int]) -> np.ndarray:
-    """int32: items, then unused ones up to a multiple: at least the second, because torch.compile takes a size of one
-    or none for a constant."""
+def _filled(items: np.ndarray, multiple: int) -> np.ndarray:
+    """int32: items, then -1 up to a multiple: at least the second, because torch.compile takes a size of one or none
+    for a constant."""
     size = multiple * max(2, -(-len(items) // multiple))
-    filled = np.full((size, *items.shape[1:]), unused, dtype=np.int32)
+    filled = np.full((size, *items.shape[1:]), -1, dtype=np.int32)
     filled[: len(items)] = items
     return filled

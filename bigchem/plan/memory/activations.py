@@ -70,11 +70,12 @@ def attention_workspace(shape: Shape, setup: MemorySetup, queries: np.ndarray, k
     grads = e * (2 * rows + 2 * columns) * inner + 2 * e * rows * shape.d_model
     longest = int(max(queries.max(initial=0), keys.max(initial=0)))
     chosen = tiles.all_tiles(longest, min(shape.d_kv, tiles.MAX_HEAD_DIM), ARCHITECTURE, fp32=e == 4)
-    long, short = chosen.grad_queries, chosen.grad_short
+    long, short = chosen.grad_bias, chosen.grad_short
     reach = shape.relative_attention_max_distance
-    size = bias_gradient.partial_size(reach, long.block_m, long.block_n, causal=False)
-    programs = -(-rows // long.block_m) + len(queries)
-    parts = programs * size + max(2, len(queries) // short.sequences + 1) * (2 * short.block_m + 2)
+    size = bias_gradient.partial_size(reach, long.block_m, long.block_n, causal=False, far=False)
+    tiles_of_queries = -(-rows // long.block_m) + len(queries)
+    parts = (tiles_of_queries // long.sequences + 1) * size + 2 * tiles_of_queries
+    parts += max(2, len(queries) // short.sequences + 1) * (2 * short.block_m + 2)
     return grads + 4 * shape.num_heads * (rows + parts)
 
 
@@ -100,7 +101,7 @@ def _scores(setup: MemorySetup, shape: Shape, queries: np.ndarray, keys: np.ndar
 
 def _attention(shape: Shape, setup: MemorySetup, queries: np.ndarray, keys: np.ndarray) -> int:
     """Norm, projections, attention, projection, dropout. Attention on the CPU saves probabilities, the GPU kernels only
-    one normaliser per row."""
+    one normaliser per row, and dropout's factor of it."""
     tokens, columns, e = int(queries.sum()), int(keys.sum()), setup.element
     hidden, inner = e * shape.d_model, e * shape.inner_dim
     saved = _norm(shape, setup, tokens) + tokens * hidden  # the norm's, and its result: the projections' input
@@ -109,7 +110,7 @@ def _attention(shape: Shape, setup: MemorySetup, queries: np.ndarray, keys: np.n
         scores = _scores(setup, shape, queries, keys)
         saved += scores + (scores if setup.dropout else 0)
     else:
-        saved += 4 * tokens * shape.num_heads
+        saved += 4 * tokens * shape.num_heads * (2 if setup.dropout else 1)
     return saved + _mask(setup, tokens * shape.d_model)
 
 

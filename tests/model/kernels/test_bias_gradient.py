@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigchem.model.kernels.bias_gradient import partial_size, places, short_places, slots
+from bigchem.model.kernels.bias_gradient import far_places, partial_size, places, short_places, slots
 
 
 def diagonals(x: np.ndarray, columns: int) -> np.ndarray:
@@ -16,25 +16,35 @@ def diagonals(x: np.ndarray, columns: int) -> np.ndarray:
     return out
 
 
-def partial_of(ds: np.ndarray, m0: int, reach: int, block_m: int, block_n: int, causal: bool) -> np.ndarray:
-    """One program's partial, from the scores' gradients ds [queries, keys]."""
+def gathered(partial: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """What `backward.sum_partials` adds up for each distance."""
+    return np.where(chosen < 0, 0.0, partial[np.maximum(chosen, 0)]).sum(0)
+
+
+def with_sums(tile: np.ndarray, distance: np.ndarray, reach: int, sums: np.ndarray) -> np.ndarray:
+    """What a program stores of a tile: its diagonals, then the sums of distances beyond the reach."""
+    ends = [tile[distance <= -reach].sum(), tile[distance >= reach].sum()]
+    return np.concatenate([sums.ravel(), ends])
+
+
+def partial_of(ds: np.ndarray, m0: int, reach: int, block_m: int, block_n: int, causal: bool, far: bool) -> np.ndarray:
+    """The partial of one tile of queries, from the scores' gradients ds [queries, keys]; the far sums come last."""
     first, count = slots(reach, block_m, block_n, causal)
-    partial = np.zeros(partial_size(reach, block_m, block_n, causal))
+    size = block_m + block_n + 2
+    partial = np.zeros(count * size + 2)
     block = np.zeros((block_m, ds.shape[1] + block_n))
     rows = ds[m0 : m0 + block_m]
     block[: len(rows), : ds.shape[1]] = rows
     for n0 in range(0, ds.shape[1], block_n):
-        tile = block[:, n0 : n0 + block_n].copy()
+        tile = block[:, n0 : n0 + block_n]
         distance = n0 - m0 + np.arange(block_n)[None, :] - np.arange(block_m)[:, None]
-        partial[-2] += tile[distance <= -reach].sum()
-        partial[-1] += tile[distance >= reach].sum()
-        tile[np.abs(distance) >= reach] = 0
-        number = (n0 - m0) // block_n - first
-        if 0 <= number < count:
-            size = block_m + block_n
-            partial[number * size : (number + 1) * size] += diagonals(tile, block_n).ravel()
-        else:
-            assert not tile.any(), "a near tile without a slot"
+        slot = (n0 - m0) // block_n - first
+        if 0 <= slot < count:
+            partial[slot * size : (slot + 1) * size] += with_sums(tile, distance, reach, diagonals(tile, block_n))
+        elif slot < 0 or not causal:
+            assert (np.abs(distance) >= reach).all() or not tile.any(), "a near tile without a slot"
+            partial[-2 if slot < 0 else -1] += tile.sum()
+    assert partial_size(reach, block_m, block_n, causal, far) == len(partial) - 2 * (not far)
     return partial
 
 
@@ -43,34 +53,38 @@ def partial_of(ds: np.ndarray, m0: int, reach: int, block_m: int, block_n: int, 
     block_n=st.sampled_from([4, 8, 16]),
     ratio=st.sampled_from([1, 2, 4]),
     causal=st.booleans(),
+    far=st.booleans(),
     length=st.integers(1, 70),
 )
 def test_places_gather_the_sum_of_each_distance(
-    reach: int, block_n: int, ratio: int, causal: bool, length: int
+    reach: int, block_n: int, ratio: int, causal: bool, far: bool, length: int
 ) -> None:
     block_m = block_n * ratio
     ds = np.random.default_rng(0).normal(size=(length, length))
     distance = np.arange(length)[None, :] - np.arange(length)[:, None]
-    if causal:
-        ds[distance > 0] = 0
-    total = sum(partial_of(ds, m0, reach, block_m, block_n, causal) for m0 in range(0, length, block_m))
-    found = np.append(total, 0.0)[places(reach, block_m, block_n, causal)].sum(0)
     clamped = np.clip(distance, -reach, reach)
-    expected = [ds[clamped == d].sum() for d in range(-reach, reach + 1)]
+    seen = np.where(distance > 0, 0, ds) if causal else ds
+    expected = [seen[clamped == d].sum() for d in range(-reach, reach + 1)]
+    # The kernel leaves in what a causal query does not see; only diagonals after the query hold it.
+    parts = [partial_of(ds, m0, reach, block_m, block_n, causal, far) for m0 in range(0, length, block_m)]
+    total = sum(parts)
+    found = gathered(total, places(reach, block_m, block_n, causal, far))
+    if not far:  # grad_queries sums far tiles, and masks
+        low, high = total[-2:]
+        found += gathered(np.array([low, 0.0 if causal else high]), far_places(reach))
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
-@given(reach=st.integers(1, 40), length=st.integers(1, 16))
-def test_short_places_do_the_same_with_keys_down(reach: int, length: int) -> None:
+@given(reach=st.integers(1, 40), length=st.integers(1, 16), causal=st.booleans())
+def test_short_places_do_the_same(reach: int, length: int, causal: bool) -> None:
     block = 16
     ds = np.random.default_rng(0).normal(size=(length, length))
     distance = np.arange(length)[None, :] - np.arange(length)[:, None]
+    ds = np.where(distance > 0, 0, ds) if causal else ds
     tile = np.zeros((block, block))
-    tile[:length, :length] = np.where(np.abs(distance) < reach, ds, 0).T
-    partial = np.concatenate(
-        [diagonals(tile, block).ravel(), [ds[distance <= -reach].sum(), ds[distance >= reach].sum()], [0.0]]
-    )
-    found = partial[short_places(reach, block)].sum(0)
+    tile[:length, :length] = ds
+    partial = with_sums(ds, distance, reach, diagonals(tile, block))
+    found = gathered(partial, short_places(reach, block, causal))
     clamped = np.clip(distance, -reach, reach)
     np.testing.assert_allclose(found, [ds[clamped == d].sum() for d in range(-reach, reach + 1)], atol=1e-9)
 

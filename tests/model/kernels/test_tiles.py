@@ -1,5 +1,6 @@
 import pytest
 
+from bigchem.model.kernels.bias_gradient import MARGIN
 from bigchem.model.kernels.tiles import ARCHITECTURES, KERNELS, all_tiles, padded_head_dim, tile
 
 
@@ -16,4 +17,8 @@ def test_every_setting_has_tiles_that_the_kernels_can_use(arch: int, head_dim: i
     tiles = all_tiles(max_len, head_dim, arch, fp32=fp32)
     assert tiles == tuple(tile(kernel, max_len, head_dim, arch, fp32=fp32) for kernel in KERNELS)
     assert tiles.grad_queries.block_m % tiles.grad_queries.block_n == 0
+    assert tiles.grad_bias.block_m == tiles.grad_queries.block_m
+    assert tiles.grad_bias.block_m % tiles.grad_bias.block_n == 0
+    assert tiles.grad_bias.block_n % tiles.grad_queries.block_n == 0
+    assert all(t.block_m + t.block_n <= MARGIN for t in tiles), "a far tile would read past the table"
     assert tiles.grad_short.block_m == tiles.grad_short.block_n

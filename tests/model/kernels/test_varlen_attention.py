@@ -1,5 +1,6 @@
 """The kernels under Triton's interpreter, against float64. Inputs are small: a case takes 0.1 to 4 s."""
 
+import itertools
 import math
 
 import pytest
@@ -9,9 +10,16 @@ pytest.importorskip("triton")
 
 from bigchem.base.errors import UserError
 from bigchem.model.attention import Setting, attention, prepare
-from bigchem.model.kernels import varlen_attention as module
+from bigchem.model.kernels import launch
 from bigchem.model.kernels.tiles import Tile, Tiles
-from bigchem.model.kernels.varlen_attention import mixed_seed, triton_attention, varlen_attention
+from bigchem.model.kernels.varlen_attention import (
+    column_factors,
+    dropout_mask,
+    grad_of_bias,
+    plan_lengths,
+    triton_attention,
+    varlen_attention,
+)
 from bigchem.model.layout import Layout
 
 pytestmark = pytest.mark.heavy
@@ -23,21 +31,22 @@ REACH = {False: 91, True: 113}
 layout = Layout.of
 
 
-def mix(x: torch.Tensor) -> torch.Tensor:
+def mix(x: int) -> int:
     x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
     x = ((x ^ (x >> 15)) * 0x846CA68B) & 0xFFFFFFFF
     return x ^ (x >> 16)
 
 
-def keep_mask(seed: int, dropout_p: float, rows: range, num_heads: int, num_keys: int) -> torch.Tensor:
+def keep_mask(seed: int, dropout_p: float, hashes: list[int], num_heads: int, num_keys: int) -> torch.Tensor:
     """bool [heads, rows, keys]: what the kernels keep, implemented independently."""
-    row = torch.arange(rows.start, rows.stop).view(1, -1, 1)
-    head = torch.arange(num_heads).view(-1, 1, 1)
-    key = torch.arange(num_keys).view(1, 1, -1)
-    low_bits = key % 16 // 8 == 0
-    pair = key - 8 * (key % 16 // 8)
-    hashed = mix(mix(mix(row * num_heads + head) ^ mixed_seed(seed)) ^ ((pair * 0x9E3779B9) & 0xFFFFFFFF))
-    return torch.where(low_bits, hashed % 2**16, hashed // 2**16) >= round(dropout_p * 2**16)
+
+    def kept(head: int, token: int, key: int) -> bool:
+        row = mix((token ^ mix((seed + head * 0x9E3779B9) & 0xFFFFFFFF)) & 0xFFFFFFFF) | 1
+        bits = (row * (mix(key + 0x9E3779B9) | 1)) & 0xFFFFFFFF
+        return (bits - 2**32 if bits >= 2**31 else bits) >= round(dropout_p * 2**32) - 2**31
+
+    heads = [[[kept(head, token, key) for key in range(num_keys)] for token in hashes] for head in range(num_heads)]
+    return torch.tensor(heads, dtype=torch.bool).view(num_heads, len(hashes), num_keys)
 
 
 def reference(q, k, v, bias, both: Layout, causal: bool, dropout_p: float = 0.0, seed: int = 0) -> torch.Tensor:
@@ -55,11 +64,7 @@ def reference(q, k, v, bias, both: Layout, causal: bool, dropout_p: float = 0.0,
             scores = scores.masked_fill(distance > 0, float("-inf"))
         p = scores.softmax(-1)
         if dropout_p > 0:
-            p = (
-                p
-                * keep_mask(seed, dropout_p, range(q0, q1), q.shape[1], k1 - k0)
-                / (1 - round(dropout_p * 2**16) / 2**16)
-            )
+            p = p * keep_mask(seed, dropout_p, both.hashes[q0:q1].tolist(), q.shape[1], k1 - k0) / (1 - dropout_p)
         outputs.append((p @ sv).transpose(0, 1))
     return torch.cat(outputs)
 
@@ -154,11 +159,13 @@ def test_dropout_of_cross_attention() -> None:
 
 
 TILES = {
-    "one tile for all": Tiles(
-        Tile(128, 128, 4, 1), Tile(128, 128, 4, 1), Tile(128, 128, 4, 1), Tile(128, 128, 4, 1, 3)
+    "one tile for all": Tiles(*[Tile(128, 128, 4, 1)] * 3, Tile(128, 128, 4, 1, 2), Tile(128, 128, 4, 1, 3)),
+    "wide": Tiles(
+        Tile(32, 64, 4, 1), Tile(32, 32, 4, 1), Tile(16, 64, 4, 1), Tile(32, 32, 4, 1, 3), Tile(16, 16, 4, 1, 2)
     ),
-    "wide": Tiles(Tile(32, 64, 4, 1), Tile(32, 32, 4, 1), Tile(16, 64, 4, 1), Tile(16, 16, 4, 1, 2)),
-    "tall": Tiles(Tile(64, 16, 4, 1), Tile(64, 16, 4, 1), Tile(64, 16, 4, 1), Tile(32, 32, 4, 1, 8)),
+    "tall": Tiles(
+        Tile(64, 16, 4, 1), Tile(64, 16, 4, 1), Tile(64, 16, 4, 1), Tile(64, 32, 4, 1, 1), Tile(32, 32, 4, 1, 8)
+    ),
 }
 
 
@@ -167,7 +174,7 @@ TILES = {
 def test_results_and_dropout_do_not_depend_on_the_tiles(
     name: str, causal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_tiles", lambda *_: TILES[name])
+    monkeypatch.setattr(launch, "tiles_for", lambda *_: TILES[name])
     assert max(errors(RAGGED, causal=causal, p=0.2)) < 3e-6
     assert max(errors([20, 100], causal=causal, reach=20, heads=1)) < 3e-6
 
@@ -234,25 +241,29 @@ def test_the_bias_gradient_is_the_same_to_the_bit_each_time() -> None:
     assert torch.equal(grad(), grad())
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2**40 + 5])
-def test_the_mask_drops_its_share_independently_of_neighbours_heads_and_seeds(seed: int) -> None:
-    p, rows, keys = 0.1, 600, 300
-    dropped = ~keep_mask(seed, p, range(rows), 4, keys)
-    spread = 5 * (p * p * (1 - p * p) / dropped.numel()) ** 0.5
-    assert abs(dropped.float().mean() - p) < 5 * (p * (1 - p) / dropped.numel()) ** 0.5
+def test_the_mask_that_benchmarks_check_against_is_the_kernels() -> None:
+    hashes = layout([5, 30], [1, 1]).hashes
+    assert torch.equal(dropout_mask(-7, 0.4, hashes, 3, 40), keep_mask(-7, 0.4, hashes.tolist(), 3, 40))
 
-    def independent(a: torch.Tensor, b: torch.Tensor, what: str) -> None:
-        assert abs((a & b).float().mean() - p * p) < 1.2 * spread, what
 
-    for lag in (1, 2, 3, 8, 64):
-        independent(dropped[:, lag:], dropped[:, :-lag], f"rows {lag} apart")
-        independent(dropped[:, :, lag:], dropped[:, :, :-lag], f"keys {lag} apart")
-    independent(dropped[1:], dropped[:-1], "heads")
-    for other in (seed + 1, seed + 2, seed + 2**32):
-        independent(dropped, ~keep_mask(other, p, range(rows), 4, keys), f"seed {other}")
-    by_row, by_key = dropped.float().mean(2), dropped.float().mean(1)
-    assert by_row.std() < 1.1 * (p * (1 - p) / keys) ** 0.5
-    assert by_key.std() < 1.1 * (p * (1 - p) / rows) ** 0.5
+@pytest.mark.parametrize("causal", [False, True], ids=["encoder", "decoder"])
+def test_the_bias_gradient_alone_equals_float64(causal: bool) -> None:
+    """For attention by another library, without a gradient of the bias."""
+    lengths, heads = [150, 5, 0, 40], 2
+    q, k, v = (torch.randn(195, heads, 16, dtype=torch.float64) / 2 for _ in range(3))
+    bias = torch.randn(heads, 2 * 20 + 1, dtype=torch.float64).requires_grad_()
+    both, upstream = layout(lengths, lengths), torch.randn(195, heads, 16)
+    out = reference(q, k, v, bias, both, causal)
+    expected = torch.autograd.grad((out * upstream).sum(), bias)[0]
+    lse = torch.zeros(heads, 195)
+    for q0, q1 in itertools.pairwise(both.host[0].tolist()):
+        distance = torch.arange(q1 - q0) - torch.arange(q1 - q0)[:, None]
+        scores = torch.einsum("mhd,nhd->hmn", q[q0:q1], k[q0:q1]) + bias[:, distance.clamp(-20, 20) + 20]
+        scores = scores.masked_fill(distance > 0, -math.inf) if causal else scores
+        lse[:, q0:q1] = scores.logsumexp(-1).detach()
+    inputs = (q.float(), k.float(), v.float(), bias.detach().float(), out.detach().float(), lse)
+    found = grad_of_bias(upstream, *inputs, both, causal=causal)
+    assert (found - expected).abs().max() < 3e-6 * expected.abs().max()
 
 
 def test_the_front_door_leads_here() -> None:
@@ -278,9 +289,16 @@ def sample(has_bias: bool, *, transposed: bool = False) -> tuple:
     size = (2, 25, 16) if transposed else (25, 2, 16)
     q, k, v = (torch.randn(size).transpose(0, int(transposed)).requires_grad_() for _ in range(3))
     both = layout([5, 20], [5, 20])
-    work = module.plan_lengths(both.lengths_q, both.lengths_k, 16, torch.float32, q.device)
+    work = plan_lengths(both.lengths_q, both.lengths_k, 16, torch.float32, q.device)
     bias = torch.randn(2, 183).requires_grad_() if has_bias else None
-    return q, k, v, bias, both.cu_seqlens_q, both.cu_seqlens_k, work, 20, 20, False, 0.1, 7
+    tensors = (
+        None if bias is None else launch.bias_table(bias, False),
+        both.hashes,
+        column_factors(20, q.device),
+        both.cu_seqlens_q,
+        both.cu_seqlens_k,
+    )
+    return q, k, v, bias, *tensors, work, 20, 20, False, 0.1, 7
 
 
 @pytest.mark.parametrize("has_bias", [True, *thorough(False)])

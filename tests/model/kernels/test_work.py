@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,7 +28,7 @@ def test_every_row_of_every_sequence_is_worked_on_once(
 ) -> None:
     queries, keys = ([pair[side] for pair in lengths] for side in (0, 1))
     plain = Tile(block, block, 4, 1)
-    tiles = Tiles(plain, plain, plain, Tile(short, short, 4, 1, sequences))
+    tiles = Tiles(plain, plain, plain, replace(plain, sequences=sequences), Tile(short, short, 4, 1, sequences))
     work = plan_work(np.array(queries, dtype=np.int64), np.array(keys, dtype=np.int64), tiles)
     assert rows(work.forward, queries, block) == [(i, r) for i, n in enumerate(queries) for r in range(n)]
     is_long = [max(pair) > short for pair in lengths]
@@ -36,7 +38,8 @@ def test_every_row_of_every_sequence_is_worked_on_once(
     assert rows(work.grad_keys, keys, block) == [(i, r) for i, n in enumerate(keys) if is_long[i] for r in range(n)]
     chosen = [i for i in work.grad_short.flatten().tolist() if i >= 0]
     assert chosen == [i for i, long in enumerate(is_long) if not long]
-    assert work.grad_short.shape[1] == sequences
+    assert work.grad_short.shape[1] == work.grad_bias.shape[1] == sequences
+    assert rows(work.grad_bias.reshape(-1, 2), queries, block) == rows(work.grad_queries, queries, block)
     for items in work:
         assert items.dtype == np.int32
         assert items.flags["C_CONTIGUOUS"]
@@ -47,5 +50,5 @@ def test_every_row_of_every_sequence_is_worked_on_once(
 def test_lists_have_an_entry_for_each_tile_and_not_for_the_longest_sequence_times_their_number() -> None:
     lengths = np.array([2048, *[20] * 100])
     plain = Tile(64, 64, 4, 1)
-    work = plan_work(lengths, lengths, Tiles(plain, plain, plain, Tile(64, 64, 4, 1, 4)))
-    assert [len(items) for items in work] == [2048 // 64 + 100, 2048 // 64, 2048 // 64, 100 // 4]
+    work = plan_work(lengths, lengths, Tiles(plain, plain, plain, replace(plain, sequences=8), Tile(64, 64, 4, 1, 4)))
+    assert [len(items) for items in work] == [2048 // 64 + 100, 2048 // 64, 2048 // 64, 2048 // 64 // 8, 100 // 4]
