@@ -63,8 +63,8 @@ def compiled(case: Case, workers: Executor, limit_s: float) -> None:
     has its time for timing. A candidate that fails fails there again."""
     table, running = _table(case), []
     for kernel in KERNELS:
-        for tile in candidates(kernel):
-            running.append(workers.submit(milliseconds, case, table._replace(**{kernel: tile})))
+        for tiles in candidates(kernel, table):
+            running.append(workers.submit(milliseconds, case, tiles))
     wait(running, timeout=limit_s)
     workers.shutdown(wait=False, cancel_futures=True)
 
