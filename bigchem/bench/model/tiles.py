@@ -81,9 +81,9 @@ def search(label: str, case: Case, deadline: Deadline, report: Report, progress:
     kernels = [kernel for kernel in KERNELS if kernel != "grad_short" or case.lengths.min() <= 64]
     for number, kernel in enumerate(kernels):
         found, end = [], deadline.share(len(kernels) - number)
-        for tiles in candidates(kernel, table):
+        for tried, tiles in enumerate(candidates(kernel, table)):
             tile = getattr(tiles, kernel)
-            if end.left == 0:
+            if tried and end.left == 0:
                 report.skip(f"{label}, {kernel}", "no time left", progress)
                 break
             try:
