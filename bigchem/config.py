@@ -277,8 +277,9 @@ class EvaluateConfig(Section):
     """Maximum tokens of a prediction."""
     batch_tokens: Positive = 8192
     """Padded source tokens per prediction batch."""
-    tf32: bool = True
-    """On GPUs predict with products in TF32, of weights in fp32. False: exact fp32."""
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    """Precision of predictions. `auto`: bf16 on GPUs, fp32 on a CPU. `tf32`: fp32 with products in TF32, on GPUs alone.
+    results.json has the one that was used. The loss is always fp32's."""
     bootstrap: Annotated[int, Field(ge=0)] = 200
     """Bootstrap resamples for the 95 % intervals; 0: no intervals."""
     similarity: bool = False

@@ -232,6 +232,7 @@ def predict(
     num_return: Annotated[int, typer.Option("--num-return", "-k", min=1, help="Predictions per input.")] = 1,
     num_beams: Annotated[int | None, typer.Option(min=1, help="Beams; default: 5, or -k if that is larger.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum tokens per prediction.")] = 512,
+    precision: Annotated[str, typer.Option(help="auto (bf16 on GPUs, fp32 on a CPU), fp32, tf32 or bf16.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per input.")] = False,
 ) -> None:
     """Predict for your own inputs: the k best, with log-probabilities. RDKit checks SMILES.
@@ -261,7 +262,8 @@ def predict(
     if beams < num_return:
         hint = f"--num-beams {num_return}, or omit it"
         raise UserError(f"{beams} beams cannot give -k {num_return} predictions", "--num-beams", hint)
-    settings = {"num_return": num_return, "num_beams": beams, "max_new_tokens": max_new_tokens}
+    settings: dict[str, int | str] = {"num_return": num_return, "num_beams": beams, "max_new_tokens": max_new_tokens}
+    settings["precision"] = precision
     config = validate(EvaluateConfig, settings, "predict")
 
     from bigchem.evaluate.generation.label_scores import has_labels
@@ -271,7 +273,7 @@ def predict(
 
     folder = model_folder(model)
     about = tasks_of(folder).labelled(task, "--task")
-    predictor, progress = Predictor(folder), Progress()
+    predictor, progress = Predictor(folder, precision=precision), Progress()
     noticed: Counter[str] = Counter()
     records = reading.read_inputs(inputs, reading.lines_of(sys.stdin.buffer), about, noticed)
     while chunk := list(islice(records, 1000)):

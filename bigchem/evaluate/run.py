@@ -23,6 +23,7 @@ from bigchem.data.step_plan import open_data
 from bigchem.data.storage.shards import Data
 from bigchem.data.text.tokenizer import Tokenizer
 from bigchem.evaluate.generation.generate import (
+    PRECISION,
     BatchLoss,
     Part,
     part_of,
@@ -136,7 +137,6 @@ def refuse_to_discard(subject: Subject, config: EvaluateConfig) -> None:
 def predict_part(subject: Subject, config: EvaluateConfig, part: int, parts: int, progress: Progress) -> None:
     """Predicts one part of every task, into files. Existing predictions are kept."""
     device = environment.device()
-    environment.use_tf32(device, config.tf32)
     predictions = subject.out / "predictions"
     for task in subject.tasks:
         rows = subject.data.split(config.split, task)
@@ -166,7 +166,8 @@ def score_parts(subject: Subject, config: EvaluateConfig) -> Path:
     complete = {path.stem for path in (subject.out / "predictions").glob("*.jsonl")}
     tasks = [task for task in subject.data.tasks.scored if task in subject.tasks or task in complete]
     texts: dict[str, dict[str, int]] = {}
-    scores = [score for task in tasks for score in _score(subject, task, config, texts)]
+    precisions: set[str] = set()
+    scores = [score for task in tasks for score in _score(subject, task, config, texts, precisions)]
     cut = {
         task: sources_cut(subject.data.split(config.split, task), config.max_rows, subject.max_source_tokens)
         for task in tasks
@@ -176,7 +177,8 @@ def score_parts(subject: Subject, config: EvaluateConfig) -> Path:
         subject.out / "table.md", markdown(scores) + _repairs(texts) + "\n" + comparison_tables(scores, name)
     )
     results = subject.out / "results.json"
-    atomic.write_atomically(results, json.dumps(_results(subject, config, sha256, scores, cut, texts), indent=1))
+    table = _results(subject, config, sha256, scores, cut, texts) | {"precision": ", ".join(sorted(precisions))}
+    atomic.write_atomically(results, json.dumps(table, indent=1))
     return results
 
 
@@ -211,6 +213,7 @@ def _identity(subject: Subject, config: EvaluateConfig, sha256: str) -> dict[str
         "data_fingerprint": subject.data.index.fingerprint,
         "split": config.split,
         "max_rows": config.max_rows,
+        "precision": config.precision,
         "max_source_tokens": subject.max_source_tokens,
         "batch_tokens": config.batch_tokens,
         "decoding": decoding,
@@ -228,7 +231,7 @@ def _begun(subject: Subject) -> dict[str, Any] | None:
     except (RecordError, KeyError):
         hint = f"remove {file.parent} and predict again"
         raise UserError("damaged: cannot identify the predictions beside it", str(file), hint) from None
-    return table
+    return {"precision": "auto", **table}  # earlier versions did not say
 
 
 def _part(subject: Subject, config: EvaluateConfig, task: str, part: int, parts: int) -> Part:
@@ -258,8 +261,10 @@ def _repairs(texts: dict[str, dict[str, int]]) -> str:
     return "\n" + "\n".join(found) + "\n" if found else ""
 
 
-def _score(subject: Subject, task: str, config: EvaluateConfig, texts: dict[str, dict[str, int]]) -> list[Score]:
-    """Scores of one task. texts: receives the counts of repaired texts."""
+def _score(
+    subject: Subject, task: str, config: EvaluateConfig, texts: dict[str, dict[str, int]], precisions: set[str]
+) -> list[Score]:
+    """Scores of one task. texts: receives the counts of repaired texts. precisions: those of the predictions."""
     predictions = subject.out / "predictions"
     parts = predictions.glob(f"{task}.rank*.jsonl")
     about = subject.data.tasks[task]
@@ -272,6 +277,7 @@ def _score(subject: Subject, task: str, config: EvaluateConfig, texts: dict[str,
     if missing := [row for row in rows if row not in lines] or batches.keys() - losses.keys():
         raise UserError(f"{task}: {len(missing)} of {len(rows)} predictions are missing", str(predictions), AGAIN)
     listed = [lines[row] for row in sorted(rows)]
+    precisions |= {line.get(PRECISION, "fp32") for line in listed}
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in listed)
     atomic.write_atomically(predictions / f"{task}.jsonl", text)
     read = as_scored(

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bigchem.base import jsonl
+from bigchem.base import environment, jsonl
+from bigchem.base.errors import UserError
 from bigchem.base.progress import Progress
 from bigchem.config import EvaluateConfig
 from bigchem.data.packing import pack
@@ -22,6 +23,8 @@ from bigchem.evaluate.generation.label_scores import LABEL_SCORES, encoded, has_
 from bigchem.model.weights.pretrained import check_folder, load_pretrained
 from bigchem.tasks import Task
 
+PRECISION = "precision"
+"""Key of a line whose predictions were not computed in fp32."""
 PREDICTED = {"row": int, "source": str, "target": str, "predictions": list}
 """Keys of a line of predictions; those of tasks with labels also have LABEL_SCORES."""
 FIRST_TOKENS = 32
@@ -102,8 +105,17 @@ def batches_of(rows: list[int], lengths: npt.NDArray[np.int64], batch_tokens: in
         yield batch
 
 
-def load_generator(model_dir: Path, device: torch.device) -> Any:
-    """transformers' T5 of a consolidated folder, in float32, for generation.
+def precision_on(device: torch.device, wanted: str) -> str:
+    """The precision in which a device predicts. wanted: `evaluate.precision`. UserError for TF32 on a CPU."""
+    if wanted == "auto":
+        return "bf16" if device.type == "cuda" else "fp32"
+    if wanted == "tf32" and device.type != "cuda":
+        raise UserError("a CPU has no TF32", "evaluate.precision", "fp32, or auto")
+    return wanted
+
+
+def load_generator(model_dir: Path, device: torch.device, precision: str = "fp32") -> Any:
+    """transformers' T5 of a consolidated folder, for generation. precision: fp32, tf32 or bf16.
 
     The beams of a source share its cross-attention cache, so reordering beams does not copy it: that was a fifth of the
     time (`_reorder_cache` is transformers' hook for this). UserError if a file of the folder is missing or damaged.
@@ -113,7 +125,9 @@ def load_generator(model_dir: Path, device: torch.device) -> Any:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    model = AutoModelForSeq2SeqLM.from_pretrained(model_dir, dtype=torch.float32).eval().to(device)
+    environment.use_tf32(device, precision == "tf32")
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    model = AutoModelForSeq2SeqLM.from_pretrained(model_dir, dtype=dtype).eval().to(device)
     model._reorder_cache = _reorder
     return model
 
@@ -224,7 +238,8 @@ def predict(
     if not todo:
         return
     tokenizer = Tokenizer.load(model_dir)
-    model = load_generator(model_dir, device)
+    precision = precision_on(device, config.precision)
+    model = load_generator(model_dir, device, precision)
     with (
         out.open("a", encoding="utf-8") as file,
         progress.bar(f"predicting {task_rows.task}", sum(map(len, todo))) as bar,
@@ -240,6 +255,8 @@ def predict(
                 key, source, target = task_rows.text(row)
                 line = {"row": row, "key": key, "source": source, "target": target}
                 line["predictions"] = texts[i * config.num_return : (i + 1) * config.num_return]
+                if precision != "fp32":
+                    line[PRECISION] = precision
                 if scores is not None:
                     line[LABEL_SCORES] = [round(score, 6) for score in scores[i].tolist()]
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -257,6 +274,7 @@ def token_loss(model_dir: Path, task_rows: Rows, part: Part, device: torch.devic
     """The loss of each batch of a part, by the packed model."""
     if not part.batches:
         return {}
+    environment.use_tf32(device, False)
     model = load_pretrained(model_dir, dropout=0.0).eval().to(device)
     found = {}
     for number, batch in part.batches.items():

@@ -18,7 +18,7 @@ from bigchem.base.progress import Progress
 from bigchem.chemistry import dotted, try_parse
 from bigchem.config import EvaluateConfig
 from bigchem.data.text.tokenizer import EOS, Tokenizer
-from bigchem.evaluate.generation.generate import batches_of, beam_search, load_generator, padded
+from bigchem.evaluate.generation.generate import batches_of, beam_search, load_generator, padded, precision_on
 from bigchem.evaluate.generation.label_scores import label_scores
 from bigchem.tasks import CHEMISTRY, Task, tasks_of
 
@@ -42,16 +42,16 @@ class Prediction:
 
 class Predictor:
     """A consolidated model, loaded once. tasks: those it was trained on. max_source_tokens: longer sources are cut, and
-    reported."""
+    reported. precision: see `evaluate.precision`."""
 
-    def __init__(self, model_dir: Path, *, max_source_tokens: int = 512) -> None:
+    def __init__(self, model_dir: Path, *, max_source_tokens: int = 512, precision: str = "auto") -> None:
         if not (model_dir / "config.json").is_file():
             raise UserError("no model here: config.json is missing", str(model_dir), "bigchem export makes one")
         self.model_dir, self.max_source_tokens = model_dir, max_source_tokens
         self.device = environment.device()
         self.tasks = tasks_of(model_dir).scored
         self._tokenizer = Tokenizer.load(model_dir)
-        self._model: Any = load_generator(model_dir, self.device)
+        self._model: Any = load_generator(model_dir, self.device, precision_on(self.device, precision))
 
     def predict(
         self,
@@ -69,7 +69,6 @@ class Predictor:
         fields: of each text, what a prompt takes from other columns.
         """
         about = self.tasks.find(task, str(self.model_dir))
-        environment.use_tf32(self.device, config.tf32)
         progress = progress or Progress(quiet=True)
         found: list[list[Prediction]] = [[] for _ in texts]
         with progress.bar(f"predicting {task}", len(texts)) as bar:

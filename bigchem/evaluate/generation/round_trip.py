@@ -34,7 +34,7 @@ def products(
     if todo:
         from bigchem.evaluate.generation.predictor import Predictor
 
-        predictor, best = Predictor(model_dir), config.model_copy(update={"num_return": 1})
+        predictor, best = Predictor(model_dir, precision=config.precision), config.model_copy(update={"num_return": 1})
         quiet = Progress(quiet=True)
         todo.sort(key=len, reverse=True)
         opened = nullcontext() if file is None else file.open("a", encoding="utf-8")

@@ -27,13 +27,14 @@ from bigchem.evaluate.generation.generate import (
     load_generator,
     padded,
     part_of,
+    precision_on,
     predict,
     read_lines,
     rounds,
     token_loss,
 )
 from bigchem.evaluate.generation.predictor import Predictor
-from bigchem.evaluate.run import Subject, begin, evaluate, parts_left, predict_part, score_parts
+from bigchem.evaluate.run import Subject, begin, evaluate, parts_left, predict_part, refuse_to_discard, score_parts
 from bigchem.launch.workloads.evaluate import Request, evaluate_here, prepare
 
 QUIET = Progress(quiet=True)
@@ -194,6 +195,32 @@ def test_results_say_what_was_measured_and_a_changed_setting_starts_anew(
     assert {(m["metric"], m["n"]) for m in first["metrics"]} >= {("top1", 4), ("validity", 4)}
     second = json.loads(evaluate(subject, config(max_rows=2), progress=QUIET).read_text())
     assert {m["n"] for m in second["metrics"] if m["metric"] == "top1"} == {2}
+
+
+def test_the_precision_is_stated_and_two_are_not_mixed(small_data: Path, model_dir: Path, tmp_path: Path) -> None:
+    about = {"run": "x", "mixture": {"forward": 1.0}, "seed": 0, "step": 1, "tokens": 2}
+    subject = Subject(model_dir, Data(small_data), ("forward",), tmp_path / "evaluated", 512, about)
+    found = json.loads(evaluate(subject, config(max_rows=4, precision="bf16"), progress=QUIET).read_text())
+    assert found["precision"] == "bf16"
+    with pytest.raises(UserError, match="precision: bf16 -> auto"):
+        refuse_to_discard(subject, config(max_rows=4))
+    other = replace(subject, out=tmp_path / "other")
+    assert json.loads(evaluate(other, config(max_rows=4), progress=QUIET).read_text())["precision"] == "fp32"
+    generated = load_generator(model_dir, CPU, "bf16")
+    assert {p.dtype for p in generated.parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize(
+    ("device", "wanted", "precision"),
+    [("cuda", "auto", "bf16"), ("cpu", "auto", "fp32"), ("cuda", "tf32", "tf32"), ("cpu", "bf16", "bf16")],
+)
+def test_auto_is_bf16_on_gpus_alone(device: str, wanted: str, precision: str) -> None:
+    assert precision_on(torch.device(device), wanted) == precision
+
+
+def test_a_cpu_has_no_tf32() -> None:
+    with pytest.raises(UserError, match="a CPU has no TF32"):
+        precision_on(CPU, "tf32")
 
 
 def test_long_rows_are_evaluated_all_the_same_and_cut_sources_are_counted(
