@@ -88,8 +88,8 @@ def _has_kernels(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, computed in fp32, returned in the dtype of x."""
-    if x.device.type == "cpu" and not torch.compiler.is_compiling():
+    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, computed in at least fp32, in the dtype of x."""
+    if x.device.type == "cpu" and x.dtype != torch.float64 and not torch.compiler.is_compiling():
         normed: Tensor = _RMSNorm.apply(x, weight, eps)
         return normed
     return F.rms_norm(x, weight.shape, weight, eps)

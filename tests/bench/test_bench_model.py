@@ -29,7 +29,9 @@ from bigchem.bench.model.peers import (
     transformers_sdpa,
 )
 from bigchem.bench.model.pieces import Sizes, pieces
+from bigchem.bench.model.pieces import errors as pieces_errors
 from bigchem.bench.model.train_step import FIXED, GROUPED, NAMES, OURS, turns_of
+from bigchem.model import functional
 
 ROOT = Path(__file__).parents[2]
 
@@ -151,6 +153,15 @@ def test_a_ceiling_is_the_same_attention_without_the_bias(kind: str) -> None:
     assert [tuple(grad.shape) for grad in grads["packed"]] == [(8, 2, 8)] * 3  # type: ignore[attr-defined]
     assert [tuple(grad.shape) for grad in grads["padded"]] == [(2, 2, 4, 8)] * 3  # type: ignore[attr-defined]
     assert all(ceilings.refusal(name, case) == "timed on CUDA only" for name in ceilings.CEILINGS)
+
+
+@pytest.mark.parametrize("devices", [{"cpu"}, {"cuda"}], ids=["kernels", "torch"])
+def test_our_pieces_are_exact(devices: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against float64, with the same dropout; the kernels are interpreted."""
+    monkeypatch.setattr(functional, "KERNEL_DEVICES", devices)
+    found = list(pieces_errors(Sizes(12, 24, 40, 50), torch.device("cpu"), torch.float32))
+    assert len(found) == 4
+    assert all(figure.holds for figure in found), found
 
 
 def test_every_piece_that_needs_no_compiler_runs() -> None:

@@ -12,6 +12,7 @@ import torch
 
 from bigchem.bench.common import Figure, peak_flops
 from bigchem.bench.gpu_check.work import Work, end_workers, pool
+from bigchem.bench.model import pieces
 from bigchem.bench.model.attention import checks, error, milliseconds
 from bigchem.bench.model.peers import Case
 from bigchem.model.attention import BACKENDS, KINDS
@@ -50,6 +51,9 @@ def cases(work: Work, kind: str, backend: str, dtype: torch.dtype) -> Iterator[C
         yield Case(np.array([[5, 5], [1, 1], [9, 9]]), kind, 1, 16, dropout, work.device, dtype)
 
 
+FEW, MANY = pieces.Sizes(9, 24, 40, 50), pieces.Sizes(1000, 768, 2048, 32128)
+
+
 def kernels(work: Work) -> None:
     """Errors against float64: our kernels in bf16, other backends, our kernels in fp32. compute-sanitizer runs beside
     them: nothing here is timed."""
@@ -58,6 +62,12 @@ def kernels(work: Work) -> None:
     rounds = [(("triton",), work.dtype), (others, work.dtype), (("triton",), torch.float32)]
     for backends, dtype in rounds[:2] if work.dtype == torch.float32 else rounds:
         _errors(work, backends, dtype)
+    for dtype in {work.dtype, torch.float32}:
+        try:
+            work.report.figures += pieces.errors(FEW if work.dry_run else MANY, work.device, dtype)
+        except Exception as failed:
+            work.skip(f"the fused kernels, {dtype}", failed)
+        work.save()
     for tool, future in sanitized.items():
         try:
             work.report.figures.append(future.result(work.deadline.left))

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bigchem.bench.common import Figure
 from bigchem.model import functional
 from bigchem.model.functional import Drop
 
@@ -56,6 +57,32 @@ def pieces(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Iterator[t
     labels = torch.randint(0, sizes.vocab_size, (sizes.tokens,), device=device)
     for who, loss in {"ours, chunked": chunked, "torch's, all logits": plain_cross_entropy, "Liger's": liger}.items():
         yield "cross-entropy", who, partial(prepare_loss, loss, labels)
+
+
+def errors(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Iterator[Figure]:
+    """Our operations against themselves in float64, which torch computes, with the same dropout: the largest error of
+    results and gradients."""
+    wide, hidden = (sizes.tokens, sizes.d_ff), (sizes.tokens, sizes.d_model)
+    labels = torch.arange(sizes.tokens, device=device) % sizes.vocab_size
+    losses: Callable[..., tuple[Tensor, ...]] = lambda h, w: (chunked(labels)(h, w),)  # noqa: E731
+    ours: list[tuple[str, Callable[..., tuple[Tensor, ...]], list[tuple[int, ...]]]] = [
+        ("residual, dropout, norm", add_norm, [hidden, hidden, hidden[1:]]),
+        ("gated GELU, dropout", gated_gelu, [wide, wide]),
+        ("ReLU, dropout", relu, [wide]),
+        ("cross-entropy", losses, [hidden, (sizes.vocab_size, sizes.d_model)]),
+    ]
+    for piece, work, shapes in ours:
+        random = torch.Generator().manual_seed(0)
+        leaves = [torch.randn(*shape, generator=random).to(device, dtype).requires_grad_() for shape in shapes]
+        exact = [x.detach().double().requires_grad_() for x in leaves]
+        got, want = work(*leaves), work(*exact)
+        grads = [torch.randn(x.shape, generator=random).to(device, dtype) for x in got]
+        gots = [*got, *torch.autograd.grad(got, leaves, [g.to(x.dtype) for g, x in zip(grads, got, strict=True)])]
+        wants = [*want, *torch.autograd.grad(want, exact, [g.to(x.dtype) for g, x in zip(grads, want, strict=True)])]
+        pairs = [(a.detach().double(), b.detach().double()) for a, b in zip(gots, wants, strict=True)]
+        worst = max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
+        name = f"{piece}, {str(dtype).removeprefix('torch.')}: largest error"
+        yield Figure(name, worst, "relative", 1e-5 if dtype == torch.float32 else 0.02)
 
 
 def drop_of(x: Tensor) -> Drop:
