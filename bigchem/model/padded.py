@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bigchem.model import dropout
@@ -24,19 +25,6 @@ class _Places(NamedTuple):
     holes: Tensor
 
 
-class _Rearrange(torch.autograd.Function):
-    """A gather in both directions: autograd's backward of a gather adds rows one by one."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, places: _Places, inverse: _Places) -> Tensor:
-        ctx.places, ctx.inverse = places, inverse
-        return x.index_select(0, places.rows).index_fill_(0, places.holes, 0)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return _Rearrange.apply(grads[0].contiguous(), ctx.inverse, ctx.places), None, None
-
-
 @dataclass(frozen=True)
 class _Padding:
     """How packed rows [T * heads, D] and padded rows (bucket, sequence, head, position) map onto each other."""
@@ -48,13 +36,11 @@ class _Padding:
 
     def pad(self, x: Tensor) -> Tensor:
         """[T, heads, D] -> [padded rows, D], zero in holes."""
-        rows: Tensor = _Rearrange.apply(x.reshape(-1, x.shape[-1]), self.packed, self.padded)
-        return rows
+        return x.reshape(-1, x.shape[-1]).index_select(0, self.packed.rows).index_fill_(0, self.packed.holes, 0)
 
     def unpad(self, rows: Tensor, num_heads: int) -> Tensor:
         """[padded rows, D] -> [T, heads, D]."""
-        packed: Tensor = _Rearrange.apply(rows, self.padded, self.packed)
-        return packed.view(-1, num_heads, rows.shape[-1])
+        return rows.index_select(0, self.padded.rows).view(-1, num_heads, rows.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -120,23 +106,58 @@ def _padding(
     return _Padding(*(_Places(*(torch.from_numpy(array).to(device) for array in pair)) for pair in pairs))
 
 
-def _distance_bias(bias: Tensor | None, num_q: int, num_k: int, causal: bool, device: torch.device) -> Tensor | None:
+def _distances(num_q: int, num_k: int, reach: int) -> Tensor:
+    """Places in a bias [heads, 2 * reach + 1] of the distances 1 - num_q to num_k - 1."""
+    return torch.arange(1 - num_q, num_k).clamp_(-reach, reach).add_(reach)
+
+
+def _bias_matrix(bias: Tensor | None, num_q: int, num_k: int, causal: bool, device: torch.device) -> Tensor | None:
     """The bias as a matrix [heads or 1, num_q, num_k], -inf above the causal diagonal; None if it would be zero."""
-    if bias is None and not causal:
-        return None
-    distance = torch.arange(1 - num_q, num_k, device=device)
     if bias is None:
-        by_distance = torch.zeros(1, len(distance), device=device)
+        matrix = torch.zeros(1, num_q, num_k, device=device) if causal else None
     else:
-        reach = bias.shape[1] // 2
-        by_distance = bias[:, distance.clamp(-reach, reach) + reach]
-    if causal:
-        by_distance = by_distance.masked_fill(distance > 0, -math.inf)
-    return by_distance.unfold(1, num_k, 1).flip(1)
+        by_distance = bias[:, _distances(num_q, num_k, bias.shape[1] // 2).to(device)]
+        matrix = by_distance.unfold(1, num_k, 1).flip(1)
+    if matrix is not None and causal:
+        matrix = matrix.masked_fill(torch.ones(num_q, num_k, dtype=torch.bool, device=device).triu_(1), -math.inf)
+    return matrix
+
+
+def _add_diagonals(grad_bias: Tensor, grad_matrix: Tensor) -> None:
+    """Adds the gradient of a matrix [heads, num_q, num_k] to that of its bias [heads, 2R + 1]."""
+    num_q, num_k = grad_matrix.shape[1:]
+    width = num_q + num_k - 1
+    # From the last row up, in rows one longer than `width`: cut to `width`, each shifts by one more than the one before.
+    skewed = F.pad(grad_matrix.flip(1), (0, num_q)).flatten(1)[:, : num_q * width]
+    sums = skewed.unflatten(1, (num_q, width)).sum(1)
+    grad_bias.index_add_(1, _distances(num_q, num_k, grad_bias.shape[1] // 2).to(sums.device), sums)
+
+
+class _Pieces(NamedTuple):
+    """The buckets, and how their rows are packed."""
+
+    buckets: list[_Bucket]
+    queries: _Padding
+    keys: _Padding
+    num_heads: int
+
+    def of_queries(self, rows: Tensor) -> list[Tensor]:
+        """[padded rows, ...] -> for each bucket [size * heads, max_q, ...], views."""
+        return _split(rows, [(b.size * self.num_heads, b.max_q) for b in self.buckets])
+
+    def of_keys(self, rows: Tensor) -> list[Tensor]:
+        """of_queries for rows of keys."""
+        return _split(rows, [(b.size * self.num_heads, b.max_k) for b in self.buckets])
+
+
+def _split(rows: Tensor, sizes: list[tuple[int, int]]) -> list[Tensor]:
+    parts = rows.split([n * length for n, length in sizes])
+    return [x.view(*size, *rows.shape[1:]) for x, size in zip(parts, sizes, strict=True)]
 
 
 class _Attend(torch.autograd.Function):
-    """One bucket. Changes scores in place and saves only the probabilities, which autograd would not."""
+    """All buckets. Products are written where they belong, scores are changed in place, and only the probabilities are
+    saved, none of which autograd would do."""
 
     @staticmethod
     def forward(
@@ -144,33 +165,66 @@ class _Attend(torch.autograd.Function):
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        matrix: Tensor | None,
-        hole_scores: Tensor | None,
+        bias: Tensor | None,
+        pieces: _Pieces,
+        causal: bool,
         drops: tuple[Tensor, float] | None,
     ) -> Tensor:
-        """q [size, heads, max_q, D], k and v [size, heads, max_k, D]; matrix [heads or 1, max_q, max_k]; drops: the
-        factors of the probabilities' rows [size, heads, max_q], and the share to drop."""
-        scores = (q @ k.transpose(-1, -2)).float()
-        for added in (matrix, hole_scores):
-            if added is not None:
-                scores.add_(added)
-        probabilities = scores.softmax(-1).to(v.dtype)
-        factors = None if drops is None else dropout.factors(*drops, k.shape[2], v.dtype)
-        ctx.save_for_backward(q, k, v, probabilities, factors)
-        return (probabilities if factors is None else probabilities * factors) @ v
+        """q [Tq, heads, D], k and v [Tk, heads, D]; bias [heads, 2R + 1]; drops: the factors of the probabilities' rows
+        [padded rows], and the share to drop."""
+        buckets, queries, keys, num_heads = pieces
+        rows = queries.pad(q), keys.pad(k), keys.pad(v)
+        out = torch.empty_like(rows[0])
+        each = [pieces.of_queries(rows[0]), *map(pieces.of_keys, rows[1:]), pieces.of_queries(out)]
+        row_factors = [] if drops is None else pieces.of_queries(drops[0])
+        saved, factors = [], []
+        for i, (bucket, bq, bk, bv, bo) in enumerate(zip(buckets, *each, strict=True)):
+            scores = (bq @ bk.transpose(1, 2)).float()
+            by_head = scores.view(bucket.size, num_heads, bucket.max_q, bucket.max_k)
+            matrix = _bias_matrix(bias, bucket.max_q, bucket.max_k, causal, q.device)
+            # Causal: holes come after every real query.
+            for added in (matrix, None if causal else bucket.hole_scores):
+                if added is not None:
+                    by_head.add_(added)
+            probabilities = scores.softmax(-1).to(v.dtype)
+            saved.append(probabilities)
+            if drops is not None:
+                factors.append(dropout.factors(row_factors[i], drops[1], bucket.max_k, v.dtype))
+                probabilities = probabilities * factors[i]
+            torch.bmm(probabilities, bv, out=bo)
+        ctx.save_for_backward(*rows, *saved, *factors)
+        ctx.pieces, ctx.bias_shape = pieces, None if bias is None else bias.shape
+        return queries.unpad(out, num_heads)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, probabilities, factors = ctx.saved_tensors
-        grad_p = grads[0] @ v.transpose(-1, -2)
-        dropped = probabilities
-        if factors is not None:
-            grad_p.mul_(factors)
-            dropped = factors * probabilities
-        grad_v = dropped.transpose(-1, -2) @ grads[0]
-        grad_s = torch._softmax_backward_data(grad_p.float(), probabilities.float(), -1, torch.float32).to(q.dtype)
-        grad_matrix = grad_s.sum(0, dtype=torch.float32) if ctx.needs_input_grad[3] else None
-        return grad_s @ k, grad_s.transpose(-1, -2) @ q, grad_v, grad_matrix, None, None
+        buckets, queries, keys, num_heads = pieces = ctx.pieces
+        tensors = ctx.saved_tensors  # once: a checkpointed block recomputes them for one reading only
+        rows, saved = tensors[:3], tensors[3:]
+        grad_rows = [torch.empty_like(x) for x in rows]
+        padded = [pieces.of_queries(queries.pad(grads[0]))]
+        for q, k, v in (rows, grad_rows):
+            padded += [pieces.of_queries(q), pieces.of_keys(k), pieces.of_keys(v)]
+        grad_bias = None
+        if ctx.needs_input_grad[3]:
+            grad_bias = torch.zeros(ctx.bias_shape, device=grads[0].device)
+        for i, (bucket, grad, q, k, v, grad_q, grad_k, grad_v) in enumerate(zip(buckets, *padded, strict=True)):
+            dropped = probabilities = saved[i]
+            grad_p = grad @ v.transpose(1, 2)
+            if len(saved) > len(buckets):
+                factors = saved[len(buckets) + i]
+                grad_p.mul_(factors)
+                dropped = factors * probabilities
+            torch.bmm(dropped.transpose(1, 2), grad, out=grad_v)
+            grad_s = torch._softmax_backward_data(grad_p.float(), probabilities.float(), -1, torch.float32).to(q.dtype)
+            torch.bmm(grad_s, k, out=grad_q)
+            torch.bmm(grad_s.transpose(1, 2), q, out=grad_k)
+            if grad_bias is not None:
+                by_sequence = grad_s.view(bucket.size, num_heads, bucket.max_q, bucket.max_k)
+                _add_diagonals(grad_bias, by_sequence.sum(0, dtype=torch.float32))
+        places = queries, keys, keys
+        found = [place.unpad(x, num_heads) for place, x in zip(places, grad_rows, strict=True)]
+        return *found, grad_bias, None, None, None
 
 
 def padded_attention(
@@ -178,23 +232,13 @@ def padded_attention(
 ) -> Tensor:
     """`attention` by padded batches of similar lengths, with plain products: only SDPA's unfused path has a gradient
     for a bias, and it measured slower."""
-    num_heads, dim = q.shape[1:]
-    buckets, queries, keys = layout.derived(("padded", num_heads), lambda: bucketing(layout, num_heads))
-    rows_q = [b.size * num_heads * b.max_q for b in buckets]
-    rows_k = [b.size * num_heads * b.max_k for b in buckets]
-    factors = [None] * len(buckets)
+    num_heads = q.shape[1]
+    pieces = layout.derived(("padded", num_heads), lambda: _Pieces(*bucketing(layout, num_heads), num_heads))
+    if not pieces.buckets:
+        return torch.zeros_like(q)
+    drops = None
     if dropout_p > 0:
         each = dropout.row_factors(layout.hashes[:, None], dropout.head_seeds(seed, num_heads).to(q.device))
-        factors = each.flatten()[queries.packed.rows].split(rows_q)
-    parts = zip(
-        *(buckets, queries.pad(q).split(rows_q), keys.pad(k).split(rows_k), keys.pad(v).split(rows_k), factors),
-        strict=True,
-    )
-    outputs = []
-    for bucket, bq, bk, bv, rows in parts:
-        sq, sk, sv = (x.view(bucket.size, num_heads, -1, dim) for x in (bq, bk, bv))
-        matrix = _distance_bias(bias, bucket.max_q, bucket.max_k, causal, q.device)
-        drops = None if rows is None else (rows.view(bucket.size, num_heads, -1), dropout_p)
-        holes = None if causal else bucket.hole_scores  # causal: holes come after every real query
-        outputs.append(_Attend.apply(sq, sk, sv, matrix, holes, drops).view(-1, dim))
-    return queries.unpad(torch.cat(outputs), num_heads) if outputs else torch.zeros_like(q)
+        drops = each.flatten()[pieces.queries.packed.rows], dropout_p
+    out: Tensor = _Attend.apply(q, k, v, bias, pieces, causal, drops)
+    return out

@@ -39,13 +39,16 @@ def test_both_sides_may_be_transposed_views() -> None:
     torch.testing.assert_close(matmul_t(a.t(), b.t()), a.t() @ b)
 
 
-def test_what_needs_no_gradient_is_not_computed() -> None:
-    x, weight = torch.randn(6, 8), torch.randn(4, 8, requires_grad=True)
-    counted = []
-    mapping = {torch.ops.mkldnn._linear_pointwise: lambda *shapes, **_: counted.append(shapes) or 0}
-    with FlopCounterMode(display=False, custom_mapping=mapping):
+@pytest.mark.parametrize("width", [8, 300])
+def test_what_needs_no_gradient_is_not_computed(width: int) -> None:
+    x, weight = torch.randn(6, width), torch.randn(width, width, requires_grad=True)
+
+    def of_linear(x: torch.Size, weight: torch.Size, *_: object, out_shape: torch.Size) -> int:
+        return 2 * x.numel() * weight[0]
+
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: of_linear}) as counter:
         linear(x, weight).sum().backward()
-    assert len(counted) == 2  # forward, and the weight's gradient
+    assert counter.get_total_flops() == 2 * (2 * 6 * width * width)  # forward, and the weight's gradient
     assert weight.grad is not None
 
 
