@@ -127,7 +127,7 @@ def _add_diagonals(grad_bias: Tensor, grad_matrix: Tensor) -> None:
     """Adds the gradient of a matrix [heads, num_q, num_k] to that of its bias [heads, 2R + 1]."""
     num_q, num_k = grad_matrix.shape[1:]
     width = num_q + num_k - 1
-    # From the last row up, in rows one longer than `width`: cut to `width`, each shifts by one more than the one before.
+    # From the last row up, in rows one longer than `width`: cut to `width`, each shifts by one more than the last.
     skewed = F.pad(grad_matrix.flip(1), (0, num_q)).flatten(1)[:, : num_q * width]
     sums = skewed.unflatten(1, (num_q, width)).sum(1)
     grad_bias.index_add_(1, _distances(num_q, num_k, grad_bias.shape[1] // 2).to(sums.device), sums)
