@@ -346,7 +346,8 @@ class PackedT5(nn.Module):
         return hidden * self.shape.d_model**-0.5 if self.shape.tied else hidden
 
     def _setting(self, device: torch.device) -> Setting:
-        return Setting(device, self.shared.weight.dtype, self.shape.d_kv)
+        # Not self.shared.weight: ZeRO-3 would gather it, and in the loader's thread at another time on each rank.
+        return Setting(device, next(self.shared.parameters()).dtype, self.shape.d_kv)
 
     def _by_task(self, batch: PackedBatch, losses: Tensor) -> tuple[Tensor, Tensor]:
         lengths = batch.target_cu_seqlens.diff().long()
