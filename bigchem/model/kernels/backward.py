@@ -341,23 +341,35 @@ def grad_short(
 
 @triton.jit
 def sum_partials(
-    PARTIAL, PLACES, GRAD, num_partials, num_heads, num_distances,
-    SIZE: tl.constexpr, PARTS: tl.constexpr, ADD: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    SHORT, SHORT_PLACES, NEAR, NEAR_PLACES, FAR, GRAD, num_short, num_near, num_far, num_heads, num_distances,
+    SHORT_SIZE: tl.constexpr, NEAR_SIZE: tl.constexpr, NEAR_PARTS: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """GRAD [H, distances], plus what it holds if ADD: the numbers of PARTIAL [partials, H, SIZE] that belong to each
-    distance, by PLACES [PARTS, distances], -1 for none. The order of the sum is fixed: no atomics."""
+    """GRAD [H, distances]: the sum of all partials.
+
+    SHORT [n, H, SHORT_SIZE] of grad_short and NEAR [n, H, NEAR_SIZE] of grad_bias, with their `bias_gradient.places`
+    [parts, distances]; FAR [n, H, 2] of grad_queries belongs to the first and last distance. The order of the sum is
+    fixed: no atomics.
+    """
     head = tl.program_id(0)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = column < num_distances
-    total = tl.zeros([COLUMNS], tl.float32)
-    if ADD:
-        total = tl.load(GRAD + head * num_distances + column, mask=inside, other=0.0)
-    for part in range(PARTS):
-        place = tl.load(PLACES + part * num_distances + column, mask=inside, other=-1)
-        sums = tl.zeros([ROWS, COLUMNS], tl.float32)
-        for first in range(0, num_partials, ROWS):
-            row = first + tl.arange(0, ROWS)
-            offsets = (row * num_heads + head).to(tl.int64)[:, None] * SIZE + place[None, :]
-            sums += tl.load(PARTIAL + offsets, mask=(row < num_partials)[:, None] & (place >= 0)[None, :], other=0.0)
-        total += tl.sum(sums, 0)
+    total = _sum_rows(SHORT, tl.load(SHORT_PLACES + column, mask=inside, other=-1), num_short, head, num_heads,
+                      SHORT_SIZE, ROWS, COLUMNS)  # fmt: skip
+    for part in range(NEAR_PARTS):
+        place = tl.load(NEAR_PLACES + part * num_distances + column, mask=inside, other=-1)
+        total += _sum_rows(NEAR, place, num_near, head, num_heads, NEAR_SIZE, ROWS, COLUMNS)
+    place = tl.where(column == 0, 0, tl.where(column == num_distances - 1, 1, -1))
+    total += _sum_rows(FAR, place, num_far, head, num_heads, 2, ROWS, COLUMNS)
     tl.store(GRAD + head * num_distances + column, total, mask=inside)
+
+
+@triton.jit
+def _sum_rows(PARTIAL, place, num_rows, head, num_heads, SIZE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """[COLUMNS]: the sum over PARTIAL [rows, H, SIZE] of the head's numbers at these places, -1 for none."""
+    sums = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for first in range(0, num_rows, ROWS):
+        row = first + tl.arange(0, ROWS)
+        offsets = (row * num_heads + head).to(tl.int64)[:, None] * SIZE + place[None, :]
+        sums += tl.load(PARTIAL + offsets, mask=(row < num_rows)[:, None] & (place >= 0)[None, :], other=0.0)
+    return tl.sum(sums, 0)

@@ -55,12 +55,6 @@ def short_places(reach: int, block: int, causal: bool) -> np.ndarray:
     return _with_ends(chosen[None].astype(np.int32), np.array([2 * block]), causal)
 
 
-@cache
-def far_places(reach: int) -> np.ndarray:
-    """`places` for the two sums of far tiles of grad_queries."""
-    return _with_ends(np.full((1, 2 * reach + 1), -1, dtype=np.int32), np.zeros(1, dtype=np.int64), False)
-
-
 def _with_ends(chosen: np.ndarray, ends: np.ndarray, causal: bool) -> np.ndarray:
     """ends: places of sums of distances <= -reach; those of distances >= reach follow each."""
     chosen[:, [0, -1]] = -1

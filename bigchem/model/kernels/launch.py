@@ -124,45 +124,37 @@ def run_backward(
     call = _Call(x, options)
     grads = [torch.empty_like(y) for y in (x.q, x.k, x.v)]
     _, query_items, key_items, bias_items, short_items = work
-    total = None if x.table is None else call.empty(call.num_heads, 2 * call.reach + 1)
+    near = far = call.empty(0, call.num_heads, 2)
     with _device(x.q):
-        wrote = False
-        if len(short_items):
-            _short(call, grad_out, results, grads, short_items, total)
-            wrote = True
-        if len(query_items) or len(key_items):
-            _long(call, grad_out, results, grads, (query_items, key_items, bias_items), total, add=wrote)
-            wrote = True
-    if total is None:
-        return grads
-    return [*grads, total if wrote else total.zero_()]
+        short = _short(call, grad_out, results, grads, short_items)
+        if max(options.max_q, options.max_k) > call.tiles.grad_short.block_m:
+            delta, far = _long(call, grad_out, results, grads, query_items, key_items)
+            if x.table is not None:
+                near = _bias(call, grad_out, results, delta, bias_items, far=False)
+        return grads if x.table is None else [*grads, _sum(call, short, near, far, near_has_far=False)]
 
 
 def run_grad_bias(grad_out: Tensor, x: Inputs, out: Tensor, lse: Tensor, items: Tensor, options: Options) -> Tensor:
     """The gradient of the bias alone, over the items' tiles, without dropout. lse: natural logarithms."""
     call = _Call(x, options)
-    total = call.empty(call.num_heads, 2 * call.reach + 1)
     delta = (out.float() * grad_out.float()).sum(-1).t().contiguous()
     results = Results(out, lse * LOG2E.value, call.hashes)
+    none = call.empty(0, call.num_heads, 2)
     with _device(x.q):
-        _bias(call, grad_out, results, delta, items, total, far=True, add=False)
-    return total
+        near = _bias(call, grad_out, results, delta, items, far=True)
+        return _sum(call, none, near, none, near_has_far=True)
 
 
-def _short(
-    call: _Call, grad_out: Tensor, results: Results, grads: list[Tensor], items: Tensor, total: Tensor | None
-) -> None:
-    """Writes the gradients of the short sequences' rows, and the total of their bias gradients."""
+def _short(call: _Call, grad_out: Tensor, results: Results, grads: list[Tensor], items: Tensor) -> Tensor:
+    """Writes the gradients of the short sequences' rows; returns the partial sums of their bias gradients, if any."""
     x, tile = call.x, call.tiles.grad_short
-    size = 2 * tile.block_m + 2
-    partial = call.empty(len(items) if total is not None else 0, call.num_heads, size)
+    partial = call.empty(len(items) if x.table is not None else 0, call.num_heads, 2 * tile.block_m + 2)
     backward.grad_short[(len(items), call.num_heads)](
         x.q, x.k, x.v, call.table, results.factors, call.columns, results.out, grad_out, results.lse, *grads, partial,
         x.cu_seqlens_q, x.cu_seqlens_k, items, *call.numbers, tile.sequences, tile.block_m, *call.meta, **call.flags,
         num_warps=tile.num_warps, num_stages=tile.num_stages,
     )  # fmt: skip
-    if total is not None:
-        _sum(partial, total, bias_gradient.short_places, call.reach, tile.block_m, call.options.causal, add=False)
+    return partial
 
 
 def _long(
@@ -170,21 +162,15 @@ def _long(
     grad_out: Tensor,
     results: Results,
     grads: list[Tensor],
-    items: tuple[Tensor, Tensor, Tensor],
-    total: Tensor | None,
-    *,
-    add: bool,
-) -> None:
-    """_short for the long sequences; items: of queries, keys and the bias."""
-    x, tile = call.x, call.tiles.grad_queries
-    query_items, key_items, bias_items = items
-    near = call.tiles.grad_bias
-    shape = (call.reach, near.block_m, near.block_n, call.options.causal)
-    first, count = bias_gradient.slots(*shape)
+    query_items: Tensor,
+    key_items: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Writes the gradients of the long sequences' rows; returns delta [H, Tq] and the sums of far tiles, if any."""
+    x, tile, near = call.x, call.tiles.grad_queries, call.tiles.grad_bias
+    first, count = bias_gradient.slots(call.reach, near.block_m, near.block_n, call.options.causal)
     out, lse, factors = results
-    delta = torch.empty_like(lse)
-    far = call.empty(len(query_items) if total is not None else 0, call.num_heads, 2)
-    cu = (x.cu_seqlens_q, x.cu_seqlens_k)
+    delta, cu = torch.empty_like(lse), (x.cu_seqlens_q, x.cu_seqlens_k)
+    far = call.empty(len(query_items) if x.table is not None else 0, call.num_heads, 2)
     backward.grad_queries[(len(query_items), call.num_heads)](
         x.q, x.k, x.v, call.table, factors, call.columns, out, grad_out, lse, delta, grads[0], far, *cu, query_items,
         *call.numbers, tile.block_m, tile.block_n, *call.meta,
@@ -197,23 +183,11 @@ def _long(
         *call.numbers, tile.block_m, tile.block_n, *call.meta, **call.flags,
         num_warps=tile.num_warps, num_stages=tile.num_stages,
     )  # fmt: skip
-    if total is not None:
-        _sum(far, total, bias_gradient.far_places, call.reach, add=add)
-        _bias(call, grad_out, results, delta, bias_items, total, far=False, add=True)
+    return delta, far
 
 
-def _bias(
-    call: _Call,
-    grad_out: Tensor,
-    results: Results,
-    delta: Tensor,
-    items: Tensor,
-    total: Tensor,
-    *,
-    far: bool,
-    add: bool,
-) -> None:
-    """Adds to the total the bias gradient of the items' tiles: of those near the diagonal, or of all."""
+def _bias(call: _Call, grad_out: Tensor, results: Results, delta: Tensor, items: Tensor, *, far: bool) -> Tensor:
+    """Partial sums of the bias gradients of the items' tiles: of those near the diagonal, or of all."""
     x, tile = call.x, call.tiles.grad_bias
     shape = (call.reach, tile.block_m, tile.block_n, call.options.causal)
     first, count = bias_gradient.slots(*shape)
@@ -227,17 +201,22 @@ def _bias(
         tile.sequences, tile.block_m, tile.block_n, *call.meta, first, count, size, **flags,
         num_warps=tile.num_warps, num_stages=tile.num_stages,
     )  # fmt: skip
-    _sum(partial, total, bias_gradient.places, *shape, far, add=add)
+    return partial
 
 
-def _sum(partial: Tensor, total: Tensor, places: Callable[..., np.ndarray], *arguments: int, add: bool) -> None:
-    """Adds partials [n, H, size] to the bias gradient [H, 2R + 1], or starts it with them."""
-    num_heads, num_distances = total.shape
-    chosen = _on_device(places, arguments, total.device)
-    columns = 64
-    backward.sum_partials[(num_heads, cdiv(num_distances, columns))](
-        partial, chosen, total, len(partial), num_heads, num_distances, partial.shape[2], len(chosen), add, 32, columns
-    )
+def _sum(call: _Call, short: Tensor, near: Tensor, far: Tensor, *, near_has_far: bool) -> Tensor:
+    """The bias gradient [H, 2R + 1] from all partial sums [n, H, size]."""
+    tile, short_block = call.tiles.grad_bias, call.tiles.grad_short.block_m
+    shape = (call.reach, tile.block_m, tile.block_n, call.options.causal, near_has_far)
+    short_places = _on_device(bias_gradient.short_places, (call.reach, short_block, call.options.causal), short.device)
+    near_places = _on_device(bias_gradient.places, shape, short.device)
+    total, columns = call.empty(call.num_heads, 2 * call.reach + 1), 64
+    backward.sum_partials[(call.num_heads, cdiv(total.shape[1], columns))](
+        short, short_places, near, near_places, far, total,
+        len(short), len(near), len(far), call.num_heads, total.shape[1],
+        short.shape[2], near.shape[2], len(near_places), 32, columns,
+    )  # fmt: skip
+    return total
 
 
 @cache
