@@ -72,7 +72,7 @@ _FP32: dict[tuple[Kernel, bool], Tile] = {
     ("grad_queries", True): Tile(16, 16, 8, 2),
     ("grad_keys", False): Tile(32, 16, 4, 2),
     ("grad_keys", True): Tile(32, 16, 8, 2),
-    ("grad_bias", False): Tile(16, 16, 4, 1, sequences=8),
+    ("grad_bias", False): Tile(16, 16, 4, 2, sequences=8),
     ("grad_bias", True): Tile(16, 16, 4, 1, sequences=8),
     ("grad_short", False): Tile(16, 16, 4, 1, sequences=4),
     ("grad_short", True): Tile(16, 16, 4, 1, sequences=4),
