@@ -249,3 +249,20 @@ def test_bf16_weights_give_a_near_loss_in_fp32() -> None:
     assert loss.total.dtype == torch.float32
     assert loss.total.item() == pytest.approx(model(batch).total.item(), rel=0.05)
     assert all(p.grad.isfinite().all() for p in low.parameters())
+
+
+def test_planning_reads_no_weight() -> None:
+    """It runs in the loader's thread, at another time on each rank. ZeRO-3 gathers a weight that is read by its name,
+    with a collective operation: two ranks hung in their first steps."""
+
+    class Gathered(dict):
+        def __getitem__(self, name: str) -> torch.Tensor:
+            pytest.fail(f"plan reads {name}")
+
+    model = build(V1_0, "triton")
+    for module in model.modules():
+        module._parameters = Gathered(module._parameters)
+    with pytest.raises(pytest.fail.Exception):
+        _ = model.shared.weight
+    batch = pack(sequences(SOURCE_LENGTHS, 1), sequences(TARGET_LENGTHS, 2))
+    assert set(model.plan(batch, torch.device("cpu")).work) == {"encoder_self", "decoder_self", "cross"}
