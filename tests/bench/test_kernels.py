@@ -48,7 +48,7 @@ BUDGET = {
     ("forward", 80): (435, 620),
     ("forward", 90): (385, 530),
     ("grad_queries", 80): (187, 216),
-    ("grad_queries", 90): (250, 310),
+    ("grad_queries", 90): (250, 330),
     ("grad_keys", 80): (282, 370),
     ("grad_keys", 90): (260, 333),
 }

@@ -12,6 +12,7 @@ TOOLS = sorted((Path(__file__).parents[2] / "tools").glob("*.py"))
 VERBS = {
     "bench.py": ["bench"],
     "consolidate.py": ["export"],
+    "gpu_check.py": ["bench", "gpu-check"],
     "scale_sweep.py": ["sweep", "report"],
     "zero_plan.py": ["plan"],
 }
@@ -25,6 +26,8 @@ def usage(*words: str | Path) -> tuple[int, str]:
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda path: path.name)
 def test_a_tool_is_the_verb_of_the_package(tool: Path) -> None:
-    assert usage(tool) == usage("-m", "bigchem", *VERBS[tool.name])
-    assert usage(tool)[0] == 0
+    code, text = usage(tool)
+    assert code == 0
+    if tool.name != "gpu_check.py":  # it has a parser of its own, for machines without typer's dependencies
+        assert (code, text) == usage("-m", "bigchem", *VERBS[tool.name])
     assert len(tool.read_text().splitlines()) < 20
