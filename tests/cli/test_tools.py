@@ -12,7 +12,6 @@ TOOLS = sorted((Path(__file__).parents[2] / "tools").glob("*.py"))
 VERBS = {
     "bench.py": ["bench"],
     "consolidate.py": ["export"],
-    "gpu_check.py": ["bench", "gpu-check"],
     "scale_sweep.py": ["sweep", "report"],
     "zero_plan.py": ["plan"],
 }
