@@ -171,7 +171,11 @@ def one_by_one(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("stage", "precision"), [(2, "fp32"), *(pytest.param(s, "bf16", marks=pytest.mark.thorough) for s in (0, 1, 3))]
+    ("stage", "precision"),
+    [
+        (2, "fp32"),
+        *(pytest.param(s, p, marks=pytest.mark.thorough) for s, p in ((0, "fp32"), (1, "bf16"), (3, "bf16"))),
+    ],
 )
 def test_a_checkpoint_with_other_groups_is_read_by_name(
     small_data: Path, tmp_path: Path, stage: int, precision: str
