@@ -59,33 +59,44 @@ def grad_queries(
         end, whole = tl.minimum(num_k, m0 + BLOCK_M), tl.minimum(num_k, m0 + 1)
     whole = whole // BLOCK_N * BLOCK_N  # tiles before it need no mask
     for n0 in range(0, whole, BLOCK_N):
-        n = n0 + tl.arange(0, BLOCK_N)
-        k = load_rows(K + k_offset, n, num_k, stride, D, D_PAD, False)
-        v = load_rows(V + k_offset, n, num_k, stride, D, D_PAD, False)
-        _, ds = _grad_scores(
-            q, k, v, grad_out, lse, delta, table, COLUMNS, factors, m, n, m0, n0, num_k,
-            threshold, keep_scale, BLOCK_M, BLOCK_N, REACH, False, False, CAUSAL, HAS_BIAS, DROPOUT, PRECISION,
+        grad_q, low, high = _add_queries(
+            K + k_offset, V + k_offset, q, grad_out, lse, delta, grad_q, low, high, table, COLUMNS, factors, m, m0, n0,
+            num_k, stride, threshold, keep_scale, BLOCK_M, BLOCK_N, D, D_PAD, REACH, NEAR_BEGIN, NEAR_END,
+            False, CAUSAL, HAS_BIAS, DROPOUT, PRECISION,
         )  # fmt: skip
-        grad_q += dot(ds.to(k.dtype), k, PRECISION)
-        if HAS_BIAS:
-            low += ds * tl.where(n0 < m0 + NEAR_BEGIN, 1.0, 0.0)
-            high += ds * tl.where(n0 < m0 + NEAR_END, 0.0, 1.0)
     for n0 in range(whole, end, BLOCK_N):
-        n = n0 + tl.arange(0, BLOCK_N)
-        k = load_rows(K + k_offset, n, num_k, stride, D, D_PAD)
-        v = load_rows(V + k_offset, n, num_k, stride, D, D_PAD)
-        _, ds = _grad_scores(
-            q, k, v, grad_out, lse, delta, table, COLUMNS, factors, m, n, m0, n0, num_k,
-            threshold, keep_scale, BLOCK_M, BLOCK_N, REACH, True, False, CAUSAL, HAS_BIAS, DROPOUT, PRECISION,
+        grad_q, low, high = _add_queries(
+            K + k_offset, V + k_offset, q, grad_out, lse, delta, grad_q, low, high, table, COLUMNS, factors, m, m0, n0,
+            num_k, stride, threshold, keep_scale, BLOCK_M, BLOCK_N, D, D_PAD, REACH, NEAR_BEGIN, NEAR_END,
+            True, CAUSAL, HAS_BIAS, DROPOUT, PRECISION,
         )  # fmt: skip
-        grad_q += dot(ds.to(k.dtype), k, PRECISION)
-        if HAS_BIAS:
-            low += ds * tl.where(n0 < m0 + NEAR_BEGIN, 1.0, 0.0)
-            high += ds * tl.where(n0 < m0 + NEAR_END, 0.0, 1.0)
     if HAS_BIAS:
         tl.store(far, tl.sum(low))
         tl.store(far + 1, tl.sum(high))
     store_rows(GRAD_Q + q_offset, grad_q, m, num_q, stride, D, D_PAD)
+
+
+@triton.jit
+def _add_queries(
+    K, V, q, grad_out, lse, delta, grad_q, low, high, table, COLUMNS, factors, m, m0, n0, num_k, stride,
+    threshold, keep_scale,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr, REACH: tl.constexpr,
+    NEAR_BEGIN: tl.constexpr, NEAR_END: tl.constexpr, MASKED: tl.constexpr,
+    CAUSAL: tl.constexpr, HAS_BIAS: tl.constexpr, DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """grad_q, low and high plus those from the tile of keys at n0. MASKED: it may have fewer than BLOCK_N."""
+    n = n0 + tl.arange(0, BLOCK_N)
+    k = load_rows(K, n, num_k, stride, D, D_PAD, MASKED)
+    v = load_rows(V, n, num_k, stride, D, D_PAD, MASKED)
+    _, ds = _grad_scores(
+        q, k, v, grad_out, lse, delta, table, COLUMNS, factors, m, n, m0, n0, num_k,
+        threshold, keep_scale, BLOCK_M, BLOCK_N, REACH, MASKED, False, CAUSAL, HAS_BIAS, DROPOUT, PRECISION,
+    )  # fmt: skip
+    grad_q += dot(ds.to(k.dtype), k, PRECISION)
+    if HAS_BIAS:
+        low += ds * tl.where(n0 < m0 + NEAR_BEGIN, 1.0, 0.0)
+        high += ds * tl.where(n0 < m0 + NEAR_END, 0.0, 1.0)
+    return grad_q, low, high
 
 
 @triton.jit
