@@ -68,8 +68,7 @@ def train_in_chaos(config: RunConfig, kills: int, seed: int, worlds: tuple[int, 
         check_published(config)
     ranks = start(_at_stage(config, 2), 2)
     _watch(config, ranks, tally)
-    if codes(ranks) != [0, 0]:
-        raise AssertionError(f"{codes(ranks)}\n{_log(config)}")
+    end_well(config, ranks)
     log = (config.run_dir / "logs" / "rank0.log").read_text()
     tally.converted = log.count("converted in")
     resumes = [line for line in log.splitlines() if line.startswith("training from step ")]
@@ -81,13 +80,18 @@ def start(config: RunConfig, world_size: int) -> list[Any]:
     """Starts the ranks of `bigchem train` as torchrun would."""
     server = forkserver()
     port = free_port()
-    ranks = [server.Process(target=_rank, args=(config, rank, world_size, port)) for rank in range(world_size)]
+    environment = dict(os.environ)  # the server keeps that of the test which started it
+    ranks = [
+        server.Process(target=_rank, args=(config, rank, world_size, port, environment)) for rank in range(world_size)
+    ]
     for rank in ranks:
         rank.start()
     return ranks
 
 
-def _rank(config: RunConfig, rank: int, world_size: int, port: int) -> None:
+def _rank(config: RunConfig, rank: int, world_size: int, port: int, environment: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
     five = {"RANK": rank, "WORLD_SIZE": world_size, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in five.items()})
     folder = Path(config.runs) / "output"
@@ -118,6 +122,13 @@ def codes(ranks: list[Any]) -> list[int]:
     for rank in ranks:
         rank.join(timeout=DEADLINE_S)
     return [rank.exitcode for rank in ranks]
+
+
+def end_well(config: RunConfig, ranks: list[Any]) -> None:
+    """Waits for the ranks. AssertionError, with what they printed, unless each exits with 0."""
+    found = codes(ranks)
+    if any(found):
+        raise AssertionError(f"exit codes {found}\n{_log(config)}")
 
 
 def ledger(run_dir: Path) -> Keys:
