@@ -128,6 +128,7 @@ def test_a_further_task_changes_no_shard_of_the_others(place: Path) -> None:
     assert "weight" in after.shards["train"]
 
 
+@pytest.mark.thorough
 def test_eleven_tasks_are_trained_evaluated_exported_and_predicted_together(place: Path) -> None:
     run("train", "run.toml", cwd=place)
     folder = place / "runs" / "ten"

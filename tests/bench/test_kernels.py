@@ -32,7 +32,8 @@ def check(found: list[dict[str, Any]]) -> None:
             assert report["mma"] + report["wgmma"] > 0, f"does not use the matrix units: {report}"
 
 
-@pytest.mark.parametrize("arch", [90, pytest.param(80, marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("arch", [90, 80])
 def test_no_kernel_of_t5_base_spills_registers(arch: int) -> None:
     found = reports("--arch", str(arch))
     check(found)

@@ -236,7 +236,7 @@ def test_capped_data_ends_with_the_word_why(small_data: Path) -> None:
         next(stream)
 
 
-@pytest.mark.parametrize("atoms", [False, True])
+@pytest.mark.parametrize("atoms", [pytest.param(False, marks=pytest.mark.thorough), True])
 def test_unlabelled_rows_come_corrupted_anew_each_epoch_and_decode_to_their_text(unlabelled: Path, atoms: bool) -> None:
     config = CONFIG.model_copy(
         update={"mixture": {"smiles_spans": 1.0, "text_spans": 1.0}, "spans": SpansConfig(atoms=atoms)}

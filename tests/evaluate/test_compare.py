@@ -94,6 +94,7 @@ def test_too_few_examples_have_no_verdict(tmp_path):
     assert found.note == "too few for an interval: under 10 examples count"
 
 
+@pytest.mark.thorough
 def test_the_interval_of_a_difference_covers_it_nineteen_times_in_twenty(tmp_path):
     covered = []
     for seed in range(60):

@@ -38,6 +38,7 @@ def retained(mode: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_what_glibc_keeps_of_freed_blocks_is_returned() -> None:
     assert retained("plain") > 16 * 2**20  # else there is nothing to fix

@@ -86,6 +86,7 @@ def test_computing_at_the_peak_takes_operations_over_peak() -> None:
     assert found.tokens_per_s == pytest.approx(2**20 * 0.995 / found.total)
 
 
+@pytest.mark.thorough
 @given(
     name=st.sampled_from(sorted(GPUS)),
     gpus=st.sampled_from([1, 2, 4, 8]),

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from deepspeed_on_cuda import pretend
 from distributed import run_ranks
 from engines import Training
@@ -33,6 +34,7 @@ def zero2(folder: Path, name: str, more: dict[str, Any], **zero: Any) -> tuple[s
     return str(path), "bf16"
 
 
+@pytest.mark.thorough
 def test_a_step_gains_no_wait_from_deepspeed(small_data: Path, tmp_path: Path) -> None:
     timer = zero2(tmp_path, "timer", {"timers": {"throughput": {"enabled": True}}})
     cases = [*BUDGET, zero2(tmp_path, "buckets", {}, reduce_bucket_size=30_000), timer]

@@ -241,6 +241,7 @@ def test_z_loss_and_label_smoothing_move_the_weights_and_not_what_is_logged(
     export(config.run_dir, tmp_path / "model")  # the probe's loss is transformers' plain one
 
 
+@pytest.mark.thorough
 def test_an_untied_model_trains_at_zero_3_from_a_saved_folder_and_is_proven(small_data: Path, tmp_path: Path) -> None:
     vocab_size = Tokenizer.load(small_data / "tokenizer").vocab_size
     save_pretrained(build(replace(V1_1, vocab_size=vocab_size)), tmp_path / "start")

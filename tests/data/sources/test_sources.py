@@ -130,6 +130,7 @@ def test_parallel_text_needs_equally_long_files(tmp_path):
         read(config("parallel_text", source))
 
 
+@pytest.mark.thorough
 @pytest.mark.data
 def test_every_chebi20_row_is_read_and_no_backslash_stays_doubled():
     found = {split: read(config("chebi20", published("chebi20", f"{split}.txt"))) for split in ("validation", "test")}

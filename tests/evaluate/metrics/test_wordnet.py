@@ -103,6 +103,7 @@ def test_meteor_is_nltks_with_its_own_wordnet(corpus: Any, tmp_path: Path) -> No
     assert len({round(one, 3) for one in expected}) > 50
 
 
+@pytest.mark.thorough
 @pytest.mark.data
 @pytest.mark.skipif(not ARCHIVE.is_file(), reason="no WordNet")
 def test_synonyms_of_real_words_and_of_inflections_are_nltks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

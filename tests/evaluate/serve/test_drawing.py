@@ -22,7 +22,7 @@ def test_a_molecule_is_drawn_and_what_is_none_is_not() -> None:
 
 @pytest.fixture(scope="module")
 def artist() -> Iterator[Artist]:
-    made = Artist(each_s=3.0, all_s=6.0)
+    made = Artist(each_s=60.0, all_s=120.0)
     yield made
     made.close()
 

@@ -185,6 +185,7 @@ def test_the_csv_of_sweep_results_is_read_with_the_tasks(tmp_path: Path) -> None
     assert [(s.task, s.metric, s.scale) for s in read.scores] == [(s.task, s.metric, s.scale) for s in found.scores]
 
 
+@pytest.mark.thorough
 @pytest.mark.heavy
 def test_fourteen_tasks_of_one_kind_have_a_colour_and_marker_each_and_labels_that_do_not_touch(tmp_path: Path) -> None:
     records = {f"property_number_{n}": other_tasks.RECORDS["toxic"] for n in range(14)}
