@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -317,6 +317,17 @@ class NotifyConfig(Section):
         return self
 
 
+class SweepPoint(Section):
+    """A run's place in the design of a sweep. Written by `bigchem sweep`."""
+
+    name: str | None = None
+    """Name of the sweep; omitted: the run belongs to none."""
+    axes: dict[str, Any] = Field(default_factory=dict)
+    """The run's value of each further axis, by dotted field."""
+    per_size: tuple[str, ...] = ()
+    """Dotted fields that the sweep sets for the run's size."""
+
+
 class RunConfig(Section):
     """A run's configuration."""
 
@@ -336,6 +347,7 @@ class RunConfig(Section):
     health: HealthConfig = HealthConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     notify: NotifyConfig = NotifyConfig()
+    sweep: SweepPoint = SweepPoint()
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:

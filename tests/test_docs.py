@@ -155,12 +155,13 @@ def allowed(schema: dict[str, Any]) -> str:
         return " / ".join(f"`{choice}`" for choice in schema["enum"])
     if "prefixItems" in schema:
         return f"list of {len(schema['prefixItems'])}, each {allowed(schema['prefixItems'][0])}"
-    if schema["type"] in ("array", "object"):
+    if schema["type"] in ("array", "object") and schema.get("additionalProperties") is not True:
         kind, key = {"array": ("list", "items"), "object": ("table", "additionalProperties")}[schema["type"]]
         inner = allowed(schema[key])
         return f"{kind} of {inner}{'s' if inner.isalpha() else ''}"
+    named = {"boolean": "true / false", "object": "table"}.get(schema["type"], schema["type"])
     bounds = [f"{sign} {schema[key]:g}" for key, sign in BOUNDS.items() if abs(schema.get(key, 1e18)) < 1e18]
-    return f"{'true / false' if schema['type'] == 'boolean' else schema['type']} {', '.join(bounds)}".strip()
+    return f"{named} {', '.join(bounds)}".strip()
 
 
 def as_toml(value: Any) -> str:

@@ -154,6 +154,14 @@ def sweep_report(
     allow_mixed: Annotated[
         bool, typer.Option("--allow-mixed", help="Allow results from different data, tasks or metric definitions.")
     ] = False,
+    allow_unequal_budgets: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unequal-budgets",
+            help="Allow unfinished runs, and sizes or seeds with other steps, tokens, learning rates or schedules; the "
+            "report's first sentence says so.",
+        ),
+    ] = False,
 ) -> None:
     """Report every metric against model size, and the gain of sharing: joint against single-task training.
 
@@ -177,6 +185,7 @@ def sweep_report(
         results,
         metric or (),
         allow_mixed=allow_mixed,
+        allow_unequal_budgets=allow_unequal_budgets,
         independent=independent,
         extrapolate=extrapolate or (),
         beyond_a_decade=beyond_a_decade,

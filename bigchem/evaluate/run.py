@@ -43,6 +43,7 @@ from bigchem.evaluate.protocol.score_task import Score, score_task
 from bigchem.evaluate.published import comparison_tables
 from bigchem.evaluate.score import label_log_probabilities
 from bigchem.evaluate.score_tables import markdown
+from bigchem.evaluate.training_record import training_record
 from bigchem.evaluate.training_set import molecules_of
 from bigchem.model import presets
 from bigchem.model.weights import hf_config
@@ -65,7 +66,7 @@ class _Proof:
 @dataclass(frozen=True)
 class Subject:
     """What to evaluate, and where results go. about: fields of results.json that the caller provides. forward_model: a
-    model's folder, for the round trip of retrosynthesis."""
+    model's folder, for the round trip of retrosynthesis. trained: the configuration of the model's run."""
 
     model_dir: Path
     data: Data | Respelled
@@ -74,6 +75,7 @@ class Subject:
     max_source_tokens: int
     about: dict[str, Any]
     forward_model: Path | None = None
+    trained: RunConfig | None = None
 
 
 def run_subject(config: RunConfig, model_dir: Path, data: str | None = None, out: Path | None = None) -> Subject:
@@ -91,7 +93,8 @@ def run_subject(config: RunConfig, model_dir: Path, data: str | None = None, out
     }
     rows = opened.index.rows(config.evaluate.split)
     tasks = tuple(t for t in opened.tasks.scored if t in config.data.mixture and t in rows)
-    return Subject(model_dir, opened, tasks, out or config.run_dir / "results", config.data.max_source_tokens, about)
+    results, longest = out or config.run_dir / "results", config.data.max_source_tokens
+    return Subject(model_dir, opened, tasks, results, longest, about, trained=config)
 
 
 def evaluate(
@@ -354,13 +357,20 @@ def _results(
 ) -> dict[str, Any]:
     shape = hf_config.read_shape(subject.model_dir)
     about = dict(subject.about)
-    model = {"preset": about.pop("preset", None), "parameters": presets.num_parameters(shape), "sha256": sha256}
+    model = {
+        "preset": about.pop("preset", None),
+        "parameters": presets.num_parameters(shape),
+        "non_embedding_parameters": presets.num_parameters(shape) - presets.num_embeddings(shape),
+        "sha256": sha256,
+    }
+    trained, tokenizer = subject.trained, {"tokenizer": subject.data.index.tokenizer}
     identity = _identity(subject, config, sha256)
     is_used = subject.forward_model is not None or any(s.metric == "round_trip" and s.value is not None for s in scores)
     return {
         "schema": SCHEMA,
         **about,
         "model": model,
+        "training": trained and tokenizer | training_record(trained, subject.model_dir.parent, about, shape),
         "data_fingerprint": identity["data_fingerprint"],
         "split": config.split,
         "decoding": identity["decoding"],

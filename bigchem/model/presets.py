@@ -83,11 +83,15 @@ def num_parameters(shape: Shape) -> int:
     feed_forward = (3 if shape.gated else 2) * d * shape.d_ff
     encoder_layer = attention + feed_forward + 2 * d
     decoder_layer = 2 * attention + feed_forward + 3 * d
-    embeddings = (1 if shape.tied else 2) * shape.vocab_size * d
     relative_bias = 2 * shape.relative_attention_num_buckets * shape.num_heads
     final_norms = 2 * d
     layers = shape.num_layers * encoder_layer + shape.num_decoder_layers * decoder_layer
-    return embeddings + layers + relative_bias + final_norms
+    return num_embeddings(shape) + layers + relative_bias + final_norms
+
+
+def num_embeddings(shape: Shape) -> int:
+    """Number of parameters of the token embedding and of the output projection; tied ones count once."""
+    return (1 if shape.tied else 2) * shape.vocab_size * shape.d_model
 
 
 FEED_FORWARD = {"relu": (False, "relu"), "gated-gelu": (True, "gelu_new"), "gated-silu": (True, "silu")}

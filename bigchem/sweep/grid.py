@@ -106,6 +106,11 @@ def expand(grid: GridConfig) -> list[RunConfig]:
         table["seed"] = seed
         table["model"]["preset"] = size
         table["data"]["mixture"] = mixture.weights
+        table["sweep"] = {
+            "name": grid.name,
+            "axes": {axis.field: value for axis, value in zip(axes, values, strict=True)},
+            "per_size": sorted(toml.flat(grid.per_size.get(size, {}))),
+        }
         if name in runs:
             raise UserError(
                 f"two runs would be called '{name}'", f"sweep {grid.name}", "choose values whose names differ"
@@ -164,7 +169,7 @@ def _check(grid: GridConfig) -> list[Axis]:
     overrides |= {f"per_size.{name}": fields for name, fields in grid.per_size.items()}
     for name, fields in [*overrides.items(), ("axes", axes)]:
         for field in toml.flat(fields):
-            if field in SET_BY_GRID or field.startswith("data.mixture"):
+            if field in SET_BY_GRID or field.startswith(("data.mixture", "sweep.")):
                 raise UserError(f"'{field}' is set by the grid itself", where, "use sizes, mixtures or seeds")
             if field in axes and name != "axes":
                 raise UserError(f"'{field}' is an axis, and {name} sets it too", where, "remove one of them")

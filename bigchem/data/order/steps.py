@@ -75,22 +75,31 @@ class Steps:
         return Step(position, position + n, examples.task_ids[:n], examples.rows[:n], examples.epochs[:n], lengths[:n])
 
     def position_of(self, step: int, progress: Callable[[int], None] = lambda done: None) -> int:
-        """Position of the first example of optimizer step number `step` (from 0).
+        """Position of the first example of optimizer step number `step` (from 0); see `blocks`. progress: called now
+        and then with the number of steps passed."""
+        position = 0
+        for done, task_ids, _ in self.blocks(step):
+            position += len(task_ids)
+            progress(done)
+        return position
 
-        It depends on the lengths of all earlier examples; this reads about three million a second. progress: called
-        now and then with the number of steps passed.
+    def blocks(self, steps: int) -> Iterator[tuple[int, IntArray, IntArray]]:
+        """The examples of the first `steps` steps, in blocks of whole steps: (steps passed, task ids [n], lengths
+        [n, 2]).
+
+        Where a step ends depends on the lengths of all earlier examples; this reads about three million a second.
         """
         position, done, ahead = 0, 0, self._ahead
-        while done < step:
-            count = max(ahead, min(BLOCK, ahead * (step - done)))
-            total = np.cumsum(self._read(position, count)[1].sum(axis=1))
-            cuts = self._cuts(total, step - done, whole=len(total) < count)
+        while done < steps:
+            count = max(ahead, min(BLOCK, ahead * (steps - done)))
+            examples, lengths = self._read(position, count)
+            total = np.cumsum(lengths.sum(axis=1))
+            cuts = self._cuts(total, steps - done, whole=len(total) < count)
             if not cuts:
                 ahead *= 2
                 continue
             position, done = position + cuts[-1], done + len(cuts)
-            progress(done)
-        return position
+            yield done, examples.task_ids[: cuts[-1]], lengths[: cuts[-1]]
 
     def _cuts(self, total: IntArray, limit: int, whole: bool) -> list[int]:
         """Ends of up to `limit` steps in a block, from its running sum of tokens. whole: nothing follows the block."""

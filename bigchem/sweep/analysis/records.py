@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
 from bigchem.base.errors import UserError
 from bigchem.sweep.analysis.fit import Estimate
@@ -31,6 +31,30 @@ class Scale:
 
 
 @dataclass(frozen=True)
+class Training:
+    """What a model was trained with: see docs/evaluation.md. None: unknown.
+
+    examples, tokens: of each task. schedule: as text. axes, per_size, alone: the run's place in its sweep.
+    """
+
+    steps: int
+    global_tokens: int
+    lr: float
+    schedule: str
+    optimizer: str
+    dropout: float
+    pretrained: bool
+    steps_done: int | None = None
+    early: str | None = None
+    examples: dict[str, int] | None = None
+    tokens: dict[str, int] | None = None
+    flops: float | None = None
+    axes: dict[str, Any] = field(default_factory=dict)
+    per_size: tuple[str, ...] = ()
+    alone: str | None = None
+
+
+@dataclass(frozen=True)
 class Run:
     """One evaluated model. Fields that a score table does not have are None or empty."""
 
@@ -54,6 +78,8 @@ class Run:
     """Task -> its file of predictions, if available."""
     tasks: Tasks = field(default_factory=shipped)
     """The records of its scores' tasks."""
+    non_embedding_parameters: int | None = None
+    training: Training | None = None
 
 
 @dataclass(frozen=True)
@@ -73,12 +99,14 @@ class Score:
 
 @dataclass(frozen=True)
 class Results:
-    """What was read. tasks: see tasks_of. notes: sentences that a reader of the analysis must know."""
+    """What was read. tasks: see tasks_of. notes: sentences that a reader of the analysis must know. caveats: those that
+    stand before its claim."""
 
     runs: tuple[Run, ...]
     scores: tuple[Score, ...]
     tasks: Tasks
     notes: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
 
 
 def tasks_of(scores: Iterable[Score]) -> Tasks:

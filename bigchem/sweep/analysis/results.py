@@ -1,7 +1,7 @@
 """Reads result files into one table of scores.
 
 Two formats: `results.json`, written by `bigchem evaluate`, and score_table's, for models trained elsewhere. Scores that
-are not comparable (different data, split, decoding, definition or mixture) are refused.
+are not comparable (different data, split, decoding, definition, mixture or budget) are refused.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,8 @@ from bigchem.base.errors import UserError
 from bigchem.base.json_file import Count
 from bigchem.base.progress import Progress
 from bigchem.base.toml import Section, quoted, validate
-from bigchem.sweep.analysis.records import REGIMES, Results, Run, Score, scale_of, tasks_of
+from bigchem.sweep.analysis import budgets
+from bigchem.sweep.analysis.records import REGIMES, Results, Run, Score, Training, scale_of, tasks_of
 from bigchem.sweep.analysis.score_table import (
     MAX_BYTES,
     Name,
@@ -41,6 +42,41 @@ class _Model(_Part):
     preset: Name
     parameters: Parameters
     sha256: Name
+    non_embedding_parameters: Count | None = None
+
+
+class _SweepPoint(_Part):
+    axes: Annotated[dict[str, Any], Field(max_length=100)] = Field(default_factory=dict)
+    per_size: list[Name] = Field(default_factory=list)
+    alone: Name | None = None
+
+
+class _Training(_Part):
+    steps: Count
+    steps_done: Count | None
+    early: Text | None
+    global_tokens: Count
+    examples: dict[Name, Count] | None
+    tokens: dict[Name, Count] | None
+    flops: Number | None
+    lr: Number
+    schedule: Annotated[dict[Name, Any], Field(max_length=100)]
+    optimizer: Name
+    dropout: Number
+    init_from: Text | None
+    sweep: _SweepPoint | None
+
+    def record(self) -> Training:
+        """The same without the file's names and kinds."""
+        point = self.sweep or _SweepPoint()
+        return Training(
+            **self.model_dump(include=set(Training.__dataclass_fields__) - {"schedule"}),
+            schedule=", ".join(f"{key} {quoted(value)}" for key, value in self.schedule.items()),
+            pretrained=self.init_from is not None,
+            axes=point.axes,
+            per_size=tuple(point.per_size),
+            alone=point.alone,
+        )
 
 
 class _Metric(_Part):
@@ -67,6 +103,7 @@ class _File(_Part):
     split: Name
     decoding: Annotated[dict[Name, Any], Field(max_length=100)]
     protocol: Text
+    training: _Training | None = None
     metrics: list[_Metric]
     tasks: dict[str, Any] | None = None
 
@@ -76,11 +113,14 @@ def load(
     allow_mixed: bool = False,
     progress: Progress | None = None,
     tasks: Tasks | None = None,
+    *,
+    allow_unequal_budgets: bool = False,
 ) -> Results:
     """Reads result files, score tables and folders (every results.json under them).
 
     tasks: of score tables; default: those that ship. UserError for files that are missing or malformed and scores that
-    are not comparable; allow_mixed turns the last into notes.
+    are not comparable; allow_mixed turns the last into notes, and allow_unequal_budgets those of models trained with
+    other budgets into a caveat.
     """
     scores: list[Score] = []
     paths = list(paths)
@@ -102,9 +142,11 @@ def load(
     if unstamped:
         names = ", ".join(sorted({run.name for run in unstamped}))
         notes.append(f"From score tables, which carry no data fingerprint, so comparable on your word only: {names}.")
-    runs = {id(s.run): s.run for s in scores}.values()
+    runs = list({id(s.run): s.run for s in scores}.values())
+    caveats = budgets.check(runs, allow_unequal=allow_unequal_budgets)
+    notes += budgets.notes(runs)
     ordered = sorted(runs, key=lambda run: (run.parameters, REGIMES.index(run.regime), run.name, run.seed))
-    return Results(tuple(ordered), tuple(scores), tasks_of(scores), tuple(notes))
+    return Results(tuple(ordered), tuple(scores), tasks_of(scores), tuple(notes), caveats)
 
 
 def find(paths: Iterable[str | Path]) -> list[Path]:
@@ -168,6 +210,8 @@ def read_json(file: Path) -> list[Score]:
         protocol=read.protocol,
         predictions={task: str(path) for task, path in files.items() if task in tasks and path.is_file()},
         tasks=tasks,
+        non_embedding_parameters=read.model.non_embedding_parameters,
+        training=None if read.training is None else read.training.record(),
     )
     return [_score(run, metric, f"{file}: metrics[{number}]") for number, metric in enumerate(read.metrics)]
 

@@ -28,6 +28,7 @@ def study(
     metrics: Sequence[str] = (),
     *,
     allow_mixed: bool = False,
+    allow_unequal_budgets: bool = False,
     independent: bool = False,
     extrapolate: Sequence[float] = (),
     beyond_a_decade: bool = False,
@@ -39,7 +40,7 @@ def study(
     independent: do not read predictions; together and alone are then treated as independent. tasks: of score tables.
     """
     progress = progress or Progress(quiet=True)
-    results = load(paths, allow_mixed, progress, tasks)
+    results = load(paths, allow_mixed, progress, tasks, allow_unequal_budgets=allow_unequal_budgets)
     check(results, metrics, extrapolate, beyond_a_decade)  # before comparing predictions, which may take minutes
     paired, notes = ({}, ()) if independent else paired_differences(results, progress)
     if notes:

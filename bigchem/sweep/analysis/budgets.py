@@ -1,0 +1,183 @@
+"""Whether the models of an analysis were trained with equal budgets: refusals, caveats and notes (PURE).
+
+Compared within a regime and mixture, across sizes and seeds. Between the regimes budgets differ by design, and a note
+says how.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bigchem.base.errors import UserError
+from bigchem.sweep.analysis.aggregate import size_name
+from bigchem.sweep.analysis.records import Run, Training
+
+ALLOW = "--allow-unequal-budgets"
+SHOWN = 3
+"""Differences that a caveat lists."""
+NEAR = 1.05
+"""Ratio up to which token counts of runs without a record pass for equal: steps are not filled to the last token."""
+WHY = {
+    "examples": "a task is seen as often alone as together, so a gain is what the other tasks' data add, "
+    "at the price of their tokens and operations",
+    "tokens": "alone, all tokens are the task's own, so a gain means that other tasks' data are worth more to it than "
+    "more of its own",
+    "compute": "alone, all operations go to the task, so a gain means that at an equal price other tasks' data are worth "
+    "more to it than more of its own",
+}
+"""What a gain means, by how a sweep matched alone with together (`alone` in its file)."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two runs that should not be compared. files: theirs."""
+
+    what: str
+    files: tuple[str, ...]
+    hint: str
+
+
+@dataclass(frozen=True)
+class _Field:
+    """Something that must be equal. names: fields of the run configuration with which a sweep may tune it by size."""
+
+    name: str
+    value: Callable[[Training], object]
+    names: tuple[str, ...] = ()
+
+
+_FIELDS = (
+    _Field("planned steps", lambda t: t.steps),
+    _Field("tokens of a step", lambda t: t.global_tokens),
+    _Field("learning rates", lambda t: t.lr, ("optimizer.lr",)),
+    _Field("schedules", lambda t: t.schedule, ("schedule.",)),
+    _Field("optimizers", lambda t: t.optimizer, ("optimizer.kind",)),
+    _Field("dropout rates", lambda t: t.dropout, ("model.dropout",)),
+    _Field("initial weights", lambda t: "pretrained" if t.pretrained else "random"),
+)
+
+
+def check(runs: Sequence[Run], *, allow_unequal: bool) -> tuple[str, ...]:
+    """Caveats on budgets. UserError for the first difference, unless allowed."""
+    found = [*_unfinished(runs), *_unequal(runs)]
+    if not found:
+        return ()
+    if not allow_unequal:
+        raise UserError(found[0].what, " and ".join(found[0].files), f"{found[0].hint}, or {ALLOW}")
+    listed = "; ".join(one.what for one in found[:SHOWN])
+    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return (f"Budgets are not equal: {listed}{more}.",)
+
+
+def notes(runs: Sequence[Run]) -> list[str]:
+    """Sentences on unknown budgets, on what was tuned by size, and on the budgets of alone against together."""
+    return [*_unknown(runs), *_tuned(runs), *_alone(runs)]
+
+
+def _groups(runs: Sequence[Run]) -> dict[str, list[tuple[Run, Training]]]:
+    """Runs with a record by regime and mixture."""
+    groups = defaultdict(list)
+    for run in runs:
+        if run.training is not None:
+            groups[_name(run)].append((run, run.training))
+    return groups
+
+
+def _name(run: Run) -> str:
+    return "the shared models" if run.regime == "together" else f"{' '.join(run.mixture)} alone"
+
+
+def _unfinished(runs: Sequence[Run]) -> Iterator[Difference]:
+    for run in runs:
+        training = run.training
+        if training is None or training.steps_done is None or training.early is not None:
+            continue
+        if training.steps_done < training.steps:
+            what = f"{run.name} is unfinished: step {training.steps_done:,} of {training.steps:,}"
+            yield Difference(what, (run.source,), "`bigchem resume` the run and evaluate it again")
+
+
+def _unequal(runs: Sequence[Run]) -> Iterator[Difference]:
+    for name, group in _groups(runs).items():
+        by_design = all(training.alone == "compute" for _, training in group)
+        for field in _FIELDS:
+            per_size = _is_tuned(field, group) or (by_design and field.name == "tokens of a step")
+            first: dict[object, tuple[object, Run]] = {}
+            for run, training in group:
+                value = field.value(training)
+                known, other = first.setdefault(run.parameters if per_size else None, (value, run))
+                if known != value:
+                    what = f"different {field.name} of {name}: {known} ({other.name}) and {value} ({run.name})"
+                    yield Difference(what, (other.source, run.source), "train them with equal budgets")
+                    break
+
+
+def _is_tuned(field: _Field, group: Sequence[tuple[Run, Training]]) -> bool:
+    """Whether the sweep chose the field for each size of the group where it differs from the rest."""
+    values = defaultdict(set)
+    for _, training in group:
+        chosen = any(name.startswith(field.names) for name in training.per_size if field.names)
+        values[chosen].add(field.value(training))
+    return bool(values[True]) and len(values[False]) <= 1
+
+
+def _tuned(runs: Sequence[Run]) -> Iterator[str]:
+    for field in _FIELDS:
+        found: dict[int, object] = {}
+        for group in _groups(runs).values():
+            if _is_tuned(field, group):
+                found |= {run.parameters: field.value(training) for run, training in group}
+        if len(set(found.values())) > 1:
+            listed = ", ".join(f"{value} at {size_name(size)}" for size, value in sorted(found.items()))
+            yield f"The sweep sets {field.name} by size: {listed}."
+
+
+def _unknown(runs: Sequence[Run]) -> Iterator[str]:
+    unknown = [run for run in runs if run.training is None and run.fingerprint is not None]
+    if not unknown:
+        return
+    unequal = []
+    by_group = defaultdict(list)
+    for run in unknown:
+        by_group[_name(run)].append(run.tokens or 0)
+    for name, tokens in by_group.items():
+        if max(tokens) > NEAR * min(tokens):
+            unequal.append(f"{name} from {min(tokens):,} to {max(tokens):,} tokens")
+    text = f"; trained on: {', '.join(unequal)}" if unequal else ""
+    yield f"Budgets unknown, of results without a training record: {len(unknown)} of {len(runs)} runs{text}."
+
+
+def _alone(runs: Sequence[Run]) -> Iterator[str]:
+    presets = {run.training.alone for run in runs if run.regime == "alone" and run.training is not None}
+    for preset in sorted(str(one) for one in presets):
+        which = [run for run in runs if run.regime == "alone" and run.training and str(run.training.alone) == preset]
+        ratios = _ratios(which, runs)
+        how = f'Alone is matched with together by "{preset}"' if preset in WHY else "Alone is matched by hand"
+        meaning = f": {WHY[preset]}" if preset in WHY else ""
+        measured = f" Alone had, compared with together, {ratios}." if ratios else ""
+        yield f"{how}{meaning}.{measured}"
+
+
+def _ratios(alone: Sequence[Run], runs: Sequence[Run]) -> str:
+    """Examples of the task, tokens and operations of the runs alone over those together, as text."""
+    together: Mapping[int, Training] = {
+        run.parameters: run.training for run in runs if run.regime == "together" and run.training is not None
+    }
+    found = defaultdict(list)
+    for run in alone:
+        own, shared = run.training, together.get(run.parameters)
+        if own is None or shared is None:
+            continue
+        (task,) = run.mixture
+        if own.examples and shared.examples and shared.examples.get(task):
+            found["the examples of the task"].append(own.examples[task] / shared.examples[task])
+        if own.tokens and shared.tokens:
+            found["the tokens"].append(sum(own.tokens.values()) / sum(shared.tokens.values()))
+        if own.flops and shared.flops:
+            found["the operations"].append(own.flops / shared.flops)
+    return ", ".join(f"{_range(values)} times {what}" for what, values in found.items())
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.2f}", f"{max(values):.2f}"
+    return low if low == high else f"{low} to {high}"
