@@ -22,7 +22,7 @@ WHY = {
     "at the price of their tokens and operations",
     "tokens": "alone, all tokens are the task's own, so a gain means that other tasks' data are worth more to it than "
     "more of its own",
-    "compute": "alone, all operations go to the task, so a gain means that at an equal price other tasks' data are worth "
+    "compute": "alone, all operations go to the task, so a gain means that at equal cost other tasks' data are worth "
     "more to it than more of its own",
 }
 """What a gain means, by how a sweep matched alone with together (`alone` in its file)."""
