@@ -317,6 +317,10 @@ class NotifyConfig(Section):
         return self
 
 
+Alone = Literal["examples", "tokens", "compute"]
+"""How a run that trains a task alone is matched with the shared run."""
+
+
 class SweepPoint(Section):
     """A run's place in the design of a sweep. Written by `bigchem sweep`."""
 
@@ -326,6 +330,8 @@ class SweepPoint(Section):
     """The run's value of each further axis, by dotted field."""
     per_size: tuple[str, ...] = ()
     """Dotted fields that the sweep sets for the run's size."""
+    alone: Alone | None = None
+    """What the run, which trains one task, has as many of as the shared run; omitted: the sweep did not match them."""
 
 
 class RunConfig(Section):

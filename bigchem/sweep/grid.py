@@ -15,12 +15,15 @@ from bigchem.base import toml
 from bigchem.base.errors import UserError
 from bigchem.base.resources import find
 from bigchem.base.toml import Section
-from bigchem.config import RunConfig
+from bigchem.config import Alone, RunConfig
 from bigchem.launch.cluster.profile import ClusterProfile
 from bigchem.launch.workloads.sweep import SweepRun
 from bigchem.model import presets
+from bigchem.sweep.alone import Matching
 
 MAX_RUNS = 10_000
+BUDGET = {"train.steps", "data.global_tokens", "data.micro_tokens"}
+"""Fields that `alone` sets for the runs of one task."""
 SET_BY_GRID = ("name", "seed", "model.preset")
 
 Overrides = dict[str, Any]
@@ -49,6 +52,9 @@ class GridConfig(Section):
     """Presets."""
     mixtures: Annotated[dict[str, Mixture], Field(min_length=1)]
     """Mixtures by name."""
+    alone: Alone | None = None
+    """Give each run of one task as many `examples` of it, as many `tokens` in all, or as much `compute` as the shared
+    run, in as many steps. Computed from the data, which must be built. Omitted: as the fields say."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     """Seeds."""
     per_size: dict[str, Overrides] = Field(default_factory=dict)
@@ -92,31 +98,67 @@ def expand(grid: GridConfig) -> list[RunConfig]:
     if count > MAX_RUNS:
         what = f"{count:,} runs (sizes x mixtures x axes x seeds), at most {MAX_RUNS:,} are allowed"
         raise UserError(what, f"sweep {grid.name}", "split it into several sweeps")
-    points = product(grid.sizes, grid.mixtures.items(), product(*(axis.values for axis in axes)), grid.seeds)
-    for size, (mixture_name, mixture), values, seed in points:
-        table = deepcopy(base)
-        for overrides in (grid.base_set, mixture.set, grid.per_size.get(size, {})):
-            for field, value in toml.flat(overrides).items():
-                toml.put(table, field, value, f"sweep {grid.name}")
-        for axis, value in zip(axes, values, strict=True):
-            toml.put(table, axis.field, value, f"sweep {grid.name}")
-        labels = [axis.label + _in_name(value) for axis, value in zip(axes, values, strict=True)]
-        table["runs"] = f"{table['runs']}/{grid.name}"
-        table["name"] = name = "-".join([size.removeprefix("sweep-"), mixture_name, *labels, f"s{seed}"])
-        table["seed"] = seed
-        table["model"]["preset"] = size
-        table["data"]["mixture"] = mixture.weights
-        table["sweep"] = {
-            "name": grid.name,
-            "axes": {axis.field: value for axis, value in zip(axes, values, strict=True)},
-            "per_size": sorted(toml.flat(grid.per_size.get(size, {}))),
-        }
-        if name in runs:
+    matching = None if grid.alone is None else Matching(grid.alone, f"sweep {grid.name}")
+    shared = None if grid.alone is None else _shared(grid)
+    points = product(grid.sizes, grid.mixtures, product(*(axis.values for axis in axes)), grid.seeds)
+    for size, mixture, values, seed in points:
+        run = _run(grid, base, axes, size, mixture, values, seed)
+        if matching is not None and shared is not None and len(grid.mixtures[mixture].weights) == 1:
+            fields = matching.overrides(run, _run(grid, base, axes, size, shared, values, grid.seeds[0]))
+            run = _run(grid, base, axes, size, mixture, values, seed, {**fields, "sweep.alone": grid.alone})
+        if run.name in runs:
             raise UserError(
-                f"two runs would be called '{name}'", f"sweep {grid.name}", "choose values whose names differ"
+                f"two runs would be called '{run.name}'", f"sweep {grid.name}", "choose values whose names differ"
             )
-        runs[name] = toml.validate(RunConfig, table, f"sweep {grid.name}: {name}")
+        runs[run.name] = run
     return list(runs.values())
+
+
+def _run(
+    grid: GridConfig,
+    base: dict[str, Any],
+    axes: list[Axis],
+    size: str,
+    mixture: str,
+    values: tuple[Any, ...],
+    seed: int,
+    matched: Overrides | None = None,
+) -> RunConfig:
+    """One run. values: of the axes. matched: overrides that win over all others."""
+    where, table, on_axes = (
+        f"sweep {grid.name}",
+        deepcopy(base),
+        dict(zip((a.field for a in axes), values, strict=True)),
+    )
+    for overrides in (grid.base_set, grid.mixtures[mixture].set, grid.per_size.get(size, {})):
+        for field, value in toml.flat(overrides).items():
+            toml.put(table, field, value, where)
+    for field, value in on_axes.items():
+        toml.put(table, field, value, where)
+    labels = [axis.label + _in_name(value) for axis, value in zip(axes, values, strict=True)]
+    table["runs"] = f"{table['runs']}/{grid.name}"
+    table["name"] = name = "-".join([size.removeprefix("sweep-"), mixture, *labels, f"s{seed}"])
+    table["seed"] = seed
+    table["model"]["preset"] = size
+    table["data"]["mixture"] = grid.mixtures[mixture].weights
+    table["sweep"] = {"name": grid.name, "axes": on_axes, "per_size": sorted(toml.flat(grid.per_size.get(size, {})))}
+    for field, value in (matched or {}).items():
+        toml.put(table, field, value, where)
+    return toml.validate(RunConfig, table, f"{where}: {name}")
+
+
+def _shared(grid: GridConfig) -> str:
+    """The mixture that the runs of one task are matched with. UserError unless there is exactly one, or if a mixture
+    of one task sets its own budget."""
+    where, what = f"sweep {grid.name}", f"alone = '{grid.alone}'"
+    shared = [name for name, mixture in grid.mixtures.items() if len(mixture.weights) != 1]
+    if len(shared) != 1:
+        hint = "split it into sweeps with one each, or set the budgets in each mixture's `set`"
+        raise UserError(f"{what} needs one mixture of several tasks; there are {len(shared)}", where, hint)
+    for name, mixture in grid.mixtures.items():
+        if len(mixture.weights) == 1 and (own := BUDGET & toml.flat(mixture.set).keys()):
+            raise UserError(f"{what}, and mixtures.{name}.set sets {min(own)} too", where, "remove one of them")
+    return shared[0]
 
 
 def sweep_runs(grid: GridConfig, profile: ClusterProfile, asked: Iterable[str] = ()) -> list[SweepRun]:

@@ -6,6 +6,8 @@ every world size sees the same steps. The examples are then dealt, deterministic
 lengths alone (milliseconds for thousands of ranks) and reads only its own rows.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -62,6 +64,10 @@ class Steps:
         self.order, self._lengths, self.global_tokens = order, lengths, global_tokens
         self._budget = int(global_tokens * (1 - HEADROOM))
         self._ahead = 64
+
+    def resized(self, global_tokens: int) -> Steps:
+        """The same order, cut into steps of another size."""
+        return Steps(self.order, self._lengths, global_tokens)
 
     def at(self, position: int) -> Step:
         """The step whose first example is at `position`: as many as fit, at least one. UserError past the end."""
