@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigchem.base.progress import amount
-from bigchem.model.presets import Shape, num_parameters
+from bigchem.model.presets import Shape
 from bigchem.plan.memory.peak import CONTEXT, Memory, memory
 from bigchem.plan.memory.setup import MemorySetup
 from bigchem.plan.memory.worst_case import filled
@@ -135,13 +135,12 @@ def _choice(
     name: str, work: Workload, setup: MemorySetup, micro_tokens: int, cluster: Cluster, room: Room, assumed: Assumptions
 ) -> Choice:
     lengths = filled(work.longest, micro_tokens)
-    built = 4 * num_parameters(work.shape)  # every rank builds the whole model in fp32 before DeepSpeed shards it
     planned = memory(work.shape, setup, lengths[:, 0], lengths[:, 1])
     time = step_time(work.shape, setup, cluster, work.typical, micro_tokens, work.global_tokens, assumed)
-    verdict, host = fits(planned, room.gpu), cluster.gpus * max(planned.on_host, built)
+    verdict, host = fits(planned, room.gpu), cluster.gpus * max(planned.on_host, planned.building)
     why = _why(planned, verdict, room)
     if room.host is not None and host > room.host:
-        cause = " to build the model on each rank" if built > planned.on_host else ""
+        cause = " to build the model" if planned.building > planned.on_host else ""
         verdict, why = "no", f"host memory of a node{cause}: {amount(host - room.host)} over"
     return Choice(name, micro_tokens, setup, planned, time, verdict, why, host)
 

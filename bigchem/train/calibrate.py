@@ -2,6 +2,7 @@
 
 import gc
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -18,6 +19,7 @@ from bigchem.plan.memory.states import States, states
 from bigchem.plan.memory.worst_case import filled, setup_of
 from bigchem.train import worst_case
 from bigchem.train.engine import Engine
+from bigchem.train.model_factory import partitioning_of
 
 STEPS = 3
 """Timed steps. They follow the worst-case batch, which pays for one-time compilation and allocation."""
@@ -118,7 +120,8 @@ def _model(case: Case, device: torch.device) -> PackedT5:
         model.attention, attention.Setting(device, DTYPES[train.precision], case.shape.d_kv, model.dropout)
     )
     checkpointed = train.checkpoint_activations
-    return PackedT5(case.shape, dropout=model.dropout, backends=backends, checkpoint_activations=checkpointed)
+    with partitioning_of(case.config, device) or nullcontext():
+        return PackedT5(case.shape, dropout=model.dropout, backends=backends, checkpoint_activations=checkpointed)
 
 
 def _largest(values: list[float], device: torch.device) -> list[int]:

@@ -123,7 +123,8 @@ def build_optimizer(
 def parameter_groups(model: torch.nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
     """The optimizer's groups, in the order of group_names: with and without decay."""
     parameters = dict(model.named_parameters())
-    named = group_names((n, p.ndim) for n, p in parameters.items())
+    # What zero.Init has partitioned is empty, and has its shape beside it.
+    named = group_names((n, len(getattr(p, "ds_shape", p.shape))) for n, p in parameters.items())
     return [
         {"params": [parameters[n] for n in names], "weight_decay": decay}
         for names, decay in zip(named, (config.weight_decay, 0.0), strict=True)

@@ -48,16 +48,28 @@ def load_pretrained(
     shape = read_shape(folder)
     with torch.device("meta"):
         model = PackedT5(shape, dropout, backends, checkpoint_activations=checkpoint_activations, num_tasks=num_tasks)
-    weights = {name: tensor.float() for name, tensor in weights_of(folder)}
+    fill(model, folder)
+    return model
+
+
+def fill(model: PackedT5, folder: Path) -> None:
+    """Gives a model on the meta device a folder's weights, as `load_pretrained` does."""
+    weights = read_weights(folder, model.shape)
+    model.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+
+
+def read_weights(folder: Path, shape: Shape) -> dict[str, Tensor]:
+    """A folder's tensors in the file's dtype, by the model's names, memory-mapped where the format allows. UserError as
+    in `load_pretrained`."""
+    weights = dict(weights_of(folder))
     _drop_copies(weights, shape.tied, str(folder))
     if not shape.tied and "shared.weight" in weights:
         weights.setdefault(HEAD, weights["shared.weight"].clone())  # transformers 5 ties heads that it does not scale
     refuse_other_shapes({name: tuple(tensor.shape) for name, tensor in weights.items()}, shape, str(folder))
     _refuse_not_finite(weights, str(folder))
-    model.load_state_dict(weights, assign=True)
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
-    return model
+    return weights
 
 
 def save_pretrained(model: PackedT5, folder: str | Path) -> None:
@@ -131,7 +143,7 @@ def _read(path: Path) -> Iterator[tuple[str, Tensor]]:
 def _refuse_not_finite(weights: Mapping[str, Tensor], where: str) -> None:
     """UserError for the first tensor with a NaN or an infinity. Its extremes are computed without a copy."""
     for name, weight in weights.items():
-        lowest, highest = weight.aminmax()
+        lowest, highest = weight.float().aminmax()
         if not (lowest.isfinite() and highest.isfinite()):
             raise UserError(f"{name} has values that are not finite", where, "use another checkpoint")
 
@@ -142,5 +154,5 @@ def _drop_copies(weights: dict[str, Tensor], tied: bool, where: str) -> None:
     for name in (*COPIES, *((HEAD,) if tied else ())):
         copy = weights.pop(name, None)
         weights.setdefault("shared.weight", copy) if copy is not None else None
-        if copy is not None and not torch.equal(copy, weights["shared.weight"]):
+        if copy is not None and not torch.equal(copy.float(), weights["shared.weight"].float()):
             raise UserError(f"{name} differs from shared.weight", where, "config.json says that they are tied")

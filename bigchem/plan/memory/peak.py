@@ -6,10 +6,12 @@ context and fragmentation.
 """
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from bigchem.model.parameters import parameter_shapes
 from bigchem.model.presets import Shape
 from bigchem.plan.memory import buffers
 from bigchem.plan.memory.activations import activations, head_gradient, logits, workspaces
@@ -32,7 +34,7 @@ class Memory:
     (pytorch issue 150517). buffers: ZeRO-3's, permanent. workspaces: libraries', permanent. activations: saved by
     autograd. logits: on top of them during the loss. head: on top of them at the start of the backward pass. temporary:
     in the widest layer's backward pass, with the gradient of tied embeddings. buckets: of gradients, in the backward
-    pass. step: during the optimizer's step only.
+    pass. step: during the optimizer's step only. building: host memory that making the model takes, before its states.
     """
 
     device: States
@@ -46,6 +48,7 @@ class Memory:
     temporary: int
     buckets: int
     step: int
+    building: int
 
     @property
     def constant(self) -> dict[str, int]:
@@ -121,7 +124,15 @@ def memory(shape: Shape, setup: MemorySetup, source_lengths: ArrayLike, target_l
         temporary=temporary + tied,
         buckets=buffers.backward(shape, setup),
         step=buffers.step(shape, setup),
+        building=_building(shape, setup, device),
     )
+
+
+def _building(shape: Shape, setup: MemorySetup, device: States) -> int:
+    """Host memory of a rank that makes the model: the whole in fp32, or at stage 3 one parameter at a time, and then
+    its parts, which DeepSpeed passes through host memory to lay them side by side (`defragment`)."""
+    sizes = [4 * prod(dims) for dims in parameter_shapes(shape).values()]
+    return sum(sizes) if setup.stage < 3 else max(*sizes, device.weights)
 
 
 def in_memory(host: States, shape: Shape, setup: MemorySetup) -> States:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from small_models import V1_1, build
 
 from bigchem.data.packing import pack
-from bigchem.model.presets import PRESETS, Shape
+from bigchem.model.presets import PRESETS, Shape, num_parameters
 from bigchem.plan.memory.activations import activations
 from bigchem.plan.memory.peak import CONTEXT, FRAGMENTATION, Memory, memory
 from bigchem.plan.memory.setup import MemorySetup
@@ -91,6 +91,14 @@ def test_pinned_memory_is_rounded_up_to_a_power_of_two() -> None:
     pinned = (found.host.gradients, found.host.masters, found.host.staging)
     assert found.rounding == sum(2 ** int(np.ceil(np.log2(size))) - size for size in pinned)
     assert memory(PRESETS["t5-base"], MemorySetup(zero={"stage": 2}), [10], [10]).rounding == 0
+
+
+def test_no_rank_makes_a_whole_model_at_zero_3() -> None:
+    whole, parts = (
+        memory(PRESETS["t5-11b"], MemorySetup(zero={"stage": stage}, world_size=64), [10], [10]) for stage in (2, 3)
+    )
+    assert whole.building == 4 * num_parameters(PRESETS["t5-11b"]) > 45e9
+    assert parts.building == max(4 * 65_536 * 1024, parts.device.weights) < 0.4e9
 
 
 def at(shape: Shape, tokens: int, **fields: Any) -> Memory:
