@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from bigchem.base.errors import nearest
 from bigchem.base.toml import Fraction, Positive, Section
+
+HEADROOM = 0.005
+"""Share of global_tokens that a step leaves free, since examples do not pack into equal micro-batches without gaps.
+Otherwise a step of exactly world_size * micro_tokens would need one more, nearly empty, micro-batch on every rank."""
 
 
 class ModelConfig(Section):
@@ -97,6 +103,9 @@ class TrainConfig(Section):
 
     steps: Positive = 1000
     """Optimizer steps of the whole run."""
+    tokens: Annotated[float, Field(gt=0)] | None = None
+    """Length of the run in real tokens, instead of `steps`, which is then tokens / (0.995 * data.global_tokens): a step
+    is filled to 99.5 %."""
     ds_config: str = "zero2"
     """A name in ds_configs/ or the path of a DeepSpeed JSON file."""
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
@@ -133,7 +142,7 @@ class TrainConfig(Section):
     def _check(self) -> TrainConfig:
         if self.precision == "fp16" and not self.force_fp16:
             raise ValueError("T5's activations overflow in fp16: use bf16 or fp32, or force_fp16 = true")
-        if self.profile is not None and not self.profiled:
+        if self.profile is not None and self.tokens is None and not self.profiled:
             raise ValueError(f"profile = {self.profile}: write START:STOP, 1 <= START <= STOP <= steps = {self.steps}")
         return self
 
@@ -337,6 +346,8 @@ class SweepPoint(Section):
 class RunConfig(Section):
     """A run's configuration."""
 
+    replaces = MappingProxyType({"train.steps": "train.tokens", "train.tokens": "train.steps"})
+
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "run"
     """Name of the run and its folder: letters, digits, `.`, `_` and `-`, starting with a letter or digit."""
     runs: str = "runs"
@@ -354,6 +365,22 @@ class RunConfig(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     notify: NotifyConfig = NotifyConfig()
     sweep: SweepPoint = SweepPoint()
+
+    @model_validator(mode="after")
+    def _derive_steps(self) -> RunConfig:
+        """train.steps from train.tokens. Both may be given, as in a run's folder, if they agree."""
+        train = self.train
+        if train.tokens is None:
+            return self
+        steps = steps_for(train.tokens, self.data.global_tokens)
+        if "steps" in train.model_fields_set and train.steps != steps:
+            raise ValueError(
+                f"train.steps = {train.steps}, but train.tokens = {train.tokens:g} are {steps} steps: give one of them"
+            )
+        found = train.model_copy(update={"steps": steps})
+        if train.profile is not None and not found.profiled:
+            raise ValueError(f"train.profile = {train.profile} ends after the {steps} steps of train.tokens")
+        return self.model_copy(update={"train": found})
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
@@ -376,3 +403,13 @@ class RunConfig(Section):
     def run_dir(self) -> Path:
         """The run's folder."""
         return Path(self.runs) / self.name
+
+
+def steps_for(tokens: float, global_tokens: int) -> int:
+    """Optimizer steps that train on this many real tokens."""
+    return math.ceil(tokens / (global_tokens * (1 - HEADROOM)))
+
+
+def tokens_of(config: RunConfig) -> float:
+    """Real tokens of a whole run, as its full steps hold them: a step ends before the example that would not fit."""
+    return config.train.steps * config.data.global_tokens * (1 - HEADROOM)

@@ -117,3 +117,20 @@ def test_write_atomically_leaves_nothing_but_the_file(tmp_path: Path) -> None:
     atomic.write_atomically(tmp_path / "a" / "b.txt", "two")
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["b.txt"]
     assert (tmp_path / "a" / "b.txt").read_text() == "two"
+
+
+def test_steps_follow_from_tokens_and_the_two_must_agree(tmp_path: Path) -> None:
+    sized = "[data]\nglobal_tokens = 3000\nmicro_tokens = 1600\n[train]\n"
+    assert load(tmp_path, f"{sized}tokens = 30e6").train.steps == 10051
+    assert load(tmp_path, f"{sized}tokens = 30e6\nsteps = 10051").train.tokens == 30e6
+    assert "train.tokens = 3e+07 are 10051 steps: give one of them" in error(
+        tmp_path, f"{sized}tokens = 3e7\nsteps = 9"
+    )
+    assert "train.tokens" in error(tmp_path, f"{sized}tokens = -3")
+
+
+def test_an_override_of_the_length_replaces_the_other_way_to_give_it(tmp_path: Path) -> None:
+    by_tokens = load(tmp_path, "[train]\nsteps = 500", "train.tokens=65208320")
+    assert (by_tokens.train.steps, by_tokens.train.tokens) == (1000, 65208320.0)
+    by_steps = load(tmp_path, "[train]\ntokens = 3e9", "train.steps=500")
+    assert (by_steps.train.steps, by_steps.train.tokens) == (500, None)

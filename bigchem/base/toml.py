@@ -7,9 +7,9 @@ refused with the nearest known name; errors name the field, its value and what i
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_args, get_origin
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -31,6 +31,8 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    replaces: ClassVar[Mapping[str, str]] = {}
+    """Dotted fields that exclude each other: overriding the first removes the second."""
 
 
 LONGEST_FIELD = 300
@@ -46,7 +48,7 @@ def load(kind: type[S], path: str | Path, overrides: Sequence[str] = ()) -> S:
     """Reads a TOML file, applies `section.key=value` overrides and validates it."""
     table = read_table(path)
     for override in overrides:
-        apply_override(table, override)
+        put_instead(kind, table, *parse_override(override), "--set")
     return validate(kind, table, str(path))
 
 
@@ -98,6 +100,14 @@ def put(table: dict[str, Any], field: str, value: Any, where: str) -> None:
         if not isinstance(table, dict):
             raise UserError(f"'{part}' in '{field}' is not a section", where)
     table[last] = value
+
+
+def put_instead(kind: type[Section], table: dict[str, Any], field: str, value: Any, where: str) -> None:
+    """Sets a dotted field of a nested table, and removes the one that it replaces in a section of this kind."""
+    put(table, field, value, where)
+    path, _, last = kind.replaces.get(field, "").rpartition(".")
+    if last:
+        table[path].pop(last, None)
 
 
 def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bigchem.base.errors import UserError
-from bigchem.config import DataConfig, ModelConfig, RunConfig
+from bigchem.config import HEADROOM, DataConfig, ModelConfig, RunConfig
 from bigchem.data.order.examples import Flat, Order, Permutation, Windowed
 from bigchem.data.order.mixture import Mixture, tempered
 from bigchem.data.order.row_subset import RowSubset
 from bigchem.data.order.span_corruption import Spans, row_keys
-from bigchem.data.order.steps import HEADROOM, Deal, Step, Steps, deal
+from bigchem.data.order.steps import Deal, Step, Steps, deal
 from bigchem.data.ragged import IntArray
 from bigchem.data.storage.cache import Cache
 from bigchem.data.storage.remote import is_url

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bigchem.base.progress import amount, duration
-from bigchem.config import RunConfig
-from bigchem.data.order.steps import HEADROOM
+from bigchem.config import HEADROOM, RunConfig
 from bigchem.data.step_plan import Plan, open_data
 from bigchem.data.storage.shards import Data
 from bigchem.data.text.tokenizer import Tokenizer

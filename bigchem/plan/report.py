@@ -9,6 +9,7 @@ from typing import Any
 
 from bigchem.base.errors import UserError
 from bigchem.base.progress import amount, tables
+from bigchem.config import steps_for
 from bigchem.plan import from_config, table
 from bigchem.plan.choices import Choice, Room, choices, reason, recommended
 from bigchem.plan.from_config import Planned
@@ -188,5 +189,5 @@ def steps_of(planned: Planned, steps: int | None, tokens: int | None) -> int:
     if steps is not None and tokens is not None:
         raise UserError("the length of the run is given twice", "--steps, --tokens", "give one or the other")
     if tokens is not None:
-        return cost.steps_for(tokens, planned.work.global_tokens)
+        return steps_for(tokens, planned.work.global_tokens)
     return steps or planned.config.train.steps

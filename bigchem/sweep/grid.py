@@ -22,7 +22,7 @@ from bigchem.model import presets
 from bigchem.sweep.alone import Matching
 
 MAX_RUNS = 10_000
-BUDGET = {"train.steps", "data.global_tokens", "data.micro_tokens"}
+BUDGET = {"train.steps", "train.tokens", "data.global_tokens", "data.micro_tokens"}
 """Fields that `alone` sets for the runs of one task."""
 SET_BY_GRID = ("name", "seed", "model.preset")
 
@@ -93,6 +93,8 @@ def expand(grid: GridConfig) -> list[RunConfig]:
     """Every run of a sweep, in the order of `sizes`. Later overrides win: base_set, mixture, size."""
     axes = _check(grid)
     base = toml.load(RunConfig, find("recipes", grid.base, ".toml")).model_dump()
+    if base["train"]["tokens"] is not None:
+        del base["train"]["steps"]  # derived; overrides may change it
     runs: dict[str, RunConfig] = {}
     count = math.prod([len(grid.sizes), len(grid.mixtures), len(grid.seeds), *(len(axis.values) for axis in axes)])
     if count > MAX_RUNS:
@@ -132,9 +134,9 @@ def _run(
     )
     for overrides in (grid.base_set, grid.mixtures[mixture].set, grid.per_size.get(size, {})):
         for field, value in toml.flat(overrides).items():
-            toml.put(table, field, value, where)
+            toml.put_instead(RunConfig, table, field, value, where)
     for field, value in on_axes.items():
-        toml.put(table, field, value, where)
+        toml.put_instead(RunConfig, table, field, value, where)
     labels = [axis.label + _in_name(value) for axis, value in zip(axes, values, strict=True)]
     table["runs"] = f"{table['runs']}/{grid.name}"
     table["name"] = name = "-".join([size.removeprefix("sweep-"), mixture, *labels, f"s{seed}"])
@@ -143,7 +145,7 @@ def _run(
     table["data"]["mixture"] = grid.mixtures[mixture].weights
     table["sweep"] = {"name": grid.name, "axes": on_axes, "per_size": sorted(toml.flat(grid.per_size.get(size, {})))}
     for field, value in (matched or {}).items():
-        toml.put(table, field, value, where)
+        toml.put_instead(RunConfig, table, field, value, where)
     return toml.validate(RunConfig, table, f"{where}: {name}")
 
 

@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigchem.base.errors import UserError
+from bigchem.config import steps_for
 from bigchem.model.flops import training_flops
 from bigchem.model.presets import PRESETS, num_parameters
 from bigchem.plan.choices import Choice, Room, Workload, choices
 from bigchem.plan.memory.peak import memory
 from bigchem.plan.memory.setup import MemorySetup
 from bigchem.plan.report import suggestion
-from bigchem.plan.speed.cost import cost, steps_for
+from bigchem.plan.speed.cost import cost
 from bigchem.plan.speed.hardware import GPUS, INTERCONNECTS, gpu, interconnect, load_gpu, read_bytes
 from bigchem.plan.speed.step_time import Assumptions, Cluster, StepTime, step_time, traffic
 

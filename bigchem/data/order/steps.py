@@ -15,16 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bigchem.base.errors import UserError
+from bigchem.config import HEADROOM
 from bigchem.data.order.examples import Examples, Order
 from bigchem.data.order.mixture import check_end
 from bigchem.data.ragged import IntArray
 
 LengthsOf = Callable[[IntArray, IntArray], IntArray]
 """From rows of a task [n] and their epochs [n] to source and target tokens [n, 2], as the model sees them."""
-
-HEADROOM = 0.005
-"""Share of global_tokens that a step leaves free, since examples do not pack into equal micro-batches without gaps.
-Otherwise a step of exactly world_size * micro_tokens would need one more, nearly empty, micro-batch on every rank."""
 
 PARTNERS = 64
 """Number of emptiest micro-batches with which an over-full one tries to exchange examples."""

@@ -1,9 +1,7 @@
 """Cost of a whole run: hours, GPU-hours, energy. Pure."""
 
-import math
 from dataclasses import dataclass
 
-from bigchem.data.order.steps import HEADROOM
 from bigchem.plan.speed.step_time import Cluster, StepTime
 
 
@@ -17,11 +15,6 @@ class Cost:
     hours: float
     gpu_hours: float
     kwh: float | None
-
-
-def steps_for(tokens: int, global_tokens: int) -> int:
-    """Optimizer steps that train on this many real tokens."""
-    return math.ceil(tokens / (global_tokens * (1 - HEADROOM)))
 
 
 def cost(time: StepTime, cluster: Cluster, steps: int) -> Cost:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bigchem.data.order.steps import HEADROOM, accumulation
+from bigchem.config import HEADROOM
+from bigchem.data.order.steps import accumulation
 from bigchem.model.flops import training_flops
 from bigchem.model.presets import Shape, num_parameters
 from bigchem.plan.memory.buffers import REDUCE_BUCKET, gathered, persistent

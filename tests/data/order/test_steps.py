@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigchem.base.errors import UserError
+from bigchem.config import HEADROOM
 from bigchem.data.order import steps as batches
 from bigchem.data.order.examples import Flat, Order
 from bigchem.data.order.mixture import Mixture
-from bigchem.data.order.steps import HEADROOM, Steps, accumulation, deal
+from bigchem.data.order.steps import Steps, accumulation, deal
 from bigchem.data.ragged import IntArray
 
 GLOBAL, MICRO = 4000, 500
