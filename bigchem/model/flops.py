@@ -1,6 +1,7 @@
 """Floating-point operations of an encoder-decoder, from its sequences' real lengths; peak rates of devices."""
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -59,14 +60,21 @@ _PEAKS: tuple[tuple[str, dict[str, float]], ...] = (
 From NVIDIA's data sheets of the A100 80GB, H100 PCIe, H100 NVL, H200, HGX B200 (an eighth of it), L40S, A10 and V100,
 and its white papers on Hopper (H100 SXM), Ampere GA102 (RTX A6000) and Ada (RTX 4090); AMD's data sheet of the MI300X,
 with its matrix cores' fp32, and xf32 as tf32. Where a source has only sparse figures, half of them. fp32 is plain fp32;
-tf32 applies where torch may round fp32 products to it.
+tf32 applies where torch may round fp32 products to it (`peak_of`).
 """
 
 
-def peak_flops(device_name: str, precision: str) -> float | None:
-    """A device's peak operations per second in bf16, fp16, tf32 or fp32; None if unknown: a CPU, an unlisted GPU, a MIG
-    slice, or a precision that the GPU has no units for."""
+def peak_flops(device_name: str, precision: str, *, tf32: bool = False) -> float | None:
+    """A device's peak operations per second, as in `peak_of`; None if unknown: a CPU, an unlisted GPU, a MIG slice, or
+    a precision that the GPU has no units for."""
     for pattern, peaks in _PEAKS:
-        if re.fullmatch(pattern, device_name) and "MIG" not in device_name and precision in peaks:
-            return peaks[precision] * 1e12
+        if re.fullmatch(pattern, device_name) and "MIG" not in device_name:
+            peak = peak_of(peaks, precision, tf32=tf32)
+            return None if peak is None else peak * 1e12
     return None
+
+
+def peak_of(peaks: Mapping[str, float], precision: str, *, tf32: bool) -> float | None:
+    """The peak of products of matrices in bf16, fp16, tf32 or fp32. tf32: those in fp32 are computed in TF32 where the
+    device has it (`train.tf32`)."""
+    return peaks.get("tf32" if precision == "fp32" and tf32 and "tf32" in peaks else precision)

@@ -137,9 +137,8 @@ def record(config: RunConfig, model: PackedT5, device: torch.device) -> None:
 
 def peak_flops(precision: str, device: torch.device) -> float | None:
     """Peak FLOP/s of all ranks' devices together, assuming equal ones; None if unknown."""
-    if precision == "fp32" and torch.get_float32_matmul_precision() != "highest":
-        precision = "tf32"
-    peak = flops.peak_flops(_device_name(device), precision)
+    tf32 = torch.get_float32_matmul_precision() != "highest"
+    peak = flops.peak_flops(_device_name(device), precision, tf32=tf32)
     return None if peak is None else peak * dist.get_world_size()
 
 

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigchem.base.errors import UserError
-from bigchem.config import steps_for
+from bigchem.config import RunConfig, steps_for
 from bigchem.model.flops import training_flops
 from bigchem.model.presets import PRESETS, num_parameters
 from bigchem.plan.choices import Choice, Room, Workload, choices
 from bigchem.plan.memory.peak import memory
 from bigchem.plan.memory.setup import MemorySetup
+from bigchem.plan.memory.worst_case import setup_of
 from bigchem.plan.report import suggestion
 from bigchem.plan.speed.cost import cost
 from bigchem.plan.speed.hardware import GPUS, INTERCONNECTS, gpu, interconnect, load_gpu, read_bytes
@@ -121,6 +122,18 @@ def test_every_gpu_has_a_peak_and_links_no_faster_than_its_memory(name: str) -> 
     assert found.pcie <= found.link < found.memory_bandwidth
     assert found.watts is not None
     assert 100 <= found.watts <= 1000
+
+
+def test_a_run_in_fp32_has_tf32s_speed_where_it_is_on_and_the_gpu_has_it(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(GPU_FILE)
+    own, faster = load_gpu(tmp_path / "own.toml")[0], GPU_FILE + "tflops_tf32 = 200\n"
+    (tmp_path / "faster.toml").write_text(faster)
+    gpus = gpu("h100"), gpu("v100-32"), own, load_gpu(tmp_path / "faster.toml")[0]
+    setups = [MemorySetup(zero={}, precision="fp32", tf32=tf32) for tf32 in (True, False)]
+    assert setup_of(RunConfig.model_validate({}), {}, 1, "cuda").tf32  # the default
+    for found, faster_by in zip(gpus, (494.7 / 66.9, 1, 1, 4), strict=True):
+        on, off = (step_time(BASE, s, Cluster(found, 1), TYPICAL, 32_768, 32_768, ASSUMED).compute for s in setups)
+        assert off / on == pytest.approx(faster_by)
 
 
 GPU_FILE = """name = "Some GPU"

@@ -14,11 +14,12 @@ BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 class MemorySetup:
     """zero: the DeepSpeed configuration's `zero_optimization` table. device: "cpu" or "cuda". grad_accum_dtype: type in
     which gradients are accumulated, from stage 1 on. communication_dtype: type in which they are sent; None: the
-    weights' type."""
+    weights' type. tf32: products in fp32 are computed in TF32, which changes the speed alone."""
 
     zero: Mapping[str, object]
     world_size: int = 1
     precision: str = "bf16"
+    tf32: bool = False
     optimizer: str = "adamw"
     ema: bool = False
     dropout: bool = True

@@ -38,6 +38,7 @@ def setup_of(config: RunConfig, ds_config: Mapping[str, Any], world_size: int, d
         zero={},
         world_size=world_size,
         precision=config.train.precision,
+        tf32=config.train.tf32,
         optimizer=config.optimizer.kind,
         ema=config.optimizer.ema > 0,
         dropout=config.model.dropout > 0,

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from bigchem.base import toml
 from bigchem.base.errors import UserError, unknown
-from bigchem.model.flops import peak_flops
+from bigchem.model.flops import peak_flops, peak_of
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Gpu:
     watts: float | None = None
     peaks: Mapping[str, float] | None = None
 
-    def peak(self, precision: str) -> float:
-        """Dense operations per second; 0 if unknown. fp32 is without tensor cores (tf32)."""
+    def peak(self, precision: str, *, tf32: bool = False) -> float:
+        """Dense operations per second, as in model/flops.py; 0 if unknown."""
         if self.peaks is not None:
-            return self.peaks.get(precision, 0.0)
-        return peak_flops(self.device_name, precision) or 0.0
+            return peak_of(self.peaks, precision, tf32=tf32) or 0.0
+        return peak_flops(self.device_name, precision, tf32=tf32) or 0.0
 
 
 _GEN3, _GEN4, _GEN5 = 16e9, 32e9, 64e9
@@ -115,6 +115,8 @@ class GpuFile(toml.Section):
     """Memory bandwidth (10^9 bytes per second)."""
     tflops_fp32: Amount
     """Dense 10^12 operations per second in fp32."""
+    tflops_tf32: Amount | None = None
+    """The same in TF32; omitted: no hardware support, and fp32 runs have fp32's speed."""
     tflops_bf16: Amount | None = None
     """The same in bf16; omitted: no hardware support."""
     tflops_fp16: Amount | None = None
@@ -132,7 +134,8 @@ class GpuFile(toml.Section):
 def load_gpu(path: Path) -> tuple[Gpu, float | None]:
     """The GPU, and between_gb_per_s in bytes per second if given. UserError for a missing, unknown or wrong field."""
     read = toml.load(GpuFile, path)
-    peaks = {"fp32": read.tflops_fp32, "bf16": read.tflops_bf16, "fp16": read.tflops_fp16 or read.tflops_bf16}
+    halves = {"bf16": read.tflops_bf16, "fp16": read.tflops_fp16 or read.tflops_bf16}
+    peaks = {"fp32": read.tflops_fp32, "tf32": read.tflops_tf32, **halves}
     found = Gpu(
         device_name=read.name,
         memory=1e9 * read.memory_gb,

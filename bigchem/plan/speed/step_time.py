@@ -184,7 +184,8 @@ def step_time(
     tokens = global_tokens * (1 - HEADROOM)
     operations = training_flops(shape, lengths[:, 0], lengths[:, 1]) * tokens / float(lengths.sum())
     again = 4 / 3 if setup.checkpoint_activations else 1.0
-    at_peak = again * operations / (setup.world_size * cluster.gpu.peak(setup.precision) * assumed.mfu)
+    peak = cluster.gpu.peak(setup.precision, tf32=setup.tf32)
+    at_peak = again * operations / (setup.world_size * peak * assumed.mfu)
     kernels = KERNELS[0] * shape.num_layers + KERNELS[1] * shape.num_decoder_layers
     compute = max(at_peak, count * again * kernels * assumed.launch)
     sent = traffic(shape, setup, count)
