@@ -28,7 +28,17 @@ def sweep_submit(
     max_concurrent: Annotated[
         int | None, typer.Option(min=1, help="Maximum concurrent runs per array; default: the profile's.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List arrays and runs; write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List arrays, runs, hours and disk; write nothing.")
+    ] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Time from now (12h, 90m): start no run that would not finish in it. Not on Slurm."),
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(help="GPU model, as in `bigchem plan`, for the speeds of a dry run; default: the profile's."),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="On Slurm: wait until all runs have ended.")] = False,
     overrides: SetSweep = None,
 ) -> None:
@@ -37,6 +47,8 @@ def sweep_submit(
     With the local profile, runs them here, waits, and shows progress.
 
     Example: bigchem sweep submit demo-sweep --set base_set.data.path=data/demo --dry-run
+
+    Example: bigchem sweep submit demo-sweep --set base_set.data.path=data/demo --budget 2h
 
     Example: bigchem sweep submit demo-sweep --cluster a100 --time 2:00:00 --dry-run
     """
@@ -50,8 +62,13 @@ def sweep_submit(
     runs = sweep_runs(read, profile, requested.changes)
     if dry_run:
         print(sweep.dry_run_text(runs))
+        print(sweep.cost_text(runs, gpu))
         return
-    sweep.submit_sweep(runs, read.name, print_status, options)
+    seconds = None if budget is None else sweep.read_budget(budget)
+    not_started = sweep.submit_sweep(runs, read.name, print_status, options, seconds)
+    if not_started:
+        print(f"not started, as they would not finish within {budget}; the same command continues:")
+        print("\n".join(map(str, not_started)))
     if wait and profile.executor == "slurm":
         sweep.wait_for_all([absolute(run.config).run_dir for run in runs], print_status)
 

@@ -144,18 +144,24 @@ def _time(config: RunConfig, profile: ClusterProfile, plan: Plan) -> Verdict:
 
 
 def _disk(config: RunConfig, profile: ClusterProfile, shape: Shape) -> Verdict:
+    free, _ = disk_room(config.run_dir / "checkpoints")
+    needed, count, each = disk_needed(config, profile, shape)
+    message = f"{amount(needed)} of {amount(free)} free: up to {count} checkpoints of {amount(each)}"
+    figures = {"needed": needed, "free": free, "checkpoint": each, "checkpoints": count}
+    advice = ": lower checkpoint.keep, raise checkpoint.keep_every, or free some space"
+    return Verdict("disk", "no" if needed > free else "ok", message + (advice if needed > free else ""), figures)
+
+
+def disk_needed(config: RunConfig, profile: ClusterProfile, shape: Shape) -> tuple[int, int, int]:
+    """(bytes that the run takes at most, its checkpoints at most, bytes of each)."""
     setup = setup_of(config, ds_config_for(config, profile.world_size), profile.world_size, "cpu")
-    free, last = disk_room(config.run_dir / "checkpoints")
+    _, last = disk_room(config.run_dir / "checkpoints")
     each = last or checkpoint_bytes(shape, setup)
     rules = config.checkpoint
     permanent = config.train.steps // rules.keep_every if rules.keep_every else 0
     best = 1 if config.validation.every and config.validation.keep_best else 0
     count = rules.keep + best + permanent + 1  # the one being written
-    needed = count * each + (4 * num_parameters(shape) if config.evaluate.at_end else 0)
-    message = f"{amount(needed)} of {amount(free)} free: up to {count} checkpoints of {amount(each)}"
-    figures = {"needed": needed, "free": free, "checkpoint": each, "checkpoints": count}
-    advice = ": lower checkpoint.keep, raise checkpoint.keep_every, or free some space"
-    return Verdict("disk", "no" if needed > free else "ok", message + (advice if needed > free else ""), figures)
+    return count * each + (4 * num_parameters(shape) if config.evaluate.at_end else 0), count, each
 
 
 def as_json(found: list[Verdict]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Submits many runs: on Slurm one array for each shape of job, here a few at a time. Skips runs that are done."""
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,8 +24,10 @@ from bigchem.launch.runs.prepare import absolute, folders_of, preflight, prepare
 from bigchem.launch.runs.status import UNREADABLE, RunStatus, statuses
 from bigchem.launch.slurm.options import OneShot
 from bigchem.launch.submit import Submitted, job_of, submit, wait, why_not_submit
+from bigchem.launch.workloads.sweep_cost import estimate, summary
 
 POLL_S = 2.0
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 Say = Callable[[RunStatus], None]
 
 
@@ -79,6 +82,13 @@ class EvaluationJob(Resubmitted):
             notify.send(run_dir)
 
 
+def cost_text(runs: Sequence[SweepRun], gpu: str | None = None) -> str:
+    """Hours and disk of the whole design; see sweep_cost.estimate."""
+    profile = runs[0].profile
+    at_a_time = profile.max_concurrent or (1 if profile.executor == "local" else None)
+    return summary(estimate([(absolute(run.config), run.profile) for run in runs], gpu), at_a_time)
+
+
 def dry_run_text(runs: Sequence[SweepRun]) -> str:
     """What submitting would do if nothing were done yet. Writes nothing."""
     lines = []
@@ -98,17 +108,32 @@ def dry_run_text(runs: Sequence[SweepRun]) -> str:
     return "\n".join(lines)
 
 
-def submit_sweep(runs: Sequence[SweepRun], name: str, say: Say, options: OneShot | None = None) -> None:
+def submit_sweep(
+    runs: Sequence[SweepRun], name: str, say: Say, options: OneShot | None = None, budget_s: float | None = None
+) -> list[Path]:
     """Submits every run that is neither done nor active, and reports the status of each. options: for this submission.
 
     On Slurm, returns once all are queued: one array for all runs that need the same resources, and one array of
     evaluations, each of which starts when its run is trained. Elsewhere, waits for all; a run that fails does not stop
     the others, and the UserError at the end names the failed ones.
+
+    budget_s: not for Slurm. Runs that by their estimate would not end within so many seconds from now are not started:
+    their folders are returned. A run whose speed is unknown is started, and measures it.
     """
-    if any(run.profile.executor == "slurm" for run in runs):
-        _submit_arrays([_for_slurm(run) for run in runs], name, say, options or OneShot())
-    else:
-        _run_here(runs, say)
+    if not any(run.profile.executor == "slurm" for run in runs):
+        return _run_here(runs, say, budget_s)
+    if budget_s is not None:
+        raise UserError("is for the local executor", "--budget", "on Slurm, --time limits each job")
+    _submit_arrays([_for_slurm(run) for run in runs], name, say, options or OneShot())
+    return []
+
+
+def read_budget(text: str) -> float:
+    """12h, 90m, 2.5d: seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if found is None or float(found[1]) == 0:
+        raise UserError(f"cannot read '{text}'", "--budget", "write 12h, 90m or 2.5d")
+    return float(found[1]) * UNITS[found[2]]
 
 
 def wait_for_all(run_dirs: Sequence[Path], say: Say) -> None:
@@ -230,14 +255,20 @@ def _mounts(runs: Sequence[SweepRun]) -> list[Path]:
     return list(dict.fromkeys([_folder(runs[0]).parent, *(path for run in runs for path in folders_of(run.config))]))
 
 
-def _run_here(runs: Sequence[SweepRun], say: Say) -> None:
+def _run_here(runs: Sequence[SweepRun], say: Say, budget_s: float | None = None) -> list[Path]:
     _checked(runs)
+    begun = time.monotonic()
     waiting, running, failed = list(runs), list[Submitted](), list[tuple[str, str | None]]()
-    where = ""
+    where, not_started = "", list[Path]()
     while waiting or running:
         while waiting and len(running) < (waiting[0].profile.max_concurrent or 1):
             run = waiting.pop(0)
-            running.append(submit(run.config, run.profile))
+            if budget_s is not None and _too_long(run, begun + budget_s - time.monotonic()):
+                not_started.append(run.config.run_dir)
+            else:
+                running.append(submit(run.config, run.profile))
+        if not running:
+            break
         submitted = running.pop(0)
         try:
             wait(submitted, say)
@@ -245,6 +276,13 @@ def _run_here(runs: Sequence[SweepRun], say: Say) -> None:
             failed.append((submitted.run_dir.name, error.what))
             where = where or str(error.where)
     _raise_failed(failed, len(runs), where)
+    return not_started
+
+
+def _too_long(run: SweepRun, seconds: float) -> bool:
+    """Whether a run would not end in so many seconds, judged by the speed of the runs done so far."""
+    (cost,) = estimate([(run.config, run.profile)]).costs
+    return seconds <= 0 if cost.left_s is None else cost.left_s > max(0.0, seconds)
 
 
 def _raise_failed(failed: Sequence[tuple[str, str | None]], of: int, where: str) -> None:
