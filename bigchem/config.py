@@ -31,8 +31,8 @@ class ModelConfig(Section):
     """Dropout rate, everywhere that T5 applies dropout."""
     attention: Literal["auto", "triton", "flash_attn", "flash4", "torch", "eager"] = "auto"
     """Attention backend. `auto`: on a GPU bigchem's Triton kernels, with flash-attn for cross-attention if installed;
-    on a CPU `torch`. `flash_attn` and `flash4` serve cross-attention alone; `auto` picks the others. The choice is
-    printed and recorded in the run folder's model.json."""
+    on a CPU `torch`. `flash_attn` serves cross-attention alone; `auto` picks the others. `flash4` needs dropout
+    0. The choice is printed and recorded in the run folder's model.json."""
 
 
 class SpansConfig(Section):

@@ -57,12 +57,13 @@ def attention(
 def _eager(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, layout: Layout, *, causal: bool, dropout_p: float, seed: int
 ) -> Tensor:
-    """The reference: the formula, one sequence at a time, in fp32."""
+    """The reference: the formula, one sequence at a time, in fp32, or in float64 for inputs in float64."""
+    wide = torch.promote_types(q.dtype, torch.float32)
     heads = dropout.head_seeds(seed, q.shape[1]).to(q.device)
     cu_q, cu_k = (cu.tolist() for cu in layout.host)
     outputs = [q.new_zeros(0, *q.shape[1:])]
     for q0, q1, k0, k1 in zip(cu_q[:-1], cu_q[1:], cu_k[:-1], cu_k[1:], strict=True):
-        sq, sk, sv = (x.float().transpose(0, 1) for x in (q[q0:q1], k[k0:k1], v[k0:k1]))
+        sq, sk, sv = (x.to(wide).transpose(0, 1) for x in (q[q0:q1], k[k0:k1], v[k0:k1]))
         scores = sq @ sk.transpose(1, 2)
         distance = torch.arange(k1 - k0, device=q.device) - torch.arange(q1 - q0, device=q.device)[:, None]
         if bias is not None:
@@ -102,16 +103,16 @@ def _flash_attn(
 
 
 def _flash_attn_refusal(kind: str, setting: Setting) -> str | None:
-    reason = _no_flash(kind, setting)
+    if kind != "cross":
+        return "it has no relative-position bias"
+    reason = _no_flash(setting)
     if reason is None and not installed("flash-attn"):
         return "it is not installed (pip install --no-build-isolation flash-attn)"
     return reason
 
 
-def _no_flash(kind: str, setting: Setting) -> str | None:
+def _no_flash(setting: Setting) -> str | None:
     """Why no FlashAttention can serve; None where one may."""
-    if kind != "cross":
-        return "it has no relative-position bias"
     if setting.device.type != "cuda":
         return f"it needs CUDA, the device is {setting.device.type}"
     if setting.dtype not in (torch.float16, torch.bfloat16):
@@ -132,32 +133,20 @@ def installed(distribution: str) -> bool:
 def _flash4(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, layout: Layout, *, causal: bool, dropout_p: float, seed: int
 ) -> Tensor:
-    """FlashAttention-4's varlen kernels for Hopper and Blackwell, compiled on first use for each shape of head."""
-    kind = "encoder_self" if bias is not None else "cross"
-    reason = _flash4_refusal(kind, Setting(q.device, q.dtype, q.shape[2], dropout_p))
+    """FlashAttention-4's kernels for Hopper and Blackwell, with our kernel for the bias's gradient."""
+    reason = _flash4_refusal("cross" if bias is None else "self", Setting(q.device, q.dtype, q.shape[2], dropout_p))
     if reason is not None:
         raise UserError(f"flash4 cannot serve this attention: {reason}")
-    from flash_attn.cute.interface import flash_attn_varlen_func
+    from bigchem.model.kernels.flash4 import flash4_attention
 
-    out: Tensor
-    out, _ = flash_attn_varlen_func(
-        q,
-        k,
-        v,
-        cu_seqlens_q=layout.cu_seqlens_q,
-        cu_seqlens_k=layout.cu_seqlens_k,
-        max_seqlen_q=layout.max_q,
-        max_seqlen_k=layout.max_k,
-        softmax_scale=1.0,
-        causal=causal,
-    )
-    return out
+    return flash4_attention(q, k, v, bias, layout, causal=causal)
 
 
 def _flash4_refusal(kind: str, setting: Setting) -> str | None:
-    if kind != "cross":
-        return "it gives no gradient of the relative-position bias"
-    return _no_flash(kind, setting) or _no_flash4(setting)
+    reason = _no_flash(setting) or _no_flash4(setting)
+    if reason is None and kind != "cross" and (ours := _triton_refusal(kind, setting)) is not None:
+        return f"the bias's gradient is by our Triton kernel: {ours}"
+    return reason
 
 
 def _no_flash4(setting: Setting) -> str | None:
@@ -184,10 +173,11 @@ def _triton(
 
 def plan(backend: str, lengths_q: np.ndarray, lengths_k: np.ndarray, setting: Setting) -> list[Tensor]:
     """What a backend derives from the lengths [B] for all layers, on the host; empty if nothing."""
-    if backend != "triton":
+    if backend not in ("triton", "flash4"):
         return []
-    from bigchem.model.kernels.varlen_attention import plan_lengths
+    from bigchem.model.kernels import varlen_attention
 
+    plan_lengths = varlen_attention.plan_lengths if backend == "triton" else varlen_attention.plan_bias_lengths
     return plan_lengths(lengths_q, lengths_k, setting.head_dim, setting.dtype, setting.device)
 
 
@@ -242,7 +232,7 @@ BACKENDS: dict[str, Backend] = {
     "triton": Backend(_triton, _triton_refusal),
     "torch": Backend(padded_attention, _never),
     "eager": Backend(_eager, _never),
-    "flash4": Backend(_flash4, _flash4_refusal, kinds=("cross",)),
+    "flash4": Backend(_flash4, _flash4_refusal),
 }
 """In `auto`'s order of preference. flash4 follows eager, which serves everything: it has not been measured, so a run
 must name it."""

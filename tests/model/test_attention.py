@@ -1,10 +1,6 @@
-import sys
-import types
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from bigchem.base.errors import UserError
 from bigchem.model.attention import KINDS, Setting, attention, choose_backends, describe
@@ -171,12 +167,12 @@ def test_flash4_says_why_it_cannot_serve(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "card")
-    with pytest.raises(UserError, match=f"flash4 cannot serve cross attention: {reason}"):
+    with pytest.raises(UserError, match=f"flash4 cannot serve encoder_self attention: {reason}"):
         choose_backends("flash4", setting)
 
 
 @pytest.mark.parametrize("major", [9, 10])
-def test_flash4_serves_cross_attention_where_it_is_named_and_auto_never_takes_it(
+def test_flash4_serves_all_attention_where_it_is_named_and_auto_never_takes_it(
     major: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bigchem.model.attention.installed", lambda name: name == "flash-attn-4")
@@ -184,47 +180,8 @@ def test_flash4_serves_cross_attention_where_it_is_named_and_auto_never_takes_it
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (major, 0))
     assert choose_backends("auto", GPU) == dict.fromkeys(KINDS, "triton")
     chosen = choose_backends("flash4", GPU)
-    assert chosen == {"encoder_self": "triton", "decoder_self": "triton", "cross": "flash4"}
+    assert chosen == dict.fromkeys(KINDS, "flash4")
     assert "cross=flash4 (flash_attn: it is not installed" in describe(chosen, GPU)
-
-
-def test_flash4_calls_the_kernel_with_t5s_scale_and_the_layouts_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel is a stand-in in float64 with the names of flash-attn-4 4.0.0b36, which needs a GPU."""
-
-    def flash_attn_varlen_func(
-        q: Tensor, k: Tensor, v: Tensor, *, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, max_seqlen_q: int,
-        max_seqlen_k: int, softmax_scale: float | None = None, causal: bool = False,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        assert (max_seqlen_q, max_seqlen_k, causal) == (5, 9, False)
-        scale = q.shape[2] ** -0.5 if softmax_scale is None else softmax_scale
-        outputs = []
-        cu_q, cu_k = cu_seqlens_q.tolist(), cu_seqlens_k.tolist()
-        for q0, q1, k0, k1 in zip(cu_q[:-1], cu_q[1:], cu_k[:-1], cu_k[1:], strict=True):
-            scores = torch.einsum("qhd,khd->hqk", q[q0:q1].double(), k[k0:k1].double()) * scale
-            outputs.append(torch.einsum("hqk,khd->qhd", scores.softmax(-1), v[k0:k1].double()))
-        return torch.cat(outputs).to(q.dtype), q.new_zeros(q.shape[1], len(q))
-
-    stand_in = types.ModuleType("flash_attn.cute.interface")
-    monkeypatch.setattr(stand_in, "flash_attn_varlen_func", flash_attn_varlen_func, raising=False)
-    for name in ("flash_attn", "flash_attn.cute"):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    monkeypatch.setitem(sys.modules, "flash_attn.cute.interface", stand_in)
-    monkeypatch.setattr("bigchem.model.attention._flash4_refusal", lambda *_: None)
-    q, k, v, _ = inputs([3, 5], [9, 1])
-    both = Layout.of([3, 5], [9, 1])
-    got, want = (
-        attention(q, k, v, None, both, causal=False, dropout_p=0.0, seed=0, backend=name)
-        for name in ("flash4", "eager")
-    )
-    torch.testing.assert_close(got, want)
-    for a, b in zip(*(torch.autograd.grad(x.square().sum(), (q, k, v)) for x in (got, want)), strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
-
-
-def test_flash4_itself_refuses_dropout() -> None:
-    q, k, v, _ = inputs([3], [3])
-    with pytest.raises(UserError, match="flash4 cannot serve this attention"):
-        attention(q, k, v, None, Layout.of([3], [3]), causal=False, dropout_p=0.1, seed=0, backend="flash4")
 
 
 def test_flash_attn_itself_refuses_what_it_cannot_do() -> None:

@@ -60,6 +60,14 @@ def plan_lengths(
     return [torch.from_numpy(items) for items in plan_work(lengths_q, lengths_k, chosen)]
 
 
+def plan_bias_lengths(
+    lengths_q: np.ndarray, lengths_k: np.ndarray, head_dim: int, dtype: torch.dtype, device: torch.device
+) -> list[Tensor]:
+    """The work of `grad_of_bias` alone, as `plan_lengths`."""
+    chosen = launch.tiles_for(int(lengths_q.max(initial=0)), int(lengths_k.max(initial=0)), head_dim, dtype, device)
+    return [torch.from_numpy(plan_bias(lengths_q, chosen))]
+
+
 def column_factors(longest: int, device: torch.device) -> Tensor:
     """Dropout's factors of keys, for all tiles of sequences of up to `longest` keys. Few sizes, computed once each."""
     return _column_factors(max(256, 1 << (longest + 127).bit_length()), device)
@@ -82,14 +90,17 @@ def grad_of_bias(
 ) -> Tensor:
     """The gradient of the bias alone, fp32 [H, 2R + 1], for attention by a library that has none; without dropout.
 
-    out and grad_out [Tq, H, D]; lse fp32 [H, Tq]: natural logarithms of the softmax's denominators.
+    out and grad_out [Tq, H, D]; lse fp32 [H, Tq]: natural logarithms of the softmax's denominators. The layout's work,
+    if it has some, is that of `plan_bias_lengths`.
     """
     table = layout.table(bias, causal, launch.bias_table)
     inputs = _inputs(q, k, v, table, None, None, layout.cu_seqlens_q, layout.cu_seqlens_k)
     options = Options(layout.max_q, layout.max_k, causal, 0.0, 0)
-    chosen = launch.tiles_for(layout.max_q, layout.max_k, q.shape[2], q.dtype, q.device)
-    items = torch.from_numpy(plan_bias(layout.lengths_q, chosen)).to(q.device)
-    return run_grad_bias(grad_out.contiguous(), inputs, out, lse, items, options)
+    work = layout.work
+    if layout.work_for != (q.shape[2], q.dtype):
+        planned = plan_bias_lengths(layout.lengths_q, layout.lengths_k, q.shape[2], q.dtype, q.device)
+        work = [x.to(q.device) for x in planned]
+    return run_grad_bias(grad_out.contiguous(), inputs, out, lse, work[0], options)
 
 
 class _VarlenAttention(torch.autograd.Function):
