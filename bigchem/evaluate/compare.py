@@ -11,11 +11,10 @@ from bigchem.base.printable import markup
 from bigchem.evaluate.metrics.intervals import ENOUGH, Interval, Statistic, paired_intervals
 from bigchem.evaluate.prediction_files.align import aligned
 from bigchem.evaluate.prediction_files.tables import AS_IT_LOOKS, ReadAs
-from bigchem.evaluate.protocol.definitions import metrics_of
 from bigchem.evaluate.protocol.metric import Metric
-from bigchem.evaluate.protocol.pairs import Pairs, UnavailableError
-from bigchem.evaluate.protocol.score_task import Outcome, outcomes
-from bigchem.evaluate.score import examples_of, label_log_probabilities, print_counts
+from bigchem.evaluate.protocol.pairs import UnavailableError
+from bigchem.evaluate.protocol.score_task import Outcome, metrics_with_loss, outcomes
+from bigchem.evaluate.score import examples_of, pairs_of, print_counts
 from bigchem.tasks import Task
 
 Verdict = Literal["better", "worse", "open", "n/a"]
@@ -62,20 +61,10 @@ def compare_files(
     for side, path in ((before, first), (after, second)):
         print_counts(side, path)
     read = [before, aligned(before, after, first, second)]
-    pairs_of = [
-        Pairs(
-            side.sources,
-            side.references,
-            side.predictions,
-            workers=workers,
-            similar=similarity,
-            labels=task.labels,
-            label_log_probabilities=label_log_probabilities(task, side, path),
-        )
-        for side, path in zip(read, (first, second), strict=True)
-    ]
-    metrics = metrics_of(task)
-    one, two = (outcomes(metrics, side) for side in pairs_of)
+    files = zip(read, (first, second), strict=True)
+    sides = [pairs_of(task, side, path, workers, similarity) for side, path in files]
+    metrics = metrics_with_loss(task, *sides)
+    one, two = (outcomes(metrics, side) for side in sides)
     pairs = list(zip(one, two, strict=True))
     limits = _limits(pairs, bootstrap, seed)
     return [

@@ -2,15 +2,12 @@
 
 import hashlib
 import json
-import math
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch.distributed as dist
 
 import bigchem
@@ -36,12 +33,11 @@ from bigchem.evaluate.generation.generate import (
 from bigchem.evaluate.generation.label_scores import LABEL_SCORES, has_labels
 from bigchem.evaluate.generation.respelled import Respelled
 from bigchem.evaluate.generation.round_trip import ROUND_TRIP, products
-from bigchem.evaluate.metrics.intervals import Interval, intervals, ratio_of
 from bigchem.evaluate.prediction_files.answers import as_scored
-from bigchem.evaluate.prediction_files.tables import Examples
+from bigchem.evaluate.prediction_files.tables import LOSS_AND_TOKENS, Examples
 from bigchem.evaluate.protocol.score_task import Score, score_task
 from bigchem.evaluate.published import comparison_tables
-from bigchem.evaluate.score import label_log_probabilities
+from bigchem.evaluate.score import label_log_probabilities, losses_of
 from bigchem.evaluate.score_tables import markdown
 from bigchem.evaluate.training_record import training_record
 from bigchem.evaluate.training_set import molecules_of
@@ -253,8 +249,8 @@ def _losses_of(file: Path) -> dict[int, BatchLoss]:
     """The loss of each batch; UserError if the file is damaged or from an older version."""
     hint = f"remove it and {AGAIN}: predictions are kept"
     found = json_file.as_kind(dict[str, BatchLoss], json_file.load(file, hint=hint), str(file), hint=hint)
-    if not all(number.isdecimal() for number in found):
-        raise RecordError("a batch without a number", str(file), hint)
+    if not all(number.isdecimal() and len(loss.rows) == len(loss.tokens) for number, loss in found.items()):
+        raise RecordError("a batch without a number, or a row without a loss", str(file), hint)
     return {int(number): loss for number, loss in found.items()}
 
 
@@ -279,6 +275,9 @@ def _score(
     rows = [row for batch in batches.values() for row in batch]
     if missing := [row for row in rows if row not in lines] or batches.keys() - losses.keys():
         raise UserError(f"{task}: {len(missing)} of {len(rows)} predictions are missing", str(predictions), AGAIN)
+    for number, batch in batches.items():
+        for row, loss, tokens in zip(batch, losses[number].rows, losses[number].tokens, strict=True):
+            lines[row][LOSS_AND_TOKENS] = [round(loss, 6), tokens]
     listed = [lines[row] for row in sorted(rows)]
     precisions |= {line.get(PRECISION, "fp32") for line in listed}
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in listed)
@@ -292,10 +291,11 @@ def _score(
             None,
             {},
             [line[LABEL_SCORES] for line in listed] if has_labels(about) else None,
+            [line[LOSS_AND_TOKENS] for line in listed],
         ),
     )
     texts[task] = read.counts
-    scores = score_task(
+    return score_task(
         about,
         read.sources,
         read.single(str(predictions)),
@@ -304,20 +304,9 @@ def _score(
         training=molecules_of(subject.data) if about.family == "molecule" and isinstance(subject.data, Data) else None,
         similarity=config.similarity,
         label_log_probabilities=label_log_probabilities(about, read, predictions),
+        losses=losses_of(read, predictions),
         bootstrap=config.bootstrap,
     )
-    return [loss_score(task, [losses[number] for number in batches], config.bootstrap), *scores]
-
-
-def loss_score(task: str, losses: Sequence[BatchLoss], bootstrap: int) -> Score:
-    """Mean cross-entropy over all target tokens; its interval comes from resampling rows, as for metrics."""
-    rows = np.array([row for loss in losses for row in loss.rows])
-    tokens = np.array([count for loss in losses for count in loss.tokens])
-    found = intervals([ratio_of(rows, tokens, "number")], bootstrap, 0)[0] if bootstrap else Interval()
-    low, high = (None if math.isnan(end) else end for end in (found.low, found.high))
-    value, count = sum(loss.total for loss in losses) / tokens.sum(), int(tokens.sum())
-    about = "loss/token-mean-v1"
-    return Score(task, "loss", float(value), low, high, count, about, interval=found.method, higher_is_better=False)
 
 
 def _products(subject: Subject, config: EvaluateConfig, task: Task, ranked: list[list[str]]) -> list[list[str]] | None:

@@ -10,7 +10,8 @@ from bigchem.base.printable import number_of
 from bigchem.base.progress import Progress
 from bigchem.chemistry import dotted, try_parse
 from bigchem.evaluate.prediction_files.answers import as_scored
-from bigchem.evaluate.prediction_files.tables import AS_IT_LOOKS, Examples, ReadAs, read_examples
+from bigchem.evaluate.prediction_files.tables import AS_IT_LOOKS, LOSS_AND_TOKENS, Examples, ReadAs, read_examples
+from bigchem.evaluate.protocol.pairs import Pairs
 from bigchem.evaluate.protocol.score_task import Score, score_task
 from bigchem.evaluate.reaction_classes import classes_of
 from bigchem.evaluate.training_set import read_training_set
@@ -59,6 +60,7 @@ def score_file(
         classes=None if classes is None else classes_of(classes, task, sources, [first for first, *_ in references]),
         similarity=similarity,
         label_log_probabilities=label_log_probabilities(task, read, path),
+        losses=losses_of(read, path),
         bootstrap=bootstrap,
         seed=seed,
         workers=workers,
@@ -100,6 +102,20 @@ def examples_of(task: Task, path: str | Path, how: ReadAs = AS_IT_LOOKS) -> Exam
     return read
 
 
+def pairs_of(task: Task, read: Examples, path: str | Path, workers: int, similarity: bool = False) -> Pairs:
+    """What the metrics of the examples of a file are computed from, without what is beside the file."""
+    return Pairs(
+        read.sources,
+        read.references,
+        read.predictions,
+        workers=workers,
+        similar=similarity,
+        labels=task.labels,
+        label_log_probabilities=label_log_probabilities(task, read, path),
+        losses=losses_of(read, path),
+    )
+
+
 def label_log_probabilities(task: Task, read: Examples, path: str | Path) -> NDArray[np.float64] | None:
     """[examples, labels] of a task with labels, if the file has them. UserError if it has another number of labels."""
     found = read.label_log_probabilities
@@ -109,6 +125,18 @@ def label_log_probabilities(task: Task, read: Examples, path: str | Path) -> NDA
         what = f"{len(found[0])} log-probabilities an example; {task.name} has {len(task.labels)} labels"
         raise UserError(what, str(path), f"in this order: {', '.join(task.labels)}")
     return np.array(found)
+
+
+def losses_of(read: Examples, path: str | Path) -> NDArray[np.float64] | None:
+    """[examples, 2] summed cross-entropy and tokens of each target, if the file has them. UserError for other
+    numbers."""
+    if read.losses is None:
+        return None
+    for number, pair in enumerate(read.losses, 1):
+        if len(pair) != 2 or pair[1] < 1 or pair[1] % 1:
+            what = f"example {number}: {LOSS_AND_TOKENS} is {pair}"
+            raise UserError(what, str(path), "write the summed cross-entropy and the number of tokens: [12.5, 17]")
+    return np.array(read.losses)
 
 
 def check_round_trip(task: Task, path: str | Path, how: ReadAs = AS_IT_LOOKS) -> None:

@@ -143,6 +143,29 @@ def test_rows_in_another_order_are_joined_by_source_and_target_or_by_a_key(tmp_p
         compare_files(shipped()["forward"], first, second, how=ReadAs({"key": "id"}))
 
 
+def test_the_loss_is_compared_example_by_example_where_both_files_have_it(tmp_path):
+    """Both models find the same examples hard; one is .1 nats a token better."""
+    rng = np.random.default_rng(0)
+    tokens, difficulty = rng.integers(5, 30, 300), rng.gamma(2, 1, 300)
+    rows = [{"source": f"s{n}", "target": "CC", "prediction": "CC"} for n in range(300)]
+    files = []
+    for name, better in (("a.jsonl", 0.0), ("b.jsonl", 0.1)):
+        nats = tokens * (difficulty - better + rng.normal(0, 0.02, 300))
+        both = zip(nats.tolist(), tokens.tolist(), strict=True)
+        lines = [json.dumps({**row, "loss_and_tokens": list(pair)}) for row, pair in zip(rows, both, strict=True)]
+        files.append(tmp_path / name)
+        files[-1].write_text("\n".join(lines))
+    loss = compare_files(shipped()["forward"], *files)[0]
+    assert (loss.metric, loss.verdict) == ("loss", "better")
+    assert loss.low < -0.1 < loss.high < loss.low + 0.01
+    alone = score_file(shipped()["forward"], files[0], bootstrap=1000)[0]
+    assert alone.high - alone.low > 0.2
+    old = tmp_path / "old.jsonl"
+    old.write_text("\n".join(map(json.dumps, rows)))
+    assert compare_files(shipped()["forward"], old, files[1])[0].note.startswith("needs the column loss_and_tokens")
+    assert "loss" not in by_metric(compare_files(shipped()["forward"], old, old))
+
+
 def test_what_is_not_available_has_its_remedy_and_no_verdict(tmp_path, monkeypatch):
     monkeypatch.setattr("bigchem.evaluate.metrics.text.find_scibert", lambda: None)
     a = written(tmp_path / "a.jsonl", ["an acid"] * 3, ["an acid"] * 3)

@@ -34,7 +34,7 @@ def test_results_have_the_documented_fields(small_data: Path, model_dir: Path, t
     assert all(list(metric) == fields["metrics"] for metric in table["metrics"])
     assert table["sources_cut"].keys() == {"captioning"}
     line = json.loads((tmp_path / "predictions" / "captioning.jsonl").read_text().splitlines()[0])
-    assert list(line) == ["row", "key", "source", "target", "predictions"]
+    assert list(line) == ["row", "key", "source", "target", "predictions", "loss_and_tokens"]
     section = PAGE.read_text().split("`predictions/TASK.jsonl`")[1]
     assert all(f"`{name}`" in section for name in line)
     assert "## captioning: published on ChEBI-20's test split" in (tmp_path / "table.md").read_text()

@@ -405,10 +405,26 @@ def test_log_probabilities_that_do_not_fit_are_refused(tmp_path, rows, message):
     assert str(error.value).removeprefix(f"{tmp_path}/").startswith(message)
 
 
-def test_log_probabilities_follow_their_examples_into_another_order(tmp_path):
+def test_numbers_follow_their_examples_into_another_order(tmp_path):
     files = []
     for name, order in (("a.jsonl", "xyz"), ("b.jsonl", "zxy")):
-        rows = [{**ROW, "source": source, "label_log_probabilities": [-float(ord(source))]} for source in order]
+        numbers = ({"label_log_probabilities": [-float(ord(x))], "loss_and_tokens": [ord(x), 2]} for x in order)
+        rows = [{**ROW, "source": source, **both} for source, both in zip(order, numbers, strict=True)]
         files.append(written(tmp_path, name, "\n".join(map(json.dumps, rows))))
     first, second = map(read_examples, files)
-    assert aligned(first, second, *files).label_log_probabilities == first.label_log_probabilities
+    assert aligned(first, second, *files) == first
+
+
+def test_the_loss_is_the_ratio_of_its_sums_over_the_examples(tmp_path):
+    lines = [json.dumps({**ROW, "loss_and_tokens": [1.5 * n, n]}) for n in range(1, 12)]
+    lines.append(json.dumps({**ROW, "loss_and_tokens": [30, 4]}))
+    loss = score_file(shipped()["actions"], written(tmp_path, "p.jsonl", "\n".join(lines)), bootstrap=100)[0]
+    assert (loss.metric, loss.value, loss.n) == ("loss", (1.5 * 66 + 30) / 70, 12)
+    assert 1.5 <= loss.low < loss.value < loss.high
+    assert (loss.interval, loss.higher_is_better) == ("bootstrap", False)
+
+
+@pytest.mark.parametrize("numbers", [[1.5], [1.5, 0], [1.5, 2.5], [1.5, 2, 3]])
+def test_a_loss_without_its_number_of_tokens_is_refused(tmp_path, numbers):
+    with pytest.raises(UserError, match="example 1: loss_and_tokens is"):
+        score_file(shipped()["actions"], written(tmp_path, "p.jsonl", json.dumps({**ROW, "loss_and_tokens": numbers})))

@@ -260,7 +260,7 @@ def _npy(rows: list[list[int]]) -> bytes:
 CAPTION = "The molecule is ethanol."
 ROW = {"task": "captioning", "source": "CCO", "target": CAPTION}
 SCORED = {"source": "CCO", "target": "CC", "predictions": ["CC", "C"]}
-LOSS = {"total": 2.5, "rows": [1.0, 1.5], "tokens": [3, 4]}
+LOSS = {"rows": [1.0, 1.5], "tokens": [3, 4]}
 DEEPSPEED = {
     "zero_optimization": {"stage": 2, "overlap_comm": True, "reduce_bucket_size": 5e8, "allgather_bucket_size": "auto"},
     "bf16": {"enabled": "auto"},

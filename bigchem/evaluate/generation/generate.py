@@ -52,9 +52,8 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class BatchLoss:
-    """total: summed cross-entropy of a batch. rows, tokens: cross-entropy and target tokens of each row."""
+    """rows, tokens: summed cross-entropy, in nats, and target tokens of each row of a batch."""
 
-    total: float
     rows: list[float]
     tokens: list[int]
 
@@ -282,7 +281,7 @@ def token_loss(model_dir: Path, task_rows: Rows, part: Part, device: torch.devic
         targets = [task_rows.tokens(row)[1] for row in batch]
         model.num_tasks = len(batch)  # the model's sums per "task" are then per row
         loss = model(pack(sources, targets, np.arange(len(batch))).to(device))
-        found[number] = BatchLoss(float(loss.total), loss.per_task.tolist(), loss.counts.tolist())
+        found[number] = BatchLoss(loss.per_task.tolist(), loss.counts.tolist())
     return found
 
 

@@ -3,12 +3,14 @@
 from collections import defaultdict, deque
 from collections.abc import Hashable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from bigchem.base.errors import UserError
 from bigchem.base.printable import number_of
 from bigchem.base.progress import Progress
 from bigchem.evaluate.prediction_files.tables import Examples
 
+T = TypeVar("T")
 _HINT = "paired differences need the same examples; name the column that identifies them: --column key=NAME"
 
 
@@ -45,15 +47,18 @@ def _names(examples: Examples) -> Sequence[Hashable]:
 
 
 def _taken(examples: Examples, order: list[int]) -> Examples:
-    keys, numbers = examples.keys, examples.label_log_probabilities
-    return Examples(
-        [examples.sources[place] for place in order],
-        [examples.references[place] for place in order],
-        [examples.predictions[place] for place in order],
-        None if keys is None else [keys[place] for place in order],
-        examples.counts,
-        None if numbers is None else [numbers[place] for place in order],
+    return examples._replace(
+        sources=[examples.sources[place] for place in order],
+        references=[examples.references[place] for place in order],
+        predictions=[examples.predictions[place] for place in order],
+        keys=_at(order, examples.keys),
+        label_log_probabilities=_at(order, examples.label_log_probabilities),
+        losses=_at(order, examples.losses),
     )
+
+
+def _at(order: list[int], column: list[T] | None) -> list[T] | None:
+    return None if column is None else [column[place] for place in order]
 
 
 def _checked(first: Examples, second: Examples, first_file: Path, second_file: Path) -> Examples:

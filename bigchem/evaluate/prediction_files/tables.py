@@ -28,8 +28,13 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 """Recognised column names of each role: MolT5's, bigchem's, Chemformer's."""
 _SEPARATORS = {",": "','", ";": "';'", "\t": "tabs"}
 LOG_PROBABILITIES = "label_log_probabilities"
-"""The optional column of lists of numbers, one for each of the task's labels, in their order."""
-_EXTRA = ("key", LOG_PROBABILITIES)
+LOSS_AND_TOKENS = "loss_and_tokens"
+_NUMBERS = {
+    LOG_PROBABILITIES: "one for each of the task's labels",
+    LOSS_AND_TOKENS: "the target's summed cross-entropy and its number of tokens",
+}
+"""The optional columns of lists of numbers, and what is in a list."""
+_EXTRA = ("key", *_NUMBERS)
 ROLES = (*COLUMNS, *_EXTRA)
 _SERIES = ("prediction", "pred", "output", "candidate", "cand_precursor", "hypothesis", "beam")
 """Prefixes of numbered columns of the k best: prediction_0, prediction_1, ..."""
@@ -42,7 +47,8 @@ _JSON_HINT = 'write {"source": "...", "target": "...", "predictions": ["best", .
 class Examples(NamedTuple):
     """Contents of a file. references: one or several per example, any of which is right. predictions: the k best, never
     an empty list. keys: from the named key column. counts: number of each kind of repair. label_log_probabilities: of
-    the task's labels, in their order, as many in every example; None without such a column."""
+    the task's labels, in their order, as many in every example; None without such a column. losses: of the target its
+    summed cross-entropy, in nats, and its number of tokens; None without the column LOSS_AND_TOKENS."""
 
     sources: list[str]
     references: list[list[str]]
@@ -50,6 +56,7 @@ class Examples(NamedTuple):
     keys: list[str] | None
     counts: dict[str, int]
     label_log_probabilities: list[list[float]] | None = None
+    losses: list[list[float]] | None = None
 
     def single(self, where: str) -> list[str]:
         """The reference of each example; UserError if any has several."""
@@ -150,17 +157,17 @@ def read_examples(path: str | Path, how: ReadAs = AS_IT_LOOKS) -> Examples:
         [row.predictions for row in rows],
         keys or None,
         counts,
-        _table_of_numbers([row.log_probabilities for row in rows], str(file)),
+        *(_table_of_numbers([row.numbers.get(name) for row in rows], name, str(file)) for name in _NUMBERS),
     )
 
 
-def _table_of_numbers(rows: list[list[float] | None], where: str) -> list[list[float]] | None:
-    """UserError unless every example has as many numbers as the others, or none has any."""
+def _table_of_numbers(rows: list[list[float] | None], name: str, where: str) -> list[list[float]] | None:
+    """UserError unless every example has as many numbers as the others, or none has any. name: the column's."""
     found = [row for row in rows if row is not None]
     if len(found) not in (0, len(rows)) or len(set(map(len, found))) > 1:
         other = next(number for number, row in enumerate(rows, 1) if (row and len(row)) != (rows[0] and len(rows[0])))
-        what = f"example {other} has {len(rows[other - 1] or ())} {LOG_PROBABILITIES}, the first {len(rows[0] or ())}"
-        raise UserError(what, where, "write one for each of the task's labels, in every example")
+        what = f"example {other} has {len(rows[other - 1] or ())} {name}, the first {len(rows[0] or ())}"
+        raise UserError(what, where, f"write {_NUMBERS[name]}, in every example")
     return found or None
 
 
@@ -192,21 +199,30 @@ class _Row(NamedTuple):
     key: str | None
     nulls: int
     """References that are left out."""
-    log_probabilities: list[float] | None
+    numbers: dict[str, list[float]]
+    """By the name of their column, one of _NUMBERS."""
 
 
 def _row(
-    source: str, references: list[str], predictions: list[str], key: str | None, where: str, numbers: Any = None
+    source: str,
+    references: list[str],
+    predictions: list[str],
+    key: str | None,
+    where: str,
+    numbers: Sequence[Any] = (),
 ) -> _Row:
-    """With nulls among the predictions as empty strings. numbers: the field LOG_PROBABILITIES; None: absent. UserError
-    if all references are null or empty, or numbers is no list of numbers."""
+    """With nulls among the predictions as empty strings. numbers: the fields _NUMBERS; None: absent. UserError if all
+    references are null or empty, or if a field is no list of numbers."""
     known = [text for text in references if null_as_empty(text)]
     if not known:
         what = f"the target is {references[0]!r}" if references and references[0] else "the target is null or empty"
         raise UserError(what, where, "remove the example, or write its target: no prediction of it can be scored")
-    found = None if numbers is None else read_numbers(numbers)
-    if numbers is not None and found is None:
-        raise UserError(f"{LOG_PROBABILITIES} is no list of finite numbers", where, "write it as [-0.1, -2.3]")
+    found = {}
+    for name, value in zip(_NUMBERS, numbers, strict=False):
+        if value is not None:
+            if (read := read_numbers(value)) is None:
+                raise UserError(f"{name} is no list of finite numbers", where, "write it as [-0.1, -2.3]")
+            found[name] = read
     ranked = [null_as_empty(text) for text in predictions] or [""]
     return _Row(source, known, ranked, key, len(references) - len(known), found)
 
@@ -226,7 +242,7 @@ def _table(path: str, layout: Layout, how: ReadAs) -> Iterator[_Row]:
     layout = _separated(layout, _checked(first, f"{path}:1"), path)
     records = table_records(open_text(path, _LINE, how.encoding), layout, _LINE, path)
     _, header = next(records, (1, [""]))
-    source, target, ranked, key, numbers = _places(header, how, f"{path}:1")
+    source, target, ranked, (key, *numbers) = _places(header, how, f"{path}:1")
     for number, fields in records:
         where = f"{path}:{number}"
         for text in fields:
@@ -235,7 +251,7 @@ def _table(path: str, layout: Layout, how: ReadAs) -> Iterator[_Row]:
             raise _wrong_width(fields, header, where)
         predictions = _ranked([fields[place] for place in ranked], how.separator)
         references = [text for place in target for text in _listed(fields[place])]
-        named, listed = (None if place is None else fields[place] for place in (key, numbers))
+        named, *listed = (None if place is None else fields[place] for place in (key, *numbers))
         yield _row(fields[source], references, predictions, named, where, listed)
 
 
@@ -259,8 +275,8 @@ def _wrong_width(fields: list[str], header: list[str], where: str) -> UserError:
     return UserError(f"{len(fields)} fields, the header has {len(header)}", where, hint)
 
 
-def _places(header: list[str], how: ReadAs, where: str) -> tuple[int, list[int], list[int], int | None, int | None]:
-    """Positions of source, references, predictions, key and log-probabilities."""
+def _places(header: list[str], how: ReadAs, where: str) -> tuple[int, list[int], list[int], list[int | None]]:
+    """Positions of source, references, predictions and _EXTRA."""
     header = _usual_case(header, where)
     found = {role: _named(header, how.columns.get(role), role, where) for role in COLUMNS}
     if not found["prediction"] and "prediction" not in how.columns:
@@ -271,13 +287,12 @@ def _places(header: list[str], how: ReadAs, where: str) -> tuple[int, list[int],
             hint = f"the header is {quoted(header, limit=400)}; name the column: --column {role}=NAME"
             raise UserError(f"no column {' or '.join(map(repr, names))}", where, hint)
     (source, *_), target, ranked = found.values()
-    key, numbers = (_extra(header, how, role, where) for role in _EXTRA)
-    return source, target, ranked, key, numbers
+    return source, target, ranked, [_extra(header, how, role, where) for role in _EXTRA]
 
 
 def _extra(header: list[str], how: ReadAs, role: str, where: str) -> int | None:
-    """The position of a column that may be missing: LOG_PROBABILITIES by its own name, others only where named."""
-    name = how.columns.get(role, LOG_PROBABILITIES if role == LOG_PROBABILITIES else None)
+    """The position of a column that may be missing: those of numbers by their own name, a key only where named."""
+    name = how.columns.get(role, role if role in _NUMBERS else None)
     if name is None or (name not in header and role not in how.columns):
         return None
     if name not in header:
@@ -376,12 +391,12 @@ def _entry(entry: dict[str, Any], how: ReadAs, where: str) -> _Row:
     if not isinstance(ranked, list) or not all(text is None or isinstance(text, str) for text in ranked):
         what = "'predictions' must be a list of strings, or 'prediction' a string; null for a missing one"
         raise UserError(what, where, _JSON_HINT)
-    key, numbers = (lookup(entry, how.columns[role]) if role in how.columns else None for role in _EXTRA)
-    if numbers is None:
-        numbers = entry.get(LOG_PROBABILITIES)
-    for role, value in zip(_EXTRA, (key, numbers), strict=True):
+    extra = {role: lookup(entry, how.columns[role]) if role in how.columns else None for role in _EXTRA}
+    for role, value in extra.items():
         if value is MISSING:
             raise UserError(f"no '{how.columns[role]}'", where, f"there are: {', '.join(entry)[:60]}")
+    key = extra["key"]
+    numbers = [entry.get(name) if extra[name] is None else extra[name] for name in _NUMBERS]
     for text in (source, *references, *filter(None, ranked)):
         _checked(text, where)
     return _row(source, references, [text or "" for text in ranked], None if key is None else str(key), where, numbers)

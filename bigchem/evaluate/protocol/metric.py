@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigchem.evaluate.metrics import text
-from bigchem.evaluate.metrics.intervals import Statistic, mean_of, share_of
+from bigchem.evaluate.metrics.intervals import Statistic, mean_of, ratio_of, share_of
 from bigchem.evaluate.protocol.pairs import Pairs, UnavailableError
 
 Floats = NDArray[np.float64]
@@ -125,3 +125,21 @@ LEVENSHTEIN = Metric(
     higher_is_better=False,
     highest=math.inf,
 )
+
+
+def _loss(pairs: Pairs) -> Statistic:
+    if pairs.losses is None:
+        raise UnavailableError("needs the column loss_and_tokens, which `bigchem evaluate` writes")
+    nats, tokens = pairs.losses.T
+    return noted(ratio_of(nats, tokens, "number"), f"{int(tokens.sum()):,} target tokens")
+
+
+LOSS = Metric(
+    "loss",
+    "loss/token-mean-v1",
+    "Mean cross-entropy of the references' tokens, in nats.",
+    _loss,
+    higher_is_better=False,
+    highest=math.inf,
+)
+"""Of every task, where the losses are known."""

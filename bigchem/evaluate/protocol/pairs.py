@@ -37,7 +37,8 @@ class Pairs:
     products: a forward model's outputs for the first predictions of each example, at least for the best. workers:
     processes for expensive metrics. training: the molecules the model was trained to generate, if known. similar: also
     compute similarities of reactions. labels: the task's; of several labels, their names. label_log_probabilities
-    [examples, labels]: of each label given the source; of several labels, the log-odds of 1 against 0.
+    [examples, labels]: of each label given the source; of several labels, the log-odds of 1 against 0. losses
+    [examples, 2]: the target's summed cross-entropy, in nats, and its number of tokens.
     """
 
     sources: list[str]
@@ -49,6 +50,7 @@ class Pairs:
     similar: bool = False
     labels: tuple[str, ...] = ()
     label_log_probabilities: Floats | None = None
+    losses: Floats | None = None
 
     def __post_init__(self) -> None:
         lists = (self.sources, self.targets, self.predictions, self.products)

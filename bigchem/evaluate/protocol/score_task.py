@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bigchem.evaluate.metrics.intervals import Interval, Method, Statistic, intervals
 from bigchem.evaluate.protocol.definitions import metrics_of
-from bigchem.evaluate.protocol.metric import Metric, joined, noted
+from bigchem.evaluate.protocol.metric import LOSS, Metric, joined, noted
 from bigchem.evaluate.protocol.pairs import Pairs, UnavailableError
 from bigchem.tasks import Task
 
@@ -47,6 +47,7 @@ def score_task(
     classes: Sequence[str] | None = None,
     similarity: bool = False,
     label_log_probabilities: NDArray[np.float64] | None = None,
+    losses: NDArray[np.float64] | None = None,
     bootstrap: int = 0,
     seed: int = 0,
     workers: int = 1,
@@ -57,18 +58,22 @@ def score_task(
     products: a forward model's outputs for each example's first predictions, for the round trip of retrosynthesis.
     training: the molecules the model was trained to generate, for novelty. classes: the class of each example, empty
     for none; scores by class follow those of all examples. similarity: also fingerprints of reactions.
-    label_log_probabilities: see Pairs. bootstrap: resamples for 95 % intervals, shared by all metrics; 0: no intervals,
-    not even Wilson's. workers: processes.
+    label_log_probabilities, losses: see Pairs; with losses the first score is LOSS. bootstrap: resamples for 95 %
+    intervals, shared by all metrics; 0: no intervals, not even Wilson's. workers: processes.
     UserError for an unknown metric of the task; ValueError for lists of unequal length, no examples or an empty k-best
     list.
     """
-    metrics = metrics_of(task)
     pairs = Pairs(
         *(sources, references, predictions, products, workers, training, similarity),
-        task.labels,
-        label_log_probabilities,
+        *(task.labels, label_log_probabilities, losses),
     )
+    metrics = metrics_with_loss(task, pairs)
     return score_pairs(task.name, metrics, pairs, classes=classes, bootstrap=bootstrap, seed=seed)
+
+
+def metrics_with_loss(task: Task, *sides: Pairs) -> tuple[Metric, ...]:
+    """The metrics of a task, after LOSS if any side has losses."""
+    return (*([LOSS] if any(side.losses is not None for side in sides) else []), *metrics_of(task))
 
 
 def score_pairs(

@@ -94,7 +94,7 @@ class Score:
     definition: str = ""
     note: str = ""
     n: int | None = None
-    """Examples that count; for the loss, target tokens."""
+    """Examples that count."""
 
 
 @dataclass(frozen=True)

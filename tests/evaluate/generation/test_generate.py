@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -35,7 +35,9 @@ from bigchem.evaluate.generation.generate import (
 )
 from bigchem.evaluate.generation.predictor import Predictor
 from bigchem.evaluate.run import Subject, begin, evaluate, parts_left, predict_part, refuse_to_discard, score_parts
+from bigchem.evaluate.score import score_file
 from bigchem.launch.workloads.evaluate import Request, evaluate_here, prepare
+from bigchem.tasks import shipped
 
 QUIET = Progress(quiet=True)
 CPU = torch.device("cpu")
@@ -166,11 +168,10 @@ def test_a_killed_evaluation_given_again_has_the_results_of_an_undisturbed_one(
 def test_token_loss_is_transformers_loss(small_data: Path, model_dir: Path) -> None:
     rows = Data(small_data).split("test", "generation")
     losses = token_loss(model_dir, rows, part(rows, 0, batch_tokens=300), CPU).values()
-    total, count = sum(loss.total for loss in losses), sum(sum(loss.tokens) for loss in losses)
+    total, count = sum(sum(loss.rows) for loss in losses), sum(sum(loss.tokens) for loss in losses)
     pairs = [rows.tokens(row) for row in range(len(rows))]
     expected = transformers_loss(model_dir, [s.tolist() for s, _ in pairs], [t.tolist() for _, t in pairs])
     assert total / count == pytest.approx(expected, rel=1e-5)
-    assert [sum(loss.rows) for loss in losses] == pytest.approx([loss.total for loss in losses], rel=1e-5)
 
 
 def test_the_loss_of_each_row_is_its_own(small_data: Path, model_dir: Path) -> None:
@@ -180,7 +181,21 @@ def test_the_loss_of_each_row_is_its_own(small_data: Path, model_dir: Path) -> N
     (batch,) = whole.batches.values()
     for row, total, count in zip(batch, loss.rows, loss.tokens, strict=True):
         (alone,) = token_loss(model_dir, rows, Part({0: [row]}, 512), CPU).values()
-        assert (total, count) == (pytest.approx(alone.total, rel=1e-5), len(rows.tokens(row)[1]))
+        assert (total, count) == (pytest.approx(alone.rows[0], rel=1e-5), len(rows.tokens(row)[1]))
+
+
+def test_predictions_carry_the_loss_of_their_examples(small_data: Path, model_dir: Path, tmp_path: Path) -> None:
+    about = {"run": "x", "mixture": {"forward": 1.0}, "seed": 0, "step": 1, "tokens": 2}
+    subject = Subject(model_dir, Data(small_data), ("forward",), tmp_path, 512, about)
+    recorded = json.loads(evaluate(subject, config(bootstrap=50), progress=QUIET).read_text())["metrics"][0]
+    file = tmp_path / "predictions" / "forward.jsonl"
+    found = asdict(score_file(shipped()["forward"], file, bootstrap=50)[0])
+    assert found == {**recorded, "interval": "bootstrap"}
+    rows = Data(small_data).split("test", "forward")
+    for line in read_lines(file)[:3]:
+        source, target = (ids.tolist() for ids in rows.tokens(line["row"]))
+        expected = transformers_loss(model_dir, [source], [target]) * len(target)
+        assert line["loss_and_tokens"] == [pytest.approx(expected, rel=1e-4), len(target)]
 
 
 def test_results_say_what_was_measured_and_a_changed_setting_starts_anew(
