@@ -339,6 +339,8 @@ class SweepPoint(Section):
     """The run's value of each further axis, by dotted field."""
     per_size: tuple[str, ...] = ()
     """Dotted fields that the sweep sets for the run's size."""
+    selected: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """Dotted fields that the sweep chose for the run's size and mixture: validation loss by tried value."""
     alone: Alone | None = None
     """What the run, which trains one task, has as many of as the shared run; omitted: the sweep did not match them."""
 

@@ -1,6 +1,7 @@
 """`bigchem sweep`: grids of runs, and their report."""
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -54,23 +55,27 @@ def sweep_submit(
     """
     from bigchem.launch.runs.prepare import absolute
     from bigchem.launch.workloads import sweep
+    from bigchem.sweep import select
     from bigchem.sweep.grid import load_grid, sweep_runs
 
     read, (profile, options) = load_grid(grid, tuple(overrides or ())), requested.resolve(cluster)
     if max_concurrent is not None:
         profile = profile.model_copy(update={"max_concurrent": max_concurrent})
-    runs = sweep_runs(read, profile, requested.changes)
     if dry_run:
+        runs = sweep_runs(read, profile, requested.changes, select.planned_runs(read))
         print(sweep.dry_run_text(runs))
         print(sweep.cost_text(runs, gpu))
         return
-    seconds = None if budget is None else sweep.read_budget(budget)
-    not_started = sweep.submit_sweep(runs, read.name, print_status, options, seconds)
+    not_started, ends = list[Path](), None if budget is None else time.monotonic() + sweep.read_budget(budget)
+    for configs in select.stages(read, print):
+        runs = sweep_runs(read, profile, requested.changes, configs)
+        left = None if ends is None else ends - time.monotonic()
+        not_started += sweep.submit_sweep(runs, read.name, print_status, options, left)
+        if wait and profile.executor == "slurm":
+            sweep.wait_for_all([absolute(run.config).run_dir for run in runs], print_status)
     if not_started:
         print(f"not started, as they would not finish within {budget}; the same command continues:")
         print("\n".join(map(str, not_started)))
-    if wait and profile.executor == "slurm":
-        sweep.wait_for_all([absolute(run.config).run_dir for run in runs], print_status)
 
 
 @app.command("status")
@@ -87,9 +92,10 @@ def sweep_status(
     Example: bigchem sweep status demo-sweep --summary
     """
     from bigchem.launch.runs.status import statuses
-    from bigchem.sweep.grid import load_runs
+    from bigchem.sweep.grid import load_grid
+    from bigchem.sweep.select import known_runs
 
-    rows = statuses([config.run_dir for config in load_runs(grid, tuple(overrides or ()))])
+    rows = statuses([config.run_dir for config in known_runs(load_grid(grid, tuple(overrides or ())))])
     show_status(rows, as_json=as_json, summary=summary, markdown=markdown, as_csv=as_csv)
 
 
@@ -104,9 +110,10 @@ def sweep_cancel(
     Example: bigchem sweep cancel demo-sweep
     """
     from bigchem.launch.cancel import cancel_all
-    from bigchem.sweep.grid import load_runs
+    from bigchem.sweep.grid import load_grid
+    from bigchem.sweep.select import known_runs
 
-    cancel_all([config.run_dir for config in load_runs(grid, tuple(overrides or ()))], print, now=now)
+    cancel_all([config.run_dir for config in known_runs(load_grid(grid, tuple(overrides or ())))], print, now=now)
 
 
 @app.command("results")
@@ -126,10 +133,11 @@ def sweep_results(
     from bigchem.base.progress import tables
     from bigchem.launch.runs.status import statuses
     from bigchem.sweep import outcome
-    from bigchem.sweep.grid import expand, load_grid
+    from bigchem.sweep.grid import load_grid
+    from bigchem.sweep.select import full_runs
 
     read = load_grid(grid, tuple(overrides or ()))
-    run_dirs = [config.run_dir for config in expand(read)]
+    run_dirs = [config.run_dir for config in full_runs(read)]
     found = [outcome.outcome(*each) for each in zip(run_dirs, statuses(run_dirs), strict=True)]
     if as_json:
         print(json.dumps(outcome.to_json(found), indent=1))

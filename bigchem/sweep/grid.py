@@ -1,15 +1,17 @@
 """Expands a sweep's TOML into run configurations: sizes x mixtures x further axes x seeds over one base."""
 
+from __future__ import annotations
+
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bigchem.base import toml
 from bigchem.base.errors import UserError
@@ -39,6 +41,17 @@ class Mixture(Section):
     """Overrides for the runs with this mixture."""
 
 
+class SelectConfig(Section):
+    """Chooses a field's value for each size and mixture by the validation loss of short runs."""
+
+    field: Annotated[str, Field(pattern=r"^(optimizer\.|schedule\.|model\.dropout$)")] = "optimizer.lr"
+    """Dotted field: of [optimizer] or [schedule], or model.dropout."""
+    values: Annotated[tuple[int | float, ...], Field(min_length=2)]
+    """Values to try."""
+    set: Overrides = Field(default_factory=dict)
+    """Overrides for the short runs: {"train.steps" = 300}."""
+
+
 class GridConfig(Section):
     """A sweep."""
 
@@ -59,6 +72,8 @@ class GridConfig(Section):
     """Seeds."""
     per_size: dict[str, Overrides] = Field(default_factory=dict)
     """Overrides for the runs of one size, by preset."""
+    select: SelectConfig | None = None
+    """A field chosen on validation for each size and mixture, before the runs."""
     axes: dict[str, Any] = Field(default_factory=dict)
     """Further axes: dotted fields of the run configuration, each with a list of values."""
     metrics: tuple[str, ...] = ()
@@ -68,6 +83,24 @@ class GridConfig(Section):
     evaluation: Overrides | None = None
     """On Slurm, evaluate each run in a separate job after training; these override the cluster profile for it.
     None: each run's own job evaluates at its end."""
+
+    @model_validator(mode="after")
+    def _exclusive(self) -> GridConfig:
+        if self.select is not None and self.axes:
+            raise ValueError("select and axes exclude each other: split the sweep in two")
+        return self
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value of `select.field`, and the validation loss by tried value."""
+
+    value: float
+    losses: dict[str, float]
+
+
+Choices = Mapping[tuple[str, str], Choice]
+"""By size and mixture."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +122,11 @@ def load_runs(name: str, overrides: tuple[str, ...] = ()) -> list[RunConfig]:
     return expand(load_grid(name, overrides))
 
 
-def expand(grid: GridConfig) -> list[RunConfig]:
-    """Every run of a sweep, in the order of `sizes`. Later overrides win: base_set, mixture, size."""
+def expand(grid: GridConfig, choices: Choices | None = None) -> list[RunConfig]:
+    """Every run of a sweep, in the order of `sizes`. Later overrides win: base_set, mixture, size.
+
+    choices: of a sweep with `select`; None: the first value everywhere.
+    """
     axes = _check(grid)
     base = toml.load(RunConfig, find("recipes", grid.base, ".toml")).model_dump()
     if base["train"]["tokens"] is not None:
@@ -104,9 +140,10 @@ def expand(grid: GridConfig) -> list[RunConfig]:
     shared = None if grid.alone is None else _shared(grid)
     points = product(grid.sizes, grid.mixtures, product(*(axis.values for axis in axes)), grid.seeds)
     for size, mixture, values, seed in points:
-        run = _run(grid, base, axes, size, mixture, values, seed)
+        fields = _chosen(grid, choices, size, mixture)
+        run = _run(grid, base, axes, size, mixture, values, seed, fields)
         if matching is not None and shared is not None and len(grid.mixtures[mixture].weights) == 1:
-            fields = matching.overrides(run, _run(grid, base, axes, size, shared, values, grid.seeds[0]))
+            fields |= matching.overrides(run, _run(grid, base, axes, size, shared, values, grid.seeds[0]))
             run = _run(grid, base, axes, size, mixture, values, seed, {**fields, "sweep.alone": grid.alone})
         if run.name in runs:
             raise UserError(
@@ -124,9 +161,9 @@ def _run(
     mixture: str,
     values: tuple[Any, ...],
     seed: int,
-    matched: Overrides | None = None,
+    last: Overrides | None = None,
 ) -> RunConfig:
-    """One run. values: of the axes. matched: overrides that win over all others."""
+    """One run. values: of the axes. last: overrides that win over all others."""
     where, table, on_axes = (
         f"sweep {grid.name}",
         deepcopy(base),
@@ -144,9 +181,18 @@ def _run(
     table["model"]["preset"] = size
     table["data"]["mixture"] = grid.mixtures[mixture].weights
     table["sweep"] = {"name": grid.name, "axes": on_axes, "per_size": sorted(toml.flat(grid.per_size.get(size, {})))}
-    for field, value in (matched or {}).items():
+    for field, value in (last or {}).items():
         toml.put_instead(RunConfig, table, field, value, where)
     return toml.validate(RunConfig, table, f"{where}: {name}")
+
+
+def _chosen(grid: GridConfig, choices: Choices | None, size: str, mixture: str) -> Overrides:
+    """The overrides of `select` for a size and mixture."""
+    if grid.select is None:
+        return {}
+    field, values = grid.select.field, grid.select.values
+    choice = Choice(values[0], {}) if choices is None else choices[size, mixture]
+    return {field: choice.value, "sweep.selected": {field: choice.losses}}
 
 
 def _shared(grid: GridConfig) -> str:
@@ -163,8 +209,10 @@ def _shared(grid: GridConfig) -> str:
     return shared[0]
 
 
-def sweep_runs(grid: GridConfig, profile: ClusterProfile, asked: Iterable[str] = ()) -> list[SweepRun]:
-    """Every run of a sweep with its size's resources and its evaluation's.
+def sweep_runs(
+    grid: GridConfig, profile: ClusterProfile, asked: Iterable[str] = (), configs: Sequence[RunConfig] | None = None
+) -> list[SweepRun]:
+    """Every run of a sweep, or those given, with its size's resources and its evaluation's.
 
     asked: profile fields given for this submission; UserError if the sweep sets one of them too.
     """
@@ -175,7 +223,7 @@ def sweep_runs(grid: GridConfig, profile: ClusterProfile, asked: Iterable[str] =
             raise UserError(f"resources.{size} already sets {both[0]}", where, hint)
     profiles = {n: _with(profile, grid.resources.get(n, {}), f"{where}: resources.{n}") for n in grid.sizes}
     evaluation = None if grid.evaluation is None else _with(profile, grid.evaluation, f"{where}: evaluation")
-    return [SweepRun(config, profiles[config.model.preset], evaluation) for config in expand(grid)]
+    return [SweepRun(config, profiles[config.model.preset], evaluation) for config in configs or expand(grid)]
 
 
 def _with(profile: ClusterProfile, fields: Overrides, where: str) -> ClusterProfile:

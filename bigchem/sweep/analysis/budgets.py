@@ -116,20 +116,26 @@ def _is_tuned(field: _Field, group: Sequence[tuple[Run, Training]]) -> bool:
     """Whether the sweep chose the field for each size of the group where it differs from the rest."""
     values = defaultdict(set)
     for _, training in group:
-        chosen = any(name.startswith(field.names) for name in training.per_size if field.names)
+        chosen = any(name.startswith(field.names) for name in (*training.per_size, *training.selected))
         values[chosen].add(field.value(training))
     return bool(values[True]) and len(values[False]) <= 1
 
 
 def _tuned(runs: Sequence[Run]) -> Iterator[str]:
     for field in _FIELDS:
-        found: dict[int, object] = {}
+        found: dict[int, dict[object, None]] = defaultdict(dict)
+        on_validation = True
         for group in _groups(runs).values():
             if _is_tuned(field, group):
-                found |= {run.parameters: field.value(training) for run, training in group}
-        if len(set(found.values())) > 1:
-            listed = ", ".join(f"{value} at {size_name(size)}" for size, value in sorted(found.items()))
-            yield f"The sweep sets {field.name} by size: {listed}."
+                for run, training in group:
+                    found[run.parameters][field.value(training)] = None
+                    on_validation &= any(name.startswith(field.names) for name in training.selected)
+        if len({value for values in found.values() for value in values}) > 1:
+            by_size = (
+                f"{' or '.join(map(str, values))} at {size_name(size)}" for size, values in sorted(found.items())
+            )
+            how = "chooses {} on validation, by size and mixture" if on_validation else "sets {} by size"
+            yield f"The sweep {how.format(field.name)}: {', '.join(by_size)}."
 
 
 def _unknown(runs: Sequence[Run]) -> Iterator[str]:

@@ -34,7 +34,8 @@ class Scale:
 class Training:
     """What a model was trained with: see docs/evaluation.md. None: unknown.
 
-    examples, tokens: of each task. schedule: as text. axes, per_size, alone: the run's place in its sweep.
+    examples, tokens: of each task. schedule: as text. axes, per_size, selected, alone: the run's
+    place in its sweep.
     """
 
     steps: int
@@ -51,6 +52,7 @@ class Training:
     flops: float | None = None
     axes: dict[str, Any] = field(default_factory=dict)
     per_size: tuple[str, ...] = ()
+    selected: tuple[str, ...] = ()
     alone: str | None = None
 
 

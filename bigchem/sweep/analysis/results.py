@@ -48,6 +48,7 @@ class _Model(_Part):
 class _SweepPoint(_Part):
     axes: Annotated[dict[str, Any], Field(max_length=100)] = Field(default_factory=dict)
     per_size: list[Name] = Field(default_factory=list)
+    selected: Annotated[dict[Name, Any], Field(max_length=100)] = Field(default_factory=dict)
     alone: Name | None = None
 
 
@@ -75,6 +76,7 @@ class _Training(_Part):
             pretrained=self.init_from is not None,
             axes=point.axes,
             per_size=tuple(point.per_size),
+            selected=tuple(point.selected),
             alone=point.alone,
         )
 

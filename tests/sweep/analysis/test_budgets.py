@@ -79,6 +79,14 @@ def test_learning_rates_that_the_sweep_chose_by_size_are_noted_but_not_within_a_
         load([tmp_path])
 
 
+def test_learning_rates_chosen_on_validation_are_noted_as_such(tmp_path: Path) -> None:
+    chosen = {"sweep": {"selected": {"optimizer.lr": {"0.003": 2.0, "0.001": 2.1}}}}
+    (note,) = load_sizes(tmp_path, *({"lr": lr, **chosen} for lr in (3e-3, 1e-3, 1e-3))).notes
+    assert note.startswith(
+        "The sweep chooses learning rates on validation, by size and mixture: 0.003 at 0.2M, 0.001 at"
+    )
+
+
 def test_without_a_record_budgets_are_unknown_and_differing_tokens_are_told(tmp_path: Path) -> None:
     for size, tokens in zip(SIZES, (1_200_000, 1_190_000, 12_000), strict=True):
         write_result(tmp_path, results_of(size, TASKS) | {"tokens": tokens})

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bigchem.base.errors import UserError
+from bigchem.config import RunConfig
+from bigchem.sweep.grid import GridConfig, load_grid
+from bigchem.sweep.select import full_runs, known_runs, stages
+
+GRID = """
+name = "g"
+base = "demo"
+sizes = ["sweep-0.2m", "sweep-1m"]
+seeds = [4, 5]
+[base_set]
+train.tokens = 1e6
+[mixtures.all.weights]
+captioning = 1
+forward = 2
+[mixtures.captioning.weights]
+captioning = 1
+[select]
+field = "optimizer.lr"
+values = [1e-3, 3e-3, 1e-2]
+set = { train.steps = 50 }
+"""
+
+
+def grid(folder: Path, text: str = GRID) -> GridConfig:
+    (folder / "g.toml").write_text(text)
+    return load_grid(str(folder / "g.toml"), (f"base_set.runs={folder}",))
+
+
+def finish(config: RunConfig, loss: float | None, step: int | None = None) -> None:
+    """The metrics of a run that has reached its last step, or `step`."""
+    config.run_dir.mkdir(parents=True, exist_ok=True)
+    row = {"step": config.train.steps if step is None else step, "loss": 9.0, "valid_loss": loss}
+    (config.run_dir / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+
+
+def test_first_come_short_runs_of_every_value_validated_once_and_not_evaluated(tmp_path: Path) -> None:
+    (short,) = stages(grid(tmp_path))
+    assert len(short) == 2 * 2 * 3
+    assert str(short[0].run_dir) == f"{tmp_path}/g-select/0.2m-all-lr0.001-s4"
+    assert {(run.train.steps, run.train.tokens, run.evaluate.at_end, run.seed) for run in short} == {
+        (50, None, False, 4)
+    }
+    assert all(run.validation.every > run.train.steps for run in short)
+
+
+def test_then_every_size_and_mixture_takes_the_value_with_the_lowest_loss_and_records_why(tmp_path: Path) -> None:
+    read, said = grid(tmp_path), list[str]()
+    best = {("sweep-0.2m", 2): 3e-3, ("sweep-0.2m", 1): 1e-2, ("sweep-1m", 2): 1e-3, ("sweep-1m", 1): 3e-3}
+    for run in known_runs(read):
+        wanted = best[run.model.preset, len(run.data.mixture)]
+        diverged = run.optimizer.lr == 1e-2 and wanted != 1e-2
+        finish(run, None if diverged else 2.0 + abs(run.optimizer.lr - wanted))
+    *_, full = stages(read, said.append)
+    assert len(full) == 2 * 2 * 2
+    assert {(run.model.preset, len(run.data.mixture)): run.optimizer.lr for run in full} == best
+    assert {run.train.tokens for run in full} == {1e6}
+    assert full[0].sweep.selected == {"optimizer.lr": {"0.001": pytest.approx(2.002), "0.003": 2.0}}
+    assert "sweep-0.2m captioning: optimizer.lr = 0.01 " in said[0]
+    assert said[0].count("extend select.values") == 2
+
+
+def test_while_a_short_run_is_not_done_nothing_is_chosen(tmp_path: Path) -> None:
+    read, said = grid(tmp_path), list[str]()
+    for run in known_runs(read)[:-1]:
+        finish(run, 2.0)
+    finish(known_runs(read)[-1], 2.0, step=49)
+    assert len(list(stages(read, said.append))) == 1
+    assert "the same command submits them" in said[0]
+    assert {run.optimizer.lr for run in full_runs(read)} == {1e-3}
+
+
+def test_what_cannot_be_chosen_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="select and axes exclude each other"):
+        grid(tmp_path, GRID + '[axes]\n"model.dropout" = [0.0, 0.1]\n')
+    with pytest.raises(UserError, match=r"select\.field = 'train\.steps'"):
+        grid(tmp_path, GRID.replace('"optimizer.lr"', '"train.steps"'))
+    with pytest.raises(UserError, match="on the test split"):
+        known_runs(grid(tmp_path, GRID.replace("tokens = 1e6", 'tokens = 1e6\nvalidation.split = "test"')))
+    read = grid(tmp_path)
+    for run in known_runs(read):
+        finish(run, None)
+    with pytest.raises(UserError, match="no value has a finite validation loss"):
+        known_runs(read)
