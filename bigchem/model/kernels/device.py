@@ -81,11 +81,16 @@ def mix(x):
 
 
 @triton.jit
-def row_factors(HASHES, rows, limit, seed, head):
-    """`dropout.row_factors` of query rows; seed: the place's, mixed with the head as in `dropout.head_seeds`."""
-    hashes = tl.load(HASHES + rows, mask=rows < limit, other=0).to(tl.uint32, bitcast=True)
-    of_head = mix(seed.to(tl.uint32) + head.to(tl.uint32) * tl.full([], 0x9E3779B9, tl.uint32))
-    return (mix(hashes ^ of_head) | 1).to(tl.int32, bitcast=True)
+def row_factors(HASHES, rows, exists, seed):
+    """`dropout.row_factors` of rows, by their tokens' hashes, as uint32."""
+    hashes = tl.load(HASHES + rows, mask=exists, other=0).to(tl.uint32, bitcast=True)
+    return mix(hashes ^ seed.to(tl.uint32)) | 1
+
+
+@triton.jit
+def head_seed(seed, head):
+    """`dropout.head_seeds` of a place's seed."""
+    return mix(seed.to(tl.uint32) + head.to(tl.uint32) * tl.full([], 0x9E3779B9, tl.uint32))
 
 
 @triton.jit

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from bigchem.model.kernels.device import LOG2E, bias_tile, dot, load_rows, row_factors, store_rows
+from bigchem.model.kernels.device import LOG2E, bias_tile, dot, head_seed, load_rows, row_factors, store_rows
 
 
 @triton.jit(do_not_specialize=["seed", "threshold", "num_rows"])
@@ -34,7 +34,7 @@ def forward(
     row_offset = head.to(tl.int64) * num_rows + q_start
     factors = m
     if DROPOUT:
-        factors = row_factors(HASHES + q_start, m, num_q, seed, head)
+        factors = row_factors(HASHES + q_start, m, m < num_q, head_seed(seed, head)).to(tl.int32, bitcast=True)
         tl.store(FACTORS + row_offset + m, factors, mask=m < num_q)
     top = tl.full([BLOCK_M], -1e30, tl.float32)  # not -inf: a tile may be all -inf, and -inf - -inf is NaN
     total = tl.zeros([BLOCK_M], tl.float32)

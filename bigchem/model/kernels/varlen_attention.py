@@ -4,6 +4,7 @@ The operation has a fake kernel, so torch.compile keeps it in one graph with its
 function is used: the operation's dispatch took a third of the host's time in a step.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -41,14 +42,14 @@ def triton_attention(
     hashes, columns = (layout.hashes, layout.columns) if drops else (None, None)
     if drops and columns is None:
         columns = column_factors(layout.max_k, q.device)
-    arguments = (hashes, columns, layout.cu_seqlens_q, layout.cu_seqlens_k, list(work))
-    options = (layout.max_q, layout.max_k, causal, float(dropout_p), seed)
+    arguments = (hashes, columns, layout.cu_seqlens_q, layout.cu_seqlens_k)
+    options = Options(layout.max_q, layout.max_k, causal, float(dropout_p), seed)
     if torch.compiler.is_compiling():
         table = None if bias is None else launch.bias_table(bias, causal)
-        out: Tensor = varlen_attention(q, k, v, bias, table, *arguments, *options)[0]
+        out: Tensor = varlen_attention(q, k, v, bias, table, *arguments, list(work), *options)[0]
         return out
     table = None if bias is None else layout.table(bias, causal, launch.bias_table)
-    attended: Tensor = _VarlenAttention.apply(q, k, v, bias, table, *arguments[:-1], *options, *work)
+    attended: Tensor = _VarlenAttention.apply(q, k, v, bias, _inputs(q, k, v, table, *arguments), work, options)
     return attended
 
 
@@ -104,6 +105,8 @@ def grad_of_bias(
 
 
 class _VarlenAttention(torch.autograd.Function):
+    """q, k, v and bias: for their gradients; the kernels read `inputs`."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -111,21 +114,12 @@ class _VarlenAttention(torch.autograd.Function):
         k: Tensor,
         v: Tensor,
         bias: Tensor | None,
-        table: Tensor | None,
-        hashes: Tensor | None,
-        columns: Tensor | None,
-        cu_seqlens_q: Tensor,
-        cu_seqlens_k: Tensor,
-        max_q: int,
-        max_k: int,
-        causal: bool,
-        dropout_p: float,
-        seed: int,
-        *work: Tensor,
+        inputs: Inputs,
+        work: Sequence[Tensor],
+        options: Options,
     ) -> Tensor:
-        inputs = _inputs(q, k, v, table, hashes, columns, cu_seqlens_q, cu_seqlens_k)
-        ctx.options = Options(max_q, max_k, causal, dropout_p, seed)
-        results = run_forward(inputs, work[0], ctx.options)
+        ctx.options = options
+        results = run_forward(inputs, work[0], options)
         ctx.save_for_backward(*inputs, *results, *work)
         ctx.bias_dtype = None if bias is None else bias.dtype
         return results.out
@@ -136,7 +130,7 @@ class _VarlenAttention(torch.autograd.Function):
         inputs, results, work = Inputs(*saved[:8]), Results(*saved[8:11]), saved[11:]
         found = run_backward(grads[0].contiguous(), inputs, results, work, ctx.options)
         of_bias = found[3].to(ctx.bias_dtype) if ctx.bias_dtype is not None else None
-        return (*found[:3], of_bias, *[None] * 15)
+        return (*found[:3], of_bias, None, None, None)
 
 
 @torch.library.custom_op("bigchem::varlen_attention", mutates_args=())

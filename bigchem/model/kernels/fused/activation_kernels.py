@@ -3,7 +3,8 @@
 import triton
 import triton.language as tl
 
-from bigchem.model.kernels.fused.device import column_factors, dropped, kernel, load_tile, row_factors, store_tile
+from bigchem.model.kernels.device import row_factors
+from bigchem.model.kernels.fused.device import column_factors, dropped, kernel, load_tile, store_tile
 
 
 @triton.jit

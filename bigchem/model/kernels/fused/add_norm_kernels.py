@@ -2,7 +2,8 @@
 
 import triton.language as tl
 
-from bigchem.model.kernels.fused.device import column_factors, dropped, kernel, load_tile, row_factors, store_tile
+from bigchem.model.kernels.device import row_factors
+from bigchem.model.kernels.fused.device import column_factors, dropped, kernel, load_tile, store_tile
 
 # A program has ROWS rows at a time and all WIDTH columns, padded to BLOCK, a power of two. A pointer may be None.
 

@@ -12,13 +12,6 @@ kernel = triton.jit(
 
 
 @triton.jit
-def row_factors(HASHES, rows, exists, seed):
-    """Odd uint32 factors of rows, by their tokens' hashes."""
-    hashes = tl.load(HASHES + rows, mask=exists, other=0)
-    return mix((hashes ^ seed).to(tl.uint32, bitcast=True)) | 1
-
-
-@triton.jit
 def column_factors(columns):
     """Odd uint32 factors of columns."""
     return mix(columns.to(tl.uint32) + tl.full([], 0x9E3779B9, tl.uint32)) | 1
