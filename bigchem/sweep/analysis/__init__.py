@@ -1,5 +1,5 @@
 """From scores to gains of sharing, slopes, curves, and the conclusions they support. Pure except for reading files.
 
-Imported from outside: aggregate, analyse, conclusions, curve_shapes, curves, example_draws, fit, gains, paired,
-records, results, score_table.
+Imported from outside: aggregate, analyse, conclusions, curve_shapes, curves, fit, gains, paired, records, results,
+score_table.
 """
