@@ -60,7 +60,8 @@ def example_draws(
     runs_of: dict[str, list[Run]] = defaultdict(list)
     for run in results.runs:
         for task in run.predictions:
-            runs_of[task].append(run)
+            if (task, id(run)) in recorded:
+                runs_of[task].append(run)
     values: dict[tuple[str, str, int], Floats] = {}
     left_out = _LeftOut()
     if not runs_of:
@@ -69,7 +70,7 @@ def example_draws(
         for task, runs in runs_of.items():
             sides = _same_examples(task, runs, recorded, left_out)
             bar.advance(len(runs) - len(sides))
-            for run, drawn in _drawn(results.tasks[task], sides, resamples, seed):
+            for run, drawn in _drawn(task, sides, resamples, seed):
                 known = recorded[task, id(run)]
                 confirmed = _confirmed(task, run, drawn, known, left_out)
                 values |= {(task, metric, id(run)): found for metric, found in confirmed.items()}
@@ -128,15 +129,15 @@ def _same_examples(
     return sides
 
 
-def _drawn(task: Task, sides: list[tuple[Run, Pairs]], resamples: int, seed: int) -> Iterator[tuple[Run, Drawn]]:
+def _drawn(task: str, sides: list[tuple[Run, Pairs]], resamples: int, seed: int) -> Iterator[tuple[Run, Drawn]]:
     """Each run's draws, as they are ready: in several processes, or in this one for few examples (see pool)."""
     workers = min(os.cpu_count() or 1, len(sides))
     if workers <= 1 or sum(len(pairs.sources) for _, pairs in sides) < SMALL:
         for run, pairs in sides:
-            yield run, _resampled(task, pairs, resamples, seed)
+            yield run, _resampled(run.tasks[task], pairs, resamples, seed)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(_resampled, task, pairs, resamples, seed): run for run, pairs in sides}
+        futures = {pool.submit(_resampled, run.tasks[task], pairs, resamples, seed): run for run, pairs in sides}
         for future in as_completed(futures):
             yield futures[future], future.result()
 
