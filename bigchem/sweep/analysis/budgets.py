@@ -74,13 +74,13 @@ def notes(runs: Sequence[Run]) -> list[str]:
     return [*_unknown(runs), *_tuned(runs), *_alone(runs)]
 
 
-def _groups(runs: Sequence[Run]) -> dict[str, list[tuple[Run, Training]]]:
-    """Runs with a record by regime and mixture."""
+def _groups(runs: Sequence[Run]) -> list[list[tuple[Run, Training]]]:
+    """Runs with a record, by mixture."""
     groups = defaultdict(list)
     for run in runs:
         if run.training is not None:
-            groups[_name(run)].append((run, run.training))
-    return groups
+            groups[tuple(sorted(run.mixture.items()))].append((run, run.training))
+    return list(groups.values())
 
 
 def _name(run: Run) -> str:
@@ -98,7 +98,8 @@ def _unfinished(runs: Sequence[Run]) -> Iterator[Difference]:
 
 
 def _unequal(runs: Sequence[Run]) -> Iterator[Difference]:
-    for name, group in _groups(runs).items():
+    for group in _groups(runs):
+        name = _name(group[0][0])
         by_design = all(training.alone == "compute" for _, training in group)
         for field in _FIELDS:
             per_size = _is_tuned(field, group) or (by_design and field.name == "tokens of a step")
@@ -125,7 +126,7 @@ def _tuned(runs: Sequence[Run]) -> Iterator[str]:
     for field in _FIELDS:
         found: dict[int, dict[object, None]] = defaultdict(dict)
         on_validation = True
-        for group in _groups(runs).values():
+        for group in _groups(runs):
             if _is_tuned(field, group):
                 for run, training in group:
                     found[run.parameters][field.value(training)] = None

@@ -64,6 +64,12 @@ def test_a_size_trained_otherwise_is_refused_by_file_and_value_and_allowed_with_
     assert caveat.startswith("Budgets are not equal: ")
 
 
+def test_budgets_of_different_mixtures_are_not_compared(tmp_path: Path) -> None:
+    write_result(tmp_path, results_of(SIZES[0], TASKS) | {"training": TRAINING})
+    write_result(tmp_path, results_of(SIZES[1], TASKS[:2]) | {"training": {**TRAINING, "global_tokens": 800}})
+    assert load([tmp_path], allow_mixed=True).caveats == ()
+
+
 def test_a_run_that_ended_early_by_design_is_finished(tmp_path: Path) -> None:
     early = {"steps_done": 200, "early": "no new best in 5 validations"}
     assert load_sizes(tmp_path, {}, early, {}).caveats == ()
