@@ -213,6 +213,9 @@ class CheckpointConfig(Section):
     copy_to: str | None = None
     """Copy each checkpoint in the background to this folder or URL (s3://, ...), under the run's name and with the same
     retention. A run folder without checkpoints resumes from the newest copy. Omitted: no copies."""
+    async_save: bool | Literal["auto"] = "auto"
+    """Copy each checkpoint to host memory, and write it while training goes on. The last one, and those before a stop,
+    are written at once. `auto`: on GPUs. In any case only if every node's memory has room for the copies."""
     direct_io: bool = True
     """Bypass the page cache when writing (O_DIRECT), where the file system supports it."""
 

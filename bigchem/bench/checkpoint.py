@@ -1,6 +1,7 @@
-"""Saving against dd, and resuming against a cold start, with `bigchem train` at ZeRO-2: on two CPU ranks in fp32.
+"""Saving against dd, asynchronous saving, and resuming against a cold start, with `bigchem train` at ZeRO-2: on two CPU
+ranks in fp32.
 
-Uses fresh weights of t5-base (223 M parameters, 2.7 GB per checkpoint) and tiny, cheap steps. Needs 12 GB of memory and
+Uses fresh weights of t5-base (223 M parameters, 2.7 GB per checkpoint) and tiny, cheap steps. Needs 15 GB of memory and
 10 GB in the folder.
 """
 
@@ -32,12 +33,12 @@ def main(
     ranks: Annotated[int, typer.Option(min=1, help="Number of ranks.")] = 2,
     as_json: program.Json = False,
 ) -> None:
-    """Time saving against dd, and resuming against a cold start.
+    """Time saving against dd, asynchronous saving, and resuming against a cold start.
 
     Example: bigchem bench checkpoint --folder /scratch
     """
     with tempfile.TemporaryDirectory(dir=folder) as work:
-        figures = bench(Path(work), preset, saves, ranks)
+        figures = bench(Path(work), preset, saves, ranks) + asynchronous(Path(work), ranks, saves)
     print_figures(figures, as_json)
 
 
@@ -46,13 +47,10 @@ def bench(work: Path, preset: str, saves: int, ranks: int, *, on_gpu: bool = Fal
     bf16, a GPU for each rank."""
     prepare(work, preset)
     cold = start(work, ranks, saves, on_gpu=on_gpu)
-    log = (run_dir(work) / "logs" / "rank0.log").read_text()
-    saved = re.findall(r"checkpoint after step \d+: \S+ .B in (\S+) s .*; training \D+(\S+) s", log)
+    saved = saves_of(work)
     newest = max((run_dir(work) / "checkpoints").glob("step_*"))
     size = sum(path.stat().st_size for path in newest.iterdir())
-    write, pause = (
-        median(size / max(float(seconds), 0.05) for seconds in column) for column in zip(*saved, strict=True)
-    )
+    write, pause = (median(size / max(seconds, 0.05) for seconds in column) for column in zip(*saved, strict=True))
     disks = {flag: median(dd(work / "dd", size, flag) for _ in saved) for flag in ("conv=fsync", "oflag=direct")}
     for path in newest.iterdir():
         forget(path)
@@ -70,6 +68,31 @@ def bench(work: Path, preset: str, saves: int, ranks: int, *, on_gpu: bool = Fal
     ]
 
 
+def asynchronous(work: Path, ranks: int, saves: int, *, on_gpu: bool = False) -> list[Figure]:
+    """After `bench`, the same run saves as many checkpoints asynchronously."""
+    before = median(pause for _, pause in saves_of(work))
+    start(work, ranks, 2 * saves + 2, on_gpu=on_gpu, async_save=True)
+    written, paused = zip(*saves_of(work, background=True), strict=True)
+    rows = [json.loads(line) for line in (run_dir(work) / "metrics.jsonl").read_text().splitlines()]
+    meanwhile, alone = (median(row["step_s"] for row in part) for part in (rows[saves + 2 :], rows[1 : saves + 1]))
+    return [
+        Figure("training pauses for a save", before, "s"),
+        Figure(f"the same, asynchronous, median of {saves}", median(paused), "s"),
+        Figure("the first of them, whose memory is new", paused[0], "s"),
+        Figure("at once / asynchronous", before / median(paused), "x"),
+        Figure("an asynchronous save is published after", median(written), "s"),
+        Figure("a step meanwhile / a step alone", meanwhile / alone, "x"),
+    ]
+
+
+def saves_of(work: Path, *, background: bool = False) -> list[tuple[float, float]]:
+    """(seconds until the checkpoint was published, seconds that training paused) of every save in the log."""
+    log = (run_dir(work) / "logs" / "rank0.log").read_text()
+    how = re.escape(" in the background" * background)
+    found = re.findall(rf"checkpoint after step \d+: \S+ .B in (\S+) s \(\S+ .B/s\){how}; training \D+(\S+) s", log)
+    return [(float(written), float(paused)) for written, paused in found]
+
+
 def prepare(work: Path, preset: str) -> None:
     """Makes a small corpus, and a folder of fresh weights with all of T5's embedding rows."""
     from bigchem.model.presets import shape
@@ -85,7 +108,7 @@ def run_dir(work: Path) -> Path:
     return work / "runs" / "bench"
 
 
-def start(work: Path, ranks: int, steps: int, *, on_gpu: bool) -> float:
+def start(work: Path, ranks: int, steps: int, *, on_gpu: bool, async_save: bool = False) -> float:
     """Trains up to step `steps`; seconds from the launcher's start to the end of the first step of this start."""
     fields = {
         "name": "bench",
@@ -104,6 +127,7 @@ def start(work: Path, ranks: int, steps: int, *, on_gpu: bool) -> float:
         "schedule.warmup_steps": 0,
         "checkpoint.every": 1,
         "checkpoint.keep": 1,
+        "checkpoint.async_save": str(async_save).lower(),
         "evaluate.at_end": "false",
     }
     (work / "empty.toml").touch()

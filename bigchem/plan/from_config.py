@@ -24,7 +24,7 @@ from bigchem.model.presets import Shape, num_parameters
 from bigchem.model.weights import hf_config, hub
 from bigchem.plan.choices import Choice, Workload
 from bigchem.plan.memory.buffers import REDUCE_BUCKET
-from bigchem.plan.memory.states import checkpoint_bytes
+from bigchem.plan.memory.states import checkpoint_bytes, staging_bytes
 from bigchem.plan.memory.worst_case import longest_example, setup_of
 from bigchem.plan.speed import hardware
 from bigchem.plan.speed.step_time import Cluster
@@ -167,13 +167,14 @@ def cluster(gpu: str, gpus: int, nodes: int, between: str | None) -> Cluster:
 
 
 def storage(shape: Shape, choice: Choice) -> dict[str, int]:
-    """Bytes of a checkpoint; of a rank's memory while it reshards one (a parameter's fp32 states); of the consolidated
-    model in fp32; and of memory during consolidation, whatever the file sizes, besides the interpreter and its
-    libraries (0.5 GB)."""
+    """Bytes of a checkpoint; of a rank's host memory to write it while training goes on; of a rank's memory while it
+    reshards one (a parameter's fp32 states); of the consolidated model in fp32; and of memory during consolidation,
+    whatever the file sizes, besides the interpreter and its libraries (0.5 GB)."""
     largest = 4 * max(shape.vocab_size, shape.d_ff) * shape.d_model
     model = 4 * num_parameters(shape)
     return {
         "checkpoint": checkpoint_bytes(shape, choice.setup),
+        "staging_per_rank": staging_bytes(shape, choice.setup),
         "conversion_scratch_per_rank": 3 * largest,
         "consolidated": model,
         "consolidation_scratch": largest + CONSOLIDATION,
@@ -263,7 +264,8 @@ def summary(found: dict[str, Any]) -> str:
         f"{found['model']}: {found['parameters']:,} parameters, {found['precision']}, {found['optimizer']}; "
         f"steps of {found['global_tokens']:,} tokens\n"
         f"lengths: {found['lengths']}\n"
-        f"checkpoint: {amount(stored['checkpoint'])}; resharding it: "
+        f"checkpoint: {amount(stored['checkpoint'])}; writing it while training goes on: "
+        f"{amount(stored['staging_per_rank'])} of host memory per rank; resharding it: "
         f"{amount(stored['conversion_scratch_per_rank'])} per rank; consolidated: {amount(stored['consolidated'])}, "
         f"with {amount(stored['consolidation_scratch'])} of memory besides the interpreter's"
     )

@@ -32,8 +32,9 @@ from bigchem.train.collectives import say
 from bigchem.train.health.signals import StopRequest
 from bigchem.train.optimizer import Scales, build_optimizer, layout_of
 
-STOP_COLUMNS = 3
-"""Flags at the end of a reduced row: any rank wants to stop; a user asked for it; another attempt owns the run."""
+FLAGS = 4
+"""Columns at the end of a reduced row: any rank is writing a checkpoint; any rank wants to stop; a user asked for it;
+another attempt owns the run."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class StepLoss:
     """Whether a user asked for it."""
     disowned: bool = False
     """Whether another attempt owns the run now, or its folder is gone."""
+    writing: bool = False
+    """Whether any rank is still writing a checkpoint in the background."""
 
     @property
     def mean(self) -> float:
@@ -138,7 +141,7 @@ class Engine:
         if self._scales is not None:
             self._scales.start()
         self._engine.train()
-        totals = torch.zeros(2 * len(self.tasks) + STOP_COLUMNS, dtype=torch.float64, device=self.device)
+        totals = torch.zeros(2 * len(self.tasks) + FLAGS, dtype=torch.float64, device=self.device)
         scale = self.world_size / loaded.step.target_tokens
         last = len(loaded.micro_batches) - 1
         for i, batch in enumerate(loaded.micro_batches):
@@ -148,10 +151,10 @@ class Engine:
                 loss = self._engine(self._on_device(batch), seed)
             beat("backward")
             self._engine.backward(loss.total * scale, scale_wrt_gas=False)
-            totals[:-STOP_COLUMNS] += torch.cat(
-                [loss.per_task.double(), loss.counts.double()]
-            )  # stays on the device: no wait
+            totals[:-FLAGS] += torch.cat([loss.per_task.double(), loss.counts.double()])  # stays on the device: no wait
         beat("reduce")
+        if self._files.writing:
+            totals[-4] = 1
         request = stop()
         if request is not StopRequest.NONE:
             totals[-3], totals[-2], totals[-1] = 1, request is StopRequest.USER, request is StopRequest.DISOWNED
@@ -200,7 +203,7 @@ class Engine:
         """Loss of a batch without dropout. Every rank computes the same batch."""
         self._engine.eval()
         loss = self._engine(self._on_device(batch))
-        totals = torch.cat([loss.per_task.double(), loss.counts.double(), loss.counts.new_zeros(2).double()])
+        totals = torch.cat([loss.per_task.double(), loss.counts.double(), loss.counts.new_zeros(FLAGS).double()])
         return self._reduce(totals / self.world_size)
 
     @torch.no_grad()
@@ -212,11 +215,11 @@ class Engine:
         ranks.
         """
         self._engine.eval()
-        columns = 2 * len(self.tasks) + STOP_COLUMNS
+        columns = 2 * len(self.tasks) + FLAGS
         table = torch.zeros(len(share), self.world_size, columns, dtype=torch.float64, device=self.device)
         for i, batch in enumerate(share):
             loss = self._engine(self._on_device(batch))
-            table[i, self.rank, :-STOP_COLUMNS] = torch.cat([loss.per_task.double(), loss.counts.double()])
+            table[i, self.rank, :-FLAGS] = torch.cat([loss.per_task.double(), loss.counts.double()])
         dist.all_reduce(table)
         return self._totals(table.flatten(0, 1)[:number].cpu().sum(dim=0))
 
@@ -242,11 +245,13 @@ class Engine:
         """Frees DeepSpeed's hooks and buffers, for a process that makes another engine."""
         self._engine.destroy()
 
-    def save(self, folder: Path, tag: str) -> BigchemCheckpointEngine:
-        """Writes this rank's files to folder/tag, under DeepSpeed's names. The result lists them, or has the error."""
-        self._files.begin()
+    def save(self, folder: Path, tag: str, *, background: bool = False) -> BigchemCheckpointEngine:
+        """Writes this rank's files to folder/tag, under DeepSpeed's names. The result lists them, or has the error.
+        background: only copies them, and writes while training goes on; the result counts after its `finish`."""
+        self._files.begin(background=background)
         names = {GROUP_NAMES: self._group_names}
         self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False, client_state=names)
+        self._files.write_staged()
         return self._files
 
     def load(self, checkpoint: Path, manifest: Manifest) -> bool:
@@ -276,5 +281,5 @@ class Engine:
 
     def _totals(self, reduced: torch.Tensor) -> StepLoss:
         n = len(self.tasks)
-        stop, by_user, disowned = (bool(flag > 0) for flag in reduced[-STOP_COLUMNS:])
-        return StepLoss(reduced[:n], reduced[n : 2 * n], self.tasks, stop, by_user, disowned)
+        writing, stop, by_user, disowned = (bool(flag > 0) for flag in reduced[-FLAGS:])
+        return StepLoss(reduced[:n], reduced[n : 2 * n], self.tasks, stop, by_user, disowned, writing)

@@ -4,7 +4,6 @@ import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -193,9 +192,13 @@ def attempt(run: Run) -> Outcome | None:
             watchdog.beat("log")
             done = TrainingPosition(done.steps + 1, loaded.step.stop, done.tokens + loaded.step.tokens)
             ledger.add(done.steps, loader, loaded)
+            step_s = watchdog.clock() - begun
+            # What is written in the background is published when that is done, but before another best can be found, a
+            # rollback needs it, or the run ends.
+            if not taken.loss.writing or validation.due(done.steps) or guard.exhausted or taken.loss.stop:
+                publish(run, tracker, validation)
             if taken.bad and must_roll_back(run, guard, loaded, done.steps, taken.bad):
                 return None
-            step_s = watchdog.clock() - begun
             watchdog.beat("profile")
             tracker.paused(profiler.end(done.steps))
             flops = training_flops(run.shape, *loaded.step.lengths.T)
@@ -211,14 +214,12 @@ def attempt(run: Run) -> Outcome | None:
             sound, by_user = guard.streak == 0, taken.loss.by_user
             stop = taken.loss.stop or (sound and validation.over is not None)
             due = due or done.steps % config.checkpoint.every == 0
-            published = False
             # Never publish among bad steps: if the weights went bad, the good checkpoints must stay.
             if done.steps == steps or (sound and (due or stop or validation.improved)):
-                state = {"health": guard.state(), **validation.best.state(), "tracker": tracker.state()}
-                saved = save(run, done, state, final=done.steps == steps or stop)
-                tracker.saved(saved.seconds)
-                due, published = False, saved.path is not None
-            validation.settle(published=published)
+                save(run, guard, tracker, validation, done, final=done.steps == steps or stop)
+                due = False
+            else:
+                validation.settle(done.steps, published=False)
     return conclude(run, done.steps, validation.over, by_user)
 
 
@@ -226,6 +227,7 @@ def take_step(run: Run, guard: StepGuard, loaded: LoadedStep, number: int, stopw
     """Forward, backward and the optimizer's step number `number` (from 0), skipped if loss or gradient are bad."""
     config, engine = run.config, run.engine
     run.time_limit.validations = validations(number + 1, config.validation.every, config.train.steps)
+    run.time_limit.saves = 1 if run.saver.finished else 2
     seed = dropout_seed(config.seed, number)
     loss = engine.forward_backward(loaded, seed, run.stop_request, stopwatch, run.watchdog.beat)
     if loss.disowned:
@@ -243,13 +245,35 @@ def must_roll_back(run: Run, guard: StepGuard, loaded: LoadedStep, number: int, 
     return skipped_step(run.config, number, bad, guard, run.roll_backs, run.saver.newest, keys)
 
 
-def save(run: Run, done: TrainingPosition, state: dict[str, Any], *, final: bool) -> SaveResult:
-    """Publishes a checkpoint and records its duration for the time limit."""
+def save(
+    run: Run, guard: StepGuard, tracker: Tracker, validation: Validation, done: TrainingPosition, *, final: bool
+) -> None:
+    """Saves a checkpoint. If it is written in the background, a later `publish` publishes it."""
+    publish(run, tracker, validation)  # the one before; if that fails, it is not the best in this one's state
     run.watchdog.beat("save")
-    saved = run.saver.save(done, state, final=final)
+    begun = time.monotonic()
+    state = {"health": guard.state(), **validation.best.state(), "tracker": tracker.state()}
+    settle(run, validation, run.saver.save(done, state, final=final))
+    tracker.saved(time.monotonic() - begun)
+
+
+def publish(run: Run, tracker: Tracker, validation: Validation) -> None:
+    """Publishes the checkpoint that is written in the background, if there is one; waits for it."""
+    if run.saver.finished:
+        return
+    run.watchdog.beat("save")
+    begun = time.monotonic()
+    settle(run, validation, run.saver.finish())
+    tracker.saved(time.monotonic() - begun)
+
+
+def settle(run: Run, validation: Validation, saved: SaveResult | None) -> None:
+    """Tells the others how a save ended. None: not yet."""
+    if saved is None:
+        return
     if saved.path is not None:
-        run.time_limit.save_s = saved.seconds
-    return saved
+        run.time_limit.save_s = saved.published_s
+    validation.settle(saved.step, published=saved.path is not None)
 
 
 def conclude(run: Run, done: int, early: str | None, by_user: bool) -> Outcome:

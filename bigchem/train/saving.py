@@ -4,6 +4,7 @@ import math
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,14 @@ from typing import Any
 from bigchem.base.errors import UserError
 from bigchem.base.progress import amount
 from bigchem.config import RunConfig
+from bigchem.plan.memory.states import staging_bytes
+from bigchem.plan.memory.worst_case import setup_of
 from bigchem.run.log_files import record_event
 from bigchem.run.ownership import Claim
 from bigchem.train.checkpoint import store
+from bigchem.train.checkpoint.async_save import saves_in_background
 from bigchem.train.checkpoint.best import best_step
+from bigchem.train.checkpoint.ds_checkpoint_engine import BigchemCheckpointEngine
 from bigchem.train.checkpoint.mirror import Mirror
 from bigchem.train.checkpoint.probe import Probe, agree
 from bigchem.train.checkpoint.store import Manifest
@@ -33,11 +38,36 @@ class TrainingPosition:
 
 @dataclass(frozen=True)
 class SaveResult:
-    """Cost of a save: seconds that training paused, and bytes on disk. path: None if the save failed."""
+    """A save. paused_s: seconds that training paused for it. published_s: seconds from its start until it was
+    published; the same unless it was written in the background. bytes: on disk. path: None if it failed."""
 
-    seconds: float
+    step: int
+    paused_s: float
+    published_s: float
     bytes: int
     path: Path | None
+
+
+@dataclass
+class _Save:
+    """A save that is not published yet. begun, begun_writing: by the monotonic clock. paused_s: so far."""
+
+    manifest: Manifest
+    files: BigchemCheckpointEngine
+    final: bool
+    background: bool
+    begun: float
+    begun_writing: float
+    paused_s: float
+
+    @property
+    def step(self) -> int:
+        return self.manifest.step
+
+    def result(self, again: float, size: int, path: Path | None) -> SaveResult:
+        """The result now. again: since when training pauses for it again."""
+        now = time.monotonic()
+        return SaveResult(self.step, self.paused_s + now - again, now - self.begun, size, path)
 
 
 class Saver:
@@ -63,16 +93,20 @@ class Saver:
         self._mirror = Mirror(config.checkpoint, config.name, self._record_failed_copy)
         self._remover = ThreadPoolExecutor(1)
         self._removal = self._remover.submit(lambda: None)
+        self._background: bool | None = None
+        self._unpublished: _Save | None = None
         self.newest = 0
 
-    def save(self, done: TrainingPosition, state: dict[str, Any], *, final: bool = False) -> SaveResult:
-        """Publishes a checkpoint. state: see Manifest.
+    def save(self, done: TrainingPosition, state: dict[str, Any], *, final: bool = False) -> SaveResult | None:
+        """Publishes a checkpoint. state: see Manifest. None: only copied yet, because the run saves asynchronously;
+        `finish` publishes it. The one before must be finished.
 
         If a rank cannot write, all ranks agree on that, the partial checkpoint is removed and the run continues. final:
-        this is the last save, so a failure is a UserError. So are weights that give the probe a non-finite loss, and a
-        run that another attempt owns by now.
+        this is the last save, so it is published at once, and a failure is a UserError. So are weights that give the
+        probe a non-finite loss, and a run that another attempt owns by now.
         """
         begun = time.monotonic()
+        background = not final and self._saves_in_background()
         probe_loss = self._engine.evaluate(self._probe.batch()).mean
         if not math.isfinite(probe_loss):
             raise UserError(
@@ -81,8 +115,7 @@ class Saver:
                 f"lower optimizer.lr; {self._last_good()}",
             )
         begun_writing = time.monotonic()
-        name = store.step_name(done.steps)
-        partial = self._folder / (name + store.PARTIAL)
+        partial = self._partial(done.steps)
 
         def prepare() -> None:
             self._claim.check()
@@ -91,17 +124,30 @@ class Saver:
             shutil.rmtree(partial, ignore_errors=True)  # left by a killed attempt
 
         on_rank0(prepare)
-        files = self._engine.save(self._folder, partial.name)
+        manifest = self._manifest(done, probe_loss, deepcopy(state))
+        files = self._engine.save(self._folder, partial.name, background=background)
+        paused_s = time.monotonic() - begun if background else 0.0
+        self._unpublished = _Save(manifest, files, final, background, begun, begun_writing, paused_s)
+        return None if background else self.finish()
+
+    def finish(self) -> SaveResult | None:
+        """Publishes the checkpoint of the last `save` if that is not done; waits until all ranks have written it. None:
+        there was nothing to do. Failures: see `save`."""
+        if (saving := self._unpublished) is None:
+            return None
+        self._unpublished = None
+        again = time.monotonic() if saving.background else saving.begun
+        step, files, partial = saving.step, saving.files, self._partial(saving.step)
+        files.finish()
         outcomes = gathered((files.written, None if files.error is None else _line(files.error), files.ours))
         failures = [f"on rank {rank}: {error}" for rank, (_, error, _) in enumerate(outcomes) if error is not None]
         written = {path: known for part, _, _ in outcomes for path, known in part.items()}
         if any(ours for _, _, ours in outcomes):  # a bug, not the disk: saving again would fail again
-            raise RuntimeError(f"the checkpoint after step {done.steps} failed {failures[0]}") from files.error
-        manifest = self._manifest(done, probe_loss, state)
+            raise RuntimeError(f"the checkpoint after step {step} failed {failures[0]}") from files.error
 
         def publish() -> None:
             self._claim.check()  # again: writing may have taken minutes
-            store.publish(self._folder, partial, manifest, written)
+            store.publish(self._folder, partial, saving.manifest, written)
 
         if not failures:
             try:
@@ -110,14 +156,20 @@ class Saver:
                 failures = [f"on rank 0: {error.what}"]
         if failures:
             on_rank0(lambda: shutil.rmtree(partial, ignore_errors=True))
-            self._report_failure(done.steps, failures[0], final=final)
-            return SaveResult(time.monotonic() - begun, 0, None)
-        self.newest = done.steps
-        size = on_rank0(lambda: self._tidy(self._folder / name, best_step(state)))
-        now = time.monotonic()
-        seconds, cost = now - begun, _cost(size, now - begun_writing)
-        say(f"checkpoint after step {done.steps}: {cost}; training paused for {seconds:.2f} s")
-        return SaveResult(seconds, size, self._folder / name)
+            self._report_failure(step, failures[0], final=saving.final)
+            return saving.result(again, 0, None)
+        self.newest = step
+        path = self._folder / store.step_name(step)
+        size = on_rank0(lambda: self._tidy(path, best_step(saving.manifest.state)))
+        saved = saving.result(again, size, path)
+        cost, later = _cost(size, time.monotonic() - saving.begun_writing), " in the background" * saving.background
+        say(f"checkpoint after step {step}: {cost}{later}; training paused for {saved.paused_s:.2f} s")
+        return saved
+
+    @property
+    def finished(self) -> bool:
+        """Whether `finish` has nothing to do."""
+        return self._unpublished is None
 
     def resume(self) -> tuple[TrainingPosition, dict[str, Any]]:
         """Loads the newest checkpoint that matches its manifest, if any. Returns its position and state (see Manifest).
@@ -151,9 +203,25 @@ class Saver:
         return TrainingPosition(), {}
 
     def close(self) -> None:
-        """Waits for the last copy and the last removal."""
+        """Waits for the last copy and the last removal. A checkpoint that was not finished stays partial."""
+        if self._unpublished is not None:
+            self._unpublished.files.abandon()
         self._mirror.close()
         self._remover.shutdown()
+
+    def _partial(self, step: int) -> Path:
+        return self._folder / (store.step_name(step) + store.PARTIAL)
+
+    def _saves_in_background(self) -> bool:
+        """Decided at the first save, when everything else of the run is in memory."""
+        if self._background is None:
+            self._background = saves_in_background(self._config, self._engine.device.type, self._staging_bytes)
+        return self._background
+
+    def _staging_bytes(self) -> int:
+        engine = self._engine
+        setup = setup_of(self._config, engine.ds_config, engine.world_size, engine.device.type)
+        return staging_bytes(engine.module.shape, setup, engine.rank)
 
     def _manifest(self, done: TrainingPosition, probe_loss: float, state: dict[str, Any]) -> Manifest:
         return Manifest(

@@ -41,7 +41,8 @@ class ValidationResult:
 class Validation:
     """Validates every validation.every steps. Construction and calls are collective.
 
-    improved: whether the last call found a new best whose checkpoint should be retained. Call `settle` after saving.
+    improved: whether the last call found a new best whose checkpoint should be retained. Call `settle` once it is
+    known whether it was published, and before the next validation.
     """
 
     def __init__(self, config: RunConfig, engine: Engine, data: Data, cost: Cost, best: Best) -> None:
@@ -83,11 +84,15 @@ class Validation:
             f"best {best.value:.4f} at step {best.step}"
         )
 
+    def due(self, step: int) -> bool:
+        """Whether `after` validates after `step` steps."""
+        every = self._config.validation.every
+        return bool(every) and (step % every == 0 or step == self._config.train.steps)
+
     def after(self, step: int) -> ValidationResult | None:
         """Validates if a validation is due after `step` steps."""
-        every = self._config.validation.every
         self.improved = False
-        if not every or (step % every and step != self._config.train.steps):
+        if not self.due(step):
             return None
         begun = time.monotonic()
         by_task = self._engine.validate(self._share, self._number).by_task()
@@ -100,9 +105,9 @@ class Validation:
         say(self._summary(found, value))
         return found
 
-    def settle(self, *, published: bool) -> None:
-        """Reverts to the previous best unless the new one's checkpoint was published."""
-        if self.improved and not published:
+    def settle(self, step: int, *, published: bool) -> None:
+        """Reverts to the previous best if the best is that of `step`, but its checkpoint was not published."""
+        if self.best.keep and self.best.step == step and not published:
             self.best, self.improved = self._before, False
 
     def _summary(self, found: ValidationResult, value: float) -> str:

@@ -1,5 +1,5 @@
 """A launcher that SIGKILLs ranks of `bigchem train` at random moments and restarts them, perhaps on another number of
-ranks and at another ZeRO stage, until the run is finished."""
+ranks and at another ZeRO stage, until the run is finished. Every other attempt saves asynchronously."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def train_in_chaos(config: RunConfig, kills: int, seed: int, worlds: tuple[int, 
         stage = chance.choice(stages) if tally.stages else 2
         moments = moments or chance.sample(MOMENTS, len(MOMENTS))
         moment = moments.pop()
-        ranks = start(_at_stage(config, stage), world_size)
+        ranks = start(_drawn(config, stage, async_save=tally.kills % 2 == 0), world_size)
         victim = chance.randrange(world_size)
         if _wait_for(moment, config, ranks, chance, tally):
             os.kill(ranks[victim].pid or 0, signal.SIGKILL)
@@ -66,7 +66,7 @@ def train_in_chaos(config: RunConfig, kills: int, seed: int, worlds: tuple[int, 
         tally.worlds.append(world_size)
         tally.stages.append(stage)
         check_published(config)
-    ranks = start(_at_stage(config, 2), 2)
+    ranks = start(_drawn(config, 2, async_save=True), 2)
     _watch(config, ranks, tally)
     end_well(config, ranks)
     log = (config.run_dir / "logs" / "rank0.log").read_text()
@@ -147,8 +147,10 @@ def check_published(config: RunConfig) -> None:
         assert Manifest.read(checkpoint).damage(checkpoint) is None
 
 
-def _at_stage(config: RunConfig, stage: int) -> RunConfig:
-    return config.model_copy(update={"train": config.train.model_copy(update={"ds_config": f"zero{stage}"})})
+def _drawn(config: RunConfig, stage: int, *, async_save: bool) -> RunConfig:
+    train = config.train.model_copy(update={"ds_config": f"zero{stage}"})
+    checkpoint = config.checkpoint.model_copy(update={"async_save": async_save})
+    return config.model_copy(update={"train": train, "checkpoint": checkpoint})
 
 
 def _wait_for(moment: str, config: RunConfig, ranks: list[Any], chance: random.Random, tally: Tally) -> bool:

@@ -33,7 +33,7 @@ def trained_and_noted(configs: list[RunConfig]) -> None:
     """Trains runs whose savers also store the engine's fp32 weights, as DeepSpeed gathers them."""
     save = Saver.save
 
-    def noting(self: Saver, done: TrainingPosition, state: dict[str, Any], *, final: bool = False) -> SaveResult:
+    def noting(self: Saver, done: TrainingPosition, state: dict[str, Any], *, final: bool = False) -> SaveResult | None:
         engine = self._engine
         plain = engine.zero_stage == 0 and engine.config.train.precision == "fp32"
         weights = {

@@ -47,9 +47,9 @@ def _watched(config: RunConfig) -> dict[str, Any]:
             os.kill(os.getpid(), signal.SIGUSR1)
         add(self, step, loader, loaded)
 
-    def saving(self: Saver, *arguments: Any, **more: Any) -> SaveResult:
+    def saving(self: Saver, *arguments: Any, **more: Any) -> SaveResult | None:
         saved = save(self, *arguments, **more)
-        saves.append(saved.seconds)
+        saves.append(saved.published_s if saved else nan)
         return saved
 
     def closing(self: Saver) -> None:

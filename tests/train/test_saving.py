@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 import pytest
+import torch
 from distributed import run_ranks
 from runs import at_step, config_of, losses, train_all, train_here
 from torch import distributed as dist
@@ -65,8 +66,11 @@ def on_a_disk_that_fills(config: RunConfig) -> str:
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
-def test_a_full_disk_costs_one_checkpoint_and_stops_the_run_only_at_its_end(small_data: Path, tmp_path: Path) -> None:
-    config = config_of(tmp_path, small_data, "full", checkpoint={"every": 2, "keep": 1})
+@pytest.mark.parametrize("async_save", [False, True])
+def test_a_full_disk_costs_one_checkpoint_and_stops_the_run_only_at_its_end(
+    small_data: Path, tmp_path: Path, async_save: bool
+) -> None:
+    config = config_of(tmp_path, small_data, "full", checkpoint={"every": 2, "keep": 1, "async_save": async_save})
     first, second = run_ranks(on_a_disk_that_fills, 2, config)
     assert (
         "checkpoint after step 4 failed on rank 1: No space left on device; the last good one is step_00000002; "
@@ -175,13 +179,14 @@ def test_runs_without_checkpoints_go_on_from_their_copies(
 class OneFile:
     """Stand-in for a one-rank engine whose checkpoint is one file."""
 
-    rank, world_size, zero_stage = 0, 1, 0
+    rank, world_size, zero_stage, device = 0, 1, 0, torch.device("cpu")
 
     def evaluate(self, batch: object) -> SimpleNamespace:
         return SimpleNamespace(mean=1.0)
 
-    def save(self, folder: Path, tag: str) -> BigchemCheckpointEngine:
+    def save(self, folder: Path, tag: str, *, background: bool = False) -> BigchemCheckpointEngine:
         files = BigchemCheckpointEngine([])
+        files.begin(background=background)
         files.makedirs(str(folder / tag))
         files.save({"module": {}}, str(folder / tag / "weights.pt"))
         return files
@@ -245,8 +250,8 @@ def test_a_file_that_rank_0_does_not_see_costs_the_checkpoint(
 ) -> None:
     save = OneFile.save
 
-    def elsewhere(self: OneFile, folder: Path, tag: str) -> BigchemCheckpointEngine:
-        files = save(self, folder, tag)
+    def elsewhere(self: OneFile, folder: Path, tag: str, **more: bool) -> BigchemCheckpointEngine:
+        files = save(self, folder, tag, **more)
         files.written[folder / tag / "on_another_node.pt"] = (3, "0" * 64)
         return files
 

@@ -161,12 +161,12 @@ def test_the_best_is_the_best_that_was_published(small_data: Path, tmp_path: Pat
             small_data,
             name,
             train={"steps": 9},
-            checkpoint={"every": 100, "keep": 1},
+            checkpoint={"every": 100, "keep": 1, "async_save": name.endswith("later")},
             validation={**VALIDATION, "every": 2, "samples": 0},
         )
-        for name in ("sound", "full", "bad")
+        for name in ("sound", "full", "bad", "full-later")
     ]
-    cases = list(zip(configs, (None, 4, None), ((), (), (4,)), strict=True))
-    ((sound, full, bad),) = run_ranks(all_with_values, 1, cases)
+    cases = list(zip(configs, (None, 4, None, 4), ((), (), (4,), ()), strict=True))
+    ((sound, full, bad, full_later),) = run_ranks(all_with_values, 1, cases)
     assert sound == "step_00000004 step_00000009; best step_00000004"
-    assert full == bad == "step_00000002 step_00000009; best step_00000002"
+    assert full == bad == full_later == "step_00000002 step_00000009; best step_00000002"

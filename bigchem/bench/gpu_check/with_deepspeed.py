@@ -85,9 +85,12 @@ def _measure(work: Work, cases: Sequence[Planned]) -> None:
 
 
 def checkpoint(work: Work) -> None:
-    """`bigchem train` saves after every step and is started again: seconds, and bytes a second against dd."""
-    from bigchem.bench.checkpoint import bench
+    """`bigchem train` saves after every step and is started again: seconds, and bytes a second against dd. Then the
+    pause of an asynchronous save."""
+    from bigchem.bench.checkpoint import asynchronous, bench
 
     with TemporaryDirectory(dir=work.out.parent) as folder:
         preset, saves = ("sweep-0.2m", 1) if work.dry_run else ("t5-base", 1)
         work.report.figures += bench(Path(folder), preset, saves, 1, on_gpu=not work.dry_run)
+        work.save()
+        work.report.figures += asynchronous(Path(folder), 1, saves, on_gpu=not work.dry_run)

@@ -137,3 +137,13 @@ def checkpoint_bytes(shape: Shape, setup: MemorySetup) -> int:
     n = num_parameters(shape)
     moments = factored(shape) if setup.optimizer == "adafactor" else 8 * n
     return 4 * n + moments + (4 * n if setup.ema else 0)
+
+
+def staging_bytes(shape: Shape, setup: MemorySetup, rank: int = 0) -> int:
+    """Host memory of a rank's copy of a checkpoint that is written while training goes on. At stage 0 only rank 0 has
+    one. On a GPU with torch's pinned buffer of the largest tensor, which it rounds up to a power of two."""
+    share = checkpoint_bytes(shape, setup) // (setup.world_size if setup.stage else 1)
+    if not setup.stage and rank:
+        return 0
+    largest = 4 * max(pieces(shape, setup)) if setup.device == "cuda" else 0
+    return share + ((1 << (largest - 1).bit_length()) if largest else 0)

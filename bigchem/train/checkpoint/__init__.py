@@ -1,4 +1,5 @@
 """Checkpoints: publishing, verifying, mirroring, resharding, and reading DeepSpeed's files.
 
-Imported from outside: best, ds_checkpoint_engine, hashed_file, mirror, probe, reshard, slots, store, zero_layout.
+Imported from outside: async_save, best, ds_checkpoint_engine, hashed_file, mirror, probe, reshard, slots, store,
+zero_layout.
 """

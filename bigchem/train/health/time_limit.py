@@ -22,15 +22,16 @@ class TimeLimit:
     """Decides when to stop, so that a save twice as slow as the last one still finishes before the job ends.
 
     end: seconds since 1970; None without a limit. now: the time at the start. save_s, validation_s: duration of the
-    last one. validations: how many precede the save if the run takes one more step. moves: whether time in which the
-    job is suspended extends the end.
+    last one. validations: how many precede the save if the run takes one more step. saves: checkpoints to write before
+    the end, 2 while one is written in the background. moves: whether time in which the job is suspended extends the
+    end.
     """
 
     def __init__(self, end: float | None, now: float, *, moves: bool = False) -> None:
         self.end, self._moves = end, moves
         self.save_s = FIRST_SAVE_S if end is None else min(FIRST_SAVE_S, max(0.0, end - now) / 10)
         self.validation_s = 0.0
-        self.validations = 0
+        self.validations, self.saves = 0, 1
         self._steps: deque[float] = deque(maxlen=RECENT)
         self._late: str | None = None
 
@@ -41,7 +42,7 @@ class TimeLimit:
     def needed(self) -> float:
         """Seconds that must be left to take another step."""
         validating = self.validations * self.validation_s
-        return 2 * self.save_s + validating + max(self._steps, default=0.0) + MARGIN_S
+        return 2 * self.saves * self.save_s + validating + max(self._steps, default=0.0) + MARGIN_S
 
     def late(self, now: float, stopped_s: float = 0.0) -> str | None:
         """Why the run must save now; None if it may continue. Once given, the reason stays, even if the save that
