@@ -70,30 +70,34 @@ def bench(work: Path, preset: str, saves: int, ranks: int, *, on_gpu: bool = Fal
 
 def asynchronous(work: Path, ranks: int, saves: int, *, on_gpu: bool = False) -> list[Figure]:
     """After `bench`, the same run saves as many checkpoints asynchronously."""
-    at_once = saves_of(work)
-    before, probe = (median(found) for found in ([b for _, b in at_once], [b - a for a, b in at_once]))
+    written, before = (median(column) for column in zip(*saves_of(work), strict=True))
     start(work, ranks, 2 * saves + 2, on_gpu=on_gpu, async_save=True)
-    written, paused = zip(*saves_of(work, background=True), strict=True)
+    line = r"copied in (\S+) s, published after (\S+) s; training paused for (\S+) s"
+    copied, published, paused = zip(*numbers(work, line), strict=True)
     rows = [json.loads(line) for line in (run_dir(work) / "metrics.jsonl").read_text().splitlines()]
     meanwhile, alone = (median(row["step_s"] for row in part) for part in (rows[saves + 2 :], rows[1 : saves + 1]))
     return [
         Figure(f"training pauses for a save, median of {saves}", before, "s"),
-        Figure("of which the probe's loss takes", probe, "s"),
-        Figure("an asynchronous save's pause", median(paused), "s"),
-        Figure("that of the first, whose memory is new", paused[0], "s"),
+        Figure("of which for writing, hashing and publishing", written, "s"),
+        Figure("for an asynchronous save", median(paused), "s"),
+        Figure("of which for copying", median(copied), "s"),
+        Figure("copying for the first, into new memory", copied[0], "s"),
+        Figure("it is published after", median(published), "s"),
         Figure("pauses, at once / asynchronous", before / median(paused), "x"),
-        Figure("the same without the probe", (before - probe) / max(median(paused) - probe, 1e-3), "x"),
-        Figure("an asynchronous save is published after", median(written), "s"),
+        Figure("writing at once / copying", written / median(copied), "x"),
         Figure("a step meanwhile / a step alone", meanwhile / alone, "x"),
     ]
 
 
-def saves_of(work: Path, *, background: bool = False) -> list[tuple[float, float]]:
-    """(seconds until the checkpoint was published, seconds that training paused) of every save in the log."""
+def saves_of(work: Path) -> list[tuple[float, ...]]:
+    """(seconds for writing, seconds that training paused) of every save at once."""
+    return numbers(work, r"checkpoint after step \d+: \S+ .B in (\S+) s .*; training \D+(\S+) s")
+
+
+def numbers(work: Path, line: str) -> list[tuple[float, ...]]:
+    """The groups of every match in the log."""
     log = (run_dir(work) / "logs" / "rank0.log").read_text()
-    how = re.escape(" in the background" * background)
-    found = re.findall(rf"checkpoint after step \d+: \S+ .B in (\S+) s \(\S+ .B/s\){how}; training \D+(\S+) s", log)
-    return [(float(written), float(paused)) for written, paused in found]
+    return [tuple(map(float, found)) for found in re.findall(line, log)]
 
 
 def prepare(work: Path, preset: str) -> None:

@@ -50,7 +50,8 @@ class SaveResult:
 
 @dataclass
 class _Save:
-    """A save that is not published yet. begun, begun_writing: by the monotonic clock. paused_s: so far."""
+    """A save that is not published yet. begun, begun_writing: by the monotonic clock. copied_s: seconds of DeepSpeed's
+    save, which in the background only copies. paused_s: so far."""
 
     manifest: Manifest
     files: BigchemCheckpointEngine
@@ -58,6 +59,7 @@ class _Save:
     background: bool
     begun: float
     begun_writing: float
+    copied_s: float
     paused_s: float
 
     @property
@@ -68,6 +70,14 @@ class _Save:
         """The result now. again: since when training pauses for it again."""
         now = time.monotonic()
         return SaveResult(self.step, self.paused_s + now - again, now - self.begun, size, path)
+
+    def summary(self, saved: SaveResult) -> str:
+        """The log line."""
+        if self.background:
+            cost = f"{amount(saved.bytes)}, copied in {self.copied_s:.2f} s, published after {saved.published_s:.2f} s"
+        else:
+            cost = _cost(saved.bytes, saved.published_s - (self.begun_writing - self.begun))
+        return f"checkpoint after step {self.step}: {cost}; training paused for {saved.paused_s:.2f} s"
 
 
 class Saver:
@@ -125,9 +135,11 @@ class Saver:
 
         on_rank0(prepare)
         manifest = self._manifest(done, probe_loss, deepcopy(state))
+        begun_copying = time.monotonic()
         files = self._engine.save(self._folder, partial.name, background=background)
-        paused_s = time.monotonic() - begun if background else 0.0
-        self._unpublished = _Save(manifest, files, final, background, begun, begun_writing, paused_s)
+        now = time.monotonic()
+        copied_s, paused_s = now - begun_copying, now - begun if background else 0.0
+        self._unpublished = _Save(manifest, files, final, background, begun, begun_writing, copied_s, paused_s)
         return None if background else self.finish()
 
     def finish(self) -> SaveResult | None:
@@ -162,8 +174,7 @@ class Saver:
         path = self._folder / store.step_name(step)
         size = on_rank0(lambda: self._tidy(path, best_step(saving.manifest.state)))
         saved = saving.result(again, size, path)
-        cost, later = _cost(size, time.monotonic() - saving.begun_writing), " in the background" * saving.background
-        say(f"checkpoint after step {step}: {cost}{later}; training paused for {saved.paused_s:.2f} s")
+        say(saving.summary(saved))
         return saved
 
     @property

@@ -132,5 +132,7 @@ def test_training_goes_on_until_all_ranks_have_written_and_then_the_checkpoint_a
         assert manifest.probe == at_once.probe
     log = ranks[0][1]
     assert log.count("checkpoints are written while training goes on, from ") == 1
-    assert re.search(r"checkpoint after step 3: .* in the background; training paused for [0-9.]+ s\n", log)
+    seconds = r"[0-9.]+ s"
+    later = rf"copied in {seconds}, published after {seconds}; training paused for {seconds}\n"
+    assert re.search(rf"checkpoint after step 3: [0-9.]+ .B, {later}", log)
     assert re.search(r"checkpoint after step 6: .*/s\); training paused for [0-9.]+ s\n", log)

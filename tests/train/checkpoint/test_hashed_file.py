@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bigchem.base.errors import UserError
 from bigchem.train.checkpoint import hashed_file
 from bigchem.train.checkpoint.ds_checkpoint_engine import BigchemCheckpointEngine
-from bigchem.train.checkpoint.hashed_file import BUFFER, O_DIRECT, HashedFile
+from bigchem.train.checkpoint.hashed_file import BUFFER, O_DIRECT, HashedFile, Staging
 from bigchem.train.checkpoint.torch_zip import load_safely
 
 
@@ -74,6 +74,23 @@ def test_a_file_is_on_the_disk_when_it_is_written(tmp_path: Path, monkeypatch: p
         file.write(bytes(1000))
         assert synced == []
     assert synced == [(path.stat().st_ino, 1000)]
+
+
+def test_a_staged_file_is_written_when_it_is_finished_from_memory_that_the_next_one_uses(tmp_path: Path) -> None:
+    staging, content = Staging(), os.urandom(2 * BUFFER + 7)
+    for name, whole in (("first", True), ("second", True), ("abandoned", False)):
+        with HashedFile(tmp_path / name, hashlib.sha256(), staging=staging) as file:
+            file.write(content)
+        assert (tmp_path / name).stat().st_size == 0
+        if whole:
+            file.finish()
+            assert (tmp_path / name).read_bytes() == content
+            assert (file.size, file.digest) == (len(content), hashlib.sha256(content).hexdigest())
+        else:
+            file.abandon()
+            with pytest.raises(OSError, match="canceled"):
+                file.finish()
+        assert len(staging.free) == 3
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
