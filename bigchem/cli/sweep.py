@@ -166,7 +166,10 @@ def sweep_report(
         bool, typer.Option("--beyond-a-decade", help="Allow --extrapolate more than tenfold beyond the measured sizes.")
     ] = False,
     independent: Annotated[
-        bool, typer.Option("--independent", help="Do not pair predictions: faster, but wider intervals.")
+        bool, typer.Option("--independent", help="Do not resample predictions: faster, but wider intervals.")
+    ] = False,
+    keep_diverged: Annotated[
+        bool, typer.Option("--keep-diverged", help="Include runs that diverged; by default they are named and left out.")
     ] = False,
     tensorboard: Annotated[
         Path | None, typer.Option(help="Folder for TensorBoard scalars and hparams of the analysis.")
@@ -214,6 +217,7 @@ def sweep_report(
         independent=independent,
         extrapolate=extrapolate or (),
         beyond_a_decade=beyond_a_decade,
+        keep_diverged=keep_diverged,
         tasks=tasks_at(tasks),
         progress=Progress(),
     )

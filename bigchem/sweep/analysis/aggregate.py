@@ -1,22 +1,28 @@
 """Scores grouped by task, metric, regime and size; each task's headline metric (PURE)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
+import numpy as np
+
 from bigchem.base.errors import UserError
-from bigchem.sweep.analysis.fit import Estimate, over_seeds
+from bigchem.sweep.analysis.fit import Estimate, Floats, over_seeds
 from bigchem.sweep.analysis.records import LOSS, REGIMES, Regime, Scale, Score
+from bigchem.sweep.analysis.scales import SecondScale
 from bigchem.tasks import Tasks
 
 Key = tuple[str, str]
 """(task, metric)."""
+Draws = Mapping[tuple[str, str, int], Floats]
+"""(task, metric, id of the run) -> values over resamples of the test examples [B]."""
 
 
 @dataclass(frozen=True)
 class Cell:
     """One metric of one task at one size in one regime. estimate: None if n/a; note says why. n: examples that count,
-    in the run with the fewest; None if no run states it."""
+    in the run with the fewest; None if no run states it. draws: of each seed, the values over resamples of the test
+    examples [B], the same for every run of the task; only of runs whose predictions were resampled."""
 
     task: str
     metric: str
@@ -27,10 +33,21 @@ class Cell:
     estimate: Estimate | None
     note: str = ""
     n: int | None = None
+    draws: Mapping[int, Floats] = field(default_factory=dict, compare=False)
+
+    def on(self, second: SecondScale) -> "Cell":
+        """The cell on another scale; seeds that are not on it are left out."""
+        moved = {seed: second.estimate(found, self.n) for seed, found in self.seeds.items()}
+        seeds = {seed: found for seed, found in moved.items() if found is not None}
+        draws = {seed: second.values(found, self.n) for seed, found in self.draws.items() if seed in seeds}
+        mean = over_seeds(list(seeds.values())) if seeds else None
+        return replace(self, seeds=seeds, estimate=mean, draws=draws)
 
 
-def cells_of(scores: Sequence[Score], tasks: Tasks) -> tuple[Cell, ...]:
-    """Groups scores by task, metric, regime and size; tasks in the order of `tasks`, sizes ascending."""
+def cells_of(scores: Sequence[Score], tasks: Tasks, draws: Draws | None = None) -> tuple[Cell, ...]:
+    """Groups scores by task, metric, regime and size; tasks in the order of `tasks`, sizes ascending. draws: see
+    ExampleDraws."""
+    draws = draws or {}
     grouped: dict[tuple[str, str, Regime, int], list[Score]] = {}
     for score in scores:
         grouped.setdefault((score.task, score.metric, score.run.regime, score.run.parameters), []).append(score)
@@ -40,16 +57,25 @@ def cells_of(scores: Sequence[Score], tasks: Tasks) -> tuple[Cell, ...]:
     cells = []
     for key in order:
         group = grouped[key]
-        by_seed: dict[int, list[Estimate]] = {}
+        by_seed: dict[int, list[Score]] = {}
         for score in group:
             if score.estimate is not None:
-                by_seed.setdefault(score.run.seed, []).append(score.estimate)
-        # A seed has several estimates only under --allow-mixed.
-        seeds = {seed: over_seeds(found) for seed, found in sorted(by_seed.items())}
+                by_seed.setdefault(score.run.seed, []).append(score)
+        # A seed has several scores only under --allow-mixed.
+        seeds = {
+            seed: over_seeds([score.estimate for score in found if score.estimate is not None])
+            for seed, found in sorted(by_seed.items())
+        }
+        resampled = {seed: [draws.get((*key[:2], id(score.run))) for score in found] for seed, found in by_seed.items()}
         mean = over_seeds(list(seeds.values())) if seeds else None
         counts = [score.n for score in group if score.estimate is not None and score.n is not None]
         note = next((score.note for score in group if score.note), "")
-        cells.append(Cell(*key, group[0].scale, seeds, mean, note, min(counts, default=None)))
+        known = {
+            seed: np.mean([d for d in found if d is not None], axis=0)
+            for seed, found in resampled.items()
+            if all(d is not None for d in found)
+        }
+        cells.append(Cell(*key, group[0].scale, seeds, mean, note, min(counts, default=None), known))
     return tuple(cells)
 
 

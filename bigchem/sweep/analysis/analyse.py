@@ -3,13 +3,15 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bigchem.base.errors import UserError
-from bigchem.sweep.analysis.aggregate import Cell, Key, cells_of, chosen_metrics, headlines, size_name
+from bigchem.sweep.analysis.aggregate import Cell, Draws, Key, cells_of, chosen_metrics, headlines, size_name
+from bigchem.sweep.analysis.claim import claim
 from bigchem.sweep.analysis.conclusions import (
     cautions,
-    claim,
+    constant_note,
+    diverged_note,
     impossible_values,
     pool_sentences,
     sentences,
@@ -17,9 +19,11 @@ from bigchem.sweep.analysis.conclusions import (
     unpooled_note,
 )
 from bigchem.sweep.analysis.curves import Curve, Observation, curve
-from bigchem.sweep.analysis.fit import MIN_SIZES_FOR_LINE, Estimate, Line
-from bigchem.sweep.analysis.gains import Gain, PairKey, Pool, gains_of, pools_of, trend_of
+from bigchem.sweep.analysis.diverged import diverged
+from bigchem.sweep.analysis.fit import MIN_SIZES_FOR_LINE
+from bigchem.sweep.analysis.gains import Gain, Pool, gains_of, pools_of
 from bigchem.sweep.analysis.records import LOSS, REGIMES, Regime, Results
+from bigchem.sweep.analysis.trends import Trend, constant, trends_of
 from bigchem.tasks import Tasks
 
 A_DECADE = 10.0
@@ -38,7 +42,7 @@ class Analysis:
     results: Results
     cells: tuple[Cell, ...]
     gains: tuple[Gain, ...]
-    trends: dict[Key, Line]
+    trends: dict[Key, Trend]
     pools: tuple[Pool, ...]
     curves: dict[tuple[str, str, Regime], Curve]
     headline: dict[str, str]
@@ -66,27 +70,38 @@ def analyse(
     results: Results,
     metrics: Sequence[str] = (),
     *,
-    paired: Mapping[PairKey, Estimate] | None = None,
+    draws: Draws | None = None,
     extrapolate: Sequence[float] = (),
     beyond_a_decade: bool = False,
+    keep_diverged: bool = False,
 ) -> Analysis:
-    """metrics: "TASK:METRIC" to draw instead of each task's headline and loss. paired: see gains_of.
+    """metrics: "TASK:METRIC" to draw instead of each task's headline and loss. draws: see ExampleDraws. keep_diverged:
+    include runs that diverged (diverged.py).
 
     extrapolate: further sizes at which to read the curves; UserError if one is more than a decade beyond the measured
     sizes of a drawn curve, unless allowed.
     """
     check(results, metrics, extrapolate, beyond_a_decade)
+    odd = diverged(results.scores)
+    if not keep_diverged:
+        left_out = {id(one.run) for one in odd}
+        results = replace(
+            results,
+            runs=tuple(run for run in results.runs if id(run) not in left_out),
+            scores=tuple(score for score in results.scores if id(score.run) not in left_out),
+        )
     tasks = results.tasks
-    cells = cells_of(results.scores, tasks)
-    gains = gains_of(cells, paired or {})
+    cells = cells_of(results.scores, tasks, draws)
+    gains, flat = gains_of(cells), constant(cells)
     headline = headlines(cells, tasks)
     keys = list(dict.fromkeys((c.task, c.metric) for c in cells))
-    trends = {key: found for key in keys if (found := trend_of([g for g in gains if (g.task, g.metric) == key]))}
+    trends = trends_of(cells, gains)
     shown = _shown(metrics, cells, tasks)
     limits = cautions(cells, gains, headline, results)
-    if metrics:  # the conclusions, too, are about the requested metrics
+    if metrics:  # the pools, too, are of the requested metrics
         headline = {**headline, **{task: metric for task, metric in reversed(shown) if metric != LOSS}}
-    pools, unpooled = pools_of(gains, headline, tasks), unpooled_headlines(gains, headline)
+    pooled = {task: metric for task, metric in headline.items() if (task, metric) not in flat}
+    pools, unpooled = pools_of(gains, pooled, tasks), unpooled_headlines(gains, headline)
     overall, *each = sentences(headline, gains, trends, tasks) or (None,)
     lines = tuple(filter(None, (overall, *pool_sentences(pools), *each)))
     curves = _curves(cells, keys)
@@ -94,12 +109,16 @@ def analyse(
     scales = {(c.task, c.metric): c.scale for c in cells}
     notes = (
         *limits,
+        *constant_note(flat),
         *unpooled_note(unpooled),
         *impossible_values(curves, scales, shown, beyond),
         *results.notes,
     )
-    first = claim(pools, unpooled)
-    return Analysis(results, cells, gains, trends, pools, curves, headline, shown, first, lines, notes, beyond)
+    chosen = shown if metrics else ()
+    first = (*diverged_note(odd, kept=keep_diverged), *results.caveats, claim(trends, tasks, not gains, chosen))
+    return Analysis(
+        results, cells, gains, trends, pools, curves, headline, shown, " ".join(first), lines, notes, beyond
+    )
 
 
 def _curves(cells: Sequence[Cell], keys: Sequence[Key]) -> dict[tuple[str, str, Regime], Curve]:

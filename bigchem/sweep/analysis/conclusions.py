@@ -1,45 +1,18 @@
-"""Sentences: what an analysis supports, and what limits it (PURE)."""
+"""Sentences on pools, tasks, and what limits them; the first ones are claim.py's (PURE)."""
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 
 from bigchem.sweep.analysis.aggregate import Cell, Key, size_name
+from bigchem.sweep.analysis.claim import joined, name_of
 from bigchem.sweep.analysis.curves import Curve
-from bigchem.sweep.analysis.fit import MIN_SIZES_FOR_LINE, Estimate, Line
-from bigchem.sweep.analysis.gains import KINDS, Gain, Pool, contrast, kind_of
+from bigchem.sweep.analysis.diverged import Diverged
+from bigchem.sweep.analysis.fit import MIN_SIZES_FOR_LINE, Estimate
+from bigchem.sweep.analysis.gains import Gain, Pool, kind_of
 from bigchem.sweep.analysis.records import REGIMES, Regime, Results, Scale
+from bigchem.sweep.analysis.trends import Trend, Verdict
 from bigchem.tasks import Task, Tasks
-
-
-def claim(pools: Sequence[Pool], unpooled: Sequence[Key] = ()) -> str:
-    """Whether the data show a benefit of sharing that grows with model size, across domains and within one. unpooled:
-    see unpooled_headlines."""
-    found = {pool.kind: pool for pool in pools if pool.of == "headline"}
-    if not found and unpooled:
-        return f"Nothing can be said about sharing over several tasks: {_scales(unpooled)}."
-    if not found:
-        return "Nothing can be said about sharing: no task was trained both together and alone at one size."
-    trends = {kind: pool.trend.slope for kind, pool in found.items() if pool.trend is not None}
-    if not trends:
-        return (
-            f"Whether the gain of sharing grows with model size cannot be said: fewer than {MIN_SIZES_FOR_LINE} sizes "
-            "were trained both ways."
-        )
-    growth = {
-        1: "grows with model size for",
-        -1: "shrinks with model size for",
-        0: "shows no clear trend with size for",
-    }
-    parts = [f"{growth[slope.sign]} {kind} tasks ({_joined(found[kind].tasks)})" for kind, slope in trends.items()]
-    text = f"The gain of sharing {', and '.join(parts)}"
-    missing = [kind for kind in KINDS if kind not in trends]
-    if missing:
-        return f"{text}; for {missing[0]} tasks nothing can be said."
-    excess = contrast(pools)
-    if excess is None or not excess.sign:
-        return f"{text}; the data do not tell the two apart."
-    return f"{text}; its slope is {'larger' if excess.sign > 0 else 'smaller'} across domains than within one."
 
 
 def unpooled_headlines(gains: Sequence[Gain], headline: Mapping[str, str]) -> tuple[Key, ...]:
@@ -54,7 +27,7 @@ def unpooled_note(unpooled: Sequence[Key]) -> tuple[str, ...]:
 
 
 def _scales(unpooled: Sequence[Key]) -> str:
-    names = _joined([f"{task} {metric}" for task, metric in unpooled])
+    names = joined([f"{task} {metric}" for task, metric in unpooled])
     return f"{names} {'has a scale of its own' if len(unpooled) == 1 else 'have scales of their own'}"
 
 
@@ -65,15 +38,15 @@ def pool_sentences(pools: Sequence[Pool]) -> tuple[str, ...]:
 
 def _pool_sentence(pool: Pool) -> str:
     size = max(pool.gains)
-    tasks = f"{pool.kind} tasks ({_joined(pool.tasks)}), mean of headline metrics"
+    tasks = f"{pool.kind} tasks ({joined(pool.tasks)}), mean of headline metrics"
     text = f"{tasks}: gain {signed(pool.gains[size])} at {size_name(size)}"
-    if pool.trend is None:
-        return f"{text}; too few sizes trained both ways for a slope."
-    return f"{text}; slope {signed(pool.trend.slope)} per decade of parameters over {pool.trend.sizes} sizes."
+    if pool.means is None or pool.slope is None:
+        return f"{text}; too few sizes or seeds trained both ways for a slope."
+    return f"{text}; slope {signed(pool.slope)} per decade of parameters over {len(pool.means.sizes)} sizes."
 
 
 def sentences(
-    headline: dict[str, str], gains: Sequence[Gain], trends: dict[Key, Line], tasks: Tasks
+    headline: dict[str, str], gains: Sequence[Gain], trends: Mapping[Key, Trend], tasks: Tasks
 ) -> tuple[str, ...]:
     """One sentence on all tasks, then one per task; none if no task was trained both ways."""
     largest = {g.task: g for g in sorted(gains, key=lambda g: g.parameters) if headline.get(g.task) == g.metric}
@@ -83,21 +56,44 @@ def sentences(
     place = size_name(*sizes) if len(sizes) == 1 else "the largest size at which each task was trained both ways"
     effect = ("helps {}", "hurts {}", "shows no clear effect on {}", "cannot be judged for {} (no interval)")
     first = f"At {place}, sharing {_verdicts({task: gain.estimate for task, gain in largest.items()}, effect)}"
-    slopes = {task: trends[task, metric].slope for task, metric in headline.items() if (task, metric) in trends}
-    if slopes:
-        growth = ("grows with size for {}", "shrinks with size for {}", "shows no clear trend with size for {}")
-        second = f"Its gain {_verdicts(slopes, growth)}."
+    growth = {task: trends[task, metric] for task, metric in headline.items() if (task, metric) in trends}
+    decided = {task: trend for task, trend in growth.items() if trend.p is not None}
+    if decided:
+        second = f"Judged alone, {'; '.join(_by_verdict(decided))}."
     else:
-        second = f"Fewer than {MIN_SIZES_FOR_LINE} sizes were trained both ways: how its gain grows cannot be said."
+        second = "How its gain grows cannot be said: too few sizes or seeds were trained both ways."
     each = (_task_sentence(tasks[task], gain, trends.get((task, gain.metric))) for task, gain in largest.items())
     return (f"{first}. {second}", *each)
+
+
+GROWTH: dict[Verdict, str] = {
+    "gain grows": "the gain grows with size",
+    "cost shrinks": "the cost of sharing shrinks with size",
+    "rises": "the gain rises with size",
+    "gain shrinks": "the gain shrinks with size",
+    "cost grows": "the cost of sharing grows with size",
+    "falls": "the gain falls with size",
+    "peaks": "no line fits the gain, whose extreme is at a middle size",
+    "one scale": "whether it grows with size depends on the scale",
+    "undecided": "whether it grows with size is open",
+}
+"""Of one metric, without a correction for the others."""
+
+
+def _by_verdict(trends: Mapping[str, Trend]) -> list[str]:
+    """One clause for each verdict that some tasks have."""
+    return [
+        f"{text} for {joined(named)}"
+        for verdict, text in GROWTH.items()
+        if (named := [task for task, trend in trends.items() if trend.uncorrected == verdict])
+    ]
 
 
 def _verdicts(estimates: dict[str, Estimate], phrases: tuple[str, ...]) -> str:
     """Groups tasks by whether their interval lies above, below or across zero, or is missing; one phrase per group that
     has tasks."""
     groups = ([task for task, e in estimates.items() if _verdict(e) == index] for index in range(len(phrases)))
-    return "; ".join(phrase.format(_joined(tasks)) for phrase, tasks in zip(phrases, groups, strict=True) if tasks)
+    return "; ".join(phrase.format(joined(tasks)) for phrase, tasks in zip(phrases, groups, strict=True) if tasks)
 
 
 def _verdict(estimate: Estimate) -> int:
@@ -116,21 +112,15 @@ def _compared(gains: Sequence[Gain]) -> str:
     )
 
 
-def _joined(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-
-
-def _task_sentence(task: Task, gain: Gain, trend: Line | None) -> str:
+def _task_sentence(task: Task, gain: Gain, trend: Trend | None) -> str:
     verdicts = ("sharing helps", "sharing hurts", "no clear effect of sharing", "sharing cannot be judged")
     verdict = verdicts[_verdict(gain.estimate)]
     place = f"{gain.task} ({kind_of(task)}): {verdict} at {size_name(gain.parameters)}"
     text = f"{place}, gain {signed(gain.estimate)} {gain.metric}"
-    if trend is None:
-        return f"{text}; too few sizes trained both ways for a slope."
-    growth = {1: "the gain grows with size", -1: "the gain shrinks with size", 0: "whether it grows with size is open"}
-    return (
-        f"{text}; {growth[trend.slope.sign]}, {signed(trend.slope)} per decade of parameters over {trend.sizes} sizes."
-    )
+    if trend is None or trend.p is None:
+        return f"{text}; too few sizes or seeds trained both ways for a slope."
+    slope = signed(trend.per_decade)
+    return f"{text}; {GROWTH[trend.uncorrected]}, {slope} per decade of parameters over {trend.sizes} sizes."
 
 
 def signed(estimate: Estimate) -> str:
@@ -141,6 +131,28 @@ def signed(estimate: Estimate) -> str:
     places = max(0, 1 - math.floor(math.log10(half))) if half > 0 else 4
     value, low, high = (f"{number:+.{min(places, 6)}f}" for number in (estimate.value, estimate.low, estimate.high))
     return f"{value} [{low}, {high}]".replace("-", "−")
+
+
+def constant_note(constant: Mapping[Key, float]) -> tuple[str, ...]:
+    """Names metrics that can show no gain."""
+    if not constant:
+        return ()
+    named = joined([f"{name_of(key)} ({value:g})" for key, value in constant.items()])
+    return (f"Neither counted nor pooled, because every run has the same lowest or highest value: {named}.",)
+
+
+def diverged_note(found: Sequence[Diverged], *, kept: bool) -> tuple[str, ...]:
+    """Names the runs that diverged. kept: they are in the analysis nevertheless."""
+    if not found:
+        return ()
+    runs = joined(
+        [
+            f"{one.run.name} ({size_name(one.run.parameters)}, seed {one.run.seed}: {one.task} {one.metric} "
+            f"{one.value:.3g} where its other seeds have {one.others:.3g})"
+            for one in found
+        ]
+    )
+    return (f"{'Including' if kept else 'Without'} {runs}, which diverged.",)
 
 
 def cautions(cells: Sequence[Cell], gains: Sequence[Gain], headline: dict[str, str], results: Results) -> list[str]:
@@ -162,7 +174,7 @@ def cautions(cells: Sequence[Cell], gains: Sequence[Gain], headline: dict[str, s
     for task, regime in itertools.product(headline, REGIMES):
         absent = [size_name(size) for size in sizes if (task, regime, size) not in measured]
         if absent:
-            missing.append(f"{task} {regime} at {_joined(absent) if len(absent) < len(sizes) else 'every size'}")
+            missing.append(f"{task} {regime} at {joined(absent) if len(absent) < len(sizes) else 'every size'}")
     if missing:
         notes.append(f"Not measured, so left blank: {'; '.join(missing)}.")
     for task, metric in headline.items():
@@ -208,4 +220,4 @@ def _one_seed(cells: Sequence[Cell]) -> list[str]:
         of = dict.fromkeys(f"{c.task} {c.regime}" for c in single if c.parameters == size)
         whole = all(len(c.seeds) == 1 for c in cells if c.parameters == size)
         places.append(size_name(size) if whole else f"{size_name(size)} ({', '.join(of)})")
-    return [f"One seed at {_joined(places)}: intervals there include no training noise."] if places else []
+    return [f"One seed at {joined(places)}: intervals there include no training noise."] if places else []

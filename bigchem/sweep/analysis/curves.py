@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bigchem.sweep.analysis.curve_shapes import EXPONENTS, SHAPES, STEEPNESS, Shape, height, search
-from bigchem.sweep.analysis.fit import MIN_SIZES_FOR_LINE, Estimate, Floats
+from bigchem.sweep.analysis.fit import MIN_SIZES_FOR_LINE, Z95, Estimate, Floats
 
 MIN_SIZES_FOR_CURVE = 4
 """The curved shapes have three parameters: leaving one size out must leave three."""
@@ -148,7 +148,7 @@ class _Points:
         sizes = np.array([o.parameters for o in ordered for _ in o.seeds], dtype=float)
         pivot = float(10 ** np.log10(np.unique(sizes)).mean())  # the geometric mean, for well-conditioned fits
         seeds = [e for o in ordered for e in o.seeds]
-        examples = [math.nan if e.margins is None else sum(e.margins) / (2 * 1.96) for e in seeds]
+        examples = [math.nan if e.margins is None else sum(e.margins) / (2 * Z95) for e in seeds]
         weight = np.array([1 / int((sizes == size).sum()) for size in sizes])
         return cls(np.log10(sizes / pivot), np.array([e.value for e in seeds]), weight, np.array(examples), pivot)
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from bigchem.sweep.analysis.curves import Curve
+    from bigchem.sweep.analysis.size_means import Line
 
 _REGIME = {"together": (LIGHT["blue"], "o", "-"), "alone": (LIGHT["orange"], "s", (0, (4, 2)))}
 _COLOURS = [LIGHT[name] for name in ("blue", "orange", "green", "violet", "olive")] + list(MORE_LIGHT.values())
@@ -77,15 +78,13 @@ def gain_panel(analysis: Analysis, key: Key) -> Panel | None:
     if not found:
         return None
     trend = analysis.trends.get(key)
-    subtitle = "too few sizes for a slope" if trend is None else f"slope {signed(trend.slope)} per decade"
+    subtitle = "too few sizes for a slope" if trend is None else f"slope {signed(trend.per_decade)} per decade"
     rows = _point_rows("gain", found)
     with mpl.rc_context(STYLE):
         figure, axes = axes_of(f"{key[0]} · gain in {key[1]}", subtitle)
         points(axes, found, LIGHT["green"], "D")
-        if trend is not None:
-            x = np.geomspace(found[0][0], found[-1][0], 60)
-            axes.plot(x, trend(x), color=LIGHT["green"], linewidth=1.4)
-            rows += _curve_rows("gain", x, trend(x))
+        if trend is not None and trend.line is not None:
+            rows += _line(axes, "gain", trend.line, LIGHT["green"])
         sizes_axis(axes, [size for size, _ in found], room=0.14)
         _zero(axes)
         caption = f"{key[0]}: gain of sharing in {key[1]} against model size"
@@ -95,7 +94,7 @@ def gain_panel(analysis: Analysis, key: Key) -> Panel | None:
 def pool_panel(analysis: Analysis, pool: Pool) -> Panel:
     """The gains of one kind's tasks against size, and their mean with its line."""
     metrics = analysis.headline if pool.of == "headline" else dict.fromkeys(pool.tasks, LOSS)
-    slope = "too few sizes for a slope" if pool.trend is None else f"slope {signed(pool.trend.slope)} per decade"
+    slope = "too few sizes or seeds for a slope" if pool.slope is None else f"slope {signed(pool.slope)} per decade"
     mean = [(float(size), gain) for size, gain in pool.gains.items()]
     rows = _point_rows("mean", mean)
     with mpl.rc_context(STYLE):
@@ -112,10 +111,8 @@ def pool_panel(analysis: Analysis, pool: Pool) -> Panel:
         if mean:
             points(axes, mean, LIGHT["ink"], "o", size=5.5)
             ends.append((mean[-1][0], mean[-1][1].value, "mean", LIGHT["ink"]))
-        if pool.trend is not None:
-            x = np.geomspace(mean[0][0], mean[-1][0], 60)
-            axes.plot(x, pool.trend(x), color=LIGHT["ink"], linewidth=1.8)
-            rows += _curve_rows("mean", x, pool.trend(x))
+        if pool.means is not None and (line := pool.means.line()) is not None:
+            rows += _line(axes, "mean", line, LIGHT["ink"])
         room = 0.26 * max(1.0, min(LONGEST, max(map(len, pool.tasks))) / 14)
         sizes_axis(axes, sorted({row["parameters"] for row in rows if row["what"] == "point"}), room=room)
         label_ends(figure, axes, ends)
@@ -167,6 +164,16 @@ def _curve(axes: Axes, regime: Regime, curve: Curve, cells: Sequence[Cell], furt
         axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
         axes.set_ylim(max(bottom - reach, min(bottom, low.min())), min(top + reach, max(top, high.max())))
     return _curve_rows(regime, x, y, low, high)
+
+
+def _line(axes: Axes, series: str, line: Line, colour: str) -> list[Row]:
+    """A line of gains over its sizes, with its 95 % band."""
+    x = np.geomspace(line.means.sizes[0], line.means.sizes[-1], 60)
+    y, (low, high) = line(x), line.band(x)
+    axes.plot(x, y, color=colour, linewidth=1.5)
+    if not np.isnan(low).any():
+        axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+    return _curve_rows(series, x, y, low, high)
 
 
 def _zero(axes: Axes, labels: bool = True) -> None:

@@ -11,16 +11,16 @@ from bigchem.sweep.analysis.gains import contrast
 from bigchem.sweep.analysis.records import LOSS, Run
 from bigchem.sweep.report.drawing import Panel, palette_css
 from bigchem.sweep.report.figures import gain_panel, metric_panel, pool_panel
-from bigchem.sweep.report.tables import Row, beyond_rows, estimate_text, fit_rows, paired_rows
+from bigchem.sweep.report.tables import Row, beyond_rows, estimate_text, fit_rows, paired_rows, trend_rows
 
 Section = tuple[str, str, list[Panel]]
 """Heading, explanation, figures."""
 
 _POINTS = "Points are means over seeds, bars their 95 % intervals{seeds}; {fits}."
-_GAIN = "Together minus alone, signed so that up is better; the line, if any, is the least-squares slope."
+_GAIN = "Together minus alone, signed so that up is better; the line, if any, is by least squares, with its 95 % band."
 _KINDS = (
     "Together minus alone, signed so that up is better, by task; and the mean over the kind's tasks with its 95 % "
-    "interval and line, at the sizes that all of them have."
+    "interval, line and the line's band, at the sizes that all of them have."
 )
 
 
@@ -76,7 +76,8 @@ def to_html(analysis: Analysis, title: str, sections: Sequence[Section]) -> str:
         sections=sections,
         headline_rows=paired_rows(analysis, analysis.headline.items()),
         all_rows=paired_rows(analysis, keys),
-        slopes=[(*key, analysis.trends[key]) for key in keys if key in analysis.trends],
+        trends=trend_rows(analysis),
+        slopes=[analysis.trends[key].per_decade for key in analysis.trends],
         lowest=_lowest(analysis),
         contrasts={of: contrast(analysis.pools, of) for of in ("headline", "loss")},
         fits=fit_rows(analysis),

@@ -45,8 +45,34 @@ def gain_rows(analysis: Analysis) -> list[Row]:
                 **numbers(gain.estimate, "gain"),
                 "seeds": len(gain.points),
                 "paired": gain.paired,
-                **numbers(trend.slope if trend else None, "slope", "slope_low", "slope_high"),
+                **numbers(trend.per_decade if trend else None, "slope", "slope_low", "slope_high"),
                 "sizes": trend.sizes if trend else None,
+            }
+        )
+    return rows
+
+
+def trend_rows(analysis: Analysis) -> list[Row]:
+    """One row per metric with a gain at two or more sizes: its slope per decade of parameters, the tests, and what
+    follows. detectable: the smallest slope that such a sweep finds in four of five cases."""
+    rows = []
+    for (task, metric), trend in analysis.trends.items():
+        tested = trend.p is not None
+        second = trend.second.estimate if trend.second is not None and tested else None
+        rows.append(
+            {
+                "task": task,
+                "kind": kind_of(analysis.results.tasks[task]),
+                "metric": metric,
+                "sizes": trend.sizes,
+                **numbers(trend.per_decade, "slope", "slope_low", "slope_high"),
+                "p": trend.p,
+                "p_holm": trend.corrected,
+                "verdict": trend.verdict,
+                "uncorrected": trend.uncorrected,
+                "p_lack_of_fit": trend.lack_of_fit,
+                **numbers(second, "second_slope", "second_low", "second_high"),
+                "detectable": trend.slope.detectable() if tested else None,
             }
         )
     return rows
@@ -61,8 +87,8 @@ def pool_rows(analysis: Analysis) -> list[Row]:
             "tasks": " ".join(pool.tasks),
             "parameters": size,
             **numbers(gain, "gain"),
-            **numbers(pool.trend.slope if pool.trend else None, "slope", "slope_low", "slope_high"),
-            "sizes": pool.trend.sizes if pool.trend else None,
+            **numbers(pool.slope, "slope", "slope_low", "slope_high"),
+            "sizes": len(pool.means.sizes) if pool.means else None,
             **numbers(contrast(analysis.pools, pool.of), "cross_minus_single", "contrast_low", "contrast_high"),
         }
         for pool in analysis.pools
@@ -115,6 +141,10 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         *("task", "kind", "metric", "parameters", "gain", "low", "high", "seeds", "paired"),
         *("slope", "slope_low", "slope_high", "sizes"),
     ),
+    "trends": (
+        *("task", "kind", "metric", "sizes", "slope", "slope_low", "slope_high", "p", "p_holm", "verdict"),
+        *("uncorrected", "p_lack_of_fit", "second_slope", "second_low", "second_high", "detectable"),
+    ),
     "kinds": (
         *("kind", "of", "tasks", "parameters", "gain", "low", "high", "slope", "slope_low", "slope_high", "sizes"),
         *("cross_minus_single", "contrast_low", "contrast_high"),
@@ -134,6 +164,7 @@ def tables(analysis: Analysis) -> dict[str, list[Row]]:
     return {
         "metrics": metric_rows(analysis),
         "gain": gain_rows(analysis),
+        "trends": trend_rows(analysis),
         "kinds": pool_rows(analysis),
         "fits": fit_rows(analysis),
         "beyond": beyond_rows(analysis),

@@ -12,7 +12,7 @@ from bigchem.base.printable import csv_text, markup
 from bigchem.base.progress import Progress
 from bigchem.sweep.analysis.aggregate import size_name
 from bigchem.sweep.analysis.analyse import Analysis, analyse, check
-from bigchem.sweep.analysis.paired import paired_differences
+from bigchem.sweep.analysis.example_draws import example_draws
 from bigchem.sweep.analysis.records import LOSS, REGIMES
 from bigchem.sweep.analysis.results import load
 from bigchem.sweep.report.output_folder import check_written, replace_written
@@ -32,20 +32,29 @@ def study(
     independent: bool = False,
     extrapolate: Sequence[float] = (),
     beyond_a_decade: bool = False,
+    keep_diverged: bool = False,
     tasks: Tasks | None = None,
     progress: Progress | None = None,
 ) -> Analysis:
-    """Reads results (see results.load), compares the predictions that lie beside them, and analyses both.
+    """Reads results (see results.load), resamples the predictions that lie beside them, and analyses both.
 
-    independent: do not read predictions; together and alone are then treated as independent. tasks: of score tables.
+    independent: do not read predictions; all runs are then treated as independent. keep_diverged: see analyse. tasks: of
+    score tables.
     """
     progress = progress or Progress(quiet=True)
     results = load(paths, allow_mixed, progress, tasks, allow_unequal_budgets=allow_unequal_budgets)
-    check(results, metrics, extrapolate, beyond_a_decade)  # before comparing predictions, which may take minutes
-    paired, notes = ({}, ()) if independent else paired_differences(results, progress)
+    check(results, metrics, extrapolate, beyond_a_decade)  # before reading predictions, which may take minutes
+    draws, notes = (None, ()) if independent else example_draws(results, progress)
     if notes:
         results = replace(results, notes=(*results.notes, *notes))
-    return analyse(results, metrics, paired=paired, extrapolate=extrapolate, beyond_a_decade=beyond_a_decade)
+    return analyse(
+        results,
+        metrics,
+        draws=draws.values if draws is not None else None,
+        extrapolate=extrapolate,
+        beyond_a_decade=beyond_a_decade,
+        keep_diverged=keep_diverged,
+    )
 
 
 def check_out_dir(out_dir: str | Path) -> None:

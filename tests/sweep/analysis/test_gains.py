@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from bigchem.sweep.analysis.aggregate import Cell
 from bigchem.sweep.analysis.fit import Estimate
-from bigchem.sweep.analysis.gains import contrast, gains_of, pools_of
+from bigchem.sweep.analysis.gains import contrast, gains_of, means_of, pools_of
 from bigchem.sweep.analysis.records import Regime, scale_of
 from bigchem.tasks import shipped
 
@@ -20,21 +24,45 @@ def both(task: str, metric: str, parameters: int, together: float, alone: float,
     ]
 
 
-def test_a_paired_difference_stands_in_for_the_independent_one() -> None:
+def drawn(cells: list[Cell], *draws: NDArray[np.float64]) -> list[Cell]:
+    """The cells, each with its values over resamples of the test examples."""
+    return [replace(one, draws={0: found}) for one, found in zip(cells, draws, strict=True)]
+
+
+def test_what_both_models_find_hard_cancels_in_the_draws_of_their_gain() -> None:
+    random = np.random.default_rng(0)
+    shared, own = random.normal(0, 0.05, 4000), random.normal(0, 0.005, 4000)
     cells = both("forward", "top1", 10, 0.6, 0.5)
-    (independent,) = gains_of(cells, {})
-    (paired,) = gains_of(cells, {("forward", "top1", 10, 0): Estimate(0.1, 0.07, 0.12)})
+    (independent,), (paired,) = gains_of(cells), gains_of(drawn(cells, 0.6 + shared + own, 0.5 + shared))
     assert (independent.paired, paired.paired) == (0, 1)
-    assert independent.estimate.value == pytest.approx(0.1)
+    assert independent.estimate.value == paired.estimate.value == pytest.approx(0.1)
     assert independent.estimate.low == pytest.approx(0.1 - 0.1 * 2**0.5)
-    assert (paired.estimate.low, paired.estimate.high) == pytest.approx((0.07, 0.12))
+    assert paired.estimate.low == pytest.approx(0.1 - 1.96 * 0.005, abs=0.001)
 
 
-def test_where_less_is_better_a_paired_difference_is_turned_with_its_interval() -> None:
-    (gain,) = gains_of(
-        both("generation", "levenshtein", 10, 20, 25), {("generation", "levenshtein", 10, 0): Estimate(-5, -7, -4)}
-    )
-    assert (gain.estimate.value, gain.estimate.low, gain.estimate.high) == pytest.approx((5, 4, 7))
+def test_where_less_is_better_the_draws_of_a_gain_are_turned_too() -> None:
+    draws = np.random.default_rng(0).normal(0, 1, 4000)
+    (gain,) = gains_of(drawn(both("generation", "levenshtein", 10, 20, 25), 20 + draws, np.full(4000, 25.0)))
+    assert (gain.estimate.value, gain.estimate.low, gain.estimate.high) == pytest.approx((5, 3.04, 6.96), abs=0.15)
+
+
+def test_examples_that_all_sizes_share_do_not_widen_the_slope() -> None:
+    """The gain is as much too high at every size on a lucky test set: no slope comes of it."""
+    luck = np.random.default_rng(0).normal(0, 0.05, 1000)
+    cells, joint = [], []
+    for size in (10, 100, 1000):
+        pair = both("forward", "top1", size, 0.6, 0.5)
+        cells += pair
+        joint += drawn(pair, 0.6 + luck, np.full(1000, 0.5))
+    widths = []
+    for found in (cells, joint):
+        means = means_of(gains_of(found))
+        assert means is not None
+        slope = means.slope()
+        assert slope is not None
+        widths.append(slope.half)
+    assert widths[0] > 0.05
+    assert widths[1] < 1e-9
 
 
 def test_a_kind_is_pooled_at_the_sizes_that_all_its_tasks_have() -> None:
@@ -44,19 +72,19 @@ def test_a_kind_is_pooled_at_the_sizes_that_all_its_tasks_have() -> None:
         cells += both("actions", "bleu2", size, 0.5, 0.2) if size > 10 else []
         cells += both("captioning", "bleu4", size, 0.5, 0.5)
     headline = {"captioning": "bleu4", "forward": "top1", "actions": "bleu2"}
-    pools = {pool.kind: pool for pool in pools_of(gains_of(cells, {}), headline, shipped())}
+    pools = {pool.kind: pool for pool in pools_of(gains_of(cells), headline, shipped())}
     assert pools["single-domain"].tasks == ("forward", "actions")
     assert {size: gain.value for size, gain in pools["single-domain"].gains.items()} == pytest.approx(
         {100: 0.2, 1000: 0.2}
     )
-    assert pools["single-domain"].trend is None
-    assert pools["cross-domain"].trend is not None
+    assert pools["single-domain"].slope is None  # from two sizes of one seed
+    assert pools["cross-domain"].slope is not None
     assert contrast(list(pools.values())) is None
 
 
 def test_margins_of_tasks_join_in_quadrature() -> None:
     cells = both("forward", "top1", 10, 0.5, 0.4) + both("actions", "bleu2", 10, 0.5, 0.2)
-    (pool,) = pools_of(gains_of(cells, {}), {"forward": "top1", "actions": "bleu2"}, shipped())
+    (pool,) = pools_of(gains_of(cells), {"forward": "top1", "actions": "bleu2"}, shipped())
     margins = pool.gains[10].margins
     assert margins is not None
     assert margins[0] == pytest.approx((2 * 2 * 0.1**2) ** 0.5 / 2)
@@ -68,13 +96,13 @@ def test_seeds_are_pooled_seed_by_seed_so_that_what_tasks_share_is_not_averaged_
     for task, metric in (("forward", "top1"), ("actions", "bleu2")):
         cells.append(cell(task, metric, "together", 10, *(Estimate(0.5 + luck) for luck in (-0.1, 0.0, 0.1))))
         cells.append(cell(task, metric, "alone", 10, Estimate(0.5), Estimate(0.5), Estimate(0.5)))
-    gains = gains_of(cells, {})
+    gains = gains_of(cells)
     (pool,) = pools_of(gains, {"forward": "top1", "actions": "bleu2"}, shipped())
     assert pool.gains[10] == gains[0].estimate
 
 
 def test_a_headline_that_is_no_share_is_not_pooled() -> None:
-    gains = gains_of(both("generation", "levenshtein", 10, 20, 25), {})
+    gains = gains_of(both("generation", "levenshtein", 10, 20, 25))
     assert pools_of(gains, {"generation": "levenshtein"}, shipped()) == ()
 
 
@@ -82,6 +110,6 @@ def test_the_contrast_is_the_difference_of_the_slopes() -> None:
     cells = []
     for size, gain in ((10, 0.1), (100, 0.2), (1000, 0.3)):
         cells += both("captioning", "bleu4", size, 0.5 + gain, 0.5) + both("forward", "top1", size, 0.5, 0.5)
-    found = contrast(pools_of(gains_of(cells, {}), {"captioning": "bleu4", "forward": "top1"}, shipped()))
+    found = contrast(pools_of(gains_of(cells), {"captioning": "bleu4", "forward": "top1"}, shipped()))
     assert found is not None
     assert found.value == pytest.approx(0.1)
