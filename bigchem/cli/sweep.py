@@ -169,7 +169,8 @@ def sweep_report(
         bool, typer.Option("--independent", help="Do not resample predictions: faster, but wider intervals.")
     ] = False,
     keep_diverged: Annotated[
-        bool, typer.Option("--keep-diverged", help="Include runs that diverged; by default they are named and left out.")
+        bool,
+        typer.Option("--keep-diverged", help="Include runs that diverged; by default they are named and left out."),
     ] = False,
     tensorboard: Annotated[
         Path | None, typer.Option(help="Folder for TensorBoard scalars and hparams of the analysis.")
@@ -232,3 +233,37 @@ def sweep_report(
     tables().print(write_report.terminal_table(analysis))
     print(analysis.claim)
     print(f"report: {page}")
+
+
+@app.command("power")
+def sweep_power(
+    pilot: Annotated[
+        list[Path], typer.Argument(help="The pilot: results.json files, score tables, or folders to search.")
+    ],
+    seeds: Annotated[
+        list[int] | None, typer.Option(min=2, help="Seeds of every size (repeatable). Default: 2, 3, 5 and 10.")
+    ] = None,
+    size: Annotated[
+        list[float] | None,
+        typer.Option(metavar="PARAMETERS", help="A size of the planned sweep (repeatable). Default: the pilot's."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show which slopes of the gain of sharing a sweep can find, from a pilot's noise.
+
+    A slope is per tenfold increase in parameters. It is found, in four cases of five, if its 95 % interval
+    excludes zero.
+
+    Example: bigchem sweep power runs/demo --seeds 3 --seeds 6
+
+    Example: bigchem sweep power runs/demo --size 2e5 --size 4e6 --size 6e7
+    """
+    from bigchem.base.progress import Progress, tables
+    from bigchem.sweep import power
+    from bigchem.sweep.report import write_report
+
+    rows = power.power(write_report.study(pilot, progress=Progress()), seeds or (2, 3, 5, 10), size or ())
+    if as_json:
+        print(json.dumps(power.to_json(rows), indent=1))
+    else:
+        tables().print(power.table(rows))

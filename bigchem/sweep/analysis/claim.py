@@ -71,8 +71,8 @@ def _summary(verdicts: Mapping[Key, Verdict]) -> str:
     if counts["gain grows"] > half:
         return "sharing helps more as models grow"
     if up and not counts["gain grows"]:
-        cost = counts["cost shrinks"] == up
-        return f"the {'cost of sharing shrinks' if cost else 'gain of sharing rises'} with model size in {_share(up, half)}"
+        what = "cost of sharing shrinks" if counts["cost shrinks"] == up else "gain of sharing rises"
+        return f"the {what} with model size in {_share(up, half)}"
     if up:
         return "sharing helps more as models grow in some metrics"
     if down:

@@ -10,7 +10,9 @@ from bigchem.sweep.analysis.curves import Curve
 from bigchem.sweep.analysis.diverged import Diverged
 from bigchem.sweep.analysis.fit import MIN_SIZES_FOR_LINE, Estimate
 from bigchem.sweep.analysis.gains import Gain, Pool, kind_of
+from bigchem.sweep.analysis.power import MOST_SEEDS, seeds_to_find
 from bigchem.sweep.analysis.records import REGIMES, Regime, Results, Scale
+from bigchem.sweep.analysis.size_means import SizeMeans
 from bigchem.sweep.analysis.trends import Trend, Verdict
 from bigchem.tasks import Task, Tasks
 
@@ -42,7 +44,19 @@ def _pool_sentence(pool: Pool) -> str:
     text = f"{tasks}: gain {signed(pool.gains[size])} at {size_name(size)}"
     if pool.means is None or pool.slope is None:
         return f"{text}; too few sizes or seeds trained both ways for a slope."
-    return f"{text}; slope {signed(pool.slope)} per decade of parameters over {len(pool.means.sizes)} sizes."
+    text = f"{text}; slope {signed(pool.slope)} per decade of parameters over {len(pool.means.sizes)} sizes"
+    return f"{text}{_too_few(pool.means) if not pool.slope.sign else ''}."
+
+
+def _too_few(means: SizeMeans) -> str:
+    """What such a sweep can find, for a slope that it did not."""
+    slope = means.slope()
+    if slope is None or not any(means.training):
+        return ""
+    seeds = seeds_to_find(means, slope.value)
+    needed = f"over {MOST_SEEDS} seeds or more test examples" if seeds is None else f"{seeds} seeds"
+    found = f"a slope of {slope.detectable():.2g} would be found in four cases of five"
+    return f"; {found}, and one as small as this with {needed}"
 
 
 def sentences(

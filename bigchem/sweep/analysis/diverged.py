@@ -30,8 +30,8 @@ def diverged(scores: Sequence[Score]) -> list[Diverged]:
     """Runs whose score of a task is FAR worse than their seeds', and no better than that of any smaller model trained
     on the same tasks (of the smallest, than any other). Judged by the loss, where a task has it.
 
-    The standard deviation is that of a seed, from the median distance of all pairs of seeds, which a diverged run hardly
-    moves; or the range of the run's other seeds, if that is larger.
+    The standard deviation is that of a seed, from the median distance of all pairs of seeds, which a diverged run
+    hardly moves; or the range of the run's other seeds, if that is larger.
     """
     found: dict[int, Diverged] = {}
     for task in dict.fromkeys(score.task for score in scores):

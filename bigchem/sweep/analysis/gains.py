@@ -23,8 +23,8 @@ class Gain:
 
     points: one per seed if both regimes have the same seeds, otherwise the single difference of means. seeds: of the
     points; empty for means. paired: how many points compare predictions of the same examples. training: see SizeMeans.
-    examples: variance over test examples; None: unknown. draws: the gain over resamples of the test examples [B], which
-    all sizes share; None if some predictions are missing.
+    examples: variance over test examples, as far as the scatter of the seeds does not show it; None: unknown. draws:
+    the gain over resamples of the test examples [B], which all sizes share; None if some predictions are missing.
     """
 
     task: str
@@ -98,14 +98,13 @@ def _gain(together: Cell, alone: Cell) -> Gain:
     else:
         points = (_point(*(over_seeds(list(side.seeds.values())) for side in sides), sign, draws),)
         training = tuple(v for side in sides for v in of_seeds([e.value for e in side.seeds.values()]))
-    examples = _examples(draws, sides)
+    every = same and len(paired) == len(seeds) > 1 and not any(np.isnan(found).any() for found in paired.values())
+    examples = _common(list(paired.values())) if every else _examples(draws, sides)
     value = float(np.mean([point.value for point in points]))
     estimate = points[0] if len(points) == 1 else _estimate(value, training, examples)
     task, metric, parameters = together.task, together.metric, together.parameters
     count = len(paired) if same else 0
-    return Gain(
-        task, metric, parameters, together.scale, estimate, points, seeds, count, training, examples, draws
-    )
+    return Gain(task, metric, parameters, together.scale, estimate, points, seeds, count, training, examples, draws)
 
 
 def _resampled(sides: Sequence[Cell], seed: int) -> bool:
@@ -121,6 +120,13 @@ def _point(together: Estimate, alone: Estimate, sign: int, draws: Floats | None)
     if sign > 0 or found.low is None or found.high is None:
         return Estimate(sign * found.value, found.low, found.high)
     return Estimate(-found.value, -found.high, -found.low)
+
+
+def _common(draws: Sequence[Floats]) -> float:
+    """The variance over test examples that the seeds' gains [B] share: their mean covariance. What is a seed's own is
+    part of the scatter of the seeds already."""
+    of_sum, own = np.var(np.sum(draws, axis=0), ddof=1), sum(np.var(found, ddof=1) for found in draws)
+    return max(0.0, float(of_sum - own) / (len(draws) * (len(draws) - 1)))
 
 
 def _examples(draws: Floats | None, sides: Sequence[Cell]) -> float | None:
@@ -162,6 +168,7 @@ def _covariance(gains: Sequence[Gain]) -> Floats | None:
     drawn = [i for i, g in enumerate(gains) if g.draws is not None and not np.isnan(g.draws).any()]
     if len(drawn) > 1:
         found[np.ix_(drawn, drawn)] = np.cov([gains[i].draws for i in drawn])
+        np.fill_diagonal(found, [g.examples or 0.0 for g in gains])
     return found
 
 

@@ -18,7 +18,7 @@ Name = Literal["log-odds", "log"]
 
 @dataclass(frozen=True)
 class SecondScale:
-    """log-odds: of a score between bounds. log: of an error or a loss, which is at least 0; differences are of ratios."""
+    """log-odds: of a score between bounds. log: of an error or a loss, at least 0, so that gains are ratios."""
 
     name: Name
     lowest: float = 0.0

@@ -30,8 +30,8 @@ class Variance:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A weighted sum of the sizes' means, its standard error and degrees of freedom. trained: whether its error includes
-    training noise."""
+    """A weighted sum of the sizes' means, its standard error and degrees of freedom. trained: whether its error
+    includes training noise."""
 
     value: float
     error: float
@@ -83,9 +83,9 @@ def quantile(p: float, dof: float) -> float:
 
 @dataclass(frozen=True)
 class SizeMeans:
-    """sizes [k]: numbers of parameters, ascending. means [k]. training: of each size, the variances whose sum is that of
-    its mean; none where one seed was trained. examples [k, k]: covariance of the means over resamples of the test
-    examples; None: unknown. """
+    """sizes [k]: numbers of parameters, ascending. means [k]. training: of each size, the variances whose sum is that
+    of its mean; none where one seed was trained. examples [k, k]: covariance of the means over resamples of the test
+    examples; None: unknown."""
 
     sizes: Floats
     means: Floats
@@ -147,8 +147,8 @@ class SizeMeans:
 
     @property
     def seed_variance(self) -> Floats | None:
-        """The variance of one seed about its size's mean [k]; of sizes with one seed, the others' mean. None if all have
-        one seed."""
+        """The variance of one seed about its size's mean [k]; of sizes with one seed, the others' mean. None if all
+        have one seed."""
         found = [sum(v.value * (v.dof + 1) for v in each) if each else math.nan for each in self.training]
         return None if all(map(math.isnan, found)) else np.where(np.isnan(found), np.nanmean(found), found)
 

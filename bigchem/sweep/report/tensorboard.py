@@ -20,7 +20,9 @@ def write_tensorboard(analysis: Analysis, folder: Path) -> None:
             cells = [c for c in analysis.cells if c.regime == regime]
             _series(partial / regime, ((f"{c.task}/{c.metric}", c.parameters, c.estimate) for c in cells))
         gains = [(f"{g.task}/{g.metric}", g.parameters, g.estimate) for g in analysis.gains]
-        slopes = [(f"{t}/{m}/slope", max(analysis.sizes), trend.per_decade) for (t, m), trend in analysis.trends.items()]
+        slopes = [
+            (f"{t}/{m}/slope", max(analysis.sizes), trend.per_decade) for (t, m), trend in analysis.trends.items()
+        ]
         pools = [(f"{p.kind}/{p.of}", size, gain) for p in analysis.pools for size, gain in p.gains.items()]
         _series(partial / "gain", [*gains, *slopes, *pools])
         for number, run in enumerate(analysis.results.runs):

@@ -38,8 +38,8 @@ def study(
 ) -> Analysis:
     """Reads results (see results.load), resamples the predictions that lie beside them, and analyses both.
 
-    independent: do not read predictions; all runs are then treated as independent. keep_diverged: see analyse. tasks: of
-    score tables.
+    independent: do not read predictions; all runs are then treated as independent. keep_diverged: see analyse. tasks:
+    of score tables.
     """
     progress = progress or Progress(quiet=True)
     results = load(paths, allow_mixed, progress, tasks, allow_unequal_budgets=allow_unequal_budgets)

@@ -102,7 +102,9 @@ def test_a_size_of_one_seed_borrows_the_others_variance() -> None:
 def test_lack_of_fit_is_found_at_its_level_where_there_is_none_and_where_there_is() -> None:
     random = np.random.default_rng(0)
     line = [seeded(np.log10(SIZES)[:, None] + random.normal(size=(4, 4))).lack_of_fit() for _ in range(400)]
-    bent = [seeded(np.array([[0.0], [5.0], [5.0], [0.0]]) + random.normal(size=(4, 4))).lack_of_fit() for _ in range(50)]
+    bent = [
+        seeded(np.array([[0.0], [5.0], [5.0], [0.0]]) + random.normal(size=(4, 4))).lack_of_fit() for _ in range(50)
+    ]
     assert np.mean([p is not None and p < 0.05 for p in line]) < 0.09
     assert np.mean([p is not None and p < 0.05 for p in bent]) > 0.9
     assert seeded(np.log10(SIZES)[:, None]).lack_of_fit() is None
