@@ -49,6 +49,7 @@ STYLE = {
     "font.size": 9,
     "svg.fonttype": "none",
     "svg.hashsalt": "bigchem",
+    "pdf.fonttype": 42,  # as text that editors can select, which some journals ask for
     "text.color": LIGHT["ink"],
     "axes.edgecolor": LIGHT["muted"],
     "axes.labelcolor": LIGHT["ink"],
@@ -70,8 +71,8 @@ POINT_COLUMNS = ("series", "what", "parameters", "value", "low", "high")
 
 @dataclass(frozen=True)
 class Panel:
-    """A drawn figure: caption, SVG, PNG, and its numbers as CSV. inline: the SVG for embedding (no XML head, no URLs,
-    unique ids). of: the metric, or the kind of task."""
+    """A drawn figure: caption, SVG, PNG, PDF, and its numbers as CSV. inline: the SVG for embedding (no XML head, no
+    URLs, unique ids). of: the metric, or the kind of task."""
 
     name: str
     of: str
@@ -79,6 +80,7 @@ class Panel:
     svg: str
     inline: str
     png: bytes
+    pdf: bytes
     csv: str
 
 
@@ -153,10 +155,11 @@ def alt_text(found: Sequence[tuple[float, Estimate]]) -> str:
 
 def finish(figure: Figure, name: str, of: str, caption: str, description: str, rows: Sequence[Row]) -> Panel:
     """The drawing as files and for the page. description: for screen readers."""
-    drawn, png = io.StringIO(), io.BytesIO()
+    drawn, png, pdf = io.StringIO(), io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
     figure.set_layout_engine("none")  # the layout is already computed; computing it again would take half the time
     figure.savefig(png, format="png", dpi=200, facecolor="white")
+    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
     title = f'<title id="{name}-t">{html.escape(caption)}</title><desc id="{name}-d">{html.escape(description)}</desc>'
     body = re.sub(r"<metadata>.*?</metadata>", "", drawn.getvalue(), flags=re.DOTALL)
     body = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", body)
@@ -169,7 +172,7 @@ def finish(figure: Figure, name: str, of: str, caption: str, description: str, r
     inline = re.sub(r' xmlns(:xlink)?="[^"]*"', "", inline).replace("xlink:href", "href")
     inline = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\g<1>", inline, count=1)
     inline = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\g<1>", inline, count=1)
-    return Panel(name, of, caption, standalone, inline, png.getvalue(), csv_text(POINT_COLUMNS, rows))
+    return Panel(name, of, caption, standalone, inline, png.getvalue(), pdf.getvalue(), csv_text(POINT_COLUMNS, rows))
 
 
 def palette_css(selector: str, drawn: str) -> str:

@@ -79,14 +79,14 @@ def gain_panel(analysis: Analysis, key: Key) -> Panel | None:
         return None
     trend = analysis.trends.get(key)
     subtitle = "too few sizes for a slope" if trend is None else f"slope {signed(trend.per_decade)} per decade"
-    rows = _point_rows("gain", found)
+    rows = point_rows("gain", found)
     with mpl.rc_context(STYLE):
         figure, axes = axes_of(f"{key[0]} · gain in {key[1]}", subtitle)
         points(axes, found, LIGHT["green"], "D")
         if trend is not None and trend.line is not None:
-            rows += _line(axes, "gain", trend.line, LIGHT["green"])
+            rows += draw_line(axes, "gain", trend.line, LIGHT["green"])
         sizes_axis(axes, [size for size, _ in found], room=0.14)
-        _zero(axes)
+        zero_line(axes)
         caption = f"{key[0]}: gain of sharing in {key[1]} against model size"
         return finish(figure, f"{_file_name(key)}-gain", key[1], caption, f"{alt_text(found)}; {subtitle}", rows)
 
@@ -96,7 +96,7 @@ def pool_panel(analysis: Analysis, pool: Pool) -> Panel:
     metrics = analysis.headline if pool.of == "headline" else dict.fromkeys(pool.tasks, LOSS)
     slope = "too few sizes or seeds for a slope" if pool.slope is None else f"slope {signed(pool.slope)} per decade"
     mean = [(float(size), gain) for size, gain in pool.gains.items()]
-    rows = _point_rows("mean", mean)
+    rows = point_rows("mean", mean)
     with mpl.rc_context(STYLE):
         title = f"{pool.kind} tasks · {pool.of} gain"
         figure, axes = axes_of(title, f"mean: {slope}", labels=len(pool.tasks) + 1)
@@ -107,16 +107,16 @@ def pool_panel(analysis: Analysis, pool: Pool) -> Panel:
             sizes, heights = [size for size, _ in found], [e.value for _, e in found]
             axes.plot(sizes, heights, marker=marker, color=colour, markersize=4, linewidth=0.9, alpha=0.85)
             ends.append((sizes[-1], heights[-1], task, colour))
-            rows += _point_rows(task, found)
+            rows += point_rows(task, found)
         if mean:
             points(axes, mean, LIGHT["ink"], "o", size=5.5)
             ends.append((mean[-1][0], mean[-1][1].value, "mean", LIGHT["ink"]))
         if pool.means is not None and (line := pool.means.line()) is not None:
-            rows += _line(axes, "mean", line, LIGHT["ink"])
+            rows += draw_line(axes, "mean", line, LIGHT["ink"])
         room = 0.26 * max(1.0, min(LONGEST, max(map(len, pool.tasks))) / 14)
         sizes_axis(axes, sorted({row["parameters"] for row in rows if row["what"] == "point"}), room=room)
         label_ends(figure, axes, ends)
-        _zero(axes, labels=False)
+        zero_line(axes, labels=False)
         caption = f"gain of sharing ({pool.of}) of {pool.kind} tasks against model size"
         name = f"{pool.kind}-gain" + ("-loss" if pool.of == "loss" else "")
         return finish(figure, name, pool.of, caption, f"mean {alt_text(mean)}; {slope}", rows)
@@ -144,7 +144,7 @@ def _series(axes: Axes, regime: Regime, cells: Sequence[Cell], shift: float) -> 
         axes.plot(
             [x * shift for x, _ in seeds], [e.value for _, e in seeds], ".", color=colour, alpha=0.35, markersize=4
         )
-    return _point_rows(regime, found) + _point_rows(regime, seeds, "seed")
+    return point_rows(regime, found) + point_rows(regime, seeds, "seed")
 
 
 def _curve(axes: Axes, regime: Regime, curve: Curve, cells: Sequence[Cell], further: Sequence[float]) -> list[Row]:
@@ -166,7 +166,7 @@ def _curve(axes: Axes, regime: Regime, curve: Curve, cells: Sequence[Cell], furt
     return _curve_rows(regime, x, y, low, high)
 
 
-def _line(axes: Axes, series: str, line: Line, colour: str) -> list[Row]:
+def draw_line(axes: Axes, series: str, line: Line, colour: str) -> list[Row]:
     """A line of gains over its sizes, with its 95 % band."""
     x = np.geomspace(line.means.sizes[0], line.means.sizes[-1], 60)
     y, (low, high) = line(x), line.band(x)
@@ -176,9 +176,12 @@ def _line(axes: Axes, series: str, line: Line, colour: str) -> list[Row]:
     return _curve_rows(series, x, y, low, high)
 
 
-def _zero(axes: Axes, labels: bool = True) -> None:
-    """The line of no effect. labels: say which side helps."""
-    axes.axhline(0.0, color=LIGHT["muted"], linewidth=1.0, linestyle=(0, (2, 2)))
+def zero_line(axes: Axes, labels: bool = True) -> None:
+    """The line of no effect. labels: say which side helps; without, it ends where the series' own labels begin."""
+    last = max(float(np.max(drawn.get_xdata())) for drawn in axes.lines)  # type: ignore[arg-type]
+    low, high = np.log(axes.get_xlim())
+    end = 1.0 if labels else float((np.log(last) - low) / (high - low))
+    axes.axhline(0.0, 0.0, end, color=LIGHT["muted"], linewidth=1.0, linestyle=(0, (2, 2)))
     for text, align, offset in (("helps ↑", "bottom", 2), ("hurts ↓", "top", -2)) if labels else ():
         axes.annotate(
             text,
@@ -201,7 +204,8 @@ def _value(cell: Cell) -> float:
     return float("nan") if cell.estimate is None else cell.estimate.value
 
 
-def _point_rows(series: str, found: Sequence[tuple[float, Estimate]], what: str = "point") -> list[Row]:
+def point_rows(series: str, found: Sequence[tuple[float, Estimate]], what: str = "point") -> list[Row]:
+    """Rows of a figure's CSV."""
     return [{"series": series, "what": what, "parameters": int(x), **numbers(e)} for x, e in found]
 
 

@@ -11,6 +11,7 @@ from bigchem.sweep.analysis.gains import contrast
 from bigchem.sweep.analysis.records import LOSS, Run
 from bigchem.sweep.report.drawing import Panel, palette_css
 from bigchem.sweep.report.figures import gain_panel, metric_panel, pool_panel
+from bigchem.sweep.report.paper_figures import claim_figure, forest_figure
 from bigchem.sweep.report.tables import Row, beyond_rows, estimate_text, fit_rows, paired_rows, trend_rows
 
 Section = tuple[str, str, list[Panel]]
@@ -18,6 +19,7 @@ Section = tuple[str, str, list[Panel]]
 
 _POINTS = "Points are means over seeds, bars their 95 % intervals{seeds}; {fits}."
 _GAIN = "Together minus alone, signed so that up is better; the line, if any, is by least squares, with its 95 % band."
+_PAPER = "For a paper: the gain against size by kind of task, and every metric at the largest size."
 _KINDS = (
     "Together minus alone, signed so that up is better, by task; and the mean over the kind's tasks with its 95 % "
     "interval, line and the line's band, at the sizes that all of them have."
@@ -35,7 +37,9 @@ def sections_of(analysis: Analysis) -> list[Section]:
     points = _POINTS.format(seeds=seeds, fits=fits)
     metrics = [key for key in analysis.shown if key[1] != LOSS]
     losses = [key for key in analysis.shown if key[1] == LOSS]
+    whole = [panel for panel in (claim_figure(analysis), forest_figure(analysis)) if panel is not None]
     sections = [
+        ("The claim in two figures", _PAPER, whole),
         ("Gain of sharing by kind of task", _KINDS, list(_pools(analysis, "headline"))),
         ("Metrics against model size", points, [metric_panel(analysis, key) for key in metrics]),
         ("Gain of sharing against model size", _GAIN, list(_gains(analysis, metrics))),

@@ -15,6 +15,7 @@ from bigchem.sweep.analysis.analyse import Analysis, analyse, check
 from bigchem.sweep.analysis.example_draws import example_draws
 from bigchem.sweep.analysis.records import LOSS, REGIMES
 from bigchem.sweep.analysis.results import load
+from bigchem.sweep.report.latex import latex_tables
 from bigchem.sweep.report.output_folder import check_written, replace_written
 from bigchem.sweep.report.tables import TABLES, Row, estimate_text, paired_rows, tables
 from bigchem.tasks import Tasks
@@ -63,8 +64,8 @@ def check_out_dir(out_dir: str | Path) -> None:
 
 
 def write(analysis: Analysis, out_dir: str | Path, title: str = "Scale sweep") -> Path:
-    """Writes report.html, the CSV files of tables.TABLES, and figures/*.svg, *.png and *.csv into out_dir; returns the
-    page's path. UserError if figures/ holds a file that no report wrote."""
+    """Writes report.html, the CSV files of tables.TABLES, latex/*.tex, and figures/*.svg, *.png, *.pdf and *.csv into
+    out_dir; returns the page's path. UserError if figures/ holds a file that no report wrote."""
     from bigchem.sweep.report.page import sections_of, to_html
 
     out = Path(out_dir)
@@ -73,7 +74,11 @@ def write(analysis: Analysis, out_dir: str | Path, title: str = "Scale sweep") -
         for panel in (panel for _, _, panels in sections for panel in panels):
             (figures / f"{panel.name}.svg").write_text(panel.svg, encoding="utf-8")
             (figures / f"{panel.name}.png").write_bytes(panel.png)
+            (figures / f"{panel.name}.pdf").write_bytes(panel.pdf)
             (figures / f"{panel.name}.csv").write_text(panel.csv, encoding="utf-8")
+    (out / "latex").mkdir(exist_ok=True)
+    for name, text in latex_tables(analysis).items():
+        write_atomically(out / "latex" / f"{name}.tex", text)
     for name, rows in tables(analysis).items():
         write_atomically(out / f"{name}.csv", csv_text(TABLES[name], rows))
     page = out / "report.html"

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from planted_sweep import SIZES, write_sweep
+
+from bigchem.sweep.analysis import analyse as whole
+from bigchem.sweep.analysis.analyse import Analysis
+from bigchem.sweep.analysis.results import load
+from bigchem.sweep.report.drawing import Panel
+from bigchem.sweep.report.paper_figures import claim_figure, forest_figure
+
+
+@pytest.fixture
+def analysis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Analysis:
+    monkeypatch.setattr(whole, "_curves", lambda cells, keys: {})
+    return whole.analyse(load([write_sweep(tmp_path)]))
+
+
+def rows(panel: Panel | None) -> list[dict[str, str]]:
+    assert panel is not None
+    assert panel.pdf.startswith(b"%PDF")
+    return list(csv.DictReader(io.StringIO(panel.csv)))
+
+
+def test_the_claims_figure_has_each_tasks_gains_and_the_band_of_the_mean(analysis: Analysis) -> None:
+    found = rows(claim_figure(analysis))
+    captioning = [row for row in found if row["series"] == "captioning"]
+    assert [float(row["value"]) for row in captioning] == pytest.approx([0.010, 0.0311, 0.0522], abs=0.001)
+    band = [row for row in found if row["series"] == "cross-domain mean" and row["what"] == "curve"]
+    assert all(float(row["low"]) < float(row["value"]) < float(row["high"]) for row in band)
+
+
+def test_the_forest_has_every_metric_at_the_largest_size_and_losses_as_shares_removed(analysis: Analysis) -> None:
+    found = {row["series"]: row for row in rows(forest_figure(analysis))}
+    assert len(found) == 11
+    assert {row["parameters"] for row in found.values()} == {str(SIZES[-1])}
+    alone = 2.10 - 0.40 * 1.4083
+    assert float(found["captioning loss"]["value"]) == pytest.approx(100 * (0.05 + 0.02 * 1.4083) / alone, abs=0.1)
