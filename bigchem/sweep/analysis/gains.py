@@ -96,7 +96,8 @@ def _gain(together: Cell, alone: Cell) -> Gain:
         points = tuple(_point(together.seeds[s], alone.seeds[s], sign, paired.get(s)) for s in seeds)
         training = of_seeds([point.value for point in points])
     else:
-        points = (_point(*(over_seeds(list(side.seeds.values())) for side in sides), sign, draws),)
+        joint, single = (over_seeds(list(side.seeds.values())) for side in sides)
+        points = (_point(joint, single, sign, draws),)
         training = tuple(v for side in sides for v in of_seeds([e.value for e in side.seeds.values()]))
     every = same and len(paired) == len(seeds) > 1 and not any(np.isnan(found).any() for found in paired.values())
     examples = _common(list(paired.values())) if every else _examples(draws, sides)
@@ -139,8 +140,8 @@ def _examples(draws: Floats | None, sides: Sequence[Cell]) -> float | None:
         margins = [e.margins for e in side.seeds.values()]
         if any(m is None for m in margins):
             return None
-        total += (np.mean([max(m) for m in margins if m is not None]) / Z95) ** 2
-    return float(total)
+        total += (float(np.mean([max(m) for m in margins if m is not None])) / Z95) ** 2
+    return total
 
 
 def _estimate(value: float, training: Sequence[Variance], examples: float | None) -> Estimate:

@@ -95,8 +95,9 @@ class SizeMeans:
     @property
     def decades(self) -> Floats:
         """log10(size / pivot) [k]: about the sizes' geometric mean."""
-        logs: Floats = np.log10(self.sizes)
-        return logs - logs.mean()
+        logs = np.log10(self.sizes)
+        centred: Floats = logs - logs.mean()
+        return centred
 
     @property
     def pivot(self) -> float:
