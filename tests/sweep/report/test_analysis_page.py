@@ -45,17 +45,19 @@ def test_the_pages_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     for size in SIZES:
         for mixture in (("captioning", "generation"), ("captioning",), ("generation",)):
-            write_result(tmp_path / "runs" / "demo", results_of(size, mixture))
+            for seed in (0, 1):
+                write_result(tmp_path / "runs" / "demo", results_of(size, mixture, seed, noise=0.01))
     (tmp_path / "recipe.toml").write_text('[tasks.solubility]\nsource = "chemistry"\ntarget = "number"\n')
     table = "parameters,task,regime,metric,value,low,high\n10,solubility,together,rmse,1,0.9,1.1\n"
     (tmp_path / "scores.csv").write_text(f"{table}10,solubility,alone,rmse,2,1.9,2.1\n")
     commands = [command for command in COMMANDS if "published/" not in command]
-    assert len(commands) == 5
+    assert len(commands) == 6
     outputs = [call(command) for command in commands]
-    assert "The gain of sharing grows with model size for cross-domain tasks" in outputs[1]
+    assert "For cross-domain tasks (captioning and generation), " in outputs[1]
     assert json.loads(outputs[2])["headline"]["generation"] == "levenshtein"
     assert (tmp_path / "board" / "together").is_dir()
-    assert "Nothing can be said about sharing over several tasks: solubility rmse has a scale of its own." in outputs[3]
+    assert "no metric was measured both ways at two sizes" in outputs[3]
+    assert "6 seeds find" in outputs[5]
     beyond = (tmp_path / "molt5" / "beyond.csv").read_text()
     assert "captioning,bleu4,alone,3000000000.0,False,linear,0.5" in beyond
 
