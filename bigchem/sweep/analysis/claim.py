@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
+from bigchem.evaluate.protocol.names import written
 from bigchem.sweep.analysis.aggregate import Key
 from bigchem.sweep.analysis.gains import KINDS, Kind, kind_of
 from bigchem.sweep.analysis.records import LOSS
@@ -107,8 +108,8 @@ def _conflict(verdicts: Mapping[Key, Verdict]) -> str:
 
 
 def name_of(key: Key) -> str:
-    """captioning bleu4."""
-    return " ".join(key)
+    """captioning BLEU-4."""
+    return f"{key[0]} {written(key[1])}"
 
 
 def joined(names: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
+from bigchem.evaluate.protocol.names import with_unit, written
 from bigchem.sweep.analysis.aggregate import Cell, Key, size_name
 from bigchem.sweep.analysis.claim import joined, name_of
 from bigchem.sweep.analysis.curves import Curve
@@ -29,7 +30,7 @@ def unpooled_note(unpooled: Sequence[Key]) -> tuple[str, ...]:
 
 
 def _scales(unpooled: Sequence[Key]) -> str:
-    names = joined([f"{task} {metric}" for task, metric in unpooled])
+    names = joined(list(map(name_of, unpooled)))
     return f"{names} {'has a scale of its own' if len(unpooled) == 1 else 'have scales of their own'}"
 
 
@@ -130,7 +131,7 @@ def _task_sentence(task: Task, gain: Gain, trend: Trend | None) -> str:
     verdicts = ("sharing helps", "sharing hurts", "no clear effect of sharing", "sharing cannot be judged")
     verdict = verdicts[_verdict(gain.estimate)]
     place = f"{gain.task} ({kind_of(task)}): {verdict} at {size_name(gain.parameters)}"
-    text = f"{place}, gain {signed(gain.estimate)} {gain.metric}"
+    text = f"{place}, gain {signed(gain.estimate)} {with_unit(gain.metric)}"
     if trend is None or trend.p is None:
         return f"{text}; too few sizes or seeds trained both ways for a slope."
     slope = signed(trend.per_decade)
@@ -161,7 +162,7 @@ def diverged_note(found: Sequence[Diverged], *, kept: bool) -> tuple[str, ...]:
         return ()
     runs = joined(
         [
-            f"{one.run.name} ({size_name(one.run.parameters)}, seed {one.run.seed}: {one.task} {one.metric} "
+            f"{one.run.name} ({size_name(one.run.parameters)}, seed {one.run.seed}: {name_of((one.task, one.metric))} "
             f"{one.value:.3g} where its other seeds have {one.others:.3g})"
             for one in found
         ]
@@ -177,9 +178,7 @@ def cautions(cells: Sequence[Cell], gains: Sequence[Gain], headline: dict[str, s
         names = " and ".join(map(size_name, sizes))
         notes.append(f"Only {len(sizes)} size{'s' * (len(sizes) != 1)} ({names}): too few for any fit; none is drawn.")
     elif len(sizes) == MIN_SIZES_FOR_LINE:
-        notes.append(
-            "Three sizes are too few for a curve: only lines are fitted, and their slopes have one degree of freedom."
-        )
+        notes.append("Three sizes are too few for a curve: only lines are fitted.")
     notes += _one_seed([c for c in cells if c.seeds])
     if gains:
         notes.append(_compared(gains))
@@ -193,7 +192,7 @@ def cautions(cells: Sequence[Cell], gains: Sequence[Gain], headline: dict[str, s
         notes.append(f"Not measured, so left blank: {'; '.join(missing)}.")
     for task, metric in headline.items():
         if metric != (usual := results.tasks[task].headline):
-            notes.append(f"{task}: {usual} is not available; {metric} is used instead.")
+            notes.append(f"{task}: {written(usual)} is not available; {written(metric)} is used instead.")
     tokens = {r: {run.tokens for run in results.runs if run.regime == r and run.tokens} for r in REGIMES}
     if all(tokens.values()) and tokens["together"] != tokens["alone"]:
         spans = {r: " to ".join(f"{t:,}" for t in dict.fromkeys((min(tokens[r]), max(tokens[r])))) for r in REGIMES}
@@ -218,7 +217,7 @@ def impossible_values(
             if not scale.lowest <= value <= scale.highest:
                 text = f"{value:.3g}".replace("-", "−")
                 notes.append(
-                    f"{task} {metric} {regime} read at {size_name(size)} is {text}, which is impossible: the "
+                    f"{name_of((task, metric))} {regime} read at {size_name(size)} is {text}, which is impossible: the "
                     f"{curve.shape} shape does not hold that far."
                 )
     return notes

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 import numpy as np
 
+from bigchem.evaluate.protocol.names import with_unit, written
 from bigchem.sweep.analysis.aggregate import Cell, Key
 from bigchem.sweep.analysis.analyse import Analysis
 from bigchem.sweep.analysis.conclusions import signed
@@ -50,7 +51,8 @@ def metric_panel(analysis: Analysis, key: Key) -> Panel:
     direction = "higher is better" if is_better else "lower is better"
     rows: list[Row] = []
     with mpl.rc_context(STYLE):
-        figure, axes = axes_of(f"{key[0]} · {key[1]}", direction)
+        figure, axes = axes_of(f"{key[0]} · {written(key[1])}", direction)
+        axes.set_ylabel(with_unit(key[1]))
         for regime, cells in drawn.items():
             rows += _series(axes, regime, cells, 0.985 if len(drawn) > 1 and regime == "together" else 1.0)
         sizes = sorted({float(c.parameters) for cells in drawn.values() for c in cells})
@@ -68,7 +70,7 @@ def metric_panel(analysis: Analysis, key: Key) -> Panel:
             axes.axvspan(sizes[-1] * 1.12, beyond[-1] * 1.25, color=LIGHT["muted"], alpha=0.09, linewidth=0)
         label_ends(figure, axes, ends)
         description = "; ".join(f"{regime}: {alt_text(_points(cells))}" for regime, cells in drawn.items())
-        caption = f"{key[0]} {key[1]} against model size"
+        caption = f"{key[0]} {written(key[1])} against model size"
         return finish(figure, _file_name(key), key[1], caption, description, rows)
 
 
@@ -81,13 +83,14 @@ def gain_panel(analysis: Analysis, key: Key) -> Panel | None:
     subtitle = "too few sizes for a slope" if trend is None else f"slope {signed(trend.per_decade)} per decade"
     rows = point_rows("gain", found)
     with mpl.rc_context(STYLE):
-        figure, axes = axes_of(f"{key[0]} · gain in {key[1]}", subtitle)
+        figure, axes = axes_of(f"{key[0]} · gain in {written(key[1])}", subtitle)
+        axes.set_ylabel(f"gain in {with_unit(key[1])}")
         points(axes, found, LIGHT["green"], "D")
         if trend is not None and trend.line is not None:
             rows += draw_line(axes, "gain", trend.line, LIGHT["green"])
         sizes_axis(axes, [size for size, _ in found], room=0.14)
         zero_line(axes)
-        caption = f"{key[0]}: gain of sharing in {key[1]} against model size"
+        caption = f"{key[0]}: gain of sharing in {written(key[1])} against model size"
         return finish(figure, f"{_file_name(key)}-gain", key[1], caption, f"{alt_text(found)}; {subtitle}", rows)
 
 
@@ -100,6 +103,7 @@ def pool_panel(analysis: Analysis, pool: Pool) -> Panel:
     with mpl.rc_context(STYLE):
         title = f"{pool.kind} tasks · {pool.of} gain"
         figure, axes = axes_of(title, f"mean: {slope}", labels=len(pool.tasks) + 1)
+        axes.set_ylabel("gain in loss (nats per token)" if pool.of == "loss" else "gain")
         ends = []
         for task in pool.tasks:
             found = [(float(g.parameters), g.estimate) for g in analysis.gains_of((task, metrics[task]))]

@@ -77,7 +77,7 @@ def test_the_headline_falls_back_to_its_variant_where_it_is_not_available(tmp_pa
         "retrosynthesis": "top1",
         "actions": "bleu2",
     }
-    assert any("bleu4_words is used instead" in note for note in analysis.notes)
+    assert any("BLEU-4 (words) is used instead" in note for note in analysis.notes)
 
 
 def test_the_first_sentence_says_what_was_planted(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_two_growing_headlines_do_not_speak_for_twelve_metrics_that_fall() -> No
     found = analyse(results(planted({key: GROWING if key in headlines else SHRINKING for key in KEYS})))
     assert "metrics contradict each other" in found.claim
     assert "rises with model size in 2 and falls in 12" in found.claim
-    assert "the loss falls; rising: captioning bleu4 and generation exact." in found.claim
+    assert "the loss falls; rising: captioning BLEU-4 and generation exact match." in found.claim
     assert "helps more" not in found.claim
 
 
@@ -69,7 +69,7 @@ def test_a_metric_that_is_zero_everywhere_is_neither_counted_nor_pooled() -> Non
     found = analyse(made)
     assert ("generation", "exact") not in found.trends
     assert "of 1 metric" in found.claim
-    assert any("generation exact (0)" in note for note in found.notes)
+    assert any("generation exact match (0)" in note for note in found.notes)
     assert [pool.tasks for pool in found.pools] == [("captioning",)]
 
 
@@ -93,7 +93,9 @@ def test_tasks_that_go_different_ways_are_not_averaged_into_one() -> None:
     gains = {key: GROWING if key[0] == "captioning" else SHRINKING for key in KEYS}
     found = analyse(results(planted(gains)))
     assert "rises with model size in 6 and falls in 8" in found.claim
-    assert "rising: captioning bleu2, captioning bleu4, captioning rouge1, captioning rouge2 and 2 more" in found.claim
+    assert (
+        "rising: captioning BLEU-2, captioning BLEU-4, captioning ROUGE-1, captioning ROUGE-2 and 2 more" in found.claim
+    )
 
 
 def test_a_ceiling_under_a_constant_gain_in_log_odds_is_no_shrinking_gain() -> None:
@@ -150,7 +152,7 @@ def test_two_sizes_of_one_seed_decide_nothing() -> None:
 def test_metrics_chosen_by_hand_are_named_before_the_sentence() -> None:
     made = results(planted({("captioning", "bleu4"): GROWING, ("captioning", "bleu2"): SHRINKING}))
     found = analyse(made, ["captioning:bleu4"])
-    assert found.claim.startswith("Drawn and pooled are metrics chosen by hand (captioning bleu4). ")
+    assert found.claim.startswith("Drawn and pooled are metrics chosen by hand (captioning BLEU-4). ")
     assert "of 2 metrics" in found.claim
 
 

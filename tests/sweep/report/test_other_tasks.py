@@ -62,7 +62,7 @@ def test_errors_and_metrics_of_unknown_bounds_are_not_averaged_with_shares_and_i
     assert pools["cross-domain", "headline"] == ("toxic", "conditions")
     assert ("single-domain", "headline") not in pools
     assert pools["cross-domain", "loss"] == ("solubility", "toxic", "conditions")
-    note = "Not in the pooled gain of headline metrics: solubility rmse and title fluency have scales of their own."
+    note = "Not in the pooled gain of headline metrics: solubility RMSE and title fluency have scales of their own."
     assert note in study.notes
 
 
