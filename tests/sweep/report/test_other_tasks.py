@@ -74,7 +74,7 @@ def test_a_correlation_below_zero_is_possible_and_an_error_below_zero_is_not(tmp
         results, ["solubility:rmse", "solubility:spearman"], extrapolate=[1e16], beyond_a_decade=True
     )
     impossible = [note.split(" read")[0] for note in far.notes if "impossible" in note]
-    assert impossible == [f"solubility {what}" for what in ("rmse together", "rmse alone")]
+    assert impossible == [f"solubility {what}" for what in ("RMSE together", "RMSE alone")]
 
 
 def test_the_page_the_tables_and_the_figures_are_written(study: Analysis, tmp_path: Path) -> None:
