@@ -9,10 +9,10 @@ from rich.table import Table
 
 from bigchem.base.printable import csv_text, markup
 from bigchem.launch.runs.status import RunStatus
-from bigchem.sweep.analysis.aggregate import Key, chosen_metrics, headlines
-from bigchem.sweep.analysis.records import Score, tasks_of
-from bigchem.sweep.analysis.results import read_json
-from bigchem.sweep.analysis.score_table import MAIN_COLUMNS
+from bigchem.sweep.scores.aggregate import Key, chosen_metrics, headlines
+from bigchem.sweep.scores.records import Score, tasks_of
+from bigchem.sweep.scores.results import read_json
+from bigchem.sweep.scores.score_table import MAIN_COLUMNS
 
 
 @dataclass(frozen=True)

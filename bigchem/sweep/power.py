@@ -10,8 +10,8 @@ from bigchem.base.errors import UserError
 from bigchem.base.printable import markup
 from bigchem.sweep.analysis.analyse import Analysis
 from bigchem.sweep.analysis.power import MOST_SEEDS, detectable_slope, seeds_to_find
-from bigchem.sweep.analysis.records import LOSS
 from bigchem.sweep.analysis.size_means import SizeMeans
+from bigchem.sweep.scores.records import LOSS
 
 
 @dataclass(frozen=True)

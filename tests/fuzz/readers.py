@@ -47,8 +47,8 @@ from bigchem.model.weights.hf_config import read_shape
 from bigchem.run import ownership, state
 from bigchem.run.ownership import Owner, Process
 from bigchem.sweep import grid
-from bigchem.sweep.analysis.results import load
 from bigchem.sweep.report.output_folder import check_written
+from bigchem.sweep.scores.results import load
 from bigchem.tasks import shipped
 from bigchem.train.checkpoint.store import Manifest
 from bigchem.train.health.watchdog import Heartbeat, read_heartbeats, verdict

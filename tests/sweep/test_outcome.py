@@ -12,8 +12,8 @@ from rich.console import Console
 
 from bigchem.base.errors import UserError
 from bigchem.launch.runs.status import RunStatus
-from bigchem.sweep.analysis.results import load
 from bigchem.sweep.outcome import Outcome, outcome, table, to_csv, to_json
+from bigchem.sweep.scores.results import load
 
 
 def metric(name: str, value: float | None, task: str = "forward") -> dict[str, object]:

@@ -1,4 +1,4 @@
 """The metrics of each family and task with their definition ids; scores a task's predictions.
 
-Imported from outside: definitions, metric, pairs, score_task.
+Imported from outside: definitions, metric, names, pairs, score_task.
 """

@@ -1,5 +1,4 @@
-"""From scores to gains of sharing, slopes, curves, and the conclusions they support. Pure except for reading files.
+"""From scores to gains of sharing, their trends with size, curves, and the conclusions they support. Pure.
 
-Imported from outside: aggregate, analyse, conclusions, curve_shapes, curves, fit, gains, paired, records, results,
-score_table.
+Imported from outside: analyse, conclusions, curve_shapes, curves, gains, power, size_means, trends.
 """

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bigchem.base.errors import UserError
-from bigchem.sweep.analysis.aggregate import Cell, Draws, Key, cells_of, chosen_metrics, headlines, size_name
 from bigchem.sweep.analysis.claim import claim
 from bigchem.sweep.analysis.conclusions import (
     cautions,
@@ -20,10 +19,11 @@ from bigchem.sweep.analysis.conclusions import (
 )
 from bigchem.sweep.analysis.curves import Curve, Observation, curve
 from bigchem.sweep.analysis.diverged import diverged
-from bigchem.sweep.analysis.fit import MIN_SIZES_FOR_LINE
 from bigchem.sweep.analysis.gains import Gain, Pool, gains_of, pools_of
-from bigchem.sweep.analysis.records import LOSS, REGIMES, Regime, Results
 from bigchem.sweep.analysis.trends import Trend, constant, trends_of
+from bigchem.sweep.scores.aggregate import Cell, Draws, Key, cells_of, chosen_metrics, headlines, size_name
+from bigchem.sweep.scores.estimate import MIN_SIZES_FOR_LINE
+from bigchem.sweep.scores.records import LOSS, REGIMES, Regime, Results
 from bigchem.tasks import Tasks
 
 A_DECADE = 10.0

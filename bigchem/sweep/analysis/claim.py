@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from bigchem.evaluate.protocol.names import written
-from bigchem.sweep.analysis.aggregate import Key
 from bigchem.sweep.analysis.gains import KINDS, Kind, kind_of
-from bigchem.sweep.analysis.records import LOSS
 from bigchem.sweep.analysis.trends import FALLING, RISING, Trend, Verdict
+from bigchem.sweep.scores.aggregate import Key
+from bigchem.sweep.scores.records import LOSS
 from bigchem.tasks import Tasks
 
 NAMED = 4

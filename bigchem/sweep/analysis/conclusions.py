@@ -5,16 +5,16 @@ import math
 from collections.abc import Mapping, Sequence
 
 from bigchem.evaluate.protocol.names import with_unit, written
-from bigchem.sweep.analysis.aggregate import Cell, Key, size_name
 from bigchem.sweep.analysis.claim import joined, name_of
 from bigchem.sweep.analysis.curves import Curve
 from bigchem.sweep.analysis.diverged import Diverged
-from bigchem.sweep.analysis.fit import MIN_SIZES_FOR_LINE, Estimate
 from bigchem.sweep.analysis.gains import Gain, Pool, kind_of
 from bigchem.sweep.analysis.power import MOST_SEEDS, seeds_to_find
-from bigchem.sweep.analysis.records import REGIMES, Regime, Results, Scale
 from bigchem.sweep.analysis.size_means import SizeMeans
 from bigchem.sweep.analysis.trends import Trend, Verdict
+from bigchem.sweep.scores.aggregate import Cell, Key, size_name
+from bigchem.sweep.scores.estimate import MIN_SIZES_FOR_LINE, Estimate
+from bigchem.sweep.scores.records import REGIMES, Regime, Results, Scale
 from bigchem.tasks import Task, Tasks
 
 

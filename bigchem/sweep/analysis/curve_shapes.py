@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from bigchem.sweep.analysis.fit import Floats
+from bigchem.sweep.scores.estimate import Floats
 
 Shape = Literal["linear", "power", "saturating"]
 SHAPES: dict[Shape, tuple[str, str, str]] = {

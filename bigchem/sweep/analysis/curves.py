@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bigchem.sweep.analysis.curve_shapes import EXPONENTS, SHAPES, STEEPNESS, Shape, height, search
-from bigchem.sweep.analysis.fit import MIN_SIZES_FOR_LINE, Z95, Estimate, Floats
+from bigchem.sweep.scores.estimate import MIN_SIZES_FOR_LINE, Z95, Estimate, Floats
 
 MIN_SIZES_FOR_CURVE = 4
 """The curved shapes have three parameters: leaving one size out must leave three."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import median
 
-from bigchem.sweep.analysis.records import LOSS, Run, Score
+from bigchem.sweep.scores.records import LOSS, Run, Score
 
 FAR = 8.0
 """Standard deviations from the median of the other seeds."""

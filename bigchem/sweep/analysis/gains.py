@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 
-from bigchem.sweep.analysis.aggregate import Cell
-from bigchem.sweep.analysis.fit import Z95, Estimate, Floats, difference, over_seeds
-from bigchem.sweep.analysis.records import LOSS, Scale
 from bigchem.sweep.analysis.size_means import SizeMeans, Variance, of_seeds, size_means
+from bigchem.sweep.scores.aggregate import Cell
+from bigchem.sweep.scores.estimate import Z95, Estimate, Floats, difference, over_seeds
+from bigchem.sweep.scores.records import LOSS, Scale
 from bigchem.tasks import Task, Tasks
 
 Kind = Literal["cross-domain", "single-domain"]

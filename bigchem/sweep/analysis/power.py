@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bigchem.sweep.analysis.fit import Floats
 from bigchem.sweep.analysis.size_means import SizeMeans, Variance
+from bigchem.sweep.scores.estimate import Floats
 
 MOST_SEEDS = 100
 """More are not tried: a sweep of so many is not run."""

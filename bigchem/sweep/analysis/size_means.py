@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bigchem.sweep.analysis.fit import Estimate, Floats
+from bigchem.sweep.scores.estimate import Estimate, Floats
 
 MANY = 1e9
 """Degrees of freedom of a variance that is known."""

@@ -6,11 +6,11 @@ from typing import Literal
 
 import numpy as np
 
-from bigchem.sweep.analysis.aggregate import Cell, Key
-from bigchem.sweep.analysis.fit import Estimate
 from bigchem.sweep.analysis.gains import Gain, gains_of, means_of
-from bigchem.sweep.analysis.scales import second_scale
 from bigchem.sweep.analysis.size_means import Contrast, Line, SizeMeans
+from bigchem.sweep.scores.aggregate import Cell, Key
+from bigchem.sweep.scores.estimate import Estimate
+from bigchem.sweep.scores.scales import second_scale
 
 LEVEL = 0.05
 """Of every test; for the family as a whole by Holm's correction."""

@@ -14,13 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from bigchem.base.printable import csv_text
-from bigchem.sweep.analysis.aggregate import size_name
 from bigchem.sweep.report.tables import Row
+from bigchem.sweep.scores.aggregate import size_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from bigchem.sweep.analysis.fit import Estimate
+    from bigchem.sweep.scores.estimate import Estimate
 
 # After Okabe and Ito, darkened until text has a contrast of 4.5:1 on white. Distinguishable with every common colour
 # blindness; markers and dashes differ as well.

@@ -10,12 +10,9 @@ import matplotlib as mpl
 import numpy as np
 
 from bigchem.evaluate.protocol.names import with_unit, written
-from bigchem.sweep.analysis.aggregate import Cell, Key
 from bigchem.sweep.analysis.analyse import Analysis
 from bigchem.sweep.analysis.conclusions import signed
-from bigchem.sweep.analysis.fit import Estimate, Floats
 from bigchem.sweep.analysis.gains import Pool
-from bigchem.sweep.analysis.records import LOSS, REGIMES, Regime
 from bigchem.sweep.report.drawing import (
     LIGHT,
     LONGEST,
@@ -30,6 +27,9 @@ from bigchem.sweep.report.drawing import (
     sizes_axis,
 )
 from bigchem.sweep.report.tables import Row, numbers
+from bigchem.sweep.scores.aggregate import Cell, Key
+from bigchem.sweep.scores.estimate import Estimate, Floats
+from bigchem.sweep.scores.records import LOSS, REGIMES, Regime
 from bigchem.tasks import Tasks, shipped
 
 if TYPE_CHECKING:

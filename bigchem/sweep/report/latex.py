@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 
 from bigchem.evaluate.protocol.names import with_unit, written
-from bigchem.sweep.analysis.aggregate import Key, size_name
 from bigchem.sweep.analysis.analyse import Analysis
-from bigchem.sweep.analysis.fit import Estimate
 from bigchem.sweep.analysis.gains import kind_of
-from bigchem.sweep.analysis.records import REGIMES
 from bigchem.sweep.report.tables import paired_rows
+from bigchem.sweep.scores.aggregate import Key, size_name
+from bigchem.sweep.scores.estimate import Estimate
+from bigchem.sweep.scores.records import REGIMES
 
 SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",

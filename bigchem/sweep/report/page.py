@@ -4,15 +4,15 @@ from collections.abc import Iterator, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bigchem.sweep.analysis.aggregate import Key, size_name
 from bigchem.sweep.analysis.analyse import Analysis
-from bigchem.sweep.analysis.fit import Estimate
 from bigchem.sweep.analysis.gains import contrast
-from bigchem.sweep.analysis.records import LOSS, Run
 from bigchem.sweep.report.drawing import Panel, palette_css
 from bigchem.sweep.report.figures import gain_panel, metric_panel, pool_panel
 from bigchem.sweep.report.paper_figures import claim_figure, forest_figure
 from bigchem.sweep.report.tables import Row, beyond_rows, estimate_text, fit_rows, paired_rows, trend_rows
+from bigchem.sweep.scores.aggregate import Key, size_name
+from bigchem.sweep.scores.estimate import Estimate
+from bigchem.sweep.scores.records import LOSS, Run
 
 Section = tuple[str, str, list[Panel]]
 """Heading, explanation, figures."""

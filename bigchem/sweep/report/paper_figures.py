@@ -10,14 +10,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bigchem.evaluate.protocol.names import written
-from bigchem.sweep.analysis.aggregate import Cell, Key, size_name
 from bigchem.sweep.analysis.analyse import Analysis
-from bigchem.sweep.analysis.fit import Estimate
 from bigchem.sweep.analysis.gains import Pool, gains_of, kind_of
-from bigchem.sweep.analysis.scales import second_scale
 from bigchem.sweep.analysis.trends import constant
 from bigchem.sweep.report.drawing import LIGHT, STYLE, Panel, finish, label_ends, points, sizes_axis
 from bigchem.sweep.report.figures import draw_line, point_rows, task_style, zero_line
+from bigchem.sweep.scores.aggregate import Cell, Key, size_name
+from bigchem.sweep.scores.estimate import Estimate
+from bigchem.sweep.scores.scales import second_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

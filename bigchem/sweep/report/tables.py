@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bigchem.sweep.analysis.aggregate import Key
 from bigchem.sweep.analysis.analyse import Analysis
 from bigchem.sweep.analysis.curve_shapes import SHAPES
-from bigchem.sweep.analysis.fit import Estimate
 from bigchem.sweep.analysis.gains import contrast, kind_of
-from bigchem.sweep.analysis.records import REGIMES
+from bigchem.sweep.scores.aggregate import Key
+from bigchem.sweep.scores.estimate import Estimate
+from bigchem.sweep.scores.records import REGIMES
 
 Row = dict[str, Any]
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bigchem.sweep.analysis.analyse import Analysis
-from bigchem.sweep.analysis.fit import Estimate
-from bigchem.sweep.analysis.records import REGIMES, Run
 from bigchem.sweep.report.output_folder import replace_written
+from bigchem.sweep.scores.estimate import Estimate
+from bigchem.sweep.scores.records import REGIMES, Run
 
 
 def write_tensorboard(analysis: Analysis, folder: Path) -> None:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from bigchem.base.atomic import write_atomically
 from bigchem.base.printable import csv_text, markup
 from bigchem.base.progress import Progress
-from bigchem.sweep.analysis.aggregate import size_name
 from bigchem.sweep.analysis.analyse import Analysis, analyse, check
-from bigchem.sweep.analysis.example_draws import example_draws
-from bigchem.sweep.analysis.records import LOSS, REGIMES
-from bigchem.sweep.analysis.results import load
 from bigchem.sweep.report.latex import latex_tables
 from bigchem.sweep.report.output_folder import check_written, replace_written
 from bigchem.sweep.report.tables import TABLES, Row, estimate_text, paired_rows, tables
+from bigchem.sweep.scores.aggregate import size_name
+from bigchem.sweep.scores.example_draws import example_draws
+from bigchem.sweep.scores.records import LOSS, REGIMES
+from bigchem.sweep.scores.results import load
 from bigchem.tasks import Tasks
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from bigchem.sweep.analysis.fit import Estimate
-from bigchem.sweep.analysis.records import Regime, Results, Run, Score, scale_of, tasks_of
+from bigchem.sweep.scores.estimate import Estimate
+from bigchem.sweep.scores.records import Regime, Results, Run, Score, scale_of, tasks_of
 
 SIZES = (200_000, 1_000_000, 4_000_000, 16_000_000)
 CROSS = {

@@ -7,13 +7,13 @@ import pytest
 from planted_sweep import PLANTED, SIZES, TASKS, results_of, write_result, write_sweep
 
 from bigchem.base.errors import UserError
-from bigchem.sweep.analysis.aggregate import size_name
 from bigchem.sweep.analysis.analyse import analyse
 from bigchem.sweep.analysis.conclusions import signed
-from bigchem.sweep.analysis.fit import Estimate
-from bigchem.sweep.analysis.records import REGIMES
-from bigchem.sweep.analysis.results import load
 from bigchem.sweep.report.tables import beyond_rows
+from bigchem.sweep.scores.aggregate import size_name
+from bigchem.sweep.scores.estimate import Estimate
+from bigchem.sweep.scores.records import REGIMES
+from bigchem.sweep.scores.results import load
 
 
 def test_planted_gains_and_slopes_come_back_positive_where_sharing_helps(tmp_path: Path) -> None:

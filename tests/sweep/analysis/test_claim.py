@@ -10,8 +10,8 @@ from made_results import CROSS, SIZES, Planted, gain_of, results
 
 from bigchem.sweep.analysis import analyse as whole
 from bigchem.sweep.analysis.analyse import Analysis, analyse
-from bigchem.sweep.analysis.fit import Estimate
-from bigchem.sweep.analysis.records import Results
+from bigchem.sweep.scores.estimate import Estimate
+from bigchem.sweep.scores.records import Results
 
 KEYS = [(task, metric) for task, metrics in CROSS.items() for metric in metrics]
 GROWING, SHRINKING = (0.01, 0.03, 0.05, 0.07), (0.07, 0.05, 0.03, 0.01)

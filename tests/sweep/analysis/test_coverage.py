@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bigchem.sweep.analysis.aggregate import Cell
-from bigchem.sweep.analysis.fit import Estimate
 from bigchem.sweep.analysis.gains import gains_of, means_of
-from bigchem.sweep.analysis.records import Regime, scale_of
 from bigchem.sweep.analysis.trends import LEVEL, holm
+from bigchem.sweep.scores.aggregate import Cell
+from bigchem.sweep.scores.estimate import Estimate
+from bigchem.sweep.scores.records import Regime, scale_of
 
 SIZES = (200_000, 1_000_000, 4_000_000, 16_000_000)
 EXAMPLES, DRAWS = 300, 300

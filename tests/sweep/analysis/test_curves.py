@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bigchem.sweep.analysis.curve_shapes import Shape
 from bigchem.sweep.analysis.curves import Curve, Observation, curve, fit
-from bigchem.sweep.analysis.fit import Estimate
+from bigchem.sweep.scores.estimate import Estimate
 
 SIZES = [2e5, 1e6, 5e6, 2.5e7, 1e8]
 Planted = tuple[Shape, Callable[[float], float], dict[str, float]]

@@ -5,8 +5,8 @@ from dataclasses import replace
 from made_results import gain_of, results
 
 from bigchem.sweep.analysis.diverged import diverged
-from bigchem.sweep.analysis.fit import Estimate
-from bigchem.sweep.analysis.records import Results
+from bigchem.sweep.scores.estimate import Estimate
+from bigchem.sweep.scores.records import Results
 
 LOSSES = gain_of(0.1, 0.1, 0.1, 0.1, alone=(2.0, 1.5, 1.2, 1.0), lower=True)
 

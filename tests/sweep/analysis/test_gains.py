@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bigchem.sweep.analysis.aggregate import Cell
-from bigchem.sweep.analysis.fit import Estimate
 from bigchem.sweep.analysis.gains import contrast, gains_of, means_of, pools_of
-from bigchem.sweep.analysis.records import Regime, scale_of
+from bigchem.sweep.scores.aggregate import Cell
+from bigchem.sweep.scores.estimate import Estimate
+from bigchem.sweep.scores.records import Regime, scale_of
 from bigchem.tasks import shipped
 
 

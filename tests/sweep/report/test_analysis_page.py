@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from bigchem.evaluate.published import published
 from bigchem.model.presets import num_parameters, shape
-from bigchem.sweep.analysis.results import load
+from bigchem.sweep.scores.results import load
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "analysis.md").read_text()

@@ -7,9 +7,9 @@ import pytest
 from planted_sweep import write_sweep
 
 from bigchem.sweep.analysis import analyse as whole
-from bigchem.sweep.analysis.fit import Estimate
-from bigchem.sweep.analysis.results import load
 from bigchem.sweep.report.latex import escaped, latex_tables, number
+from bigchem.sweep.scores.estimate import Estimate
+from bigchem.sweep.scores.results import load
 
 
 def test_tables_have_booktabs_rules_equal_columns_and_the_better_regime_in_bold(

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigchem.sweep.analysis.fit import Estimate
-from bigchem.sweep.analysis.records import scale_of
-from bigchem.sweep.analysis.scales import second_scale
+from bigchem.sweep.scores.estimate import Estimate
+from bigchem.sweep.scores.records import scale_of
+from bigchem.sweep.scores.scales import second_scale
 
 
 @given(st.floats(0.001, 0.999), st.floats(-3, 3))

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bigchem.base.errors import UserError
-from bigchem.sweep.analysis.aggregate import size_name
-from bigchem.sweep.analysis.records import Run, Training
+from bigchem.sweep.scores.aggregate import size_name
+from bigchem.sweep.scores.records import Run, Training
 
 ALLOW = "--allow-unequal-budgets"
 SHOWN = 3

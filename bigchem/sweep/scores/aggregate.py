@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 
 from bigchem.base.errors import UserError
-from bigchem.sweep.analysis.fit import Estimate, Floats, over_seeds
-from bigchem.sweep.analysis.records import LOSS, REGIMES, Regime, Scale, Score
-from bigchem.sweep.analysis.scales import SecondScale
+from bigchem.sweep.scores.estimate import Estimate, Floats, over_seeds
+from bigchem.sweep.scores.records import LOSS, REGIMES, Regime, Scale, Score
+from bigchem.sweep.scores.scales import SecondScale
 from bigchem.tasks import Tasks
 
 Key = tuple[str, str]

@@ -9,9 +9,9 @@ import pytest
 from planted_sweep import SIZES, TASKS, results_of, write_predictions, write_result, write_sweep
 
 from bigchem.base.errors import UserError
-from bigchem.sweep.analysis.records import scale_of
-from bigchem.sweep.analysis.results import load
-from bigchem.sweep.analysis.score_table import MAIN_COLUMNS
+from bigchem.sweep.scores.records import scale_of
+from bigchem.sweep.scores.results import load
+from bigchem.sweep.scores.score_table import MAIN_COLUMNS
 
 HEAD = ",".join(MAIN_COLUMNS)
 

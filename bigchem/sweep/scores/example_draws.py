@@ -23,8 +23,8 @@ from bigchem.evaluate.prediction_files.tables import Examples
 from bigchem.evaluate.protocol.pairs import Pairs
 from bigchem.evaluate.protocol.score_task import metrics_with_loss, outcomes
 from bigchem.evaluate.score import examples_of, pairs_of
-from bigchem.sweep.analysis.records import LOSS, Results, Run
-from bigchem.sweep.analysis.score_table import RESAMPLES
+from bigchem.sweep.scores.records import LOSS, Results, Run
+from bigchem.sweep.scores.score_table import RESAMPLES
 from bigchem.tasks import Task
 
 _SAME = 1e-6

@@ -16,8 +16,8 @@ from bigchem.base.errors import UserError, nearest, unknown
 from bigchem.base.printable import printable
 from bigchem.base.progress import Progress
 from bigchem.base.toml import Section, validate
-from bigchem.sweep.analysis.fit import Estimate
-from bigchem.sweep.analysis.records import Regime, Run, Score, scale_of
+from bigchem.sweep.scores.estimate import Estimate
+from bigchem.sweep.scores.records import Regime, Run, Score, scale_of
 from bigchem.tasks import Tasks
 
 MAIN_COLUMNS = ("parameters", "task", "regime", "metric", "value", "low", "high", "seed", "run")

@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from bigchem.sweep.analysis.fit import Estimate, Floats
-from bigchem.sweep.analysis.records import Scale
+from bigchem.sweep.scores.estimate import Estimate, Floats
+from bigchem.sweep.scores.records import Scale
 
 Name = Literal["log-odds", "log"]
 

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 from bigchem.base.errors import UserError
-from bigchem.sweep.analysis.fit import Estimate
+from bigchem.sweep.scores.estimate import Estimate
 from bigchem.tasks import Task, Tasks, shipped
 
 Regime = Literal["together", "alone"]

@@ -7,8 +7,8 @@ import pytest
 from planted_sweep import SIZES, TASKS, results_of, write_result
 
 from bigchem.base.errors import UserError
-from bigchem.sweep.analysis.records import Results
-from bigchem.sweep.analysis.results import load
+from bigchem.sweep.scores.records import Results
+from bigchem.sweep.scores.results import load
 
 TRAINING: dict[str, Any] = {
     "tokenizer": "t" * 16,

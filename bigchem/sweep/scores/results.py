@@ -15,9 +15,9 @@ from bigchem.base.errors import UserError
 from bigchem.base.json_file import Count
 from bigchem.base.progress import Progress
 from bigchem.base.toml import Section, quoted, validate
-from bigchem.sweep.analysis import budgets
-from bigchem.sweep.analysis.records import REGIMES, Results, Run, Score, Training, scale_of, tasks_of
-from bigchem.sweep.analysis.score_table import (
+from bigchem.sweep.scores import budgets
+from bigchem.sweep.scores.records import REGIMES, Results, Run, Score, Training, scale_of, tasks_of
+from bigchem.sweep.scores.score_table import (
     MAX_BYTES,
     Name,
     Number,

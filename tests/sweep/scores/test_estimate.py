@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bigchem.sweep.analysis.fit import Estimate, difference, over_seeds, student_t
+from bigchem.sweep.scores.estimate import Estimate, difference, over_seeds, student_t
 
 
 def test_students_t_agrees_with_published_tables() -> None:

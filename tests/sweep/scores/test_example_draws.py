@@ -14,10 +14,10 @@ from bigchem.base.progress import Progress
 from bigchem.evaluate.compare import compare_files
 from bigchem.evaluate.metrics.intervals import percentiles
 from bigchem.evaluate.score import score_file
-from bigchem.sweep.analysis import example_draws as module
-from bigchem.sweep.analysis.example_draws import ExampleDraws, example_draws
-from bigchem.sweep.analysis.records import Results
-from bigchem.sweep.analysis.results import load
+from bigchem.sweep.scores import example_draws as module
+from bigchem.sweep.scores.example_draws import ExampleDraws, example_draws
+from bigchem.sweep.scores.records import Results
+from bigchem.sweep.scores.results import load
 from bigchem.tasks import shipped
 
 EXAMPLES = 200
