@@ -44,7 +44,7 @@ class Layout:
         self.columns: Tensor | None = None
         """Dropout's factors of keys, which the Triton kernels read."""
         self._derived: dict[Hashable, object] = {}
-        self._table: tuple[Tensor, bool, Tensor] | None = None
+        self._table: tuple[Tensor, bool, object] | None = None
 
     @classmethod
     def of(
@@ -70,11 +70,11 @@ class Layout:
             self._derived[key] = make()
         return cast(T, self._derived[key])
 
-    def table(self, bias: Tensor, causal: bool, make: Callable[[Tensor, bool], Tensor]) -> Tensor:
+    def table(self, bias: Tensor, causal: bool, make: Callable[[Tensor, bool], T]) -> T:
         """`make` of the stack's bias, called once for all layers. Keeps the bias: another could get its address."""
         if self._table is None or self._table[0] is not bias or self._table[1] != causal:
             self._table = bias, causal, make(bias, causal)
-        return self._table[2]
+        return cast(T, self._table[2])
 
 
 def _offsets(lengths: np.ndarray) -> np.ndarray:

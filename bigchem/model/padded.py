@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bigchem.model import dropout
@@ -34,25 +33,24 @@ class _Padding:
     padded: _Places
     """For every packed row, its padded row."""
 
-    def pad(self, x: Tensor) -> Tensor:
-        """[T, heads, D] -> [padded rows, D], zero in holes."""
-        return x.reshape(-1, x.shape[-1]).index_select(0, self.packed.rows).index_fill_(0, self.packed.holes, 0)
+    def pad(self, x: Tensor, *, clear: bool) -> Tensor:
+        """[T, heads, D] -> [padded rows, D]. Holes are zero if cleared, else some row of x."""
+        rows = x.reshape(-1, x.shape[-1]).index_select(0, self.packed.rows)
+        return rows.index_fill_(0, self.packed.holes, 0) if clear else rows
 
     def unpad(self, rows: Tensor, num_heads: int) -> Tensor:
         """[padded rows, D] -> [T, heads, D]."""
         return rows.index_select(0, self.padded.rows).view(-1, num_heads, rows.shape[-1])
 
 
-@dataclass(frozen=True)
-class _Bucket:
+class _Bucket(NamedTuple):
     """Sequences of similar lengths, computed as one padded batch."""
 
     size: int
     max_q: int
     max_k: int
     hole_scores: Tensor | None
-    """fp32 [size, 1, 1, max_k]: added to the scores to rule out padding keys; None if all sequences have max_k keys. An
-    addition costs nothing in the backward pass; a masked fill would be repeated there."""
+    """fp32 [size, 1, 1, max_k]: added to the scores to rule out padding keys; None if all sequences have max_k keys."""
 
 
 def bucketing(layout: Layout, num_heads: int) -> tuple[list[_Bucket], _Padding, _Padding]:
@@ -106,31 +104,27 @@ def _padding(
     return _Padding(*(_Places(*(torch.from_numpy(array).to(device) for array in pair)) for pair in pairs))
 
 
-def _distances(num_q: int, num_k: int, reach: int) -> Tensor:
+def _distances(num_q: int, num_k: int, reach: int, device: torch.device) -> Tensor:
     """Places in a bias [heads, 2 * reach + 1] of the distances 1 - num_q to num_k - 1."""
-    return torch.arange(1 - num_q, num_k).clamp_(-reach, reach).add_(reach)
+    return torch.arange(1 - num_q, num_k).clamp_(-reach, reach).add_(reach).to(device)
 
 
-def _bias_matrix(bias: Tensor | None, num_q: int, num_k: int, causal: bool, device: torch.device) -> Tensor | None:
-    """The bias as a matrix [heads or 1, num_q, num_k], -inf above the causal diagonal; None if it would be zero."""
-    if bias is None:
-        matrix = torch.zeros(1, num_q, num_k, device=device) if causal else None
-    else:
-        by_distance = bias[:, _distances(num_q, num_k, bias.shape[1] // 2).to(device)]
-        matrix = by_distance.unfold(1, num_k, 1).flip(1)
-    if matrix is not None and causal:
-        matrix = matrix.masked_fill(torch.ones(num_q, num_k, dtype=torch.bool, device=device).triu_(1), -math.inf)
-    return matrix
+def _bias_matrix(bias: Tensor, num_q: int, num_k: int) -> Tensor:
+    """The bias as a matrix [heads, num_q, num_k]."""
+    by_distance = bias[:, _distances(num_q, num_k, bias.shape[1] // 2, bias.device)]
+    return by_distance.unfold(1, num_k, 1).flip(1)
 
 
-def _add_diagonals(grad_bias: Tensor, grad_matrix: Tensor) -> None:
-    """Adds the gradient of a matrix [heads, num_q, num_k] to that of its bias [heads, 2R + 1]."""
-    num_q, num_k = grad_matrix.shape[1:]
+def _add_diagonals(grad_bias: Tensor, grad_scores: Tensor) -> None:
+    """Adds the gradient of a bucket's scores [sequences, heads, num_q, num_k] to that of its bias [heads, 2R + 1]."""
+    _, heads, num_q, num_k = grad_scores.shape
     width = num_q + num_k - 1
-    # From the last row up, in rows one longer than `width`: cut to `width`, each shifts by one more than the last.
-    skewed = F.pad(grad_matrix.flip(1), (0, num_q)).flatten(1)[:, : num_q * width]
-    sums = skewed.unflatten(1, (num_q, width)).sum(1)
-    grad_bias.index_add_(1, _distances(num_q, num_k, grad_bias.shape[1] // 2).to(sums.device), sums)
+    # A row for each query and a column for each distance: each row's keys start one column before the last row's.
+    by_distance = grad_bias.new_zeros(heads, num_q, width)
+    keys = by_distance.as_strided((heads, num_q, num_k), (num_q * width, max(1, width - 1), 1), num_q - 1)
+    torch.sum(grad_scores, 0, dtype=torch.float32, out=keys)
+    places = _distances(num_q, num_k, grad_bias.shape[1] // 2, grad_bias.device)
+    grad_bias.index_add_(1, places, by_distance.sum(1))
 
 
 class _Pieces(NamedTuple):
@@ -148,6 +142,23 @@ class _Pieces(NamedTuple):
     def of_keys(self, rows: Tensor) -> list[Tensor]:
         """of_queries for rows of keys."""
         return _split(rows, [(b.size * self.num_heads, b.max_k) for b in self.buckets])
+
+    def added_to_scores(self, bias: Tensor | None, causal: bool, device: torch.device) -> list[Tensor | None]:
+        """For each bucket [size * heads, max_q or 1, max_k] fp32: the bias, -inf above the causal diagonal and what
+        rules out holes; None for nothing."""
+        return [self._added(bucket, bias, causal, device) for bucket in self.buckets]
+
+    def _added(self, bucket: _Bucket, bias: Tensor | None, causal: bool, device: torch.device) -> Tensor | None:
+        size, num_q, num_k, added = bucket
+        if bias is not None and num_q:
+            matrix = _bias_matrix(bias, num_q, num_k)
+            added = matrix if added is None else matrix + added
+        if causal:
+            above = torch.full((num_q, num_k), -math.inf, device=device).triu_(1)
+            added = above if added is None else added + above
+        if added is None:
+            return None
+        return added.expand(size, self.num_heads, -1, -1).flatten(0, 1)
 
 
 def _split(rows: Tensor, sizes: list[tuple[int, int]]) -> list[Tensor]:
@@ -167,25 +178,22 @@ class _Attend(torch.autograd.Function):
         v: Tensor,
         bias: Tensor | None,
         pieces: _Pieces,
-        causal: bool,
+        added: list[Tensor | None],
         drops: tuple[Tensor, float] | None,
     ) -> Tensor:
-        """q [Tq, heads, D], k and v [Tk, heads, D]; bias [heads, 2R + 1]; drops: the factors of the probabilities' rows
-        [padded rows], and the share to drop."""
+        """q [Tq, heads, D], k and v [Tk, heads, D]; bias [heads, 2R + 1]: for its gradient, its values are in what is
+        added to the scores; drops: the factors of the probabilities' rows [padded rows], and the share to drop."""
         buckets, queries, keys, num_heads = pieces
-        rows = queries.pad(q), keys.pad(k), keys.pad(v)
+        # Queries in holes get no gradient, keys in holes no probability; a query without keys averages values in holes.
+        rows = queries.pad(q, clear=False), keys.pad(k, clear=False), keys.pad(v, clear=True)
         out = torch.empty_like(rows[0])
         each = [pieces.of_queries(rows[0]), *map(pieces.of_keys, rows[1:]), pieces.of_queries(out)]
         row_factors = [] if drops is None else pieces.of_queries(drops[0])
         saved, factors = [], []
         for i, (bucket, bq, bk, bv, bo) in enumerate(zip(buckets, *each, strict=True)):
-            scores = (bq @ bk.transpose(1, 2)).float()
-            by_head = scores.view(bucket.size, num_heads, bucket.max_q, bucket.max_k)
-            matrix = _bias_matrix(bias, bucket.max_q, bucket.max_k, causal, q.device)
-            # Causal: holes come after every real query.
-            for added in (matrix, None if causal else bucket.hole_scores):
-                if added is not None:
-                    by_head.add_(added)
+            scores = torch.bmm(bq, bk.transpose(1, 2)).float()
+            if (addend := added[i]) is not None:
+                scores.add_(addend)
             probabilities = scores.softmax(-1).to(v.dtype)
             saved.append(probabilities)
             if drops is not None:
@@ -202,7 +210,7 @@ class _Attend(torch.autograd.Function):
         tensors = ctx.saved_tensors  # once: a checkpointed block recomputes them for one reading only
         rows, saved = tensors[:3], tensors[3:]
         grad_rows = [torch.empty_like(x) for x in rows]
-        padded = [pieces.of_queries(queries.pad(grads[0]))]
+        padded = [pieces.of_queries(queries.pad(grads[0], clear=True))]
         for q, k, v in (rows, grad_rows):
             padded += [pieces.of_queries(q), pieces.of_keys(k), pieces.of_keys(v)]
         grad_bias = None
@@ -210,7 +218,7 @@ class _Attend(torch.autograd.Function):
             grad_bias = torch.zeros(ctx.bias_shape, device=grads[0].device)
         for i, (bucket, grad, q, k, v, grad_q, grad_k, grad_v) in enumerate(zip(buckets, *padded, strict=True)):
             dropped = probabilities = saved[i]
-            grad_p = grad @ v.transpose(1, 2)
+            grad_p = torch.bmm(grad, v.transpose(1, 2))
             if len(saved) > len(buckets):
                 factors = saved[len(buckets) + i]
                 grad_p.mul_(factors)
@@ -219,9 +227,8 @@ class _Attend(torch.autograd.Function):
             grad_s = torch._softmax_backward_data(grad_p.float(), probabilities.float(), -1, torch.float32).to(q.dtype)
             torch.bmm(grad_s, k, out=grad_q)
             torch.bmm(grad_s.transpose(1, 2), q, out=grad_k)
-            if grad_bias is not None:
-                by_sequence = grad_s.view(bucket.size, num_heads, bucket.max_q, bucket.max_k)
-                _add_diagonals(grad_bias, by_sequence.sum(0, dtype=torch.float32))
+            if grad_bias is not None and bucket.max_q:
+                _add_diagonals(grad_bias, grad_s.view(bucket.size, num_heads, bucket.max_q, bucket.max_k))
         places = queries, keys, keys
         found = [place.unpad(x, num_heads) for place, x in zip(places, grad_rows, strict=True)]
         return *found, grad_bias, None, None, None
@@ -240,5 +247,10 @@ def padded_attention(
     if dropout_p > 0:
         each = dropout.row_factors(layout.hashes[:, None], dropout.head_seeds(seed, num_heads).to(q.device))
         drops = each.flatten()[pieces.queries.packed.rows], dropout_p
-    out: Tensor = _Attend.apply(q, k, v, bias, pieces, causal, drops)
+
+    def make(bias: Tensor | None, causal: bool) -> list[Tensor | None]:
+        return pieces.added_to_scores(None if bias is None else bias.detach(), causal, q.device)
+
+    added = make(None, causal) if bias is None else layout.table(bias, causal, make)
+    out: Tensor = _Attend.apply(q, k, v, bias, pieces, added, drops)
     return out
