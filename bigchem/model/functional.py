@@ -18,7 +18,7 @@ from bigchem.model import dropout
 from bigchem.model.linear import matmul_t
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
+    "relu": F.relu_,
     "gelu_new": partial(F.gelu, approximate="tanh"),
     "silu": F.silu,
 }
@@ -66,7 +66,8 @@ def add(x: Tensor | None, update: Tensor | None, drop: Drop, seed: int) -> Tenso
 
 
 def activate(a: Tensor, b: Tensor | None, activation: str, drop: Drop, seed: int) -> Tensor:
-    """dropout(activation(a) * b) [T, d_ff], or without b (a feed-forward that is not gated) dropout(activation(a))."""
+    """dropout(activation(a) * b) [T, d_ff], or without b (a feed-forward that is not gated) dropout(activation(a)).
+    May overwrite a."""
     if _by_kernels(a):
         from bigchem.model.kernels.fused import activation as fused
 
@@ -96,12 +97,14 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 class _RMSNorm(torch.autograd.Function):
-    """Four passes over memory; torch's CPU composite takes about ten."""
+    """Few passes over memory, and few temporaries, which leave the cache: torch's CPU composite takes about ten passes
+    forward. Sums over tokens and over columns are products with a vector."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         x32 = x.float()
-        scale = torch.linalg.vecdot(x32, x32).div_(x.shape[-1]).add_(eps).rsqrt_().unsqueeze(-1)
+        norm = torch.linalg.vector_norm(x32, dim=-1, keepdim=True)
+        scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
         normed: Tensor = (x32 * scale).mul_(weight).to(x.dtype)
         return normed
@@ -109,12 +112,12 @@ class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight, scale = ctx.saved_tensors
-        grad = grads[0].float()
-        normed = x.float() * scale
-        grad_weight = (grad * normed).sum(0)
-        grad_normed = grad * weight
-        mean = torch.linalg.vecdot(grad_normed, normed).div_(x.shape[-1]).unsqueeze(-1)
-        return grad_normed.sub_(normed.mul_(mean)).mul_(scale).to(x.dtype), grad_weight.to(weight.dtype), None
+        x32, scaled, weight32 = x.float(), grads[0].float() * scale, weight.float()
+        product = scaled * x32
+        grad_weight = scale.new_ones(len(x)) @ product
+        mean = (product @ weight32).unsqueeze(-1).mul_(scale).mul_(scale).div_(x.shape[-1])
+        grad_x = scaled.mul_(weight32).addcmul_(x32, mean, value=-1)
+        return grad_x.to(x.dtype), grad_weight.to(weight.dtype), None
 
 
 _LOGITS_PER_CHUNK = {"cpu": 2**23, "cuda": 2**26, "kernels": 2**28}
@@ -219,8 +222,7 @@ def _chunk(
     dtype, logits = logits.dtype, logits.float()
     probabilities = logits.softmax(-1)
     # log(sum(exp)) by way of the likeliest entry, whose probability cannot underflow.
-    top, top_index = logits.max(-1, keepdim=True)
-    log_normalizer = top - probabilities.gather(1, top_index).log()
+    log_normalizer = logits.amax(-1, keepdim=True) - probabilities.amax(-1, keepdim=True).log()
     of_target = logits.gather(1, target)
     plain = (log_normalizer - of_target) * learned
     losses.copy_(plain.squeeze(1))
