@@ -84,6 +84,10 @@ class Panel:
     pdf: bytes
     csv: str
 
+    def _repr_svg_(self) -> str:
+        """What a notebook shows."""
+        return self.svg
+
 
 def axes_of(title: str, subtitle: str, labels: int = 0) -> tuple[Figure, Axes]:
     """An empty panel of the common size, higher if so many labels of series need it."""
