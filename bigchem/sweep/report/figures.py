@@ -11,8 +11,10 @@ import numpy as np
 
 from bigchem.evaluate.protocol.names import with_unit, written
 from bigchem.sweep.analysis.analyse import Analysis
+from bigchem.sweep.analysis.claim import name_of
 from bigchem.sweep.analysis.conclusions import signed
 from bigchem.sweep.analysis.gains import Pool
+from bigchem.sweep.report import captions
 from bigchem.sweep.report.drawing import (
     LIGHT,
     LONGEST,
@@ -73,7 +75,7 @@ def metric_panel(analysis: Analysis, key: Key) -> Panel:
             axes.axvspan(sizes[-1] * 1.12, beyond[-1] * 1.25, color=LIGHT["muted"], alpha=0.09, linewidth=0)
         label_ends(figure, axes, ends)
         description = "; ".join(f"{regime}: {alt_text(_points(cells))}" for regime, cells in drawn.items())
-        caption = f"{key[0]} {written(key[1])} against model size"
+        caption = captions.of_metric(name_of(key), drawn, analysis.gains_of(key))
         return finish(figure, _file_name(key), key[1], caption, description, rows, marks)
 
 
@@ -93,7 +95,7 @@ def gain_panel(analysis: Analysis, key: Key) -> Panel | None:
             rows += draw_line(axes, "gain", trend.line, LIGHT["green"])
         sizes_axis(axes, [size for size, _ in found], room=0.14)
         zero_line(axes)
-        caption = f"{key[0]}: gain of sharing in {written(key[1])} against model size"
+        caption = captions.of_gain(name_of(key), analysis.gains_of(key), trend)
         marks = marks_of(axes, f"{key[0]} {written(key[1])}, gain", found)
         return finish(figure, f"{_file_name(key)}-gain", key[1], caption, f"{alt_text(found)}; {subtitle}", rows, marks)
 
@@ -128,7 +130,7 @@ def pool_panel(analysis: Analysis, pool: Pool) -> Panel:
         sizes_axis(axes, sorted({row["parameters"] for row in rows if row["what"] == "point"}), room=room)
         label_ends(figure, axes, ends)
         zero_line(axes, labels=False)
-        caption = f"gain of sharing ({pool.of}) of {pool.kind} tasks against model size"
+        caption = f"gain of sharing ({pool.of}) of {pool.kind} tasks: {captions.of_pool(pool)}"
         name = f"{pool.kind}-gain" + ("-loss" if pool.of == "loss" else "")
         return finish(figure, name, pool.of, caption, f"mean {alt_text(mean)}; {slope}", rows, marks)
 

@@ -13,6 +13,7 @@ from bigchem.evaluate.protocol.names import written
 from bigchem.sweep.analysis.analyse import Analysis
 from bigchem.sweep.analysis.gains import Pool, gains_of, kind_of
 from bigchem.sweep.analysis.trends import constant
+from bigchem.sweep.report import captions
 from bigchem.sweep.report.drawing import LIGHT, STYLE, Panel, finish, label_ends, points, sizes_axis
 from bigchem.sweep.report.figures import draw_line, point_rows, task_style, zero_line
 from bigchem.sweep.report.hover import Mark, marks_of
@@ -47,7 +48,8 @@ def claim_figure(analysis: Analysis) -> Panel | None:
             label_ends(figure, axes, found)
             zero_line(axes, labels=False)
     metrics = "; ".join(f"{task} by {written(analysis.headline[task])}" for pool in pools for task in pool.tasks)
-    caption = f"gain of sharing against model size, by kind of task ({metrics}); black: mean with its 95 % band"
+    seen = "; ".join(f"for {pool.kind} tasks {captions.of_pool(pool)}" for pool in pools)
+    caption = f"gain of sharing against model size: {seen} ({metrics}; black: mean with its 95 % band)"
     described = "; ".join(f"{pool.kind}: {_in_words(pool)}" for pool in pools)
     return finish(figure, "claim", "headline", caption, described, rows, marks)
 
@@ -100,8 +102,9 @@ def forest_figure(analysis: Analysis) -> Panel | None:
         for axes, (found, label) in zip(figure.subplots(1, len(sides), squeeze=False)[0], sides, strict=True):
             _forest(analysis, axes, found, label, rows, marks)
     size = size_name(max(g.parameters for g in analysis.gains))
-    caption = f"gain of sharing of every metric at {size}, or the largest size trained both ways, with 95 % "
-    caption += "intervals; blue: cross-domain, orange: single-domain; filled: the interval excludes 0"
+    estimates = [estimate for _, _, estimate in (*bounded, *relative)]
+    caption = captions.of_all(estimates, f"at {size}, or the largest size trained both ways,")
+    caption += " (95 % intervals, filled where they exclude 0; blue: cross-domain, orange: single-domain)"
     described = ", ".join(f"{' '.join(key)} {estimate.value:+.3g}" for key, _, estimate in [*bounded, *relative])
     return finish(figure, "forest", "all metrics", caption, described, rows, marks)
 
