@@ -18,6 +18,13 @@ SetSweep = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a field of the sweep: --set base_set.train.steps=300 (repeatable)."),
 ]
+At = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="AXIS=VALUE",
+        help="Of runs that differ by an axis of their sweep, those to analyse: optimizer.lr=6e-4 (repeatable).",
+    ),
+]
 
 
 @app.command("submit")
@@ -172,6 +179,7 @@ def sweep_report(
         bool,
         typer.Option("--keep-diverged", help="Include runs that diverged; by default they are named and left out."),
     ] = False,
+    at: At = None,
     tensorboard: Annotated[
         Path | None, typer.Option(help="Folder for TensorBoard scalars and hparams of the analysis.")
     ] = None,
@@ -219,6 +227,7 @@ def sweep_report(
         extrapolate=extrapolate or (),
         beyond_a_decade=beyond_a_decade,
         keep_diverged=keep_diverged,
+        at=at or (),
         tasks=tasks_at(tasks),
         progress=Progress(),
     )
@@ -247,6 +256,7 @@ def sweep_power(
         list[float] | None,
         typer.Option(metavar="PARAMETERS", help="A size of the planned sweep (repeatable). Default: the pilot's."),
     ] = None,
+    at: At = None,
     as_json: Json = False,
 ) -> None:
     """Show which slopes of the gain of sharing a sweep can find, from a pilot's noise.
@@ -262,7 +272,7 @@ def sweep_power(
     from bigchem.sweep import power
     from bigchem.sweep.report import write_report
 
-    rows = power.power(write_report.study(pilot, progress=Progress()), seeds or (2, 3, 5, 10), size or ())
+    rows = power.power(write_report.study(pilot, at=at or (), progress=Progress()), seeds or (2, 3, 5, 10), size or ())
     if as_json:
         print(json.dumps(power.to_json(rows), indent=1))
     else:

@@ -196,17 +196,20 @@ def _chosen(grid: GridConfig, choices: Choices | None, size: str, mixture: str) 
 
 
 def _shared(grid: GridConfig) -> str:
-    """The mixture that the runs of one task are matched with. UserError unless there is exactly one, or if a mixture
-    of one task sets its own budget."""
+    """The mixture that the runs of one task are matched with: the only one of several tasks, or of several such that
+    of all tasks. UserError without one, or if a mixture of one task sets its own budget."""
     where, what = f"sweep {grid.name}", f"alone = '{grid.alone}'"
     shared = [name for name, mixture in grid.mixtures.items() if len(mixture.weights) != 1]
-    if len(shared) != 1:
+    tasks = {task for mixture in grid.mixtures.values() for task in mixture.weights}
+    whole = [name for name in shared if tasks <= (grid.mixtures[name].weights.keys() or tasks)]
+    if 1 not in (len(shared), len(whole)):
         hint = "split it into sweeps with one each, or set the budgets in each mixture's `set`"
-        raise UserError(f"{what} needs one mixture of several tasks; there are {len(shared)}", where, hint)
+        problem = f"needs one mixture of several tasks, or one of all tasks among them; there are {len(shared)}"
+        raise UserError(f"{what} {problem}", where, hint)
     for name, mixture in grid.mixtures.items():
         if len(mixture.weights) == 1 and (own := BUDGET & toml.flat(mixture.set).keys()):
             raise UserError(f"{what}, and mixtures.{name}.set sets {min(own)} too", where, "remove one of them")
-    return shared[0]
+    return shared[0] if len(shared) == 1 else whole[0]
 
 
 def sweep_runs(

@@ -25,6 +25,22 @@ PLANTED = {
 }
 TASKS = tuple(dict.fromkeys(task for task, _ in PLANTED))
 LOWER = ("loss", "levenshtein")
+TRAINING: dict[str, Any] = {
+    "tokenizer": "t" * 16,
+    "steps": 300,
+    "steps_done": 300,
+    "early": None,
+    "global_tokens": 4000,
+    "examples": {"captioning": 3000, "forward": 3000},
+    "tokens": {"captioning": 240_000, "forward": 960_000},
+    "flops": 1e12,
+    "lr": 1e-3,
+    "schedule": {"kind": "cosine", "warmup_steps": 25, "final": 0.1, "decay_steps": 0},
+    "optimizer": "adamw",
+    "dropout": 0.0,
+    "init_from": None,
+    "sweep": None,
+}
 
 
 def planted_value(task: str, metric: str, parameters: int, together: bool) -> float | None:

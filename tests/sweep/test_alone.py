@@ -8,7 +8,8 @@ from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
 from bigchem.data.step_plan import Plan, flops_cost, open_data
 from bigchem.data.text.tokenizer import Tokenizer
-from bigchem.sweep.alone import nearest_tokens
+from bigchem.sweep import grid
+from bigchem.sweep.alone import Matching, nearest_tokens
 from bigchem.sweep.grid import load_runs
 
 GRID = """
@@ -70,6 +71,24 @@ def test_what_cannot_be_matched_is_refused(small_data: Path, tmp_path: Path, old
     text = GRID.replace(old, new).replace("#\ncaptioning = 1", "")
     with pytest.raises(UserError, match=message):
         runs(tmp_path, small_data, text)
+
+
+def test_of_several_shared_mixtures_that_of_all_tasks_is_matched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matched = []
+
+    class Recorded(Matching):
+        """Stands for the counting of the data."""
+
+        def overrides(self, alone: RunConfig, together: RunConfig) -> dict[str, int]:
+            matched.append((alone.name, together.name))
+            return {}
+
+    monkeypatch.setattr(grid, "Matching", Recorded)
+    pair = "[mixtures.pair.weights]\ncaptioning = 1\nactions = 1\n[mixtures.all"
+    runs(tmp_path, tmp_path, GRID.replace("forward = 2\n", "forward = 2\nactions = 1\n").replace("[mixtures.all", pair))
+    assert matched == [(f"0.2m-captioning-s{seed}", "0.2m-all-s0") for seed in (0, 1)]
 
 
 def test_without_the_data_the_remedy_is_told(tmp_path: Path) -> None:

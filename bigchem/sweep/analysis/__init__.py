@@ -1,4 +1,4 @@
 """From scores to gains of sharing, their trends with size, curves, and the conclusions they support. Pure.
 
-Imported from outside: analyse, claim, conclusions, curve_shapes, curves, gains, power, size_means, trends.
+Imported from outside: analyse, axes, conclusions, curve_shapes, curves, gains, power, size_means, transfer, trends.
 """

@@ -3,9 +3,10 @@
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from bigchem.base.errors import UserError
+from bigchem.sweep.analysis.axes import AxisScores, axis_scores
 from bigchem.sweep.analysis.claim import claim
 from bigchem.sweep.analysis.conclusions import (
     cautions,
@@ -20,6 +21,7 @@ from bigchem.sweep.analysis.conclusions import (
 from bigchem.sweep.analysis.curves import Curve, Observation, curve
 from bigchem.sweep.analysis.diverged import diverged
 from bigchem.sweep.analysis.gains import Gain, Pool, gains_of, pools_of
+from bigchem.sweep.analysis.transfer import Effect, effects_of, transfer_sentences
 from bigchem.sweep.analysis.trends import Trend, constant, trends_of
 from bigchem.sweep.scores.aggregate import Cell, Draws, Key, cells_of, chosen_metrics, headlines, size_name
 from bigchem.sweep.scores.estimate import MIN_SIZES_FOR_LINE
@@ -36,7 +38,8 @@ class Analysis:
 
     claim: whether the data support a gain of sharing that grows with size. headline: each task's representative metric.
     shown: metrics to draw. trends: gain against size, per key. pools: gains by kind of task. curves: metric against
-    size, per key and regime. beyond: further sizes at which the curves are read.
+    size, per key and regime. beyond: further sizes at which the curves are read. transfer: effects of single tasks, if
+    shared models were trained on several mixtures. axes: scores against each axis that has several values.
     """
 
     results: Results
@@ -51,6 +54,8 @@ class Analysis:
     sentences: tuple[str, ...]
     notes: tuple[str, ...]
     beyond: tuple[float, ...] = ()
+    transfer: tuple[Effect, ...] = ()
+    axes: tuple[AxisScores, ...] = ()
 
     def cells_of(self, key: Key, regime: Regime) -> list[Cell]:
         """A metric's cells that have a value, by size."""
@@ -82,14 +87,9 @@ def analyse(
     sizes of a drawn curve, unless allowed.
     """
     check(results, metrics, extrapolate, beyond_a_decade)
-    odd = diverged(results.scores)
+    odd = diverged([*results.scores, *results.apart])
     if not keep_diverged:
-        left_out = {id(one.run) for one in odd}
-        results = replace(
-            results,
-            runs=tuple(run for run in results.runs if id(run) not in left_out),
-            scores=tuple(score for score in results.scores if id(score.run) not in left_out),
-        )
+        results = results.without(one.run for one in odd)
     tasks = results.tasks
     cells = cells_of(results.scores, tasks, draws)
     gains, flat = gains_of(cells), constant(cells)
@@ -103,7 +103,8 @@ def analyse(
     pooled = {task: metric for task, metric in headline.items() if (task, metric) not in flat}
     pools, unpooled = pools_of(gains, pooled, tasks), unpooled_headlines(gains, headline)
     overall, *each = sentences(headline, gains, trends, tasks) or (None,)
-    lines = tuple(filter(None, (overall, *pool_sentences(pools), *each)))
+    transfer = effects_of([*results.scores, *results.apart], headline, draws) if results.apart else ()
+    lines = tuple(filter(None, (overall, *pool_sentences(pools), *each, *transfer_sentences(transfer))))
     curves = _curves(cells, keys)
     beyond = tuple(sorted(set(extrapolate)))
     scales = {(c.task, c.metric): c.scale for c in cells}
@@ -116,8 +117,9 @@ def analyse(
     )
     chosen = shown if metrics else ()
     first = (*diverged_note(odd, kept=keep_diverged), *results.caveats, claim(trends, tasks, not gains, chosen))
+    axes, text = axis_scores(results.by_axis), " ".join(first)
     return Analysis(
-        results, cells, gains, trends, pools, curves, headline, shown, " ".join(first), lines, notes, beyond
+        results, cells, gains, trends, pools, curves, headline, shown, text, lines, notes, beyond, transfer, axes
     )
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from bigchem.sweep.analysis.size_means import SizeMeans, Variance, of_seeds, size_means
+from bigchem.sweep.analysis.size_means import Contrast, SizeMeans, Variance, of_seeds, size_means
 from bigchem.sweep.scores.aggregate import Cell
 from bigchem.sweep.scores.estimate import Z95, Estimate, Floats, difference, over_seeds
 from bigchem.sweep.scores.records import LOSS, Scale
@@ -38,6 +38,11 @@ class Gain:
     training: tuple[Variance, ...] = ()
     examples: float | None = None
     draws: Floats | None = field(default=None, compare=False)
+
+    @property
+    def p(self) -> float | None:
+        """Two-sided, of no gain; None if the noise of training is unknown."""
+        return _contrast(self.estimate.value, self.training, self.examples).p
 
 
 @dataclass(frozen=True)
@@ -78,11 +83,12 @@ def gains_of(cells: Iterable[Cell]) -> tuple[Gain, ...]:
     for (task, metric, parameters, regime), together in known.items():
         alone = known.get((task, metric, parameters, "alone"))
         if regime == "together" and alone is not None:
-            found.append(_gain(together, alone))
+            found.append(gain_between(together, alone))
     return tuple(found)
 
 
-def _gain(together: Cell, alone: Cell) -> Gain:
+def gain_between(together: Cell, alone: Cell) -> Gain:
+    """The first cell minus the second, of one task, metric and size. Both have values."""
     sign = 1 if together.scale.higher_is_better else -1
     both, sides = together.seeds.keys() & alone.seeds.keys(), (together, alone)
     same = together.seeds.keys() == alone.seeds.keys()
@@ -145,8 +151,12 @@ def _examples(draws: Floats | None, sides: Sequence[Cell]) -> float | None:
 
 
 def _estimate(value: float, training: Sequence[Variance], examples: float | None) -> Estimate:
+    return _contrast(value, training, examples).estimate
+
+
+def _contrast(value: float, training: Sequence[Variance], examples: float | None) -> Contrast:
     noise = None if examples is None else np.array([[examples]])
-    return SizeMeans(np.ones(1), np.array([value]), (tuple(training),), noise).contrast([1.0]).estimate
+    return SizeMeans(np.ones(1), np.array([value]), (tuple(training),), noise).contrast([1.0])
 
 
 def means_of(gains: Sequence[Gain]) -> SizeMeans | None:

@@ -6,10 +6,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bigchem.sweep.analysis.analyse import Analysis
 from bigchem.sweep.analysis.gains import contrast
+from bigchem.sweep.report.axes_figures import axis_figures
 from bigchem.sweep.report.drawing import Panel, palette_css
 from bigchem.sweep.report.figures import gain_panel, metric_panel, pool_panel
 from bigchem.sweep.report.paper_figures import claim_figure, forest_figure
 from bigchem.sweep.report.tables import Row, beyond_rows, estimate_text, fit_rows, paired_rows, trend_rows
+from bigchem.sweep.report.transfer_figures import transfer_figures
 from bigchem.sweep.scores.aggregate import Key, size_name
 from bigchem.sweep.scores.estimate import Estimate
 from bigchem.sweep.scores.records import LOSS, Run
@@ -20,6 +22,14 @@ Section = tuple[str, str, list[Panel]]
 _POINTS = "Points are means over seeds, bars their 95 % intervals{seeds}; {fits}."
 _GAIN = "Together minus alone, signed so that up is better; the line, if any, is by least squares, with its 95 % band."
 _PAPER = "For a paper: the gain against size by kind of task, and every metric at the largest size."
+_TRANSFER = (
+    "A task's score with another one added to the mixture minus its score without. Grey cells are undecided. The added "
+    "task takes its share of every step: transfer.csv has how many times as many examples of the task were left."
+)
+_AXIS = (
+    "Means over seeds with 95 % intervals; solid: together, dashed: alone. All other figures are about one value of "
+    "{axis}, which a note names. Runs that diverged are included here. Full precision: axes.csv."
+)
 _KINDS = (
     "Together minus alone, signed so that up is better, by task; and the mean over the kind's tasks with its 95 % "
     "interval, line and the line's band, at the sizes that all of them have."
@@ -49,8 +59,17 @@ def sections_of(analysis: Analysis) -> list[Section]:
             [metric_panel(analysis, key) for key in losses],
         ),
         ("Gain of sharing in loss", _GAIN, [*_pools(analysis, "loss"), *_gains(analysis, losses)]),
+        ("Transfer between tasks", _TRANSFER, transfer_figures(analysis)),
+        *_axes(analysis),
     ]
     return [section for section in sections if section[2]]
+
+
+def _axes(analysis: Analysis) -> list[Section]:
+    return [
+        (f"Scores against {one.axis}", _AXIS.format(axis=one.axis), list(axis_figures(analysis, one)))
+        for one in analysis.axes
+    ]
 
 
 def _pools(analysis: Analysis, of: str) -> Iterator[Panel]:
@@ -87,7 +106,8 @@ def to_html(analysis: Analysis, title: str, sections: Sequence[Section]) -> str:
         fits=fit_rows(analysis),
         beyond=[{**row, "estimate": Estimate(row["value"], row["low"], row["high"])} for row in beyond_rows(analysis)],
         definitions=_definitions(analysis),
-        shared=_shared(analysis.results.runs),
+        runs=analysis.results.every_run,
+        shared=_shared(analysis.results.every_run),
     )
 
 

@@ -1,11 +1,13 @@
 """An analysis as rows of tables, for CSV files, the page and --json (PURE)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bigchem.sweep.analysis.analyse import Analysis
+from bigchem.sweep.analysis.axes import AxisScores
 from bigchem.sweep.analysis.curve_shapes import SHAPES
 from bigchem.sweep.analysis.gains import contrast, kind_of
+from bigchem.sweep.analysis.transfer import Effect
 from bigchem.sweep.scores.aggregate import Key
 from bigchem.sweep.scores.estimate import Estimate
 from bigchem.sweep.scores.records import REGIMES
@@ -135,6 +137,49 @@ def beyond_rows(analysis: Analysis) -> list[Row]:
     return rows
 
 
+def transfer_rows(effects: Sequence[Effect]) -> list[Row]:
+    """One row per effect of an added task. examples: how many times as many of the task's examples the models with it
+    had."""
+    return [
+        {
+            "design": effect.design,
+            "task": effect.gain.task,
+            "metric": effect.gain.metric,
+            "added": effect.added,
+            "without": " ".join(effect.without),
+            "parameters": effect.gain.parameters,
+            **numbers(effect.gain.estimate, "effect"),
+            "p": effect.p,
+            "p_holm": effect.corrected,
+            "verdict": ("undecided", "helps", "hurts")[effect.sign],
+            "seeds": len(effect.gain.points),
+            "paired": effect.gain.paired,
+            "examples": effect.examples,
+        }
+        for effect in effects
+    ]
+
+
+def axis_rows(axes: Iterable[AxisScores]) -> list[Row]:
+    """One row per value of an axis, task, metric, regime and size."""
+    return [
+        {
+            "axis": scores.axis,
+            "setting": setting,
+            "task": cell.task,
+            "metric": cell.metric,
+            "regime": cell.regime,
+            "parameters": cell.parameters,
+            **numbers(cell.estimate),
+            "seeds": len(cell.seeds),
+        }
+        for scores in axes
+        for setting, cells in scores.cells.items()
+        for cell in cells
+    ]
+
+
+AXES_COLUMNS = ("axis", "setting", "task", "metric", "regime", "parameters", "value", "low", "high", "seeds")
 TABLES: Mapping[str, tuple[str, ...]] = {
     "metrics": ("task", "metric", "regime", "parameters", "value", "low", "high", "n", "seeds", "note"),
     "gain": (
@@ -155,6 +200,11 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         "sizes",
     ),
     "beyond": ("task", "metric", "regime", "parameters", "measured", "shape", "value", "low", "high"),
+    "transfer": (
+        *("design", "task", "metric", "added", "without", "parameters", "effect", "low", "high", "p", "p_holm"),
+        *("verdict", "seeds", "paired", "examples"),
+    ),
+    "axes": AXES_COLUMNS,
 }
 """The CSV files and their columns."""
 
@@ -168,6 +218,8 @@ def tables(analysis: Analysis) -> dict[str, list[Row]]:
         "kinds": pool_rows(analysis),
         "fits": fit_rows(analysis),
         "beyond": beyond_rows(analysis),
+        "transfer": transfer_rows(analysis.transfer),
+        "axes": axis_rows(analysis.axes),
     }
 
 

@@ -34,16 +34,17 @@ def study(
     extrapolate: Sequence[float] = (),
     beyond_a_decade: bool = False,
     keep_diverged: bool = False,
+    at: Sequence[str] = (),
     tasks: Tasks | None = None,
     progress: Progress | None = None,
 ) -> Analysis:
     """Reads results (see results.load), resamples the predictions that lie beside them, and analyses both.
 
-    independent: do not read predictions; all runs are then treated as independent. keep_diverged: see analyse. tasks:
-    of score tables.
+    independent: do not read predictions; all runs are then treated as independent. keep_diverged: see analyse. at:
+    see load. tasks: of score tables.
     """
     progress = progress or Progress(quiet=True)
-    results = load(paths, allow_mixed, progress, tasks, allow_unequal_budgets=allow_unequal_budgets)
+    results = load(paths, allow_mixed, progress, tasks, allow_unequal_budgets=allow_unequal_budgets, at=at)
     check(results, metrics, extrapolate, beyond_a_decade)  # before reading predictions, which may take minutes
     draws, notes = (None, ()) if independent else example_draws(results, progress)
     if notes:

@@ -54,11 +54,11 @@ def example_draws(
     longer score as recorded.
     """
     recorded: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
-    for score in results.scores:
+    for score in (*results.scores, *results.apart):
         if score.estimate is not None:
             recorded[score.task, id(score.run)][score.metric] = score.estimate.value
     runs_of: dict[str, list[Run]] = defaultdict(list)
-    for run in results.runs:
+    for run in results.every_run:
         for task in run.predictions:
             if (task, id(run)) in recorded:
                 runs_of[task].append(run)

@@ -1,7 +1,7 @@
 """Runs and scores, as result files hold them (PURE)."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -54,6 +54,8 @@ class Training:
     per_size: tuple[str, ...] = ()
     selected: tuple[str, ...] = ()
     alone: str | None = None
+    tokenizer: str | None = None
+    """Its fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +104,29 @@ class Score:
 @dataclass(frozen=True)
 class Results:
     """What was read. tasks: see tasks_of. notes: sentences that a reader of the analysis must know. caveats: those that
-    stand before its claim."""
+    stand before its claim. apart: scores of shared models on other mixtures than the claim's, see mixtures.py. by_axis:
+    of every value of an axis that has several, see axes.py."""
 
     runs: tuple[Run, ...]
     scores: tuple[Score, ...]
     tasks: Tasks
     notes: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()
+    apart: tuple[Score, ...] = ()
+    by_axis: Mapping[str, Sequence[Score]] = field(default_factory=dict)
+
+    @property
+    def every_run(self) -> tuple[Run, ...]:
+        """Also those of other mixtures and of other values of axes."""
+        others = [*self.apart, *(score for scores in self.by_axis.values() for score in scores)]
+        return tuple({id(run): run for run in (*self.runs, *(score.run for score in others))}.values())
+
+    def without(self, runs: Iterable[Run]) -> "Results":
+        """The same without some runs."""
+        gone = {id(run) for run in runs}
+        kept = ([s for s in scores if id(s.run) not in gone] for scores in (self.scores, self.apart))
+        scores, apart = map(tuple, kept)
+        return replace(self, runs=tuple(r for r in self.runs if id(r) not in gone), scores=scores, apart=apart)
 
 
 def tasks_of(scores: Iterable[Score]) -> Tasks:

@@ -4,7 +4,7 @@ Two formats: `results.json`, written by `bigchem evaluate`, and score_table's, f
 are not comparable (different data, split, decoding, definition, mixture or budget) are refused.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +16,9 @@ from bigchem.base.json_file import Count
 from bigchem.base.progress import Progress
 from bigchem.base.toml import Section, quoted, validate
 from bigchem.sweep.scores import budgets
+from bigchem.sweep.scores.axes import axes_note, by_setting, choose
+from bigchem.sweep.scores.comparable import axis_problems, problems
+from bigchem.sweep.scores.mixtures import apart_note, set_apart, without_mixtures
 from bigchem.sweep.scores.records import REGIMES, Results, Run, Score, Training, scale_of, tasks_of
 from bigchem.sweep.scores.score_table import (
     MAX_BYTES,
@@ -27,7 +30,7 @@ from bigchem.sweep.scores.score_table import (
     estimate_of,
     read_table,
 )
-from bigchem.tasks import Task, Tasks, shipped
+from bigchem.tasks import Tasks, shipped
 
 INPUTS_HINT = "give results.json, a score table (.csv, .json), or a folder of runs"
 
@@ -66,6 +69,7 @@ class _Training(_Part):
     dropout: Number
     init_from: Text | None
     sweep: _SweepPoint | None
+    tokenizer: Name | None = None
 
     def record(self) -> Training:
         """The same without the file's names and kinds."""
@@ -117,12 +121,13 @@ def load(
     tasks: Tasks | None = None,
     *,
     allow_unequal_budgets: bool = False,
+    at: Sequence[str] = (),
 ) -> Results:
     """Reads result files, score tables and folders (every results.json under them).
 
     tasks: of score tables; default: those that ship. UserError for files that are missing or malformed and scores that
     are not comparable; allow_mixed turns the last into notes, and allow_unequal_budgets those of models trained with
-    other budgets into a caveat.
+    other budgets into a caveat. at: AXIS=VALUE of the runs that the claim is about, see axes.choose.
     """
     scores: list[Score] = []
     paths = list(paths)
@@ -135,20 +140,37 @@ def load(
     if not scores:
         raise UserError("no scores of tasks that their models were trained on", ", ".join(map(str, paths)), INPUTS_HINT)
     _refuse_two_directions(scores)
-    problems = list(_mixed(scores))
-    if problems and not allow_mixed:
-        what, where, hint = problems[0]
+    scores, by_axis = choose(scores, at)
+    scores, apart = set_apart(scores)
+    by_axis = without_mixtures(by_axis, apart)
+    found = [*problems(scores, apart), *axis_problems(by_axis)]
+    if found and not allow_mixed:
+        what, where, hint = found[0]
         raise UserError(what, where, f"{hint}, or --allow-mixed")
-    notes += untrained + [f"Mixed on request: {what}." for what, _, _ in problems]
-    unstamped = [s.run for s in scores if s.run.fingerprint is None]
+    notes += [*untrained, *axes_note(by_axis, scores), *apart_note(scores, apart)]
+    notes += [*(f"Mixed on request: {what}." for what, _, _ in found)]
+    every = _runs([*scores, *apart])
+    unstamped = [run for run in every if run.fingerprint is None]
     if unstamped:
         names = ", ".join(sorted({run.name for run in unstamped}))
         notes.append(f"From score tables, which carry no data fingerprint, so comparable on your word only: {names}.")
-    runs = list({id(s.run): s.run for s in scores}.values())
-    caveats = budgets.check(runs, allow_unequal=allow_unequal_budgets)
+    caveats = budgets.check(every, allow_unequal=allow_unequal_budgets)
+    notes += _axis_caveats(by_axis, allow_unequal_budgets)
+    runs = _runs(scores)
     notes += budgets.notes(runs)
     ordered = sorted(runs, key=lambda run: (run.parameters, REGIMES.index(run.regime), run.name, run.seed))
-    return Results(tuple(ordered), tuple(scores), tasks_of(scores), tuple(notes), caveats)
+    return Results(tuple(ordered), tuple(scores), tasks_of(scores), tuple(notes), caveats, tuple(apart), by_axis)
+
+
+def _axis_caveats(by_axis: Mapping[str, Sequence[Score]], allow_unequal: bool) -> list[str]:
+    """On the budgets of the runs of each value of an axis; those of different values may differ."""
+    groups = [(axis, group) for axis, scores in by_axis.items() for group in by_setting(scores, axis).values()]
+    found = [(axis, budgets.check(_runs(group), allow_unequal=allow_unequal)) for axis, group in groups]
+    return [f"In the figures against {axis}: {caveat}" for axis, caveats in found for caveat in caveats]
+
+
+def _runs(scores: Iterable[Score]) -> list[Run]:
+    return list({id(s.run): s.run for s in scores}.values())
 
 
 def find(paths: Iterable[str | Path]) -> list[Path]:
@@ -254,56 +276,3 @@ def _trained_tasks(scores: list[Score]) -> tuple[list[Score], list[str]]:
     trained = [s for s in scores if not s.run.mixture or s.task in s.run.mixture]
     excluded = len(scores) - len(trained)
     return trained, [f"Excluded: {excluded} scores of tasks that their run was not trained on."] if excluded else []
-
-
-def _mixed(scores: Sequence[Score]) -> Iterator[tuple[str, str, str]]:
-    """What must not be averaged or compared unless allowed: (what, where, hint)."""
-    runs = {id(s.run): s.run for s in scores}.values()
-    hint = "analyse them separately"
-    yield from _differing("data fingerprints", ((run.fingerprint, run.source) for run in runs), hint)
-    yield from _differing("splits", ((run.split, run.source) for run in runs), hint)
-    yield from _differing("decodings", ((run.decoding, run.source) for run in runs), hint)
-    together = ((_shares(run.mixture), run.source) for run in runs if run.regime == "together")
-    yield from _differing("mixtures of the shared models", together, hint)
-    for task in dict.fromkeys(s.task for s in scores):
-        records = ((_record(s.run.tasks[task]), s.run.source) for s in scores if s.task == task)
-        yield from _differing(f"records of the task {task}", records, hint)
-    for task, metric in dict.fromkeys((s.task, s.metric) for s in scores):
-        given = ((s.definition, s.run.source) for s in scores if (s.task, s.metric) == (task, metric))
-        yield from _differing(f"definitions of {task} {metric}", given, "score them again with one version")
-    yield from _twice(scores)
-
-
-def _differing(name: str, given: Iterable[tuple[str | None, str]], hint: str) -> Iterator[tuple[str, str, str]]:
-    """given: (value, file). An empty value is unknown, not different."""
-    first: dict[str, str] = {}
-    for value, source in given:
-        if value:
-            first.setdefault(value, source)
-    if len(first) > 1:
-        values, sources = list(first), list(first.values())
-        yield f"different {name}: '{values[0]}' and '{values[1]}'", f"{sources[0]} and {sources[1]}", hint
-
-
-def _twice(scores: Sequence[Score]) -> Iterator[tuple[str, str, str]]:
-    """Two runs of one size, regime and seed; each pair is reported once."""
-    cells: dict[tuple[Any, ...], Run] = {}
-    reported = set()
-    for score in scores:
-        run = score.run
-        other = cells.setdefault((score.task, score.metric, run.regime, run.parameters, run.seed), run)
-        if other is not run and (id(other), id(run)) not in reported:
-            reported.add((id(other), id(run)))
-            what = f"two runs of {run.parameters} parameters, {score.task} {run.regime}, seed {run.seed}"
-            yield what, f"{other.source} and {run.source}", "give one of them, or different seeds"
-
-
-def _record(task: Task) -> str:
-    """What a task's scores depend on. The id, the prompts and the decimals are the data's, which have a fingerprint."""
-    labels = f", labels {', '.join(task.labels)}" if task.labels else ""
-    what = f"{task.source_domain} to {task.target_domain}, metrics of {task.family}, headline {task.headline}"
-    return what + labels
-
-
-def _shares(mixture: dict[str, float]) -> str:
-    return ", ".join(f"{task} {share:.3g}" for task, share in sorted(mixture.items()))

@@ -4,28 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted_sweep import SIZES, TASKS, results_of, write_result
+from planted_sweep import SIZES, TASKS, TRAINING, results_of, write_result
 
 from bigchem.base.errors import UserError
 from bigchem.sweep.scores.records import Results
 from bigchem.sweep.scores.results import load
-
-TRAINING: dict[str, Any] = {
-    "tokenizer": "t" * 16,
-    "steps": 300,
-    "steps_done": 300,
-    "early": None,
-    "global_tokens": 4000,
-    "examples": {"captioning": 3000, "forward": 3000},
-    "tokens": {"captioning": 240_000, "forward": 960_000},
-    "flops": 1e12,
-    "lr": 1e-3,
-    "schedule": {"kind": "cosine", "warmup_steps": 25, "final": 0.1, "decay_steps": 0},
-    "optimizer": "adamw",
-    "dropout": 0.0,
-    "init_from": None,
-    "sweep": None,
-}
 
 
 def load_sizes(folder: Path, *changes: dict[str, Any] | None, allow: bool = False) -> Results:
