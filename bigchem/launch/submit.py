@@ -12,6 +12,7 @@ from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
 from bigchem.launch import elastic_restart
 from bigchem.launch.cluster.executors import Submission, host_python, make_executor, submit_call
+from bigchem.launch.cluster.fork_server import ForkServers
 from bigchem.launch.cluster.profile import ClusterProfile, load_profile, recorded
 from bigchem.launch.cluster.snapshot import snapshot
 from bigchem.launch.job import Job
@@ -31,11 +32,13 @@ class Submitted:
     note: str
 
 
-def submit(config: RunConfig, profile: ClusterProfile, options: OneShot | None = None) -> Submitted:
+def submit(
+    config: RunConfig, profile: ClusterProfile, options: OneShot | None = None, servers: ForkServers | None = None
+) -> Submitted:
     """Submits one run. If it is already active or finished, does nothing, and the note says so.
 
     If two processes submit the same run at once, one does and the other finds it submitted. options: for this
-    submission only.
+    submission only. servers: see Submission.
     """
     config = absolute(config)
     if note := why_not_submit(config):
@@ -50,7 +53,8 @@ def submit(config: RunConfig, profile: ClusterProfile, options: OneShot | None =
         atomic.write_atomically(run_dir / "cluster.toml", recorded(profile))
         code = snapshot(run_dir / "code")
         folder = run_dir / "submitit" / "%j"
-        executor = make_executor(Submission(profile, folder, config.name, code, folders_of(config), options))
+        made = Submission(profile, folder, config.name, code, folders_of(config), options, servers=servers)
+        executor = make_executor(made)
         job = submit_call(lambda: executor.submit(job_of(config, profile)), str(run_dir))
         known = {"world_size": profile.world_size, "code": code.name}
         owner.record(run_dir, owner.submitted(profile.executor, str(job.job_id), **known))
@@ -105,15 +109,26 @@ def why_not_submit(config: RunConfig, status: RunStatus | None = None) -> str | 
 
 def wait(submitted: Submitted, on_change: Callable[[RunStatus], None]) -> RunStatus:
     """Waits until a submitted run is over, reporting changes of its status. UserError if it failed."""
-    reported = None
+    return checked(submitted, wait_for_any([submitted], on_change, {})[1])
+
+
+def wait_for_any(
+    running: Sequence[Submitted], on_change: Callable[[RunStatus], None], reported: dict[Path, tuple[str, int]]
+) -> tuple[Submitted, RunStatus]:
+    """Waits until one of the runs is over, and reports the changes of all. reported: by run, what was reported last."""
     while True:
-        status = run_status(submitted.run_dir)
-        if (status.state, status.step) != reported:
-            reported = (status.state, status.step)
-            on_change(status)
-        if status.active is False:  # None: unknown for now
-            break
-        time.sleep(pause_s(submitted.run_dir))
+        for submitted in running:
+            status = run_status(submitted.run_dir)
+            if reported.get(submitted.run_dir) != (status.state, status.step):
+                reported[submitted.run_dir] = (status.state, status.step)
+                on_change(status)
+            if status.active is False:  # None: unknown for now
+                return submitted, status
+        time.sleep(max(pause_s(submitted.run_dir) for submitted in running))
+
+
+def checked(submitted: Submitted, status: RunStatus) -> RunStatus:
+    """The status of a run that is over. UserError if it failed."""
     if status.state not in ("finished", "trained"):
         raise UserError(
             f"the run ended as '{status.state}': {status.reason or 'no reason was recorded'}",

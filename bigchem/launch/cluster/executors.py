@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bigchem.base.errors import UserError
+from bigchem.launch.cluster.fork_server import ForkServers
 from bigchem.launch.cluster.profile import ClusterProfile
 from bigchem.launch.slurm import options as sbatch_options
 from bigchem.launch.slurm import remedies, setup
@@ -31,7 +32,8 @@ class Submission:
 
     folder: submitit's, for pickles and logs. code: the snapshot that the job runs (see snapshot.py); None: the
     installed package. mounts: folders to mount in a container at their own paths. options: for this submission. is_run:
-    the batch script's last line requeues the run, or reports why not.
+    the batch script's last line requeues the run, or reports why not. servers: which fork its processes, if it runs on
+    this machine's CPU; None: each is a new Python.
     """
 
     profile: ClusterProfile
@@ -41,6 +43,7 @@ class Submission:
     mounts: Sequence[Path] = ()
     options: OneShot | None = None
     is_run: bool = True
+    servers: ForkServers | None = None
 
 
 def make_executor(made: Submission) -> Any:
@@ -67,7 +70,10 @@ def make_executor(made: Submission) -> Any:
         hint = "`bigchem submit FIRST --wait && bigchem submit NEXT`"
         raise UserError(f"{what}, but the executor is local", name, hint)
     python = shlex.join([*_with_code(made.code), sys.executable])
-    executor = submitit.LocalExecutor(folder=folder, max_num_timeout=profile.max_requeues, python=python)
+    if made.servers is not None and made.code is not None and not profile.gpus_per_node:
+        executor = made.servers.executor(folder, profile.max_requeues, python, made.code.name, profile.env)
+    else:
+        executor = submitit.LocalExecutor(folder=folder, max_num_timeout=profile.max_requeues, python=python)
     executor.update_parameters(
         timeout_min=profile.time_min,
         tasks_per_node=profile.tasks_per_node,

@@ -15,6 +15,7 @@ from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
 from bigchem.launch.cluster.arrays import array_id, submit_array
 from bigchem.launch.cluster.executors import Submission, make_executor
+from bigchem.launch.cluster.fork_server import ForkServers
 from bigchem.launch.cluster.pickles import Resubmitted
 from bigchem.launch.cluster.profile import ClusterProfile, recorded
 from bigchem.launch.cluster.scratch import use_scratch
@@ -23,7 +24,7 @@ from bigchem.launch.runs import owner
 from bigchem.launch.runs.prepare import absolute, folders_of, preflight, prepare
 from bigchem.launch.runs.status import UNREADABLE, RunStatus, statuses
 from bigchem.launch.slurm.options import OneShot
-from bigchem.launch.submit import Submitted, job_of, submit, wait, why_not_submit
+from bigchem.launch.submit import Submitted, checked, job_of, submit, wait_for_any, why_not_submit
 from bigchem.launch.workloads.sweep_cost import estimate, summary
 
 POLL_S = 2.0
@@ -259,22 +260,24 @@ def _run_here(runs: Sequence[SweepRun], say: Say, budget_s: float | None = None)
     _checked(runs)
     begun = time.monotonic()
     waiting, running, failed = list(runs), list[Submitted](), list[tuple[str, str | None]]()
-    where, not_started = "", list[Path]()
-    while waiting or running:
-        while waiting and len(running) < (waiting[0].profile.max_concurrent or 1):
-            run = waiting.pop(0)
-            if budget_s is not None and _too_long(run, begun + budget_s - time.monotonic()):
-                not_started.append(run.config.run_dir)
-            else:
-                running.append(submit(run.config, run.profile))
-        if not running:
-            break
-        submitted = running.pop(0)
-        try:
-            wait(submitted, say)
-        except UserError as error:
-            failed.append((submitted.run_dir.name, error.what))
-            where = where or str(error.where)
+    where, not_started, reported = "", list[Path](), dict[Path, tuple[str, int]]()
+    with ForkServers() as servers:
+        while waiting or running:
+            while waiting and len(running) < (waiting[0].profile.max_concurrent or 1):
+                run = waiting.pop(0)
+                if budget_s is not None and _too_long(run, begun + budget_s - time.monotonic()):
+                    not_started.append(run.config.run_dir)
+                else:
+                    running.append(submit(run.config, run.profile, servers=servers))
+            if not running:
+                break
+            over, status = wait_for_any(running, say, reported)
+            running.remove(over)
+            try:
+                checked(over, status)
+            except UserError as error:
+                failed.append((over.run_dir.name, error.what))
+                where = where or str(error.where)
     _raise_failed(failed, len(runs), where)
     return not_started
 

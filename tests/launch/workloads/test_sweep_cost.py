@@ -13,6 +13,7 @@ from runs import config_of
 from bigchem.base import toml
 from bigchem.base.errors import UserError
 from bigchem.config import HEADROOM, RunConfig
+from bigchem.launch.cluster.fork_server import ForkServers
 from bigchem.launch.cluster.profile import ClusterProfile, load_profile
 from bigchem.launch.runs.history import Attempt
 from bigchem.launch.submit import Submitted
@@ -81,13 +82,12 @@ def test_runs_that_would_not_finish_in_the_budget_are_left_for_the_next_command(
     runs = [config_of(tmp_path / "s", small_data, f"r{n}", train={"steps": s}) for n, s in enumerate((6, 600, 6))]
     started: list[str] = []
 
-    def train(config: RunConfig, profile: ClusterProfile) -> Submitted:
+    def train(config: RunConfig, profile: ClusterProfile, servers: ForkServers) -> Submitted:
         started.append(config.name)
         finish(config, int(6 * STEP), training_s=10.0, overhead_s=2.0)
         return Submitted(config.run_dir, None, "")
 
     monkeypatch.setattr(sweep, "submit", train)
-    monkeypatch.setattr(sweep, "wait", lambda submitted, say: None)
     left = submit_sweep([SweepRun(config, LOCAL) for config in runs], "s", lambda row: None, budget_s=100.0)
     assert started == ["r0", "r2"]  # the first measures the speed: 600 steps would take 1,000 s
     assert left == [runs[1].run_dir]
