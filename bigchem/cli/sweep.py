@@ -3,7 +3,7 @@
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -180,6 +180,10 @@ def sweep_report(
         typer.Option("--keep-diverged", help="Include runs that diverged; by default they are named and left out."),
     ] = False,
     at: At = None,
+    x: Annotated[
+        Literal["non_embedding", "flops"] | None,
+        typer.Option("--x", help="Also draw the metrics against parameters without embeddings, or training FLOPs."),
+    ] = None,
     tensorboard: Annotated[
         Path | None, typer.Option(help="Folder for TensorBoard scalars and hparams of the analysis.")
     ] = None,
@@ -228,6 +232,7 @@ def sweep_report(
         beyond_a_decade=beyond_a_decade,
         keep_diverged=keep_diverged,
         at=at or (),
+        x=x,
         tasks=tasks_at(tasks),
         progress=Progress(),
     )

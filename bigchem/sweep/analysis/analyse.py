@@ -25,7 +25,7 @@ from bigchem.sweep.analysis.transfer import Effect, effects_of, transfer_sentenc
 from bigchem.sweep.analysis.trends import Trend, constant, trends_of
 from bigchem.sweep.scores.aggregate import Cell, Draws, Key, cells_of, chosen_metrics, headlines, size_name
 from bigchem.sweep.scores.estimate import MIN_SIZES_FOR_LINE
-from bigchem.sweep.scores.records import LOSS, REGIMES, Regime, Results
+from bigchem.sweep.scores.records import LOSS, REGIMES, SIZE_AXES, Regime, Results, SizeAxis
 from bigchem.tasks import Tasks
 
 A_DECADE = 10.0
@@ -40,6 +40,7 @@ class Analysis:
     shown: metrics to draw. trends: gain against size, per key. pools: gains by kind of task. curves: metric against
     size, per key and regime. beyond: further sizes at which the curves are read. transfer: effects of single tasks, if
     shared models were trained on several mixtures. axes: scores against each axis that has several values.
+    x: a further measure of size, against which metrics are drawn too.
     """
 
     results: Results
@@ -56,6 +57,7 @@ class Analysis:
     beyond: tuple[float, ...] = ()
     transfer: tuple[Effect, ...] = ()
     axes: tuple[AxisScores, ...] = ()
+    x: SizeAxis | None = None
 
     def cells_of(self, key: Key, regime: Regime) -> list[Cell]:
         """A metric's cells that have a value, by size."""
@@ -79,6 +81,7 @@ def analyse(
     extrapolate: Sequence[float] = (),
     beyond_a_decade: bool = False,
     keep_diverged: bool = False,
+    x: SizeAxis | None = None,
 ) -> Analysis:
     """metrics: "TASK:METRIC" to draw instead of each task's headline and loss. draws: see ExampleDraws. keep_diverged:
     include runs that diverged (diverged.py).
@@ -86,7 +89,7 @@ def analyse(
     extrapolate: further sizes at which to read the curves; UserError if one is more than a decade beyond the measured
     sizes of a drawn curve, unless allowed.
     """
-    check(results, metrics, extrapolate, beyond_a_decade)
+    check(results, metrics, extrapolate, beyond_a_decade, x)
     odd = diverged([*results.scores, *results.apart])
     if not keep_diverged:
         results = results.without(one.run for one in odd)
@@ -119,7 +122,7 @@ def analyse(
     first = (*diverged_note(odd, kept=keep_diverged), *results.caveats, claim(trends, tasks, not gains, chosen))
     axes, text = axis_scores(results.by_axis), " ".join(first)
     return Analysis(
-        results, cells, gains, trends, pools, curves, headline, shown, text, lines, notes, beyond, transfer, axes
+        results, cells, gains, trends, pools, curves, headline, shown, text, lines, notes, beyond, transfer, axes, x
     )
 
 
@@ -137,8 +140,19 @@ def _curves(cells: Sequence[Cell], keys: Sequence[Key]) -> dict[tuple[str, str, 
     return curves
 
 
-def check(results: Results, metrics: Sequence[str], extrapolate: Sequence[float], beyond_a_decade: bool) -> None:
-    """UserError for a metric without a value, or a size at which curves may not be read; see analyse."""
+def check(
+    results: Results,
+    metrics: Sequence[str],
+    extrapolate: Sequence[float],
+    beyond_a_decade: bool,
+    x: SizeAxis | None = None,
+) -> None:
+    """UserError for a metric without a value, a size at which curves may not be read, or a run without the measure x;
+    see analyse."""
+    for run in results.runs:
+        if x is not None and not run.measure(x):
+            hint = "evaluate the run again with its training data at hand; score tables have none"
+            raise UserError(f"{SIZE_AXES[x]} of {run.name} are unknown", run.source, hint)
     cells = cells_of(results.scores, results.tasks)
     shown = _shown(metrics, cells, results.tasks)
     for size in extrapolate:

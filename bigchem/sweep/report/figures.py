@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from bigchem.sweep.analysis.curves import Curve
     from bigchem.sweep.analysis.size_means import Line
 
-_REGIME = {"together": (LIGHT["blue"], "o", "-"), "alone": (LIGHT["orange"], "s", (0, (4, 2)))}
+REGIME_STYLE = {"together": (LIGHT["blue"], "o", "-"), "alone": (LIGHT["orange"], "s", (0, (4, 2)))}
 _COLOURS = [LIGHT[name] for name in ("blue", "orange", "green", "violet", "olive")] + list(MORE_LIGHT.values())
 _MARKERS = "osD^vP*X<>hpd"  # as many as make 9 x 13 pairs with the colours
 _DOTS = (0, (1, 1.6))
@@ -64,14 +64,14 @@ def metric_panel(analysis: Analysis, key: Key) -> Panel:
                 rows += _curve(axes, regime, curve, cells, further)
                 if further and further[-1] > last[0]:
                     last = further[-1], float(curve(further[-1]))
-            ends.append((*last, regime, _REGIME[regime][0]))
+            ends.append((*last, regime, REGIME_STYLE[regime][0]))
         sizes_axis(axes, sizes + further, room=0.19)
         if beyond := [x for x in further if x > sizes[-1]]:
             axes.axvspan(sizes[-1] * 1.12, beyond[-1] * 1.25, color=LIGHT["muted"], alpha=0.09, linewidth=0)
         label_ends(figure, axes, ends)
         description = "; ".join(f"{regime}: {alt_text(_points(cells))}" for regime, cells in drawn.items())
         caption = f"{key[0]} {written(key[1])} against model size"
-        return finish(figure, _file_name(key), key[1], caption, description, rows)
+        return finish(figure, file_name(key), key[1], caption, description, rows)
 
 
 def gain_panel(analysis: Analysis, key: Key) -> Panel | None:
@@ -91,7 +91,7 @@ def gain_panel(analysis: Analysis, key: Key) -> Panel | None:
         sizes_axis(axes, [size for size, _ in found], room=0.14)
         zero_line(axes)
         caption = f"{key[0]}: gain of sharing in {written(key[1])} against model size"
-        return finish(figure, f"{_file_name(key)}-gain", key[1], caption, f"{alt_text(found)}; {subtitle}", rows)
+        return finish(figure, f"{file_name(key)}-gain", key[1], caption, f"{alt_text(found)}; {subtitle}", rows)
 
 
 def pool_panel(analysis: Analysis, pool: Pool) -> Panel:
@@ -133,14 +133,14 @@ def task_style(task: str, tasks: Tasks) -> tuple[str, str]:
     return _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
 
 
-def _file_name(key: Key) -> str:
-    """TASK-METRIC; a package's metric may have any name."""
+def file_name(key: Key) -> str:
+    """Of a figure of one metric: TASK-METRIC; a package's metric may have any name."""
     return f"{key[0]}-{re.sub(r'[^A-Za-z0-9_.]+', '_', key[1])}"
 
 
 def _series(axes: Axes, regime: Regime, cells: Sequence[Cell], shift: float) -> list[Row]:
     """Means with intervals, and each seed as a small point if there are several."""
-    colour, marker, _ = _REGIME[regime]
+    colour, marker, _ = REGIME_STYLE[regime]
     found = _points(cells)
     points(axes, [(size * shift, estimate) for size, estimate in found], colour, marker)
     seeds = [(float(c.parameters), e) for c in cells if len(c.seeds) > 1 for e in c.seeds.values()]
@@ -154,7 +154,7 @@ def _series(axes: Axes, regime: Regime, cells: Sequence[Cell], shift: float) -> 
 def _curve(axes: Axes, regime: Regime, curve: Curve, cells: Sequence[Cell], further: Sequence[float]) -> list[Row]:
     """The curve and its band, dotted where nothing was measured. With one degree of freedom there is no band, which
     would fill the figure. The axis may grow for the band by half its height on each side; beyond, the band is cut."""
-    colour, _, dash = _REGIME[regime]
+    colour, _, dash = REGIME_STYLE[regime]
     ends = cells[0].parameters, cells[-1].parameters
     x = np.geomspace(min([ends[0], *further]), max([ends[1], *further]), 121)
     y, (low, high) = curve(x), curve.band(x)

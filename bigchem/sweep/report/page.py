@@ -10,11 +10,12 @@ from bigchem.sweep.report.axes_figures import axis_figures
 from bigchem.sweep.report.drawing import Panel, palette_css
 from bigchem.sweep.report.figures import gain_panel, metric_panel, pool_panel
 from bigchem.sweep.report.paper_figures import claim_figure, forest_figure
+from bigchem.sweep.report.size_axes import size_axis_figures
 from bigchem.sweep.report.tables import Row, beyond_rows, estimate_text, fit_rows, paired_rows, trend_rows
 from bigchem.sweep.report.transfer_figures import transfer_figures
 from bigchem.sweep.scores.aggregate import Key, size_name
 from bigchem.sweep.scores.estimate import Estimate
-from bigchem.sweep.scores.records import LOSS, Run
+from bigchem.sweep.scores.records import LOSS, SIZE_AXES, Run
 
 Section = tuple[str, str, list[Panel]]
 """Heading, explanation, figures."""
@@ -29,6 +30,10 @@ _TRANSFER = (
 _AXIS = (
     "Means over seeds with 95 % intervals; solid: together, dashed: alone. All other figures are about one value of "
     "{axis}, which a note names. Runs that diverged are included here. Full precision: axes.csv."
+)
+_OTHER_SIZE = (
+    "The same means with their 95 % intervals, at the mean {name} of their runs. Slopes, fits and all other figures "
+    "are against parameters."
 )
 _KINDS = (
     "Together minus alone, signed so that up is better, by task; and the mean over the kind's tasks with its 95 % "
@@ -61,6 +66,7 @@ def sections_of(analysis: Analysis) -> list[Section]:
         ("Gain of sharing in loss", _GAIN, [*_pools(analysis, "loss"), *_gains(analysis, losses)]),
         ("Transfer between tasks", _TRANSFER, transfer_figures(analysis)),
         *_axes(analysis),
+        *_other_sizes(analysis),
     ]
     return [section for section in sections if section[2]]
 
@@ -70,6 +76,13 @@ def _axes(analysis: Analysis) -> list[Section]:
         (f"Scores against {one.axis}", _AXIS.format(axis=one.axis), list(axis_figures(analysis, one)))
         for one in analysis.axes
     ]
+
+
+def _other_sizes(analysis: Analysis) -> list[Section]:
+    if analysis.x is None:
+        return []
+    name = SIZE_AXES[analysis.x]
+    return [(f"Metrics against {name}", _OTHER_SIZE.format(name=name), list(size_axis_figures(analysis, analysis.x)))]
 
 
 def _pools(analysis: Analysis, of: str) -> Iterator[Panel]:

@@ -16,7 +16,7 @@ from bigchem.sweep.report.output_folder import check_written, replace_written
 from bigchem.sweep.report.tables import TABLES, Row, estimate_text, paired_rows, tables
 from bigchem.sweep.scores.aggregate import size_name
 from bigchem.sweep.scores.example_draws import example_draws
-from bigchem.sweep.scores.records import LOSS, REGIMES
+from bigchem.sweep.scores.records import LOSS, REGIMES, SizeAxis
 from bigchem.sweep.scores.results import load
 from bigchem.tasks import Tasks
 
@@ -35,17 +35,18 @@ def study(
     beyond_a_decade: bool = False,
     keep_diverged: bool = False,
     at: Sequence[str] = (),
+    x: SizeAxis | None = None,
     tasks: Tasks | None = None,
     progress: Progress | None = None,
 ) -> Analysis:
     """Reads results (see results.load), resamples the predictions that lie beside them, and analyses both.
 
-    independent: do not read predictions; all runs are then treated as independent. keep_diverged: see analyse. at:
+    independent: do not read predictions; all runs are then treated as independent. keep_diverged, x: see analyse. at:
     see load. tasks: of score tables.
     """
     progress = progress or Progress(quiet=True)
     results = load(paths, allow_mixed, progress, tasks, allow_unequal_budgets=allow_unequal_budgets, at=at)
-    check(results, metrics, extrapolate, beyond_a_decade)  # before reading predictions, which may take minutes
+    check(results, metrics, extrapolate, beyond_a_decade, x)  # before reading predictions, which may take minutes
     draws, notes = (None, ()) if independent else example_draws(results, progress)
     if notes:
         results = replace(results, notes=(*results.notes, *notes))
@@ -56,6 +57,7 @@ def study(
         extrapolate=extrapolate,
         beyond_a_decade=beyond_a_decade,
         keep_diverged=keep_diverged,
+        x=x,
     )
 
 

@@ -12,6 +12,9 @@ from bigchem.tasks import Task, Tasks, shipped
 
 Regime = Literal["together", "alone"]
 REGIMES: tuple[Regime, ...] = ("together", "alone")
+SizeAxis = Literal["non_embedding", "flops"]
+SIZE_AXES: dict[SizeAxis, str] = {"non_embedding": "parameters without embeddings", "flops": "training FLOPs"}
+"""Other measures of a model's size than its parameters, and their names."""
 LOSS = "loss"
 """Mean token cross-entropy on the split: every task has it, beside the protocol's metrics."""
 
@@ -84,6 +87,12 @@ class Run:
     """The records of its scores' tasks."""
     non_embedding_parameters: int | None = None
     training: Training | None = None
+
+    def measure(self, axis: SizeAxis) -> float | None:
+        """Another measure of its size; None: unknown."""
+        if axis == "non_embedding":
+            return self.non_embedding_parameters
+        return None if self.training is None else self.training.flops
 
 
 @dataclass(frozen=True)
