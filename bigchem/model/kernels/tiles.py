@@ -53,10 +53,11 @@ def tile(kernel: Kernel, max_len: int, head_dim: int, arch: int, *, fp32: bool) 
 
     fp32: 4-byte inputs, multiplied in ordinary registers, which need smaller tiles.
     """
-    wide = padded_head_dim(head_dim) > 64
+    padded, hopper = padded_head_dim(head_dim), 90 <= arch < 120
+    wide = padded > 64
     if fp32:
-        return _FP32[kernel, wide]
-    table = _HOPPER if 90 <= arch < 120 else _AMPERE
+        return _FP32_APART.get((kernel, padded, hopper)) or _FP32[kernel, wide]
+    table = _HOPPER if hopper else _AMPERE
     return table[kernel, wide, max_len > 512 and kernel == "forward"]
 
 
@@ -77,6 +78,14 @@ _FP32: dict[tuple[Kernel, bool], Tile] = {
     ("grad_short", False): Tile(16, 16, 4, 1, sequences=4),
     ("grad_short", True): Tile(16, 16, 4, 1, sequences=4),
 }
+
+_FP32_APART: dict[tuple[Kernel, int, bool], Tile] = {
+    ("forward", 64, False): Tile(16, 32, 4, 2),
+    ("grad_keys", 16, False): Tile(16, 32, 8, 2),
+    ("grad_keys", 16, True): Tile(16, 32, 8, 2),
+    ("grad_keys", 32, False): Tile(16, 32, 8, 2),
+}
+"""(kernel, padded head dimension, Hopper) where the tile above spills 8 bytes. These do so at other head dimensions."""
 
 _HOPPER: dict[tuple[Kernel, bool, bool], Tile] = {
     ("forward", False, False): Tile(64, 64, 4, 2),
