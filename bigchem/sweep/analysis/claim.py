@@ -91,8 +91,8 @@ def _losses(verdicts: Mapping[Key, Verdict]) -> str:
     if not losses or len(losses) == len(verdicts):
         return ""
     if len(losses) == 1:
-        return f"; the loss {'rises' if up else 'falls' if down else 'is undecided'}"
-    return f"; of the {len(losses)} losses among them, {up} rise and {down} fall"
+        return f"; the gain in the loss {'rises' if up else 'falls' if down else 'is undecided'}"
+    return f"; of the gains in {len(losses)} losses, {up} rise and {down} fall"
 
 
 def _conflict(verdicts: Mapping[Key, Verdict]) -> str:
