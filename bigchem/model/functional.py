@@ -18,7 +18,7 @@ from bigchem.model import dropout
 from bigchem.model.linear import matmul_t
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu_,
+    "relu": lambda a: F.relu(a) if a.is_leaf and a.requires_grad else F.relu_(a),  # autograd keeps leaves
     "gelu_new": partial(F.gelu, approximate="tanh"),
     "silu": F.silu,
 }

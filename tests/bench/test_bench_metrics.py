@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
@@ -35,6 +36,7 @@ def test_the_straightforward_values_are_those_of_score(tmp_path: Path) -> None:
     assert all(abs(found[name] - plain[name]) < 1e-9 for name in plain)
 
 
+@pytest.mark.thorough
 def test_the_program_prints_figures_with_their_targets(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bigchem", "bench", "metrics", "--turns", "1", "--workers", "1", "--json"]
     file = written(tmp_path / "p.jsonl")

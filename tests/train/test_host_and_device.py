@@ -18,6 +18,7 @@ from bigchem.model.feed import feed
 from bigchem.model.packed_batch import PackedBatch
 from bigchem.model.presets import Shape
 from bigchem.model.t5 import Loss, PackedT5
+from bigchem.train.checkpoint.ds_checkpoint_engine import BigchemCheckpointEngine
 from bigchem.train.engine import Engine, StepLoss
 
 
@@ -49,6 +50,7 @@ class OnMeta(Engine):
         self._engine, self.device, self.tasks = Bare(module), META, ("a", "b", "c", "d", "e")
         self.rank, self.world_size, self.reduced = 0, 2, 0
         self._send = feed(META)
+        self._files = BigchemCheckpointEngine([])
 
     def _reduce(self, totals: torch.Tensor) -> StepLoss:
         self.reduced += 1

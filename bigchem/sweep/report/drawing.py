@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from bigchem.base.printable import csv_text
+from bigchem.sweep.report.hover import Mark, overlay
 from bigchem.sweep.report.tables import Row
 from bigchem.sweep.scores.aggregate import size_name
 
@@ -72,7 +73,7 @@ POINT_COLUMNS = ("series", "what", "parameters", "value", "low", "high")
 @dataclass(frozen=True)
 class Panel:
     """A drawn figure: caption, SVG, PNG, PDF, and its numbers as CSV. inline: the SVG for embedding (no XML head, no
-    URLs, unique ids). of: the metric, or the kind of task."""
+    URLs, unique ids), with the values of its points, see hover.py. of: the metric, or the kind of task."""
 
     name: str
     of: str
@@ -82,6 +83,10 @@ class Panel:
     png: bytes
     pdf: bytes
     csv: str
+
+    def _repr_svg_(self) -> str:
+        """What a notebook shows."""
+        return self.svg
 
 
 def axes_of(title: str, subtitle: str, labels: int = 0) -> tuple[Figure, Axes]:
@@ -161,8 +166,10 @@ def finish(
     description: str,
     rows: Sequence[Row],
     columns: Sequence[str] = POINT_COLUMNS,
+    marks: Sequence[Mark] = (),
 ) -> Panel:
-    """The drawing as files and for the page. description: for screen readers. rows, columns: of its CSV."""
+    """The drawing as files and for the page. description: for screen readers. rows, columns: of its CSV. marks: points
+    that show their values."""
     drawn, png, pdf = io.StringIO(), io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
     figure.set_layout_engine("none")  # the layout is already computed; computing it again would take half the time
@@ -174,12 +181,18 @@ def finish(
     body = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, 'DejaVu Sans', sans-serif", body)
     for colour, value in (LIGHT | MORE_LIGHT).items():
         body = body.replace(value, "currentColor" if colour == "ink" else f"var(--{colour})")
-    body = re.sub(r"<svg ", f'<svg role="img" aria-labelledby="{name}-t {name}-d" ', body, count=1)
-    standalone = re.sub(r"(<svg [^>]*>)", rf"\g<1>{title}<style>{palette_css('svg', body)}</style>", body, count=1)
-    inline = re.sub(r"(<svg [^>]*>)", rf"\g<1>{title}", body[body.index("<svg ") :], count=1)
+    spoken = f'role="img" aria-labelledby="{name}-t {name}-d"'
+    standalone = body.replace("<svg ", f"<svg {spoken} ", 1)
+    standalone = re.sub(
+        r"(<svg [^>]*>)", rf"\g<1>{title}<style>{palette_css('svg', body)}</style>", standalone, count=1
+    )
+    # An image has no parts for screen readers: on the page it is a group of the image and its points.
+    inline = body[body.index("<svg ") :].replace("<svg ", f'<svg role="group" aria-labelledby="{name}-t" ', 1)
+    inline = inline.replace(f'<g id="{name}-figure_1">', f'<g id="{name}-figure_1" {spoken}>{title}', 1)
     inline = re.sub(r' xmlns(:xlink)?="[^"]*"', "", inline).replace("xlink:href", "href")
     inline = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\g<1>", inline, count=1)
     inline = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\g<1>", inline, count=1)
+    inline = inline.rstrip().removesuffix("</svg>") + overlay(figure, marks) + "</svg>\n"
     return Panel(name, of, caption, standalone, inline, png.getvalue(), pdf.getvalue(), csv_text(columns, rows))
 
 

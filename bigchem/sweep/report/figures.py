@@ -10,7 +10,9 @@ import matplotlib as mpl
 import numpy as np
 
 from bigchem.evaluate.protocol.names import with_unit, written
+from bigchem.sweep.analysis import captions
 from bigchem.sweep.analysis.analyse import Analysis
+from bigchem.sweep.analysis.claim import name_of
 from bigchem.sweep.analysis.conclusions import signed
 from bigchem.sweep.analysis.gains import Pool
 from bigchem.sweep.report.drawing import (
@@ -26,6 +28,7 @@ from bigchem.sweep.report.drawing import (
     points,
     sizes_axis,
 )
+from bigchem.sweep.report.hover import Mark, marks_of, marks_of_cells
 from bigchem.sweep.report.tables import Row, numbers
 from bigchem.sweep.scores.aggregate import Cell, Key
 from bigchem.sweep.scores.estimate import Estimate, Floats
@@ -50,11 +53,13 @@ def metric_panel(analysis: Analysis, key: Key) -> Panel:
     is_better = any(cell.scale.higher_is_better for cells in drawn.values() for cell in cells)
     direction = "higher is better" if is_better else "lower is better"
     rows: list[Row] = []
+    marks: list[Mark] = []
     with mpl.rc_context(STYLE):
         figure, axes = axes_of(f"{key[0]} · {written(key[1])}", direction)
         axes.set_ylabel(with_unit(key[1]))
         for regime, cells in drawn.items():
             rows += _series(axes, regime, cells, 0.985 if len(drawn) > 1 and regime == "together" else 1.0)
+            marks += marks_of_cells(axes, f"{key[0]} {written(key[1])}, {regime}", cells)
         sizes = sorted({float(c.parameters) for cells in drawn.values() for c in cells})
         further = [x for x in analysis.beyond if drawn and any((*key, r) in analysis.curves for r in drawn)]
         ends = []
@@ -70,8 +75,8 @@ def metric_panel(analysis: Analysis, key: Key) -> Panel:
             axes.axvspan(sizes[-1] * 1.12, beyond[-1] * 1.25, color=LIGHT["muted"], alpha=0.09, linewidth=0)
         label_ends(figure, axes, ends)
         description = "; ".join(f"{regime}: {alt_text(_points(cells))}" for regime, cells in drawn.items())
-        caption = f"{key[0]} {written(key[1])} against model size"
-        return finish(figure, file_name(key), key[1], caption, description, rows)
+        caption = captions.of_metric(name_of(key), drawn, analysis.gains_of(key))
+        return finish(figure, file_name(key), key[1], caption, description, rows, marks=marks)
 
 
 def gain_panel(analysis: Analysis, key: Key) -> Panel | None:
@@ -90,8 +95,11 @@ def gain_panel(analysis: Analysis, key: Key) -> Panel | None:
             rows += draw_line(axes, "gain", trend.line, LIGHT["green"])
         sizes_axis(axes, [size for size, _ in found], room=0.14)
         zero_line(axes)
-        caption = f"{key[0]}: gain of sharing in {written(key[1])} against model size"
-        return finish(figure, f"{file_name(key)}-gain", key[1], caption, f"{alt_text(found)}; {subtitle}", rows)
+        caption = captions.of_gain(name_of(key), analysis.gains_of(key), trend)
+        marks = marks_of(axes, f"{key[0]} {written(key[1])}, gain", found)
+        return finish(
+            figure, f"{file_name(key)}-gain", key[1], caption, f"{alt_text(found)}; {subtitle}", rows, marks=marks
+        )
 
 
 def pool_panel(analysis: Analysis, pool: Pool) -> Panel:
@@ -100,6 +108,7 @@ def pool_panel(analysis: Analysis, pool: Pool) -> Panel:
     slope = "too few sizes or seeds for a slope" if pool.slope is None else f"slope {signed(pool.slope)} per decade"
     mean = [(float(size), gain) for size, gain in pool.gains.items()]
     rows = point_rows("mean", mean)
+    marks: list[Mark] = []
     with mpl.rc_context(STYLE):
         title = f"{pool.kind} tasks · {pool.of} gain"
         figure, axes = axes_of(title, f"mean: {slope}", labels=len(pool.tasks) + 1)
@@ -112,8 +121,10 @@ def pool_panel(analysis: Analysis, pool: Pool) -> Panel:
             axes.plot(sizes, heights, marker=marker, color=colour, markersize=4, linewidth=0.9, alpha=0.85)
             ends.append((sizes[-1], heights[-1], task, colour))
             rows += point_rows(task, found)
+            marks += marks_of(axes, f"{task} {written(metrics[task])}, gain", found)
         if mean:
             points(axes, mean, LIGHT["ink"], "o", size=5.5)
+            marks += marks_of(axes, f"{pool.kind} tasks, mean gain", mean)
             ends.append((mean[-1][0], mean[-1][1].value, "mean", LIGHT["ink"]))
         if pool.means is not None and (line := pool.means.line()) is not None:
             rows += draw_line(axes, "mean", line, LIGHT["ink"])
@@ -121,9 +132,9 @@ def pool_panel(analysis: Analysis, pool: Pool) -> Panel:
         sizes_axis(axes, sorted({row["parameters"] for row in rows if row["what"] == "point"}), room=room)
         label_ends(figure, axes, ends)
         zero_line(axes, labels=False)
-        caption = f"gain of sharing ({pool.of}) of {pool.kind} tasks against model size"
+        caption = f"gain of sharing ({pool.of}) of {pool.kind} tasks: {captions.of_pool(pool)}"
         name = f"{pool.kind}-gain" + ("-loss" if pool.of == "loss" else "")
-        return finish(figure, name, pool.of, caption, f"mean {alt_text(mean)}; {slope}", rows)
+        return finish(figure, name, pool.of, caption, f"mean {alt_text(mean)}; {slope}", rows, marks=marks)
 
 
 def task_style(task: str, tasks: Tasks) -> tuple[str, str]:

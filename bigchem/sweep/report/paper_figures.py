@@ -10,11 +10,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bigchem.evaluate.protocol.names import written
+from bigchem.sweep.analysis import captions
 from bigchem.sweep.analysis.analyse import Analysis
 from bigchem.sweep.analysis.gains import Pool, gains_of, kind_of
 from bigchem.sweep.analysis.trends import constant
 from bigchem.sweep.report.drawing import LIGHT, STYLE, Panel, finish, label_ends, points, sizes_axis
 from bigchem.sweep.report.figures import draw_line, point_rows, task_style, zero_line
+from bigchem.sweep.report.hover import Mark, marks_of
+from bigchem.sweep.report.tables import estimate_text
 from bigchem.sweep.scores.aggregate import Cell, Key, size_name
 from bigchem.sweep.scores.estimate import Estimate
 from bigchem.sweep.scores.scales import second_scale
@@ -35,21 +38,25 @@ def claim_figure(analysis: Analysis) -> Panel | None:
     if not pools:
         return None
     rows: list[Row] = []
+    marks: list[Mark] = []
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.9 * len(pools), 3.2), layout="constrained")
         all_axes = figure.subplots(1, len(pools), sharey=True, squeeze=False)[0]
-        ends = [_small_multiple(analysis, pool, axes, rows) for pool, axes in zip(pools, all_axes, strict=True)]
+        ends = [_small_multiple(analysis, pool, axes, rows, marks) for pool, axes in zip(pools, all_axes, strict=True)]
         all_axes[0].set_ylabel("gain of sharing (together − alone)")
         for axes, found in zip(all_axes, ends, strict=True):  # after all have drawn: they share the scale
             label_ends(figure, axes, found)
             zero_line(axes, labels=False)
     metrics = "; ".join(f"{task} by {written(analysis.headline[task])}" for pool in pools for task in pool.tasks)
-    caption = f"gain of sharing against model size, by kind of task ({metrics}); black: mean with its 95 % band"
+    seen = "; ".join(f"for {pool.kind} tasks {captions.of_pool(pool)}" for pool in pools)
+    caption = f"gain of sharing against model size: {seen} ({metrics}; black: mean with its 95 % band)"
     described = "; ".join(f"{pool.kind}: {_in_words(pool)}" for pool in pools)
-    return finish(figure, "claim", "headline", caption, described, rows)
+    return finish(figure, "claim", "headline", caption, described, rows, marks=marks)
 
 
-def _small_multiple(analysis: Analysis, pool: Pool, axes: Axes, rows: list[Row]) -> list[tuple[float, float, str, str]]:
+def _small_multiple(
+    analysis: Analysis, pool: Pool, axes: Axes, rows: list[Row], marks: list[Mark]
+) -> list[tuple[float, float, str, str]]:
     """Draws one kind; returns the labels of its series."""
     axes.set_title(f"{pool.kind} tasks", loc="left", fontsize=10, fontweight="bold")
     axes.grid(axis="y", color=LIGHT["muted"], alpha=0.18, linewidth=0.6)
@@ -61,11 +68,13 @@ def _small_multiple(analysis: Analysis, pool: Pool, axes: Axes, rows: list[Row])
         axes.plot(sizes, heights, marker=marker, color=colour, markersize=4, linewidth=0.9, alpha=0.85)
         ends.append((sizes[-1], heights[-1], task, colour))
         rows += point_rows(task, found)
+        marks += marks_of(axes, f"{task} {written(analysis.headline[task])}, gain", found)
     if len(pool.tasks) > 1:
         mean = [(float(size), gain) for size, gain in pool.gains.items()]
         points(axes, mean, LIGHT["ink"], "o", size=5.5)
         ends.append((mean[-1][0], mean[-1][1].value, "mean", LIGHT["ink"]))
         rows += point_rows(f"{pool.kind} mean", mean)
+        marks += marks_of(axes, f"{pool.kind} tasks, mean gain", mean)
     if pool.means is not None and (line := pool.means.line()) is not None:
         rows += draw_line(axes, f"{pool.kind} mean", line, LIGHT["ink"])
     sizes_axis(axes, sorted({end[0] for end in ends} | {float(size) for size in pool.gains}), room=0.3)
@@ -89,13 +98,15 @@ def forest_figure(analysis: Analysis) -> Panel | None:
         height = 0.9 + 0.17 * max(len(found) for found, _ in sides)
         figure = Figure(figsize=(4.6 * len(sides), height), layout="constrained")
         rows: list[Row] = []
+        marks: list[Mark] = []
         for axes, (found, label) in zip(figure.subplots(1, len(sides), squeeze=False)[0], sides, strict=True):
-            _forest(analysis, axes, found, label, rows)
+            _forest(analysis, axes, found, label, rows, marks)
     size = size_name(max(g.parameters for g in analysis.gains))
-    caption = f"gain of sharing of every metric at {size}, or the largest size trained both ways, with 95 % "
-    caption += "intervals; blue: cross-domain, orange: single-domain; filled: the interval excludes 0"
+    estimates = [estimate for _, _, estimate in (*bounded, *relative)]
+    caption = captions.of_all(estimates, f"at {size}, or the largest size trained both ways,")
+    caption += " (95 % intervals, filled where they exclude 0; blue: cross-domain, orange: single-domain)"
     described = ", ".join(f"{' '.join(key)} {estimate.value:+.3g}" for key, _, estimate in [*bounded, *relative])
-    return finish(figure, "forest", "all metrics", caption, described, rows)
+    return finish(figure, "forest", "all metrics", caption, described, rows, marks=marks)
 
 
 Found = tuple[Key, int, Estimate]
@@ -130,7 +141,9 @@ def _percent(gain: Estimate) -> Estimate:
     return Estimate(PERCENT * (1 - float(np.exp(-gain.value))), *ends)
 
 
-def _forest(analysis: Analysis, axes: Axes, found: Sequence[Found], label: str, rows: list[Row]) -> None:
+def _forest(
+    analysis: Analysis, axes: Axes, found: Sequence[Found], label: str, rows: list[Row], marks: list[Mark]
+) -> None:
     axes.axvline(0.0, color=LIGHT["muted"], linewidth=1.0, linestyle=(0, (2, 2)))
     names = []
     for place, (key, size, estimate) in enumerate(found):
@@ -141,6 +154,8 @@ def _forest(analysis: Analysis, axes: Axes, found: Sequence[Found], label: str, 
         axes.plot(estimate.value, place, "o", color=colour, markerfacecolor=filled, markersize=4)
         names.append(f"{key[0]} {written(key[1])}")
         rows += point_rows(" ".join(key), [(float(size), estimate)])
+        text = f"{size_name(size)}: {estimate_text(estimate, signed=True)}"
+        marks.append(Mark(axes, estimate.value, float(place), (names[-1], label, text)))
     axes.set_yticks(range(len(found)), names, fontsize=7.5)
     axes.set_ylim(len(found) - 0.4, -0.6)
     axes.set_xlabel(label)

@@ -43,6 +43,42 @@ def test_a_click_sorts_a_table_by_its_numbers_and_another_turns_it(page_file: Pa
         assert len(column(page, 1)) == 5 * len(SIZES)
 
 
+FAR_FROM_MARKERS = """
+[...document.querySelectorAll('.point circle')].filter(circle => {
+  const middle = e => { const box = e.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2] };
+  const [x, y] = middle(circle);
+  return ![...circle.closest('svg').querySelectorAll('use')].some(marker => {
+    const [a, b] = middle(marker);
+    return Math.hypot(a - x, b - y) < 3;
+  });
+}).length
+"""
+
+
+def test_a_point_shows_its_values_under_the_pointer_and_by_keyboard(page_file: Path) -> None:
+    with window(offline=True) as page:
+        page.goto(page_file.as_uri())
+        points = page.locator("svg:has(#captioning-bleu4_words-t) .point")
+        assert points.count() == 2 * len(SIZES)
+        first, second = points.nth(2), points.nth(3)  # together at the largest size, alone at the smallest
+        row = page.locator(f'#headline tr[data-key="captioning:bleu4_words:{SIZES[2]}"]')
+        value = row.locator("td:nth-child(4)").inner_text()
+        lines = first.locator("tspan").all_text_contents()
+        assert lines == ["captioning BLEU-4 (words), together", f"5.2M: {value}"]
+        assert first.get_attribute("aria-label") == "; ".join(lines)
+        assert not first.locator("text").is_visible()
+        first.locator("circle").hover()
+        assert first.locator("text").is_visible()
+        page.mouse.move(0, 0)
+        assert not first.locator("text").is_visible()
+        first.focus()
+        assert first.locator("text").is_visible()
+        page.keyboard.press("Tab")
+        assert [point.locator("text").is_visible() for point in (first, second)] == [False, True]
+        assert page.locator(".point").count() > 50
+        assert page.evaluate(FAR_FROM_MARKERS) == 0
+
+
 def luminance(colour: str) -> float:
     """WCAG 2's relative luminance of "rgb(r, g, b)"."""
     parts = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]

@@ -1,0 +1,94 @@
+"""What a figure shows, in words that its intervals carry (PURE).
+
+A caption says that a value rises, or that sharing is ahead, only where the 95 % interval of that difference excludes
+zero. Each is a single test, without a correction for the others: the report's first sentences have that.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from bigchem.sweep.analysis.claim import joined
+from bigchem.sweep.analysis.conclusions import GROWTH
+from bigchem.sweep.analysis.gains import Gain, Pool
+from bigchem.sweep.analysis.trends import LEVEL, Trend
+from bigchem.sweep.scores.aggregate import Cell, size_name
+from bigchem.sweep.scores.estimate import Estimate, difference
+from bigchem.sweep.scores.records import Regime
+
+
+def of_metric(name: str, cells: Mapping[Regime, Sequence[Cell]], gains: Sequence[Gain]) -> str:
+    """captioning BLEU-4 rises from 1M to 16M in both regimes; sharing is ahead at 16M.
+
+    cells, gains: of one metric, with values, by size.
+    """
+    moves = {regime: _move(found) for regime, found in cells.items() if found}
+    if len(set(moves.values())) == 1 and len(moves) > 1:
+        (move,) = set(moves.values())
+        text = f"{name} {move} in both regimes"
+    else:
+        text = f"{name} {joined([f'{move} {regime}' for regime, move in moves.items()])}"
+    return "; ".join(filter(None, (text, _lead(gains))))
+
+
+def of_gain(name: str, gains: Sequence[Gain], trend: Trend | None) -> str:
+    """gain of sharing in captioning BLEU-4: the gain grows with size; sharing is ahead at 16M."""
+    if trend is None:
+        growth = "too few sizes for a slope"
+    elif trend.p is None:
+        growth = "too few sizes or seeds to tell whether it grows with size"
+    else:
+        growth = GROWTH[trend.uncorrected]
+    return f"gain of sharing in {name}: {growth}; {_lead(gains)}"
+
+
+def of_pool(pool: Pool) -> str:
+    """the mean gain rises with size and is above zero at 16M."""
+    if not pool.gains:
+        return "its tasks have no size in common"
+    size = max(pool.gains)
+    level = ("is not certain", "is above zero", "is below zero")[pool.gains[size].sign]
+    if pool.gains[size].margins is None:
+        level = "has no interval"
+    return f"the mean gain {_slope(pool)} and {level} at {size_name(size)}"
+
+
+def of_all(gains: Sequence[Estimate], place: str) -> str:
+    """at 16M sharing is ahead in 5 of 14 metrics, behind in 2 and undecided in 7."""
+    counts = {word: sum(gain.sign == sign for gain in gains) for word, sign in SIDES.items()}
+    first, *others = [f"{word} in {count}" for word, count in counts.items() if count]
+    return f"{place} sharing is {joined([f'{first} of {len(gains)} metrics', *others])}"
+
+
+SIDES = {"ahead": 1, "behind": -1, "undecided": 0}
+
+
+def _move(cells: Sequence[Cell]) -> str:
+    """From the smallest size to the largest."""
+    first, last = cells[0], cells[-1]
+    if first is last or first.estimate is None or last.estimate is None:
+        return f"is known at {size_name(first.parameters)}"
+    span = f"from {size_name(first.parameters)} to {size_name(last.parameters)}"
+    change = difference(last.estimate, first.estimate)
+    if change.margins is None:
+        return f"changes by {change.value:+.3g} (no interval) {span}".replace("-", "−")
+    return f"{('does not certainly change', 'rises', 'falls')[change.sign]} {span}"
+
+
+def _lead(gains: Sequence[Gain]) -> str:
+    """At the largest size that was trained both ways; empty without one."""
+    if not gains:
+        return ""
+    estimate, size = gains[-1].estimate, size_name(gains[-1].parameters)
+    if estimate.margins is None:
+        return f"the gain at {size} has no interval"
+    return (f"whether sharing helps at {size} is open", f"sharing is ahead at {size}", f"sharing is behind at {size}")[
+        estimate.sign
+    ]
+
+
+def _slope(pool: Pool) -> str:
+    if pool.means is None or pool.slope is None:
+        return "has too few sizes or seeds for a slope"
+    misfit = pool.means.lack_of_fit()
+    if misfit is not None and misfit < LEVEL:
+        return "does not follow a line"
+    return ("does not certainly change with size", "rises with size", "falls with size")[pool.slope.sign]
