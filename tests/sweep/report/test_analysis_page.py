@@ -13,7 +13,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from planted_sweep import SIZES, results_of, write_result
+from planted_sweep import SIZES, TRAINING, results_of, write_result
 from real_files import REAL_DATA
 from typer.testing import CliRunner
 
@@ -47,17 +47,22 @@ def test_the_pages_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         for mixture in (("captioning", "generation"), ("captioning",), ("generation",)):
             for seed in (0, 1):
                 write_result(tmp_path / "runs" / "demo", results_of(size, mixture, seed, noise=0.01))
+    for lr in (3e-4, 6e-4):
+        training = TRAINING | {"lr": lr, "sweep": {"axes": {"optimizer.lr": lr}}}
+        content = results_of(SIZES[0], ("captioning", "generation")) | {"run": f"lr{lr}", "training": training}
+        write_result(tmp_path / "runs" / "lr", content)
     (tmp_path / "recipe.toml").write_text('[tasks.solubility]\nsource = "chemistry"\ntarget = "number"\n')
     table = "parameters,task,regime,metric,value,low,high\n10,solubility,together,rmse,1,0.9,1.1\n"
     (tmp_path / "scores.csv").write_text(f"{table}10,solubility,alone,rmse,2,1.9,2.1\n")
     commands = [command for command in COMMANDS if "published/" not in command]
-    assert len(commands) == 6
+    assert len(commands) == 7
     outputs = [call(command) for command in commands]
     assert "For cross-domain tasks (captioning and generation), " in outputs[1]
     assert json.loads(outputs[2])["headline"]["generation"] == "levenshtein"
     assert (tmp_path / "board" / "together").is_dir()
     assert "no metric was measured both ways at two sizes" in outputs[3]
     assert "6 seeds find" in outputs[5]
+    assert "Scores against optimizer.lr" in (tmp_path / "report" / "report.html").read_text()
     beyond = (tmp_path / "molt5" / "beyond.csv").read_text()
     assert "captioning,bleu4,alone,3000000000.0,False,linear,0.5" in beyond
 
