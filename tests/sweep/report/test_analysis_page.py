@@ -1,4 +1,4 @@
-"""docs/analysis.md: its commands run, and its tables of MolT5 are the published ones."""
+"""docs/analysis.md: its commands run, and its tables of MolT5 and Text+Chem T5 are the published ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from typer.testing import CliRunner
 
 from bigchem.evaluate.published import published
 from bigchem.model.presets import num_parameters, shape
+from bigchem.sweep.scores.records import Results
 from bigchem.sweep.scores.results import load
+from bigchem.tasks import shipped
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "analysis.md").read_text()
@@ -67,19 +69,40 @@ def test_the_pages_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "captioning,bleu4,alone,3000000000.0,False,linear,0.5" in beyond
 
 
-def test_the_tables_of_molt5_are_the_published_scores() -> None:
-    read = load([ROOT / "docs" / "tables" / name for name in ("molt5-small.csv", "molt5-base-large.csv")])
-    found = {(s.run.name, s.task, s.metric): s.estimate.value for s in read.scores if s.estimate is not None}
-    assert found == {
+Numbers = dict[tuple[str, str, str], float]
+"""Model, task and metric -> value."""
+
+
+def numbers(read: Results) -> Numbers:
+    return {(s.run.name, s.task, s.metric): s.estimate.value for s in read.scores if s.estimate is not None}
+
+
+def published_numbers(model: str, origin: str) -> Numbers:
+    """Of the models whose names begin so."""
+    return {
         (row.model, task, metric): value
         for task, rows in published().items()
         for row in rows
         for metric, value in row.values.items()
-        if row.model.startswith("MolT5-") and row.origin == "printed"
+        if row.model.startswith(model) and row.origin == origin and value is not None
     }
+
+
+def test_the_tables_of_molt5_are_the_published_scores() -> None:
+    read = load([ROOT / "docs" / "tables" / name for name in ("molt5-small.csv", "molt5-base-large.csv")])
+    assert numbers(read) == published_numbers("MolT5-", "printed")
     for run in read.runs:
         size = run.name.removeprefix("MolT5-")
         assert run.parameters == num_parameters(shape(f"t5-v1_1-{size}", 32128))
+
+
+def test_the_tables_of_text_chem_t5_are_the_published_scores_of_one_model_for_five_tasks() -> None:
+    tables = [load([ROOT / "docs" / "tables" / f"text-chem-t5-base{kind}.csv"]) for kind in ("", "-augmented")]
+    assert numbers(tables[0]) | numbers(tables[1]) == published_numbers("Text+Chem T5-base", "printed")
+    for run in (run for read in tables for run in read.runs):
+        assert run.regime == "together"
+        assert run.mixture.keys() == set(shipped().scored)
+        assert run.parameters == num_parameters(shape("t5-base"))
 
 
 @pytest.mark.slow
