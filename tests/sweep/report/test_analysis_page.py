@@ -105,6 +105,11 @@ def test_the_tables_of_text_chem_t5_are_the_published_scores_of_one_model_for_fi
         assert run.parameters == num_parameters(shape("t5-base"))
 
 
+def test_the_table_of_rescored_predictions_agrees_with_molt5s_own_scripts() -> None:
+    found = numbers(load([ROOT / "docs" / "tables" / "rescored-molt5-small.csv"]))
+    assert found == pytest.approx(published_numbers("MolT5-small", "rescored"), abs=4e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.skipif(not PUBLISHED_FILES.is_dir() or not VOCABULARIES.is_dir(), reason="no published predictions")
