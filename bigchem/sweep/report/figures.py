@@ -113,15 +113,7 @@ def pool_panel(analysis: Analysis, pool: Pool) -> Panel:
         title = f"{pool.kind} tasks · {pool.of} gain"
         figure, axes = axes_of(title, f"mean: {slope}", labels=len(pool.tasks) + 1)
         axes.set_ylabel("gain in loss (nats per token)" if pool.of == "loss" else "gain")
-        ends = []
-        for task in pool.tasks:
-            found = [(float(g.parameters), g.estimate) for g in analysis.gains_of((task, metrics[task]))]
-            colour, marker = task_style(task, analysis.results.tasks)
-            sizes, heights = [size for size, _ in found], [e.value for _, e in found]
-            axes.plot(sizes, heights, marker=marker, color=colour, markersize=4, linewidth=0.9, alpha=0.85)
-            ends.append((sizes[-1], heights[-1], task, colour))
-            rows += point_rows(task, found)
-            marks += marks_of(axes, f"{task} {written(metrics[task])}, gain", found)
+        ends = [draw_task(analysis, (task, metrics[task]), axes, rows, marks) for task in pool.tasks]
         if mean:
             points(axes, mean, LIGHT["ink"], "o", size=5.5)
             marks += marks_of(axes, f"{pool.kind} tasks, mean gain", mean)
@@ -135,6 +127,19 @@ def pool_panel(analysis: Analysis, pool: Pool) -> Panel:
         caption = f"gain of sharing ({pool.of}) of {pool.kind} tasks: {captions.of_pool(pool)}"
         name = f"{pool.kind}-gain" + ("-loss" if pool.of == "loss" else "")
         return finish(figure, name, pool.of, caption, f"mean {alt_text(mean)}; {slope}", rows, marks=marks)
+
+
+def draw_task(
+    analysis: Analysis, key: Key, axes: Axes, rows: list[Row], marks: list[Mark]
+) -> tuple[float, float, str, str]:
+    """Draws a task's gains in one metric as a thin line; returns its end, name and colour, for label_ends."""
+    found = [(float(gain.parameters), gain.estimate) for gain in analysis.gains_of(key)]
+    colour, marker = task_style(key[0], analysis.results.tasks)
+    sizes, heights = [size for size, _ in found], [estimate.value for _, estimate in found]
+    axes.plot(sizes, heights, marker=marker, color=colour, markersize=4, linewidth=0.9, alpha=0.85)
+    rows += point_rows(key[0], found)
+    marks += marks_of(axes, f"{key[0]} {written(key[1])}, gain", found)
+    return sizes[-1], heights[-1], key[0], colour
 
 
 def task_style(task: str, tasks: Tasks) -> tuple[str, str]:

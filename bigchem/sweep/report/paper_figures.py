@@ -15,7 +15,7 @@ from bigchem.sweep.analysis.analyse import Analysis
 from bigchem.sweep.analysis.gains import Pool, gains_of, kind_of
 from bigchem.sweep.analysis.trends import constant
 from bigchem.sweep.report.drawing import LIGHT, STYLE, Panel, finish, label_ends, points, sizes_axis
-from bigchem.sweep.report.figures import draw_line, point_rows, task_style, zero_line
+from bigchem.sweep.report.figures import draw_line, draw_task, point_rows, zero_line
 from bigchem.sweep.report.hover import Mark, marks_of
 from bigchem.sweep.report.tables import estimate_text
 from bigchem.sweep.scores.aggregate import Cell, Key, size_name
@@ -60,15 +60,7 @@ def _small_multiple(
     """Draws one kind; returns the labels of its series."""
     axes.set_title(f"{pool.kind} tasks", loc="left", fontsize=10, fontweight="bold")
     axes.grid(axis="y", color=LIGHT["muted"], alpha=0.18, linewidth=0.6)
-    ends = []
-    for task in pool.tasks:
-        found = [(float(g.parameters), g.estimate) for g in analysis.gains_of((task, analysis.headline[task]))]
-        colour, marker = task_style(task, analysis.results.tasks)
-        sizes, heights = [size for size, _ in found], [estimate.value for _, estimate in found]
-        axes.plot(sizes, heights, marker=marker, color=colour, markersize=4, linewidth=0.9, alpha=0.85)
-        ends.append((sizes[-1], heights[-1], task, colour))
-        rows += point_rows(task, found)
-        marks += marks_of(axes, f"{task} {written(analysis.headline[task])}, gain", found)
+    ends = [draw_task(analysis, (task, analysis.headline[task]), axes, rows, marks) for task in pool.tasks]
     if len(pool.tasks) > 1:
         mean = [(float(size), gain) for size, gain in pool.gains.items()]
         points(axes, mean, LIGHT["ink"], "o", size=5.5)
