@@ -45,6 +45,7 @@ from bigchem.model import presets
 from bigchem.model.weights import hf_config
 from bigchem.tasks import Task
 from bigchem.train.checkpoint.store import PROOF
+from bigchem.train.logging.scores import share_scores
 
 SCHEMA = 1
 AGAIN = "run the same command again"
@@ -178,6 +179,9 @@ def score_parts(subject: Subject, config: EvaluateConfig) -> Path:
     results = subject.out / "results.json"
     table = _results(subject, config, sha256, scores, cut, texts) | {"precision": ", ".join(sorted(precisions))}
     atomic.write_atomically(results, json.dumps(table, indent=1))
+    run_dir = subject.model_dir.parent
+    if subject.trained is not None and subject.out.resolve() == (run_dir / "results").resolve():
+        share_scores(run_dir, table)
     return results
 
 

@@ -124,6 +124,7 @@ def record(config: RunConfig, model: PackedT5, device: torch.device) -> None:
         "preset": config.model.preset if config.model.init_from is None else None,
         "init_from": config.model.init_from,
         "parameters": presets.num_parameters(model.shape),
+        "non_embedding_parameters": presets.num_parameters(model.shape) - presets.num_embeddings(model.shape),
         "attention": model.backends,
         "compiled": model.compiled,
         "precision": config.train.precision,

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import pytest
 import torch
 from chaos import end_well, start
+from hparams_tab import hparams_tab
 from owners import owned
 from runs import config_of
 from typer.testing import CliRunner
@@ -77,11 +78,18 @@ def test_every_rank_follows_a_changed_configuration(extended: RunConfig) -> None
     assert (status.state, status.step, status.steps, status.active) == ("trained", 6, 6, False)
 
 
+def scored_at(config: RunConfig, task: str) -> int:
+    """The step of a task's loss on the test split, in TensorBoard's HParams tab."""
+    (row,) = hparams_tab(config.run_dir / "tensorboard").rows.values()
+    return row.metrics[f"test/{task}/loss"][1]
+
+
 def test_a_model_of_an_older_step_is_not_evaluated_for_a_newer(extended: RunConfig) -> None:
     first = json.loads((extended.run_dir / "results" / "results.json").read_text())
-    assert first["step"] == 3
+    assert first["step"] == scored_at(extended, "forward") == 3
     again = json.loads(evaluate_here(Request(extended.run_dir, None, ("forward",), None, ("max_rows=2",))).read_text())
-    assert again["step"] == 6
+    assert again["step"] == scored_at(extended, "forward") == 6
+    assert scored_at(extended, "captioning") == 3
     assert again["model"]["sha256"] != first["model"]["sha256"]
 
 

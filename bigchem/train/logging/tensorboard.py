@@ -11,6 +11,7 @@ from bigchem.base import atomic, toml
 from bigchem.base.errors import UserError
 from bigchem.base.masking import mask, mask_values
 from bigchem.config import RunConfig
+from bigchem.train.logging.hparams import HParams
 from bigchem.train.logging.schema import board_name
 
 if TYPE_CHECKING:
@@ -22,14 +23,9 @@ class Board:
 
     def __init__(self, config: RunConfig, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
-        from torch.utils.tensorboard.summary import hparams
 
         self._writer = SummaryWriter(str(config.run_dir / "tensorboard"), purge_step=step + 1)
-        fields = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in _resolved(config).items()}
-        # The hyperparameters tab reads these metrics' last values; SummaryWriter.add_hparams would make a separate run.
-        writer = self._writer._get_file_writer()
-        for summary in hparams(fields, dict.fromkeys(("loss/all", "validation/loss"), 0.0)):
-            writer.add_summary(summary)
+        self._hparams = HParams(config)
         self._writer.add_text("configuration", f"```toml\n{mask(toml.dump(config))}```", step)
         self._wandb = None if config.train.wandb is None else _wandb_run(config, config.train.wandb)
 
@@ -41,12 +37,14 @@ class Board:
         for task in dict.fromkeys(sample.task for sample in samples):
             self._writer.add_text(f"samples/{task}", _as_table([s for s in samples if s.task == task]), step)
         self._writer.flush()
+        self._hparams.show(step, row)
         if self._wandb is not None:
             self._wandb.log(values, step=step)
 
     def close(self, *, failed: bool = False) -> None:
         """Closes both. failed: Weights & Biases shows the run as failed."""
         self._writer.close()
+        self._hparams.close(failed=failed)
         if self._wandb is not None:
             self._wandb.finish(exit_code=int(failed))
 

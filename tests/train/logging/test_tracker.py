@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hparams_tab import hparams_tab
 from runs import config_of
 
 from bigchem.base import toml
@@ -225,7 +226,10 @@ def test_tensorboard_has_groups_samples_and_hyperparameters(on_a_terminal: tuple
     ]
     assert {f"samples/{task}/text_summary" for task in on_a_terminal[0].data.mixture} <= set(tags["tensors"])
     assert "configuration/text_summary" in tags["tensors"]
-    assert "_hparams_/session_start_info" in events.summary_metadata
+    (row,) = hparams_tab(on_a_terminal[0].run_dir / "tensorboard").rows.values()
+    assert row.hparams["lr"] == 1e-3
+    assert row.hparams["parameters"] > row.hparams["non_embedding_parameters"] > 0
+    assert [row.metrics[name][1] for name in ("last/loss", "last/validation_loss")] == [4, 4]
 
 
 def test_wandb_gets_the_same_values_under_the_same_names(on_a_terminal: tuple[RunConfig, str]) -> None:
