@@ -18,8 +18,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from bigchem.base import atomic, json_file, resources, toml
+from bigchem.base import atomic, json_file, toml
 from bigchem.base.errors import UserError, unknown
+from bigchem.base.installed import resources
 from bigchem.base.toml import Section
 
 SourceDomain = Literal["chemistry", "reactants", "reaction", "text", "protein"]

@@ -14,7 +14,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 """The system's own: playwright would download one."""
 
 _MISSING = (
-    "playwright is not installed: pip install 'bigchem[dev]'"
+    "playwright is not installed: extra dev"
     if find_spec("playwright") is None
     else "no Chromium: apt-get install chromium"
     if CHROMIUM is None

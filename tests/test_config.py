@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bigchem.base import atomic, resources, toml
+from bigchem.base import atomic, toml
 from bigchem.base.errors import UserError
+from bigchem.base.installed import resources
 from bigchem.config import RunConfig
 
 

@@ -10,7 +10,7 @@ from distributed import run_ranks
 from real_files import REAL_DATA
 from runs import config_of, train_here
 
-from bigchem.base import resources
+from bigchem.base.installed import resources
 from bigchem.base.progress import Progress
 from bigchem.data.build.pipeline import build
 from bigchem.data.build.recipe import load_recipe

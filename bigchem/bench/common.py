@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from rich.table import Table
 
 from bigchem.base import environment
 from bigchem.base.errors import UserError
+from bigchem.base.installed.packages import version_of
 from bigchem.base.progress import Progress, tables
 from bigchem.model.linear import matmul_t
 
@@ -116,14 +116,7 @@ def machine(device: torch.device) -> dict[str, str]:
         "python": platform.python_version(),
     }
     packages = ("torch", "triton", "transformers", "flash-attn", "liger-kernel")
-    return {**head, **{package: _version(package) for package in packages}}
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
+    return {**head, **{package: version_of(package) or "not installed" for package in packages}}
 
 
 def median_s(work: Callable[[], Any], repeat: int) -> float:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from bigchem.base import resources
+from bigchem.base.installed import resources
 from bigchem.base.progress import Progress
 from bigchem.bench.common import Figure, median_s, print_figures
 from bigchem.cli import program

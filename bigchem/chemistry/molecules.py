@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from rdkit import Chem, rdBase
 
+from bigchem.base.installed.packages import install_extra
 from bigchem.chemistry.notation import (
     MAX_ATOMS,
     STRIPPED,
@@ -216,9 +217,7 @@ def _from_selfies(text: str) -> str:
     try:
         import selfies
     except ImportError:
-        raise NotationError(
-            f"SELFIES, not SMILES: '{text[:60]}' (pip install 'bigchem[selfies]' to decode them)"
-        ) from None
+        raise NotationError(f"SELFIES, not SMILES: '{text[:60]}' ({install_extra('selfies')} to decode them)") from None
     check_size(text)
     try:
         smiles = str(selfies.decoder(text))

@@ -56,8 +56,8 @@ def data_build(
 
     Example: bigchem data build public-data data/full --cluster h100 --tasks 16 --partition cpu --time 2:00:00
     """
-    from bigchem.base import resources
     from bigchem.base.errors import UserError
+    from bigchem.base.installed import resources
     from bigchem.base.progress import Progress
     from bigchem.data.build.pipeline import build
     from bigchem.data.build.recipe import load_recipe
@@ -162,7 +162,8 @@ def data_preview(
 
     Example: bigchem data preview demo --set data.path=data/demo --start-step 100 --steps 5 --world-size 8
     """
-    from bigchem.base import resources, toml
+    from bigchem.base import toml
+    from bigchem.base.installed import resources
     from bigchem.base.progress import Progress, tables
     from bigchem.config import RunConfig
     from bigchem.data.inspect.preview import Preview, table

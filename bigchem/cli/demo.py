@@ -4,7 +4,7 @@ import shutil
 import time
 from pathlib import Path
 
-from bigchem.base import resources
+from bigchem.base.installed import resources
 from bigchem.base.progress import Progress, tables
 from bigchem.data.build.pipeline import build
 from bigchem.data.build.recipe import load_recipe

@@ -299,7 +299,7 @@ def serve(
     ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
 ) -> None:
-    """Serve a web page that predicts: k best, drawn molecules. Needs gradio: pip install 'bigchem[serve]'.
+    """Serve a web page that predicts: k best, drawn molecules. Needs the extra `serve` (gradio).
 
     Example: bigchem serve runs/demo/1m-together-s0
     """

@@ -201,7 +201,8 @@ def requeue(
 
 def run_config(name: str, overrides: list[str] | None) -> Any:
     """A run configuration by its shipped name or path."""
-    from bigchem.base import resources, toml
+    from bigchem.base import toml
+    from bigchem.base.installed import resources
     from bigchem.config import RunConfig
 
     return toml.load(RunConfig, resources.find("recipes", name, ".toml"), tuple(overrides or ()))

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bigchem.base import json_file, resources
+from bigchem.base import json_file
 from bigchem.base.errors import UserError
+from bigchem.base.installed import resources
 from bigchem.base.toml import quoted
 from bigchem.config import RunConfig
 from bigchem.ds_config import buckets, checking, owned

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import metadata
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bigchem.base.errors import UserError, unknown
+from bigchem.base.installed.packages import install, install_extra, version_of
 from bigchem.model import dropout
 from bigchem.model.kernels.tiles import MAX_HEAD_DIM
 from bigchem.model.layout import Layout
@@ -107,7 +107,7 @@ def _flash_attn_refusal(kind: str, setting: Setting) -> str | None:
         return "it has no relative-position bias"
     reason = _no_flash(setting)
     if reason is None and not installed("flash-attn"):
-        return "it is not installed (pip install --no-build-isolation flash-attn)"
+        return f"it is not installed ({install('--no-build-isolation', 'flash-attn')})"
     return reason
 
 
@@ -123,11 +123,7 @@ def _no_flash(setting: Setting) -> str | None:
 @cache
 def installed(distribution: str) -> bool:
     """Whether a distribution is installed. flash-attn and flash-attn-4 share a package, so importing does not tell."""
-    try:
-        metadata.distribution(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+    return version_of(distribution) is not None
 
 
 def _flash4(
@@ -158,7 +154,7 @@ def _no_flash4(setting: Setting) -> str | None:
         name = torch.cuda.get_device_name(setting.device)
         return f"it needs compute capability 9.0 (H100) or 10.0 (B200); this is a {name}"
     if not installed("flash-attn-4"):
-        return "it is not installed (pip install 'flash-attn-4>=4.0.0b36')"
+        return f"it is not installed ({install_extra('cuda')})"
     return None
 
 
@@ -196,7 +192,7 @@ def prepare(layout: Layout, backend: str, setting: Setting, work: Sequence[Tenso
 
 def _triton_refusal(kind: str, setting: Setting) -> str | None:
     if importlib.util.find_spec("triton") is None:
-        return "it is not installed (pip install triton)"
+        return f"it is not installed ({install('triton')})"
     if setting.dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return f"it needs fp32, fp16 or bf16, not {_name(setting.dtype)}"
     if setting.head_dim > MAX_HEAD_DIM:

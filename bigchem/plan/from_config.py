@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bigchem.base import atomic, json_file, resources, toml
+from bigchem.base import atomic, json_file, toml
 from bigchem.base.errors import UserError
+from bigchem.base.installed import resources
 from bigchem.base.json_file import RecordError
 from bigchem.base.progress import amount
 from bigchem.config import RunConfig

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from bigchem.base import toml
 from bigchem.base.errors import UserError
-from bigchem.base.resources import find
+from bigchem.base.installed.resources import find
 from bigchem.base.toml import Section
 from bigchem.config import Alone, RunConfig
 from bigchem.launch.cluster.profile import ClusterProfile

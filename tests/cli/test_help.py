@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import typer.main
 
-from bigchem.base import resources, toml
+from bigchem.base import toml
+from bigchem.base.installed import resources
 from bigchem.cli.bench import BENCHES, Benches
 from bigchem.cli.main import app
 from bigchem.cli.submission_options import AFTER, OPTIONS, read_options

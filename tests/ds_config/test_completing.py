@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bigchem.base import resources
 from bigchem.base.errors import UserError
+from bigchem.base.installed import resources
 from bigchem.config import RunConfig
 from bigchem.ds_config import completed, ds_config_for, refuse_on_cpu, zero_stage
 from bigchem.ds_config.keys import NEEDS_CUDA

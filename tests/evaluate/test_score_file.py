@@ -286,7 +286,7 @@ def test_a_file_of_another_task_is_refused(tmp_path):
 def test_table_and_json_show_every_score():
     scores = [
         Score("generation", "exact", 0.25, 0.125, 0.5, 8, "exact/inchi-v2"),
-        Score("generation", "fcd", None, None, None, 0, "fcd/x", "pip install 'bigchem[fcd]'"),
+        Score("generation", "fcd", None, None, None, 0, "fcd/x", "pip install 'fcd>=1.2.2'"),
     ]
     out = io.StringIO()
     Console(width=200, file=out).print(table(scores))
@@ -294,7 +294,7 @@ def test_table_and_json_show_every_score():
     assert "0.2500" in shown
     assert "0.1250 .. 0.5000" in shown
     assert "n/a" in shown
-    assert "pip install 'bigchem[fcd]'" in shown
+    assert "pip install 'fcd>=1.2.2'" in shown
     assert json.loads(json.dumps(to_json(scores)))[1] == {
         "task": "generation",
         "metric": "fcd",
@@ -303,7 +303,7 @@ def test_table_and_json_show_every_score():
         "high": None,
         "n": 0,
         "definition": "fcd/x",
-        "note": "pip install 'bigchem[fcd]'",
+        "note": "pip install 'fcd>=1.2.2'",
         "interval": "",
         "group": "",
         "higher_is_better": None,

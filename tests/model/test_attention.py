@@ -158,7 +158,7 @@ def test_backends_that_cannot_serve_are_refused_with_the_reason() -> None:
         (GPU._replace(dropout=0.1), (9, 0), "it has no dropout, and the probabilities' is 0.1"),
         (GPU._replace(head_dim=60), (9, 0), "it serves heads of 8, 16, ... 128 dimensions, not 60"),
         (GPU, (8, 0), "it needs compute capability 9.0 .* this is a card"),
-        (GPU, (9, 0), r"it is not installed \(pip install 'flash-attn-4>=4.0.0b36'\)"),
+        (GPU, (9, 0), r"it is not installed \(.*pip install .* 'flash-attn-4\[cu13\]>=4.0.0b36'\)"),
     ],
 )
 def test_flash4_says_why_it_cannot_serve(

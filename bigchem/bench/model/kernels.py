@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from bigchem.base.errors import UserError
+from bigchem.base.installed.packages import install
 from bigchem.base.progress import Progress, tables
 from bigchem.cli import program
 from bigchem.model.kernels import sass
@@ -49,7 +50,7 @@ def main(
         from bigchem.model.kernels import aot
         from bigchem.model.kernels.fused import aot as fused_aot
     except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed", hint="pip install triton") from None
+        raise UserError(f"{error.name} is not installed", hint=install("triton")) from None
 
     wrong = sorted(set(dtype or []) - {"bf16", "fp16", "fp32"})
     if wrong:

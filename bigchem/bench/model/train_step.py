@@ -13,6 +13,7 @@ import typer
 from torch import Tensor
 
 from bigchem.base.errors import UserError
+from bigchem.base.installed.packages import install
 from bigchem.base.progress import Progress
 from bigchem.bench.common import Deadline, Figure, Report, at_most, clock, machine, peak_flops, pick_device, release
 from bigchem.bench.model.contestants import Contestant, Ours, Setting, Theirs, examples, reference
@@ -296,7 +297,7 @@ def main(
     if not all(0 <= p < 1 for p in dropout or []):
         raise UserError(f"dropout {dropout} is not between 0 and 1", "--dropout")
     if find_spec("transformers") is None:
-        raise UserError("transformers is not installed: nothing to compare with", hint="pip install transformers")
+        raise UserError("transformers is not installed: nothing to compare with", hint=install("transformers"))
     deadline, progress = Deadline(60 * minutes), Progress()
     if threads is not None:
         torch.set_num_threads(threads)

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
-from bigchem.base import resources
 from bigchem.base.errors import UserError
+from bigchem.base.installed import resources
 from bigchem.base.printable import markup
 from bigchem.base.progress import Progress, tables
 from bigchem.data.build.parse import CHUNK, chunked

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bigchem.base.errors import StorageError, UserError
+from bigchem.base.installed.packages import install
 from bigchem.data.storage.index import File
 
 PAUSES_S = (0.5, 1.0, 2.0)
@@ -33,7 +34,7 @@ def is_url(path: str | Path) -> bool:
 def install_hint(url: str) -> str:
     """The command that installs a URL's protocol."""
     protocol = re.split("://|::", url, maxsplit=1)[0]
-    return f"pip install 'fsspec[{_EXTRAS.get(protocol, protocol)}]'"
+    return install(f"fsspec[{_EXTRAS.get(protocol, protocol)}]")
 
 
 def read(url: str) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bigchem.base.installed.packages import install_extra
 from bigchem.chemistry import same_molecule, try_parse
 
 Floats = NDArray[np.float64]
@@ -39,7 +40,7 @@ def smiles_of(names: Sequence[str]) -> dict[str, str]:
     """
     java, jar = shutil.which("java"), _jar()
     if java is None or jar is None:
-        raise NoReaderError("needs Java and the optional package py2opsin: pip install 'bigchem[names]'")
+        raise NoReaderError(f"needs Java and the optional package py2opsin: {install_extra('names')}")
     asked = list(dict.fromkeys(names))
     lines = "".join(f"{' '.join(name.split())}\n" for name in asked)
     command = [java, "-Dfile.encoding=UTF-8", "-jar", str(jar), "-osmi"]

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bigchem.base.installed.packages import install_extra
 from bigchem.evaluate.metrics import actions, bertscore, functional_groups, molecules, names, reactions, text
 from bigchem.evaluate.metrics.pool import over_cores
 
@@ -175,7 +176,7 @@ class Pairs:
     @cached_property
     def bertscore(self) -> Floats:
         """BERTScore F of each pair of raw texts."""
-        remedy = "needs package bert_score and roberta-large: pip install 'bigchem[bertscore]', BIGCHEM_ROBERTA=FOLDER"
+        remedy = f"needs package bert_score and roberta-large: {install_extra('bertscore')}, BIGCHEM_ROBERTA=FOLDER"
         model = bertscore.find_roberta()
         if model is None:
             raise UnavailableError(remedy)
@@ -301,4 +302,4 @@ class Pairs:
         try:
             return molecules.frechet_distance(self.references, self.best)
         except ImportError:
-            raise UnavailableError("needs the optional package fcd: pip install 'bigchem[fcd]'") from None
+            raise UnavailableError(f"needs the optional package fcd: {install_extra('fcd')}") from None

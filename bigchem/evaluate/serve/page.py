@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bigchem.base.errors import UserError
+from bigchem.base.installed.packages import install_extra
 from bigchem.base.printable import printable
 from bigchem.base.progress import Progress
 from bigchem.chemistry import REPAIRS, NotationError, read
@@ -184,5 +185,5 @@ def _gradio() -> Any:
     except ImportError as error:
         missing = isinstance(error, ModuleNotFoundError)
         what = f"needs the optional package {error.name}" if missing else f"gradio cannot be imported: {error}"
-        raise UserError(what, "serve", "pip install 'bigchem[serve]'") from None
+        raise UserError(what, "serve", install_extra("serve")) from None
     return gradio

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import Field, model_validator
 
-from bigchem.base import resources, toml
+from bigchem.base import toml
 from bigchem.base.errors import UserError
+from bigchem.base.installed import resources
 from bigchem.base.masking import MASK, mask_values
 from bigchem.base.toml import Positive, Section
 from bigchem.launch.slurm import options

@@ -9,8 +9,9 @@ import re
 from pathlib import Path
 
 import bigchem
-from bigchem.base import atomic, resources
+from bigchem.base import atomic
 from bigchem.base.errors import UserError
+from bigchem.base.installed import resources
 
 _NAME = re.compile("[0-9a-f]{12}")
 

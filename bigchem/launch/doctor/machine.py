@@ -8,13 +8,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+import bigchem
 from bigchem.base import environment
+from bigchem.base.installed import packages
 from bigchem.base.printable import markup
 from bigchem.config import RunConfig
 from bigchem.launch.cluster.local import on_ranks
@@ -32,6 +33,7 @@ def examine(runs: Path, processes: int) -> list[Check]:
     """Every check, in order. processes: of the all-reduce; 0: skip it."""
     checks: list[Callable[[], Check]] = [
         _python,
+        _package,
         _torch,
         _deepspeed,
         _compiler,
@@ -76,6 +78,14 @@ def _python() -> Check:
     return Check("python", "ok", f"{platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores")
 
 
+def _package() -> Check:
+    found = f"{packages.DISTRIBUTION} {bigchem.__version__}, from {Path(bigchem.__file__).parent}"
+    if (clash := packages.clash()) is None:
+        return Check("package", "ok", found)
+    next_ = f"uninstall both {packages.OTHER} and {packages.DISTRIBUTION}, then install the latter again"
+    return Check("package", "warn", f"{found}; {clash}", next_)
+
+
 def _torch() -> Check:
     import torch
 
@@ -104,19 +114,11 @@ def _compiler() -> Check:
 def _flash_attn() -> Check:
     if not environment.visible_gpus():
         return Check("flash-attn", "ok", "not needed without a GPU")
-    found = {name: _version(name) for name in ("flash-attn", "flash-attn-4")}
+    found = {name: packages.version_of(name) for name in ("flash-attn", "flash-attn-4")}
     text = ", ".join(f"{name} {version or 'not installed'}" for name, version in found.items())
     if found["flash-attn"] is None:
         text += ": bigchem's own kernels serve all attention"
     return Check("flash-attn", "ok", text)
-
-
-def _version(package: str) -> str | None:
-    """The installed version of a package, without importing it; None if there is none."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _disk(runs: Path) -> Check:

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from bigchem.base import atomic, toml
 from bigchem.base.errors import UserError
+from bigchem.base.installed.packages import install_extra
 from bigchem.base.masking import mask, mask_values
 from bigchem.config import RunConfig
 from bigchem.train.logging.hparams import HParams
@@ -52,7 +53,7 @@ class Board:
 def check_wandb(project: str | None) -> None:
     """UserError if a project is given but wandb is not installed."""
     if project is not None and find_spec("wandb") is None:
-        raise UserError("wandb is not installed", "train.wandb", "pip install wandb, or remove train.wandb")
+        raise UserError("wandb is not installed", "train.wandb", f"{install_extra('wandb')}, or remove train.wandb")
 
 
 def _wandb_run(config: RunConfig, project: str) -> Any:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bigchem.base import resources, toml
+from bigchem.base import toml
+from bigchem.base.installed import resources
 from bigchem.config import RunConfig
 from bigchem.data.loader import Loader
 from bigchem.data.step_plan import flops_cost

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from real_files import REAL_DATA
 
+from bigchem.base.installed.packages import install_extra
 from bigchem.evaluate.metrics import names
 from bigchem.evaluate.protocol.definitions import DEFINITIONS, FAMILIES, HIGHER_IS_BETTER, family_metrics
 from bigchem.evaluate.protocol.pairs import Pairs
@@ -165,7 +166,7 @@ def test_names_without_opsin_are_compared_as_texts_and_the_rest_has_its_remedy(w
     scores = score("name", ["ethanol", "propane"], ["ethanol", "propene"])
     assert (scores["exact"].value, scores["levenshtein"].value) == (0.5, 0.5)
     assert scores["levenshtein_similarity"].value == pytest.approx((1 + 6 / 7) / 2)
-    remedy = "needs Java and the optional package py2opsin: pip install 'bigchem[names]'"
+    remedy = f"needs Java and the optional package py2opsin: {install_extra('names')}"
     assert scores["same_molecule"].note == scores["valid_names"].note == remedy
 
 

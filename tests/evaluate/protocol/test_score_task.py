@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from bigchem.base.errors import UserError
+from bigchem.base.installed.packages import install_extra
 from bigchem.evaluate.metrics import pool
 from bigchem.evaluate.protocol.definitions import DEFINITIONS, FAMILIES, HIGHER_IS_BETTER, metrics_of
 from bigchem.evaluate.protocol.score_task import SEVERAL, Score, score_task
@@ -64,7 +65,7 @@ def test_captioning_without_vocabularies_still_has_numbers(bare):
 def test_generation_by_hand(bare):
     scores = score("generation", ["CCO", "CCO", "CCO", "CCO"], ["OCC", "CCO", "CC", "C("])
     assert scores["fcd"].value is None
-    assert scores["fcd"].note == "needs the optional package fcd: pip install 'bigchem[fcd]'"
+    assert scores["fcd"].note == f"needs the optional package fcd: {install_extra('fcd')}"
     assert scores["exact"].value == 0.5
     assert scores["validity"].value == 0.75
     assert scores["levenshtein"].value == (2 + 0 + 1 + 2) / 4

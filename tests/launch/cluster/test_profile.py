@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic.fields import FieldInfo
 
-from bigchem.base import resources, toml
+from bigchem.base import toml
 from bigchem.base.errors import UserError
+from bigchem.base.installed import resources
 from bigchem.launch.cluster.executors import Submission, sbatch_text
 from bigchem.launch.cluster.profile import ClusterProfile, ContainerConfig, load_profile
 from bigchem.launch.cluster.scratch import use_scratch

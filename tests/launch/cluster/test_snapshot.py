@@ -12,7 +12,7 @@ from bigchem.launch.cluster import snapshot as module
 from bigchem.launch.cluster.snapshot import check_own, is_intact, planned, snapshot
 
 SAY = (
-    "import bigchem; from bigchem.base.resources import find;"
+    "import bigchem; from bigchem.base.installed.resources import find;"
     "print(bigchem.__file__); print(find('ds_configs', 'zero2', '.json'))"
 )
 AGAIN = (

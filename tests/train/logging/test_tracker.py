@@ -140,7 +140,7 @@ def test_the_schema_is_the_page_of_metrics() -> None:
 def test_a_project_at_wandb_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     check_wandb(None)
     monkeypatch.setattr("bigchem.train.logging.tensorboard.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install wandb"):
+    with pytest.raises(UserError, match="pip install 'wandb>="):
         check_wandb("project")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from bigchem.base.errors import UserError, nearest
 from bigchem.base.printable import printable
 
-_PACKAGE = Path(__file__).parents[1]
+_PACKAGE = Path(__file__).parents[2]
 _FOLDERS = {
     "ds_configs": (_PACKAGE.parent / "ds_configs", _PACKAGE / "_shipped" / "ds_configs"),
     "clusters": (_PACKAGE.parent / "slurm" / "clusters", _PACKAGE / "_shipped" / "clusters"),
