@@ -18,6 +18,13 @@ ACCELERATOR, VISIBLE = "DS_ACCELERATOR", "CUDA_VISIBLE_DEVICES"
 ON_CPU = f"to compute on the CPU, set {ACCELERATOR}=cpu"
 
 
+def before_torch(env: MutableMapping[str, str]) -> None:
+    """What every process of bigchem sets before it imports torch."""
+    own_programs_first()
+    let_segments_grow(env)
+    yield_idle_threads(env)
+
+
 def own_programs_first() -> None:
     """Puts this environment's programs (ninja, torchrun) first on PATH, as activation would.
 
@@ -29,6 +36,15 @@ def own_programs_first() -> None:
     if own in folders and sys.prefix == sys.base_prefix:
         return
     os.environ["PATH"] = os.pathsep.join([own, *(folder for folder in folders if folder != own)])
+
+
+def yield_idle_threads(env: MutableMapping[str, str]) -> None:
+    """Before torch is imported: threads that wait for the next product sleep instead of spinning.
+
+    With two threads on two cores that others use too, spinning halved the speed of [100, 768] x [768, 3072] products
+    (docs/benchmarks.md); alone on the machine, both are equal. Whoever has chosen a policy keeps it.
+    """
+    env.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bigchem.base.environment import let_segments_grow, own_programs_first
+from bigchem.base.environment import before_torch
 from bigchem.base.errors import UserError, full_disk
 from bigchem.base.printable import printable_lines
 
@@ -24,8 +24,7 @@ def app_of(command: Callable[..., object]) -> typer.Typer:
 
 def run(app: typer.Typer) -> None:
     """Runs a command line. `--debug`, anywhere in it, shows tracebacks."""
-    own_programs_first()
-    let_segments_grow(os.environ)
+    before_torch(os.environ)
     debug = "--debug" in sys.argv
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from bigchem.base import environment
-from bigchem.base.environment import let_segments_grow, own_programs_first
+from bigchem.base.environment import before_torch
 from bigchem.launch.rendezvous import meeting
 from bigchem.launch.rendezvous.environment import Rendezvous, threads_of
 from bigchem.launch.rendezvous.extensions import leave_muon_uncompiled, leave_out_shared_memory_op
@@ -36,8 +36,7 @@ def start(
     """Starts the process group; returns this rank's device. timeout: of collective operations, in all groups. meet_s:
     time in which all ranks have to come; AbsentRankError names those that did not. key: the ranks' shared secret, from
     rendezvous_key; None: BIGCHEM_RENDEZVOUS_KEY."""
-    own_programs_first()
-    let_segments_grow(os.environ)
+    before_torch(os.environ)
     # Before torch, whose import takes seconds.
     roster = None if place.agent else meeting.meet(place, meet_s, key or given_key())
     os.environ.update(place.variables(None if roster is None else roster.port))

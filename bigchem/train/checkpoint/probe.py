@@ -14,7 +14,8 @@ from bigchem.data.loader import Loader
 from bigchem.data.packing import pack
 from bigchem.model.packed_batch import PackedBatch
 
-EXAMPLES = 8
+EXAMPLES = 4
+"""Each passes through every weight but the embedding's other rows, and costs every save and every export its time."""
 TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 2e-2}
 """Largest relative difference between two losses of the same weights, by the coarser of the two precisions: across
 devices and kernels, and against transformers in fp32."""
