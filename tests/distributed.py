@@ -58,21 +58,24 @@ def forkserver() -> Any:
     return server
 
 
-def bigchem(*words: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def bigchem(
+    *words: str, cwd: Path, timeout: float = 240, stdin: Path = Path(os.devnull)
+) -> subprocess.CompletedProcess[str]:
     """A command line of bigchem in a process of its own, with its exit code and output."""
     with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder, name) for name in ("stdout", "stderr")]
+        files = [stdin, *(Path(folder, name) for name in ("stdout", "stderr"))]
         process = forkserver().Process(target=_command, args=(words, cwd, files, dict(os.environ)))
         process.start()
         process.join(timeout)
         process.kill()
         process.join()
-        return subprocess.CompletedProcess(words, process.exitcode, *(file.read_text() for file in files))
+        return subprocess.CompletedProcess(words, process.exitcode, *(file.read_text() for file in files[1:]))
 
 
 def _command(words: tuple[str, ...], cwd: Path, files: Sequence[Path], environment: dict[str, str]) -> None:
-    for descriptor, file in zip((1, 2), files, strict=True):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), descriptor)
+    for descriptor, file in enumerate(files):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT if descriptor else os.O_RDONLY), descriptor)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115  multiprocessing has put the null device there
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)

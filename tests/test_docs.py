@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import csv
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 import typer.main
 from distributed import bigchem
+from synthetic_rows import config, read
 
 from bigchem.base.toml import Section
 from bigchem.cli.main import app
@@ -46,11 +48,25 @@ def commands(page: Path) -> list[str]:
     ]
 
 
-def in_a_new_interpreter(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def in_a_new_interpreter(*words: str, cwd: Path, stdin: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    return subprocess.run(
-        ["bigchem", *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
+    with stdin.open() as given:
+        return subprocess.run(
+            ["bigchem", *words],
+            cwd=cwd,
+            env=environment,
+            stdin=given,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+
+def redirected(words: list[str], folder: Path) -> tuple[list[str], dict[str, Path]]:
+    """A command's words before `<` and `>`, and the files behind these."""
+    ends = [n for n, word in enumerate(words) if word in ("<", ">")]
+    return words[: min(ends, default=len(words))], {words[n]: folder / words[n + 1] for n in ends}
 
 
 def run_page(page: str, folder: Path, run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
@@ -66,7 +82,10 @@ def run_page(page: str, folder: Path, run: Callable[..., subprocess.CompletedPro
         for command in text.splitlines():
             program, *words = shlex.split(command)
             assert program == "bigchem", command
-            done = run(*words, cwd=folder)
+            words, files = redirected(words, folder)
+            done = run(*words, cwd=folder, stdin=files.get("<", Path(os.devnull)))
+            if ">" in files:
+                files[">"].write_text(done.stdout)
             assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
             assert "Traceback" not in done.stderr, command
     assert (folder / "model" / "model.safetensors").is_file()
@@ -89,6 +108,23 @@ def test_the_quickstart_runs_with_one_of_its_runs(tmp_path: Path) -> None:
 def test_the_quickstart_runs_from_top_to_bottom(tmp_path: Path) -> None:
     run_page(QUICKSTART, tmp_path, in_a_new_interpreter)
     assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
+
+
+def test_own_data_become_predictions_as_their_page_says(tmp_path: Path) -> None:
+    """With 60 rows, 4 steps and short predictions, and the second training as far as its settings."""
+    page = re.sub(r"^```csv\n.*?^```$", "", (ROOT / "docs" / "own-data.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    few = "--set train.steps=4 --set schedule.warmup_steps=1"
+    few += " --set evaluate.bootstrap=20 --set evaluate.max_new_tokens=16"
+    page, trained = re.subn(r"^(bigchem fine-tune molecules.csv)$", rf"\1 {few}", page, flags=re.MULTILINE)
+    page, again = re.subn(r"^(bigchem fine-tune .*--out runs/again)$", r"\1 --dry-run", page, flags=re.MULTILINE)
+    page, asked = re.subn(r"^(bigchem predict [^-]*)", r"\1--max-new-tokens 16 ", page, flags=re.MULTILINE)
+    assert (trained, again, asked) == (1, 1, 2)
+    rows = [row for row in read(config(seed=7, rows=300)) if row.task == "captioning"][:60]
+    with (tmp_path / "molecules.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("smiles", "caption"), *((row.source, row.target) for row in rows)])
+    (tmp_path / "inputs.txt").write_text(json.dumps({"source": rows[0].source, "target": rows[0].target}) + "\n")
+    run_page(page, tmp_path, bigchem)
+    assert json.loads((tmp_path / "predictions.jsonl").read_text())["target"] == rows[0].target
 
 
 @pytest.mark.parametrize("page", [ROOT / "docs" / "model.md", ROOT / "docs" / "evaluation.md"], ids=lambda p: p.name)

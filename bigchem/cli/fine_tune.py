@@ -43,9 +43,12 @@ def fine_tune(
     from bigchem.config import RunConfig
     from bigchem.launch.submit import submit, wait
     from bigchem.launch.workloads import fine_tune as tuning
+    from bigchem.model import presets
 
     progress, folder = Progress(), out or Path("runs") / Path(files[0]).name.split(".")[0]
     profile, options = requested.resolve(cluster)
+    if init_from is None:
+        presets.shape(preset)  # refuses an unknown one before the data is built
     data = tuning.prepare_data(files, folder, init_from, progress)
     config = tuning.settings(data, folder, preset=preset, init_from=init_from, gpu=profile.gpus_per_node > 0)
     if overrides:
@@ -68,6 +71,8 @@ def fine_tune(
         scores = json.loads(results.read_text(encoding="utf-8"))["metrics"] if results.is_file() else []
         print(json.dumps({"run": str(config.run_dir), "chosen": choice, "metrics": scores}, indent=1))
     elif results.is_file():
-        print((results.parent / "table.md").read_text(encoding="utf-8"))
+        table = results.parent / "table.md"  # it goes on with published scores, of another test set
+        print(table.read_text(encoding="utf-8").partition("\n## ")[0])
+        print(f"scores: {table}")
         task = next(iter(data.tasks.scored.only(data.index.rows("train"))), None)
         print(f"predict: bigchem predict {config.run_dir} --task {task} INPUT")

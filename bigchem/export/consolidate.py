@@ -31,6 +31,7 @@ from bigchem.export.proof import prove
 from bigchem.export.unfinished import Unfinished, unfinished
 from bigchem.export.weights import Weights, read_ahead
 from bigchem.model.presets import write_configs
+from bigchem.run.folder import not_a_run
 from bigchem.tasks import tasks_of, write_tasks
 from bigchem.train.checkpoint.best import chosen
 from bigchem.train.checkpoint.store import PROOF, Manifest
@@ -262,9 +263,6 @@ def model_folder(path: Path) -> Path:
         if not is_newest(path / "model", path):
             export(path, path / "model", overwrite=True)
         return path / "model"
-    hint = "give a run folder, or a folder made by bigchem export"
-    if not path.is_dir():
-        raise UserError("a file, not a folder" if path.exists() else "no such folder", str(path), hint)
     if not (path / "config.json").is_file():
-        raise UserError("no model here: config.json is missing", str(path), hint)
+        raise not_a_run(path, "give a run folder, or a folder made by bigchem export")
     return path

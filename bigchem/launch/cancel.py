@@ -13,6 +13,7 @@ from bigchem.launch.runs.owner import Liveness, mark_cancelled, owners, start_lo
 from bigchem.launch.runs.status import statuses
 from bigchem.launch.slurm import client
 from bigchem.run import lifecycle, ownership
+from bigchem.run.folder import not_a_run
 from bigchem.run.ownership import Owner, Process
 from bigchem.run.state import read_state
 
@@ -25,7 +26,7 @@ def cancel(run_dir: Path, *, now: bool = False) -> str:
     now: end its job at once; unsaved work is lost. UserError if the job cannot be reached.
     """
     if not (run_dir / "config.toml").is_file():
-        raise UserError("no run folder: it has no config.toml", str(run_dir), "bigchem status lists runs")
+        raise not_a_run(run_dir, "bigchem status lists runs")
     with start_lock(run_dir, "cancels"):
         ((owner, found),) = owners([run_dir])
         state = read_state(run_dir)

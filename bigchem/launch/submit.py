@@ -21,6 +21,7 @@ from bigchem.launch.runs.prepare import absolute, changed_fields, folders_of, pr
 from bigchem.launch.runs.status import RunStatus, pause_s, run_status
 from bigchem.launch.slurm.options import OneShot
 from bigchem.run import ownership
+from bigchem.run.folder import not_a_run
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def resume(
     """
     file = run_dir / "config.toml"
     if not file.is_file():
-        raise UserError("no run folder: it has no config.toml", str(run_dir), "bigchem submit CONFIG starts a run")
+        raise not_a_run(run_dir, "bigchem submit CONFIG starts a run")
     here = run_dir.resolve()
     config = toml.load(RunConfig, file, [*overrides, f"runs={json.dumps(str(here.parent))}", f"name={here.name}"])
     profile_file = run_dir / "cluster.toml"

@@ -1,4 +1,4 @@
 """A run's records in its folder: state, owner, log files, exit codes. Written by train, read by launch.
 
-Imported from outside: exit_codes, lifecycle, log_files, notify, ownership, state.
+Imported from outside: exit_codes, folder, lifecycle, log_files, notify, ownership, state.
 """

@@ -133,7 +133,7 @@ def _kind(name: str, given: list[str]) -> Column:
         return Column(name, "protein", f"all of {len(given):,} cells are {KINDS['protein']}")
     if len(counts) <= MAX_LABELS and len(given) >= PER_LABEL * len(counts) and max(map(len, counts)) <= _LONGEST_LABEL:
         return _label(name, counts, len(given))
-    return _by_tests(name, given) or _words(name, given)
+    return _by_tests(name, given) or _no_smiles(name, given) or _words(name, given)
 
 
 def _without_values(name: str, given: list[str]) -> Column:
@@ -151,6 +151,17 @@ def _by_tests(name: str, given: list[str]) -> Column | None:
             several = sum("." in cell for cell in tried) / len(tried) if kind == "smiles" else 0.0
             return Column(name, kind, why, several=several)
     return None
+
+
+def _no_smiles(name: str, given: list[str]) -> Column | None:
+    """A column that is called SMILES and holds others: why it is not used."""
+    if "smiles" not in name.lower():
+        return None
+    tried = spread(given)
+    others = [cell for cell in tried if not _is_smiles(cell)]
+    share = _share(1 - len(others) / len(tried))
+    why = f"only {share} of {len(tried):,} cells are SMILES that RDKit reads; not {_shown(others[0])}"
+    return Column(name, "other", why)
 
 
 def _words(name: str, given: list[str]) -> Column:

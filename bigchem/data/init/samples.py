@@ -32,6 +32,7 @@ _FORMATS = {
     ".ndjson": "jsonl",
 }
 _DATASETS = (".parquet", ".arrow")
+_SHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 _MAX_COLUMNS = 300
 
 
@@ -84,6 +85,8 @@ def samples(path: str) -> list[Sample]:
     elif suffix in _FORMATS:
         found = [_of_table(path, stem, _FORMATS[suffix]) if _FORMATS[suffix] != "jsonl" else _of_json(path, stem)]
     else:
+        if suffix in _SHEETS:
+            raise UserError("a spreadsheet, which is not read", path, "save its sheet as CSV, with commas")
         known = ", ".join((*_FORMATS, *_DATASETS))
         raise UserError(f"cannot tell what kind of file '{name}' is", path, f"its name should end in one of {known}")
     found = [sample for sample in found if sample.records]

@@ -15,6 +15,7 @@ from bigchem.data.init.samples import samples
 from bigchem.data.init.trial import Trial, lacks_a_split, learnable, limits_for, try_source
 from bigchem.data.reading.paths import listed
 from bigchem.data.sources.base import SourceConfig
+from bigchem.tasks import SPANS
 
 _SEEDS = 10
 """Draws of a split before groups are given up, and then before the split is."""
@@ -56,17 +57,21 @@ class Written:
         return {"recipe": str(self.recipe), "files": files, "tasks": tasks, "sources": sources}
 
 
-def write_recipe(paths: Sequence[str], out: Path, *, overwrite: bool = False) -> Written:
+def write_recipe(paths: Sequence[str], out: Path, *, overwrite: bool = False, to_predict: bool = False) -> Written:
     """Writes a recipe for the files.
 
-    UserError if `out` exists, if a file cannot be read, or if no task is found in it.
+    to_predict: unlabelled texts alone are not enough. UserError if `out` exists, if a file cannot be read, or if no
+    task is found in it.
     """
     if out.exists() and not overwrite:
         raise UserError("exists", str(out), "choose another file with --out, or --overwrite")
     groups = grouped([sample for path in paths for sample in samples(path)])
+    unlabelled = all(task.name in SPANS for group in groups for task in group.proposal.tasks)
     for group in groups:
-        if not group.proposal.sources:
-            kinds = "; ".join(f"{column.name}: {column.why}" for column in list(group.columns.values())[:10])
+        if not group.proposal.sources or (to_predict and unlabelled):
+            unused = group.proposal.unused
+            columns = list(group.columns.values())[:10]
+            kinds = "; ".join(f"{column.name}: {unused.get(column.name, column.why)}" for column in columns)
             what = f"no column looks like something to predict from another. {kinds}"
             raise UserError(what, group.files[0].path, _BY_HAND)
     draws: list[dict[str, Any]] = [{"split_seed": seed} if seed else {} for seed in range(_SEEDS)]

@@ -10,6 +10,7 @@ from bigchem.base.errors import UserError
 from bigchem.launch.runs.merged_logs import BLOCK, Merged, start_of
 from bigchem.launch.runs.status import RunStatus, pause_s, run_status
 from bigchem.run import ownership
+from bigchem.run.folder import not_a_run
 
 POLL_S = 0.2
 
@@ -21,7 +22,7 @@ def show(run_dir: Path, out: BinaryIO, *, rank: int | None = 0, lines: int = 20,
     If a job ended before its ranks had logs, shows the output that submitit captured.
     """
     if not (run_dir / "config.toml").is_file():
-        raise UserError("no run folder: it has no config.toml", str(run_dir), "bigchem status lists runs")
+        raise not_a_run(run_dir, "bigchem status lists runs")
     _refuse_rank(run_dir, rank or 0)
     if not _wait_for_log(run_dir, rank, follow=follow):
         _job_output(run_dir, run_status(run_dir), rank or 0, out, lines)

@@ -63,8 +63,7 @@ def prepare_data(
         if recipe.is_file():
             progress.say(f"{recipe}: exists, used as it is")
         else:
-            out.mkdir(parents=True, exist_ok=True)
-            write_recipe(files, recipe)
+            write_recipe(files, recipe, to_predict=True)
             progress.say(f"{recipe}: written; correct it and repeat the command if a guess is wrong")
     config = load_recipe(recipe, tuple(overrides))
     if init_from is not None:

@@ -460,6 +460,7 @@ def test_nothing_is_overwritten_and_files_without_a_task_are_refused(tmp_path: P
     write_recipe([good], tmp_path / "recipe.toml", overwrite=True)
     for name, content, message in (
         ("x.pdf", "", "cannot tell what kind of file"),
+        ("x.xlsx", "", "save its sheet as CSV"),
         ("e.csv", "a,b\n", "no records"),
         ("s.csv", "a;b\n1;2\n", "separated by ';'"),
         ("d.csv", "a,a\n1,2\n", "2 columns are called 'a'"),

@@ -277,7 +277,7 @@ def test_of_two_submissions_at_once_one_is_made(
 
 
 def test_a_run_that_was_never_submitted_is_not_resumed_without_a_profile(small_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no run folder"):
+    with pytest.raises(UserError, match="no run here"):
         resume(tmp_path, ClusterProfile(executor="local"))
     (tmp_path / "config.toml").write_text("")
     with pytest.raises(UserError, match="no cluster profile"):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bigchem.base.errors import UserError
 from bigchem.base.progress import Progress
+from bigchem.data.init.write_recipe import write_recipe
 from bigchem.data.storage.shards import Data
 from bigchem.launch.workloads import fine_tune
 from bigchem.launch.workloads.fine_tune import Figures
@@ -49,6 +50,7 @@ def test_any_size_of_data_gives_settings_that_a_run_accepts(
     assert (config.validation.every > 0) == held_out
 
 
+@pytest.mark.thorough  # docs/own-data.md's commands do the same, in tests/test_docs.py
 def test_a_file_becomes_a_model_that_predicts_and_that_model_another(table: Path, tmp_path: Path) -> None:
     out = tmp_path / "first"
     few = ("--set", "train.steps=4", "--set", "schedule.warmup_steps=1", "--set", "evaluate.bootstrap=20")
@@ -94,10 +96,14 @@ def test_files_with_nothing_but_molecules_are_refused_in_words(tmp_path: Path) -
     file, quiet = tmp_path / "melting.csv", Progress(quiet=True)
     rows = (f"{smiles},{20 + n} °C\n" for n, smiles in enumerate(MOLECULES))
     file.write_text("smiles,melting\n" + "".join(rows), encoding="utf-8")
-    data = fine_tune.prepare_data([str(file)], tmp_path / "out", None, quiet)
+    with pytest.raises(UserError, match="write plain numbers") as refusal:
+        fine_tune.prepare_data([str(file)], tmp_path / "out", None, quiet)
+    assert "spans" not in str(refusal.value)
+    assert not (tmp_path / "out").exists()
+    write_recipe([str(file)], tmp_path / "unlabelled.toml")
+    data = fine_tune.prepare_data([str(tmp_path / "unlabelled.toml")], tmp_path / "out", None, quiet)
     with pytest.raises(UserError, match="nothing to predict: only smiles_spans"):
         fine_tune.figures(data)
-    assert "write plain numbers" in (tmp_path / "out" / "recipe.toml").read_text(encoding="utf-8")
 
 
 def test_repeating_the_command_does_not_build_again_and_a_run_keeps_its_data(table: Path, tmp_path: Path) -> None:
