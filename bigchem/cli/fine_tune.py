@@ -71,8 +71,8 @@ def fine_tune(
         scores = json.loads(results.read_text(encoding="utf-8"))["metrics"] if results.is_file() else []
         print(json.dumps({"run": str(config.run_dir), "chosen": choice, "metrics": scores}, indent=1))
     elif results.is_file():
-        table = results.parent / "table.md"  # it goes on with published scores, of another test set
-        print(table.read_text(encoding="utf-8").partition("\n## ")[0])
-        print(f"scores: {table}")
+        scores_file = results.parent / "table.md"  # it goes on with published scores, of another test set
+        print(scores_file.read_text(encoding="utf-8").partition("\n## ")[0])
+        print(f"scores: {scores_file}")
         task = next(iter(data.tasks.scored.only(data.index.rows("train"))), None)
         print(f"predict: bigchem predict {config.run_dir} --task {task} INPUT")
