@@ -46,7 +46,19 @@ def report(program: str, *arguments: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_training_steps_are_equal_before_they_are_timed() -> None:
-    arguments = ("--preset", "sweep-0.2m", "--dropout", "0", "--dropout", "0.1", "--tokens", "600", "--turns", "2")
+    arguments = (
+        "--preset",
+        "sweep-0.2m",
+        "--dropout",
+        "0",
+        "--dropout",
+        "0.1",
+        "--tokens",
+        "600",
+        "--turns",
+        "2",
+        "--processor-time",
+    )
     found = report("train-step", *arguments)
     assert found["skipped"] == []
     assert [row["who"] for row in found["rows"]] == 2 * list(NAMES)

@@ -1,5 +1,6 @@
 """A training step of the packed T5 against transformers' T5: same weights, same rows, equal real tokens."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -40,6 +41,7 @@ class Options:
     budget: int
     turns: int
     progress: Progress
+    clock: Callable[[], float] = clock
 
 
 @dataclass
@@ -82,7 +84,7 @@ class Entry:
     peak_bytes: int = 0
     seconds: list[float] = field(default_factory=list)
 
-    def take(self, number: int, vocab_size: int) -> float:
+    def take(self, number: int, vocab_size: int, clock: Callable[[], float]) -> float:
         """Seconds of forward and backward of a turn's micro-batches plus an optimizer step, without making the
         batches."""
         turn = self.turns[number]
@@ -119,7 +121,7 @@ def warmed_up(
     entry = Entry(
         name, contestant, turns, torch.optim.AdamW(parameters, lr=1e-4, fused=True) if options.optimizer else None
     )
-    entry.take(0, setting.shape.vocab_size)
+    entry.take(0, setting.shape.vocab_size, options.clock)
     if torch.cuda.is_available():
         entry.own_bytes = torch.cuda.memory_allocated() - before
     return entry
@@ -162,7 +164,7 @@ def race(setting: Setting, pool: Rows, options: Options, deadline: Deadline, pea
         for entry in list(entries):
             try:
                 with at_most(60):
-                    entry.seconds.append(entry.take(number, vocab_size))
+                    entry.seconds.append(entry.take(number, vocab_size, options.clock))
             except Exception as failed:
                 report.skip(f"{setting.name}: {entry.name}", failed, options.progress)
                 entries.remove(entry)
@@ -286,6 +288,12 @@ def main(
     attention: Annotated[str, typer.Option(help="transformers' attention: sdpa or eager.")] = "sdpa",
     backend: Annotated[str, typer.Option(help="bigchem's attention backend.")] = "auto",
     optimizer: Annotated[bool, typer.Option(help="Include AdamW in the step.")] = True,
+    processor_time: Annotated[
+        bool,
+        typer.Option(
+            "--processor-time", help="Time the processor instead of the clock, as on a shared machine. CPU only."
+        ),
+    ] = False,
     as_json: program.Json = False,
 ) -> None:
     """Time a training step against transformers' on the real mix of the five tasks, at equal real tokens.
@@ -303,8 +311,19 @@ def main(
         torch.set_num_threads(threads)
     where = pick_device(device)
     cuda = where.type == "cuda"
+    if cuda and processor_time:
+        raise UserError("a GPU's work takes no processor time", "--processor-time", "drop it, or add --device cpu")
     dtype = torch.bfloat16 if cuda else torch.float32
-    options = Options(attention, backend, False, optimizer, tokens or (16384 if cuda else 4096), turns, progress)
+    options = Options(
+        attention,
+        backend,
+        compiled=False,
+        optimizer=optimizer,
+        budget=tokens or (16384 if cuda else 4096),
+        turns=turns,
+        progress=progress,
+        clock=time.process_time if processor_time else clock,
+    )
     pool = mixed(lengths_of_tasks(data), POOL * options.budget, seed=0)
     shapes = [
         (name, shape(name, rows))
