@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-thorough test-fast test-all check format clean
+.PHONY: help install demo test test-thorough test-fast test-all check docs pictures format clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,9 +40,23 @@ check: $(STAMP)  ## Lint, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Reads the source without importing it: an environment of its own needs neither torch nor the rest.
+DOCS := .venv-docs
+$(DOCS)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > $(DOCS)/docs.txt
+	$(DOCS)/bin/pip install -q -r $(DOCS)/docs.txt
+	touch $@
+
+docs: $(DOCS)/.installed  ## The documentation as a site, in site/
+	$(DOCS)/bin/mkdocs build --strict -q
+
+pictures: $(STAMP)  ## README's picture, from the report of the last `make demo`; needs chromium
+	$(BIN)/python docs/site/pictures.py demo/report/report.html docs/demo-report.png
+
 format: $(STAMP)  ## Mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## Remove the environment and the demo
-	rm -rf $(VENV) demo
+clean:  ## Remove the environments, the demo and the site
+	rm -rf $(VENV) $(DOCS) demo site

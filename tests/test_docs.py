@@ -31,7 +31,7 @@ from bigchem.tasks import TaskConfig
 ROOT = Path(__file__).parent.parent
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     ROOT / "ds_configs/README.md",
     ROOT / "slurm/README.md",
 ]
