@@ -22,8 +22,9 @@ class Metric:
 
     name: the same in every table. definition: pinned id; a change that can change a number needs a new one. meaning:
     what the definition says. compute: raises UnavailableError with a remedy; a bare number (no interval) where the
-    metric is no sum over examples. needs: n/a unless some k-best list is at least this long. undefined: the note where
-    no example counts. by_class: also reported for each class of examples. lowest, highest: the values it can have.
+    metric is no sum over examples; resampled is then False. needs: n/a unless some k-best list is at least this long.
+    undefined: the note where no example counts. by_class: also reported for each class of examples. lowest, highest:
+    the values it can have.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Metric:
     needs: int = 1
     undefined: str = "undefined: no prediction counts"
     by_class: bool = False
+    resampled: bool = True
     lowest: float = 0.0
     highest: float = 1.0
 

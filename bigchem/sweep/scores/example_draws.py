@@ -20,6 +20,7 @@ from bigchem.evaluate.metrics.pool import SMALL
 from bigchem.evaluate.metrics.reactions import SIMILARITIES
 from bigchem.evaluate.prediction_files.align import aligned
 from bigchem.evaluate.prediction_files.tables import Examples
+from bigchem.evaluate.protocol.definitions import metrics_of
 from bigchem.evaluate.protocol.pairs import Pairs
 from bigchem.evaluate.protocol.score_task import metrics_with_loss, outcomes
 from bigchem.evaluate.score import examples_of, pairs_of
@@ -143,7 +144,7 @@ def _drawn(task: str, sides: list[tuple[Run, Pairs]], resamples: int, seed: int)
 
 
 def _resampled(task: Task, pairs: Pairs, resamples: int, seed: int) -> Drawn:
-    metrics = metrics_with_loss(task, pairs)
+    metrics = [metric for metric in metrics_with_loss(task, pairs) if metric.resampled]
     found = {
         metric.name: outcome
         for metric, outcome in zip(metrics, outcomes(metrics, pairs), strict=True)
@@ -169,6 +170,8 @@ def _confirmed(
             left_out.add(
                 f"{task}, the loss, which `bigchem evaluate` adds to earlier versions' predictions", _name(run)
             )
+        elif metric in {known.name for known in metrics_of(run.tasks[task]) if not known.resampled}:
+            left_out.add("a distance between distributions is no sum over examples", f"{task} {metric}")
         else:
             reason = f"in one run or all, metrics that need {ENOUGH} examples or more than the predictions hold"
             left_out.add(reason, f"{task} {metric}")

@@ -12,7 +12,9 @@ import pytest
 
 from bigchem.base.progress import Progress
 from bigchem.evaluate.compare import compare_files
+from bigchem.evaluate.metrics import molecules
 from bigchem.evaluate.metrics.intervals import percentiles
+from bigchem.evaluate.protocol.pairs import Pairs
 from bigchem.evaluate.score import score_file
 from bigchem.sweep.scores import example_draws as module
 from bigchem.sweep.scores.example_draws import ExampleDraws, example_draws
@@ -135,3 +137,13 @@ def test_processes_draw_what_one_process_draws(tmp_path: Path, monkeypatch: pyte
     shared, _ = example_draws(results, QUIET)
     assert shared.values.keys() == alone.values.keys()
     assert all(np.array_equal(shared.values[key], alone.values[key], equal_nan=True) for key in alone.values)
+
+
+def test_a_distance_between_distributions_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Fréchet ChemNet distance takes seconds a run, and is no sum over examples."""
+    asked: list[str] = []
+    monkeypatch.setattr(molecules, "frechet_distance", lambda *lists: asked.append("fcd") or 0.0)
+    alkanes = ["C" * (1 + n % 8) for n in range(EXAMPLES)]
+    found = module._resampled(shipped()["generation"], Pairs(alkanes, alkanes, [[one] for one in alkanes]), 10, 0)
+    assert {"exact", "maccs"} <= found.keys()
+    assert not asked

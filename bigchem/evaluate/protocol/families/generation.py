@@ -44,6 +44,7 @@ GENERATION = (
         "SMILES cut at 349 characters, so that both sides are padded to the 350 that ChemNet was trained at.",
         lambda p: p.frechet,
         higher_is_better=False,
+        resampled=False,
         highest=math.inf,
     ),
     validity(lambda p: p.molecules["valid"]),
