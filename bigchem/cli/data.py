@@ -93,6 +93,42 @@ def data_build(
     print(f"{out}: fingerprint {index.fingerprint}")
 
 
+@app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="What to fetch: public-data, the files of the recipe of that name.")],
+    out: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("raw"),
+    as_json: Json = False,
+) -> None:
+    """Fetch public files from their origins, and check sizes and hashes. Resumes; overwrites nothing.
+
+    Says which files to put where if a server does not answer, or has none. Writes OUT/recipe.toml, the recipe without
+    the sources whose files are missing.
+
+    Example: bigchem data fetch public-data --out raw
+    """
+    from bigchem.base import atomic
+    from bigchem.base.errors import UserError
+    from bigchem.base.installed import resources
+    from bigchem.base.progress import Progress, tables
+    from bigchem.data.fetch import manifest, tree
+
+    found = tree.fetch(manifest.load(name), out, Progress())
+    text, left_out = tree.recipe_of(resources.find("recipes", name, ".toml"), out)
+    if text is not None:
+        atomic.write_atomically(out / "recipe.toml", text)
+    if as_json:
+        print(json.dumps(tree.to_json(found), indent=1))
+    else:
+        tables().print(tree.table(found))
+        without = f", without the sources of {len(left_out)} missing files" if left_out else ""
+        if text is not None:
+            print(f"build: bigchem data build {out}/recipe.toml data/{name}{without}")
+    failed = [outcome for outcome in found if outcome.failed]
+    if failed:
+        what = f"{len(failed)} of {len(found)} files could not be fetched"
+        raise UserError(what, str(out), "put them where the table says, or repeat the command: it resumes")
+
+
 @app.command("init")
 def data_init(
     files: Annotated[

@@ -12,7 +12,8 @@ from pathlib import Path
 
 class Server(ThreadingHTTPServer):
     """faults[name]: faults of a file's next requests, one each: "503", "404", "403", "short" (fewer bytes),
-    "broken" (fewer than announced), "altered", "long", "stall" (half, then nothing until `release`)."""
+    "broken" (fewer than announced), "altered", "long", "stall" (half, then nothing until `release`). ranges[name]:
+    those that were asked for."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -22,6 +23,7 @@ class Server(ThreadingHTTPServer):
         self.folder = folder
         self.faults: defaultdict[str, list[str]] = defaultdict(list)
         self.requests: Counter[str] = Counter()
+        self.ranges: defaultdict[str, list[str]] = defaultdict(list)
         self.posted: list[tuple[str, bytes]] = []
         self.release = threading.Event()
         self.lock = threading.Lock()
@@ -55,7 +57,17 @@ class Handler(BaseHTTPRequestHandler):
             content *= 3
         elif fault == "altered":
             content = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
-        self.send_response(200)
+        if asked := self.headers.get("Range"):
+            self.server.ranges[name].append(asked)
+            begin, size = int(asked.removeprefix("bytes=").rstrip("-")), len(content)
+            if begin >= size:
+                self.send_error(416)
+                return
+            content = content[begin:]
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {begin}-{size - 1}/{size}")
+        else:
+            self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if fault in {"broken", "stall"}:
