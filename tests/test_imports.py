@@ -16,7 +16,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LAYERS = ["bench", "cli", "sweep", "launch", "export", "evaluate", "train", "run", "plan", "ds_config", "data"]
+LAYERS = [
+    "bench",
+    "cli",
+    "sweep",
+    "launch",
+    "export",
+    "sharing",
+    "evaluate",
+    "train",
+    "run",
+    "plan",
+    "ds_config",
+    "data",
+]
 LAYERS += ["chemistry", "model", "config", "tasks", "base"]
 """From the top down. A module imports from its own layer and from those below. `cli` finds benches by name."""
 

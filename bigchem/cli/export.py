@@ -1,4 +1,4 @@
-"""`bigchem export`: from a ZeRO checkpoint to a Hugging Face folder."""
+"""Verbs of a model that others will use: export, card, push."""
 
 import json
 from pathlib import Path
@@ -58,3 +58,63 @@ def export(
         progress=Progress(quiet=as_json),
     )
     print(json.dumps({"model": str(made.model_dir), **made.proof()}) if as_json else made.summary())
+
+
+def card(
+    model: Annotated[Path, typer.Argument(help="Run folder, or a folder made by bigchem export.")],
+    scores: Annotated[Path | None, typer.Option(help="A results.json of these weights, to show.")] = None,
+    license_id: Annotated[
+        str | None, typer.Option("--license", help="The model's licence, as the hub calls it: apache-2.0, ...")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also replace a card that was edited.")] = False,
+) -> None:
+    """Write a model's card (README.md) anew: tasks, data and licences, training, base model, scores, limits.
+
+    Export and evaluation write it by themselves. Licences of the data come from `license` in its recipe.
+
+    Example: bigchem card model --license cc-by-4.0
+    """
+    from bigchem.export import model_folder
+    from bigchem.sharing import card as writing
+    from bigchem.sharing.push import problems
+
+    folder = model_folder(model)
+    if scores is not None:
+        writing.take_scores(folder, scores)
+    if license_id is not None:
+        writing.state_license(folder, license_id)
+    writing.write_card(folder, overwrite=overwrite)
+    print(folder / writing.FILE)
+    for problem in problems(writing.card_of(folder)):
+        print(f"note: {problem}")
+
+
+def push(
+    model: Annotated[Path, typer.Argument(help="Run folder, or a folder made by bigchem export.")],
+    repo: Annotated[str, typer.Argument(help="The repository: OWNER/NAME. It is made if it does not exist.")],
+    private: Annotated[bool, typer.Option("--private", help="Only you and your organisation see it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be sent, and the problems.")] = False,
+) -> None:
+    """Send a model to the Hugging Face hub, in one commit: weights, configuration, tokenizer, tasks, card.
+
+    Checkpoints, logs, predictions and anything else in the folder stay here. Needs a token that may write: hf auth
+    login, or HF_TOKEN. HF_ENDPOINT names another hub.
+
+    Example: bigchem push runs/demo/1m-together-s0 ada/chemistry-t5 --dry-run
+
+    Example: bigchem push model ada/chemistry-t5 --private
+    """
+    from bigchem.base.progress import Progress, amount
+    from bigchem.export import model_folder
+    from bigchem.sharing import push as pushing
+
+    plan = pushing.plan(model_folder(model), repo)
+    for file in plan.files:
+        print(f"{amount(file.size):>10}  {file.name}{'' if file.content is None else ', written for the hub'}")
+    if plan.stays:
+        print(f"stays here: {', '.join(plan.stays)}")
+    for problem in plan.problems:
+        print(f"note: {problem}")
+    pushing.check(plan, private=private, dry_run=dry_run)
+    if not dry_run:
+        print(pushing.send(plan, private=private, progress=Progress()))

@@ -9,7 +9,7 @@ import typer
 
 from bigchem.base.errors import UserError
 from bigchem.cli import bench, data, evaluate, program, runs, sweep
-from bigchem.cli.export import export
+from bigchem.cli.export import card, export, push
 from bigchem.cli.fine_tune import fine_tune
 from bigchem.cli.plan import plan
 from bigchem.cli.program import Json, Set
@@ -28,6 +28,8 @@ app.add_typer(runs.app)
 app.add_typer(evaluate.app)
 app.add_typer(bench.app, name="bench")
 app.command()(export)
+app.command()(card)
+app.command()(push)
 app.command()(plan)
 app.command("fine-tune")(fine_tune)
 

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -23,7 +24,6 @@ from bigchem.base.errors import UserError
 from bigchem.base.json_file import RecordError
 from bigchem.base.progress import Bar, Progress, amount
 from bigchem.export import shards
-from bigchem.export.card import card
 from bigchem.export.choose import Which, find_checkpoints
 from bigchem.export.heap import return_freed_memory
 from bigchem.export.import_ahead import import_ahead, short_turns
@@ -32,7 +32,9 @@ from bigchem.export.unfinished import Unfinished, unfinished
 from bigchem.export.weights import Weights, read_ahead
 from bigchem.model.presets import write_configs
 from bigchem.run.folder import not_a_run
-from bigchem.tasks import tasks_of, write_tasks
+from bigchem.sharing import provenance
+from bigchem.sharing.card import take_scores, write_card
+from bigchem.tasks import write_tasks
 from bigchem.train.checkpoint.best import chosen
 from bigchem.train.checkpoint.store import PROOF, Manifest
 from bigchem.train.checkpoint.zero_layout import MASTER, ZeroFiles
@@ -74,17 +76,30 @@ class Exported:
         del table["model_dir"]
         return {**table, "checkpoint": str(self.checkpoint)}
 
-    def summary(self) -> str:
+    @property
+    def weights(self) -> str:
+        """What the folder holds, in words."""
+        if self.averaged:
+            return f"the mean of the checkpoints after steps {', '.join(map(str, self.averaged))}, {self.dtype}"
+        kind = provenance.AS_TRAINED if self.ema_loss is None else "the running mean of the weights over these steps"
+        return f"{kind}, {self.dtype}"
+
+    @property
+    def outcome(self) -> str:
         """The proof in one line."""
         proof = f"probe loss {self.loss:.6f} (the engine recorded {self.recorded:.6f})"
         if self.mean_loss is not None:
             steps = ", ".join(map(str, self.averaged))
             mean = f"mean of the checkpoints after steps {steps}, probe loss {self.mean_loss:.6f}"
-            return f"{self.model_dir}: {mean}; each is proven; step {self.step} alone, read the same way: {proof}"
+            return f"{mean}; each is proven; step {self.step} alone, read the same way: {proof}"
         if self.ema_loss is None:
-            return f"{self.model_dir}: step {self.step}, {proof}"
+            return f"step {self.step}, {proof}"
         mean = f"running mean of the weights, probe loss {self.ema_loss:.6f}"
-        return f"{self.model_dir}: step {self.step}, {mean}; the weights themselves, read the same way: {proof}"
+        return f"step {self.step}, {mean}; the weights themselves, read the same way: {proof}"
+
+    def summary(self) -> str:
+        """The folder and its proof, in one line."""
+        return f"{self.model_dir}: {self.outcome}"
 
 
 def export(
@@ -162,11 +177,14 @@ def export(
             averaged=tuple(manifest.step for manifest in manifests) if average > 1 else (),
             files=partial.files,
         )
-        tasks = tasks_of(run_dir).scored
-        write_tasks(partial.folder, tasks)
-        readme = card(made.summary(), out.name, manifests[-1], run_dir, tasks)
-        atomic.write_atomically(partial.folder / "README.md", readme)
-        atomic.write_atomically(partial.folder / PROOF, json.dumps(made.proof(), indent=1))
+        if (tasks := provenance.trained_tasks(run_dir)) is not None:
+            write_tasks(partial.folder, tasks)
+        provenance.of_run(run_dir, manifests[-1], made.weights, made.outcome).write(partial.folder)
+        shared = {**made.proof(), "checkpoint": f"{run_dir.resolve().name}/{checkpoints[-1].name}"}  # names no path
+        atomic.write_atomically(partial.folder / PROOF, json.dumps(shared, indent=1))
+        with suppress(UserError, OSError):  # not evaluated, or not with these weights: the card says that it was not
+            take_scores(partial.folder, run_dir / "results" / "results.json")
+        write_card(partial.folder, out.resolve().name)
     return made
 
 

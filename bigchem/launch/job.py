@@ -258,6 +258,7 @@ def consolidate_and_evaluate(config: RunConfig, place: Rendezvous, claim: Claim)
 
     from bigchem.evaluate.run import evaluate, run_subject
     from bigchem.export import export
+    from bigchem.sharing.card import after_evaluation
     from bigchem.train.collectives import on_rank0
 
     model_dir = config.run_dir / "model"
@@ -268,9 +269,11 @@ def consolidate_and_evaluate(config: RunConfig, place: Rendezvous, claim: Claim)
 
     on_rank0(publish)
     on_rank0(claim.check)
-    evaluate(run_subject(config, model_dir), config.evaluate, rank=place.rank, world_size=place.world_size)
+    found = evaluate(run_subject(config, model_dir), config.evaluate, rank=place.rank, world_size=place.world_size)
     dist.barrier()
     if place.rank == 0:
+        if (left := after_evaluation(model_dir, found)) is not None:
+            print(left, flush=True)
         claim.end(Writer.RANK_0, End.FINISHED)
 
 

@@ -106,15 +106,14 @@ def test_the_running_mean_is_written_and_the_weights_are_proven(tmp_path: Path) 
 def test_the_pages_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made_run(tmp_path / "runs" / "second", SHAPE, 3, 6, 9, ema=True)
     monkeypatch.chdir(tmp_path)
-    (block,) = re.findall(r"^```console\n(.*?)^```", (ROOT / "docs" / "consolidation.md").read_text(), re.M | re.S)
-    for command in block.splitlines():
+    page = (ROOT / "docs" / "consolidation.md").read_text()
+    for command in "".join(re.findall(r"^```console\n(.*?)^```", page, re.M | re.S)).splitlines():
         program_name, tool, *arguments = shlex.split(command)
-        assert (program_name, tool) == ("bigchem", "export")
-        monkeypatch.setattr(sys, "argv", ["bigchem", "export", *arguments])
+        monkeypatch.setattr(sys, "argv", ["bigchem", tool, *arguments])
         with pytest.raises(SystemExit) as stop:
             program.run(app)
-        assert stop.value.code == 0, command
-        assert T5ForConditionalGeneration.from_pretrained(arguments[1])
+        assert (program_name, stop.value.code) == ("bigchem", 0), command
+        assert tool != "export" or T5ForConditionalGeneration.from_pretrained(arguments[1])
 
 
 def tampered(run: Path, step: int, **fields: Any) -> None:
@@ -328,7 +327,7 @@ def test_what_bigchem_did_not_publish_is_refused_with_the_way_out(run: Path, tmp
         export(partial, tmp_path / "out")
 
 
-def test_the_tool_prints_json_and_the_card_says_what_the_model_is(
+def test_the_tool_prints_json_and_the_card_has_the_losses_of_the_step(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluated = copied(run, tmp_path / "run")
@@ -336,12 +335,6 @@ def test_the_tool_prints_json_and_the_card_says_what_the_model_is(
     (evaluated / "metrics.jsonl").write_text(
         json.dumps(row | {"loss": 9.0}) + "\n" + json.dumps(row) + "\n" + '{"step": 9, "l'
     )
-    scores = [
-        {"task": "forward", "metric": "top-1", "value": 0.75, "n": 1200},
-        {"task": "forward", "metric": "x", "value": None},
-    ]
-    (evaluated / "results").mkdir()
-    (evaluated / "results" / "results.json").write_text(json.dumps({"step": 9, "split": "test", "metrics": scores}))
     monkeypatch.setattr(
         sys, "argv", ["bigchem", "export", str(evaluated), str(tmp_path / "out"), "--step", "latest", "--json"]
     )
@@ -352,17 +345,14 @@ def test_the_tool_prints_json_and_the_card_says_what_the_model_is(
     assert (table["step"], table["averaged"], list(table["files"])) == (9, [], ["model.safetensors"])
     card = (tmp_path / "out" / "README.md").read_text()
     for line in (
-        "| training loss | 2.5000 |",
-        "| training loss, forward | 2.2500 |",
-        "| validation loss | 3.5000 |",
-        "| forward, top-1 (test, n = 1,200) | 0.75 |",
-        "`Caption the following SMILES: `",
-        f"data `{'f' * 16}`",
-        "trained by bigchem for 9 steps",
+        "| training loss | 2.5000 nats per target token |",
+        "| training loss, forward | 2.2500 nats per target token |",
+        "| validation loss | 3.5000 nats per target token |",
+        f"`{'f' * 16}`",
+        "| steps | 9 |",
         f"probe loss {table['loss']:.6f}",
     ):
         assert line in card
-    assert "lr" not in card.split("## Metrics")[1]
 
 
 KILLED = """

@@ -32,7 +32,6 @@ from bigchem.evaluate.generation.generate import PREDICTED, read_lines
 from bigchem.evaluate.generation.predictor import Prediction
 from bigchem.evaluate.run import _losses_of
 from bigchem.evaluate.score import examples_of
-from bigchem.export.card import _metrics
 from bigchem.export.consolidate import is_newest
 from bigchem.launch import elastic_restart
 from bigchem.launch.cluster import arrays
@@ -46,6 +45,7 @@ from bigchem.model.weights.files import weight_files
 from bigchem.model.weights.hf_config import read_shape
 from bigchem.run import ownership, state
 from bigchem.run.ownership import Owner, Process
+from bigchem.sharing import card, lineage, provenance
 from bigchem.sweep import grid
 from bigchem.sweep.report.output_folder import check_written
 from bigchem.sweep.scores.results import load
@@ -145,7 +145,16 @@ SCORES = b"""parameters,task,regime,metric,value,low,high,seed,run
 2.5e8,forward,alone,top1,0.6,,,1,b
 """
 TABLE = [{"parameters": 5, "task": "forward", "regime": "alone", "metric": "top1", "value": 0.5, "run": "a"}]
-METRIC = {"task": "forward", "metric": "top1", "value": 0.5, "low": 0.4, "high": 0.6, "definition": "d", "note": ""}
+METRIC = {
+    "task": "forward",
+    "metric": "top1",
+    "value": 0.5,
+    "low": 0.4,
+    "high": 0.6,
+    "n": 8,
+    "definition": "d",
+    "note": "",
+}
 RESULTS = {
     "schema": 1,
     "run": "a",
@@ -157,6 +166,7 @@ RESULTS = {
     "data_fingerprint": "f",
     "split": "test",
     "decoding": {"num_beams": 5},
+    "max_source_tokens": 512,
     "protocol": "bigchem 1",
     "metrics": [METRIC, {**METRIC, "task": "solubility", "metric": "rmse", "higher_is_better": False}],
     "tasks": {
@@ -183,6 +193,16 @@ SHA = "0" * 64
 INDEX = Index("t", {"train": {}}, recipe="r", report={"sources": []})
 PREDICTIONS = [{"row": n, "key": "k", "source": "CC", "target": "C", "predictions": ["C", "CC"]} for n in (0, 1)]
 WATCHED = asdict(Heartbeat(0, 5, "forward", 9, 1.5, "host", 7, "loop.py:3", ("backward", 3)))
+TRAINED = {
+    "run": "a",
+    "bigchem": "1",
+    "step": 2,
+    "examples": 8,
+    "tokens": 90,
+    "weights": "w",
+    "proof": "p",
+    "data": {"fingerprint": "f", "rows": {"train": {"forward": 3}}, "sources": [{"name": "csv", "rows": 3}]},
+}
 PROOF = {"step": 2, "tokens": 90, "dtype": "fp32", "ema_loss": None, "averaged": []}
 
 
@@ -296,10 +316,11 @@ READERS = [
     Reader("score table, CSV", "scores.csv", SCORES, lambda f: load([f], allow_mixed=True)),
     Reader("score table, JSON", "scores.json", _json(TABLE), lambda f: load([f], allow_mixed=True)),
     Reader("results", "results.json", _json(RESULTS), lambda f: load([f])),
-    Reader("results, in a card", "results/results.json", _json(RESULTS),
-           lambda f: _metrics(Manifest(**{k: v for k, v in MANIFEST.items() if k != "format"}), f.parent.parent)),  # type: ignore[arg-type]
-    Reader("metrics, in a card", "metrics.jsonl", RUN["metrics.jsonl"],
-           lambda f: _metrics(Manifest(**{k: v for k, v in MANIFEST.items() if k != "format"}), f.parent)),  # type: ignore[arg-type]
+    Reader("results, in a card", "results.json", _json(RESULTS), card.results_in),
+    Reader("metrics, in a card", "metrics.jsonl", RUN["metrics.jsonl"], lambda f: provenance.losses_at(f, 2)),
+    Reader("provenance", "provenance.json", _json(TRAINED), lambda f: provenance.read(f.parent)),
+    Reader("base of a run", "base.json", _json({"name": "a", "base": {"name": "b"}}),
+           lambda f: lineage.base_of_run(f.parent, None)),
     Reader("manifest", "step_00000002/manifest.json", _json(MANIFEST), lambda f: Manifest.read(f.parent)),
     Reader("proof of a model", "model/bigchem.json", _json(PROOF),
            lambda f: is_newest(f.parent, f.parent.parent),

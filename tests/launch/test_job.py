@@ -123,8 +123,10 @@ def test_the_model_card_says_how_to_generate(
     monkeypatch.chdir(extended.run_dir)
     found: dict[str, Any] = {}
     exec(code, found)  # noqa: S102 - as its reader would
-    assert found["output"].shape[-1] > 21  # transformers' own default
+    assert found["outputs"].shape[-1] > 21  # transformers' own default
     assert capsys.readouterr().out.strip()
+    page = (Path(__file__).parents[2] / "docs" / "consolidation.md").read_text()
+    assert code in page  # of a folder `model` whose first task is captioning, as here
 
 
 def _loses_a_peer(*arguments: object, **more: object) -> NoReturn:

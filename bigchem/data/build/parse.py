@@ -273,7 +273,8 @@ def _counts(source: SourceConfig, chunks: list[Chunk], max_rejected: float) -> d
     where = " ".join(listed(source.path)) or _name(source)
     _check_counts(where, count, max_rejected, first)
     refuse_empty(splits, source, where)
-    return {"source": _name(source), "split": described(source), **count}
+    about = {"hub": source.hub, "license": source.license}
+    return {"source": _name(source), "split": described(source), **{k: v for k, v in about.items() if v}, **count}
 
 
 def _parse_chunk(notes: Path, records: list[Record], source: SourceConfig, tasks: Tasks, path: Path) -> Chunk:

@@ -1,4 +1,4 @@
 """The web page of `bigchem serve`.
 
-Imported from outside: page.
+Imported from outside: example_inputs, page.
 """

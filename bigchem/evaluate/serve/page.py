@@ -22,18 +22,9 @@ from bigchem.config import EvaluateConfig
 from bigchem.evaluate.generation.label_scores import has_labels, most_probable
 from bigchem.evaluate.generation.predictor import Prediction, Predictor
 from bigchem.evaluate.serve.drawing import Artist, Drawing
+from bigchem.evaluate.serve.example_inputs import example_input
 from bigchem.tasks import CHEMISTRY, Task, Tasks
 
-_MOLECULE = "CC(=O)Oc1ccccc1C(=O)O"
-_EXAMPLES = {
-    "molecule": "The molecule is a primary alcohol that is ethanol in which one hydrogen is replaced by phenyl.",
-    "procedure": "The mixture was stirred for 2 h, then washed with brine and dried over sodium sulfate.",
-    "chemistry": _MOLECULE,
-    "reactants": "CC(=O)Cl.NCc1ccccc1",
-    "reaction": "CC(=O)Cl.NCc1ccccc1>>CC(=O)NCc1ccccc1",
-    "protein": "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQ",
-}
-"""An example input of a task, by its family or else by its source domain."""
 MOST_CHARACTERS = 4000
 """Characters of an input: ten times a paragraph of a procedure. The model sees its first 512 tokens."""
 MOST_BEAMS, MOST_SHOWN, MOST_TOKENS = 20, 10, 256
@@ -50,8 +41,7 @@ _COPY = (
 
 def examples(tasks: Tasks) -> list[list[str]]:
     """[task, an input of it] for each task that the page can take from one text."""
-    found = ((task, _EXAMPLES.get(task.family) or _EXAMPLES.get(task.source_domain)) for task in tasks.values())
-    return [[task.name, text] for task, text in found if text is not None and not task.fields]
+    return [[task.name, text] for task in tasks.values() if (text := example_input(task)) is not None]
 
 
 def listing(task: Task, predictions: Sequence[Prediction], drawings: Sequence[Drawing] = ()) -> str:
