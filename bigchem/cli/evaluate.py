@@ -299,7 +299,9 @@ def serve(
     ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
 ) -> None:
-    """Serve a web page that predicts: k best, drawn molecules. Needs the extra `serve` (gradio).
+    """Serve a web page and an HTTP API that predict: k best, drawn molecules. Needs the extra `serve` (gradio).
+
+    The API: POST /predict with {"task": ..., "inputs": [...], "num_return": 1, "num_beams": 5}; GET /tasks.
 
     Example: bigchem serve runs/demo/1m-together-s0
     """

@@ -1,14 +1,15 @@
-"""Draws untrusted molecules in a separate process.
+"""Draws untrusted molecules and reactions in a separate process.
 
 A molecule that takes too long or crashes the process loses its drawing, nothing else. RDKit holds the GIL while it
 works, so a thread would not do.
 """
 
 import multiprocessing
+import re
 import resource
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -23,6 +24,10 @@ START_S = 60.0
 """Time limit of the process's start: it imports RDKit."""
 MOST_MEMORY = 4 << 30
 SIZE = (260, 180)
+"""Pixels of a molecule. A reaction is as high, and as wide as its molecules and an arrow, up to WIDEST."""
+WIDEST = 900
+_ARROW = re.compile("(?<!-)>")
+"""Separates the sides of a reaction; `->` is a dative bond."""
 
 UNREAD = "RDKit cannot parse this SMILES."
 LARGE = f"More than {MOST_ATOMS} atoms or {MOST_CHARACTERS:,} characters of SMILES."
@@ -37,20 +42,51 @@ class Drawing(NamedTuple):
 
 
 def drawn(smiles: str) -> Drawing:
-    """Draws one molecule, or several separated by `.` or `~`, in this process. Text after a blank is not SMILES."""
-    from rdkit.Chem.Draw import rdMolDraw2D
-
-    from bigchem.chemistry import dotted, try_parse
-
+    """Draws a reaction (`reactants>agents>products`), or one molecule or several separated by `.` or `~`, in this
+    process. Text after a blank is not SMILES."""
     if len(smiles) > MOST_CHARACTERS:
         return Drawing("", LARGE)
-    molecule = try_parse(dotted(smiles))
+    sides = _ARROW.split(smiles)
+    if len(sides) == 3:
+        return _reaction(*([compound for compound in side.split(".") if compound] for side in sides))
+    (molecule,) = _parsed([smiles])
     if molecule is None:
         return Drawing("", UNREAD)
     if molecule.GetNumAtoms() > MOST_ATOMS:
         return Drawing("", LARGE)
-    drawer = rdMolDraw2D.MolDraw2DSVG(*SIZE)
-    rdMolDraw2D.PrepareAndDrawMolecule(drawer, molecule)
+    return _svg(SIZE, lambda draw, drawer: draw.PrepareAndDrawMolecule(drawer, molecule))
+
+
+def _reaction(reactants: list[str], agents: list[str], products: list[str]) -> Drawing:
+    from rdkit.Chem.rdChemReactions import ChemicalReaction
+
+    sides = [_parsed(side) for side in (reactants, agents, products)]
+    molecules = [molecule for side in sides for molecule in side]
+    if not (sides[0] and sides[2]) or None in molecules:
+        return Drawing("", UNREAD)
+    if sum(molecule.GetNumAtoms() for molecule in molecules) > MOST_ATOMS:
+        return Drawing("", LARGE)
+    reaction = ChemicalReaction()
+    adds = (reaction.AddReactantTemplate, reaction.AddAgentTemplate, reaction.AddProductTemplate)
+    for add, side in zip(adds, sides, strict=True):
+        for molecule in side:
+            add(molecule)
+    width = min(SIZE[0] * (len(sides[0]) + len(sides[2]) + 1), WIDEST)
+    return _svg((width, SIZE[1]), lambda draw, drawer: drawer.DrawReaction(reaction))
+
+
+def _parsed(compounds: Sequence[str]) -> list[Any]:
+    """RDKit's molecules; None for what it cannot read."""
+    from bigchem.chemistry import dotted, try_parse
+
+    return [try_parse(dotted(compound)) for compound in compounds]
+
+
+def _svg(size: tuple[int, int], draw: Callable[[Any, Any], object]) -> Drawing:
+    from rdkit.Chem.Draw import rdMolDraw2D
+
+    drawer = rdMolDraw2D.MolDraw2DSVG(*size)
+    draw(rdMolDraw2D, drawer)
     drawer.FinishDrawing()
     svg: str = drawer.GetDrawingText()
     return Drawing(svg[svg.index("<svg") :])

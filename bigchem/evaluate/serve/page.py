@@ -5,9 +5,6 @@ Requests are untrusted: their cost is bounded, and no answer names a folder.
 
 import errno
 import socket
-import sys
-import time
-import traceback
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -17,26 +14,38 @@ from bigchem.base.errors import UserError
 from bigchem.base.installed.packages import install_extra
 from bigchem.base.printable import printable
 from bigchem.base.progress import Progress
-from bigchem.chemistry import REPAIRS, NotationError, read
-from bigchem.config import EvaluateConfig
-from bigchem.evaluate.generation.label_scores import has_labels, most_probable
+from bigchem.chemistry import REPAIRS
+from bigchem.evaluate.generation.label_scores import most_probable
 from bigchem.evaluate.generation.predictor import Prediction, Predictor
+from bigchem.evaluate.serve.api import application
+from bigchem.evaluate.serve.asking import (
+    AT_ONCE,
+    MOST_BEAMS,
+    MOST_CHARACTERS,
+    MOST_SHOWN,
+    WAITING,
+    RefusedError,
+    predict,
+    read_source,
+)
 from bigchem.evaluate.serve.drawing import Artist, Drawing
 from bigchem.evaluate.serve.example_inputs import example_input
 from bigchem.tasks import CHEMISTRY, Task, Tasks
 
-MOST_CHARACTERS = 4000
-"""Characters of an input: ten times a paragraph of a procedure. The model sees its first 512 tokens."""
-MOST_BEAMS, MOST_SHOWN, MOST_TOKENS = 20, 10, 256
-LIMIT_S = 120.0
-"""Time limit of a prediction."""
-AT_ONCE, WAITING = 4, 32
-"""Concurrent requests, so that a slow one does not block the next; and the length of the queue."""
 _COPY = (
     "navigator.clipboard.writeText(this.dataset.text).then(() => {this.textContent = 'copied'}, "
     "() => {this.textContent = 'select and copy'})"
 )
 """Script of a copy button: the text is the button's data, never part of the script."""
+
+
+_STYLE = "<style>#given svg, #made svg {max-width: 100%; height: auto}</style>"
+"""Reactions are wider than a column."""
+
+
+def askable(tasks: Tasks) -> list[str]:
+    """The tasks whose prompts take one text: the page has one field. The API takes the others, too."""
+    return [task.name for task in tasks.values() if not task.fields]
 
 
 def examples(tasks: Tasks) -> list[list[str]]:
@@ -69,41 +78,43 @@ def label_table(task: Task, scores: Sequence[float]) -> str:
     return f'<table class="labels"><tr><th>label</th><th>{head}</th></tr>{rows}</table>'
 
 
+def figures(task: Task, source: str, predictions: Sequence[Prediction]) -> list[str]:
+    """What to draw beside each prediction: the whole reaction where the source is one side of it. Empty: nothing."""
+    texts = [prediction.text for prediction in predictions]
+    sides = source.split(">")
+    match task.source_domain, task.target_domain:
+        case "reactants", "chemistry":
+            return [f"{source}>>{text}" for text in texts]
+        case "chemistry", "reactants":
+            return [f"{text}>>{source}" for text in texts]
+        case "reaction", "reagents" if len(sides) == 3:
+            return [f"{sides[0]}>{text}>{sides[2]}" for text in texts]
+        case _, target if target in CHEMISTRY:
+            return texts
+    return []
+
+
 def answer(predictor: Predictor, artist: Artist, task: str, text: str, beams: float, shown: float) -> tuple[str, str]:
-    """HTML of the input's drawing, if it is a molecule, and of its predictions, or of why there are none.
+    """HTML of the input's drawing, if it is a molecule or a reaction, and of its predictions, or of why there are none.
 
     Accepts anything: inputs or molecules that are too large, unknown tasks, numbers out of range.
     """
     text = text.strip() if isinstance(text, str) else ""
-    if not text or task not in predictor.tasks:
+    if not text or task not in askable(predictor.tasks):
         return "", _paragraph("Give an input, or choose an example.")
-    if len(text) > MOST_CHARACTERS:
-        return "", _paragraph(f"{len(text):,} characters: the limit is {MOST_CHARACTERS:,}.")
-    about = predictor.tasks[task]
-    chemistry = about.source_domain in CHEMISTRY
+    about, given = predictor.tasks[task], ""
     try:
-        reading = read(text, about.source_domain, names=True)
-    except NotationError as error:
-        return "", _paragraph(f"{'Not SMILES' if chemistry else 'Not a text'}: {error}.")
-    given = "".join(_paragraph(f"{REPAIRS[name]}: {reading.text}") for name in reading.repairs)
-    if chemistry:
-        (own,) = artist.draw([reading.text])
-        given += own.svg or _paragraph(own.why)
-    count = _between(shown, MOST_SHOWN)
-    config = EvaluateConfig(
-        num_beams=max(_between(beams, MOST_BEAMS), count), num_return=count, max_new_tokens=MOST_TOKENS
-    )
-    try:
-        (predictions,) = predictor.predict(task, [reading.text], config, deadline=time.monotonic() + LIMIT_S)
-        scores = predictor.label_scores(task, [reading.text], config) if has_labels(about) else []
-    except TimeoutError:
-        return given, _paragraph(f"No answer within {LIMIT_S:.0f} s: try fewer beams, or a shorter input.")
-    except Exception:  # the message may name folders: only the server's log gets it
-        traceback.print_exc(file=sys.stderr)
-        return given, _paragraph("The prediction failed; the server's log says why.")
-    chemistry = about.target_domain in CHEMISTRY
-    drawings = artist.draw([prediction.text for prediction in predictions]) if chemistry else []
-    return given, listing(about, predictions, drawings) + "".join(label_table(about, own) for own in scores)
+        reading = read_source(about, text)
+        given = "".join(_paragraph(f"{REPAIRS[name]}: {reading.text}") for name in reading.repairs)
+        if about.source_domain in CHEMISTRY:
+            (own,) = artist.draw([reading.text])
+            given += own.svg or _paragraph(own.why)
+        record = {"source": reading.text}
+        (best,), scores = predict(predictor, about, [record], _between(beams, MOST_BEAMS), _between(shown, MOST_SHOWN))
+    except RefusedError as error:
+        return given, _paragraph(str(error))
+    drawings = artist.draw(figures(about, reading.text, best))
+    return given, listing(about, best, drawings) + "".join(label_table(about, own) for own in scores)
 
 
 def _paragraph(text: str) -> str:
@@ -125,23 +136,23 @@ def name_of(model_dir: Path) -> str:
 
 def build(predictor: Predictor) -> Any:
     """The page, a gradio.Blocks. UserError if gradio is not installed."""
-    gradio, artist, tasks = _gradio(), Artist(), predictor.tasks
+    gradio, artist, tasks = _gradio(), Artist(), askable(predictor.tasks)
 
     def on_click(task: str, text: str, beams: float, shown: float) -> tuple[str, str]:
         return answer(predictor, artist, task, text, beams, shown)
 
     with gradio.Blocks(title="bigchem", analytics_enabled=False) as page:
         name = escape(name_of(predictor.model_dir))
-        gradio.HTML(f"<h1>bigchem</h1><p><code>{name}</code>. Predictions of a language model: check before use.</p>")
+        gradio.HTML(f"{_STYLE}<h1>bigchem</h1><p><code>{name}</code>. Predictions of a language model: check them.</p>")
         with gradio.Row():
             with gradio.Column():
-                task = gradio.Dropdown(list(tasks), value=next(iter(tasks)), label="task")
+                task = gradio.Dropdown(tasks, value=next(iter(tasks), None), label="task")
                 text = gradio.Textbox(label="SMILES or text", lines=3, max_length=MOST_CHARACTERS, elem_id="source")
                 with gradio.Row():
                     beams = gradio.Slider(1, MOST_BEAMS, value=5, step=1, label="beams")
                     shown = gradio.Slider(1, MOST_SHOWN, value=3, step=1, label="predictions")
                 button = gradio.Button("predict", variant="primary", elem_id="predict")
-                gradio.Examples(examples(tasks), [task, text])
+                gradio.Examples(examples(predictor.tasks), [task, text])
             with gradio.Column():
                 given = gradio.HTML(label="input", elem_id="given")
                 made = gradio.HTML(label="predictions", elem_id="made")
@@ -163,10 +174,21 @@ def check(host: str, port: int) -> None:
 
 
 def serve(model_dir: Path, host: str, port: int, progress: Progress) -> None:
-    """Serves the page until interrupted; reports its address once the model is loaded."""
-    page = build(Predictor(model_dir))
-    progress.say(f"{model_dir}: http://{host}:{port}, until interrupted")
-    page.launch(server_name=host, server_port=port, share=False, quiet=True, max_file_size=1)
+    """Serves the page and the API until interrupted; reports their address once the model is loaded. Nothing is shared
+    through gradio's servers, and no file is taken or given."""
+    gradio = _gradio()
+    import uvicorn
+
+    predictor = Predictor(model_dir)
+    app = gradio.mount_gradio_app(
+        *(application(predictor), build(predictor), "/"),
+        show_error=False,
+        max_file_size=1,
+        ssr_mode=False,
+        footer_links=[],
+    )
+    progress.say(f"{model_dir}: http://{host}:{port}, API at /predict and /tasks, until interrupted")
+    uvicorn.run(app, host=host, port=port, log_level="warning")
 
 
 def _gradio() -> Any:

@@ -20,6 +20,15 @@ def test_a_molecule_is_drawn_and_what_is_none_is_not() -> None:
     assert drawn("C" * 301).why == LARGE
 
 
+def test_a_reaction_is_drawn_as_one() -> None:
+    made = drawn("CC(=O)Cl.NCc1ccccc1>[Na+]~[OH-]>CC(=O)NCc1ccccc1").svg
+    assert "width='900px'" in made
+    assert made.count("class='bond-") > 15
+    assert drawn("[NH3]->[Cu]").svg  # a dative bond
+    for none in ("C(>>C", ">>C", "C>>", "C>C", "C" * 200 + ">>" + "C" * 200):
+        assert drawn(none).svg == ""
+
+
 @pytest.fixture(scope="module")
 def artist() -> Iterator[Artist]:
     made = Artist(each_s=60.0, all_s=120.0)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +27,7 @@ from bigchem.config import EvaluateConfig
 from bigchem.evaluate.generation.predictor import Prediction, Predictor
 from bigchem.evaluate.serve import page
 from bigchem.evaluate.serve.drawing import UNREAD, Artist, Drawing
-from bigchem.tasks import shipped
+from bigchem.tasks import TaskConfig, merged, shipped
 
 
 def test_predictions_are_text_never_markup() -> None:
@@ -57,6 +59,20 @@ def test_every_task_has_an_example_with_an_answer(model_dir: Path, artist: Artis
     assert "Give an input" in page.answer(predictor, artist, "forward", " ", beams=1, shown=1)[1]
 
 
+def test_where_the_source_is_a_side_of_a_reaction_all_of_it_is_drawn() -> None:
+    best = [Prediction("CCO", -1, -1, True)]
+    tasks = merged({"agents": TaskConfig(source="reaction", target="reagents", prompt="P: ")})
+    sources = {"forward": "C.O", "retrosynthesis": "CC", "generation": "ethanol", "captioning": "C", "agents": "C>>O"}
+    drawn = {task: page.figures(tasks[task], source, best) for task, source in sources.items()}
+    assert drawn == {
+        "forward": ["C.O>>CCO"],
+        "retrosynthesis": ["CCO>>CC"],
+        "generation": ["CCO"],
+        "captioning": [],
+        "agents": ["C>CCO>O"],
+    }
+
+
 @pytest.fixture(scope="module")
 def artist() -> Iterator[Artist]:
     made = Artist()
@@ -72,7 +88,9 @@ class Echo:
     def __init__(self, error: Exception | None = None) -> None:
         self.error, self.asked = error, list[tuple[int, int]]()
 
-    def predict(self, task: str, texts: list[str], config: EvaluateConfig, deadline: float) -> list[list[Prediction]]:
+    def predict(
+        self, task: str, texts: list[str], config: EvaluateConfig, deadline: float, fields: Sequence[Mapping[str, str]]
+    ) -> list[list[Prediction]]:
         self.asked.append((config.num_beams, config.num_return))
         if self.error is not None:
             raise self.error
@@ -182,6 +200,26 @@ def served(model_dir: Path) -> Iterator[str]:
 
 
 CLIPBOARD = ["clipboard-read", "clipboard-write"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("gradio") is None, reason="gradio is not installed: extra serve")
+def test_the_api_answers_beside_the_page(served: str) -> None:
+    """With an answer, or why there is none, and a status."""
+
+    def asked(method: str, path: str, body: bytes = b"", kind: str = "application/json") -> tuple[int, Any]:
+        connection = http.client.HTTPConnection(served.removeprefix("http://"), timeout=60)
+        connection.request(method, path, body, {"Content-Type": kind})
+        with connection.getresponse() as response:
+            return response.status, json.load(response)
+
+    body = json.dumps({"task": "captioning", "inputs": ["CCO", "c1ccccc1"], "num_return": 2}).encode()
+    status, found = asked("POST", "/predict", body)
+    assert (status, [len(one["predictions"]) for one in found["results"]]) == (200, [2, 2])
+    assert asked("POST", "/predict", b"{}")[0] == 400
+    assert asked("POST", "/predict", body, "text/plain")[0] == 415
+    assert asked("POST", "/predict", b" " * 300_000)[0] == 413
+    assert list(asked("GET", "/tasks")[1]["tasks"]) == list(shipped().scored)
 
 
 @needs_browser
