@@ -240,11 +240,16 @@ def _was_cancelled(run_dir: Path, env: Mapping[str, str]) -> bool:
 def _run(config: RunConfig, device: torch.device, place: Rendezvous, claim: Claim, requeue: Requeue) -> End:
     from bigchem.ds_config import ds_config_for, offloads
     from bigchem.launch.doctor.measure import before_step_1
+    from bigchem.sharing.lineage import record_base
+    from bigchem.sharing.provenance import base_at
+    from bigchem.train.checkpoint.store import latest
     from bigchem.train.loop import train
 
     before_step_1(place, device, config.run_dir)
     if offloads(ds_config_for(config, place.world_size)):
         load_cpu_adam()
+    if place.rank == 0 and config.model.init_from is not None and latest(config.run_dir / "checkpoints") is None:
+        record_base(config.run_dir, base_at(config.model.init_from))
     outcome = train(config, device, requeue, claim)
     if not outcome.finished or not config.evaluate.at_end:
         return outcome.end

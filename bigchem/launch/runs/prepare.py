@@ -23,8 +23,6 @@ from bigchem.model import presets
 from bigchem.model.weights import hub
 from bigchem.run import notify
 from bigchem.run.state import read_state, write_state
-from bigchem.sharing.lineage import record_base
-from bigchem.sharing.provenance import base_at
 from bigchem.tasks import write_tasks
 from bigchem.train.checkpoint.best import validated_tasks
 from bigchem.train.checkpoint.store import latest, newest_readable
@@ -80,8 +78,6 @@ def prepare(config: RunConfig) -> Path:
         check_initial(hub.fetched(config.model.init_from), data)
     run_dir = config.run_dir
     run_dir.mkdir(parents=True, exist_ok=True)
-    if config.model.init_from is not None:
-        record_base(run_dir, base_at(config.model.init_from))
     shutil.copytree(data.tokenizer_dir, run_dir / "tokenizer", dirs_exist_ok=True)
     write_tasks(run_dir, data.tasks.only(config.data.mixture))
     atomic.write_atomically(run_dir / "config.toml", toml.dump(config))
