@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     "bench",
     "cli",
+    "show",
     "sweep",
     "launch",
     "export",

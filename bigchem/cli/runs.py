@@ -1,4 +1,4 @@
-"""Verbs on runs and their jobs: submit, resume, status, logs, cancel, requeue."""
+"""Verbs on runs and their jobs: submit, resume, status, show, logs, cancel, requeue."""
 
 import json
 import sys
@@ -119,6 +119,41 @@ def status(
             time.sleep(2)
         except KeyboardInterrupt:
             return
+
+
+@app.command()
+def show(
+    runs: Annotated[list[Path], typer.Argument(help="Run folder; several are compared.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The page; default: RUN/report.html, for several runs comparison.html.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what the page says as JSON; write no page.")] = False,
+) -> None:
+    """Write a page on a run: learning curves, attempts, events, sample predictions, scores, links to its files.
+
+    Works at any time, on unfinished and failed runs too. The page is one HTML file that needs no network. For several
+    runs: their curves over each other, the fields of the configuration in which they differ, and their scores.
+
+    Example: bigchem show runs/base
+
+    Example: bigchem show runs/base runs/large --out base-and-large.html
+    """
+    from bigchem.show import contents, write_page
+    from bigchem.show.record import read_records
+
+    records = read_records(runs)
+    if as_json:
+        found = contents.to_json(records[0]) if len(records) == 1 else contents.comparison_to_json(records)
+        print(json.dumps(found, indent=1))
+        return
+    if len(records) == 1:
+        page = out or runs[0] / "report.html"
+        write_page.write_run(records[0], page)
+    else:
+        page = out or Path("comparison.html")
+        write_page.write_comparison(records, page)
+    show_status([record.status for record in records], as_json=False, summary=False, markdown=False, as_csv=False)
+    print(page)
 
 
 @app.command()

@@ -78,6 +78,20 @@ def test_every_rank_follows_a_changed_configuration(extended: RunConfig) -> None
     assert (status.state, status.step, status.steps, status.active) == ("trained", 6, 6, False)
 
 
+def test_the_page_of_a_run_has_both_attempts_and_links_that_lead_to_files(extended: RunConfig) -> None:
+    shown = CliRunner().invoke(app, ["show", str(extended.run_dir)])
+    assert shown.exit_code == 0, shown.output
+    text = (extended.run_dir / "report.html").read_text()
+    attempts = text.split('<table id="attempts">')[1].split("</table>")[0]
+    assert re.findall(r">(finished|trained)<", attempts) == ["finished", "trained"]
+    assert re.findall(r"(\d) – (\d)", attempts) == [("0", "3"), ("3", "6")]
+    assert "after step 3" in text.split("<h2>Scores</h2>")[1]
+    links = re.findall(r'<a href="([^"]+)"', text)
+    assert {"logs/rank1.log", "checkpoints/step_00000006", "results/table.md", "config.toml"} <= set(links)
+    assert [link for link in links if not (extended.run_dir / link).exists()] == []
+    assert not re.search(r"https?://|src=|url\((?!#)", text)
+
+
 def scored_at(config: RunConfig, task: str) -> int:
     """The step of a task's loss on the test split, in TensorBoard's HParams tab."""
     (row,) = hparams_tab(config.run_dir / "tensorboard").rows.values()

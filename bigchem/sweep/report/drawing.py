@@ -170,30 +170,53 @@ def finish(
 ) -> Panel:
     """The drawing as files and for the page. description: for screen readers. rows, columns: of its CSV. marks: points
     that show their values."""
-    drawn, png, pdf = io.StringIO(), io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
+    png, pdf = io.BytesIO(), io.BytesIO()
+    body = _svg(figure, name)
     figure.set_layout_engine("none")  # the layout is already computed; computing it again would take half the time
     figure.savefig(png, format="png", dpi=200, facecolor="white")
     figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
-    title = f'<title id="{name}-t">{html.escape(caption)}</title><desc id="{name}-d">{html.escape(description)}</desc>'
+    title, spoken = _spoken(name, caption, description)
+    standalone = body.replace("<svg ", f"<svg {spoken} ", 1)
+    standalone = re.sub(
+        r"(<svg [^>]*>)", rf"\g<1>{title}<style>{palette_css('svg', body)}</style>", standalone, count=1
+    )
+    inline = _inline(body, name, caption, description) + overlay(figure, marks) + "</svg>\n"
+    return Panel(name, of, caption, standalone, inline, png.getvalue(), pdf.getvalue(), csv_text(columns, rows))
+
+
+def inline_svg(figure: Figure, name: str, caption: str, description: str, marks: Sequence[Mark] = ()) -> str:
+    """The drawing for a page alone, as Panel.inline."""
+    return _inline(_svg(figure, name), name, caption, description) + overlay(figure, marks) + "</svg>\n"
+
+
+def _svg(figure: Figure, name: str) -> str:
+    """The drawing as SVG that follows the page's colours and whose ids begin with its name."""
+    drawn = io.StringIO()
+    figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
     body = re.sub(r"<metadata>.*?</metadata>", "", drawn.getvalue(), flags=re.DOTALL)
     body = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", body)
     body = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, 'DejaVu Sans', sans-serif", body)
     for colour, value in (LIGHT | MORE_LIGHT).items():
         body = body.replace(value, "currentColor" if colour == "ink" else f"var(--{colour})")
-    spoken = f'role="img" aria-labelledby="{name}-t {name}-d"'
-    standalone = body.replace("<svg ", f"<svg {spoken} ", 1)
-    standalone = re.sub(
-        r"(<svg [^>]*>)", rf"\g<1>{title}<style>{palette_css('svg', body)}</style>", standalone, count=1
-    )
+    return body
+
+
+def _spoken(name: str, caption: str, description: str) -> tuple[str, str]:
+    """A figure's title and description for screen readers, and the attributes that refer to them."""
+    title = f'<title id="{name}-t">{html.escape(caption)}</title><desc id="{name}-d">{html.escape(description)}</desc>'
+    return title, f'role="img" aria-labelledby="{name}-t {name}-d"'
+
+
+def _inline(body: str, name: str, caption: str, description: str) -> str:
+    """A drawing without its end tag, for a page."""
+    title, spoken = _spoken(name, caption, description)
     # An image has no parts for screen readers: on the page it is a group of the image and its points.
     inline = body[body.index("<svg ") :].replace("<svg ", f'<svg role="group" aria-labelledby="{name}-t" ', 1)
     inline = inline.replace(f'<g id="{name}-figure_1">', f'<g id="{name}-figure_1" {spoken}>{title}', 1)
     inline = re.sub(r' xmlns(:xlink)?="[^"]*"', "", inline).replace("xlink:href", "href")
     inline = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\g<1>", inline, count=1)
     inline = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\g<1>", inline, count=1)
-    inline = inline.rstrip().removesuffix("</svg>") + overlay(figure, marks) + "</svg>\n"
-    return Panel(name, of, caption, standalone, inline, png.getvalue(), pdf.getvalue(), csv_text(columns, rows))
+    return inline.rstrip().removesuffix("</svg>")
 
 
 def palette_css(selector: str, drawn: str) -> str:
