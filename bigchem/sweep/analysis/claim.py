@@ -35,7 +35,9 @@ def claim(trends: Mapping[Key, Trend], tasks: Tasks, untrained: bool, chosen: Co
             "Whether the gain of sharing grows with model size cannot be said: no metric was measured both ways at two "
             "sizes."
         )
-    first = f"Drawn and pooled are metrics chosen by hand ({joined(list(map(name_of, chosen)))}). " if chosen else ""
+    # Losses have a pool of their own, chosen or not.
+    pooled = "Drawn" if all(metric == LOSS for _, metric in chosen) else "Drawn and pooled"
+    first = f"{pooled} are metrics chosen by hand ({joined(list(map(name_of, chosen)))}). " if chosen else ""
     parts = [_of_kind(kind, trends, tasks) for kind in KINDS]
     tested = [trend for trend in trends.values() if trend.p is not None]
     if not tested:

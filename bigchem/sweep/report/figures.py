@@ -137,7 +137,7 @@ def draw_task(
     colour, marker = task_style(key[0], analysis.results.tasks)
     sizes, heights = [size for size, _ in found], [estimate.value for _, estimate in found]
     axes.plot(sizes, heights, marker=marker, color=colour, markersize=4, linewidth=0.9, alpha=0.85)
-    rows += point_rows(key[0], found)
+    rows += point_rows(" ".join(key), found)
     marks += marks_of(axes, f"{key[0]} {written(key[1])}, gain", found)
     return sizes[-1], heights[-1], key[0], colour
 

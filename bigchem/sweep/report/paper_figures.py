@@ -12,14 +12,15 @@ from matplotlib.figure import Figure
 from bigchem.evaluate.protocol.names import written
 from bigchem.sweep.analysis import captions
 from bigchem.sweep.analysis.analyse import Analysis
-from bigchem.sweep.analysis.gains import Pool, gains_of, kind_of
+from bigchem.sweep.analysis.gains import Of, Pool, gains_of, kind_of
 from bigchem.sweep.analysis.trends import constant
 from bigchem.sweep.report.drawing import LIGHT, STYLE, Panel, finish, label_ends, points, sizes_axis
-from bigchem.sweep.report.figures import draw_line, draw_task, point_rows, zero_line
+from bigchem.sweep.report.figures import draw_line, draw_task, point_rows, task_style, zero_line
 from bigchem.sweep.report.hover import Mark, marks_of
 from bigchem.sweep.report.tables import estimate_text
 from bigchem.sweep.scores.aggregate import Cell, Key, size_name
 from bigchem.sweep.scores.estimate import Estimate
+from bigchem.sweep.scores.records import LOSS
 from bigchem.sweep.scores.scales import second_scale
 
 if TYPE_CHECKING:
@@ -31,44 +32,69 @@ OF_ONE_ACTION = ("precision_", "recall_")
 """Metrics of a single action: dozens, which the tables have."""
 
 
+MEASURES: dict[Of, tuple[str, str]] = {"headline": ("metrics", "share of 1"), "loss": ("losses", "nats per token")}
+"""What a pool is of, and the unit."""
+
+
 def claim_figure(analysis: Analysis) -> Panel | None:
-    """The gain of each kind's headline metrics against size, side by side on one scale, with the mean, its line and its
-    95 % band. None without a pooled gain."""
-    pools = [pool for pool in analysis.pools if pool.of == "headline" and pool.gains]
-    if not pools:
+    """The gain of sharing against size: a column for each kind of task, a row for headline metrics and one for losses,
+    each on one scale, with the mean, its line and its 95 % band. None without a pooled gain.
+
+    A single kind has both beside each other.
+    """
+    pools = {of: [pool for pool in analysis.pools if pool.of == of and pool.gains] for of in MEASURES}
+    drawn = [(of, pool) for of, found in pools.items() for pool in found]
+    if not drawn:
         return None
+    columns = max(map(len, pools.values()))
+    shape = (1, len(drawn)) if columns == 1 else (sum(map(bool, pools.values())), columns)
     rows: list[Row] = []
     marks: list[Mark] = []
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.9 * len(pools), 3.2), layout="constrained")
-        all_axes = figure.subplots(1, len(pools), sharey=True, squeeze=False)[0]
-        ends = [_small_multiple(analysis, pool, axes, rows, marks) for pool, axes in zip(pools, all_axes, strict=True)]
-        all_axes[0].set_ylabel("gain of sharing (together − alone)")
-        for axes, found in zip(all_axes, ends, strict=True):  # after all have drawn: they share the scale
-            label_ends(figure, axes, found)
+        figure = Figure(figsize=(3.9 * shape[1], 3.2 * shape[0]), layout="constrained")
+        grid = figure.subplots(*shape, sharey="row" if columns > 1 else False, squeeze=False)
+        places = [
+            grid[0, number] if columns == 1 else grid[row, column]
+            for row, found in enumerate(filter(None, pools.values()))
+            for number, column in ((row, column) for column in range(len(found)))
+        ]
+        labels = []
+        for axes, (of, pool) in zip(places, drawn, strict=True):
+            labels.append((axes, _small_multiple(analysis, pool, axes, rows, marks)))
+            if pool is pools[of][0]:
+                axes.set_ylabel(f"gain of sharing, {MEASURES[of][1]}")
+        for axes in set(grid.flat) - set(places):
+            axes.remove()
+        for axes, ends in labels:  # after all have drawn: they share the scale
+            label_ends(figure, axes, ends)
             zero_line(axes, labels=False)
-    metrics = "; ".join(f"{task} by {written(analysis.headline[task])}" for pool in pools for task in pool.tasks)
-    seen = "; ".join(f"for {pool.kind} tasks {captions.of_pool(pool)}" for pool in pools)
-    caption = f"gain of sharing against model size: {seen} ({metrics}; black: mean with its 95 % band)"
-    described = "; ".join(f"{pool.kind}: {_in_words(pool)}" for pool in pools)
+    metrics = "; ".join(
+        f"{task} by {written(analysis.headline[task])}" for pool in pools["headline"] for task in pool.tasks
+    )
+    seen = "; ".join(f"for {pool.kind} tasks' {MEASURES[of][0]} {captions.of_pool(pool)}" for of, pool in drawn)
+    caption = f"gain of sharing against model size: {seen} ({metrics or 'losses'}; black: mean with its 95 % band)"
+    described = "; ".join(f"{pool.kind}, {of}: {_in_words(pool)}" for of, pool in drawn)
     return finish(figure, "claim", "headline", caption, described, rows, marks=marks)
 
 
 def _small_multiple(
     analysis: Analysis, pool: Pool, axes: Axes, rows: list[Row], marks: list[Mark]
 ) -> list[tuple[float, float, str, str]]:
-    """Draws one kind; returns the labels of its series."""
-    axes.set_title(f"{pool.kind} tasks", loc="left", fontsize=10, fontweight="bold")
+    """Draws one kind; returns the labels of its series. A single task has its own intervals, as there is no mean."""
+    axes.set_title(f"{pool.kind} tasks, {MEASURES[pool.of][0]}", loc="left", fontsize=10, fontweight="bold")
     axes.grid(axis="y", color=LIGHT["muted"], alpha=0.18, linewidth=0.6)
-    ends = [draw_task(analysis, (task, analysis.headline[task]), axes, rows, marks) for task in pool.tasks]
-    if len(pool.tasks) > 1:
-        mean = [(float(size), gain) for size, gain in pool.gains.items()]
-        points(axes, mean, LIGHT["ink"], "o", size=5.5)
-        ends.append((mean[-1][0], mean[-1][1].value, "mean", LIGHT["ink"]))
-        rows += point_rows(f"{pool.kind} mean", mean)
+    keys = [(task, LOSS if pool.of == "loss" else analysis.headline[task]) for task in pool.tasks]
+    ends = [draw_task(analysis, key, axes, rows, marks) for key in keys]
+    mean, label, colour = [(float(size), gain) for size, gain in pool.gains.items()], f"{pool.kind} mean", LIGHT["ink"]
+    if len(keys) > 1:
+        points(axes, mean, colour, "o", size=5.5)
+        ends.append((mean[-1][0], mean[-1][1].value, "mean", colour))
+        rows += point_rows(f"{label} {pool.of}", mean)
         marks += marks_of(axes, f"{pool.kind} tasks, mean gain", mean)
+    else:
+        points(axes, mean, *task_style(keys[0][0], analysis.results.tasks))
     if pool.means is not None and (line := pool.means.line()) is not None:
-        rows += draw_line(axes, f"{pool.kind} mean", line, LIGHT["ink"])
+        rows += draw_line(axes, f"{label} {pool.of}", line, colour)
     sizes_axis(axes, sorted({end[0] for end in ends} | {float(size) for size in pool.gains}), room=0.3)
     return ends
 

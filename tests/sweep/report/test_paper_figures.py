@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,11 +28,23 @@ def rows(panel: Panel | None) -> list[dict[str, str]]:
 
 
 def test_the_claims_figure_has_each_tasks_gains_and_the_band_of_the_mean(analysis: Analysis) -> None:
+    """In metrics and in losses: the name of a series says in which."""
     found = rows(claim_figure(analysis))
-    captioning = [row for row in found if row["series"] == "captioning"]
-    assert [float(row["value"]) for row in captioning] == pytest.approx([0.010, 0.0311, 0.0522], abs=0.001)
-    band = [row for row in found if row["series"] == "cross-domain mean" and row["what"] == "curve"]
-    assert all(float(row["low"]) < float(row["value"]) < float(row["high"]) for row in band)
+    for metric, expected in (("bleu4_words", [0.010, 0.0311, 0.0522]), ("loss", [0.05, 0.0641, 0.0782])):
+        captioning = [row for row in found if row["series"] == f"captioning {metric}"]
+        assert [float(row["value"]) for row in captioning] == pytest.approx(expected, abs=0.001)
+    for of in ("headline", "loss"):
+        band = [row for row in found if row["series"] == f"cross-domain mean {of}" and row["what"] == "curve"]
+        assert band
+        assert all(float(row["low"]) < float(row["value"]) < float(row["high"]) for row in band)
+
+
+def test_a_kind_with_one_task_is_drawn_with_that_tasks_intervals(analysis: Analysis) -> None:
+    """There is no mean to carry them."""
+    pools = tuple(replace(pool, tasks=("captioning",)) for pool in analysis.pools if pool.kind == "cross-domain")
+    panel = claim_figure(replace(analysis, pools=pools))
+    assert panel is not None
+    assert panel.svg.count('"claim-LineCollection') == 2, "error bars, in metrics and in losses"
 
 
 def test_the_forest_has_every_metric_at_the_largest_size_and_losses_as_shares_removed(analysis: Analysis) -> None:
