@@ -3,6 +3,7 @@
 import importlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -15,6 +16,7 @@ from rich.table import Table
 
 import bigchem
 from bigchem.base import environment
+from bigchem.base.errors import UserError
 from bigchem.base.installed import packages
 from bigchem.base.printable import markup
 from bigchem.config import RunConfig
@@ -25,26 +27,28 @@ from bigchem.launch.fit_check import judge
 from bigchem.launch.runs.prepare import absolute, preflight
 
 ALL_REDUCE_TIMEOUT_S = 180
-"""Mostly for importing torch and DeepSpeed on a slow file system or a busy machine."""
+"""Mostly for importing torch and DeepSpeed on a busy machine: the checks before it have read them from the file system,
+and no process of the check compiles anything (bigchem/launch/rendezvous/extensions.py)."""
 MIN_FREE_GB = 5
 
 
 def examine(runs: Path, processes: int) -> list[Check]:
     """Every check, in order. processes: of the all-reduce; 0: skip it."""
-    checks: list[Callable[[], Check]] = [
-        _python,
-        _package,
-        _torch,
-        _deepspeed,
-        _compiler,
-        _flash_attn,
-        lambda: _disk(runs),
-        _slurm,
-        _accounting,
-    ]
-    if processes:
-        checks.append(lambda: _all_reduce(processes))
-    return [_guarded(check) for check in checks]
+    checks: dict[str, Callable[[], Check]] = {
+        "python": _python,
+        "package": _package,
+        "torch": _torch,
+        "deepspeed": _deepspeed,
+        "compiler": _compiler,
+        "flash-attn": _flash_attn,
+        "optional": _optional,
+        "disk": lambda: _disk(runs),
+        "slurm": _slurm,
+        "sacct": _accounting,
+    }
+    if processes:  # last: the imports above have brought torch and DeepSpeed into the page cache
+        checks["all-reduce"] = lambda: _all_reduce(processes)
+    return [guarded(name, check) for name, check in checks.items()]
 
 
 def of_run(config: RunConfig, profile: ClusterProfile) -> list[Check]:
@@ -66,12 +70,34 @@ def table(checks: list[Check]) -> Table:
     return made
 
 
-def _guarded(check: Callable[[], Check]) -> Check:
+def guarded(name: str, check: Callable[[], Check]) -> Check:
+    """A check, or if it raises, the finding in one line: the others still run."""
     try:
         return check()
-    except Exception as error:  # a check that raises is a finding; the others still run
-        name = getattr(check, "__name__", "check").strip("_")
-        return Check(name, "fail", f"{type(error).__name__}: {error}")
+    except UserError as error:
+        return Check(
+            name, "fail", error.what if error.where is None else f"{error.where}: {error.what}", error.hint or ""
+        )
+    except ModuleNotFoundError as error:
+        return Check(name, "fail", f"{error.name} is not installed", packages.install(str(error.name).split(".")[0]))
+    except Exception as error:
+        return Check(name, "fail", reason(f"{type(error).__name__}: {error}"), _FAILED.get(name, ""))
+
+
+_FAILED = {
+    "all-reduce": "torchrun --nproc-per-node 2 -m bigchem doctor --job shows each process; --processes 0 skips this"
+}
+_RAISED = re.compile(r"^(?:\w+\.)*(\w*(?:Error|Exception|Interrupt|Exit)): (.*(?:\n(?!-|\s*$).*)*)", re.MULTILINE)
+
+
+def reason(text: str) -> str:
+    """What an error says, in one line, without the traceback that submitit puts into its text."""
+    _, _, trace = text.partition("Traceback (most recent call last)")
+    if found := _RAISED.findall(trace):
+        kind, text = found[-1]
+        text = text if kind == "UserError" else f"{kind}: {text}"
+        return "; ".join(text.splitlines())
+    return " ".join(text.strip().splitlines()[:2])
 
 
 def _python() -> Check:
@@ -106,8 +132,9 @@ def _compiler() -> Check:
     found = {name: shutil.which(name) for name in ("g++", "ninja")}
     missing = [name for name, path in found.items() if path is None]
     if missing:
-        next_ = f"install {' and '.join(missing)}, or do not offload the optimizer: its CPU Adam is compiled"
-        return Check("compiler", "warn", f"{' and '.join(missing)} not found", next_)
+        commands = {"g++": "apt-get install g++, or what your system has", "ninja": packages.install("ninja")}
+        next_ = "; ".join(commands[name] for name in missing)
+        return Check("compiler", "warn", f"{' and '.join(missing)} not found: needed to offload the optimizer", next_)
     return Check("compiler", "ok", ", ".join(str(path) for path in found.values()))
 
 
@@ -118,7 +145,19 @@ def _flash_attn() -> Check:
     text = ", ".join(f"{name} {version or 'not installed'}" for name, version in found.items())
     if found["flash-attn"] is None:
         text += ": bigchem's own kernels serve all attention"
+    if packages.version_of("triton") is None:
+        return Check("flash-attn", "warn", f"{text}, but need triton", packages.install_extra("cuda"))
     return Check("flash-attn", "ok", text)
+
+
+def _optional() -> Check:
+    """The optional parts that are not installed, and what installs all of them."""
+    names = {extra: re.split(r"[^\w-]", needs[0])[0] for extra, needs in packages.EXTRAS.items() if extra != "cuda"}
+    missing = [extra for extra, name in names.items() if packages.version_of(name) is None]
+    if not missing:
+        return Check("optional", "ok", "all installed")
+    words = [word for extra in missing for word in packages.EXTRAS[extra]]
+    return Check("optional", "ok", f"not installed: {', '.join(missing)}", f"if needed: {packages.install(*words)}")
 
 
 def _disk(runs: Path) -> Check:
@@ -184,5 +223,12 @@ def all_reduce(device: Any) -> str:
 
 
 def _all_reduce(processes: int) -> Check:
-    found = on_ranks(all_reduce, processes, ALL_REDUCE_TIMEOUT_S / 60, gpus=environment.visible_gpus() > 0)
+    begun = time.monotonic()
+    try:
+        found = on_ranks(all_reduce, processes, ALL_REDUCE_TIMEOUT_S / 60, gpus=environment.visible_gpus() > 0)
+    except Exception as error:
+        if time.monotonic() - begun < ALL_REDUCE_TIMEOUT_S:
+            raise
+        hint = "is the machine busy, or Python on a slow file system? Repeat it: packages are in memory then"
+        raise UserError(f"no result within {ALL_REDUCE_TIMEOUT_S} s", None, hint) from error
     return Check("all-reduce", "ok", str(found[0]))
