@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP)  ## Make .venv with all that is needed
 
-demo: $(STAMP)  ## The whole path on the embedded corpus: six runs and a report, about 6 minutes
+demo: $(STAMP)  ## The whole path on the embedded corpus: twelve runs and a report, 3 to 6 minutes
 	$(BIN)/bigchem demo --out demo
 
 # A file stays with one worker, so that its tests share their fixtures; a third worker fills the others' waits.

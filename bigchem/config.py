@@ -279,6 +279,8 @@ class EvaluateConfig(Section):
     """Consolidate and evaluate after the last step."""
     split: Literal["valid", "test"] = "test"
     """Split to predict."""
+    tasks: tuple[str, ...] = ()
+    """Tasks to predict, of those that the run is trained on; empty: all."""
     max_rows: Annotated[int, Field(ge=0)] = 0
     """Maximum rows per task; 0: all."""
     num_beams: Annotated[int, Field(ge=1, le=100)] = 1

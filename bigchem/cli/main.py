@@ -77,7 +77,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for data, runs and report.")] = Path("demo"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete an earlier demo first.")] = False,
 ) -> None:
-    """Run everything on this machine with the embedded corpus, in 6 minutes: data, a sweep of six runs, a report.
+    """Run everything on this machine with the embedded corpus, in minutes: data, a sweep of twelve runs, a report.
 
     Example: bigchem demo --out demo
     """

@@ -135,7 +135,7 @@ def sweep_results(
 ) -> None:
     """Show every run's metrics with 95 % intervals, and why a run has none.
 
-    Example: bigchem sweep results demo-sweep --metric captioning:loss --metric forward:top1
+    Example: bigchem sweep results demo-sweep --metric captioning:loss --metric generation:maccs
     """
     from bigchem.base.progress import tables
     from bigchem.launch.runs.status import statuses

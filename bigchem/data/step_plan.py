@@ -242,6 +242,19 @@ def mixture_of(config: DataConfig, data: Data, split: str = "train") -> dict[str
     return config.mixture or dict.fromkeys(data.tasks.only(data.index.rows(split)), 1.0)
 
 
+def evaluated_tasks(config: RunConfig, data: Data) -> tuple[str, ...]:
+    """The tasks that a run's evaluation predicts, if the split has rows of them. UserError for unknown tasks, or if
+    the run is trained on none of them."""
+    wanted = config.evaluate.tasks
+    for name in wanted:
+        data.tasks.labelled(name, "evaluate.tasks")
+    tasks = tuple(data.tasks.scored.only(mixture_of(config.data, data)))
+    found = tuple(task for task in tasks if not wanted or task in wanted)
+    if wanted and not found:
+        raise UserError(f"the run is trained on none of them: {', '.join(wanted)}", "evaluate.tasks")
+    return found
+
+
 def with_mixture(config: RunConfig, data: Data) -> RunConfig:
     """The configuration with the mixture that its data give where it names none."""
     mixture = {"mixture": mixture_of(config.data, data)}

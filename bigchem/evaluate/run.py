@@ -16,7 +16,7 @@ from bigchem.base.errors import UserError
 from bigchem.base.json_file import Count, RecordError
 from bigchem.base.progress import Progress
 from bigchem.config import EvaluateConfig, RunConfig
-from bigchem.data.step_plan import open_data
+from bigchem.data.step_plan import evaluated_tasks, open_data
 from bigchem.data.storage.shards import Data
 from bigchem.data.text.tokenizer import Tokenizer
 from bigchem.evaluate.generation.generate import (
@@ -76,7 +76,7 @@ class Subject:
 
 
 def run_subject(config: RunConfig, model_dir: Path, data: str | None = None, out: Path | None = None) -> Subject:
-    """A run's consolidated model on the tasks it was trained on. out: default RUN/results."""
+    """A run's consolidated model on the tasks it was trained on, or on evaluate.tasks. out: default RUN/results."""
     opened = open_data(config.data if data is None else config.data.model_copy(update={"path": data}))
     file = model_dir / PROOF
     proof = json_file.as_kind(_Proof, json_file.load(file, hint=CONSOLIDATE), str(file), hint=CONSOLIDATE)
@@ -89,7 +89,7 @@ def run_subject(config: RunConfig, model_dir: Path, data: str | None = None, out
         "tokens": proof.tokens,
     }
     rows = opened.index.rows(config.evaluate.split)
-    tasks = tuple(t for t in opened.tasks.scored if t in config.data.mixture and t in rows)
+    tasks = tuple(task for task in evaluated_tasks(config, opened) if task in rows)
     results, longest = out or config.run_dir / "results", config.data.max_source_tokens
     return Subject(model_dir, opened, tasks, results, longest, about, trained=config)
 

@@ -21,12 +21,19 @@ from bigchem.data.build.recipe import BuildConfig
 from bigchem.launch.cluster.profile import load_profile
 from bigchem.model.presets import PRESETS
 from bigchem.plan.from_config import cluster
-from bigchem.sweep.grid import load_runs
+from bigchem.sweep.grid import expand, load_grid
 from bigchem.tasks import shipped
 
 ROOT = Path(__file__).parents[2]
 RECIPES = {path.stem for path in resources.folder("recipes").glob("*.toml")}
-RUNS = {f"runs/{name}" for name in RECIPES - {"demo"}} | {str(config.run_dir) for config in load_runs("demo-sweep")}
+
+
+def planned(sweep: str, overrides: Sequence[str] = ()) -> list[RunConfig]:
+    """A sweep's runs, without the budgets of `alone`, which are computed from the data."""
+    return expand(load_grid(sweep, tuple(overrides)).model_copy(update={"alone": None}))
+
+
+RUNS = {f"runs/{name}" for name in RECIPES - {"demo"}} | {str(config.run_dir) for config in planned("demo-sweep")}
 
 
 def walk(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -70,7 +77,7 @@ def load(path: tuple[str, ...], name: str, overrides: Sequence[str]) -> None:
             toml.apply_override(table, override)
         toml.validate(EvaluateConfig, table, "--set")
     elif path[0] == "sweep":
-        load_runs(name if name in RECIPES else "demo-sweep", tuple(overrides))
+        planned(name if name in RECIPES else "demo-sweep", overrides)
     else:
         kind, default = (
             (BuildConfig, "demo-data") if path[0] == "data" and path[1] != "preview" else (RunConfig, "demo")

@@ -39,8 +39,6 @@ def test_every_option_changes_the_profile_and_the_others_stay() -> None:
         (["data", "build", "demo-data", "out", "--time", "10"], "add --cluster PROFILE"),
         (["evaluate", "nowhere", "--after", "12"], "add --cluster PROFILE"),
         (["doctor", "--nodes", "2"], "add --cluster PROFILE"),
-        (["sweep", "submit", "demo-sweep", "--cluster=h100", "--set", "resources.sweep-1m.time_min=9", "--time=5"],
-         "resources.sweep-1m already sets time_min"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -48,6 +46,14 @@ def test_mistakes_are_told(arguments: list[str], message: str, tmp_path: Path) -
     assert done.returncode == 2
     assert message in done.stderr, done.stderr
     assert not any(tmp_path.iterdir())
+
+
+def test_a_field_that_a_sweep_sets_for_a_size_is_not_given_for_all(tmp_path: Path) -> None:
+    grid = 'name = "s"\nbase = "demo"\nsizes = ["sweep-1m"]\n[mixtures.all]\n[resources.sweep-1m]\ntime_min = 9\n'
+    (tmp_path / "s.toml").write_text(grid)
+    done = bigchem("sweep", "submit", "s.toml", "--cluster=h100", "--time=5", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "resources.sweep-1m already sets time_min" in done.stderr, done.stderr
 
 
 def test_the_dry_runs_of_the_help_run(small_data: Path, tmp_path: Path) -> None:

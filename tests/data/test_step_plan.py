@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bigchem.base import toml
 from bigchem.base.errors import UserError
-from bigchem.config import DataConfig, ModelConfig
+from bigchem.base.installed import resources
+from bigchem.config import DataConfig, ModelConfig, RunConfig
 from bigchem.data.order.span_corruption import Spans
-from bigchem.data.step_plan import Plan, TrainingRows, flops_cost, open_data
+from bigchem.data.step_plan import Plan, TrainingRows, evaluated_tasks, flops_cost, open_data
 from bigchem.data.storage.shards import Data
 from bigchem.model.flops import forward_flops
 from bigchem.model.presets import shape, to_hf_config
@@ -65,6 +67,22 @@ def test_an_unknown_task_in_the_mixture_is_refused_and_without_a_mixture_it_is_w
     plan = Plan(data, CONFIG, 0)
     assert [task.name for task in plan.tasks.values()] == list(data.index.rows("train"))
     assert set(plan.mixture.requested.values()) == {0.2}
+
+
+def test_a_run_is_evaluated_on_its_tasks_or_those_that_it_is_asked_for(small_data: Path) -> None:
+    def evaluated(*tasks: str, mixture: dict[str, float] | None = None) -> tuple[str, ...]:
+        config = toml.load(RunConfig, resources.find("recipes", "demo", ".toml"), (f"data.path={small_data}",))
+        data = config.data.model_copy(update={"mixture": mixture or {}})
+        changed = {"data": data, "evaluate": config.evaluate.model_copy(update={"tasks": tasks})}
+        return evaluated_tasks(config.model_copy(update=changed), Data(small_data))
+
+    assert set(evaluated()) == set(shipped().scored)
+    assert evaluated("forward", "captioning") == ("captioning", "forward")
+    assert evaluated("forward", "captioning", mixture={"forward": 1.0}) == ("forward",)
+    with pytest.raises(UserError, match="trained on none of them: captioning"):
+        evaluated("captioning", mixture={"forward": 1.0})
+    with pytest.raises(UserError, match="did you mean 'captioning'"):
+        evaluated("captoining")
 
 
 def test_caps_are_of_what_the_model_sees_of_span_rows(unlabelled: Path) -> None:

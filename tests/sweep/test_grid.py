@@ -7,7 +7,7 @@ import pytest
 from bigchem.base.errors import UserError
 from bigchem.launch.cluster.profile import ClusterProfile, load_profile
 from bigchem.launch.workloads.sweep import dry_run_text
-from bigchem.sweep.grid import load_grid, load_runs, sweep_runs
+from bigchem.sweep.grid import expand, load_grid, load_runs, sweep_runs
 
 GRID = """
 name = "g"
@@ -90,10 +90,12 @@ def test_a_mixture_names_tasks_of_the_data_or_none_for_all_of_them(tmp_path: Pat
     assert "1m-everything-s0  sweep-1m  all tasks  70 steps" in lines
 
 
-def test_the_shipped_demo_is_three_sizes_together_and_alone() -> None:
-    configs = load_runs("demo-sweep")
-    assert len({config.model.preset for config in configs}) == 3
-    assert {len(config.data.mixture) for config in configs} == {1, 5}
+def test_the_shipped_demo_has_a_baseline_for_every_task_that_it_evaluates() -> None:
+    configs = expand(load_grid("demo-sweep").model_copy(update={"alone": None}))  # which needs the data
+    alone = {(*run.data.mixture, run.model.preset, run.seed) for run in configs if len(run.data.mixture) == 1}
+    together = [run for run in configs if len(run.data.mixture) == 5]
+    assert {run.seed for run in together} == {0, 1}
+    assert alone == {(task, run.model.preset, run.seed) for run in together for task in run.evaluate.tasks}
 
 
 AXES = (

@@ -15,7 +15,7 @@ from bigchem.base import atomic, toml
 from bigchem.base.errors import UserError
 from bigchem.base.masking import mask, mask_words
 from bigchem.config import RunConfig
-from bigchem.data.step_plan import Plan, open_data, with_mixture
+from bigchem.data.step_plan import Plan, evaluated_tasks, open_data, with_mixture
 from bigchem.data.storage.remote import is_url
 from bigchem.ds_config.by_deepspeed import check_with_deepspeed
 from bigchem.launch.runs import history
@@ -105,7 +105,7 @@ def preflight(config: RunConfig, world_size: int, *, ask_deepspeed: bool = True)
     if ask_deepspeed and (unknown := check_with_deepspeed(deepspeed)):
         notes = (*notes, unknown)
     config = with_mixture(config, data)
-    for task in data.tasks.scored.only(config.data.mixture) if config.evaluate.at_end else ():
+    for task in evaluated_tasks(config, data) if config.evaluate.at_end else ():
         data.split(config.evaluate.split, task)
     if config.validation.every:
         validated_tasks(config, data)

@@ -76,7 +76,9 @@ class Request:
         opened = Data(self.data)
         rows = opened.index.rows(evaluation.split)
         about = {"run": self.path.name, "mixture": {}, "seed": 0, "step": 0, "tokens": 0}
-        tasks = tuple(t for t in opened.tasks.scored if t in rows)
+        for task in evaluation.tasks:
+            opened.tasks.labelled(task, "evaluate.tasks")
+        tasks = tuple(t for t in opened.tasks.scored if t in (evaluation.tasks or rows))
         return self._only(Subject(self.path, opened, tasks, self.results, 512, about)), evaluation
 
     def subjects(self) -> tuple[dict[str, Subject], EvaluateConfig]:
