@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SERVE := .venv-serve
 
-.PHONY: help install demo test test-thorough test-serve test-fast test-all check docs pictures format clean
+.PHONY: help install demo wheel resolve test test-thorough test-serve test-fast test-all check docs pictures format clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,6 +22,19 @@ install: $(STAMP)  ## Make .venv with all that is needed
 
 demo: $(STAMP)  ## The whole path on the embedded corpus: twelve runs and a report, 3 to 6 minutes
 	$(BIN)/bigchem demo --out demo
+
+wheel: $(STAMP)  ## The wheel and the source archive, in dist/
+	$(BIN)/python -m hatchling build
+
+# What a package index has is asked for; nothing is installed.
+PYTHONS := 3.11 3.12 3.13
+resolve: $(STAMP)  ## Whether every extra can be had for each Python, in the newest and the oldest versions that we allow
+	$(BIN)/pip install -q uv
+	for python in $(PYTHONS); do for resolution in highest lowest-direct; do \
+		echo "Python $$python, $$resolution"; \
+		$(BIN)/uv pip compile -q pyproject.toml --all-extras --python-version $$python --resolution $$resolution \
+			-o $(VENV)/resolved-$$python-$$resolution.txt || exit 1; \
+	done; done
 
 # A file stays with one worker, so that its tests share their fixtures; a third worker fills the others' waits.
 test: $(STAMP)  ## One test of each kind: all but the thorough and the slow ones

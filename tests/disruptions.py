@@ -19,8 +19,8 @@ from bigchem.config import RunConfig
 from bigchem.launch.cluster.profile import ClusterProfile, load_profile
 from bigchem.launch.runs import history
 from bigchem.launch.runs.status import run_status
+from bigchem.launch.slurm.testbed.bed import Bed
 from bigchem.train.logging import ledger
-from slurm.testbed.bed import Bed
 
 EVERY = 5
 """Steps between checkpoints."""

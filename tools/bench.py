@@ -1,7 +1,7 @@
 """`bigchem bench`, from a checkout."""
 
 from bigchem.cli import program
-from bigchem.cli.bench import app
+from bigchem.cli.tools.bench import app
 
 if __name__ == "__main__":
     program.run(app)

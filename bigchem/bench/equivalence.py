@@ -150,7 +150,9 @@ def _rank(
 def main(
     *,
     steps: Annotated[int, typer.Option(min=2, help="Optimizer steps per run.")] = 50,
-    only: Annotated[str, typer.Option(help="Run only variants whose name contains this: zero3, 3ranks, one, ...")] = "",
+    only: Annotated[
+        str, typer.Option(help="Run only variants whose name contains this, such as zero3 or 3ranks.")
+    ] = "",
     dropout: Annotated[float, typer.Option(min=0.0, max=0.9, help="Dropout rate.")] = 0.1,
     relu: Annotated[bool, typer.Option(help="Use T5 1.0's ReLU, whose kink amplifies differences.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the curves and differences as JSON.")] = False,

@@ -7,14 +7,17 @@ from typing import Annotated
 
 import typer
 
+from bigchem.cli.options import values
+from bigchem.cli.options.submission import Requested, cluster_options
+from bigchem.cli.options.verbs import App
 from bigchem.cli.program import Json, Set
-from bigchem.cli.submission_options import Requested, cluster_options
 
 SetRecipe = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a field of the recipe: --set root=raw (repeatable).")
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the recipe: --set root=raw (repeatable)."),
 ]
 
-app = typer.Typer(no_args_is_help=True, help="Build, inspect and verify training data.")
+app = App(help="Build, inspect and verify training data.")
 
 
 class Split(StrEnum):
@@ -28,9 +31,7 @@ class Split(StrEnum):
 @app.command("build")
 @cluster_options(shape=False)
 def data_build(
-    recipe: Annotated[
-        str, typer.Argument(help="Recipe (TOML file) that names the sources, or a shipped one: demo-data, public-data.")
-    ],
+    recipe: Annotated[str, values.config(values.RECIPES, "Recipe that names the sources")],
     out: Annotated[Path, typer.Argument(help="Data folder to create.")],
     requested: Requested,
     overrides: SetRecipe = None,
@@ -38,9 +39,7 @@ def data_build(
         int | None, typer.Option(min=1, help="Processes, per task with --cluster; default: all cores.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace data built from another recipe.")] = False,
-    cluster: Annotated[
-        str | None, typer.Option(help="Build in jobs of this cluster profile; default: on this machine.")
-    ] = None,
+    cluster: Annotated[str | None, values.cluster("Build in jobs there; default: on this machine.")] = None,
     tasks: Annotated[
         int | None, typer.Option(min=1, help="With --cluster: tasks that parse and write; default: 1.")
     ] = None,
@@ -161,7 +160,7 @@ def data_init(
 @app.command("show")
 def data_show(
     data: Annotated[str, typer.Argument(help="Data folder, or its URL.")],
-    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
+    task: Annotated[str | None, values.task("Only this task.")] = None,
     split: Annotated[Split, typer.Option(help="Split to show.")] = Split.train,
     rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="Rows per task.")] = 2,
     as_json: Json = False,
@@ -184,7 +183,7 @@ def data_show(
 
 @app.command("preview")
 def data_preview(
-    config: Annotated[str, typer.Argument(help="Run configuration (TOML), or a shipped one: demo, small, base, ...")],
+    config: Annotated[str, values.config(values.RUNS, "Run configuration")],
     start_step: Annotated[int, typer.Option(min=0, help="First step to show, counted from 0.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="Number of steps.")] = 10,
     world_size: Annotated[int, typer.Option(min=1, help="Number of ranks.")] = 1,

@@ -11,17 +11,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bigchem.cli.options import values
+from bigchem.cli.options.submission import Requested, cluster_options
+from bigchem.cli.options.verbs import App
 from bigchem.cli.program import Json
-from bigchem.cli.submission_options import Requested, cluster_options
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-app = typer.Typer()
+app = App()
 
-AnyTask = Annotated[str, typer.Option("--task", help="A task of the model's, such as forward.")]
+AnyTask = Annotated[
+    str, values.task("A task of the model's: captioning, generation, forward, or what it was trained on.")
+]
 SetEvaluate = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a field of [evaluate]: --set num_beams=4 (repeatable).")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="Override a field of [evaluate]: --set num_beams=4 (repeatable)."
+    ),
 ]
 
 
@@ -30,9 +37,11 @@ SetEvaluate = Annotated[
 def evaluate(
     subject: Annotated[Path, typer.Argument(help="Run folder, or an exported model's folder (with --data).")],
     requested: Requested,
-    data: Annotated[str | None, typer.Option(help="Data folder or its URL; default: the run's.")] = None,
-    task: Annotated[list[str] | None, typer.Option(help="Only this task (repeatable).")] = None,
-    split: Annotated[str | None, typer.Option(help="valid or test; default: the run's, else test.")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Data folder or its URL; default: the run's.")
+    ] = None,
+    task: Annotated[list[str] | None, values.task("Only this task (repeatable).")] = None,
+    split: Annotated[str | None, values.choices("valid", "test", help="Default: the run's, else test.")] = None,
     out: Annotated[Path | None, typer.Option(help="Results folder; default: RUN/results or MODEL/results.")] = None,
     forward_model: Annotated[
         Path | None,
@@ -40,12 +49,13 @@ def evaluate(
     ] = None,
     probe: Annotated[
         str | None,
-        typer.Option(help="Also evaluate respelled molecules: canonical,random,kekule,explicit-h, or some of them."),
+        typer.Option(
+            metavar="SPELLINGS",
+            help="Also evaluate respelled molecules: canonical,random,kekule,explicit-h, or some of them.",
+        ),
     ] = None,
     probe_seed: Annotated[int, typer.Option(min=0, help="Seed of --probe's random spellings.")] = 0,
-    cluster: Annotated[
-        str | None, typer.Option(help="Evaluate in jobs of this cluster profile; default: in this process.")
-    ] = None,
+    cluster: Annotated[str | None, values.cluster("Evaluate in jobs there; default: in this process.")] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="With --cluster: tasks that predict; default: 1.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="With --cluster: wait for the results.")] = False,
     as_json: Annotated[
@@ -98,7 +108,7 @@ def evaluate(
 
 @app.command()
 def score(
-    task: Annotated[str, typer.Option("--task", help="One of the five, or one that --tasks defines.")],
+    task: Annotated[str, values.task(f"{', '.join(values.TASKS)}, or one that --tasks defines.")],
     file: Annotated[
         Path | None, typer.Argument(help="Predictions: MolT5's TSV, CSV, JSONL or JSON; plain or compressed.")
     ] = None,
@@ -123,20 +133,30 @@ def score(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
     tasks: Annotated[
         str | None,
-        typer.Option(help="Where the task is defined: TOML with [tasks.NAME], data folder, run or model."),
+        typer.Option(
+            metavar="WHERE", help="Where the task is defined: TOML with [tasks.NAME], data folder, run or model."
+        ),
     ] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(help="ROLE=NAME (repeatable). Roles: source, target, prediction (k best: prediction_*), key."),
+        typer.Option(
+            metavar="ROLE=NAME", help="Repeatable. Roles: source, target, prediction (k best: prediction_*), key."
+        ),
     ] = None,
     separator: Annotated[
         str | None, typer.Option(help="Separator of candidates in a column, such as ';'; default: one candidate.")
     ] = None,
-    encoding: Annotated[str | None, typer.Option(help="File encoding, if not UTF-8: latin-1, utf-16, ...")] = None,
-    quoting: Annotated[str | None, typer.Option(help="Quoting of tables: standard or none; default: detected.")] = None,
+    encoding: Annotated[
+        str | None, typer.Option(metavar="NAME", help="File encoding, if not UTF-8, such as latin-1 or utf-16.")
+    ] = None,
+    quoting: Annotated[
+        str | None, values.choices("standard", "none", help="Quoting of tables; default: detected.")
+    ] = None,
     strip: Annotated[
         str | None,
-        typer.Option(help="Strip from texts: special, tags, fences, prose, all, none; default: special,tags."),
+        typer.Option(
+            metavar="WORDS", help="Strip from texts: special, tags, fences, prose, all, none; default: special,tags."
+        ),
     ] = None,
     sources: Annotated[
         Path | None, typer.Option(help="File of sources, if FILE has only predictions: one or k lines per source.")
@@ -227,12 +247,15 @@ def predict(
     model: Annotated[Path, typer.Argument(help="Exported model's folder, or a run folder.")],
     task: AnyTask,
     inputs: Annotated[
-        list[str] | None, typer.Argument(metavar="INPUT...", help='Texts or SMILES, {"source": ...}, or - for stdin.')
+        list[str] | None,
+        typer.Argument(metavar="INPUT...", help='Texts or SMILES, JSON objects with "source", or - for stdin.'),
     ] = None,
     num_return: Annotated[int, typer.Option("--num-return", "-k", min=1, help="Predictions per input.")] = 1,
     num_beams: Annotated[int | None, typer.Option(min=1, help="Beams; default: 5, or -k if that is larger.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum tokens per prediction.")] = 512,
-    precision: Annotated[str, typer.Option(help="auto (bf16 on GPUs, fp32 on a CPU), fp32, tf32 or bf16.")] = "auto",
+    precision: Annotated[
+        str, values.choices("auto", "fp32", "tf32", "bf16", help="auto: bf16 on GPUs, fp32 on a CPU.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per input.")] = False,
 ) -> None:
     """Predict for your own inputs: the k best, with log-probabilities. RDKit checks SMILES.
@@ -295,13 +318,17 @@ def predict(
 def serve(
     model: Annotated[Path, typer.Argument(help="Exported model's folder, or a run folder.")],
     host: Annotated[
-        str, typer.Option(help="Address to listen on. 0.0.0.0: every address, so anyone who can reach this machine.")
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address to listen on. 0.0.0.0: every address, so anyone who can reach this machine.",
+        ),
     ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
 ) -> None:
     """Serve a web page and an HTTP API that predict: k best, drawn molecules. Needs the extra `serve` (gradio).
 
-    The API: POST /predict with {"task": ..., "inputs": [...], "num_return": 1, "num_beams": 5}; GET /tasks.
+    The API: POST /predict with {"task": "forward", "inputs": ["CCO"], "num_return": 1}; GET /tasks.
 
     Example: bigchem serve runs/demo/1m-together-s0
     """

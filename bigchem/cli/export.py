@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bigchem.cli.options import values
 from bigchem.cli.program import Json
 
 
@@ -14,12 +15,14 @@ def export(
     out: Annotated[Path, typer.Argument(help="Folder to create, which plain transformers can load.")],
     step: Annotated[
         str | None,
-        typer.Option(help="A step, `best` or `latest`. Default: the best if the run keeps it, else the latest."),
+        typer.Option(
+            metavar="N|best|latest", help="Checkpoint; default: the best if the run keeps it, else the latest."
+        ),
     ] = None,
-    dtype: Annotated[str, typer.Option(help="Type of the weights: fp32 or bf16.")] = "fp32",
+    dtype: Annotated[str, values.choices("fp32", "bf16", help="Type of the weights.")] = "fp32",
     ema: Annotated[bool, typer.Option("--ema", help="Export the running mean of the weights (optimizer.ema).")] = False,
     average: Annotated[int, typer.Option(min=1, help="Average the newest N checkpoints, or the N up to --step.")] = 1,
-    shard_size: Annotated[str, typer.Option(help="Maximum file size, such as 5GB or 200MB.")] = "5GB",
+    shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Maximum file size, such as 5GB or 200MB.")] = "5GB",
     workers: Annotated[
         int | None,
         typer.Option(min=1, max=64, help="Threads that read and verify; default: 2."),
@@ -64,7 +67,7 @@ def card(
     model: Annotated[Path, typer.Argument(help="Run folder, or a folder made by bigchem export.")],
     scores: Annotated[Path | None, typer.Option(help="A results.json of these weights, to show.")] = None,
     license_id: Annotated[
-        str | None, typer.Option("--license", help="The model's licence, as the hub calls it: apache-2.0, ...")
+        str | None, typer.Option("--license", help="The model's licence, as the hub calls it, such as apache-2.0.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Also replace a card that was edited.")] = False,
 ) -> None:

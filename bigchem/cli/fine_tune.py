@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from bigchem.cli.options import values
+from bigchem.cli.options.submission import Requested, cluster_options
 from bigchem.cli.program import Json, Set
-from bigchem.cli.submission_options import Requested, cluster_options
 
 
 @cluster_options(after=False)
@@ -20,10 +21,13 @@ def fine_tune(
         Path | None, typer.Option(help="Folder for recipe, data and run; default: runs/NAME of the first file.")
     ] = None,
     init_from: Annotated[
-        str | None, typer.Option("--from", help="Weights to start from: an exported model, or a hub name: t5-small.")
+        str | None,
+        typer.Option(
+            "--from", metavar="MODEL", help="Weights to start from: an exported model, or a hub name: t5-small."
+        ),
     ] = None,
-    preset: Annotated[str, typer.Option(help="Model without --from: a preset's name.")] = "sweep-1m",
-    cluster: Annotated[str, typer.Option(help="Cluster profile to train on, by name or path.")] = "local",
+    preset: Annotated[str, values.preset("Model without --from.")] = "sweep-1m",
+    cluster: Annotated[str, values.cluster("Where to train.")] = "local",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build the data and show the settings only.")] = False,
     as_json: Json = False,
     overrides: Set = None,

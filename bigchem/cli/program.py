@@ -10,25 +10,29 @@ import typer
 from bigchem.base.environment import before_torch
 from bigchem.base.errors import UserError, full_disk
 from bigchem.base.printable import printable_lines
+from bigchem.cli.options.verbs import App
 
-Set = Annotated[list[str] | None, typer.Option("--set", help="Override a field: --set train.steps=300 (repeatable).")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field: --set train.steps=300 (repeatable)."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def app_of(command: Callable[..., object]) -> typer.Typer:
     """A program of one command."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app = App()
     app.command()(command)
     return app
 
 
-def run(app: typer.Typer) -> None:
-    """Runs a command line. `--debug`, anywhere in it, shows tracebacks."""
+def run(app: typer.Typer, name: str | None = None) -> None:
+    """Runs a command line. `--debug`, anywhere in it, shows tracebacks. name: the program's; default: as called."""
     before_torch(os.environ)
     debug = "--debug" in sys.argv
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:
-        app(args=arguments)
+        app(args=arguments, prog_name=name)
     except BrokenPipeError:  # `bigchem status | head`
         sys.stderr.close()
         sys.exit(1)

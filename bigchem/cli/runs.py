@@ -8,12 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from bigchem.cli.options import values
+from bigchem.cli.options.submission import Requested, cluster_options
+from bigchem.cli.options.verbs import App
 from bigchem.cli.program import Json, Set
-from bigchem.cli.submission_options import Requested, cluster_options
 
-app = typer.Typer()
+app = App()
 
-Cluster = Annotated[str, typer.Option(help="Cluster profile: a name in slurm/clusters/, or a path.")]
+Cluster = Annotated[str, values.cluster("Where to run.")]
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
 Summary = Annotated[bool, typer.Option("--summary", help="Print only totals: states, steps, GPU-hours, time left.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print the table in Markdown.")]
@@ -24,7 +26,7 @@ Wait = Annotated[bool, typer.Option("--wait", help="Wait until the run has ended
 @app.command()
 @cluster_options()
 def submit(
-    config: Annotated[str, typer.Argument(help="Run configuration (TOML file), or a shipped one.")],
+    config: Annotated[str, values.config(values.RUNS, "Run configuration")],
     requested: Requested,
     cluster: Cluster = "local",
     dry_run: Annotated[
@@ -39,7 +41,7 @@ def submit(
     Leaves active and finished runs alone. --dry-run shows whether the run fits in memory, how much disk its checkpoints
     need and, if its speed has been measured, how long it takes.
 
-    Example: bigchem submit base --cluster slurm/clusters/h100.toml --nodes 2-4 --time 8:00:00 --dry-run
+    Example: bigchem submit base --cluster h100 --nodes 2-4 --time 8:00:00 --dry-run
 
     Example: bigchem submit base --cluster h100 --after runs/small --set-cluster sbatch.mail-type=END
     """
@@ -67,9 +69,7 @@ def submit(
 def resume(
     run: Run,
     requested: Requested,
-    cluster: Annotated[
-        str | None, typer.Option(help="Cluster profile; default: the one the run was submitted with.")
-    ] = None,
+    cluster: Annotated[str | None, values.cluster("Default: the one the run was submitted with.")] = None,
     wait: Wait = False,
     overrides: Set = None,
 ) -> None:
@@ -160,7 +160,9 @@ def show(
 def logs(
     run: Run,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow until the run has ended.")] = False,
-    rank: Annotated[str, typer.Option(help="Rank to show; `all`: all ranks' logs, merged by time.")] = "0",
+    rank: Annotated[
+        str, typer.Option(metavar="N|all", help="Rank to show; all: all ranks' logs, merged by time.")
+    ] = "0",
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines to show first.")] = 20,
 ) -> None:
     """Show a run's log. -f waits for it to appear, and follows it across requeues until the run has ended.

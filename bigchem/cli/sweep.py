@@ -7,16 +7,22 @@ from typing import Annotated, Literal
 
 import typer
 
+from bigchem.cli.options import values
+from bigchem.cli.options.submission import Requested, cluster_options
+from bigchem.cli.options.verbs import App
 from bigchem.cli.program import Json
 from bigchem.cli.runs import Cluster, Csv, Markdown, Summary, print_status, show_status
-from bigchem.cli.submission_options import Requested, cluster_options
 
-app = typer.Typer(no_args_is_help=True, help="Grids of runs over sizes, mixtures and seeds, and their report.")
+app = App(help="Grids of runs over sizes, mixtures and seeds, and their report.")
 
-Grid = Annotated[str, typer.Argument(help="Sweep (TOML file), or a shipped one: demo-sweep.")]
+Grid = Annotated[str, values.config(values.SWEEPS, "Sweep")]
 SetSweep = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Override a field of the sweep: --set base_set.train.steps=300 (repeatable)."),
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Override a field of the sweep: --set base_set.train.steps=300 (repeatable).",
+    ),
 ]
 At = Annotated[
     list[str] | None,
@@ -41,11 +47,16 @@ def sweep_submit(
     ] = False,
     budget: Annotated[
         str | None,
-        typer.Option(help="Time from now (12h, 90m): start no run that would not finish in it. Not on Slurm."),
+        typer.Option(
+            metavar="TIME", help="Time from now (12h, 90m): start no run that would not finish in it. Not on Slurm."
+        ),
     ] = None,
     gpu: Annotated[
         str | None,
-        typer.Option(help="GPU model, as in `bigchem plan`, for the speeds of a dry run; default: the profile's."),
+        typer.Option(
+            metavar="MODEL",
+            help="GPU model, as in `bigchem plan`, for the speeds of a dry run; default: the profile's.",
+        ),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="On Slurm: wait until all runs have ended.")] = False,
     overrides: SetSweep = None,
@@ -127,7 +138,8 @@ def sweep_cancel(
 def sweep_results(
     grid: Grid,
     metric: Annotated[
-        list[str] | None, typer.Option(help="TASK:METRIC to show instead of the sweep's or the headlines (repeatable).")
+        list[str] | None,
+        typer.Option(metavar="TASK:METRIC", help="What to show instead of the sweep's or the headlines (repeatable)."),
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with every metric, for `sweep report`.")] = False,
     as_json: Json = False,
@@ -162,7 +174,8 @@ def sweep_report(
     out: Annotated[Path, typer.Option(help="Folder for report.html, CSV and figures.")] = Path("report"),
     *,
     metric: Annotated[
-        list[str] | None, typer.Option(help="TASK:METRIC to draw instead of the headlines (repeatable).")
+        list[str] | None,
+        typer.Option(metavar="TASK:METRIC", help="What to draw instead of the headlines (repeatable)."),
     ] = None,
     title: Annotated[str, typer.Option(help="Title of the page.")] = "Scale sweep",
     extrapolate: Annotated[
@@ -189,7 +202,10 @@ def sweep_report(
     ] = None,
     tasks: Annotated[
         str | None,
-        typer.Option(help="Where score tables' tasks are defined: TOML with [tasks.NAME], data folder, run or model."),
+        typer.Option(
+            metavar="WHERE",
+            help="Where score tables' tasks are defined: TOML with [tasks.NAME], data folder, run or model.",
+        ),
     ] = None,
     as_json: Json = False,
     allow_mixed: Annotated[

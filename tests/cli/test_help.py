@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
 
+from bigchem import __version__ as version
 from bigchem.base import toml
 from bigchem.base.installed import resources
-from bigchem.cli.bench import BENCHES, Benches
-from bigchem.cli.main import app
-from bigchem.cli.submission_options import AFTER, OPTIONS, read_options
+from bigchem.cli.main import Program, app
+from bigchem.cli.options import values
+from bigchem.cli.options.submission import AFTER, OPTIONS, read_options
+from bigchem.cli.tools.bench import BENCHES, Benches
 from bigchem.config import EvaluateConfig, RunConfig
 from bigchem.data.build.recipe import BuildConfig
 from bigchem.launch.cluster.profile import load_profile
 from bigchem.model.presets import PRESETS
 from bigchem.plan.from_config import cluster
+from bigchem.plan.speed.hardware import GPUS, INTERCONNECTS
 from bigchem.sweep.grid import expand, load_grid
 from bigchem.tasks import shipped
 
@@ -47,11 +50,12 @@ def walk(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
             yield from walk(child, (*path, name))
 
 
-PATHS = [*walk(typer.main.get_command(app))]
+COMMAND: Any = typer.main.get_command(app)
+PATHS = [*walk(COMMAND)]
 
 
 def command_at(path: Sequence[str]) -> Any:
-    command: Any = typer.main.get_command(app)
+    command = COMMAND
     for name in path:
         command = command.get_command(typer.Context(command), name)
     return command
@@ -65,7 +69,7 @@ def examples(command: Any) -> list[str]:
 def words_of(example: str) -> list[str]:
     """The words after the program, without the shell's."""
     words = shlex.split(example.replace("$?", "75"))
-    words = words[: words.index("<")] if "<" in words else words
+    words = words[: next((n for n, word in enumerate(words) if word in "<>"), None)]
     return words[words.index("bigchem") + 1 :]
 
 
@@ -128,3 +132,70 @@ def test_every_override_in_the_help_is_accepted(path: tuple[str, ...]) -> None:
         load(path, "", [override.rstrip(".")])
     for override in re.findall(r"--set-cluster ([\w.-]+=[^\s,)]+)", text):
         read_options(set_cluster=[override]).resolve("h100")
+
+
+Output = Callable[..., str]
+
+
+@pytest.fixture
+def output(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Output:
+    """What the command line prints, in a terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*words: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            COMMAND.main(args=list(words), prog_name="bigchem")
+        assert ended.value.code == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+GROUPS = [*dict.fromkeys(path[:depth] for path in PATHS for depth in range(len(path)))]
+
+
+@pytest.mark.parametrize("path", [*GROUPS, *PATHS], ids=" ".join)
+def test_a_help_has_whole_sentences_and_no_names_of_pythons(path: tuple[str, ...], output: Output) -> None:
+    """No list of commands is cut, no example broken, and no type, default or placeholder shown as Python names it."""
+    page = output(*path, "-h")
+    usage, *lines = page.splitlines()
+    assert usage.startswith(" ".join(("Usage: bigchem", *path, "[OPTIONS]")))
+    assert not re.search(r"[{}<]", usage)
+    shown = "\n".join(line for line in lines if not line.startswith("  bigchem "))
+    assert not re.search(r"lambda|\{[a-z_]+\}|<\w|\.\.\.|…", shown)
+    assert all(len(line) <= 80 for line in shown.splitlines() if "torchrun" not in line)
+    assert "-h, --help" in shown
+
+
+def test_the_help_and_the_shell_know_every_shipped_name() -> None:
+    assert {*values.RUNS, *values.RECIPES, *values.SWEEPS} == RECIPES
+    assert set(values.TASKS) == set(shipped().scored)
+    plan = " ".join(str(option.help) for option in command_at(("plan",)).params)
+    assert [name for name in (*GPUS, *INTERCONNECTS) if name not in plan] == []
+    assert {*Program.sections["Tools"], *Program.sections["Models"]} <= {path[0] for path in PATHS}
+    assert {path[0] for path in PATHS} == {name for names in Program.sections.values() for name in names}
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("bigchem fi", ["files", "fine-tune"]),
+        ("bigchem bench ti", ["tiles"]),
+        ("bigchem submit ba", ["base"]),
+        ("bigchem submit base --cluster a", ["a100"]),
+        ("bigchem score --task re", ["retrosynthesis"]),
+        ("bigchem export runs/base model --dtype b", ["bf16"]),
+        ("bigchem files clusters/h", ["clusters/h100.toml"]),
+    ],
+)
+def test_the_shell_completes(typed: str, completed: list[str], output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_BIGCHEM_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(typed.count(" ")))
+    assert sorted(output().split()) == completed
+
+
+def test_the_version_and_the_shells_script_are_shown(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert output("--version") == f"bigchem {version}\n"
+    monkeypatch.setattr("shellingham.detect_shell", lambda: ("bash", "/bin/bash"))
+    assert "_BIGCHEM_COMPLETE=complete_bash" in output("--show-completion")

@@ -11,8 +11,8 @@ from distributed import run_ranks
 from runs import train_here
 
 from bigchem.config import RunConfig
-from slurm.testbed.bed import Bed, missing
-from slurm.testbed.conf import free_port
+from bigchem.launch.slurm.testbed.bed import Bed, missing
+from bigchem.launch.slurm.testbed.conf import free_port
 
 
 @pytest.fixture(scope="session")

@@ -21,11 +21,11 @@ from bigchem.data.sources.base import SourceConfig
 from bigchem.launch.cluster.profile import ClusterProfile, load_profile
 from bigchem.launch.runs.status import RunStatus, run_status, statuses
 from bigchem.launch.slurm import squeue
+from bigchem.launch.slurm.testbed.bed import Bed
 from bigchem.launch.workloads.build import build_in_tasks
 from bigchem.launch.workloads.evaluate import Request, evaluate_here, evaluate_in_tasks
 from bigchem.launch.workloads.sweep import SweepRun, submit_sweep, wait_for_all
 from bigchem.run import ownership
-from slurm.testbed.bed import Bed
 
 QUIET = Progress(quiet=True)
 ONE = load_profile("testbed").model_copy(update={"nodes": 1, "tasks_per_node": 1})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm.testbed.bed import Bed
+from bigchem.launch.slurm.testbed.bed import Bed
 
 MEETING = """
 import os, sys, time

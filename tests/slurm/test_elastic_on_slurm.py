@@ -14,9 +14,9 @@ from bigchem.config import RunConfig
 from bigchem.launch import elastic_restart
 from bigchem.launch.cancel import cancel
 from bigchem.launch.runs import history
+from bigchem.launch.slurm.testbed.bed import Bed
 from bigchem.launch.submit import submit, wait
 from bigchem.run.state import read_state
-from slurm.testbed.bed import Bed
 
 
 @pytest.mark.slow

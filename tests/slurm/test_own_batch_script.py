@@ -24,10 +24,10 @@ from bigchem.launch.cluster.profile import load_profile
 from bigchem.launch.runs import history, logs
 from bigchem.launch.runs.status import run_status
 from bigchem.launch.slurm import client
+from bigchem.launch.slurm.testbed.bed import Bed
+from bigchem.launch.slurm.testbed.conf import free_port
 from bigchem.launch.submit import resume, submit
 from bigchem.run import ownership
-from slurm.testbed.bed import Bed
-from slurm.testbed.conf import free_port
 
 TIMEOUT = 300
 COOKBOOK = Path(__file__).parents[2] / "slurm" / "README.md"

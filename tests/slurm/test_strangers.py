@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from slurm.testbed import conf
-from slurm.testbed.bed import ADMIN, Bed
+from bigchem.launch.slurm.testbed import conf
+from bigchem.launch.slurm.testbed.bed import ADMIN, Bed
 
 NOBODY = 65534
 AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]

@@ -16,15 +16,15 @@ from waiting import until_run
 
 from bigchem.base import toml
 from bigchem.base.errors import UserError
-from bigchem.cli.submission_options import read_options
+from bigchem.cli.options.submission import read_options
 from bigchem.config import RunConfig
 from bigchem.launch.cluster.arrays import Step, submit_steps
 from bigchem.launch.cluster.profile import ClusterProfile, load_profile
 from bigchem.launch.runs.status import RunStatus, run_status
 from bigchem.launch.slurm import squeue
 from bigchem.launch.slurm.options import KNOWN, OneShot
+from bigchem.launch.slurm.testbed.bed import Bed
 from bigchem.launch.submit import resume, submit
-from slurm.testbed.bed import Bed
 
 ONE = load_profile("testbed").model_copy(update={"nodes": 1, "tasks_per_node": 1})
 

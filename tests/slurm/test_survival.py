@@ -16,9 +16,9 @@ from bigchem.config import RunConfig
 from bigchem.launch.cancel import cancel
 from bigchem.launch.runs import history
 from bigchem.launch.runs.status import run_status
+from bigchem.launch.slurm.testbed.bed import Bed
 from bigchem.launch.submit import submit, wait
 from bigchem.run.state import read_state
-from slurm.testbed.bed import Bed
 
 
 @pytest.mark.parametrize(

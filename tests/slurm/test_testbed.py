@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from bigchem.base.errors import UserError
-from slurm.testbed.bed import Bed
-from slurm.testbed.conf import free_port
+from bigchem.launch.slurm.testbed.bed import Bed
+from bigchem.launch.slurm.testbed.conf import free_port
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_the_commands_start_a_second_one_beside_it_and_stop_it_whole(testbed: Be
     folder, nap = short, f"sleep {1_000_000 + os.getpid()}"
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "slurm.testbed", words[0], "--folder", str(folder), *words[1:]]
+        line = [sys.executable, "-m", "bigchem", "testbed", words[0], "--folder", str(folder), *words[1:]]
         return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
 
     result = command("start", "--nodes", "1")
@@ -78,7 +78,7 @@ def running(words: str) -> bool:
 
 def test_a_tied_one_ends_with_its_process(testbed: Bed, short: Path) -> None:
     program = (
-        "import os; from pathlib import Path; from slurm.testbed.bed import Bed\n"
+        "import os; from pathlib import Path; from bigchem.launch.slurm.testbed.bed import Bed\n"
         f"Bed(Path({str(short)!r}), ('node1',), {free_port(1)}).start(tied=True)\n"
         "os.kill(os.getpid(), 9)"
     )
@@ -95,7 +95,7 @@ def test_it_runs_without_root(testbed: Bed, short: Path) -> None:
     nobody = ["unshare", "--user", "--map-user=65534", "--map-group=65534"] if os.geteuid() == 0 else []
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
-        line = [*nobody, sys.executable, "-m", "slurm.testbed", words[0], "--folder", str(short), *words[1:]]
+        line = [*nobody, sys.executable, "-m", "bigchem", "testbed", words[0], "--folder", str(short), *words[1:]]
         return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
 
     started = command("start")

@@ -15,11 +15,11 @@ from runs import config_of, losses
 from bigchem.base import toml
 from bigchem.config import RunConfig
 from bigchem.ds_config import ds_config_for
+from bigchem.launch.slurm.testbed.bed import Bed
 from bigchem.launch.workloads.tune import best_rows, short_run
 from bigchem.plan import from_config
 from bigchem.plan.choices import Room, choices
 from bigchem.plan.speed.step_time import Assumptions
-from slurm.testbed.bed import Bed
 
 
 @pytest.mark.slow

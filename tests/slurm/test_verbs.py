@@ -19,8 +19,8 @@ from bigchem.launch.cluster.profile import ClusterProfile, load_profile
 from bigchem.launch.runs import logs
 from bigchem.launch.runs.status import run_status
 from bigchem.launch.slurm import squeue
+from bigchem.launch.slurm.testbed.bed import Bed
 from bigchem.launch.submit import resume, submit
-from slurm.testbed.bed import Bed
 
 PROFILE = load_profile("testbed").model_copy(update={"tasks_per_node": 1})
 

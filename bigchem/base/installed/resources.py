@@ -1,4 +1,4 @@
-"""Files shipped with bigchem: DeepSpeed configurations, cluster profiles, recipes."""
+"""Files shipped with bigchem: DeepSpeed configurations, cluster profiles, recipes, tested versions."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,11 +12,31 @@ _FOLDERS = {
     "clusters": (_PACKAGE.parent / "slurm" / "clusters", _PACKAGE / "_shipped" / "clusters"),
     "recipes": (_PACKAGE / "recipes",),
 }
+_CONSTRAINTS = "constraints.txt"
+"""The versions of other packages that the tests ran with; beside the folders."""
 
 
 def folder(kind: str) -> Path:
     """The folder of a kind of shipped files: beside the package in a checkout, inside it when installed."""
     return next((f for f in _FOLDERS[kind] if f.is_dir()), _FOLDERS[kind][0])
+
+
+def names(kind: str) -> list[str]:
+    """The names of a kind of files, without suffixes."""
+    return sorted(path.stem for path in folder(kind).iterdir() if path.is_file() and path.name != "README.md")
+
+
+def every() -> dict[str, Path]:
+    """All shipped files, by kind and name: clusters/a100.toml."""
+    found = {f"{kind}/{path.relative_to(folder(kind))}": path for kind in _FOLDERS for path in _files(folder(kind))}
+    beside = next(
+        root / _CONSTRAINTS for root in (_PACKAGE.parent, _PACKAGE / "_shipped") if (root / _CONSTRAINTS).is_file()
+    )
+    return {**dict(sorted(found.items())), _CONSTRAINTS: beside}
+
+
+def _files(root: Path) -> list[Path]:
+    return [path for path in root.rglob("*") if path.is_file()]
 
 
 def find(kind: str, name: str, suffix: str, also: Iterable[str] = ()) -> Path:

@@ -24,7 +24,7 @@ KINDS = {(False, True): "encoder", (True, True): "decoder", (False, False): "cro
 def main(
     arch: Annotated[
         list[int] | None,
-        typer.Option(help="GPU architecture: 80 (A100), 90 (H100), ... (repeatable); default: 80 and 90."),
+        typer.Option(help="GPU architecture: such as 80 (A100) or 90 (H100) (repeatable); default: 80 and 90."),
     ] = None,
     head_dim: Annotated[
         list[int] | None, typer.Option(min=1, max=128, help="Head dimension (repeatable); default: 64.")
@@ -34,7 +34,8 @@ def main(
         bool, typer.Option("--fused", help="The kernels between matrix products, instead of attention's.")
     ] = False,
     by_kind: Annotated[
-        bool, typer.Option("--by-kind", help="Also print each loop's instructions by kind: matrix, exp2, shuffle, ...")
+        bool,
+        typer.Option("--by-kind", help="Also print each loop's instructions by kind: matrix, exp2, shuffle and so on."),
     ] = False,
     as_json: program.Json = False,
 ) -> None:

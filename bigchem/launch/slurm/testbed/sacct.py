@@ -1,6 +1,6 @@
 """A stand-in for sacct, which needs a database: it answers submitit's one call from the controller.
 
-It is on the PATH of `python -m slurm.testbed run` only. The controller forgets jobs after an hour (MinJobAge).
+It is on the PATH of `bigchem testbed run` only. The controller forgets jobs after an hour (MinJobAge).
 """
 
 import subprocess

@@ -7,8 +7,8 @@ import sys
 
 from typer.testing import CliRunner
 
-from bigchem.cli.bench import BENCHES
 from bigchem.cli.main import app
+from bigchem.cli.tools.bench import BENCHES
 
 
 def test_the_list_names_every_benchmark_without_importing_one() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bigchem.cli import program
+from bigchem.cli.options import values
 
 OPTION_NAMES = {
     "gpu_memory": "gpu-memory",
@@ -28,28 +29,32 @@ def plan(
     context: typer.Context,
     config: Annotated[
         str,
-        typer.Argument(
-            help="Run configuration (TOML file), a shipped one, a preset, or a Hugging Face folder or hub model."
-        ),
+        values.config(values.RUNS, "A preset, a Hugging Face folder, a hub model, or a run configuration"),
     ],
     gpus: Annotated[int, typer.Option(min=1, help="GPUs per node, as in a cluster profile.")] = 8,
-    gpu_memory: Annotated[str | None, typer.Option(help="Memory of a GPU: 80GB, 79.1GiB; default: --gpu's.")] = None,
+    gpu_memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Memory of a GPU: 80GB, 79.1GiB; default: --gpu's.")
+    ] = None,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes; the total is --gpus x --nodes GPUs.")] = 1,
     between: Annotated[
         str | None,
         typer.Option(
-            "--interconnect", help="Network between nodes: ib-hdr, ib-ndr-x8, ethernet-100, ..., or GB/s per node."
+            "--interconnect",
+            metavar="NETWORK",
+            help="Network between nodes: ib-hdr, ib-hdr-x8, ib-ndr, ib-ndr-x8, ethernet-10, ethernet-25, ethernet-100, "
+            "nvlink, or GB/s per node.",
         ),
     ] = None,
     gpu: Annotated[
         str,
         typer.Option(
-            help="GPU model: v100-16|v100-32|a100-40|a100-80|a10|a6000|l40s|h100|h100-pcie|h200|b200|mi300x|rtx4090, "
-            "or a TOML file that describes another."
+            metavar="MODEL",
+            help="GPU: v100-16, v100-32, a100-40, a100-80, a10, a6000, l40s, h100, h100-pcie, h200, b200, mi300x, "
+            "rtx4090, or a TOML file that describes another.",
         ),
     ] = "h100",
     host_memory: Annotated[
-        str | None, typer.Option(help="Host memory of a node, for offload; default: unlimited.")
+        str | None, typer.Option(metavar="SIZE", help="Host memory of a node, for offload; default: unlimited.")
     ] = None,
     micro_tokens: Annotated[
         list[int] | None, typer.Option(min=1, help="Micro-batch size (repeatable); default: 0.5 to 4 times the run's.")

@@ -28,7 +28,7 @@ from bigchem.plan import from_config
 from bigchem.plan.choices import Room, choices
 from bigchem.plan.speed.step_time import Assumptions
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @dataclass

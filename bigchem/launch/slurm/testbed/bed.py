@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bigchem.base import atomic
 from bigchem.base.errors import UserError
-from slurm.testbed import conf, node, sacct
+from bigchem.launch.slurm.testbed import conf, node, sacct
 
 SOCKET = "/spool-node99/node99_10000000.4294967291"
 """The longest path of a Unix socket below a testbed's folder; the whole path may have 107 bytes."""
@@ -63,7 +63,7 @@ class Bed:
         try:
             table = json.loads((folder / "testbed.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise UserError("no testbed here", str(folder), "python -m slurm.testbed start") from None
+            raise UserError("no testbed here", str(folder), "bigchem testbed start") from None
         return cls(folder, tuple(table["nodes"]), table["port"])
 
     def environment(self) -> dict[str, str]:
@@ -85,7 +85,7 @@ class Bed:
     def start(self, *, tied: bool = False) -> None:
         """Starts it without old state, and waits until all nodes are idle. tied: it ends with the calling process."""
         if self._running("slurmctld"):
-            raise UserError("the testbed is already running", str(self.folder), "python -m slurm.testbed stop")
+            raise UserError("the testbed is already running", str(self.folder), "bigchem testbed stop")
         if len(str(self.folder) + SOCKET) > 107:
             raise UserError(
                 f"the path is longer than {107 - len(SOCKET)} characters", str(self.folder), "--folder /tmp/bed"

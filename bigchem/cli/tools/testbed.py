@@ -1,4 +1,4 @@
-"""The commands of a testbed."""
+"""`bigchem testbed`: a real Slurm on one machine."""
 
 import os
 from pathlib import Path
@@ -7,23 +7,16 @@ from typing import Annotated
 import typer
 
 from bigchem.base.errors import UserError
-from bigchem.cli import program
-from slurm.testbed import conf
-from slurm.testbed.bed import Bed, missing
+from bigchem.cli.options.verbs import App
 
-HELP = """A real Slurm on one machine, to try things without a cluster.
+HELP = """Start a real Slurm on this machine, to try things without a cluster.
 
 Nodes with four CPUs and two fake GPUs each, a partition `test`, and a partition `high` that preempts it. Needs the
-programs of slurmctld, slurmd and slurm-client; neither root nor a database.
+programs of slurmctld, slurmd and slurm-client, and munge; neither root nor a database.
 
-\b
-    python -m slurm.testbed start
-    python -m slurm.testbed run bigchem submit small --cluster testbed
-    python -m slurm.testbed run squeue
-    python -m slurm.testbed kill-node node2
-    python -m slurm.testbed stop
+Example: bigchem testbed run bigchem submit small --cluster testbed
 """
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=HELP)
+app = App(help=HELP)
 Folder = Annotated[Path, typer.Option("--folder", help="The testbed's folder; several may run side by side.")]
 HERE = Path(".slurm-testbed")
 Name = Annotated[str, typer.Argument(help="A node, such as node1.")]
@@ -32,10 +25,16 @@ Name = Annotated[str, typer.Argument(help="A node, such as node1.")]
 @app.command()
 def start(
     folder: Folder = HERE,
-    nodes: Annotated[int, typer.Option(min=1, max=64, help="Number of nodes: node1, node2, ...")] = 2,
+    nodes: Annotated[int, typer.Option(min=1, max=64, help="Number of nodes: node1, node2 and so on.")] = 2,
     port: Annotated[int | None, typer.Option(help="The first of nodes + 1 ports; chosen for you by default.")] = None,
 ) -> None:
-    """Starts a testbed, without jobs of an earlier one. Example: python -m slurm.testbed start --nodes 3"""
+    """Start a testbed, without jobs of an earlier one.
+
+    Example: bigchem testbed start --nodes 3
+    """
+    from bigchem.launch.slurm.testbed import conf
+    from bigchem.launch.slurm.testbed.bed import Bed, missing
+
     if (why_not := missing()) is not None:
         raise UserError("no testbed can run here", why_not)
     names = tuple(f"node{number}" for number in range(1, nodes + 1))
@@ -47,25 +46,45 @@ def start(
 
 @app.command()
 def stop(folder: Folder = HERE) -> None:
-    """Stops a testbed and all its jobs; its logs stay. Example: python -m slurm.testbed stop"""
+    """Stop a testbed and all its jobs; its logs stay.
+
+    Example: bigchem testbed stop
+    """
+    from bigchem.launch.slurm.testbed.bed import Bed
+
     Bed.at(folder.resolve()).stop()
 
 
 @app.command()
 def status(folder: Folder = HERE) -> None:
-    """Shows nodes and jobs. Example: python -m slurm.testbed status"""
+    """Show nodes and jobs.
+
+    Example: bigchem testbed status
+    """
+    from bigchem.launch.slurm.testbed.bed import Bed
+
     print(Bed.at(folder.resolve()).status())
 
 
 @app.command()
 def kill_node(name: Name, folder: Folder = HERE) -> None:
-    """Kills a node and everything on it. Example: python -m slurm.testbed kill-node node2"""
+    """Kill a node and everything on it.
+
+    Example: bigchem testbed kill-node node2
+    """
+    from bigchem.launch.slurm.testbed.bed import Bed
+
     Bed.at(folder.resolve()).kill_node(name)
 
 
 @app.command()
 def start_node(name: Name, folder: Folder = HERE) -> None:
-    """Starts a node that was killed. Example: python -m slurm.testbed start-node node2"""
+    """Start a node that was killed.
+
+    Example: bigchem testbed start-node node2
+    """
+    from bigchem.launch.slurm.testbed.bed import Bed
+
     Bed.at(folder.resolve()).start_node(name)
 
 
@@ -73,13 +92,14 @@ def start_node(name: Name, folder: Folder = HERE) -> None:
 def run(
     command: Annotated[list[str], typer.Argument(help="A program and its arguments.")], folder: Folder = HERE
 ) -> None:
-    """Runs a program against the testbed. Example: python -m slurm.testbed run srun -N2 hostname"""
+    """Run a program against the testbed.
+
+    Example: bigchem testbed run srun -N2 hostname
+    """
+    from bigchem.launch.slurm.testbed.bed import Bed
+
     env = {**os.environ, **Bed.at(folder.resolve()).environment()}
     try:
         os.execvpe(command[0], command, env)  # noqa: S606  its exit code and signals are those of this program
     except OSError as error:
         raise UserError(f"cannot run {command[0]}: {error.strerror}", "run") from None
-
-
-if __name__ == "__main__":
-    program.run(app)

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 OPTIONS: dict[str, Any] = {
     "nodes": Annotated[str | None, typer.Option(metavar="N[-MAX]", help="Nodes, or a range from which Slurm chooses.")],
     "gpus_per_node": Annotated[int | None, typer.Option(min=0, help="GPUs per node.")],
-    "time": Annotated[str | None, typer.Option(help="Time limit in Slurm's format: 90, 4:00:00, 2-12.")],
-    "partition": Annotated[str | None, typer.Option(help="Slurm partition.")],
-    "account": Annotated[str | None, typer.Option(help="Slurm account.")],
-    "qos": Annotated[str | None, typer.Option(help="Slurm quality of service.")],
+    "time": Annotated[
+        str | None, typer.Option(metavar="TIME", help="Time limit in Slurm's format: 90, 4:00:00, 2-12.")
+    ],
+    "partition": Annotated[str | None, typer.Option(metavar="NAME", help="Slurm partition.")],
+    "account": Annotated[str | None, typer.Option(metavar="NAME", help="Slurm account.")],
+    "qos": Annotated[str | None, typer.Option(metavar="NAME", help="Slurm quality of service.")],
     "set_cluster": Annotated[
         list[str] | None,
         typer.Option(

@@ -4,9 +4,9 @@ import importlib
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 from bigchem.cli import program
+from bigchem.cli.options.verbs import App, Verbs
 
 BENCHES = {
     "attention": ("model.attention", "Attention: errors against float64, speed against other implementations."),
@@ -25,7 +25,7 @@ BENCHES = {
 """By name: the module below bigchem.bench with its `main`, and what it measures."""
 
 
-class Benches(TyperGroup):
+class Benches(Verbs):
     """A group that lists its commands without importing them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -39,14 +39,11 @@ class Benches(TyperGroup):
         command.name = cmd_name
         return command
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, what) for name, (_, what) in BENCHES.items()])
+    def summaries(self, ctx: Any) -> dict[str, str]:
+        return {name: what for name, (_, what) in BENCHES.items()}
 
 
-app = typer.Typer(
-    cls=Benches, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
-)
+app = App(cls=Benches)
 
 
 @app.callback()

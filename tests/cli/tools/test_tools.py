@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-TOOLS = sorted((Path(__file__).parents[2] / "tools").glob("*.py"))
+TOOLS = sorted((Path(__file__).parents[3] / "tools").glob("*.py"))
 VERBS = {
     "bench.py": ["bench"],
     "consolidate.py": ["export"],

@@ -10,7 +10,7 @@ from test_help import PATHS, command_at, examples
 from test_main import bigchem
 
 from bigchem.base.errors import UserError
-from bigchem.cli.submission_options import read_options
+from bigchem.cli.options.submission import read_options
 from bigchem.launch.cluster.profile import load_profile
 
 

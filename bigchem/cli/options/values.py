@@ -1,0 +1,47 @@
+"""Values that options and arguments take by name: shown in the help, and completed by the shell."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import typer
+
+from bigchem.base.installed import resources
+from bigchem.model.presets import PRESETS
+
+RUNS, RECIPES, SWEEPS = ("demo", "small", "base", "large", "xl"), ("demo-data", "public-data"), ("demo-sweep",)
+"""The shipped files of bigchem/recipes by what they configure."""
+TASKS = ("captioning", "generation", "forward", "retrosynthesis", "actions")
+CLUSTERS = tuple(resources.names("clusters"))
+
+
+def completing(names: Sequence[str]) -> Callable[[str], list[str]]:
+    """For typer's `autocompletion`: the names that begin as the word does that is being typed."""
+    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
+
+
+def choices(*names: str, help: str, flag: str | None = None) -> Any:
+    """An option that takes one of a few words."""
+    flags = [] if flag is None else [flag]
+    return typer.Option(*flags, metavar="|".join(names), help=help, autocompletion=completing(names))
+
+
+def cluster(help: str) -> Any:
+    """The option --cluster."""
+    shown = f"{help} A profile's name ({', '.join(CLUSTERS)}), or its file."
+    return typer.Option("--cluster", metavar="PROFILE", help=shown, autocompletion=completing(CLUSTERS))
+
+
+def task(help: str) -> Any:
+    """The option --task."""
+    return typer.Option("--task", metavar="TASK", help=help, autocompletion=completing(TASKS))
+
+
+def preset(help: str) -> Any:
+    """The option --preset."""
+    shown = f"{help} One of {', '.join(PRESETS)}."
+    return typer.Option("--preset", metavar="PRESET", help=shown, autocompletion=completing([*PRESETS]))
+
+
+def config(names: Sequence[str], help: str) -> Any:
+    """The argument that names a configuration: a TOML file, or one of the shipped ones."""
+    return typer.Argument(help=f"{help}: a TOML file, or {', '.join(names)}.", autocompletion=completing(names))
