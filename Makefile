@@ -61,6 +61,7 @@ test-all: $(STAMP)  ## All tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)  ## Lint, format, types
+	$(BIN)/hadolint slurm/environments/Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

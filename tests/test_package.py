@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from email.parser import Parser
 from pathlib import Path
 
 import pytest
+import yaml
 from hatchling.builders.wheel import WheelBuilder
 
 from bigchem.base.installed import resources
@@ -20,6 +23,7 @@ PLACES = {
     "constraints.txt": Path("bigchem/_shipped/constraints.txt"),
     "ds_configs": Path("bigchem/_shipped/ds_configs"),
     "slurm/clusters": Path("bigchem/_shipped/clusters"),
+    "slurm/environments": Path("bigchem/_shipped/environments"),
 }
 """In the wheel, by the place in a checkout."""
 
@@ -64,3 +68,36 @@ def test_the_unpacked_wheel_lists_and_finds_what_a_checkout_has(wheel: zipfile.Z
         [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == [*resources.every()]
+
+
+ENVIRONMENTS = ROOT / "slurm" / "environments"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+IN_CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+"""Names of conda-forge's packages, where they differ."""
+
+
+def test_the_conda_environment_has_what_the_package_needs() -> None:
+    made = yaml.safe_load((ENVIRONMENTS / "environment.yml").read_text())
+    needed = [re.match(r"[\w-]+", one) for one in PROJECT["dependencies"]]
+    wanted = {IN_CONDA.get(name[0], name[0]) + name.string[name.end() :] for name in needed if name}
+    assert {*made["dependencies"]} - {"pip", "gxx", "python>=3.11,<3.14"} == wanted
+    assert PROJECT["requires-python"] == ">=3.11"
+
+
+def test_both_images_install_the_same_by_commands_that_a_shell_reads() -> None:
+    docker = (ENVIRONMENTS / "Dockerfile").read_text()
+    apptainer = (ENVIRONMENTS / "apptainer.def").read_text()
+    run = "\n".join(re.findall(r"^RUN ((?:.*\\\n)*.*)", docker, re.MULTILINE)).replace("\\\n    && ", "\n")
+    sections = re.split(r"^%(\w+)\n", apptainer, flags=re.MULTILINE)
+    post = dict(zip(sections[1::2], sections[2::2], strict=True))["post"].replace("{{ extras }}", "${EXTRAS}")
+    installs = [[line.strip() for line in text.splitlines() if "pip install" in line] for text in (run, post)]
+    assert installs[0] == [line.replace(" torch", ' --index-url "${TORCH}" torch') for line in installs[1]]
+    assert len(installs[0]) == 2
+    for shell in (run, post):
+        subprocess.run(["sh", "-n"], input=shell, text=True, check=True)
+    base = re.search(r"ARG PYTHON=(\S+)", docker)
+    assert base
+    assert f"From: python:{base[1]}-slim-bookworm" in apptainer
+    assert f"Programming Language :: Python :: {base[1]}" in PROJECT["classifiers"]
+    assert {"Bootstrap", "From"} == set(re.findall(r"^(\w+): ", sections[0], re.MULTILINE))
+    assert {*sections[1::2]} == {"arguments", "files", "post", "environment", "test", "runscript", "help"}

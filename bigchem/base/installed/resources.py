@@ -1,4 +1,4 @@
-"""Files shipped with bigchem: DeepSpeed configurations, cluster profiles, recipes, tested versions."""
+"""Files shipped with bigchem: DeepSpeed configurations, cluster profiles, recipes, environments, tested versions."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +10,7 @@ _PACKAGE = Path(__file__).parents[2]
 _FOLDERS = {
     "ds_configs": (_PACKAGE.parent / "ds_configs", _PACKAGE / "_shipped" / "ds_configs"),
     "clusters": (_PACKAGE.parent / "slurm" / "clusters", _PACKAGE / "_shipped" / "clusters"),
+    "environments": (_PACKAGE.parent / "slurm" / "environments", _PACKAGE / "_shipped" / "environments"),
     "recipes": (_PACKAGE / "recipes",),
 }
 _CONSTRAINTS = "constraints.txt"
@@ -29,10 +30,8 @@ def names(kind: str) -> list[str]:
 def every() -> dict[str, Path]:
     """All shipped files, by kind and name: clusters/a100.toml."""
     found = {f"{kind}/{path.relative_to(folder(kind))}": path for kind in _FOLDERS for path in _files(folder(kind))}
-    beside = next(
-        root / _CONSTRAINTS for root in (_PACKAGE.parent, _PACKAGE / "_shipped") if (root / _CONSTRAINTS).is_file()
-    )
-    return {**dict(sorted(found.items())), _CONSTRAINTS: beside}
+    beside = [root / _CONSTRAINTS for root in (_PACKAGE.parent, _PACKAGE / "_shipped")]
+    return {**dict(sorted(found.items())), **{path.name: path for path in beside if path.is_file()}}
 
 
 def _files(root: Path) -> list[Path]:

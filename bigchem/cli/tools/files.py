@@ -16,8 +16,9 @@ def files(
 ) -> None:
     """List the files that come with bigchem, or print one, to start your own from it.
 
-    Run configurations, recipes and tasks; cluster profiles; DeepSpeed configurations; and the versions of
-    other packages that bigchem was tested with, for `pip install -c`.
+    Run configurations, recipes and tasks; cluster profiles; DeepSpeed configurations; a Dockerfile, an Apptainer
+    definition and a conda environment; and the versions of other packages that bigchem was tested with, for
+    `pip install -c`.
 
     Example: bigchem files
 

@@ -17,7 +17,7 @@ def test_every_kind_is_listed_and_what_is_printed_is_the_file(capsys: pytest.Cap
     files()
     listed = capsys.readouterr().out.split()
     assert {"clusters/h100.toml", "ds_configs/zero2.json", "recipes/base.toml", "constraints.txt"} < set(listed)
-    assert "recipes/tasks/text-chem-t5.toml" in listed
+    assert {"recipes/tasks/text-chem-t5.toml", "environments/Dockerfile"} < set(listed)
     files("clusters/h100.toml")
     printed = capsys.readouterr().out
     assert printed == (ROOT / "slurm" / "clusters" / "h100.toml").read_text()
