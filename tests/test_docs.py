@@ -139,7 +139,7 @@ def known_options(words: list[str]) -> set[str] | None:
     """Options of the subcommand that the words name, or None if there is no such subcommand."""
     command = typer.main.get_command(app)
     for word in words:
-        if not hasattr(command, "get_command"):
+        if not hasattr(command, "get_command") or word.startswith("-"):
             break
         command = command.get_command(typer.Context(command), word)
         if command is None:
