@@ -62,8 +62,10 @@ def data_build(
     from bigchem.data.build.recipe import load_recipe
     from bigchem.data.build.report import print_report
     from bigchem.data.storage.shards import Data
+    from bigchem.evaluate.protocol.definitions import check_metrics
 
     config = load_recipe(resources.find("recipes", recipe, ".toml"), tuple(overrides or ()))
+    check_metrics(config.known_tasks.scored.values())
     if cluster is None:
         if tasks is not None or wait:
             raise UserError(

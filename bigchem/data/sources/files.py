@@ -77,4 +77,4 @@ def _column_hint(header: Sequence[str], column: str) -> str:
         for separator, remedy in _SEPARATORS.items():
             if separator in header[0]:
                 return f"its columns seem to be separated by {remedy}"
-    return "is `format` right, and `columns`?"
+    return "is `format` right? `columns`, `where`, `split_column` and {NAME} in a prompt name columns"

@@ -1,6 +1,6 @@
 """Which metrics each family and each task gets, and what their definition ids say."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import EntryPoint
 from itertools import chain
 
@@ -76,6 +76,12 @@ def metrics_of(task: Task) -> tuple[Metric, ...]:
     """The metrics of a task, in the order of its table. UserError if its record lists an unknown one."""
     inverse = task.inverse is not None and task.target_domain == "reactants"
     return chosen_metrics(task.family, task.metrics, inverse=inverse, where=f"tasks.{task.name}.metrics")
+
+
+def check_metrics(tasks: Iterable[Task]) -> None:
+    """UserError if a task's record lists an unknown metric: before its data are built, not once it is evaluated."""
+    for task in tasks:
+        metrics_of(task)
 
 
 DEFINITIONS: dict[str, str] = {metric.definition: metric.meaning for metric in chain(*FAMILIES.values())}

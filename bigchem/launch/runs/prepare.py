@@ -18,6 +18,7 @@ from bigchem.config import RunConfig
 from bigchem.data.step_plan import Plan, evaluated_tasks, open_data, with_mixture
 from bigchem.data.storage.remote import is_url
 from bigchem.ds_config.by_deepspeed import check_with_deepspeed
+from bigchem.evaluate.protocol.definitions import check_metrics
 from bigchem.launch.runs import history
 from bigchem.model import presets
 from bigchem.model.weights import hub
@@ -105,8 +106,11 @@ def preflight(config: RunConfig, world_size: int, *, ask_deepspeed: bool = True)
     if ask_deepspeed and (unknown := check_with_deepspeed(deepspeed)):
         notes = (*notes, unknown)
     config = with_mixture(config, data)
-    for task in evaluated_tasks(config, data) if config.evaluate.at_end else ():
-        data.split(config.evaluate.split, task)
+    if config.evaluate.at_end:
+        names = evaluated_tasks(config, data)
+        check_metrics(data.tasks[name] for name in names)
+        for task in names:
+            data.split(config.evaluate.split, task)
     if config.validation.every:
         validated_tasks(config, data)
     check_wandb(config.train.wandb)

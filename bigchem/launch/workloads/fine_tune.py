@@ -17,6 +17,7 @@ from bigchem.data.build.recipe import BuildConfig, TokenizerConfig, load_recipe,
 from bigchem.data.init.write_recipe import write_recipe
 from bigchem.data.storage.shards import Data
 from bigchem.data.text.tokenizer import Tokenizer
+from bigchem.evaluate.protocol.definitions import check_metrics
 from bigchem.model import presets
 from bigchem.model.weights import hub
 from bigchem.tasks import FILE, Task
@@ -66,6 +67,7 @@ def prepare_data(
             write_recipe(files, recipe, to_predict=True)
             progress.say(f"{recipe}: written; correct it and repeat the command if a guess is wrong")
     config = load_recipe(recipe, tuple(overrides))
+    check_metrics(config.known_tasks.scored.values())
     if init_from is not None:
         config = config.model_copy(update={"tokenizer": _tokenizer(init_from)})
     config = _augmented(config, progress)

@@ -97,7 +97,7 @@ def test_a_source_can_say_that_its_texts_are_selfies(tmp_path):
         ("csv", "source\ttarget", "separated by tabs: format = 'tsv'"),
         ("tsv", "source,target", "separated by commas: format = 'csv'"),
         ("csv", "SOURCE,TARGET", "write 'SOURCE' in `columns`"),
-        ("csv", "question,answer", "is `format` right, and `columns`?"),
+        ("csv", "question,answer", "is `format` right? `columns`, `where`,"),
     ],
 )
 def test_a_header_without_the_columns_comes_with_what_to_do(tmp_path, name, header, hint):

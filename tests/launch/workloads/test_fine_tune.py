@@ -92,6 +92,15 @@ def test_a_file_without_anything_to_predict_is_refused_in_words(tmp_path: Path) 
         fine_tune.prepare_data([str(tmp_path / "x.csv")], tmp_path / "out", None, Progress(quiet=True))
 
 
+def test_an_unknown_metric_is_refused_before_the_data_are_built(table: Path, tmp_path: Path) -> None:
+    quiet, recipe = Progress(quiet=True), tmp_path / "mine.toml"
+    write_recipe([str(table)], recipe)
+    recipe.write_text(recipe.read_text().replace("[tasks.boiling_point]", '[tasks.boiling_point]\nmetrics = ["rmze"]'))
+    with pytest.raises(UserError, match="unknown metric 'rmze'"):
+        fine_tune.prepare_data([str(recipe)], tmp_path / "out", None, quiet)
+    assert not (tmp_path / "out").exists()
+
+
 def test_files_with_nothing_but_molecules_are_refused_in_words(tmp_path: Path) -> None:
     file, quiet = tmp_path / "melting.csv", Progress(quiet=True)
     rows = (f"{smiles},{20 + n} °C\n" for n, smiles in enumerate(MOLECULES))
