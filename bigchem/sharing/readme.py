@@ -193,13 +193,15 @@ def _scores(card: Card) -> str:
     where = "the training data's folder" if own else f"other data, `{cell(results.data_fingerprint)}`"
     settings, beams = results.decoding, results.decoding.get("num_beams", 1)
     search = "greedy" if beams == 1 else f"beam search with {beams} beams"
-    shown = [score for score in results.metrics if score.value is not None and score.interval != "too few"]
+    known = [score for score in results.metrics if score.value is not None]
+    most = {score.task: max(one.n for one in known if one.task == score.task) for score in known}
+    shown = [score for score in known if score.interval != "too few" or score.n == most[score.task]]
     return (
         f"On the {cell(results.split)} split of {where}, with 95 % bootstrap intervals where they exist. "
         f"Decoding: {search}, {settings.get('num_return', 1)} kept, "
         f"at most {settings.get('max_new_tokens', 0)} new tokens, sources cut at {results.max_source_tokens} tokens, "
         f"{cell(results.precision)}. Scores of different definitions are not comparable. Not listed: those that could "
-        f"not be computed, or of too few examples.\n\n{markdown(shown)}"
+        f"not be computed, and those of the few examples with a rare feature.\n\n{markdown(shown)}"
     ).rstrip()
 
 

@@ -123,6 +123,12 @@ def test_a_run_folder_stands_for_its_model(extended: RunConfig, tmp_path: Path) 
     asked = ["score", predictions, "--task", "retrosynthesis", "--forward-model", str(run), "--json"]
     scored = {one["metric"]: one for one in json.loads(CliRunner().invoke(app, asked).stdout)}
     assert scored["round_trip"]["n"] == 2
+    before = (run / "model" / "README.md").read_text()
+    evaluate_here(Request(run / "model", extended.data.path, ("captioning",), None, settings))
+    card = (run / "model" / "README.md").read_text()
+    assert card != before  # the evaluation above has its own --out
+    assert "| captioning | loss |" in card
+    assert "Not evaluated: generation, forward" in card
     shutil.rmtree(run / "model")  # nothing is consolidated if the command is refused
     refused = CliRunner().invoke(app, ["score", predictions, "--task", "forward", "--forward-model", str(run)])
     assert "needs a task that predicts reactants and names its inverse, not forward" in str(refused.exception)

@@ -28,6 +28,7 @@ from bigchem.launch.cluster.arrays import Step, one_process, refuse_active, run_
 from bigchem.launch.cluster.profile import ClusterProfile
 from bigchem.launch.runs.prepare import absolute, folders_of
 from bigchem.launch.slurm.options import OneShot
+from bigchem.sharing.card import after_evaluation
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Request:
         return (self.path / "config.toml").is_file()
 
     @property
+    def model_dir(self) -> Path:
+        """The consolidated model."""
+        return self.path / "model" if self.is_run else self.path
+
+    @property
     def results(self) -> Path:
         """Where results go."""
         return self.out or self.path / "results"
@@ -66,7 +72,7 @@ class Request:
         """The arguments of `evaluate`; a run must be consolidated."""
         if self.is_run:
             config = toml.load(RunConfig, self.path / "config.toml", [f"evaluate.{o}" for o in self.overrides])
-            return self._only(run_subject(config, self.path / "model", self.data, self.results)), config.evaluate
+            return self._only(run_subject(config, self.model_dir, self.data, self.results)), config.evaluate
         if self.data is None:
             raise UserError("a model folder does not say which data to use", str(self.path), "add --data FOLDER")
         settings: dict[str, object] = {}
@@ -108,6 +114,7 @@ def evaluate_here(request: Request) -> Path:
     subjects, config = request.subjects()
     _refuse_to_discard(subjects, config)
     results = evaluate(subjects[""], config)
+    _tell(request, results)
     if request.spellings:
         probe(subjects[""], config, request.spellings, seed=request.probe_seed, progress=Progress())
     return results
@@ -157,11 +164,19 @@ def predict(request: Request, spelling: str, number: int, of: int) -> None:
 def score(request: Request) -> None:
     """A task: scores the parts together, and compares the spellings."""
     subjects, config = request.subjects()
-    for subject in subjects.values():
-        score_parts(subject, config)
+    for spelling, subject in subjects.items():
+        results = score_parts(subject, config)
+        if not spelling:
+            _tell(request, results)
     given = subjects.pop("")
     if subjects:
         compare(given, config, subjects, request.probe_seed)
+
+
+def _tell(request: Request, results: Path) -> None:
+    """Puts the scores into the model's card, if they went to where they belong: --out is for other settings."""
+    if request.out is None and (left := after_evaluation(request.model_dir, results)) is not None:
+        Progress().say(left)
 
 
 def _checked(request: Request) -> Request:
