@@ -21,9 +21,11 @@ PHONE = {"width": 390, "height": 844}
 def test_the_faqs_messages_are_those_of_the_code() -> None:
     code = " ".join(path.read_text() for path in (ROOT / "bigchem").rglob("*.py"))
     code = re.sub(r'"\s+f?"', "", code)  # strings that go on in the next line
-    rows = re.findall(r"^\| `(.+?)` \|", (GUIDE / "faq.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `([^`]+)`", (GUIDE / "faq.md").read_text(), re.MULTILINE)
     assert len(rows) > 40
     for message in rows:
+        if message.startswith("No module named"):  # Python's
+            continue
         for piece in message.split("..."):
             assert piece.strip(" ,:") in code, message
 
@@ -34,6 +36,16 @@ def test_the_files_of_the_tutorials_are_accepted(tmp_path: Path) -> None:
         file = tmp_path / page.replace(".md", ".toml")
         file.write_text(text)
         load(str(file))
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """As the strict build demands; here without MkDocs. The hook has the pages outside docs/."""
+    listed = set(re.findall(r"^ +- .*: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    hook = (ROOT / "docs" / "site" / "links.py").read_text()
+    outside = dict(re.findall(r'^    "(\S+\.md)": "(\S+\.md)",$', hook, re.MULTILINE))
+    assert all((ROOT / place).is_file() for place in outside)
+    own = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+    assert listed == own | set(outside.values())
 
 
 @needs_browser

@@ -13,6 +13,9 @@ from bigchem.base.errors import UserError
 from bigchem.data.fetch.manifest import CHUNK
 from bigchem.data.reading.opening import one_line
 
+PIECE = 1 << 16
+"""Bytes that an interruption loses at most; huggingface_hub's 10 MB are more than most of these files have."""
+
 
 class UnreachableError(UserError):
     """A server does not answer: others of its files will not come either."""
@@ -23,11 +26,13 @@ def download(url: str, to: Path) -> None:
 
     UnreachableError if there is no answer; UserError for any other failure.
     """
+    from huggingface_hub import constants
     from huggingface_hub.file_download import http_get  # ranges, retries, servers that ignore a range
     from huggingface_hub.utils import disable_progress_bars, logging
 
     disable_progress_bars()
     logging.set_verbosity_error()  # it reports each retry
+    constants.DOWNLOAD_CHUNK_SIZE = PIECE
     part = to.with_name(f"{to.name}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
     with part.open("ab") as file:
