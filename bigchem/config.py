@@ -118,7 +118,11 @@ class TrainConfig(Section):
     """START:STOP. Profile these steps (inclusive, numbered as in the log) on rank 0. The trace and a memory record go
     to the run folder's profile/. Omitted: no profile."""
     wandb: str | None = None
-    """Weights & Biases project that also receives the metrics; needs the extra `wandb`. Omitted: nothing is sent."""
+    """Weights & Biases project that also receives metrics, configuration, references to checkpoints, and scores; needs
+    the extra `wandb`. Omitted: nothing is sent."""
+    mlflow: str | None = None
+    """MLflow experiment that also receives them, at the server that MLFLOW_TRACKING_URI names; needs the extra
+    `mlflow`. Omitted: nothing is sent."""
     checkpoint_activations: bool = False
     """Recompute each block's activations in the backward pass: less memory, a third more time."""
     tf32: bool = True

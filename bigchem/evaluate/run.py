@@ -181,7 +181,7 @@ def score_parts(subject: Subject, config: EvaluateConfig) -> Path:
     atomic.write_atomically(results, json.dumps(table, indent=1))
     run_dir = subject.model_dir.parent
     if subject.trained is not None and subject.out.resolve() == (run_dir / "results").resolve():
-        share_scores(run_dir, table)
+        share_scores(subject.trained, run_dir, table)
     return results
 
 

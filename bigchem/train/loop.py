@@ -253,7 +253,7 @@ def save(
     run.watchdog.beat("save")
     begun = time.monotonic()
     state = {"health": guard.state(), **validation.best.state(), "tracker": tracker.state()}
-    settle(run, validation, run.saver.save(done, state, final=final))
+    settle(run, tracker, validation, run.saver.save(done, state, final=final))
     tracker.saved(time.monotonic() - begun)
 
 
@@ -263,16 +263,17 @@ def publish(run: Run, tracker: Tracker, validation: Validation) -> None:
         return
     run.watchdog.beat("save")
     begun = time.monotonic()
-    settle(run, validation, run.saver.finish())
+    settle(run, tracker, validation, run.saver.finish())
     tracker.saved(time.monotonic() - begun)
 
 
-def settle(run: Run, validation: Validation, saved: SaveResult | None) -> None:
+def settle(run: Run, tracker: Tracker, validation: Validation, saved: SaveResult | None) -> None:
     """Tells the others how a save ended. None: not yet."""
     if saved is None:
         return
     if saved.path is not None:
         run.time_limit.save_s = saved.published_s
+        tracker.published(saved.step, saved.path)
     validation.settle(saved.step, published=saved.path is not None)
 
 

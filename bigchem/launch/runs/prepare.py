@@ -28,7 +28,7 @@ from bigchem.tasks import write_tasks
 from bigchem.train.checkpoint.best import validated_tasks
 from bigchem.train.checkpoint.store import latest, newest_readable
 from bigchem.train.initial import check_initial
-from bigchem.train.logging.tensorboard import check_wandb
+from bigchem.train.logging.services import check_services
 
 GIT_TIMEOUT_S = 10
 DIFF_LIMIT = 1 << 20
@@ -113,7 +113,7 @@ def preflight(config: RunConfig, world_size: int, *, ask_deepspeed: bool = True)
             data.split(config.evaluate.split, task)
     if config.validation.every:
         validated_tasks(config, data)
-    check_wandb(config.train.wandb)
+    check_services(config)
     notify.check(config.notify)
     newest = newest_readable(config.run_dir / "checkpoints")
     if newest is not None:

@@ -72,6 +72,7 @@ def short_run(choice: Choice, planned: Planned) -> RunConfig:
         "log_every": 1,
         "profile": None,
         "wandb": None,
+        "mlflow": None,
         "ledger": False,
         "ds_config": str(file),
         "checkpoint_activations": choice.setup.checkpoint_activations,

@@ -1,4 +1,4 @@
-"""A run's records: metrics.jsonl, TensorBoard, Weights & Biases, profiles, the ledger of examples.
+"""A run's records: metrics.jsonl, TensorBoard, Weights & Biases, MLflow, profiles, the ledger of examples.
 
-Imported from outside: ledger, profiler, scores, tensorboard, tracker.
+Imported from outside: ledger, profiler, scores, services, tracker.
 """

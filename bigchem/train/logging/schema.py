@@ -1,5 +1,6 @@
 """The schema of metrics.jsonl and TensorBoard's names for its fields. Pure. Documented in docs/metrics.md."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -50,6 +51,11 @@ def field_of(name: str) -> str:
     """The schema's field for a row's key: `loss/TASK` for `loss/forward`."""
     prefix, slash, _ = name.partition("/")
     return f"{prefix}/TASK" if slash else name
+
+
+def on_board(row: Mapping[str, float]) -> dict[str, float]:
+    """The values of a row that TensorBoard shows, by its names."""
+    return {board: value for name, value in row.items() if (board := board_name(name)) is not None}
 
 
 def board_name(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Writes a run's metrics to metrics.jsonl, TensorBoard, Weights & Biases and the log. Rank 0 only."""
+"""Writes a run's metrics to metrics.jsonl, TensorBoard, tracking services and the log. Rank 0 only."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from bigchem.config import RunConfig
 from bigchem.run.lifecycle import State, Writer
 from bigchem.run.log_files import Rows, try_write
 from bigchem.run.ownership import Claim
+from bigchem.train.logging.schema import on_board
+from bigchem.train.logging.services import Services
 from bigchem.train.logging.tensorboard import Board
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ class Tracker:
         self._samples = _rows(config.run_dir / "samples.jsonl", step)
         self._board = Board(config, step)
         self._open.push(self._close_board)
+        self._services = Services(config)
+        self._open.push(lambda kind, *_: self._services.close(failed=kind is not None))
         self._live = LiveLine.where_possible(config.train.steps)
         if self._live is not None:
             self._open.callback(self._live.close)
@@ -82,6 +86,11 @@ class Tracker:
     def saved(self, seconds: float) -> None:
         """Counts seconds of pause for a checkpoint, excluded from training time."""
         self._saving_s += seconds
+
+    def published(self, step: int, checkpoint: Path) -> None:
+        """Refers tracking services to a published checkpoint."""
+        if self._enabled:
+            self._services.checkpoint(step, checkpoint)
 
     def paused(self, seconds: float) -> None:
         """Counts seconds of pause for anything else, excluded from training time."""
@@ -157,6 +166,7 @@ class Tracker:
         self._rows.add(finite)
         self._samples.add(*({"step": step, **sample.as_json()} for sample in samples))
         try_write("tensorboard/", lambda: self._board.show(step, row, samples))
+        self._services.log(step, on_board(row))
         try_write("state.json", lambda: self._running(step))
 
     def _close_board(self, kind: type[BaseException] | None, *_: object) -> None:

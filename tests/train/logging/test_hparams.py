@@ -54,7 +54,8 @@ def test_the_tab_of_several_runs_begins_with_what_differs_and_has_the_scores_of_
     first.close(failed=True)
     second, row = started(tmp_path, "b", lr=2e-3)
     row.close(failed=False)
-    share_scores(second.run_dir, {"split": "test", "step": 6, "metrics": [SCORE, {**SCORE, "group": "class 1"}]})
+    of_class = {**SCORE, "group": "class 1"}
+    share_scores(second, second.run_dir, {"split": "test", "step": 6, "metrics": [SCORE, of_class]})
     tab = hparams_tab(tmp_path)
     assert tab.hparams[0] == "lr"
     assert tab.metrics == ["test/forward/top1"]
@@ -81,12 +82,13 @@ def test_an_attempt_that_continues_a_run_replaces_its_row_and_keeps_its_scores(t
 def test_scores_that_cannot_be_written_are_said_and_cost_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    share_scores(tmp_path, {})
+    config = config_of(tmp_path, tmp_path, "run")
+    share_scores(config, tmp_path, {})
     assert not [*tmp_path.iterdir()]  # a run of an earlier version has no row
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("bigchem.train.logging.scores.add_scores", full)
-    share_scores(tmp_path, {})
+    share_scores(config, tmp_path, {})
     assert "No space left on device" in capsys.readouterr().out

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,40 +17,19 @@ from hparams_tab import hparams_tab
 from runs import config_of
 
 from bigchem.base import toml
-from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
 from bigchem.run.state import write_state
 from bigchem.tasks import shipped
 from bigchem.train.engine import StepLoss
 from bigchem.train.logging.schema import METRICS, field_of
-from bigchem.train.logging.tensorboard import Board, check_wandb
+from bigchem.train.logging.tensorboard import Board
 from bigchem.train.logging.tracker import Tracker
 from bigchem.train.saving import TrainingPosition
 
 ROOT = Path(__file__).parents[3]
 TASKS = tuple(shipped())
 LOSS = StepLoss(torch.ones(len(TASKS)), torch.ones(len(TASKS)), TASKS)
-STAND_IN = """
-import json
-from pathlib import Path
-
-def init(**settings):
-    return Run(Path(settings["dir"]) / "wandb.jsonl", settings)
-
-class Run:
-    def __init__(self, path, settings):
-        self.file = path.open("w")
-        given = {k: settings[k] for k in ("project", "name", "id", "resume")}
-        self.write({**given, "lr": settings["config"]["optimizer.lr"]})
-    def write(self, value):
-        self.file.write(json.dumps(value) + "\\n")
-    def log(self, values, step):
-        self.write({"step": step, **values})
-    def finish(self, exit_code=None):
-        self.write({"exit code": exit_code})
-        self.file.close()
-"""
-"""A wandb that writes its input into the run folder."""
+WANDB = Path(__file__).parents[1] / "stand_in_wandb.py"
 
 
 def rows_of(config: RunConfig) -> list[dict[str, float]]:
@@ -94,7 +74,8 @@ def test_time_spent_saving_is_told_apart_from_training_time(tmp_path: Path) -> N
 
 
 def test_an_error_makes_a_run_at_wandb_a_failed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "wandb.py").write_text(STAND_IN)
+    shutil.copy(WANDB, tmp_path / "wandb.py")
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     config = config_of(tmp_path, tmp_path, "run", train={"wandb": "project"})
     config.run_dir.mkdir()
@@ -137,18 +118,11 @@ def test_the_schema_is_the_page_of_metrics() -> None:
     ]
 
 
-def test_a_project_at_wandb_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_wandb(None)
-    monkeypatch.setattr("bigchem.train.logging.tensorboard.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install 'wandb>="):
-        check_wandb("project")
-
-
 @pytest.fixture(scope="module")
 def on_a_terminal(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, str]:
     """`bigchem train --profile 2:2` in a pseudo-terminal, with everything it printed there."""
     folder = tmp_path_factory.mktemp("terminal")
-    (folder / "wandb.py").write_text(STAND_IN)
+    shutil.copy(WANDB, folder / "wandb.py")
     config = config_of(
         folder / "runs",
         small_data,
@@ -234,10 +208,13 @@ def test_tensorboard_has_groups_samples_and_hyperparameters(on_a_terminal: tuple
 
 def test_wandb_gets_the_same_values_under_the_same_names(on_a_terminal: tuple[RunConfig, str]) -> None:
     config, _ = on_a_terminal
-    first, *logged, last = [json.loads(line) for line in (config.run_dir / "wandb.jsonl").read_text().splitlines()]
+    first, *between, last = [json.loads(line) for line in (config.run_dir / "wandb.jsonl").read_text().splitlines()]
     known = (config.run_dir / "wandb_id").read_text()
     assert first == {"project": "project", "name": "run", "id": known, "resume": "allow", "lr": 1e-3}
     assert last == {"exit code": 0}
+    logged, referred = ([x for x in between if ("artifact" in x) == kind] for kind in (False, True))
     assert [(x["step"], x["loss/all"], x.get("validation/loss")) for x in logged] == [
         (x["step"], x["loss"], x.get("valid_loss")) for x in rows_of(config)
     ]
+    checkpoints = sorted((config.run_dir / "checkpoints").glob("step_*"))
+    assert [(x["uri"], x["checksum"]) for x in referred] == [(folder.as_uri(), False) for folder in checkpoints]
