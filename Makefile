@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP)  ## Make .venv with all that is needed
 
-demo: $(STAMP)  ## The whole path on the embedded corpus: twelve runs and a report, 3 to 6 minutes
+demo: $(STAMP)  ## The whole path on the embedded corpus: twelve runs and a report, 3 to 8 minutes
 	$(BIN)/bigchem demo --out demo
 
 wheel: $(STAMP)  ## The wheel and the source archive, in dist/

@@ -41,8 +41,8 @@ def own_programs_first() -> None:
 def yield_idle_threads(env: MutableMapping[str, str]) -> None:
     """Before torch is imported: threads that wait for the next product sleep instead of spinning.
 
-    With two threads on two cores that others use too, spinning halved the speed of [100, 768] x [768, 3072] products
-    (docs/benchmarks.md); alone on the machine, both are equal. Whoever has chosen a policy keeps it.
+    With two threads on two cores that others use too, spinning halved the speed of products; alone on a machine both
+    are as fast (docs/decisions.md, consolidation). Whoever has chosen a policy keeps it.
     """
     env.setdefault("OMP_WAIT_POLICY", "passive")
 
