@@ -15,9 +15,9 @@ from bigchem.base.errors import UserError
 from bigchem.base.json_file import RecordError
 from bigchem.model.weights.hf_config import read_shape
 from bigchem.sharing import provenance, readme
+from bigchem.sharing.contents import Card, Results
 from bigchem.sharing.metadata import metadata
 from bigchem.sharing.provenance import weights_hash
-from bigchem.sharing.readme import Card, Results
 from bigchem.tasks import FILE as TASKS
 from bigchem.tasks import tasks_of
 

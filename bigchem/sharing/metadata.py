@@ -4,7 +4,8 @@ import re
 from typing import Any
 
 from bigchem.evaluate.protocol.score_task import Score
-from bigchem.sharing.readme import Card, Results, prompt_of
+from bigchem.sharing.contents import UNKNOWN, Card, Results
+from bigchem.sharing.readme import prompt_of
 from bigchem.tasks import CHEMISTRY, Task
 
 PIPELINE = "text2text-generation"
@@ -32,7 +33,7 @@ def metadata(card: Card) -> str:
     scores = _headlines(tasks, card.results)
     chemistry = any({task.source_domain, task.target_domain} & set(CHEMISTRY) for task in tasks)
     found = ModelCardData(
-        license=trained.license or "unknown",
+        license=trained.license or UNKNOWN,
         library_name="transformers",
         pipeline_tag=PIPELINE,
         base_model=base.name if base is not None and base.on_hub else None,

@@ -13,7 +13,7 @@ from bigchem.base.errors import UserError
 from bigchem.base.progress import Progress, amount
 from bigchem.sharing import card as cards
 from bigchem.sharing import provenance
-from bigchem.sharing.readme import Card
+from bigchem.sharing.contents import Card
 from bigchem.tasks import FILE as TASKS
 from bigchem.train.checkpoint.store import PROOF
 
@@ -73,7 +73,8 @@ def problems(card: Card) -> list[str]:
     if sources is None:
         found.append("the data's sources are unknown, as the data was not at hand at the export")
     elif without := [source.name for source in sources if source.license is None]:
-        found.append(f"no licence of {', '.join(dict.fromkeys(without))}: `license` in the data's recipe states it")
+        names = ", ".join(dict.fromkeys(without))
+        found.append(f"no licence of {names}: add `license` to the recipe, then data build and export again")
     if card.results is None:
         found.append("no scores: bigchem evaluate adds them")
     return found

@@ -2,54 +2,19 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
-from bigchem.base.printable import printable
-from bigchem.evaluate.protocol.score_task import Score
 from bigchem.evaluate.score_tables import markdown
 from bigchem.evaluate.serve.example_inputs import example_input
-from bigchem.model.presets import MAX_NEW_TOKENS, Shape, num_parameters
+from bigchem.model.presets import MAX_NEW_TOKENS, num_parameters
+from bigchem.sharing.contents import UNKNOWN, Card
+from bigchem.sharing.lineage import Base
 from bigchem.sharing.markup import cell, code, table_of
-from bigchem.sharing.provenance import Provenance
-from bigchem.tasks import CHEMISTRY, Task, Tasks
+from bigchem.tasks import CHEMISTRY, Task
 
-UNKNOWN = "unknown"
 SYNTHETIC = "synthetic"
 """The format of the embedded corpus, in the names of its sources."""
 BEAMS = 5
 """Of the snippet."""
-
-
-@dataclass(frozen=True)
-class Results:
-    """The part of results.json that a card shows. model: `sha256`. training: `examples` by task, if counted."""
-
-    metrics: list[Score]
-    split: str
-    data_fingerprint: str
-    decoding: dict[str, int]
-    max_source_tokens: int
-    model: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] | None = None
-    precision: str = UNKNOWN
-
-
-@dataclass(frozen=True)
-class Card:
-    """All that a card is made of. name: what the snippet loads: the folder, or its place on the hub. tasks: with
-    targets; None: not recorded. results: of these very weights."""
-
-    name: str
-    trained: Provenance
-    tasks: Tasks | None
-    shape: Shape
-    results: Results | None = None
-
-    @property
-    def title(self) -> str:
-        """The model's name: its repository's, or its run's."""
-        return printable(self.name.split("/")[-1] if "/" in self.name else self.trained.run, limit=96)
 
 
 def text(card: Card) -> str:
@@ -94,7 +59,8 @@ def _summary(card: Card) -> str:
         purpose = "by span corruption alone: it has not learned to answer"
     else:
         purpose = f"for {len(names)} tasks: {', '.join(names)}" if len(names) > 1 else f"for one task, {names[0]}"
-    begun = f"fine-tuned from {_link(card)}" if card.trained.base else "trained from random weights"
+    base = card.trained.base
+    begun = "trained from random weights" if base is None else f"fine-tuned from {_link(base)}"
     what = f"A T5 encoder-decoder of {num_parameters(card.shape):,} parameters, {begun} {purpose}."
     if card.trained.data.sources and any(_is_synthetic(source.name) for source in card.trained.data.sources):
         what += (
@@ -238,9 +204,7 @@ def _lineage(card: Card) -> str:
     return ", which began with ".join(steps)
 
 
-def _link(card: Card) -> str:
-    base = card.trained.base
-    assert base is not None  # noqa: S101  asked only of a model with one
+def _link(base: Base) -> str:
     return f"[{cell(base.name)}](https://huggingface.co/{base.name})" if base.on_hub else cell(base.name)
 
 

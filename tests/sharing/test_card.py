@@ -21,10 +21,11 @@ from bigchem.evaluate.run import model_hash
 from bigchem.export import export
 from bigchem.sharing import provenance
 from bigchem.sharing.card import FILE, SCORES, after_evaluation, rendered, take_scores, write_card
+from bigchem.sharing.contents import Card, Results
 from bigchem.sharing.lineage import Base, record_base
 from bigchem.sharing.metadata import metadata
 from bigchem.sharing.provenance import AS_TRAINED, DataFacts, Provenance, Recipe, Source, base_at, weights_hash
-from bigchem.sharing.readme import Card, Results, text
+from bigchem.sharing.readme import text
 from bigchem.tasks import Task, TaskConfig, Tasks, shipped, write_tasks
 from bigchem.train.checkpoint.store import step_name
 

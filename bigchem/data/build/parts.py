@@ -104,7 +104,7 @@ class PartialBuild:
 def begin(config: BuildConfig, out: Path, progress: Progress, parts: int, *, overwrite: bool) -> RemainingParts | None:
     """Prepares the work folder in which tasks build `out`. Returns what remains to be done; None: nothing."""
     recipe = recipe_hash(config)
-    if is_built(out, recipe, progress, overwrite=overwrite):
+    if is_built(out, config, recipe, progress, overwrite=overwrite):
         return None
     every = tuple(range(parts))
     with work_folder(out, recipe, progress) as work:

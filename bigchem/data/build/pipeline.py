@@ -46,7 +46,7 @@ def build(
     """Builds the data folder `out` and returns its index. Does nothing if it is already built from this recipe."""
     out = out.resolve()  # a link to a folder on another disk stays a link
     recipe = recipe_hash(config)
-    if is_built(out, recipe, progress, overwrite=overwrite):
+    if is_built(out, config, recipe, progress, overwrite=overwrite):
         return Data(out).index
     workers = workers or os.cpu_count() or 1
     with work_folder(out, recipe, progress) as work:
@@ -62,8 +62,9 @@ def build(
     return Data(out).index
 
 
-def is_built(out: Path, recipe: str, progress: Progress, *, overwrite: bool) -> bool:
-    """Whether `out` is already built from this recipe. UserError if it contains anything a build must not replace."""
+def is_built(out: Path, config: BuildConfig, recipe: str, progress: Progress, *, overwrite: bool) -> bool:
+    """Whether `out` is already built from this recipe, whose licences it then states. UserError if it contains anything
+    a build must not replace."""
     refuse_foreign_folder(out)
     if overwrite or not (out / "index.json").is_file():
         return False
@@ -72,8 +73,24 @@ def is_built(out: Path, recipe: str, progress: Progress, *, overwrite: bool) -> 
         which = "that this version cannot read" if present is None else "built from another recipe"
         raise UserError(f"contains data {which}", str(out), "choose another folder, or --overwrite")
     progress.say(f"{out} is already built from this recipe: nothing to do")
+    _state_licenses(out, config, progress)
     remove_leftovers(out)
     return True
+
+
+def _state_licenses(out: Path, config: BuildConfig, progress: Progress) -> None:
+    """Brings the report's licences up to date: stating one must not need another build."""
+    index = Data(out).index
+    entries = index.report.get("sources", [])
+    stated = [{"license": source.license} if source.license else {} for source in config.sources]
+    sources = [
+        {name: value for name, value in {**entry, "license": None, **own}.items() if value is not None}
+        for entry, own in zip(entries, stated, strict=True)
+    ]
+    if sources != entries:
+        stating = replace(index, report={**index.report, "sources": sources})
+        atomic.write_atomically(out / "index.json", stating.to_json())
+        progress.say("its report now has the recipe's licences")
 
 
 def _recipe_of(out: Path) -> str | None:

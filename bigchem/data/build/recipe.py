@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -95,9 +95,10 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> BuildConfig:
 
 
 def recipe_hash(config: BuildConfig) -> str:
-    """Hash of a recipe (without max_lossy, which does not change the output), of the vocabulary it names, and of the
+    """Hash of a recipe (without max_lossy and licences, which change no row), of the vocabulary it names, and of the
     size and mtime of every local file that it names or that is in a folder it names."""
-    digest = hashlib.sha256(config.model_dump_json(exclude_defaults=True, exclude={"max_lossy"}).encode())
+    without: dict[str, Any] = {"max_lossy": True, "sources": {"__all__": {"license"}}}
+    digest = hashlib.sha256(config.model_dump_json(exclude_defaults=True, exclude=without).encode())
     if config.tokenizer.t5 is not None or config.tokenizer.folder is not None:
         digest.update(config.tokenizer.make(()).fingerprint.encode())
     for named in (n for source in config.sources for n in (source.path, source.target_path) if n is not None):

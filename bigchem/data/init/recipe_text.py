@@ -63,6 +63,7 @@ def _header(groups: list[Group], out: Path) -> list[str]:
     return [
         _comment(f"Written by `bigchem data init` from {named}. Comments say what each guess rests on."),
         _comment(f"Correct what is wrong; then: bigchem data build {out} data/{out.stem}"),
+        _comment('For model cards, state the licence of your data in each [[sources]]: license = "cc-by-4.0"'),
     ]
 
 

@@ -129,8 +129,8 @@ class SourceConfig(Section):
     limit: Positive | None = None
     """Read only the first records."""
     license: str | None = None
-    """The rows' licence, as the hub calls it: cc-by-4.0, cc0-1.0, ... Model cards state it; `private`: `bigchem push`
-    then asks for --private. Omitted: unknown."""
+    """The rows' licence, such as cc-by-4.0, for model cards; `private`: `bigchem push` then asks for --private. Stating
+    it later needs no other build. Omitted: unknown."""
     columns: dict[Role, str] = Field(default_factory=dict)
     """csv, tsv, jsonl, datasets: the column of each role; empty: source, target and, if there is one, task. `source`
     alone, for a task with several labels: they are columns of their names."""

@@ -54,6 +54,16 @@ def test_building_what_is_built_does_nothing_and_another_recipe_is_refused(tmp_p
     assert build(other, tmp_path / "data", QUIET, workers=1, overwrite=True) != first
 
 
+def test_a_licence_is_stated_without_another_build(tmp_path: Path) -> None:
+    source = synthetic(60, "train", 1)
+    first = build(recipe(tmp_path, source), tmp_path / "data", QUIET, workers=1)
+    for line, stated in (('license = "cc0-1.0"\n', "cc0-1.0"), ('license = "mit"\n', "mit"), ("", None)):
+        index = build(recipe(tmp_path, source + line), tmp_path / "data", QUIET, workers=1)
+        assert index.report["sources"][0].get("license") == stated
+        assert (index.recipe, index.fingerprint) == (first.recipe, first.fingerprint)
+    assert index == first
+
+
 def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "precious.txt").write_text("x")

@@ -143,3 +143,12 @@ def test_the_manifest_has_every_file_of_the_recipe_and_the_recipe_leaves_out_wha
 def test_the_manifest_describes_the_files() -> None:
     wrong = {file.path: why for file in manifest.load("public-data") if (why := file.damage(REAL_DATA)) is not None}
     assert not wrong
+
+
+def test_the_recipe_states_the_licences_of_what_is_fetched() -> None:
+    groups = tomllib.loads(Path(manifest.__file__).with_name("public-data.toml").read_text())["groups"]
+    licences = {group["folder"]: group["licence"] for group in groups}
+    recipe = tomllib.loads(resources.find("recipes", "public-data", ".toml").read_text())
+    for source in recipe["sources"]:
+        stated = licences[source["path"].split("/")[0]]
+        assert source.get("license") == (None if stated.startswith("not stated") else stated), source["path"]
