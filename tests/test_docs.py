@@ -21,7 +21,6 @@ from typing import Any
 import pytest
 import typer.main
 from distributed import bigchem
-from synthetic_rows import config, read
 
 from bigchem.base.toml import Section
 from bigchem.cli.main import app
@@ -119,6 +118,8 @@ def test_own_data_become_predictions_as_their_page_says(tmp_path: Path) -> None:
     page, again = re.subn(r"^(bigchem fine-tune .*--out runs/again)$", r"\1 --dry-run", page, flags=re.MULTILINE)
     page, asked = re.subn(r"^(bigchem predict [^-]*)", r"\1--max-new-tokens 16 ", page, flags=re.MULTILINE)
     assert (trained, again, asked) == (1, 1, 2)
+    from synthetic_rows import config, read  # here: as a program, this file finds no helpers of pytest's path
+
     rows = [row for row in read(config(seed=7, rows=300)) if row.task == "captioning"][:60]
     with (tmp_path / "molecules.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("smiles", "caption"), *((row.source, row.target) for row in rows)])

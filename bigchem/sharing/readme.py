@@ -163,7 +163,7 @@ def _scores(card: Card) -> str:
     most = {score.task: max(one.n for one in known if one.task == score.task) for score in known}
     shown = [score for score in known if score.interval != "too few" or score.n == most[score.task]]
     return (
-        f"On the {cell(results.split)} split of {where}, with 95 % bootstrap intervals where they exist. "
+        f"On the {cell(results.split)} split of {where}, with 95 % intervals where they exist. "
         f"Decoding: {search}, {settings.get('num_return', 1)} kept, "
         f"at most {settings.get('max_new_tokens', 0)} new tokens, sources cut at {results.max_source_tokens} tokens, "
         f"{cell(results.precision)}. Scores of different definitions are not comparable. Not listed: those that could "
