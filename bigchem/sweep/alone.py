@@ -44,7 +44,7 @@ class Matching:
             return {**found, "data.global_tokens": shared.data.global_tokens}
         relevant = [run.data.model_dump(mode="json") for run in (single, shared)]
         model = shared.model.model_dump(mode="json") if self.alone == "compute" else None
-        key = json.dumps([relevant, model, shared.train.steps])
+        key = json.dumps([relevant, model, min(SAMPLE, shared.train.steps)])
         if key not in self._known:
             self._known[key] = self._global_tokens(single, shared)
         tokens = self._known[key]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Annotated, Any
 
@@ -22,10 +23,15 @@ from bigchem.launch.cluster.profile import ClusterProfile
 from bigchem.launch.workloads.sweep import SweepRun
 from bigchem.model import presets
 from bigchem.sweep.alone import Matching
+from bigchem.sweep.equal_flops import StepCost
+from bigchem.sweep.scores.axes import FLOPS
 
 MAX_RUNS = 10_000
 BUDGET = {"train.steps", "train.tokens", "data.global_tokens", "data.micro_tokens"}
 """Fields that `alone` sets for the runs of one task."""
+LENGTH = {"train.steps", "train.tokens"}
+UNKNOWN = 10**9
+"""Steps of a run whose `flops` are not counted yet: longer than any schedule."""
 SET_BY_GRID = ("name", "seed", "model.preset")
 
 Overrides = dict[str, Any]
@@ -70,6 +76,9 @@ class GridConfig(Section):
     run, in as many steps. Computed from the data, which must be built. Omitted: as the fields say."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     """Seeds."""
+    flops: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """A further axis: operations of a run's training, which give each size its `train.steps`. Computed from the data,
+    which must be built. Omitted: as the fields say."""
     per_size: dict[str, Overrides] = Field(default_factory=dict)
     """Overrides for the runs of one size, by preset."""
     select: SelectConfig | None = None
@@ -86,8 +95,10 @@ class GridConfig(Section):
 
     @model_validator(mode="after")
     def _exclusive(self) -> GridConfig:
-        if self.select is not None and self.axes:
-            raise ValueError("select and axes exclude each other: split the sweep in two")
+        if self.select is not None and (self.axes or self.flops):
+            raise ValueError(
+                f"select and {'axes' if self.axes else 'flops'} exclude each other: split the sweep in two"
+            )
         return self
 
 
@@ -137,13 +148,15 @@ def expand(grid: GridConfig, choices: Choices | None = None) -> list[RunConfig]:
         what = f"{count:,} runs (sizes x mixtures x axes x seeds), at most {MAX_RUNS:,} are allowed"
         raise UserError(what, f"sweep {grid.name}", "split it into several sweeps")
     matching = None if grid.alone is None else Matching(grid.alone, f"sweep {grid.name}")
-    shared = None if grid.alone is None else _shared(grid)
+    shared, cost = None if grid.alone is None else _shared(grid), StepCost(f"sweep {grid.name}")
     points = product(grid.sizes, grid.mixtures, product(*(axis.values for axis in axes)), grid.seeds)
     for size, mixture, values, seed in points:
         fields = _chosen(grid, choices, size, mixture)
+        fields |= _length(grid, cost, partial(_run, grid, base, axes, size, mixture, values, grid.seeds[0]))
         run = _run(grid, base, axes, size, mixture, values, seed, fields)
         if matching is not None and shared is not None and len(grid.mixtures[mixture].weights) == 1:
-            fields |= matching.overrides(run, _run(grid, base, axes, size, shared, values, grid.seeds[0]))
+            whole = partial(_run, grid, base, axes, size, shared, values, grid.seeds[0])
+            fields |= matching.overrides(run, whole(_length(grid, cost, whole)))
             run = _run(grid, base, axes, size, mixture, values, seed, {**fields, "sweep.alone": grid.alone})
         if run.name in runs:
             raise UserError(
@@ -173,8 +186,9 @@ def _run(
         for field, value in toml.flat(overrides).items():
             toml.put_instead(RunConfig, table, field, value, where)
     for field, value in on_axes.items():
-        toml.put_instead(RunConfig, table, field, value, where)
-    labels = [axis.label + _in_name(value) for axis, value in zip(axes, values, strict=True)]
+        if field != FLOPS:
+            toml.put_instead(RunConfig, table, field, value, where)
+    labels = [axis.label + _in_name(value, axis.field) for axis, value in zip(axes, values, strict=True)]
     table["runs"] = f"{table['runs']}/{grid.name}"
     table["name"] = name = "-".join([size.removeprefix("sweep-"), mixture, *labels, f"s{seed}"])
     table["seed"] = seed
@@ -184,6 +198,14 @@ def _run(
     for field, value in (last or {}).items():
         toml.put_instead(RunConfig, table, field, value, where)
     return toml.validate(RunConfig, table, f"{where}: {name}")
+
+
+def _length(grid: GridConfig, cost: StepCost, make: Callable[[Overrides], RunConfig]) -> Overrides:
+    """The steps that `flops` gives a run; nothing without. make: the run with overrides."""
+    if not grid.flops:
+        return {}
+    run = make({"train.steps": UNKNOWN})
+    return {"train.steps": cost.steps(run, run.sweep.axes[FLOPS])}
 
 
 def _chosen(grid: GridConfig, choices: Choices | None, size: str, mixture: str) -> Overrides:
@@ -258,10 +280,11 @@ def _check(grid: GridConfig) -> list[Axis]:
             raise UserError(f"duplicate {name} in {name}s = {toml.quoted(list(values), limit=300)}", where)
     for size in grid.sizes:
         presets.shape(size)
-    axes = toml.flat(grid.axes)
+    axes = toml.flat(grid.axes) | ({FLOPS: list(grid.flops)} if grid.flops else {})
     overrides = {"base_set": grid.base_set}
     overrides |= {f"mixtures.{name}.set": mixture.set for name, mixture in grid.mixtures.items()}
     overrides |= {f"per_size.{name}": fields for name, fields in grid.per_size.items()}
+    _refuse_lengths(grid, {**overrides, "axes": axes}, where)
     for name, fields in [*overrides.items(), ("axes", axes)]:
         for field in toml.flat(fields):
             if field in SET_BY_GRID or field.startswith(("data.mixture", "sweep.")):
@@ -279,7 +302,17 @@ def _check(grid: GridConfig) -> list[Axis]:
     return [Axis(field, label, tuple(axes[field])) for field, label in zip(axes, labels, strict=True)]
 
 
-def _in_name(value: Any) -> str:
-    """A value as part of a run name: 0.0003, true, cosine; characters unfit for a folder name become a dash."""
+def _refuse_lengths(grid: GridConfig, overrides: Mapping[str, Overrides], where: str) -> None:
+    """UserError if a sweep with `flops` sets the length of runs, too. overrides: by where they stand."""
+    for name, fields in overrides.items() if grid.flops else ():
+        if both := sorted(LENGTH & toml.flat(fields).keys()):
+            raise UserError(f"flops decides the length of runs, and {name} sets '{both[0]}' too", where, "remove one")
+
+
+def _in_name(value: Any, field: str) -> str:
+    """A value as part of a run name: 0.0003, true, cosine, 4e15 FLOPs; characters unfit for a folder name become a
+    dash."""
+    if field == FLOPS:
+        return f"{value:g}".replace("e+", "e")
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")

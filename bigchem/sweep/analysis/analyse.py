@@ -18,9 +18,10 @@ from bigchem.sweep.analysis.conclusions import (
     unpooled_headlines,
     unpooled_note,
 )
-from bigchem.sweep.analysis.curves import Curve, Observation, curve
 from bigchem.sweep.analysis.diverged import diverged
+from bigchem.sweep.analysis.fits.curves import Curve, Observation, curve
 from bigchem.sweep.analysis.gains import Gain, Pool, gains_of, pools_of
+from bigchem.sweep.analysis.isoflop import IsoFlop, isoflops_of
 from bigchem.sweep.analysis.transfer import Effect, effects_of, transfer_sentences
 from bigchem.sweep.analysis.trends import Trend, constant, trends_of
 from bigchem.sweep.scores.aggregate import Cell, Draws, Key, cells_of, chosen_metrics, headlines, size_name
@@ -40,7 +41,8 @@ class Analysis:
     shown: metrics to draw. trends: gain against size, per key. pools: gains by kind of task. curves: metric against
     size, per key and regime. beyond: further sizes at which the curves are read. transfer: effects of single tasks, if
     shared models were trained on several mixtures. axes: scores against each axis that has several values.
-    x: a further measure of size, against which metrics are drawn too.
+    x: a further measure of size, against which metrics are drawn too. isoflops: metrics at equal training FLOPs, if
+    three sizes have them.
     """
 
     results: Results
@@ -58,6 +60,7 @@ class Analysis:
     transfer: tuple[Effect, ...] = ()
     axes: tuple[AxisScores, ...] = ()
     x: SizeAxis | None = None
+    isoflops: tuple[IsoFlop, ...] = ()
 
     def cells_of(self, key: Key, regime: Regime) -> list[Cell]:
         """A metric's cells that have a value, by size."""
@@ -90,6 +93,7 @@ def analyse(
     sizes of a drawn curve, unless allowed.
     """
     check(results, metrics, extrapolate, beyond_a_decade, x)
+    isoflops, unused = isoflops_of(results, draws, keep_diverged=keep_diverged)
     odd = diverged([*results.scores, *results.apart])
     if not keep_diverged:
         results = results.without(one.run for one in odd)
@@ -117,12 +121,28 @@ def analyse(
         *unpooled_note(unpooled),
         *impossible_values(curves, scales, shown, beyond),
         *results.notes,
+        *unused,
     )
     chosen = shown if metrics else ()
     first = (*diverged_note(odd, kept=keep_diverged), *results.caveats, claim(trends, tasks, not gains, chosen))
     axes, text = axis_scores(results.by_axis), " ".join(first)
     return Analysis(
-        results, cells, gains, trends, pools, curves, headline, shown, text, lines, notes, beyond, transfer, axes, x
+        results,
+        cells,
+        gains,
+        trends,
+        pools,
+        curves,
+        headline,
+        shown,
+        text,
+        lines,
+        notes,
+        beyond,
+        transfer,
+        axes,
+        x,
+        isoflops,
     )
 
 

@@ -6,9 +6,11 @@ zero. Each is a single test, without a correction for the others: the report's f
 
 from collections.abc import Mapping, Sequence
 
-from bigchem.sweep.analysis.claim import joined
+from bigchem.sweep.analysis.claim import joined, name_of
 from bigchem.sweep.analysis.conclusions import GROWTH
+from bigchem.sweep.analysis.fits.parabola import Parabola
 from bigchem.sweep.analysis.gains import Gain, Pool
+from bigchem.sweep.analysis.isoflop import IsoFlop
 from bigchem.sweep.analysis.trends import LEVEL, Trend
 from bigchem.sweep.scores.aggregate import Cell, size_name
 from bigchem.sweep.scores.estimate import Estimate, difference
@@ -56,6 +58,41 @@ def of_all(gains: Sequence[Estimate], place: str) -> str:
     counts = {word: sum(gain.sign == sign for gain in gains) for word, sign in SIDES.items()}
     first, *others = [f"{word} in {count}" for word, count in counts.items() if count]
     return f"{place} sharing is {joined([f'{first} of {len(gains)} metrics', *others])}"
+
+
+def of_isoflops(found: Sequence[IsoFlop]) -> str:
+    """captioning loss against parameters at equal training FLOPs; together: best size 1.2M [1M, 1.4M] at 1e13 FLOPs,
+    at the edge at 4e13; it grows as FLOPs^0.48 [0.41, 0.55]."""
+    parts = [f"{name_of(found[0].key)} against parameters at equal training FLOPs"]
+    for one in found:
+        fits = [f"{best_size(p.fit)} at {flops_name(p.flops)} FLOPs" for p in one.profiles if p.fit is not None]
+        growth = "" if one.exponent is None else f", growing as FLOPs^{exponent(one.exponent)}"
+        parts.append(f"{one.regime}: {', '.join(fits)}{growth}")
+    return "; ".join(parts)
+
+
+def best_size(fit: Parabola) -> str:
+    """best size 1.2M [1M, 1.4M]."""
+    if fit.size is None:
+        return "best size at the edge: not determined"
+    value, low, high = (
+        None if end is None else size_name(end, 3) for end in (fit.size.value, fit.size.low, fit.size.high)
+    )
+    if fit.verdict == "open":
+        return f"best size {value} (its interval reaches beyond the sizes)"
+    return f"best size {value} {'(no interval)' if low is None else f'[{low}, {high}]'}"
+
+
+def exponent(estimate: Estimate) -> str:
+    """0.48 [0.41, 0.55]."""
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.2f} (no interval)".replace("-", "−")
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]".replace("-", "−")
+
+
+def flops_name(flops: float) -> str:
+    """1e13, 4.2e13."""
+    return f"{flops:.2g}".replace("e+", "e")
 
 
 SIDES = {"ahead": 1, "behind": -1, "undecided": 0}

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from bigchem.evaluate.protocol.names import with_unit, written
 from bigchem.sweep.analysis.claim import joined, name_of
-from bigchem.sweep.analysis.curves import Curve
 from bigchem.sweep.analysis.diverged import Diverged
+from bigchem.sweep.analysis.fits.curves import Curve
 from bigchem.sweep.analysis.gains import Gain, Pool, kind_of
 from bigchem.sweep.analysis.power import MOST_SEEDS, seeds_to_find
 from bigchem.sweep.analysis.size_means import SizeMeans
@@ -193,12 +193,6 @@ def cautions(cells: Sequence[Cell], gains: Sequence[Gain], headline: dict[str, s
     for task, metric in headline.items():
         if metric != (usual := results.tasks[task].headline):
             notes.append(f"{task}: {written(usual)} is not available; {written(metric)} is used instead.")
-    tokens = {r: {run.tokens for run in results.runs if run.regime == r and run.tokens} for r in REGIMES}
-    if all(tokens.values()) and tokens["together"] != tokens["alone"]:
-        spans = {r: " to ".join(f"{t:,}" for t in dict.fromkeys((min(tokens[r]), max(tokens[r])))) for r in REGIMES}
-        notes.append(
-            f"Tokens trained on per run: together {spans['together']} over all its tasks; alone {spans['alone']}."
-        )
     return notes
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from bigchem.evaluate.protocol.names import with_unit, written
+from bigchem.sweep.analysis import captions
 from bigchem.sweep.analysis.analyse import Analysis
 from bigchem.sweep.analysis.gains import kind_of
 from bigchem.sweep.report.tables import paired_rows
@@ -29,6 +30,8 @@ def latex_tables(analysis: Analysis) -> dict[str, str]:
     }
     if analysis.trends:
         found["trends"] = trends(analysis)
+    if analysis.isoflops:
+        found["isoflop"] = isoflops(analysis)
     return found
 
 
@@ -54,6 +57,19 @@ def trends(analysis: Analysis) -> str:
         slope = number(trend.per_decade, signed=True)
         rows.append([kind, escaped(task), escaped(written(metric)), slope, *p, escaped(trend.verdict)])
     return tabular("lllrrrl", ("kind", "task", "metric", "slope per decade", "$p$", "$p$ (Holm)", "verdict"), rows)
+
+
+def isoflops(analysis: Analysis) -> str:
+    """The best size of every drawn metric at each number of FLOPs, and the exponent of its growth."""
+    rows = []
+    for one in (one for one in analysis.isoflops if one.key in analysis.shown):
+        grows = "--" if one.exponent is None else escaped(captions.exponent(one.exponent))
+        for profile in one.profiles:
+            best = "two sizes" if profile.fit is None else captions.best_size(profile.fit).removeprefix("best size ")
+            flops = captions.flops_name(profile.flops)
+            cells = [one.task, written(one.metric), one.regime, flops, str(len(profile.cells)), best]
+            rows.append([*map(escaped, cells), grows])
+    return tabular("lllrrrr", ("task", "metric", "regime", "FLOPs", "sizes", "best size", "exponent"), rows)
 
 
 def tabular(columns: str, head: Iterable[str], rows: Iterable[Sequence[str]]) -> str:

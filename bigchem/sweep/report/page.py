@@ -5,14 +5,17 @@ from collections.abc import Iterator, Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bigchem.sweep.analysis.analyse import Analysis
+from bigchem.sweep.analysis.captions import best_size, exponent
 from bigchem.sweep.analysis.gains import contrast
-from bigchem.sweep.report.axes_figures import axis_figures
-from bigchem.sweep.report.drawing import Panel, palette_css
-from bigchem.sweep.report.figures import gain_panel, metric_panel, pool_panel
-from bigchem.sweep.report.paper_figures import claim_figure, forest_figure
-from bigchem.sweep.report.size_axes import size_axis_figures
+from bigchem.sweep.analysis.isoflop import TOLERANCE
+from bigchem.sweep.report.figures.axes import axis_figures
+from bigchem.sweep.report.figures.by_size import gain_panel, metric_panel, pool_panel
+from bigchem.sweep.report.figures.drawing import Panel, palette_css
+from bigchem.sweep.report.figures.isoflop import isoflop_figures
+from bigchem.sweep.report.figures.paper import claim_figure, forest_figure
+from bigchem.sweep.report.figures.size_axes import size_axis_figures
+from bigchem.sweep.report.figures.transfer import transfer_figures
 from bigchem.sweep.report.tables import Row, beyond_rows, estimate_text, fit_rows, paired_rows, trend_rows
-from bigchem.sweep.report.transfer_figures import transfer_figures
 from bigchem.sweep.scores.aggregate import Key, size_name
 from bigchem.sweep.scores.estimate import Estimate
 from bigchem.sweep.scores.records import LOSS, SIZE_AXES, Run
@@ -30,6 +33,11 @@ _TRANSFER = (
 _AXIS = (
     "Means over seeds with 95 % intervals; solid: together, dashed: alone. All other figures are about one value of "
     "{axis}, which a note names. Runs that diverged are included here. Full precision: axes.csv."
+)
+_ISOFLOP = (
+    f"Each colour is of runs with equal training FLOPs, within {TOLERANCE - 1:.0%}. Lines are parabolas in log N where "
+    "three sizes have them, dotted otherwise; stars are best sizes, with their 95 % intervals. One at or beyond the "
+    "edge of the sizes is not determined."
 )
 _OTHER_SIZE = (
     "The same means with their 95 % intervals, at the mean {name} of their runs. Slopes, fits and all other figures "
@@ -66,6 +74,7 @@ def sections_of(analysis: Analysis) -> list[Section]:
         ("Gain of sharing in loss", _GAIN, [*_pools(analysis, "loss"), *_gains(analysis, losses)]),
         ("Transfer between tasks", _TRANSFER, transfer_figures(analysis)),
         *_axes(analysis),
+        ("Metrics at equal training FLOPs (IsoFLOP)", _ISOFLOP, list(isoflop_figures(analysis))),
         *_other_sizes(analysis),
     ]
     return [section for section in sections if section[2]]
@@ -103,7 +112,7 @@ def to_html(analysis: Analysis, title: str, sections: Sequence[Section]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(size=size_name, estimate=estimate_text)
+    environment.filters.update(size=size_name, estimate=estimate_text, best=best_size, exponent=exponent)
     keys: list[Key] = list(dict.fromkeys((c.task, c.metric) for c in analysis.cells))
     return environment.get_template("report.html.j2").render(
         title=title,
@@ -118,6 +127,7 @@ def to_html(analysis: Analysis, title: str, sections: Sequence[Section]) -> str:
         contrasts={of: contrast(analysis.pools, of) for of in ("headline", "loss")},
         fits=fit_rows(analysis),
         beyond=[{**row, "estimate": Estimate(row["value"], row["low"], row["high"])} for row in beyond_rows(analysis)],
+        isoflops=analysis.isoflops,
         definitions=_definitions(analysis),
         runs=analysis.results.every_run,
         shared=_shared(analysis.results.every_run),

@@ -5,8 +5,9 @@ from typing import Any
 
 from bigchem.sweep.analysis.analyse import Analysis
 from bigchem.sweep.analysis.axes import AxisScores
-from bigchem.sweep.analysis.curve_shapes import SHAPES
+from bigchem.sweep.analysis.fits.shapes import SHAPES
 from bigchem.sweep.analysis.gains import contrast, kind_of
+from bigchem.sweep.analysis.isoflop import IsoFlop
 from bigchem.sweep.analysis.transfer import Effect
 from bigchem.sweep.scores.aggregate import Key
 from bigchem.sweep.scores.estimate import Estimate
@@ -179,6 +180,29 @@ def axis_rows(axes: Iterable[AxisScores]) -> list[Row]:
     ]
 
 
+def isoflop_rows(isoflops: Iterable[IsoFlop]) -> list[Row]:
+    """One row per task, metric, regime and number of FLOPs: the best size, its verdict (see fits/parabola.py; None for
+    two sizes), the metric there, and the exponent of the best sizes' growth."""
+    return [
+        {
+            "task": one.task,
+            "metric": one.metric,
+            "regime": one.regime,
+            "flops": profile.flops,
+            "flops_lowest": profile.ends[0],
+            "flops_highest": profile.ends[1],
+            "sizes": len(profile.cells),
+            "seeds": min(len(cell.seeds) for cell in profile.cells),
+            "verdict": profile.fit.verdict if profile.fit else None,
+            **numbers(profile.fit.size if profile.fit else None, "best"),
+            "value": profile.fit.value if profile.fit else None,
+            **numbers(one.exponent, "exponent", "exponent_low", "exponent_high"),
+        }
+        for one in isoflops
+        for profile in one.profiles
+    ]
+
+
 AXES_COLUMNS = ("axis", "setting", "task", "metric", "regime", "parameters", "value", "low", "high", "seeds")
 TABLES: Mapping[str, tuple[str, ...]] = {
     "metrics": ("task", "metric", "regime", "parameters", "value", "low", "high", "n", "seeds", "note"),
@@ -205,6 +229,10 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         *("verdict", "seeds", "paired", "examples"),
     ),
     "axes": AXES_COLUMNS,
+    "isoflop": (
+        *("task", "metric", "regime", "flops", "flops_lowest", "flops_highest", "sizes", "seeds", "verdict"),
+        *("best", "low", "high", "value", "exponent", "exponent_low", "exponent_high"),
+    ),
 }
 """The CSV files and their columns."""
 
@@ -220,6 +248,7 @@ def tables(analysis: Analysis) -> dict[str, list[Row]]:
         "beyond": beyond_rows(analysis),
         "transfer": transfer_rows(analysis.transfer),
         "axes": axis_rows(analysis.axes),
+        "isoflop": isoflop_rows(analysis.isoflops),
     }
 
 

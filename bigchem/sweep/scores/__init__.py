@@ -1,5 +1,5 @@
 """Scores of evaluated models: read from result files and tables, compared in budget, grouped, resampled.
 
-Imported from outside: aggregate, axes, estimate, example_draws, mixtures, records, results,
+Imported from outside: aggregate, axes, budgets, estimate, example_draws, mixtures, records, results,
 scales, score_table.
 """

@@ -107,9 +107,9 @@ def chosen_metrics(metrics: Sequence[str], keys: Sequence[Key]) -> tuple[Key, ..
     return tuple(dict.fromkeys(chosen))
 
 
-def size_name(parameters: float) -> str:
-    """A rounded number of parameters, for reading: 0.2M, 1M, 5.2M, 248M, 1.2B."""
+def size_name(parameters: float, digits: int = 2) -> str:
+    """A rounded number of parameters, for reading: 0.2M, 1M, 5.2M, 248M, 1.2B. digits: at least so many count."""
     units = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
     unit, name = next(((u, n) for u, n in units if parameters >= (0.1 if n == "M" else 0.9995) * u), units[-1])
     scaled = parameters / unit
-    return f"{scaled:.{3 if scaled >= 99.5 else 2}g}{name}"
+    return f"{scaled:.{max(digits, 3 if scaled >= 99.5 else 2)}g}{name}"

@@ -11,6 +11,11 @@ from bigchem.sweep.scores.records import Run, Score
 MIXTURE = "mixture"
 """The axis of shared models that were trained on the same tasks with other weights."""
 
+FLOPS = "flops"
+"""The axis of runs of every size with equal operations: their lengths differ by design."""
+LARGE = 1e6
+"""Numbers from here on are written as 4e+12, if that is all of them."""
+
 
 def setting(run: Run, axis: str) -> str | None:
     """The run's value on an axis, as text; None if its sweep had no such axis."""
@@ -21,6 +26,8 @@ def setting(run: Run, axis: str) -> str | None:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, float) and abs(value) >= LARGE and float(f"{value:g}") == value:
+        return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -74,7 +81,7 @@ def axes_note(by_axis: Mapping[str, Sequence[Score]], scores: Sequence[Score]) -
         used = {setting(s.run, axis) for s in scores}
         values = by_setting(found, axis)
         chosen, others = ("; ".join(v for v in values if (v in used) == kept) for kept in (True, False))
-        notes.append(f"The claim is about {axis} = {chosen}; drawn against {axis} only: {others}.")
+        notes.append(f"The claim is about {axis} = {chosen}; not in it, but drawn against {axis}: {others}.")
     return notes
 
 

@@ -55,11 +55,13 @@ _FIELDS = (
     _Field("dropout rates", lambda t: t.dropout, ("model.dropout",)),
     _Field("initial weights", lambda t: "pretrained" if t.pretrained else "random"),
 )
+_BESIDES_LENGTH = tuple(field for field in _FIELDS if field.name not in ("planned steps", "tokens of a step"))
 
 
-def check(runs: Sequence[Run], *, allow_unequal: bool) -> tuple[str, ...]:
-    """Caveats on budgets. UserError for the first difference, unless allowed."""
-    found = [*_unfinished(runs), *_unequal(runs)]
+def check(runs: Sequence[Run], *, allow_unequal: bool, lengths: bool = True) -> tuple[str, ...]:
+    """Caveats on budgets. UserError for the first difference, unless allowed. lengths: whether steps and tokens of a
+    step should be equal, too."""
+    found = [*_unfinished(runs), *_unequal(runs, _FIELDS if lengths else _BESIDES_LENGTH)]
     if not found:
         return ()
     if not allow_unequal:
@@ -67,6 +69,16 @@ def check(runs: Sequence[Run], *, allow_unequal: bool) -> tuple[str, ...]:
     listed = "; ".join(one.what for one in found[:SHOWN])
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return (f"Budgets are not equal: {listed}{more}.",)
+
+
+def besides_length(runs: Sequence[Run]) -> str | None:
+    """The first difference of runs whose lengths differ by design, in anything but steps and tokens of a step."""
+    return next((one.what for one in _unequal(runs, _BESIDES_LENGTH)), None)
+
+
+def unfinished(run: Run) -> bool:
+    """Whether a run was evaluated before its last step, and did not end early by design."""
+    return next(_unfinished([run]), None) is not None
 
 
 def notes(runs: Sequence[Run]) -> list[str]:
@@ -97,11 +109,11 @@ def _unfinished(runs: Sequence[Run]) -> Iterator[Difference]:
             yield Difference(what, (run.source,), "`bigchem resume` the run and evaluate it again")
 
 
-def _unequal(runs: Sequence[Run]) -> Iterator[Difference]:
+def _unequal(runs: Sequence[Run], fields: Sequence[_Field] = _FIELDS) -> Iterator[Difference]:
     for group in _groups(runs):
         name = _name(group[0][0])
         by_design = all(training.alone == "compute" for _, training in group)
-        for field in _FIELDS:
+        for field in fields:
             per_size = _is_tuned(field, group) or (by_design and field.name == "tokens of a step")
             first: dict[object, tuple[object, Run]] = {}
             for run, training in group:
@@ -143,14 +155,15 @@ def _unknown(runs: Sequence[Run]) -> Iterator[str]:
     unknown = [run for run in runs if run.training is None and run.fingerprint is not None]
     if not unknown:
         return
-    unequal = []
     by_group = defaultdict(list)
     for run in unknown:
-        by_group[_name(run)].append(run.tokens or 0)
+        if run.tokens:
+            by_group[_name(run)].append(run.tokens)
+    trained = []
     for name, tokens in by_group.items():
-        if max(tokens) > NEAR * min(tokens):
-            unequal.append(f"{name} from {min(tokens):,} to {max(tokens):,} tokens")
-    text = f"; trained on: {', '.join(unequal)}" if unequal else ""
+        span = f"from {min(tokens):,} to {max(tokens):,}" if max(tokens) > NEAR * min(tokens) else f"{max(tokens):,}"
+        trained.append(f"{name} {span} tokens")
+    text = f"; trained on: {', '.join(trained)}" if trained else ""
     yield f"Budgets unknown, of results without a training record: {len(unknown)} of {len(runs)} runs{text}."
 
 

@@ -16,7 +16,7 @@ from bigchem.base.json_file import Count
 from bigchem.base.progress import Progress
 from bigchem.base.toml import Section, quoted, validate
 from bigchem.sweep.scores import budgets
-from bigchem.sweep.scores.axes import axes_note, by_setting, choose
+from bigchem.sweep.scores.axes import FLOPS, axes_note, by_setting, choose
 from bigchem.sweep.scores.comparable import axis_problems, problems
 from bigchem.sweep.scores.mixtures import apart_note, set_apart, without_mixtures
 from bigchem.sweep.scores.records import REGIMES, Results, Run, Score, Training, scale_of, tasks_of
@@ -163,9 +163,13 @@ def load(
 
 
 def _axis_caveats(by_axis: Mapping[str, Sequence[Score]], allow_unequal: bool) -> list[str]:
-    """On the budgets of the runs of each value of an axis; those of different values may differ."""
+    """On the budgets of the runs of each value of an axis; those of different values may differ, and the lengths of
+    runs of equal FLOPs."""
     groups = [(axis, group) for axis, scores in by_axis.items() for group in by_setting(scores, axis).values()]
-    found = [(axis, budgets.check(_runs(group), allow_unequal=allow_unequal)) for axis, group in groups]
+    found = [
+        (axis, budgets.check(_runs(group), allow_unequal=allow_unequal, lengths=axis != FLOPS))
+        for axis, group in groups
+    ]
     return [f"In the figures against {axis}: {caveat}" for axis, caveats in found for caveat in caveats]
 
 

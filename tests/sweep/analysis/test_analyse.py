@@ -115,7 +115,7 @@ def test_a_gain_without_an_interval_is_not_judged(tmp_path: Path) -> None:
 def test_one_seed_and_unequal_tokens_are_owned_up_to(tmp_path: Path) -> None:
     notes = analyse(load([write_sweep(tmp_path)])).notes
     assert any("One seed everywhere" in note for note in notes)
-    assert any("together 1,200,000" in note and "alone 240,000" in note for note in notes)
+    assert any("the shared models 1,200,000 tokens, captioning alone 240,000" in note for note in notes)
     more = write_sweep(tmp_path / "more", sizes=SIZES[:1], seeds=(0, 1))
     assert not any("One seed" in note for note in analyse(load([more])).notes)
     write_sweep(more, sizes=SIZES[1:2])

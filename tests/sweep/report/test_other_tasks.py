@@ -21,8 +21,8 @@ from bigchem.launch.runs.status import RunStatus
 from bigchem.sweep.analysis.analyse import Analysis
 from bigchem.sweep.outcome import outcome, to_csv
 from bigchem.sweep.report import write_report
-from bigchem.sweep.report.drawing import DARK, LIGHT, MORE_DARK, MORE_LIGHT
-from bigchem.sweep.report.figures import task_style
+from bigchem.sweep.report.figures.by_size import task_style
+from bigchem.sweep.report.figures.drawing import DARK, LIGHT, MORE_DARK, MORE_LIGHT
 from bigchem.sweep.scores.results import load
 from bigchem.tasks import Tasks, merged, read_records, shipped
 

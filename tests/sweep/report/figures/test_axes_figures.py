@@ -8,7 +8,7 @@ import pytest
 from planted_sweep import SIZES, TASKS, TRAINING, results_of, write_result
 
 from bigchem.sweep.analysis import analyse as whole
-from bigchem.sweep.report.axes_figures import axis_figures
+from bigchem.sweep.report.figures.axes import axis_figures
 from bigchem.sweep.scores.results import load
 
 

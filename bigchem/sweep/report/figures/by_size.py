@@ -15,10 +15,10 @@ from bigchem.sweep.analysis.analyse import Analysis
 from bigchem.sweep.analysis.claim import name_of
 from bigchem.sweep.analysis.conclusions import signed
 from bigchem.sweep.analysis.gains import Pool
-from bigchem.sweep.report.drawing import (
+from bigchem.sweep.report.figures.drawing import (
+    COLOURS,
     LIGHT,
     LONGEST,
-    MORE_LIGHT,
     STYLE,
     Panel,
     alt_text,
@@ -28,7 +28,7 @@ from bigchem.sweep.report.drawing import (
     points,
     sizes_axis,
 )
-from bigchem.sweep.report.hover import Mark, marks_of, marks_of_cells
+from bigchem.sweep.report.figures.hover import Mark, marks_of, marks_of_cells
 from bigchem.sweep.report.tables import Row, numbers
 from bigchem.sweep.scores.aggregate import Cell, Key
 from bigchem.sweep.scores.estimate import Estimate, Floats
@@ -38,11 +38,10 @@ from bigchem.tasks import Tasks, shipped
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from bigchem.sweep.analysis.curves import Curve
+    from bigchem.sweep.analysis.fits.curves import Curve
     from bigchem.sweep.analysis.size_means import Line
 
 REGIME_STYLE = {"together": (LIGHT["blue"], "o", "-"), "alone": (LIGHT["orange"], "s", (0, (4, 2)))}
-_COLOURS = [LIGHT[name] for name in ("blue", "orange", "green", "violet", "olive")] + list(MORE_LIGHT.values())
 _MARKERS = "osD^vP*X<>hpd"  # as many as make 9 x 13 pairs with the colours
 _DOTS = (0, (1, 1.6))
 
@@ -146,7 +145,7 @@ def task_style(task: str, tasks: Tasks) -> tuple[str, str]:
     """A task's colour and marker: of the tasks that ship always the same, then in the order of the others."""
     order = [*shipped().scored, *(name for name in tasks if name not in shipped())]
     place = order.index(task)
-    return _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
+    return COLOURS[place % len(COLOURS)], _MARKERS[place % len(_MARKERS)]
 
 
 def file_name(key: Key) -> str:

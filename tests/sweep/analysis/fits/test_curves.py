@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigchem.sweep.analysis.curve_shapes import Shape
-from bigchem.sweep.analysis.curves import Curve, Observation, curve, fit
+from bigchem.sweep.analysis.fits.curves import Curve, Observation, curve, fit
+from bigchem.sweep.analysis.fits.shapes import Shape
 from bigchem.sweep.scores.estimate import Estimate
 
 SIZES = [2e5, 1e6, 5e6, 2.5e7, 1e8]

@@ -9,7 +9,7 @@ from planted_sweep import SIZES, TASKS, TRAINING, results_of, write_result
 
 from bigchem.base.errors import UserError
 from bigchem.sweep.analysis import analyse as whole
-from bigchem.sweep.report.size_axes import size_axis_figures
+from bigchem.sweep.report.figures.size_axes import size_axis_figures
 from bigchem.sweep.scores.results import load
 
 

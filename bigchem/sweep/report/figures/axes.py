@@ -12,7 +12,7 @@ from matplotlib.ticker import NullLocator
 from bigchem.evaluate.protocol.names import with_unit, written
 from bigchem.sweep.analysis.analyse import Analysis
 from bigchem.sweep.analysis.axes import AxisScores
-from bigchem.sweep.report.drawing import LIGHT, MORE_LIGHT, STYLE, Panel, axes_of, finish, label_ends, points
+from bigchem.sweep.report.figures.drawing import COLOURS, STYLE, Panel, axes_of, finish, label_ends, points
 from bigchem.sweep.report.tables import AXES_COLUMNS, Row, axis_rows
 from bigchem.sweep.scores.aggregate import Cell, Key, size_name
 from bigchem.sweep.scores.records import Regime
@@ -20,7 +20,6 @@ from bigchem.sweep.scores.records import Regime
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = [LIGHT[name] for name in ("blue", "orange", "green", "violet", "olive")] + list(MORE_LIGHT.values())
 STYLES: dict[Regime, tuple[str, object]] = {"together": ("o", "-"), "alone": ("s", (0, (4, 2)))}
 ROOM = 0.26
 """Share of the width kept free for the labels."""

@@ -10,8 +10,8 @@ from planted_sweep import SIZES, write_sweep
 
 from bigchem.sweep.analysis import analyse as whole
 from bigchem.sweep.analysis.analyse import Analysis
-from bigchem.sweep.report.drawing import Panel
-from bigchem.sweep.report.paper_figures import claim_figure, forest_figure
+from bigchem.sweep.report.figures.drawing import Panel
+from bigchem.sweep.report.figures.paper import claim_figure, forest_figure
 from bigchem.sweep.scores.results import load
 
 

@@ -8,7 +8,7 @@ import pytest
 from planted_sweep import SIZES, TASKS, results_of, write_result
 
 from bigchem.sweep.analysis import analyse as whole
-from bigchem.sweep.report.transfer_figures import transfer_figures
+from bigchem.sweep.report.figures.transfer import transfer_figures
 from bigchem.sweep.scores.results import load
 
 

@@ -14,9 +14,9 @@ from bigchem.sweep.analysis import captions
 from bigchem.sweep.analysis.analyse import Analysis
 from bigchem.sweep.analysis.gains import Of, Pool, gains_of, kind_of
 from bigchem.sweep.analysis.trends import constant
-from bigchem.sweep.report.drawing import LIGHT, STYLE, Panel, finish, label_ends, points, sizes_axis
-from bigchem.sweep.report.figures import draw_line, draw_task, point_rows, task_style, zero_line
-from bigchem.sweep.report.hover import Mark, marks_of
+from bigchem.sweep.report.figures.by_size import draw_line, draw_task, point_rows, task_style, zero_line
+from bigchem.sweep.report.figures.drawing import LIGHT, STYLE, Panel, finish, label_ends, points, sizes_axis
+from bigchem.sweep.report.figures.hover import Mark, marks_of
 from bigchem.sweep.report.tables import estimate_text
 from bigchem.sweep.scores.aggregate import Cell, Key, size_name
 from bigchem.sweep.scores.estimate import Estimate

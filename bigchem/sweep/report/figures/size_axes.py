@@ -10,8 +10,8 @@ import matplotlib as mpl
 from matplotlib.ticker import LogLocator, NullLocator
 
 from bigchem.evaluate.protocol.names import with_unit, written
-from bigchem.sweep.report.drawing import STYLE, Panel, axes_of, finish, label_ends, points
-from bigchem.sweep.report.figures import REGIME_STYLE, file_name
+from bigchem.sweep.report.figures.by_size import REGIME_STYLE, file_name
+from bigchem.sweep.report.figures.drawing import STYLE, Panel, axes_of, finish, label_ends, points
 from bigchem.sweep.report.tables import numbers
 from bigchem.sweep.scores.records import REGIMES, SIZE_AXES, SizeAxis
 

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from bigchem.evaluate.protocol.names import with_unit
 from bigchem.sweep.analysis.analyse import Analysis
 from bigchem.sweep.analysis.transfer import Effect
-from bigchem.sweep.report.drawing import STYLE, Panel, finish
+from bigchem.sweep.report.figures.drawing import STYLE, Panel, finish
 from bigchem.sweep.report.tables import TABLES, transfer_rows
 from bigchem.sweep.scores.aggregate import size_name
 from bigchem.sweep.scores.estimate import Estimate

@@ -6,7 +6,7 @@ power:      floor + factor * (N / pivot)^-exponent, the form of Hoffmann et al. 
 saturating: top / (1 + (N / half)^-steepness), a logistic curve in log N (the Hill equation): zero for small models,
             `top` for large ones, as Owen 2024 fits benchmark scores (arXiv 2401.04757).
 
-Every point of a grid over exponents, or halves and steepnesses, is tried (curve_shapes.py); scipy's least squares
+Every point of a grid over exponents, or halves and steepnesses, is tried (shapes.py); scipy's least squares
 refines the best with a soft-L1 loss.
 """
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bigchem.sweep.analysis.curve_shapes import EXPONENTS, SHAPES, STEEPNESS, Shape, height, search
+from bigchem.sweep.analysis.fits.shapes import EXPONENTS, SHAPES, STEEPNESS, Shape, height, search
 from bigchem.sweep.scores.estimate import MIN_SIZES_FOR_LINE, Z95, Estimate, Floats
 
 MIN_SIZES_FOR_CURVE = 4

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from bigchem.base.printable import csv_text
-from bigchem.sweep.report.hover import Mark, overlay
+from bigchem.sweep.report.figures.hover import Mark, overlay
 from bigchem.sweep.report.tables import Row
 from bigchem.sweep.scores.aggregate import size_name
 
@@ -46,6 +46,8 @@ DARK = {
 # Of the tasks after the first five; a page names only those that it uses.
 MORE_LIGHT = {"red": "#b3123f", "purple": "#5b45c9", "brown": "#7a4b23", "teal": "#00727d"}
 MORE_DARK = {"red": "#ff7d96", "purple": "#a99bff", "brown": "#d3a274", "teal": "#5fc9d4"}
+COLOURS = [LIGHT[name] for name in ("blue", "orange", "green", "violet", "olive")] + list(MORE_LIGHT.values())
+"""Of series, in order."""
 STYLE = {
     "font.size": 9,
     "svg.fonttype": "none",
