@@ -5,6 +5,7 @@ Imported from outside: this package, spellings, tokens.
 
 from bigchem.chemistry.domains import read, read_answer
 from bigchem.chemistry.molecules import (
+    REMEMBERED,
     Same,
     canonical,
     charged,
@@ -44,6 +45,7 @@ __all__ = [
     "MAX_CHARACTERS",
     "MAX_CLOSURES",
     "NOTHING_REACTS",
+    "REMEMBERED",
     "REPAIRS",
     "STRIP",
     "STRIPPED",

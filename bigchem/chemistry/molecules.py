@@ -163,6 +163,11 @@ def inchi_key(molecule: Chem.Mol) -> str:
         return str(Chem.MolToInchiKey(molecule) or Chem.MolToInchiKey(charged(molecule)))
 
 
+REMEMBERED = 1 << 13
+"""Molecules whose costly properties are kept: the references of a test set recur with each model's predictions."""
+_remembered_key = lru_cache(maxsize=REMEMBERED)(inchi_key)
+
+
 class Same(NamedTuple):
     """same: whether two molecules are equal. by_inchi: decided by InChI; otherwise neither has one, and canonical
     SMILES were compared."""
@@ -176,7 +181,7 @@ def same_molecule(first: Chem.Mol, second: Chem.Mol) -> Same:
     if first.GetNumHeavyAtoms() != second.GetNumHeavyAtoms() or _elements(first) != _elements(second):
         # Neither InChI nor SMILES can agree then, and InChI is slow.
         return Same(False, True)
-    keys = (inchi_key(first), inchi_key(second))
+    keys = (_remembered_key(first), _remembered_key(second))
     if any(keys):
         return Same(keys[0] == keys[1], True)
     return Same(comparable(first) == comparable(second), False)

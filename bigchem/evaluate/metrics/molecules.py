@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator, rdMolDescriptors
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
-from bigchem.chemistry import comparable, crowded, same_molecule, try_parse
+from bigchem.chemistry import REMEMBERED, comparable, crowded, same_molecule, try_parse
 
 Floats = NDArray[np.float64]
 
@@ -43,7 +43,7 @@ def levenshtein(references: Sequence[str], predictions: Sequence[str]) -> Floats
 
 def compare(references: Sequence[str], predictions: Sequence[str]) -> Floats:
     """What needs RDKit, each molecule parsed once: [pairs, COLUMNS]. Similarities are NaN unless both parse."""
-    rows = [_compare(*_parsed(*pair)) for pair in zip(references, predictions, strict=True)]
+    rows = [_compare(*map(read, pair)) for pair in zip(references, predictions, strict=True)]
     return np.array(rows).reshape(-1, len(COLUMNS))
 
 
@@ -74,6 +74,13 @@ def similarities(wanted: Chem.Mol, predicted: Chem.Mol) -> tuple[float, ...]:
     return (0.0, *map(DataStructs.TanimotoSimilarity, first, second))
 
 
+@lru_cache(maxsize=REMEMBERED)
+def read(smiles: str) -> Chem.Mol | None:
+    """chemistry.try_parse, which gives the same object for the same text: what is cached by molecule is found again."""
+    return try_parse(smiles)
+
+
+@lru_cache(maxsize=REMEMBERED)
 def scaffold(molecule: Chem.Mol) -> str:
     """Canonical SMILES of the Bemis-Murcko scaffold, without stereochemistry; empty without a ring."""
     if not molecule.GetRingInfo().NumRings():  # RDKit takes minutes over a long chain
@@ -113,12 +120,6 @@ def frechet_distance(references: Sequence[str], predictions: Sequence[str]) -> f
     return float(get_fcd(wanted, predicted)) if min(len(wanted), len(predicted)) >= 2 else float("nan")
 
 
-def _parsed(reference: str, prediction: str) -> tuple[Chem.Mol | None, Chem.Mol | None]:
-    """Both molecules; the same object for equal texts."""
-    wanted = try_parse(reference)
-    return wanted, wanted if prediction == reference else try_parse(prediction)
-
-
 def _compare(wanted: Chem.Mol | None, predicted: Chem.Mol | None) -> tuple[float, ...]:
     if wanted is None or predicted is None:
         return (wanted is not None, predicted is not None, *NO_MATCH, *NO_SIMILARITIES)
@@ -126,14 +127,20 @@ def _compare(wanted: Chem.Mol | None, predicted: Chem.Mol | None) -> tuple[float
 
 
 def _generated(reference: str, prediction: str) -> tuple[float | str | None, ...]:
-    wanted, predicted = _parsed(reference, prediction)
+    wanted, predicted = read(reference), read(prediction)
     match = np.nan
     if wanted is not None and (whole := scaffold(wanted)):
         match = float(predicted is wanted or (predicted is not None and scaffold(predicted) == whole))
-    name = None if predicted is None else comparable(predicted, written=prediction)
-    return (*_compare(wanted, predicted), match, name)
+    return (*_compare(wanted, predicted), match, _name(prediction))
 
 
+@lru_cache(maxsize=REMEMBERED)
+def _name(smiles: str) -> str | None:
+    molecule = read(smiles)
+    return None if molecule is None else comparable(molecule, written=smiles)
+
+
+@lru_cache(maxsize=REMEMBERED)
 def _fingerprints(molecule: Chem.Mol) -> tuple[Any, Any, Any]:
     return (
         rdMolDescriptors.GetMACCSKeysFingerprint(molecule),

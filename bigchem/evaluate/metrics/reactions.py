@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem
 
-from bigchem.chemistry import comparable, dotted, try_parse, without_maps
+from bigchem.chemistry import REMEMBERED, comparable, dotted, without_maps
 from bigchem.evaluate.metrics import molecules
 
 Floats = NDArray[np.float64]
@@ -109,9 +110,10 @@ class _Side(NamedTuple):
     largest: str
 
 
+@lru_cache(maxsize=REMEMBERED)
 def _side(smiles: str) -> _Side | None:
     text = without_maps(dotted(smiles))
-    molecule = try_parse(text)
+    molecule = molecules.read(text)
     if molecule is None:
         return None
     whole = comparable(molecule, written=text)

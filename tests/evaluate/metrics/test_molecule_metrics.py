@@ -87,3 +87,11 @@ def test_no_molecule_is_longer_than_the_places_that_all_others_are_padded_to(mon
     monkeypatch.setitem(sys.modules, "fcd", SimpleNamespace(get_fcd=lambda *sides: calls.append(sides) or 1.5))
     molecules.frechet_distance(["C" * 400, "CC"], ["CN", "C" * 349])
     assert calls == [(["C" * 349, "CC"], ["CN", "C" * 349])]
+
+
+def test_what_is_costly_of_a_reference_is_computed_once_for_all_models() -> None:
+    molecules._fingerprints.cache_clear()
+    first = molecules.compare_generated(["CCOC(=O)C1CCCCC1"], ["CCO"])
+    again = molecules.compare_generated(["CCOC(=O)C1CCCCC1"], ["CCN"])
+    assert molecules._fingerprints.cache_info().misses == 3
+    assert first.tolist() != again.tolist()
