@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from bigchem.show.record import RunRecord
-from bigchem.sweep.report.drawing import LIGHT, MORE_LIGHT, STYLE, inline_svg, label_ends
-from bigchem.sweep.report.hover import Mark
+from bigchem.sweep.report.figures.drawing import LIGHT, MORE_LIGHT, STYLE, inline_svg, label_ends
+from bigchem.sweep.report.figures.hover import Mark
 
 COLOURS = [LIGHT[name] for name in ("blue", "orange", "green", "violet", "olive")] + [*MORE_LIGHT.values()]
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)))

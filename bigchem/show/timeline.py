@@ -14,8 +14,8 @@ from bigchem.base.progress import duration
 from bigchem.launch.runs.history import Attempt
 from bigchem.run.lifecycle import ENDS, End
 from bigchem.show.curves import Drawing
-from bigchem.sweep.report.drawing import LIGHT, MORE_LIGHT, STYLE, inline_svg
-from bigchem.sweep.report.hover import Mark
+from bigchem.sweep.report.figures.drawing import LIGHT, MORE_LIGHT, STYLE, inline_svg
+from bigchem.sweep.report.figures.hover import Mark
 
 SHOWN = 30
 """Attempts in the figure: the last ones."""

@@ -18,7 +18,7 @@ from bigchem.show import contents
 from bigchem.show.curves import MOST, Drawing, compared_figures, run_figures
 from bigchem.show.record import RunRecord, differing
 from bigchem.show.timeline import timeline
-from bigchem.sweep.report.drawing import palette_css
+from bigchem.sweep.report.figures.drawing import palette_css
 
 EVENTS = 200
 """Events on the page: the last ones."""

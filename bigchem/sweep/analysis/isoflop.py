@@ -21,8 +21,8 @@ from bigchem.sweep.scores.estimate import Z95, Estimate, Floats
 from bigchem.sweep.scores.records import Regime, Results, Run, Score, tasks_of
 
 TOLERANCE = 1.1
-"""Highest over lowest FLOPs of a group. At the best size, a tenth more FLOPs lowers the reducible loss by 1.5 %, as
-much as a model of 1.6 times the best size raises it (exponents of Hoffmann et al. 2022)."""
+"""Highest over lowest FLOPs of a group. FLOPs that rise by as much from a quarter to four times the best size move a
+parabola's minimum by 8 % (planted losses, constants of Hoffmann et al. 2022)."""
 BUDGET_AXES = (FLOPS, "train.tokens", "train.steps")
 """Axes of a sweep along which runs get longer."""
 DRAWS = 1000

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -51,6 +52,15 @@ class Trend:
     def per_decade(self) -> Estimate:
         """The slope, with its interval where the noise of training is known."""
         return Estimate(self.slope.value) if self.p is None else self.slope.estimate
+
+    def per_decade_of(self, measure: Mapping[int, float]) -> Estimate | None:
+        """The slope per decade of another measure of size, by number of parameters. None unless it is known for all
+        sizes, and rises with them by a tenth or more."""
+        known = [measure[int(size)] for size in self.means.sizes if int(size) in measure]
+        if len(known) < self.sizes or any(b < 1.1 * a for a, b in pairwise(known)):
+            return None
+        slope = replace(self.means, sizes=np.array(known)).slope()
+        return None if slope is None else Estimate(slope.value) if self.p is None else slope.estimate
 
     @property
     def line(self) -> Line | None:

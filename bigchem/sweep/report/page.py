@@ -122,6 +122,7 @@ def to_html(analysis: Analysis, title: str, sections: Sequence[Section]) -> str:
         headline_rows=paired_rows(analysis, analysis.headline.items()),
         all_rows=paired_rows(analysis, keys),
         trends=trend_rows(analysis),
+        flops_slopes=_flops_slopes(analysis),
         slopes=[analysis.trends[key].per_decade for key in analysis.trends],
         lowest=_lowest(analysis),
         contrasts={of: contrast(analysis.pools, of) for of in ("headline", "loss")},
@@ -132,6 +133,13 @@ def to_html(analysis: Analysis, title: str, sections: Sequence[Section]) -> str:
         runs=analysis.results.every_run,
         shared=_shared(analysis.results.every_run),
     )
+
+
+def _flops_slopes(analysis: Analysis) -> list[Estimate | None]:
+    """Of each trend, per decade of FLOPs; empty if no trend has one."""
+    flops = analysis.results.shared_flops
+    found = [trend.per_decade_of(flops) for trend in analysis.trends.values()]
+    return found if any(found) else []
 
 
 def _lowest(analysis: Analysis) -> float:

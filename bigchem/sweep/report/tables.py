@@ -57,8 +57,9 @@ def gain_rows(analysis: Analysis) -> list[Row]:
 
 def trend_rows(analysis: Analysis) -> list[Row]:
     """One row per metric with a gain at two or more sizes: its slope per decade of parameters, the tests, and what
-    follows. detectable: the smallest slope that such a sweep finds in four of five cases."""
-    rows = []
+    follows. detectable: the smallest slope that such a sweep finds in four of five cases. flops_slope: per decade of
+    the shared models' training FLOPs."""
+    rows, flops = [], analysis.results.shared_flops
     for (task, metric), trend in analysis.trends.items():
         tested = trend.p is not None
         second = trend.second.estimate if trend.second is not None and tested else None
@@ -76,6 +77,7 @@ def trend_rows(analysis: Analysis) -> list[Row]:
                 "p_lack_of_fit": trend.lack_of_fit,
                 **numbers(second, "second_slope", "second_low", "second_high"),
                 "detectable": trend.slope.detectable() if tested else None,
+                **numbers(trend.per_decade_of(flops), "flops_slope", "flops_low", "flops_high"),
             }
         )
     return rows
@@ -213,6 +215,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "trends": (
         *("task", "kind", "metric", "sizes", "slope", "slope_low", "slope_high", "p", "p_holm", "verdict"),
         *("uncorrected", "p_lack_of_fit", "second_slope", "second_low", "second_high", "detectable"),
+        *("flops_slope", "flops_low", "flops_high"),
     ),
     "kinds": (
         *("kind", "of", "tasks", "parameters", "gain", "low", "high", "slope", "slope_low", "slope_high", "sizes"),

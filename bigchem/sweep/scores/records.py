@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from statistics import fmean
 from typing import Any, Literal
 
 from bigchem.base.errors import UserError
@@ -129,6 +130,16 @@ class Results:
         """Also those of other mixtures and of other values of axes."""
         others = [*self.apart, *(score for scores in self.by_axis.values() for score in scores)]
         return tuple({id(run): run for run in (*self.runs, *(score.run for score in others))}.values())
+
+    @property
+    def shared_flops(self) -> dict[int, float]:
+        """Mean training FLOPs of the shared models, by size; without sizes of which some run's are unknown."""
+        found: dict[int, list[float | None]] = {}
+        for run in self.runs:
+            if run.regime == "together":
+                found.setdefault(run.parameters, []).append(run.measure("flops"))
+        known = {size: [one for one in each if one] for size, each in found.items()}
+        return {size: fmean(each) for size, each in known.items() if len(each) == len(found[size])}
 
     def without(self, runs: Iterable[Run]) -> "Results":
         """The same without some runs."""

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_results import SIZES, gain_of, results
 from numpy.typing import NDArray
 
 from bigchem.sweep.analysis.gains import contrast, gains_of, means_of, pools_of
-from bigchem.sweep.scores.aggregate import Cell
+from bigchem.sweep.analysis.trends import trends_of
+from bigchem.sweep.scores.aggregate import Cell, cells_of
 from bigchem.sweep.scores.estimate import Estimate
 from bigchem.sweep.scores.records import Regime, scale_of
 from bigchem.tasks import shipped
@@ -113,3 +115,15 @@ def test_the_contrast_is_the_difference_of_the_slopes() -> None:
     found = contrast(pools_of(gains_of(cells), {"captioning": "bleu4", "forward": "top1"}, shipped()))
     assert found is not None
     assert found.value == pytest.approx(0.1)
+
+
+def test_a_slope_per_decade_of_flops_is_that_of_parameters_over_their_exponent() -> None:
+    found = results({("captioning", "bleu4"): gain_of(0.01, 0.02, 0.03, 0.04)})
+    cells = cells_of(found.scores, found.tasks)
+    trend = trends_of(cells, gains_of(cells))["captioning", "bleu4"]
+    steeper = trend.per_decade_of({size: float(size) ** 2 for size in SIZES})
+    assert steeper is not None
+    assert steeper.value == pytest.approx(trend.per_decade.value / 2)
+    assert steeper.low == pytest.approx((trend.per_decade.low or 0) / 2)
+    assert trend.per_decade_of(dict.fromkeys(SIZES, 1e12)) is None
+    assert trend.per_decade_of({SIZES[0]: 1e12}) is None

@@ -10,9 +10,12 @@ import matplotlib as mpl
 from matplotlib.ticker import NullLocator
 
 from bigchem.evaluate.protocol.names import with_unit, written
+from bigchem.sweep.analysis import captions
 from bigchem.sweep.analysis.analyse import Analysis
 from bigchem.sweep.analysis.axes import AxisScores
+from bigchem.sweep.analysis.claim import name_of
 from bigchem.sweep.report.figures.drawing import COLOURS, STYLE, Panel, axes_of, finish, label_ends, points
+from bigchem.sweep.report.figures.hover import Mark, marks_at
 from bigchem.sweep.report.tables import AXES_COLUMNS, Row, axis_rows
 from bigchem.sweep.scores.aggregate import Cell, Key, size_name
 from bigchem.sweep.scores.records import Regime
@@ -47,22 +50,26 @@ def _panel(scores: AxisScores, key: Key) -> Panel:
         figure, axes = axes_of(f"{key[0]} · {written(key[1])}", better, labels=len(lines))
         axes.set_ylabel(with_unit(key[1]))
         ends = []
+        marks: list[Mark] = []
         for (size, regime), line in sorted(lines.items(), key=lambda item: item[0][0]):
             colour, (marker, dash) = COLOURS[sizes.index(size) % len(COLOURS)], STYLES[regime]
             found = [(places[value], cell.estimate) for value, cell in line if cell.estimate is not None]
             axes.plot([x for x, _ in found], [e.value for _, e in found], color=colour, linestyle=dash, linewidth=1.2)
             points(axes, found, colour, marker, size=4)
+            label = f"{key[0]} {written(key[1])}, {size_name(size)} {regime}"
+            marks += marks_at(axes, label, [(places[value], f"{scores.axis} = {value}", cell) for value, cell in line])
             ends.append((found[-1][0], found[-1][1].value, f"{size_name(size)} {regime}", colour))
         _axis(axes, scores.axis, places, numbers is not None)
         label_ends(figure, axes, ends)
-    caption = f"{key[0]} {written(key[1])} against {scores.axis}, by size"
+    named = {f"{size_name(size)} {regime}": line for (size, regime), line in sorted(lines.items(), key=lambda item: item[0][0])}
+    caption = captions.of_axis(name_of(key), scores.axis, named)
     described = "; ".join(
         f"{size_name(size)} {regime}: " + ", ".join(f"{c.estimate.value:.4g} at {v}" for v, c in line if c.estimate)
         for (size, regime), line in lines.items()
     )
     rows: list[Row] = [row for row in axis_rows([scores]) if (row["task"], row["metric"]) == key]
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{scores.axis}-{key[0]}-{key[1]}")
-    return finish(figure, f"axis-{name}", key[1], caption, described, rows, AXES_COLUMNS)
+    return finish(figure, f"axis-{name}", key[1], caption, described, rows, AXES_COLUMNS, marks)
 
 
 def _axis(axes: Axes, name: str, places: dict[str, float], is_number: bool) -> None:

@@ -44,12 +44,16 @@ def marks_of(axes: Axes, name: str, found: Sequence[tuple[float, Estimate]]) -> 
 
 def marks_of_cells(axes: Axes, name: str, cells: Sequence[Cell]) -> list[Mark]:
     """Of a metric by size, with the values of its seeds."""
-    marks = []
-    for cell in cells:
-        if cell.estimate is not None:
-            lines = (name, f"{size_name(cell.parameters)}: {estimate_text(cell.estimate)}", *_seeds(cell))
-            marks.append(Mark(axes, float(cell.parameters), cell.estimate.value, lines))
-    return marks
+    return marks_at(axes, name, [(float(cell.parameters), size_name(cell.parameters), cell) for cell in cells])
+
+
+def marks_at(axes: Axes, name: str, found: Sequence[tuple[float, str, Cell]]) -> list[Mark]:
+    """Of a metric along any axis (place, its name, the scores there), with the values of its seeds."""
+    return [
+        Mark(axes, x, cell.estimate.value, (name, f"{place}: {estimate_text(cell.estimate)}", *_seeds(cell)))
+        for x, place, cell in found
+        if cell.estimate is not None
+    ]
 
 
 def _seeds(cell: Cell) -> tuple[str, ...]:

@@ -10,10 +10,14 @@ import matplotlib as mpl
 from matplotlib.ticker import LogLocator, NullLocator
 
 from bigchem.evaluate.protocol.names import with_unit, written
+from bigchem.sweep.analysis import captions
+from bigchem.sweep.analysis.claim import name_of
 from bigchem.sweep.report.figures.by_size import REGIME_STYLE, file_name
 from bigchem.sweep.report.figures.drawing import STYLE, Panel, axes_of, finish, label_ends, points
+from bigchem.sweep.report.figures.hover import Mark, marks_at
 from bigchem.sweep.report.tables import numbers
-from bigchem.sweep.scores.records import REGIMES, SIZE_AXES, SizeAxis
+from bigchem.sweep.scores.aggregate import size_name
+from bigchem.sweep.scores.records import REGIMES, SIZE_AXES, Regime, SizeAxis
 
 if TYPE_CHECKING:
     from bigchem.sweep.analysis.analyse import Analysis
@@ -30,6 +34,8 @@ def size_axis_figures(analysis: Analysis, axis: SizeAxis) -> Iterator[Panel]:
 def _panel(analysis: Analysis, key: Key, axis: SizeAxis) -> Panel:
     name = SIZE_AXES[axis]
     rows = []
+    marks: list[Mark] = []
+    places: dict[Regime, list[captions.Place]] = {}
     with mpl.rc_context(STYLE):
         figure, axes = axes_of(f"{key[0]} · {written(key[1])}", f"against {name}")
         axes.set_ylabel(with_unit(key[1]))
@@ -38,6 +44,9 @@ def _panel(analysis: Analysis, key: Key, axis: SizeAxis) -> Panel:
             colour, marker, dash = REGIME_STYLE[regime]
             cells = analysis.cells_of(key, regime)
             found = sorted(((_place(analysis, cell, axis), cell) for cell in cells), key=lambda pair: pair[0])
+            named = [(x, _named(x, axis), cell) for x, cell in found]
+            marks += marks_at(axes, f"{name_of(key)}, {regime}", named)
+            places[regime] = [(place, cell) for _, place, cell in named]
             drawn = [(x, cell.estimate) for x, cell in found if cell.estimate is not None]
             if drawn:
                 axes.plot([x for x, _ in drawn], [e.value for _, e in drawn], color=colour, linestyle=dash, linewidth=1)
@@ -53,9 +62,13 @@ def _panel(analysis: Analysis, key: Key, axis: SizeAxis) -> Panel:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(f"{name} (log scale)")
         label_ends(figure, axes, ends)
-    caption = f"{key[0]} {written(key[1])} against {name}"
+    caption = captions.of_measure(name_of(key), name, places)
     described = "; ".join(f"{row['series']}: {row['value']:.4g} at {row['x']:.3g}" for row in rows)
-    return finish(figure, f"{file_name(key)}-{axis}", key[1], caption, described, rows, COLUMNS)
+    return finish(figure, f"{file_name(key)}-{axis}", key[1], caption, described, rows, COLUMNS, marks)
+
+
+def _named(x: float, axis: SizeAxis) -> str:
+    return captions.flops_name(x) if axis == "flops" else size_name(x)
 
 
 def _place(analysis: Analysis, cell: Cell, axis: SizeAxis) -> float:

@@ -10,11 +10,13 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bigchem.evaluate.protocol.names import with_unit
+from bigchem.evaluate.protocol.names import with_unit, written
+from bigchem.sweep.analysis import captions
 from bigchem.sweep.analysis.analyse import Analysis
 from bigchem.sweep.analysis.transfer import Effect
 from bigchem.sweep.report.figures.drawing import STYLE, Panel, finish
-from bigchem.sweep.report.tables import TABLES, transfer_rows
+from bigchem.sweep.report.figures.hover import Mark
+from bigchem.sweep.report.tables import TABLES, estimate_text, transfer_rows
 from bigchem.sweep.scores.aggregate import size_name
 from bigchem.sweep.scores.estimate import Estimate
 
@@ -62,11 +64,19 @@ def _heat_map(effects: Sequence[Effect]) -> Panel:
             spine.set_visible(False)
     caption = f"effect of adding a task (columns) to the {_mixture(design)} on another (rows) at {size}, in "
     caption += "loss (nats per token)" if of == "loss" else "headline metrics"
-    caption += ", with 95 % intervals; positive, purple: it helps; orange: it hurts; grey: undecided after Holm's "
-    caption += f"correction over {len(effects)} cells"
+    caption += f": {captions.of_transfer(effects)} (with 95 % intervals; positive, purple: it helps; orange: it hurts; "
+    caption += f"grey: undecided after Holm's correction over {len(effects)} cells)"
     described = "; ".join(f"{e.added} on {e.gain.task} {e.gain.estimate.value:+.3g}" for e in effects)
     name = f"transfer-{design}-{of}-{parameters}"
-    return finish(figure, name, of, caption, described, transfer_rows(effects), TABLES["transfer"])
+    marks = [_mark(axes, e, columns.index(e.added), rows.index(e.gain.task)) for e in effects]
+    return finish(figure, name, of, caption, described, transfer_rows(effects), TABLES["transfer"], marks)
+
+
+def _mark(axes: Axes, effect: Effect, column: int, row: int) -> Mark:
+    gain, p = effect.gain, "unknown: one seed" if effect.corrected is None else f"{effect.corrected:.2g}"
+    first = f"{effect.added} added, {gain.task} {written(gain.metric)}"
+    last = f"p (Holm) {p}; {len(gain.points)} seeds" if gain.seeds else f"p (Holm) {p}"
+    return Mark(axes, column, row, (first, estimate_text(gain.estimate, signed=True), last))
 
 
 def _mixture(design: str) -> str:

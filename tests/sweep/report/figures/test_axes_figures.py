@@ -25,6 +25,11 @@ def test_scores_are_drawn_against_an_axis_and_losses_only_with_one_tokenizer(
     found = whole.analyse(load([tmp_path], at=["data.temperature=2"]))
     figures = {figure.name: figure for figure in axis_figures(found, found.axes[0])}
     assert len(figures) == 2 + losses
+    figure = figures["axis-data.temperature-captioning-bleu4_words"]
+    assert figure.inline.count('class="point"') == 4
+    assert "data.temperature = 10.0: 0.21" in figure.inline
+    best = "best at 2.0, though not certainly, for 0.2M together and 0.2M alone"
+    assert figure.caption == f"captioning BLEU-4 (words) against data.temperature: {best}"
     rows = list(csv.DictReader(io.StringIO(figures["axis-data.temperature-captioning-bleu4_words"].csv)))
     assert [(row["setting"], row["regime"]) for row in rows] == [
         ("2.0", "together"),

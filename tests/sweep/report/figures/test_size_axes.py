@@ -23,6 +23,10 @@ def test_metrics_are_drawn_against_the_training_flops_of_their_runs(
             write_result(tmp_path, results_of(size, mixture) | {"training": TRAINING | {"flops": flops}})
     found = whole.analyse(load([tmp_path]), x="flops")
     figures = {figure.name: figure for figure in size_axis_figures(found, "flops")}
+    figure = figures["captioning-loss-flops"]
+    assert figure.inline.count('class="point"') == 4
+    falls = "falls from 2.5e06 to 1.2e07 together and falls from 1.2e06 to 6.2e06 alone"
+    assert figure.caption == f"captioning loss against training FLOPs {falls}"
     rows = list(csv.DictReader(io.StringIO(figures["captioning-loss-flops"].csv)))
     assert [(row["series"], float(row["x"]), int(row["parameters"])) for row in rows] == [
         *(("together", 12.0 * size, size) for size in SIZES[:2]),

@@ -23,6 +23,9 @@ def test_transfer_is_drawn_and_its_runs_are_named_as_set_apart(tmp_path: Path, m
     assert "6 runs on captioning + generation, generation + forward; the claim is about captioning + gen" in note
     figures = {figure.name: figure for figure in transfer_figures(found)}
     assert len(figures) == 4
+    figure = figures[f"transfer-pair-headline-{SIZES[0]}"]
+    assert figure.inline.count('class="point"') == 4
+    assert "in headline metrics: generation helps captioning, captioning helps generation" in figure.caption
     first, *_ = rows = list(csv.DictReader(io.StringIO(figures[f"transfer-pair-headline-{SIZES[0]}"].csv)))
     assert [(row["task"], row["added"]) for row in rows] == [
         ("captioning", "generation"),
