@@ -22,6 +22,7 @@ Place = tuple[str, Cell]
 NAMED = 6
 """At most this many effects are named one by one."""
 
+
 def of_metric(name: str, cells: Mapping[Regime, Sequence[Cell]], gains: Sequence[Gain]) -> str:
     """captioning BLEU-4 rises from 1M to 16M in both regimes; sharing is ahead at 16M.
 

@@ -61,7 +61,8 @@ def _panel(scores: AxisScores, key: Key) -> Panel:
             ends.append((found[-1][0], found[-1][1].value, f"{size_name(size)} {regime}", colour))
         _axis(axes, scores.axis, places, numbers is not None)
         label_ends(figure, axes, ends)
-    named = {f"{size_name(size)} {regime}": line for (size, regime), line in sorted(lines.items(), key=lambda item: item[0][0])}
+    by_size = sorted(lines.items(), key=lambda item: item[0][0])
+    named = {f"{size_name(size)} {regime}": line for (size, regime), line in by_size}
     caption = captions.of_axis(name_of(key), scores.axis, named)
     described = "; ".join(
         f"{size_name(size)} {regime}: " + ", ".join(f"{c.estimate.value:.4g} at {v}" for v, c in line if c.estimate)
