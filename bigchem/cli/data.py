@@ -96,7 +96,13 @@ def data_build(
 
 @app.command("fetch")
 def data_fetch(
-    name: Annotated[str, typer.Argument(help="What to fetch: public-data, the files of the recipe of that name.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="What to fetch: public-data, the files of the recipe of that name.",
+            autocompletion=values.completing(("public-data",)),
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("raw"),
     as_json: Json = False,
 ) -> None:
