@@ -164,7 +164,8 @@ def inchi_key(molecule: Chem.Mol) -> str:
 
 
 REMEMBERED = 1 << 13
-"""Molecules whose costly properties are kept: the references of a test set recur with each model's predictions."""
+"""Molecules whose costly properties are kept, some 20 kB each: a test set's references recur with each model's
+predictions."""
 _remembered_key = lru_cache(maxsize=REMEMBERED)(inchi_key)
 
 
