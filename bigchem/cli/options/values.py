@@ -1,5 +1,6 @@
 """Values that options and arguments take by name: shown in the help, and completed by the shell."""
 
+import tomllib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from bigchem.model.presets import PRESETS
 
 RUNS, RECIPES, SWEEPS = ("demo", "small", "base", "large", "xl"), ("demo-data", "public-data"), ("demo-sweep",)
 """The shipped files of bigchem/recipes by what they configure."""
-TASKS = ("captioning", "generation", "forward", "retrosynthesis", "actions")
+TASKS = tuple(tomllib.loads((resources.folder("recipes") / "tasks" / "text-chem-t5.toml").read_text())["tasks"])
 CLUSTERS = tuple(resources.names("clusters"))
 
 
