@@ -1,4 +1,4 @@
-"""A page as the picture that README shows: `make pictures` takes the report of the last `make demo`."""
+"""Pages as pictures of the documentation: `make pictures` takes those of the last `make demo`."""
 
 import io
 import shutil
@@ -8,17 +8,16 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-SIZE = {"width": 1200, "height": 1820}
-"""Of README's picture: the report down to the gains of sharing."""
-COLOURS = 128
+WIDTH = 1200
+COLOURS = 256
 
 
-def picture(page: Path, out: Path) -> None:
-    """The top of an HTML page as a PNG of few colours, as the system's Chromium draws it."""
+def picture(page: Path, out: Path, height: int) -> None:
+    """The top of an HTML page as a PNG of few colours, as the system's Chromium draws it. height: in pixels."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with sync_playwright() as tool:
         browser = tool.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        tab = browser.new_page(viewport=SIZE)
+        tab = browser.new_page(viewport={"width": WIDTH, "height": height})
         tab.goto(page.resolve().as_uri())
         image = Image.open(io.BytesIO(tab.screenshot()))
         browser.close()
@@ -26,4 +25,4 @@ def picture(page: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    picture(*map(Path, sys.argv[1:3]))
+    picture(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
