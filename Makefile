@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SERVE := .venv-serve
+OPTIONAL := .venv-optional
 
-.PHONY: help install demo wheel resolve test test-thorough test-serve test-fast test-all check docs pictures format clean
+.PHONY: help install demo wheel resolve test test-thorough test-optional test-fast test-all check docs pictures format clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,16 +44,17 @@ test: $(STAMP)  ## One test of each kind: all but the thorough and the slow ones
 test-thorough: $(STAMP)  ## The thorough tests: further cases of what `make test` proves
 	$(BIN)/python -m pytest -m 'thorough and not slow' -n 3 --dist loadfile --no-loadscope-reorder
 
-# gradio needs Pillow below 13, which constraints.txt has: an environment of its own, over .venv.
-$(SERVE)/.installed: $(STAMP)
-	$(BIN)/python -m venv --without-pip --clear $(SERVE)
+# gradio needs Pillow below 13, where constraints.txt has 13: an environment of its own, over .venv.
+$(OPTIONAL)/.installed: $(STAMP)
+	$(BIN)/python -m venv --without-pip --clear $(OPTIONAL)
 	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
-		> $$($(SERVE)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/over.pth
-	$(SERVE)/bin/python -m pip install -q gradio==6.31.0 pillow==12.3.0
+		> $$($(OPTIONAL)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/over.pth
+	$(OPTIONAL)/bin/python -m pip install -q gradio==6.31.0 pillow==12.3.0 wandb==0.31.0 mlflow-skinny==3.17.2
 	touch $@
 
-test-serve: $(SERVE)/.installed  ## The page and the API of `bigchem serve`, in a browser
-	$(SERVE)/bin/python -m pytest -m slow tests/evaluate/serve
+test-optional: $(OPTIONAL)/.installed  ## Tests with gradio, wandb and mlflow: the page of `bigchem serve`, the trackers
+	$(OPTIONAL)/bin/python -m pytest -m slow tests/evaluate/serve
+	$(OPTIONAL)/bin/python -m pytest tests/train/logging/test_services.py
 
 test-fast: $(STAMP)  ## The tests that start no processes, for the inner loop: about a minute
 	$(BIN)/python -m pytest -m 'not slow and not thorough and not heavy' -n 2 --dist loadfile --no-loadscope-reorder
@@ -88,4 +89,4 @@ format: $(STAMP)  ## Mend what ruff can mend
 	$(BIN)/ruff format .
 
 clean:  ## Remove the environments, the demo and the site
-	rm -rf $(VENV) $(DOCS) $(SERVE) demo site
+	rm -rf $(VENV) $(DOCS) $(OPTIONAL) demo site
