@@ -103,9 +103,9 @@ def _on_a_slow_disk(config: RunConfig) -> tuple[list[str], str]:
             run.engine._files._finished.result()  # type: ignore[union-attr]
         return step(run, *rest)
 
-    def settle(run: loop.Run, validation: Any, saved: SaveResult | None) -> None:
+    def settle(run: loop.Run, tracker: Any, validation: Any, saved: SaveResult | None) -> None:
         seen.append("copied" if saved is None else f"published {saved.step}")
-        told(run, validation, saved)
+        told(run, tracker, validation, saved)
 
     HashedFile.finish, loop.take_step, loop.settle = finish_late, take_step, settle  # type: ignore[method-assign,assignment]
     with redirect_stdout(io.StringIO()) as log:

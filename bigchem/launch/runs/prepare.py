@@ -18,13 +18,12 @@ from bigchem.config import RunConfig
 from bigchem.data.step_plan import Plan, evaluated_tasks, open_data, with_mixture
 from bigchem.data.storage.remote import is_url
 from bigchem.ds_config.by_deepspeed import check_with_deepspeed
-from bigchem.evaluate.protocol.definitions import check_metrics
 from bigchem.launch.runs import history
 from bigchem.model import presets
 from bigchem.model.weights import hub
 from bigchem.run import notify
 from bigchem.run.state import read_state, write_state
-from bigchem.tasks import write_tasks
+from bigchem.tasks import Task, write_tasks
 from bigchem.train.checkpoint.best import validated_tasks
 from bigchem.train.checkpoint.store import latest, newest_readable
 from bigchem.train.initial import check_initial
@@ -108,7 +107,7 @@ def preflight(config: RunConfig, world_size: int, *, ask_deepspeed: bool = True)
     config = with_mixture(config, data)
     if config.evaluate.at_end:
         names = evaluated_tasks(config, data)
-        check_metrics(data.tasks[name] for name in names)
+        _check_metrics([data.tasks[name] for name in names])
         for task in names:
             data.split(config.evaluate.split, task)
     if config.validation.every:
@@ -120,6 +119,15 @@ def preflight(config: RunConfig, world_size: int, *, ask_deepspeed: bool = True)
         path, manifest = newest
         manifest.refuse_unless(path, data.index.fingerprint, config.train.precision, config.optimizer.kind)
     return notes
+
+
+def _check_metrics(tasks: list[Task]) -> None:
+    """UserError if a task's record lists a metric that does not exist. Imports the metrics only if one lists any: each
+    rank runs this."""
+    if any(task.metrics for task in tasks):
+        from bigchem.evaluate.protocol.definitions import check_metrics
+
+        check_metrics(tasks)
 
 
 def refuse_changed_run(config: RunConfig) -> None:

@@ -86,7 +86,7 @@ def test_the_table_names_tasks_and_realised_proportions(small_data: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--start-step", "215", "--steps", "10"), "the run has 220"),
+        (("--start-step", "155", "--steps", "10"), "the run has 160"),
         (("--world-size", "1", "--grad-accum", "2"), "does not fit into 1 x 2 micro-batches of 1,000"),
     ],
 )
@@ -98,7 +98,7 @@ def test_what_cannot_be_is_a_user_error(small_data: Path, arguments: tuple[str, 
 
 
 def test_steps_up_to_the_end_of_capped_data_are_shown_and_none_beyond_it(small_data: Path) -> None:
-    capped = ("--world-size", "2", "--set", "data.max_epochs=1")
+    capped = ("--world-size", "2", "--set", "data.max_epochs=1", "--set", "train.steps=220")
     done = preview(small_data, *capped, "--steps", "200")
     assert done.returncode == 0, done.stderr
     end = int(re.search(r"the data ends before step (\d+)", done.stderr)[1])  # type: ignore[index]
