@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from bigchem.evaluate.protocol.names import written
 from bigchem.sweep.analysis import captions
 from bigchem.sweep.analysis.analyse import Analysis
-from bigchem.sweep.analysis.gains import Of, Pool, gains_of, kind_of
+from bigchem.sweep.analysis.gains import KINDS, Of, Pool, gains_of, kind_of
 from bigchem.sweep.analysis.trends import constant
 from bigchem.sweep.report.figures.by_size import draw_line, draw_task, point_rows, task_style, zero_line
 from bigchem.sweep.report.figures.drawing import LIGHT, STYLE, Panel, finish, label_ends, points, sizes_axis
@@ -42,38 +42,42 @@ def claim_figure(analysis: Analysis) -> Panel | None:
 
     A single kind has both beside each other.
     """
-    pools = {of: [pool for pool in analysis.pools if pool.of == of and pool.gains] for of in MEASURES}
-    drawn = [(of, pool) for of, found in pools.items() for pool in found]
-    if not drawn:
+    pools = [pool for pool in analysis.pools if pool.gains]
+    if not pools:
         return None
-    columns = max(map(len, pools.values()))
-    shape = (1, len(drawn)) if columns == 1 else (sum(map(bool, pools.values())), columns)
+    kinds = [kind for kind in KINDS if any(pool.kind == kind for pool in pools)]
+    measures = [of for of in MEASURES if any(pool.of == of for pool in pools)]
+    one_kind = len(kinds) == 1
+    shape = (1, len(measures)) if one_kind else (len(measures), len(kinds))
     rows: list[Row] = []
     marks: list[Mark] = []
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.9 * shape[1], 3.2 * shape[0]), layout="constrained")
-        grid = figure.subplots(*shape, sharey="row" if columns > 1 else False, squeeze=False)
-        places = [
-            grid[0, number] if columns == 1 else grid[row, column]
-            for row, found in enumerate(filter(None, pools.values()))
-            for number, column in ((row, column) for column in range(len(found)))
-        ]
-        labels = []
-        for axes, (of, pool) in zip(places, drawn, strict=True):
-            labels.append((axes, _small_multiple(analysis, pool, axes, rows, marks)))
-            if pool is pools[of][0]:
-                axes.set_ylabel(f"gain of sharing, {MEASURES[of][1]}")
-        for axes in set(grid.flat) - set(places):
-            axes.remove()
-        for axes, ends in labels:  # after all have drawn: they share the scale
+        grid = figure.subplots(*shape, sharey=False if one_kind else "row", squeeze=False)
+        if one_kind:
+            grid = grid.T  # a row for each measure, as with several kinds
+        labels = {}
+        for pool in pools:
+            axes = grid[measures.index(pool.of), kinds.index(pool.kind)]
+            labels[axes] = _small_multiple(analysis, pool, axes, rows, marks)
+        for of, in_row in zip(measures, grid, strict=True):
+            drawn = [axes for axes in in_row if axes in labels]
+            drawn[0].set_ylabel(f"gain of sharing, {MEASURES[of][1]}")
+        for axes in grid.flat:
+            if axes not in labels:
+                axes.remove()
+        for axes, ends in labels.items():  # after all have drawn: they share the scale
             label_ends(figure, axes, ends)
             zero_line(axes, labels=False)
     metrics = "; ".join(
-        f"{task} by {written(analysis.headline[task])}" for pool in pools["headline"] for task in pool.tasks
+        f"{task} by {written(analysis.headline[task])}"
+        for pool in pools
+        if pool.of == "headline"
+        for task in pool.tasks
     )
-    seen = "; ".join(f"for {pool.kind} tasks' {MEASURES[of][0]} {captions.of_pool(pool)}" for of, pool in drawn)
+    seen = "; ".join(f"for {pool.kind} tasks' {MEASURES[pool.of][0]} {captions.of_pool(pool)}" for pool in pools)
     caption = f"gain of sharing against model size: {seen} ({metrics or 'losses'}; black: mean with its 95 % band)"
-    described = "; ".join(f"{pool.kind}, {of}: {_in_words(pool)}" for of, pool in drawn)
+    described = "; ".join(f"{pool.kind}, {pool.of}: {_in_words(pool)}" for pool in pools)
     return finish(figure, "claim", "headline", caption, described, rows, marks=marks)
 
 
