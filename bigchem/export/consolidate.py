@@ -26,8 +26,7 @@ from bigchem.base.progress import Bar, Progress, amount
 from bigchem.export import shards
 from bigchem.export.choose import Which, find_checkpoints
 from bigchem.export.heap import return_freed_memory
-from bigchem.export.import_ahead import import_ahead, short_turns
-from bigchem.export.proof import prove
+from bigchem.export.proof import import_ahead, prove
 from bigchem.export.unfinished import Unfinished, unfinished
 from bigchem.export.weights import Weights, read_ahead
 from bigchem.model.presets import write_configs
@@ -156,9 +155,8 @@ def export(
     with return_freed_memory(), unfinished(out, identity) as partial:
         _check_out(out, overwrite=overwrite)  # another process may have made it in the meantime
         transformers = import_ahead()
-        with short_turns():
-            _write(weights, dtype, parts, partial, workers or READERS, progress)
-            transformers.result()
+        _write(weights, dtype, parts, partial, workers or READERS, progress)
+        transformers.result()
         write_configs(manifests[-1].model, "bfloat16" if bf16 else "float32", partial.folder)
         shutil.copytree(tokenizer, partial.folder, dirs_exist_ok=True)
         progress.say("proving: transformers on the probe batch")

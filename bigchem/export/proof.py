@@ -6,8 +6,11 @@ proof holds one module at a time, where from_pretrained would hold all.
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -31,6 +34,14 @@ class Losses:
 
     written: float
     checkpoint: float
+
+
+def import_ahead() -> Future[ModuleType]:
+    """Imports transformers in a thread: three seconds, in which reading, hashing and writing hardly need the GIL."""
+    pool = ThreadPoolExecutor(1)
+    importing = pool.submit(import_module, "transformers.models.t5.modeling_t5")
+    pool.shutdown(wait=False)
+    return importing
 
 
 def prove(
