@@ -336,7 +336,7 @@ class NotifyConfig(Section):
 
 
 Alone = Literal["examples", "tokens", "compute"]
-"""How a run that trains a task alone is matched with the shared run."""
+"""How a run of one task, or of some, is matched with the run of all tasks."""
 
 
 class SweepPoint(Section):
@@ -351,7 +351,7 @@ class SweepPoint(Section):
     selected: dict[str, dict[str, float]] = Field(default_factory=dict)
     """Dotted fields that the sweep chose for the run's size and mixture: validation loss by tried value."""
     alone: Alone | None = None
-    """What the run, which trains one task, has as many of as the shared run; omitted: the sweep did not match them."""
+    """What the run has as many of as the run of all tasks; omitted: the sweep did not match them."""
 
 
 class RunConfig(Section):

@@ -40,7 +40,12 @@ def sweep_submit(
     requested: Requested,
     cluster: Cluster = "local",
     max_concurrent: Annotated[
-        int | None, typer.Option(min=1, help="Maximum concurrent runs per array; default: the profile's.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Maximum concurrent runs per array; default: the profile's. On this machine's CPU, they divide its "
+            "cores.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List arrays, runs, hours and disk; write nothing.")
@@ -78,7 +83,7 @@ def sweep_submit(
 
     read, (profile, options) = load_grid(grid, tuple(overrides or ())), requested.resolve(cluster)
     if max_concurrent is not None:
-        profile = profile.model_copy(update={"max_concurrent": max_concurrent})
+        profile = sweep.at_a_time(profile, max_concurrent, requested.changes)
     if dry_run:
         runs = sweep_runs(read, profile, requested.changes, select.planned_runs(read))
         print(sweep.dry_run_text(runs))

@@ -1,9 +1,11 @@
-"""Budgets of single-task runs, matched with the shared run's of their sweep by counting along the plan of the data."""
+"""Budgets of runs of fewer tasks, matched with the run of all tasks by counting along the plan of the data."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from bigchem.base.errors import UserError
 from bigchem.config import Alone, RunConfig
@@ -22,50 +24,50 @@ Count = Callable[[IntArray, IntArray], float]
 
 @dataclass
 class Matching:
-    """Matches the single-task runs of one sweep. Runs that differ in fields that do not matter are matched once."""
+    """Matches runs of one sweep with its run of all tasks. Runs that differ in fields that do not matter are matched
+    once."""
 
     alone: Alone
     where: str
     _known: dict[str, int] = field(default_factory=dict)
 
-    def overrides(self, single: RunConfig, shared: RunConfig) -> dict[str, Any]:
-        """Dotted fields that give a run of one task the shared run's budget.
+    def overrides(self, run: RunConfig, shared: RunConfig) -> dict[str, Any]:
+        """Dotted fields that give a run of one task, or of some, the shared run's budget.
 
         `tokens`: the shared run's steps and tokens of a step. `examples`, `compute`: its steps, and as many tokens a
-        step as hold the examples of the task that a shared step holds, or as cost its operations. The number of steps
+        step as hold the examples of its tasks that a shared step holds, or as cost its operations. The number of steps
         is kept, and with it the learning rate at each of them: with fewer, larger steps, the same learning rates would
         move the weights less often, and a gain could be that of more updates. With `examples`, a step then averages
-        the task's gradient over as many examples as together, so that only the other tasks' data differ.
+        its tasks' gradient over as many examples as together, so that only the other tasks' data differ.
 
         UserError if the data are not there, or if a step could not hold the longest example.
         """
         found: dict[str, Any] = {"train.steps": shared.train.steps}
         if self.alone == "tokens":
             return {**found, "data.global_tokens": shared.data.global_tokens}
-        relevant = [run.data.model_dump(mode="json") for run in (single, shared)]
+        relevant = [one.data.model_dump(mode="json") for one in (run, shared)]
         model = shared.model.model_dump(mode="json") if self.alone == "compute" else None
         key = json.dumps([relevant, model, min(SAMPLE, shared.train.steps)])
         if key not in self._known:
-            self._known[key] = self._global_tokens(single, shared)
+            self._known[key] = self._global_tokens(run, shared)
         tokens = self._known[key]
-        longest = single.data.max_source_tokens + single.data.max_target_tokens
+        longest = run.data.max_source_tokens + run.data.max_target_tokens
         if tokens < longest:
-            what = f"alone = '{self.alone}': steps of {tokens:,} tokens cannot hold the longest example, {longest:,}"
+            what = f"matched by {self.alone}: steps of {tokens:,} tokens cannot hold the longest example, {longest:,}"
             hint = "raise data.global_tokens, or lower data.max_source_tokens and data.max_target_tokens"
-            raise UserError(what, f"{self.where}: {single.name}", hint)
-        return {**found, "data.global_tokens": tokens, "data.micro_tokens": min(single.data.micro_tokens, tokens)}
+            raise UserError(what, f"{self.where}: {run.name}", hint)
+        return {**found, "data.global_tokens": tokens, "data.micro_tokens": min(run.data.micro_tokens, tokens)}
 
-    def _global_tokens(self, single: RunConfig, shared: RunConfig) -> int:
+    def _global_tokens(self, run: RunConfig, shared: RunConfig) -> int:
         steps = min(SAMPLE, shared.train.steps)
         try:
             data = open_data(shared.data)
-            together, own = (Plan(data, run.data, shared.seed) for run in (shared, single))
+            together, own = (Plan(data, one.data, shared.seed) for one in (shared, run))
         except (UserError, OSError) as error:
             why = error.what if isinstance(error, UserError) else error.strerror
-            what = f"alone = '{self.alone}' is computed from the data in {shared.data.path}: {why}"
+            what = f"matching by {self.alone} is computed from the data in {shared.data.path}: {why}"
             raise UserError(what, self.where, "build them first, or set each mixture's budget instead") from None
-        (task,) = own.tasks
-        count = _operations(self._cost(shared, data)) if self.alone == "compute" else _examples(task)
+        count = _operations(self._cost(shared, data)) if self.alone == "compute" else _examples(own.tasks)
         wanted = _counted(together.steps, steps, count)
         return nearest_tokens(lambda tokens: _counted(own.steps.resized(tokens), steps, count), wanted)
 
@@ -89,8 +91,9 @@ def _counted(steps: Steps, number: int, count: Count) -> float:
     return sum(count(task_ids, lengths) for _, task_ids, lengths in steps.blocks(number))
 
 
-def _examples(task: int) -> Count:
-    return lambda task_ids, lengths: float((task_ids == task).sum())
+def _examples(tasks: Iterable[int]) -> Count:
+    found = list(tasks)
+    return lambda task_ids, lengths: float(np.isin(task_ids, found).sum())
 
 
 def _operations(cost: Cost) -> Count:

@@ -28,7 +28,7 @@ from bigchem.sweep.scores.axes import FLOPS
 
 MAX_RUNS = 10_000
 BUDGET = {"train.steps", "train.tokens", "data.global_tokens", "data.micro_tokens"}
-"""Fields that `alone` sets for the runs of one task."""
+"""Fields that `alone` and `matched` set."""
 LENGTH = {"train.steps", "train.tokens"}
 UNKNOWN = 10**9
 """Steps of a run whose `flops` are not counted yet: longer than any schedule."""
@@ -45,6 +45,10 @@ class Mixture(Section):
     """Weight of each task. Omitted: 1 for each task of the data."""
     set: Overrides = Field(default_factory=dict)
     """Overrides for the runs with this mixture."""
+    sizes: tuple[str, ...] = ()
+    """The sizes that train on it. Omitted: all."""
+    matched: Alone | None = None
+    """What its runs have as many of as the run of all tasks. Omitted: for mixtures of one task, the sweep's `alone`."""
 
 
 class SelectConfig(Section):
@@ -92,6 +96,17 @@ class GridConfig(Section):
     evaluation: Overrides | None = None
     """On Slurm, evaluate each run in a separate job after training; these override the cluster profile for it.
     None: each run's own job evaluates at its end."""
+
+    @property
+    def points(self) -> list[tuple[str, str]]:
+        """Each size with each mixture that it trains on."""
+        every = product(self.sizes, self.mixtures)
+        return [(size, name) for size, name in every if size in (self.mixtures[name].sizes or self.sizes)]
+
+    def matched(self, mixture: str) -> Alone | None:
+        """How a mixture's budget is matched with that of all tasks."""
+        found = self.mixtures[mixture]
+        return found.matched or (self.alone if len(found.weights) == 1 else None)
 
     @model_validator(mode="after")
     def _exclusive(self) -> GridConfig:
@@ -143,21 +158,22 @@ def expand(grid: GridConfig, choices: Choices | None = None) -> list[RunConfig]:
     if base["train"]["tokens"] is not None:
         del base["train"]["steps"]  # derived; overrides may change it
     runs: dict[str, RunConfig] = {}
-    count = math.prod([len(grid.sizes), len(grid.mixtures), len(grid.seeds), *(len(axis.values) for axis in axes)])
+    count = math.prod([len(grid.points), len(grid.seeds), *(len(axis.values) for axis in axes)])
     if count > MAX_RUNS:
         what = f"{count:,} runs (sizes x mixtures x axes x seeds), at most {MAX_RUNS:,} are allowed"
         raise UserError(what, f"sweep {grid.name}", "split it into several sweeps")
-    matching = None if grid.alone is None else Matching(grid.alone, f"sweep {grid.name}")
-    shared, cost = None if grid.alone is None else _shared(grid), StepCost(f"sweep {grid.name}")
-    points = product(grid.sizes, grid.mixtures, product(*(axis.values for axis in axes)), grid.seeds)
-    for size, mixture, values, seed in points:
+    matched = [how for mixture in grid.mixtures if (how := grid.matched(mixture)) is not None]
+    matching = {how: Matching(how, f"sweep {grid.name}") for how in matched}
+    shared, cost = _shared(grid) if matching else "", StepCost(f"sweep {grid.name}")
+    points = product(grid.points, product(*(axis.values for axis in axes)), grid.seeds)
+    for (size, mixture), values, seed in points:
         fields = _chosen(grid, choices, size, mixture)
         fields |= _length(grid, cost, partial(_run, grid, base, axes, size, mixture, values, grid.seeds[0]))
         run = _run(grid, base, axes, size, mixture, values, seed, fields)
-        if matching is not None and shared is not None and len(grid.mixtures[mixture].weights) == 1:
+        if (how := grid.matched(mixture)) is not None:
             whole = partial(_run, grid, base, axes, size, shared, values, grid.seeds[0])
-            fields |= matching.overrides(run, whole(_length(grid, cost, whole)))
-            run = _run(grid, base, axes, size, mixture, values, seed, {**fields, "sweep.alone": grid.alone})
+            fields |= matching[how].overrides(run, whole(_length(grid, cost, whole)))
+            run = _run(grid, base, axes, size, mixture, values, seed, {**fields, "sweep.alone": how})
         if run.name in runs:
             raise UserError(
                 f"two runs would be called '{run.name}'", f"sweep {grid.name}", "choose values whose names differ"
@@ -218,10 +234,11 @@ def _chosen(grid: GridConfig, choices: Choices | None, size: str, mixture: str) 
 
 
 def _shared(grid: GridConfig) -> str:
-    """The mixture that the runs of one task are matched with: the only one of several tasks, or of several such that
-    of all tasks. UserError without one, or if a mixture of one task sets its own budget."""
-    where, what = f"sweep {grid.name}", f"alone = '{grid.alone}'"
-    shared = [name for name, mixture in grid.mixtures.items() if len(mixture.weights) != 1]
+    """The mixture that others are matched with: the only one of several tasks that is not matched itself, or of several
+    such that of all tasks. UserError without one, or if a mixture that is matched sets its own budget."""
+    where, (name, how) = f"sweep {grid.name}", next((n, how) for n in grid.mixtures if (how := grid.matched(n)))
+    what = f"alone = '{how}'" if grid.mixtures[name].matched is None else f"mixtures.{name}.matched = '{how}'"
+    shared = [name for name, mixture in grid.mixtures.items() if len(mixture.weights) != 1 and not mixture.matched]
     tasks = {task for mixture in grid.mixtures.values() for task in mixture.weights}
     whole = [name for name in shared if tasks <= (grid.mixtures[name].weights.keys() or tasks)]
     if 1 not in (len(shared), len(whole)):
@@ -229,7 +246,7 @@ def _shared(grid: GridConfig) -> str:
         problem = f"needs one mixture of several tasks, or one of all tasks among them; there are {len(shared)}"
         raise UserError(f"{what} {problem}", where, hint)
     for name, mixture in grid.mixtures.items():
-        if len(mixture.weights) == 1 and (own := BUDGET & toml.flat(mixture.set).keys()):
+        if grid.matched(name) and (own := BUDGET & toml.flat(mixture.set).keys()):
             raise UserError(f"{what}, and mixtures.{name}.set sets {min(own)} too", where, "remove one of them")
     return shared[0] if len(shared) == 1 else whole[0]
 
@@ -269,17 +286,7 @@ def _with(profile: ClusterProfile, fields: Overrides, where: str) -> ClusterProf
 def _check(grid: GridConfig) -> list[Axis]:
     """The further axes; UserError if the grid contradicts itself."""
     where = f"sweep {grid.name}"
-    for name in ("per_size", "resources"):
-        if stray := sorted(set(getattr(grid, name)) - set(grid.sizes)):
-            raise UserError(
-                f"{name} names '{stray[0]}', which is not in sizes", where, f"sizes: {' '.join(grid.sizes)}"
-            )
-    for name in ("seed", "size"):
-        values = getattr(grid, f"{name}s")
-        if len(set(values)) < len(values):
-            raise UserError(f"duplicate {name} in {name}s = {toml.quoted(list(values), limit=300)}", where)
-    for size in grid.sizes:
-        presets.shape(size)
+    _check_points(grid, where)
     axes = toml.flat(grid.axes) | ({FLOPS: list(grid.flops)} if grid.flops else {})
     overrides = {"base_set": grid.base_set}
     overrides |= {f"mixtures.{name}.set": mixture.set for name, mixture in grid.mixtures.items()}
@@ -300,6 +307,23 @@ def _check(grid: GridConfig) -> list[Axis]:
     short = [field.rpartition(".")[2] for field in axes]
     labels = [name if short.count(name) == 1 else field for field, name in zip(axes, short, strict=True)]
     return [Axis(field, label, tuple(axes[field])) for field, label in zip(axes, labels, strict=True)]
+
+
+def _check_points(grid: GridConfig, where: str) -> None:
+    """UserError for unknown and repeated sizes, and for repeated seeds."""
+    named = {name: tuple(getattr(grid, name)) for name in ("per_size", "resources")}
+    named |= {f"mixtures.{name}.sizes": mixture.sizes for name, mixture in grid.mixtures.items()}
+    for name, sizes in named.items():
+        if stray := sorted(set(sizes) - set(grid.sizes)):
+            raise UserError(
+                f"{name} names '{stray[0]}', which is not in sizes", where, f"sizes: {' '.join(grid.sizes)}"
+            )
+    for name in ("seed", "size"):
+        values = getattr(grid, f"{name}s")
+        if len(set(values)) < len(values):
+            raise UserError(f"duplicate {name} in {name}s = {toml.quoted(list(values), limit=300)}", where)
+    for size in grid.sizes:
+        presets.shape(size)
 
 
 def _refuse_lengths(grid: GridConfig, overrides: Mapping[str, Overrides], where: str) -> None:

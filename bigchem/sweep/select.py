@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import product
 
 from bigchem.base import toml
 from bigchem.base.errors import UserError
@@ -66,13 +67,11 @@ def choices(grid: GridConfig, select: SelectConfig) -> Choices | None:
     """The value with the lowest validation loss for each size and mixture; None while a short run is not done."""
     losses: dict[tuple[str, str], dict[float, float]] = {}
     runs = iter(candidates(grid, select))
-    for size in grid.sizes:
-        for mixture in grid.mixtures:
-            for value in select.values:
-                loss = _loss(next(runs))
-                if loss is None:
-                    return None
-                losses.setdefault((size, mixture), {})[value] = loss
+    for point, value in product(grid.points, select.values):
+        loss = _loss(next(runs))
+        if loss is None:
+            return None
+        losses.setdefault(point, {})[value] = loss
     return {point: _best(tried, f"sweep {grid.name}: {' '.join(point)}") for point, tried in losses.items()}
 
 

@@ -91,6 +91,41 @@ def test_of_several_shared_mixtures_that_of_all_tasks_is_matched(
     assert matched == [(f"0.2m-captioning-s{seed}", "0.2m-all-s0") for seed in (0, 1)]
 
 
+TWO_WAYS = """
+[mixtures.captioning-compute]
+weights.captioning = 1
+matched = "compute"
+[mixtures.all]
+weights = { captioning = 1, forward = 2, actions = 1 }
+[mixtures.without-forward]
+weights = { captioning = 1, actions = 1 }
+matched = "examples"
+"""
+
+
+def test_a_mixture_may_be_matched_in_its_own_way(small_data: Path, tmp_path: Path) -> None:
+    start = GRID.index("[mixtures.all")
+    made = runs(tmp_path, small_data, GRID[:start] + "[mixtures.captioning.weights]\ncaptioning = 1\n" + TWO_WAYS)
+    counts = {name: counted(made[f"0.2m-{name}-s0"]) for name in ("all", "captioning", "captioning-compute")}
+    assert counts["captioning-compute"]["compute"] == pytest.approx(counts["all"]["compute"], rel=0.02)
+    assert counts["captioning"]["examples"] == pytest.approx(counts["all"]["examples"], rel=0.02)
+    assert {made[f"0.2m-{name}-s0"].sweep.alone for name in ("captioning-compute", "captioning")} == {
+        "compute",
+        "examples",
+    }
+
+
+def test_a_mixture_of_some_tasks_may_have_as_many_examples_of_each_as_that_of_all(
+    small_data: Path, tmp_path: Path
+) -> None:
+    start = GRID.index("[mixtures.all")
+    made = runs(tmp_path, small_data, GRID[:start].replace('alone = "examples"', "") + TWO_WAYS)
+    some, every = made["0.2m-without-forward-s0"], made["0.2m-all-s0"]
+    assert counted(some)["examples"] == pytest.approx(counted(every)["examples"], rel=0.02)
+    assert some.data.global_tokens < every.data.global_tokens
+    assert (some.train.steps, some.sweep.alone) == (every.train.steps, "examples")
+
+
 def test_without_the_data_the_remedy_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"computed from the data in .*gone") as error:
         runs(tmp_path, tmp_path / "gone")

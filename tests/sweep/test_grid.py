@@ -39,6 +39,12 @@ def test_a_grid_is_sizes_times_mixtures_times_seeds(tmp_path: Path) -> None:
     assert len(made) == 8
 
 
+def test_a_mixture_may_be_of_some_sizes_only(tmp_path: Path) -> None:
+    made = runs(tmp_path, GRID.replace("[mixtures.captioning]", '[mixtures.captioning]\nsizes = ["sweep-1m"]'))
+    assert [name for name in made if "captioning" in name] == ["1m-captioning-s0", "1m-captioning-s1"]
+    assert len(made) == 6
+
+
 def test_mixture_and_size_override_the_base(tmp_path: Path) -> None:
     made = runs(tmp_path)
     together, alone = made["1m-all-s1"], made["1m-captioning-s1"]
@@ -53,6 +59,12 @@ def test_mixture_and_size_override_the_base(tmp_path: Path) -> None:
     [
         ('[per_size."sweep-1m"]', '[per_size."sweep-2m"]', "per_size names 'sweep-2m'"),
         ('[per_size."sweep-1m"]', '[resources."sweep-2m"]', "resources names 'sweep-2m'"),
+        ("[mixtures.captioning]", '[mixtures.captioning]\nsizes = ["2m"]', "mixtures.captioning.sizes names '2m'"),
+        (
+            "[mixtures.captioning]",
+            '[mixtures.captioning]\nmatched = "tokens"',
+            "captioning.matched = 'tokens', and",
+        ),
         (
             "[per_size",
             '[axes]\n"optimizer.lr" = [1e-3]\n[per_size',

@@ -4,11 +4,12 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from bigchem.base import atomic, toml
 from bigchem.base.errors import UserError
@@ -81,6 +82,18 @@ class EvaluationJob(Resubmitted):
             finish()
         if place.rank == 0:
             notify.send(run_dir)
+
+
+def at_a_time(profile: ClusterProfile, runs: int, chosen: Collection[str] = ()) -> ClusterProfile:
+    """The profile with so many concurrent runs. On this machine's CPU they divide its cores, unless the fields are
+    among the chosen ones: two runs with all cores each take longer than one after the other."""
+    changes: dict[str, Any] = {"max_concurrent": runs}
+    if profile.executor == "local" and not profile.gpus_per_node:
+        cores = max(1, len(os.sched_getaffinity(0)) // runs)
+        tasks = profile.tasks_per_node if "tasks_per_node" in chosen else min(profile.tasks_per_node, cores)
+        threads = {"OMP_NUM_THREADS": str(max(1, cores // tasks))}
+        changes |= {"tasks_per_node": tasks, "env": threads | profile.env}
+    return profile.model_copy(update=changes)
 
 
 def cost_text(runs: Sequence[SweepRun], gpu: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Transfer between tasks: what adding one task to a mixture does to another, with its noise (PURE)."""
+"""Transfer between tasks: what adding tasks to a mixture does to the others, with its noise (PURE)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,12 +15,12 @@ Matrix = tuple[Design, Of, int]
 
 @dataclass(frozen=True)
 class Effect:
-    """A task's score with another task added to its mixture minus its score without, signed so that positive means
-    that the added task helps.
+    """A task's score with other tasks added to its mixture minus its score without, signed so that positive means that
+    they help.
 
-    without: the smaller mixture. p: of no effect; None if the noise of training is unknown. corrected: p by Holm over
-    the effect's matrix. examples: how many times as many examples of the task the models with the added task had; None:
-    unknown.
+    added: one task, or a group of them, as text. without: the smaller mixture. p: of no effect; None if the noise of
+    training is unknown. corrected: p by Holm over the effect's matrix. examples: how many times as many examples of the
+    task the larger mixture's models had; None: unknown.
     """
 
     design: Design
@@ -39,16 +39,17 @@ class Effect:
 
     @property
     def sign(self) -> int:
-        """1: the added task helps; -1: it hurts; 0: undecided, after Holm's correction."""
+        """1: what was added helps; -1: it hurts; 0: undecided, after Holm's correction."""
         decided = self.corrected is not None and self.corrected < LEVEL
         return (1 if self.gain.estimate.value > 0 else -1) if decided else 0
 
 
 def effects_of(scores: Sequence[Score], headline: Mapping[str, str], draws: Draws | None = None) -> tuple[Effect, ...]:
-    """The effects of all pairs of mixtures that differ by one task, on each task's headline metric and loss.
+    """The effects of all pairs of mixtures that a design compares, on each task's headline metric and loss.
 
     The pairwise matrix compares a task alone with the task and one other, the leave-one-out matrix the mixture of all
-    tasks with that of all but one. Ordered by matrix, then by task.
+    tasks with that of all but one, the leave-group-out matrix with that of all but several. Ordered by matrix, then by
+    task.
     """
     groups: dict[tuple[int, str], list[Score]] = {}
     for score in scores:
@@ -69,7 +70,10 @@ def effects_of(scores: Sequence[Score], headline: Mapping[str, str], draws: Draw
                     ratio = _examples(key[0], *(groups[place] for place in places))
                     found.append(Effect(step.design, of, step.added, step.smaller, gain, p, ratio))
     order = {name: place for place, name in enumerate(tasks)}
-    found.sort(key=lambda e: (e.design != "pair", e.of, e.gain.parameters, order[e.gain.task], order[e.added]))
+    designs = list(DESIGNS)
+    found.sort(
+        key=lambda e: (designs.index(e.design), e.of, e.gain.parameters, order[e.gain.task], order.get(e.added, 0))
+    )
     return _corrected(found)
 
 
@@ -112,6 +116,7 @@ def _corrected(effects: Sequence[Effect]) -> tuple[Effect, ...]:
 DESIGNS: dict[Design, str] = {
     "pair": "Added to one task, another task",
     "leave-one-out": "Added to all the others, a task",
+    "leave-group-out": "Added to all the others, a group of tasks",
 }
 
 

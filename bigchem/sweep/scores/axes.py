@@ -11,6 +11,9 @@ from bigchem.sweep.scores.records import Run, Score
 MIXTURE = "mixture"
 """The axis of shared models that were trained on the same tasks with other weights."""
 
+ALONE = "alone"
+"""The axis of runs of one task that were matched with the shared run in several ways."""
+
 FLOPS = "flops"
 """The axis of runs of every size with equal operations: their lengths differ by design."""
 LARGE = 1e6
@@ -21,6 +24,8 @@ def setting(run: Run, axis: str) -> str | None:
     """The run's value on an axis, as text; None if its sweep had no such axis."""
     if axis == MIXTURE:
         return shares(run.mixture) if run.regime == "together" and run.mixture else None
+    if axis == ALONE:
+        return run.training.alone or "by hand" if run.regime == "alone" and run.training is not None else None
     axes = run.training.axes if run.training is not None else {}
     return _text(axes[axis]) if axis in axes else None
 
@@ -85,18 +90,22 @@ def axes_note(by_axis: Mapping[str, Sequence[Score]], scores: Sequence[Score]) -
     return notes
 
 
-def _axes(runs: Iterable[Run]) -> dict[str, dict[str, Run]]:
-    """Axis -> its values, each with its first run. Mixtures are an axis where some have the same tasks."""
+def _axes(runs: Sequence[Run]) -> dict[str, dict[str, Run]]:
+    """Axis -> its values, each with its first run. Mixtures are an axis where some have the same tasks, and ways of
+    matching runs alone where some task has several."""
     found: dict[str, dict[str, Run]] = {}
     for run in runs:
         for axis in run.training.axes if run.training is not None else ():
             found.setdefault(axis, {}).setdefault(setting(run, axis) or "", run)
-    by_tasks: dict[frozenset[str], dict[str, Run]] = {}
-    for run in runs:
-        if (value := setting(run, MIXTURE)) is not None:
-            by_tasks.setdefault(frozenset(run.mixture), {}).setdefault(value, run)
-    most = max(by_tasks.values(), key=len, default={})
-    return {**found, MIXTURE: most} if len(most) > 1 else found
+    for axis in (MIXTURE, ALONE):
+        by_tasks: dict[frozenset[str], dict[str, Run]] = {}
+        for run in runs:
+            if (value := setting(run, axis)) is not None:
+                by_tasks.setdefault(frozenset(run.mixture), {}).setdefault(value, run)
+        most = max(by_tasks.values(), key=len, default={})
+        if len(most) > 1:
+            found[axis] = most
+    return found
 
 
 def _parsed(at: Sequence[str], found: Mapping[str, Mapping[str, Run]]) -> dict[str, str]:

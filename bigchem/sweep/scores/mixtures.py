@@ -1,4 +1,4 @@
-"""Shared models on several mixtures: which one the claim is about, and which differ by one task (PURE)."""
+"""Shared models on several mixtures: which one the claim is about, and which show transfer between tasks (PURE)."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,15 +8,18 @@ from typing import Literal
 
 from bigchem.sweep.scores.records import Run, Score
 
-Design = Literal["pair", "leave-one-out"]
+Design = Literal["pair", "leave-one-out", "leave-group-out"]
 Mixture = Mapping[str, float]
 """Share of each task."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Two mixtures that differ by one task, and else have the same shares. pair: the smaller one is a single task;
-    leave-one-out: the larger one has every task."""
+    """Two mixtures of which the larger has further tasks, and else the same shares. pair: one more than a single task;
+    leave-one-out, leave-group-out: the larger one has every task, the smaller one all but one, or all but several.
+
+    added: the further tasks, as text.
+    """
 
     design: Design
     added: str
@@ -37,18 +40,20 @@ def whole(mixtures: Iterable[Mixture]) -> Mixture | None:
 
 
 def steps(mixtures: Iterable[Mixture]) -> list[Step]:
-    """The pairs of these mixtures that differ by one task."""
+    """The pairs of these mixtures that a design compares. A mixture of a pair is in no group left out."""
     distinct = list({shares(mixture): mixture for mixture in mixtures if mixture}.values())
     largest = whole(distinct)
-    found = []
+    found, groups = [], []
     for larger, smaller in permutations(distinct, 2):
-        added = larger.keys() - smaller.keys()
-        if len(added) != 1 or not _same_shares(larger, smaller):
+        added = sorted(larger.keys() - smaller.keys())
+        if not added or not _same_shares(larger, smaller):
             continue
-        design: Design | None = "pair" if len(smaller) == 1 else "leave-one-out" if larger is largest else None
-        if design is not None:
-            found.append(Step(design, min(added), larger, smaller))
-    return found
+        if len(added) == 1 and (len(smaller) == 1 or larger is largest):
+            found.append(Step("pair" if len(smaller) == 1 else "leave-one-out", added[0], larger, smaller))
+        elif len(smaller) > 1 and larger is largest:
+            groups.append(Step("leave-group-out", " + ".join(added), larger, smaller))
+    pairs = [step.larger for step in found if step.design == "pair"]
+    return found + [step for step in groups if step.smaller not in pairs]
 
 
 def _same_shares(larger: Mixture, smaller: Mixture) -> bool:
@@ -62,8 +67,8 @@ def _same_shares(larger: Mixture, smaller: Mixture) -> bool:
 def set_apart(scores: Sequence[Score]) -> tuple[list[Score], list[Score]]:
     """The scores for the claim, and those of shared models on other mixtures than that of all tasks.
 
-    A design is recognised by every such mixture differing by one task from another one of its size; otherwise nothing
-    is set apart, and comparable.problems refuses the mixtures.
+    A design is recognised by every such mixture being compared with another one of its size (see steps); otherwise
+    nothing is set apart, and comparable.problems refuses the mixtures.
     """
     runs = {id(s.run): s.run for s in scores}.values()
     shared = {shares(run.mixture): run.mixture for run in runs if run.regime == "together" and run.mixture}

@@ -16,7 +16,7 @@ from bigchem.sweep.scores.mixtures import set_apart
 from bigchem.sweep.scores.records import Results, Run, Score, tasks_of
 
 TASKS = ("captioning", "generation", "forward")
-HEADLINE = {"captioning": "bleu4", "generation": "exact", "forward": "top1"}
+HEADLINE = {"captioning": "bleu4", "generation": "exact", "forward": "top1", "actions": "exact"}
 EFFECTS = {("captioning", "generation"): 0.05, ("forward", "captioning"): -0.04}
 """(task, task added) -> effect on the headline metric, and on minus the loss."""
 PAIRS = [("captioning", "generation"), ("captioning", "forward"), ("generation", "forward")]
@@ -72,6 +72,23 @@ def test_the_p_values_of_a_matrix_are_corrected_for_its_cells() -> None:
     smallest = min(effects, key=lambda effect: effect.p or 0.0)
     assert smallest.p is not None
     assert smallest.corrected == pytest.approx(6 * smallest.p)
+
+
+def test_a_group_of_tasks_left_out_has_its_own_matrix() -> None:
+    """Actions have no effect, so that of both on forward is that of captioning."""
+    scores = [*runs_on((*TASKS, "actions")), *runs_on(TASKS[1:])]
+    effects = effects_of(scores, HEADLINE)
+    found = by_place(effects, "leave-group-out", "headline")
+    assert set(found) == {("generation", "actions + captioning"), ("forward", "actions + captioning")}
+    assert found["forward", "actions + captioning"].gain.estimate.value == pytest.approx(-0.04, abs=0.006)
+    assert found["generation", "actions + captioning"].sign == 0
+    assert {effect.design for effect in effects} == {"leave-group-out"}
+    assert set_apart(scores)[1] == [s for s in scores if len(s.run.mixture) == 2]
+
+
+def test_a_mixture_of_a_pair_is_no_group_left_out() -> None:
+    single, pair, every = runs_on(TASKS[:1]), runs_on(TASKS[:2]), runs_on((*TASKS, "actions"))
+    assert {effect.design for effect in effects_of([*single, *pair, *every], HEADLINE)} == {"pair"}
 
 
 def test_one_seed_decides_nothing() -> None:

@@ -67,3 +67,28 @@ def test_within_a_value_runs_of_one_seed_are_still_refused(tmp_path: Path) -> No
     write_result(tmp_path / "b", results_of(SIZES[0], TASKS) | {"training": training})
     with pytest.raises(UserError, match="two runs of 204800 parameters"):
         load([tmp_path], at=["optimizer.lr=6e-4"])
+
+
+def two_ways(folder: Path) -> Path:
+    """Two sizes, all tasks together and each task alone, captioning in two ways."""
+    for size in SIZES[:2]:
+        for number, (mixture, alone) in enumerate(
+            ((TASKS, None), (TASKS[:1], "examples"), (TASKS[:1], "compute"), (TASKS[1:2], "examples"))
+        ):
+            content = results_of(size, mixture)
+            training = TRAINING | {"sweep": {"axes": {}, "alone": alone}}
+            write_result(folder, content | {"run": f"{content['run']}-{number}", "training": training})
+    return folder
+
+
+def test_one_task_alone_matched_in_two_ways_is_an_axis(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"runs differ by alone: (compute; examples|examples; compute)"):
+        load([two_ways(tmp_path)])
+    found = load([tmp_path], at=["alone=examples"])
+    assert len(found.runs) == 6
+    assert {(setting(s.run, "alone"), s.task) for s in found.by_axis["alone"]} == {
+        ("examples", TASKS[0]),
+        ("examples", TASKS[1]),
+        ("compute", TASKS[0]),
+    }
+    assert {setting(run, "alone") for run in load([tmp_path], at=["alone=compute"]).runs} == {"compute", None}

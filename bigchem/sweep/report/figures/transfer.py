@@ -28,7 +28,11 @@ COLOURS = "PuOr"
 UNDECIDED = "#e7e9ee"
 DARK_TEXT, LIGHT_TEXT = "#000000", "#ffffff"
 """On cells, whose colours are the same in light and dark mode."""
-TITLES = {"pair": "task alone, plus another", "leave-one-out": "all tasks, against all but one"}
+TITLES = {
+    "pair": "task alone, plus another",
+    "leave-one-out": "all tasks, against all but one",
+    "leave-group-out": "all tasks, against all but several",
+}
 
 
 def transfer_figures(analysis: Analysis) -> list[Panel]:
@@ -58,11 +62,12 @@ def _heat_map(effects: Sequence[Effect]) -> Panel:
         axes.set_xticks(range(len(columns)), columns, rotation=20 if len(columns) > 3 else 0)
         axes.set_yticks(range(len(rows)), labels)
         axes.tick_params(length=0)
-        axes.set_xlabel("task added")
+        axes.set_xlabel("tasks added" if design == "leave-group-out" else "task added")
         axes.set_ylabel("effect on")
         for spine in axes.spines.values():
             spine.set_visible(False)
-    caption = f"effect of adding a task (columns) to the {_mixture(design)} on another (rows) at {size}, in "
+    what = "a group of tasks" if design == "leave-group-out" else "a task"
+    caption = f"effect of adding {what} (columns) to the {_mixture(design)} on another (rows) at {size}, in "
     caption += "loss (nats per token)" if of == "loss" else "headline metrics"
     caption += f": {captions.of_transfer(effects)} (with 95 % intervals; positive, purple: it helps; orange: it hurts; "
     caption += f"grey: undecided after Holm's correction over {len(effects)} cells)"
