@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from bigchem.base.errors import UserError
 from bigchem.cli.options import values
 from bigchem.cli.options.submission import Requested, cluster_options
 from bigchem.cli.options.verbs import App
@@ -171,10 +172,39 @@ def sweep_results(
         tables().print(outcome.table(found, tuple(metric or ()), read.metrics))
 
 
+@app.command("archive")
+def sweep_archive(
+    grid: Grid,
+    out: Annotated[Path | None, typer.Option(help="The file. [default: SWEEP.tar.xz]")] = None,
+    overrides: SetSweep = None,
+) -> None:
+    """Pack results and predictions of all finished runs into one small file.
+
+    `sweep report` reads it. Unpacked into the folder of runs, it tells `sweep submit` what is done.
+
+    Example: bigchem sweep archive demo-sweep --out demo.tar.xz
+    """
+    from bigchem.launch.runs.status import statuses
+    from bigchem.sweep import archive
+    from bigchem.sweep.grid import load_grid
+    from bigchem.sweep.select import known_runs
+
+    read = load_grid(grid, tuple(overrides or ()))
+    runs = known_runs(read)
+    found = zip(runs, statuses([run.run_dir for run in runs]), strict=True)
+    done = [run for run, status in found if archive.is_done(run, status)]
+    if not done:
+        raise UserError("no run is finished", f"sweep {read.name}", f"bigchem sweep status {grid} shows where they are")
+    file = out or Path(f"{read.name}{archive.SUFFIX}")
+    archive.write(done, file)
+    print(f"{file}: {len(done)} of {len(runs)} runs, {file.stat().st_size / 1e6:.2f} MB")
+
+
 @app.command("report")
 def sweep_report(
     results: Annotated[
-        list[Path], typer.Argument(help="results.json files, score tables (.csv, .json), or folders to search.")
+        list[Path],
+        typer.Argument(help="results.json files, score tables (.csv, .json), archives, or folders to search."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for report.html, CSV and figures.")] = Path("report"),
     *,
@@ -237,26 +267,28 @@ def sweep_report(
     """
     from bigchem.base.progress import Progress, tables
     from bigchem.data.storage.tasks_at import tasks_at
+    from bigchem.sweep.archive import unpacked
     from bigchem.sweep.report import write_report
     from bigchem.sweep.report.output_folder import check_written
 
     write_report.check_out_dir(out)
     if tensorboard is not None:
         check_written(tensorboard)
-    analysis = write_report.study(
-        results,
-        metric or (),
-        allow_mixed=allow_mixed,
-        allow_unequal_budgets=allow_unequal_budgets,
-        independent=independent,
-        extrapolate=extrapolate or (),
-        beyond_a_decade=beyond_a_decade,
-        keep_diverged=keep_diverged,
-        at=at or (),
-        x=x,
-        tasks=tasks_at(tasks),
-        progress=Progress(),
-    )
+    with unpacked(results) as paths:
+        analysis = write_report.study(
+            paths,
+            metric or (),
+            allow_mixed=allow_mixed,
+            allow_unequal_budgets=allow_unequal_budgets,
+            independent=independent,
+            extrapolate=extrapolate or (),
+            beyond_a_decade=beyond_a_decade,
+            keep_diverged=keep_diverged,
+            at=at or (),
+            x=x,
+            tasks=tasks_at(tasks),
+            progress=Progress(),
+        )
     page = write_report.write(analysis, out, title)
     if tensorboard is not None:
         from bigchem.sweep.report.tensorboard import write_tensorboard
@@ -273,7 +305,7 @@ def sweep_report(
 @app.command("power")
 def sweep_power(
     pilot: Annotated[
-        list[Path], typer.Argument(help="The pilot: results.json files, score tables, or folders to search.")
+        list[Path], typer.Argument(help="The pilot: results.json files, score tables, archives, or folders to search.")
     ],
     seeds: Annotated[
         list[int] | None, typer.Option(min=2, help="Seeds of every size (repeatable). Default: 2, 3, 5 and 10.")
@@ -296,9 +328,12 @@ def sweep_power(
     """
     from bigchem.base.progress import Progress, tables
     from bigchem.sweep import power
+    from bigchem.sweep.archive import unpacked
     from bigchem.sweep.report import write_report
 
-    rows = power.power(write_report.study(pilot, at=at or (), progress=Progress()), seeds or (2, 3, 5, 10), size or ())
+    with unpacked(pilot) as paths:
+        analysis = write_report.study(paths, at=at or (), progress=Progress())
+    rows = power.power(analysis, seeds or (2, 3, 5, 10), size or ())
     if as_json:
         print(json.dumps(power.to_json(rows), indent=1))
     else:
