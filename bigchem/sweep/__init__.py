@@ -1,4 +1,4 @@
 """Sweeps over model size and mixture: `bigchem sweep`.
 
-Imported from outside: grid, outcome, power, select.
+Imported from outside: archive, grid, outcome, power, select.
 """

@@ -60,6 +60,15 @@ class SelectConfig(Section):
     """Values to try."""
     set: Overrides = Field(default_factory=dict)
     """Overrides for the short runs: {"train.steps" = 300}."""
+    extend: Annotated[int, Field(ge=0, le=10)] = 0
+    """How many further values to try, at most, beyond an end of `values` that turns out best: each by the ratio of the
+    last two there. For each size and mixture."""
+
+    @model_validator(mode="after")
+    def _check(self) -> SelectConfig:
+        if self.extend and (min(self.values) <= 0 or list(self.values) != sorted(set(self.values))):
+            raise ValueError("extend continues `values` by their ratio: they must be above zero and ascend")
+        return self
 
 
 class GridConfig(Section):
@@ -98,7 +107,7 @@ class GridConfig(Section):
     None: each run's own job evaluates at its end."""
 
     @property
-    def points(self) -> list[tuple[str, str]]:
+    def points(self) -> list[Point]:
         """Each size with each mixture that it trains on."""
         every = product(self.sizes, self.mixtures)
         return [(size, name) for size, name in every if size in (self.mixtures[name].sizes or self.sizes)]
@@ -119,14 +128,17 @@ class GridConfig(Section):
 
 @dataclass(frozen=True)
 class Choice:
-    """A value of `select.field`, and the validation loss by tried value."""
+    """A value of `select.field`, and the finite validation losses by tried value. at_end: no lower, or no higher value
+    was tried."""
 
     value: float
     losses: dict[str, float]
+    at_end: bool = False
 
 
-Choices = Mapping[tuple[str, str], Choice]
-"""By size and mixture."""
+Point = tuple[str, str]
+"""A size and a mixture."""
+Choices = Mapping[Point, Choice]
 
 
 @dataclass(frozen=True)
@@ -148,10 +160,10 @@ def load_runs(name: str, overrides: tuple[str, ...] = ()) -> list[RunConfig]:
     return expand(load_grid(name, overrides))
 
 
-def expand(grid: GridConfig, choices: Choices | None = None) -> list[RunConfig]:
+def expand(grid: GridConfig, choices: Choices | None = None, only: Point | None = None) -> list[RunConfig]:
     """Every run of a sweep, in the order of `sizes`. Later overrides win: base_set, mixture, size.
 
-    choices: of a sweep with `select`; None: the first value everywhere.
+    choices: of a sweep with `select`; None: the first value everywhere. only: the runs of one point.
     """
     axes = _check(grid)
     base = toml.load(RunConfig, find("recipes", grid.base, ".toml")).model_dump()
@@ -165,7 +177,7 @@ def expand(grid: GridConfig, choices: Choices | None = None) -> list[RunConfig]:
     matched = [how for mixture in grid.mixtures if (how := grid.matched(mixture)) is not None]
     matching = {how: Matching(how, f"sweep {grid.name}") for how in matched}
     shared, cost = _shared(grid) if matching else "", StepCost(f"sweep {grid.name}")
-    points = product(grid.points, product(*(axis.values for axis in axes)), grid.seeds)
+    points = product(grid.points if only is None else [only], product(*(axis.values for axis in axes)), grid.seeds)
     for (size, mixture), values, seed in points:
         fields = _chosen(grid, choices, size, mixture)
         fields |= _length(grid, cost, partial(_run, grid, base, axes, size, mixture, values, grid.seeds[0]))

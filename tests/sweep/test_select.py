@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,39 @@ def test_then_every_size_and_mixture_takes_the_value_with_the_lowest_loss_and_re
     assert full[0].sweep.selected == {"optimizer.lr": {"0.001": pytest.approx(2.002), "0.003": 2.0}}
     assert "sweep-0.2m captioning: optimizer.lr = 0.01 " in said[0]
     assert said[0].count("extend select.values") == 2
+
+
+def test_beyond_an_end_that_is_best_further_values_are_tried_until_the_best_is_inside(tmp_path: Path) -> None:
+    read, said, stage_lengths = grid(tmp_path, GRID + "extend = 3\n"), list[str](), list[int]()
+    best = {"sweep-0.2m": 0.1, "sweep-1m": 1e-5}
+    for runs in stages(read, said.append):
+        stage_lengths.append(len(runs))
+        for run in runs:
+            finish(run, 2.0 + abs(math.log(run.optimizer.lr / best[run.model.preset])))
+    # 0.2m: 0.0333, 0.111, 0.37; 1m: 3.33e-4, 1.11e-4, 3.7e-5 and no more
+    assert stage_lengths == [12, 16, 20, 24, 8]
+    chosen = {run.model.preset: run.optimizer.lr for run in full_runs(read)}
+    assert chosen == {"sweep-0.2m": pytest.approx(0.111, rel=0.01), "sweep-1m": pytest.approx(3.7e-5, rel=0.01)}
+    lines = said[0].splitlines()
+    assert "at the edge" not in lines[0]
+    assert "at the edge" in lines[2]
+    assert full_runs(read)[0].sweep.selected["optimizer.lr"].keys() >= {"0.001", "0.111111"}
+
+
+def test_a_value_that_diverges_ends_the_values_on_its_side(tmp_path: Path) -> None:
+    read, said = grid(tmp_path, GRID + "extend = 3\n"), list[str]()
+    stage_lengths = []
+    for runs in stages(read, said.append):
+        stage_lengths.append(len(runs))
+        for run in runs:
+            finish(run, None if run.optimizer.lr > 5e-3 else 3.0 - run.optimizer.lr)
+    assert stage_lengths == [12, 8]
+    assert "at the edge" not in said[0]
+
+
+def test_values_that_cannot_be_continued_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="extend continues `values` by their ratio"):
+        grid(tmp_path, GRID.replace("[1e-3, 3e-3, 1e-2]", "[1e-2, 1e-3]") + "extend = 1\n")
 
 
 def test_while_a_short_run_is_not_done_nothing_is_chosen(tmp_path: Path) -> None:
