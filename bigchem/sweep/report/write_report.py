@@ -12,6 +12,7 @@ from bigchem.base.printable import csv_text, markup
 from bigchem.base.progress import Progress
 from bigchem.sweep.analysis.analyse import Analysis, analyse, check
 from bigchem.sweep.report.latex import latex_tables
+from bigchem.sweep.report.markdown import markdown
 from bigchem.sweep.report.output_folder import check_written, replace_written
 from bigchem.sweep.report.tables import TABLES, Row, estimate_text, paired_rows, tables
 from bigchem.sweep.scores.aggregate import size_name
@@ -67,8 +68,8 @@ def check_out_dir(out_dir: str | Path) -> None:
 
 
 def write(analysis: Analysis, out_dir: str | Path, title: str = "Scale sweep") -> Path:
-    """Writes report.html, the CSV files of tables.TABLES, latex/*.tex, and figures/*.svg, *.png, *.pdf and *.csv into
-    out_dir; returns the page's path. UserError if figures/ holds a file that no report wrote."""
+    """Writes report.html, report.md, the CSV files of tables.TABLES, latex/*.tex, and figures/*.svg, *.png, *.pdf and
+    *.csv into out_dir; returns the page's path. UserError if figures/ holds a file that no report wrote."""
     from bigchem.sweep.report.page import sections_of, to_html
 
     out = Path(out_dir)
@@ -84,6 +85,7 @@ def write(analysis: Analysis, out_dir: str | Path, title: str = "Scale sweep") -
         write_atomically(out / "latex" / f"{name}.tex", text)
     for name, rows in tables(analysis).items():
         write_atomically(out / f"{name}.csv", csv_text(TABLES[name], rows))
+    write_atomically(out / "report.md", f"# {title}\n\n{markdown(analysis)}")
     page = out / "report.html"
     write_atomically(page, to_html(analysis, title, sections))
     return page
