@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -191,13 +192,16 @@ def sweep_archive(
 
     read = load_grid(grid, tuple(overrides or ()))
     runs = known_runs(read)
-    found = zip(runs, statuses([run.run_dir for run in runs]), strict=True)
+    found = list(zip(runs, statuses([run.run_dir for run in runs]), strict=True))
     done = [run for run, status in found if archive.is_done(run, status)]
+    left = Counter(status.state for run, status in found if run not in done)
     if not done:
         raise UserError("no run is finished", f"sweep {read.name}", f"bigchem sweep status {grid} shows where they are")
     file = out or Path(f"{read.name}{archive.SUFFIX}")
     archive.write(done, file)
     print(f"{file}: {len(done)} of {len(runs)} runs, {file.stat().st_size / 1e6:.2f} MB")
+    if left:
+        print(f"not packed: {', '.join(f'{count} {state}' for state, count in left.items())}")
 
 
 @app.command("report")

@@ -19,19 +19,19 @@ from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
 from bigchem.launch.runs import history
 from bigchem.launch.runs.status import RunStatus
+from bigchem.sweep.scores.results import read_json
 
 SUFFIX = ".tar.xz"
 MAX_BYTES = 8 << 30
 """Unpacked size, at most: a small file may claim to hold any number of bytes."""
-COPIED = ("state.json", "model.json", "tasks.json", "git.txt", "results/results.json")
-PREDICTIONS = "results/predictions/*.jsonl"
+COPIED = ("state.json", "model.json", "tasks.json", "git.txt")
 HINT = "give a file that `bigchem sweep archive` wrote"
 
 
 def is_done(config: RunConfig, status: RunStatus) -> bool:
     """Whether a run has nothing left to do: evaluated, or, of one that is not to be evaluated, trained."""
     trained = status.state == "trained" and not config.evaluate.at_end and status.step >= config.train.steps
-    return status.active is False and (trained or status.is_done(config.train.steps))
+    return status.active is not True and (trained or status.is_done(config.train.steps))
 
 
 def write(runs: Sequence[RunConfig], file: Path) -> None:
@@ -66,8 +66,10 @@ def _content(run: RunConfig) -> Iterator[tuple[str, bytes]]:
     for name in COPIED:
         if (folder / name).is_file():
             yield name, (folder / name).read_bytes()
-    for path in folder.glob(PREDICTIONS):
-        yield str(path.relative_to(folder)), path.read_bytes()
+    if (file := folder / "results" / "results.json").is_file():
+        yield "results/results.json", file.read_bytes()
+        for task, path in read_json(file)[0].run.predictions.items():
+            yield f"results/predictions/{task}.jsonl", Path(path).read_bytes()
 
 
 def _lines(rows: Iterable[object]) -> bytes:

@@ -54,7 +54,8 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
     rows[1]["valid_loss"] = 1.5
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "results/results.json").write_text(json.dumps(results_of(SIZES[0], TASKS)))
-    (folder / "results/predictions/captioning.jsonl").write_text("{}\n")
+    for name in ("captioning", "captioning.rank0"):
+        (folder / f"results/predictions/{name}.jsonl").write_text("{}\n")
     return config
 
 
@@ -135,7 +136,8 @@ def test_a_damaged_archive_is_refused(finished: RunConfig, tmp_path: Path) -> No
         ("finished", 200, False, True, False),
         ("trained", 300, False, True, False),
         ("trained", 300, False, False, True),
-        ("finished", 300, None, True, False),
+        ("finished", 300, None, True, True),
+        ("finished", 300, True, True, False),
     ],
 )
 def test_what_counts_as_done(

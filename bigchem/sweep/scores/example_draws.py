@@ -71,9 +71,12 @@ def example_draws(
         for task, runs in runs_of.items():
             sides = _same_examples(task, runs, recorded, left_out)
             bar.advance(len(runs) - len(sides))
+            has_losses = {
+                id(run) for run, pairs in sides if LOSS in {m.name for m in metrics_with_loss(run.tasks[task], pairs)}
+            }
             for run, drawn in _drawn(task, sides, resamples, seed):
                 known = recorded[task, id(run)]
-                confirmed = _confirmed(task, run, drawn, known, left_out)
+                confirmed = _confirmed(task, run, drawn, known, left_out, has_losses=id(run) in has_losses)
                 values |= {(task, metric, id(run)): found for metric, found in confirmed.items()}
                 bar.advance()
     return ExampleDraws(values), left_out.notes()
@@ -155,9 +158,9 @@ def _resampled(task: Task, pairs: Pairs, resamples: int, seed: int) -> Drawn:
 
 
 def _confirmed(
-    task: str, run: Run, drawn: Drawn, recorded: Mapping[str, float], left_out: _LeftOut
+    task: str, run: Run, drawn: Drawn, recorded: Mapping[str, float], left_out: _LeftOut, *, has_losses: bool
 ) -> dict[str, Floats]:
-    """The draws of the metrics that score as recorded."""
+    """The draws of the metrics that score as recorded. has_losses: predictions have the losses of examples."""
     changed = [
         metric
         for metric, (value, _) in drawn.items()
@@ -166,7 +169,7 @@ def _confirmed(
     if changed:
         left_out.add(f"{task}, no longer as recorded: {', '.join(changed)}", _name(run))
     for metric in recorded.keys() - drawn.keys():
-        if metric == LOSS:
+        if metric == LOSS and not has_losses:
             left_out.add(
                 f"{task}, the loss, which `bigchem evaluate` adds to earlier versions' predictions", _name(run)
             )

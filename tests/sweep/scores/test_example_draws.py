@@ -128,6 +128,13 @@ def test_a_metric_that_one_run_lacks_is_absent_there_alone(tmp_path: Path) -> No
     assert note.endswith(": old (seed 0).")
 
 
+def test_losses_of_few_examples_are_not_called_those_of_an_earlier_version(tmp_path: Path) -> None:
+    evaluated(tmp_path, "short", lines_of(0.0, 0)[:8])
+    _, notes, _ = drawn(tmp_path)
+    assert not any("earlier version" in note for note in notes)
+    assert any("than the predictions hold" in note and "actions loss" in note for note in notes)
+
+
 def test_processes_draw_what_one_process_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(2):
         evaluated(tmp_path, f"r{number}", lines_of(0.1 * number, number), seed=number)
