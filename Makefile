@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OPTIONAL := .venv-optional
 
-.PHONY: help install demo wheel resolve test test-thorough test-optional test-fast test-all check docs pictures format clean
+.PHONY: help install demo study wheel resolve test test-thorough test-optional test-fast test-all check docs pictures format clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,6 +22,9 @@ install: $(STAMP)  ## Make .venv with all that is needed
 
 demo: $(STAMP)  ## The whole path on the embedded corpus: twelve runs and a report, 3 to 8 minutes
 	$(BIN)/bigchem demo --out demo
+
+study: $(STAMP)  ## The numbers and figures of docs/study.md, from the committed results
+	$(BIN)/python tests/test_study.py
 
 wheel: $(STAMP)  ## The wheel and the source archive, in dist/
 	$(BIN)/python -m hatchling build

@@ -1,0 +1,115 @@
+"""docs/study.md says what the committed results say. `python tests/test_study.py`, or `make study`, writes its numbers
+and figures."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bigchem.base.progress import Progress
+from bigchem.launch.runs import history
+from bigchem.sweep.analysis.analyse import Analysis
+from bigchem.sweep.archive import unpacked
+from bigchem.sweep.report.figures.drawing import Panel
+from bigchem.sweep.report.figures.paper import claim_figure, forest_figure
+from bigchem.sweep.report.markdown import markdown, table
+from bigchem.sweep.report.write_report import study
+
+ROOT = Path(__file__).parents[1]
+PAGE, FOLDER = ROOT / "docs" / "study.md", ROOT / "docs" / "study"
+ARCHIVES = sorted(FOLDER.glob("*.tar.xz"))
+BLOCK = re.compile(r"(?<=<!-- results -->\n).*(?=<!-- end of results -->)", re.DOTALL)
+BY_COMPUTE = "captioning"
+"""The task whose second baseline the study has."""
+
+
+@contextmanager
+def folders() -> Iterator[list[Path]]:
+    with unpacked(ARCHIVES) as found:
+        yield found
+
+
+def analysed(paths: Sequence[Path], alone: str) -> Analysis:
+    has_several = any('"alone": "compute"' in file.read_text() for path in paths for file in path.rglob("results.json"))
+    return study(paths, at=[f"alone={alone}"] if has_several else [], progress=Progress(quiet=True))
+
+
+def figures(analysis: Analysis) -> list[Panel]:
+    return [panel for panel in (claim_figure(analysis), forest_figure(analysis)) if panel is not None]
+
+
+def results(paths: Sequence[Path], analysis: Analysis) -> str:
+    """What the page says between its marks."""
+    parts = [
+        markdown(analysis),
+        "![The gain of sharing against parameters, by kind of task](study/claim.png)",
+        "![The gain of sharing at the largest size, every metric](study/forest.png)",
+    ]
+    if analysis.axes:
+        claim = analysed(paths, "compute")
+        gains = [line for line in markdown(claim).splitlines() if line.startswith(f"| {BY_COMPUTE}, ") and "[" in line]
+        rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in gains]
+        parts += [
+            f"Against {BY_COMPUTE} alone by equal compute:",
+            table(("metric", "parameters", "together", "alone", "gain"), [row for row in rows if len(row) == 5]),
+        ]
+    parts += ["Learning rates, by validation loss of the short runs:", _rates(paths), "What it took:", _hours(paths)]
+    return "\n" + "\n\n".join(part.strip("\n") for part in parts) + "\n\n"
+
+
+def _rates(paths: Sequence[Path]) -> str:
+    chosen: dict[str, dict[str, str]] = defaultdict(dict)
+    for file in sorted(file for path in paths for file in path.rglob("results.json")):
+        read = json.loads(file.read_text())
+        losses = read["training"]["sweep"]["selected"]["optimizer.lr"]
+        best = min(losses, key=lambda value: losses[value])
+        size, _, mixture = read["run"].rpartition("-")[0].partition("-")
+        chosen[mixture][size] = f"{best} ({', '.join(f'{value}: {loss:.3f}' for value, loss in losses.items())})"
+    sizes = sorted({size for found in chosen.values() for size in found}, key=lambda size: float(size[:-1]))
+    return table(("", *sizes), [[name, *(found.get(size, "–") for size in sizes)] for name, found in chosen.items()])
+
+
+def _hours(paths: Sequence[Path]) -> str:
+    spent: dict[str, list[float]] = defaultdict(list)
+    for file in (file for path in paths for file in path.rglob(history.FILE)):
+        size = file.parent.name.partition("-")[0]
+        spent[size] += [sum(row.seconds * row.ranks for row in history.read(file.parent)) / 3600]
+    rows = [
+        [size, str(len(found)), f"{sum(found):.1f}"] for size, found in sorted(spent.items(), key=lambda i: len(i[0]))
+    ]
+    rows.append(["all", str(sum(map(len, spent.values()))), f"{sum(map(sum, spent.values())):.1f}"])
+    return table(("parameters", "runs, with those that choose rates", "hours of one core"), rows)
+
+
+@pytest.fixture(scope="module")
+def whole() -> Iterator[tuple[list[Path], Analysis]]:
+    if not ARCHIVES:
+        pytest.skip("no run of the study has ended")
+    with folders() as paths:
+        yield paths, analysed(paths, "examples")
+
+
+def test_the_page_has_the_numbers_of_the_committed_results(whole: tuple[list[Path], Analysis]) -> None:
+    assert BLOCK.findall(PAGE.read_text()) == [results(*whole)], "make study writes them"
+
+
+def test_the_figures_are_of_the_committed_results(whole: tuple[list[Path], Analysis]) -> None:
+    for panel in figures(whole[1]):
+        assert (FOLDER / f"{panel.name}.csv").read_text() == panel.csv
+        assert (FOLDER / f"{panel.name}.png").stat().st_size > 10_000
+
+
+if __name__ == "__main__":
+    with folders() as found:
+        analysis = analysed(found, "examples")
+        text = results(found, analysis)
+        PAGE.write_text(BLOCK.sub(lambda _: text, PAGE.read_text()))
+        for panel in figures(analysis):
+            (FOLDER / f"{panel.name}.png").write_bytes(panel.png)
+            (FOLDER / f"{panel.name}.csv").write_text(panel.csv)
