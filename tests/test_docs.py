@@ -220,7 +220,7 @@ def table(prefix: str, section: type[Section]) -> str:
 
 
 def with_tables(page: str) -> str:
-    """docs/configuration.md with the tables that config.py makes, under the headings that the page has."""
+    """docs/configuration.md with the tables that bigchem.config makes, under the headings that the page has."""
     tables = {prefix.rstrip("."): table(prefix, section) for prefix, section in sections(RunConfig)}
     assert ["", *re.findall(r"^#+ \[(.*)\]$", page, re.MULTILINE)] == [*tables]
     remaining = iter(tables.values())

@@ -62,12 +62,12 @@ def test_an_altered_snapshot_is_set_aside_and_not_run(
     assert is_intact(made)
     monkeypatch.setattr(module.bigchem, "__file__", str(made / "bigchem" / "__init__.py"))
     check_own()
-    (made / "bigchem" / "config.py").write_bytes(b"\0" * 100)
+    (made / "bigchem" / "tasks.py").write_bytes(b"\0" * 100)
     assert not is_intact(made)
     with pytest.raises(UserError, match="the snapshot of the code was altered"):
         check_own()
     monkeypatch.undo()
     assert snapshot(tmp_path / "code") == made
     assert is_intact(made)
-    assert (tmp_path / "code" / f"{made.name}.altered" / "bigchem" / "config.py").read_bytes() == b"\0" * 100
+    assert (tmp_path / "code" / f"{made.name}.altered" / "bigchem" / "tasks.py").read_bytes() == b"\0" * 100
     assert "was altered since it was made" in capsys.readouterr().out
