@@ -24,8 +24,9 @@ import numpy.typing as npt
 from bigchem.base import atomic
 from bigchem.base.errors import UserError
 from bigchem.base.progress import Progress
+from bigchem.data.build.chunks import texts
 from bigchem.data.build.lossy import Lossy, check_lossy, count_lossy, sum_lossy
-from bigchem.data.build.parse import check_sources, parse_sources, texts
+from bigchem.data.build.parse import check_sources, parse_sources
 from bigchem.data.build.recipe import BuildConfig, recipe_hash
 from bigchem.data.build.select import PlannedShard, choose, read_chosen, rows_of
 from bigchem.data.build.work_folder import publish, refuse_foreign_folder, remove_leftovers, work_folder

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from bigchem.base import atomic
 from bigchem.base.errors import UserError
 from bigchem.base.progress import Progress
+from bigchem.data.build.chunks import Chunk, ParsedRows, texts
 from bigchem.data.build.leakage import Training, drop_leaked
-from bigchem.data.build.parse import Chunk, ParsedRows, texts
 from bigchem.data.build.recipe import BuildConfig
 from bigchem.data.storage.index import SPLITS, all_leaked, shard_path
 from bigchem.tasks import SPANS, Task
