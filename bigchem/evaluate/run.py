@@ -34,7 +34,8 @@ from bigchem.evaluate.generation.label_scores import LABEL_SCORES, has_labels
 from bigchem.evaluate.generation.respelled import Respelled
 from bigchem.evaluate.generation.round_trip import ROUND_TRIP, products
 from bigchem.evaluate.prediction_files.answers import as_scored
-from bigchem.evaluate.prediction_files.tables import LOSS_AND_TOKENS, Examples
+from bigchem.evaluate.prediction_files.columns import LOSS_AND_TOKENS
+from bigchem.evaluate.prediction_files.tables import Examples
 from bigchem.evaluate.protocol.score_task import Score, score_task
 from bigchem.evaluate.published import comparison_tables
 from bigchem.evaluate.score import label_log_probabilities, losses_of

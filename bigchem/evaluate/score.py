@@ -10,7 +10,8 @@ from bigchem.base.printable import number_of
 from bigchem.base.progress import Progress
 from bigchem.chemistry import dotted, try_parse
 from bigchem.evaluate.prediction_files.answers import as_scored
-from bigchem.evaluate.prediction_files.tables import AS_IT_LOOKS, LOSS_AND_TOKENS, Examples, ReadAs, read_examples
+from bigchem.evaluate.prediction_files.columns import LOSS_AND_TOKENS
+from bigchem.evaluate.prediction_files.tables import AS_IT_LOOKS, Examples, ReadAs, read_examples
 from bigchem.evaluate.protocol.pairs import Pairs
 from bigchem.evaluate.protocol.score_task import Score, score_task
 from bigchem.evaluate.reaction_classes import classes_of

@@ -1,4 +1,4 @@
 """Prediction files in all common formats: read, repaired, aligned.
 
-Imported from outside: align, answers, tables.
+Imported from outside: align, answers, columns, tables.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any, NamedTuple, get_args
 
 from bigchem.base.errors import UserError, nearest
 from bigchem.base.progress import Progress
-from bigchem.base.toml import quoted
 from bigchem.chemistry import STRIP, STRIPPED
 from bigchem.data.reading.delimited import Layout, Quoting, table_records
 from bigchem.data.reading.json_records import MISSING, DuplicateKeyError, json_texts, lookup, parse
@@ -18,26 +16,10 @@ from bigchem.data.reading.lines import check_encoding, open_text
 from bigchem.data.reading.opening import content_name
 from bigchem.data.sources.sides import is_unicode
 from bigchem.evaluate.prediction_files.cells import null_as_empty, read_list, read_numbers, resembles_list
+from bigchem.evaluate.prediction_files.columns import COLUMNS, EXTRA, NUMBERS, ROLES, positions
 from bigchem.evaluate.prediction_files.opennmt import read_parallel
 
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "source": ("SMILES", "description", "source", "original_smiles", "input", "src"),
-    "target": ("ground truth", "target", "target_smiles", "references", "reference"),
-    "prediction": ("output", "predictions", "prediction"),
-}
-"""Recognised column names of each role: MolT5's, bigchem's, Chemformer's."""
 _SEPARATORS = {",": "','", ";": "';'", "\t": "tabs"}
-LOG_PROBABILITIES = "label_log_probabilities"
-LOSS_AND_TOKENS = "loss_and_tokens"
-_NUMBERS = {
-    LOG_PROBABILITIES: "one for each of the task's labels",
-    LOSS_AND_TOKENS: "the target's summed cross-entropy and its number of tokens",
-}
-"""The optional columns of lists of numbers, and what is in a list."""
-_EXTRA = ("key", *_NUMBERS)
-ROLES = (*COLUMNS, *_EXTRA)
-_SERIES = ("prediction", "pred", "output", "candidate", "cand_precursor", "hypothesis", "beam")
-"""Prefixes of numbered columns of the k best: prediction_0, prediction_1, ..."""
 _LINE = 10_000_000
 """Longest record, in characters."""
 _FORMATS = ".txt or .tsv (MolT5's table), .csv, .jsonl or .json, each also .gz, .bz2, .xz, .zst or .zip"
@@ -157,7 +139,7 @@ def read_examples(path: str | Path, how: ReadAs = AS_IT_LOOKS) -> Examples:
         [row.predictions for row in rows],
         keys or None,
         counts,
-        *(_table_of_numbers([row.numbers.get(name) for row in rows], name, str(file)) for name in _NUMBERS),
+        *(_table_of_numbers([row.numbers.get(name) for row in rows], name, str(file)) for name in NUMBERS),
     )
 
 
@@ -167,7 +149,7 @@ def _table_of_numbers(rows: list[list[float] | None], name: str, where: str) -> 
     if len(found) not in (0, len(rows)) or len(set(map(len, found))) > 1:
         other = next(number for number, row in enumerate(rows, 1) if (row and len(row)) != (rows[0] and len(rows[0])))
         what = f"example {other} has {len(rows[other - 1] or ())} {name}, the first {len(rows[0] or ())}"
-        raise UserError(what, where, f"write {_NUMBERS[name]}, in every example")
+        raise UserError(what, where, f"write {NUMBERS[name]}, in every example")
     return found or None
 
 
@@ -200,7 +182,7 @@ class _Row(NamedTuple):
     nulls: int
     """References that are left out."""
     numbers: dict[str, list[float]]
-    """By the name of their column, one of _NUMBERS."""
+    """By the name of their column, one of NUMBERS."""
 
 
 def _row(
@@ -211,14 +193,14 @@ def _row(
     where: str,
     numbers: Sequence[Any] = (),
 ) -> _Row:
-    """With nulls among the predictions as empty strings. numbers: the fields _NUMBERS; None: absent. UserError if all
+    """With nulls among the predictions as empty strings. numbers: the fields NUMBERS; None: absent. UserError if all
     references are null or empty, or if a field is no list of numbers."""
     known = [text for text in references if null_as_empty(text)]
     if not known:
         what = f"the target is {references[0]!r}" if references and references[0] else "the target is null or empty"
         raise UserError(what, where, "remove the example, or write its target: no prediction of it can be scored")
     found = {}
-    for name, value in zip(_NUMBERS, numbers, strict=False):
+    for name, value in zip(NUMBERS, numbers, strict=False):
         if value is not None:
             if (read := read_numbers(value)) is None:
                 raise UserError(f"{name} is no list of finite numbers", where, "write it as [-0.1, -2.3]")
@@ -242,7 +224,7 @@ def _table(path: str, layout: Layout, how: ReadAs) -> Iterator[_Row]:
     layout = _separated(layout, _checked(first, f"{path}:1"), path)
     records = table_records(open_text(path, _LINE, how.encoding), layout, _LINE, path)
     _, header = next(records, (1, [""]))
-    source, target, ranked, (key, *numbers) = _places(header, how, f"{path}:1")
+    source, target, ranked, (key, *numbers) = positions(header, how.columns, f"{path}:1")
     for number, fields in records:
         where = f"{path}:{number}"
         for text in fields:
@@ -273,75 +255,6 @@ def _wrong_width(fields: list[str], header: list[str], where: str) -> UserError:
         return UserError("not CSV: a quote is not closed, or stands inside a field", where, hint)
     hint = "does a text contain the separator? set --quoting, or write the file as .jsonl"
     return UserError(f"{len(fields)} fields, the header has {len(header)}", where, hint)
-
-
-def _places(header: list[str], how: ReadAs, where: str) -> tuple[int, list[int], list[int], list[int | None]]:
-    """Positions of source, references, predictions and _EXTRA."""
-    header = _usual_case(header, where)
-    found = {role: _named(header, how.columns.get(role), role, where) for role in COLUMNS}
-    if not found["prediction"] and "prediction" not in how.columns:
-        found["prediction"] = next(filter(None, (_series(header, f"{name}_*", where) for name in _SERIES)), [])
-    for role, places in found.items():
-        if not places:
-            names = [how.columns[role]] if role in how.columns else COLUMNS[role]
-            hint = f"the header is {quoted(header, limit=400)}; name the column: --column {role}=NAME"
-            raise UserError(f"no column {' or '.join(map(repr, names))}", where, hint)
-    (source, *_), target, ranked = found.values()
-    return source, target, ranked, [_extra(header, how, role, where) for role in _EXTRA]
-
-
-def _extra(header: list[str], how: ReadAs, role: str, where: str) -> int | None:
-    """The position of a column that may be missing: those of numbers by their own name, a key only where named."""
-    name = how.columns.get(role, role if role in _NUMBERS else None)
-    if name is None or (name not in header and role not in how.columns):
-        return None
-    if name not in header:
-        raise UserError(f"no column '{name}'", where, f"the header is {quoted(header, limit=400)}")
-    return _only(header, name, where)
-
-
-def _usual_case(header: list[str], where: str) -> list[str]:
-    """The header with recognised names as COLUMNS spells them: `Source` is source unless there is a column source."""
-    usual = {name.lower(): name for names in COLUMNS.values() for name in names}
-    found = [usual.get(column.strip().lower(), column) for column in header]
-    respelled = {column: name for column, name in zip(header, found, strict=True) if name not in (column, *header)}
-    if respelled:
-        words = ", ".join(f"{column!r} as {name!r}" for column, name in respelled.items())
-        Progress().say(f"{where}: read {words}")
-    return [respelled.get(column, column) for column in header]
-
-
-def _named(header: list[str], name: str | None, role: str, where: str) -> list[int]:
-    """Positions of a named column, several for a name with *; without a name, of a recognised one."""
-    if name is not None and "*" in name:
-        return _series(header, name, where)
-    names = COLUMNS[role] if name is None else (name,)
-    present = [column for column in names if column in header]
-    if len(present) > 1 and role != "source":
-        raise UserError(f"'{present[0]}' or '{present[1]}'?", where, f"say which is the {role}: --column {role}=NAME")
-    return [_only(header, column, where) for column in present[:1]]
-
-
-def _only(header: list[str], column: str, where: str) -> int:
-    """The position of a column; UserError if several have its name."""
-    if header.count(column) > 1:
-        raise UserError(f"{header.count(column)} columns are called '{column}'", where, "rename or remove all but one")
-    return header.index(column)
-
-
-def _series(header: list[str], name: str, where: str) -> list[int]:
-    """Positions of the columns that match, by ascending number at the *: from 0 or 1, without gaps."""
-    pattern = re.compile(re.escape(name).replace(r"\*", r"(\d{1,4})").replace("_", "_?"))
-    numbered = dict[int, int]()
-    for place, column in enumerate(header):
-        if match := pattern.fullmatch(column):
-            first = header[numbered.setdefault(int(match[1]), place)]
-            if numbered[int(match[1])] != place:
-                what = f"'{first}' and '{column}' have one number"
-                raise UserError(what, where, "rename or remove all but one")
-    ordered = sorted(numbered)
-    complete = bool(ordered) and ordered[0] <= 1 and ordered == list(range(ordered[0], ordered[0] + len(ordered)))
-    return [numbered[number] for number in ordered] if complete else []
 
 
 def _ranked(cells: list[str], separator: str | None) -> list[str]:
@@ -391,12 +304,12 @@ def _entry(entry: dict[str, Any], how: ReadAs, where: str) -> _Row:
     if not isinstance(ranked, list) or not all(text is None or isinstance(text, str) for text in ranked):
         what = "'predictions' must be a list of strings, or 'prediction' a string; null for a missing one"
         raise UserError(what, where, _JSON_HINT)
-    extra = {role: lookup(entry, how.columns[role]) if role in how.columns else None for role in _EXTRA}
+    extra = {role: lookup(entry, how.columns[role]) if role in how.columns else None for role in EXTRA}
     for role, value in extra.items():
         if value is MISSING:
             raise UserError(f"no '{how.columns[role]}'", where, f"there are: {', '.join(entry)[:60]}")
     key = extra["key"]
-    numbers = [entry.get(name) if extra[name] is None else extra[name] for name in _NUMBERS]
+    numbers = [entry.get(name) if extra[name] is None else extra[name] for name in NUMBERS]
     for text in (source, *references, *filter(None, ranked)):
         _checked(text, where)
     return _row(source, references, [text or "" for text in ranked], None if key is None else str(key), where, numbers)
