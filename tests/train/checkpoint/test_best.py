@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from runs import config_of
+from small_checkpoints import manifest
 
 from bigchem.base.errors import UserError
 from bigchem.config import CheckpointConfig, RunConfig
@@ -15,20 +16,7 @@ from bigchem.data.storage.shards import Data
 from bigchem.launch.runs.prepare import preflight
 from bigchem.tasks import shipped
 from bigchem.train.checkpoint.best import Best, best_step, chosen, validated_tasks
-from bigchem.train.checkpoint.store import Manifest, doom_superseded, publish, published, step_name
-
-MANIFEST = Manifest(
-    step=0,
-    position=0,
-    tokens=0,
-    world_size=1,
-    zero_stage=2,
-    precision="fp32",
-    optimizer="adamw",
-    data_fingerprint="f" * 16,
-    model={"vocab_size": 2},
-    probe={"sources": [[1]], "targets": [[1]], "loss": 1.0},
-)
+from bigchem.train.checkpoint.store import doom_superseded, publish, published, step_name
 
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=False), min_size=1, max_size=30))
@@ -60,7 +48,7 @@ def test_a_resumed_run_goes_on_with_its_best_unless_another_metric_judges(tmp_pa
 def saved(checkpoints: Path, step: int, state: dict[str, object]) -> None:
     partial = checkpoints / (step_name(step) + ".partial")
     partial.mkdir(parents=True)
-    publish(checkpoints, partial, replace(MANIFEST, step=step, state=state))
+    publish(checkpoints, partial, replace(manifest(step), state=state))
     doom_superseded(checkpoints, CheckpointConfig(keep=1), best=best_step(state))
 
 

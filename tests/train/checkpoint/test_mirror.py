@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from test_store import manifest, recorded, written
+from small_checkpoints import manifest, recorded, written
 
 from bigchem.base.errors import UserError
 from bigchem.config import CheckpointConfig

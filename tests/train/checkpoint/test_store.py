@@ -1,71 +1,34 @@
+"""Checkpoints are published whole, kept as configured, and survive a kill at any moment."""
+
 from __future__ import annotations
 
 import errno
-import json
 import os
-import re
 import shutil
 from collections import namedtuple
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from small_checkpoints import clean, manifest, names, recorded, written
 
 from bigchem.base.errors import UserError
 from bigchem.config import CheckpointConfig
 from bigchem.train.checkpoint import store
 from bigchem.train.checkpoint.store import (
-    DamagedError,
     Manifest,
     damaged,
     disk_room,
     disk_warning,
-    doom_superseded,
     latest,
-    newest_readable,
     publish,
     published,
-    remove_doomed,
     repair_latest,
     set_aside,
     step_name,
     superseded,
 )
-
-
-def clean(checkpoints: Path, config: CheckpointConfig, **options: Any) -> None:
-    doom_superseded(checkpoints, config, **options)
-    remove_doomed(checkpoints)
-
-
-def manifest(step: int) -> Manifest:
-    return Manifest(
-        step=step,
-        position=10 * step,
-        tokens=100 * step,
-        world_size=2,
-        zero_stage=2,
-        precision="fp32",
-        optimizer="adamw",
-        data_fingerprint="f" * 16,
-        model={"vocab_size": 2},
-        probe={"sources": [[1]], "targets": [[1]], "loss": 1.0},
-    )
-
-
-def written(checkpoints: Path, step: int) -> Path:
-    partial = checkpoints / (step_name(step) + ".partial")
-    partial.mkdir(parents=True)
-    (partial / "weights.pt").write_bytes(bytes(range(256)))
-    return partial
-
-
-def names(checkpoints: Path) -> list[str]:
-    return sorted(p.name for p in checkpoints.iterdir())
 
 
 def test_a_checkpoint_appears_whole_under_its_name(tmp_path: Path) -> None:
@@ -75,17 +38,6 @@ def test_a_checkpoint_appears_whole_under_its_name(tmp_path: Path) -> None:
     read = Manifest.read(final)
     assert (read.step, read.position, read.bytes) == (5, 50, 256)
     assert read.damage(final) is None
-
-
-def test_hashes_that_ranks_have_made_already_are_taken(tmp_path: Path) -> None:
-    partial = written(tmp_path, 5)
-    (partial / "swapped").mkdir()
-    (partial / "swapped" / "other").write_bytes(b"of DeepSpeed's")
-    final = publish(tmp_path, partial, manifest(5), {partial / "weights.pt": (256, "0" * 64)})
-    files = Manifest.read(final).files
-    assert list(files["weights.pt"]) == [256, "0" * 64]
-    assert Manifest.read(final).damage(final) == "weights.pt differs from its manifest"
-    assert files["swapped/other"][0] == 14
 
 
 def test_an_older_attempt_at_the_same_step_is_replaced(tmp_path: Path) -> None:
@@ -152,79 +104,6 @@ def test_retention_never_gives_up_the_newest_the_permanent_or_the_best(
     assert len(left) <= keep + 1 + (len([s for s in steps if s % keep_every == 0]) if keep_every else 0)
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
-def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
-    final = publish(tmp_path, written(tmp_path, 5), manifest(5))
-    file = final / "weights.pt"
-    content = file.read_bytes()
-    if damage == "remove":
-        file.unlink()
-    else:
-        file.write_bytes(content[:-1] if damage == "truncate" else bytes([content[0] ^ 1]) + content[1:])
-    assert "weights.pt" in str(Manifest.read(final).damage(final))
-
-
-@settings(max_examples=25, deadline=None)  # files: as slow as the disk
-@given(st.lists(st.integers(1, 100), min_size=1, max_size=9), st.integers(1, 4), st.integers(0, 100))
-def test_ranks_that_share_the_check_see_every_file_once(sizes: list[int], shares: int, bad: int) -> None:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        partial = Path(folder) / "step_00000005.partial"
-        partial.mkdir()
-        for i, size in enumerate(sizes):
-            (partial / f"file{i}").write_bytes(bytes(size))
-        final = publish(Path(folder), partial, manifest(5))
-        read, name = Manifest.read(final), f"file{bad % len(sizes)}"
-        assert [read.damage(final, i, shares) for i in range(shares)] == [None] * shares
-        (final / name).write_bytes(b"x")
-        (found,) = {read.damage(final, i, shares) for i in range(shares)} - {None}
-        assert found == f"{name} differs from its manifest"
-
-
-@pytest.mark.parametrize("text", ["", "{}", '{"format": 2, "step": 3}', "[1]", '{"format": 2, "step": '])
-def test_a_manifest_that_is_none_is_refused_and_passed_over(tmp_path: Path, text: str) -> None:
-    publish(tmp_path, written(tmp_path, 5), manifest(5))
-    final = publish(tmp_path, written(tmp_path, 6), manifest(6))
-    (final / "manifest.json").write_text(text)
-    with pytest.raises(DamagedError, match="manifest"):
-        Manifest.read(final)
-    newest = newest_readable(tmp_path)
-    assert newest is not None
-    assert newest[1].step == 5
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        {"step": "3"},
-        {"precision": "x"},
-        {"model": None},
-        {"model": {}},
-        {"state": None},
-        {"state": {"validation": None}},
-        {"files": {"weights.pt": ["256", ""]}},
-        {"files": {"weights.pt": [256, "sha256/8MiB:" + 64 * "0"]}},
-        {"more": 1},
-        {"probe": {}},
-        *({"probe": {**manifest(6).probe, **part}} for part in ({"targets": [[2]]}, {"sources": []}, {"loss": None})),
-    ],
-    ids=str,
-)
-def test_a_manifest_with_a_damaged_field_is_named(tmp_path: Path, damage: dict[str, Any]) -> None:
-    file = publish(tmp_path, written(tmp_path, 6), manifest(6)) / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | damage))
-    with pytest.raises(DamagedError, match=r"step_00000006/manifest\.json: not a manifest: [^\n]+$"):
-        Manifest.read(file.parent)
-
-
-def test_a_manifest_of_another_version_is_no_damage(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text('{"format": 1}')
-    with pytest.raises(UserError, match="written by another version") as error:
-        Manifest.read(tmp_path)
-    assert not isinstance(error.value, DamagedError)
-
-
 def test_a_damaged_checkpoint_is_kept_aside_under_a_name_of_its_own(tmp_path: Path) -> None:
     for step in (5, 6):
         publish(tmp_path, written(tmp_path, step), manifest(step))
@@ -250,19 +129,6 @@ def test_latest_that_names_nothing_is_mended(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_other_data_precision_or_optimizer_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    saved = manifest(5)
-    saved.refuse_unless(tmp_path, "f" * 16, "bf16", "adamw")
-    for fields, message in [
-        (("0" * 16, "fp32", "adamw"), "trained on data f+, the data now is 0+"),
-        (("f" * 16, "fp16", "adamw"), "saved in fp32, this job has fp16"),
-        (("f" * 16, "fp32", "adafactor"), "saved by the optimizer adamw, this job has adafactor"),
-    ]:
-        with pytest.raises(UserError, match=message) as refused:
-            saved.refuse_unless(tmp_path, *fields)
-        assert refused.value.hint is not None
-
-
 def test_a_disk_on_which_the_next_checkpoint_has_no_room_is_told_with_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,32 +143,6 @@ def test_a_disk_on_which_the_next_checkpoint_has_no_room_is_told_with_numbers(
     warning = disk_warning(tmp_path)
     assert warning is not None
     assert warning.startswith("disk nearly full: ")
-
-
-@contextmanager
-def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Operations in order: "fsync NAME", "rename NAME"; temporary files appear under their final names."""
-    events: list[str] = []
-
-    def name_of(path: object) -> str:
-        return re.sub(r"^\.(.*)\.\d+\.partial$", r"\1", Path(str(path)).name)
-
-    def record(module: object, what: str, path_of: Callable[[Any], object]) -> None:
-        real = getattr(module, what)
-
-        def wrapped(first: Any, *rest: Any) -> Any:
-            name = name_of(path_of(first))
-            result = real(first, *rest)
-            events.append(f"{'fsync' if what == 'fsync' else 'rename'} {name}")
-            return result
-
-        monkeypatch.setattr(module, what, wrapped)
-
-    record(os, "fsync", lambda descriptor: Path(f"/proc/self/fd/{descriptor}").readlink())
-    record(os, "rename", str)
-    record(os, "replace", str)
-    yield events
-    monkeypatch.undo()
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to know a descriptor's file")
@@ -378,25 +218,3 @@ def test_a_published_checkpoint_is_good_though_latest_cannot_be_written(
     assert latest(tmp_path) == tmp_path / "step_00000005"
     expected = "step_00000005 is published, but `latest` was not updated: No space left on device\n"
     assert capsys.readouterr().out == expected
-
-
-def test_what_cannot_be_read_is_damage_and_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    final = publish(tmp_path, written(tmp_path, 5), manifest(5))
-    read = Manifest.read(final)
-
-    def stale(path: Path, *args: object, **kwargs: object) -> object:
-        raise OSError(errno.ESTALE, "Stale file handle")
-
-    monkeypatch.setattr(Path, "open", stale)
-    assert read.damage(final) == "weights.pt cannot be read: Stale file handle"
-    with pytest.raises(DamagedError, match=r"manifest\.json cannot be read: Stale file handle"):
-        Manifest.read(final)
-
-
-@pytest.mark.parametrize("name", ["../other/weights.pt", "/etc/passwd", "a/../../b", ""])
-def test_a_manifest_that_names_files_elsewhere_is_none(tmp_path: Path, name: str) -> None:
-    final = publish(tmp_path, written(tmp_path, 5), manifest(5))
-    file = final / "manifest.json"
-    file.write_text(file.read_text().replace('"weights.pt"', json.dumps(name)))
-    with pytest.raises(DamagedError, match="not a manifest"):
-        Manifest.read(final)
