@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
-from made_checkpoints import made_run
-from small_models import V1_1
+from made_checkpoints import SHAPE, made_run
 
 from bigchem.base.errors import UserError
 from bigchem.base.toml import dump, validate
@@ -29,7 +28,6 @@ from bigchem.sharing.readme import text
 from bigchem.tasks import Task, TaskConfig, Tasks, shipped, write_tasks
 from bigchem.train.checkpoint.store import step_name
 
-SHAPE = replace(V1_1, vocab_size=97)
 RECIPE = Recipe(9, {"soluble": 2.0}, None, 1500, 128, 64, "drop", "bf16", "adamw", 1e-3, "cosine", 0.1, 0)
 DATA = DataFacts("f" * 16, {"train": {"soluble": 90}, "test": {"soluble": 10}}, [Source("csv mine.csv", 100)])
 TRAINED = Provenance("mine", "1.0", 9, 360, 13500, AS_TRAINED, "probe loss 1", DATA, RECIPE)

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from hub_stand_in import TOKEN, StandIn, serving
 from huggingface_hub import constants
-from made_checkpoints import made_run
-from small_models import V1_1
+from made_checkpoints import SHAPE, made_run
 from typer.testing import CliRunner
 
 from bigchem.base.errors import UserError
@@ -18,8 +17,6 @@ from bigchem.cli.main import app
 from bigchem.export import export
 from bigchem.sharing import provenance, push
 from bigchem.sharing.provenance import DataFacts, Source
-
-SHAPE = replace(V1_1, vocab_size=97)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from small_models import V1_1
 from torch import Tensor
 
 from bigchem.export.proof import probe_loss
@@ -16,6 +18,8 @@ from bigchem.model.presets import Shape, to_hf_config
 from bigchem.model.t5 import PackedT5
 from bigchem.train.checkpoint.store import Manifest, publish, step_name
 
+SHAPE = replace(V1_1, vocab_size=97)
+"""The shape of most: untied."""
 JUNK = -1.0
 """Value of the padding."""
 
@@ -75,3 +79,9 @@ def made_run(run_dir: Path, shape: Shape, *steps: int, world_size: int = 2, ema:
 def copied(run_dir: Path, to: Path) -> Path:
     """A copy of a run, to damage."""
     return Path(shutil.copytree(run_dir, to))
+
+
+def tampered(run_dir: Path, step: int, **fields: Any) -> None:
+    """Replaces fields of a checkpoint's manifest."""
+    file = run_dir / "checkpoints" / step_name(step) / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
