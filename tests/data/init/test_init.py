@@ -1,112 +1,24 @@
-"""`bigchem data init`: what it takes columns for, and that the recipe that it writes builds."""
+"""`bigchem data init`: the tasks that it finds in tables, and that the recipe that it writes builds."""
 
 from __future__ import annotations
 
-import csv
 import json
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from real_files import REAL_DATA
+from own_tables import FORMULAS, NAMES_OF, PRODUCTS, QUIET, REACTANTS, SMILES, TEXTS, N, jsonl, made, records, table
 
 from bigchem.base.errors import UserError
-from bigchem.base.progress import Progress
 from bigchem.chemistry import is_missing_word
 from bigchem.data.build.pipeline import build
 from bigchem.data.build.recipe import load_recipe
-from bigchem.data.init.columns import examine
-from bigchem.data.init.write_recipe import Written, write_recipe
-from bigchem.data.storage.index import Index
+from bigchem.data.init.write_recipe import write_recipe
 from bigchem.tasks import shipped
-
-QUIET = Progress(quiet=True)
-TASKS = REAL_DATA.parent / "tasks"
-N = 60
-SMILES = [f"{'C' * (n % 12 + 1)}{end}" for n, end in enumerate(["O", "N", "Cl", "c1ccccc1", "C1CCNCC1"] * (N // 5))]
-TEXTS = [f"The molecule is an organic compound of {n} parts." for n in range(N)]
-PROTEIN = "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQ"
-
-
-def table(path: Path, columns: Mapping[str, Any]) -> str:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, delimiter="\t" if path.suffix in (".tsv", ".tab") else ",")
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-    return str(path)
-
-
-def jsonl(path: Path, rows: Sequence[object], *, array: bool = False) -> str:
-    path.write_text(json.dumps(rows) if array else "".join(f"{json.dumps(row)}\n" for row in rows))
-    return str(path)
-
-
-def made(tmp_path: Path, *paths: str) -> tuple[Written, Index]:
-    """The recipe of some files, and the data that it builds."""
-    written = write_recipe(paths, tmp_path / "recipe.toml")
-    return written, build(load_recipe(tmp_path / "recipe.toml"), tmp_path / "data", QUIET, workers=1)
-
-
-def kinds(written: Written) -> dict[str, str]:
-    return {name: column.kind for group in written.groups for name, column in group.columns.items()}
-
-
-def records(written: Written) -> dict[str, dict[str, Any] | None]:
-    return {task.name: task.record for group in written.groups for task in group.proposal.tasks}
-
-
-@pytest.mark.parametrize(
-    ("cells", "kind"),
-    [
-        (SMILES, "smiles"),
-        (["[C][C][O]", "[C][=O]", "[C][N][C]"] * 9 + ["[C][C][C][C][O]"], "label"),
-        ([f"[C]{'[C]' * n}[O]" for n in range(1, 40)], "smiles"),
-        ([f"CCO>>{'C' * n}OC" for n in range(1, 40)], "reaction"),
-        ([f"CCO.CC(=O)O>[H+]>{'C' * n}OC |f:0.1|" for n in range(1, 40)], "reaction"),
-        ([f"{n}.5" for n in range(40)], "number"),
-        (["1e-9", "2.5E3", "-4"] + [str(n) for n in range(20, 60)], "number"),
-        (["0", "1"] * 30, "label"),
-        (["1.0", "0.0", ""] * 30, "label"),
-        (["Yes", "No"] * 30, "label"),
-        (["C", "N", "O"] * 30, "label"),
-        ([f"C{n}H{2 * n + 2}O" for n in range(1, 40)], "formula"),
-        ([f"{n}-methyl{n}-propylheptan-{n}-ol" for n in range(1, 40)], "name"),
-        ([PROTEIN[n % 5 :] + "ACDEFGHIKL"[n % 7 :] for n in range(40)], "protein"),
-        (TEXTS, "text"),
-        (["train", "val", "test"] * 20, "split"),
-        (["Train"] * 50 + ["Dev"] * 5, "split"),
-        (["train"] * 30, "constant"),
-        (["", "NaN", "-"] * 10, "empty"),
-        ([str(n) for n in range(100, 160)], "identifier"),
-        ([f"drug{n}" for n in range(60)], "identifier"),
-    ],
-)
-def test_a_column_is_known_by_its_cells(cells: list[str], kind: str) -> None:
-    assert examine("x", cells).kind == kind
-
-
-@given(st.lists(st.text(max_size=12), max_size=30))
-def test_any_cells_are_of_some_kind_and_say_why(cells: list[str]) -> None:
-    assert examine("x", cells).why
-
-
-def test_a_number_has_the_decimals_that_resolve_its_spread_and_labels_end_with_the_positive_one() -> None:
-    assert examine("x", [f"{n / 10:.6f}" for n in range(40)]).decimals == 2
-    assert examine("x", [f"{n}" for n in range(0, 4000, 100)]).decimals == 0
-    assert examine("x", [f"{n}e-7" for n in range(40)]).decimals is None
-    for no, yes in (("BBB-", "BBB+"), ("nonmutagenic", "mutagenic"), ("Non-binder", "binder"), ("not toxic", "Toxic")):
-        assert examine("x", [no, yes] * 9).values == examine("x", [yes, no] * 9).values == (no, yes)
-    assert examine("IC50", [f"{10 ** (n / 10 - 3):.4f}" for n in range(60)]).decimals == 4, "0.0016 to 794"
-    assert examine("x", ["Yes", "No"] * 9).values == ("No", "Yes")
-    assert examine("x", ["1", "0"] * 9).values == ("0", "1")
-    assert examine("x", ["inactive", "active"] * 9).values == ("inactive", "active")
 
 
 def test_molecules_and_captions_become_the_tasks_that_ship(tmp_path: Path) -> None:
@@ -140,163 +52,6 @@ def test_numbers_and_labels_are_tasks_unless_rdkit_computes_them(tmp_path: Path)
     assert "prediction" in written.groups[0].proposal.unused["logP predicted"]
 
 
-def test_several_columns_of_no_and_yes_are_one_task_of_labels_as_in_tox21(tmp_path: Path) -> None:
-    columns = {f"NR-{n}": ["" if (i + n) % 5 == 0 else (i + n) % 2 for i in range(N)] for n in range(8)}
-    written, index = made(tmp_path, table(tmp_path / "tox21.csv", {**columns, "mol_id": range(N), "smiles": SMILES}))
-    record = records(written)["tox21"]
-    assert record is not None
-    assert (record["target"], record["labels"]) == ("labels", list(columns))
-    assert index.rows("train").keys() == {"tox21"}
-
-
-@pytest.mark.parametrize("target", [[f"{n * 0.37:.3f}" for n in range(N)], [n % 2 for n in range(N)]])
-def test_tdc_with_a_generic_name_for_its_target_takes_the_files_name(tmp_path: Path, target: list[object]) -> None:
-    path = table(tmp_path / "caco2_wang.tab", {"Drug_ID": [f"d{n}" for n in range(N)], "Drug": SMILES, "Y": target})
-    written, index = made(tmp_path, path)
-    assert index.rows("train").keys() == records(written).keys() == {"caco2_wang"}
-
-
-def test_a_protein_beside_the_molecule_is_part_of_the_prompt(tmp_path: Path) -> None:
-    proteins = [PROTEIN[n % 9 :] for n in range(N)]
-    columns = {"Drug": SMILES, "Target": proteins, "Y": [f"{n * 0.11:.2f}" for n in range(N)]}
-    written, _ = made(tmp_path, table(tmp_path / "davis.csv", columns))
-    record = records(written)["davis"]
-    assert record is not None
-    assert "{Target}" in record["prompt"]
-
-
-def smol(task: str, left: Sequence[str], right: Sequence[str], **more: str) -> list[dict[str, object]]:
-    """Rows with SMolInstruct's columns."""
-    return [
-        {
-            "sample_id": f"{task}.{n}",
-            "input": f"A sentence about <SMILES> {a} </SMILES>",
-            "output": f"It is {b} .",
-            "raw_input": a,
-            "raw_output": b,
-            "split": "train",
-            "task": task,
-            "input_core_tag_left": "<SMILES>",
-            "target": more.get("target"),
-        }
-        for n, (a, b) in enumerate(zip(left, right, strict=True))
-    ]
-
-
-NAMES_OF = [f"{n}-methyl-{n}-propylheptan-{n}-ol" for n in range(1, N + 1)]
-FORMULAS = [f"C{n}H{2 * n + 2}O" for n in range(1, N + 1)]
-REACTANTS = [f"CC(=O)O.{s}.[Na+].[OH-]" for s in SMILES]
-PRODUCTS = [f"CC(=O)N{s}" for s in SMILES]
-
-
-def smol_rows() -> list[dict[str, object]]:
-    return [
-        *smol("forward_synthesis", REACTANTS, PRODUCTS),
-        *smol("retrosynthesis", PRODUCTS, REACTANTS),
-        *smol("molecule_captioning", SMILES, TEXTS),
-        *smol("molecule_generation", TEXTS, SMILES),
-        *smol("name_conversion-i2s", NAMES_OF, SMILES),
-        *smol("name_conversion-s2f", SMILES, FORMULAS),
-        *smol("property_prediction-esol", SMILES, [f"{n * -0.07:.2f}" for n in range(N)]),
-        *smol("property_prediction-bbbp", SMILES, ["Yes", "No"] * (N // 2)),
-        *smol("property_prediction-sider", SMILES, ["No", "Yes"] * (N // 2), target="eye disorders"),
-    ]
-
-
-def check_smol(written: Written, index: Index) -> None:
-    found = records(written)
-    assert {name for name, record in found.items() if record is None} == {
-        *("forward", "retrosynthesis", "captioning", "generation"),
-    }
-    ends = {name: (record["source"], record["target"]) for name, record in found.items() if record}
-    assert ends == {
-        "name_conversion-i2s": ("text", "chemistry"),
-        "name_conversion-s2f": ("chemistry", "formula"),
-        "property_prediction-esol": ("chemistry", "number"),
-        "property_prediction-bbbp": ("chemistry", "label"),
-        "property_prediction-sider": ("chemistry", "label"),
-    }
-    sider = found["property_prediction-sider"]
-    assert sider
-    assert "{target}" in sider["prompt"]
-    assert set(index.rows("train")) == set(found)
-
-
-def test_smolinstruct_as_json_lines_has_one_task_per_value_of_its_task_column(tmp_path: Path) -> None:
-    rows = smol_rows()
-    for n, row in enumerate(rows):
-        row["split"] = {0: "test", 1: "validation"}.get(n % N % 10, "train")
-    check_smol(*made(tmp_path, jsonl(tmp_path / "smol.jsonl", rows)))
-
-
-def test_smolinstruct_as_a_saved_dataset_is_split_by_its_splits(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
-    rows = smol_rows()
-    parts = {"train": rows, "validation": rows[::9], "test": rows[4::9]}
-    datasets.DatasetDict({name: datasets.Dataset.from_list(part) for name, part in parts.items()}).save_to_disk(
-        tmp_path / "smol"
-    )
-    written = write_recipe([str(tmp_path / "smol")], tmp_path / "recipe.toml")
-    assert [(s.hub_split, s.split) for s in written.sources] == [
-        ("train", "train"),
-        ("validation", "valid"),
-        ("test", "test"),
-    ]
-
-
-def test_mol_instructions_as_arrays_are_split_by_their_metadata(tmp_path: Path) -> None:
-    def rows(task: str, left: Sequence[str], right: Sequence[str], asked: Sequence[str]) -> list[dict[str, object]]:
-        return [
-            {
-                "instruction": asked[n % len(asked)],
-                "input": a,
-                "output": b,
-                "metadata": {"task": task, "split": "test" if n % 10 == 0 else "train"},
-            }
-            for n, (a, b) in enumerate(zip(left, right, strict=True))
-        ]
-
-    properties = ["What is the HOMO energy?", "Give the LUMO energy."]
-    numbers = [f"{n * 0.013:.4f}" for n in range(N)]
-    paths = [
-        jsonl(tmp_path / f"{name}.json", rows(task, *sides), array=True)
-        for name, task, *sides in (
-            (
-                "molecular_description",
-                "molecular description generation",
-                SMILES,
-                TEXTS,
-                ["Describe it.", "What is it?"],
-            ),
-            ("forward", "forward reaction prediction", REACTANTS, PRODUCTS, ["Predict it."]),
-            ("property", "property prediction", SMILES, numbers, properties),
-        )
-    ]
-    written, index = made(tmp_path, *paths)
-    found = records(written)
-    assert (found["captioning"], found["forward"]) == (None, None)
-    assert found["property_prediction"]
-    assert found["property_prediction"]["prompt"] == "{instruction} {source}"
-    assert all(source.split_column == "metadata.split" for source in written.sources)
-    assert set(index.rows("test")) == {"captioning", "forward", "property_prediction"}
-
-
-def test_lpm_24_as_parquet_leaves_out_the_split_that_repeats_the_others(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
-    folder = tmp_path / "LPM-24_train"
-    (folder / "data").mkdir(parents=True)
-    rows = [{"molecule": s, "caption": t, "properties": [["a"]]} for s, t in zip(SMILES, TEXTS, strict=True)]
-    for name, part in (("train", rows), ("split_train", rows[:40]), ("split_valid", rows[40:])):
-        datasets.Dataset.from_list(part).to_parquet(folder / "data" / f"{name}-00000-of-00001.parquet")
-    configured = "".join(f"  - split: {n}\n    path: data/{n}-*\n" for n in ("train", "split_train", "split_valid"))
-    (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{configured}---\n")
-    written, index = made(tmp_path, str(folder))
-    assert [(s.hub_split, s.split) for s in written.sources] == [("split_train", "train"), ("split_valid", "valid")]
-    assert records(written) == {"captioning": None, "generation": None}
-    assert written.groups[0].proposal.unused["properties"] == "lists"
-    assert index.rows("valid")["captioning"] == 20
-
-
 def test_two_columns_whose_names_make_one_task_name_are_two_tasks(tmp_path: Path) -> None:
     columns = {"smiles": SMILES, "y (K)": [n * 0.3 for n in range(N)], "y [K]": [n * -0.3 for n in range(N)]}
     written, index = made(tmp_path, table(tmp_path / "x.csv", columns))
@@ -325,19 +80,6 @@ def test_labels_whose_name_is_a_splits_or_an_identifiers_are_no_task(tmp_path: P
     written, _ = made(tmp_path, table(tmp_path / "mine.csv", columns))
     assert set(records(written)) == {"mine"}
     assert "by its name" in written.groups[0].proposal.unused[name]
-
-
-@pytest.mark.parametrize(
-    "form", ["{n} °C", "{n},000", ">{n}", "{n}%", "-{n},5", "{n}-{n}2 °C", "{n} ± 0.5", "{n} kcal/mol", "~ {n}e-7 M"]
-)
-def test_numbers_that_are_written_otherwise_are_named_as_such(form: str) -> None:
-    column = examine("x", [form.format(n=n) for n in range(1, 60)])
-    assert column.kind == "other"
-    assert "write plain numbers" in column.why
-
-
-def test_labels_that_differ_only_in_case_are_named() -> None:
-    assert "'Active', 'active' differ only in case" in examine("x", ["Active", "active", "no"] * 20).why
 
 
 @pytest.mark.parametrize(
@@ -512,22 +254,3 @@ def test_the_command_prints_what_it_chose_and_json_on_request(tmp_path: Path) ->
     told = json.loads(subprocess.check_output([*command, "--overwrite", "--json"], text=True, timeout=120))
     assert told["files"][0]["columns"]["smiles"]["kind"] == "smiles"
     assert list(told["tasks"]) == ["y_K"]
-
-
-@pytest.mark.data
-def test_the_files_of_moleculenet_and_the_names_build_together(tmp_path: Path) -> None:
-    if not TASKS.is_dir():
-        pytest.skip("no tasks folder beside the real data")
-    files = ("moleculenet/esol.csv", "moleculenet/bbbp.csv", "moleculenet/clintox.csv", "names/names.csv")
-    written, index = made(tmp_path, *(str(TASKS / name) for name in files))
-    assert {name: (record or {})["target"] for name, record in records(written).items()} == {
-        "measured_log_solubility": "number",
-        "p_np": "label",
-        "clintox": "labels",
-        "smiles_to_iupac": "name",
-        "iupac_to_smiles": "chemistry",
-        "smiles_to_formula": "formula",
-    }
-    assert index.rows("train")["smiles_to_iupac"] == 499
-    assert index.rows("test")["smiles_to_iupac"] == 100
-    assert not any(leaks["dropped"] for leaks in index.report["leaked"].values())
