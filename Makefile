@@ -82,10 +82,11 @@ $(DOCS)/.installed: pyproject.toml
 docs: $(DOCS)/.installed  ## The documentation as a site, in site/
 	$(DOCS)/bin/mkdocs build --strict -q
 
-pictures: $(STAMP)  ## The report's and a run's picture in the documentation, of the last `make demo`; needs chromium
+pictures: $(OPTIONAL)/.installed  ## The pictures in the documentation, of the last `make demo`; needs chromium
 	$(BIN)/python docs/site/pictures.py demo/report/report.html docs/demo-report.png 1820
 	$(BIN)/bigchem show demo/runs/demo/1m-together-s0 --out demo/run.html
 	$(BIN)/python docs/site/pictures.py demo/run.html docs/run-page.png 1400
+	$(OPTIONAL)/bin/python docs/site/pictures.py demo/runs/demo/1m-together-s0 docs/serve.png 840
 
 format: $(STAMP)  ## Mend what ruff can mend
 	$(BIN)/ruff check --fix .
