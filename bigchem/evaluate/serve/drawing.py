@@ -104,6 +104,7 @@ class Artist:
     def draw(self, texts: Sequence[str]) -> list[Drawing]:
         """A drawing of each text, in order."""
         with self._lock:
+            self._ready()  # before the clock runs: on a busy machine the first start takes longer than all drawings may
             deadline, made = time.monotonic() + self._all_s, []
             for text in texts:
                 if len(text) > MOST_CHARACTERS:

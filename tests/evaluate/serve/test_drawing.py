@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,6 +58,18 @@ def test_a_process_that_dies_or_hangs_costs_one_drawing(artist: Artist) -> None:
 def test_all_of_a_request_has_a_limit(artist: Artist, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artist, "_all_s", -1.0)
     assert artist.draw(["C", "CC"]) == [Drawing("", LATE)] * 2
+
+
+def test_the_start_of_the_process_is_not_drawing_time(artist: Artist, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, starts, ready = [0.0], [1000.0, 0.0], artist._ready
+
+    def slow_start() -> Connection | None:
+        clock[0] += starts.pop(0)
+        return ready()
+
+    monkeypatch.setattr(drawing, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(artist, "_ready", slow_start)
+    assert artist.draw(["C"])[0].svg
 
 
 def test_threads_are_served_in_turn(artist: Artist) -> None:
