@@ -270,9 +270,11 @@ def _mounts(runs: Sequence[SweepRun]) -> list[Path]:
 
 
 def _run_here(runs: Sequence[SweepRun], say: Say, budget_s: float | None = None) -> list[Path]:
-    _checked(runs)
+    waiting = _checked(runs)
+    for row in statuses([run.config.run_dir for run in runs if run not in waiting]):
+        say(row)
     begun = time.monotonic()
-    waiting, running, failed = list(runs), list[Submitted](), list[tuple[str, str | None]]()
+    running, failed = list[Submitted](), list[tuple[str, str | None]]()
     where, not_started, reported = "", list[Path](), dict[Path, tuple[str, int]]()
     with ForkServers() as servers:
         while waiting or running:

@@ -93,6 +93,19 @@ def test_runs_that_would_not_finish_in_the_budget_are_left_for_the_next_command(
     assert left == [runs[1].run_dir]
 
 
+def test_a_trained_run_that_is_not_to_be_evaluated_is_not_started_again(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the short runs of `select` are, each time that the sweep is submitted."""
+    run = config_of(tmp_path, small_data, "r", evaluate={"at_end": False}, train={"steps": 6})
+    run.run_dir.mkdir(parents=True)
+    (run.run_dir / "state.json").write_text('{"state": "trained", "step": 6, "steps": 6}')
+    monkeypatch.setattr(sweep, "submit", lambda *given, **options: pytest.fail("was started"))
+    seen: list[str] = []
+    assert submit_sweep([SweepRun(run, LOCAL)], "s", lambda row: seen.append(row.state)) == []
+    assert seen == ["trained"]
+
+
 def test_a_budget_is_a_number_with_a_unit_and_not_for_slurm(small_data: Path, tmp_path: Path) -> None:
     assert (read_budget("12h"), read_budget("90m"), read_budget("2.5d")) == (43200, 5400, 216000)
     for wrong in ("12", "0h", "h", "1:00"):
