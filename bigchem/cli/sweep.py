@@ -95,9 +95,10 @@ def sweep_submit(
     for configs in select.stages(read, print):
         runs = sweep_runs(read, profile, requested.changes, configs)
         left = None if ends is None else ends - time.monotonic()
-        not_started += sweep.submit_sweep(runs, read.name, print_status, options, left)
+        short = any(select.is_short(read, config) for config in configs)
+        not_started += sweep.submit_sweep(runs, read.name, print_status, options, left, may_diverge=short)
         if wait and profile.executor == "slurm":
-            sweep.wait_for_all([absolute(run.config).run_dir for run in runs], print_status)
+            sweep.wait_for_all([absolute(run.config).run_dir for run in runs], print_status, may_diverge=short)
     if not_started:
         print(f"not started, as they would not finish within {budget}; the same command continues:")
         print("\n".join(map(str, not_started)))

@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from bigchem.base import jsonl
+from bigchem.run.lifecycle import State
+from bigchem.run.state import read_state
 
 MAX_PENDING_BYTES = 1 << 24
 """Rows kept in memory until the disk has room; any beyond are lost."""
+ROLL_BACK, REFUSED = "roll back", "stopped"
+"""Kind of the event that follows too many bad steps in a row, and the beginning of its action where the run ends."""
 _failing: set[str] = set()
 
 
@@ -75,6 +79,13 @@ def record_event(run_dir: Path, step: int, kind: str, action: str, detail: str, 
     """Adds a row to a run's events. step: number, from 1. action: the response. keys: of the examples in the step."""
     row = {"time": time.time(), "step": step, "kind": kind, "action": action, "detail": detail, "keys": list(keys)}
     events_of(run_dir).add(row)
+
+
+def has_diverged(run_dir: Path) -> bool:
+    """Whether a run has failed because of bad steps in a row, rather than for a reason outside of its training."""
+    last, _ = jsonl.last(run_dir / "events.jsonl")
+    ended = last.get("kind") == ROLL_BACK and str(last.get("action")).startswith(REFUSED)
+    return ended and read_state(run_dir)["state"] == State.FAILED
 
 
 class Log(io.TextIOBase):

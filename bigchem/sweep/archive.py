@@ -19,19 +19,21 @@ from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
 from bigchem.launch.runs import history
 from bigchem.launch.runs.status import RunStatus
+from bigchem.run.log_files import has_diverged
 from bigchem.sweep.scores.results import read_json
 
 SUFFIX = ".tar.xz"
 MAX_BYTES = 8 << 30
 """Unpacked size, at most: a small file may claim to hold any number of bytes."""
-COPIED = ("state.json", "model.json", "tasks.json", "git.txt")
+COPIED = ("state.json", "events.jsonl", "model.json", "tasks.json", "git.txt")
 HINT = "give a file that `bigchem sweep archive` wrote"
 
 
 def is_done(config: RunConfig, status: RunStatus) -> bool:
-    """Whether a run has nothing left to do: evaluated, or, of one that is not to be evaluated, trained."""
-    trained = status.state == "trained" and not config.evaluate.at_end and status.step >= config.train.steps
-    return status.active is not True and (trained or status.is_done(config.train.steps))
+    """Whether a run has nothing left to do: evaluated, or, of one that is not to be evaluated, trained or diverged."""
+    if status.active or config.evaluate.at_end:
+        return not status.active and status.is_done(config.train.steps)
+    return (status.state == "trained" and status.step >= config.train.steps) or has_diverged(config.run_dir)
 
 
 def write(runs: Sequence[RunConfig], file: Path) -> None:

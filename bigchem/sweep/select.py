@@ -7,6 +7,7 @@ from bigchem.base import toml
 from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
 from bigchem.launch.runs.status import last_row
+from bigchem.run.log_files import has_diverged
 from bigchem.sweep.grid import Choice, Choices, GridConfig, Point, SelectConfig, expand
 
 LAST_STEP_ONLY = 10**9
@@ -23,7 +24,7 @@ def stages(grid: GridConfig, say: Callable[[str], None] = lambda line: None) -> 
     known = -1
     while len(runs := candidates(grid, grid.select)) > known:
         known = len(runs)
-        yield runs
+        yield [run for run in runs if not has_diverged(run.run_dir)]
     found = choices(grid, grid.select)
     if found is None:
         say("the other runs follow when these are done: the same command submits them")
@@ -35,6 +36,11 @@ def stages(grid: GridConfig, say: Callable[[str], None] = lambda line: None) -> 
 def known_runs(grid: GridConfig) -> list[RunConfig]:
     """All runs that can be trained by now."""
     return [config for stage in stages(grid) for config in stage]
+
+
+def is_short(grid: GridConfig, run: RunConfig) -> bool:
+    """Whether a run is one of the short ones, which may diverge: then its value is not chosen."""
+    return run.sweep.name != grid.name
 
 
 def planned_runs(grid: GridConfig) -> list[RunConfig]:
@@ -128,13 +134,17 @@ def _lengths(select: SelectConfig) -> set[str]:
 
 
 def _losses(runs: Mapping[float, RunConfig]) -> dict[float, float] | None:
-    """Validation losses after the last step; infinite where it is not a number; None if a run is not done."""
+    """Validation losses after the last step; infinite where it is not a number, and of a run that has diverged; None if
+    a run is not done."""
     found = {}
     for value, config in runs.items():
         row, _ = last_row(config.run_dir / "metrics.jsonl")
-        if row.get("step") != config.train.steps:
+        if row.get("step") == config.train.steps:
+            found[value] = row.get("valid_loss", math.inf)
+        elif has_diverged(config.run_dir):
+            found[value] = math.inf
+        else:
             return None
-        found[value] = row.get("valid_loss", math.inf)
     return found
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
+from bigchem.run.log_files import REFUSED, ROLL_BACK, record_event
 from bigchem.sweep.grid import GridConfig, load_grid
 from bigchem.sweep.select import full_runs, known_runs, stages
 
@@ -94,6 +95,42 @@ def test_a_value_that_diverges_ends_the_values_on_its_side(tmp_path: Path) -> No
             finish(run, None if run.optimizer.lr > 5e-3 else 3.0 - run.optimizer.lr)
     assert stage_lengths == [12, 8]
     assert "at the edge" not in said[0]
+
+
+def end_by_bad_steps(config: RunConfig, state: str = "failed") -> None:
+    """What a run leaves that stops after bad steps in a row."""
+    config.run_dir.mkdir(parents=True, exist_ok=True)
+    (config.run_dir / "metrics.jsonl").write_text('{"step": 30, "loss": 9.0}\n')
+    (config.run_dir / "state.json").write_text(json.dumps({"state": state, "step": 30, "steps": 50}))
+    record_event(config.run_dir, 31, ROLL_BACK, f"{REFUSED}: there is no checkpoint to roll back to", "5 bad steps")
+
+
+def test_a_short_run_that_ends_by_bad_steps_counts_as_the_worst_and_is_not_started_again(tmp_path: Path) -> None:
+    read, said = grid(tmp_path, GRID + "extend = 3\n"), list[str]()
+    stage_lengths = []
+    for runs in stages(read, said.append):
+        stage_lengths.append(len(runs))
+        for run in runs:
+            if run.optimizer.lr > 2e-2:
+                end_by_bad_steps(run)
+            else:
+                finish(run, 3.0 - run.optimizer.lr)
+    assert stage_lengths == [12, 16, 8]
+    assert {run.optimizer.lr for run in full_runs(read)} == {1e-2}
+    assert "at the edge" not in said[0]
+    assert [len(runs) for runs in stages(read)] == [12, 8]
+
+
+@pytest.mark.parametrize("state", ["failed", "running"])
+def test_a_short_run_that_fails_otherwise_or_goes_on_is_waited_for(tmp_path: Path, state: str) -> None:
+    read = grid(tmp_path)
+    *others, last = known_runs(read)
+    for run in others:
+        finish(run, 2.0)
+    end_by_bad_steps(last, state)
+    if state == "failed":
+        (last.run_dir / "events.jsonl").unlink()
+    assert len(list(stages(read))) == 1
 
 
 def test_values_that_cannot_be_continued_are_refused(tmp_path: Path) -> None:

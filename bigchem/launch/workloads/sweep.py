@@ -27,6 +27,7 @@ from bigchem.launch.runs.status import UNREADABLE, RunStatus, statuses
 from bigchem.launch.slurm.options import OneShot
 from bigchem.launch.submit import Submitted, checked, job_of, submit, wait_for_any, why_not_submit
 from bigchem.launch.workloads.sweep_cost import estimate, summary
+from bigchem.run.log_files import has_diverged
 
 POLL_S = 2.0
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -123,7 +124,13 @@ def dry_run_text(runs: Sequence[SweepRun]) -> str:
 
 
 def submit_sweep(
-    runs: Sequence[SweepRun], name: str, say: Say, options: OneShot | None = None, budget_s: float | None = None
+    runs: Sequence[SweepRun],
+    name: str,
+    say: Say,
+    options: OneShot | None = None,
+    budget_s: float | None = None,
+    *,
+    may_diverge: bool = False,
 ) -> list[Path]:
     """Submits every run that is neither done nor active, and reports the status of each. options: for this submission.
 
@@ -132,10 +139,11 @@ def submit_sweep(
     the others, and the UserError at the end names the failed ones.
 
     budget_s: not for Slurm. Runs that by their estimate would not end within so many seconds from now are not started:
-    their folders are returned. A run whose speed is unknown is started, and measures it.
+    their folders are returned. A run whose speed is unknown is started, and measures it. may_diverge: a run that ends
+    by bad steps is no failure.
     """
     if not any(run.profile.executor == "slurm" for run in runs):
-        return _run_here(runs, say, budget_s)
+        return _run_here(runs, say, budget_s, may_diverge=may_diverge)
     if budget_s is not None:
         raise UserError("is for the local executor", "--budget", "on Slurm, --time limits each job")
     _submit_arrays([_for_slurm(run) for run in runs], name, say, options or OneShot())
@@ -150,8 +158,9 @@ def read_budget(text: str) -> float:
     return float(found[1]) * UNITS[found[2]]
 
 
-def wait_for_all(run_dirs: Sequence[Path], say: Say) -> None:
-    """Waits until no run has a job, reporting changes from now on. UserError if any is not done."""
+def wait_for_all(run_dirs: Sequence[Path], say: Say, *, may_diverge: bool = False) -> None:
+    """Waits until no run has a job, reporting changes from now on. UserError if any is not done. may_diverge: as in
+    submit_sweep."""
     reported = {row.run: (row.state, row.step) for row in statuses(run_dirs)}
     while True:
         rows = statuses(run_dirs)
@@ -162,7 +171,11 @@ def wait_for_all(run_dirs: Sequence[Path], say: Say) -> None:
         if all(row.active is False or row.state == UNREADABLE for row in rows):
             break
         time.sleep(POLL_S)
-    _raise_failed([(row.run, row.reason) for row in rows if row.state not in ("finished", "trained")], len(rows), "")
+    over = [
+        (row, folder) for row, folder in zip(rows, run_dirs, strict=True) if row.state not in ("finished", "trained")
+    ]
+    failed = [(row.run, row.reason) for row, folder in over if not (may_diverge and has_diverged(folder))]
+    _raise_failed(failed, len(rows), "")
 
 
 def _for_slurm(run: SweepRun) -> SweepRun:
@@ -269,7 +282,7 @@ def _mounts(runs: Sequence[SweepRun]) -> list[Path]:
     return list(dict.fromkeys([_folder(runs[0]).parent, *(path for run in runs for path in folders_of(run.config))]))
 
 
-def _run_here(runs: Sequence[SweepRun], say: Say, budget_s: float | None = None) -> list[Path]:
+def _run_here(runs: Sequence[SweepRun], say: Say, budget_s: float | None, *, may_diverge: bool) -> list[Path]:
     waiting = _checked(runs)
     for row in statuses([run.config.run_dir for run in runs if run not in waiting]):
         say(row)
@@ -291,8 +304,9 @@ def _run_here(runs: Sequence[SweepRun], say: Say, budget_s: float | None = None)
             try:
                 checked(over, status)
             except UserError as error:
-                failed.append((over.run_dir.name, error.what))
-                where = where or str(error.where)
+                if not (may_diverge and has_diverged(over.run_dir)):
+                    failed.append((over.run_dir.name, error.what))
+                    where = where or str(error.where)
     _raise_failed(failed, len(runs), where)
     return not_started
 

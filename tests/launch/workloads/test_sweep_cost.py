@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from bigchem.launch.submit import Submitted
 from bigchem.launch.workloads import sweep
 from bigchem.launch.workloads.sweep import SweepRun, read_budget, submit_sweep
 from bigchem.launch.workloads.sweep_cost import estimate, summary
+from bigchem.run.log_files import REFUSED, ROLL_BACK, record_event
 
 LOCAL = load_profile("local")
 STEP = 1500 * (1 - HEADROOM)
@@ -104,6 +106,24 @@ def test_a_trained_run_that_is_not_to_be_evaluated_is_not_started_again(
     seen: list[str] = []
     assert submit_sweep([SweepRun(run, LOCAL)], "s", lambda row: seen.append(row.state)) == []
     assert seen == ["trained"]
+
+
+@pytest.mark.parametrize("may_diverge", [True, False])
+def test_a_run_that_ends_by_bad_steps_is_a_failure_unless_it_may(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, may_diverge: bool
+) -> None:
+    """Training is a stand-in."""
+    run = config_of(tmp_path, small_data, "r", train={"steps": 6})
+
+    def diverge(config: RunConfig, profile: ClusterProfile, servers: ForkServers) -> Submitted:
+        config.run_dir.mkdir(parents=True)
+        (config.run_dir / "state.json").write_text('{"state": "failed", "step": 3, "steps": 6, "reason": "bad steps"}')
+        record_event(config.run_dir, 4, ROLL_BACK, f"{REFUSED}: there is no checkpoint to roll back to", "5 bad steps")
+        return Submitted(config.run_dir, None, "")
+
+    monkeypatch.setattr(sweep, "submit", diverge)
+    with nullcontext() if may_diverge else pytest.raises(UserError, match="1 of 1 runs failed: r; the first"):
+        submit_sweep([SweepRun(run, LOCAL)], "s", lambda row: None, may_diverge=may_diverge)
 
 
 def test_a_budget_is_a_number_with_a_unit_and_not_for_slurm(small_data: Path, tmp_path: Path) -> None:
