@@ -7,6 +7,7 @@ predictions. `sweep report` reads it; unpacked into the folder of runs, it tells
 import io
 import json
 import lzma
+import re
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,6 +27,8 @@ SUFFIX = ".tar.xz"
 MAX_BYTES = 8 << 30
 """Unpacked size, at most: a small file may claim to hold any number of bytes."""
 COPIED = ("state.json", "events.jsonl", "model.json", "tasks.json", "git.txt")
+OWN_PYTHON = re.compile(rb"[^\s\"']+/python[\d.]* -m pip")
+"""In remedies of metrics that are n/a: the Python that evaluated."""
 HINT = "give a file that `bigchem sweep archive` wrote"
 
 
@@ -69,7 +72,7 @@ def _content(run: RunConfig) -> Iterator[tuple[str, bytes]]:
         if (folder / name).is_file():
             yield name, (folder / name).read_bytes()
     if (file := folder / "results" / "results.json").is_file():
-        yield "results/results.json", file.read_bytes()
+        yield "results/results.json", OWN_PYTHON.sub(b"python -m pip", file.read_bytes())
         for task, path in read_json(file)[0].run.predictions.items():
             yield f"results/predictions/{task}.jsonl", Path(path).read_bytes()
 

@@ -54,7 +54,9 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
     rows: list[dict[str, float]] = [{"step": step, "loss": 2.0} for step in (100, 200, 300)]
     rows[1]["valid_loss"] = 1.5
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "results/results.json").write_text(json.dumps(results_of(SIZES[0], TASKS)))
+    results = results_of(SIZES[0], TASKS)
+    results["metrics"][0]["note"] = f"{tmp_path}/bin/python3.11 -m pip install 'bert-score>=0.3.13'"
+    (folder / "results/results.json").write_text(json.dumps(results))
     for name in ("captioning", "captioning.rank0"):
         (folder / f"results/predictions/{name}.jsonl").write_text("{}\n")
     return config
@@ -89,6 +91,7 @@ def test_neither_weights_nor_names_of_machines_are_packed(finished: RunConfig, t
     text = "".join(path.read_text() for path in found.rglob("*") if path.is_file())
     assert "secret-node" not in text
     assert str(tmp_path) not in text
+    assert "\"python -m pip install 'bert-score>=0.3.13'" in text
     assert [json.loads(line)["step"] for line in (found / "metrics.jsonl").read_text().splitlines()] == [200, 300]
 
 
