@@ -119,9 +119,9 @@ def sweep_status(
     """
     from bigchem.launch.runs.status import statuses
     from bigchem.sweep.grid import load_grid
-    from bigchem.sweep.select import known_runs
+    from bigchem.sweep.select import planned_runs
 
-    rows = statuses([config.run_dir for config in known_runs(load_grid(grid, tuple(overrides or ())))])
+    rows = statuses([config.run_dir for config in planned_runs(load_grid(grid, tuple(overrides or ())))])
     show_status(rows, as_json=as_json, summary=summary, markdown=markdown, as_csv=as_csv)
 
 
@@ -137,9 +137,9 @@ def sweep_cancel(
     """
     from bigchem.launch.cancel import cancel_all
     from bigchem.sweep.grid import load_grid
-    from bigchem.sweep.select import known_runs
+    from bigchem.sweep.select import planned_runs
 
-    cancel_all([config.run_dir for config in known_runs(load_grid(grid, tuple(overrides or ())))], print, now=now)
+    cancel_all([config.run_dir for config in planned_runs(load_grid(grid, tuple(overrides or ())))], print, now=now)
 
 
 @app.command("results")
@@ -189,10 +189,10 @@ def sweep_archive(
     from bigchem.launch.runs.status import statuses
     from bigchem.sweep import archive
     from bigchem.sweep.grid import load_grid
-    from bigchem.sweep.select import known_runs
+    from bigchem.sweep.select import planned_runs
 
     read = load_grid(grid, tuple(overrides or ()))
-    runs = known_runs(read)
+    runs = planned_runs(read)
     found = list(zip(runs, statuses([run.run_dir for run in runs]), strict=True))
     done = [run for run, status in found if archive.is_done(run, status)]
     left = Counter(status.state for run, status in found if run not in done)

@@ -33,11 +33,6 @@ def stages(grid: GridConfig, say: Callable[[str], None] = lambda line: None) -> 
     yield expand(grid, found)
 
 
-def known_runs(grid: GridConfig) -> list[RunConfig]:
-    """All runs that can be trained by now."""
-    return [config for stage in stages(grid) for config in stage]
-
-
 def is_short(grid: GridConfig, run: RunConfig) -> bool:
     """Whether a run is one of the short ones, which may diverge: then its value is not chosen."""
     return run.sweep.name != grid.name

@@ -10,7 +10,7 @@ from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
 from bigchem.run.log_files import REFUSED, ROLL_BACK, record_event
 from bigchem.sweep.grid import GridConfig, load_grid
-from bigchem.sweep.select import full_runs, known_runs, stages
+from bigchem.sweep.select import full_runs, planned_runs, stages
 
 GRID = """
 name = "g"
@@ -36,6 +36,11 @@ def grid(folder: Path, text: str = GRID) -> GridConfig:
     return load_grid(str(folder / "g.toml"), (f"base_set.runs={folder}",))
 
 
+def short_runs(read: GridConfig) -> list[RunConfig]:
+    """Those that are to be trained first."""
+    return next(stages(read))
+
+
 def finish(config: RunConfig, loss: float | None, step: int | None = None) -> None:
     """The metrics of a run that has reached its last step, or `step`."""
     config.run_dir.mkdir(parents=True, exist_ok=True)
@@ -53,10 +58,19 @@ def test_first_come_short_runs_of_every_value_validated_once_and_not_evaluated(t
     assert all(run.validation.every > run.train.steps for run in short)
 
 
+def test_the_planned_runs_are_known_by_name_before_a_value_is_chosen(tmp_path: Path) -> None:
+    """So that `sweep status` and `sweep archive` find them."""
+    read = grid(tmp_path)
+    planned = [run.run_dir for run in planned_runs(read)]
+    for run in short_runs(read):
+        finish(run, 2.0)
+    assert planned == [run.run_dir for stage in stages(read) for run in stage]
+
+
 def test_then_every_size_and_mixture_takes_the_value_with_the_lowest_loss_and_records_why(tmp_path: Path) -> None:
     read, said = grid(tmp_path), list[str]()
     best = {("sweep-0.2m", 2): 3e-3, ("sweep-0.2m", 1): 1e-2, ("sweep-1m", 2): 1e-3, ("sweep-1m", 1): 3e-3}
-    for run in known_runs(read):
+    for run in short_runs(read):
         wanted = best[run.model.preset, len(run.data.mixture)]
         diverged = run.optimizer.lr == 1e-2 and wanted != 1e-2
         finish(run, None if diverged else 2.0 + abs(run.optimizer.lr - wanted))
@@ -124,7 +138,7 @@ def test_a_short_run_that_ends_by_bad_steps_counts_as_the_worst_and_is_not_start
 @pytest.mark.parametrize("state", ["failed", "running"])
 def test_a_short_run_that_fails_otherwise_or_goes_on_is_waited_for(tmp_path: Path, state: str) -> None:
     read = grid(tmp_path)
-    *others, last = known_runs(read)
+    *others, last = short_runs(read)
     for run in others:
         finish(run, 2.0)
     end_by_bad_steps(last, state)
@@ -140,9 +154,9 @@ def test_values_that_cannot_be_continued_are_refused(tmp_path: Path) -> None:
 
 def test_while_a_short_run_is_not_done_nothing_is_chosen(tmp_path: Path) -> None:
     read, said = grid(tmp_path), list[str]()
-    for run in known_runs(read)[:-1]:
+    for run in short_runs(read)[:-1]:
         finish(run, 2.0)
-    finish(known_runs(read)[-1], 2.0, step=49)
+    finish(short_runs(read)[-1], 2.0, step=49)
     assert len(list(stages(read, said.append))) == 1
     assert "the same command submits them" in said[0]
     assert {run.optimizer.lr for run in full_runs(read)} == {1e-3}
@@ -154,9 +168,9 @@ def test_what_cannot_be_chosen_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"select\.field = 'train\.steps'"):
         grid(tmp_path, GRID.replace('"optimizer.lr"', '"train.steps"'))
     with pytest.raises(UserError, match="on the test split"):
-        known_runs(grid(tmp_path, GRID.replace("tokens = 1e6", 'tokens = 1e6\nvalidation.split = "test"')))
+        short_runs(grid(tmp_path, GRID.replace("tokens = 1e6", 'tokens = 1e6\nvalidation.split = "test"')))
     read = grid(tmp_path)
-    for run in known_runs(read):
+    for run in short_runs(read):
         finish(run, None)
     with pytest.raises(UserError, match="no value has a finite validation loss"):
-        known_runs(read)
+        list(stages(read))
