@@ -24,6 +24,7 @@ from bigchem.sweep.report.write_report import study
 ROOT = Path(__file__).parents[1]
 PAGE, FOLDER = ROOT / "docs" / "study.md", ROOT / "docs" / "study"
 ARCHIVES = sorted(FOLDER.glob("*.tar.xz"))
+pytestmark = pytest.mark.thorough  # half a minute for each size
 BLOCK = re.compile(r"(?<=<!-- results -->\n).*(?=<!-- end of results -->)", re.DOTALL)
 BY_COMPUTE = "captioning"
 """The task whose second baseline the study has."""
