@@ -14,7 +14,7 @@ from bigchem.data.step_plan import Plan, open_data
 from bigchem.ds_config import ds_config_for
 from bigchem.launch.cluster.profile import ClusterProfile
 from bigchem.launch.fit_check import disk_needed, shape_of
-from bigchem.launch.runs.status import last_row, run_status
+from bigchem.launch.runs.status import RunStatus, last_row, statuses
 from bigchem.plan.memory.worst_case import setup_of
 from bigchem.plan.speed import hardware
 from bigchem.plan.speed.step_time import Assumptions, Cluster, step_time
@@ -73,19 +73,21 @@ def estimate(runs: Sequence[Planned], gpu: str | None = None) -> Estimate:
     """
     known = _measured(sorted({Path(config.runs) for config, _ in runs}))
     finished = [one for one in known if one.overhead_s is not None]
-    return Estimate([_cost(config, profile, known, finished, gpu) for config, profile in runs], len(finished))
+    found = zip(runs, statuses([config.run_dir for config, _ in runs]), strict=True)  # one squeue for all
+    costs = [_cost(config, profile, status, known, finished, gpu) for (config, profile), status in found]
+    return Estimate(costs, len(finished))
 
 
 def _cost(
     config: RunConfig,
     profile: ClusterProfile,
+    status: RunStatus,
     known: Sequence[_Measured],
     finished: Sequence[_Measured],
     gpu: str | None,
 ) -> Cost:
     speed = _speed(config, profile, known) or _planned(config, profile, gpu)
     seconds = left_s = None
-    status = run_status(config.run_dir)
     if speed is not None:
         alike = [one for one in finished if _size(one.config) == _size(config)] or finished
         overhead = median(one.overhead_s or 0.0 for one in alike) if alike else 0.0
@@ -109,15 +111,16 @@ def _measured(folders: Sequence[Path]) -> list[_Measured]:
         for pattern in ("*", "*/*")
         for file in folder.parent.glob(f"{pattern}/metrics.jsonl")
     }
-    found = []
+    rows = dict[Path, tuple[RunConfig, int | None, dict[str, float]]]()
     for run_dir in sorted(file.parent for file in files):
         with suppress(UserError, OSError):  # not a run, or another version's
             config, owner, (row, _) = _config(run_dir), ownership.read(run_dir), last_row(run_dir / "metrics.jsonl")
             if row.get("training_s") and row.get("tokens"):
-                status = run_status(run_dir)
-                overhead = max(0.0, status.seconds - row["training_s"]) if status.state == "finished" else None
-                ranks = None if owner is None else owner.world_size
-                found.append(_Measured(run_dir, config, ranks, row["tokens"] / row["training_s"], overhead))
+                rows[run_dir] = config, None if owner is None else owner.world_size, row
+    found = []
+    for (run_dir, (config, ranks, row)), status in zip(rows.items(), statuses([*rows]), strict=True):
+        overhead = max(0.0, status.seconds - row["training_s"]) if status.state == "finished" else None
+        found.append(_Measured(run_dir, config, ranks, row["tokens"] / row["training_s"], overhead))
     return found
 
 

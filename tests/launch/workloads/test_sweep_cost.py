@@ -61,7 +61,7 @@ def test_a_runs_hours_come_from_the_speed_and_overhead_of_one_of_its_size(small_
 
 
 def test_without_a_measured_run_the_plans_speed_counts_on_gpus_it_knows(small_data: Path, tmp_path: Path) -> None:
-    run = config_of(tmp_path, small_data, "run", train={"precision": "bf16", "steps": 500})
+    run = config_of(tmp_path / "s", small_data, "run", train={"precision": "bf16", "steps": 500})
     gpus = ClusterProfile(executor="slurm", gpus_per_node=2, tasks_per_node=2)
     assert estimate([(run, gpus)]).costs[0].speed is None
     assert "name a GPU with --gpu" in summary(estimate([(run, gpus)]), 1)
