@@ -87,7 +87,7 @@ class EvaluationJob(Resubmitted):
 
 def at_a_time(profile: ClusterProfile, runs: int, chosen: Collection[str] = ()) -> ClusterProfile:
     """The profile with so many concurrent runs. On this machine's CPU they divide its cores, unless the fields are
-    among the chosen ones: two runs with all cores each take longer than one after the other."""
+    among the chosen ones."""
     changes: dict[str, Any] = {"max_concurrent": runs}
     if profile.executor == "local" and not profile.gpus_per_node:
         cores = max(1, len(os.sched_getaffinity(0)) // runs)

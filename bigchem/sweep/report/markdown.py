@@ -49,7 +49,7 @@ def _slopes(analysis: Analysis) -> str:
         if slope is not None and slope.p is not None:
             name = f"{pool.kind} tasks, {'loss' if pool.of == LOSS else 'headline metrics'}"
             rows.append([name, estimate_text(slope.estimate, signed=True), "–", "–", f"{slope.detectable():.2g}"])
-    return table(("gain of", "slope", "p (Holm)", "verdict", "found in 4 cases of 5 from"), rows)
+    return table(("gain of", "slope", "p (Holm)", "verdict", "detectable (80 % power)"), rows)
 
 
 def _transfer(analysis: Analysis) -> str:
