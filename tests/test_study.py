@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from bigchem.base.printable import markdown_table
 from bigchem.base.progress import Progress
 from bigchem.launch.runs import history
 from bigchem.sweep.analysis.analyse import Analysis
 from bigchem.sweep.archive import unpacked
 from bigchem.sweep.report.figures.drawing import Panel
 from bigchem.sweep.report.figures.paper import claim_figure, forest_figure
-from bigchem.sweep.report.markdown import markdown, table
+from bigchem.sweep.report.markdown import markdown
 from bigchem.sweep.report.write_report import study
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +59,9 @@ def results(paths: Sequence[Path], analysis: Analysis) -> str:
         rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in gains]
         parts += [
             f"Against {BY_COMPUTE} alone by equal compute:",
-            table(("metric", "parameters", "together", "alone", "gain"), [row for row in rows if len(row) == 5]),
+            markdown_table(
+                ("metric", "parameters", "together", "alone", "gain"), [row for row in rows if len(row) == 5]
+            ),
         ]
     parts += ["Learning rates, by validation loss of the short runs:", _rates(paths), "What it took:", _hours(paths)]
     return "\n" + "\n\n".join(part.strip("\n") for part in parts) + "\n\n"
@@ -73,7 +76,9 @@ def _rates(paths: Sequence[Path]) -> str:
         size, _, mixture = read["run"].rpartition("-")[0].partition("-")
         chosen[mixture][size] = f"{best} ({', '.join(f'{value}: {loss:.3f}' for value, loss in losses.items())})"
     sizes = sorted({size for found in chosen.values() for size in found}, key=lambda size: float(size[:-1]))
-    return table(("", *sizes), [[name, *(found.get(size, "–") for size in sizes)] for name, found in chosen.items()])
+    return markdown_table(
+        ("", *sizes), [[name, *(found.get(size, "–") for size in sizes)] for name, found in chosen.items()]
+    )
 
 
 def _hours(paths: Sequence[Path]) -> str:
@@ -82,10 +87,11 @@ def _hours(paths: Sequence[Path]) -> str:
         size = file.parent.name.partition("-")[0]
         spent[size] += [sum(row.seconds * row.ranks for row in history.read(file.parent)) / 3600]
     rows = [
-        [size, str(len(found)), f"{sum(found):.1f}"] for size, found in sorted(spent.items(), key=lambda i: len(i[0]))
+        [size, str(len(found)), f"{sum(found):.1f}"]
+        for size, found in sorted(spent.items(), key=lambda item: float(item[0][:-1]))
     ]
     rows.append(["all", str(sum(map(len, spent.values()))), f"{sum(map(sum, spent.values())):.1f}"])
-    return table(("parameters", "runs, with those that choose rates", "hours of one core"), rows)
+    return markdown_table(("parameters", "runs, with those that choose rates", "hours of one core"), rows)
 
 
 def _parts(csv: str) -> tuple[str, list[float]]:

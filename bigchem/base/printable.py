@@ -1,8 +1,8 @@
-"""Text to show: untrusted text made safe (no control characters and, for rich, no markup), numbers of things, CSV."""
+"""Text to show: untrusted text made safe (no control characters or markup), numbers of things, CSV, Markdown."""
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 REPLACEMENT = "\ufffd"
 """Replaces characters that must not reach a terminal or a page."""
@@ -32,6 +32,19 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> st
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def markdown_cell(text: object) -> str:
+    """The text escaped so that Markdown reads it neither as HTML nor as the end of the cell."""
+    return printable(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+
+
+def markdown_table(
+    head: Sequence[str], rows: Iterable[Sequence[object]], *, cell: Callable[[str], str] = markdown_cell
+) -> str:
+    """A Markdown table that ends with a newline. cell: escapes the text of a cell."""
+    lines = [list(map(cell, head)), ["---"] * len(head), *(list(map(cell, map(str, row))) for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def markup(text: object) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from bigchem.base.printable import markup
+from bigchem.base.printable import markdown_table, markup
 from bigchem.evaluate.protocol.score_task import Score
 
 HEADER = ("task", "metric", "value", "95 % interval", "n", "definition", "note")
@@ -40,8 +40,7 @@ def class_table(scores: Sequence[Score]) -> Table | None:
 
 def markdown(scores: Sequence[Score]) -> str:
     """The scores over all examples as a Markdown table."""
-    rows = [HEADER, ["---"] * len(HEADER), *rows_of(scores)]
-    return "".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |\n" for row in rows)
+    return markdown_table(HEADER, rows_of(scores))
 
 
 def rows_of(scores: Sequence[Score]) -> list[list[str]]:

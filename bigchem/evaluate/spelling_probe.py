@@ -8,6 +8,7 @@ from typing import Any
 
 from bigchem.base import atomic, json_file
 from bigchem.base.errors import UserError, unknown
+from bigchem.base.printable import markdown_table
 from bigchem.base.progress import Progress
 from bigchem.chemistry.spellings import SPELLINGS
 from bigchem.config import EvaluateConfig
@@ -117,17 +118,16 @@ def markdown(metrics: Sequence[dict[str, Any]], captions: bool = False) -> str:
     names = list(dict.fromkeys(metric["spelling"] for metric in metrics))
     values = {(m["task"], m["metric"], m["spelling"]): m["value"] for m in metrics}
     counts = {(m["task"], m["metric"]): m["n"] for m in reversed(metrics)}
-    head = f"| task | metric | n | {' | '.join(names)} |\n|---|---|---|{'---|' * len(names)}\n"
     rows, missing = [], []
     for task, metric in dict.fromkeys((m["task"], m["metric"]) for m in metrics):
         found = [values.get((task, metric, name)) for name in names]
         if all(value is None for value in found):
             missing.append(f"{task} {metric}")
             continue
-        shown = " | ".join("n/a" if value is None else f"{value:z.4f}" for value in found)
-        rows.append(f"| {task} | {metric} | {counts[task, metric]:,} | {shown} |\n")
+        shown = ("n/a" if value is None else f"{value:z.4f}" for value in found)
+        rows.append([task, metric, f"{counts[task, metric]:,}", *shown])
     absent = f"\nn/a (reasons in table.md): {', '.join(missing)}.\n" if missing else ""
-    return head + "".join(rows) + absent + (f"\n{_MOLREFLECT}\n" if captions else "")
+    return markdown_table(("task", "metric", "n", *names), rows) + absent + (f"\n{_MOLREFLECT}\n" if captions else "")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import pytest
 
 from bigchem.base import json_file
 from bigchem.base.json_file import Count, RecordError
-from bigchem.base.printable import markup, printable, printable_lines
 
 
 @pytest.mark.parametrize(
@@ -105,10 +104,3 @@ def test_damaged_files_stay_beside_each_other(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(("value", "found"), [(3, 3.0), (2.5, 2.5), (True, None), ("3", None), (10**299, 1e299)])
 def test_only_numbers_are_numbers(value: object, found: float | None) -> None:
     assert json_file.number(value) == (None if found is None else pytest.approx(found))
-
-
-def test_text_of_others_moves_no_cursor_and_turns_no_line_around() -> None:
-    assert printable("a\x1b[31mb\0c\u202ed\ud800e\r\nf\tg") == "a\ufffd[31mb\ufffdc\ufffdd\ufffde  f g"
-    assert printable_lines("a\nb\x07") == "a\nb\ufffd"
-    assert printable("long" * 9, limit=10) == "longlon..."
-    assert markup("[red]x[/red]\n") == "\\[red]x\\[/red] "

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from bigchem.base.printable import csv_text, markup, printable
+from bigchem.base.printable import csv_text, markdown_table, markup
 from bigchem.base.progress import duration
 from bigchem.launch.runs.status import RunStatus
 from bigchem.launch.runs.usage import Remaining, remaining_of_all
@@ -30,9 +30,7 @@ def table(rows: Sequence[RunStatus]) -> Table:
 
 def to_markdown(rows: Sequence[RunStatus]) -> str:
     """The same as a table in Markdown."""
-    lines = [list(COLUMNS), ["---"] * len(COLUMNS)]
-    lines += [[_in_markdown(cell(row)) for cell in COLUMNS.values()] for row in rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return markdown_table(list(COLUMNS), ([cell(row) for cell in COLUMNS.values()] for row in rows))
 
 
 def to_csv(rows: Sequence[RunStatus]) -> str:
@@ -107,11 +105,6 @@ def summary_lines(found: Summary) -> str:
             f"time left {eta}",
         ]
     )
-
-
-def _in_markdown(text: str) -> str:
-    """A cell, escaped so that nothing is read as HTML or as the end of the cell."""
-    return printable(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
 def _left(row: RunStatus, typical: Sequence[float]) -> Remaining:

@@ -218,13 +218,26 @@ def impossible_values(
 
 
 def _one_seed(cells: Sequence[Cell]) -> list[str]:
-    """Where intervals exclude training noise: a size, or these tasks at a size."""
-    single = [c for c in cells if len(c.seeds) == 1]
-    if len(single) == len(cells):
+    """Where intervals exclude training noise: at a size, for tasks at a size, or for metrics of a task, as where the
+    other seeds predicted too little to score."""
+    if all(len(cell.seeds) == 1 for cell in cells):
         return ["One seed everywhere: no interval includes training noise."]
     places = []
-    for size in sorted({c.parameters for c in single}):
-        of = dict.fromkeys(f"{c.task} {c.regime}" for c in single if c.parameters == size)
-        whole = all(len(c.seeds) == 1 for c in cells if c.parameters == size)
-        places.append(size_name(size) if whole else f"{size_name(size)} ({', '.join(of)})")
+    for size in sorted({cell.parameters for cell in cells if len(cell.seeds) == 1}):
+        at = [cell for cell in cells if cell.parameters == size]
+        whole = all(len(cell.seeds) == 1 for cell in at)
+        places.append(size_name(size) if whole else f"{size_name(size)} ({'; '.join(_of_one_seed(at))})")
     return [f"One seed at {joined(places)}: intervals there include no training noise."] if places else []
+
+
+def _of_one_seed(cells: Sequence[Cell]) -> list[str]:
+    """`captioning together`, where every metric has one seed, else `captioning together: BLEU-4`."""
+    of: dict[str, list[Cell]] = {}
+    for cell in cells:
+        of.setdefault(f"{cell.task} {cell.regime}", []).append(cell)
+    found = []
+    for name, metrics in of.items():
+        single = [written(cell.metric) for cell in metrics if len(cell.seeds) == 1]
+        if single:
+            found.append(name if len(single) == len(metrics) else f"{name}: {joined(single)}")
+    return found

@@ -1,7 +1,8 @@
 """A report's conclusions and main numbers in Markdown, for a README or a page of a project (PURE)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
+from bigchem.base.printable import markdown_table
 from bigchem.evaluate.protocol.names import with_unit, written
 from bigchem.sweep.analysis.analyse import Analysis
 from bigchem.sweep.report.tables import estimate_text, paired_rows
@@ -23,7 +24,7 @@ def markdown(analysis: Analysis) -> str:
         parts += ["Transfer between tasks (positive: what is added helps):", _transfer(analysis)]
     if analysis.notes:
         parts += ["Notes:", _list(analysis.notes)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
 def _scores(analysis: Analysis) -> str:
@@ -32,7 +33,7 @@ def _scores(analysis: Analysis) -> str:
         values = (estimate_text(row[regime]) for regime in REGIMES)
         name = f"{row['task']}, {with_unit(row['metric'])}"
         rows.append([name, size_name(row["parameters"]), *values, estimate_text(row["gain"], signed=True)])
-    return table(("metric", "parameters", *REGIMES, "gain"), rows)
+    return markdown_table(("metric", "parameters", *REGIMES, "gain"), rows)
 
 
 def _slopes(analysis: Analysis) -> str:
@@ -49,7 +50,7 @@ def _slopes(analysis: Analysis) -> str:
         if slope is not None and slope.p is not None:
             name = f"{pool.kind} tasks, {'loss' if pool.of == LOSS else 'headline metrics'}"
             rows.append([name, estimate_text(slope.estimate, signed=True), "–", "–", f"{slope.detectable():.2g}"])
-    return table(("gain of", "slope", "p (Holm)", "verdict", "detectable (80 % power)"), rows)
+    return markdown_table(("gain of", "slope", "p (Holm)", "verdict", "detectable (80 % power)"), rows)
 
 
 def _transfer(analysis: Analysis) -> str:
@@ -58,13 +59,7 @@ def _transfer(analysis: Analysis) -> str:
         gain, p = effect.gain, "–" if effect.corrected is None else f"{effect.corrected:.2g}"
         name, size = f"{gain.task}, {written(gain.metric)}", size_name(gain.parameters)
         rows.append([effect.added, effect.design, size, name, estimate_text(gain.estimate, signed=True), p])
-    return table(("added", "design", "parameters", "effect on", "effect", "p (Holm)"), rows)
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return markdown_table(("added", "design", "parameters", "effect on", "effect", "p (Holm)"), rows)
 
 
 def _list(sentences: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bigchem.base import toml
 from bigchem.base.masking import mask
+from bigchem.base.printable import markdown_table
 from bigchem.config import RunConfig
 from bigchem.train.logging.hparams import HParams
 from bigchem.train.logging.schema import on_board
@@ -43,8 +44,7 @@ class Board:
 def _as_table(samples: list[Sample]) -> str:
     """A Markdown table with the texts escaped."""
     rows = [[sample.source, sample.reference, sample.prediction] for sample in samples]
-    lines = ["| source | reference | prediction |", "|---|---|---|"]
-    return "\n".join(lines + ["| " + " | ".join(map(_verbatim, row)) + " |" for row in rows])
+    return markdown_table(("source", "reference", "prediction"), rows, cell=_verbatim)
 
 
 def _verbatim(text: str) -> str:

@@ -122,10 +122,21 @@ def test_one_seed_and_unequal_tokens_are_owned_up_to(tmp_path: Path) -> None:
     write_result(more, results_of(SIZES[2], TASKS))
     write_result(more, results_of(SIZES[2], ("actions",)))
     write_result(more, results_of(SIZES[2], ("actions",), seed=1))
-    start = "One seed at 1M and 5.2M (captioning together, generation together, forward together, "
+    start = "One seed at 1M and 5.2M (captioning together; generation together; forward together; "
     (note,) = (note for note in analyse(load([more])).notes if note.startswith("One seed"))
     assert note.startswith(start)
     assert note.endswith("actions together): intervals there include no training noise.")
+
+
+def test_a_metric_that_one_seed_alone_gave_is_named(tmp_path: Path) -> None:
+    write_sweep(tmp_path, sizes=SIZES[:1], seeds=(0, 1))
+    content = results_of(SIZES[0], ("generation",), seed=1)
+    for metric in content["metrics"]:
+        if metric["metric"] == "levenshtein":
+            metric.update(value=None, low=None, high=None, note="no predictions")
+    write_result(tmp_path, content)
+    (note,) = (note for note in analyse(load([tmp_path])).notes if note.startswith("One seed"))
+    assert note == "One seed at 0.2M (generation alone: edit distance): intervals there include no training noise."
 
 
 def test_chosen_metrics_are_drawn_and_unknown_ones_refused(tmp_path: Path) -> None:

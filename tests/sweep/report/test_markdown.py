@@ -6,7 +6,7 @@ import pytest
 from planted_sweep import TASKS, write_sweep
 
 from bigchem.sweep.analysis import analyse as whole
-from bigchem.sweep.report.markdown import markdown, table
+from bigchem.sweep.report.markdown import markdown
 from bigchem.sweep.scores.results import load
 
 
@@ -25,7 +25,3 @@ def test_the_claim_the_drawn_metrics_and_their_slopes_are_there(
     slopes = {row[0] for row in rows if row[3] == analysis.trends[TASKS[0], analysis.headline[TASKS[0]]].verdict}
     assert any(name.startswith(TASKS[0]) for name in slopes)
     assert {len(row) for row in rows} == {5}
-
-
-def test_a_bar_does_not_end_a_cell() -> None:
-    assert table(("a", "b"), [("1|2", "3")]) == "| a | b |\n| --- | --- |\n| 1\\|2 | 3 |"
