@@ -151,8 +151,25 @@ class Axis:
 
 
 def load_grid(name: str, overrides: tuple[str, ...] = ()) -> GridConfig:
-    """Loads a sweep by its shipped name or path."""
-    return toml.load(GridConfig, find("recipes", name, ".toml"), overrides)
+    """Loads a sweep by its shipped name or path. Sizes that `overrides` leave out take what is set for them along."""
+    file = find("recipes", name, ".toml")
+    grid = toml.load(GridConfig, file, overrides)
+    others = tuple(override for override in overrides if not override.startswith("sizes="))
+    if others == overrides:
+        return grid
+    return _without(grid, {*toml.load(GridConfig, file, others).sizes} - {*grid.sizes})
+
+
+def _without(grid: GridConfig, sizes: set[str]) -> GridConfig:
+    """The sweep without what it sets for these sizes."""
+    mixtures = {}
+    for name, mixture in grid.mixtures.items():
+        left = tuple(size for size in mixture.sizes if size not in sizes)
+        if left or not mixture.sizes:
+            mixtures[name] = mixture.model_copy(update={"sizes": left})
+    per_size = {size: fields for size, fields in grid.per_size.items() if size not in sizes}
+    resources = {size: fields for size, fields in grid.resources.items() if size not in sizes}
+    return grid.model_copy(update={"mixtures": mixtures, "per_size": per_size, "resources": resources})
 
 
 def load_runs(name: str, overrides: tuple[str, ...] = ()) -> list[RunConfig]:

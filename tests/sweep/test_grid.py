@@ -45,6 +45,19 @@ def test_a_mixture_may_be_of_some_sizes_only(tmp_path: Path) -> None:
     assert len(made) == 6
 
 
+def test_sizes_on_the_command_line_leave_out_what_the_file_sets_for_others(tmp_path: Path) -> None:
+    (tmp_path / "g.toml").write_text(
+        GRID.replace("[mixtures.captioning]", '[mixtures.captioning]\nsizes = ["sweep-1m"]')
+    )
+    small = load_runs(str(tmp_path / "g.toml"), ('sizes=["sweep-0.2m"]',))
+    assert [config.name for config in small] == ["0.2m-all-s0", "0.2m-all-s1"]
+    larger = load_runs(str(tmp_path / "g.toml"), ('sizes=["sweep-1m"]',))
+    assert [config.name for config in larger][2:] == ["1m-captioning-s0", "1m-captioning-s1"]
+    assert {config.optimizer.lr for config in larger} == {1e-4}
+    with pytest.raises(UserError, match=r"per_size names 'sweep-2m'"):
+        load_runs(str(tmp_path / "g.toml"), ('sizes=["sweep-1m"]', 'per_size={"sweep-2m" = {}}'))
+
+
 def test_mixture_and_size_override_the_base(tmp_path: Path) -> None:
     made = runs(tmp_path)
     together, alone = made["1m-all-s1"], made["1m-captioning-s1"]
