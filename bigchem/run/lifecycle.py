@@ -169,13 +169,14 @@ SHOWN: Mapping[Job, Mapping[State, str]] = {
 """What is shown, by job and recorded state; the default is the recorded state."""
 
 
-def shown(state: Mapping[str, Any], job: Job, *, cancelled: bool = False) -> str:
+def shown(state: Mapping[str, Any], job: Job, *, cancelled: bool = False, evaluated: bool = True) -> str:
     """The state that `bigchem status` shows, from the recorded state and the job's status.
 
-    cancelled: the user has cancelled this job.
+    cancelled: the user has cancelled this job. evaluated: the run's job, or another, evaluates it; otherwise it is done
+    once it is trained, although its job may still be ending.
     """
     recorded = State(state["state"])
-    if recorded is State.FINISHED:
+    if recorded is State.FINISHED or (recorded is State.TRAINED and job is Job.RUNS and not evaluated):
         return recorded
     if job is Job.RUNS and (recorded is not State.FAILED or is_restarted(state)):
         if cancelled:

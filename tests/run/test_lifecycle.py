@@ -97,6 +97,11 @@ def test_what_is_shown_of_a_cancelled_run(job: Job, words: str) -> None:
     assert [shown({"state": recorded}, job, cancelled=True) for recorded in (N, P, R, T, F, S, X)] == words.split()
 
 
+def test_a_run_that_is_not_evaluated_is_trained_although_its_job_still_ends() -> None:
+    assert shown({"state": T}, Job.RUNS, evaluated=False) == "trained"
+    assert shown({"state": T}, Job.WAITS, evaluated=False) == "queued"
+
+
 @pytest.mark.parametrize("end", [End.PREEMPTED, End.TIME_LIMIT, End.LOST_RANK, End.HUNG, End.KILLED])
 def test_between_two_attempts_a_run_is_starting_while_its_job_runs(end: End) -> None:
     state = {"state": ENDS[end].state, "end": end}

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bigchem.base import json_file, jsonl
+from bigchem.base import json_file, jsonl, toml
 from bigchem.base.errors import UserError
 from bigchem.base.json_file import RecordError
 from bigchem.base.printable import printable
+from bigchem.config import RunConfig
 from bigchem.launch.runs import history
 from bigchem.launch.runs.owner import Liveness, cancelled_by, owners, owners_or_errors
 from bigchem.launch.runs.usage import Used, efficiency, used
@@ -100,7 +101,9 @@ def pause_s(run_dir: Path) -> float:
 
 def _status(run_dir: Path, owner: Owner | None, alive: Liveness) -> RunStatus:
     state, torn = inspect_state(run_dir)
-    name, reason = _state_and_reason(state, alive, cancelled_by(run_dir, owner))
+    may_evaluate = state["state"] == State.TRAINED and alive.job is Job.RUNS
+    evaluated = not may_evaluate or _is_evaluated(run_dir, owner)
+    name, reason = _state_and_reason(state, alive, cancelled_by(run_dir, owner), evaluated=evaluated)
     row, torn_metrics = last_row(run_dir / "metrics.jsonl")
     newest = store.latest(run_dir / "checkpoints")
     now, steps = time.time(), int(state.get("steps", 0))
@@ -150,10 +153,22 @@ def _hours_of(run_dir: Path) -> str:
     return "process" if device == "cpu" else "GPU"
 
 
-def _state_and_reason(state: dict[str, Any], alive: Liveness, cancelled: str | None) -> tuple[str, str | None]:
-    """The state to show, and why. cancelled: by whom."""
+def _is_evaluated(run_dir: Path, owner: Owner | None) -> bool:
+    """Whether a trained run's job, or another, evaluates it; assumed if its configuration cannot be read."""
+    if owner is not None and owner.evaluation is not None:
+        return True
+    try:
+        return toml.load(RunConfig, run_dir / "config.toml").evaluate.at_end
+    except (UserError, OSError):
+        return True
+
+
+def _state_and_reason(
+    state: dict[str, Any], alive: Liveness, cancelled: str | None, *, evaluated: bool = True
+) -> tuple[str, str | None]:
+    """The state to show, and why. cancelled: by whom. evaluated: see `shown`."""
     recorded, reason = state["state"], state.get("reason") or state.get("early")
-    name = shown(state, alive.job, cancelled=cancelled is not None)
+    name = shown(state, alive.job, cancelled=cancelled is not None, evaluated=evaluated)
     if alive.job is Job.UNKNOWN and recorded != State.FINISHED:
         return name, f"{alive.why}; the run last reported {recorded}"
     if name == "queued":

@@ -89,6 +89,19 @@ def test_an_attempt_whose_job_is_gone_counts_until_the_run_last_spoke(
     assert row.seconds == pytest.approx(1800 - 90, abs=5)
 
 
+def test_a_trained_run_evaluates_only_if_it_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "squeue", f"echo '{line('7', 'RUNNING')}'", monkeypatch)
+    states = {}
+    for separate, at_end in ((None, "false"), (None, "true"), ("8", "false")):
+        run = make_run(tmp_path / f"{separate}-{at_end}", "7", "trained", evaluation=separate)
+        (run / "config.toml").write_text(
+            'name = "r"\ndata = { path = "d", global_tokens = 2048, micro_tokens = 2048 }\ntrain = { steps = 1000 }\n'
+            f"evaluate = {{ at_end = {at_end} }}\n"
+        )
+        states[separate, at_end] = run_status(run).state
+    assert list(states.values()) == ["trained", "evaluating", "evaluating"]
+
+
 def test_a_waiting_run_says_when_slurm_expects_to_start_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(tmp_path / "base", "7")
     soon = datetime.now().replace(microsecond=0) + timedelta(minutes=5)
