@@ -104,14 +104,20 @@ def gain_between(together: Cell, alone: Cell) -> Gain:
     else:
         joint, single = (over_seeds(list(side.seeds.values())) for side in sides)
         points = (_point(joint, single, sign, draws),)
-        training = tuple(v for side in sides for v in of_seeds([e.value for e in side.seeds.values()]))
+        training = _of_both(sides)
     every = same and len(paired) == len(seeds) > 1 and not any(np.isnan(found).any() for found in paired.values())
     examples = _common(list(paired.values())) if every else _examples(draws, sides)
     value = float(np.mean([point.value for point in points]))
-    estimate = points[0] if len(points) == 1 else _estimate(value, training, examples)
+    estimate = _estimate(value, training, examples) if training else points[0]
     task, metric, parameters = together.task, together.metric, together.parameters
     count = len(paired) if same else 0
     return Gain(task, metric, parameters, together.scale, estimate, points, seeds, count, training, examples, draws)
+
+
+def _of_both(sides: Sequence[Cell]) -> tuple[Variance, ...]:
+    """The training noise of both sides' means; none if one has a single seed: the other's says nothing of it."""
+    found = [of_seeds([seed.value for seed in side.seeds.values()]) for side in sides]
+    return tuple(variance for side in found for variance in side) if all(found) else ()
 
 
 def _resampled(sides: Sequence[Cell], seed: int) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from bigchem.sweep.analysis.gains import Gain, Of, gain_between
 from bigchem.sweep.analysis.trends import LEVEL, holm
-from bigchem.sweep.scores.aggregate import Cell, Draws, Key, cells_of, size_name
+from bigchem.sweep.scores.aggregate import Draws, Key, cells_of, size_name
 from bigchem.sweep.scores.mixtures import Design, Mixture, shares, steps
 from bigchem.sweep.scores.records import LOSS, Score, tasks_of
 
@@ -66,9 +66,9 @@ def effects_of(scores: Sequence[Score], headline: Mapping[str, str], draws: Draw
             both = [cells.get(place, {}) for place in places]
             for of, key in _keys(step.smaller, headline):
                 if all(key in side for side in both):
-                    gain, p = _gain(*(side[key] for side in both))
+                    gain = gain_between(*(side[key] for side in both))
                     ratio = _examples(key[0], *(groups[place] for place in places))
-                    found.append(Effect(step.design, of, step.added, step.smaller, gain, p, ratio))
+                    found.append(Effect(step.design, of, step.added, step.smaller, gain, gain.p, ratio))
     order = {name: place for place, name in enumerate(tasks)}
     designs = list(DESIGNS)
     found.sort(
@@ -84,13 +84,6 @@ def _keys(mixture: Mixture, headline: Mapping[str, str]) -> list[tuple[Of, Key]]
             found.append(("headline", (task, headline[task])))
         found.append(("loss", (task, LOSS)))
     return found
-
-
-def _gain(larger: Cell, smaller: Cell) -> tuple[Gain, float | None]:
-    """p needs the same seeds on both sides, or several on each: one side's noise says nothing of the other's."""
-    gain = gain_between(larger, smaller)
-    tested = gain.seeds or min(len(larger.seeds), len(smaller.seeds)) > 1
-    return gain, gain.p if tested else None
 
 
 def _examples(task: str, larger: Sequence[Score], smaller: Sequence[Score]) -> float | None:

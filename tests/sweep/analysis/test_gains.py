@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -40,6 +41,30 @@ def test_what_both_models_find_hard_cancels_in_the_draws_of_their_gain() -> None
     assert independent.estimate.value == paired.estimate.value == pytest.approx(0.1)
     assert independent.estimate.low == pytest.approx(0.1 - 0.1 * 2**0.5)
     assert paired.estimate.low == pytest.approx(0.1 - 1.96 * 0.005, abs=0.001)
+
+
+def test_where_one_side_lacks_a_seed_both_sides_training_noise_widens_the_interval() -> None:
+    draws = np.random.default_rng(0).normal(0, 0.001, 4000)
+    values = {"together": (0.60, 0.66, 0.69), "alone": (0.50, 0.56)}
+    cells = [
+        replace(
+            cell("forward", "top1", regime, 10, *(Estimate(value, value - 0.01, value + 0.01) for value in found)),
+            draws={seed: value + draws for seed, value in enumerate(found)},
+        )
+        for regime, found in values.items()
+    ]
+    (gain,) = gains_of(cells)
+    assert gain.estimate.value == pytest.approx(0.12)
+    error = math.hypot(np.std(values["together"], ddof=1) / 3**0.5, np.std(values["alone"], ddof=1) / 2**0.5)
+    assert gain.estimate.low is not None
+    assert gain.estimate.value - gain.estimate.low > 1.96 * error  # Student's t, with few degrees of freedom
+
+
+def test_the_noise_of_one_side_says_nothing_of_a_single_seed_on_the_other() -> None:
+    cells = both("forward", "top1", 10, 0.6, 0.5)
+    cells[0] = replace(cells[0], seeds={0: Estimate(0.6, 0.5, 0.7), 1: Estimate(0.7, 0.6, 0.8)})
+    (gain,) = gains_of(cells)
+    assert (gain.training, gain.p) == ((), None)
 
 
 def test_where_less_is_better_the_draws_of_a_gain_are_turned_too() -> None:
