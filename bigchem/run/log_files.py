@@ -18,8 +18,8 @@ from bigchem.run.state import read_state
 
 MAX_PENDING_BYTES = 1 << 24
 """Rows kept in memory until the disk has room; any beyond are lost."""
-ROLL_BACK, REFUSED = "roll back", "stopped"
-"""Kind of the event that follows too many bad steps in a row, and the beginning of its action where the run ends."""
+BAD_STEPS = "bad steps in a row"
+"""In the reason of a run that fails because of them, and in the event before it rolls back or fails."""
 _failing: set[str] = set()
 
 
@@ -83,9 +83,8 @@ def record_event(run_dir: Path, step: int, kind: str, action: str, detail: str, 
 
 def has_diverged(run_dir: Path) -> bool:
     """Whether a run has failed because of bad steps in a row, rather than for a reason outside of its training."""
-    last, _ = jsonl.last(run_dir / "events.jsonl")
-    ended = last.get("kind") == ROLL_BACK and str(last.get("action")).startswith(REFUSED)
-    return ended and read_state(run_dir)["state"] == State.FAILED
+    state = read_state(run_dir)
+    return state["state"] == State.FAILED and BAD_STEPS in str(state.get("reason"))
 
 
 class Log(io.TextIOBase):

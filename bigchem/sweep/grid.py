@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Annotated, Any
@@ -154,7 +154,7 @@ def load_grid(name: str, overrides: tuple[str, ...] = ()) -> GridConfig:
     """Loads a sweep by its shipped name or path. Sizes that `overrides` leave out take what is set for them along."""
     file = find("recipes", name, ".toml")
     grid = toml.load(GridConfig, file, overrides)
-    others = tuple(override for override in overrides if not override.startswith("sizes="))
+    others = tuple(override for override in overrides if toml.parse_override(override)[0] != "sizes")
     if others == overrides:
         return grid
     return _without(grid, {*toml.load(GridConfig, file, others).sizes} - {*grid.sizes})
@@ -167,6 +167,8 @@ def _without(grid: GridConfig, sizes: set[str]) -> GridConfig:
         left = tuple(size for size in mixture.sizes if size not in sizes)
         if left or not mixture.sizes:
             mixtures[name] = mixture.model_copy(update={"sizes": left})
+    if not mixtures:
+        raise UserError("no mixture trains on these sizes", "--set sizes", f"the sweep has {' '.join(sorted(sizes))}")
     per_size = {size: fields for size, fields in grid.per_size.items() if size not in sizes}
     resources = {size: fields for size, fields in grid.resources.items() if size not in sizes}
     return grid.model_copy(update={"mixtures": mixtures, "per_size": per_size, "resources": resources})
@@ -177,8 +179,10 @@ def load_runs(name: str, overrides: tuple[str, ...] = ()) -> list[RunConfig]:
     return expand(load_grid(name, overrides))
 
 
-def expand(grid: GridConfig, choices: Choices | None = None, only: Point | None = None) -> list[RunConfig]:
-    """Every run of a sweep, in the order of `sizes`. Later overrides win: base_set, mixture, size.
+def expand(
+    grid: GridConfig, choices: Choices | None = None, only: Point | None = None, last: Overrides | None = None
+) -> list[RunConfig]:
+    """Every run of a sweep, in the order of `sizes`. Later overrides win: base_set, mixture, size, last.
 
     choices: of a sweep with `select`; None: the first value everywhere. only: the runs of one point.
     """
@@ -195,14 +199,16 @@ def expand(grid: GridConfig, choices: Choices | None = None, only: Point | None 
     matching = {how: Matching(how, f"sweep {grid.name}") for how in matched}
     shared, cost = _shared(grid) if matching else "", StepCost(f"sweep {grid.name}")
     points = product(grid.points if only is None else [only], product(*(axis.values for axis in axes)), grid.seeds)
+    make, given = partial(_run, grid, base, axes), last or {}
     for (size, mixture), values, seed in points:
-        fields = _chosen(grid, choices, size, mixture)
-        fields |= _length(grid, cost, partial(_run, grid, base, axes, size, mixture, values, grid.seeds[0]))
-        run = _run(grid, base, axes, size, mixture, values, seed, fields)
+        place = _Place(size, mixture, values, seed)
+        first = replace(place, seed=grid.seeds[0])
+        fields = given | _chosen(grid, choices, size, mixture) | _length(grid, cost, partial(make, first))
+        run = make(place, fields)
         if (how := grid.matched(mixture)) is not None:
-            whole = partial(_run, grid, base, axes, size, shared, values, grid.seeds[0])
-            fields |= matching[how].overrides(run, whole(_length(grid, cost, whole)))
-            run = _run(grid, base, axes, size, mixture, values, seed, {**fields, "sweep.alone": how})
+            whole = partial(make, replace(first, mixture=shared))
+            fields |= matching[how].overrides(run, whole(given | _length(grid, cost, whole)))
+            run = make(place, fields | {"sweep.alone": how})
         if run.name in runs:
             raise UserError(
                 f"two runs would be called '{run.name}'", f"sweep {grid.name}", "choose values whose names differ"
@@ -211,36 +217,34 @@ def expand(grid: GridConfig, choices: Choices | None = None, only: Point | None 
     return list(runs.values())
 
 
-def _run(
-    grid: GridConfig,
-    base: dict[str, Any],
-    axes: list[Axis],
-    size: str,
-    mixture: str,
-    values: tuple[Any, ...],
-    seed: int,
-    last: Overrides | None = None,
-) -> RunConfig:
-    """One run. values: of the axes. last: overrides that win over all others."""
-    where, table, on_axes = (
-        f"sweep {grid.name}",
-        deepcopy(base),
-        dict(zip((a.field for a in axes), values, strict=True)),
-    )
-    for overrides in (grid.base_set, grid.mixtures[mixture].set, grid.per_size.get(size, {})):
+@dataclass(frozen=True)
+class _Place:
+    """A run's place in the grid. values: of the axes."""
+
+    size: str
+    mixture: str
+    values: tuple[Any, ...]
+    seed: int
+
+
+def _run(grid: GridConfig, base: dict[str, Any], axes: list[Axis], place: _Place, last: Overrides) -> RunConfig:
+    """One run. last: overrides that win over all others."""
+    where, table, size = f"sweep {grid.name}", deepcopy(base), place.size
+    on_axes = {axis.field: value for axis, value in zip(axes, place.values, strict=True)}
+    for overrides in (grid.base_set, grid.mixtures[place.mixture].set, grid.per_size.get(size, {})):
         for field, value in toml.flat(overrides).items():
             toml.put_instead(RunConfig, table, field, value, where)
     for field, value in on_axes.items():
         if field != FLOPS:
             toml.put_instead(RunConfig, table, field, value, where)
-    labels = [axis.label + _in_name(value, axis.field) for axis, value in zip(axes, values, strict=True)]
+    labels = [axis.label + _in_name(value, axis.field) for axis, value in zip(axes, place.values, strict=True)]
     table["runs"] = f"{table['runs']}/{grid.name}"
-    table["name"] = name = "-".join([size.removeprefix("sweep-"), mixture, *labels, f"s{seed}"])
-    table["seed"] = seed
+    table["name"] = name = "-".join([size.removeprefix("sweep-"), place.mixture, *labels, f"s{place.seed}"])
+    table["seed"] = place.seed
     table["model"]["preset"] = size
-    table["data"]["mixture"] = grid.mixtures[mixture].weights
+    table["data"]["mixture"] = grid.mixtures[place.mixture].weights
     table["sweep"] = {"name": grid.name, "axes": on_axes, "per_size": sorted(toml.flat(grid.per_size.get(size, {})))}
-    for field, value in (last or {}).items():
+    for field, value in last.items():
         toml.put_instead(RunConfig, table, field, value, where)
     return toml.validate(RunConfig, table, f"{where}: {name}")
 
@@ -294,7 +298,8 @@ def sweep_runs(
             raise UserError(f"resources.{size} already sets {both[0]}", where, hint)
     profiles = {n: _with(profile, grid.resources.get(n, {}), f"{where}: resources.{n}") for n in grid.sizes}
     evaluation = None if grid.evaluation is None else _with(profile, grid.evaluation, f"{where}: evaluation")
-    return [SweepRun(config, profiles[config.model.preset], evaluation) for config in configs or expand(grid)]
+    configs = expand(grid) if configs is None else configs
+    return [SweepRun(config, profiles[config.model.preset], evaluation) for config in configs]
 
 
 def _with(profile: ClusterProfile, fields: Overrides, where: str) -> ClusterProfile:

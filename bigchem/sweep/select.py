@@ -24,7 +24,8 @@ def stages(grid: GridConfig, say: Callable[[str], None] = lambda line: None) -> 
     known = -1
     while len(runs := candidates(grid, grid.select)) > known:
         known = len(runs)
-        yield [run for run in runs if not has_diverged(run.run_dir)]
+        if todo := [run for run in runs if not has_diverged(run.run_dir)]:
+            yield todo
     found = choices(grid, grid.select)
     if found is None:
         say("the other runs follow when these are done: the same command submits them")
@@ -94,16 +95,16 @@ def _short_runs(
 ) -> list[RunConfig]:
     """The short runs of all points or one, value by value. UserError if they would be chosen on the test split."""
     only_last = {"evaluate.at_end": False, "validation.every": LAST_STEP_ONLY, "validation.patience": 0}
-    sets = toml.flat(grid.base_set) | only_last | {"validation.keep_best": False, "validation.samples": 0}
-    sets = {name: value for name, value in sets.items() if name not in _lengths(select)}
+    sets = only_last | {"validation.keep_best": False, "validation.samples": 0} | toml.flat(select.set)
+    others = {name: value for name, value in toml.flat(grid.base_set).items() if name not in _lengths(select)}
     update = {
         "name": f"{grid.name}-select",
-        "base_set": sets | toml.flat(select.set),
+        "base_set": others | sets,  # checked as what the sweep sets, and applied again after mixtures and sizes
         "seeds": grid.seeds[:1],
         "axes": {select.field: list(values)},
         "select": None,
     }
-    runs = expand(grid.model_copy(update=update), only=only)
+    runs = expand(grid.model_copy(update=update), only=only, last=sets)
     for run in runs:
         if run.validation.split == "test":
             raise UserError("select would choose on the test split", f"sweep {grid.name}", "validation.split = 'valid'")

@@ -13,7 +13,7 @@ from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
 from bigchem.launch.runs.status import RunStatus, run_status
 from bigchem.launch.submit import why_not_submit
-from bigchem.run.log_files import REFUSED, ROLL_BACK, record_event
+from bigchem.run.log_files import BAD_STEPS
 from bigchem.sweep import archive
 from bigchem.sweep.scores.results import load
 
@@ -154,6 +154,6 @@ def test_what_counts_as_done(
 @pytest.mark.parametrize(("at_end", "done"), [(False, True), (True, False)])
 def test_a_short_run_that_diverged_is_done(finished: RunConfig, at_end: bool, done: bool) -> None:
     config = finished.model_copy(update={"evaluate": finished.evaluate.model_copy(update={"at_end": at_end})})
-    (config.run_dir / "state.json").write_text(json.dumps({"state": "failed", "step": 9, "steps": 300}))
-    record_event(config.run_dir, 10, ROLL_BACK, f"{REFUSED}: there is no checkpoint to roll back to", "5 bad steps")
+    state = {"state": "failed", "step": 9, "steps": 300, "reason": f"5 {BAD_STEPS} up to step 10"}
+    (config.run_dir / "state.json").write_text(json.dumps(state))
     assert archive.is_done(config, run_status(config.run_dir)) is done

@@ -54,6 +54,11 @@ def test_sizes_on_the_command_line_leave_out_what_the_file_sets_for_others(tmp_p
     larger = load_runs(str(tmp_path / "g.toml"), ('sizes=["sweep-1m"]',))
     assert [config.name for config in larger][2:] == ["1m-captioning-s0", "1m-captioning-s1"]
     assert {config.optimizer.lr for config in larger} == {1e-4}
+    spaced = load_runs(str(tmp_path / "g.toml"), ('sizes = ["sweep-1m"]',))
+    assert spaced == larger
+    alone = ('sizes=["sweep-0.2m"]', 'mixtures={captioning={weights={captioning=1}, sizes=["sweep-1m"]}}')
+    with pytest.raises(UserError, match="no mixture trains on these sizes"):
+        load_runs(str(tmp_path / "g.toml"), alone)
     with pytest.raises(UserError, match=r"per_size names 'sweep-2m'"):
         load_runs(str(tmp_path / "g.toml"), ('sizes=["sweep-1m"]', 'per_size={"sweep-2m" = {}}'))
 

@@ -8,8 +8,9 @@ import pytest
 
 from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
-from bigchem.run.log_files import REFUSED, ROLL_BACK, record_event
-from bigchem.sweep.grid import GridConfig, load_grid
+from bigchem.launch.cluster.profile import ClusterProfile
+from bigchem.run.log_files import BAD_STEPS, record_event
+from bigchem.sweep.grid import GridConfig, load_grid, sweep_runs
 from bigchem.sweep.select import full_runs, planned_runs, stages
 
 GRID = """
@@ -115,8 +116,10 @@ def end_by_bad_steps(config: RunConfig, state: str = "failed") -> None:
     """What a run leaves that stops after bad steps in a row."""
     config.run_dir.mkdir(parents=True, exist_ok=True)
     (config.run_dir / "metrics.jsonl").write_text('{"step": 30, "loss": 9.0}\n')
-    (config.run_dir / "state.json").write_text(json.dumps({"state": state, "step": 30, "steps": 50}))
-    record_event(config.run_dir, 31, ROLL_BACK, f"{REFUSED}: there is no checkpoint to roll back to", "5 bad steps")
+    why = f"5 {BAD_STEPS} up to step 31, the last: the loss is nan; there is no checkpoint to roll back to"
+    (config.run_dir / "state.json").write_text(json.dumps({"state": state, "step": 30, "steps": 50, "reason": why}))
+    record_event(config.run_dir, 31, "roll back", "stopped: there is no checkpoint to roll back to", f"5 {BAD_STEPS}")
+    record_event(config.run_dir, 31, "notification", "failed", "its webhook does not answer")
 
 
 def test_a_short_run_that_ends_by_bad_steps_counts_as_the_worst_and_is_not_started_again(tmp_path: Path) -> None:
@@ -135,6 +138,21 @@ def test_a_short_run_that_ends_by_bad_steps_counts_as_the_worst_and_is_not_start
     assert [len(runs) for runs in stages(read)] == [12, 8]
 
 
+def test_what_short_runs_set_wins_over_mixtures_and_sizes(tmp_path: Path) -> None:
+    sizes = '[per_size."sweep-1m"]\ntrain.steps = 30000\n[mixtures.all.set]\nevaluate.at_end = true\n'
+    runs = short_runs(grid(tmp_path, GRID.replace("[select]", f"{sizes}[select]")))
+    assert {(run.train.steps, run.evaluate.at_end) for run in runs} == {(50, False)}
+
+
+def test_where_every_short_run_ends_by_bad_steps_no_full_run_follows(tmp_path: Path) -> None:
+    read = grid(tmp_path)
+    for run in short_runs(read):
+        end_by_bad_steps(run)
+    with pytest.raises(UserError, match="no value has a finite validation loss"):
+        list(stages(read))
+    assert sweep_runs(read, ClusterProfile(executor="local"), configs=[]) == []
+
+
 @pytest.mark.parametrize("state", ["failed", "running"])
 def test_a_short_run_that_fails_otherwise_or_goes_on_is_waited_for(tmp_path: Path, state: str) -> None:
     read = grid(tmp_path)
@@ -143,7 +161,7 @@ def test_a_short_run_that_fails_otherwise_or_goes_on_is_waited_for(tmp_path: Pat
         finish(run, 2.0)
     end_by_bad_steps(last, state)
     if state == "failed":
-        (last.run_dir / "events.jsonl").unlink()
+        (last.run_dir / "state.json").write_text('{"state": "failed", "step": 30, "steps": 50, "reason": "killed"}')
     assert len(list(stages(read))) == 1
 
 

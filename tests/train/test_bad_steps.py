@@ -15,7 +15,7 @@ from runs import config_of
 from bigchem.config import RunConfig
 from bigchem.data.loader import Loader
 from bigchem.data.step_plan import open_data
-from bigchem.run.log_files import REFUSED, ROLL_BACK
+from bigchem.run.log_files import BAD_STEPS
 from bigchem.train.logging import ledger
 
 FAULTS = (
@@ -120,8 +120,9 @@ def test_bad_steps_that_come_again_after_going_back_stop_the_run_with_their_exam
 def test_bad_steps_before_the_first_checkpoint_stop_the_run(gone_back: Any) -> None:
     config, error = gone_back["first"]
     assert "there is no checkpoint to roll back to" in error
-    assert events(config)[-1]["kind"] == ROLL_BACK
-    assert events(config)[-1]["action"].startswith(REFUSED)
+    assert BAD_STEPS in error
+    assert events(config)[-1]["kind"] == "roll back"
+    assert events(config)[-1]["action"].startswith("stopped: ")
     assert not list((config.run_dir / "checkpoints").glob("step_*"))
 
 

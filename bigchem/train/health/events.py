@@ -9,7 +9,7 @@ from bigchem.base.errors import UserError
 from bigchem.config import RunConfig
 from bigchem.data.loader import Loader
 from bigchem.data.order.steps import Step
-from bigchem.run.log_files import REFUSED, ROLL_BACK, record_event
+from bigchem.run.log_files import BAD_STEPS, record_event
 from bigchem.train.collectives import on_rank0
 from bigchem.train.health.step_guard import BadStep, RollBacks, StepGuard
 
@@ -49,12 +49,12 @@ def skipped_step(
         action = f"skipped ({guard.streak} of {limit} in a row)"
         report(config.run_dir, step, KINDS[bad.kind], action, bad.reason, keys)
         if guard.exhausted:
-            action = f"{REFUSED}: {refusal}" if refusal else f"rolled back to the checkpoint after step {saved}"
-            report(config.run_dir, step, ROLL_BACK, action, f"{limit} bad steps in a row")
+            action = f"stopped: {refusal}" if refusal else f"rolled back to the checkpoint after step {saved}"
+            report(config.run_dir, step, "roll back", action, f"{limit} {BAD_STEPS}")
     if refusal:
         spike = "; or raise health.spike_zscore" if bad.kind == "spike" else ""
         raise UserError(
-            f"{limit} bad steps in a row up to step {step}, the last: {bad.reason}; {refusal}",
+            f"{limit} {BAD_STEPS} up to step {step}, the last: {bad.reason}; {refusal}",
             first_keys(keys),
             f"lower optimizer.lr, or check these rows (events.jsonl has all){spike}",
         )

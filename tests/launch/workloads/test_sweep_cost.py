@@ -21,7 +21,7 @@ from bigchem.launch.submit import Submitted
 from bigchem.launch.workloads import sweep
 from bigchem.launch.workloads.sweep import SweepRun, read_budget, submit_sweep
 from bigchem.launch.workloads.sweep_cost import estimate, summary
-from bigchem.run.log_files import REFUSED, ROLL_BACK, record_event
+from bigchem.run.log_files import BAD_STEPS
 
 LOCAL = load_profile("local")
 STEP = 1500 * (1 - HEADROOM)
@@ -117,8 +117,8 @@ def test_a_run_that_ends_by_bad_steps_is_a_failure_unless_it_may(
 
     def diverge(config: RunConfig, profile: ClusterProfile, servers: ForkServers) -> Submitted:
         config.run_dir.mkdir(parents=True)
-        (config.run_dir / "state.json").write_text('{"state": "failed", "step": 3, "steps": 6, "reason": "bad steps"}')
-        record_event(config.run_dir, 4, ROLL_BACK, f"{REFUSED}: there is no checkpoint to roll back to", "5 bad steps")
+        state = {"state": "failed", "step": 3, "steps": 6, "reason": f"5 {BAD_STEPS} up to step 4"}
+        (config.run_dir / "state.json").write_text(json.dumps(state))
         return Submitted(config.run_dir, None, "")
 
     monkeypatch.setattr(sweep, "submit", diverge)
