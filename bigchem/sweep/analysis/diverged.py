@@ -53,6 +53,8 @@ def _of_metric(scores: Sequence[Score]) -> list[Diverged]:
     if not distances:
         return []
     seed = median(distances) / OF_PAIRS
+    if seed == 0:  # most seeds are equal, as of a share that is 0 or 1: any other value would be far
+        return []
     found = []
     for (parameters, tasks), group in groups.items():
         smaller = [v for (size, mixed), each in groups.items() if mixed == tasks and size < parameters for _, v in each]

@@ -37,3 +37,8 @@ def test_seeds_that_all_differ_widely_did_not_diverge() -> None:
     made = sweep(noise=0.3)
     worst = max(s.estimate.value for s in made.scores if s.run.parameters == 200_000 and s.estimate is not None)
     assert diverged(with_loss(made, "200000-together-s0", worst + 0.5).scores) == []
+
+
+def test_where_seeds_are_equal_a_slightly_worse_one_did_not_diverge() -> None:
+    made = results({("captioning", "loss"): gain_of(0, 0, 0, 0, alone=(1.0, 1.0, 1.0, 1.0), lower=True)}, seeds=3)
+    assert diverged(with_loss(made, "16000000-together-s1", 1.001).scores) == []

@@ -110,11 +110,19 @@ def test_two_runs_of_one_cell_are_not_taken_for_seeds(tmp_path: Path) -> None:
 
 
 def test_of_a_run_evaluated_at_two_steps_the_last_counts_and_it_is_said(tmp_path: Path) -> None:
-    write_result(tmp_path / "early", one(step=100))
-    write_result(tmp_path / "late", one(step=300))
+    early = write_result(tmp_path, one(step=100)).parent
+    early.rename(early.with_name("results-100"))
+    write_result(tmp_path, one(step=300))
     results = load([tmp_path])
     assert {run.step for run in results.runs} == {300}
     assert any("1 result files of earlier steps" in note for note in results.notes)
+
+
+def test_runs_of_one_name_in_two_sweeps_are_not_taken_for_steps_of_one(tmp_path: Path) -> None:
+    write_result(tmp_path / "sweep", one(step=100))
+    write_result(tmp_path / "other", one(step=300))
+    with pytest.raises(UserError, match="two runs of 204800 parameters"):
+        load([tmp_path])
 
 
 def test_scores_of_untrained_tasks_are_left_out_and_counted(tmp_path: Path) -> None:
