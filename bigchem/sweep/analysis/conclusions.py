@@ -56,8 +56,8 @@ def _too_few(means: SizeMeans) -> str:
         return ""
     seeds = seeds_to_find(means, slope.value)
     needed = f"over {MOST_SEEDS} seeds or more test examples" if seeds is None else f"{seeds} seeds"
-    found = f"a slope of {slope.detectable():.2g} would be found in four cases of five"
-    return f"; {found}, and one as small as this with {needed}"
+    found = f"such a sweep detects a slope of {slope.detectable():.2g} with 80 % power"
+    return f"; {found}, and one as small as this would take {needed}"
 
 
 def sentences(

@@ -36,18 +36,18 @@ def _alike(covariance: Floats, k: int) -> Floats:
 
 
 def detectable_slope(pilot: SizeMeans, seeds: int, sizes: Sequence[float] = ()) -> float | None:
-    """The smallest slope per decade that a sweep with this many seeds finds in four of five cases, by a test at 5 %;
-    None: see design."""
+    """The smallest slope per decade that a sweep with this many seeds finds with 80 % power, by a test at 5 %; None: see
+    design."""
     planned = design(pilot, seeds, sizes)
     slope = None if planned is None else planned.slope()
     return None if slope is None else slope.detectable()
 
 
-def seeds_to_find(pilot: SizeMeans, slope: float) -> int | None:
-    """The fewest seeds of every size with which a slope as large is found in four of five cases; None if MOST_SEEDS do
-    not suffice, as where the test examples are too few, or if the pilot has one seed."""
+def seeds_to_find(pilot: SizeMeans, slope: float, sizes: Sequence[float] = ()) -> int | None:
+    """The fewest seeds of every size that find a slope as large with 80 % power; None if MOST_SEEDS do not, as where
+    the test examples are too few, or if the pilot has one seed. sizes: see design."""
     for seeds in range(2, MOST_SEEDS + 1):
-        found = detectable_slope(pilot, seeds)
+        found = detectable_slope(pilot, seeds, sizes)
         if found is not None and found <= abs(slope):
             return seeds
     return None

@@ -57,7 +57,7 @@ def gain_rows(analysis: Analysis) -> list[Row]:
 
 def trend_rows(analysis: Analysis) -> list[Row]:
     """One row per metric with a gain at two or more sizes: its slope per decade of parameters, the tests, and what
-    follows. detectable: the smallest slope that such a sweep finds in four of five cases. flops_slope: per decade of
+    follows. detectable: the smallest slope that such a sweep finds with 80 % power. flops_slope: per decade of
     the shared models' training FLOPs."""
     rows, flops = [], analysis.results.shared_flops
     for (task, metric), trend in analysis.trends.items():

@@ -153,7 +153,9 @@ def load(
     unstamped = [run for run in every if run.fingerprint is None]
     if unstamped:
         names = ", ".join(sorted({run.name for run in unstamped}))
-        notes.append(f"From score tables, which carry no data fingerprint, so nothing proves that they are comparable: {names}.")
+        notes.append(
+            f"From score tables, which carry no data fingerprint, so nothing proves that they are comparable: {names}."
+        )
     caveats = budgets.check(every, allow_unequal=allow_unequal_budgets)
     notes += _axis_caveats(by_axis, allow_unequal_budgets)
     runs = _runs(scores)
@@ -262,8 +264,8 @@ def _refuse_two_directions(scores: Sequence[Score]) -> None:
 
 
 def _newest_steps(scores: list[Score]) -> tuple[list[Score], list[str]]:
-    """Only the last step of a run evaluated at several, into folders beside each other. Runs of one name elsewhere may be
-    of another sweep."""
+    """Only the last step of a run evaluated at several, into folders beside each other. Runs of one name elsewhere may
+    be of another sweep."""
 
     def identity(run: Run) -> tuple[Any, ...]:
         folder = Path(run.source).resolve().parent.parent
