@@ -10,14 +10,14 @@ from rich.table import Table
 from bigchem.base.printable import csv_text, markup
 from bigchem.launch.runs.status import RunStatus
 from bigchem.sweep.scores.aggregate import Key, chosen_metrics, headlines
-from bigchem.sweep.scores.records import Score, tasks_of
+from bigchem.sweep.scores.records import Run, Score, tasks_of
 from bigchem.sweep.scores.results import read_json
 from bigchem.sweep.scores.score_table import MAIN_COLUMNS
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run and its scores. missing: why it has none, or none of its last step; None if nothing is missing."""
+    """A run and its scores. missing: why it has none, or was evaluated before its last step; None if nothing is."""
 
     status: RunStatus
     scores: tuple[Score, ...]
@@ -31,10 +31,15 @@ def outcome(run_dir: Path, status: RunStatus) -> Outcome:
         why = f": {status.reason}" if status.reason else ""
         return Outcome(status, (), f"{status.state} at {status.step}/{status.steps}{why}")
     scores = tuple(read_json(file))
-    steps = {score.run.step for score in scores} - {status.step}
+    early = min({_trained_to(score.run) for score in scores} - {status.step}, default=None)
     now = f"the run is {status.state} at {status.step}"
-    stale = f"results are from step {min(map(str, steps))}; {now}" if steps else None
-    return Outcome(status, scores, stale)
+    return Outcome(status, scores, None if early is None else f"results are from step {early}; {now}")
+
+
+def _trained_to(run: Run) -> int:
+    """The step up to which a run was trained when it was evaluated; the evaluated one may be an earlier, better one."""
+    done = None if run.training is None else run.training.steps_done
+    return (run.step or 0) if done is None else done
 
 
 def table(outcomes: Sequence[Outcome], metrics: Sequence[str] = (), usual: Sequence[str] = ()) -> Table:

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+from planted_sweep import TRAINING
 from rich.console import Console
 
 from bigchem.base.errors import UserError
@@ -62,6 +63,14 @@ def found(tmp_path: Path) -> list[Outcome]:
         outcome(made(tmp_path, "old", [metric("top1", 0.75)], 3), RunStatus("old", "running", True, 6, 9)),
         outcome(tmp_path / "none", RunStatus("none", "failed", False, 2, 9, reason="no memory")),
     ]
+
+
+def test_a_finished_run_whose_best_step_is_not_its_last_misses_nothing(tmp_path: Path) -> None:
+    run = made(tmp_path, "best", [metric("top1", 0.5)], step=3)
+    file = run / "results" / "results.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"training": TRAINING | {"steps_done": 9}}))
+    assert outcome(run, RunStatus("best", "finished", False, 9, 9)).missing is None
+    assert "step 9" in (outcome(run, RunStatus("best", "running", True, 12, 20)).missing or "")
 
 
 def text(found: list[Outcome], *metrics: str) -> list[list[str]]:

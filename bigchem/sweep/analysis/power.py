@@ -36,8 +36,8 @@ def _alike(covariance: Floats, k: int) -> Floats:
 
 
 def detectable_slope(pilot: SizeMeans, seeds: int, sizes: Sequence[float] = ()) -> float | None:
-    """The smallest slope per decade that a sweep with this many seeds finds with 80 % power, by a test at 5 %; None: see
-    design."""
+    """The smallest slope per decade that a sweep with this many seeds finds with 80 % power, by a test at 5 %; None:
+    see design."""
     planned = design(pilot, seeds, sizes)
     slope = None if planned is None else planned.slope()
     return None if slope is None else slope.detectable()
