@@ -34,7 +34,7 @@ BY_COMPUTE = "captioning"
 @contextmanager
 def folders() -> Iterator[list[Path]]:
     with unpacked(ARCHIVES) as found:
-        yield found
+        yield list(found)
 
 
 def analysed(paths: Sequence[Path], alone: str) -> Analysis:

@@ -192,13 +192,14 @@ def sweep_archive(
     from bigchem.sweep.select import planned_runs
 
     read = load_grid(grid, tuple(overrides or ()))
+    file = out or Path(f"{read.name}{archive.SUFFIX}")
+    archive.check_name(file)
     runs = planned_runs(read)
     found = list(zip(runs, statuses([run.run_dir for run in runs]), strict=True))
     done = [run for run, status in found if archive.is_done(run, status)]
-    left = Counter(status.state for run, status in found if run not in done)
+    left = Counter(status.state for run, status in found if not archive.is_done(run, status))
     if not done:
         raise UserError("no run is finished", f"sweep {read.name}", f"bigchem sweep status {grid} shows where they are")
-    file = out or Path(f"{read.name}{archive.SUFFIX}")
     archive.write(done, file)
     print(f"{file}: {len(done)} of {len(runs)} runs, {file.stat().st_size / 1e6:.2f} MB")
     if left:
@@ -279,9 +280,9 @@ def sweep_report(
     write_report.check_out_dir(out)
     if tensorboard is not None:
         check_written(tensorboard)
-    with unpacked(results) as paths:
+    with unpacked(results) as found:
         analysis = write_report.study(
-            paths,
+            found,
             metric or (),
             allow_mixed=allow_mixed,
             allow_unequal_budgets=allow_unequal_budgets,
@@ -292,6 +293,7 @@ def sweep_report(
             at=at or (),
             x=x,
             tasks=tasks_at(tasks),
+            shown=found,
             progress=Progress(),
         )
     page = write_report.write(analysis, out, title)
@@ -340,8 +342,8 @@ def sweep_power(
     from bigchem.sweep.archive import unpacked
     from bigchem.sweep.report import write_report
 
-    with unpacked(pilot) as paths:
-        analysis = write_report.study(paths, at=at or (), progress=Progress())
+    with unpacked(pilot) as found:
+        analysis = write_report.study(found, at=at or (), shown=found, progress=Progress())
     rows = power.power(analysis, seeds or (2, 3, 5, 10), size or (), slope)
     if as_json:
         print(json.dumps(power.to_json(rows), indent=1))

@@ -95,6 +95,37 @@ def test_neither_weights_nor_names_of_machines_are_packed(finished: RunConfig, t
     assert [json.loads(line)["step"] for line in (found / "metrics.jsonl").read_text().splitlines()] == [200, 300]
 
 
+def test_paths_are_packed_as_the_sweep_has_them_and_a_hub_name_as_a_name(finished: RunConfig, tmp_path: Path) -> None:
+    folder, cached = finished.run_dir, f"{tmp_path}/cache/hub/models--t5-base"
+    named = {**RUN, "model": {"init_from": "t5-base"}, "checkpoint": {"copy_to": "copies"}}
+    named["train"] = {"steps": 300, "ds_config": "own.json"}
+    moved = {**named, "checkpoint": {"copy_to": f"{tmp_path}/copies"}, "runs": f"{tmp_path}/runs/study"}
+    moved["train"] = {"steps": 300, "ds_config": f"{tmp_path}/own.json"}
+    (folder / "config.toml").write_text(toml.dump(toml.validate(RunConfig, moved, "test")))
+    (folder / "model.json").write_text(json.dumps({"init_from": cached}))
+    (folder / "events.jsonl").write_text(json.dumps({"action": f"copy to {tmp_path}/copies failed"}) + "\n")
+    archive.write([toml.validate(RunConfig, named, "test")], tmp_path / "study.tar.xz")
+    found = unpack(tmp_path / "study.tar.xz", tmp_path / "elsewhere") / "study/r-s0"
+    config = toml.load(RunConfig, found / "config.toml")
+    assert (config.runs, config.checkpoint.copy_to, config.train.ds_config) == ("runs/study", "copies", "own.json")
+    assert json.loads((found / "model.json").read_text()) == {"init_from": "t5-base"}
+    assert json.loads((found / "events.jsonl").read_text()) == {"action": "copy to copies failed"}
+
+
+def test_a_report_names_the_archive_instead_of_a_folder_that_is_gone(finished: RunConfig, tmp_path: Path) -> None:
+    file = tmp_path / "study.tar.xz"
+    archive.write([finished], file)
+    with archive.unpacked([file]) as found:
+        (run,) = load(found, shown=found).runs
+    assert run.source == f"{file}: study/r-s0/results/results.json"
+
+
+def test_a_name_by_which_no_archive_is_known_is_refused() -> None:
+    archive.check_name(Path("demo.tar.xz"))
+    with pytest.raises(UserError, match=r"ends with \.tar\.xz"):
+        archive.check_name(Path("demo.xz"))
+
+
 def test_the_same_runs_give_the_same_bytes(finished: RunConfig, tmp_path: Path) -> None:
     archive.write([finished], tmp_path / "a.tar.xz")
     archive.write([finished], tmp_path / "b.tar.xz")

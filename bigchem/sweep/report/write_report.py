@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,15 +38,18 @@ def study(
     at: Sequence[str] = (),
     x: SizeAxis | None = None,
     tasks: Tasks | None = None,
+    shown: Mapping[Path, Path] | None = None,
     progress: Progress | None = None,
 ) -> Analysis:
     """Reads results (see results.load), resamples the predictions that lie beside them, and analyses both.
 
-    independent: do not read predictions; all runs are then treated as independent. keep_diverged, x: see analyse. at:
-    see load. tasks: of score tables.
+    independent: do not read predictions; all runs are then treated as independent. keep_diverged, x: see analyse. at,
+    shown: see load. tasks: of score tables.
     """
     progress = progress or Progress(quiet=True)
-    results = load(paths, allow_mixed, progress, tasks, allow_unequal_budgets=allow_unequal_budgets, at=at)
+    results = load(
+        paths, allow_mixed, progress, tasks, allow_unequal_budgets=allow_unequal_budgets, at=at, shown=shown or {}
+    )
     check(results, metrics, extrapolate, beyond_a_decade, x)  # before reading predictions, which may take minutes
     draws, notes = (None, ()) if independent else example_draws(results, progress)
     if notes:

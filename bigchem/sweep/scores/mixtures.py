@@ -92,7 +92,8 @@ def set_apart(scores: Sequence[Score]) -> tuple[list[Score], list[Score]]:
 def without_mixtures(by_axis: Mapping[str, Sequence[Score]], apart: Sequence[Score]) -> dict[str, list[Score]]:
     """The scores of each axis without those on mixtures that are set apart."""
     others = {shares(s.run.mixture) for s in apart}
-    return {axis: [s for s in scores if not _is_apart(s.run, others)] for axis, scores in by_axis.items()}
+    left = {axis: [s for s in scores if not _is_apart(s.run, others)] for axis, scores in by_axis.items()}
+    return {axis: scores for axis, scores in left.items() if scores}
 
 
 def _is_apart(run: Run, others: set[str]) -> bool:

@@ -122,19 +122,25 @@ def load(
     *,
     allow_unequal_budgets: bool = False,
     at: Sequence[str] = (),
+    shown: Mapping[Path, Path] | None = None,
 ) -> Results:
     """Reads result files, score tables and folders (every results.json under them).
 
     tasks: of score tables; default: those that ship. UserError for files that are missing or malformed and scores that
     are not comparable; allow_mixed turns the last into notes, and allow_unequal_budgets those of models trained with
-    other budgets into a caveat. at: AXIS=VALUE of the runs that the claim is about, see axes.choose.
+    other budgets into a caveat. at: AXIS=VALUE of the runs that the claim is about, see axes.choose. shown: what a
+    folder stands for, such as an archive.
     """
     scores: list[Score] = []
     paths = list(paths)
     for file in find(paths):
         table = file.suffix == ".csv" or isinstance(json_file.load(file, max_bytes=MAX_BYTES, hint=INPUTS_HINT), list)
         known = tasks or shipped()
-        scores += read_table(file, progress or Progress(quiet=True), known) if table else read_json(file)
+        scores += (
+            read_table(file, progress or Progress(quiet=True), known)
+            if table
+            else read_json(file, _shown(file, shown or {}))
+        )
     scores, notes = _newest_steps(scores)
     scores, untrained = _trained_tasks(scores)
     if not scores:
@@ -209,8 +215,15 @@ def _probed(file: Path, folder: Path) -> bool:
     return len(below) > 2 and below[-3] == "probe" and (file.parents[2] / "results.json").is_file()
 
 
-def read_json(file: Path) -> list[Score]:
-    """The scores of one results.json; UserError if it is malformed."""
+def _shown(file: Path, stands_for: Mapping[Path, Path]) -> str:
+    for folder, given in stands_for.items():
+        if folder != given and file.is_relative_to(folder):
+            return f"{given}: {file.relative_to(folder)}"
+    return str(file)
+
+
+def read_json(file: Path, source: str | None = None) -> list[Score]:
+    """The scores of one results.json; UserError if it is malformed. source: the file's name for people."""
     table = json_file.load(file, max_bytes=MAX_BYTES, hint=INPUTS_HINT)
     if not isinstance(table, dict):
         raise UserError("not a results.json: its top level is not an object", str(file))
@@ -228,7 +241,7 @@ def read_json(file: Path) -> list[Score]:
         parameters=read.model.parameters,
         regime="together" if len(shares) > 1 else "alone",
         seed=read.seed,
-        source=str(file),
+        source=source or str(file),
         preset=read.model.preset,
         sha256=read.model.sha256,
         mixture=shares,
