@@ -23,13 +23,12 @@ from bigchem.launch.cluster.scratch import use_scratch
 from bigchem.launch.cluster.snapshot import snapshot
 from bigchem.launch.runs import owner
 from bigchem.launch.runs.prepare import absolute, folders_of, preflight, prepare
-from bigchem.launch.runs.status import UNREADABLE, RunStatus, statuses
+from bigchem.launch.runs.status import UNREADABLE, RunStatus, pause_s, statuses
 from bigchem.launch.slurm.options import OneShot
 from bigchem.launch.submit import Submitted, checked, job_of, submit, wait_for_any, why_not_submit
 from bigchem.launch.workloads.sweep_cost import estimate, summary
 from bigchem.run.log_files import has_diverged
 
-POLL_S = 2.0
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 Say = Callable[[RunStatus], None]
 
@@ -162,6 +161,7 @@ def wait_for_all(run_dirs: Sequence[Path], say: Say, *, may_diverge: bool = Fals
     """Waits until no run has a job, reporting changes from now on. UserError if any is not done. may_diverge: as in
     submit_sweep."""
     reported = {row.run: (row.state, row.step) for row in statuses(run_dirs)}
+    pause = max(map(pause_s, run_dirs), default=0.0)
     while True:
         rows = statuses(run_dirs)
         for row in rows:
@@ -170,7 +170,7 @@ def wait_for_all(run_dirs: Sequence[Path], say: Say, *, may_diverge: bool = Fals
                 say(row)
         if all(row.active is False or row.state == UNREADABLE for row in rows):
             break
-        time.sleep(POLL_S)
+        time.sleep(pause)
     over = [
         (row, folder) for row, folder in zip(rows, run_dirs, strict=True) if row.state not in ("finished", "trained")
     ]
@@ -284,7 +284,8 @@ def _mounts(runs: Sequence[SweepRun]) -> list[Path]:
 
 def _run_here(runs: Sequence[SweepRun], say: Say, budget_s: float | None, *, may_diverge: bool) -> list[Path]:
     waiting = _checked(runs)
-    for row in statuses([run.config.run_dir for run in runs if run not in waiting]):
+    left = {run.config.run_dir for run in waiting}
+    for row in statuses([run.config.run_dir for run in runs if run.config.run_dir not in left]):
         say(row)
     begun = time.monotonic()
     running, failed = list[Submitted](), list[tuple[str, str | None]]()
