@@ -16,7 +16,7 @@ from bigchem.data.storage.shards import Data
 from bigchem.data.text.tokenizer import Tokenizer
 
 SAMPLE = 500
-"""Steps along which examples or operations are counted, at most."""
+"""Steps along which examples or FLOPs are counted, at most."""
 
 Count = Callable[[IntArray, IntArray], float]
 """From task ids [n] and lengths [n, 2] of examples to what is matched."""
@@ -35,7 +35,7 @@ class Matching:
         """Dotted fields that give a run of one task, or of some, the shared run's budget.
 
         `tokens`: the shared run's steps and tokens of a step. `examples`, `compute`: its steps, and as many tokens a
-        step as hold the examples of its tasks that a shared step holds, or as cost its operations. The number of steps
+        step as hold the examples of its tasks that a shared step holds, or as cost its FLOPs. The number of steps
         is kept, and with it the learning rate at each of them: with fewer, larger steps, the same learning rates would
         move the weights less often, and a gain could be that of more updates. With `examples`, a step then averages
         its tasks' gradient over as many examples as together, so that only the other tasks' data differ.

@@ -9,7 +9,7 @@ from bigchem.data.step_plan import Plan, flops_cost, open_data
 from bigchem.data.text.tokenizer import Tokenizer
 
 SAMPLE = 200
-"""Steps along which operations are counted."""
+"""Steps along which FLOPs are counted."""
 BACKWARD_TOO = 3
 """Operations of a step over those of its forward pass (bigchem/model/flops.py)."""
 

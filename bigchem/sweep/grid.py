@@ -90,7 +90,7 @@ class GridConfig(Section):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     """Seeds."""
     flops: tuple[Annotated[float, Field(gt=0)], ...] = ()
-    """A further axis: operations of a run's training, which give each size its `train.steps`. Computed from the data,
+    """A further axis: training FLOPs of a run, which give each size its `train.steps`. Computed from the data,
     which must be built. Omitted: as the fields say."""
     per_size: dict[str, Overrides] = Field(default_factory=dict)
     """Overrides for the runs of one size, by preset."""

@@ -41,7 +41,7 @@ def claim(trends: Mapping[Key, Trend], tasks: Tasks, untrained: bool, chosen: Co
     parts = [_of_kind(kind, trends, tasks) for kind in KINDS]
     tested = [trend for trend in trends.values() if trend.p is not None]
     if not tested:
-        return f"{first}{' '.join(parts)} No noise of training is known: several seeds or three sizes would tell."
+        return f"{first}{' '.join(parts)} The training noise is unknown: train several seeds, or three sizes."
     up, down = (sum(t.uncorrected in kinds for t in tested) for kinds in (RISING, FALLING))
     family = f"Holm's correction over {_number(len(tested), 'test')}; without it {up} rise and {down} fall"
     return f"{first}{' '.join(parts)} ({family}.)"
@@ -50,7 +50,7 @@ def claim(trends: Mapping[Key, Trend], tasks: Tasks, untrained: bool, chosen: Co
 def _of_kind(kind: Kind, trends: Mapping[Key, Trend], tasks: Tasks) -> str:
     own = {key: trend for key, trend in trends.items() if kind_of(tasks[key[0]]) == kind}
     if not own:
-        return f"Of {kind} tasks nothing can be said."
+        return f"Nothing can be said about {kind} tasks."
     verdicts = {key: trend.verdict for key, trend in own.items()}
     counts = Counter(verdicts.values())
     names = joined(list(dict.fromkeys(task for task, _ in own)))

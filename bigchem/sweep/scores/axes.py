@@ -15,7 +15,7 @@ ALONE = "alone"
 """The axis of runs of one task that were matched with the shared run in several ways."""
 
 FLOPS = "flops"
-"""The axis of runs of every size with equal operations: their lengths differ by design."""
+"""The axis of runs of every size with equal FLOPs: their lengths differ by design."""
 LARGE = 1e6
 """Numbers from here on are written as 4e+12, if that is all of them."""
 

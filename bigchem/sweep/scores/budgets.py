@@ -19,10 +19,10 @@ NEAR = 1.05
 """Ratio up to which token counts of runs without a record pass for equal: steps are not filled to the last token."""
 WHY = {
     "examples": "a task is seen as often alone as together, so a gain is what the other tasks' data add, "
-    "at the price of their tokens and operations",
+    "at the price of their tokens and FLOPs",
     "tokens": "alone, all tokens are the task's own, so a gain means that other tasks' data are worth more to it than "
     "more of its own",
-    "compute": "alone, all operations go to the task, so a gain means that at equal cost other tasks' data are worth "
+    "compute": "alone, all FLOPs go to the task, so a gain means that at equal cost other tasks' data are worth "
     "more to it than more of its own",
 }
 """What a gain means, by how a sweep matched alone with together (`alone` in its file)."""
@@ -164,7 +164,7 @@ def _unknown(runs: Sequence[Run]) -> Iterator[str]:
         span = f"from {min(tokens):,} to {max(tokens):,}" if max(tokens) > NEAR * min(tokens) else f"{max(tokens):,}"
         trained.append(f"{name} {span} tokens")
     text = f"; trained on: {', '.join(trained)}" if trained else ""
-    yield f"Budgets unknown, of results without a training record: {len(unknown)} of {len(runs)} runs{text}."
+    yield f"Budgets are unknown for results without a training record: {len(unknown)} of {len(runs)} runs{text}."
 
 
 def _alone(runs: Sequence[Run]) -> Iterator[str]:
@@ -179,7 +179,7 @@ def _alone(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def _ratios(alone: Sequence[Run], runs: Sequence[Run]) -> str:
-    """Examples of the task, tokens and operations of the runs alone over those together, as text."""
+    """Examples of the task, tokens and FLOPs of the runs alone over those together, as text."""
     together: Mapping[int, Training] = {
         run.parameters: run.training for run in runs if run.regime == "together" and run.training is not None
     }
@@ -194,7 +194,7 @@ def _ratios(alone: Sequence[Run], runs: Sequence[Run]) -> str:
         if own.tokens and shared.tokens:
             found["the tokens"].append(sum(own.tokens.values()) / sum(shared.tokens.values()))
         if own.flops and shared.flops:
-            found["the operations"].append(own.flops / shared.flops)
+            found["the FLOPs"].append(own.flops / shared.flops)
     return ", ".join(f"{_range(values)} times {what}" for what, values in found.items())
 
 

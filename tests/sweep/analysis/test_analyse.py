@@ -170,7 +170,7 @@ def test_the_claim_says_of_each_kind_of_task_what_was_planted(tmp_path: Path) ->
 
 def test_with_two_sizes_of_one_seed_the_claim_is_left_open(tmp_path: Path) -> None:
     claim = analyse(load([write_sweep(tmp_path, sizes=SIZES[:2])])).claim
-    assert "No noise of training is known: several seeds or three sizes would tell." in claim
+    assert "The training noise is unknown: train several seeds, or three sizes." in claim
 
 
 def test_curves_are_read_a_decade_beyond_the_sizes_and_no_further_unless_asked_twice(tmp_path: Path) -> None:

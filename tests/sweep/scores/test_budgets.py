@@ -80,7 +80,7 @@ def test_without_a_record_budgets_are_unknown_and_differing_tokens_are_told(tmp_
     for size, tokens in zip(SIZES, (1_200_000, 1_190_000, 12_000), strict=True):
         write_result(tmp_path, results_of(size, TASKS) | {"tokens": tokens})
     (note,) = load([tmp_path]).notes
-    assert note.startswith("Budgets unknown, of results without a training record: 3 of 3 runs")
+    assert note.startswith("Budgets are unknown for results without a training record: 3 of 3 runs")
     assert "the shared models from 12,000 to 1,200,000 tokens" in note
 
 
@@ -97,4 +97,4 @@ def test_how_alone_was_matched_is_said_with_its_ratios(tmp_path: Path) -> None:
         write_result(tmp_path, results_of(size, ("captioning",)) | {"training": {**TRAINING, **alone}})
     (note,) = load([tmp_path]).notes
     assert note.startswith('Alone is matched with together by "examples": a task is seen as often alone as together')
-    assert note.endswith("1.00 times the examples of the task, 0.20 times the tokens, 0.15 times the operations.")
+    assert note.endswith("1.00 times the examples of the task, 0.20 times the tokens, 0.15 times the FLOPs.")

@@ -1,4 +1,4 @@
-"""Metrics against other measures of a model's size: parameters without embeddings, operations of its training."""
+"""Metrics against other measures of a model's size: parameters without embeddings, training FLOPs."""
 
 from __future__ import annotations
 
