@@ -174,7 +174,7 @@ def scale_of(metric: str, stated: bool | None = None, where: str | None = None) 
     if better is None:
         close = get_close_matches(metric, [LOSS, *RANGES], n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "bigchem/evaluate/protocol has all of bigchem's"
-        raise UserError(f"unknown metric '{metric}'", where, f"{hint}; for a package's metric, state `higher_is_better`")
+        raise UserError(f"unknown metric '{metric}'", where, f"{hint}; for a package's, state `higher_is_better`")
     if stated not in (None, better):
         raise UserError(f"{metric}: `higher_is_better` is {stated}, but it is bigchem's, where it is {better}", where)
     return Scale(better, lowest, highest)
