@@ -40,6 +40,13 @@ def full_disk(error: BaseException) -> UserError | None:
     return UserError("no space left on the disk", where, "make room, then repeat the command: it resumes")
 
 
+def as_user_error(error: UserError | OSError) -> UserError:
+    """The UserError that says what an operating system's error says; a UserError itself."""
+    if isinstance(error, UserError):
+        return error
+    return full_disk(error) or UserError(error.strerror or repr(error), error.filename)
+
+
 class StorageError(UserError):
     """Files cannot be read at present: a network, server or file system fails, perhaps temporarily."""
 

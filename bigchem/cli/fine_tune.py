@@ -42,7 +42,6 @@ def fine_tune(
     Example: bigchem fine-tune pairs.csv --from t5-small --cluster a100 --set train.steps=2000
     """
     from bigchem.base import toml
-    from bigchem.base.errors import UserError
     from bigchem.base.progress import Progress
     from bigchem.config import RunConfig
     from bigchem.launch.submit import submit, wait
@@ -69,8 +68,6 @@ def fine_tune(
         progress.say(f"training in {config.run_dir}; progress: bigchem logs {config.run_dir} -f")
         submitted = submit(config, profile, options)
         wait(submitted, lambda row: progress.say(f"{row.state}, step {row.step} of {row.steps}"))
-        if not results.is_file() and config.evaluate.at_end:
-            raise UserError("the run has no results", str(config.run_dir), f"bigchem evaluate {config.run_dir}")
     if as_json:
         scores = json.loads(results.read_text(encoding="utf-8"))["metrics"] if results.is_file() else []
         print(json.dumps({"run": str(config.run_dir), "chosen": choice, "metrics": scores}, indent=1))

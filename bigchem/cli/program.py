@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bigchem.base.environment import before_torch
-from bigchem.base.errors import UserError, full_disk
+from bigchem.base.errors import UserError, as_user_error
 from bigchem.base.printable import printable_lines
 from bigchem.cli.options.verbs import App
 
@@ -39,8 +39,6 @@ def run(app: typer.Typer, name: str | None = None) -> None:
     except (UserError, OSError) as error:
         if debug:
             raise
-        shown = full_disk(error) or error
-        if isinstance(shown, OSError):
-            shown = UserError(shown.strerror or repr(shown), shown.filename)
-        print(f"error: {printable_lines(str(shown))}", file=sys.stderr)  # it may quote rows, which hold anything
+        shown = str(as_user_error(error))
+        print(f"error: {printable_lines(shown)}", file=sys.stderr)  # it may quote rows, which hold anything
         sys.exit(2)

@@ -1,7 +1,6 @@
 """Verbs on runs and their jobs: submit, resume, status, show, logs, cancel, requeue."""
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -194,19 +193,9 @@ def cancel(
 
     Example: bigchem cancel runs/base
     """
-    from bigchem.base.errors import UserError
-    from bigchem.launch import cancel as launch
+    from bigchem.launch.cancel import cancel_each
 
-    errors: list[UserError] = []
-    for run in runs:
-        try:
-            print(f"{run}: {launch.cancel(run, now=now)}", flush=True)
-        except UserError as error:  # the remaining runs are cancelled all the same
-            errors.append(error)
-    for failure in errors[1:]:
-        print(f"error: {failure}", file=sys.stderr)
-    if errors:
-        raise errors[0]
+    cancel_each(runs, print, now=now)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from bigchem.base.errors import UserError
+from bigchem.base.errors import UserError, as_user_error
 from bigchem.launch import elastic_restart
 from bigchem.launch.runs.owner import Liveness, mark_cancelled, owners, start_lock, unmark_cancelled
 from bigchem.launch.runs.status import statuses
@@ -50,25 +50,41 @@ def cancel(run_dir: Path, *, now: bool = False) -> str:
 def cancel_all(run_dirs: Sequence[Path], say: Callable[[str], object], *, now: bool = False) -> None:
     """Cancels those of the runs that are active; reports a line for each of them, and one for the rest.
 
-    UserError at the end if any could not be reached; the others are cancelled anyway.
+    UserError at the end if any could not be cancelled; the others are cancelled anyway.
     """
     rows = statuses(run_dirs)
-    left, unreached = Counter[str](), list[UserError]()
-    for run_dir, row in zip(run_dirs, rows, strict=True):
-        if row.active is False:
-            left[row.state] += 1
-            continue
-        try:
-            say(f"{run_dir}: {cancel(run_dir, now=now)}")
-        except UserError as error:
-            say(f"{run_dir}: not cancelled: {error.what}")
-            unreached.append(error)
+    left = Counter(row.state for row in rows if row.active is False)
+    failed = _failed([run for run, row in zip(run_dirs, rows, strict=True) if row.active is not False], say, now=now)
     if left:
         counts = ", ".join(f"{count} {state}" for state, count in left.most_common())
         say(f"nothing to cancel: {counts}")
-    if unreached:
-        what = f"{len(unreached)} of {len(rows)} runs were not cancelled: {unreached[0].what}"
-        raise UserError(what, unreached[0].where, unreached[0].hint)
+    _raise(failed, len(rows))
+
+
+def cancel_each(run_dirs: Sequence[Path], say: Callable[[str], object], *, now: bool = False) -> None:
+    """Cancels the runs, and reports a line for each. UserError at the end as for `cancel_all`."""
+    if len(run_dirs) == 1:
+        say(f"{run_dirs[0]}: {cancel(run_dirs[0], now=now)}")
+    else:
+        _raise(_failed(run_dirs, say, now=now), len(run_dirs))
+
+
+def _failed(run_dirs: Sequence[Path], say: Callable[[str], object], *, now: bool) -> list[UserError]:
+    """Cancels the runs, and reports a line for each; returns the errors of those that could not be cancelled."""
+    errors = list[UserError]()
+    for run_dir in run_dirs:
+        try:
+            say(f"{run_dir}: {cancel(run_dir, now=now)}")
+        except (UserError, OSError) as error:  # OSError: a folder of another user
+            errors.append(as_user_error(error))
+            say(f"{run_dir}: not cancelled: {errors[-1].what}")
+    return errors
+
+
+def _raise(errors: Sequence[UserError], of: int) -> None:
+    if errors:
+        what = f"{len(errors)} of {of} runs were not cancelled: {errors[0].what}"
+        raise UserError(what, errors[0].where, errors[0].hint)
 
 
 def _is_ours(owner: Owner) -> bool:

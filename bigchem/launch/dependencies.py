@@ -6,12 +6,11 @@ from pathlib import Path
 
 from bigchem.base.errors import UserError
 from bigchem.launch.runs.owner import jobs_of
-from bigchem.launch.runs.status import run_status
+from bigchem.launch.runs.status import is_evaluated, run_status
 from bigchem.launch.slurm import squeue
 from bigchem.run import ownership
 
 JOB_ID = r"\d+(_\d+)?"
-DONE = ("finished", "trained")
 
 
 def waited_for(names: Sequence[str], *, any_end: bool) -> tuple[str, ...]:
@@ -51,11 +50,12 @@ def _of_run(run_dir: Path, *, any_end: bool) -> str | None:
         return _slurm_job(run_dir)
     if status.active is None:
         raise UserError(f"cannot tell whether it still runs: {status.reason}", str(run_dir), "try again later")
-    if status.state in DONE or any_end:
+    if any_end or status.has_succeeded(evaluated=is_evaluated(run_dir)):
         return None
+    ended = "trained, but not evaluated" if status.state == "trained" else status.state
     reason = f" ({status.reason})" if status.reason else ""
     raise UserError(
-        f"it is {status.state}{reason}: a job that waits for it would never start",
+        f"it is {ended}{reason}: a job that waits for it would never start",
         f"--after {run_dir}",
         f"`bigchem resume {run_dir}` first, or --after-any",
     )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from owners import owned
 
 from bigchem.base.errors import UserError
-from bigchem.launch.cancel import cancel_all
+from bigchem.launch.cancel import cancel_all, cancel_each
 from bigchem.run.ownership import Process
 
 
@@ -62,3 +62,20 @@ def test_a_run_that_cannot_be_reached_does_not_keep_the_others_from_being_cancel
         cancel_all([far, near], said.append)
     assert "not cancelled: cannot reach process 7 on elsewhere" in said[0]
     assert jobs[0].wait(10) == -2
+
+
+@pytest.mark.parametrize("cancel", [cancel_all, cancel_each])
+def test_a_folder_that_may_not_be_written_does_not_keep_the_others_from_being_cancelled(
+    tmp_path: Path, jobs: list[subprocess.Popen[bytes]], cancel: Callable[..., None]
+) -> None:
+    """Another user's. A lock file that is a folder stands in for it: root may write anywhere."""
+    theirs, mine = run_of(tmp_path / "theirs"), run_of(tmp_path / "mine")
+    for run, job in zip((theirs, mine), jobs, strict=True):
+        owned(run, str(job.pid), "here", time=time.time())
+    (theirs / "owner.lock").mkdir()
+    said: list[str] = []
+    with pytest.raises(UserError, match="1 of 2 runs were not cancelled: Is a directory"):
+        cancel([theirs, mine], said.append)
+    assert "not cancelled: Is a directory" in said[0]
+    assert jobs[1].wait(10) == -2
+    assert jobs[0].poll() is None

@@ -26,7 +26,7 @@ from bigchem.launch.cluster.profile import ClusterProfile, load_profile
 from bigchem.launch.cluster.snapshot import snapshot
 from bigchem.launch.runs.status import RunStatus, all_runs, run_status
 from bigchem.launch.runs.status_table import to_json
-from bigchem.launch.submit import resume, submit, wait
+from bigchem.launch.submit import Submitted, resume, submit, wait
 from bigchem.launch.workloads.sweep import SweepRun, submit_sweep
 from bigchem.model.presets import shape, to_hf_config
 from bigchem.tasks import shipped
@@ -193,6 +193,27 @@ def test_a_run_whose_process_is_gone_is_lost(small_data: Path, tmp_path: Path) -
     status = run_status(run_dir)
     assert (status.state, status.active) == ("lost", False)
     assert "killed, or the machine restarted" in str(status.reason)
+
+
+@pytest.mark.parametrize(("at_end", "evaluation"), [(True, None), (False, "8")])
+def test_a_run_whose_job_ends_before_the_evaluation_that_is_due_has_failed(
+    small_data: Path, tmp_path: Path, at_end: bool, evaluation: str | None
+) -> None:
+    config = config_of(tmp_path, small_data, "cut", evaluate={"at_end": at_end})
+    config.run_dir.mkdir()
+    (config.run_dir / "config.toml").write_text(toml.dump(config))
+    (config.run_dir / "state.json").write_text('{"state": "trained", "step": 6, "steps": 6, "end": "trained"}')
+    owned(config.run_dir, "4194305", "local", evaluation=evaluation)
+    with pytest.raises(UserError, match="was trained, but not evaluated"):
+        wait(Submitted(config.run_dir, None, ""), lambda row: None)
+
+
+def test_a_run_without_an_evaluation_is_done_when_it_is_trained(small_data: Path, tmp_path: Path) -> None:
+    config = config_of(tmp_path, small_data, "done", evaluate={"at_end": False})
+    config.run_dir.mkdir()
+    (config.run_dir / "config.toml").write_text(toml.dump(config))
+    (config.run_dir / "state.json").write_text('{"state": "trained", "step": 6, "steps": 6, "end": "trained"}')
+    assert wait(Submitted(config.run_dir, None, ""), lambda row: None).state == "trained"
 
 
 def test_what_would_fail_in_the_job_fails_before_the_queue(small_data: Path, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def jobs_of(owner: Owner | None) -> list[str]:
     """Slurm's ids of a run's jobs: the one that trains it and, if separate, the one that evaluates it."""
     if owner is None or not owner.on_slurm:
         return []
-    return [owner.job, *([owner.evaluation] if owner.evaluation else [])]
+    return list(dict.fromkeys([owner.job, owner.evaluation or owner.job]))
 
 
 def owners(run_dirs: Sequence[Path]) -> list[tuple[Owner | None, Liveness]]:

@@ -66,6 +66,10 @@ class RunStatus:
         """Whether the run is finished and evaluated, after so many steps or early."""
         return self.state == "finished" and (self.early or self.step >= steps)
 
+    def has_succeeded(self, *, evaluated: bool) -> bool:
+        """Whether a run that is over did all it was to do. evaluated: see `is_evaluated`: then training is not all."""
+        return self.state == "finished" or (self.state == "trained" and not evaluated)
+
 
 def run_status(run_dir: Path) -> RunStatus:
     """The status of one run folder; state `new` if there is none. UserError if its records cannot be read."""
@@ -102,7 +106,7 @@ def pause_s(run_dir: Path) -> float:
 def _status(run_dir: Path, owner: Owner | None, alive: Liveness) -> RunStatus:
     state, torn = inspect_state(run_dir)
     may_evaluate = state["state"] == State.TRAINED and alive.job is Job.RUNS
-    evaluated = not may_evaluate or _is_evaluated(run_dir, owner)
+    evaluated = not may_evaluate or is_evaluated(run_dir)
     name, reason = _state_and_reason(state, alive, cancelled_by(run_dir, owner), evaluated=evaluated)
     row, torn_metrics = last_row(run_dir / "metrics.jsonl")
     newest = store.latest(run_dir / "checkpoints")
@@ -153,12 +157,12 @@ def _hours_of(run_dir: Path) -> str:
     return "process" if device == "cpu" else "GPU"
 
 
-def _is_evaluated(run_dir: Path, owner: Owner | None) -> bool:
-    """Whether a trained run's job, or another, evaluates it; assumed if its configuration cannot be read."""
-    if owner is not None and owner.evaluation is not None:
-        return True
+def is_evaluated(run_dir: Path) -> bool:
+    """Whether a run's job, or another, is to evaluate it once it is trained; assumed if its records cannot be read."""
     try:
-        return toml.load(RunConfig, run_dir / "config.toml").evaluate.at_end
+        owner = ownership.read(run_dir)
+        separate = owner is not None and owner.evaluation is not None
+        return separate or toml.load(RunConfig, run_dir / "config.toml").evaluate.at_end
     except (UserError, OSError):
         return True
 

@@ -70,12 +70,19 @@ def test_the_dry_runs_of_the_help_run(small_data: Path, tmp_path: Path) -> None:
         assert not any(tmp_path.iterdir())
 
 
-def test_after_a_run_is_nothing_where_it_is_finished_and_refused_where_it_failed(tmp_path: Path) -> None:
-    for name, state in (("done", "finished"), ("bad", "failed")):
+def test_after_a_run_is_nothing_where_it_succeeded_and_refused_where_it_failed(tmp_path: Path) -> None:
+    for name, state in (("done", "finished"), ("bad", "failed"), ("trained", "trained"), ("unevaluated", "trained")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.toml").touch()
         (tmp_path / name / "state.json").write_text(f'{{"state": "{state}", "step": 5, "steps": 5, "time": 0.0}}')
-    assert read_options(after=[str(tmp_path / "done")]).resolve("h100")[1].after == ()
+    (tmp_path / "trained" / "config.toml").write_text(
+        'name = "trained"\ndata = { path = "d", global_tokens = 2048, micro_tokens = 2048 }\ntrain = { steps = 1000 }\n'
+        "evaluate = { at_end = false }\n"
+    )
+    for name in ("done", "trained"):
+        assert read_options(after=[str(tmp_path / name)]).resolve("h100")[1].after == ()
+    with pytest.raises(UserError, match="it is trained, but not evaluated: a job that waits"):
+        read_options(after=[str(tmp_path / "unevaluated")]).resolve("h100")
     with pytest.raises(UserError, match="it is failed: a job that waits for it would never start"):
         read_options(after=[str(tmp_path / "bad")]).resolve("h100")
     assert read_options(after=[str(tmp_path / "bad")], after_any=True).resolve("h100")[1].after == ()
