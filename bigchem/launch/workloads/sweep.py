@@ -23,7 +23,7 @@ from bigchem.launch.cluster.scratch import use_scratch
 from bigchem.launch.cluster.snapshot import snapshot
 from bigchem.launch.runs import owner
 from bigchem.launch.runs.prepare import absolute, folders_of, preflight, prepare
-from bigchem.launch.runs.status import UNREADABLE, RunStatus, pause_s, statuses
+from bigchem.launch.runs.status import UNREADABLE, RunStatus, is_evaluated, pause_s, statuses
 from bigchem.launch.slurm.options import OneShot
 from bigchem.launch.submit import Submitted, checked, job_of, submit, wait_for_any, why_not_submit
 from bigchem.launch.workloads.sweep_cost import estimate, summary
@@ -171,10 +171,11 @@ def wait_for_all(run_dirs: Sequence[Path], say: Say, *, may_diverge: bool = Fals
         if all(row.active is False or row.state == UNREADABLE for row in rows):
             break
         time.sleep(pause)
-    over = [
-        (row, folder) for row, folder in zip(rows, run_dirs, strict=True) if row.state not in ("finished", "trained")
+    failed = [
+        (row.run, row.reason)
+        for row, folder in zip(rows, run_dirs, strict=True)
+        if not row.has_succeeded(evaluated=is_evaluated(folder)) and not (may_diverge and has_diverged(folder))
     ]
-    failed = [(row.run, row.reason) for row, folder in over if not (may_diverge and has_diverged(folder))]
     _raise_failed(failed, len(rows), "")
 
 
@@ -196,7 +197,8 @@ def _submit_arrays(runs: Sequence[SweepRun], name: str, say: Say, options: OneSh
         if alike := [run for run, what in left if what == "evaluation"]:
             jobs = _submit_evaluations(alike, name, None, options)
             for run, job in zip(alike, jobs, strict=True):
-                owner.record(run.config.run_dir, owner.submitted("slurm", job, output=str(_folder(run))))
+                known = {"evaluation": job, "output": str(_folder(run))}
+                owner.record(run.config.run_dir, owner.submitted("slurm", job, **known))
     for row in statuses([run.config.run_dir for run in runs]):
         say(row)
 

@@ -19,7 +19,7 @@ from bigchem.launch.cluster.profile import ClusterProfile, load_profile
 from bigchem.launch.runs.history import Attempt
 from bigchem.launch.submit import Submitted
 from bigchem.launch.workloads import sweep
-from bigchem.launch.workloads.sweep import SweepRun, read_budget, submit_sweep
+from bigchem.launch.workloads.sweep import SweepRun, read_budget, submit_sweep, wait_for_all
 from bigchem.launch.workloads.sweep_cost import estimate, summary
 from bigchem.run.log_files import BAD_STEPS
 
@@ -106,6 +106,18 @@ def test_a_trained_run_that_is_not_to_be_evaluated_is_not_started_again(
     seen: list[str] = []
     assert submit_sweep([SweepRun(run, LOCAL)], "s", lambda row: seen.append(row.state)) == []
     assert seen == ["trained"]
+
+
+def test_waiting_ends_with_an_error_if_a_run_was_trained_but_not_evaluated(small_data: Path, tmp_path: Path) -> None:
+    run = config_of(tmp_path, small_data, "r", train={"steps": 6})
+    run.run_dir.mkdir(parents=True)
+    (run.run_dir / "state.json").write_text('{"state": "trained", "step": 6, "steps": 6, "reason": "not evaluated: x"}')
+    (run.run_dir / "config.toml").write_text(toml.dump(run))
+    with pytest.raises(UserError, match="1 of 1 runs failed: r; the first: not evaluated: x"):
+        wait_for_all([run.run_dir], lambda row: None)
+    without = run.model_copy(update={"evaluate": run.evaluate.model_copy(update={"at_end": False})})
+    (run.run_dir / "config.toml").write_text(toml.dump(without))
+    wait_for_all([run.run_dir], lambda row: None)
 
 
 @pytest.mark.parametrize("may_diverge", [True, False])
