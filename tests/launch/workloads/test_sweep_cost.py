@@ -109,7 +109,7 @@ def test_a_trained_run_that_is_not_to_be_evaluated_is_not_started_again(
 
 
 def test_waiting_ends_with_an_error_if_a_run_was_trained_but_not_evaluated(small_data: Path, tmp_path: Path) -> None:
-    run = config_of(tmp_path, small_data, "r", train={"steps": 6})
+    run = config_of(tmp_path, small_data, "r", train={"steps": 6}, evaluate={"at_end": True})
     run.run_dir.mkdir(parents=True)
     (run.run_dir / "state.json").write_text('{"state": "trained", "step": 6, "steps": 6, "reason": "not evaluated: x"}')
     (run.run_dir / "config.toml").write_text(toml.dump(run))
