@@ -1,13 +1,12 @@
 """The class of each reaction, from a table such as USPTO-50k's."""
 
-import csv
-import gzip
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bigchem.base.errors import UserError
 from bigchem.base.printable import number_of
 from bigchem.evaluate.metrics.reactions import canonical
+from bigchem.evaluate.named_columns import named_columns
 from bigchem.tasks import Task
 
 _CLASS = ("class", "reaction_class", "rxn_class", "reaction_type", "category")
@@ -18,9 +17,9 @@ def classes_of(file: Path, task: Task, sources: Sequence[str], references: Seque
     """The class of each example of a task between reactants and product, matched by canonical molecules; "" if the
     table lacks it.
 
-    file: CSV, plain or .gz, with a column of classes and one of reactions (`reactants>reagents>product`). If the
-    reactants are not in the table, the product decides, provided that all its rows have one class. UserError for other
-    tasks, a table without these columns, or one without any of the examples.
+    file: CSV or TSV, plain or compressed, with a column of classes and one of reactions
+    (`reactants>reagents>product`). If the reactants are not in the table, the product decides, provided that all its
+    rows have one class. UserError for other tasks, a table without these columns, or one without any of the examples.
     """
     if {task.source_domain, task.target_domain} != {"reactants", "chemistry"}:
         raise UserError(f"needs a task between reactants and product, not {task.name}", "--classes")
@@ -50,24 +49,17 @@ def _canonical(smiles: str) -> str:
 
 def _rows(file: Path) -> Iterator[tuple[str, str, str]]:
     """Class, reactants and product of each row."""
-    opened = gzip.open if file.suffix == ".gz" else open
-    try:
-        with opened(file, "rt", encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            names = {name.strip().lower(): name for name in reader.fieldnames or []}
-            columns = [next((names[n] for n in known if n in names), None) for known in (_CLASS, _REACTION)]
-            if None in columns:
-                what = f"no column of {'reactions' if columns[0] else 'classes'}: the header is {reader.fieldnames}"
-                known = ", ".join(_REACTION if columns[0] else _CLASS)
-                raise UserError(what, f"{file}:1", f"one of {known}")
-            for row in reader:
-                name, reaction = (row[column] or "" for column in columns if column is not None)
-                parts = reaction.split(">")
-                if len(parts) != 3:
-                    what = f"not a reaction: {reaction[:60]!r}"
-                    raise UserError(what, f"{file}:{reader.line_num}", "write reactants>reagents>product")
-                yield name.strip(), parts[0], parts[2]
-    except FileNotFoundError:
-        raise UserError("no such file", str(file)) from None
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read: {error}", str(file), "give a CSV in UTF-8, plain or .gz") from None
+    table = named_columns(file)
+    classes, reactions = map(table.place, (_CLASS, _REACTION))
+    if classes is None or reactions is None:
+        what, known = ("classes", _CLASS) if classes is None else ("reactions", _REACTION)
+        raise UserError(f"no column of {what}: the header is {table.header}", f"{file}:1", f"one of {', '.join(known)}")
+    for number, fields in table.records:
+        if len(fields) != len(table.header):
+            what = f"{len(fields)} fields, the header has {len(table.header)}"
+            raise UserError(what, f"{file}:{number}", "does a text contain the separator? put it in quotes")
+        parts = fields[reactions].strip().split(">")
+        if len(parts) != 3:
+            what = f"not a reaction: {fields[reactions][:60]!r}"
+            raise UserError(what, f"{file}:{number}", "write reactants>reagents>product")
+        yield fields[classes].strip(), parts[0], parts[2]

@@ -1,9 +1,8 @@
 """Evaluates a consolidated model on a split: predicts, scores, writes results.json."""
 
-import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,9 @@ import torch.distributed as dist
 import bigchem
 from bigchem.base import atomic, environment, json_file, toml
 from bigchem.base.errors import UserError
-from bigchem.base.json_file import Count, RecordError
+from bigchem.base.json_file import RecordError
 from bigchem.base.progress import Progress
-from bigchem.config import EvaluateConfig, RunConfig
-from bigchem.data.step_plan import evaluated_tasks, open_data
-from bigchem.data.storage.shards import Data
-from bigchem.data.text.tokenizer import Tokenizer
+from bigchem.config import EvaluateConfig
 from bigchem.evaluate.generation.generate import (
     PRECISION,
     BatchLoss,
@@ -31,7 +27,6 @@ from bigchem.evaluate.generation.generate import (
     token_loss,
 )
 from bigchem.evaluate.generation.label_scores import LABEL_SCORES, has_labels
-from bigchem.evaluate.generation.respelled import Respelled
 from bigchem.evaluate.generation.round_trip import ROUND_TRIP, products
 from bigchem.evaluate.prediction_files.answers import as_scored
 from bigchem.evaluate.prediction_files.columns import LOSS_AND_TOKENS
@@ -40,59 +35,15 @@ from bigchem.evaluate.protocol.score_task import Score, score_task
 from bigchem.evaluate.published import comparison_tables
 from bigchem.evaluate.score import label_log_probabilities, losses_of
 from bigchem.evaluate.score_tables import markdown
+from bigchem.evaluate.subject import Subject, check, model_hash
 from bigchem.evaluate.training_record import training_record
-from bigchem.evaluate.training_set import molecules_of
 from bigchem.model import presets
 from bigchem.model.weights import hf_config
 from bigchem.tasks import Task
-from bigchem.train.checkpoint.store import PROOF
 from bigchem.train.logging.scores import share_scores
 
 SCHEMA = 1
 AGAIN = "run the same command again"
-CONSOLIDATE = "bigchem export recreates the folder"
-
-
-@dataclass(frozen=True)
-class _Proof:
-    """The fields that results.json takes from an exported model's proof file."""
-
-    step: Count
-    tokens: Count
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What to evaluate, and where results go. about: fields of results.json that the caller provides. forward_model: a
-    model's folder, for the round trip of retrosynthesis. trained: the configuration of the model's run."""
-
-    model_dir: Path
-    data: Data | Respelled
-    tasks: tuple[str, ...]
-    out: Path
-    max_source_tokens: int
-    about: dict[str, Any]
-    forward_model: Path | None = None
-    trained: RunConfig | None = None
-
-
-def run_subject(config: RunConfig, model_dir: Path, data: str | None = None, out: Path | None = None) -> Subject:
-    """A run's consolidated model on the tasks it was trained on, or on evaluate.tasks. out: default RUN/results."""
-    opened = open_data(config.data if data is None else config.data.model_copy(update={"path": data}))
-    file = model_dir / PROOF
-    proof = json_file.as_kind(_Proof, json_file.load(file, hint=CONSOLIDATE), str(file), hint=CONSOLIDATE)
-    about = {
-        "run": config.name,
-        "preset": config.model.preset,
-        "mixture": config.data.mixture,
-        "seed": config.seed,
-        "step": proof.step,
-        "tokens": proof.tokens,
-    }
-    rows = opened.index.rows(config.evaluate.split)
-    tasks = tuple(task for task in evaluated_tasks(config, opened) if task in rows)
-    results, longest = out or config.run_dir / "results", config.data.max_source_tokens
-    return Subject(model_dir, opened, tasks, results, longest, about, trained=config)
 
 
 def evaluate(
@@ -184,30 +135,6 @@ def score_parts(subject: Subject, config: EvaluateConfig) -> Path:
     if subject.trained is not None and subject.out.resolve() == (run_dir / "results").resolve():
         share_scores(subject.trained, run_dir, table)
     return results
-
-
-def check(subject: Subject, config: EvaluateConfig) -> None:
-    """UserError if there is nothing to evaluate, or if model and data have different tokenizers."""
-    if not subject.tasks:
-        raise UserError(f"no task of the model has rows in split '{config.split}'", str(subject.data.path))
-    if Tokenizer.load(subject.model_dir).fingerprint != subject.data.index.tokenizer:
-        raise UserError(
-            f"the model's tokenizer is not that of the data in {subject.data.path}",
-            str(subject.model_dir),
-            "build the data with this model's tokenizer",
-        )
-
-
-def model_hash(model_dir: Path) -> str:
-    """sha256 of a model folder's configuration and weights: the first 16 hexadecimal digits."""
-    files = [model_dir / "config.json", *sorted(model_dir.glob("*.safetensors"))]
-    digest = hashlib.sha256()
-    for file in files:
-        if not file.is_file():
-            raise UserError("no model here: config.json is missing", str(model_dir), "bigchem export makes one")
-        with file.open("rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return digest.hexdigest()[:16]
 
 
 def _identity(subject: Subject, config: EvaluateConfig, sha256: str) -> dict[str, Any]:
@@ -305,22 +232,32 @@ def _score(
         read.sources,
         read.single(str(predictions)),
         read.predictions,
-        products=_products(subject, config, about, read.predictions),
-        training=molecules_of(subject.data) if about.family == "molecule" and isinstance(subject.data, Data) else None,
         similarity=config.similarity,
-        label_log_probabilities=label_log_probabilities(about, read, predictions),
-        losses=losses_of(read, predictions),
         bootstrap=config.bootstrap,
+        **_beside(subject, config, about, read),
     )
 
 
+def _beside(subject: Subject, config: EvaluateConfig, task: Task, read: Examples) -> dict[str, Any]:
+    """What some metrics need beside the texts: arguments of score_task."""
+    predictions = subject.out / "predictions"
+    training = subject.training if task.family == "molecule" else None
+    return {
+        "products": _products(subject, config, task, read.predictions),
+        "training": training and training.molecules(),
+        "label_log_probabilities": label_log_probabilities(task, read, predictions),
+        "losses": losses_of(read, predictions),
+    }
+
+
 def _products(subject: Subject, config: EvaluateConfig, task: Task, ranked: list[list[str]]) -> list[list[str]] | None:
-    """The forward model's products of the predictions of retrosynthesis. Without a forward model: the saved products of
-    the one that results.json names, if complete for all predictions or for the best ones."""
+    """The forward model's products of the predictions of retrosynthesis, in a file for each inverse. Without a forward
+    model: the saved products of the one that results.json names, if complete for all predictions or for the best
+    ones."""
     sha256 = _forward_model(subject)
     if task.inverse is None or task.target_domain != "reactants" or sha256 is None:
         return None
-    file = subject.out / "predictions" / f"round_trip.{sha256}.jsonl"
+    file = subject.out / "predictions" / f"round_trip.{sha256}.{task.inverse}.jsonl"
     if subject.forward_model is not None:
         return products(subject.forward_model, task.inverse, ranked, config, file, Progress())
     known = {line["source"]: line["prediction"] for line in read_lines(file, ROUND_TRIP)}

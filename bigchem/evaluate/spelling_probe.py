@@ -14,7 +14,8 @@ from bigchem.chemistry.spellings import SPELLINGS
 from bigchem.config import EvaluateConfig
 from bigchem.data.storage.shards import Data
 from bigchem.evaluate.generation.respelled import Respelled, RespelledRows
-from bigchem.evaluate.run import Subject, evaluate
+from bigchem.evaluate.run import evaluate
+from bigchem.evaluate.subject import Subject
 from bigchem.tasks import CHEMISTRY, Task
 
 SCHEMA = 1

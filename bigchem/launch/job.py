@@ -261,7 +261,8 @@ def consolidate_and_evaluate(config: RunConfig, place: Rendezvous, claim: Claim)
     """The work after a run's last step. Every rank calls this."""
     import torch.distributed as dist
 
-    from bigchem.evaluate.run import evaluate, run_subject
+    from bigchem.evaluate.run import evaluate
+    from bigchem.evaluate.subject import run_subject
     from bigchem.export import export
     from bigchem.sharing.card import after_evaluation
     from bigchem.train.collectives import on_rank0

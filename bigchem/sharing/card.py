@@ -13,6 +13,7 @@ from pathlib import Path
 from bigchem.base import atomic, json_file
 from bigchem.base.errors import UserError
 from bigchem.base.json_file import RecordError
+from bigchem.evaluate.trained import FILE as PROVENANCE
 from bigchem.model.weights.hf_config import read_shape
 from bigchem.sharing import provenance, readme
 from bigchem.sharing.contents import Card, Results
@@ -84,7 +85,7 @@ def card_of(model_dir: Path, name: str | None = None) -> Card:
     trained = provenance.read(model_dir)
     if trained is None:
         hint = "give a folder made by bigchem export"
-        raise UserError(f"does not say what was trained: {provenance.FILE} is missing", str(model_dir), hint)
+        raise UserError(f"does not say what was trained: {PROVENANCE} is missing", str(model_dir), hint)
     tasks = tasks_of(model_dir).scored if (model_dir / TASKS).is_file() else None
     return Card(name or model_dir.resolve().name, trained, tasks, read_shape(model_dir), _scores(model_dir))
 

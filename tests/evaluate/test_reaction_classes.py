@@ -1,6 +1,8 @@
 """Classes of reactions from a table, and the training set from a file."""
 
+import bz2
 import gzip
+import lzma
 
 import pytest
 
@@ -38,6 +40,8 @@ def test_reactions_are_found_however_they_are_spelled(table, tmp_path):
         ("class,b\n1,2\n", "no column of reactions"),
         ("class,reaction\n1,CC\n", r"test\.csv:2: not a reaction: 'CC'"),
         ("class,reaction\n1,C>>CC\n", "none of 1 example"),
+        ("class,reaction\n1,a, b,C>>CC\n", r"test\.csv:2: 4 fields, the header has 2"),
+        ("class,Class,reaction\n1,2,C>>CC\n", "2 columns are called 'class'"),
     ],
 )
 def test_other_tables_are_refused(tmp_path, content, message):
@@ -64,12 +68,25 @@ def test_a_file_is_scored_by_class(table, tmp_path):
         ("a.smi", "CCO ethanol\nCC\tethane\n\nC(\n"),
         ("a.txt", "CID\tSMILES\tdescription\n1\tCCO\ta\n2\tCC\tb, c\n3\tC(\td\n"),
         ("a.csv", "id,smiles\n1,CCO\n2,CC\n3,C(\n"),
+        ("a.csv", 'name,smiles\n"ethanol, or\nspirit",CCO\n"a ""gas""",CC\nwater, cold,O\n'),
+        ("a.csv", '\ufeff"Smiles","name"\r\n"CCO","ethanol"\r\n"CC","ethane"\r\n"",""\r\n'),
+        ("a.csv", "name;smiles\nethanol;CCO\nethane;CC\nx;y\n"),
     ],
 )
-def test_a_training_set_is_the_first_word_of_each_line_or_a_column(tmp_path, name, content):
+@pytest.mark.parametrize("packed", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_a_training_set_is_the_first_word_of_each_line_or_a_column(tmp_path, capsys, name, content, packed):
     path = tmp_path / name
-    path.write_text(content)
-    assert read_training_set(path) == ["CCO", "CC", "C("]
+    path.write_bytes(packed(content.encode()))
+    assert read_training_set(path) == ["CCO", "CC"]
+    assert "1 of 3 lines without a molecule, left out" in capsys.readouterr().err
+
+
+def test_a_molecule_beside_a_quoted_comma_is_not_novel(tmp_path):
+    (tmp_path / "train.csv").write_text('name,smiles\n"2,4-dinitrophenol",O=[N+]([O-])c1ccc(O)c([N+](=O)[O-])c1\n')
+    path = tmp_path / "p.csv"
+    path.write_text("source,target,prediction\nan acid,CC,Oc1ccc(cc1[N+](=O)[O-])[N+](=O)[O-]\n")
+    scores = score_file(shipped()["generation"], path, training=tmp_path / "train.csv")
+    assert next(score.value for score in scores if score.metric == "novelty") == 0.0
 
 
 def test_what_holds_no_molecules_is_refused(tmp_path):

@@ -9,7 +9,8 @@ from pathlib import Path
 from bigchem.base.progress import Progress
 from bigchem.config import EvaluateConfig
 from bigchem.data.storage.shards import Data
-from bigchem.evaluate.run import Subject, evaluate
+from bigchem.evaluate.run import evaluate
+from bigchem.evaluate.subject import Subject
 
 PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
 

@@ -16,8 +16,9 @@ from bigchem.config import EvaluateConfig
 from bigchem.data.storage.shards import Data
 from bigchem.evaluate.generation import generate
 from bigchem.evaluate.generation.respelled import Respelled
-from bigchem.evaluate.run import Subject, evaluate
+from bigchem.evaluate.run import evaluate
 from bigchem.evaluate.spelling_probe import parse_spellings, probe
+from bigchem.evaluate.subject import Subject
 
 QUIET = Progress(quiet=True)
 ASPIRIN = "O=C(C)Oc1ccccc1C(=O)O"

@@ -32,6 +32,8 @@ from bigchem.evaluate.generation.generate import PREDICTED, read_lines
 from bigchem.evaluate.generation.predictor import Prediction
 from bigchem.evaluate.run import _losses_of
 from bigchem.evaluate.score import examples_of
+from bigchem.evaluate.trained import trained
+from bigchem.evaluate.training_set import read_training_set
 from bigchem.export.consolidate import is_newest
 from bigchem.launch import elastic_restart
 from bigchem.launch.cluster import arrays
@@ -318,7 +320,7 @@ READERS = [
     Reader("results", "results.json", _json(RESULTS), lambda f: load([f])),
     Reader("results, in a card", "results.json", _json(RESULTS), card.results_in),
     Reader("metrics, in a card", "metrics.jsonl", RUN["metrics.jsonl"], lambda f: provenance.losses_at(f, 2)),
-    Reader("provenance", "provenance.json", _json(TRAINED), lambda f: provenance.read(f.parent)),
+    Reader("provenance", "provenance.json", _json(TRAINED), lambda f: (provenance.read(f.parent), trained(f.parent))),
     Reader("base of a run", "base.json", _json({"name": "a", "base": {"name": "b"}}),
            lambda f: lineage.base_of_run(f.parent, None)),
     Reader("manifest", "step_00000002/manifest.json", _json(MANIFEST), lambda f: Manifest.read(f.parent)),
@@ -345,6 +347,8 @@ READERS = [
            lambda f: examples_of(shipped()["forward"], f)),
     Reader("predictions to score, TSV", "p.txt", b"SMILES\tground truth\toutput\nCCO\ta\tb\n",
            lambda f: examples_of(shipped()["captioning"], f)),
+    Reader("training molecules", "train.csv", b'name,smiles\n"an alcohol, a\nsolvent",CCO\n',
+           read_training_set),
     Reader("inputs of predict, SMILES", "in.txt", _lines({"source": "CCO", "id": 7}) + b"c1ccccc1 benzene\n",
            _inputs("captioning")),
     Reader("inputs of predict, texts", "in.txt", _lines({"source": CAPTION, "id": "7"}) + b"It is an acid.\n",

@@ -20,6 +20,7 @@ from bigchem.config import EvaluateConfig
 from bigchem.data.text.tokenizer import EOS, Tokenizer
 from bigchem.evaluate.generation.generate import batches_of, beam_search, load_generator, padded, precision_on
 from bigchem.evaluate.generation.label_scores import label_scores
+from bigchem.evaluate.trained import max_source_tokens as longest_of
 from bigchem.tasks import CHEMISTRY, Task, tasks_of
 
 _LOGITS = 1 << 26
@@ -42,12 +43,13 @@ class Prediction:
 
 class Predictor:
     """A consolidated model, loaded once. tasks: those it was trained on. max_source_tokens: longer sources are cut, and
-    reported. precision: see `evaluate.precision`."""
+    reported; None: as in training. precision: see `evaluate.precision`."""
 
-    def __init__(self, model_dir: Path, *, max_source_tokens: int = 512, precision: str = "auto") -> None:
+    def __init__(self, model_dir: Path, *, max_source_tokens: int | None = None, precision: str = "auto") -> None:
         if not (model_dir / "config.json").is_file():
             raise UserError("no model here: config.json is missing", str(model_dir), "bigchem export makes one")
-        self.model_dir, self.max_source_tokens = model_dir, max_source_tokens
+        self.model_dir = model_dir
+        self.max_source_tokens = longest_of(model_dir) if max_source_tokens is None else max_source_tokens
         self.device = environment.device()
         self.tasks = tasks_of(model_dir).scored
         self._tokenizer = Tokenizer.load(model_dir)
@@ -101,6 +103,11 @@ class Predictor:
                 found[i] = own
         return found
 
+    def num_cut(self, task: str, texts: Sequence[str]) -> int:
+        """How many of these texts `predict` cuts."""
+        encoded = self._encoded(self.tasks.find(task, str(self.model_dir)), texts, [{}] * len(texts))
+        return sum(len(ids) > self.max_source_tokens for ids in encoded)
+
     def _batches(
         self,
         task: Task,
@@ -119,14 +126,17 @@ class Predictor:
     def _sources(
         self, task: Task, texts: Sequence[str], fields: Sequence[Mapping[str, str]], progress: Progress
     ) -> list[list[int]]:
-        encoded = self._tokenizer.encode_batch(
-            [task.prompted(text, others) for text, others in zip(texts, fields, strict=True)]
-        )
+        encoded = self._encoded(task, texts, fields)
         cap = self.max_source_tokens
         long = [number for number, ids in enumerate(encoded, 1) if len(ids) > cap]
         if long:
             progress.say(f"inputs cut at {cap} tokens: {len(long)}, the first is number {long[0]}")
         return [ids if len(ids) <= cap else [*ids[: cap - 1], EOS] for ids in encoded]
+
+    def _encoded(self, task: Task, texts: Sequence[str], fields: Sequence[Mapping[str, str]]) -> list[list[int]]:
+        return self._tokenizer.encode_batch(
+            [task.prompted(text, others) for text, others in zip(texts, fields, strict=True)]
+        )
 
 
 @torch.no_grad()

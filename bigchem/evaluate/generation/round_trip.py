@@ -26,8 +26,8 @@ def products(
 ) -> list[list[str]]:
     """A forward model's best prediction for a task, with config's beams, for each text in the lists of reactants.
 
-    file, if given, keeps them for the next call; it must belong to this model and these settings. Equal texts are
-    predicted once.
+    file, if given, keeps them for the next call; it must belong to this model, this task and these settings. Equal
+    texts are predicted once.
     """
     known = {} if file is None else {line["source"]: line["prediction"] for line in read_lines(file, ROUND_TRIP)}
     todo = [text for text in dict.fromkeys(chain.from_iterable(ranked)) if text not in known]
@@ -36,6 +36,9 @@ def products(
 
         predictor, best = Predictor(model_dir, precision=config.precision), config.model_copy(update={"num_return": 1})
         quiet = Progress(quiet=True)
+        if cut := predictor.num_cut(task, todo):
+            what = f"{cut:,} of {len(todo):,} predicted lists of reactants"
+            progress.say(f"forward model, {task}: {what} cut at {predictor.max_source_tokens} tokens")
         todo.sort(key=len, reverse=True)
         opened = nullcontext() if file is None else file.open("a", encoding="utf-8")
         with opened as out, progress.bar("forward model", len(todo)) as bar:

@@ -221,7 +221,10 @@ class Pairs:
     def novelty(self) -> Floats:
         """[examples] whether the predicted molecule is absent from the training set; NaN where it does not parse."""
         if self.training is None:
-            raise UnavailableError("needs the training set: add --train-set FILE, a molecule on each line")
+            raise UnavailableError(
+                "needs the training set: bigchem score --train-set FILE, or, in evaluate, the data that the model was "
+                "trained on, unchanged"
+            )
         names = self.generated["name"]
         known = molecules.known(set(names) - {None}, self.training)
         return np.array([np.nan if name is None else float(name not in known) for name in names])

@@ -15,7 +15,7 @@ from bigchem.evaluate.generation.predictor import Prediction, Predictor
 from bigchem.tasks import CHEMISTRY, Task
 
 MOST_CHARACTERS = 4000
-"""Characters of an input: ten times a paragraph of a procedure. The model sees its first 512 tokens."""
+"""Characters of an input: ten times a paragraph of a procedure. The model sees as many tokens as in training."""
 MOST_BEAMS, MOST_SHOWN, MOST_TOKENS = 20, 10, 256
 LIMIT_S = 120.0
 """Time limit of a request's predictions."""

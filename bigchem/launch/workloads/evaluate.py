@@ -10,19 +10,9 @@ from bigchem.base.errors import UserError
 from bigchem.base.progress import Progress
 from bigchem.config import EvaluateConfig, RunConfig
 from bigchem.data.storage.remote import is_url
-from bigchem.data.storage.shards import Data
-from bigchem.evaluate.run import (
-    Subject,
-    begin,
-    check,
-    evaluate,
-    parts_left,
-    predict_part,
-    refuse_to_discard,
-    run_subject,
-    score_parts,
-)
+from bigchem.evaluate.run import begin, evaluate, parts_left, predict_part, refuse_to_discard, score_parts
 from bigchem.evaluate.spelling_probe import compare, probe, respelled
+from bigchem.evaluate.subject import Subject, check, model_subject, run_subject
 from bigchem.export import is_newest, model_folder
 from bigchem.launch.cluster.arrays import Step, one_process, refuse_active, run_steps
 from bigchem.launch.cluster.profile import ClusterProfile
@@ -79,13 +69,7 @@ class Request:
         for override in self.overrides:
             toml.apply_override(settings, override)
         evaluation = toml.validate(EvaluateConfig, settings, "--set")
-        opened = Data(self.data)
-        rows = opened.index.rows(evaluation.split)
-        about = {"run": self.path.name, "mixture": {}, "seed": 0, "step": 0, "tokens": 0}
-        for task in evaluation.tasks:
-            opened.tasks.labelled(task, "evaluate.tasks")
-        tasks = tuple(t for t in opened.tasks.scored if t in (evaluation.tasks or rows))
-        return self._only(Subject(self.path, opened, tasks, self.results, 512, about)), evaluation
+        return self._only(model_subject(self.path, self.data, self.results, evaluation)), evaluation
 
     def subjects(self) -> tuple[dict[str, Subject], EvaluateConfig]:
         """The same for each spelling; "": the inputs as given."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from bigchem.cli.main import app
 from bigchem.config import EvaluateConfig
 from bigchem.data.storage.shards import Data, TaskRows
 from bigchem.data.text.tokenizer import EOS
+from bigchem.evaluate import run
 from bigchem.evaluate.generation import generate
 from bigchem.evaluate.generation.generate import (
     Part,
@@ -34,8 +36,10 @@ from bigchem.evaluate.generation.generate import (
     token_loss,
 )
 from bigchem.evaluate.generation.predictor import Predictor
-from bigchem.evaluate.run import Subject, begin, evaluate, parts_left, predict_part, refuse_to_discard, score_parts
+from bigchem.evaluate.generation.round_trip import products
+from bigchem.evaluate.run import begin, evaluate, parts_left, predict_part, refuse_to_discard, score_parts
 from bigchem.evaluate.score import score_file
+from bigchem.evaluate.subject import Subject
 from bigchem.launch.workloads.evaluate import Request, evaluate_here, prepare
 from bigchem.tasks import shipped
 
@@ -297,6 +301,26 @@ def test_the_round_trip_asks_the_forward_model_once(small_data: Path, model_dir:
     again = json.loads(evaluate(both, config(max_rows=4), progress=QUIET).read_text())
     assert again["forward_model"] == table["forward_model"]
     assert {m["metric"]: m["value"] for m in again["metrics"] if m["task"] == "retrosynthesis"} == scored
+
+
+def test_two_inverses_have_their_own_products(small_data: Path, model_dir: Path, tmp_path: Path) -> None:
+    subject = Subject(model_dir, Data(small_data), ("retrosynthesis",), tmp_path, 512, {}, forward_model=model_dir)
+    (tmp_path / "predictions").mkdir()
+    for inverse in ("forward", "captioning"):
+        task = replace(shipped()["retrosynthesis"], inverse=inverse)
+        expected = Predictor(model_dir).predict(inverse, ["CCO"], config())[0][0].text
+        assert run._products(subject, config(), task, [["CCO"]]) == [[expected]]
+    assert len(list(tmp_path.glob("predictions/round_trip.*.jsonl"))) == 2
+
+
+def test_the_round_trip_says_what_it_cuts(model_dir: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(model_dir, tmp_path / "model")
+    record = {"data": {"fingerprint": "f"}, "recipe": {"max_source_tokens": 20}}
+    (model / "provenance.json").write_text(json.dumps(record))
+    progress = Progress()
+    with progress.console.capture() as said:
+        products(model, "forward", [["CCO", "CCO" * 40]], config(), None, progress)
+    assert "forward model, forward: 1 of 2 predicted lists of reactants cut at 20 tokens" in said.get()
 
 
 def test_another_command_keeps_what_is_there_or_is_refused(small_data: Path, model_dir: Path, tmp_path: Path) -> None:

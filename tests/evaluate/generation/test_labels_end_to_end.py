@@ -26,9 +26,10 @@ from bigchem.data.storage.shards import Data
 from bigchem.data.text.tokenizer import Tokenizer
 from bigchem.evaluate.generation.generate import part_of, predict, read_lines
 from bigchem.evaluate.generation.predictor import Predictor
-from bigchem.evaluate.run import Subject, evaluate
+from bigchem.evaluate.run import evaluate
 from bigchem.evaluate.serve import page
 from bigchem.evaluate.serve.drawing import Artist
+from bigchem.evaluate.subject import Subject
 from bigchem.model.presets import shape, to_hf_config
 from bigchem.tasks import tasks_of, write_tasks
 

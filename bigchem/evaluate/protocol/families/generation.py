@@ -64,8 +64,9 @@ GENERATION = (
     ),
     Metric(
         "novelty",
-        "novelty/canonical-v1",
-        "Share of predictions that parse whose molecule is not in the training set, as RDKit canonical SMILES.",
+        "novelty/canonical-v2",
+        "Share of predictions that parse whose molecule is not among those that the model was trained to generate, as "
+        "RDKit canonical SMILES.",
         lambda p: replace(mean_of(p.novelty), kind="share"),
     ),
     text2mol("mol_text2mol_metric.py"),
