@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from bigchem.base.printable import markdown_table
 from bigchem.evaluate.protocol.score_task import Score
 
 Origin = Literal["printed", "rescored"]
@@ -57,21 +58,20 @@ def published() -> dict[str, tuple[Published, ...]]:
 def comparison_tables(scores: Sequence[Score], name: str) -> str:
     """Markdown: for each task with published numbers, a table of them whose last row, labelled `name`, has the scores.
 
-    Empty if no task has published numbers.
+    Empty if no task has scores by metrics with published numbers.
     """
     parts = []
     for task, rows in published().items():
         own = {score.metric: score for score in scores if score.task == task and not score.group}
-        if not own:
-            continue
         metrics = list(rows[0].values)
-        lines = [f"## {task}: published on ChEBI-20's test split", ""]
-        lines += [f"| model | n | {' | '.join(metrics)} |", "|---|---|" + "---|" * len(metrics)]
-        lines += [_line(row.label, EXAMPLES, list(row.values.values())) for row in rows]
+        if own.keys().isdisjoint(metrics):
+            continue
         n = max(score.n for metric, score in own.items() if metric in metrics)
-        lines.append(_line(f"**{name}**", n, [own[metric].value if metric in own else None for metric in metrics]))
-        lines += ["", _COMPARABLE.format(examples=EXAMPLES, n=n), ""]
-        parts.append("\n".join(lines))
+        mine = [own[metric].value if metric in own else None for metric in metrics]
+        lines = [_line(row.label, EXAMPLES, list(row.values.values())) for row in rows]
+        table = markdown_table(("model", "n", *metrics), [*lines, _line(f"**{name}**", n, mine)])
+        comparable = _COMPARABLE.format(examples=EXAMPLES, n=n)
+        parts.append(f"## {task}: published on ChEBI-20's test split\n\n{table}\n{comparable}\n")
     return "\n".join(parts)
 
 
@@ -81,6 +81,5 @@ _COMPARABLE = (
 )
 
 
-def _line(name: str, n: int, values: Sequence[float | None]) -> str:
-    cells = (f"{n:,}", *("-" if value is None else f"{value:.3f}" for value in values))
-    return f"| {name} | {' | '.join(cells)} |"
+def _line(name: str, n: int, values: Sequence[float | None]) -> list[str]:
+    return [name, f"{n:,}", *("-" if value is None else f"{value:.3f}" for value in values)]

@@ -1,9 +1,9 @@
 """Markdown of texts that others wrote: one line, and shown as they are."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from bigchem.base.printable import printable
+from bigchem.base.printable import markdown_table, printable
 
 
 def cell(text: str) -> str:
@@ -18,7 +18,6 @@ def code(text: str) -> str:
     return f"{ticks} {plain} {ticks}" if len(ticks) > 1 else f"`{plain}`"
 
 
-def table_of(rows: Sequence[Sequence[str]]) -> str:
-    """A table; the first row is its head."""
-    head, *others = (f"| {' | '.join(row)} |" for row in rows)
-    return "\n".join([head, f"|{'---|' * len(rows[0])}", *others])
+def table_of(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table, without the last line's end. Cells stay as they are: `cell` or `code` has made them."""
+    return markdown_table(head, rows, cell=str).rstrip("\n")

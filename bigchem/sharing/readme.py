@@ -77,9 +77,15 @@ def _use(card: Card) -> str:
     else:
         lines.append(
             "The input is a prompt of a task with your text, exactly as below: the model knows no other requests. "
-            "With bigchem, `bigchem predict FOLDER --task TASK INPUT` adds the prompt, canonicalises SMILES as in "
-            "training, and gives the k best outputs with their probabilities."
+            "With bigchem, `bigchem predict FOLDER --task TASK INPUT` adds the prompt, repairs SMILES as the "
+            "training data were repaired, and gives the k best outputs with their probabilities. It does not rewrite "
+            "SMILES that are valid."
         )
+        if reactions := [cell(task.name) for task in (card.tasks or {}).values() if "reactants" in _domains(task)]:
+            lines.append(
+                f"Give {' and '.join(reactions)} RDKit's canonical SMILES, with sorted compounds: `bigchem data "
+                "build` writes reactions so."
+            )
     return "\n\n".join(lines)
 
 
@@ -92,7 +98,7 @@ def _tasks(card: Card) -> str:
     splits = [split for split in ("train", "valid", "test") if rows and split in rows]
     counted = (card.results.training or {}).get("examples") if card.results else None
     columns = [*(f"{split} rows" for split in splits), *(["examples seen"] if counted else [])]
-    table = [["task", "from", "to", "prompt", *columns]]
+    table: list[list[str]] = []
     for task in card.tasks.values():
         counts = [f"{(rows or {})[split].get(task.name, 0):,}" for split in splits]
         counts += [f"{counted.get(task.name, 0):,}"] if counted else []
@@ -105,7 +111,7 @@ def _tasks(card: Card) -> str:
             notes.append(f"Labels of {cell(task.name)}: {', '.join(map(code, task.labels))}.")
     if not splits:
         notes.append("Rows by split: unknown, as the data was not at hand at the export.")
-    return table_of(table) + "\n\n" + " ".join(notes)
+    return table_of(("task", "from", "to", "prompt", *columns), table) + "\n\n" + " ".join(notes)
 
 
 def _training(card: Card) -> str:
@@ -133,7 +139,7 @@ def _training(card: Card) -> str:
         ]
     rows += [[_loss_name(name), f"{value:.4f} nats per target token"] for name, value in trained.losses.items()]
     rows += [["program", f"bigchem {trained.bigchem}"], ["proof of the export", cell(trained.proof)]]
-    return table_of([["", ""], *rows])
+    return table_of(("", ""), rows)
 
 
 def _data(card: Card) -> str:
@@ -143,9 +149,8 @@ def _data(card: Card) -> str:
     if data.sources is None:
         lines.append(f"Sources and their licences: {UNKNOWN}, as the data was not at hand at the export.")
     else:
-        table = [["source", "rows read", "licence"]]
-        table += [[cell(s.name), f"{s.rows:,}", code(s.license) if s.license else UNKNOWN] for s in data.sources]
-        lines.append(table_of(table))
+        table = [[cell(s.name), f"{s.rows:,}", code(s.license) if s.license else UNKNOWN] for s in data.sources]
+        lines.append(table_of(("source", "rows read", "licence"), table))
     if card.trained.base:
         lines.append("What the base model was trained on, and under which terms, its own card says.")
     return "\n\n".join(lines)
@@ -212,6 +217,10 @@ def _loss_name(key: str) -> str:
     name, _, task = key.partition("/")
     kind = "validation loss" if name == "valid_loss" else "training loss"
     return f"{kind}, {cell(task)}" if task else kind
+
+
+def _domains(task: Task) -> tuple[str, str]:
+    return task.source_domain, task.target_domain
 
 
 def _is_synthetic(source: str) -> bool:

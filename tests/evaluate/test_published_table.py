@@ -57,5 +57,15 @@ def test_ones_own_row_is_the_last_of_each_table():
     assert "3,300 examples, here 12" in lines[-1]
 
 
+@pytest.mark.parametrize("task", ["captioning", "generation"])
+def test_a_task_without_a_published_metric_has_no_table(task):
+    assert comparison_tables([Score(task, "bertscore", 0.5, None, None, 12, "x")], "mine") == ""
+
+
+def test_a_name_with_a_bar_stays_in_its_cell():
+    lines = comparison_tables([Score("captioning", "rouge1", 0.5, None, None, 12, "x")], "a|b").splitlines()
+    assert lines[-3].startswith("| **a\\|b** | 12 |")
+
+
 def test_other_tasks_have_no_table():
     assert comparison_tables(score_task(shipped()["forward"], ["C"], ["C"], [["C"]]), "mine") == ""

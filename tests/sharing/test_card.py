@@ -16,14 +16,14 @@ from bigchem.base.toml import dump, validate
 from bigchem.config import RunConfig
 from bigchem.data.storage.shards import Data
 from bigchem.evaluate.protocol.score_task import Score
-from bigchem.evaluate.run import model_hash
+from bigchem.evaluate.subject import model_hash
 from bigchem.export import export
 from bigchem.sharing import provenance
 from bigchem.sharing.card import FILE, SCORES, after_evaluation, rendered, take_scores, write_card
 from bigchem.sharing.contents import Card, Results
-from bigchem.sharing.lineage import Base, record_base
+from bigchem.sharing.lineage import Base, Source, record_base
 from bigchem.sharing.metadata import metadata
-from bigchem.sharing.provenance import AS_TRAINED, DataFacts, Provenance, Recipe, Source, base_at, weights_hash
+from bigchem.sharing.provenance import AS_TRAINED, DataFacts, Provenance, Recipe, base_at, weights_hash
 from bigchem.sharing.readme import text
 from bigchem.tasks import Task, TaskConfig, Tasks, shipped, write_tasks
 from bigchem.train.checkpoint.store import step_name
@@ -153,6 +153,13 @@ def test_scores_are_shown_of_these_weights_alone(run: Path, tmp_path: Path) -> N
     assert "| forward | top1 | 0.5000 |" in (made / FILE).read_text()
     assert "/home/ada" not in (made / SCORES).read_text()
     assert after_evaluation(tmp_path, results) is None  # a model of another program
+
+
+def test_a_card_says_which_tasks_need_canonical_smiles_as_predict_does_not_write_them() -> None:
+    assert "canonical" not in text(MINE)
+    made = text(replace(MINE, tasks=shipped().only(("captioning", "forward", "retrosynthesis"))))
+    assert "It does not rewrite SMILES that are valid." in made
+    assert "Give forward and retrosynthesis RDKit's canonical SMILES, with sorted compounds" in made
 
 
 def test_an_edited_card_stays(run: Path, tmp_path: Path) -> None:
