@@ -96,6 +96,9 @@ def push(
     model: Annotated[Path, typer.Argument(help="Run folder, or a folder made by bigchem export.")],
     repo: Annotated[str, typer.Argument(help="The repository: OWNER/NAME. It is made if it does not exist.")],
     private: Annotated[bool, typer.Option("--private", help="Only you and your organisation see it.")] = False,
+    unknown_data: Annotated[
+        bool, typer.Option("--unknown-data", help="Send it although nothing says what it was trained on.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be sent, and the problems.")] = False,
 ) -> None:
     """Send a model to the Hugging Face hub, in one commit: weights, configuration, tokenizer, tasks, card.
@@ -118,6 +121,6 @@ def push(
         print(f"stays here: {', '.join(plan.stays)}")
     for problem in plan.problems:
         print(f"note: {problem}")
-    pushing.check(plan, private=private, dry_run=dry_run)
+    pushing.check(plan, private=private, unknown_data=unknown_data, dry_run=dry_run)
     if not dry_run:
         print(pushing.send(plan, private=private, progress=Progress()))

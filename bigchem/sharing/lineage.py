@@ -14,11 +14,23 @@ FILE = "base.json"
 
 
 @dataclass(frozen=True)
+class Source:
+    """A source of training data. name: as the build's report has it. hub: its dataset's name there. license: as the
+    recipe states it; None: nobody did."""
+
+    name: str
+    rows: int
+    hub: str | None = None
+    license: str | None = None
+
+
+@dataclass(frozen=True)
 class Base:
     """A model that another began with.
 
     name: on the hub; or the run's or the folder's, never a path. revision: the hub's commit. step, tokens, data: of a
-    bigchem run: its length so far and the fingerprint of its data. base: what it began with itself.
+    bigchem run: its length so far and the fingerprint of its data. sources: of those data; None: unknown. base: what it
+    began with itself.
     """
 
     name: str
@@ -27,6 +39,7 @@ class Base:
     step: int | None = None
     tokens: int | None = None
     data: str | None = None
+    sources: list[Source] | None = None
     base: "Base | None" = None
 
     def chain(self) -> "Iterator[Base]":

@@ -16,25 +16,14 @@ from bigchem.base.json_file import RecordError
 from bigchem.config import RunConfig
 from bigchem.data.step_plan import open_data
 from bigchem.data.storage.index import Index
+from bigchem.evaluate.trained import FILE
 from bigchem.model.weights import hub
-from bigchem.sharing.lineage import Base, base_of_run, named
+from bigchem.sharing.lineage import Base, Source, base_of_run, named
 from bigchem.tasks import FILE as TASKS
 from bigchem.tasks import Tasks, tasks_of
 from bigchem.train.checkpoint.store import PROOF, Manifest
 
-FILE = "provenance.json"
 AS_TRAINED = "the weights after the last of these steps"
-
-
-@dataclass(frozen=True)
-class Source:
-    """A source of the training data. name: as the build's report has it. hub: its dataset's name there. license: as the
-    recipe states it; None: nobody did."""
-
-    name: str
-    rows: int
-    hub: str | None = None
-    license: str | None = None
 
 
 @dataclass(frozen=True)
@@ -134,14 +123,21 @@ def base_at(init_from: str) -> Base:
         known = None
     if known is not None:
         name = base.name if base.on_hub else known.run
+        facts = known.data
         base = replace(
-            base, name=name, step=known.step, tokens=known.tokens, data=known.data.fingerprint, base=known.base
+            base,
+            name=name,
+            step=known.step,
+            tokens=known.tokens,
+            data=facts.fingerprint,
+            sources=facts.sources,
+            base=known.base,
         )
     return replace(base, revision=folder.name) if base.on_hub else base
 
 
 def weights_hash(model_dir: Path) -> str | None:
-    """evaluate.run.model_hash of an exported folder, from the hashes in its proof; None without one."""
+    """evaluate.subject.model_hash of an exported folder, from the hashes in its proof; None without one."""
     try:
         files = json_file.as_kind(
             dict[str, tuple[int, str]], json_file.load_object(model_dir / PROOF).get("files"), str(model_dir / PROOF)

@@ -11,8 +11,8 @@ from typing import Any
 from bigchem.base import json_file
 from bigchem.base.errors import UserError
 from bigchem.base.progress import Progress, amount
+from bigchem.evaluate.trained import FILE as PROVENANCE
 from bigchem.sharing import card as cards
-from bigchem.sharing import provenance
 from bigchem.sharing.contents import Card
 from bigchem.tasks import FILE as TASKS
 from bigchem.train.checkpoint.store import PROOF
@@ -20,7 +20,7 @@ from bigchem.train.checkpoint.store import PROOF
 INDEX = "model.safetensors.index.json"
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 _SENT = {
-    *("config.json", "generation_config.json", INDEX, TASKS, PROOF, provenance.FILE, cards.SCORES, "LICENSE"),
+    *("config.json", "generation_config.json", INDEX, TASKS, PROOF, PROVENANCE, cards.SCORES, "LICENSE"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model"),
 }
 PRIVATE = "private"
@@ -80,13 +80,13 @@ def problems(card: Card) -> list[str]:
     return found
 
 
-def check(push: Push, *, private: bool, dry_run: bool = False) -> None:
-    """UserError if the model must not be public, or if there is no token to send it with."""
+def check(push: Push, *, private: bool, unknown_data: bool = False, dry_run: bool = False) -> None:
+    """UserError if the model must not be public, or if there is no token to send it with. unknown_data: its data, or
+    those of a model it began with, may be public although nothing says what they are."""
     from huggingface_hub import get_token
 
-    secret = [source.name for source in push.card.trained.data.sources or [] if source.license == PRIVATE]
-    if secret and not private:
-        raise UserError(f"trained on data whose licence is `private`: {', '.join(secret)}", push.repo, "add --private")
+    if not private:
+        _check_data(push, unknown_data)
     if not dry_run and get_token() is None:
         raise UserError("no token for the hub", push.repo, "hf auth login, or set HF_TOKEN to one that may write")
 
@@ -134,6 +134,22 @@ def _check_name(repo: str) -> None:
         raise UserError(
             "the owner is missing", repo, f"write OWNER/{repo}: your name or your organisation's at the hub"
         )
+
+
+def _check_data(push: Push, unknown_data: bool) -> None:
+    """UserError for private sources, or unknown ones, of the model or of a bigchem run that it began with."""
+    trained = push.card.trained
+    bases = [] if trained.base is None else [base for base in trained.base.chain() if base.data is not None]
+    found = [(trained.run, trained.data.sources), *((base.name, base.sources) for base in bases)]
+    secret = [
+        f"{source.name} ({run})" for run, sources in found for source in sources or [] if source.license == PRIVATE
+    ]
+    if secret:
+        raise UserError(f"trained on data whose licence is `private`: {', '.join(secret)}", push.repo, "add --private")
+    unknown = [run for run, sources in found if sources is None]
+    if unknown and not unknown_data:
+        what = f"nothing says what {' and '.join(unknown)} was trained on: its data may be private"
+        raise UserError(what, push.repo, "add --private, or --unknown-data if they may be public")
 
 
 def _weights(folder: Path) -> set[str]:

@@ -16,7 +16,8 @@ from bigchem.base.errors import UserError
 from bigchem.cli.main import app
 from bigchem.export import export
 from bigchem.sharing import provenance, push
-from bigchem.sharing.provenance import DataFacts, Source
+from bigchem.sharing.lineage import Base, Source
+from bigchem.sharing.provenance import DataFacts, Provenance
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def pushed(model: Path, *options: str) -> str:
 
 
 def test_the_model_is_sent_and_nothing_else(model: Path, hub: StandIn) -> None:
-    dry = pushed(model, "--dry-run")
+    dry = pushed(model, "--private", "--dry-run")
     assert "note: the model's licence is unknown: bigchem card MODEL --license ID" in dry
     assert hub.requests == []
     done = pushed(model, "--private")
@@ -74,22 +75,58 @@ def test_a_hub_that_refuses_or_is_away_is_told_in_words(
         pushed(model, "--private")
     monkeypatch.setenv("HF_TOKEN", "hf_of_another")
     with pytest.raises(UserError, match="does not let this token write here"):
-        pushed(model)
+        pushed(model, "--unknown-data")
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"http://127.0.0.1:9 cannot be reached: .*refused"):
-        pushed(model)
+        pushed(model, "--unknown-data")
     assert hub.files == {}
+
+
+SECRET = Source("csv patients.csv", 9, license="private")
+OPEN = DataFacts("f", None, [Source("csv public.csv", 9, license="cc0-1.0")])
+
+
+def trained(model: Path) -> Provenance:
+    found = provenance.read(model)
+    assert found is not None
+    return found
+
+
+def test_a_model_that_began_with_one_of_private_data_is_not_public(model: Path) -> None:
+    first = Base("first", step=1, data="e", sources=[SECRET])
+    replace(trained(model), data=OPEN, base=Base("second", step=2, data="d", sources=[], base=first)).write(model)
+    with pytest.raises(UserError, match=r"patients.csv \(first\)\nnext: add --private"):
+        pushed(model, "--unknown-data", "--dry-run")
+    pushed(model, "--private", "--dry-run")
+
+
+def test_a_model_of_unknown_data_is_public_only_if_that_is_confirmed(model: Path) -> None:
+    earlier = Base("earlier", step=1, data="e")
+    for data, base, names in ((DataFacts("f"), None, "run"), (OPEN, earlier, "earlier")):
+        replace(trained(model), data=data, base=base).write(model)
+        with pytest.raises(UserError, match=f"what {names} was trained on: .*\n.*--unknown-data if they may be public"):
+            pushed(model, "--dry-run")
+        pushed(model, "--unknown-data", "--dry-run")
+        pushed(model, "--private", "--dry-run")
+
+
+def test_a_run_records_the_sources_of_the_model_it_begins_with(model: Path) -> None:
+    replace(trained(model), data=OPEN).write(model)
+    assert provenance.base_at(str(model)).sources == OPEN.sources
+
+
+def test_a_model_that_began_with_one_of_the_hub_is_public(model: Path) -> None:
+    replace(trained(model), data=OPEN, base=Base("t5-small", on_hub=True)).write(model)
+    pushed(model, "--dry-run")
 
 
 def test_what_must_not_or_cannot_be_sent_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, message in (("small", "write OWNER/small"), ("a/b/c", "not a name of the hub"), ("a/b c", "OWNER/NAME")):
         with pytest.raises(UserError, match=message):
             push.plan(model, name)
-    found = provenance.read(model)
-    assert found is not None
-    replace(found, data=DataFacts("f", None, [Source("csv patients.csv", 9, license="private")])).write(model)
+    replace(trained(model), data=DataFacts("f", None, [SECRET])).write(model)
     plan = push.plan(model, "ada/small")
-    with pytest.raises(UserError, match=r"patients.csv\nnext: add --private"):
+    with pytest.raises(UserError, match=r"patients.csv \(run\)\nnext: add --private"):
         push.check(plan, private=False, dry_run=True)
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     push.check(plan, private=True, dry_run=True)
