@@ -72,7 +72,7 @@ class TaskConfig(Section):
     metrics: tuple[str, ...] = ()
     """Only these metrics of the family, or a package's own. Omitted: all of the family."""
     headline: str | None = None
-    """The task's metric in short tables. Omitted: the family's."""
+    """The task's metric in short tables. Omitted: the first of `metrics`, else the family's."""
     inverse: str | None = None
     """The task that undoes this one: its model makes the round trip of predicted reactants."""
     id: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
@@ -112,7 +112,7 @@ class Task:
     def of(name: str, record: TaskConfig) -> Task:
         """The task that a record describes."""
         family = record.family or _family(record.source, record.target)
-        first = record.metrics[0] if record.metrics else _HEADLINES[family]
+        headline = record.headline or (record.metrics[0] if record.metrics else family)
         return Task(
             name,
             _id(name) if record.id is None else record.id,
@@ -120,7 +120,7 @@ class Task:
             record.target,
             tuple(_template(p) for p in ((record.prompt,) if isinstance(record.prompt, str) else record.prompt)),
             family,
-            record.headline or first,
+            _HEADLINES[family] if headline == family else headline,  # the family's name stands for its metrics
             record.labels,
             record.decimals,
             record.metrics,

@@ -152,6 +152,11 @@ def test_tasks_come_back_from_a_folder_and_from_json(tmp_path: Path) -> None:
     assert tasks_of(tmp_path / "of another program") is shipped()
 
 
+@pytest.mark.parametrize("fields", [{"metrics": ["number", "within_one"]}, {"headline": "number"}, {}])
+def test_the_name_of_a_family_stands_for_its_headline(fields: dict[str, object]) -> None:
+    assert of(target="number", **fields).headline == "rmse"
+
+
 def test_the_family_of_metrics_follows_from_the_domains() -> None:
     families = {
         ("chemistry", "text"): "caption",

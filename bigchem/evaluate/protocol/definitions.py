@@ -14,7 +14,7 @@ from bigchem.evaluate.protocol.families.labels import LABEL, LABELS
 from bigchem.evaluate.protocol.families.numbers import NUMBER
 from bigchem.evaluate.protocol.families.reactions import REACTION, ROUND_TRIPS
 from bigchem.evaluate.protocol.families.text import TEXT
-from bigchem.evaluate.protocol.metric import Metric
+from bigchem.evaluate.protocol.metric import LOSS, Metric
 from bigchem.tasks import Task
 
 FAMILIES: dict[str, tuple[Metric, ...]] = {
@@ -65,7 +65,8 @@ def chosen_metrics(
 
 def _of_package(entry: EntryPoint) -> Metric:
     metric = plugins.load(entry)
-    taken = next((one for one in (metric.name, metric.definition) if one in HIGHER_IS_BETTER or one in DEFINITIONS), "")
+    own = {*HIGHER_IS_BETTER, *DEFINITIONS, LOSS.name, LOSS.definition}
+    taken = next((one for one in (metric.name, metric.definition) if one in own), "")
     if taken:
         where = plugins.place(entry)
         raise UserError(f"'{taken}' is bigchem's own: two numbers of one name would be compared", where, "rename it")
@@ -79,9 +80,12 @@ def metrics_of(task: Task) -> tuple[Metric, ...]:
 
 
 def check_metrics(tasks: Iterable[Task]) -> None:
-    """UserError if a task's record lists an unknown metric: before its data are built, not once it is evaluated."""
+    """UserError if a task's record lists an unknown metric, or a headline that is none of the task's: before its data
+    are built, not once it is evaluated."""
     for task in tasks:
-        metrics_of(task)
+        names = [LOSS.name, *(metric.name for metric in metrics_of(task))]
+        if task.headline not in names:
+            unknown("metric of the task", task.headline, names, f"tasks.{task.name}.headline")
 
 
 DEFINITIONS: dict[str, str] = {metric.definition: metric.meaning for metric in chain(*FAMILIES.values())}

@@ -52,7 +52,7 @@ def load(entry: EntryPoint) -> Metric:
     except Exception as error:  # whatever another package's import raises
         raise UserError(f"does not load: {_brief(error)}", where) from error
     if not isinstance(found, ExampleMetric):
-        raise UserError(f"is no ExampleMetric but {type(found).__name__}", where, "docs/evaluation.md has an example")
+        raise UserError(f"is {type(found).__name__}, not an ExampleMetric", where, "docs/evaluation.md has an example")
     if found.name != entry.name:
         raise UserError(f"calls itself '{found.name}'", where, "give the entry point and the metric one name")
     if "/" not in found.definition or not found.meaning:

@@ -125,7 +125,7 @@ def test_a_package_that_nobody_asks_for_is_not_imported(package):
     ("body", "what"),
     [
         ("import a_library_that_is_not_there", "does not load: ModuleNotFoundError"),
-        ("FOUND = len", "is no ExampleMetric but builtin_function_or_method"),
+        ("FOUND = len", "is builtin_function_or_method, not an ExampleMetric"),
         ("", "does not load: AttributeError"),
         (metric("other"), "calls itself 'other'"),
         (metric(definition="mine"), "needs a definition NAME/VERSION and a meaning"),
@@ -144,6 +144,14 @@ def test_a_package_cannot_take_the_name_of_another_familys_metric(package):
     assert chosen_metrics("number", ["rmse"])[0].definition == "rmse/number-v1"
     with pytest.raises(UserError, match=r"package thief .* 'rmse' is bigchem's own"):
         chosen_metrics("text", ["rmse"])
+
+
+@pytest.mark.parametrize("fields", [{"name": "loss"}, {"definition": "loss/token-mean-v1"}])
+def test_a_package_cannot_take_the_name_of_the_loss(package, fields):
+    name = fields.get("name", "mine")
+    package("thief", metric(**fields), **{name: "FOUND"})
+    with pytest.raises(UserError, match=r"package thief .* 'loss.*' is bigchem's own"):
+        chosen_metrics("number", [name])
 
 
 def test_two_packages_with_one_name_are_refused(package):

@@ -8,9 +8,9 @@ import pytest
 from bigchem.base.errors import UserError
 from bigchem.base.installed.packages import install_extra
 from bigchem.evaluate.metrics import pool
-from bigchem.evaluate.protocol.definitions import DEFINITIONS, FAMILIES, HIGHER_IS_BETTER, metrics_of
+from bigchem.evaluate.protocol.definitions import DEFINITIONS, FAMILIES, HIGHER_IS_BETTER, check_metrics, metrics_of
 from bigchem.evaluate.protocol.score_task import SEVERAL, Score, score_task
-from bigchem.tasks import shipped
+from bigchem.tasks import Task, TaskConfig, shipped
 
 CAPTIONS = ["The molecule is an alcohol.", "It is a conjugate base of an acid and a salt."]
 SMILES = ["CCO", "CC(=O)[O-].[Na+]", "c1ccccc1O", "CN"]
@@ -45,6 +45,17 @@ def test_every_task_has_its_headline_metric_and_every_metric_a_direction():
     assert {name for name, higher in HIGHER_IS_BETTER.items() if not higher} == {
         *("levenshtein", "fcd", "invalid", "hallucinated_groups", "hallucinated_share", "mae", "rmse")
     }
+
+
+def test_a_headline_that_is_no_metric_of_the_task_is_refused_before_its_data_are_built():
+    record = {"source": "chemistry", "target": "number", "metrics": ["mae"]}
+    for headline, refused in (("mae", False), ("loss", False), ("rmse", True), ("maee", True)):
+        tasks = [Task.of("solubility", TaskConfig.model_validate({**record, "headline": headline}))]
+        if not refused:
+            check_metrics(tasks)
+            continue
+        with pytest.raises(UserError, match=rf"tasks\.solubility\.headline: unknown metric of the task '{headline}'"):
+            check_metrics(tasks)
 
 
 def test_definition_ids_mean_one_thing():
