@@ -1,5 +1,6 @@
 """A file of predictions -> its scores."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,7 @@ def print_counts(read: Examples, path: str | Path) -> None:
 def examples_of(task: Task, path: str | Path, how: ReadAs = AS_IT_LOOKS) -> Examples:
     """read_examples, then as_scored. UserError if references should be molecules and none parses,
     which suggests a file of another task; or if most predictions look like several joined by ';'."""
+    how = replace(how, labels=frozenset(task.labels if task.target_domain == "label" else ()))
     read = as_scored(task, read_examples(path, how), how.strip)
     first = [reference for several in read.references for reference in several if reference][:_CHECKED]
     if task.target_domain in CHEMISTRY and first and not any(try_parse(dotted(text)) for text in first):

@@ -13,7 +13,7 @@ from bigchem.evaluate.prediction_files.tables import ReadAs, read_examples
 from bigchem.evaluate.protocol.score_task import Score
 from bigchem.evaluate.score import score_file
 from bigchem.evaluate.score_tables import class_table, markdown, table, to_json
-from bigchem.tasks import shipped
+from bigchem.tasks import Task, TaskConfig, shipped
 
 
 def test_several_candidates_in_one_column_are_split_where_asked_and_refused_where_not(tmp_path):
@@ -47,6 +47,27 @@ def test_null_texts_of_a_table_are_counted_and_null_references_refused(tmp_path,
     path = written(tmp_path, "p.csv", f"source,target_1,target_2,output\nx,CCO,{null},CCO\ny,C,CC,CC\n")
     read = read_examples(path, ReadAs(columns={"target": "target_*"}))
     assert (read.references, read.counts) == ([["CCO"], ["C", "CC"]], {"null or empty reference, left out": 1})
+
+
+@pytest.mark.parametrize("label", ["none", "None", "NULL", "NA", "n/a"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("p.csv", "source,target,prediction\nC,{0},{0}\nCC,yes,{0}\n"),
+        ("p.tsv", "source\ttarget\tprediction_0\tprediction_1\nC\t['{0}']\t{0}\tyes\nCC\tyes\t{0}\tyes\n"),
+        ("p.jsonl", '{{"source": "C", "target": "{0}", "predictions": ["{0}"]}}\n'
+                    '{{"source": "CC", "target": "yes", "predictions": ["{0}"]}}\n'),
+    ],
+)  # fmt: skip
+def test_a_label_is_not_null_however_it_is_called(tmp_path, name, content, label):
+    record = {"source": "chemistry", "target": "label", "labels": [label, "yes"]}
+    task = Task.of("odour", TaskConfig.model_validate(record))
+    path = written(tmp_path, name, content.format(label))
+    scores = {score.metric: score for score in score_file(task, path)}
+    assert (scores["accuracy"].value, scores["accuracy"].n, scores["valid_labels"].value) == (0.5, 2, 1.0)
+    assert "reading" not in scores
+    with pytest.raises(UserError, match="the target is"):
+        score_file(shipped()["captioning"], path)
 
 
 def test_score_file_reads_and_scores(tmp_path):

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import warnings
+from collections.abc import Collection
 from typing import Any
 
 from bigchem.chemistry import is_missing_word
@@ -17,9 +18,11 @@ _BEGINS = re.compile(rf"\s*(?:(?:(?:np|numpy)\.)?array\(\s*)?[\[(]+\s*(?:np\.str
 _ARRAY = re.compile(r"(?:(?:np|numpy)\.)?array\(\s*(\[.*\])\s*(?:,\s*dtype=[\w.'<>|]+\s*)?\)", re.DOTALL)
 
 
-def null_as_empty(text: str) -> str:
-    """The text; the empty string for white space and for what tables and programs write for a missing value."""
-    return "" if text.isspace() or is_missing_word(text) else text
+def null_as_empty(text: str, labels: Collection[str] = ()) -> str:
+    """The text; the empty string for white space and for what tables and programs write for a missing value, unless it
+    is one of the labels."""
+    null = text.isspace() or (is_missing_word(text) and text.strip() not in labels)
+    return "" if null else text
 
 
 def resembles_list(text: str) -> bool:
@@ -27,8 +30,9 @@ def resembles_list(text: str) -> bool:
     return _BEGINS.match(text) is not None
 
 
-def read_list(text: str) -> list[str] | None:
-    """The texts of a list in a cell, "" for a null; None if any part of the cell is something else.
+def read_list(text: str, labels: Collection[str] = ()) -> list[str] | None:
+    """The texts of a list in a cell, "" for a null; None if any part of the cell is something else. labels: no nulls
+    where they are in quotes.
 
     Read are ['a', "b"], ('a', 'b'), numpy's ['a' 'b'] over any number of lines, and array([...], dtype=object). No
     SMILES is one of these: `[` is followed by a quote, a null or `]`.
@@ -43,7 +47,7 @@ def read_list(text: str) -> list[str] | None:
     at, commas, found = end - len(text[1:end].lstrip()), 0, list[str]()
     while at < end:
         item = _ITEM.match(text, at, end)
-        string = None if item is None else _string(item[1] or item[2])
+        string = None if item is None else _string(item[1] or item[2], labels)
         if item is None or string is None:
             return None
         found.append(string)
@@ -72,12 +76,12 @@ def read_numbers(value: Any) -> list[float] | None:
     return found if all(map(math.isfinite, found)) else None
 
 
-def _string(quoted: str | None) -> str | None:
+def _string(quoted: str | None, labels: Collection[str]) -> str | None:
     """The text of a quoted string, "" for a null; None for escapes that neither JSON nor Python knows."""
     if quoted is None:
         return ""
     if "\\" not in quoted:
-        return null_as_empty(quoted[1:-1])
+        return null_as_empty(quoted[1:-1], labels)
     try:
         return str(json.loads(quoted, strict=False))  # only JSON spells a character as two surrogates
     except ValueError:

@@ -1,5 +1,6 @@
 """Predictions as OpenNMT writes them: one file of lines each for sources, references and predictions."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from bigchem.base.errors import UserError
@@ -9,13 +10,19 @@ from bigchem.evaluate.prediction_files.cells import read_list
 
 
 def read_parallel(
-    file: Path, sources: Path, references: Path, limit: int, encoding: str | None, separator: str | None
+    file: Path,
+    sources: Path,
+    references: Path,
+    limit: int,
+    encoding: str | None,
+    separator: str | None,
+    labels: Collection[str] = (),
 ) -> tuple[list[str], list[str], list[list[str]]]:
     """Sources, references and the k best predictions of each.
 
     Line n of sources and of references is example n. The file of predictions has one line per example, with candidates
-    split at the separator (default: a tab) or in a list, or k lines per example. limit: characters of a line. UserError
-    if the numbers of lines do not match.
+    split at the separator (default: a tab) or in a list, or k lines per example. limit: characters of a line.
+    labels: as in read_list. UserError if the numbers of lines do not match.
     """
     given, wanted, made = (_lines(path, limit, encoding) for path in (sources, references, file))
     if len(given) != len(wanted):
@@ -39,12 +46,15 @@ def read_parallel(
     return (
         given,
         wanted,
-        [[made[number]] if separator == "none" else _split(made[number], separator) for number in range(len(given))],
+        [
+            [made[number]] if separator == "none" else _split(made[number], separator, labels)
+            for number in range(len(given))
+        ],
     )
 
 
-def _split(line: str, separator: str | None) -> list[str]:
-    listed = read_list(line) if separator is None else None
+def _split(line: str, separator: str | None, labels: Collection[str]) -> list[str]:
+    listed = read_list(line, labels) if separator is None else None
     if listed:
         return listed
     found = [text.strip() for text in line.split(separator or "\t")]

@@ -55,7 +55,8 @@ class ReadAs:
     columns: names by role, one of ROLES; in that of prediction a * stands for the numbers of the k
     best; in JSON `a.b` is b inside a. separator: between candidates in one column. encoding, quoting: as in
     SourceConfig. strip: what to remove around a text, from chemistry.STRIP. sources, references: files parallel to a
-    file that has only predictions, see opennmt.read_parallel.
+    file that has only predictions, see opennmt.read_parallel. labels: the task's, which are never nulls, as `none` or
+    `NA` would be.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -65,6 +66,7 @@ class ReadAs:
     strip: frozenset[str] = STRIPPED
     sources: Path | None = None
     references: Path | None = None
+    labels: frozenset[str] = frozenset()
 
     @staticmethod
     def of(
@@ -157,11 +159,11 @@ def _parallel(file: Path, how: ReadAs) -> Iterator[_Row]:
     if how.sources is None or how.references is None:
         missing = "--sources" if how.sources is None else "--references"
         raise UserError("--sources and --references go together", missing, f"add {missing} FILE, line by line")
-    found = read_parallel(file, how.sources, how.references, _LINE, how.encoding, how.separator)
+    found = read_parallel(file, how.sources, how.references, _LINE, how.encoding, how.separator, how.labels)
     for number, (source, reference, predictions) in enumerate(zip(*found, strict=True), 1):
         for text in (source, reference, *predictions):
             _checked(text, f"{file}, example {number}")
-        yield _row(source, _listed(reference), predictions, None, f"{how.references}:{number}")
+        yield _row(source, _listed(reference, how), predictions, None, f"{how.references}:{number}", how)
 
 
 def _strip(text: str | None) -> frozenset[str]:
@@ -191,11 +193,12 @@ def _row(
     predictions: list[str],
     key: str | None,
     where: str,
+    how: ReadAs,
     numbers: Sequence[Any] = (),
 ) -> _Row:
     """With nulls among the predictions as empty strings. numbers: the fields NUMBERS; None: absent. UserError if all
     references are null or empty, or if a field is no list of numbers."""
-    known = [text for text in references if null_as_empty(text)]
+    known = [text for text in references if null_as_empty(text, how.labels)]
     if not known:
         what = f"the target is {references[0]!r}" if references and references[0] else "the target is null or empty"
         raise UserError(what, where, "remove the example, or write its target: no prediction of it can be scored")
@@ -205,7 +208,7 @@ def _row(
             if (read := read_numbers(value)) is None:
                 raise UserError(f"{name} is no list of finite numbers", where, "write it as [-0.1, -2.3]")
             found[name] = read
-    ranked = [null_as_empty(text) for text in predictions] or [""]
+    ranked = [null_as_empty(text, how.labels) for text in predictions] or [""]
     return _Row(source, known, ranked, key, len(references) - len(known), found)
 
 
@@ -231,10 +234,10 @@ def _table(path: str, layout: Layout, how: ReadAs) -> Iterator[_Row]:
             _checked(text, where)
         if len(fields) != len(header):
             raise _wrong_width(fields, header, where)
-        predictions = _ranked([fields[place] for place in ranked], how.separator)
-        references = [text for place in target for text in _listed(fields[place])]
+        predictions = _ranked([fields[place] for place in ranked], how)
+        references = [text for place in target for text in _listed(fields[place], how)]
         named, *listed = (None if place is None else fields[place] for place in (key, *numbers))
-        yield _row(fields[source], references, predictions, named, where, listed)
+        yield _row(fields[source], references, predictions, named, where, how, listed)
 
 
 def _separated(layout: Layout, header: str, path: str) -> Layout:
@@ -257,22 +260,22 @@ def _wrong_width(fields: list[str], header: list[str], where: str) -> UserError:
     return UserError(f"{len(fields)} fields, the header has {len(header)}", where, hint)
 
 
-def _ranked(cells: list[str], separator: str | None) -> list[str]:
+def _ranked(cells: list[str], how: ReadAs) -> list[str]:
     """The candidates in an example's cells; empty ones at the end of several, or of a split cell, are padding."""
-    if separator is not None and separator != "none":
-        found = [candidate.strip() for cell in cells for candidate in cell.split(separator)]
+    if how.separator is not None and how.separator != "none":
+        found = [candidate.strip() for cell in cells for candidate in cell.split(how.separator)]
     elif len(cells) == 1:
-        return _listed(cells[0])
+        return _listed(cells[0], how)
     else:
-        found = [candidate for cell in cells for candidate in _listed(cell)]
-    while len(found) > 1 and not null_as_empty(found[-1]):
+        found = [candidate for cell in cells for candidate in _listed(cell, how)]
+    while len(found) > 1 and not null_as_empty(found[-1], how.labels):
         found.pop()
     return found
 
 
-def _listed(text: str) -> list[str]:
+def _listed(text: str, how: ReadAs) -> list[str]:
     """The texts of a list in a cell, or the cell."""
-    found = read_list(text)
+    found = read_list(text, how.labels)
     return [text] if found is None else found
 
 
@@ -294,11 +297,11 @@ def _entry(entry: dict[str, Any], how: ReadAs, where: str) -> _Row:
     if "prediction" in entry and "predictions" in entry and "prediction" not in how.columns:
         raise UserError("'prediction' or 'predictions'?", where, "say which: --column prediction=NAME")
     source, target, ranked = (_value(entry, role, how) for role in COLUMNS)
-    references = _listed(target) if isinstance(target, str) else target
+    references = _listed(target, how) if isinstance(target, str) else target
     if not isinstance(source, str) or not _texts(references) or target == []:
         raise UserError("'source' must be a string, and 'target' a string or a list of strings", where, _JSON_HINT)
     if isinstance(ranked, str):
-        ranked = _ranked([ranked], how.separator)
+        ranked = _ranked([ranked], how)
     elif ranked is None:
         ranked = [""]
     if not isinstance(ranked, list) or not all(text is None or isinstance(text, str) for text in ranked):
@@ -312,7 +315,8 @@ def _entry(entry: dict[str, Any], how: ReadAs, where: str) -> _Row:
     numbers = [entry.get(name) if extra[name] is None else extra[name] for name in NUMBERS]
     for text in (source, *references, *filter(None, ranked)):
         _checked(text, where)
-    return _row(source, references, [text or "" for text in ranked], None if key is None else str(key), where, numbers)
+    best = [text or "" for text in ranked]
+    return _row(source, references, best, None if key is None else str(key), where, how, numbers)
 
 
 def _value(entry: dict[str, Any], role: str, how: ReadAs) -> Any:
