@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import TextIOWrapper
 from typing import Any, BinaryIO, TextIO
 
@@ -15,12 +15,15 @@ from bigchem.chemistry import REPAIRS, NotationError, read
 from bigchem.data.reading.json_records import DuplicateKeyError, parse
 from bigchem.data.reading.opening import one_line
 from bigchem.data.sources.sides import is_unicode
-from bigchem.evaluate.generation.label_scores import LABEL_SCORES, most_probable
+from bigchem.evaluate.generation.label_scores import LABEL_SCORES, has_labels, most_probable
 from bigchem.evaluate.generation.predictor import Prediction
 from bigchem.tasks import CHEMISTRY, Task
 
 _JSON = re.compile(r'\{\s*["}]')
 """The start of a JSON object, which chemistry texts hardly have: `{4-[...]phenyl}` is a source."""
+
+_MADE = ("predictions", "log_probabilities", "scores", "valid")
+_OF_LABELS = (LABEL_SCORES, "labels")
 
 
 def lines_of(stream: BinaryIO) -> TextIO:
@@ -35,7 +38,8 @@ def read_inputs(
 
     An input that begins with `{"` is a JSON object with a "source", whose other fields are kept; anything else is a
     source. Empty lines are skipped. Sources are read by chemistry.read, which drops a name after SMILES; repairs are
-    counted in `noticed`. UserError with the line if a source is not valid for the task.
+    counted in `noticed`. UserError with the line if a source is not valid for the task, or if `to_json` would replace
+    another field.
     """
     noticed = Counter() if noticed is None else noticed
     for argument in given:
@@ -66,6 +70,12 @@ def to_json(
     return json.dumps({**record, **made}, ensure_ascii=False)
 
 
+def replaced(record: Mapping[str, Any], task: Task) -> str | None:
+    """The first field of a record that `to_json` would replace; None if there is none."""
+    made = (*_MADE, *(_OF_LABELS if has_labels(task) else ()))
+    return next((name for name in made if name in record), None)
+
+
 def table(records: Sequence[dict[str, Any]], predicted: Sequence[list[Prediction]]) -> Table:
     """The predictions as a terminal table, a section per input."""
     out = Table("input", "rank", "log p", "per token", "SMILES", "prediction")
@@ -91,6 +101,8 @@ def label_table(task: Task, records: Sequence[dict[str, Any]], scores: Sequence[
 
 def _record(text: str, where: str, task: Task, noticed: Counter[str]) -> dict[str, Any]:
     record = _object(text, where)
+    if (taken := replaced(record, task)) is not None:
+        raise UserError(f"the field '{taken}' is what predict writes", where, "rename or remove it")
     if not is_unicode(json.dumps(record, ensure_ascii=False)):
         raise UserError("not UTF-8, or half of a surrogate pair", where, "write it as UTF-8")
     try:

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 
 from bigchem.base import json_file
 from bigchem.base.json_file import RecordError
-from bigchem.evaluate.generation.inputs import to_json
+from bigchem.evaluate.generation.inputs import replaced, to_json
 from bigchem.evaluate.generation.predictor import Predictor
 from bigchem.evaluate.serve.asking import (
     AT_ONCE,
@@ -135,6 +135,8 @@ async def _body(request: Any) -> bytes:
 def _record(task: Task, given: str | Mapping[str, str], number: int) -> dict[str, str]:
     """An input as the task reads it: its source, and the columns of the prompts."""
     record = {"source": given} if isinstance(given, str) else given
+    if (taken := replaced(record, task)) is not None:
+        raise RefusedError(400, f"inputs[{number}]: '{taken}' is a field of the answer.")
     if missing := [name for name in ("source", *task.fields) if not record.get(name, "").strip()]:
         raise RefusedError(400, f"inputs[{number}] lacks {', '.join(missing)}.")
     if (longest := max(map(len, record.values()))) > MOST_CHARACTERS:

@@ -27,7 +27,7 @@ from bigchem.evaluate.generation.generate import part_of, predict, read_lines
 from bigchem.evaluate.generation.inputs import lines_of, read_inputs, table, to_json
 from bigchem.evaluate.generation.predictor import Prediction, Predictor
 from bigchem.evaluate.prediction_files.tables import read_examples
-from bigchem.tasks import shipped
+from bigchem.tasks import Task, TaskConfig, shipped
 
 CONFIG = EvaluateConfig(num_beams=3, num_return=2, max_new_tokens=10, batch_tokens=200)
 
@@ -81,6 +81,18 @@ def test_a_long_input_is_cut_and_it_is_said(model_dir: Path) -> None:
     assert len(made) == 2
 
 
+def test_sources_are_as_long_as_in_training_where_the_model_says_so(model_dir: Path, tmp_path: Path) -> None:
+    assert Predictor(model_dir).max_source_tokens == 512
+    model = shutil.copytree(model_dir, tmp_path / "model")
+    record = {"data": {"fingerprint": "f"}, "recipe": {"max_source_tokens": 30}}
+    (model / "provenance.json").write_text(json.dumps(record))
+    predictor = Predictor(model)
+    assert predictor.max_source_tokens == 30
+    assert predictor.num_cut("captioning", ["C", "CCO" * 40]) == 1
+    (model / "provenance.json").write_text(json.dumps({**record, "recipe": None}))
+    assert Predictor(model).max_source_tokens == 512
+
+
 def test_a_damaged_model_and_too_few_beams_are_told_with_what_to_do(model_dir: Path, tmp_path: Path) -> None:
     damaged = shutil.copytree(model_dir, tmp_path / "model")
     os.truncate(damaged / "model.safetensors", 1000)
@@ -113,6 +125,20 @@ def test_inputs_are_arguments_lines_and_json_lines() -> None:
         list(read_inputs(['{"source": 1}'], [], shipped()["captioning"]))
     with pytest.raises(UserError, match="stdin:1: the key 'source' twice in one object\nnext: keep one"):
         list(read_inputs(["-"], ['{"source": "C", "source": "N"}'], shipped()["captioning"]))
+
+
+@pytest.mark.parametrize("name", ["predictions", "log_probabilities", "scores", "valid"])
+def test_a_field_that_predict_writes_is_refused_by_its_line(name: str) -> None:
+    with pytest.raises(UserError, match=f"stdin:2: the field '{name}' is what predict writes\nnext: rename"):
+        list(read_inputs(["-"], ["C", json.dumps({"source": "C", name: 1})], shipped()["captioning"]))
+
+
+def test_labels_may_be_a_field_unless_the_task_has_labels() -> None:
+    line, fields = '{"source": "C", "labels": "mine"}', {"source": "chemistry", "target": "label"}
+    assert list(read_inputs([line], [], shipped()["captioning"])) == [{"source": "C", "labels": "mine"}]
+    toxic = Task.of("toxic", TaskConfig.model_validate({**fields, "labels": ["no", "yes"]}))
+    with pytest.raises(UserError, match="the field 'labels' is what predict writes"):
+        list(read_inputs([line], [], toxic))
 
 
 def test_a_number_of_thousands_of_digits_is_refused() -> None:

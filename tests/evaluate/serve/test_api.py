@@ -45,6 +45,7 @@ class Unasked:
     [
         ("[]", 400, "should be"),
         ("{", 400, "not JSON"),
+        ('{"task": "own", "inputs": [{"source": "a", "solvent": "b", "scores": "c"}]}', 400, "field of the answer"),
         ('{"task": "captioning"}', 400, "'inputs' is missing"),
         ('{"task": "captioning", "inputs": []}', 400, "at least 1"),
         ('{"task": "captioning", "inputs": ["C"], "num_return": 11}', 400, "'num_return' = 11"),
