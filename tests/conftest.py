@@ -8,15 +8,18 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from real_files import REAL_DATA, SCIBERT
+
 # Before anything imports torch or deepspeed: more threads than cores make tests slow and their sums vary.
 os.environ.update(DS_ACCELERATOR="cpu", OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="", TOKENIZERS_PARALLELISM="false")
 # Triton reads this when a kernel is defined: here all of them are interpreted.
 os.environ["TRITON_INTERPRET"] = "1"
+if SCIBERT.is_dir():
+    os.environ.setdefault("BIGCHEM_SCIBERT", str(SCIBERT))
 
 import pytest
 import submitit  # noqa: F401  its import closes the streams of logging handlers: not later, in a test that redirects them
 from hypothesis import settings
-from real_files import REAL_DATA
 from shared import made_once
 
 if TYPE_CHECKING:

@@ -31,19 +31,16 @@ def words(text: str) -> list[str]:
 
 
 def find_scibert() -> Path | None:
-    """SciBERT's vocab.txt: $BIGCHEM_SCIBERT (the file or its folder), else ../shared/vocab/scibert; None if absent.
+    """SciBERT's vocab.txt: $BIGCHEM_SCIBERT, the file or its folder; None if it is not set.
 
     UserError if the variable points nowhere, or if the file is another vocabulary.
     """
     given = os.environ.get("BIGCHEM_SCIBERT")
-    roots = (Path(__file__).resolve().parents[3], Path.cwd())
-    places = [Path(given)] if given else [root.parent / "shared" / "vocab" / "scibert" for root in roots]
-    files = (place / "vocab.txt" if place.is_dir() else place for place in places)
-    file = next(filter(Path.is_file, files), None)
-    if file is None:
-        if given:
-            raise UserError("no vocab.txt here", f"BIGCHEM_SCIBERT={given}", "point it at SciBERT's vocab.txt")
+    if not given:
         return None
+    file = Path(given) / "vocab.txt" if Path(given).is_dir() else Path(given)
+    if not file.is_file():
+        raise UserError("no vocab.txt here", f"BIGCHEM_SCIBERT={given}", "point it at SciBERT's vocab.txt")
     size = len(file.read_bytes().rstrip(b"\n").split(b"\n"))
     if size not in SCIBERT_SIZES:
         hint = f"scibert_scivocab_uncased has {SCIBERT_SIZES[-1]}; another vocabulary gives other scores"
