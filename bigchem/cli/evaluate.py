@@ -166,8 +166,8 @@ def score(
 ) -> None:
     """Score a file of predictions by the published protocol, or compare two files on the same examples.
 
-    --compare resamples the same examples for both files (paired bootstrap). If the interval of a difference excludes 0,
-    the choice of examples does not explain it.
+    --compare pairs the examples of both files: differences of shares have Bonett and Price's interval, others that of a
+    paired bootstrap. If the interval of a difference excludes 0, the choice of examples does not explain it.
 
     Example: bigchem score predictions/captioning.jsonl --task captioning
 
@@ -201,7 +201,7 @@ def score(
     about = tasks_at(tasks).labelled(task, "--task")
     if (file is None) == (compare is None):
         raise UserError("takes one FILE, or --compare A B", "score", "bigchem score --help shows examples")
-    processes = workers or os.cpu_count() or 1
+    processes = workers or len(os.sched_getaffinity(0))
     read_as = ReadAs.of(column or (), separator, encoding, quoting, strip, sources, references)
     below = ""
     if compare is not None:

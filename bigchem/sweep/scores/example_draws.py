@@ -135,7 +135,7 @@ def _same_examples(
 
 def _drawn(task: str, sides: list[tuple[Run, Pairs]], resamples: int, seed: int) -> Iterator[tuple[Run, Drawn]]:
     """Each run's draws, as they are ready: in several processes, or in this one for few examples (see pool)."""
-    workers = min(os.cpu_count() or 1, len(sides))
+    workers = min(len(os.sched_getaffinity(0)), len(sides))
     if workers <= 1 or sum(len(pairs.sources) for _, pairs in sides) < SMALL:
         for run, pairs in sides:
             yield run, _resampled(run.tasks[task], pairs, resamples, seed)

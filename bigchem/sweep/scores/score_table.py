@@ -181,7 +181,7 @@ def _predicted(run: Run, row: _Row, where: str, file: Path, progress: Progress) 
         raise UserError(f"duplicate predictions of {row.task} for '{run.name}'", where)
     run.predictions[row.task] = str(file)
     with progress.bar(f"scoring {file.name}", 1) as bar:
-        found = score_file(run.tasks[row.task], file, bootstrap=RESAMPLES, workers=os.cpu_count() or 1)
+        found = score_file(run.tasks[row.task], file, bootstrap=RESAMPLES, workers=len(os.sched_getaffinity(0)))
         bar.advance()
     scores = []
     for s in found:
