@@ -52,10 +52,11 @@ def compare_files(
     seed: int = 0,
     workers: int = 1,
 ) -> list[Difference]:
-    """Differences, second - first, of every metric, with paired-bootstrap intervals.
+    """Differences, second - first, of every metric: of shares with Bonett and Price's interval (2012), of others with
+    that of a paired bootstrap (Koehn 2004).
 
-    Both files share their resamples (Koehn 2004), so difficulty common to both cancels. UserError unless they hold the
-    same examples, in any order: see aligned.
+    Both files share their resamples, so difficulty common to both cancels. UserError unless they hold the same
+    examples, in any order: see aligned.
     """
     before, after = (examples_of(task, path, how) for path in (first, second))
     for side, path in ((before, first), (after, second)):

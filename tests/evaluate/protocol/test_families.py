@@ -57,7 +57,7 @@ def test_numbers_by_hand_with_what_is_none_counted():
     assert (scores["valid_numbers"].value, scores["valid_numbers"].n) == (0.8, 5)
     assert (scores["mae"].value, scores["rmse"].value) == (0.5, pytest.approx((1.25 / 3) ** 0.5))
     assert scores["r2"].value == pytest.approx(1 - 1.25 / 2)
-    note = "1 of 5 predictions are no number: left out; 1 of 5 references are no number: left out"
+    note = "1 of 5 predictions are not numbers: left out; 1 of 5 references are not numbers: left out"
     assert {(scores[name].n, scores[name].note) for name in ("mae", "rmse", "r2", "pearson", "spearman")} == {(3, note)}
 
 
@@ -71,7 +71,7 @@ def test_a_constant_prediction_has_errors_and_no_correlation():
 def test_predictions_without_a_single_number_say_so():
     scores = score("number", ["1", "2"], ["high", "low"])
     assert values(scores) == {name: 0 if name == "valid_numbers" else None for name in scores}
-    assert scores["rmse"].note == "no pair of numbers; 2 of 2 predictions are no number: left out"
+    assert scores["rmse"].note == "no pair of numbers; 2 of 2 predictions are not numbers: left out"
 
 
 def test_a_label_by_hand_a_foreign_answer_is_wrong():
@@ -80,7 +80,9 @@ def test_a_label_by_hand_a_foreign_answer_is_wrong():
     assert (scores["valid_labels"].value, scores["valid_labels"].note) == (0.8, "labels: no, yes")
     assert (scores["accuracy"].value, scores["accuracy"].n) == (0.5, 4)
     assert (scores["balanced_accuracy"].value, scores["f1"].value) == (0.5, 2 / 4)
-    assert scores["mcc"].note == "1 of 5 predictions are no label: wrong; 1 of 5 references are no label: left out"
+    assert scores["mcc"].note == (
+        "1 of 5 predictions are not a label: counted as wrong; 1 of 5 references are not a label: left out"
+    )
     assert scores["roc_auc"].note.startswith("needs the labels' log-probabilities: bigchem evaluate writes them")
 
 
@@ -126,7 +128,7 @@ def test_several_labels_by_hand_unknown_references_are_left_out():
     assert (scores["roc_auc"].value, scores["pr_auc"].value) == (1, 1)
     assert scores["accuracy"].note == (
         "1 of 6 predicted values are missing or unreadable: wrong; 1 of 6 reference values are unknown: left out; "
-        "1 values in predictions are of no label of the task"
+        "1 values in predictions belong to no label of the task"
     )
 
 
@@ -146,7 +148,7 @@ def test_formulas_by_hand():
         "elements": (1 + 1 / 3) / 2,
         "atoms": pytest.approx((1 + 2 * 4 / 10) / 2),
     }
-    assert scores["atoms"].note == "1 of 3 references are no formula: left out"
+    assert scores["atoms"].note == "1 of 3 references are not formulas: left out"
 
 
 def test_reagents_by_hand():
@@ -181,7 +183,7 @@ def test_names_of_one_molecule_are_equal():
     predictions = ["ethan-1-ol", "butan-2-ol", "ethanol", "alpha-D-\nglucopyranose", "propain"]
     scores = score("name", references, predictions)
     assert (scores["same_molecule"].value, scores["same_molecule"].n) == (2 / 4, 4)
-    assert scores["same_molecule"].note == "1 of 5 references are read by OPSIN as no molecule: left out"
+    assert scores["same_molecule"].note == "1 of 5 references that OPSIN cannot read: left out"
     assert scores["valid_names"].value == 4 / 5
 
 

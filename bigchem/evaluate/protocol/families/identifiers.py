@@ -15,7 +15,7 @@ _OPSIN = "OPSIN (Lowe et al. 2011, package py2opsin)"
 
 def _same_molecule(pairs: Pairs) -> Statistic:
     same = pairs.named["same"]
-    note = out_of(np.isnan(same), "references are read by OPSIN as no molecule: left out")
+    note = out_of(np.isnan(same), "references that OPSIN cannot read: left out")
     return mean_of(same, note, "share")
 
 
@@ -54,7 +54,7 @@ def _compositions(pairs: Pairs) -> dict[str, Floats]:
 def _of_atoms(column: str, meaning: str) -> Metric:
     def compute(pairs: Pairs) -> Statistic:
         found = _compositions(pairs)
-        return similarity(found[column], out_of(found["parses"] == 0, "references are no formula: left out"))
+        return similarity(found[column], out_of(found["parses"] == 0, "references are not formulas: left out"))
 
     undefined = "no reference is a formula"
     return Metric(column, f"{column}/formula-v1", f"{meaning}; 0 if it does not parse.", compute, undefined=undefined)

@@ -52,8 +52,8 @@ def _of_label(
     def compute(pairs: Pairs) -> Statistic:
         wanted, made = _positions(pairs)
         notes = joined(
-            out_of(made < 0, "predictions are no label: wrong"),
-            out_of(wanted < 0, "references are no label: left out"),
+            out_of(made < 0, "predictions are not a label: counted as wrong"),
+            out_of(wanted < 0, "references are not a label: left out"),
         )
         return noted(statistic(pairs, wanted, made), notes)
 
@@ -67,7 +67,7 @@ def _area(name: str, what: str, area: Callable[[Ints, Floats], Statistic]) -> Me
         wanted = _positions(pairs)[0]
         absent = [label for place, label in enumerate(pairs.labels) if len(pairs.labels) > 2 and place not in wanted]
         notes = joined(
-            out_of(wanted < 0, "references are no label: left out"),
+            out_of(wanted < 0, "references are not a label: left out"),
             f"no reference is {' or '.join(absent)}: left out" if absent else "",
         )
         return noted(labels.one_against_rest(wanted, _log_probabilities(pairs), area), notes)
@@ -132,7 +132,7 @@ def _notes_of_tables(pairs: Pairs, wanted: Ints, made: Ints) -> str:
     return joined(
         out_of((made < 0) & (wanted >= 0), "predicted values are missing or unreadable: wrong"),
         out_of(wanted < 0, "reference values are unknown: left out"),
-        *(f"{count} values in {side} are of no label of the task" for side, count in foreign if count),
+        *(f"{count} values in {side} belong to no label of the task" for side, count in foreign if count),
     )
 
 

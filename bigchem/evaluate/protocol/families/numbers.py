@@ -27,8 +27,8 @@ def _of_numbers(
     def compute(pairs: Pairs) -> Statistic:
         wanted, made = _numbers(pairs)
         notes = joined(
-            out_of(np.isnan(made), "predictions are no number: left out"),
-            out_of(np.isnan(wanted), "references are no number: left out"),
+            out_of(np.isnan(made), "predictions are not numbers: left out"),
+            out_of(np.isnan(wanted), "references are not numbers: left out"),
         )
         return noted(statistic(wanted, made), notes)
 
