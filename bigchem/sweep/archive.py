@@ -83,7 +83,7 @@ def _as_given(stored: RunConfig, run: RunConfig) -> tuple[RunConfig, dict[bytes,
     """A run folder's configuration with the paths of `run`, which are relative if the user's are, and what replaces
     what. A hub name is a folder of its cache in model.json."""
     sections: dict[str, object] = {"runs": run.runs}
-    moved = {stored.runs: run.runs}
+    moved: dict[str | None, str | None] = {stored.runs: run.runs}
     for section, fields in PATHS.items():
         given = {field: getattr(getattr(run, section), field) for field in fields}
         before = getattr(stored, section)
