@@ -10,6 +10,7 @@ from reading import config, published, read, write
 from bigchem.base.errors import UserError
 from bigchem.data.sources import reader
 from bigchem.data.sources.base import Row
+from bigchem.tasks import TaskConfig, merged
 
 CHEBI20 = "CID\tSMILES\tdescription"
 
@@ -115,6 +116,20 @@ def test_parallel_reactions_may_have_reagents_apart(tmp_path):
     assert not reasons
     assert [sorted(row.source.split(".")) for row in rows[:3]] == [["CC(=O)O", "CCO", "Cl"]] * 2 + [["CC(=O)O", "CCO"]]
     assert ["reagents" in row.repairs for row in rows] == [True, True, True, False]
+
+
+def test_an_angle_bracket_beside_reactants_stays_what_its_own_side_says(tmp_path):
+    source = write(tmp_path, "src.txt", "CCO.CC(=O)O>Cl", "CCO.CC(=O)O")
+    target = write(tmp_path, "tgt.txt", ">95", "95")
+    about = TaskConfig(source="reactants", target="number")
+    given = config("parallel_text", source, target_path=str(target), tasks=["x"])
+    rows, reasons = read(given, tasks=merged({"x": about}))
+    assert [(row.source, row.target) for row in rows] == [("CCO.CC(=O)O", "95")]
+    assert len(reasons) == 1, "a bound is not a number"
+    about = about.model_copy(update={"target": "text"})
+    target = write(tmp_path, "tgt.txt", "kept at >100 °C", "kept")
+    rows, _ = read(given, tasks=merged({"x": about}))
+    assert [row.target for row in rows] == ["kept at >100 °C", "kept"]
 
 
 def test_parallel_text_needs_equally_long_files(tmp_path):
