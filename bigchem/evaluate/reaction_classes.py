@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bigchem.base.errors import UserError
 from bigchem.base.printable import number_of
+from bigchem.chemistry import NotationError, sections
 from bigchem.evaluate.metrics.reactions import canonical
 from bigchem.tasks import Task
 
@@ -62,11 +63,12 @@ def _rows(file: Path) -> Iterator[tuple[str, str, str]]:
                 raise UserError(what, f"{file}:1", f"one of {known}")
             for row in reader:
                 name, reaction = (row[column] or "" for column in columns if column is not None)
-                parts = reaction.split(">")
-                if len(parts) != 3:
+                try:
+                    reactants, _, product = sections(reaction)
+                except NotationError:
                     what = f"not a reaction: {reaction[:60]!r}"
-                    raise UserError(what, f"{file}:{reader.line_num}", "write reactants>reagents>product")
-                yield name.strip(), parts[0], parts[2]
+                    raise UserError(what, f"{file}:{reader.line_num}", "write reactants>reagents>product") from None
+                yield name.strip(), reactants, product
     except FileNotFoundError:
         raise UserError("no such file", str(file)) from None
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:

@@ -122,6 +122,7 @@ def test_a_folder_of_a_version_without_records_has_the_tasks_that_ship(small_dat
         (task("chemistry", "reactants"), "CCO", "C.CO", "CCO"),
         (task("reactants", "chemistry"), "C.CO", "CCO", "CCO"),
         (task("reaction", "number"), "CC.O>[Pd]>CCO", "1", "CCO"),
+        (task("reaction", "number"), "N.Cl[Pt]Cl>>[NH3]->[Pt](Cl)Cl", "1", "[NH3]->[Pt](Cl)Cl"),
         (task("reactants", "reagents"), "CC.O", "[Pd]", None),
         (task("text", "text"), "a", "b", None),
         (task("protein", "number"), "MKV", "1", None),

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 
-from bigchem.chemistry import NotationError, Reading, is_missing_word, one_compound, read
+from bigchem.chemistry import NotationError, Reading, is_missing_word, one_compound, read, sections
 from bigchem.data.sources.base import RowError
 from bigchem.tasks import Task
 
@@ -78,7 +78,7 @@ def molecules(task: Task, source: str, target: str) -> str | None:
             # A product beside reactants may be several compounds; elsewhere dots are those of a salt.
             found.append(text if "reactants" in (task.source_domain, task.target_domain) else one_compound(text))
         elif domain == "reaction":
-            found.append(text.rpartition(">")[2])
+            found.append(sections(text)[2])
     return ".".join(found) or None
 
 
