@@ -18,7 +18,7 @@ from bigchem.data.build.recipe import load_recipe
 from bigchem.data.loader import Loader
 from bigchem.data.sources.base import RowError
 from bigchem.data.sources.rows import make_row
-from bigchem.data.sources.sides import label, labels, molecules, number, read_source
+from bigchem.data.sources.sides import label, labels, molecules, number, read_source, read_target
 from bigchem.data.storage.shards import Data
 from bigchem.data.text.tokenizer import Tokenizer
 from bigchem.tasks import Task, TaskConfig, shipped
@@ -168,6 +168,21 @@ def test_targets_are_read_by_their_domain() -> None:
     for wrong_values in ({"a": ""}, {"d": "1"}, {"a": "0.5"}):
         with pytest.raises(RowError):
             labels(wrong_values, several)
+
+
+def test_labels_in_one_text_are_pairs_and_each_name_stands_once() -> None:
+    several = task("chemistry", "labels", labels=["A", "B"])
+    assert read_target(several, "A = 1; B=0;").text == "A=1; B=0"
+    assert read_target(several, "A=1; B=").text == "A=1"
+    for wrong, message in (
+        ("A=1; A=0", "a label with two values: 'A'"),
+        ("A=1; B", "not NAME=VALUE: 'B'"),
+        ("A=1=0", "A is neither 0 nor 1: '1=0'"),
+        ("nan", "a missing text: 'nan'"),
+        ("", "a missing text"),
+    ):
+        with pytest.raises(RowError, match=message):
+            read_target(several, wrong)
 
 
 def test_a_product_among_its_reactants_is_refused_and_a_molecule_that_is_changed_is_not() -> None:

@@ -1,14 +1,11 @@
 """Reading the source and the target of a row, by the task's record."""
 
 import math
-import re
 from collections.abc import Mapping
 
 from bigchem.chemistry import NotationError, Reading, is_missing_word, one_compound, read, sections
 from bigchem.data.sources.base import RowError
 from bigchem.tasks import Task
-
-_VALUE = re.compile(r"\s*([^=;]+?)\s*=\s*([^=;]*?)\s*(?:;|\Z)")
 
 
 def read_source(task: Task, text: str, *, selfies: bool = False, names: bool = False) -> Reading:
@@ -24,7 +21,7 @@ def read_target(task: Task, text: str, *, selfies: bool = False) -> Reading:
     if task.target_domain == "label":
         return label(text, task.labels)
     if task.target_domain == "labels":
-        return labels(dict(_VALUE.findall(text)), task)
+        return labels(_values(text), task)
     return _read(text, task.target_domain, selfies, names=False)
 
 
@@ -64,6 +61,20 @@ def labels(values: Mapping[str, str], task: Task) -> Reading:
         raise RowError("a missing text: no label has a value")
     respelled = any(values[name].strip() != value for name, value in found.items())
     return Reading("; ".join(f"{name}={value}" for name, value in found.items()), ("label",) if respelled else ())
+
+
+def _values(text: str) -> dict[str, str]:
+    """The values in `NAME=VALUE; NAME=VALUE`, by name. RowError for a part that is no such pair, or a name that stands
+    twice."""
+    found: dict[str, str] = {}
+    for part in filter(str.strip, text.split(";")):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (name and equals):
+            raise RowError(_missing(text) or f"not NAME=VALUE: '{part.strip()[:40]}'")
+        if name in found:
+            raise RowError(f"a label with two values: '{name[:40]}'")
+        found[name] = value
+    return found
 
 
 def molecules(task: Task, source: str, target: str) -> str | None:

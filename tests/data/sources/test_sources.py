@@ -108,6 +108,21 @@ def test_a_header_without_the_columns_comes_with_what_to_do(tmp_path, name, head
     assert hint in str(refused.value.hint)
 
 
+def test_a_label_or_a_group_that_no_json_object_has_is_refused_as_in_a_table(tmp_path):
+    tasks = merged({"x": TaskConfig(source="chemistry", target="labels", labels=("toxic", "approved"))})
+    entries = [{"s": "CCO", "toxic": 1, "approved": None}, {"s": "CC", "toxic": None, "approved": 0}, {"s": "C"}]
+    file = write(tmp_path, "a.jsonl", *map(json.dumps, entries))
+    given = config("jsonl", file, columns={"source": "s"}, tasks=["x"])
+    rows, reasons = read(given, tasks=tasks)
+    assert [row.target for row in rows] == ["toxic=1", "approved=0"]
+    assert reasons == ["a missing text: no label has a value"]
+    wrong = merged({"x": TaskConfig(source="chemistry", target="labels", labels=("toxic", "aproved"))})
+    with pytest.raises(UserError, match="no key 'aproved' in its first 3 records\nnext: did you mean 'approved'"):
+        read(given, tasks=wrong)
+    with pytest.raises(UserError, match="no key 'scafold' in its first 3 records\nnext: known: approved, s, toxic"):
+        read(given.model_copy(update={"split": None, "test_fraction": 0.1, "split_by": "scafold"}), tasks=tasks)
+
+
 def test_parallel_reactions_may_have_reagents_apart(tmp_path):
     source, target = tmp_path / "src.txt", tmp_path / "tgt.txt"
     source.write_text("C C O . C C ( = O ) O > C l\nCCO.CC(=O)O>Cl\nC C O . C C ( = O ) O >\nN->[Pd]Cl.CO\n")
