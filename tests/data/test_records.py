@@ -154,9 +154,14 @@ def test_targets_are_read_by_their_domain() -> None:
         "7.50",
         "-3.1",
     ]
-    for wrong in ("1,5", "1_000", "inf", "5 mg", ""):
+    assert [number("\N{MINUS SIGN}3.145", 1), number("\N{MINUS SIGN}3e-2", None)] == ["-3.1", "-3e-2"]
+    assert read_target(task("chemistry", "number"), "\N{MINUS SIGN}2").repairs == ("minus",)
+    for wrong in ("1,5", "1_000", "inf", "5 mg", "", ">95", "١"):
         with pytest.raises(RowError):
             number(wrong, 2)
+    for missing in ("", "-", "–", "n/a", "..."):
+        with pytest.raises(RowError, match="a missing text"):
+            number(missing, 2)
     assert label("1.0", ("0", "1")).repairs == ("label",)
     assert label("Active", ("inactive", "active")).text == "active"
     for wrong in ("2", "", "nan", "yes"):
@@ -164,8 +169,8 @@ def test_targets_are_read_by_their_domain() -> None:
             label(wrong, ("0", "1"))
     several = task("chemistry", "labels", labels=["a", "b", "c"])
     assert labels({"c": "1.0", "a": "0", "b": ""}, several) == Reading("a=0; c=1", ("label",))
-    assert labels({"c": "1", "a": "0"}, several).repairs == ()
-    for wrong_values in ({"a": ""}, {"d": "1"}, {"a": "0.5"}):
+    assert labels({"c": "1", "a": "0", "b": "-"}, several).repairs == ()
+    for wrong_values in ({"a": ""}, {"d": "1"}, {"a": "0.5"}, {"a": "+"}):
         with pytest.raises(RowError):
             labels(wrong_values, several)
 

@@ -140,11 +140,18 @@ def test_an_angle_bracket_beside_reactants_stays_what_its_own_side_says(tmp_path
     given = config("parallel_text", source, target_path=str(target), tasks=["x"])
     rows, reasons = read(given, tasks=merged({"x": about}))
     assert [(row.source, row.target) for row in rows] == [("CCO.CC(=O)O", "95")]
-    assert len(reasons) == 1, "a bound is not a number"
+    assert reasons == ["not a number: '>95'"]
     about = about.model_copy(update={"target": "text"})
     target = write(tmp_path, "tgt.txt", "kept at >100 °C", "kept")
     rows, _ = read(given, tasks=merged({"x": about}))
     assert [row.target for row in rows] == ["kept at >100 °C", "kept"]
+
+
+def test_parallel_text_without_a_task_is_refused_if_the_recipe_redefines_the_default_one(tmp_path):
+    lines = write(tmp_path, "src.txt", "Stir.")
+    tasks = merged({"actions": TaskConfig(source="text", target="text", family="text", prompt="P: ")})
+    with pytest.raises(UserError, match="format 'parallel_text' has no task\nnext: add tasks"):
+        read(config("parallel_text", lines, target_path=str(lines)), tasks=tasks)
 
 
 def test_parallel_text_needs_equally_long_files(tmp_path):
