@@ -5,7 +5,6 @@ Duplicates are counted too, so memory does not grow with the corpus. A recipe's 
 duplicates and leaks.
 """
 
-import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -23,7 +22,7 @@ from bigchem.data.build.parse import CHUNK, chunked
 from bigchem.data.build.recipe import BuildConfig, load_recipe
 from bigchem.data.build.select import as_seen, sentinels
 from bigchem.data.build.splits import may_train, rows_by_split
-from bigchem.data.build.workers import in_order, pool
+from bigchem.data.build.workers import cores, in_order, pool
 from bigchem.data.reading.lines import open_text
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
 from bigchem.data.sources.sides import is_unicode
@@ -53,7 +52,7 @@ def audit(
     trained here, if need be, on the training rows, leaks included.
     UserError if the corpus is none of the three kinds, or if a plain file comes without a tokenizer.
     """
-    workers = workers or os.cpu_count() or 1
+    workers = workers or cores()
     found: dict[Side, Tally] = {}
     rejected = 0
     with tempfile.TemporaryDirectory() as scratch:
