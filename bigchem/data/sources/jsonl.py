@@ -66,7 +66,8 @@ class Jsonl:
 def _first_with(needed: Iterable[str], texts: Iterator[tuple[int, str]], path: str) -> list[tuple[int, str]]:
     """The first records, up to the one by which each needed key has occurred: a key that every object lacks is
     misspelt, and would read as one without values. UserError for one that the first LOOKED_AT records lack."""
-    first, missing, there = [], dict.fromkeys(needed), dict[str, None]()
+    first: list[tuple[int, str]] = []
+    missing, there = dict.fromkeys(needed), dict[str, None]()
     while missing and len(first) < LOOKED_AT and (found := next(texts, None)) is not None:
         first.append(found)
         with suppress(RowError):
