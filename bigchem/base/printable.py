@@ -15,6 +15,12 @@ def printable(text: object, *, limit: int | None = None) -> str:
     return found if limit is None or len(found) <= limit else found[: max(0, limit - 3)] + "..."
 
 
+def one_line(error: BaseException) -> str:
+    """The first line of an error's text, or its class if it has none; at most 200 characters."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
 def number_of(noun: str, count: int) -> str:
     """`1 line`, `2 lines`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -10,7 +10,7 @@ from bigchem.chemistry.reactions import sections
 from bigchem.tasks import CHEMISTRY
 
 _PROTEIN = re.compile(r"[A-Za-z*\-]+")
-_FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*|[().+\-\[\]·]\d*|[+\-]\d*)+")
+_FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*|[().+\-\[\]·]\d*)+")
 
 
 def read(
@@ -60,7 +60,7 @@ def read_answer(text: str, domain: str, strip: Collection[str] = STRIPPED, selfi
 def _whole_reaction(text: str, strip: Collection[str], selfies: bool) -> Reading:
     """`reactants>reagents>product`, each part read as SMILES."""
     bare, stripped = strip_around(text, strip)
-    parts = sections(bare)
+    parts = [part.strip() for part in sections(bare)]
     if not parts[0] or not parts[-1]:
         raise NotationError(f"a reaction without reactants or product: '{bare[:60]}'")
     read_parts = [read(part, "reagents", strip=strip, selfies=selfies) if part else Reading("") for part in parts]

@@ -41,6 +41,7 @@ REPAIRS: dict[str, str] = {
     "doubtful": "brackets such as [C], SMILES of a radical or SELFIES: read as SMILES",
     "inchi": "InChI converted",
     "label": "a label in another spelling (1.0 for 1)",
+    "minus": "a number's minus sign U+2212 written as a hyphen",
     "lost": "characters lost to an encoding or a tokenizer (<unk>, U+FFFD), left as they are",
 }
 """Repairs of a text, and defects noticed in it, by the key under which they are counted."""
@@ -90,6 +91,11 @@ def is_missing_word(text: str) -> bool:
     """Whether a text stands for a missing value: one that programs write, or R's NA, in capitals as Na is sodium."""
     bare = text.strip()
     return bare == "NA" or bare.lower() in _MISSING_WORDS
+
+
+def is_missing(text: str) -> bool:
+    """Whether a text holds nothing: empty, NaN, N/A, -, ... A + alone is a result."""
+    return is_missing_word(text) or not any(char.isalnum() or char == "+" for char in text)
 
 
 def without_maps(smiles: str) -> str:
@@ -179,12 +185,11 @@ def is_lost(text: str, *, chemistry: bool) -> bool:
 
 
 def read_text(text: str, strip: Collection[str] = STRIPPED) -> Reading:
-    """A text of natural language. NotationError if it is empty, without a letter or digit, or a marker for a missing
-    value."""
+    """A text of natural language. NotationError if it is empty or holds nothing."""
     text, repairs = strip_around(text, strip)
     if not text:
         raise NotationError("empty text")
-    if is_missing_word(text) or not any(map(str.isalnum, text)):
+    if is_missing(text):
         raise NotationError(f"a missing text: '{text}'")
     if is_lost(text, chemistry=False):
         repairs.append("lost")

@@ -20,7 +20,7 @@ from collections.abc import Collection
 from bigchem.chemistry.molecules import canonical, dotted, has_carbon
 from bigchem.chemistry.notation import NotationError, atom_maps, joined, without_maps
 
-NOTHING_REACTS = "the product stands among the reactants: nothing reacts"
+NOTHING_REACTS = "the product is also a reactant: nothing reacts"
 """The reason for refusing such a reaction."""
 
 _ARROW = re.compile(r"(?<!-)>")

@@ -17,6 +17,7 @@ from random import random
 import numpy as np
 
 from bigchem.base.errors import StorageError
+from bigchem.base.printable import one_line
 from bigchem.chemistry.tokens import atom_starts
 from bigchem.config import DataConfig
 from bigchem.data.order.span_corruption import BoolArray, row_keys
@@ -100,9 +101,8 @@ class Loader:
                 if failures == len(RETRY_S):
                     raise
                 pause = RETRY_S[failures] * (1 + random() / 2)
-                reason = str(error).splitlines()[0]
                 print(
-                    f"loader: {reason}; retrying from example {position} in {pause:.1f} s "
+                    f"loader: {one_line(error)}; retrying from example {position} in {pause:.1f} s "
                     f"({failures + 1}/{len(RETRY_S)})",
                     file=sys.stderr,
                     flush=True,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bigchem.base.errors import UserError
 from bigchem.base.printable import number_of
+from bigchem.chemistry import NotationError, sections
 from bigchem.evaluate.metrics.reactions import canonical
 from bigchem.evaluate.named_columns import named_columns
 from bigchem.tasks import Task
@@ -58,8 +59,9 @@ def _rows(file: Path) -> Iterator[tuple[str, str, str]]:
         if len(fields) != len(table.header):
             what = f"{len(fields)} fields, the header has {len(table.header)}"
             raise UserError(what, f"{file}:{number}", "does a text contain the separator? put it in quotes")
-        parts = fields[reactions].strip().split(">")
-        if len(parts) != 3:
+        try:
+            reactants, _, product = sections(fields[reactions])
+        except NotationError:
             what = f"not a reaction: {fields[reactions][:60]!r}"
-            raise UserError(what, f"{file}:{number}", "write reactants>reagents>product")
-        yield fields[classes].strip(), parts[0], parts[2]
+            raise UserError(what, f"{file}:{number}", "write reactants>reagents>product") from None
+        yield fields[classes].strip(), reactants, product

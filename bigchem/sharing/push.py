@@ -10,6 +10,7 @@ from typing import Any
 
 from bigchem.base import json_file
 from bigchem.base.errors import UserError
+from bigchem.base.printable import one_line
 from bigchem.base.progress import Progress, amount
 from bigchem.evaluate.trained import FILE as PROVENANCE
 from bigchem.sharing import card as cards
@@ -112,13 +113,11 @@ def send(push: Push, *, private: bool, progress: Progress) -> str:
     except HfHubHTTPError as error:
         raise _refusal(error, push.repo) from None
     except ValueError as error:
-        raise UserError(
-            f"the hub does not take the card: {_first_line(error)}", push.repo, "correct README.md"
-        ) from None
+        raise UserError(f"the hub does not take the card: {one_line(error)}", push.repo, "correct README.md") from None
     except Exception as error:
         if not _is_of_the_network(error):
             raise
-        raise UserError(f"{ENDPOINT} cannot be reached: {_first_line(error)}", push.repo, "try again") from None
+        raise UserError(f"{ENDPOINT} cannot be reached: {one_line(error)}", push.repo, "try again") from None
     return address
 
 
@@ -129,7 +128,7 @@ def _check_name(repo: str) -> None:
     try:
         validate_repo_id(repo)
     except HFValidationError as error:
-        raise UserError(f"not a name of the hub: {_first_line(error)}", repo, "write OWNER/NAME") from None
+        raise UserError(f"not a name of the hub: {one_line(error)}", repo, "write OWNER/NAME") from None
     if "/" not in repo:
         raise UserError(
             "the owner is missing", repo, f"write OWNER/{repo}: your name or your organisation's at the hub"
@@ -176,13 +175,9 @@ def _refusal(error: Any, repo: str) -> UserError:
     status = getattr(error.response, "status_code", None)
     if status in (401, 403):
         return UserError("the hub does not let this token write here", repo, "hf auth whoami; use a token of its owner")
-    return UserError(f"the hub refused: {_first_line(error)}", repo, "try again")
+    return UserError(f"the hub refused: {one_line(error)}", repo, "try again")
 
 
 def _is_of_the_network(error: BaseException) -> bool:
     """Whether the hub's HTTP client, which is not the same in all versions, or the system could not connect."""
     return isinstance(error, OSError) or any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigchem.base.printable import markdown_table, markup, printable, printable_lines
+from bigchem.base.printable import markdown_table, markup, one_line, printable, printable_lines
 
 
 def test_text_of_others_moves_no_cursor_and_turns_no_line_around() -> None:
@@ -15,6 +15,13 @@ def test_text_of_others_moves_no_cursor_and_turns_no_line_around() -> None:
     assert printable_lines("a\nb\x07") == "a\nb\ufffd"
     assert printable("long" * 9, limit=10) == "longlon..."
     assert markup("[red]x[/red]\n") == "\\[red]x\\[/red] "
+
+
+def test_an_error_is_told_in_one_line_even_without_a_text() -> None:
+    assert one_line(OSError()) == "OSError"
+    assert one_line(RuntimeError("\n \n")) == "RuntimeError"
+    assert one_line(ValueError("\nno such key\nhere\n")) == "no such key"
+    assert len(one_line(ValueError("x" * 999))) == 200
 
 
 @given(st.lists(st.lists(st.text(), min_size=2, max_size=2), max_size=4))

@@ -11,7 +11,7 @@ from real_files import REAL_DATA
 from bigchem.base import toml
 from bigchem.data.sources import read_rows, reader
 from bigchem.data.sources.base import Row, RowError, SourceConfig
-from bigchem.tasks import shipped
+from bigchem.tasks import Tasks, shipped
 
 
 def config(name: str, path: Path | str | None, **fields: object) -> SourceConfig:
@@ -31,12 +31,13 @@ def write(folder: Path, name: str, *lines: str) -> Path:
     return file
 
 
-def read(source: SourceConfig, limit: int | None = None) -> tuple[list[Row], list[str]]:
-    """Rows, and reasons for rejection."""
+def read(source: SourceConfig, limit: int | None = None, *, tasks: Tasks | None = None) -> tuple[list[Row], list[str]]:
+    """Rows, and reasons for rejection. tasks: those that ship."""
+    tasks = tasks or shipped()
     rows, reasons = [], []
-    for record in islice(reader(source.format).records(source, shipped()), limit):
+    for record in islice(reader(source.format).records(source, tasks), limit):
         try:
-            rows += read_rows(record, source, shipped())
+            rows += read_rows(record, source, tasks)
         except RowError as error:
             reasons.append(str(error))
     return rows, reasons

@@ -107,19 +107,22 @@ def failing(source: Loader, monkeypatch: pytest.MonkeyPatch, fails: Callable[[in
     monkeypatch.setattr(loader_module, "RETRY_S", (0.01, 0.01))
 
 
+@pytest.mark.parametrize(
+    ("error", "told"), [(OSError("storage went away"), "storage went away"), (OSError(), "OSError")]
+)
 def test_a_worker_that_dies_reading_is_replaced_and_repeats_its_step(
-    small_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: OSError, told: str
 ) -> None:
     expected = []
     stream = loader(small_data).steps(0)
     expected = [sides(next(stream)) for _ in range(6)]
     stream.close()
     source = loader(small_data)
-    failing(source, monkeypatch, lambda calls: calls in (3, 4, 6), OSError("storage went away"))
+    failing(source, monkeypatch, lambda calls: calls in (3, 4, 6), error)
     stream = source.steps(0)
     assert [sides(next(stream)) for _ in range(6)] == expected
     stream.close()
-    assert capsys.readouterr().err.count("loader: storage went away; retrying from example") == 3
+    assert capsys.readouterr().err.count(f"loader: {told}; retrying from example") == 3
 
 
 def test_storage_that_goes_away_for_a_moment_is_waited_for(

@@ -18,7 +18,7 @@ from bigchem.data.build.recipe import load_recipe
 from bigchem.data.loader import Loader
 from bigchem.data.sources.base import RowError
 from bigchem.data.sources.rows import make_row
-from bigchem.data.sources.sides import label, labels, molecules, number, read_source
+from bigchem.data.sources.sides import label, labels, molecules, number, read_source, read_target
 from bigchem.data.storage.shards import Data
 from bigchem.data.text.tokenizer import Tokenizer
 from bigchem.tasks import Task, TaskConfig, shipped
@@ -122,6 +122,7 @@ def test_a_folder_of_a_version_without_records_has_the_tasks_that_ship(small_dat
         (task("chemistry", "reactants"), "CCO", "C.CO", "CCO"),
         (task("reactants", "chemistry"), "C.CO", "CCO", "CCO"),
         (task("reaction", "number"), "CC.O>[Pd]>CCO", "1", "CCO"),
+        (task("reaction", "number"), "N.Cl[Pt]Cl>>[NH3]->[Pt](Cl)Cl", "1", "[NH3]->[Pt](Cl)Cl"),
         (task("reactants", "reagents"), "CC.O", "[Pd]", None),
         (task("text", "text"), "a", "b", None),
         (task("protein", "number"), "MKV", "1", None),
@@ -153,9 +154,14 @@ def test_targets_are_read_by_their_domain() -> None:
         "7.50",
         "-3.1",
     ]
-    for wrong in ("1,5", "1_000", "inf", "5 mg", ""):
+    assert [number("\N{MINUS SIGN}3.145", 1), number("\N{MINUS SIGN}3e-2", None)] == ["-3.1", "-3e-2"]
+    assert read_target(task("chemistry", "number"), "\N{MINUS SIGN}2").repairs == ("minus",)
+    for wrong in ("1,5", "1_000", "inf", "5 mg", "", ">95", "١"):
         with pytest.raises(RowError):
             number(wrong, 2)
+    for missing in ("", "-", "–", "n/a", "..."):
+        with pytest.raises(RowError, match="a missing text"):
+            number(missing, 2)
     assert label("1.0", ("0", "1")).repairs == ("label",)
     assert label("Active", ("inactive", "active")).text == "active"
     for wrong in ("2", "", "nan", "yes"):
@@ -163,10 +169,25 @@ def test_targets_are_read_by_their_domain() -> None:
             label(wrong, ("0", "1"))
     several = task("chemistry", "labels", labels=["a", "b", "c"])
     assert labels({"c": "1.0", "a": "0", "b": ""}, several) == Reading("a=0; c=1", ("label",))
-    assert labels({"c": "1", "a": "0"}, several).repairs == ()
-    for wrong_values in ({"a": ""}, {"d": "1"}, {"a": "0.5"}):
+    assert labels({"c": "1", "a": "0", "b": "-"}, several).repairs == ()
+    for wrong_values in ({"a": ""}, {"d": "1"}, {"a": "0.5"}, {"a": "+"}):
         with pytest.raises(RowError):
             labels(wrong_values, several)
+
+
+def test_labels_in_one_text_are_pairs_and_each_name_stands_once() -> None:
+    several = task("chemistry", "labels", labels=["A", "B"])
+    assert read_target(several, "A = 1; B=0;").text == "A=1; B=0"
+    assert read_target(several, "A=1; B=").text == "A=1"
+    for wrong, message in (
+        ("A=1; A=0", "a label with two values: 'A'"),
+        ("A=1; B", "not NAME=VALUE: 'B'"),
+        ("A=1=0", "A is neither 0 nor 1: '1=0'"),
+        ("nan", "a missing text: 'nan'"),
+        ("", "a missing text"),
+    ):
+        with pytest.raises(RowError, match=message):
+            read_target(several, wrong)
 
 
 def test_a_product_among_its_reactants_is_refused_and_a_molecule_that_is_changed_is_not() -> None:

@@ -12,7 +12,7 @@ from bigchem.evaluate.score import score_file
 from bigchem.evaluate.training_set import read_training_set
 from bigchem.tasks import shipped
 
-TABLE = "class,reactants>reagents>production\n1,CCO.CN>>CCNC\n2,CCl.CN>O>CNC\n3,CBr.CN>>CNC\n"
+TABLE = "class,reactants>reagents>production\n1,CCO.CN>>CCNC\n2,CCl.CN>O>CNC\n3,CBr.CN>>CNC\n4,[NH3]->[Cu].CI>>CN\n"
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ def test_reactions_are_found_however_they_are_spelled(table, tmp_path):
         sources, references = ["C(C)NC", "N(C)C", "CNC", "CNC", "C"], ["NC.OCC", "NC.[Cl:1][CH3:2]", "CBr.NC", "N", "C"]
         assert classes_of(file, shipped()["retrosynthesis"], sources, references) == ["1", "2", "3", "", ""]
         assert classes_of(file, shipped()["forward"], references, sources) == ["1", "2", "3", "", ""]
+    assert classes_of(table, shipped()["forward"], ["CI.[Cu]<-[NH3]"], ["NC"]) == ["4"]
     # Other reactants: by the product, if it has a single class.
     assert classes_of(table, shipped()["forward"], ["CCO.CN.O"], ["CCNC"]) == ["1"]
 

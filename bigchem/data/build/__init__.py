@@ -1,4 +1,4 @@
 """`bigchem data build`: recipe -> parsed rows -> leak filter -> shards; parallel, resumable, reproducible to the byte.
 
-Imported from outside: lossy, parse, parts, pipeline, recipe, report, splits, work_folder, workers.
+Imported from outside: lossy, parse, parts, pipeline, recipe, report, select, splits, work_folder, workers.
 """

@@ -28,9 +28,9 @@ SKELETON = 14
 class Identity:
     """Equal for two spellings of one molecule.
 
-    exact: the standard InChIKey, equal for all spellings and tautomers, different for stereoisomers. skeleton: its part
-    without stereochemistry. If there is no InChI (dummy atoms): canonical SMILES with and without stereochemistry,
-    dative bonds drawn as charges.
+    exact: the standard InChIKey, equal for all spellings, and for tautomers that differ by a mobile hydrogen; different
+    for stereoisomers. skeleton: its part without stereochemistry. If there is no InChI (dummy atoms): canonical SMILES
+    with and without stereochemistry, dative bonds drawn as charges.
     """
 
     exact: str

@@ -225,7 +225,7 @@ def _check_counts(where: str, count: dict[str, Any], limit: float, first: Reject
     if not count["rows"]:
         why = "the file is empty" if not records else f"none of {records} records has a requested task"
         if first is not None:
-            why = f"not one readable record ({rejected} rejected); the first: {_place(first, where)}: {first.reason}"
+            why = f"no record could be read ({rejected} rejected); the first: {_place(first, where)}: {first.reason}"
         raise UserError(f"no rows: {why}", where, "is it of this format, and are `tasks`, `task_names`, `where` right?")
     share = rejected / records
     if first is not None and share > limit:

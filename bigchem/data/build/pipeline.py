@@ -9,7 +9,6 @@ it was, and the result is the same to the byte: chunks and shards depend only on
 """
 
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -30,7 +29,7 @@ from bigchem.data.build.parse import check_sources, parse_sources
 from bigchem.data.build.recipe import BuildConfig, recipe_hash
 from bigchem.data.build.select import PlannedShard, choose, read_chosen, rows_of
 from bigchem.data.build.work_folder import publish, refuse_foreign_folder, remove_leftovers, work_folder
-from bigchem.data.build.workers import in_order, pool
+from bigchem.data.build.workers import cores, in_order, pool
 from bigchem.data.storage.columns import write_lengths, write_shard
 from bigchem.data.storage.index import Index, Shard, other_files
 from bigchem.data.storage.shards import Data
@@ -49,7 +48,7 @@ def build(
     recipe = recipe_hash(config)
     if is_built(out, config, recipe, progress, overwrite=overwrite):
         return Data(out).index
-    workers = workers or os.cpu_count() or 1
+    workers = workers or cores()
     with work_folder(out, recipe, progress) as work:
         if not (work / "data" / "index.json").is_file():
             try:
@@ -178,9 +177,8 @@ def make_shard(work: Path, planned: PlannedShard, task: Task) -> WrittenShard:
     made = made_file(work, planned)
     if made.is_file() and (work / "data" / path).is_file():
         with np.load(made) as facts:
-            if "lossy" in facts.files:  # older versions wrote none
-                shard = Shard(**json.loads(str(facts["shard"])))
-                return WrittenShard(shard, facts["lengths"], json.loads(str(facts["lossy"])), {})
+            shard = Shard(**json.loads(str(facts["shard"])))
+            return WrittenShard(shard, facts["lengths"], json.loads(str(facts["lossy"])), {})
     begun = time.perf_counter()
     tokenizer = Tokenizer.load(work / "data" / "tokenizer")
     columns: dict[str, list[Any]] = {"key": [], "source": [], "target": [], "source_ids": [], "target_ids": []}

@@ -31,6 +31,11 @@ class TokenizerConfig(Section):
     smiles: Smiles = "pieces"
     """How a word that is SMILES is split: by the vocabulary alone, or at its atoms first."""
 
+    @property
+    def trained(self) -> bool:
+        """Whether it is trained on the corpus."""
+        return self.t5 is None and self.folder is None
+
     def make(self, texts: Iterable[str], sentinels: int = 0) -> Tokenizer:
         """The folder's, T5's, or one trained on the texts, with sentinels for span corruption."""
         if self.folder is not None:

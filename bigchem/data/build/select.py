@@ -71,10 +71,9 @@ def choose(
     for task, leaks in report["leaked"].items():
         if task not in rows["train"]:
             progress.say(all_leaked(task, leaks))
-    if config.tokenizer.t5 is None and config.tokenizer.folder is None:
+    if config.tokenizer.trained:
         progress.say(f"training a tokenizer of {config.tokenizer.vocab_size} pieces")
-    sentinels = SENTINELS if SPANS.keys() & rows["train"].keys() else 0
-    tokenizer = config.tokenizer.make(_training_texts(parsed, tasks, rows["train"]), sentinels)
+    tokenizer = config.tokenizer.make(_training_texts(parsed, tasks, rows["train"]), sentinels(rows["train"]))
     tokenizer.save(work / "data" / "tokenizer")
     with atomic.replace_atomically(work / "data" / "rejected.jsonl") as file:
         for rejected in (r for chunk in chunks for r in chunk.rejected):
@@ -167,11 +166,20 @@ def _without_leaks(parsed: ParsedRows, rows: Rows, keep_out: str, report: dict[s
 def _training_texts(
     parsed: ParsedRows, tasks: Mapping[str, Task], train: dict[str, npt.NDArray[np.int64]]
 ) -> Iterator[str]:
-    """Both sides of every training row, as the model sees them."""
     for task, chosen in train.items():
         for table in texts(parsed.places(chosen)):
             for row in table.to_pylist():
-                for number in range(len(tasks[task].prompts)):
-                    yield tasks[task].prompted(row["source"], dict(row["fields"]), number)
-                if row["target"]:
-                    yield row["target"]
+                yield from as_seen(tasks[task], row["source"], row["target"], dict(row["fields"]))
+
+
+def as_seen(task: Task, source: str, target: str, fields: Mapping[str, str]) -> Iterator[str]:
+    """What a vocabulary is trained on: both sides of a row as the model sees them, the source once per prompt."""
+    for number in range(len(task.prompts)):
+        yield task.prompted(source, fields, number)
+    if target:
+        yield target
+
+
+def sentinels(tasks: Iterable[str]) -> int:
+    """How many sentinels a vocabulary needs that is trained on rows of these tasks."""
+    return SENTINELS if SPANS.keys() & set(tasks) else 0

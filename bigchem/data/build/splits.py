@@ -87,6 +87,14 @@ def may_train(source: SourceConfig) -> bool:
     return source.split in ("train", None) and source.valid_fraction + source.test_fraction < 1
 
 
+def shares(source: SourceConfig) -> dict[str, float]:
+    """The share of rows that each split gets; none if the source does not divide its rows."""
+    test, valid = source.test_fraction, source.valid_fraction
+    if not (test or valid):
+        return {}
+    return {"test": test, "valid": valid, "train": 1 - test - valid if may_train(source) else 0.0}
+
+
 def refuse_unknown(values: Counter[str], source: SourceConfig, records: list[Record]) -> None:
     """UserError, with the values and their counts, if a split column has some that name no split."""
     if not values:
@@ -103,17 +111,15 @@ def refuse_unknown(values: Counter[str], source: SourceConfig, records: list[Rec
 
 def refuse_empty(rows: Counter[str], source: SourceConfig, where: str) -> None:
     """UserError, with the remedy, if no row came into a split that a source asks for."""
-    valid, test = source.valid_fraction, source.test_fraction
-    if not (valid or test):
-        return
     total = rows.total()
-    for split, share in (("test", test), ("valid", valid), ("train", 1 - valid - test)):
+    for split, share in shares(source).items():
         if share > 0 and not rows[split]:
             larger = f"{split}_fraction = {min(0.5, 3 / total):.1g} expects {round(total * min(0.5, 3 / total))}"
             hint = f"{larger} of {total:,}; " if split != "train" and share * total < 3 else ""
             by = "" if source.split_by == "random" else "; or split_by = 'random', in which no group is large"
+            asked = f"{total:,} rows split {described(source)}, a share of {share:.2g} was asked for"
             raise UserError(
-                f"split '{split}' is empty: {total:,} rows split {described(source)}, {share:.2g} of them for it",
+                f"split '{split}' is empty: {asked}",
                 where,
                 f"{hint}another draw: split_seed = {source.split_seed + 1}{by}",
             )

@@ -18,8 +18,9 @@ R = TypeVar("R")
 
 
 def cores() -> int:
-    """Cores of this process's Slurm job, or of this machine."""
-    return int(os.environ.get("SLURM_CPUS_ON_NODE") or os.cpu_count() or 1)
+    """Cores that this process may use: those it is bound to, but no more than its Slurm job has on this node."""
+    bound = len(os.sched_getaffinity(0))
+    return min(bound, int(os.environ.get("SLURM_CPUS_ON_NODE") or bound))
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bigchem.base.atomic import fsync
 from bigchem.base.errors import UserError
+from bigchem.base.printable import one_line
 from bigchem.data.fetch.manifest import CHUNK
-from bigchem.data.reading.opening import one_line
 
 PIECE = 1 << 16
 """Bytes that an interruption loses at most; huggingface_hub's 10 MB are more than most of these files have."""

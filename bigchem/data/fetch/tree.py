@@ -21,9 +21,9 @@ from bigchem.base.progress import Bar, Progress
 from bigchem.data.fetch.download import UnreachableError, content, download
 from bigchem.data.fetch.manifest import Wanted
 
-DOWNLOADS = "downloads"
+DOWNLOADS = ".bigchem-downloads"
 """Folder of the tree for archives, interrupted downloads, and what users fetch elsewhere and copy there; removed when
-nothing is left to fetch."""
+nothing is left to fetch. Its name is ours alone: the tree may be a folder that has `downloads` of its own."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Outcome:
 
 
 def fetch(files: Sequence[Wanted], root: Path, progress: Progress) -> list[Outcome]:
-    """Fetches the files that are not in the folder `root`. Nothing that is there is overwritten.
+    """Fetches the files that are not in the folder `root`. Nothing that is there is overwritten or removed.
 
     Each file is checked against its size and hash before it gets its name. A failure does not stop the others; a
     server that does not answer is not asked again.
@@ -113,7 +113,7 @@ def _write(file: Wanted, path: Path, parts: Sequence[Path]) -> None:
             out.write(chunk)
         damage = file.content.damage(size, digest.hexdigest())
         if damage is not None:
-            raise UserError(f"what came is {damage}", file.path)
+            raise UserError(f"the downloaded file is {damage}", file.path)
 
 
 def _compressed(raw: IO[bytes], path: Path) -> contextlib.AbstractContextManager[IO[bytes]]:

@@ -14,8 +14,9 @@ from typing import Literal
 from rdkit import Chem
 
 from bigchem.base.printable import printable
-from bigchem.chemistry import NotationError, is_missing_word, is_selfies, read
+from bigchem.chemistry import NotationError, is_missing, is_selfies, read
 from bigchem.data.build.splits import NAMES
+from bigchem.data.sources.sides import finite
 
 Kind = Literal[
     "smiles",
@@ -53,6 +54,8 @@ _WORDS = 4
 """Mean words of a cell from which a column is text."""
 TRIED = 500
 """Cells that a slow check, such as RDKit's, looks at, evenly spread."""
+_BELOW = 20
+"""Records that decide whether a word above them is the name of a column or a SMILES."""
 SURE, LIKELY = 0.95, 0.8
 """Shares of the cells. SMILES and names are accepted at the lower: of either, RDKit and rules miss some."""
 
@@ -62,7 +65,7 @@ _ELEMENTS = {Chem.GetPeriodicTable().GetElementSymbol(number) for number in rang
 _FORMULA = re.compile(r"(?:[A-Z][a-z]?(?:[1-9]\d{0,3})?)+(?:[+-]\d*)?")
 _PROTEIN = re.compile(r"[ABCDEFGHIKLMNOPQRSTUVWXYZ]{20,}\*?")
 _ALMOST_NUMBER = re.compile(
-    r"[<>=~≤≥≈]{0,2}\s*[+-]?\d[\d.,' ]*(?:e[+-]?\d+)?\s*(?:[±–-]\s*\d[\d., ]*)?(?:[^\W\d_]|[%°µ/·^²³ -])*",
+    r"[<>=~≤≥≈]{0,2}\s*[+−-]?\d[\d.,' ]*(?:e[+−-]?\d+)?\s*(?:[±–−-]\s*\d[\d., ]*)?(?:[^\W\d_]|[%°µ/·^²³ -])*",
     re.IGNORECASE,
 )
 """With a unit, thousands separators, a decimal comma, an error, a sign for a bound, or a range."""
@@ -109,14 +112,19 @@ def examine(name: str, cells: Sequence[str]) -> Column:
     return replace(column, missing=missing, why=f"{column.why}; {_share(missing)} of {len(cells):,} are empty")
 
 
-def is_record(names: Sequence[str]) -> bool:
-    """Whether what should be the names of columns is a record: a SMILES or a decimal number among them."""
-    return any((len(name) > 3 and _is_smiles(name)) or ("." in name and _number(name) is not None) for name in names)
+def is_record(names: Sequence[str], records: Sequence[Sequence[str]]) -> bool:
+    """Whether what should be the names of columns is a record: a SMILES or a decimal number among them. A word such as
+    CONC is one if the records have SMILES below it."""
+    return any(
+        ("." in name and finite(name) is not None)
+        or (len(name) > 3 and _is_smiles(name) and not (name.isalpha() and _are_no_smiles(cells)))
+        for name, *cells in zip(names, *records[:_BELOW], strict=True)
+    )
 
 
-def is_missing(cell: str) -> bool:
-    """Whether a cell holds nothing: empty, NaN, N/A, -, ..."""
-    return not any(map(str.isalnum, cell)) or is_missing_word(cell)
+def _are_no_smiles(cells: Sequence[str]) -> bool:
+    given = [cell for cell in cells if not is_missing(cell)]
+    return sum(map(_is_smiles, given)) < LIKELY * max(1, len(given))
 
 
 def _kind(name: str, given: list[str]) -> Column:
@@ -126,7 +134,7 @@ def _kind(name: str, given: list[str]) -> Column:
     if {value.lower() for value in counts} <= NAMES.keys():
         listed = ", ".join(f"{count:,} {value}" for value, count in counts.most_common())
         return Column(name, "split", f"its values name splits: {listed}", values=tuple(counts))
-    numbers = [value for cell in given if (value := _number(cell)) is not None]
+    numbers = [value for cell in given if (value := finite(cell)) is not None]
     if len(numbers) >= SURE * len(given):
         return _numeric(name, given, numbers)
     if all(map(_is_protein, counts)):
@@ -167,9 +175,9 @@ def _no_smiles(name: str, given: list[str]) -> Column | None:
 def _words(name: str, given: list[str]) -> Column:
     words = sum(len(cell.split()) for cell in given) / len(given)
     if words >= _WORDS:
-        return Column(name, "text", f"texts, of {words:.0f} words in the mean")
+        return Column(name, "text", f"texts of {words:.0f} words on average")
     if len(almost := [cell for cell in given if _ALMOST_NUMBER.fullmatch(cell)]) >= LIKELY * len(given):
-        first = next((cell for cell in almost if _number(cell) is None), almost[0])
+        first = next((cell for cell in almost if finite(cell) is None), almost[0])
         why = f"{_share(len(almost) / len(given))} of {len(given):,} cells are numbers with a unit, a comma or a sign"
         return Column(name, "other", f"{why}, such as {_shown(first)}: write plain numbers, with a decimal point")
     different = len(set(given))
@@ -182,14 +190,6 @@ def spread(cells: Sequence[str], count: int = TRIED) -> list[str]:
     """At most `count` of the cells, evenly spread."""
     step = max(1.0, len(cells) / count)
     return [cells[int(n * step)] for n in range(min(count, len(cells)))]
-
-
-def _number(cell: str) -> float | None:
-    try:
-        value = float(cell)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and "_" not in cell else None
 
 
 def _numeric(name: str, given: list[str], numbers: list[float]) -> Column:
@@ -214,10 +214,11 @@ def _numeric(name: str, given: list[str], numbers: list[float]) -> Column:
 def _decimals(given: list[str], numbers: list[float]) -> int | None:
     """Digits after the point that resolve a hundredth of the numbers' spread, and two digits of all but the smallest
     where none is negative: 0.012 among IC50 values up to 1000 is not 0. At most as many as are written. None for
-    numbers written with exponents."""
-    if any("e" in cell.lower() for cell in given):
+    numbers written with exponents. given: the cells, of which some may be no numbers."""
+    texts = [cell for cell in given if finite(cell) is not None]
+    if any("e" in text.lower() for text in texts):
         return None
-    written = max(len(cell.partition(".")[2]) for cell in given)
+    written = max(len(text.partition(".")[2]) for text in texts)
     mean = sum(numbers) / len(numbers)
     deviation = math.sqrt(sum((value - mean) ** 2 for value in numbers) / len(numbers))
     if not deviation:
@@ -241,7 +242,7 @@ def _label(name: str, counts: Counter[str], cells: int) -> Column:
 
 def _positive(value: str) -> bool:
     """Whether it goes last: a word for yes, or BBB+."""
-    return _number(value) is None and (value.lower() in _POSITIVE or value.endswith("+"))
+    return finite(value) is None and (value.lower() in _POSITIVE or value.endswith("+"))
 
 
 def _denies(value: str, values: Iterable[str]) -> bool:
@@ -256,7 +257,7 @@ def _bare(value: str) -> str:
 
 def _order(value: str) -> tuple[float, str]:
     """Numbers by size, others by name."""
-    number = _number(value)
+    number = finite(value)
     return math.inf if number is None else number, value
 
 

@@ -9,8 +9,9 @@ from functools import lru_cache
 from rdkit import Chem
 from rdkit.Chem import rdMolDescriptors
 
-from bigchem.chemistry import NotationError, dotted, parse, read
-from bigchem.data.init.columns import is_missing, spread
+from bigchem.chemistry import NotationError, dotted, is_missing, parse, read
+from bigchem.data.init.columns import spread
+from bigchem.data.sources.sides import finite
 
 _COMPUTED: dict[str, Callable[[Chem.Mol], float]] = {
     "molecular weight": rdMolDescriptors._CalcMolWt,
@@ -37,11 +38,10 @@ def computed_by(smiles: Sequence[str], numbers: Sequence[str]) -> str | None:
     pairs = [(s, n) for s, n in zip(smiles, numbers, strict=True) if not is_missing(s) and not is_missing(n)]
     tried = [pairs[n] for n in map(int, spread([str(n) for n in range(len(pairs))], _TRIED))]
     wanted: list[tuple[str, float]] = []
-    for text, number in tried:
-        try:
-            wanted.append((text.strip(), float(number)))
-        except ValueError:
+    for text, written in tried:
+        if (number := finite(written)) is None:
             return None
+        wanted.append((text.strip(), number))
     if not wanted or len({number for _, number in wanted}) < 2:
         return None
     if _agree([(float(len(text)), number) for text, number in wanted]):

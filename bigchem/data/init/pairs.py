@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from bigchem.chemistry import is_missing
 from bigchem.data.init import proposals
-from bigchem.data.init.columns import SURE, Column, examine, is_missing
+from bigchem.data.init.columns import SURE, Column, examine
 from bigchem.data.init.proposals import TASK_COLUMNS, Found, SourceGuess, TaskGuess
 from bigchem.tasks import shipped
 

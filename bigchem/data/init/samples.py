@@ -110,15 +110,15 @@ def _of_table(path: str, stem: str, kind: str) -> Sample:
             raise UserError(f"its columns are separated by '{other}'", path, hint)
     table = table_records(open_text(path, MAX_LINE, encoding), Layout(separator), MAX_LINE, path)
     _, names = next(table, (1, []))
-    if is_record(names):
+    fields = [found for _, found in islice(table, READ + 1)]
+    kept = [found for found in fields[:READ] if len(found) == len(names)]
+    if is_record(names, kept):
         what = f"its first line, '{printable(header, limit=60)}', is a record"
         raise UserError(what, path, "add a line above it with the names of the columns")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"{names.count(twice)} columns are called '{twice}'", path, "rename one of them")
-    fields = [found for _, found in islice(table, READ + 1)]
     whole = len(fields) <= READ
-    kept = [found for found in fields[:READ] if len(found) == len(names)]
     cells = {name: [found[n] for found in kept] for n, name in enumerate(names[:_MAX_COLUMNS])}
     if encoding is None and (encoding := _western(cells)):
         cells = {name: [_as_bytes(cell).decode(encoding) for cell in column] for name, column in cells.items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 from bigchem.data.build.lossy import count_lossy
 from bigchem.data.build.recipe import BuildConfig
-from bigchem.data.build.splits import rows_by_split
+from bigchem.data.build.splits import rows_by_split, shares
 from bigchem.data.sources import reader
 from bigchem.data.sources.base import RowError, SourceConfig
 
@@ -58,9 +58,7 @@ def try_source(config: BuildConfig, source: SourceConfig) -> Trial:
 
 def lacks_a_split(source: SourceConfig, trial: Trial) -> bool:
     """Whether a split that the source asks for has no rows, as far as can be told."""
-    valid, test = source.valid_fraction, source.test_fraction
-    shares = {"valid": valid, "test": test, "train": 1 - valid - test} if valid + test else {}
-    return trial.whole and any(share > 0 and not trial.splits[split] for split, share in shares.items())
+    return trial.whole and any(share > 0 and not trial.splits[split] for split, share in shares(source).items())
 
 
 def learnable(trials: list[Trial]) -> bool:

@@ -5,7 +5,6 @@ Duplicates are counted too, so memory does not grow with the corpus. A recipe's 
 duplicates and leaks.
 """
 
-import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -21,8 +20,9 @@ from bigchem.base.printable import markup
 from bigchem.base.progress import Progress, tables
 from bigchem.data.build.parse import CHUNK, chunked
 from bigchem.data.build.recipe import BuildConfig, load_recipe
+from bigchem.data.build.select import as_seen, sentinels
 from bigchem.data.build.splits import may_train, rows_by_split
-from bigchem.data.build.workers import in_order, pool
+from bigchem.data.build.workers import cores, in_order, pool
 from bigchem.data.reading.lines import open_text
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
 from bigchem.data.sources.sides import is_unicode
@@ -49,10 +49,10 @@ def audit(
     """Figures of every split, task and side of a corpus, in the order of SPLITS and of the corpus' tasks.
 
     tokenizer: a folder whose tokenizer.json is used unchanged. None: the data folder's own, or the recipe's, which is
-    trained here, if need be, on the training rows as they are read.
+    trained here, if need be, on the training rows, leaks included.
     UserError if the corpus is none of the three kinds, or if a plain file comes without a tokenizer.
     """
-    workers = workers or os.cpu_count() or 1
+    workers = workers or cores()
     found: dict[Side, Tally] = {}
     rejected = 0
     with tempfile.TemporaryDirectory() as scratch:
@@ -123,7 +123,7 @@ def _corpus(
         )
     config = load_recipe(resources.find("recipes", path, ".toml"), overrides)
     if tokenizer is None:
-        config.tokenizer.make(_training_texts(config)).save(scratch)
+        _as_built(config).save(scratch)
     return _recipe_jobs(config), tokenizer or scratch, config.known_tasks
 
 
@@ -136,7 +136,7 @@ def _data_jobs(data: Data) -> Iterator[_Job]:
                 yield _Rows(split, [Row(task, source, target) for source, target in texts])
 
 
-def _recipe_jobs(config: BuildConfig) -> Iterator[_Job]:
+def _recipe_jobs(config: BuildConfig) -> Iterator[_Records]:
     for source in config.sources:
         for records in chunked(source, config):
             yield _Records(source, records)
@@ -149,17 +149,19 @@ def _line_jobs(path: str) -> Iterator[_Job]:
         yield _Lines(chunk)
 
 
-def _training_texts(config: BuildConfig) -> Iterator[str]:
+def _as_built(config: BuildConfig) -> Tokenizer:
+    """The recipe's tokenizer. Training differs from the build's only in that rows which leak take part."""
+    if not config.tokenizer.trained:
+        return config.tokenizer.make(())
+    tasks, keys = config.known_tasks, dict[str, set[str]]()
+    texts: list[str] = []
     train = tuple(filter(may_train, config.sources))
     for job in _recipe_jobs(config.model_copy(update={"sources": train})):
-        for side, text in _texts(job, config.known_tasks)[0]:
-            if side.split == "train":
-                yield _asked(config.known_tasks, side, text)
-
-
-def _asked(tasks: Tasks, side: Side, text: str) -> str:
-    """A side's text as the model reads it, with the first prompt."""
-    return tasks[side.task].prompted(text) if side.side == "source" else text
+        for row, split in _parsed(job, tasks)[0]:
+            if split == "train" and row.key not in keys.setdefault(row.task, set()):
+                keys[row.task].add(row.key)
+                texts += as_seen(tasks[row.task], row.source, row.target, dict(row.fields))
+    return config.tokenizer.make(texts, sentinels(keys))
 
 
 def _texts(job: _Job, tasks: Tasks) -> tuple[list[tuple[Side, str]], int]:

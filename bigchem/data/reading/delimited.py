@@ -12,9 +12,8 @@ ways, the file is refused, and the error names the option that decides.
 """
 
 import csv
-import io
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from bigchem.base.errors import UserError
@@ -23,6 +22,9 @@ Quoting = Literal["standard", "none"]
 """standard: RFC 4180. none: a quote is an ordinary character."""
 Fields = tuple[int, list[str]]
 """A record's first line number and its fields."""
+
+
+csv.field_size_limit(2**31 - 1)  # lines are bounded here, and documents are longer than csv's 131,072 characters
 
 
 class Layout(NamedTuple):
@@ -37,8 +39,9 @@ class Layout(NamedTuple):
 def table_records(lines: Iterator[str], layout: Layout, limit: int, where: str) -> Iterator[Fields]:
     """The records of a table, header first, without blank lines.
 
-    limit: longest record in characters; a longer line is a record of one field. UserError, naming `where`, for a file
-    that is quoted in one line and not in another.
+    limit: longest record in characters; a longer line is a record of one field. So is one whose quotes are malformed;
+    where the header has one field, it has none. UserError, naming `where`, for a file that is quoted in one line and
+    not in another.
     """
     if layout.quoting == "none":
         return _plain(lines, layout, limit)
@@ -98,25 +101,47 @@ def _plain(lines: Iterator[str], layout: Layout, limit: int) -> Iterator[Fields]
 
 
 def _quoted(lines: _Lines, layout: Layout, limit: int) -> Iterator[Fields]:
-    """A quote that is not closed within `limit` characters costs only its own line, which becomes one field."""
+    """A quote that is not closed within `limit` characters costs only its own line."""
+    width = 0
     for number, line in lines:
-        if '"' not in line:
-            if line and not line.isspace():
-                yield number, _split(line, layout, limit)
-        else:
-            fields = _strict_fields(line, layout.separator)
+        if '"' in line:
+            fields, taken = _quoted_record(lines, (number, line), layout.separator, limit)
             if fields is None:
-                text = "\n".join(lines.closed(line, limit) or [line])
-                fields = _strict_fields(text, layout.separator) or [text]
-            yield number, fields
+                text = "\n".join(taken)
+                fields = [] if width == 1 and len(text) <= limit else [text]
+        elif line and not line.isspace():
+            fields = _split(line, layout, limit)
+        else:
+            continue
+        width = width or len(fields)
+        yield number, fields
 
 
-def _strict_fields(text: str, separator: str) -> list[str] | None:
-    """The fields of a quoted record; None if csv refuses it."""
+def _quoted_record(
+    lines: _Lines, first: tuple[int, str], separator: str, limit: int
+) -> tuple[list[str] | None, list[str]]:
+    """The fields of the quoted record that begins with a line, or None if csv refuses it, and the record's lines.
+
+    limit: characters within which later lines may close a quote that is open.
+    """
+    number, line = first
+    fields, _ = _strict_fields([line], separator)
+    if fields is not None:
+        return fields, [line]
+    taken = lines.closed(line, limit) or [line]
+    fields, count = _strict_fields(taken, separator)
+    lines.back(list(enumerate(taken[count:], start=number + count)))
+    return fields, taken[:count]
+
+
+def _strict_fields(lines: Sequence[str], separator: str) -> tuple[list[str] | None, int]:
+    """The fields of the quoted record with which lines begin, and how many of the lines it has; None and all of them if
+    csv refuses it."""
+    records = csv.reader((f"{line}\n" for line in lines), delimiter=separator, strict=True)
     try:
-        return next(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
+        return next(records), records.line_num
     except csv.Error:
-        return None
+        return None, len(lines)
 
 
 class _Verdict(NamedTuple):
@@ -162,10 +187,7 @@ def _judged(
     number, line = first
     plain = _split(line, layout, limit)
     known = None if verdict is None else verdict.quoting
-    taken, fields = [line], _strict_fields(line, layout.separator)
-    if fields is None and known != "none":  # an open quote, which a later line may close
-        taken = lines.closed(line, limit) or [line]
-        fields = _strict_fields("\n".join(taken), layout.separator)
+    fields, taken = _quoted_record(lines, first, layout.separator, 0 if known == "none" else limit)
     if fields is None or (width and len(fields) != width):
         if len(taken) > 1:
             lines.back(list(enumerate(taken[1:], start=number + 1)))

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from itertools import chain
 
 from bigchem.base.errors import UserError
-from bigchem.data.reading.opening import byte_chunks, one_line
+from bigchem.base.printable import one_line
+from bigchem.data.reading.opening import byte_chunks
 
 MAX_LINE = 100_000
 """Longest record in characters. The longest real rows have about 3,000; a longer line means the file is not text."""

@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 from urllib.parse import urlsplit
 
 from bigchem.base.errors import UserError
+from bigchem.base.printable import one_line
 from bigchem.data.storage.remote import install_hint, is_url
 
 CHUNK = 1 << 18
@@ -77,12 +78,6 @@ def byte_chunks(path: str) -> Iterator[bytes]:
         if not is_url(path):
             raise
         raise UserError(f"cannot read: {one_line(error)}", path) from error
-
-
-def one_line(error: Exception) -> str:
-    """The first line of an error's text, or its class if it has none; at most 200 characters."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
 
 
 def _damaged(path: str, error: Exception, kind: str) -> UserError:

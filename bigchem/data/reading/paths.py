@@ -5,7 +5,7 @@ from glob import has_magic
 from pathlib import Path
 
 from bigchem.base.errors import UserError
-from bigchem.data.reading.opening import one_line
+from bigchem.base.printable import one_line
 from bigchem.data.storage.remote import install_hint, is_url
 
 
@@ -15,7 +15,7 @@ def listed(path: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def expand(path: str | Sequence[str]) -> list[str]:
-    """The files that a path, a pattern (`*`, `?`, `[...]`, `**`; in URLs only `*`) or a list of these names.
+    """The files named by a path, a pattern (`*`, `?`, `[...]`, `**`; in URLs only `*`), or a list of either.
 
     A pattern's files are sorted by name. The name of an existing file is not a pattern. UserError for a pattern that no
     file matches and for a file that is named twice.

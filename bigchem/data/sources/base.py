@@ -241,9 +241,15 @@ class SourceConfig(Section):
                 raise UserError(f"task_names maps '{name}' to '{known}', which is no task", where, hint)
 
     def only_task(self, tasks: Tasks) -> Task:
-        """The task in `tasks`; if there is none, that of paragraph2actions."""
+        """The task in `tasks`; if there is none, that of paragraph2actions, unless the recipe redefines it in another
+        family: UserError."""
         wanted = self.chosen(tasks).values()
-        return next(task for task in wanted if self.tasks or task.family == "procedure")
+        task = next((task for task in wanted if self.tasks or task.family == "procedure"), None)
+        if task is None:
+            raise UserError(
+                f"format '{self.format}' has no task", "sources", "add tasks = [...] to the [[sources]] table"
+            )
+        return task
 
     def chosen(self, tasks: Tasks) -> Tasks:
         """The tasks to make rows for: those of `tasks`, or else those that ship."""

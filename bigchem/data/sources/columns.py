@@ -34,11 +34,15 @@ def optional_columns(source: SourceConfig) -> tuple[str, ...]:
 
 def other_columns(source: SourceConfig, tasks: Tasks) -> tuple[str, ...]:
     """Columns besides those of the roles: labels, and what the prompts of the source's tasks name."""
-    chosen = source.chosen(tasks).values()
-    own = [name for task in chosen for name in task.fields]
-    if frozenset(source.columns) == {"source"}:
-        own += [name for task in chosen for name in task.labels]
-    return tuple(dict.fromkeys(own))
+    own = (name for task in source.chosen(tasks).values() for name in task.fields)
+    return tuple(dict.fromkeys((*own, *label_columns(source, tasks))))
+
+
+def label_columns(source: SourceConfig, tasks: Tasks) -> tuple[str, ...]:
+    """The columns that are labels of the source's tasks."""
+    if frozenset(source.columns) != {"source"}:
+        return ()
+    return tuple(name for task in source.chosen(tasks).values() for name in task.labels)
 
 
 def plain_columns(source: SourceConfig, tasks: Tasks) -> frozenset[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bigchem.base.errors import UserError
+from bigchem.base.printable import one_line
 from bigchem.data.reading.json_records import MISSING, lookup
-from bigchem.data.reading.opening import one_line
 from bigchem.data.reading.paths import expand, listed
 from bigchem.data.sources.base import Record, Row, SourceConfig
 from bigchem.data.sources.columns import optional_columns, plain_columns, record_columns, record_rows

@@ -4,14 +4,19 @@
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 
+from bigchem.base.errors import UserError, nearest
+from bigchem.base.printable import number_of
 from bigchem.data.reading.json_records import MISSING, DuplicateKeyError, json_texts, lookup, parse
 from bigchem.data.sources.base import Record, Row, RowError, SourceConfig
 from bigchem.data.sources.columns import (
     chosen,
     column_names,
+    label_columns,
     named_rows,
     optional_columns,
     other_columns,
@@ -21,6 +26,9 @@ from bigchem.data.sources.files import source_files
 from bigchem.data.sources.rows import check_texts, checked_fields, longest
 from bigchem.tasks import Task, Tasks
 
+LOOKED_AT = 1000
+"""Records in which a key has to occur."""
+
 
 class Jsonl:
     """Any task. Unnamed keys are ignored."""
@@ -29,9 +37,12 @@ class Jsonl:
         return True
 
     def records(self, source: SourceConfig, tasks: Tasks) -> Iterator[Record]:
-        """Fields: the text of the object."""
+        """Fields: the text of the object. UserError for a label, or a key that splits the rows, that no object has."""
+        split_by = () if source.group_column is None else (source.group_column,)
+        needed = (*label_columns(source, tasks), *split_by)
         for path in source_files(source):
-            for line, text in json_texts(path, longest(source), source.encoding):
+            texts = json_texts(path, longest(source), source.encoding)
+            for line, text in chain(_first_with(needed, texts, path), texts):
                 yield Record(path, line, (text,))
 
     def rows(self, record: Record, source: SourceConfig, tasks: Tasks) -> list[Row]:
@@ -50,6 +61,24 @@ class Jsonl:
         check_texts((*fields.values(), *others.values()), limit)
         rows, group = named_rows(fields, source, tasks, others), source.group_column
         return rows if group is None else [replace(row, group=_plain(lookup(entry, group))) for row in rows]
+
+
+def _first_with(needed: Iterable[str], texts: Iterator[tuple[int, str]], path: str) -> list[tuple[int, str]]:
+    """The first records, up to the one by which each needed key has occurred: a key that every object lacks is
+    misspelt, and would read as one without values. UserError for one that the first LOOKED_AT records lack."""
+    first: list[tuple[int, str]] = []
+    missing, there = dict.fromkeys(needed), dict[str, None]()
+    while missing and len(first) < LOOKED_AT and (found := next(texts, None)) is not None:
+        first.append(found)
+        with suppress(RowError):
+            entry = _entry(found[1])
+            there |= dict.fromkeys(entry)
+            missing = {name: None for name in missing if lookup(entry, name) is MISSING}
+    if missing and there:
+        name = next(iter(missing))
+        what = f"no key '{name}' in its first {number_of('record', len(first))}"
+        raise UserError(what, path, nearest(name, list(there)))
+    return first
 
 
 def _entry(line: str) -> dict[str, object]:

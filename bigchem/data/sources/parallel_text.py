@@ -50,11 +50,14 @@ class ParallelText:
         """One row. RowError if a side that should be SMILES cannot be read by RDKit."""
         text, target = checked_fields(record, 2)
         task = source.only_task(tasks)
-        if "reactants" not in (task.source_domain, task.target_domain):
-            return [labelled_row(task, text, target, source)]
-        sides = [_SEPARATED.sub(_joined, side) for side in (text, target)]
-        row = labelled_row(task, sides[0], sides[1], source)
-        return [row if sides == [text, target] else replace(row, repairs=("reagents", *row.repairs))]
+        sides = _mixed(text, task.source_domain), _mixed(target, task.target_domain)
+        row = labelled_row(task, *sides, source)
+        return [row if sides == (text, target) else replace(row, repairs=("reagents", *row.repairs))]
+
+
+def _mixed(text: str, domain: str) -> str:
+    """A side with its reagents among the reactants; in any other domain a `>` is the text's own."""
+    return _SEPARATED.sub(_joined, text) if domain == "reactants" else text
 
 
 def _joined(found: re.Match[str]) -> str:

@@ -1,14 +1,13 @@
 """Reading the source and the target of a row, by the task's record."""
 
 import math
-import re
 from collections.abc import Mapping
 
-from bigchem.chemistry import NotationError, Reading, is_missing_word, one_compound, read
+from bigchem.chemistry import NotationError, Reading, is_missing, one_compound, read, sections
 from bigchem.data.sources.base import RowError
 from bigchem.tasks import Task
 
-_VALUE = re.compile(r"\s*([^=;]+?)\s*=\s*([^=;]*?)\s*(?:;|\Z)")
+MINUS = "\N{MINUS SIGN}"
 
 
 def read_source(task: Task, text: str, *, selfies: bool = False, names: bool = False) -> Reading:
@@ -20,27 +19,33 @@ def read_target(task: Task, text: str, *, selfies: bool = False) -> Reading:
     """A target in its domain: numbers with the task's decimals, labels as the task spells them. RowError if it is not
     valid."""
     if task.target_domain == "number":
-        return Reading(number(text, task.decimals))
+        return Reading(number(text, task.decimals), ("minus",) if MINUS in text else ())
     if task.target_domain == "label":
         return label(text, task.labels)
     if task.target_domain == "labels":
-        return labels(dict(_VALUE.findall(text)), task)
+        return labels(_values(text), task)
     return _read(text, task.target_domain, selfies, names=False)
 
 
 def number(text: str, decimals: int | None) -> str:
     """A finite number with this many decimals; None: as it is written. RowError for anything else."""
-    bare = text.strip()
+    bare, value = text.strip(), finite(text)
+    if value is None:
+        raise RowError(_missing(bare) or f"not a number: '{bare[:40]}'")
+    if decimals is None:
+        return bare.replace(MINUS, "-")
+    rounded = f"{value:.{decimals}f}"
+    return rounded.removeprefix("-") if float(rounded) == 0 else rounded
+
+
+def finite(text: str) -> float | None:
+    """The finite number that a text is, in ASCII but for a minus sign U+2212; None for anything else."""
+    bare = text.strip().replace(MINUS, "-")
     try:
         value = float(bare)
     except ValueError:
-        raise RowError(_missing(bare) or f"no number: '{bare[:40]}'") from None
-    if not math.isfinite(value) or "_" in bare:
-        raise RowError(_missing(bare) or f"no finite number: '{bare[:40]}'")
-    if decimals is None:
-        return bare
-    rounded = f"{value:.{decimals}f}"
-    return rounded.removeprefix("-") if float(rounded) == 0 else rounded
+        return None
+    return value if math.isfinite(value) and bare.isascii() and "_" not in bare else None
 
 
 def label(text: str, known: tuple[str, ...]) -> Reading:
@@ -51,19 +56,33 @@ def label(text: str, known: tuple[str, ...]) -> Reading:
     alike = [name for name in known if _same_number(name, bare) or name.lower() == bare.lower()]
     if len(alike) == 1:
         return Reading(alike[0], ("label",))
-    raise RowError(_missing(bare) or f"no label of {' '.join(known)}: '{bare[:40]}'")
+    raise RowError(_missing(bare) or f"not one of the labels {', '.join(known)}: '{bare[:40]}'")
 
 
 def labels(values: Mapping[str, str], task: Task) -> Reading:
     """`NAME=VALUE; NAME=VALUE` in the task's order, VALUE 0 or 1; a missing value is left out. RowError for an unknown
     name or value, or if none is left."""
     if unknown := [name for name in values if name not in task.labels]:
-        raise RowError(f"no label of the task: '{unknown[0][:40]}'")
+        raise RowError(f"not a label of the task: '{unknown[0][:40]}'")
     found = {name: _binary(name, values[name]) for name in task.labels if not _missing(values.get(name, ""))}
     if not found:
         raise RowError("a missing text: no label has a value")
     respelled = any(values[name].strip() != value for name, value in found.items())
     return Reading("; ".join(f"{name}={value}" for name, value in found.items()), ("label",) if respelled else ())
+
+
+def _values(text: str) -> dict[str, str]:
+    """The values in `NAME=VALUE; NAME=VALUE`, by name. RowError for a part that is no such pair, or a name that stands
+    twice."""
+    found: dict[str, str] = {}
+    for part in filter(str.strip, text.split(";")):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (name and equals):
+            raise RowError(_missing(text) or f"not NAME=VALUE: '{part.strip()[:40]}'")
+        if name in found:
+            raise RowError(f"a label with two values: '{name[:40]}'")
+        found[name] = value
+    return found
 
 
 def molecules(task: Task, source: str, target: str) -> str | None:
@@ -78,7 +97,7 @@ def molecules(task: Task, source: str, target: str) -> str | None:
             # A product beside reactants may be several compounds; elsewhere dots are those of a salt.
             found.append(text if "reactants" in (task.source_domain, task.target_domain) else one_compound(text))
         elif domain == "reaction":
-            found.append(text.rpartition(">")[2])
+            found.append(sections(text)[2])
     return ".".join(found) or None
 
 
@@ -106,11 +125,9 @@ def _binary(name: str, text: str) -> str:
 
 def _missing(text: str) -> str | None:
     bare = text.strip()
-    return f"a missing text: '{bare}'" if not bare or is_missing_word(bare) else None
+    return f"a missing text: '{bare}'" if is_missing(bare) else None
 
 
 def _same_number(one: str, other: str) -> bool:
-    try:
-        return float(one) == float(other)
-    except ValueError:
-        return False
+    number = finite(one)
+    return number is not None and number == finite(other)

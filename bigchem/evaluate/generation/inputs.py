@@ -10,10 +10,9 @@ from typing import Any, BinaryIO, TextIO
 from rich.table import Table
 
 from bigchem.base.errors import UserError
-from bigchem.base.printable import markup
+from bigchem.base.printable import markup, one_line
 from bigchem.chemistry import REPAIRS, NotationError, read
 from bigchem.data.reading.json_records import DuplicateKeyError, parse
-from bigchem.data.reading.opening import one_line
 from bigchem.data.sources.sides import is_unicode
 from bigchem.evaluate.generation.label_scores import LABEL_SCORES, has_labels, most_probable
 from bigchem.evaluate.generation.predictor import Prediction

@@ -14,7 +14,7 @@ from bigchem.base.errors import UserError
 from bigchem.base.installed.packages import install_extra
 from bigchem.base.printable import printable
 from bigchem.base.progress import Progress
-from bigchem.chemistry import REPAIRS
+from bigchem.chemistry import REPAIRS, sections
 from bigchem.evaluate.generation.label_scores import most_probable
 from bigchem.evaluate.generation.predictor import Prediction, Predictor
 from bigchem.evaluate.serve.api import application
@@ -81,14 +81,14 @@ def label_table(task: Task, scores: Sequence[float]) -> str:
 def figures(task: Task, source: str, predictions: Sequence[Prediction]) -> list[str]:
     """What to draw beside each prediction: the whole reaction where the source is one side of it. Empty: nothing."""
     texts = [prediction.text for prediction in predictions]
-    sides = source.split(">")
     match task.source_domain, task.target_domain:
         case "reactants", "chemistry":
             return [f"{source}>>{text}" for text in texts]
         case "chemistry", "reactants":
             return [f"{text}>>{source}" for text in texts]
-        case "reaction", "reagents" if len(sides) == 3:
-            return [f"{sides[0]}>{text}>{sides[2]}" for text in texts]
+        case "reaction", "reagents":
+            reactants, _, product = sections(source)
+            return [f"{reactants}>{text}>{product}" for text in texts]
         case _, target if target in CHEMISTRY:
             return texts
     return []

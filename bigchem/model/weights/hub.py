@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from bigchem.base.errors import UserError
+from bigchem.base.printable import one_line
 
 SMALL = ["config.json", "generation_config.json", "tokenizer*.json", "special_tokens_map.json", "spiece.model"]
 SAFETENSORS = ["model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
@@ -82,5 +83,4 @@ def _snapshot(name: str, patterns: list[str]) -> Path:
         hint = f"where there is internet: hf download {name}; then copy {constants.HF_HUB_CACHE} here"
         raise UserError(f"missing or incomplete in the cache {constants.HF_HUB_CACHE}, and {why}", name, hint) from None
     except (HfHubHTTPError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"cannot be fetched from {constants.ENDPOINT}: {reason}", name, "try again") from None
+        raise UserError(f"cannot be fetched from {constants.ENDPOINT}: {one_line(error)}", name, "try again") from None

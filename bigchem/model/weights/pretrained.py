@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bigchem.base import atomic, git_lfs
 from bigchem.base.errors import UserError
+from bigchem.base.printable import one_line
 from bigchem.model.presets import Shape, to_hf_config, write_configs
 from bigchem.model.t5 import PackedT5
 from bigchem.model.weights import hub
@@ -135,8 +136,9 @@ def _read(path: Path) -> Iterator[tuple[str, Tensor]]:
     except FileNotFoundError:
         raise
     except Exception as error:  # torch raises several kinds for damaged or hostile files
-        reason = str(error).splitlines()[0] if str(error) else repr(error)
-        raise UserError(f"cannot load safely: {reason}", str(path), "use safetensors, or another source") from None
+        raise UserError(
+            f"cannot load safely: {one_line(error)}", str(path), "use safetensors, or another source"
+        ) from None
     yield from table.items()
 
 

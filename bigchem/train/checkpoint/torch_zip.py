@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bigchem.base.errors import UserError
+from bigchem.base.printable import one_line
 from bigchem.train.checkpoint.block_hashes import CheckedFile
 
 ALLOWED = (
@@ -78,6 +79,5 @@ def _load(path: Path, allowed: Sequence[Any], checked: Any = None, **options: An
     except UserError:
         raise
     except Exception as error:  # torch raises several types for damaged or hostile files
-        reason = str(error).splitlines()[0] if str(error) else repr(error)
-        raise UserError(f"cannot load safely: {reason}", str(path)) from error
+        raise UserError(f"cannot load safely: {one_line(error)}", str(path)) from error
     return table

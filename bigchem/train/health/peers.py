@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
+from bigchem.base.printable import one_line
 from bigchem.run.exit_codes import call_with_timeout, exit_now
 from bigchem.run.lifecycle import EXIT_REQUEUE
 
@@ -96,7 +97,7 @@ class Peers:
                 notice = self._read()
             except RuntimeError as error:  # includes DistNetworkError and DistStoreError
                 if not self._stop.is_set():
-                    self.on_loss(str(error).splitlines()[0])
+                    self.on_loss(one_line(error))
                 return
             if notice is not None and not self._stop.is_set():
                 print(f"{notice}: this rank exits", file=sys.stderr, flush=True)

@@ -153,7 +153,7 @@ def test_an_empty_corpus_is_a_user_error(tmp_path: Path) -> None:
     actions = [ROW % f"Stir {i}." for i in range(3)]
     for lines, tasks, message in (
         ([], "", "the file is empty"),
-        (["garbage\n"] * 3, "", r"not one readable record \(3 rejected\); the first: line 1: not JSON"),
+        (["garbage\n"] * 3, "", r"no record could be read \(3 rejected\); the first: line 1: not JSON"),
         (actions, 'tasks = ["forward"]\n', "none of 3 records has a requested task"),
     ):
         with pytest.raises(UserError, match=message):

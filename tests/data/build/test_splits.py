@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from bigchem.base.errors import UserError
 from bigchem.base.progress import Progress
 from bigchem.data.build.pipeline import build
 from bigchem.data.build.recipe import load_recipe
-from bigchem.data.build.splits import NAMES, position, rows_by_split, scaffold, split_of
+from bigchem.data.build.splits import NAMES, position, refuse_empty, rows_by_split, scaffold, split_of
+from bigchem.data.init.trial import Trial, lacks_a_split
 from bigchem.data.sources import reader
 from bigchem.data.sources.base import Row, RowError, SourceConfig
 from bigchem.data.storage.index import Index
@@ -180,6 +182,17 @@ def test_realised_counts_are_reported_and_an_empty_split_is_refused_with_the_rem
     assert not any(leaks["dropped"] for leaks in index.report["leaked"].values()), "molecules stay together"
     with pytest.raises(UserError, match=r"split 'test' is empty: 290 rows split by molecule.*\n.*test_fraction = "):
         built(tmp_path, f"{text}test_fraction = 0.0001\n")
+
+
+def test_a_source_whose_rows_are_all_held_out_needs_no_training_rows() -> None:
+    rows = Counter(test=70, valid=30)
+    held_out = source(test_fraction=0.7, valid_fraction=0.3)
+    refuse_empty(rows, held_out, "x.csv")
+    assert not lacks_a_split(held_out, Trial(records=100, splits=rows))
+    some = source(test_fraction=0.6, valid_fraction=0.3)
+    with pytest.raises(UserError, match=r"split 'train' is empty: .*, a share of 0\.1 was asked for"):
+        refuse_empty(rows, some, "x.csv")
+    assert lacks_a_split(some, Trial(records=100, splits=rows))
 
 
 def test_augmented_rows_are_training_rows_only(tmp_path: Path) -> None:

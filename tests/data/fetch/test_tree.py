@@ -84,6 +84,15 @@ def test_a_tree_is_assembled_once_and_only_what_has_no_origin_is_missing(server:
     assert server.requests.total() == before
 
 
+def test_a_folder_of_downloads_that_was_there_before_stays(server: Server, tmp_path: Path) -> None:
+    own = tmp_path / "raw" / "downloads" / "thesis.pdf"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"mine")
+    for expected in ("fetched", "here"):
+        assert set(states(server.url, tmp_path / "raw").values()) == {expected, "missing"}
+        assert own.read_bytes() == b"mine"
+
+
 def test_an_interrupted_download_resumes_where_it_ended(server: Server, tmp_path: Path) -> None:
     root = tmp_path / "raw"
     part = root / tree.DOWNLOADS / "a-plain.txt.part"
@@ -114,7 +123,7 @@ def test_without_its_server_each_file_says_what_to_copy_where(
     monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda seconds: None))  # between its retries
     root, wanted = tmp_path / "raw", files("http://127.0.0.1:9")
     first, second, *_ = tree.fetch(wanted, root, Progress(quiet=True))
-    place = root / "downloads" / "a-plain.txt"
+    place = root / tree.DOWNLOADS / "a-plain.txt"
     assert first.why.endswith(f"copy http://127.0.0.1:9/plain.txt to {place}")
     assert second.why.startswith("no answer")
     place.parent.mkdir(exist_ok=True)

@@ -101,11 +101,25 @@ def test_damaged_utf_8_is_not_taken_for_another_encoding(tmp_path: Path) -> None
     assert index.report["sources"][0]["rejected"] == 2
 
 
-def test_a_file_without_names_of_columns_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", ["CC(=O)O,7", "CCO,0.5", "CCCCO,7"])
+def test_a_file_without_names_of_columns_is_refused(tmp_path: Path, first: str) -> None:
     path = tmp_path / "mine.csv"
-    path.write_text("".join(f"{smiles},{n}.5\n" for n, smiles in enumerate(SMILES)))
+    path.write_text(f"{first}\n" + "".join(f"{smiles},{n}\n" for n, smiles in enumerate(SMILES)))
     with pytest.raises(UserError, match="its first line"):
         write_recipe([str(path)], tmp_path / "recipe.toml")
+
+
+@pytest.mark.parametrize("name", ["CONC", "SPIN", "SNPS", "ICON"])
+def test_a_name_of_a_column_that_happens_to_be_smiles_is_a_name(tmp_path: Path, name: str) -> None:
+    columns = {"smiles": SMILES, name: [f"{n / 7:.3f}" if n % 5 else "-" for n in range(N)]}
+    written = write_recipe([table(tmp_path / "mine.csv", columns)], tmp_path / "recipe.toml")
+    assert list(records(written)) == [name]
+
+
+def test_a_column_of_mostly_dashes_is_one_of_mostly_empty_cells(tmp_path: Path) -> None:
+    columns = {"smiles": SMILES, "y": ["-" if n % 3 else f"{n / 7:.3f}" for n in range(N)]}
+    written = write_recipe([table(tmp_path / "mine.csv", columns)], tmp_path / "recipe.toml")
+    assert written.trials[0].reasons.keys() == {"a missing text:"}
 
 
 def test_files_of_which_no_record_can_be_read_are_refused(tmp_path: Path) -> None:

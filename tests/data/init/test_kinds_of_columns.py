@@ -20,6 +20,7 @@ from bigchem.data.init.columns import examine
         ([f"CCO.CC(=O)O>[H+]>{'C' * n}OC |f:0.1|" for n in range(1, 40)], "reaction"),
         ([f"{n}.5" for n in range(40)], "number"),
         (["1e-9", "2.5E3", "-4"] + [str(n) for n in range(20, 60)], "number"),
+        ([f"\N{MINUS SIGN}{n}.5" for n in range(40)], "number"),
         (["0", "1"] * 30, "label"),
         (["1.0", "0.0", ""] * 30, "label"),
         (["Yes", "No"] * 30, "label"),
@@ -49,6 +50,7 @@ def test_a_number_has_the_decimals_that_resolve_its_spread_and_labels_end_with_t
     assert examine("x", [f"{n / 10:.6f}" for n in range(40)]).decimals == 2
     assert examine("x", [f"{n}" for n in range(0, 4000, 100)]).decimals == 0
     assert examine("x", [f"{n}e-7" for n in range(40)]).decimals is None
+    assert examine("x", [f"{n / 10:.2f}" for n in range(60)] + ["see note", "1.2 (mean.......)"]).decimals == 2
     for no, yes in (("BBB-", "BBB+"), ("nonmutagenic", "mutagenic"), ("Non-binder", "binder"), ("not toxic", "Toxic")):
         assert examine("x", [no, yes] * 9).values == examine("x", [yes, no] * 9).values == (no, yes)
     assert examine("IC50", [f"{10 ** (n / 10 - 3):.4f}" for n in range(60)]).decimals == 4, "0.0016 to 794"
@@ -58,7 +60,19 @@ def test_a_number_has_the_decimals_that_resolve_its_spread_and_labels_end_with_t
 
 
 @pytest.mark.parametrize(
-    "form", ["{n} °C", "{n},000", ">{n}", "{n}%", "-{n},5", "{n}-{n}2 °C", "{n} ± 0.5", "{n} kcal/mol", "~ {n}e-7 M"]
+    "form",
+    [
+        "{n} °C",
+        "{n},000",
+        ">{n}",
+        "{n}%",
+        "-{n},5",
+        "{n}-{n}2 °C",
+        "{n} ± 0.5",
+        "{n} kcal/mol",
+        "~ {n}e-7 M",
+        "−{n} mV",
+    ],
 )
 def test_numbers_that_are_written_otherwise_are_named_as_such(form: str) -> None:
     column = examine("x", [form.format(n=n) for n in range(1, 60)])

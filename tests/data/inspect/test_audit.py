@@ -14,6 +14,8 @@ import pytest
 
 from bigchem.base.errors import UserError
 from bigchem.base.progress import Progress
+from bigchem.data.build.pipeline import build
+from bigchem.data.build.recipe import load_recipe
 from bigchem.data.inspect.audit import audit, print_audit
 from bigchem.data.storage.shards import Data
 from bigchem.data.text.tally import Limits
@@ -21,6 +23,25 @@ from bigchem.data.text.tokenizer import Tokenizer
 
 QUIET = Progress(quiet=True)
 RECIPE = '[[sources]]\nformat = "synthetic"\nsplit = "train"\nrows = 450\nseed = 1\n'
+OTHER_COLUMNS = """
+max_lossy = 1.0
+[tokenizer]
+vocab_size = 320
+[tasks.binding]
+source = "chemistry"
+target = "number"
+prompt = ["Affinity of {source} to {protein}: ", "How well does {source} bind?"]
+[[sources]]
+format = "csv"
+path = "rows.csv"
+columns = { source = "smiles", target = "y" }
+tasks = ["binding"]
+split = "train"
+[[sources]]
+format = "text_lines"
+path = "lines.txt"
+split = "train"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +80,17 @@ def test_a_recipe_is_audited_with_the_tokenizer_it_names_and_nothing_is_written(
     assert sum(row["texts"] for row in few) == 2 * 10
     assert all(row["not_exact"] == row["texts"] for row in few if row["side"] == "source")
     assert [p.name for p in tmp_path.iterdir()] == ["recipe.toml"]
+
+
+def test_a_recipe_with_other_columns_in_its_prompts_is_audited_with_the_tokenizer_of_its_build(tmp_path: Path) -> None:
+    rows = "".join(f"{'C' * n}N,M{'KV' * n},{n / 7:.2f}\n" for n in (1, 2, 3, 4, 4, 4, 5))
+    (tmp_path / "rows.csv").write_text(f"smiles,protein,y\n{rows}")
+    (tmp_path / "lines.txt").write_text("Stir <extra_id_0> well.\nFilter.\n")
+    (tmp_path / "recipe.toml").write_text(OTHER_COLUMNS)
+    recipe = str(tmp_path / "recipe.toml")
+    build(load_recipe(tmp_path / "recipe.toml"), tmp_path / "data", QUIET, workers=1)
+    own = audit(recipe, QUIET, Limits(), workers=1)
+    assert own == audit(recipe, QUIET, Limits(), workers=1, tokenizer=Data(tmp_path / "data").tokenizer_dir)
 
 
 def lines_of(path: Path, plain: Path, **limits: int) -> dict[str, Any]:

@@ -107,6 +107,28 @@ def test_csv_is_quoted_unless_the_source_says_otherwise(tmp_path):
     assert [row.target for row in found] == ['"Water"', '5" pipe']
 
 
+def test_a_document_in_quotes_may_be_as_long_as_any_other(tmp_path):
+    document = '"Water", ' + "boils at 100 °C. " * 10_000
+    quoted = document.replace('"', '""')
+    for lines in (["text", f'"{quoted}"'], ["smiles,text", f'O,"{quoted}"']):
+        rows, reasons = read(config("csv", write(tmp_path, "a.csv", *lines), columns={"text": "text"}))
+        assert (" ".join(row.source for row in rows), reasons) == (document.strip(), [])
+
+
+def test_a_malformed_record_of_one_column_is_refused_and_not_read_with_its_quotes(tmp_path):
+    file = write(tmp_path, "a.csv", "text", '"open', "Water.", '"closed" too early')
+    rows, reasons = read(config("csv", file, columns={"text": "text"}))
+    assert [row.source for row in rows] == ["Water."]
+    assert reasons == ["wrong number of columns, or a quote that is not closed"] * 2
+
+
+def test_a_record_that_ends_before_the_number_of_quotes_is_even_takes_no_later_line():
+    lines = ['"a', 'b",5" c', 'd" e,x', "f,g"]
+    expected = [["a\nb", '5" c'], ['d" e', "x"], ["f", "g"]]
+    assert fields("\n".join(["a,b", *lines]), Layout(","))[1:] == expected
+    assert fields("\n".join(lines), Layout(",")) == list(csv.reader(f"{line}\n" for line in lines)) == expected
+
+
 @pytest.mark.data
 def test_published_files_are_not_quoted():
     for name in ("validation.txt", "test.txt"):

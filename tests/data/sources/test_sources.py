@@ -10,6 +10,7 @@ from reading import config, published, read, write
 from bigchem.base.errors import UserError
 from bigchem.data.sources import reader
 from bigchem.data.sources.base import Row
+from bigchem.tasks import TaskConfig, merged
 
 CHEBI20 = "CID\tSMILES\tdescription"
 
@@ -107,6 +108,21 @@ def test_a_header_without_the_columns_comes_with_what_to_do(tmp_path, name, head
     assert hint in str(refused.value.hint)
 
 
+def test_a_label_or_a_group_that_no_json_object_has_is_refused_as_in_a_table(tmp_path):
+    tasks = merged({"x": TaskConfig(source="chemistry", target="labels", labels=("toxic", "approved"))})
+    entries = [{"s": "CCO", "toxic": 1, "approved": None}, {"s": "CC", "toxic": None, "approved": 0}, {"s": "C"}]
+    file = write(tmp_path, "a.jsonl", *map(json.dumps, entries))
+    given = config("jsonl", file, columns={"source": "s"}, tasks=["x"])
+    rows, reasons = read(given, tasks=tasks)
+    assert [row.target for row in rows] == ["toxic=1", "approved=0"]
+    assert reasons == ["a missing text: no label has a value"]
+    wrong = merged({"x": TaskConfig(source="chemistry", target="labels", labels=("toxic", "aproved"))})
+    with pytest.raises(UserError, match="no key 'aproved' in its first 3 records\nnext: did you mean 'approved'"):
+        read(given, tasks=wrong)
+    with pytest.raises(UserError, match="no key 'scafold' in its first 3 records\nnext: known: approved, s, toxic"):
+        read(given.model_copy(update={"split": None, "test_fraction": 0.1, "split_by": "scafold"}), tasks=tasks)
+
+
 def test_parallel_reactions_may_have_reagents_apart(tmp_path):
     source, target = tmp_path / "src.txt", tmp_path / "tgt.txt"
     source.write_text("C C O . C C ( = O ) O > C l\nCCO.CC(=O)O>Cl\nC C O . C C ( = O ) O >\nN->[Pd]Cl.CO\n")
@@ -115,6 +131,27 @@ def test_parallel_reactions_may_have_reagents_apart(tmp_path):
     assert not reasons
     assert [sorted(row.source.split(".")) for row in rows[:3]] == [["CC(=O)O", "CCO", "Cl"]] * 2 + [["CC(=O)O", "CCO"]]
     assert ["reagents" in row.repairs for row in rows] == [True, True, True, False]
+
+
+def test_an_angle_bracket_beside_reactants_stays_what_its_own_side_says(tmp_path):
+    source = write(tmp_path, "src.txt", "CCO.CC(=O)O>Cl", "CCO.CC(=O)O")
+    target = write(tmp_path, "tgt.txt", ">95", "95")
+    about = TaskConfig(source="reactants", target="number")
+    given = config("parallel_text", source, target_path=str(target), tasks=["x"])
+    rows, reasons = read(given, tasks=merged({"x": about}))
+    assert [(row.source, row.target) for row in rows] == [("CCO.CC(=O)O", "95")]
+    assert reasons == ["not a number: '>95'"]
+    about = about.model_copy(update={"target": "text"})
+    target = write(tmp_path, "tgt.txt", "kept at >100 °C", "kept")
+    rows, _ = read(given, tasks=merged({"x": about}))
+    assert [row.target for row in rows] == ["kept at >100 °C", "kept"]
+
+
+def test_parallel_text_without_a_task_is_refused_if_the_recipe_redefines_the_default_one(tmp_path):
+    lines = write(tmp_path, "src.txt", "Stir.")
+    tasks = merged({"actions": TaskConfig(source="text", target="text", family="text", prompt="P: ")})
+    with pytest.raises(UserError, match="format 'parallel_text' has no task\nnext: add tasks"):
+        read(config("parallel_text", lines, target_path=str(lines)), tasks=tasks)
 
 
 def test_parallel_text_needs_equally_long_files(tmp_path):

@@ -71,6 +71,7 @@ def test_where_the_source_is_a_side_of_a_reaction_all_of_it_is_drawn() -> None:
         "captioning": [],
         "agents": ["C>CCO>O"],
     }
+    assert page.figures(tasks["agents"], "N->[Pd]>>O", best) == ["N->[Pd]>CCO>O"]
 
 
 @pytest.fixture(scope="module")
