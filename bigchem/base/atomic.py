@@ -1,11 +1,16 @@
 """Atomic writes: files and folders are written aside, fsynced and renamed."""
 
+import ctypes
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+"""Of Linux's renameat2(2)."""
 
 
 @contextmanager
@@ -14,7 +19,7 @@ def replace_atomically(path: Path, *, make_folder: bool = True) -> Iterator[Bina
     Readers see the old file or the new one, never a part. make_folder: create the parent folder."""
     if make_folder:
         path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = _beside(path, "partial")
     try:
         with partial.open("wb") as file:
             yield file
@@ -48,8 +53,7 @@ def write_atomically(path: Path, content: str | bytes | memoryview, *, make_fold
 def replace_folder(path: Path) -> Iterator[Path]:
     """Yields an empty temporary folder that replaces `path` when the block ends, all of it fsynced, and is removed if
     the block fails."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = _beside(path, "partial")
     partial.mkdir(parents=True)
     try:
         yield partial
@@ -59,12 +63,30 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 
 def take_place(partial: Path, path: Path) -> None:
-    """Fsyncs a folder with all its contents and renames it to `path`, replacing an older folder."""
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    """Fsyncs a folder with all its contents and renames it to `path`, replacing an older folder.
+
+    Replaces it in one step. Only on a file system that cannot, such as NFS, a kill between two renames leaves nothing
+    at `path`, and the older folder beside it as .NAME.*.old.
+    """
     for inside in [*partial.rglob("*"), partial]:
         fsync(inside)
-    if path.exists():
-        path.rename(old)
-    partial.rename(path)
+    old = partial
+    if not path.exists():
+        partial.rename(path)
+    elif not _exchange(partial, path):
+        old = path.rename(_beside(path, "old"))
+        partial.rename(path)
     fsync(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    """A hidden temporary name in the same folder, which no other process or thread uses."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.{suffix}")
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Whether two folders have exchanged their names in one step: not every system or file system can."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    names = os.fsencode(one), os.fsencode(other)
+    return renameat2 is not None and renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0

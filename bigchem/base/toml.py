@@ -52,6 +52,14 @@ def load(kind: type[S], path: str | Path, overrides: Sequence[str] = ()) -> S:
     return validate(kind, table, str(path))
 
 
+def overridden(section: S, overrides: Sequence[str]) -> S:
+    """The section with `section.key=value` overrides."""
+    kind, table = type(section), section.model_dump()
+    for override in overrides:
+        put_instead(kind, table, *parse_override(override), "--set")
+    return validate(kind, table, "--set")
+
+
 def read_table(path: str | Path) -> dict[str, Any]:
     """A TOML file as a nested table."""
     file = Path(path)

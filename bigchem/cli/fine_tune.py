@@ -43,7 +43,6 @@ def fine_tune(
     """
     from bigchem.base import toml
     from bigchem.base.progress import Progress
-    from bigchem.config import RunConfig
     from bigchem.launch.submit import submit, wait
     from bigchem.launch.workloads import fine_tune as tuning
     from bigchem.model import presets
@@ -54,11 +53,7 @@ def fine_tune(
         presets.shape(preset)  # refuses an unknown one before the data is built
     data = tuning.prepare_data(files, folder, init_from, progress)
     config = tuning.settings(data, folder, preset=preset, init_from=init_from, gpu=profile.gpus_per_node > 0)
-    if overrides:
-        table = config.model_dump()
-        for override in overrides:
-            toml.apply_override(table, override)
-        config = toml.validate(RunConfig, table, "--set")
+    config = toml.overridden(config, overrides or ())
     choice = tuning.chosen(config, data)
     if not as_json:
         for name, value in choice.items():

@@ -16,6 +16,8 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Override a field: --set train.steps=300 (repeatable)."),
 ]
+PASSES_ON = ["testbed", "run"]
+"""The command whose further arguments are those of another program."""
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -29,10 +31,10 @@ def app_of(command: Callable[..., object]) -> typer.Typer:
 def run(app: typer.Typer, name: str | None = None) -> None:
     """Runs a command line. `--debug`, anywhere in it, shows tracebacks. name: the program's; default: as called."""
     before_torch(os.environ)
-    debug = "--debug" in sys.argv
-    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    own, others = split_arguments(sys.argv[1:])
+    debug = "--debug" in own
     try:
-        app(args=arguments, prog_name=name)
+        app(args=[word for word in own if word != "--debug"] + others, prog_name=name)
     except BrokenPipeError:  # `bigchem status | head`
         sys.stderr.close()
         sys.exit(1)
@@ -42,3 +44,11 @@ def run(app: typer.Typer, name: str | None = None) -> None:
         shown = str(as_user_error(error))
         print(f"error: {printable_lines(shown)}", file=sys.stderr)  # it may quote rows, which hold anything
         sys.exit(2)
+
+
+def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """bigchem's own arguments, and those of a program that it runs."""
+    words = [place for place, word in enumerate(arguments) if not word.startswith("-")]
+    if [arguments[place] for place in words[:2]] != PASSES_ON or len(words) == 2:
+        return arguments, []
+    return arguments[: words[2]], arguments[words[2] :]

@@ -163,15 +163,20 @@ def is_watched(run_dir: Path, me: Watcher | None) -> bool:
 
 def check_once(run_dir: Path, profile: ClusterProfile, me: Watcher) -> float | None:
     """Checks the watched job and, if it has waited too long, lets it continue with fewer nodes. Returns the seconds
-    until the next check, or None. UserError if Slurm does not answer."""
+    until the next check; None, without its record, if nothing is left to watch. UserError if Slurm does not answer."""
     with owner.start_lock(run_dir, "watches"):
-        if not is_watched(run_dir, me):
-            return None
-        output = _ask("env", "SLURM_TIME_FORMAT=standard", "scontrol", "--oneliner", "show", "job", me.job)
-        job = None if output is None else nodes.facts(output)
-        found = decide(job, profile.world_size, 60.0 * (profile.elastic_after_min or 1), time.time())
-        if found.widen and job is not None:
-            _widen(run_dir, profile, me, job)
+        again_s = _check(run_dir, profile, me) if is_watched(run_dir, me) else None
+        if again_s is None and read(run_dir) == me:  # not that of a job submitted meanwhile
+            (run_dir / FILE).unlink(missing_ok=True)
+    return again_s
+
+
+def _check(run_dir: Path, profile: ClusterProfile, me: Watcher) -> float | None:
+    output = _ask("env", "SLURM_TIME_FORMAT=standard", "scontrol", "--oneliner", "show", "job", me.job)
+    job = None if output is None else nodes.facts(output)
+    found = decide(job, profile.world_size, 60.0 * (profile.elastic_after_min or 1), time.time())
+    if found.widen and job is not None:
+        _widen(run_dir, profile, me, job)
     return found.again_s
 
 
@@ -223,8 +228,6 @@ def main(run_dir: Path, env: Mapping[str, str]) -> int:
         again_s = 60.0
     if again_s is not None:
         _requeue_self(job, again_s)
-    else:
-        (run_dir / FILE).unlink(missing_ok=True)
     return 0
 
 

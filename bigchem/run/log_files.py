@@ -5,6 +5,7 @@ bigchem/base/jsonl.py reads JSON Lines and repairs them after a power cut.
 
 import io
 import json
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -39,13 +40,15 @@ def try_write(what: str, write: Callable[[], object]) -> bool:
 
 
 class Rows:
-    """Appends rows to a JSONL file. Bytes that do not fit on the disk are retried with the next row; no row is torn.
+    """Appends rows to a JSONL file, from any thread. Bytes that do not fit on the disk are retried with the next row:
+    no row is torn.
 
     complete: the file has all rows. lost: some exceeded MAX_PENDING_BYTES.
     """
 
     def __init__(self, path: Path) -> None:
         self._path, self._pending, self._end_checked = path, b"", False
+        self._lock = threading.Lock()
         self.lost = False
 
     @property
@@ -55,10 +58,11 @@ class Rows:
     def add(self, *rows: dict[str, Any]) -> bool:
         """Appends rows, after any pending ones; whether all are written."""
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-        fits = len(self._pending) + len(text) <= MAX_PENDING_BYTES
-        self.lost |= not fits
-        self._pending += text if fits else b""
-        return try_write(f"{self._path.parent.name}/{self._path.name}", self._write)
+        with self._lock:
+            fits = len(self._pending) + len(text) <= MAX_PENDING_BYTES
+            self.lost |= not fits
+            self._pending += text if fits else b""
+            return try_write(f"{self._path.parent.name}/{self._path.name}", self._write)
 
     def _write(self) -> None:
         if not self._end_checked and self._pending:

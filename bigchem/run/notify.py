@@ -4,6 +4,7 @@ A separate process sends a message, and training does not wait for it. A marker 
 first, so several ranks, or the batch script after them, send it only once.
 """
 
+import http.client
 import json
 import os
 import shutil
@@ -195,7 +196,7 @@ def _post(url: str | None, text: str) -> list[str]:
         return [f"webhook: {error.code} {error.reason}"]
     except urllib.error.URLError as error:
         return [f"webhook: {error.reason}"]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # InvalidURL quotes its path
         return [f"webhook: {type(error).__name__}"]
 
 

@@ -67,10 +67,16 @@ def write_state(run_dir: Path, state: str, **fields: Any) -> None:
 
 
 def move(run_dir: Path, writer: Writer, state: State, **fields: Any) -> bool:
-    """Replaces state.json if lifecycle.MOVES allows this writer to; whether it did. Progress is inherited."""
+    """Replaces state.json if lifecycle.MOVES allows this writer to; whether it did. Progress is inherited.
+
+    A rank whose node's clock is behind rank 0's writes no earlier time than rank 0 did: by the time, history.py tells
+    this attempt's state from an earlier one's.
+    """
     before = read_state(run_dir)
     if not may_write(writer, State(before["state"]), state):
         return False
+    if writer is Writer.ANY_RANK:
+        fields = {"time": max(time.time(), before.get("time", 0.0)), **fields}
     write_state(run_dir, state, **{**progress(before), **fields})
     return True
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from bigchem.base.errors import UserError
-from bigchem.base.toml import LISTED, Section, validate
+from bigchem.base.toml import LISTED, Section, overridden, validate
+from bigchem.config import RunConfig, steps_for
 
 
 class Part(Section):
@@ -89,3 +90,12 @@ def test_whatever_a_table_holds_its_errors_are_listed(table: dict[str, object]) 
     except UserError as refused:
         lines = str(refused)
     assert len(lines.splitlines()) <= LISTED + 2
+
+
+def test_an_override_replaces_the_field_that_excludes_it() -> None:
+    """As of the settings that fine-tune chooses."""
+    config = validate(RunConfig, {"train": {"steps": 2000}}, "fine-tune")
+    changed = overridden(config, ["train.tokens=1e9"])
+    assert changed.train.tokens == 1e9
+    assert changed.train.steps == steps_for(1e9, config.data.global_tokens)
+    assert overridden(config, ["train.steps=3000"]).train.steps == 3000

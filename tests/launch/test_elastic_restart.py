@@ -124,6 +124,14 @@ def test_a_watcher_ends_when_its_run_is_another_jobs_or_cancelled(tmp_path: Path
     assert elastic_restart.read(tmp_path) is None
 
 
+def test_a_watcher_that_waited_for_a_resubmission_leaves_the_record_of_the_next(tmp_path: Path) -> None:
+    mine, next_one = Watcher("99", "7"), Watcher("100", "8")
+    owned(tmp_path, "8")
+    (tmp_path / elastic_restart.FILE).write_text(json.dumps(asdict(next_one)))
+    assert elastic_restart.check_once(tmp_path, profile_of(), mine) is None
+    assert elastic_restart.read(tmp_path) == next_one
+
+
 def test_a_job_that_lost_the_run_leaves_the_watcher_of_the_one_that_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

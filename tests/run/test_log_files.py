@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import io
 import json
 import resource
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,29 @@ def test_rows_beyond_what_memory_keeps_are_lost_whole(tmp_path: Path, monkeypatc
     file.add()
     assert read(path) == [{"step": 0}, {"step": 1}]
     assert file.lost
+
+
+def test_a_row_that_another_thread_adds_during_a_write_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = Rows(tmp_path / "events.jsonl")
+    file.add({"step": 0})
+    other = threading.Thread(target=file.add, args=({"step": 2},))
+
+    class Slow(io.FileIO):
+        """A file whose first write takes long enough for the other thread to begin."""
+
+        def write(self, content: Any) -> int:
+            if other.ident is None:
+                other.start()
+                other.join(0.2)
+            return super().write(content)
+
+    monkeypatch.setattr(Path, "open", lambda path, mode, buffering: Slow(path, "a"))
+    file.add({"step": 1})
+    other.join()
+    monkeypatch.undo()
+    assert [row["step"] for row in read(tmp_path / "events.jsonl")] == [0, 1, 2]
 
 
 def test_an_event_on_a_full_disk_is_still_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

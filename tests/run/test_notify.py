@@ -137,7 +137,11 @@ def test_a_command_and_a_server_that_fail_are_an_event_and_cost_nothing(
         NotifyConfig(command=("/no/such/program",)),
         {"text": ""} | dict.fromkeys(("run_dir", "event", "state", "reason"), ""),
     ) == ["/no/such/program: No such file or directory"]
-    monkeypatch.setenv(URL, "http://127.0.0.1:9/secret")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/secret", "http://127.0.0.1:9/a secret", "http://secret:x/"])
+def test_a_url_that_does_not_work_is_not_quoted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv(URL, url)
     (failure,) = notify.deliver(NotifyConfig(webhook_env=URL), {"text": "x"})
     assert failure.startswith("webhook: ")
     assert "secret" not in failure

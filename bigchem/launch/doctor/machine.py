@@ -185,7 +185,7 @@ def _slurm() -> Check:
     except subprocess.TimeoutExpired:
         return Check("slurm", "warn", "sinfo does not answer within 5 s", "is the controller up?")
     if up.returncode:
-        return Check("slurm", "warn", up.stderr.strip().splitlines()[-1], "is the controller up?")
+        return Check("slurm", "warn", _last_line(up.stderr), "is the controller up?")
     return Check("slurm", "ok", ", ".join(up.stdout.splitlines()[:4]))
 
 
@@ -202,8 +202,13 @@ def _accounting() -> Check:
     except subprocess.TimeoutExpired:
         return Check("sacct", "warn", "does not answer within 5 s", hint)
     if result.returncode:
-        return Check("sacct", "warn", (result.stderr.strip().splitlines() or ["fails"])[-1], hint)
+        return Check("sacct", "warn", _last_line(result.stderr), hint)
     return Check("sacct", "ok", "answers")
+
+
+def _last_line(errors: str) -> str:
+    """What a Slurm program that failed says."""
+    return (errors.strip().splitlines() or ["fails"])[-1]
 
 
 def all_reduce(device: Any) -> str:

@@ -32,11 +32,12 @@ class RunStatus:
     """One row of `bigchem status`.
 
     active: a job is queued or running; None if unknown, and reason says why. checkpoint_age_s: seconds since it was
-    published. restarts: how often the run was restarted. nodes: Slurm's list, or a host. state_age_s: seconds since the
-    run last reported its state. early: validation ended it before its last step; reason says how. starts_at: when Slurm
-    expects a pending job to start, in seconds since 1970. seconds, hours: duration of its attempts; hours are times
-    their ranks, which hours_of names: GPU, or process. efficiency: share of the seconds spent in training; see
-    usage.py. damage: damaged files of the folder; the rest of the row is valid without them.
+    published; None if a newer one has just replaced it. restarts: how often the run was restarted. nodes: Slurm's list,
+    or a host. state_age_s: seconds since the run last reported its state. early: validation ended it before its last
+    step; reason says how. starts_at: when Slurm expects a pending job to start, in seconds since 1970. seconds, hours:
+    duration of its attempts; hours are times their ranks, which hours_of names: GPU, or process. efficiency: share of
+    the seconds spent in training; see usage.py. damage: damaged files of the folder; the rest of the row is valid
+    without them.
     """
 
     run: str
@@ -126,7 +127,7 @@ def _status(run_dir: Path, owner: Owner | None, alive: Liveness) -> RunStatus:
         tokens_per_s=row.get("tokens_per_s"),
         eta_s=_eta(row, steps) if name == "running" else None,
         checkpoint=None if newest is None else newest.name,
-        checkpoint_age_s=None if newest is None else now - newest.stat().st_mtime,
+        checkpoint_age_s=_age_s(newest, now),
         restarts=_restarts(len(ended), alive, over=not opened and not is_restarted(state)),
         nodes=None if alive.nodes is None else printable(alive.nodes),
         job=alive.id or (None if owner is None else owner.job),
@@ -140,6 +141,14 @@ def _status(run_dir: Path, owner: Owner | None, alive: Liveness) -> RunStatus:
         efficiency=efficiency(row.get("training_s"), spent.seconds),
         damage="; ".join(filter(None, (torn, torn_history, torn_attempt, torn_metrics))) or None,
     )
+
+
+def _age_s(checkpoint: Path | None, now: float) -> float | None:
+    """Seconds since a checkpoint was published; None without one, or if the run has replaced it meanwhile."""
+    try:
+        return None if checkpoint is None else now - checkpoint.stat().st_mtime
+    except FileNotFoundError:
+        return None
 
 
 def _used(opened: Sequence[history.Attempt], ended: Sequence[history.Attempt], until: float) -> Used:

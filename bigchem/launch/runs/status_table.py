@@ -134,7 +134,8 @@ def _used(row: RunStatus) -> str:
 
 
 def _checkpoint(row: RunStatus) -> str:
-    return "-" if row.checkpoint is None else f"{row.checkpoint} {duration(row.checkpoint_age_s or 0)} ago"
+    age = "" if row.checkpoint_age_s is None else f" {duration(row.checkpoint_age_s)} ago"
+    return "-" if row.checkpoint is None else f"{row.checkpoint}{age}"
 
 
 COLUMNS: Mapping[str, Cell] = {

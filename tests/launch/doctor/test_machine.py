@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -64,3 +66,17 @@ def test_what_is_missing_comes_with_the_command_that_installs_it(monkeypatch: py
     compiler = machine._compiler()
     assert "apt-get install g++" in compiler.next
     assert packages.install("ninja") in compiler.next
+
+
+@pytest.mark.parametrize(("said", "found"), [("", "fails"), ("warning\nerror: no controller", "no controller")])
+def test_a_slurm_program_that_fails_is_told_with_or_without_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, found: str
+) -> None:
+    """Stand-ins for Slurm's programs."""
+    for name in ("sbatch", "sinfo", "sacct"):
+        (tmp_path / name).write_text(f"#!/bin/sh\nprintf '{said}' >&2\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for check in (machine._slurm, machine._accounting):
+        made = check()
+        assert (made.verdict, found in made.found) == ("warn", True)

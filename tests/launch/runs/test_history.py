@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from bigchem.launch.runs.history import Attempt, outcome_of, why_not_requeue
 from bigchem.launch.runs.owner import mark_cancelled
 from bigchem.launch.slurm import squeue
 from bigchem.launch.slurm.nodes import Exclusion
-from bigchem.run.lifecycle import is_restarted
-from bigchem.run.state import read_state, write_state
+from bigchem.run.lifecycle import End, Writer, is_restarted
+from bigchem.run.state import end, read_state, write_state
 
 BEGUN = Attempt(1, "7", 0, "node[1-2]", 4, 10, 1000.0)
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "0"}
@@ -86,6 +87,20 @@ def test_each_attempt_gets_one_row_though_it_left_no_word(tmp_path: Path) -> Non
         (1, 0, 4, 4, "vanished"),
         (2, 1, 2, 9, "trained"),
     ]
+
+
+def test_an_end_told_by_a_node_whose_clock_is_behind_is_that_of_this_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history.begin(tmp_path, "7", 0, "node[1-2]", 4)
+    write_state(tmp_path, "prepared", steps=60)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 3)  # of rank 5's node
+    assert end(tmp_path, Writer.ANY_RANK, End.MISTAKE, "no such task", rank=5)
+    monkeypatch.undo()
+    row = history.close(tmp_path, code=2)
+    assert row is not None
+    assert (row.end, row.why) == ("mistake", "no such task")
 
 
 @pytest.fixture

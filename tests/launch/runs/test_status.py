@@ -29,6 +29,7 @@ from bigchem.launch.runs.status import _state_and_reason, all_runs, run_status
 from bigchem.launch.runs.status_table import table, to_markdown
 from bigchem.launch.slurm import squeue
 from bigchem.launch.submit import resume, submit
+from bigchem.train.checkpoint import store
 
 ANSWER = "{job:<40}|{state:<20}|{reason:<80}|{nodes:<500}|{restarts:<10}|{starts:<25}|"
 
@@ -87,6 +88,17 @@ def test_an_attempt_whose_job_is_gone_counts_until_the_run_last_spoke(
     row = run_status(run)
     assert row.state == "lost"
     assert row.seconds == pytest.approx(1800 - 90, abs=5)
+
+
+def test_a_checkpoint_that_a_newer_one_replaces_meanwhile_has_no_age(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "base", "7")
+    program(tmp_path, "squeue", f"echo '{line('7', 'RUNNING')}'", monkeypatch)
+    monkeypatch.setattr(store, "latest", lambda checkpoints: checkpoints / "step_00000100")  # keep = 1 removed it
+    row = run_status(run)
+    assert (row.state, row.checkpoint, row.checkpoint_age_s) == ("running", "step_00000100", None)
+    assert "| step_00000100 |" in to_markdown([row])
 
 
 def test_a_trained_run_evaluates_only_if_it_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
