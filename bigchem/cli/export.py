@@ -2,11 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from bigchem.cli.options import values
 from bigchem.cli.program import Json
 
 
@@ -19,7 +18,7 @@ def export(
             metavar="N|best|latest", help="Checkpoint; default: the best if the run keeps it, else the latest."
         ),
     ] = None,
-    dtype: Annotated[str, values.choices("fp32", "bf16", help="Type of the weights.")] = "fp32",
+    dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Type of the weights.")] = "fp32",
     ema: Annotated[bool, typer.Option("--ema", help="Export the running mean of the weights (optimizer.ema).")] = False,
     average: Annotated[int, typer.Option(min=1, help="Average the newest N checkpoints, or the N up to --step.")] = 1,
     shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Maximum file size, such as 5GB or 200MB.")] = "5GB",
@@ -29,7 +28,7 @@ def export(
     ] = None,
     hashes: Annotated[
         bool,
-        typer.Option("--hashes/--no-hashes", help="Verify the hashes of what is read, or not."),
+        typer.Option("--hashes/--no-hashes", help="Verify the hashes of the files that are read."),
     ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")] = False,
     as_json: Json = False,
@@ -40,13 +39,10 @@ def export(
 
     Example: bigchem export runs/demo/1m-together-s0 model --dtype bf16
     """
-    from bigchem.base.errors import UserError
     from bigchem.base.progress import Progress
     from bigchem.export import export as export_model
     from bigchem.export.choose import read_which
 
-    if dtype not in ("fp32", "bf16"):
-        raise UserError(f"unknown dtype '{dtype}'", "--dtype", "fp32 or bf16")
     made = export_model(
         source,
         out,
@@ -65,7 +61,7 @@ def export(
 
 def card(
     model: Annotated[Path, typer.Argument(help="Run folder, or a folder made by bigchem export.")],
-    scores: Annotated[Path | None, typer.Option(help="A results.json of these weights, to show.")] = None,
+    scores: Annotated[Path | None, typer.Option(help="results.json of these weights, to show on the card.")] = None,
     license_id: Annotated[
         str | None, typer.Option("--license", help="The model's licence, as the hub calls it, such as apache-2.0.")
     ] = None,
@@ -94,8 +90,10 @@ def card(
 
 def push(
     model: Annotated[Path, typer.Argument(help="Run folder, or a folder made by bigchem export.")],
-    repo: Annotated[str, typer.Argument(help="The repository: OWNER/NAME. It is made if it does not exist.")],
-    private: Annotated[bool, typer.Option("--private", help="Only you and your organisation see it.")] = False,
+    repo: Annotated[str, typer.Argument(help="Repository, as OWNER/NAME; created if it does not exist.")],
+    private: Annotated[
+        bool, typer.Option("--private", help="Make it visible only to you and your organisation.")
+    ] = False,
     unknown_data: Annotated[
         bool, typer.Option("--unknown-data", help="Send it although nothing says what it was trained on.")
     ] = False,
