@@ -22,9 +22,13 @@ LIVE_EVERY_S = 0.2
 """Seconds between two redraws of a live line; each takes the training loop about a millisecond."""
 
 
+WIDE = 100_000
+"""Columns without a terminal: each row is one line, with whole cells."""
+
+
 def tables() -> Console:
     """The console for tables: stdout, as wide as the terminal, or wide enough to cut nothing."""
-    return Console() if sys.stdout.isatty() else Console(width=240)
+    return Console() if sys.stdout.isatty() else Console(width=WIDE)
 
 
 def amount(size: float) -> str:

@@ -41,7 +41,7 @@ def run_demo(out: Path, *, fresh: bool = False) -> Path:
         if row.state == "finished":
             done.add(row.run)
         nonlocal said
-        if row.state in ("prepared", "running", "trained") and time.monotonic() - said < REPORT_EVERY_S:
+        if row.active and time.monotonic() - said < REPORT_EVERY_S:
             return
         said = time.monotonic()
         loss = "" if row.loss is None else f"  loss {row.loss:.3f}"

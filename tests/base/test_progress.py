@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from rich.table import Table
 
-from bigchem.base.progress import amount
+from bigchem.base.progress import amount, tables
 
 
 @pytest.mark.parametrize(
@@ -11,3 +12,12 @@ from bigchem.base.progress import amount
 )
 def test_bytes_are_told_in_three_digits(size: float, words: str) -> None:
     assert amount(size) == words
+
+
+def test_a_table_that_goes_to_a_file_has_whole_cells(capsys: pytest.CaptureFixture[str]) -> None:
+    table, reason = Table(box=None), "a reason " * 60
+    for name in ("run", "reason"):
+        table.add_column(name, no_wrap=name == "reason")
+    table.add_row("base", reason)
+    tables().print(table)
+    assert f"base  {reason.strip()}" in capsys.readouterr().out.splitlines()[1]

@@ -23,7 +23,6 @@ from bigchem.launch.slurm import squeue
 from bigchem.launch.slurm.options import OneShot, with_dependency
 from bigchem.run.ownership import JobId
 
-POLL_S = 1.0
 LOCAL_POLL_S = 0.05
 
 
@@ -202,7 +201,7 @@ def wait(submitted: Sequence[SubmittedStep], say: Callable[[str], None]) -> None
             say(progress)
         if not queue.trouble and not any(_alive(job, queue) for step in submitted for job in step.jobs):
             break
-        time.sleep(POLL_S)
+        time.sleep(squeue.POLL_S)
     for step in submitted:
         raise_failed(step, queue)
 

@@ -15,6 +15,7 @@ from bigchem.config import RunConfig
 from bigchem.launch.runs import history
 from bigchem.launch.runs.owner import Liveness, cancelled_by, owners, owners_or_errors
 from bigchem.launch.runs.usage import Used, efficiency, used
+from bigchem.launch.slurm import squeue
 from bigchem.run import ownership
 from bigchem.run.lifecycle import Job, State, is_active, is_restarted, shown
 from bigchem.run.ownership import Owner
@@ -99,9 +100,9 @@ def _one_line(error: UserError | OSError) -> str:
 
 
 def pause_s(run_dir: Path) -> float:
-    """Seconds between two checks while waiting for a run: slurmctld serves all users."""
+    """Seconds between two checks while waiting for a run."""
     owner = ownership.read(run_dir)
-    return 5.0 if owner is not None and owner.on_slurm else 0.5
+    return squeue.POLL_S if owner is not None and owner.on_slurm else 0.5
 
 
 def _status(run_dir: Path, owner: Owner | None, alive: Liveness) -> RunStatus:

@@ -7,6 +7,8 @@ from datetime import datetime
 from bigchem.launch.slurm import client
 
 TIMEOUT_S = 5.0
+POLL_S = 5.0
+"""Seconds between two calls while waiting for jobs: slurmctld serves all users."""
 FIELDS = ("JobArrayID:40", "State:20", "Reason:80", "NodeList:500", "RestartCnt:10", "StartTime:25")
 GONE = ("CANCELLED", "COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY", "REVOKED")
 """States of jobs that have ended; Slurm remembers them for a while (MinJobAge, five minutes by default).
