@@ -35,11 +35,6 @@ def on_rank0(function: Callable[[], T]) -> T:
     return result  # type: ignore[return-value]
 
 
-def ranks(count: int) -> str:
-    """`1 rank`, `2 ranks`."""
-    return f"{count} rank" if count == 1 else f"{count} ranks"
-
-
 def say(text: str) -> None:
     """Prints one line, on rank 0 only."""
     if dist.get_rank() == 0:

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from bigchem.base.errors import UserError
+from bigchem.base.printable import number_of
 from bigchem.config import NotifyConfig, RunConfig
 from bigchem.data.loader import LoadedStep, Loader
 from bigchem.data.step_plan import Cost, flops_cost, open_data, with_mixture
@@ -24,7 +25,7 @@ from bigchem.run.state import progress, read_state, write_state
 from bigchem.train import schedule, worst_case
 from bigchem.train.checkpoint.best import Best
 from bigchem.train.checkpoint.probe import Probe
-from bigchem.train.collectives import gathered, on_rank0, ranks, say
+from bigchem.train.collectives import gathered, on_rank0, say
 from bigchem.train.engine import Engine, StepLoss
 from bigchem.train.health.device_progress import device_progress_of
 from bigchem.train.health.events import keys_of, report_end, skipped_step
@@ -140,7 +141,7 @@ def train(
         saver = Saver(config, engine, Probe.of(loader), data.index.fingerprint, hf_config, claim)
         unwatched.callback(saver.close)
         size = f"{presets.num_parameters(model.shape):,} parameters"
-        say(f"{size}, ZeRO-{engine.zero_stage}, {ranks(world_size)}, {device}")
+        say(f"{size}, ZeRO-{engine.zero_stage}, {number_of('rank', world_size)}, {device}")
         say(f"data {data.index.fingerprint}: {loader.plan.describe()}")
         if advice := loader.plan.advice(data):
             say(advice)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bigchem.base.errors import UserError
+from bigchem.base.printable import number_of
 from bigchem.base.progress import amount
 from bigchem.config import RunConfig
 from bigchem.plan.memory.states import staging_bytes
@@ -23,7 +24,7 @@ from bigchem.train.checkpoint.ds_checkpoint_engine import BigchemCheckpointEngin
 from bigchem.train.checkpoint.mirror import Mirror
 from bigchem.train.checkpoint.probe import Probe, agree
 from bigchem.train.checkpoint.store import Manifest
-from bigchem.train.collectives import gathered, on_rank0, ranks, say
+from bigchem.train.collectives import gathered, on_rank0, say
 from bigchem.train.engine import Engine
 
 
@@ -300,7 +301,7 @@ class Saver:
             engine, precision = self._engine, self._config.train.precision
             saved, now = (manifest.precision, precision) if manifest.precision != precision else ("", "")
             say(
-                f"saved by {ranks(manifest.world_size)} at ZeRO-{manifest.zero_stage} {saved}".rstrip()
+                f"saved by {number_of('rank', manifest.world_size)} at ZeRO-{manifest.zero_stage} {saved}".rstrip()
                 + f", this job has {engine.world_size} at ZeRO-{engine.zero_stage} {now}".rstrip()
                 + f": converted in {time.monotonic() - begun:.1f} s"
             )
@@ -312,10 +313,10 @@ class Saver:
         engine, recorded, precision = self._engine, manifest.probe["loss"], self._config.train.precision
         loss = engine.evaluate(Probe.recorded(manifest.probe).batch()).mean
         if not agree(loss, recorded, precision, manifest.precision):
-            saved = f"{ranks(manifest.world_size)} at ZeRO-{manifest.zero_stage}"
+            saved = f"{number_of('rank', manifest.world_size)} at ZeRO-{manifest.zero_stage}"
             raise UserError(
-                f"loaded by {ranks(engine.world_size)} at ZeRO-{engine.zero_stage}, its weights give the probe batch "
-                f"a loss of {loss:.6f}; the engine recorded {recorded:.6f} at the save by {saved}",
+                f"loaded by {number_of('rank', engine.world_size)} at ZeRO-{engine.zero_stage}, its weights give the "
+                f"probe batch a loss of {loss:.6f}; the engine recorded {recorded:.6f} at the save by {saved}",
                 str(newest),
                 f"nothing was trained: resume on {saved} with the code and DeepSpeed file of the save, and report this",
             )

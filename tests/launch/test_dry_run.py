@@ -22,7 +22,7 @@ from bigchem.plan.memory.peak import CONTEXT
 from bigchem.plan.speed.hardware import gpu
 from bigchem.plan.speed.step_time import Assumptions, Cluster
 
-H100 = load_profile("h100", nodes=2)
+H100 = load_profile("h100", changes={"nodes": 2})
 
 
 @pytest.fixture

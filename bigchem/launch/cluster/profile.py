@@ -184,22 +184,11 @@ class ClusterProfile(Section):
         return tuple(sorted({self.world_size, self.max_nodes * self.tasks_per_node}))
 
 
-def load_profile(
-    name: str,
-    *,
-    nodes: int | None = None,
-    gpus_per_node: int | None = None,
-    changes: Mapping[str, Any] = MappingProxyType({}),
-) -> ClusterProfile:
-    """A profile by name (slurm/clusters/) or path. nodes, gpus_per_node: override the profile's. changes: new values by
-    dotted field; None removes it."""
+def load_profile(name: str, *, changes: Mapping[str, Any] = MappingProxyType({})) -> ClusterProfile:
+    """A profile by name (slurm/clusters/) or path. changes: new values by dotted field; None removes it."""
     path = resources.find("clusters", name, ".toml")
-    table, changed = toml.read_table(path), dict(changes)
-    if nodes is not None:
-        changed |= {"nodes": nodes, "nodes_max": None}
-    if gpus_per_node is not None:
-        changed |= {"gpus_per_node": gpus_per_node, "tasks_per_node": max(1, gpus_per_node)}
-    for field, value in changed.items():
+    table = toml.read_table(path)
+    for field, value in changes.items():
         toml.put(table, field, value, str(path))
     _fill_in(table, str(path))
     return toml.validate(ClusterProfile, table, str(path))

@@ -12,10 +12,10 @@ from deepspeed.ops.adam import DeepSpeedCPUAdam
 from torch import Tensor
 
 from bigchem.base.errors import UserError
+from bigchem.base.printable import number_of
 from bigchem.train.checkpoint.slots import Slot, slots
 from bigchem.train.checkpoint.store import Manifest
 from bigchem.train.checkpoint.zero_layout import MASTER, ZeroFiles
-from bigchem.train.collectives import ranks
 
 COUNTERS = ("global_steps", "global_samples", "skipped_steps")
 """Counters of DeepSpeed's engine."""
@@ -96,7 +96,7 @@ def _refuse_unconvertible(engine: Any, stage: int, checkpoint: Path, manifest: M
     nvme = stage == 3 and (engine.zero_nvme_offload_optimizer() or engine.optimizer.params_in_nvme_and_cpu)
     if not nvme and manifest.precision != "fp16":
         return
-    saved = f"{ranks(manifest.world_size)} at ZeRO-{manifest.zero_stage}"
+    saved = f"{number_of('rank', manifest.world_size)} at ZeRO-{manifest.zero_stage}"
     hint = f"resume on {saved}" + (", or with the states in memory (zero3, zero3_offload)" if nvme else "")
     if regrouped:
         saved += ", with other groups of parameters, as an earlier version of bigchem made them"

@@ -30,7 +30,10 @@ def golden(profile: ClusterProfile, name: str = "x") -> str:
 
 @pytest.mark.parametrize("path", [p for p in PROFILES if "slurm" in p.read_text()], ids=lambda p: p.stem)
 def test_the_sbatch_text_of_every_shipped_profile_is_the_golden_one(path: Path) -> None:
-    assert golden(load_profile(str(path), nodes=2)) == (GOLDEN / f"{path.stem}.sbatch").read_text()
+    assert (
+        golden(load_profile(str(path), changes={"nodes": 2, "nodes_max": None}))
+        == (GOLDEN / f"{path.stem}.sbatch").read_text()
+    )
 
 
 @pytest.mark.parametrize("kind", ["pyxis", "apptainer"])
@@ -46,11 +49,6 @@ def test_the_sbatch_text_of_a_container_is_the_golden_one(kind: str) -> None:
 def test_shipped_profiles_load(path: Path) -> None:
     profile = load_profile(str(path))
     assert profile.world_size == profile.nodes * profile.tasks_per_node
-
-
-def test_nodes_and_gpus_override_the_profile() -> None:
-    profile = load_profile("h100", nodes=3, gpus_per_node=4)
-    assert (profile.nodes, profile.gpus_per_node, profile.tasks_per_node, profile.world_size) == (3, 4, 4, 12)
 
 
 @pytest.mark.parametrize(
