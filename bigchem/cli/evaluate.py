@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -41,7 +41,7 @@ def evaluate(
         str | None, typer.Option(metavar="FOLDER", help="Data folder or its URL; default: the run's.")
     ] = None,
     task: Annotated[list[str] | None, values.task("Only this task (repeatable).")] = None,
-    split: Annotated[str | None, values.choices("valid", "test", help="Default: the run's, else test.")] = None,
+    split: Annotated[Literal["valid", "test"] | None, typer.Option(help="Default: the run's, else test.")] = None,
     out: Annotated[Path | None, typer.Option(help="Results folder; default: RUN/results or MODEL/results.")] = None,
     forward_model: Annotated[
         Path | None,
@@ -150,7 +150,7 @@ def score(
         str | None, typer.Option(metavar="NAME", help="File encoding, if not UTF-8, such as latin-1 or utf-16.")
     ] = None,
     quoting: Annotated[
-        str | None, values.choices("standard", "none", help="Quoting of tables; default: detected.")
+        Literal["standard", "none"] | None, typer.Option(help="Quoting of tables; default: detected.")
     ] = None,
     strip: Annotated[
         str | None,
@@ -254,7 +254,7 @@ def predict(
     num_beams: Annotated[int | None, typer.Option(min=1, help="Beams; default: 5, or -k if that is larger.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum tokens per prediction.")] = 512,
     precision: Annotated[
-        str, values.choices("auto", "fp32", "tf32", "bf16", help="auto: bf16 on GPUs, fp32 on a CPU.")
+        Literal["auto", "fp32", "tf32", "bf16"], typer.Option(help="auto: bf16 on GPUs, fp32 on a CPU.")
     ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per input.")] = False,
 ) -> None:

@@ -2,11 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from bigchem.cli.options import values
 from bigchem.cli.program import Json
 
 
@@ -19,7 +18,7 @@ def export(
             metavar="N|best|latest", help="Checkpoint; default: the best if the run keeps it, else the latest."
         ),
     ] = None,
-    dtype: Annotated[str, values.choices("fp32", "bf16", help="Type of the weights.")] = "fp32",
+    dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Type of the weights.")] = "fp32",
     ema: Annotated[bool, typer.Option("--ema", help="Export the running mean of the weights (optimizer.ema).")] = False,
     average: Annotated[int, typer.Option(min=1, help="Average the newest N checkpoints, or the N up to --step.")] = 1,
     shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Maximum file size, such as 5GB or 200MB.")] = "5GB",
@@ -40,13 +39,10 @@ def export(
 
     Example: bigchem export runs/demo/1m-together-s0 model --dtype bf16
     """
-    from bigchem.base.errors import UserError
     from bigchem.base.progress import Progress
     from bigchem.export import export as export_model
     from bigchem.export.choose import read_which
 
-    if dtype not in ("fp32", "bf16"):
-        raise UserError(f"unknown dtype '{dtype}'", "--dtype", "fp32 or bf16")
     made = export_model(
         source,
         out,

@@ -82,9 +82,8 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "Traceback" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["nowhere", "out"], ["nowhere", "out", "--dtype", "fp7"]])
-def test_export_tells_mistakes_the_same_way(arguments: list[str], tmp_path: Path) -> None:
-    done = distributed.bigchem("export", *arguments, cwd=tmp_path)
+def test_export_tells_mistakes_the_same_way(tmp_path: Path) -> None:
+    done = distributed.bigchem("export", "nowhere", "out", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from bigchem.base.errors import UserError
-from bigchem.cli import program
+from bigchem.cli import main, program
 from bigchem.cli.options.verbs import App
 
 
@@ -49,3 +50,18 @@ def test_debug_is_accepted_anywhere_and_shows_the_error(line: str, monkeypatch: 
     with pytest.raises(SystemExit) as ended:
         program.run(app)
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "known"),
+    [
+        ("export run out --dtype fp7", "'fp32', 'bf16'"),
+        ("evaluate run --split train", "'valid', 'test'"),
+        ("score file --task captioning --quoting all", "'standard', 'none'"),
+        ("predict run --task captioning CCO --precision fp7", "'auto', 'fp32', 'tf32', 'bf16'"),
+    ],
+)
+def test_a_word_that_an_option_does_not_take_is_refused_with_those_it_takes(line: str, known: str) -> None:
+    done = CliRunner().invoke(main.app, line.split())
+    assert done.exit_code == 2
+    assert known in done.output

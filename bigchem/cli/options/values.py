@@ -20,12 +20,6 @@ def completing(names: Sequence[str]) -> Callable[[str], list[str]]:
     return lambda incomplete: [name for name in names if name.startswith(incomplete)]
 
 
-def choices(*names: str, help: str, flag: str | None = None) -> Any:
-    """An option that takes one of a few words."""
-    flags = [] if flag is None else [flag]
-    return typer.Option(*flags, metavar="|".join(names), help=help, autocompletion=completing(names))
-
-
 def cluster(help: str) -> Any:
     """The option --cluster."""
     shown = f"{help} A profile's name ({', '.join(CLUSTERS)}), or its file."
