@@ -103,13 +103,13 @@ def data_fetch(
             autocompletion=values.completing(("public-data",)),
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("raw"),
+    out: Annotated[Path, typer.Option(help="Folder to put the files in.")] = Path("raw"),
     as_json: Json = False,
 ) -> None:
     """Fetch public files from their origins, and check sizes and hashes. Resumes; overwrites nothing.
 
-    Says which files to put where if a server does not answer, or has none. Writes OUT/recipe.toml, the recipe without
-    the sources whose files are missing.
+    If a file cannot be fetched, says where to put it. Writes OUT/recipe.toml, the recipe without the sources whose
+    files are missing.
 
     Example: bigchem data fetch public-data --out raw
     """
@@ -273,7 +273,7 @@ def data_audit(
     tokenizer: Annotated[Path | None, typer.Option(help="Folder with a tokenizer.json to use instead, as is.")] = None,
     max_source_tokens: Annotated[int, typer.Option(min=1, help="Count longer sources as too long.")] = 512,
     max_target_tokens: Annotated[int, typer.Option(min=1, help="Count longer targets as too long.")] = 512,
-    examples: Annotated[int, typer.Option(min=0, help="How many lossy and how many longest texts to show.")] = 3,
+    examples: Annotated[int, typer.Option(min=0, help="Number of lossy texts, and of longest texts, to show.")] = 3,
     overrides: SetRecipe = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
     as_json: Json = False,

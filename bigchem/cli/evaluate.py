@@ -45,7 +45,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Results folder; default: RUN/results or MODEL/results.")] = None,
     forward_model: Annotated[
         Path | None,
-        typer.Option(help="Model or run folder for retrosynthesis's round trip; may be SUBJECT itself."),
+        typer.Option(help="Forward model for retrosynthesis round trips: model or run folder, even SUBJECT itself."),
     ] = None,
     probe: Annotated[
         str | None,
@@ -116,7 +116,7 @@ def score(
         tuple[Path, Path] | None, typer.Option(metavar="A B", help="Compare two files instead: B - A.")
     ] = None,
     forward_model: Annotated[
-        Path | None, typer.Option(help="Model or run folder of the forward model, for retrosynthesis's round trip.")
+        Path | None, typer.Option(help="Forward model for retrosynthesis round trips: model or run folder.")
     ] = None,
     train_set: Annotated[
         Path | None,
@@ -127,7 +127,7 @@ def score(
         typer.Option(help="CSV of reactions with a column `class`, such as USPTO-50k's; also scores each class."),
     ] = None,
     similarity: Annotated[
-        bool, typer.Option("--similarity", help="Also MACCS, RDK and Morgan similarities of reactions; slow.")
+        bool, typer.Option("--similarity", help="Also MACCS, RDK and Morgan fingerprint similarity of reactions; slow.")
     ] = False,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for 95 % intervals; 0: no intervals.")] = 1000,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
@@ -321,7 +321,7 @@ def serve(
         str,
         typer.Option(
             metavar="ADDRESS",
-            help="Address to listen on. 0.0.0.0: every address, so anyone who can reach this machine.",
+            help="Address to listen on; 0.0.0.0 serves anyone who can reach this machine.",
         ),
     ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,

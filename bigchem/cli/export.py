@@ -28,7 +28,7 @@ def export(
     ] = None,
     hashes: Annotated[
         bool,
-        typer.Option("--hashes/--no-hashes", help="Verify the hashes of what is read, or not."),
+        typer.Option("--hashes/--no-hashes", help="Verify the hashes of the files that are read."),
     ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")] = False,
     as_json: Json = False,
@@ -61,7 +61,7 @@ def export(
 
 def card(
     model: Annotated[Path, typer.Argument(help="Run folder, or a folder made by bigchem export.")],
-    scores: Annotated[Path | None, typer.Option(help="A results.json of these weights, to show.")] = None,
+    scores: Annotated[Path | None, typer.Option(help="results.json of these weights, to show on the card.")] = None,
     license_id: Annotated[
         str | None, typer.Option("--license", help="The model's licence, as the hub calls it, such as apache-2.0.")
     ] = None,
@@ -90,8 +90,10 @@ def card(
 
 def push(
     model: Annotated[Path, typer.Argument(help="Run folder, or a folder made by bigchem export.")],
-    repo: Annotated[str, typer.Argument(help="The repository: OWNER/NAME. It is made if it does not exist.")],
-    private: Annotated[bool, typer.Option("--private", help="Only you and your organisation see it.")] = False,
+    repo: Annotated[str, typer.Argument(help="Repository, as OWNER/NAME; created if it does not exist.")],
+    private: Annotated[
+        bool, typer.Option("--private", help="Make it visible only to you and your organisation.")
+    ] = False,
     unknown_data: Annotated[
         bool, typer.Option("--unknown-data", help="Send it although nothing says what it was trained on.")
     ] = False,

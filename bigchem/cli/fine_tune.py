@@ -28,7 +28,7 @@ def fine_tune(
     ] = None,
     preset: Annotated[str, values.preset("Model without --from.")] = "sweep-1m",
     cluster: Annotated[str, values.cluster("Where to train.")] = "local",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build the data and show the settings only.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only build the data and show the settings.")] = False,
     as_json: Json = False,
     overrides: Set = None,
 ) -> None:

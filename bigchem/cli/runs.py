@@ -124,9 +124,9 @@ def status(
 def show(
     runs: Annotated[list[Path], typer.Argument(help="Run folder; several are compared.")],
     out: Annotated[
-        Path | None, typer.Option(help="The page; default: RUN/report.html, for several runs comparison.html.")
+        Path | None, typer.Option(help="File to write; default: RUN/report.html, or comparison.html for several runs.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what the page says as JSON; write no page.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the page's content as JSON; write no page.")] = False,
 ) -> None:
     """Write a page on a run: learning curves, attempts, events, sample predictions, scores, links to its files.
 
@@ -162,7 +162,7 @@ def logs(
     rank: Annotated[
         str, typer.Option(metavar="N|all", help="Rank to show; all: all ranks' logs, merged by time.")
     ] = "0",
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines to show first.")] = 20,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Number of last lines to show first.")] = 20,
 ) -> None:
     """Show a run's log. -f waits for it to appear, and follows it across requeues until the run has ended.
 
@@ -201,7 +201,7 @@ def cancel(
 @app.command()
 def requeue(
     run: Run,
-    code: Annotated[int, typer.Option(min=0, help="Exit code of srun or torchrun: $? in the next line of the script.")],
+    code: Annotated[int, typer.Option(min=0, help="Exit code of srun or torchrun: $? right after it.")],
     max_requeues: Annotated[int, typer.Option(min=0, help="Maximum number of requeues.")] = 20,
 ) -> None:
     """Requeue this job if the run should continue: the last line of your own batch script.

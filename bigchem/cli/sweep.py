@@ -30,7 +30,7 @@ At = Annotated[
     list[str] | None,
     typer.Option(
         metavar="AXIS=VALUE",
-        help="Of runs that differ by an axis of their sweep, those to analyse: optimizer.lr=6e-4 (repeatable).",
+        help="Value of a sweep axis to analyse, such as optimizer.lr=6e-4 (repeatable).",
     ),
 ]
 
@@ -55,7 +55,7 @@ def sweep_submit(
     budget: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME", help="Time from now (12h, 90m): start no run that would not finish in it. Not on Slurm."
+            metavar="TIME", help="Start only runs that will finish within this time (12h, 90m) from now. Not on Slurm."
         ),
     ] = None,
     gpu: Annotated[
@@ -147,7 +147,10 @@ def sweep_results(
     grid: Grid,
     metric: Annotated[
         list[str] | None,
-        typer.Option(metavar="TASK:METRIC", help="What to show instead of the sweep's or the headlines (repeatable)."),
+        typer.Option(
+            metavar="TASK:METRIC",
+            help="Metric to show instead of the sweep's own or the headline metrics (repeatable).",
+        ),
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with every metric, for `sweep report`.")] = False,
     as_json: Json = False,
@@ -177,7 +180,7 @@ def sweep_results(
 @app.command("archive")
 def sweep_archive(
     grid: Grid,
-    out: Annotated[Path | None, typer.Option(help="The file. [default: SWEEP.tar.xz]")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; default: SWEEP.tar.xz.")] = None,
     overrides: SetSweep = None,
 ) -> None:
     """Pack results and predictions of all finished runs into one small file.
@@ -216,7 +219,7 @@ def sweep_report(
     *,
     metric: Annotated[
         list[str] | None,
-        typer.Option(metavar="TASK:METRIC", help="What to draw instead of the headlines (repeatable)."),
+        typer.Option(metavar="TASK:METRIC", help="Metric to draw instead of the headline metrics (repeatable)."),
     ] = None,
     title: Annotated[str, typer.Option(help="Title of the page.")] = "Scale sweep",
     extrapolate: Annotated[

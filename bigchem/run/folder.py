@@ -1,4 +1,4 @@
-"""What is said of a path that should be a run's folder and is none."""
+"""The error for a path that is not a run folder."""
 
 from pathlib import Path
 

@@ -16,7 +16,7 @@ from bigchem.cli.program import Json
 @cluster_options(after=False)
 def doctor(
     requested: Requested,
-    runs: Annotated[Path, typer.Option(help="Folder for runs; the check covers its disk.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(help="Folder for runs, whose disk is checked.")] = Path("runs"),
     processes: Annotated[int, typer.Option(min=0, help="Processes for the all-reduce; 0: skip it.")] = 2,
     job: Annotated[bool, typer.Option("--job", help="Check the job that this process is a rank of.")] = False,
     cluster: Annotated[

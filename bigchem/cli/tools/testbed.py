@@ -26,7 +26,7 @@ Name = Annotated[str, typer.Argument(help="A node, such as node1.")]
 def start(
     folder: Folder = HERE,
     nodes: Annotated[int, typer.Option(min=1, max=64, help="Number of nodes: node1, node2 and so on.")] = 2,
-    port: Annotated[int | None, typer.Option(help="The first of nodes + 1 ports; chosen for you by default.")] = None,
+    port: Annotated[int | None, typer.Option(help="First of nodes + 1 ports; default: chosen automatically.")] = None,
 ) -> None:
     """Start a testbed, without jobs of an earlier one.
 

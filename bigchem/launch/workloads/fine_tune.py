@@ -134,7 +134,9 @@ def figures(data: Data) -> Figures:
         raise UserError("no training rows", str(data.path), "give more rows, or a recipe with smaller fractions")
     if not data.tasks.scored.only(rows):
         what = f"nothing to predict: only {', '.join(rows)}"
-        raise UserError(what, str(data.path), "the recipe says why no other column is used: correct the files or it")
+        raise UserError(
+            what, str(data.path), "the recipe says why no other column is used: correct the files or the recipe"
+        )
     total, longest = 0, np.zeros(2, dtype=np.int64)
     for task in rows:
         lengths = data.split("train", task).prompt_lengths.reshape(-1, 2)
