@@ -114,8 +114,7 @@ class Tracker:
         skipped: the step's gradients were dropped."""
         if not self._enabled:
             return
-        steps, valid_s = self._config.train.steps, 0.0 if validated is None else validated.seconds
-        seconds = self._seconds(valid_s)
+        steps, seconds = self._config.train.steps, self._seconds(0.0 if validated is None else validated.seconds)
         speed = self._tokens / seconds
         if self._live is not None:
             eta = duration((steps - done.steps) * seconds / self._steps)
@@ -123,28 +122,7 @@ class Tracker:
         due = done.steps % self._config.train.log_every == 0 or done.steps in (1, steps)
         if not due and validated is None and not loss.stop:
             return
-        row: dict[str, float] = {
-            "step": done.steps,
-            "examples": done.examples,
-            "tokens": done.tokens,
-            "loss": loss.mean,
-            **{f"loss/{task}": value for task, value in loss.by_task().items()},
-            "lr": lr,
-            "grad_norm": grad_norm,
-            "tokens_per_s": speed,
-            "tflops": self._flops / seconds / 1e12,
-            **({} if self._peak_flops is None else {"mfu": self._flops / seconds / self._peak_flops}),
-            "step_s": seconds / self._steps,
-            "training_s": self._trained_s + seconds,
-            "checkpoint_s": self._saving_s,
-            "valid_s": valid_s,
-            "fill": self._tokens / self._capacity,
-            "data_wait": self._wait_s / seconds,
-            "memory": memory(),
-            **({} if validated is None else {"valid_loss": validated.loss}),
-            **({} if validated is None else {f"valid_loss/{task}": x for task, x in validated.by_task.items()}),
-            "time": time.time(),
-        }
+        row = self._row(done, loss, lr, grad_norm, validated, seconds)
         self._write(row, [] if validated is None else validated.samples)
         eta_s = (steps - done.steps) * seconds / self._steps
         mfu = f"  mfu {row['mfu']:.1%}" if "mfu" in row else ""
@@ -155,6 +133,39 @@ class Tracker:
         self._trained_s += seconds
         self._saving_s = self._paused_s = 0.0
         self._restart()
+
+    def _row(
+        self,
+        done: TrainingPosition,
+        loss: StepLoss,
+        lr: float,
+        grad_norm: float,
+        validated: ValidationResult | None,
+        seconds: float,
+    ) -> dict[str, float]:
+        """A row of metrics.jsonl. seconds: training time since the last one."""
+        return {
+            "step": done.steps,
+            "examples": done.examples,
+            "tokens": done.tokens,
+            "loss": loss.mean,
+            **{f"loss/{task}": value for task, value in loss.by_task().items()},
+            "lr": lr,
+            "grad_norm": grad_norm,
+            "tokens_per_s": self._tokens / seconds,
+            "tflops": self._flops / seconds / 1e12,
+            **({} if self._peak_flops is None else {"mfu": self._flops / seconds / self._peak_flops}),
+            "step_s": seconds / self._steps,
+            "training_s": self._trained_s + seconds,
+            "checkpoint_s": self._saving_s,
+            "valid_s": 0.0 if validated is None else validated.seconds,
+            "fill": self._tokens / self._capacity,
+            "data_wait": self._wait_s / seconds,
+            "memory": memory(),
+            **({} if validated is None else {"valid_loss": validated.loss}),
+            **({} if validated is None else {f"valid_loss/{task}": x for task, x in validated.by_task.items()}),
+            "time": time.time(),
+        }
 
     def _seconds(self, valid_s: float = 0.0) -> float:
         """Training time since the last row."""
