@@ -55,16 +55,16 @@ def results(paths: Sequence[Path], analysis: Analysis) -> str:
     ]
     if analysis.axes:
         claim = analysed(paths, "compute")
-        gains = [line for line in markdown(claim).splitlines() if line.startswith(f"| {BY_COMPUTE}, ") and "[" in line]
-        rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in gains]
-        parts += [
-            f"Against {BY_COMPUTE} alone by equal compute:",
-            markdown_table(
-                ("metric", "parameters", "together", "alone", "gain"), [row for row in rows if len(row) == 5]
-            ),
-        ]
+        heads = ("| metric | parameters |", "| gain of | slope |")
+        tables = [part for part in markdown(claim).split("\n\n") if part.startswith(heads)]
+        parts += [f"Against {BY_COMPUTE} alone by equal compute:", *map(_of_one_task, tables)]
     parts += ["Learning rates, by validation loss of the short runs:", _rates(paths), "What it took:", _hours(paths)]
     return "\n" + "\n\n".join(part.strip("\n") for part in parts) + "\n\n"
+
+
+def _of_one_task(table: str) -> str:
+    head, rule, *rows = table.splitlines()
+    return "\n".join([head, rule, *(row for row in rows if row.startswith(f"| {BY_COMPUTE}, "))])
 
 
 def _rates(paths: Sequence[Path]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bigchem.base.errors import UserError
 from bigchem.launch.runs.owner import jobs_of
-from bigchem.launch.runs.status import is_evaluated, run_status
+from bigchem.launch.runs.status import has_succeeded, run_status
 from bigchem.launch.slurm import squeue
 from bigchem.run import ownership
 
@@ -50,7 +50,7 @@ def _of_run(run_dir: Path, *, any_end: bool) -> str | None:
         return _slurm_job(run_dir)
     if status.active is None:
         raise UserError(f"cannot tell whether it still runs: {status.reason}", str(run_dir), "try again later")
-    if any_end or status.has_succeeded(evaluated=is_evaluated(run_dir)):
+    if any_end or has_succeeded(run_dir, status):
         return None
     ended = "trained, but not evaluated" if status.state == "trained" else status.state
     reason = f" ({status.reason})" if status.reason else ""

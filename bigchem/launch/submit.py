@@ -18,7 +18,7 @@ from bigchem.launch.cluster.snapshot import snapshot
 from bigchem.launch.job import Job
 from bigchem.launch.runs import owner
 from bigchem.launch.runs.prepare import absolute, changed_fields, folders_of, preflight, prepare, refuse_changed_run
-from bigchem.launch.runs.status import RunStatus, is_evaluated, pause_s, run_status
+from bigchem.launch.runs.status import RunStatus, has_succeeded, pause_s, run_status
 from bigchem.launch.slurm.options import OneShot
 from bigchem.run import ownership
 from bigchem.run.folder import not_a_run
@@ -131,7 +131,7 @@ def wait_for_any(
 def checked(submitted: Submitted, status: RunStatus) -> RunStatus:
     """The status of a run that is over. UserError if it failed, or was trained but not evaluated as it should be."""
     run_dir = submitted.run_dir
-    if status.has_succeeded(evaluated=is_evaluated(run_dir)):
+    if has_succeeded(run_dir, status):
         return status
     logs = f"see {run_dir / 'logs' / 'rank0.log'} and {run_dir / 'submitit'}"
     reason = (status.reason or "no reason was recorded").removeprefix("not evaluated: ")

@@ -68,10 +68,6 @@ class RunStatus:
         """Whether the run is finished and evaluated, after so many steps or early."""
         return self.state == "finished" and (self.early or self.step >= steps)
 
-    def has_succeeded(self, *, evaluated: bool) -> bool:
-        """Whether a run that is over did all it was to do. evaluated: see `is_evaluated`: then training is not all."""
-        return self.state == "finished" or (self.state == "trained" and not evaluated)
-
 
 def run_status(run_dir: Path) -> RunStatus:
     """The status of one run folder; state `new` if there is none. UserError if its records cannot be read."""
@@ -165,6 +161,17 @@ def _hours_of(run_dir: Path) -> str:
     except (OSError, RecordError):
         return "process"
     return "process" if device == "cpu" else "GPU"
+
+
+def has_succeeded(run_dir: Path, status: RunStatus) -> bool:
+    """Whether a run that is over was trained and, if due, evaluated, by a job or by `bigchem evaluate`."""
+    if status.state != State.TRAINED or not is_evaluated(run_dir):
+        return status.state in (State.FINISHED, State.TRAINED)
+    try:
+        training = json_file.load_object(run_dir / "results" / "results.json").get("training")
+    except (OSError, RecordError):
+        return False
+    return isinstance(training, dict) and training.get("steps_done") == status.step
 
 
 def is_evaluated(run_dir: Path) -> bool:

@@ -23,7 +23,7 @@ from bigchem.launch.cluster.scratch import use_scratch
 from bigchem.launch.cluster.snapshot import snapshot
 from bigchem.launch.runs import owner
 from bigchem.launch.runs.prepare import absolute, folders_of, preflight, prepare
-from bigchem.launch.runs.status import UNREADABLE, RunStatus, is_evaluated, pause_s, statuses
+from bigchem.launch.runs.status import UNREADABLE, RunStatus, has_succeeded, pause_s, statuses
 from bigchem.launch.slurm.options import OneShot
 from bigchem.launch.submit import Submitted, checked, job_of, submit, wait_for_any, why_not_submit
 from bigchem.launch.workloads.sweep_cost import estimate, summary
@@ -174,7 +174,7 @@ def wait_for_all(run_dirs: Sequence[Path], say: Say, *, may_diverge: bool = Fals
     failed = [
         (row.run, row.reason)
         for row, folder in zip(rows, run_dirs, strict=True)
-        if not row.has_succeeded(evaluated=is_evaluated(folder)) and not (may_diverge and has_diverged(folder))
+        if not has_succeeded(folder, row) and not (may_diverge and has_diverged(folder))
     ]
     _raise_failed(failed, len(rows), "")
 

@@ -107,9 +107,8 @@ def analyse(
     limits = cautions(cells, gains, headline, results)
     if metrics:  # the pools, too, are of the requested metrics
         headline = {**headline, **{task: metric for task, metric in reversed(shown) if metric != LOSS}}
-    pooled = {task: metric for task, metric in headline.items() if (task, metric) not in flat}
-    pools, unpooled = pools_of(gains, pooled, tasks), unpooled_headlines(gains, headline)
-    overall, *each = sentences(headline, gains, trends, tasks) or (None,)
+    pools, unpooled = pools_of(gains, headline, tasks, flat), unpooled_headlines(gains, headline)
+    overall, *each = sentences(headline, gains, trends, tasks, flat) or (None,)
     transfer = effects_of([*results.scores, *results.apart], headline, draws) if results.apart else ()
     lines = tuple(filter(None, (overall, *pool_sentences(pools), *each, *transfer_sentences(transfer))))
     curves = _curves(cells, keys)

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from bigchem.evaluate.protocol.names import with_unit, written
 from bigchem.sweep.analysis.claim import joined, name_of
@@ -14,7 +14,7 @@ from bigchem.sweep.analysis.size_means import SizeMeans
 from bigchem.sweep.analysis.trends import Trend, Verdict
 from bigchem.sweep.scores.aggregate import Cell, Key, size_name
 from bigchem.sweep.scores.estimate import MIN_SIZES_FOR_LINE, Estimate
-from bigchem.sweep.scores.records import REGIMES, Regime, Results, Scale
+from bigchem.sweep.scores.records import LOSS, REGIMES, Regime, Results, Scale
 from bigchem.tasks import Task, Tasks
 
 
@@ -61,9 +61,18 @@ def _too_few(means: SizeMeans) -> str:
 
 
 def sentences(
-    headline: dict[str, str], gains: Sequence[Gain], trends: Mapping[Key, Trend], tasks: Tasks
+    headline: Mapping[str, str],
+    gains: Sequence[Gain],
+    trends: Mapping[Key, Trend],
+    tasks: Tasks,
+    constant: Collection[Key] = (),
 ) -> tuple[str, ...]:
-    """One sentence on all tasks, then one per task; none if no task was trained both ways."""
+    """One sentence on all tasks, then one per task; none if no task was trained both ways. constant: headline metrics
+    that can show no gain: the losses of their tasks stand in."""
+    losses = {(g.task, g.parameters): g for g in gains if g.metric == LOSS}
+    with_loss = {task for task, _ in losses}
+    blind = [task for task, metric in headline.items() if (task, metric) in constant and task in with_loss]
+    headline = {**headline, **dict.fromkeys(blind, LOSS)}
     largest = {g.task: g for g in sorted(gains, key=lambda g: g.parameters) if headline.get(g.task) == g.metric}
     if not largest:
         return ()
@@ -71,13 +80,18 @@ def sentences(
     place = size_name(*sizes) if len(sizes) == 1 else "the largest size at which each task was trained both ways"
     effect = ("helps {}", "hurts {}", "shows no clear effect on {}", "cannot be judged for {} (no interval)")
     first = f"At {place}, sharing {_verdicts({task: gain.estimate for task, gain in largest.items()}, effect)}"
+    if blind:
+        first += f" ({joined(blind)} judged by loss, as every run has the same headline metric)"
     growth = {task: trends[task, metric] for task, metric in headline.items() if (task, metric) in trends}
     decided = {task: trend for task, trend in growth.items() if trend.p is not None}
     if decided:
         second = f"Judged alone, {'; '.join(_by_verdict(decided))}."
     else:
         second = "How its gain grows cannot be said: too few sizes or seeds were trained both ways."
-    each = (_task_sentence(tasks[task], gain, trends.get((task, gain.metric))) for task, gain in largest.items())
+    each = (
+        _task_sentence(tasks[task], gain, trends.get((task, gain.metric)), losses.get((task, gain.parameters)))
+        for task, gain in largest.items()
+    )
     return (f"{first}. {second}", *each)
 
 
@@ -127,11 +141,13 @@ def _compared(gains: Sequence[Gain]) -> str:
     )
 
 
-def _task_sentence(task: Task, gain: Gain, trend: Trend | None) -> str:
+def _task_sentence(task: Task, gain: Gain, trend: Trend | None, loss: Gain | None) -> str:
     verdicts = ("sharing helps", "sharing hurts", "no clear effect of sharing", "sharing cannot be judged")
     verdict = verdicts[_verdict(gain.estimate)]
     place = f"{gain.task} ({kind_of(task)}): {verdict} at {size_name(gain.parameters)}"
     text = f"{place}, gain {signed(gain.estimate)} {with_unit(gain.metric)}"
+    if loss is not None and loss is not gain:
+        text += f", {signed(loss.estimate)} {with_unit(LOSS)}"
     if trend is None or trend.p is None:
         return f"{text}; too few sizes or seeds trained both ways for a slope."
     slope = signed(trend.per_decade)

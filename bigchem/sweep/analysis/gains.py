@@ -1,6 +1,6 @@
 """The gain of sharing: together minus alone, by metric, task and size, and by kind of task (PURE)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -189,10 +189,13 @@ def _covariance(gains: Sequence[Gain]) -> Floats | None:
     return found
 
 
-def pools_of(gains: Sequence[Gain], headline: Mapping[str, str], tasks: Tasks) -> tuple[Pool, ...]:
+def pools_of(
+    gains: Sequence[Gain], headline: Mapping[str, str], tasks: Tasks, constant: Container[tuple[str, str]] = ()
+) -> tuple[Pool, ...]:
     """The pools of both kinds, over headline metrics and over losses; a kind without tasks has none.
 
-    A headline metric without bounds (an edit distance, an error) is excluded: its unit differs from the others'.
+    Excluded: a headline metric without bounds (an edit distance, an error), whose unit differs from the others', and a
+    constant one. Their tasks' losses are pooled nevertheless.
     """
     pools = []
     for of in ("headline", "loss"):
@@ -202,6 +205,7 @@ def pools_of(gains: Sequence[Gain], headline: Mapping[str, str], tasks: Tasks) -
                     g.parameters: g
                     for g in gains
                     if (g.task, g.metric) == (task, metric) and (of == "loss" or g.scale.bounded)
+                    if (task, metric) not in constant
                 }
                 for task, metric in (headline.items() if of == "headline" else ((task, LOSS) for task in headline))
                 if kind_of(tasks[task]) == kind

@@ -4,8 +4,9 @@ Compared within a regime and mixture, across sizes and seeds. Between the regime
 says how.
 """
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bigchem.base.errors import UserError
@@ -145,10 +146,16 @@ def _tuned(runs: Sequence[Run]) -> Iterator[str]:
                     on_validation &= any(name.startswith(field.names) for name in training.selected)
         if len({value for values in found.values() for value in values}) > 1:
             by_size = (
-                f"{' or '.join(map(str, values))} at {size_name(size)}" for size, values in sorted(found.items())
+                f"{', '.join(map(str, _ascending(values)))} at {size_name(size)}"
+                for size, values in sorted(found.items())
             )
             how = "chooses {} on validation, by size and mixture" if on_validation else "sets {} by size"
-            yield f"The sweep {how.format(field.name)}: {', '.join(by_size)}."
+            yield f"The sweep {how.format(field.name)}: {'; '.join(by_size)}."
+
+
+def _ascending(values: Iterable[object]) -> list[object]:
+    """Numbers by value, all else by text."""
+    return sorted(values, key=lambda value: (value, "") if isinstance(value, int | float) else (math.inf, str(value)))
 
 
 def _unknown(runs: Sequence[Run]) -> Iterator[str]:

@@ -25,7 +25,7 @@ from bigchem.base.errors import UserError
 from bigchem.launch.cluster.profile import ClusterProfile, load_profile
 from bigchem.launch.runs.history import Attempt
 from bigchem.launch.runs.owner import Liveness
-from bigchem.launch.runs.status import _state_and_reason, all_runs, run_status
+from bigchem.launch.runs.status import RunStatus, _state_and_reason, all_runs, has_succeeded, run_status
 from bigchem.launch.runs.status_table import table, to_markdown
 from bigchem.launch.slurm import squeue
 from bigchem.launch.submit import resume, submit
@@ -112,6 +112,18 @@ def test_a_trained_run_evaluates_only_if_it_is_evaluated(tmp_path: Path, monkeyp
         )
         states[separate, at_end] = run_status(run).state
     assert list(states.values()) == ["trained", "evaluating", "evaluating"]
+
+
+def test_a_trained_run_has_succeeded_once_it_was_evaluated_at_its_last_step(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "r", "7", "trained")
+    trained = RunStatus("r", "trained", False, step=1000, steps=1000)
+    assert not has_succeeded(run, trained)
+    (run / "results").mkdir()
+    for steps, succeeded in ((900, False), (1000, True)):
+        (run / "results" / "results.json").write_text(json.dumps({"training": {"steps_done": steps}}))
+        assert has_succeeded(run, trained) is succeeded
+    assert has_succeeded(run, RunStatus("r", "finished", False))
+    assert not has_succeeded(run, RunStatus("r", "failed", False))
 
 
 def test_a_waiting_run_says_when_slurm_expects_to_start_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -85,6 +86,24 @@ def test_the_first_sentence_says_what_was_planted(tmp_path: Path) -> None:
     assert "helps captioning, generation and actions; hurts forward and retrosynthesis" in sentence
     assert "Judged alone, the gain grows with size for captioning; " in sentence
     assert "depends on the scale for generation and retrosynthesis" in sentence  # in log-odds their gains are level
+
+
+def test_a_headline_that_is_zero_everywhere_gives_way_to_the_loss_and_it_is_said(tmp_path: Path) -> None:
+    write_sweep(tmp_path)
+    for file in tmp_path.rglob("results.json"):
+        content = json.loads(file.read_text())
+        for metric in content["metrics"]:
+            if (metric["task"], metric["metric"]) == ("generation", "exact"):
+                metric.update(value=0.0, low=0.0, high=0.01)
+        file.write_text(json.dumps(content))
+    first, *each = analyse(load([tmp_path])).sentences
+    assert "(generation judged by loss, as every run has the same headline metric)" in first
+    (generation,) = (sentence for sentence in each if sentence.startswith("generation "))
+    assert " loss (nats per token)" in generation
+    assert "exact match" not in generation
+    (captioning,) = (sentence for sentence in each if sentence.startswith("captioning "))
+    assert " BLEU-4 (words), +" in captioning
+    assert " loss (nats per token); " in captioning
 
 
 def test_two_sizes_give_no_fit_and_the_words_for_it(tmp_path: Path) -> None:

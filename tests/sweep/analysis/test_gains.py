@@ -128,6 +128,21 @@ def test_seeds_are_pooled_seed_by_seed_so_that_what_tasks_share_is_not_averaged_
     assert pool.gains[10] == gains[0].estimate
 
 
+def test_where_a_headline_is_constant_the_loss_of_its_task_is_pooled_nevertheless() -> None:
+    cells = [
+        c for task, top, loss in (("forward", 0.0, 2.0), ("actions", 0.5, 1.0)) for c in _with_loss(task, top, loss)
+    ]
+    headline = {"forward": "top1", "actions": "bleu2"}
+    pools = {pool.of: pool for pool in pools_of(gains_of(cells), headline, shipped(), {("forward", "top1")})}
+    assert pools["headline"].tasks == ("actions",)
+    assert pools["loss"].tasks == ("forward", "actions")
+
+
+def _with_loss(task: str, value: float, loss: float) -> list[Cell]:
+    metric = {"forward": "top1", "actions": "bleu2"}[task]
+    return both(task, metric, 10, value, value) + both(task, "loss", 10, loss, loss + 0.1)
+
+
 def test_a_headline_that_is_no_share_is_not_pooled() -> None:
     gains = gains_of(both("generation", "levenshtein", 10, 20, 25))
     assert pools_of(gains, {"generation": "levenshtein"}, shipped()) == ()

@@ -61,7 +61,7 @@ def test_a_run_that_ended_early_by_design_is_finished(tmp_path: Path) -> None:
 def test_learning_rates_that_the_sweep_chose_by_size_are_noted_but_not_within_a_size(tmp_path: Path) -> None:
     chosen = [{"lr": lr, "sweep": {"per_size": ["optimizer.lr"]}} for lr in (3e-3, 1e-3, 3e-4)]
     (note,) = load_sizes(tmp_path, *chosen).notes
-    assert note == "The sweep sets learning rates by size: 0.003 at 0.2M, 0.001 at 1M, 0.0003 at 5.2M."
+    assert note == "The sweep sets learning rates by size: 0.003 at 0.2M; 0.001 at 1M; 0.0003 at 5.2M."
     other_seed = {**TRAINING, "lr": 1e-4, "sweep": {"per_size": ["optimizer.lr"]}}
     write_result(tmp_path, results_of(SIZES[0], TASKS, seed=1) | {"training": other_seed})
     with pytest.raises(UserError, match="different learning rates"):
@@ -72,7 +72,7 @@ def test_learning_rates_chosen_on_validation_are_noted_as_such(tmp_path: Path) -
     chosen = {"sweep": {"selected": {"optimizer.lr": {"0.003": 2.0, "0.001": 2.1}}}}
     (note,) = load_sizes(tmp_path, *({"lr": lr, **chosen} for lr in (3e-3, 1e-3, 1e-3))).notes
     assert note.startswith(
-        "The sweep chooses learning rates on validation, by size and mixture: 0.003 at 0.2M, 0.001 at"
+        "The sweep chooses learning rates on validation, by size and mixture: 0.003 at 0.2M; 0.001 at"
     )
 
 
