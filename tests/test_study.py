@@ -71,10 +71,9 @@ def _rates(paths: Sequence[Path]) -> str:
     chosen: dict[str, dict[str, str]] = defaultdict(dict)
     for file in sorted(file for path in paths for file in path.rglob("results.json")):
         read = json.loads(file.read_text())
-        losses = read["training"]["sweep"]["selected"]["optimizer.lr"]
-        best = min(losses, key=lambda value: losses[value])
+        losses, lr = read["training"]["sweep"]["selected"]["optimizer.lr"], read["training"]["lr"]
         size, _, mixture = read["run"].rpartition("-")[0].partition("-")
-        chosen[mixture][size] = f"{best} ({', '.join(f'{value}: {loss:.3f}' for value, loss in losses.items())})"
+        chosen[mixture][size] = f"{lr:g} ({', '.join(f'{value}: {loss:.3f}' for value, loss in losses.items())})"
     sizes = sorted({size for found in chosen.values() for size in found}, key=lambda size: float(size[:-1]))
     return markdown_table(
         ("", *sizes), [[name, *(found.get(size, "–") for size in sizes)] for name, found in chosen.items()]

@@ -84,6 +84,17 @@ def test_then_every_size_and_mixture_takes_the_value_with_the_lowest_loss_and_re
     assert said[0].count("extend select.values") == 2
 
 
+def test_a_lower_value_is_taken_whose_loss_is_within_the_tolerance(tmp_path: Path) -> None:
+    losses = {1e-3: 2.05, 3e-3: 2.03, 1e-2: 2.0}
+    for tolerance, chosen in ((0.0, 1e-2), (0.02, 3e-3), (0.03, 1e-3)):
+        read, said = grid(tmp_path, f"{GRID}tolerance = {tolerance}\n"), list[str]()
+        for run in short_runs(read):
+            finish(run, losses[run.optimizer.lr])
+        *_, full = stages(read, said.append)
+        assert {run.optimizer.lr for run in full} == {chosen}
+        assert said[0].count("at the edge") == 4  # of the best, whatever is taken
+
+
 def test_beyond_an_end_that_is_best_further_values_are_tried_until_the_best_is_inside(tmp_path: Path) -> None:
     read, said, stage_lengths = grid(tmp_path, GRID + "extend = 3\n"), list[str](), list[int]()
     best = {"sweep-0.2m": 0.1, "sweep-1m": 1e-5}
