@@ -55,7 +55,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     events: list[str] = []
 
     def name_of(path: object) -> str:
-        return re.sub(r"^\.(.*)\.\d+\.partial$", r"\1", Path(str(path)).name)
+        return re.sub(r"^\.(.*)\.[0-9a-f]+\.partial$", r"\1", Path(str(path)).name)
 
     def record(module: object, what: str, path_of: Callable[[Any], object]) -> None:
         real = getattr(module, what)
