@@ -127,9 +127,10 @@ def data_fetch(
         print(json.dumps(tree.to_json(found), indent=1))
     else:
         tables().print(tree.table(found))
-        without = f", without the sources of {len(left_out)} missing files" if left_out else ""
         if text is not None:
-            print(f"build: bigchem data build {out}/recipe.toml data/{name}{without}")
+            without = f", without the sources of {len(left_out)} missing files" if left_out else ""
+            print(f"{out}/recipe.toml: the recipe {name}{without}; to build it with T5's vocabulary:")
+            print(f"bigchem data build {out}/recipe.toml data/{name} --set tokenizer.t5=google-t5/t5-small")
     failed = [outcome for outcome in found if outcome.failed]
     if failed:
         what = f"{len(failed)} of {len(found)} files could not be fetched"
