@@ -63,6 +63,9 @@ class SelectConfig(Section):
     extend: Annotated[int, Field(ge=0, le=10)] = 0
     """How many further values to try, at most, beyond an end of `values` that turns out best: each by the ratio of the
     last two there. For each size and mixture."""
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Chooses the lowest value whose loss exceeds the best one by at most this fraction: a longer run may diverge where
+    a short one does not."""
 
     @model_validator(mode="after")
     def _check(self) -> SelectConfig:

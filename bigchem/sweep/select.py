@@ -55,13 +55,14 @@ def candidates(grid: GridConfig, select: SelectConfig) -> list[RunConfig]:
 
 
 def choices(grid: GridConfig, select: SelectConfig) -> Choices | None:
-    """The value with the lowest validation loss for each size and mixture; None while a short run is not done."""
+    """The value with the lowest validation loss, or a lower value within `tolerance` of it, for each size and mixture;
+    None while a short run is not done."""
     found = {}
     for point, runs in _tried(grid, select).items():
         losses = _losses(runs)
         if losses is None:
             return None
-        found[point] = _best(losses, f"sweep {grid.name}: {' '.join(point)}")
+        found[point] = _best(losses, select.tolerance, f"sweep {grid.name}: {' '.join(point)}")
     return found
 
 
@@ -143,9 +144,10 @@ def _losses(runs: Mapping[float, RunConfig]) -> dict[float, float] | None:
     return found
 
 
-def _best(tried: dict[float, float], where: str) -> Choice:
-    value = min(tried, key=lambda one: tried[one])
-    if not math.isfinite(tried[value]):
+def _best(tried: dict[float, float], tolerance: float, where: str) -> Choice:
+    best = min(tried, key=lambda one: tried[one])
+    if not math.isfinite(tried[best]):
         raise UserError("no value has a finite validation loss", where, "try lower values in select.values")
+    value = min(one for one, loss in tried.items() if loss <= tried[best] + tolerance * abs(tried[best]))
     finite = {f"{one:g}": loss for one, loss in sorted(tried.items()) if math.isfinite(loss)}
-    return Choice(value, finite, at_end=value in (min(tried), max(tried)))
+    return Choice(value, finite, at_end=best in (min(tried), max(tried)))
