@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 from bigchem.base.errors import UserError
 from bigchem.base.progress import Progress
@@ -21,7 +22,7 @@ from bigchem.evaluate.metrics.reactions import SIMILARITIES
 from bigchem.evaluate.prediction_files.align import aligned
 from bigchem.evaluate.prediction_files.tables import Examples
 from bigchem.evaluate.protocol.definitions import metrics_of
-from bigchem.evaluate.protocol.pairs import Pairs
+from bigchem.evaluate.protocol.pairs import Pairs, UnavailableError
 from bigchem.evaluate.protocol.score_task import metrics_with_loss, outcomes
 from bigchem.evaluate.score import examples_of, pairs_of
 from bigchem.sweep.scores.records import LOSS, Results, Run
@@ -30,8 +31,13 @@ from bigchem.tasks import Task
 
 _SAME = 1e-6
 """Rescored values may differ from the recorded ones by rounding only."""
-Drawn = dict[str, tuple[float, Floats]]
-"""Metric -> its value over all examples, and its values [resamples]."""
+
+
+class Drawn(NamedTuple):
+    """values: metric -> its value over all examples, and its values [resamples]. missing: metric -> why it is n/a."""
+
+    values: dict[str, tuple[float, Floats]]
+    missing: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -148,13 +154,15 @@ def _drawn(task: str, sides: list[tuple[Run, Pairs]], resamples: int, seed: int)
 
 def _resampled(task: Task, pairs: Pairs, resamples: int, seed: int) -> Drawn:
     metrics = [metric for metric in metrics_with_loss(task, pairs) if metric.resampled]
+    every = {metric.name: outcome for metric, outcome in zip(metrics, outcomes(metrics, pairs), strict=True)}
     found = {
-        metric.name: outcome
-        for metric, outcome in zip(metrics, outcomes(metrics, pairs), strict=True)
+        name: outcome
+        for name, outcome in every.items()
         if isinstance(outcome, Statistic) and outcome.n >= ENOUGH and not math.isnan(outcome.value)
     }
     draws = resampled(list(found.values()), resamples, seed)
-    return {name: (one.value, values) for (name, one), values in zip(found.items(), draws, strict=True)}
+    values = {name: (one.value, values) for (name, one), values in zip(found.items(), draws, strict=True)}
+    return Drawn(values, {name: str(why) for name, why in every.items() if isinstance(why, UnavailableError)})
 
 
 def _confirmed(
@@ -163,22 +171,23 @@ def _confirmed(
     """The draws of the metrics that score as recorded. has_losses: predictions have the losses of examples."""
     changed = [
         metric
-        for metric, (value, _) in drawn.items()
+        for metric, (value, _) in drawn.values.items()
         if metric in recorded and not math.isclose(value, recorded[metric], rel_tol=_SAME, abs_tol=_SAME)
     ]
     if changed:
         left_out.add(f"{task}, no longer as recorded: {', '.join(changed)}", _name(run))
-    for metric in recorded.keys() - drawn.keys():
+    for metric in recorded.keys() - drawn.values.keys():
         if metric == LOSS and not has_losses:
             left_out.add(
                 f"{task}, the loss, which `bigchem evaluate` adds to earlier versions' predictions", _name(run)
             )
         elif metric in {known.name for known in metrics_of(run.tasks[task]) if not known.resampled}:
             left_out.add("a distance between distributions is no sum over examples", f"{task} {metric}")
+        elif metric in drawn.missing:
+            left_out.add(f"n/a on this machine or from predictions alone ({drawn.missing[metric]})", f"{task} {metric}")
         else:
-            reason = f"in one run or all, metrics that need {ENOUGH} examples or more than the predictions hold"
-            left_out.add(reason, f"{task} {metric}")
-    return {m: values for m, (_, values) in drawn.items() if m in recorded and m not in changed}
+            left_out.add(f"fewer than {ENOUGH} examples in one run or all", f"{task} {metric}")
+    return {m: values for m, (_, values) in drawn.values.items() if m in recorded and m not in changed}
 
 
 def _name(run: Run) -> str:

@@ -18,7 +18,7 @@ from bigchem.evaluate.protocol.pairs import Pairs
 from bigchem.evaluate.score import score_file
 from bigchem.sweep.scores import example_draws as module
 from bigchem.sweep.scores.example_draws import ExampleDraws, example_draws
-from bigchem.sweep.scores.records import Results
+from bigchem.sweep.scores.records import Results, Run
 from bigchem.sweep.scores.results import load
 from bigchem.tasks import shipped
 
@@ -132,7 +132,7 @@ def test_losses_of_few_examples_are_not_called_those_of_an_earlier_version(tmp_p
     evaluated(tmp_path, "short", lines_of(0.0, 0)[:8])
     _, notes, _ = drawn(tmp_path)
     assert not any("earlier version" in note for note in notes)
-    assert any("than the predictions hold" in note and "actions loss" in note for note in notes)
+    assert any("fewer than 10 examples in one run or all: " in note and "actions loss" in note for note in notes)
 
 
 def test_processes_draw_what_one_process_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,5 +152,18 @@ def test_a_distance_between_distributions_is_not_computed_again(monkeypatch: pyt
     monkeypatch.setattr(molecules, "frechet_distance", lambda *lists: asked.append("fcd") or 0.0)
     alkanes = ["C" * (1 + n % 8) for n in range(EXAMPLES)]
     found = module._resampled(shipped()["generation"], Pairs(alkanes, alkanes, [[one] for one in alkanes]), 10, 0)
-    assert {"exact", "maccs"} <= found.keys()
+    assert {"exact", "maccs"} <= found.values.keys()
     assert not asked
+
+
+def test_a_metric_whose_files_are_missing_here_is_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BIGCHEM_SCIBERT", raising=False)
+    texts = [f"a molecule of {n} atoms" for n in range(EXAMPLES)]
+    drawn = module._resampled(shipped()["captioning"], Pairs(texts, texts, [[one] for one in texts]), 10, 0)
+    assert "bleu4_words" in drawn.values
+    assert "BIGCHEM_SCIBERT" in drawn.missing["bleu4"]
+    left_out, run = module._LeftOut(), Run("r", 10**6, "alone", 0, "r/results/results.json")
+    module._confirmed("captioning", run, drawn, {"bleu4": 0.5}, left_out, has_losses=False)
+    (note,) = left_out.notes()
+    assert "n/a on this machine or from predictions alone" in note
+    assert note.endswith("captioning bleu4.")
