@@ -98,7 +98,7 @@ class _LeftOut:
         self._found.setdefault(reason, set()).add(what)
 
     def notes(self) -> tuple[str, ...]:
-        found = self._found.items()
+        found = sorted(self._found.items(), key=lambda item: item[0])  # runs come as their processes end
         return tuple(f"Not resampled with the other runs: {why}: {', '.join(sorted(what))}." for why, what in found)
 
 
