@@ -148,7 +148,7 @@ def _check_data(push: Push, unknown_data: bool) -> None:
     unknown = [run for run, sources in found if sources is None]
     if unknown and not unknown_data:
         what = f"nothing says what {' and '.join(unknown)} was trained on: its data may be private"
-        raise UserError(what, push.repo, "add --private, or --unknown-data if they may be public")
+        raise UserError(what, push.repo, "add --private, or --unknown-data if its data may be public")
 
 
 def _weights(folder: Path) -> set[str]:

@@ -80,8 +80,8 @@ def _content(run: RunConfig) -> Iterator[tuple[str, bytes]]:
 
 
 def _as_given(stored: RunConfig, run: RunConfig) -> tuple[RunConfig, dict[bytes, bytes]]:
-    """A run folder's configuration with the paths of `run`, which are relative if the user's are, and what replaces
-    what. A hub name is a folder of its cache in model.json."""
+    """A run folder's configuration with the paths that the user gave, and what replaces each absolute path in its other
+    files. For a model from the hub, model.json has a folder of the cache instead of the name."""
     sections: dict[str, object] = {"runs": run.runs}
     moved: dict[str | None, str | None] = {stored.runs: run.runs}
     for section, fields in PATHS.items():

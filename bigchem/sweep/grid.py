@@ -154,7 +154,7 @@ class Axis:
 
 
 def load_grid(name: str, overrides: tuple[str, ...] = ()) -> GridConfig:
-    """Loads a sweep by its shipped name or path. Sizes that `overrides` leave out take what is set for them along."""
+    """Loads a sweep by its shipped name or path. What the file sets for sizes that `overrides` leave out is dropped."""
     file = find("recipes", name, ".toml")
     grid = toml.load(GridConfig, file, overrides)
     others = tuple(override for override in overrides if toml.parse_override(override)[0] != "sizes")

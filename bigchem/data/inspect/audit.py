@@ -1,8 +1,8 @@
 """What a tokenizer does to a corpus: texts that do not round-trip, unknown tokens, lengths.
 
 A corpus is a built data folder, a recipe (its sources are read, nothing is written) or a plain file of lines.
-Duplicates are counted too, so memory does not grow with the corpus. A recipe's rows are those before the build drops
-duplicates and leaks.
+Duplicates are counted too, so memory does not grow with the corpus, unless a vocabulary is trained on it. A recipe's
+rows are those before the build drops duplicates and leaks.
 """
 
 import sys

@@ -81,7 +81,7 @@ def sentences(
     effect = ("helps {}", "hurts {}", "shows no clear effect on {}", "cannot be judged for {} (no interval)")
     first = f"At {place}, sharing {_verdicts({task: gain.estimate for task, gain in largest.items()}, effect)}"
     if blind:
-        first += f" ({joined(blind)} judged by loss, as every run has the same headline metric)"
+        first += f" (judged by loss, as the headline metric is the same in every run: {joined(blind)})"
     growth = {task: trends[task, metric] for task, metric in headline.items() if (task, metric) in trends}
     decided = {task: trend for task, trend in growth.items() if trend.p is not None}
     if decided:

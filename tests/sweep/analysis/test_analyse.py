@@ -97,7 +97,7 @@ def test_a_headline_that_is_zero_everywhere_gives_way_to_the_loss_and_it_is_said
                 metric.update(value=0.0, low=0.0, high=0.01)
         file.write_text(json.dumps(content))
     first, *each = analyse(load([tmp_path])).sentences
-    assert "(generation judged by loss, as every run has the same headline metric)" in first
+    assert "(judged by loss, as the headline metric is the same in every run: generation)" in first
     (generation,) = (sentence for sentence in each if sentence.startswith("generation "))
     assert " loss (nats per token)" in generation
     assert "exact match" not in generation
