@@ -104,7 +104,7 @@ def test_a_model_of_unknown_data_is_public_only_if_that_is_confirmed(model: Path
     earlier = Base("earlier", step=1, data="e")
     for data, base, names in ((DataFacts("f"), None, "run"), (OPEN, earlier, "earlier")):
         replace(trained(model), data=data, base=base).write(model)
-        with pytest.raises(UserError, match=f"what {names} was trained on: .*\n.*--unknown-data if its data may be public"):
+        with pytest.raises(UserError, match=f"what {names} was trained on: .*\n.*--unknown-data if its data may be"):
             pushed(model, "--dry-run")
         pushed(model, "--unknown-data", "--dry-run")
         pushed(model, "--private", "--dry-run")
