@@ -106,6 +106,8 @@ def _status(run_dir: Path, owner: Owner | None, alive: Liveness) -> RunStatus:
     may_evaluate = state["state"] == State.TRAINED and alive.job is Job.RUNS
     evaluated = not may_evaluate or is_evaluated(run_dir)
     name, reason = _state_and_reason(state, alive, cancelled_by(run_dir, owner), evaluated=evaluated)
+    if name == State.TRAINED and alive.job is not Job.UNKNOWN and is_scored(run_dir, state.get("step")):
+        name, reason = State.FINISHED, None  # by `bigchem evaluate`, which leaves state.json to the run's own jobs
     row, torn_metrics = last_row(run_dir / "metrics.jsonl")
     newest = store.latest(run_dir / "checkpoints")
     now, steps = time.time(), int(state.get("steps", 0))
@@ -165,13 +167,16 @@ def _hours_of(run_dir: Path) -> str:
 
 def has_succeeded(run_dir: Path, status: RunStatus) -> bool:
     """Whether a run that is over was trained and, if due, evaluated, by a job or by `bigchem evaluate`."""
-    if status.state != State.TRAINED or not is_evaluated(run_dir):
-        return status.state in (State.FINISHED, State.TRAINED)
+    return status.state == State.FINISHED or (status.state == State.TRAINED and not is_evaluated(run_dir))
+
+
+def is_scored(run_dir: Path, step: int | None) -> bool:
+    """Whether the run's results are of its training up to `step`."""
     try:
         training = json_file.load_object(run_dir / "results" / "results.json").get("training")
     except (OSError, RecordError):
         return False
-    return isinstance(training, dict) and training.get("steps_done") == status.step
+    return isinstance(training, dict) and training.get("steps_done") == step
 
 
 def is_evaluated(run_dir: Path) -> bool:

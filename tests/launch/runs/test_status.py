@@ -114,16 +114,22 @@ def test_a_trained_run_evaluates_only_if_it_is_evaluated(tmp_path: Path, monkeyp
     assert list(states.values()) == ["trained", "evaluating", "evaluating"]
 
 
-def test_a_trained_run_has_succeeded_once_it_was_evaluated_at_its_last_step(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "r", "7", "trained")
-    trained = RunStatus("r", "trained", False, step=1000, steps=1000)
-    assert not has_succeeded(run, trained)
+def test_a_trained_run_is_finished_once_it_was_evaluated_at_its_last_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path, "squeue", f"echo '{line('7', 'FAILED')}'", monkeypatch)
+    run = make_run(tmp_path / "r", "7")
+    recorded = {"state": "trained", "step": 1000, "steps": 1000, "time": time.time(), "reason": "no memory"}
+    (run / "state.json").write_text(json.dumps(recorded))
     (run / "results").mkdir()
-    for steps, succeeded in ((900, False), (1000, True)):
+    for steps, state, reason in ((900, "trained", "no memory"), (1000, "finished", None)):
         (run / "results" / "results.json").write_text(json.dumps({"training": {"steps_done": steps}}))
-        assert has_succeeded(run, trained) is succeeded
-    assert has_succeeded(run, RunStatus("r", "finished", False))
+        status = run_status(run)
+        assert (status.state, status.reason, has_succeeded(run, status)) == (state, reason, state == "finished")
+    assert status.is_done(1000)
     assert not has_succeeded(run, RunStatus("r", "failed", False))
+    program(tmp_path, "squeue", "exit 1", monkeypatch)
+    assert run_status(run).state == "trained"  # its job may still be evaluating
 
 
 def test_a_waiting_run_says_when_slurm_expects_to_start_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
