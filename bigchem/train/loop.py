@@ -1,9 +1,13 @@
 """The training loop, from a configuration to a published checkpoint of the last step. Reads from top to bottom."""
 
+from __future__ import annotations
+
 import os
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +35,7 @@ from bigchem.train.health.device_progress import device_progress_of
 from bigchem.train.health.events import keys_of, report_end, skipped_step
 from bigchem.train.health.signals import StopFlag, StopRequest
 from bigchem.train.health.step_guard import BadStep, RollBacks, StepGuard
-from bigchem.train.health.stragglers import Stopwatch, StragglerMonitor
+from bigchem.train.health.stragglers import StragglerMonitor
 from bigchem.train.health.time_limit import TimeLimit, end_moves, is_limit_signal, job_end, validations
 from bigchem.train.health.watchdog import Requeue, Watchdog
 from bigchem.train.logging.ledger import Ledger
@@ -150,132 +154,173 @@ def train(
         run = Run(
             config, shape, data, cost, loader, engine, saver, flag, watchdog, time_limit, RollBacks(), claim, owner
         )
-        while (outcome := attempt(run)) is None:
+        while (outcome := continue_training(run)) is None:
             pass
     return outcome
 
 
-def attempt(run: Run) -> Outcome | None:
+def continue_training(run: Run) -> Outcome | None:
     """Trains from the newest checkpoint. None: too many bad steps in a row, roll back to it and try again."""
-    config, engine, loader, saver = run.config, run.engine, run.loader, run.saver
-    watchdog, time_limit, rank, steps = run.watchdog, run.time_limit, engine.rank, config.train.steps
-    watchdog.beat("resume")
-    done, state = saver.resume()
+    run.watchdog.beat("resume")
+    done, state = run.saver.resume()
     say("training from " + (f"step {done.steps}, example {done.examples}" if done.steps else "the start"))
-    guard = StepGuard(config.health, state.get("health", {}))
-    validation = Validation(config, engine, run.data, run.cost, Best.of(config, state))
-    ledger = Ledger(config, rank, done.steps)
-    stragglers = StragglerMonitor(config, engine.device)
     with ExitStack() as stack:
-        peak = peak_flops(config.train.precision, engine.device)
-        tracker = stack.enter_context(
-            Tracker(
-                config,
-                done.steps,
-                enabled=rank == 0,
-                peak_flops=peak,
-                claim=run.claim,
-                **state.get("tracker", {}),
-            )
-        )
-        stream = loader.steps(done.examples, engine.plan)
+        attempt = begin(run, done, state, stack)
+        stream = run.loader.steps(done.examples, run.engine.plan)
         stack.callback(stream.close)
-        profiler = stack.enter_context(Profiler(config, done.steps, engine.device, enabled=rank == 0))
-        due, by_user, stop = False, False, validation.over is not None
-        while done.steps < steps and not stop:
-            profiler.begin(done.steps + 1)
-            begun = watchdog.clock()
-            watchdog.beat("data", done.steps)
-            loaded = next(stream)
-            wait_s = watchdog.clock() - begun
-            taken = take_step(run, guard, loaded, done.steps, stragglers.stopwatch)
-
-            watchdog.beat("log")
-            done = TrainingPosition(done.steps + 1, loaded.step.stop, done.tokens + loaded.step.tokens)
-            ledger.add(done.steps, loader, loaded)
-            step_s = watchdog.clock() - begun
-            # What is written in the background is published when that is done, but before another best can be found, a
-            # rollback needs it, or the run ends.
-            if not taken.loss.writing or validation.due(done.steps) or guard.exhausted or taken.loss.stop:
-                publish(run, tracker, validation)
-            if taken.bad and must_roll_back(run, guard, loaded, done.steps, taken.bad):
+        while not attempt.over:
+            if not attempt.step(stream):
                 return None
-            watchdog.beat("profile")
-            tracker.paused(profiler.end(done.steps))
-            flops = training_flops(run.shape, *loaded.step.lengths.T)
-            capacity = engine.world_size * len(loaded.micro_batches) * config.data.micro_tokens
-            tracker.count(loaded.step.tokens, capacity, flops, wait_s)
-            time_limit.step_took(step_s)
-            stragglers.step(done.steps, step_s, wait_s)
-
-            watchdog.beat("validate")
-            validated = validation.after(done.steps)
-            time_limit.validation_s = validated.seconds if validated else time_limit.validation_s
-            tracker.log(done, taken.loss, taken.lr, taken.grad_norm, validated, skipped=taken.bad is not None)
-            sound, by_user = guard.streak == 0, taken.loss.by_user
-            stop = taken.loss.stop or (sound and validation.over is not None)
-            due = due or done.steps % config.checkpoint.every == 0
-            # Never publish among bad steps: if the weights went bad, the good checkpoints must stay.
-            if done.steps == steps or (sound and (due or stop or validation.improved)):
-                save(run, guard, tracker, validation, done, final=done.steps == steps or stop)
-                due = False
-            else:
-                validation.settle(done.steps, published=False)
-    return conclude(run, done.steps, validation.over, by_user)
+    return conclude(run, attempt.done.steps, attempt.validation.over, attempt.by_user)
 
 
-def take_step(run: Run, guard: StepGuard, loaded: LoadedStep, number: int, stopwatch: Stopwatch) -> StepResult:
-    """Forward, backward and the optimizer's step number `number` (from 0), skipped if loss or gradient are bad."""
-    config, engine = run.config, run.engine
-    run.time_limit.validations = validations(number + 1, config.validation.every, config.train.steps)
-    run.time_limit.saves = 1 if run.saver.finished else 2
-    seed = dropout_seed(config.seed, number)
-    loss = engine.forward_backward(loaded, seed, run.stop_request, stopwatch, run.watchdog.beat)
-    if loss.disowned:
-        on_rank0(run.claim.check)  # raises on every rank, with the reason
-    bad = guard.judge_loss(loss.mean)
-    lr = config.optimizer.lr * schedule.multiplier(config.schedule, number, config.train.steps)
-    run.watchdog.beat("optimizer")
-    grad_norm = engine.optimizer_step(lr, skip=bad is not None)
-    return StepResult(loss, lr, grad_norm, guard.judge_step(loss.mean, grad_norm, bad))
+def begin(run: Run, done: TrainingPosition, state: dict[str, Any], stack: ExitStack) -> Attempt:
+    """The parts of an attempt that starts at `done` from a checkpoint's state; the stack closes them."""
+    config, device, first = run.config, run.engine.device, run.engine.rank == 0
+    guard = StepGuard(config.health, state.get("health", {}))
+    validation = Validation(config, run.engine, run.data, run.cost, Best.of(config, state))
+    ledger = Ledger(config, run.engine.rank, done.steps)
+    peak, pace = peak_flops(config.train.precision, device), state.get("tracker", {})
+    tracker = Tracker(config, done.steps, enabled=first, peak_flops=peak, claim=run.claim, **pace)
+    stack.enter_context(tracker)
+    profiler = stack.enter_context(Profiler(config, done.steps, device, enabled=first))
+    return Attempt(run, done, guard, validation, ledger, tracker, profiler, StragglerMonitor(config, device))
 
 
-def must_roll_back(run: Run, guard: StepGuard, loaded: LoadedStep, number: int, bad: BadStep) -> bool:
-    """Reports a skipped step. Returns whether there were too many in a row; UserError if the run cannot roll back."""
-    keys = keys_of(run.loader, loaded.step)
-    return skipped_step(run.config, number, bad, guard, run.roll_backs, run.saver.newest, keys)
+@dataclass
+class Attempt:
+    """Training from one checkpoint: its parts, which a rollback makes anew, and how far it is.
 
+    save_due: a checkpoint is due, but has to wait for a good step. stop: whether a rank was told to. by_user: by the
+    user.
+    """
 
-def save(
-    run: Run, guard: StepGuard, tracker: Tracker, validation: Validation, done: TrainingPosition, *, final: bool
-) -> None:
-    """Saves a checkpoint. If it is written in the background, a later `publish` publishes it."""
-    publish(run, tracker, validation)  # the one before; if that fails, it is not the best in this one's state
-    run.watchdog.beat("save")
-    begun = time.monotonic()
-    state = {"health": guard.state(), **validation.best.state(), "tracker": tracker.state()}
-    settle(run, tracker, validation, run.saver.save(done, state, final=final))
-    tracker.saved(time.monotonic() - begun)
+    run: Run
+    done: TrainingPosition
+    guard: StepGuard
+    validation: Validation
+    ledger: Ledger
+    tracker: Tracker
+    profiler: Profiler
+    stragglers: StragglerMonitor
+    save_due: bool = False
+    stop: bool = False
+    by_user: bool = False
 
+    @property
+    def sound(self) -> bool:
+        """Whether the last step was good. Never publish among bad steps: if the weights went bad, the good checkpoints
+        must stay."""
+        return self.guard.streak == 0
 
-def publish(run: Run, tracker: Tracker, validation: Validation) -> None:
-    """Publishes the checkpoint that is written in the background, if there is one; waits for it."""
-    if run.saver.finished:
-        return
-    run.watchdog.beat("save")
-    begun = time.monotonic()
-    settle(run, tracker, validation, run.saver.finish())
-    tracker.saved(time.monotonic() - begun)
+    @property
+    def last(self) -> bool:
+        """Whether the last step is done."""
+        return self.done.steps >= self.run.config.train.steps
 
+    @property
+    def over(self) -> bool:
+        """Whether no further step is to be taken now."""
+        return self.last or self.stop or (self.sound and self.validation.over is not None)
 
-def settle(run: Run, tracker: Tracker, validation: Validation, saved: SaveResult | None) -> None:
-    """Tells the others how a save ended. None: not yet."""
-    if saved is None:
-        return
-    if saved.path is not None:
-        run.time_limit.save_s = saved.published_s
-        tracker.published(saved.step, saved.path)
-    validation.settle(saved.step, published=saved.path is not None)
+    def step(self, stream: Iterator[LoadedStep]) -> bool:
+        """Takes a step, then validates and saves if that is due. Returns False if the run has to roll back."""
+        watchdog, number = self.run.watchdog, self.done.steps
+        self.profiler.begin(number + 1)
+        begun = watchdog.clock()
+        watchdog.beat("data", number)
+        loaded = next(stream)
+        wait_s = watchdog.clock() - begun
+        taken = self.take(loaded)
+
+        watchdog.beat("log")
+        self.done = TrainingPosition(number + 1, loaded.step.stop, self.done.tokens + loaded.step.tokens)
+        self.ledger.add(self.done.steps, self.run.loader, loaded)
+        step_s = watchdog.clock() - begun
+        # What is written in the background is published when that is done, but before another best can be found, a
+        # rollback needs it, or the run ends.
+        loss = taken.loss
+        if not loss.writing or self.validation.due(self.done.steps) or self.guard.exhausted or loss.stop:
+            self.publish()
+        if taken.bad and self.must_roll_back(loaded, number, taken.bad):
+            return False
+        watchdog.beat("profile")
+        self.tracker.paused(self.profiler.end(self.done.steps))
+        self.count(loaded, step_s, wait_s)
+
+        watchdog.beat("validate")
+        validated = self.validation.after(self.done.steps)
+        self.run.time_limit.validation_s = validated.seconds if validated else self.run.time_limit.validation_s
+        self.tracker.log(self.done, loss, taken.lr, taken.grad_norm, validated, skipped=taken.bad is not None)
+        self.stop, self.by_user = loss.stop, loss.by_user
+        self.save_if_due()
+        return True
+
+    def take(self, loaded: LoadedStep) -> StepResult:
+        """Forward, backward and the optimizer's step, skipped if loss or gradient are bad."""
+        run, config, number = self.run, self.run.config, self.done.steps
+        run.time_limit.validations = validations(number + 1, config.validation.every, config.train.steps)
+        run.time_limit.saves = 1 if run.saver.finished else 2
+        seed, beat = dropout_seed(config.seed, number), run.watchdog.beat
+        loss = run.engine.forward_backward(loaded, seed, run.stop_request, self.stragglers.stopwatch, beat)
+        if loss.disowned:
+            on_rank0(run.claim.check)  # raises on every rank, with the reason
+        bad = self.guard.judge_loss(loss.mean)
+        lr = config.optimizer.lr * schedule.multiplier(config.schedule, number, config.train.steps)
+        beat("optimizer")
+        grad_norm = run.engine.optimizer_step(lr, skip=bad is not None)
+        return StepResult(loss, lr, grad_norm, self.guard.judge_step(loss.mean, grad_norm, bad))
+
+    def must_roll_back(self, loaded: LoadedStep, number: int, bad: BadStep) -> bool:
+        """Reports a skipped step, number `number` (from 0). Returns whether there were too many in a row; UserError if
+        the run cannot roll back."""
+        run, keys = self.run, keys_of(self.run.loader, loaded.step)
+        return skipped_step(run.config, number, bad, self.guard, run.roll_backs, run.saver.newest, keys)
+
+    def count(self, loaded: LoadedStep, step_s: float, wait_s: float) -> None:
+        """Counts what the step did and how long it took, for metrics, the time limit and the search for stragglers."""
+        run = self.run
+        flops = training_flops(run.shape, *loaded.step.lengths.T)
+        capacity = run.engine.world_size * len(loaded.micro_batches) * run.config.data.micro_tokens
+        self.tracker.count(loaded.step.tokens, capacity, flops, wait_s)
+        run.time_limit.step_took(step_s)
+        self.stragglers.step(self.done.steps, step_s, wait_s)
+
+    def save_if_due(self) -> None:
+        """Saves after the last step, when asked to stop, at a new best, and every checkpoint.every steps."""
+        self.save_due = self.save_due or self.done.steps % self.run.config.checkpoint.every == 0
+        if self.last or (self.sound and (self.save_due or self.over or self.validation.improved)):
+            self.save()
+            self.save_due = False
+        else:
+            self.validation.settle(self.done.steps, published=False)
+
+    def save(self) -> None:
+        """Saves a checkpoint. If it is written in the background, a later `publish` publishes it."""
+        self.publish()  # the one before; if that fails, it is not the best in this one's state
+        self.run.watchdog.beat("save")
+        begun = time.monotonic()
+        state = {"health": self.guard.state(), **self.validation.best.state(), "tracker": self.tracker.state()}
+        self.settle(self.run.saver.save(self.done, state, final=self.over))
+        self.tracker.saved(time.monotonic() - begun)
+
+    def publish(self) -> None:
+        """Publishes the checkpoint that is written in the background, if there is one; waits for it."""
+        if self.run.saver.finished:
+            return
+        self.run.watchdog.beat("save")
+        begun = time.monotonic()
+        self.settle(self.run.saver.finish())
+        self.tracker.saved(time.monotonic() - begun)
+
+    def settle(self, saved: SaveResult | None) -> None:
+        """Tells the others how a save ended. None: not yet."""
+        if saved is None:
+            return
+        if saved.path is not None:
+            self.run.time_limit.save_s = saved.published_s
+            self.tracker.published(saved.step, saved.path)
+        self.validation.settle(saved.step, published=saved.path is not None)
 
 
 def conclude(run: Run, done: int, early: str | None, by_user: bool) -> Outcome:

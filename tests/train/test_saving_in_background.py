@@ -16,11 +16,12 @@ from runs import config_of, losses, train_here
 from torch import distributed as dist
 
 from bigchem.config import RunConfig
+from bigchem.data.loader import LoadedStep
 from bigchem.plan.memory.states import staging_bytes
 from bigchem.plan.memory.worst_case import setup_of
-from bigchem.train import loop
 from bigchem.train.checkpoint.hashed_file import HashedFile
 from bigchem.train.checkpoint.store import Manifest, published
+from bigchem.train.loop import Attempt, StepResult
 from bigchem.train.saving import SaveResult
 
 Case = tuple[str, str]
@@ -88,26 +89,27 @@ def _on_a_slow_disk(config: RunConfig) -> tuple[list[str], str]:
     """Trains with a stand-in for rank 1's disk, which writes nothing until step 5. What happened, in order, and the
     log."""
     awake, seen = threading.Event(), list[str]()
-    finish, step, told = HashedFile.finish, loop.take_step, loop.settle
+    finish, take, told = HashedFile.finish, Attempt.take, Attempt.settle
 
     def finish_late(self: HashedFile) -> None:
         if dist.get_rank() == 1:
             awake.wait()
         finish(self)
 
-    def take_step(run: loop.Run, *rest: Any) -> Any:
+    def take_late(self: Attempt, loaded: LoadedStep) -> StepResult:
         partial = [path.name for path in (config.run_dir / "checkpoints").glob("*.partial")]
-        seen.append(" ".join([f"step {rest[2] + 1}", *partial]))
-        if rest[2] + 1 == 5:
+        number = self.done.steps + 1
+        seen.append(" ".join([f"step {number}", *partial]))
+        if number == 5:
             awake.set()
-            run.engine._files._finished.result()  # type: ignore[union-attr]
-        return step(run, *rest)
+            self.run.engine._files._finished.result()  # type: ignore[union-attr]
+        return take(self, loaded)
 
-    def settle(run: loop.Run, tracker: Any, validation: Any, saved: SaveResult | None) -> None:
+    def settle(self: Attempt, saved: SaveResult | None) -> None:
         seen.append("copied" if saved is None else f"published {saved.step}")
-        told(run, tracker, validation, saved)
+        told(self, saved)
 
-    HashedFile.finish, loop.take_step, loop.settle = finish_late, take_step, settle  # type: ignore[method-assign,assignment]
+    HashedFile.finish, Attempt.take, Attempt.settle = finish_late, take_late, settle  # type: ignore[method-assign]
     with redirect_stdout(io.StringIO()) as log:
         train_here(config)
     return seen, log.getvalue()

@@ -30,9 +30,9 @@ FALLING: tuple[Verdict, ...] = ("gain shrinks", "cost grows", "falls")
 class Trend:
     """A metric's gain against log10(parameters), at two or more sizes.
 
-    slope: per decade. p: of a slope of zero; None if nothing is known of the noise of training. corrected: p by Holm.
-    lack_of_fit: p of a line; None if it cannot be tested. second: the slope on the second scale; None: there is none.
-    level: the gain at the largest size.
+    slope: per decade. p: of a slope of zero; None if nothing is known of the noise of training. lack_of_fit: p of a
+    line; None if it cannot be tested. corrected, corrected_fit: these p by Holm, each over its own family. second: the
+    slope on the second scale; None: there is none. level: the gain at the largest size.
     """
 
     means: SizeMeans
@@ -42,6 +42,7 @@ class Trend:
     lack_of_fit: float | None
     second: Contrast | None
     corrected: float | None = None
+    corrected_fit: float | None = None
 
     @property
     def sizes(self) -> int:
@@ -70,16 +71,17 @@ class Trend:
     @property
     def verdict(self) -> Verdict:
         """After Holm's correction."""
-        return self._verdict(self.corrected)
+        return self._verdict(self.corrected, self.corrected_fit)
 
     @property
     def uncorrected(self) -> Verdict:
         """As if this were the only test."""
-        return self._verdict(self.p)
+        return self._verdict(self.p, self.lack_of_fit)
 
-    def _verdict(self, p: float | None) -> Verdict:
+    def _verdict(self, p: float | None, fit: float | None) -> Verdict:
         decided = p is not None and p < LEVEL
-        if self._peaks(decided):
+        # A peak is a finding, corrected like any other. To doubt a decided slope takes less: the test as it is.
+        if self._peaks(self.lack_of_fit if decided else fit, decided):
             return "peaks"
         sign = int(np.sign(self.slope.value))
         if not decided:
@@ -90,9 +92,9 @@ class Trend:
             return ("rises", "gain grows", "cost shrinks")[self.level.sign]
         return ("falls", "gain shrinks", "cost grows")[self.level.sign]
 
-    def _peaks(self, decided: bool) -> bool:
+    def _peaks(self, fit: float | None, decided: bool) -> bool:
         """Whether no line fits and an extreme lies in the middle: with a decided slope, that in its direction."""
-        if self.lack_of_fit is None or self.lack_of_fit >= LEVEL:
+        if fit is None or fit >= LEVEL:
             return False
         highest, lowest = int(np.argmax(self.means.means)), int(np.argmin(self.means.means))
         ends = (0, self.sizes - 1)
@@ -110,8 +112,11 @@ def trends_of(cells: Sequence[Cell], gains: Iterable[Gain]) -> dict[Key, Trend]:
     flat = constant(cells)
     found = {key: _trend(key, group, cells) for key, group in by_key.items() if key not in flat and len(group) > 1}
     trends = {key: trend for key, trend in found.items() if trend is not None}
-    corrected = holm({key: trend.p for key, trend in trends.items() if trend.p is not None})
-    return {key: replace(trend, corrected=corrected.get(key)) for key, trend in trends.items()}
+    slopes = holm({key: trend.p for key, trend in trends.items() if trend.p is not None})
+    fits = holm({key: trend.lack_of_fit for key, trend in trends.items() if trend.lack_of_fit is not None})
+    return {
+        key: replace(trend, corrected=slopes.get(key), corrected_fit=fits.get(key)) for key, trend in trends.items()
+    }
 
 
 def _trend(key: Key, gains: Sequence[Gain], cells: Sequence[Cell]) -> Trend | None:

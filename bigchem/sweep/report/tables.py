@@ -75,6 +75,7 @@ def trend_rows(analysis: Analysis) -> list[Row]:
                 "verdict": trend.verdict,
                 "uncorrected": trend.uncorrected,
                 "p_lack_of_fit": trend.lack_of_fit,
+                "p_lack_of_fit_holm": trend.corrected_fit,
                 **numbers(second, "second_slope", "second_low", "second_high"),
                 "detectable": trend.slope.detectable() if tested else None,
                 **numbers(trend.per_decade_of(flops), "flops_slope", "flops_low", "flops_high"),
@@ -214,8 +215,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     ),
     "trends": (
         *("task", "kind", "metric", "sizes", "slope", "slope_low", "slope_high", "p", "p_holm", "verdict"),
-        *("uncorrected", "p_lack_of_fit", "second_slope", "second_low", "second_high", "detectable"),
-        *("flops_slope", "flops_low", "flops_high"),
+        *("uncorrected", "p_lack_of_fit", "p_lack_of_fit_holm", "second_slope", "second_low", "second_high"),
+        *("detectable", "flops_slope", "flops_low", "flops_high"),
     ),
     "kinds": (
         *("kind", "of", "tasks", "parameters", "gain", "low", "high", "slope", "slope_low", "slope_high", "sizes"),

@@ -81,6 +81,21 @@ def test_a_peak_in_the_middle_is_no_growth(gains: tuple[float, ...]) -> None:
     assert "highest or lowest at a middle size in 1" in found.claim
 
 
+def test_a_peak_counts_after_correction_unless_it_casts_doubt_on_a_decided_slope() -> None:
+    found = analyse(results(planted({("captioning", "bleu4"): (0.0, 0.08, 0.10, 0.02)})))
+    (peak,) = found.trends.values()
+    by_chance = replace(peak, corrected=1.0, lack_of_fit=0.03, corrected_fit=0.4)
+    assert (by_chance.verdict, replace(by_chance, p=0.5).uncorrected) == ("undecided", "peaks")
+    assert replace(by_chance, corrected=0.01).verdict == "peaks"
+
+
+def test_the_test_for_peaks_is_corrected_over_all_metrics() -> None:
+    found = analyse(results(planted(dict.fromkeys(KEYS, (0.0, 0.08, 0.10, 0.02)))))
+    fits = [trend.lack_of_fit for trend in found.trends.values() if trend.lack_of_fit is not None]
+    smallest = min(found.trends.values(), key=lambda trend: trend.lack_of_fit or 0.0)
+    assert smallest.corrected_fit == pytest.approx(min(1.0, len(fits) * min(fits)))
+
+
 def test_growth_that_slows_down_is_still_growth() -> None:
     found = analyse(results(planted({("captioning", "bleu4"): (0.0, 0.06, 0.08, 0.09)})))
     (trend,) = found.trends.values()
