@@ -242,7 +242,7 @@ class Attempt:
         loss = taken.loss
         if not loss.writing or self.validation.due(self.done.steps) or self.guard.exhausted or loss.stop:
             self.publish()
-        if taken.bad and self.must_roll_back(loaded, number, taken.bad):
+        if taken.bad and self.must_roll_back(loaded, taken.bad):
             return False
         watchdog.beat("profile")
         self.tracker.paused(self.profiler.end(self.done.steps))
@@ -271,11 +271,11 @@ class Attempt:
         grad_norm = run.engine.optimizer_step(lr, skip=bad is not None)
         return StepResult(loss, lr, grad_norm, self.guard.judge_step(loss.mean, grad_norm, bad))
 
-    def must_roll_back(self, loaded: LoadedStep, number: int, bad: BadStep) -> bool:
-        """Reports a skipped step, number `number` (from 0). Returns whether there were too many in a row; UserError if
-        the run cannot roll back."""
+    def must_roll_back(self, loaded: LoadedStep, bad: BadStep) -> bool:
+        """Reports a skipped step. Returns whether there were too many in a row; UserError if the run cannot roll
+        back."""
         run, keys = self.run, keys_of(self.run.loader, loaded.step)
-        return skipped_step(run.config, number, bad, self.guard, run.roll_backs, run.saver.newest, keys)
+        return skipped_step(run.config, self.done.steps, bad, self.guard, run.roll_backs, run.saver.newest, keys)
 
     def count(self, loaded: LoadedStep, step_s: float, wait_s: float) -> None:
         """Counts what the step did and how long it took, for metrics, the time limit and the search for stragglers."""
