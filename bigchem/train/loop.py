@@ -165,31 +165,31 @@ def continue_training(run: Run) -> Outcome | None:
     done, state = run.saver.resume()
     say("training from " + (f"step {done.steps}, example {done.examples}" if done.steps else "the start"))
     with ExitStack() as stack:
-        attempt = begin(run, done, state, stack)
+        training = begin(run, done, state, stack)
         stream = run.loader.steps(done.examples, run.engine.plan)
         stack.callback(stream.close)
-        while not attempt.over:
-            if not attempt.step(stream):
+        while not training.over:
+            if not training.step(stream):
                 return None
-    return conclude(run, attempt.done.steps, attempt.validation.over, attempt.by_user)
+    return conclude(run, training.done.steps, training.validation.over, training.by_user)
 
 
-def begin(run: Run, done: TrainingPosition, state: dict[str, Any], stack: ExitStack) -> Attempt:
-    """The parts of an attempt that starts at `done` from a checkpoint's state; the stack closes them."""
+def begin(run: Run, done: TrainingPosition, state: dict[str, Any], stack: ExitStack) -> TrainingLoop:
+    """The loop from a checkpoint's position and state; the stack closes its parts."""
     config, device, first = run.config, run.engine.device, run.engine.rank == 0
     guard = StepGuard(config.health, state.get("health", {}))
     validation = Validation(config, run.engine, run.data, run.cost, Best.of(config, state))
     ledger = Ledger(config, run.engine.rank, done.steps)
-    peak, pace = peak_flops(config.train.precision, device), state.get("tracker", {})
-    tracker = Tracker(config, done.steps, enabled=first, peak_flops=peak, claim=run.claim, **pace)
+    peak, kept = peak_flops(config.train.precision, device), state.get("tracker", {})
+    tracker = Tracker(config, done.steps, enabled=first, peak_flops=peak, claim=run.claim, **kept)
     stack.enter_context(tracker)
     profiler = stack.enter_context(Profiler(config, done.steps, device, enabled=first))
-    return Attempt(run, done, guard, validation, ledger, tracker, profiler, StragglerMonitor(config, device))
+    return TrainingLoop(run, done, guard, validation, ledger, tracker, profiler, StragglerMonitor(config, device))
 
 
 @dataclass
-class Attempt:
-    """Training from one checkpoint: its parts, which a rollback makes anew, and how far it is.
+class TrainingLoop:
+    """The loop from one checkpoint: its parts, which a rollback makes anew, and how far it is.
 
     save_due: a checkpoint is due, but has to wait for a good step. stop: whether a rank was told to. by_user: by the
     user.

@@ -21,7 +21,7 @@ from bigchem.plan.memory.states import staging_bytes
 from bigchem.plan.memory.worst_case import setup_of
 from bigchem.train.checkpoint.hashed_file import HashedFile
 from bigchem.train.checkpoint.store import Manifest, published
-from bigchem.train.loop import Attempt, StepResult
+from bigchem.train.loop import StepResult, TrainingLoop
 from bigchem.train.saving import SaveResult
 
 Case = tuple[str, str]
@@ -89,14 +89,14 @@ def _on_a_slow_disk(config: RunConfig) -> tuple[list[str], str]:
     """Trains with a stand-in for rank 1's disk, which writes nothing until step 5. What happened, in order, and the
     log."""
     awake, seen = threading.Event(), list[str]()
-    finish, take, told = HashedFile.finish, Attempt.take, Attempt.settle
+    finish, take, told = HashedFile.finish, TrainingLoop.take, TrainingLoop.settle
 
     def finish_late(self: HashedFile) -> None:
         if dist.get_rank() == 1:
             awake.wait()
         finish(self)
 
-    def take_late(self: Attempt, loaded: LoadedStep) -> StepResult:
+    def take_late(self: TrainingLoop, loaded: LoadedStep) -> StepResult:
         partial = [path.name for path in (config.run_dir / "checkpoints").glob("*.partial")]
         number = self.done.steps + 1
         seen.append(" ".join([f"step {number}", *partial]))
@@ -105,11 +105,11 @@ def _on_a_slow_disk(config: RunConfig) -> tuple[list[str], str]:
             self.run.engine._files._finished.result()  # type: ignore[union-attr]
         return take(self, loaded)
 
-    def settle(self: Attempt, saved: SaveResult | None) -> None:
+    def settle(self: TrainingLoop, saved: SaveResult | None) -> None:
         seen.append("copied" if saved is None else f"published {saved.step}")
         told(self, saved)
 
-    HashedFile.finish, Attempt.take, Attempt.settle = finish_late, take_late, settle  # type: ignore[method-assign]
+    HashedFile.finish, TrainingLoop.take, TrainingLoop.settle = finish_late, take_late, settle  # type: ignore[method-assign]
     with redirect_stdout(io.StringIO()) as log:
         train_here(config)
     return seen, log.getvalue()
