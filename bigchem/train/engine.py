@@ -30,6 +30,7 @@ from bigchem.train.checkpoint.store import Manifest
 from bigchem.train.checkpoint.zero_layout import GROUP_NAMES, ZeroFiles, saved_groups
 from bigchem.train.collectives import say
 from bigchem.train.health.signals import StopRequest
+from bigchem.train.health.step_guard import BadStep
 from bigchem.train.optimizer import Scales, build_optimizer, layout_of
 
 FLAGS = 4
@@ -61,6 +62,16 @@ class StepLoss:
     def by_task(self) -> dict[str, float]:
         """Mean loss of each task with tokens in the step."""
         return {n: float(self.sums[i] / self.counts[i]) for i, n in enumerate(self.tasks) if self.counts[i] > 0}
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One optimizer step: its loss, learning rate and gradient norm before clipping. bad: why it was skipped."""
+
+    loss: StepLoss
+    lr: float
+    grad_norm: float
+    bad: BadStep | None = None
 
 
 class Engine:

@@ -30,7 +30,7 @@ from bigchem.train import schedule, worst_case
 from bigchem.train.checkpoint.best import Best
 from bigchem.train.checkpoint.probe import Probe
 from bigchem.train.collectives import gathered, on_rank0, say
-from bigchem.train.engine import Engine, StepLoss
+from bigchem.train.engine import Engine, StepResult
 from bigchem.train.health.device_progress import device_progress_of
 from bigchem.train.health.events import keys_of, report_end, skipped_step
 from bigchem.train.health.signals import StopFlag, StopRequest
@@ -93,16 +93,6 @@ class Run:
     def late(self) -> str | None:
         """See TimeLimit.late."""
         return self.time_limit.late(time.time(), self.watchdog.clock.stopped_s)
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """One step: its loss, learning rate and gradient norm. bad: why it was skipped."""
-
-    loss: StepLoss
-    lr: float
-    grad_norm: float
-    bad: BadStep | None
 
 
 def train(
@@ -251,7 +241,7 @@ class TrainingLoop:
         watchdog.beat("validate")
         validated = self.validation.after(self.done.steps)
         self.run.time_limit.validation_s = validated.seconds if validated else self.run.time_limit.validation_s
-        self.tracker.log(self.done, loss, taken.lr, taken.grad_norm, validated, skipped=taken.bad is not None)
+        self.tracker.log(self.done, taken, validated)
         self.stop, self.by_user = loss.stop, loss.by_user
         self.save_if_due()
         return True

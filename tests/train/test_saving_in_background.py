@@ -21,7 +21,8 @@ from bigchem.plan.memory.states import staging_bytes
 from bigchem.plan.memory.worst_case import setup_of
 from bigchem.train.checkpoint.hashed_file import HashedFile
 from bigchem.train.checkpoint.store import Manifest, published
-from bigchem.train.loop import StepResult, TrainingLoop
+from bigchem.train.engine import StepResult
+from bigchem.train.loop import TrainingLoop
 from bigchem.train.saving import SaveResult
 
 Case = tuple[str, str]

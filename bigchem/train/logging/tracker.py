@@ -21,7 +21,7 @@ from bigchem.train.logging.services import Services
 from bigchem.train.logging.tensorboard import Board
 
 if TYPE_CHECKING:
-    from bigchem.train.engine import StepLoss
+    from bigchem.train.engine import StepResult
     from bigchem.train.samples import Sample
     from bigchem.train.saving import TrainingPosition
     from bigchem.train.validation import ValidationResult
@@ -100,58 +100,42 @@ class Tracker:
         """Arguments of this class for the next attempt, stored in checkpoints. Rank 0's values count."""
         return {"training_s": self._trained_s + self._seconds()}
 
-    def log(
-        self,
-        done: TrainingPosition,
-        loss: StepLoss,
-        lr: float,
-        grad_norm: float,
-        validated: ValidationResult | None,
-        *,
-        skipped: bool = False,
-    ) -> None:
-        """Writes a row if one is due, the step was validated or the run stops. Shows the step on a terminal.
-        skipped: the step's gradients were dropped."""
+    def log(self, done: TrainingPosition, taken: StepResult, validated: ValidationResult | None) -> None:
+        """Writes a row if one is due, the step was validated or the run stops. Shows the step on a terminal."""
         if not self._enabled:
             return
         steps, seconds = self._config.train.steps, self._seconds(0.0 if validated is None else validated.seconds)
-        speed = self._tokens / seconds
+        speed, loss = self._tokens / seconds, taken.loss.mean
         if self._live is not None:
             eta = duration((steps - done.steps) * seconds / self._steps)
-            self._live.show(done.steps, f"loss {loss.mean:.4f}  {speed:,.0f} tokens/s  eta {eta}")
+            self._live.show(done.steps, f"loss {loss:.4f}  {speed:,.0f} tokens/s  eta {eta}")
         due = done.steps % self._config.train.log_every == 0 or done.steps in (1, steps)
-        if not due and validated is None and not loss.stop:
+        if not due and validated is None and not taken.loss.stop:
             return
-        row = self._row(done, loss, lr, grad_norm, validated, seconds)
+        row = self._row(done, taken, validated, seconds)
         self._write(row, [] if validated is None else validated.samples)
         eta_s = (steps - done.steps) * seconds / self._steps
         mfu = f"  mfu {row['mfu']:.1%}" if "mfu" in row else ""
         self._print(
-            f"step {done.steps}/{steps}  loss {loss.mean:.4f}  lr {lr:.2e}  grad {grad_norm:.2f}  "
-            f"{speed:.0f} tokens/s{mfu}  eta {eta_s:.0f} s" + ("  skipped" if skipped else "")
+            f"step {done.steps}/{steps}  loss {loss:.4f}  lr {taken.lr:.2e}  grad {taken.grad_norm:.2f}  "
+            f"{speed:.0f} tokens/s{mfu}  eta {eta_s:.0f} s" + ("  skipped" if taken.bad else "")
         )
         self._trained_s += seconds
         self._saving_s = self._paused_s = 0.0
         self._restart()
 
     def _row(
-        self,
-        done: TrainingPosition,
-        loss: StepLoss,
-        lr: float,
-        grad_norm: float,
-        validated: ValidationResult | None,
-        seconds: float,
+        self, done: TrainingPosition, taken: StepResult, validated: ValidationResult | None, seconds: float
     ) -> dict[str, float]:
         """A row of metrics.jsonl. seconds: training time since the last one."""
         return {
             "step": done.steps,
             "examples": done.examples,
             "tokens": done.tokens,
-            "loss": loss.mean,
-            **{f"loss/{task}": value for task, value in loss.by_task().items()},
-            "lr": lr,
-            "grad_norm": grad_norm,
+            "loss": taken.loss.mean,
+            **{f"loss/{task}": value for task, value in taken.loss.by_task().items()},
+            "lr": taken.lr,
+            "grad_norm": taken.grad_norm,
             "tokens_per_s": self._tokens / seconds,
             "tflops": self._flops / seconds / 1e12,
             **({} if self._peak_flops is None else {"mfu": self._flops / seconds / self._peak_flops}),

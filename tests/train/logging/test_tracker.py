@@ -20,7 +20,7 @@ from bigchem.base import toml
 from bigchem.config import RunConfig
 from bigchem.run.state import write_state
 from bigchem.tasks import shipped
-from bigchem.train.engine import StepLoss
+from bigchem.train.engine import StepLoss, StepResult
 from bigchem.train.logging.schema import METRICS, field_of
 from bigchem.train.logging.tensorboard import Board
 from bigchem.train.logging.tracker import Tracker
@@ -28,7 +28,7 @@ from bigchem.train.saving import TrainingPosition
 
 ROOT = Path(__file__).parents[3]
 TASKS = tuple(shipped())
-LOSS = StepLoss(torch.ones(len(TASKS)), torch.ones(len(TASKS)), TASKS)
+TAKEN = StepResult(StepLoss(torch.ones(len(TASKS)), torch.ones(len(TASKS)), TASKS), 1e-3, 1.0)
 WANDB = Path(__file__).parents[1] / "stand_in_wandb.py"
 
 
@@ -42,7 +42,7 @@ def test_mfu_is_told_where_the_peak_is_known(peak: float | None, tmp_path: Path,
     config.run_dir.mkdir()
     with Tracker(config, 0, enabled=True, peak_flops=peak) as tracker:
         tracker.count(tokens=100, capacity=120, flops=2e12, wait_s=0.0)
-        tracker.log(TrainingPosition(1, 4, 100), LOSS, 1e-3, 1.0, None)
+        tracker.log(TrainingPosition(1, 4, 100), TAKEN, None)
     (row,) = rows_of(config)
     if peak is None:
         assert "mfu" not in row
@@ -63,7 +63,7 @@ def test_time_spent_saving_is_told_apart_from_training_time(tmp_path: Path) -> N
                 tracker.saved(100)
                 tracker.paused(50)
             else:
-                tracker.log(TrainingPosition(step, 4, 100), LOSS, 1e-3, 1.0, None)
+                tracker.log(TrainingPosition(step, 4, 100), TAKEN, None)
         tracker._since -= 4
         assert tracker.state()["training_s"] == pytest.approx(17, abs=1)  # as stored in a checkpoint between two rows
     (row,) = rows_of(config)
@@ -101,7 +101,7 @@ def test_a_full_disk_costs_rows_of_metrics_and_not_the_run(
         (config.run_dir / "metrics.jsonl").symlink_to("/dev/full")
         for step in (1, 2):
             tracker.count(tokens=100, capacity=120, flops=2e12, wait_s=0.0)
-            tracker.log(TrainingPosition(step, 4, 100), LOSS, 1e-3, 1.0, None)
+            tracker.log(TrainingPosition(step, 4, 100), TAKEN, None)
             if step == 1:
                 (config.run_dir / "metrics.jsonl").unlink()
     assert [row["step"] for row in rows_of(config)] == [1, 2]
