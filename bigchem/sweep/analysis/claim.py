@@ -52,14 +52,22 @@ def _of_kind(kind: Kind, trends: Mapping[Key, Trend], tasks: Tasks) -> str:
     if not own:
         return f"Nothing can be said about {kind} tasks."
     verdicts = {key: trend.verdict for key, trend in own.items()}
-    counts = Counter(verdicts.values())
     names = joined(list(dict.fromkeys(task for task, _ in own)))
-    found = ", ".join(text.format(counts[verdict]) for verdict, text in PHRASES.items() if counts[verdict])
+    found = ", ".join(
+        text.format(_which(verdict, verdicts)) for verdict, text in PHRASES.items() if verdict in verdicts.values()
+    )
     two = " (from two sizes)" if max(trend.sizes for trend in own.values()) == 2 else ""
     return (
         f"For {kind} tasks ({names}), {_summary(verdicts)}{two}: of {_number(len(own), 'metric')}, {found}"
         f"{_losses(verdicts)}{_conflict(verdicts)}."
     )
+
+
+def _which(verdict: Verdict, verdicts: Mapping[Key, Verdict]) -> str:
+    """The number of metrics with a verdict; with their names, if they are a few of several."""
+    own = [name_of(key) for key, found in verdicts.items() if found == verdict]
+    few = verdict != "undecided" and len(own) <= NAMED and len(own) < len(verdicts)
+    return f"{len(own)} ({joined(own)})" if few else str(len(own))
 
 
 def _summary(verdicts: Mapping[Key, Verdict]) -> str:
@@ -98,15 +106,13 @@ def _losses(verdicts: Mapping[Key, Verdict]) -> str:
 
 
 def _conflict(verdicts: Mapping[Key, Verdict]) -> str:
-    """Names the side with fewer metrics where some rise and some fall."""
+    """Where some rise and some fall: names some of the fewer, unless all of them are named already."""
     sides = [[key for key, v in verdicts.items() if v in kinds] for kinds in (RISING, FALLING)]
-    if not all(sides):
-        return ""
     fewer = min(sides, key=len)
-    more = f" and {len(fewer) - NAMED} more" if len(fewer) > NAMED else ""
-    shown = list(map(name_of, fewer[:NAMED]))
-    side = "rising" if fewer is sides[0] else "falling"
-    return f"; {side}: {', '.join(shown) + more if more else joined(shown)}"
+    if len(fewer) <= NAMED:
+        return ""
+    shown = ", ".join(map(name_of, fewer[:NAMED]))
+    return f"; {'rising' if fewer is sides[0] else 'falling'}: {shown} and {len(fewer) - NAMED} more"
 
 
 def name_of(key: Key) -> str:
