@@ -40,6 +40,7 @@ def folders() -> Iterator[list[Path]]:
 
 
 def analysed(paths: Sequence[Path], alone: str) -> Analysis:
+    paths = [path for path in paths if any(path.rglob("results.json"))]  # of some, only the short runs have ended
     has_several = any('"alone": "compute"' in file.read_text() for path in paths for file in path.rglob("results.json"))
     return study(paths, at=[f"alone={alone}"] if has_several else [], progress=Progress(quiet=True))
 
